@@ -1,0 +1,38 @@
+"""Finds the smallest circuit of attention heads and MLPs that still produces a transformer's behaviour.
+
+    from acdc_engine import discover
+    circuit = discover("ioi", model="gpt2")
+
+The public names are loaded when they are first used, so that `import acdc_engine` and `acdc --help` do not
+wait for torch and transformers.
+"""
+
+from importlib import import_module, metadata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from acdc_engine.graph.circuit import Circuit
+    from acdc_engine.models.load import load_model
+    from acdc_engine.pipeline import discover
+
+    __version__: str
+
+__all__ = ["Circuit", "__version__", "discover", "load_model"]
+
+_HOMES = {
+    "Circuit": "acdc_engine.graph.circuit",
+    "discover": "acdc_engine.pipeline",
+    "load_model": "acdc_engine.models.load",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return metadata.version("acdc-engine")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

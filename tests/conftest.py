@@ -1,0 +1,29 @@
+"""Before the engine is imported: its jaxtyping shapes are checked at every call, under pytest only."""
+
+import os
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+install_import_hook("acdc_engine", "beartype.beartype")
+
+import torch  # noqa: E402
+
+from acdc_engine.errors import ModelError  # noqa: E402
+from acdc_engine.models.smollm2 import smollm2_folder  # noqa: E402
+
+torch.set_num_threads(os.cpu_count() or 1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--wheel", type=Path, help="test_wheel.py tests this wheel instead of building one")
+
+
+@pytest.fixture(scope="session")
+def smollm2_path() -> Path:
+    """SmolLM2-135M as a Hugging Face folder. The first test that asks for it may have to convert it."""
+    try:
+        return smollm2_folder()
+    except ModelError as error:
+        pytest.skip(str(error))

@@ -1,0 +1,44 @@
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from acdc_engine import shipped
+from acdc_engine.errors import AcdcError
+
+CHECKOUT = Path(__file__).parents[1]
+
+
+def module_copied_to(package: Path) -> ModuleType:
+    """The module as it would run from another place."""
+    package.mkdir(parents=True)
+    copy = package / "shipped.py"
+    copy.write_text(Path(shipped.__file__).read_text(encoding="utf-8"), encoding="utf-8")
+    spec = importlib.util.spec_from_file_location("shipped_elsewhere", copy)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_in_a_checkout() -> None:
+    assert shipped.tasks_folder() == CHECKOUT / "tasks"
+    assert shipped.graphs_folder() == CHECKOUT / "graphs"
+    assert (shipped.tasks_folder() / "ioi" / "task.toml").is_file()
+
+
+def test_a_wheel_s_own_folder_comes_first(tmp_path: Path) -> None:
+    package = tmp_path / "acdc_engine"
+    elsewhere = module_copied_to(package)
+    for folder in (package / "_shipped" / "tasks", tmp_path / "tasks"):
+        folder.mkdir(parents=True)
+    (tmp_path / "pyproject.toml").touch()
+    assert elsewhere.tasks_folder() == package / "_shipped" / "tasks"
+
+
+def test_somebody_else_s_folder_of_that_name_is_not_taken(tmp_path: Path) -> None:
+    elsewhere = module_copied_to(tmp_path / "site-packages" / "acdc_engine")
+    (tmp_path / "site-packages" / "tasks").mkdir()
+    with pytest.raises(AcdcError, match=r"shipped tasks are missing: neither .*_shipped.* pip install -e \."):
+        elsewhere.tasks_folder()
