@@ -1,0 +1,163 @@
+"""A circuit: part of a model's graph, with the evidence that it does the behaviour. Also its file.
+
+Nothing here imports torch or networkx until a tensor or a networkx graph is asked for.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from acdc_engine.errors import CircuitFileError, GraphError
+from acdc_engine.graph.circuit_check import check_circuit
+from acdc_engine.graph.circuit_faults import explain_faults
+from acdc_engine.graph.circuit_file import VERSION, checksum_of, json_text, read_content
+from acdc_engine.graph.circuit_records import (
+    AttributionRecord,
+    CircuitEdge,
+    CircuitNode,
+    Cost,
+    Environment,
+    Evaluation,
+    MetricRecord,
+    ModelRecord,
+    Record,
+    SearchRecord,
+    TaskRecord,
+)
+from acdc_engine.graph.files import write_text
+from acdc_engine.graph.layout import GraphShape, Layout
+
+if TYPE_CHECKING:
+    import networkx as nx
+    from torch import Tensor
+
+    from acdc_engine.graph.edges import Graph
+
+
+class Circuit(Record):
+    """A circuit of a transformer: its nodes and edges, where they come from and how well they do the task.
+
+    Scores and effects are positive where the edge supports the behaviour.
+
+    Raises:
+        CircuitFileError: Edges that cannot exist, duplicates, nodes that are not the ends of the edges.
+    """
+
+    format: Literal["acdc-engine/circuit"] = "acdc-engine/circuit"
+    """Says that this is a circuit file."""
+    version: int = Field(default=VERSION, ge=1, le=VERSION)
+    """Version of the format."""
+    model: ModelRecord
+    """The model that the circuit is part of."""
+    task: TaskRecord | None = None
+    """The behaviour. Null for hand-written circuits."""
+    metric: MetricRecord | None = None
+    """The number that measures the behaviour. Null for hand-written circuits."""
+    ablation: Literal["patch", "mean", "zero"] | None = None
+    """What edges outside the circuit carry: corrupt activations, their mean over prompts, or zero."""
+    attribution: AttributionRecord | None = None
+    """How the edges were scored. Null for hand-written circuits."""
+    search: SearchRecord | None = None
+    """How the circuit was chosen. Null for hand-written circuits."""
+    source: str | None = None
+    """The rule, paper or file that a hand-written circuit comes from."""
+    evaluation: Evaluation | None = None
+    """How well the circuit does the task."""
+    cost: Cost | None = None
+    """What finding the circuit took."""
+    environment: Environment | None = None
+    """Where the circuit was found."""
+    nodes: tuple[CircuitNode, ...]
+    """The nodes, in the order of the model."""
+    edges: tuple[CircuitEdge, ...]
+    """The edges."""
+    checksum: str | None = None
+    """Of the file: SHA-256 of all else as JSON, sorted keys, no spaces. Null or absent: not checked."""
+
+    @model_validator(mode="after")
+    def _fits_its_graph(self) -> Circuit:
+        try:
+            layout = self.layout()
+        except GraphError as error:
+            raise CircuitFileError(f"model: {error}") from error
+        check_circuit(layout, self.nodes, self.edges)
+        return self
+
+    def shape(self) -> GraphShape:
+        """Shape of the graph that the circuit is part of; with `ungrouped_kv` one k and v per query head."""
+        model = self.model
+        n_kv_heads = model.n_heads if model.ungrouped_kv else model.n_kv_heads
+        return GraphShape(model.n_layers, model.n_heads, n_kv_heads, model.parallel, model.mlps)
+
+    def layout(self) -> Layout:
+        """Names and indices of the graph that the circuit is part of; needs no torch."""
+        return Layout(self.shape())
+
+    def graph(self) -> Graph:
+        """The graph that the circuit is part of."""
+        from acdc_engine.graph.edges import Graph
+
+        return Graph(self.shape())
+
+    def mask(self) -> Tensor:
+        """The circuit's edges as a bool tensor `[senders, receivers]` on the CPU."""
+        import torch
+
+        layout = self.layout()
+        mask = torch.zeros(layout.n_senders, layout.n_receivers, dtype=torch.bool)
+        for edge in self.edges:
+            mask[layout.sender_index(edge.sender), layout.receiver_index(edge.receiver)] = True
+        return mask
+
+    def to_networkx(self) -> nx.MultiDiGraph[str]:
+        """The circuit as a networkx graph, see `acdc_engine.graph.networkx_view.networkx_of`."""
+        from acdc_engine.graph.networkx_view import networkx_of
+
+        return networkx_of(self)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Circuit:
+        """Reads and checks a circuit file.
+
+        Args:
+            path: A `circuit.json`.
+
+        Raises:
+            CircuitFileError: The file is missing, cut short, edited, of a newer version or of another format;
+                or it has unknown keys, edges that cannot exist, duplicates, or nodes without edges.
+        """
+        path = Path(path)
+        # The checksum belongs to the file: a circuit equals what is read back after saving it.
+        content = {key: value for key, value in read_content(path).items() if key != "checksum"}
+        try:
+            # As JSON, because strict checking of Python values would refuse lists where tuples are declared.
+            return cls.model_validate_json(json.dumps(content), strict=True)
+        except ValidationError as error:
+            faults = explain_faults(error, cls)
+            raise CircuitFileError(f"{path} does not follow the format:\n{faults}") from error
+        except CircuitFileError as error:
+            raise CircuitFileError(f"{path}: {error}") from error
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Writes the circuit with its checksum, complete or not at all.
+
+        Args:
+            path: Where to; its folder must exist.
+            overwrite: Replace a file of that name.
+
+        Raises:
+            CircuitFileError: The file exists, or cannot be written.
+        """
+        content = self.model_dump(mode="json")
+        content["checksum"] = checksum_of(content)
+        write_text(Path(path), json_text(content), overwrite=overwrite)
+
+    @classmethod
+    def json_schema(cls) -> dict[str, Any]:
+        """JSON schema of a circuit file, the content of `graphs/schema.json`."""
+        schema = cls.model_json_schema()
+        return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

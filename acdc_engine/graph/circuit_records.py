@@ -1,0 +1,181 @@
+"""What a circuit file holds, part by part. The texts below the fields are those of `graphs/schema.json`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+SIGN_CONVENTION = "positive: the edge supports the behaviour"
+
+
+class Record(BaseModel):
+    """A part of a circuit file: unknown keys, NaN and infinities are refused, and it does not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class ModelRecord(Record):
+    """The model that the circuit is part of, and what fixes its graph."""
+
+    name: str
+    """As it was loaded: a Hugging Face name or a path."""
+    revision: str | None = None
+    """Commit of the repository on the hub."""
+    weights_hash: str | None = None
+    """SHA-256 over the weights."""
+    architecture: str | None = None
+    """Model type, such as gpt2 or llama."""
+    n_layers: int = Field(ge=1)
+    """Transformer blocks."""
+    n_heads: int = Field(ge=1)
+    """Query heads per block."""
+    n_kv_heads: int = Field(ge=1)
+    """Key/value heads per block, as in the model."""
+    d_model: int = Field(ge=1)
+    """Width of the residual stream."""
+    d_vocab: int = Field(ge=1)
+    """Size of the vocabulary."""
+    parallel: bool = False
+    """Attention and MLP of a block read the same residual stream."""
+    mlps: bool = True
+    """False for attention-only models."""
+    ungrouped_kv: bool = False
+    """The graph has one k and v receiver per query head although the model's heads share them."""
+
+
+class TaskRecord(Record):
+    """The behaviour, and the prompts that showed it."""
+
+    name: str
+    """Name of the task card."""
+    card_hash: str | None = None
+    """SHA-256 of the task card."""
+    prompts_hash: str | None = None
+    """SHA-256 over all prompts of both splits, as tokens."""
+    n_discovery: int = Field(ge=0)
+    """Prompt pairs that the search saw."""
+    n_held_out: int = Field(ge=0)
+    """Prompt pairs that it did not see."""
+    seed: int
+    """Seed of the prompts and of their split."""
+
+
+class MetricRecord(Record):
+    """The number per prompt that measures the behaviour."""
+
+    name: str
+    """Such as logit_diff."""
+    sign: Literal[1, -1]
+    """1: higher supports the behaviour. -1: lower does."""
+
+
+class AttributionRecord(Record):
+    """How the edges were scored."""
+
+    method: str
+    """Such as eap-ig."""
+    settings: dict[str, JsonValue] = {}
+    """The method's settings."""
+
+
+class SearchRecord(Record):
+    """How the circuit was chosen from the scores."""
+
+    strategy: str
+    """Such as iterative."""
+    target_faithfulness: float | None = None
+    """What the search aimed at on the discovery prompts."""
+    settings: dict[str, JsonValue] = {}
+    """The strategy's settings."""
+
+
+class CircuitNode(Record):
+    """A node of the circuit."""
+
+    name: str
+    """input, a5.h3 (head 3 of layer 5), m4 (the MLP of layer 4) or logits."""
+    kind: Literal["input", "head", "mlp", "logits"]
+    """What the node is."""
+    layer: int | None = Field(default=None, ge=0)
+    """Layer of a head or MLP."""
+    role: str | None = None
+    """What the node does in the circuit, if known, such as name mover."""
+
+
+class CircuitEdge(Record):
+    """An edge of the circuit."""
+
+    sender: str
+    """The node that writes: input, a5.h3 or m4."""
+    receiver: str
+    """What reads it: a7.h3<q>, a7.h3<k>, a7.h3<v>, m7 or logits. Heads that share k and v: a7.kv1<k>."""
+    score: float | None = None
+    """What attribution says the metric would lose without it. Positive: it supports the behaviour."""
+    effect: float | None = None
+    """What the metric loses, exactly, without this one edge. Positive: it supports the behaviour."""
+
+
+class Figures(Record):
+    """How well the circuit does the task, on one set of prompts. Means over prompts."""
+
+    n_prompts: int = Field(ge=1)
+    """Prompt pairs."""
+    metric_clean: float
+    """Metric of the whole model on the clean prompts."""
+    metric_corrupt: float
+    """Metric of the fully ablated model: the corrupt prompts, under patch ablation."""
+    metric_circuit: float
+    """Metric when every receiver reads ablated values over all edges outside the circuit."""
+    faithfulness: float
+    """(circuit - corrupt) / (clean - corrupt), of the metrics above. 1 is perfect, more overshoots."""
+    kl_recovered: float
+    """1 - KL(model || circuit) / KL(model || corrupt). 1 is perfect and the most there is."""
+    agreement: float = Field(ge=0, le=1)
+    """Share of the prompts that circuit and model judge alike: same sign of the metric, or, for metrics of one sign (kl,
+    nll), the same most likely token."""
+    normalised_error: float = Field(ge=0)
+    """Mean over prompts of |circuit - clean|, divided by |clean - corrupt| of the means."""
+    accuracy_clean: float | None = Field(default=None, ge=0, le=1)
+    """Share of the clean prompts on which the whole model gives the right answer. Null without right answers."""
+
+
+class Evaluation(Record):
+    """Figures on the prompts the search saw and on those it did not."""
+
+    discovery: Figures
+    """Prompts that the search saw: flattering."""
+    held_out: Figures
+    """Prompts that the search did not see."""
+
+
+class Cost(Record):
+    """What finding the circuit took."""
+
+    seconds: float = Field(ge=0)
+    """Wall-clock time."""
+    peak_memory_bytes: int = Field(ge=0)
+    """Largest memory of the process, or of the accelerator where there is one."""
+    forward_passes: float = Field(ge=0)
+    """Time in units of one plain forward pass of the model over the same prompts."""
+    exact_evaluations: int = Field(ge=0)
+    """Circuits that were run."""
+
+
+class Environment(Record):
+    """Where the circuit was found."""
+
+    versions: dict[str, str] = {}
+    """Libraries and their versions."""
+    python: str
+    """Version of Python."""
+    platform: str
+    """Operating system and processor."""
+    device: str
+    """Such as cpu or cuda."""
+    dtype: str
+    """Number format of the model."""
+    threads: int = Field(ge=1)
+    """CPU threads."""
+    created: str
+    """When, as ISO 8601 with time zone."""

@@ -1,0 +1,67 @@
+"""Writing files so that nothing half-written is ever found under the final name."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from acdc_engine.errors import CircuitFileError
+
+
+def write_text(path: Path, text: str, *, overwrite: bool = False) -> None:
+    """Writes UTF-8 text to a temporary file beside `path`, then renames it.
+
+    Args:
+        path: The final name.
+        text: The content.
+        overwrite: Replace a file of that name.
+
+    Raises:
+        CircuitFileError: The file exists, its folder does not, or the disk refuses.
+    """
+    write_with(path, lambda temporary: temporary.write_bytes(text.encode()), overwrite=overwrite)
+
+
+def write_with(path: Path, write: Callable[[Path], object], *, overwrite: bool = False) -> None:
+    """Lets `write` fill a temporary file beside `path` (with its suffix), then renames it.
+
+    Args:
+        path: The final name.
+        write: Given the temporary path, writes the content there.
+        overwrite: Replace a file of that name.
+
+    Raises:
+        CircuitFileError: The file exists, its folder does not, or the disk refuses.
+    """
+    if path.exists() and not overwrite:
+        raise CircuitFileError(f"{path} exists already: choose another name, or ask to overwrite it.")
+    if not path.parent.is_dir():
+        raise CircuitFileError(f"Cannot write {path}: there is no folder {path.parent}. Create it first.")
+    temporary: Path | None = None
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        write(temporary)
+        _publish(temporary, path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CircuitFileError(f"Cannot write {path}: {reason}. Nothing was left there.") from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(FileNotFoundError):
+                temporary.unlink()
+
+
+def _publish(temporary: Path, path: Path) -> None:
+    # The content must be on disk before the name: a power cut in between would leave an empty file.
+    with open(temporary, "rb") as written:
+        os.fsync(written.fileno())
+    # mkstemp makes files private to the user; the result gets the permissions of any new file.
+    mask = os.umask(0)
+    os.umask(mask)
+    temporary.chmod(0o666 & ~mask)
+    os.replace(temporary, path)

@@ -1,0 +1,64 @@
+"""A circuit as a networkx graph: for users and for other formats, never for inner loops."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from acdc_engine.graph.circuit_records import SIGN_CONVENTION
+from acdc_engine.graph.layout import Layout
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+    from acdc_engine.graph.circuit import Circuit
+
+
+def networkx_of(circuit: Circuit) -> nx.MultiDiGraph[str]:
+    """Builds a networkx graph whose nodes are the circuit's nodes.
+
+    Heads that share their keys and values share the receiver; an edge into it becomes one edge for each of
+    those heads in the circuit, all with the same `receiver`. Unknown values are left out.
+
+    Returns:
+        Node attributes: `kind` (input, head, mlp, logits), `position` (place in the order of computation),
+        and where known `layer`, `head`, `role`. Edge keys: `q`, `k`, `v`, `mlp` or `logits`. Edge attributes:
+        `kind` (the key again), `name` (unique, as in `a5.h5->a7.h3<k>`), `receiver` (as in the circuit file),
+        and where known `score` and `effect`; both are positive where the edge supports the behaviour.
+    """
+    import networkx as nx
+
+    layout = circuit.layout()
+    graph: nx.MultiDiGraph[str] = nx.MultiDiGraph(model=circuit.model.name, sign=SIGN_CONVENTION)
+    if circuit.task is not None:
+        graph.graph["task"] = circuit.task.name
+    for node in circuit.nodes:
+        position = layout.n_senders if node.name == "logits" else layout.sender_index(node.name)
+        known = {"layer": node.layer, "head": _head(node.name), "role": node.role}
+        known = {key: value for key, value in known.items() if value is not None}
+        graph.add_node(node.name, kind=node.kind, position=position, **known)
+    for edge in circuit.edges:
+        kind, targets = targets_of(layout, edge.receiver)
+        numbers = {"score": edge.score, "effect": edge.effect}
+        numbers = {key: value for key, value in numbers.items() if value is not None}
+        for target in targets:
+            if target in graph:
+                name = f"{edge.sender}->{target}" + (f"<{kind}>" if kind in ("q", "k", "v") else "")
+                graph.add_edge(
+                    edge.sender, target, key=kind, kind=kind, name=name, receiver=edge.receiver, **numbers
+                )
+    return graph
+
+
+def targets_of(layout: Layout, receiver: str) -> tuple[str, tuple[str, ...]]:
+    """Finds what a receiver is part of.
+
+    Returns:
+        Its kind (`q`, `k`, `v`, `mlp` or `logits`) and the nodes it feeds: several for a key/value group.
+    """
+    index = layout.receiver_index(receiver)
+    kind = layout.receiver_kind(index)
+    return kind, ("logits",) if kind == "logits" else layout.senders[layout.receiver_sender(index)]
+
+
+def _head(name: str) -> int | None:
+    return int(name.split(".h")[1]) if ".h" in name else None

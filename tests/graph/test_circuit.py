@@ -1,0 +1,200 @@
+"""A circuit and its graph: what is refused, what the mask and the networkx view hold."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import networkx as nx
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from acdc_engine.errors import CircuitFileError, GraphError
+from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.circuit_check import nodes_of_edges
+from acdc_engine.graph.circuit_records import AttributionRecord, CircuitEdge, CircuitNode
+from acdc_engine.graph.from_mask import edges_of_mask
+from acdc_engine.graph.layout import GraphShape, Layout
+
+# beartype picks at random which items of a container it checks, also while hypothesis builds circuits.
+pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
+
+
+def changed(circuit: Circuit, **parts: Any) -> Circuit:
+    return Circuit(**{**{name: getattr(circuit, name) for name in Circuit.model_fields}, **parts})
+
+
+def edges(*names: str) -> tuple[CircuitEdge, ...]:
+    return tuple(CircuitEdge(sender=s, receiver=r) for s, r in (name.split("->") for name in names))
+
+
+@given(data=st.data())
+def test_mask_holds_the_edges(any_circuit: st.SearchStrategy[Circuit], data: st.DataObject) -> None:
+    circuit = data.draw(any_circuit)
+    graph, mask = circuit.graph(), circuit.mask()
+    kept = {graph.edge_name(s, r) for s, r in mask.nonzero().tolist()}
+    assert kept == {f"{edge.sender}->{edge.receiver}" for edge in circuit.edges}
+
+
+@given(data=st.data())
+def test_edges_of_mask_round_trip(any_circuit: st.SearchStrategy[Circuit], data: st.DataObject) -> None:
+    circuit = data.draw(any_circuit)
+    graph = circuit.graph()
+    scores = torch.randn(graph.exists.shape)
+    effects = torch.full_like(scores, float("nan"))
+    again = edges_of_mask(graph, circuit.mask(), scores, effects)
+    assert {(edge.sender, edge.receiver) for edge in again} == {(e.sender, e.receiver) for e in circuit.edges}
+    for edge in again:
+        at = graph.sender_index(edge.sender), graph.receiver_index(edge.receiver)
+        assert edge.score == scores[at] and edge.effect is None
+
+
+def test_edges_of_mask_keeps_measured_effects(small_circuit: Circuit) -> None:
+    graph = small_circuit.graph()
+    at = graph.parse_edge("input->m0")
+    effects = torch.full(graph.exists.shape, float("nan"))
+    effects[at] = -0.5
+    found = {
+        edge.sender + edge.receiver: edge
+        for edge in edges_of_mask(graph, small_circuit.mask(), None, effects)
+    }
+    assert found["inputm0"].effect == -0.5 and found["inputm0"].score is None
+    assert found["m0a1.h2<q>"].effect is None
+
+
+def test_edges_of_mask_refuses_edges_that_do_not_exist(small_circuit: Circuit) -> None:
+    graph = small_circuit.graph()
+    with pytest.raises(GraphError, match="does not read what it writes itself"):
+        edges_of_mask(graph, torch.ones_like(graph.exists))
+
+
+def test_nodes_of_a_shared_key_are_the_heads_that_lead_on() -> None:
+    layout = Layout(GraphShape(1, 4, 2))
+    both = nodes_of_edges(layout, edges("input->a0.kv1<k>"))
+    assert [node.name for node in both] == ["input", "a0.h2", "a0.h3"]
+    one = nodes_of_edges(
+        layout, edges("input->a0.kv1<k>", "a0.h3->logits"), {"a0.h3": "mover", "m0": "unused"}
+    )
+    assert [(node.name, node.kind, node.layer, node.role) for node in one] == [
+        ("input", "input", None, None),
+        ("a0.h3", "head", 0, "mover"),
+        ("logits", "logits", None, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (
+            "a1.h2->a0.h1<q>",
+            "edges.5 cannot exist in this model's graph: No edge a1.h2->a0.h1<q>: a1.h2 comes after",
+        ),
+        (
+            "input->a0.h1<k>",
+            "edges.5 cannot exist in this model's graph: No receiver 'a0.h1<k>': head 1 shares its",
+        ),
+        ("input->a7.h1<q>", "No receiver 'a7.h1<q>': the model has layers 0 to 1."),
+        ("input->m0", "edges.5: input->m0 is listed twice."),
+        ("m1->logits", "edges.5: m1->logits starts at m1, which is not among the nodes."),
+        ("input->m1", "edges.5: input->m1 leads to m1, which is not among the nodes."),
+        (
+            "input->a1.kv0<k>",
+            "edges.5: input->a1.kv0<k> leads to none of a1.h0, a1.h1, which are among the nodes.",
+        ),
+    ],
+)
+def test_edges_that_do_not_fit_are_refused(small_circuit: Circuit, more: str, message: str) -> None:
+    with pytest.raises(CircuitFileError, match=re.escape(message)):
+        changed(small_circuit, edges=small_circuit.edges + edges(more))
+
+
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [
+        (("m1", "mlp", 1), "No edge starts or ends at m1: remove it from the nodes."),
+        (("m0", "mlp", 0), "nodes.5: m0 is listed twice."),
+        (
+            ("m5", "mlp", 5),
+            "nodes.5 cannot exist in this model's graph: no node 'm5': the model has layers 0 to 1.",
+        ),
+        (
+            ("a1.kv1", "head", 1),
+            "no node 'a1.kv1': a key/value group only receives; its heads are the senders.",
+        ),
+        (("m1", "head", 1), "nodes.5: m1 has kind 'mlp' and layer 1, not kind 'head' and layer 1."),
+        (("m1", "mlp", None), "nodes.5: m1 has kind 'mlp' and layer 1, not kind 'mlp' and layer None."),
+    ],
+)
+def test_nodes_that_do_not_match_are_refused(
+    small_circuit: Circuit, node: tuple[Any, ...], message: str
+) -> None:
+    extra = CircuitNode(name=node[0], kind=node[1], layer=node[2])
+    with pytest.raises(CircuitFileError, match=re.escape(message)):
+        changed(small_circuit, nodes=(*small_circuit.nodes, extra))
+
+
+def test_impossible_models_are_refused(small_circuit: Circuit) -> None:
+    with pytest.raises(CircuitFileError, match="model: 4 heads do not divide into 3 key/value groups"):
+        changed(small_circuit, model=small_circuit.model.model_copy(update={"n_kv_heads": 3}))
+
+
+def test_settings_are_finite() -> None:
+    with pytest.raises(ValidationError, match="finite number"):
+        AttributionRecord(method="eap-ig", settings={"points": [0.5, float("inf")]})
+
+
+def test_an_empty_circuit_is_a_circuit(small_circuit: Circuit) -> None:
+    ends = (CircuitNode(name="input", kind="input"), CircuitNode(name="logits", kind="logits"))
+    empty = changed(small_circuit, nodes=ends, edges=())
+    assert not empty.mask().any() and empty.to_networkx().number_of_edges() == 0
+
+
+def test_ungrouped_graph_has_a_key_per_head(small_circuit: Circuit) -> None:
+    model = small_circuit.model.model_copy(update={"ungrouped_kv": True})
+    circuit = changed(small_circuit, model=model, edges=(), nodes=())
+    assert circuit.shape() == GraphShape(2, 4, 4)
+
+
+def test_networkx_view(small_circuit: Circuit) -> None:
+    graph = small_circuit.to_networkx()
+    assert graph.nodes["a1.h2"] == {"kind": "head", "position": 8, "layer": 1, "head": 2}
+    assert graph.nodes["input"] == {"kind": "input", "position": 0}
+    assert graph.nodes["logits"] == {"kind": "logits", "position": 11}
+    assert graph.edges["a0.h1", "a1.h2", "v"] == {
+        "kind": "v",
+        "name": "a0.h1->a1.h2<v>",
+        "receiver": "a1.kv1<v>",
+    }
+    assert set(graph.edges) >= {("m0", "a1.h2", "q"), ("input", "m0", "mlp"), ("a1.h2", "logits", "logits")}
+    assert graph.graph["sign"] == "positive: the edge supports the behaviour"
+    assert nx.is_directed_acyclic_graph(graph)
+
+
+@given(data=st.data())
+def test_networkx_edges_lead_to_the_nodes_behind_the_receiver(
+    any_circuit: st.SearchStrategy[Circuit],
+    fed_by_name: Callable[[str, GraphShape], set[str]],
+    data: st.DataObject,
+) -> None:
+    circuit = data.draw(any_circuit)
+    listed = {node.name for node in circuit.nodes}
+    expected = {
+        (edge.sender, target, edge.receiver, edge.score, edge.effect)
+        for edge in circuit.edges
+        for target in listed & (fed_by_name(edge.receiver, circuit.shape()) or {"logits"})
+    }
+    found = circuit.to_networkx().edges(data=True)
+    assert {(u, v, d["receiver"], d.get("score"), d.get("effect")) for u, v, d in found} == expected
+    assert len({d["name"] for _, _, d in found}) == len(found)
+
+
+def test_reading_circuits_needs_no_torch() -> None:
+    code = (
+        "import sys, acdc_engine.graph.circuit; print([m for m in ('torch', 'networkx') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,128 @@
+"""Clean circuits: against networkx on the graph spelled out node by node, and by hand for grouped heads."""
+
+from collections.abc import Callable
+
+import networkx as nx
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from acdc_engine.graph.connectivity import clean, is_clean, leading, reachable
+from acdc_engine.graph.edges import Graph, GraphShape
+
+
+def mask_of(graph: Graph, *names: str) -> torch.Tensor:
+    mask = torch.zeros_like(graph.exists)
+    for name in names:
+        mask[graph.parse_edge(name)] = True
+    return mask
+
+
+def names_of(graph: Graph, mask: torch.Tensor) -> set[str]:
+    return {graph.edge_name(s, r) for s, r in mask.nonzero().tolist()}
+
+
+def draw_mask(graph: Graph, data: st.DataObject, *batch: int) -> torch.Tensor:
+    seed, density = data.draw(st.integers(0, 2**32 - 1)), data.draw(st.floats(0.01, 1))
+    noise = torch.rand(*batch, *graph.exists.shape, generator=torch.Generator().manual_seed(seed))
+    return (noise < density) & graph.exists
+
+
+def slow_twin(
+    graph: Graph, mask: torch.Tensor, fed: Callable[[str, GraphShape], set[str]]
+) -> tuple[set[str], set[str]]:
+    """Reached senders and leading receivers, from names and networkx's reachability."""
+    spelled: nx.DiGraph[tuple[str, str]] = nx.DiGraph()
+    spelled.add_nodes_from([("write", "input"), ("read", "logits")])
+    for name in names_of(graph, mask):
+        sender, receiver = name.split("->")
+        spelled.add_edge(("write", sender), ("read", receiver))
+    for receiver in graph.receivers:
+        for sender in fed(receiver, graph.shape):
+            spelled.add_edge(("read", receiver), ("write", sender))
+    down = nx.descendants(spelled, ("write", "input")) | {("write", "input")}
+    up = nx.ancestors(spelled, ("read", "logits")) | {("read", "logits")}
+    return {name for kind, name in down if kind == "write"}, {name for kind, name in up if kind == "read"}
+
+
+@given(data=st.data())
+def test_equals_the_slow_twin(
+    any_shape: st.SearchStrategy[GraphShape],
+    fed_by_name: Callable[[str, GraphShape], set[str]],
+    data: st.DataObject,
+) -> None:
+    graph = Graph(data.draw(any_shape))
+    mask = draw_mask(graph, data)
+    reached, leads = slow_twin(graph, mask, fed_by_name)
+    assert {graph.senders[i] for i in reachable(graph, mask).nonzero().flatten().tolist()} == reached
+    assert {graph.receivers[i] for i in leading(graph, mask).nonzero().flatten().tolist()} == leads
+    kept = {
+        name
+        for name in names_of(graph, mask)
+        if name.split("->")[0] in reached and name.split("->")[1] in leads
+    }
+    assert names_of(graph, clean(graph, mask)) == kept
+
+
+@given(data=st.data())
+def test_idempotent_and_never_adds(any_shape: st.SearchStrategy[GraphShape], data: st.DataObject) -> None:
+    graph = Graph(data.draw(any_shape))
+    mask = draw_mask(graph, data)
+    once = clean(graph, mask)
+    assert not (once & ~mask).any()
+    assert torch.equal(clean(graph, once), once) and is_clean(graph, once)
+    assert is_clean(graph, mask) == torch.equal(once, mask)
+
+
+@given(data=st.data())
+def test_batch_equals_one_by_one(any_shape: st.SearchStrategy[GraphShape], data: st.DataObject) -> None:
+    graph = Graph(data.draw(any_shape))
+    masks = draw_mask(graph, data, 2, 3)
+    before = masks.clone()
+    together = clean(graph, masks)
+    assert torch.equal(masks, before)
+    for i in range(2):
+        for j in range(3):
+            assert torch.equal(together[i, j], clean(graph, masks[i, j]))
+
+
+def test_edges_that_do_not_exist_are_dropped() -> None:
+    graph = Graph(GraphShape(2, 2, 1))
+    everything = torch.ones_like(graph.exists)
+    assert torch.equal(clean(graph, everything), graph.exists)
+    assert is_clean(graph, graph.exists) and not is_clean(graph, everything)
+
+
+def test_a_head_is_entered_through_its_key_alone() -> None:
+    graph = Graph(GraphShape(1, 2, 2))
+    path = mask_of(graph, "input->a0.h1<k>", "a0.h1->logits")
+    assert is_clean(graph, path)
+
+
+def test_a_shared_key_enters_every_head_of_the_group() -> None:
+    graph = Graph(GraphShape(1, 4, 2))
+    mask = mask_of(graph, "input->a0.kv1<k>", "a0.h1->logits", "a0.h2->logits", "a0.h3->logits")
+    kept = {"input->a0.kv1<k>", "a0.h2->logits", "a0.h3->logits"}
+    assert names_of(graph, clean(graph, mask)) == kept
+
+
+def test_a_shared_value_leads_on_through_any_head_of_the_group() -> None:
+    graph = Graph(GraphShape(1, 4, 2))
+    mask = mask_of(graph, "input->a0.kv0<v>", "input->a0.kv1<v>", "input->a0.h0<q>", "a0.h1->logits")
+    # Head 0 leads nowhere, so its own q goes; its group leads on through head 1.
+    assert names_of(graph, clean(graph, mask)) == {"input->a0.kv0<v>", "a0.h1->logits"}
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+def test_dead_ends_and_orphans_go(parallel: bool) -> None:
+    graph = Graph(GraphShape(2, 1, 1, parallel))
+    mask = mask_of(graph, "input->m0", "m0->a1.h0<q>", "a0.h0->m1", "m1->logits", "input->logits")
+    assert names_of(graph, clean(graph, mask)) == {"input->logits"}
+
+
+def test_nothing_left_when_the_logits_are_cut_off() -> None:
+    graph = Graph(GraphShape(2, 2, 1))
+    mask = graph.exists.clone()
+    mask[:, graph.logits] = False
+    assert not clean(graph, mask).any()
