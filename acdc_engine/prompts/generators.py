@@ -1,0 +1,81 @@
+"""Named Python generators: prompts that templates cannot say. A card uses one with `generator = "name"`.
+
+A generator gets a seeded random source, the tokenizer and its parameters, and yields drafts in random order
+until it has no more; repeated drafts are allowed and skipped. To add one, decorate it with `register` and
+import its module before the card is loaded.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from acdc_engine.errors import TaskError, nearest
+from acdc_engine.prompts.pair import Draft
+from acdc_engine.prompts.tokenizer import Tokenizer
+
+P = TypeVar("P", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Generator:
+    """A registered generator.
+
+    Attributes:
+        name: What cards call it.
+        parameters: Pydantic model of a card's `[parameters]` table.
+        make: The function: (random source, tokenizer, parameters) -> drafts.
+    """
+
+    name: str
+    parameters: type[BaseModel]
+    make: Callable[[random.Random, Tokenizer, Any], Iterator[Draft]]
+
+
+_GENERATORS: dict[str, Generator] = {}
+
+Make = Callable[[random.Random, Tokenizer, P], Iterator[Draft]]
+
+
+def register(name: str, parameters: type[P]) -> Callable[[Make[P]], Make[P]]:
+    """Decorates a function as the generator called `name`.
+
+    Args:
+        name: What cards write as `generator`.
+        parameters: Pydantic model of its parameters; make it refuse unknown keys (`extra="forbid"`).
+
+    Returns:
+        The decorator, which leaves the function as it is.
+
+    Raises:
+        TaskError: The name is taken.
+    """
+
+    def decorate(make: Make[P]) -> Make[P]:
+        if name in _GENERATORS:
+            raise TaskError(f"There is a generator called {name!r} already: choose another name.")
+        _GENERATORS[name] = Generator(name, parameters, make)
+        return make
+
+    return decorate
+
+
+def get_generator(name: str) -> Generator:
+    """Returns the generator called `name`.
+
+    Raises:
+        TaskError: There is none of that name.
+    """
+    # Imported here because the module registers itself with this one.
+    from acdc_engine.prompts import greater_than  # noqa: F401
+
+    if name not in _GENERATORS:
+        raise TaskError(
+            f"there is no generator {name!r}.{nearest(name, _GENERATORS)} A generator of your own must be "
+            "registered (acdc_engine.prompts.generators.register) before the card is loaded."
+        )
+    return _GENERATORS[name]

@@ -1,0 +1,132 @@
+"""The template language: fixed text with slots in braces, `When {A} and {B} went to the {place}`.
+
+`{{` and `}}` stand for the braces themselves. There is nothing else in it: no conditions, no loops. What it
+cannot say is said by a Python generator (generators.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from acdc_engine.errors import TaskError
+from acdc_engine.prompts.pair import Draft, PromptPair
+
+_TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]|[^{}]+")
+_SLOT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class Template:
+    """A parsed template: fixed texts with slots between them.
+
+    Attributes:
+        texts: The fixed texts, one more than there are slots; may be empty strings.
+        slots: The slot names, in order of appearance, repeated as they are.
+    """
+
+    texts: tuple[str, ...]
+    slots: tuple[str, ...]
+
+    @staticmethod
+    def parse(text: str) -> Template:
+        """Parses a template.
+
+        Raises:
+            TaskError: A brace without its partner, or a slot name that is empty or has odd characters.
+        """
+        texts, slots = [""], []
+        for match in _TOKEN.finditer(text):
+            piece, column = match.group(), match.start() + 1
+            if piece in ("{", "}"):
+                raise TaskError(
+                    f"the brace {piece!r} at column {column} has no partner (as text write {piece * 2!r})"
+                )
+            if match.group(1) is None:
+                texts[-1] += {"{{": "{", "}}": "}"}.get(piece, piece)
+            elif not _SLOT_NAME.fullmatch(match.group(1)):
+                raise TaskError(
+                    f"the slot {piece!r} at column {column} needs a name of letters, digits and underscores"
+                )
+            else:
+                slots.append(match.group(1))
+                texts.append("")
+        return Template(tuple(texts), tuple(slots))
+
+    def fill(self, values: Mapping[str, str]) -> tuple[str, tuple[tuple[int, int], ...]]:
+        """Puts words into the slots.
+
+        Args:
+            values: Word of each slot name.
+
+        Returns:
+            The text, and the character range (start, end) of each slot in it.
+        """
+        out, spans = self.texts[0], []
+        for slot, text in zip(self.slots, self.texts[1:], strict=True):
+            spans.append((len(out), len(out) + len(values[slot])))
+            out += values[slot] + text
+        return out, tuple(spans)
+
+
+@dataclass(frozen=True)
+class PairTemplate:
+    """Everything one pattern of a task says: both prompts and both kinds of answers.
+
+    Attributes:
+        name: Its name, kept in every pair made from it.
+        clean: The clean prompt.
+        corrupt: The corrupt prompt: the same fixed texts, at least one slot replaced by another.
+        answers: Right continuations of the clean prompt.
+        wrong_answers: Wrong ones.
+    """
+
+    name: str
+    clean: Template
+    corrupt: Template
+    answers: tuple[Template, ...]
+    wrong_answers: tuple[Template, ...] = ()
+
+    @staticmethod
+    def parse(
+        name: str, clean: str, corrupt: str, answers: Sequence[str], wrong_answers: Sequence[str]
+    ) -> PairTemplate:
+        """Parses all five; see the attributes.
+
+        Raises:
+            TaskError: As `Template.parse`.
+        """
+        right, wrong = (tuple(Template.parse(a) for a in texts) for texts in (answers, wrong_answers))
+        return PairTemplate(name, Template.parse(clean), Template.parse(corrupt), right, wrong)
+
+    @property
+    def all_slots(self) -> list[str]:
+        """Every slot name in it, once, in order of first appearance."""
+        templates = (self.clean, self.corrupt, *self.answers, *self.wrong_answers)
+        return list(dict.fromkeys(slot for template in templates for slot in template.slots))
+
+    @property
+    def replaced(self) -> list[tuple[str, str]]:
+        """Slot names at the places where clean and corrupt differ: (in clean, in corrupt)."""
+        both = zip(self.clean.slots, self.corrupt.slots, strict=True)
+        return list(dict.fromkeys((a, b) for a, b in both if a != b))
+
+    def fill(self, values: Mapping[str, str]) -> Draft:
+        """Makes a pair from words, with the ranges in which the two prompts differ on purpose."""
+        clean, clean_spans = self.clean.fill(values)
+        corrupt, corrupt_spans = self.corrupt.fill(values)
+        differ = [
+            i
+            for i, (a, b) in enumerate(zip(self.clean.slots, self.corrupt.slots, strict=True))
+            if values[a] != values[b]
+        ]
+        right, wrong = (
+            tuple(template.fill(values)[0] for template in templates)
+            for templates in (self.answers, self.wrong_answers)
+        )
+        return Draft(
+            PromptPair(clean, corrupt, right, wrong, self.name),
+            tuple(clean_spans[i] for i in differ),
+            tuple(corrupt_spans[i] for i in differ),
+        )

@@ -1,0 +1,53 @@
+"""What the engine asks of a tokenizer, and the three questions it puts to one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """The part of a Hugging Face tokenizer that is used; any object with it will do."""
+
+    @property
+    def bos_token_id(self) -> int | None:
+        """Id of the beginning-of-sequence token, if there is one."""
+
+    def __call__(self, text: str, *, add_special_tokens: bool) -> Any:
+        """Returns a mapping whose `input_ids` is the list of token ids of `text`."""
+
+    def decode(self, token_ids: list[int]) -> str:
+        """Returns the text of the tokens."""
+
+    def convert_ids_to_tokens(self, ids: list[int]) -> list[str]:
+        """Returns the vocabulary's own spelling of the tokens."""
+
+
+def token_ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Returns the token ids of `text`, without any special token added."""
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def continuation(tokenizer: Tokenizer, before: str, text: str) -> list[int] | None:
+    """Returns the tokens `text` adds when it follows `before`.
+
+    Tokenizing `text` alone would not do: some tokenizers put a space in front of every text, others join the
+    last letters of `before` with the first of `text`.
+
+    Returns:
+        The added token ids, or None if `text` changes how `before` itself is split.
+    """
+    head, whole = token_ids(tokenizer, before), token_ids(tokenizer, before + text)
+    return whole[len(head) :] if whole[: len(head)] == head else None
+
+
+def show_tokens(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+    """Returns the tokens as a readable line: `'When' ' Mary' ' and'`."""
+    return " ".join(repr(_one(tokenizer, i)) for i in ids)
+
+
+def _one(tokenizer: Tokenizer, token: int) -> str:
+    text = tokenizer.decode([token])
+    # A token can be part of a character; the vocabulary's spelling then says more than the replacement sign.
+    return tokenizer.convert_ids_to_tokens([token])[0] if "\ufffd" in text else text

@@ -1,0 +1,141 @@
+"""Splits: disjoint, seeded, balanced; what a card cannot give is said with the number it can."""
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from acdc_engine.errors import PromptError
+from acdc_engine.prompts.build import build_splits
+from acdc_engine.prompts.card import TaskCard, parse_card
+from acdc_engine.prompts.drafts import drafts
+from acdc_engine.prompts.prompt_set import PromptSet
+
+Data = dict[str, Any]
+NAMES = ["Ann", "Bob", "Cem", "Dora", "Eva", "Finn", "Gita", "Hans"]
+
+
+def card_with(data: Data, n_names: int, n_places: int, n_templates: int = 2) -> TaskCard:
+    data["words"]["names"]["words"] = NAMES[:n_names]
+    data["words"]["places"]["words"] = ["park", "Petrovich", "shop"][:n_places]
+    data["templates"] = data["templates"][:n_templates]
+    return parse_card(data, "x")
+
+
+def texts(prompts: PromptSet) -> tuple[set[str], set[str]]:
+    return {p.clean for p in prompts.pairs}, {p.corrupt for p in prompts.pairs}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    n_names=st.integers(3, 8),
+    n_places=st.integers(1, 3),
+    n_discovery=st.integers(1, 14),
+    n_held_out=st.integers(0, 14),
+    seed=st.integers(0, 10**6),
+)
+def test_properties(
+    card_data: Callable[[], Data],
+    make_tokenizer: Any,
+    n_names: int,
+    n_places: int,
+    n_discovery: int,
+    n_held_out: int,
+    seed: int,
+) -> None:
+    card = card_with(card_data(), n_names, n_places)
+    arguments = (card, make_tokenizer(), n_discovery, n_held_out, seed)
+    try:
+        discovery, held_out = build_splits(*arguments)
+    except PromptError as error:
+        assert "and can give" in str(error)
+        assert n_names < 5  # with five names and more there is always enough for 28 pairs
+        return
+    assert (len(discovery), len(held_out)) == (n_discovery, n_held_out)
+    for mine, other in zip(texts(discovery), texts(held_out), strict=True):
+        assert not mine & other
+    for prompts in (discovery, held_out):
+        assert len(texts(prompts)[0]) == len(prompts)
+        counts = Counter(p.template for p in prompts.pairs)
+        assert abs(counts["ABBA"] - counts["BABA"]) <= 1
+        # Clean and corrupt are the same but for the one name that was replaced, and the padding.
+        assert ((prompts.clean != prompts.corrupt).sum(dim=1) == 1).all()
+        for i, length in enumerate(prompts.lengths.tolist()):
+            assert (prompts.clean[i, length:] == 0).all() and (prompts.clean[i, :length] > 0).all()
+    again = build_splits(*arguments)
+    assert [p.fingerprint() for p in again] == [discovery.fingerprint(), held_out.fingerprint()]
+
+
+def test_another_seed_gives_other_prompts(card_data: Callable[[], Data], make_tokenizer: Any) -> None:
+    card = card_with(card_data(), 8, 3)
+    first, second = (build_splits(card, make_tokenizer(), 10, 10, seed)[0] for seed in (0, 1))
+    assert [p.clean for p in first.pairs] != [p.clean for p in second.pairs]
+
+
+def test_the_number_possible_is_said(card_data: Callable[[], Data], make_tokenizer: Any) -> None:
+    # One template, three names, one place: 3 * 2 clean prompts, each with its own corrupt prompt.
+    card = card_with(card_data(), 3, 1, n_templates=1)
+    with pytest.raises(PromptError) as error:
+        build_splits(card, make_tokenizer(), 4, 3, seed=0)
+    assert str(error.value) == (
+        "Task 'small' was asked for 4 discovery and 3 held-out pairs and can give 3 and 3: it has 6 "
+        "different clean prompts in 6 groups that share no prompt, and the splits are spread evenly over the "
+        "templates. Ask for at most that many, or add words to its lists or templates."
+    )
+    discovery, held_out = build_splits(card, make_tokenizer(), 3, 3, seed=0)
+    assert len(texts(discovery)[0] | texts(held_out)[0]) == 6
+
+
+def test_pairs_that_share_a_corrupt_prompt_stay_together(
+    card_data: Callable[[], Data], make_tokenizer: Any
+) -> None:
+    # ABBA (A=x, B=y) and BABA (A=y, B=x) have the corrupt prompt "x and y ...; z" in common: with three names
+    # that makes 12 clean prompts in 6 pairs that may not be torn apart.
+    card = card_with(card_data(), 3, 1)
+    discovery, held_out = build_splits(card, make_tokenizer(), 6, 6, seed=0)
+    assert len(texts(discovery)[1]) == len(texts(held_out)[1]) == 3
+
+
+def test_sizes_must_make_sense(card_data: Callable[[], Data], make_tokenizer: Any) -> None:
+    card = card_with(card_data(), 3, 1)
+    with pytest.raises(
+        PromptError, match=r"At least 1 discovery prompt and no fewer than 0 held-out .* not 0 and 5"
+    ):
+        build_splits(card, make_tokenizer(), 0, 5, seed=0)
+    with pytest.raises(PromptError, match=r"not 5 and -1"):
+        build_splits(card, make_tokenizer(), 5, -1, seed=0)
+
+
+def test_large_cards_are_drawn_from_and_respect_distinct(
+    card_data: Callable[[], Data], make_tokenizer: Any
+) -> None:
+    data = card_data()
+    data["words"]["names"]["words"] = [f"N{chr(97 + i)}{chr(97 + j)}" for i in range(8) for j in range(8)]
+    card = parse_card(data, "x")  # 64 ** 3 * 2 fillings: more than are enumerated
+    stream = drafts(card, make_tokenizer(), random.Random(0))
+    for draft in (next(stream) for _ in range(2000)):
+        words = draft.pair.corrupt.split()
+        assert len({words[-7], words[-5], words[-4]} | {words[-8]}) >= 3
+        assert draft.pair.clean != draft.pair.corrupt and draft.pair.answers != draft.pair.wrong_answers
+    discovery, held_out = build_splits(card, make_tokenizer(), 30, 30, seed=0)
+    assert not texts(discovery)[0] & texts(held_out)[0]
+
+
+def test_a_large_card_whose_distinct_group_cannot_be_filled_ends(
+    card_data: Callable[[], Data], make_tokenizer: Any
+) -> None:
+    data = card_data()
+    # D is never different from E: both lists hold the same single word. The other lists make the space large.
+    data["words"]["names"]["words"] = [f"N{chr(97 + i)}{chr(97 + j)}" for i in range(8) for j in range(8)]
+    data["words"] |= {"one": {"words": ["here"]}, "other": {"words": ["here"]}}
+    data["slots"] |= {"D": "one", "E": "other"}
+    data["distinct"].append(["D", "E"])
+    for template in data["templates"]:
+        template["clean"] = template["clean"].replace("gave", "{D} {E} gave")
+        template["corrupt"] = template["corrupt"].replace("gave", "{D} {E} gave")
+    with pytest.raises(PromptError, match=r"can give 0 and 0: it has 0 different clean prompts"):
+        build_splits(parse_card(data, "x"), make_tokenizer(), 2, 2, seed=0)

@@ -1,0 +1,204 @@
+"""The card's schema: what is refused, and in which words. Every problem is listed, not just the first."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from acdc_engine.errors import TaskError
+from acdc_engine.prompts.card import MetricName, load_card, parse_card
+from acdc_engine.prompts.metrics import metric_names
+
+Data = dict[str, Any]
+
+
+def problems(data: Data) -> list[str]:
+    with pytest.raises(TaskError) as error:
+        parse_card(data, where="x.toml")
+    head, *lines = str(error.value).split("\n")
+    count = "a problem" if len(lines) == 1 else f"{len(lines)} problems"
+    assert head == f"The task card x.toml has {count}:"
+    return [line.removeprefix("  ") for line in lines]
+
+
+def test_a_sound_card_is_read(card_data: Callable[[], Data]) -> None:
+    card = parse_card(card_data(), where="x.toml")
+    assert card.metric == "logit_diff" and not card.prepend_bos
+    assert [t.name for t in card.templates] == ["ABBA", "BABA"]
+
+
+def test_metric_names_are_the_metrics_there_are() -> None:
+    assert sorted(get_args(MetricName)) == metric_names()
+
+
+def test_unknown_and_missing_keys_are_all_listed_with_their_path(card_data: Callable[[], Data]) -> None:
+    data = card_data()
+    data["metrik"] = "kl"
+    data["templates"][1]["clen"] = data["templates"][1].pop("clean")
+    data["words"]["names"]["only_single_tokens"] = True
+    del data["description"]
+    found = problems(data)
+    assert "description: missing." in found
+    assert any(p.startswith("metrik: unknown key. Did you mean 'metric' or ") for p in found)
+    assert "templates[1].clean: missing." in found
+    assert (
+        "templates[1].clen: unknown key. Did you mean 'clean'? "
+        "Known: answers, clean, corrupt, name, wrong_answers." in found
+    )
+    assert (
+        "words.names.only_single_tokens: unknown key. Did you mean 'only_single_token'? "
+        "Known: only_single_token, words." in found
+    )
+    assert len(found) == 5
+
+
+def test_wrong_types_and_values_say_what_was_found(card_data: Callable[[], Data]) -> None:
+    data = card_data()
+    data["metric"] = "logitdiff"
+    data["prepend_bos"] = "perhaps"
+    data["name"] = "Small Task"
+    found = problems(data)
+    assert any(p.startswith("metric: ") and "'logit_diff'" in p and "(found 'logitdiff')" in p for p in found)
+    assert any(p.startswith("prepend_bos: ") and "(found 'perhaps')" in p for p in found)
+    assert any(p.startswith("name: ") and "(found 'Small Task')" in p for p in found)
+
+
+def test_slots_and_words_must_fit_together(card_data: Callable[[], Data]) -> None:
+    data = card_data()
+    data["slots"]["place"] = "place"
+    data["slots"]["idle"] = "names"
+    data["words"]["names"]["words"] += ["Bob", " Eva"]
+    data["distinct"] = [["A", "B", "C", "X"], ["A"]]
+    data["templates"][0]["answers"] = [" {AA}"]
+    found = problems(data)
+    assert "slots.place: there is no word list 'place'. Did you mean 'places'? Known: names, places." in found
+    assert "slots.idle: no template uses it." in found
+    assert "words.places: no slot is filled from it." in found
+    assert "words.names.words: 'Bob' is in it 2 times." in found
+    assert "words.names.words: ' Eva' is empty or has spaces around it." in found
+    assert "distinct[0]: there is no slot 'X'. Known: A, B, C, idle, place." in found
+    assert "distinct[1]: needs at least two slots, each once; it has ['A']." in found
+    assert (
+        "templates[0]: the slot {AA} is not in [slots]. Did you mean 'A'? Known: A, B, C, idle, place."
+        in found
+    )
+    assert len(found) == 8
+
+
+def test_syntax_of_every_template_is_checked(card_data: Callable[[], Data]) -> None:
+    data = card_data()
+    data["templates"][0]["clean"] = "At {A"
+    data["templates"][1]["wrong_answers"] = [" {B}", " {}"]
+    found = problems(data)
+    assert "templates[0].clean: the brace '{' at column 4 has no partner (as text write '{{')" in found
+    rule = "needs a name of letters, digits and underscores"
+    assert f"templates[1].wrong_answers[1]: the slot '{{}}' at column 2 {rule}" in found
+
+
+@pytest.mark.parametrize(
+    ("corrupt", "message"),
+    [
+        (
+            "At the {place} {A} or {B} met; {C} gave it to",
+            "; clean has ' and ' where corrupt has ' or ': make a slot",
+        ),
+        ("At the {place} {A} and {B} met; {C} gave it to{C}", "; clean has 4 slots and corrupt 5."),
+        (
+            "At the {place} {A} and {B} met; {C} gave",
+            "; clean has ' gave it to' where corrupt has ' gave': make a slot",
+        ),
+        (
+            "At the {place} {A} and {B} met; {B} gave it to",
+            "it has the same slots as clean, so nothing would be",
+        ),
+    ],
+)
+def test_clean_and_corrupt_differ_in_slots_only(
+    card_data: Callable[[], Data], corrupt: str, message: str
+) -> None:
+    data = card_data()
+    data["templates"][0]["corrupt"] = corrupt
+    (found,) = problems(data)
+    assert found.startswith("templates[0].corrupt: ") and message in found
+
+
+def test_a_replacement_must_not_be_the_same_word(card_data: Callable[[], Data]) -> None:
+    data = card_data()
+    data["distinct"] = [["A", "B"]]
+    assert problems(data) == [
+        f"templates[{i}].corrupt: {{B}} is replaced by {{C}}, and both can be the same word: "
+        "put them in one distinct group."
+        for i in (0, 1)
+    ]
+    data["slots"]["C"] = "others"
+    data["words"]["others"] = {"words": ["Eva", "Finn"]}
+    parse_card(data, where="x.toml")  # lists without a common word need no distinct group
+
+
+def test_answers_and_names(card_data: Callable[[], Data]) -> None:
+    data = card_data()
+    data["templates"][1]["name"] = "ABBA"
+    data["templates"][0]["wrong_answers"] = []
+    data["templates"][1]["wrong_answers"] = [" {A}"]
+    assert problems(data) == [
+        "templates[0].name: more than one template is called 'ABBA'.",
+        "templates[0].wrong_answers: missing, and the metric logit_diff needs them (nll and kl do not).",
+        "templates[1].name: more than one template is called 'ABBA'.",
+        "templates[1].wrong_answers: the same answer is right and wrong.",
+    ]
+
+
+def test_a_card_has_templates_or_a_generator(card_data: Callable[[], Data]) -> None:
+    assert problems({"name": "x", "description": "x"}) == [
+        "templates: missing: a card needs [[templates]] or a generator."
+    ]
+    data = card_data()
+    data["parameters"] = {"nouns": ["war"]}
+    assert problems(data) == ["parameters: only a card with a generator has parameters."]
+    data["generator"] = "greater_then"
+    found = problems(data)
+    assert found[:4] == [
+        f"{key}: a card with a generator makes its prompts in Python and has no {key}."
+        for key in ("templates", "words", "slots", "distinct")
+    ]
+    assert found[4].startswith(
+        "generator: there is no generator 'greater_then'. Did you mean 'greater_than'?"
+    )
+    assert "must be registered" in found[4]
+
+
+def test_a_generators_parameters_are_checked() -> None:
+    data = {
+        "name": "x",
+        "description": "x",
+        "generator": "greater_than",
+        "parameters": {"noun": ["war"], "centuries": ["late", 1732]},
+    }
+    found = problems(data)
+    assert "parameters.nouns: missing." in found
+    assert "parameters.noun: unknown key. Did you mean 'nouns'? Known: centuries, nouns." in found
+    assert any(p.startswith("parameters.centuries[0]: ") and "(found 'late')" in p for p in found)
+    assert any(p.startswith("parameters.centuries[1]: ") and "(found 1732)" in p for p in found)
+
+
+def test_fingerprint_follows_the_content(card_data: Callable[[], Data]) -> None:
+    first = parse_card(card_data(), where="x.toml").fingerprint()
+    assert first == parse_card(card_data(), where="elsewhere.toml").fingerprint()
+    data = card_data()
+    data["slots"] = dict(reversed(data["slots"].items()))
+    assert parse_card(data, where="x.toml").fingerprint() == first
+    data["templates"][0]["answers"] = [" {A}", " {C}"]
+    assert parse_card(data, where="x.toml").fingerprint() != first
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "card.toml"
+    with pytest.raises(TaskError, match=r"card\.toml cannot be read: No such file or directory\.$"):
+        load_card(path)
+    path.write_text('name = "x"\nmetric = \n')
+    with pytest.raises(TaskError, match=r"card\.toml is not valid TOML: .*line 2, column 10"):
+        load_card(path)
+    path.write_bytes(b'name = "\xff"')
+    with pytest.raises(TaskError, match=r"card\.toml is not UTF-8 text: "):
+        load_card(path)

@@ -1,0 +1,128 @@
+"""Pairs against a tokenizer: every rule broken once, by hand."""
+
+from typing import Any
+
+import pytest
+
+from acdc_engine.errors import PromptError
+from acdc_engine.prompts.check import encode
+from acdc_engine.prompts.pair import Draft, PromptPair
+from acdc_engine.prompts.template import PairTemplate
+
+
+def draft(
+    clean: str = "{A} saw {B}; {B} told",
+    corrupt: str = "{A} saw {B}; {C} told",
+    right: tuple[str, ...] = (" {A}",),
+    wrong: tuple[str, ...] = (" {B}",),
+    **words: str,
+) -> Draft:
+    values = {"A": "Ann", "B": "Bob", "C": "Cem"} | words
+    return PairTemplate.parse("t", clean, corrupt, right, wrong).fill(values)
+
+
+def failure(make_tokenizer: Any, *drafts: Draft, **settings: Any) -> str:
+    with pytest.raises(PromptError) as error:
+        encode(drafts, make_tokenizer(), "small", **settings)
+    return str(error.value)
+
+
+def test_a_sound_pair_becomes_tokens(make_tokenizer: Any) -> None:
+    tokenizer = make_tokenizer()
+    long = draft(A="Dora", B="Petrovich", C="Ivanovich", wrong=(" x",))
+    prompts = encode([draft(), long], tokenizer, "small")
+    assert tokenizer.decode(prompts.clean[0, :6].tolist()) == "Ann saw Bob; Bob told"
+    assert prompts.lengths.tolist() == [6, 8]
+    assert prompts.clean[0, 6:].tolist() == [0, 0]
+    assert [tokenizer.decode(row) for row in prompts.answers[:1].tolist()] == [" Ann"]
+    assert (prompts.clean != prompts.corrupt).nonzero().tolist() == [[0, 4], [1, 5]]
+
+
+def test_bos_is_put_in_front(make_tokenizer: Any) -> None:
+    plain = encode([draft()], make_tokenizer(), "small")
+    with_bos = encode([draft()], make_tokenizer(), "small", prepend_bos=True)
+    assert with_bos.clean[0].tolist() == [1, *plain.clean[0].tolist()]
+    assert with_bos.read_at.tolist() == [6]
+    with pytest.raises(
+        PromptError, match=r"prepend_bos = true and this tokenizer has no beginning-of-sequence token"
+    ):
+        encode([draft()], make_tokenizer(bos=None), "small", prepend_bos=True)
+
+
+def test_different_lengths_are_shown_with_the_tokens(make_tokenizer: Any) -> None:
+    assert failure(make_tokenizer, draft(), draft(C="Ivanovich")) == (
+        "1 of the 2 prompts of task 'small' do not fit this tokenizer:\n"
+        "  prompt 1 (template t):\n"
+        "    clean has 6 tokens and corrupt 7: both must have as many\n"
+        "    clean   [6] 'Ann' ' saw' ' Bob' ';' ' Bob' ' told'\n"
+        "    corrupt [7] 'Ann' ' saw' ' Bob' ';' ' Ivan' 'ovich' ' told'\n"
+        "Change the words or the fixed text of the card so that clean and corrupt line up."
+    )
+
+
+def test_the_same_length_by_chance_is_not_enough(make_tokenizer: Any) -> None:
+    shifted = draft("{A} saw {B}; told", "{B} saw {A}; told", (" x",), (" y",), A="Ann", B="Ivanovich")
+    assert "do not stand at the same positions" in failure(make_tokenizer, shifted)
+
+
+def test_a_difference_where_no_slot_was_replaced(make_tokenizer: Any) -> None:
+    pair = PromptPair("Ann saw it", "Ann had it", (" now",), (" then",), "t")
+    text = failure(make_tokenizer, Draft(pair, (), ()))
+    assert "clean and corrupt differ at positions [1], where no slot was replaced" in text
+
+
+def test_a_replaced_word_joined_with_what_follows_is_one_token_that_may_differ(make_tokenizer: Any) -> None:
+    prompts = encode([draft("the {B}s saw", "the {C}s saw", (" x",), (" y",))], make_tokenizer(), "small")
+    assert (prompts.clean != prompts.corrupt).tolist() == [[False, True, False]]
+
+
+def test_the_space_in_front_of_a_word_belongs_to_it_even_as_a_token(make_tokenizer: Any) -> None:
+    class SpaceApart(make_tokenizer):  # type: ignore[misc]
+        def pieces(self, text: str) -> list[str]:
+            return [p for q in super().pieces(text) for p in ([" ", "Zoe"] if q == " Zoe" else [q])]
+
+    pair = draft(C="Zoe", B="Ivanovich", wrong=(" x",))
+    prompts = encode([pair], SpaceApart(), "small")
+    assert (prompts.clean != prompts.corrupt).nonzero()[:, 1].tolist() == [5, 6]
+
+
+def test_nothing_corrupted(make_tokenizer: Any) -> None:
+    assert "clean and corrupt are the same prompt" in failure(make_tokenizer, draft(C="Bob"))
+
+
+def test_answers_are_one_token_each(make_tokenizer: Any) -> None:
+    text = failure(make_tokenizer, draft(right=(" Ivanovich",)))
+    assert "the answer ' Ivanovich' is not one token: ' Ivan' 'ovich'" in text
+    text = failure(make_tokenizer, draft(right=("Ann",)))
+    assert "the answer 'Ann' changes how the prompt before it is split: is a space in front missing?" in text
+    text = failure(make_tokenizer, draft(right=("",)))
+    assert "the answer '' is not one token: nothing" in text
+
+
+def test_right_and_wrong_answers_have_none_in_common(make_tokenizer: Any) -> None:
+    text = failure(make_tokenizer, draft(right=(" {A}", " {C}"), wrong=(" {B}", " {C}")))
+    assert "right and wrong at the same time: ' Cem'" in text
+    assert "an answer is listed twice" in failure(make_tokenizer, draft(right=(" {A}", " Ann")))
+
+
+def test_duplicates_and_the_list_is_cut_after_ten(make_tokenizer: Any) -> None:
+    text = failure(make_tokenizer, *[draft()] * 13)
+    assert text.startswith("12 of the 13 prompts of task 'small'")
+    assert text.count("the same pair as prompt 0") == 10
+    assert "  ... and 2 more.\n" in text
+
+
+def test_all_problems_of_a_prompt_are_listed(make_tokenizer: Any) -> None:
+    text = failure(make_tokenizer, draft(C="Ivanovich", right=(" {B}", " Petrovich")))
+    assert "both must have as many" in text
+    assert "right and wrong at the same time: ' Bob'" in text
+    assert "the answer ' Petrovich' is not one token" in text
+
+
+def test_part_of_a_character_is_shown_as_the_vocabulary_spells_it(make_tokenizer: Any) -> None:
+    class Bytes(make_tokenizer):  # type: ignore[misc]
+        def decode(self, token_ids: list[int]) -> str:
+            return str(super().decode(token_ids)).replace(" Ivan", " \ufffd")
+
+    with pytest.raises(PromptError, match=r"'_Ivan' 'ovich'"):
+        encode([draft(C="Ivanovich")], Bytes(), "small")

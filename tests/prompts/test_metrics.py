@@ -1,0 +1,105 @@
+"""The metrics, computed by hand."""
+
+import math
+
+import pytest
+import torch
+from torch.autograd import gradcheck
+
+from acdc_engine.errors import MetricError
+from acdc_engine.prompts.metrics import accuracy, get_metric, metric_names
+from acdc_engine.prompts.prompt_set import PromptSet
+
+# Probabilities (1, 2, 3, 4) / 10 and (1, 1, 1, 1) / 4; the constant added must not matter to any metric.
+LOGITS = torch.log(torch.tensor([[1.0, 2.0, 3.0, 4.0], [1.0, 1.0, 1.0, 1.0]])) + torch.tensor([[0.0], [5.0]])
+
+
+def prompts(answers: list[list[int]], wrong: list[list[int]]) -> PromptSet:
+    n = max(len(answers), len(wrong))
+    return PromptSet.from_tokens([[1]] * n, [[2]] * n, answers, wrong)
+
+
+TWO = prompts([[3], [0, 1]], [[0, 1], [2]])
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("logit_diff", [math.log(4) - (math.log(1) + math.log(2)) / 2, 0.0]),
+        ("prob_diff", [0.4 - 0.3, 0.5 - 0.25]),
+        ("nll", [math.log(0.4), math.log(0.5)]),
+    ],
+)
+def test_by_hand(name: str, expected: list[float]) -> None:
+    assert get_metric(name)(LOGITS, TWO).tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_kl_by_hand() -> None:
+    # KL(clean || run) with clean (1, 2, 3, 4) / 10 and run uniform, and the other way round; minus it.
+    p = [0.1, 0.2, 0.3, 0.4]
+    one = sum(x * math.log(x / 0.25) for x in p)
+    other = sum(0.25 * math.log(0.25 / x) for x in p)
+    kl = get_metric("kl")
+    assert kl(LOGITS.flip(0), TWO, LOGITS).tolist() == pytest.approx([-one, -other], abs=1e-6)
+    assert kl(LOGITS, TWO, LOGITS).tolist() == pytest.approx([0.0, 0.0], abs=1e-7)
+
+
+def test_only_kl_has_no_gradient_at_the_clean_run() -> None:
+    for name in metric_names():
+        metric, logits = get_metric(name), LOGITS.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(metric(logits, TWO, LOGITS).sum(), logits)
+        assert bool((gradient.abs() < 1e-6).all()) == metric.zero_gradient_at_clean == (name == "kl")
+
+
+def test_the_clean_run_is_not_differentiated() -> None:
+    logits, clean = LOGITS.flip(0).requires_grad_(), LOGITS.clone().requires_grad_()
+    value = get_metric("kl")(logits, TWO, clean).sum()
+    assert torch.autograd.grad(value, clean, allow_unused=True)[0] is None
+
+
+@pytest.mark.parametrize("name", metric_names())
+def test_gradients(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.Tensor, "float", lambda t: t)  # float64 for the finite differences
+    logits = LOGITS.double().flip(0).requires_grad_()
+    assert gradcheck(lambda x: get_metric(name)(x, TWO, LOGITS.double()), (logits,))
+
+
+@pytest.mark.parametrize("name", metric_names())
+def test_half_precision_is_computed_in_float32(name: str) -> None:
+    half = LOGITS.to(torch.bfloat16)
+    found = get_metric(name)(half, TWO, half)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, get_metric(name)(half.float(), TWO, half.float()))
+
+
+def test_higher_means_more_of_the_behaviour() -> None:
+    better = LOGITS.clone()
+    better[0, 3] += 1.0
+    better[1, :2] += 1.0
+    for name in ("logit_diff", "prob_diff", "nll"):
+        assert bool((get_metric(name)(better, TWO) > get_metric(name)(LOGITS, TWO)).all())
+
+
+def test_what_is_missing_is_said() -> None:
+    no_wrong, nothing = prompts([[0], [0]], []), prompts([], [[], []])
+    with pytest.raises(MetricError, match=r"There is no metric 'logitdiff'. Did you mean 'logit_diff'"):
+        get_metric("logitdiff")
+    for name in ("logit_diff", "prob_diff"):
+        with pytest.raises(
+            MetricError, match=rf"'{name}' compares right with wrong answers .* use 'nll' or 'kl'"
+        ):
+            get_metric(name)(LOGITS, no_wrong)
+    with pytest.raises(MetricError, match=r"'nll' needs right answers; these prompts have none"):
+        get_metric("nll")(LOGITS, nothing)
+    with pytest.raises(MetricError, match=r"'kl' compares with the clean run: give clean_logits"):
+        get_metric("kl")(LOGITS, nothing)
+    with pytest.raises(MetricError, match=r"1 rows of logits were given for 2 prompts"):
+        get_metric("nll")(LOGITS[:1], TWO)
+    with pytest.raises(MetricError, match=r"Accuracy needs right answers"):
+        accuracy(LOGITS, nothing)
+
+
+def test_accuracy() -> None:
+    assert accuracy(LOGITS, TWO).tolist() == [True, False]  # a tie is not right
+    assert accuracy(LOGITS, prompts([[1, 2], [3]], [[0, 3], [0]])).tolist() == [False, False]
+    assert accuracy(LOGITS, prompts([[0, 3], [1]], [])).tolist() == [True, False]
