@@ -1,0 +1,302 @@
+"""From a Hugging Face model to its residual-stream view, by way of transformer-lens's TransformerBridge.
+
+The bridge knows, for every architecture it adapts, which module is the query projection, the norm before the MLP, and
+so on, and splits fused projections. The view takes those modules' weights and computes with them itself. Whether it
+computes the same function is then checked on the spot: a view whose logits differ from the model's is refused.
+"""
+
+import functools
+import inspect
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from acdc_engine.graph.edges import GraphShape
+from acdc_engine.models.module_tree import frozen_twin, raw, unwrapped
+from acdc_engine.models.norms import Norm
+from acdc_engine.models.refusals import refuse, refuse_config
+from acdc_engine.models.view import Attention, Layer, Rotation, TransformerView
+
+CHECK_TOKENS = 12
+"""Length of the random sequence on which view and model are compared."""
+
+
+def view_of(
+    hf_model: Any, name: str, tokenizer: Any = None, revision: str | None = None, ungroup_kv: bool = False
+) -> TransformerView:
+    """Builds and checks the view of a loaded Hugging Face causal language model.
+
+    Args:
+        hf_model: The model, on its device and in its number format. It is left as it is; the view shares its weights.
+        name: What messages and files call it.
+        tokenizer: Its tokenizer, or None when only token ids are used.
+        revision: Revision of the weights, where known.
+        ungroup_kv: Give every query head keys and values of its own (MIB's convention) where the model shares them.
+
+    Returns:
+        The view; its logits agree with `hf_model`'s.
+
+    Raises:
+        UnsupportedModelError: What the view cannot express, by name and reason.
+    """
+    config = hf_model.config.get_text_config()
+    refuse_config(name, config)
+    architecture = type(hf_model).__name__
+    bridge = _boot(frozen_twin(hf_model), architecture, name)
+    try:
+        view = _build(bridge, config, name, architecture, tokenizer, revision, ungroup_kv)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise refuse(name, architecture, f"a part the view needs is missing or unusual ({error})") from error
+    _check_same_function(view, hf_model)
+    return view
+
+
+def _boot(twin: nn.Module, architecture: str, name: str) -> Any:
+    from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
+
+    twin.eval()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return build_bridge_from_module(twin, architecture, hf_config=twin.config, tokenizer=None)
+    except Exception as error:
+        raise refuse(name, architecture, f"transformer-lens's TransformerBridge does not adapt it ({error})") from error
+
+
+def _build(
+    bridge: Any,
+    config: Any,
+    name: str,
+    architecture: str,
+    tokenizer: Any,
+    revision: str | None,
+    ungroup_kv: bool,
+) -> TransformerView:
+    parallel = type(bridge.blocks[0]).__name__ == "ParallelBlockBridge"
+    n_heads = int(config.num_attention_heads)
+    layers = tuple(
+        _layer(block, config, index, n_heads, ungroup_kv, parallel) for index, block in enumerate(bridge.blocks)
+    )
+    n_kv = layers[0].attention.w_k.shape[0]
+    if any(layer.attention.w_k.shape[0] != n_kv or layer.attention.w_q.shape[0] != n_heads for layer in layers):
+        raise refuse(name, architecture, "its layers differ in their number of heads")
+    head = raw(bridge.unembed)
+    native_kv = n_kv if not ungroup_kv else getattr(config, "num_key_value_heads", None) or n_kv
+    return TransformerView(
+        name=name,
+        architecture=architecture,
+        shape=GraphShape(len(layers), n_heads, n_kv, parallel),
+        d_model=head.weight.shape[1],
+        d_head=layers[0].attention.w_q.shape[1],
+        d_vocab=head.weight.shape[0],
+        layers=layers,
+        final_norm=_norm(bridge.ln_final),
+        embed=_embedding(bridge, config),
+        unembed_weight=head.weight.detach(),
+        unembed_bias=_bias(head),
+        logit_scale=_logit_scale(config),
+        logit_softcap=getattr(config, "final_logit_softcapping", None),
+        rotary=_rotary(bridge, config),
+        max_positions=getattr(config, "max_position_embeddings", None),
+        tokenizer=tokenizer,
+        revision=revision,
+        kv_copies=n_kv // native_kv,
+    )
+
+
+def _logit_scale(config: Any) -> float:
+    """Cohere multiplies the logits, Granite divides them."""
+    return float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
+
+
+def _embedding(bridge: Any, config: Any) -> Callable[[Tensor], Tensor]:
+    embed = raw(bridge.embed)
+    positions = raw(bridge.pos_embed) if hasattr(bridge, "pos_embed") else None
+    factor = float(getattr(config, "embedding_multiplier", None) or 1.0)
+
+    def write(tokens: Tensor) -> Tensor:
+        with torch.no_grad():
+            out = embed(tokens)
+            out = out * factor if factor != 1.0 else out
+            if positions is None:
+                return out  # type: ignore[no-any-return]
+            return out + positions(torch.arange(tokens.shape[-1], device=tokens.device))  # type: ignore[no-any-return]
+
+    return write
+
+
+def _rotary(bridge: Any, config: Any) -> Callable[[int], dict[str | None, Rotation]] | None:
+    module = raw(bridge.rotary_emb) if hasattr(bridge, "rotary_emb") else None
+    if module is None:
+        return None
+    probe = raw(bridge.embed).weight[:1, :1]
+    by_kind = "layer_type" in inspect.signature(module.forward).parameters
+
+    @functools.lru_cache(maxsize=8)
+    def tables(pos: int) -> dict[str | None, Rotation]:
+        ids = torch.arange(pos, device=probe.device)[None]
+        with torch.no_grad():
+            if by_kind:
+                found = {kind: module(probe, ids, kind) for kind in sorted(set(config.layer_types))}
+            else:
+                found = {None: module(probe, ids)}
+        return {kind: (cos[0], sin[0]) for kind, (cos, sin) in found.items()}
+
+    return tables
+
+
+def _layer(block: Any, config: Any, index: int, n_heads: int, ungroup_kv: bool, parallel: bool) -> Layer:
+    norm = _norm(block.ln1) if hasattr(block, "ln1") else Norm("none")
+    # Phi, Falcon and Cohere norm once and hand the result to attention and MLP alike; OLMo 2 norms writes only.
+    mlp_norm = _norm(block.ln2) if hasattr(block, "ln2") else (norm if parallel else Norm("none"))
+    attention = _attention(block.attn, config, index, n_heads, ungroup_kv)
+    post = _norm(block.ln1_post) if hasattr(block, "ln1_post") else None
+    if post is not None and (post.kind != "rms" or attention.b_o is not None):
+        raise TypeError("a norm after attention that is not an RMSNorm of the heads alone cannot be shared among them")
+    return Layer(
+        attention_norm=norm,
+        attention=attention,
+        attention_post=post,
+        mlp_norm=mlp_norm,
+        mlp=unwrapped(block.mlp),
+        mlp_post=_norm(block.ln2_post) if hasattr(block, "ln2_post") else None,
+        write_scale=float(getattr(config, "residual_multiplier", None) or 1.0),
+    )
+
+
+def _attention(bridged: Any, config: Any, index: int, n_heads: int, ungroup_kv: bool) -> Attention:
+    module = raw(bridged)
+    w_q, b_q = _weight(bridged.q), _bias(raw(bridged.q))
+    d_head = w_q.shape[0] // n_heads
+
+    def split(component: Any, copies: int) -> tuple[Tensor, Tensor | None]:
+        weight, bias = _weight(component), _bias(raw(component))
+        weight = weight.view(-1, d_head, weight.shape[1])
+        bias = None if bias is None else bias.view(-1, d_head)
+        repeat = copies // weight.shape[0] if copies else 1
+        if repeat > 1:
+            weight = weight.repeat_interleave(repeat, 0)
+            bias = None if bias is None else bias.repeat_interleave(repeat, 0)
+        return weight, bias
+
+    copies = n_heads if ungroup_kv else 0
+    (w_k, b_k), (w_v, b_v) = split(bridged.k, copies), split(bridged.v, copies)
+    q_norm, k_norm = _head_norm(bridged, "q_norm", d_head), _head_norm(bridged, "k_norm", d_head)
+    spans = q_norm is not None and q_norm.weight is not None and q_norm.weight.shape[0] != d_head
+    if spans and copies and k_norm is not None and k_norm.weight is not None:
+        raise TypeError("ungrouped keys and values under a key norm over all groups would not be the same model")
+    kinds = getattr(config, "layer_types", None)
+    uses_rope = bool(getattr(module, "use_rope", True))
+    return Attention(
+        w_q=w_q.view(n_heads, d_head, -1),
+        w_k=w_k,
+        w_v=w_v,
+        w_o=_weight(bridged.o).T.view(n_heads, d_head, -1),
+        b_q=None if b_q is None else b_q.view(n_heads, d_head),
+        b_k=b_k,
+        b_v=b_v,
+        b_o=_bias(raw(bridged.o)),
+        scale=float(getattr(module, "scaling", None) or d_head**-0.5),
+        q_norm=q_norm,
+        k_norm=k_norm,
+        norm_spans_heads=spans,
+        rotate=getattr(sys.modules[type(module).__module__], "rotate_half", None) if uses_rope else None,
+        rope_kind=kinds[index] if kinds and _tables_by_kind(module) else None,
+        window=_window(module, config, kinds[index] if kinds else None),
+        softcap=getattr(module, "attn_logit_softcapping", None),
+    )
+
+
+def _tables_by_kind(module: Any) -> bool:
+    """Gemma 3 and OLMo 3 keep one rotary table per kind of layer; their rotary module then asks for the kind."""
+    source = sys.modules[type(module).__module__]
+    classes = [value for value in vars(source).values() if inspect.isclass(value) and issubclass(value, nn.Module)]
+    rotary = [cls for cls in classes if cls.__name__.endswith("RotaryEmbedding")]
+    return any("layer_type" in inspect.signature(cls.forward).parameters for cls in rotary)
+
+
+def _window(module: Any, config: Any, kind: str | None) -> int | None:
+    if kind is not None:
+        return int(config.sliding_window) if kind == "sliding_attention" else None
+    window = getattr(config, "sliding_window", None)
+    return int(window) if window and getattr(config, "use_sliding_window", True) else None
+
+
+def _head_norm(bridged: Any, part: str, d_head: int) -> Norm | None:
+    component = getattr(bridged, part, None)
+    if component is None:
+        return None
+    norm = _norm(component)
+    if norm.weight is not None and norm.weight.dim() != 1:
+        raise TypeError(f"{part} has weights of shape {tuple(norm.weight.shape)}, one norm per head")
+    return norm
+
+
+def _weight(component: Any) -> Tensor:
+    """Weight `[out, in]`, whichever way round the module keeps it."""
+    module = raw(component)
+    weight: Tensor = module.weight.detach()
+    return weight.T if type(module).__name__ == "Conv1D" else weight
+
+
+def _bias(module: Any) -> Tensor | None:
+    bias = getattr(module, "bias", None)
+    # The bridge adds zero biases where the model has none.
+    return None if bias is None or not bool(bias.any()) else bias.detach()
+
+
+def _norm(component: Any) -> Norm:
+    """Reads a norm module, finding out by trial which norm it is.
+
+    Raises:
+        TypeError: When it is neither LayerNorm nor RMSNorm.
+    """
+    module = raw(component)
+    weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+    weight = None if weight is None else weight.detach()
+    bias = None if bias is None else bias.detach()
+    eps = next((float(getattr(module, k)) for k in ("eps", "variance_epsilon") if hasattr(module, k)), 1e-5)
+    size = weight.shape[-1] if weight is not None else int(getattr(module, "normalized_shape", (64,))[-1])
+    place = torch.zeros(1) if weight is None else weight
+    generator = torch.Generator().manual_seed(0)
+    x = (torch.randn(2, size, generator=generator) + 0.5).to(place.device, place.dtype)
+    with torch.no_grad():
+        wanted = module(x)
+    gains = [weight] if weight is None else [weight, weight + 1]
+    for norm in [Norm("rms", gain, None, eps) for gain in gains] + [Norm("layer", gains[0], bias, eps)]:
+        if (norm.weight is None or norm.weight.dim() == 1) and _close(norm(x), wanted):
+            return norm
+    raise TypeError(f"{type(module).__name__} is neither a LayerNorm nor an RMSNorm")
+
+
+def _close(ours: Tensor, theirs: Tensor) -> bool:
+    """Equal up to rounding: relative root mean square; half precision is left room for a router that flips."""
+    tolerance = 1e-3 if theirs.dtype in (torch.float32, torch.float64) else 0.15
+    return _distance(ours, theirs) <= tolerance
+
+
+def _distance(ours: Tensor, theirs: Tensor) -> float:
+    return float((ours.float() - theirs.float()).norm() / theirs.float().norm().clamp(min=1e-6))
+
+
+@torch.no_grad()
+def _check_same_function(view: TransformerView, hf_model: Any) -> None:
+    limit = min(CHECK_TOKENS, view.max_positions or CHECK_TOKENS)
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(0, view.d_vocab, (1, limit), generator=generator).to(view.device)
+    was_training = hf_model.training
+    hf_model.eval()
+    theirs = hf_model(tokens, use_cache=False).logits
+    hf_model.train(was_training)
+    ours = view.logits(tokens)
+    if not _close(ours, theirs):
+        raise refuse(
+            view.name,
+            view.architecture,
+            f"the residual-stream view does not reproduce its logits (relative difference "
+            f"{_distance(ours, theirs):.3g} on {limit} random tokens), so it computes something the view does not know",
+        )

@@ -1,0 +1,257 @@
+"""The residual-stream view: a transformer as senders that write to the residual stream and receivers that read it.
+
+Everything else in the engine sees a model only through this view. It holds no hooks and no framework objects beyond
+tensors and the MLP modules, so a forward pass costs what the arithmetic costs, and nodes can be run one by one.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from acdc_engine.graph.edges import Graph, GraphShape
+from acdc_engine.models.norms import Norm
+
+Rotation = tuple[Tensor, Tensor]
+"""Cosines and sines `[pos, rotary dimensions]` of the rotary position embedding."""
+
+
+@dataclass(frozen=True)
+class Attention:
+    """One attention layer: per-head weights and what happens between projection and output.
+
+    Attributes:
+        w_q: Query weights `[heads, d_head, d_model]`.
+        w_k: Key weights `[kv_heads, d_head, d_model]`; `w_v` likewise.
+        b_q: Biases `[heads, d_head]` or None; `b_k`, `b_v` `[kv_heads, d_head]`.
+        w_o: Output weights `[heads, d_head, d_model]`.
+        b_o: Output bias `[d_model]` or None; it belongs to no head and is the same in every run.
+        scale: Factor on the attention scores.
+        q_norm: Norm of the projected queries (Qwen 3, Gemma 3, OLMo 2) or None; `k_norm` likewise.
+        norm_spans_heads: The query/key norm runs over all heads together (OLMo 2) instead of head by head.
+        rotate: `rotate_half` of the architecture, or None without rotary positions.
+        rope_kind: Which of the model's rotary tables this layer uses (Gemma 3 has two).
+        window: Sliding window in tokens, or None.
+        softcap: Soft cap on the scores (Gemma 2), or None.
+    """
+
+    w_q: Float[Tensor, "heads d_head d_model"]
+    w_k: Float[Tensor, "kv d_head d_model"]
+    w_v: Float[Tensor, "kv d_head d_model"]
+    w_o: Float[Tensor, "heads d_head d_model"]
+    b_q: Float[Tensor, "heads d_head"] | None
+    b_k: Float[Tensor, "kv d_head"] | None
+    b_v: Float[Tensor, "kv d_head"] | None
+    b_o: Float[Tensor, "d_model"] | None
+    scale: float
+    q_norm: Norm | None = None
+    k_norm: Norm | None = None
+    norm_spans_heads: bool = False
+    rotate: Callable[[Tensor], Tensor] | None = None
+    rope_kind: str | None = None
+    window: int | None = None
+    softcap: float | None = None
+
+    def mix(
+        self,
+        q: Float[Tensor, "batch pos some_heads d_head"],
+        k: Float[Tensor, "batch pos some_kv d_head"],
+        v: Float[Tensor, "batch pos some_kv d_head"],
+        rotation: Rotation | None,
+        groups: Sequence[int] | None = None,
+    ) -> Float[Tensor, "batch pos some_heads d_head"]:
+        """Attention from projected queries, keys and values to the heads' outputs before `w_o`.
+
+        Args:
+            q: Raw projections (before query norm and rotation) of all heads, or of some of them.
+            k: Raw keys of all groups, or of some.
+            v: Values of the same groups.
+            rotation: Rotary table of this layer, cut to `pos`.
+            groups: For each given head the index into `k`/`v` of its group; None when all heads are given.
+
+        Returns:
+            `z`: attention-weighted values, per head.
+        """
+        q, k = self._place(q, self.q_norm, rotation), self._place(k, self.k_norm, rotation)
+        if groups is None:
+            groups = [h * k.shape[2] // q.shape[2] for h in range(q.shape[2])]
+        if list(groups) != list(range(k.shape[2])):
+            index = torch.as_tensor(groups, device=k.device)
+            k, v = k.index_select(2, index), v.index_select(2, index)
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+        pos = q.shape[2]
+        blocked = self._blocked(pos, q.device)
+        if self.softcap is None:
+            simple = self.window is None or self.window >= pos
+            mask = None if simple else ~blocked
+            z = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=simple, scale=self.scale)
+        else:
+            scores = torch.tanh((q @ k.transpose(-1, -2)) * self.scale / self.softcap) * self.softcap
+            z = torch.softmax(scores.masked_fill(blocked, -torch.inf).float(), -1).to(v.dtype) @ v
+        return z.transpose(1, 2)
+
+    def _place(self, x: Tensor, norm: Norm | None, rotation: Rotation | None) -> Tensor:
+        """Query/key norm and rotation of `[batch, pos, heads, d_head]`."""
+        if norm is not None:
+            x = norm(x.flatten(-2)).view_as(x) if self.norm_spans_heads else norm(x)
+        if self.rotate is None or rotation is None:
+            return x
+        cos, sin = rotation[0].unsqueeze(1), rotation[1].unsqueeze(1)
+        turned, kept = x[..., : cos.shape[-1]], x[..., cos.shape[-1] :]
+        # Some architectures keep their tables in float32 whatever the weights are.
+        turned = (turned * cos + self.rotate(turned) * sin).to(x.dtype)
+        return torch.cat((turned, kept), -1) if kept.shape[-1] else turned
+
+    def _blocked(self, pos: int, device: torch.device) -> Tensor:
+        """Bool `[pos, pos]`: key positions a query may not look at."""
+        offset = torch.arange(pos, device=device)
+        distance = offset[:, None] - offset[None, :]
+        blocked = distance < 0
+        return blocked if self.window is None else blocked | (distance >= self.window)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One block: what its attention and MLP read, compute and write.
+
+    Attributes:
+        attention_norm: Norm on the way into q, k and v.
+        attention: The attention layer.
+        attention_post: Norm on the attention's write (Gemma 2/3, OLMo 2), or None.
+        mlp_norm: Norm on the way into the MLP.
+        mlp: The MLP (dense, gated or mixture of experts), or None in attention-only models.
+        mlp_post: Norm on the MLP's write, or None.
+        write_scale: Factor on everything the layer writes (Granite's residual multiplier).
+    """
+
+    attention_norm: Norm
+    attention: Attention
+    attention_post: Norm | None
+    mlp_norm: Norm
+    mlp: nn.Module | None
+    mlp_post: Norm | None
+    write_scale: float = 1.0
+
+    @property
+    def couples_heads(self) -> bool:
+        """Whether a head's write depends on its neighbours' (norm after attention, or over all heads' queries)."""
+        return self.attention_post is not None or self.attention.norm_spans_heads
+
+    def mlp_write(self, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
+        """What the MLP writes when its branch reads the residual stream `x`."""
+        assert self.mlp is not None, "mlp_write of an attention-only layer"
+        out = self.mlp(self.mlp_norm(x))
+        out = out[0] if isinstance(out, tuple) else out
+        out = out if self.mlp_post is None else self.mlp_post(out)
+        return out * self.write_scale if self.write_scale != 1.0 else out
+
+
+@dataclass(frozen=True)
+class TransformerView:
+    """A model as the engine sees it. Built by `acdc_engine.models.load_model`.
+
+    Attributes:
+        name: What the user called the model.
+        architecture: Class name of the underlying implementation.
+        shape: Layers, heads, groups; parallel or sequential blocks.
+        d_model: Width of the residual stream.
+        d_head: Width of a head.
+        d_vocab: Number of logits.
+        layers: The blocks.
+        final_norm: Norm before the unembedding.
+        embed: From token ids `[batch, pos]` to what the sender `input` writes `[batch, pos, d_model]`.
+        unembed_weight: `[d_vocab, d_model]`; `unembed_bias` `[d_vocab]` or None.
+        logit_scale: Factor on the logits; `logit_softcap` a soft cap on them, or None.
+        rotary: From a number of positions to the rotary tables by kind, or None.
+        tokenizer: Hugging Face tokenizer, or None.
+        revision: Revision or commit of the weights where the source tells it.
+        kv_copies: How often the view holds each of the model's key/value heads; above one when they were ungrouped.
+    """
+
+    name: str
+    architecture: str
+    shape: GraphShape
+    d_model: int
+    d_head: int
+    d_vocab: int
+    layers: tuple[Layer, ...]
+    final_norm: Norm
+    embed: Callable[[Tensor], Tensor]
+    unembed_weight: Float[Tensor, "d_vocab d_model"]
+    unembed_bias: Float[Tensor, "d_vocab"] | None
+    logit_scale: float = 1.0
+    logit_softcap: float | None = None
+    rotary: Callable[[int], dict[str | None, Rotation]] | None = None
+    max_positions: int | None = None
+    tokenizer: Any = None
+    revision: str | None = None
+    kv_copies: int = 1
+    _cached_graph: list[Graph] = field(default_factory=list, repr=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.unembed_weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number format of the weights."""
+        return self.unembed_weight.dtype
+
+    @property
+    def graph(self) -> Graph:
+        """Senders, receivers and edges of this model."""
+        if not self._cached_graph:
+            self._cached_graph.append(Graph(self.shape))
+        return self._cached_graph[0]
+
+    @property
+    def couples_heads(self) -> bool:
+        """Whether any layer couples its heads' writes (see `Layer.couples_heads`)."""
+        return any(layer.couples_heads for layer in self.layers)
+
+    def rotations(self, pos: int) -> list[Rotation | None]:
+        """The rotary table of each layer for positions `0 .. pos-1`."""
+        if self.rotary is None:
+            return [None] * len(self.layers)
+        tables = self.rotary(pos)
+        return [tables.get(layer.attention.rope_kind) for layer in self.layers]
+
+    def unembed(self, x: Float[Tensor, "*any d_model"]) -> Float[Tensor, "*any d_vocab"]:
+        """Logits from the final residual stream (norm included)."""
+        logits = F.linear(self.final_norm(x), self.unembed_weight, self.unembed_bias)
+        logits = logits * self.logit_scale if self.logit_scale != 1.0 else logits
+        return logits if self.logit_softcap is None else torch.tanh(logits / self.logit_softcap) * self.logit_softcap
+
+    def logits(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_vocab"]:
+        """A plain forward pass without gradients: logits at every position."""
+        from acdc_engine.models.forward import run_layers
+
+        with torch.no_grad():
+            return self.unembed(run_layers(self, self.embed(tokens)))
+
+    def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Every weight the view uses, in a fixed order."""
+        yield "unembed", self.unembed_weight
+        yield "final_norm", self.final_norm.weight if self.final_norm.weight is not None else torch.zeros(1)
+        for index, layer in enumerate(self.layers):
+            attention = layer.attention
+            for name in ("w_q", "w_k", "w_v", "w_o", "b_q", "b_k", "b_v", "b_o"):
+                if (tensor := getattr(attention, name)) is not None:
+                    yield f"layers.{index}.{name}", tensor
+            if layer.mlp is not None:
+                for name, tensor in layer.mlp.state_dict().items():
+                    yield f"layers.{index}.mlp.{name}", tensor
+
+    def weights_hash(self) -> str:
+        """SHA-256 over all weights: two views with the same hash compute the same function."""
+        digest = hashlib.sha256()
+        for name, tensor in self.named_tensors():
+            digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+            digest.update(tensor.detach().contiguous().cpu().view(torch.uint8).numpy().data)
+        return digest.hexdigest()

@@ -1,0 +1,95 @@
+"""The residual-stream view computes what the model computes, for every architecture, and leaves the model alone."""
+
+from typing import Any
+
+import pytest
+import torch
+import transformers as hf
+
+from acdc_engine.errors import UnsupportedModelError
+from acdc_engine.models.forward import Record, effective_w_o, run_layers
+from acdc_engine.models.from_bridge import view_of
+from tests.tiny_models import CONFIGS, CORE, VOCAB, hf_model, relative, view
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_logits_equal_hugging_face(name: str) -> None:
+    model = hf_model(name)
+    tokens = torch.randint(0, VOCAB, (3, 9), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        theirs = model(tokens).logits
+    before = {key: type(module) for key, module in model.named_modules()}
+    ours = view_of(model, name).logits(tokens)
+    assert relative(ours, theirs) < 1e-5
+    assert {key: type(module) for key, module in model.named_modules()} == before
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    with torch.no_grad():
+        assert torch.equal(model(tokens).logits, theirs), "the user's model still works as before"
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_senders_add_up_to_the_residual_stream(name: str) -> None:
+    v = view(name)
+    tokens = torch.randint(0, VOCAB, (2, 7), generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        record = Record(v.embed(tokens))
+        final = run_layers(v, record.embed, record)
+        total = record.embed.clone()
+        for index, layer in enumerate(v.layers):
+            total += torch.einsum("nphe,hed->npd", record.z[index], effective_w_o(layer))
+            if layer.attention.b_o is not None:
+                total += layer.attention.b_o * layer.write_scale
+            total += record.mlp[index]
+    assert relative(total, final) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["llama_grouped", "qwen3", "gemma3", "gpt2"])
+def test_ungrouping_keys_and_values_changes_the_graph_but_not_the_function(name: str) -> None:
+    native, ungrouped = view(name), view(name, ungroup_kv=True)
+    tokens = torch.arange(1, 8)[None]
+    assert relative(ungrouped.logits(tokens), native.logits(tokens)) < 1e-5
+    assert ungrouped.shape.n_kv_heads == ungrouped.shape.n_heads == 4
+    assert ungrouped.kv_copies * native.shape.n_kv_heads == 4
+
+
+@pytest.mark.parametrize("name", CORE)
+def test_bfloat16_and_other_dtypes_load(name: str) -> None:
+    v = view_of(hf_model(name).to(torch.bfloat16), name)
+    assert v.dtype == torch.bfloat16
+    assert torch.isfinite(v.logits(torch.arange(1, 6)[None])).all()
+
+
+_SMALL: dict[str, Any] = {"vocab_size": VOCAB, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        (hf.BloomConfig(vocab_size=VOCAB, hidden_size=32, n_layer=2, n_head=4), "ALiBi"),
+        (hf.GPTJConfig(vocab_size=VOCAB, n_embd=32, n_layer=2, n_head=4, rotary_dim=4), "rotary tables live inside"),
+        (hf.OPTConfig(**_SMALL, ffn_dim=64, word_embed_proj_dim=32), "MLP is not a module of its own"),
+        (hf.GptOssConfig(**_SMALL, num_local_experts=2, intermediate_size=16, head_dim=8), "sinks"),
+        (hf.MambaConfig(vocab_size=VOCAB, hidden_size=32, num_hidden_layers=2), "recurrence"),
+    ],
+    ids=lambda value: getattr(value, "model_type", None),
+)
+def test_unsupported_models_are_refused_by_name_and_reason(config: hf.PretrainedConfig, reason: str) -> None:
+    model = hf.AutoModelForCausalLM.from_config(config)
+    with pytest.raises(UnsupportedModelError, match=reason) as caught:
+        view_of(model, "my-model")
+    assert "'my-model'" in str(caught.value) and config.model_type in str(caught.value)
+    assert "Supported are" in str(caught.value)
+
+
+def test_a_model_that_computes_something_else_is_refused() -> None:
+    model = hf_model("llama")
+    original = type(model.model.layers[0].mlp).forward
+
+    class Odd(type(model.model.layers[0])):  # type: ignore[misc]
+        def forward(self, hidden_states, **kwargs):  # type: ignore[no-untyped-def]
+            return super().forward(hidden_states, **kwargs) * 1.5
+
+    model.model.layers[0].__class__ = Odd
+    with pytest.raises(UnsupportedModelError, match="does not reproduce its logits"):
+        view_of(model, "odd")
+    assert type(model.model.layers[1].mlp).forward is original
