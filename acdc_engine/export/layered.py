@@ -1,0 +1,139 @@
+"""Where the nodes and edges of a circuit's picture go: layers bottom to top, MLPs in a column of their own.
+
+Rows are the layers that have nodes. Heads stand in a row near what they are joined to (the barycentre
+heuristic of Sugiyama, Tagawa and Toda 1981), and edges bend around the boxes on their way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.networkx_view import targets_of
+
+BOX_WIDTH, BOX_HEIGHT = 0.86, 0.44
+_SPACING = 1.4  # between neighbouring heads; the gaps carry the edges that pass by
+_LEAST_WIDTH = 4.2
+_MLP_RISE = 0.5  # an MLP stands above its layer's heads, as it is computed after them
+_SWEEPS = 12
+_LANES = 5
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Centres of the boxes by node name, the height of every layer with nodes, and the extent of it all."""
+
+    places: Mapping[str, Point]
+    layer_heights: Mapping[int, float]
+    width: float
+    height: float
+
+
+def place_nodes(circuit: Circuit) -> Picture:
+    """Places the nodes; one unit is about a box's width across and a layer's distance up."""
+    layers = sorted({node.layer for node in circuit.nodes if node.layer is not None})
+    heights = {layer: 1.0 + row for row, layer in enumerate(layers)}
+    heads = [node for node in circuit.nodes if node.kind == "head"]
+    rows = [[node.name for node in heads if node.layer == layer] for layer in layers]
+    # Room to stand apart even where every layer has one head only.
+    heads_width = max(_LEAST_WIDTH, (max(map(len, rows), default=1) - 1) * _SPACING)
+    has_mlps = any(node.kind == "mlp" for node in circuit.nodes)
+    mlp_at = heads_width + _SPACING if has_mlps else heads_width
+    middle = mlp_at / 2
+    fixed = {"input": middle, "logits": middle}
+    fixed |= {node.name: mlp_at for node in circuit.nodes if node.kind == "mlp"}
+    across = _place_across(_neighbours(circuit), rows, fixed, heads_width)
+    top = 1.3 + len(layers)
+    places: dict[str, Point] = {}
+    for node in circuit.nodes:
+        if node.kind == "input":
+            up = 0.0
+        elif node.kind == "logits" or node.layer is None:
+            up = top
+        else:
+            up = heights[node.layer] + (_MLP_RISE if node.kind == "mlp" else 0.0)
+        places[node.name] = (across[node.name], up)
+    return Picture(places, heights, mlp_at, top)
+
+
+def route(start: Point, end: Point, obstacles: Iterable[Point], lane: int = 0) -> list[Point]:
+    """Finds points for an edge to pass through, so that it does not run behind the boxes between its ends.
+
+    Args:
+        start: Where the edge leaves its sender.
+        end: Where it enters its receiver, further up.
+        obstacles: Centres of the other boxes.
+        lane: Edges of different lanes pass boxes at different distances, so as not to run on one line.
+
+    Returns:
+        The start, points beside boxes that lie on its way, the end.
+    """
+    points = [start]
+    margin = BOX_WIDTH / 2 + 0.08 + 0.05 * (lane % _LANES)
+    between = [(y, x) for x, y in obstacles if start[1] < y < end[1]]
+    for y, x in sorted(between):
+        here = points[-1]
+        if y <= here[1]:
+            continue  # one bend per row
+        share = (y - here[1]) / (end[1] - here[1])
+        # A curve that leaves and arrives straight up; after a bend nearly a straight line.
+        share = share if points[1:] else share * share * (3 - 2 * share)
+        passes = here[0] + (end[0] - here[0]) * share
+        if abs(passes - x) < margin:
+            points.append((x + margin if passes >= x else x - margin, y))
+    return [*points, end]
+
+
+def _neighbours(circuit: Circuit) -> dict[str, list[str]]:
+    layout = circuit.layout()
+    near: dict[str, list[str]] = {node.name: [] for node in circuit.nodes}
+    for edge in circuit.edges:
+        for target in targets_of(layout, edge.receiver)[1]:
+            if target in near:
+                near[edge.sender].append(target)
+                near[target].append(edge.sender)
+    return near
+
+
+def _place_across(
+    near: Mapping[str, list[str]], rows: list[list[str]], fixed: Mapping[str, float], width: float
+) -> dict[str, float]:
+    across = dict(fixed)
+    for index, row in enumerate(rows):
+        # Alternating ends: averages of equal numbers would never move apart.
+        alone = width * (0.3 if index % 2 else 0.7)
+        across |= {
+            name: width * place / (len(row) - 1) if row[1:] else alone for place, name in enumerate(row)
+        }
+    for _ in range(_SWEEPS):
+        for row in rows:
+            # MLPs and the ends pull every head to where they stand, so heads decide where there are any.
+            wish = {}
+            for name in row:
+                heads = [across[other] for other in near[name] if other not in fixed] or [across[name]]
+                wish[name] = sum(heads) / len(heads)
+            across |= _spread(wish, width)
+        across |= _stretch({name: across[name] for row in rows for name in row}, width)
+    return across
+
+
+def _stretch(places: Mapping[str, float], width: float) -> dict[str, float]:
+    """Lets the places fill the width: averaging alone would draw all of them to the middle."""
+    low, high = min(places.values(), default=0.0), max(places.values(), default=0.0)
+    if high - low < 1e-6:
+        return {name: width / 2 for name in places}
+    return {name: (place - low) * width / (high - low) for name, place in places.items()}
+
+
+def _spread(wish: Mapping[str, float], width: float) -> dict[str, float]:
+    """Moves wished-for places apart to the least distance, in their order, within the width."""
+    order = sorted(wish, key=lambda name: (wish[name], name))
+    places = [wish[name] for name in order]
+    for index in range(1, len(places)):
+        places[index] = max(places[index], places[index - 1] + _SPACING)
+    middle = (sum(wish.values()) - sum(places)) / max(1, len(places))
+    shift = min(max(middle, -places[0]), width - places[-1]) if places else 0.0
+    return {name: place + shift for name, place in zip(order, places, strict=True)}

@@ -1,0 +1,191 @@
+"""A circuit as text for the terminal: where it comes from, how good it is, its nodes and its edges."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from acdc_engine.export.strength import by_strength, measure_of
+from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.circuit_records import SIGN_CONVENTION, CircuitNode, Figures
+from acdc_engine.graph.networkx_view import targets_of
+
+_ABLATIONS = {
+    "patch": "edges outside the circuit carry the corrupt run's activations",
+    "mean": "edges outside the circuit carry the mean over prompts",
+    "zero": "edges outside the circuit carry zero",
+}
+
+
+def show(circuit: Circuit, max_edges: int | None = 40) -> RenderableType:
+    """Lays a circuit out for a terminal of 80 columns or more.
+
+    Args:
+        circuit: What to show.
+        max_edges: How many edges, the strongest; None for all.
+
+    Returns:
+        What `rich.print` prints.
+    """
+    return Group(summary(circuit), "", _nodes(circuit), "", _edges(circuit, max_edges))
+
+
+def summary(circuit: Circuit) -> RenderableType:
+    """Where a circuit comes from and how good it is, without its nodes and edges; what a run closes with."""
+    if circuit.evaluation is None:
+        return _header(circuit)
+    return Group(_header(circuit), "", _figures(circuit, circuit.evaluation.discovery, circuit.evaluation.held_out))
+
+
+def remarks(circuit: Circuit) -> list[str]:
+    """What a reader should be told before believing the headline figure; empty when there is nothing to tell."""
+    if circuit.evaluation is None:
+        return []
+    seen, unseen = circuit.evaluation.discovery, circuit.evaluation.held_out
+    out = []
+    target = circuit.search.target_faithfulness if circuit.search is not None else None
+    if target is not None and not target <= unseen.faithfulness <= 2 - target:
+        out.append(
+            f"on held-out prompts the faithfulness, {unseen.faithfulness:.3f}, lies outside the target "
+            f"[{target:g}, {2 - target:g}] that the search met on the discovery prompts ({seen.faithfulness:.3f}). "
+            "More discovery prompts (--n) make the two agree better."
+        )
+    if unseen.kl_recovered < 0.5 or unseen.agreement < 0.8:
+        out.append(
+            f"the circuit fits the mean of the metric better than the model's outputs: KL recovered "
+            f"{unseen.kl_recovered:.2f}, {unseen.agreement:.0%} of the held-out prompts judged as the model does."
+        )
+    return out
+
+
+def _header(circuit: Circuit) -> Table:
+    model, task, metric = circuit.model, circuit.task, circuit.metric
+    layout = circuit.layout()
+    rows = {
+        "Circuit": f"{len(circuit.edges):,} of {layout.n_edges:,} edges, "
+        f"{len(circuit.nodes)} of {layout.n_senders + 1} nodes"
+    }
+    groups = "" if model.n_kv_heads == model.n_heads else f", {model.n_kv_heads} k/v heads"
+    split = " (k and v taken apart)" if model.ungrouped_kv else ""
+    kind = f"{model.architecture}, " if model.architecture else ""
+    rows["Model"] = f"{model.name}: {kind}{model.n_layers} layers, {model.n_heads} heads{groups}{split}"
+    if task is not None:
+        rows["Task"] = f"{task.name}: {task.n_discovery} discovery and {task.n_held_out} held-out prompts"
+        rows["Task"] += f", seed {task.seed}"
+    if metric is not None:
+        rows["Metric"] = f"{metric.name}, {'higher' if metric.sign > 0 else 'lower'} supports the behaviour"
+    if circuit.attribution is not None:
+        rows["Scores"] = circuit.attribution.method + _settings(circuit.attribution.settings)
+    if circuit.search is not None:
+        rows["Search"] = circuit.search.strategy + _settings(circuit.search.settings)
+        if circuit.search.target_faithfulness is not None:
+            rows["Target"] = f"faithfulness {circuit.search.target_faithfulness:g} on the discovery prompts"
+    if circuit.ablation is not None:
+        rows["Ablation"] = f"{circuit.ablation}: {_ABLATIONS[circuit.ablation]}"
+    if circuit.source is not None:
+        rows["Source"] = circuit.source
+    if circuit.cost is not None:
+        cost = circuit.cost
+        rows["Cost"] = (
+            f"{cost.seconds:,.0f} s ({cost.forward_passes:,.0f} forward passes' worth), "
+            f"{cost.peak_memory_bytes / 2**30:.1f} GiB at most, {cost.exact_evaluations:,} circuits run exactly"
+        )
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in rows.items():
+        table.add_row(name, Text(text))
+    return table
+
+
+def _settings(settings: Mapping[str, object]) -> str:
+    return f" ({', '.join(f'{key} {value}' for key, value in settings.items())})" if settings else ""
+
+
+def _figures(circuit: Circuit, discovery: Figures, held_out: Figures) -> RenderableType:
+    metric = circuit.metric.name if circuit.metric else "metric"
+    rows = (
+        ("prompts", "n_prompts", "d"),
+        ("faithfulness", "faithfulness", ".3f"),
+        ("KL recovered", "kl_recovered", ".3f"),
+        ("prompts judged as the model does", "agreement", ".1%"),
+        ("normalised error", "normalised_error", ".3f"),
+        (f"{metric}, model on clean prompts", "metric_clean", ".3f"),
+        (f"{metric}, model on corrupt prompts", "metric_corrupt", ".3f"),
+        (f"{metric}, circuit", "metric_circuit", ".3f"),
+        ("accuracy, model", "accuracy_clean", ".1%"),
+    )
+    table = _table()
+    table.add_column("")
+    table.add_column("discovery", justify="right")
+    table.add_column("held-out", justify="right", style="bold")
+    for label, field, style in rows:
+        values = [getattr(figures, field) for figures in (discovery, held_out)]
+        if None not in values:
+            table.add_row(label, *(format(value, style) for value in values))
+    return Group(Text("How well it does the task", style="bold"), table)
+
+
+def _nodes(circuit: Circuit) -> RenderableType:
+    layout = circuit.layout()
+    listed = {node.name for node in circuit.nodes}
+    into: Counter[str] = Counter()
+    out_of: Counter[str] = Counter()
+    for edge in circuit.edges:
+        out_of[edge.sender] += 1
+        into.update(listed.intersection(targets_of(layout, edge.receiver)[1]))
+
+    def label(node: CircuitNode, name: str) -> str:
+        role = f" {node.role}" if node.role else ""
+        return f"{name}{role} ({into[node.name]}, {out_of[node.name]})".replace(" ", "\N{NO-BREAK SPACE}")
+
+    table = _table()
+    table.add_column("layer", justify="right")
+    table.add_column("heads")
+    table.add_column("MLP")
+    # The picture's order: what is computed last on top.
+    for layer in reversed(range(-1, layout.shape.n_layers + 1)):
+        if layer in (-1, layout.shape.n_layers):
+            end = "input" if layer < 0 else "logits"
+            table.add_row("", *(label(node, end) for node in circuit.nodes if node.name == end))
+            continue
+        here = [node for node in circuit.nodes if node.layer == layer]
+        if here:
+            heads = "  ".join(label(node, node.name.split(".")[1]) for node in here if node.kind == "head")
+            mlp = "".join(label(node, node.name) for node in here if node.kind == "mlp")
+            table.add_row(str(layer), Text(heads), Text(mlp))
+    return Group(Text("Nodes (edges in, edges out)", style="bold"), table)
+
+
+def _edges(circuit: Circuit, max_edges: int | None) -> RenderableType:
+    measure, edges = measure_of(circuit), by_strength(circuit)
+    order = f", strongest {measure} first ({SIGN_CONVENTION})" if measure else ""
+    title = Text(f"Edges{order}", style="bold")
+    table = _table()
+    table.add_column("edge", no_wrap=True)
+    numbers = ("effect", "score")
+    columns = [name for name in numbers if any(getattr(edge, name) is not None for edge in edges)]
+    for column in columns:
+        table.add_column(column, justify="right")
+    shown = edges if max_edges is None else edges[:max_edges]
+    for edge in shown:
+        values = (getattr(edge, column) for column in columns)
+        cells = (_signed(value) for value in values)
+        table.add_row(Text(f"{edge.sender} -> {edge.receiver}"), *cells)
+    left = len(edges) - len(shown)
+    rest = [Text(f"  ... and {left:,} more: --all", style="dim")] if left else []
+    return Group(title, table, *rest)
+
+
+def _signed(value: float | None) -> Text:
+    if value is None:
+        return Text("")
+    return Text(f"{value:+.4f}", style="blue" if value >= 0 else "dark_orange3")
+
+
+def _table() -> Table:
+    return Table(box=None, padding=(0, 2))
