@@ -1,0 +1,1 @@
+"""One run: its settings, its folder, its progress, and what is written down about it."""

@@ -1,0 +1,70 @@
+"""What a run says while it works: bars on stderr, or nothing."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+
+class Stage:
+    """One stage of a run; this one says nothing."""
+
+    def advance(self, count: int = 1) -> None:
+        """Says that `count` more of the stage's total are done."""
+
+    def say(self, text: str) -> None:
+        """Replaces the remark beside the stage's title."""
+
+
+class Reporter:
+    """Tells what a run is doing; this one says nothing."""
+
+    @contextmanager
+    def stage(self, title: str, total: int | None = None) -> Iterator[Stage]:
+        """Marks a stage from entry to exit.
+
+        Args:
+            title: What is being done.
+            total: How much there is to do, where that is known.
+        """
+        yield Stage()
+
+    def note(self, text: str) -> None:
+        """Says something that stays on the screen."""
+
+
+class _RichStage(Stage):
+    def __init__(self, progress: Progress, title: str, total: int | None) -> None:
+        self._progress = progress
+        self._task = progress.add_task(title, total=total, remark="")
+
+    def advance(self, count: int = 1) -> None:
+        self._progress.advance(self._task, count)
+
+    def say(self, text: str) -> None:
+        self._progress.update(self._task, remark=text)
+
+
+class RichReporter(Reporter):
+    """Progress bars on stderr that stay as a log of the stages.
+
+    Args:
+        console: Where to; stderr by default.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        """See the class."""
+        self.console = console or Console(stderr=True)
+
+    @contextmanager
+    def stage(self, title: str, total: int | None = None) -> Iterator[Stage]:
+        """See `Reporter.stage`."""
+        known = (BarColumn(bar_width=20), MofNCompleteColumn()) if total is not None else ()
+        columns = (TextColumn("{task.description:<26}"), TimeElapsedColumn(), *known, TextColumn("[dim]{task.fields[remark]}"))
+        with Progress(*columns, console=self.console) as progress:
+            yield _RichStage(progress, title, total)
+
+    def note(self, text: str) -> None:
+        """See `Reporter.note`."""
+        self.console.print(text)

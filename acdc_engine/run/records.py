@@ -1,0 +1,125 @@
+"""From a run to the records of its circuit file."""
+
+import json
+from dataclasses import asdict, dataclass
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from acdc_engine.attribution import get_method
+from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.circuit_check import nodes_of_edges
+from acdc_engine.graph.circuit_records import (
+    SIGN_CONVENTION,
+    AttributionRecord,
+    Cost,
+    Evaluation,
+    MetricRecord,
+    ModelRecord,
+    SearchRecord,
+    TaskRecord,
+)
+from acdc_engine.graph.from_mask import edges_of_mask
+from acdc_engine.pruning import Choice
+from acdc_engine.run.measure import environment
+from acdc_engine.models.view import TransformerView
+from acdc_engine.patching.baseline import check_ablation
+from acdc_engine.prompts.card import TaskCard
+from acdc_engine.prompts.metrics import Metric
+from acdc_engine.prompts.prompt_set import PromptSet
+from acdc_engine.run.settings import Settings
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run works with.
+
+    Attributes:
+        view: The model.
+        card: The task.
+        settings: What was asked for.
+        metric: The metric, from the settings or the card.
+        discovery: Prompts that the search sees.
+        held_out: Prompts that it does not see.
+        started: `time.perf_counter()` at the start.
+    """
+
+    view: TransformerView
+    card: TaskCard
+    settings: Settings
+    metric: Metric
+    discovery: PromptSet
+    held_out: PromptSet
+    started: float
+
+    def score_labels(self) -> dict[str, str]:
+        """Metadata of the score file: what rows and columns are."""
+        graph = self.view.graph
+        return {
+            "senders": json.dumps(graph.senders),
+            "receivers": json.dumps(graph.receivers),
+            "method": self.settings.method,
+            "metric": self.metric.name,
+            "sign": SIGN_CONVENTION,
+        }
+
+
+def circuit_of(
+    run: Run,
+    mask: Bool[Tensor, "senders receivers"],
+    scores: Float[Tensor, "senders receivers"],
+    effects: Float[Tensor, "senders receivers"] | None = None,
+    evaluation: Evaluation | None = None,
+    cost: Cost | None = None,
+) -> Circuit:
+    """Builds the circuit with all of its provenance."""
+    view, settings = run.view, run.settings
+    edges = edges_of_mask(view.graph, mask, scores, effects)
+    choice = Choice(settings.strategy, settings.rank, settings.size, settings.threshold)
+    chosen = {key: value for key, value in asdict(choice).items() if key != "strategy" and value is not None}
+    if settings.strategy == "iterative":
+        chosen = {}  # takes no settings: it tries both ranks
+    return Circuit(
+        model=_model_record(view),
+        task=TaskRecord(
+            name=run.card.name,
+            card_hash=run.card.fingerprint(),
+            prompts_hash=f"{run.discovery.fingerprint()}+{run.held_out.fingerprint()}",
+            n_discovery=len(run.discovery),
+            n_held_out=len(run.held_out),
+            seed=settings.seed,
+        ),
+        metric=MetricRecord(name=run.metric.name, sign=1),
+        ablation=check_ablation(settings.ablation),
+        attribution=AttributionRecord(
+            method=settings.method, settings={"alphas": list(get_method(settings.method, settings.steps).alphas)}
+        ),
+        search=SearchRecord(
+            strategy=settings.strategy,
+            target_faithfulness=settings.faithfulness if choice.searches else None,
+            settings=chosen,
+        ),
+        evaluation=evaluation,
+        cost=cost,
+        environment=environment(view),
+        nodes=nodes_of_edges(view.graph, edges),
+        edges=edges,
+    )
+
+
+def _model_record(view: TransformerView) -> ModelRecord:
+    shape = view.shape
+    return ModelRecord(
+        name=view.name,
+        revision=view.revision,
+        weights_hash=view.weights_hash(),
+        architecture=view.architecture,
+        n_layers=shape.n_layers,
+        n_heads=shape.n_heads,
+        n_kv_heads=shape.n_kv_heads // view.kv_copies,
+        d_model=view.d_model,
+        d_vocab=view.d_vocab,
+        parallel=shape.parallel,
+        mlps=shape.mlps,
+        ungrouped_kv=view.kv_copies > 1,
+    )

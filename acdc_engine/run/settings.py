@@ -1,0 +1,88 @@
+"""All settings of a run, checked before anything is loaded."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from acdc_engine.errors import MethodError, nearest
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run is asked for, beside task and model.
+
+    Attributes:
+        method: How edges are scored: "eap-ig", "eap" or "clean-corrupted".
+        steps: Integration points of "eap-ig" (default 5).
+        strategy: How a circuit is found: "iterative", "top-k", "greedy" or "threshold".
+        faithfulness: Target t; a circuit meets it if its faithfulness on the discovery prompts lies in [t, 2 - t].
+        size: Edges of the circuit, for "top-k" and "greedy"; None to search for the smallest that meets the target.
+        threshold: Smallest strength of a kept edge, for "threshold".
+        rank: Edges are ranked by "absolute" or "signed" score, in the one-shot strategies.
+        ablation: What edges outside the circuit carry: "patch" (the corrupt prompt's value), "mean" or "zero".
+        metric: Overrides the task's metric: "logit_diff", "prob_diff", "kl" or "nll".
+        n: Discovery prompts.
+        n_held_out: Held-out prompts, disjoint from the discovery prompts.
+        seed: Of the prompts and their split.
+        batch_size: Prompts per run of the model.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        dtype: Number format of the weights.
+        ungroup_kv: One k and v receiver per query head where the model shares them (MIB's convention).
+        force: Go on although the model does not show the behaviour.
+    """
+
+    method: str = "eap-ig"
+    steps: int | None = None
+    strategy: str = "iterative"
+    faithfulness: float = 0.9
+    size: int | None = None
+    threshold: float | None = None
+    rank: str = "absolute"
+    ablation: str = "patch"
+    metric: str | None = None
+    n: int = 32
+    n_held_out: int = 64
+    seed: int = 0
+    batch_size: int = 16
+    device: str = "auto"
+    dtype: str = "float32"
+    ungroup_kv: bool = False
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        """Checks every setting.
+
+        Raises:
+            AcdcError: Of the kind that fits the setting, with its name, its value and what is allowed.
+        """
+        from acdc_engine.attribution.methods import get_method
+        from acdc_engine.models.devices import pick_device, pick_dtype
+        from acdc_engine.patching.baseline import check_ablation
+        from acdc_engine.patching.judge import Target
+        from acdc_engine.prompts.metrics import get_metric
+        from acdc_engine.pruning.strategies import Choice
+
+        for name in ("n", "n_held_out", "batch_size"):
+            if getattr(self, name) < 1:
+                raise MethodError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        get_method(self.method, self.steps)
+        Choice(self.strategy, self.rank, self.size, self.threshold)
+        Target(self.faithfulness)
+        check_ablation(self.ablation)
+        if self.metric is not None:
+            get_metric(self.metric)
+        pick_device(self.device)
+        pick_dtype(self.dtype)
+
+    @classmethod
+    def of(cls, given: dict[str, Any]) -> "Settings":
+        """Settings from keyword arguments.
+
+        Raises:
+            MethodError: A keyword that does not exist.
+        """
+        known = [field.name for field in fields(cls)]
+        for key in given:
+            if key not in known:
+                raise MethodError(f"There is no setting {key!r}.{nearest(key, known)}")
+        return cls(**given)
+

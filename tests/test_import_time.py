@@ -1,0 +1,51 @@
+"""`import acdc_engine` and `acdc --help` must answer at once: neither may import anything slow."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import acdc_engine
+
+CHECKOUT = Path(__file__).parents[1]
+SLOW = ["torch", "transformers", "transformer_lens", "networkx", "scipy", "pandas", "matplotlib", "gguf"]
+
+
+def in_new_python(code: str) -> str:
+    finished = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import acdc_engine; dir(acdc_engine)",
+        "import acdc_engine.cli",
+        "import contextlib, io, sys; sys.argv = ['acdc', '--help']; from acdc_engine.cli import main\n"
+        "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit): main()",
+    ],
+    ids=["import acdc_engine", "import acdc_engine.cli", "acdc --help"],
+)
+def test_slow_packages_are_not_imported(code: str) -> None:
+    loaded = in_new_python(f"{code}\nimport json, sys; print(json.dumps(list(sys.modules)))")
+    assert set(SLOW) & set(json.loads(loaded)) == set()
+
+
+@pytest.mark.parametrize("name", [name for name in acdc_engine.__all__ if name != "__version__"])
+def test_public_name_is_the_thing_itself_also_after_its_module_was_imported(name: str) -> None:
+    """A module called like a function in it would take the function's place in the package."""
+    home = acdc_engine._HOMES[name]
+    printed = in_new_python(f"import {home}, acdc_engine\nprint(acdc_engine.{name} is {home}.{name})")
+    assert printed == "True\n"
+
+
+def test_unknown_name() -> None:
+    with pytest.raises(AttributeError, match="module 'acdc_engine' has no attribute 'discovr'"):
+        acdc_engine.discovr  # noqa: B018
+
+
+def test_public_names_are_listed() -> None:
+    assert set(acdc_engine.__all__) <= set(dir(acdc_engine))

@@ -1,0 +1,78 @@
+"""The built wheel, unpacked and used where the checkout cannot be found."""
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def unpacked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    wheel = request.config.getoption("--wheel")
+    if wheel is None:
+        out = tmp_path_factory.mktemp("dist")
+        # Made from the source distribution, as for a release: a file that one leaves out is missed here.
+        command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out)]
+        built = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True)
+        assert built.returncode == 0, built.stdout + built.stderr
+        (wheel,) = out.glob("*.whl")
+    folder = tmp_path_factory.mktemp("site")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+def run_outside(unpacked: Path, code: str) -> str:
+    """Runs code in a new Python that sees the wheel and the installed dependencies, but not the checkout."""
+    start = (
+        "import sys\n"
+        f"sys.path[:] = [{str(unpacked)!r}] + [p for p in sys.path if p != {str(CHECKOUT)!r}]\n"
+        "import acdc_engine\n"
+        f"assert acdc_engine.__file__.startswith({str(unpacked)!r}), acdc_engine.__file__\n"
+    )
+    command = [sys.executable, "-I", "-c", start + code]
+    finished = subprocess.run(command, cwd=unpacked.parent, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout
+
+
+def test_shipped_tasks_load(unpacked: Path) -> None:
+    code = (
+        "from acdc_engine.prompts.find import find_task, list_tasks\n"
+        "for name, path in list_tasks().items():\n"
+        "    find_task(name); print(name, path)"
+    )
+    listed = dict(line.split(" ", 1) for line in run_outside(unpacked, code).splitlines())
+    assert set(listed) == {path.parent.name for path in CHECKOUT.glob("tasks/*/task.toml")}
+    assert all(Path(path).is_relative_to(unpacked / "acdc_engine" / "_shipped") for path in listed.values())
+
+
+def test_schema_and_known_circuits_are_there(unpacked: Path) -> None:
+    schema = run_outside(
+        unpacked,
+        "from acdc_engine.shipped import graphs_folder; print((graphs_folder() / 'schema.json').read_text())",
+    )
+    assert json.loads(schema) == json.loads((CHECKOUT / "graphs" / "schema.json").read_text())
+
+
+def test_console_command(unpacked: Path) -> None:
+    code = (
+        "from importlib.metadata import entry_points, version\n"
+        "assert version('acdc-engine') == acdc_engine.__version__\n"
+        "(command,) = entry_points(group='console_scripts', name='acdc')\n"
+        "sys.argv = ['acdc', '--help']\n"
+        "command.load()()"
+    )
+    assert "discover" in run_outside(unpacked, code)
+
+
+def test_holds_the_package_and_nothing_else(unpacked: Path) -> None:
+    assert {path.name.split("-")[0] for path in unpacked.iterdir()} == {"acdc_engine"}
+    assert (unpacked / "acdc_engine" / "py.typed").is_file()
+    modules = {path.relative_to(CHECKOUT) for path in CHECKOUT.glob("acdc_engine/**/*.py")}
+    assert {path.relative_to(unpacked) for path in unpacked.glob("acdc_engine/**/*.py")} == modules
