@@ -63,8 +63,8 @@ def discover(
     faithfulness: Annotated[
         float,
         typer.Option(
-            help="Target t in (0, 1]: the circuit's share of the clean-corrupt difference must lie in [t, 2 - t] on the "
-            "discovery prompts.",
+            help="Target t, above 0 and at most 1: the circuit's share of the clean-corrupt difference must lie between t "
+            "and 2 - t on the discovery prompts.",
             rich_help_panel=PRUNING,
         ),
     ] = 0.9,

@@ -104,7 +104,8 @@ def _search(run: Run, folder: RunFolder | None, report: Reporter) -> Circuit:
 
 def _find(run: Run, judge: Judge, scores: EdgeScores, folder: RunFolder | None, report: Reporter) -> Found:
     """Prunes; keeps a trace, and the best circuit so far when interrupted."""
-    settings, best, steps = run.settings, [], [0]
+    settings, steps = run.settings, [0]
+    best: list[Found] = []
     choice = Choice(settings.strategy, settings.rank, settings.size, settings.threshold)
     with report.stage("Pruning") as stage:
 

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 install_import_hook("acdc_engine", "beartype.beartype")
@@ -14,6 +15,9 @@ from acdc_engine.errors import ModelError  # noqa: E402
 from acdc_engine.models.smollm2 import smollm2_folder  # noqa: E402
 
 torch.set_num_threads(os.cpu_count() or 1)
+# Times on a shared machine say nothing about correctness.
+settings.register_profile("acdc", deadline=None)
+settings.load_profile("acdc")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from acdc_engine.attribution.finite import check_finite
 from acdc_engine.attribution.methods import Method
 from acdc_engine.attribution.receivers import ReceiverGradients, expand
 from acdc_engine.attribution.senders import SenderDifferences
 from acdc_engine.errors import MetricError
+from acdc_engine.models.finite import check_finite
 from acdc_engine.models.forward import Record, read_positions, run_layers
 from acdc_engine.models.view import TransformerView
 from acdc_engine.prompts.metrics import Metric

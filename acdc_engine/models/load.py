@@ -3,7 +3,7 @@
 import contextlib
 import io
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,11 @@ def _read(source: str, name: str, dtype: Any, revision: str | None) -> tuple[Any
     try:
         config = AutoConfig.from_pretrained(source, **where)
         refuse_config(name, config)
-        hf_model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, attn_implementation="eager", **where)
+        found: Any = AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype, attn_implementation="eager", output_loading_info=True, **where
+        )
+        hf_model, report = found
+        _refuse_missing_weights(name, report["missing_keys"])
         return hf_model, AutoTokenizer.from_pretrained(source, **where)
     except AcdcError:
         raise
@@ -107,14 +111,20 @@ def _read(source: str, name: str, dtype: Any, revision: str | None) -> tuple[Any
         ) from error
 
 
+def _refuse_missing_weights(name: str, missing: Iterable[str]) -> None:
+    """What a checkpoint lacks transformers fills with random numbers and a warning."""
+    if names := sorted(missing):
+        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        raise ModelError(f"The weights of model {name!r} are incomplete: {shown} missing. Save or download them again.")
+
+
 def _hub_answers() -> bool:
     """Whether the Hugging Face hub can be reached. Where it cannot, only its cache on disk is searched.
 
     Asked first because huggingface_hub tries six times with a timeout of 60 s before it gives up, which no setting
     changes: half a minute where the hub's name does not resolve, six minutes behind a firewall that drops packets.
     """
-    from huggingface_hub import constants
-    from huggingface_hub.utils import get_session
+    from huggingface_hub import constants, get_session
 
     try:
         get_session().head(constants.ENDPOINT, timeout=constants.HF_HUB_ETAG_TIMEOUT)

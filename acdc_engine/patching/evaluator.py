@@ -8,7 +8,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.models.forward import read_positions, run_layers
+from acdc_engine.models.finite import check_finite
+from acdc_engine.models.forward import Record, read_positions, run_layers
 from acdc_engine.models.view import TransformerView
 from acdc_engine.patching.baseline import (
     Baseline,
@@ -71,6 +72,10 @@ class CircuitEvaluator:
                 embed = self.view.embed(batch.clean)
                 final = run_layers(self.view, embed)
                 logits = self.view.unembed(read_positions(final, batch.read_at))
+                if not torch.isfinite(logits).all():
+                    record = Record(embed)
+                    run_layers(self.view, embed, record)
+                    check_finite(record, "clean")
             yield _Ready(batch, build_baseline(self.view, batch, values), embed, logits)
 
     def clean_logits(self) -> Float[Tensor, "prompts d_vocab"]:

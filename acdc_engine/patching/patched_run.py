@@ -101,7 +101,7 @@ class PatchedRun:
 
     def _at_read_positions(self) -> Float[Tensor, "masks computed batch d_model"]:
         n, pos = self.batch.clean.shape
-        spread = self.deltas.view(*self.deltas.shape[:2], n, pos, -1)
+        spread = self.deltas.view(*self.deltas.shape[:2], n, pos, self.view.d_model)
         return spread[:, :, torch.arange(n, device=spread.device), self.batch.read_at]
 
     def _compute(self, step: Step, inputs: Tensor) -> Tensor:

@@ -23,7 +23,8 @@ def iterative(
 ) -> Found:
     """Finds a small circuit that meets the target.
 
-    1. The smallest circuit among the best edges by |score| and by signed score that meets the target.
+    1. The smallest circuit among the best edges by |score| and by signed score that meets the target; the whole graph
+       where none does.
     2. Rounds: edges are scored inside the circuit (the gradient of the metric with respect to the mask, at the circuit's
        own activations), shares of the weakest by |score| and of the lowest by signed score are dropped, the results are
        cleaned and run exactly, and the smallest that still meets the target is kept. Where none does, smaller shares
@@ -42,8 +43,8 @@ def iterative(
         target: The band to stay in.
         report: Called for every circuit that was run.
 
-    Raises:
-        SearchError: Only the whole graph meets the target.
+    Returns:
+        The circuit; the whole graph when nothing can be dropped.
     """
     starts = [smallest_of_order(graph, best_first(graph, scores, rank), judge, target, report) for rank in RANKS]
     best = min(starts, key=lambda found: found.size)

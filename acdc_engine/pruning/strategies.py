@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from acdc_engine.errors import MethodError, nearest
+from acdc_engine.errors import MethodError, SearchError, nearest
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.graph.edges import Graph
 from acdc_engine.patching.judge import Judge, Target
@@ -86,22 +86,61 @@ def find_circuit(
         SearchError: No circuit smaller than the whole graph meets the target.
         MethodError: The size or threshold leaves no circuit.
     """
-    if choice.strategy == "iterative":
-        return iterative(graph, scores, judge, target, report)
-    rank = check_rank(choice.rank)
-    if choice.threshold is not None:
-        mask = clean(graph, (strengths(scores, rank) >= choice.threshold) & graph.exists)
-        if not mask.any():
-            strongest = float(strengths(scores, rank)[graph.exists].max())
-            raise MethodError(
-                f"Threshold {choice.threshold:g} leaves no path from the input to the logits. The strongest edge has "
-                f"{strongest:.4g}; choose a lower threshold."
-            )
-    else:
-        order = (best_first if choice.strategy == "top-k" else greedy_from_logits)(graph, scores, rank)
-        if choice.size is None:
-            return smallest_of_order(graph, order, judge, target, report)
-        mask = of_size(graph, order, choice.size)
+    tried: list[Found] = []
+
+    def remember(what: str, found: Found, met: bool) -> None:
+        tried.append(found)
+        report(what, found, met)
+
+    if choice.searches:
+        found = _search(graph, scores, judge, target, choice, remember)
+        if found.size == graph.n_edges:
+            raise SearchError(_how_far(graph, tried, target))
+        return found
+    mask = _of_given_size(graph, scores, choice)
     found = Found(mask, judge.faithfulness(torch.stack([mask]))[0])
     report(choice.strategy, found, target.met(found.faithfulness))
     return found
+
+
+def _search(
+    graph: Graph, scores: Tensor, judge: Judge, target: Target, choice: Choice, report: Report
+) -> Found:
+    if choice.strategy == "iterative":
+        return iterative(graph, scores, judge, target, report)
+    return smallest_of_order(graph, _order(graph, scores, choice), judge, target, report)
+
+
+def _order(graph: Graph, scores: Tensor, choice: Choice) -> Tensor:
+    rank = check_rank(choice.rank)
+    if choice.strategy == "greedy":
+        return greedy_from_logits(graph, scores, rank)
+    return best_first(graph, scores, rank)
+
+
+def _of_given_size(graph: Graph, scores: Tensor, choice: Choice) -> Bool[Tensor, "senders receivers"]:
+    if choice.size is not None:
+        return of_size(graph, _order(graph, scores, choice), choice.size)
+    assert choice.threshold is not None, "checked when the choice was made"
+    strength = strengths(scores, check_rank(choice.rank))
+    mask = clean(graph, (strength >= choice.threshold) & graph.exists)
+    if not mask.any():
+        raise MethodError(
+            f"Threshold {choice.threshold:g} leaves no path from the input to the logits. The strongest edge has "
+            f"{float(strength[graph.exists].max()):.4g}; choose a lower threshold."
+        )
+    return mask
+
+
+def _how_far(graph: Graph, tried: list[Found], target: Target) -> str:
+    """Says how near the search came, and which way it missed."""
+    smaller = [found for found in tried if 0 < found.size < graph.n_edges]
+    if not smaller:
+        return f"No circuit smaller than the whole graph was found for the target {target}. Lower --faithfulness."
+    closest = min(smaller, key=lambda found: abs(found.faithfulness - 1))
+    way = "falls short" if closest.faithfulness < 1 else "overshoots: edges that work against the behaviour are missing"
+    return (
+        f"No circuit smaller than the whole graph meets the target {target}. The closest of {len(smaller)} circuits run has "
+        f"{closest.size:,} of {graph.n_edges:,} edges and faithfulness {closest.faithfulness:.3f}: it {way}. Lower "
+        "--faithfulness, or score with another --method or more prompts (--n)."
+    )

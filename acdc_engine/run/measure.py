@@ -2,10 +2,10 @@
 
 import os
 import platform
-import sys
 import time
 from datetime import datetime
 from importlib import metadata
+from pathlib import Path
 
 import torch
 
@@ -20,12 +20,15 @@ def peak_memory(device: torch.device) -> int:
     """Largest memory so far in bytes: of the accelerator where there is one, of the process otherwise (0: unknown)."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
+    status = Path("/proc/self/status")
+    if status.is_file():  # ru_maxrss would start at the peak of the process that started this one
+        kilobytes = next(line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(kilobytes) * 1024
     try:
         import resource
     except ImportError:  # Windows
         return 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(peak if sys.platform == "darwin" else peak * 1024)
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)  # macOS counts bytes
 
 
 def forward_seconds(view: TransformerView, prompts: PromptSet, batch_size: int) -> float:

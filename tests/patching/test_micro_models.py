@@ -59,7 +59,7 @@ def test_copying_head_with_removed_edges_at_zero(edges: str, wanted: float) -> N
 @pytest.mark.parametrize(
     ("edges", "wanted"),
     [
-        # Corrupt prompts (2, 1) and (1, 1). Means: input (0, 6) and (0, 4), head at position 1 (0, 6) and (0, 4): (0, 5).
+        # Corrupt (2, 1) and (1, 1): input means (0, 6), (0, 4); the head at position 1 writes (0, 6), (0, 4): (0, 5).
         ("", -9),
         ("input->a0.h0<q> input->a0.h0<k> input->a0.h0<v> input->logits a0.h0->logits", -2),
         # Pattern of the mean, (1/2, 1/2), over clean values: (2, 2) instead of (0, 5): (0, 9) + (2, -3) = (2, 6).

