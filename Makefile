@@ -17,6 +17,7 @@ demo: $(VENV)/installed
 
 test check: $(VENV)/installed
 	$(BIN)/ruff check
+	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 

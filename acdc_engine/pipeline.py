@@ -4,27 +4,27 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from acdc_engine.attribution import EdgeScores, get_method, score_edges
+from acdc_engine.errors import ModelError
 from acdc_engine.evaluation import check_behaviour, figures_of
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_records import Cost, Evaluation
-from acdc_engine.run.measure import forward_seconds, peak_memory
 from acdc_engine.models.load import DEFAULT_MODEL, load_model
 from acdc_engine.models.view import TransformerView
 from acdc_engine.patching import CircuitEvaluator
 from acdc_engine.patching.effects import edge_effects
 from acdc_engine.patching.judge import Judge, Target
-from acdc_engine.run.progress import Reporter, RichReporter
 from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.find import find_task
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.pruning import Choice, Found, find_circuit
-from acdc_engine.run.records import Run, circuit_of
 from acdc_engine.run.folder import SO_FAR, RunFolder
+from acdc_engine.run.measure import forward_seconds, peak_memory
+from acdc_engine.run.progress import Reporter, RichReporter
+from acdc_engine.run.records import Run, circuit_of
 from acdc_engine.run.settings import Settings
 
 EFFECTS_UP_TO = 1000
@@ -63,13 +63,11 @@ def discover(
     card = find_task(task)
     report: Reporter = RichReporter() if progress else Reporter()
     started = time.perf_counter()
-
     with report.stage("Loading the model"):
         view = load_model(model, device=chosen.device, dtype=chosen.dtype, ungroup_kv=chosen.ungroup_kv)
+    loaded = time.perf_counter()
     discovery, held_out = build_splits(card, _tokenizer(view), chosen.n, chosen.n_held_out, chosen.seed)
-    run = Run(view, card, chosen, get_metric(chosen.metric or card.metric), discovery, held_out, started)
-    if folder is None:
-        return _search(run, None, report)
+    run = Run(view, card, chosen, get_metric(chosen.metric or card.metric), discovery, held_out, started, loaded)
     return _search(run, folder, report)
 
 
@@ -97,6 +95,7 @@ def _search(run: Run, folder: RunFolder | None, report: Reporter) -> Circuit:
     with folder:
         folder.save_scores({"scores": scores.mean}, run.score_labels())
         found = _find(run, judge, scores, folder, report)
+        folder.save_circuit(circuit_of(run, found.mask, scores.mean), SO_FAR)
         circuit = _conclude(run, judge, scores, found, unit, report)
         folder.save_circuit(circuit)
     return circuit
@@ -135,9 +134,7 @@ def _find(run: Run, judge: Judge, scores: EdgeScores, folder: RunFolder | None, 
             raise
 
 
-def _conclude(
-    run: Run, judge: Judge, scores: EdgeScores, found: Found, unit: float, report: Reporter
-) -> Circuit:
+def _conclude(run: Run, judge: Judge, scores: EdgeScores, found: Found, unit: float, report: Reporter) -> Circuit:
     """Judges the circuit on both splits and writes down what it took."""
     effects: Tensor | None = None
     if found.size <= EFFECTS_UP_TO:
@@ -148,11 +145,11 @@ def _conclude(
         evaluation = Evaluation(
             discovery=figures_of(judge, found.mask), held_out=figures_of(_judge(run, run.held_out), found.mask)
         )
-    seconds = time.perf_counter() - run.started
+    now = time.perf_counter()
     cost = Cost(
-        seconds=seconds,
+        seconds=now - run.started,
         peak_memory_bytes=peak_memory(run.view.device),
-        forward_passes=seconds / unit,
+        forward_passes=(now - run.loaded) / unit,
         exact_evaluations=evaluations,
     )
     return circuit_of(run, found.mask, scores.mean, effects, evaluation, cost)
@@ -164,14 +161,9 @@ def _judge(run: Run, prompts: PromptSet) -> Judge:
 
 
 def _tokenizer(view: TransformerView) -> Any:
-    from acdc_engine.errors import ModelError
-
     if view.tokenizer is None:
         raise ModelError(
             f"Model {view.name!r} came without a tokenizer, which task cards need. Load it with "
             "load_model(hf_model, tokenizer=...) and pass the view as model."
         )
     return view.tokenizer
-
-
-__all__ = ["EFFECTS_UP_TO", "discover"]

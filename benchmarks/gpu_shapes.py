@@ -178,9 +178,7 @@ def cost_table(costs: list[Cost], settings: Settings, rate: float) -> Table:
     def row(cost: Cost) -> tuple[str, ...]:
         if cost.seconds is None:
             return (cost.model, cost.method, f"{cost.edges:,}", "none fits", *[""] * 6)
-        memory = [
-            "" if size is None else f"{size / 1e9:.2f}" for size in (cost.peak_bytes, cost.weights_bytes)
-        ]
+        memory = ["" if size is None else f"{size / 1e9:.2f}" for size in (cost.peak_bytes, cost.weights_bytes)]
         return (
             cost.model,
             cost.method,

@@ -14,7 +14,8 @@ import torch  # noqa: E402
 from acdc_engine.errors import ModelError  # noqa: E402
 from acdc_engine.models.smollm2 import smollm2_folder  # noqa: E402
 
-torch.set_num_threads(os.cpu_count() or 1)
+if "OMP_NUM_THREADS" not in os.environ:  # which torch reads by itself
+    torch.set_num_threads(os.cpu_count() or 1)
 # Times on a shared machine say nothing about correctness.
 settings.register_profile("acdc", deadline=None)
 settings.load_profile("acdc")

@@ -103,9 +103,7 @@ def shared_values(ungrouped: bool = False) -> tuple[TransformerView, PromptSet]:
     Corrupt (2, 1): they see 1 and write (1, 0) and (0, 3); m0 reads (1, 5), writes (2, 10): metric 3 + 15 = 18.
     """
     copies = 2 if ungrouped else 1
-    heads = attention(
-        q=[[[0, 0]], [[0, 0]]], k=[[[0, 0]]] * copies, v=[[[1, 0]]] * copies, o=[[[1, 0]], [[0, 3]]]
-    )
+    heads = attention(q=[[[0, 0]], [[0, 0]]], k=[[[0, 0]]] * copies, v=[[[1, 0]]] * copies, o=[[[1, 0]], [[0, 3]]])
     view = micro_view([[4, 0], [0, 2], [2, 0]], [heads], [[1, 1], [0, 0], [0, 0]], mlp=Double())
     return view, PromptSet.from_tokens([[0, 1]], [[2, 1]], [[0]], [[1]])
 

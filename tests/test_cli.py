@@ -39,8 +39,52 @@ def test_help_teaches() -> None:
     shown = acdc("--help").stdout
     assert "acdc discover ioi" in shown and "acdc show" in shown
     discover_help = " ".join(acdc("discover", "--help", columns=300).stdout.split())
-    for word in ("--model", "--method", "--faithfulness", "--n", "--seed", "--out", "between t and 2 - t", "default: 0.9"):
+    for word in (
+        "--model",
+        "--method",
+        "--faithfulness",
+        "--n",
+        "--seed",
+        "--out",
+        "between t and 2 - t",
+        "default: 0.9",
+    ):
         assert word in discover_help
+
+
+def test_without_arguments_the_help_is_printed() -> None:
+    alone, asked = acdc(), acdc("--help")
+    assert (alone.returncode, alone.stderr) == (0, "")
+    assert alone.stdout.strip() == asked.stdout.strip() and "discover" in alone.stdout
+
+
+@pytest.mark.parametrize("command", ["discover", "show", "export"])
+def test_help_is_whole_at_80_columns(command: str) -> None:
+    shown = acdc(command, "--help", columns=80).stdout
+    assert max(map(len, shown.splitlines())) <= 80
+    assert not any(trace in shown for trace in ("[/", "[bold", "[dim", "…"))
+
+
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [("ioi", "ioi"), ("x.toml", "x"), ("some/my_task/task.toml", "my_task"), ("some/my_task/other.toml", "other")],
+)
+def test_run_folders_are_called_after_the_task(monkeypatch: pytest.MonkeyPatch, task: str, name: str) -> None:
+    folders: list[Path] = []
+
+    def run(task: str, model: str, out: Path, **settings: object) -> None:
+        folders.append(out)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("acdc_engine.pipeline.discover", run)
+    assert RUNNER.invoke(cli.app, ["discover", task]).exit_code == 130
+    assert folders[0].parent == Path("runs") and folders[0].name.startswith(f"{name}-2")
+
+
+def test_brackets_in_paths_are_printed(circuit_file: Path, tmp_path: Path) -> None:
+    target = tmp_path / "[bold]x.dot"
+    written = RUNNER.invoke(cli.app, ["export", str(circuit_file), "--to", "dot", "--out", str(target)])
+    assert f"Written to {target}" in written.output
 
 
 @pytest.mark.parametrize(
@@ -114,7 +158,9 @@ sys.argv = ["acdc", "discover", {str(write_card(tmp_path))!r}, "--out", {str(tmp
 from acdc_engine.cli import main
 main()
 """
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     while "searching" not in (line := process.stdout.readline()):
         assert line, process.communicate()[1]

@@ -1,5 +1,6 @@
 """The whole run on tiny models: what it leaves, what it refuses, what an interruption leaves."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,7 @@ def test_bad_settings_are_refused_before_the_model_is_touched(
 
 def test_unknown_task_is_refused_before_the_model_is_touched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("acdc_engine.pipeline.load_model", lambda *a, **k: pytest.fail("the model was loaded"))
-    with pytest.raises(TaskError, match="There is no task 'ioj'. Did you mean 'ioi'"):
+    with pytest.raises(TaskError, match=r"There is no task 'ioj'\. Did you mean 'ioi'"):
         discover("ioj")
 
 
@@ -121,8 +122,6 @@ def test_not_finite_weights_name_the_layer(tmp_path: Path) -> None:
     v = tiny_view("gpt2")
     broken = v.layers[1].attention.w_o.clone()
     broken[0, 0, 0] = torch.nan
-    import dataclasses
-
     attention = dataclasses.replace(v.layers[1].attention, w_o=broken)
     v = dataclasses.replace(v, layers=(v.layers[0], dataclasses.replace(v.layers[1], attention=attention)))
     with pytest.raises(ScoreError, match="first in the attention of layer 1"):
@@ -160,4 +159,18 @@ def test_an_interruption_leaves_usable_files(tmp_path: Path, monkeypatch: pytest
     so_far = Circuit.load(tmp_path / "run" / "circuit-so-far.json")
     steps = [json.loads(line) for line in (tmp_path / "run" / "trace.jsonl").read_text().splitlines()]
     assert len(so_far.edges) == min(s["edges"] for s in steps if s["meets_target"])
-    discover(write_card(tmp_path), tiny_view(), out=tmp_path / "again", **QUICK)
+
+
+def test_an_interruption_after_the_search_leaves_what_was_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("acdc_engine.pipeline.edge_effects", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        discover(write_card(tmp_path), tiny_view(), out=tmp_path / "run", **QUICK)
+    assert Circuit.load(tmp_path / "run" / "circuit-so-far.json").edges
+    monkeypatch.undo()
+    discover(write_card(tmp_path), tiny_view(), out=tmp_path / "run", overwrite=True, **QUICK)
+    assert sorted(f.name for f in (tmp_path / "run").iterdir()) == ["circuit.json", "scores.safetensors", "trace.jsonl"]

@@ -49,7 +49,7 @@ def test_smollm2_under_all_edges_and_none(smollm2: TransformerView) -> None:
 
 @pytest.mark.parametrize("task", ["ioi", "greater_than"])
 def test_a_faithful_circuit_of_a_real_behaviour(task: str, smollm2: TransformerView) -> None:
-    circuit = discover(task, smollm2, n=16, n_held_out=16, method="eap-ig", steps=3)
+    circuit = discover(task, smollm2, n=32, n_held_out=32)
     assert circuit.evaluation is not None
     seen, unseen = circuit.evaluation.discovery, circuit.evaluation.held_out
     assert seen.accuracy_clean is not None and seen.accuracy_clean > 0.9

@@ -10,7 +10,7 @@ from torch import Tensor
 from acdc_engine.attribution.methods import Method
 from acdc_engine.attribution.receivers import ReceiverGradients, expand
 from acdc_engine.attribution.senders import SenderDifferences
-from acdc_engine.errors import MetricError
+from acdc_engine.errors import MetricError, PromptError, ScoreError
 from acdc_engine.models.finite import check_finite
 from acdc_engine.models.forward import Record, read_positions, run_layers
 from acdc_engine.models.view import TransformerView
@@ -67,8 +67,11 @@ def score_edges(
 
     Raises:
         MetricError: The metric's gradient vanishes at the only point the method looks at.
-        ScoreError: A score is not finite; the layer is named.
+        PromptError: There are no prompts.
+        ScoreError: A run or a score is not finite; the layer is named.
     """
+    if not len(prompts):
+        raise PromptError("There are no prompts to score edges on.")
     if metric.zero_gradient_at_clean and set(method.alphas) == {1.0}:
         raise MetricError(
             f"Metric {metric.name!r} has zero gradient at the clean run, the only point where {method.name!r} looks: "
@@ -82,15 +85,24 @@ def score_edges(
         for block in _contract(view, senders, receivers, per_example):
             total += block
             if per_example:
-                rows.append(block)
+                rows.append(block.cpu())
         if progress is not None:
             progress(len(batch))
     points = len(method.alphas)
-    exists = graph.exists.to(total.device)
-    return EdgeScores(
-        (total / (len(prompts) * points)).masked_fill(~exists, 0.0).cpu(),
-        torch.stack(rows).div(points).masked_fill(~exists, 0.0).cpu() if per_example else None,
-    )
+    mean = (total.cpu() / (len(prompts) * points)).masked_fill(~graph.exists, 0.0)
+    _check_scores(view, mean)
+    return EdgeScores(mean, torch.stack(rows).div_(points).masked_fill_(~graph.exists, 0.0) if per_example else None)
+
+
+def _check_scores(view: TransformerView, scores: Float[Tensor, "senders receivers"]) -> None:
+    """The runs were finite; gradients may still overflow, and then every receiver before the fault is lost."""
+    columns = (~torch.isfinite(scores)).any(0).nonzero().flatten().tolist()
+    if columns:
+        raise ScoreError(
+            f"{int((~torch.isfinite(scores)).sum())} scores are NaN or infinite, the latest of them into "
+            f"{view.graph.receivers[columns[-1]]}: a gradient overflows there or in what follows ({view.dtype}). Try "
+            "--dtype float32, or check the weights of that layer and of the unembedding."
+        )
 
 
 def _run_batch(
@@ -107,7 +119,7 @@ def _run_batch(
                 final = run_layers(view, embeds[alpha], ends[alpha])
                 if alpha == 1.0 and metric.needs_clean_logits:
                     clean_logits = view.unembed(read_positions(final, batch.read_at))
-    senders = _differences(ends) if len(ends) == 2 else None
+    senders = _differences(view, ends) if len(ends) == 2 else None
     n, pos = batch.clean.shape
     receivers = ReceiverGradients(view, n, pos, points=len(method.alphas))
     # From clean to corrupt: metrics that compare with the clean run have its logits from the first point on.
@@ -119,14 +131,14 @@ def _run_batch(
         if alpha in embeds:
             ends[alpha] = record
         del record
-    return senders or _differences(ends), receivers
+    return senders or _differences(view, ends), receivers
 
 
-def _differences(ends: dict[float, Record]) -> SenderDifferences:
+def _differences(view: TransformerView, ends: dict[float, Record]) -> SenderDifferences:
     """Clean minus corrupt senders; empties `ends`, whose runs are not needed any more."""
     clean, corrupt = ends.pop(1.0), ends.pop(0.0)
-    check_finite(clean, "clean")
-    check_finite(corrupt, "corrupt")
+    for run, name in ((clean, "clean"), (corrupt, "corrupt")):
+        check_finite(view, run.embed, [run.embed, *run.z, *run.mlp], name)
     return SenderDifferences.between(clean, corrupt)
 
 
@@ -180,18 +192,23 @@ def _contract_block(
     positions: slice,
     scores: Tensor,
 ) -> None:
+    """Adds one block's products to the scores.
+
+    All receivers of a layer share one product with every sender that any of them reads. What it fills in for pairs
+    without an edge (a layer's own heads into its q, k and v) is taken out in the end.
+    """
     graph = view.graph
     differences = senders.expand(view, examples, positions).flatten(1)
-
-    def add(columns: slice, before: int, gradient: Tensor) -> None:
-        scores[:before, columns] += (differences[:before] @ gradient.flatten(1).T).float()
-
     for index, layer in enumerate(view.layers):
-        reads = expand(layer, receivers.attention[index], examples, positions)
-        add(graph.attention(index), graph.senders_before_attention(index), reads)
+        attention = graph.attention(index)
+        before, rows = graph.senders_before_attention(index), attention.stop - attention.start
         if layer.mlp is not None:
-            column = graph.mlp_receiver(index)
-            mlp = receivers.mlp[index][examples, positions].flatten(0, 1)
-            add(slice(column, column + 1), graph.senders_before_mlp(index), mlp[None])
-    last = receivers.logits[examples, positions].flatten(0, 1)
-    add(slice(graph.logits, graph.logits + 1), graph.n_senders, last[None])
+            before, rows = graph.senders_before_mlp(index), rows + 1
+        gradients = differences.new_empty(rows, *senders.embed[examples, positions].flatten(0, 1).shape)
+        expand(layer, receivers.attention[index], examples, positions, gradients[: attention.stop - attention.start])
+        if layer.mlp is not None:
+            gradients[-1] = receivers.mlp[index][examples, positions].flatten(0, 1)
+        columns = slice(attention.start, attention.start + rows)
+        scores[:before, columns] += (differences[:before] @ gradients.flatten(1).T).float()
+    last = receivers.logits[examples, positions].flatten()
+    scores[:, graph.logits] += (differences @ last).float()

@@ -1,8 +1,8 @@
 """Gradients at the receivers, kept factored: small per-head vectors and rank-one corrections instead of full vectors.
 
 Head h of a layer reads the residual stream x through `q = W_Q[h] norm(x) + b`. With g the gradient at q (an ordinary
-gradient; no input is split), r the scale and x_hat the standardized input of the norm, and W the weights with the
-norm's gain and centring folded in,
+gradient; no input is split), r the scale and x_hat the standardized input of the norm, and W the weights behind the
+norm's gain (and centring, for LayerNorm),
 
     gradient at (h, q)'s own input  =  W^T (r g)  -  x_hat * (r s / d_model),      s = (q - const) . g
 
@@ -55,8 +55,8 @@ class ReceiverGradients:
         per_layer = view.shape.n_heads + 2 * view.shape.n_kv_heads
         if all(layer.attention_norm.kind == "none" for layer in view.layers):
             points = 0
-        x_hat = like.new_empty(layers, points, batch, pos, view.d_model)
-        s = like.new_empty(layers, points, per_layer, batch, pos)
+        x_hat = like.new_zeros(layers, points, batch, pos, view.d_model)
+        s = like.new_zeros(layers, points, per_layer, batch, pos)
         scaled = like.new_zeros(layers, per_layer, batch, pos, view.d_head)
         self.attention = [AttentionGradients(*parts) for parts in zip(scaled, x_hat, s, strict=True)]
         self.mlp = like.new_zeros(layers if view.shape.mlps else 0, batch, pos, view.d_model)
@@ -105,8 +105,12 @@ class ReceiverGradients:
 
 
 def expand(
-    layer: Layer, gradients: AttentionGradients, examples: slice, positions: slice
-) -> Float[Tensor, "receivers tokens d_model"]:
+    layer: Layer,
+    gradients: AttentionGradients,
+    examples: slice,
+    positions: slice,
+    out: Float[Tensor, "receivers tokens d_model"],
+) -> None:
     """Full gradients at the inputs of a layer's q, k and v receivers for a block of tokens.
 
     Args:
@@ -114,11 +118,13 @@ def expand(
         gradients: Its factored gradients.
         examples: Which examples of the batch.
         positions: Which positions of them.
+        out: Filled with the gradients.
     """
-    weights = layer.attention_norm.fold(attention_reads(layer)[0])
-    scaled = gradients.scaled[:, examples, positions].flatten(1, 2)
-    full = torch.bmm(scaled, weights)
+    a, scaled = layer.attention, gradients.scaled[:, examples, positions].flatten(1, 2)
+    sizes = [a.w_q.shape[0], a.w_k.shape[0], a.w_v.shape[0]]
+    for part, into, weights in zip(scaled.split(sizes), out.split(sizes), (a.w_q, a.w_k, a.w_v), strict=True):
+        torch.bmm(part, weights, out=into)
+    layer.attention_norm.to_standardized(out)
     for x_hat, s in zip(gradients.x_hat, gradients.s, strict=True):
         along = s[:, examples, positions].flatten(1).unsqueeze(-1)
-        full.addcmul_(along, x_hat[examples, positions].flatten(0, 1), value=-1)
-    return full
+        out.addcmul_(along, x_hat[examples, positions].flatten(0, 1), value=-1)

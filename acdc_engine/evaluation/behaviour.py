@@ -57,7 +57,9 @@ def check_behaviour(judge: Judge, force: bool = False) -> Behaviour:
             )
     if len(prompts) > 1:
         drop = (judge.clean - judge.ablated).double().cpu().numpy()
-        if drop.mean() <= 0 or (drop.std() > 0 and stats.ttest_1samp(drop, 0, alternative="greater").pvalue > SIGNIFICANCE):
+        if drop.mean() <= 0 or (
+            drop.std() > 0 and stats.ttest_1samp(drop, 0, alternative="greater").pvalue > SIGNIFICANCE
+        ):
             raise BehaviourError(f"The corruption does not hurt: {numbers}")
     return found
 

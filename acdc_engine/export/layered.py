@@ -105,9 +105,7 @@ def _place_across(
     for index, row in enumerate(rows):
         # Alternating ends: averages of equal numbers would never move apart.
         alone = width * (0.3 if index % 2 else 0.7)
-        across |= {
-            name: width * place / (len(row) - 1) if row[1:] else alone for place, name in enumerate(row)
-        }
+        across |= {name: width * place / (len(row) - 1) if row[1:] else alone for place, name in enumerate(row)}
     for _ in range(_SWEEPS):
         for row in rows:
             # MLPs and the ends pull every head to where they stand, so heads decide where there are any.

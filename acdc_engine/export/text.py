@@ -108,6 +108,7 @@ def _settings(settings: Mapping[str, object]) -> str:
 
 def _figures(circuit: Circuit, discovery: Figures, held_out: Figures) -> RenderableType:
     metric = circuit.metric.name if circuit.metric else "metric"
+    ablated = "everything ablated" if circuit.ablation in ("mean", "zero") else "model on corrupt prompts"
     rows = (
         ("prompts", "n_prompts", "d"),
         ("faithfulness", "faithfulness", ".3f"),
@@ -115,7 +116,7 @@ def _figures(circuit: Circuit, discovery: Figures, held_out: Figures) -> Rendera
         ("prompts judged as the model does", "agreement", ".1%"),
         ("normalised error", "normalised_error", ".3f"),
         (f"{metric}, model on clean prompts", "metric_clean", ".3f"),
-        (f"{metric}, model on corrupt prompts", "metric_corrupt", ".3f"),
+        (f"{metric}, {ablated}", "metric_corrupt", ".3f"),
         (f"{metric}, circuit", "metric_circuit", ".3f"),
         ("accuracy, model", "accuracy_clean", ".1%"),
     )

@@ -82,9 +82,7 @@ def check_circuit(layout: Layout, nodes: Iterable[CircuitNode], edges: Iterable[
             raise CircuitFileError(f"edges.{place}: {name} is listed twice.")
         seen.add(name)
         if edge.sender not in listed:
-            raise CircuitFileError(
-                f"edges.{place}: {name} starts at {edge.sender}, which is not among the nodes."
-            )
+            raise CircuitFileError(f"edges.{place}: {name} starts at {edge.sender}, which is not among the nodes.")
         fed = _nodes_fed(layout, edge.receiver)
         if listed.isdisjoint(fed):
             which = fed[0] if len(fed) == 1 else f"none of {', '.join(fed)}"

@@ -26,9 +26,7 @@ def explain_faults(error: ValidationError, root: type[BaseModel]) -> str:
     return "\n".join(f"  {line}" for line in lines)
 
 
-def _explain(
-    loc: tuple[int | str, ...], kind: str, message: str, value: object, root: type[BaseModel]
-) -> str:
+def _explain(loc: tuple[int | str, ...], kind: str, message: str, value: object, root: type[BaseModel]) -> str:
     place = ".".join(str(part) for part in loc) or "the file"
     if kind == "extra_forbidden":
         keys = _record_at(loc[:-1], root).model_fields

@@ -25,7 +25,7 @@ class ModelRecord(Record):
     weights_hash: str | None = None
     """SHA-256 over the weights."""
     architecture: str | None = None
-    """Model type, such as gpt2 or llama."""
+    """Class of the model in transformers, such as LlamaForCausalLM."""
     n_layers: int = Field(ge=1)
     """Transformer blocks."""
     n_heads: int = Field(ge=1)
@@ -132,8 +132,8 @@ class Figures(Record):
     kl_recovered: float
     """1 - KL(model || circuit) / KL(model || corrupt). 1 is perfect and the most there is."""
     agreement: float = Field(ge=0, le=1)
-    """Share of the prompts that circuit and model judge alike: same sign of the metric, or, for metrics of one sign (kl,
-    nll), the same most likely token."""
+    """Share of the prompts that circuit and model judge alike: same sign of the metric, or, for metrics of one sign
+    (kl, nll), the same most likely token."""
     normalised_error: float = Field(ge=0)
     """Mean over prompts of |circuit - clean|, divided by |clean - corrupt| of the means."""
     accuracy_clean: float | None = Field(default=None, ge=0, le=1)
@@ -157,7 +157,7 @@ class Cost(Record):
     peak_memory_bytes: int = Field(ge=0)
     """Largest memory of the process, or of the accelerator where there is one."""
     forward_passes: float = Field(ge=0)
-    """Time in units of one plain forward pass of the model over the same prompts."""
+    """Time after loading, in units of one plain forward pass of the model over the discovery prompts."""
     exact_evaluations: int = Field(ge=0)
     """Circuits that were run."""
 

@@ -12,9 +12,7 @@ from torch import Tensor
 from acdc_engine.graph.edges import Graph
 
 
-def clean(
-    graph: Graph, mask: Bool[Tensor, "*batch senders receivers"]
-) -> Bool[Tensor, "*batch senders receivers"]:
+def clean(graph: Graph, mask: Bool[Tensor, "*batch senders receivers"]) -> Bool[Tensor, "*batch senders receivers"]:
     """Keeps only the edges on a path from `input` to `logits` through kept edges.
 
     What goes cannot change the output: its sender is as in the corrupt run, or nobody reads its receiver.

@@ -43,9 +43,7 @@ def networkx_of(circuit: Circuit) -> nx.MultiDiGraph[str]:
         for target in targets:
             if target in graph:
                 name = f"{edge.sender}->{target}" + (f"<{kind}>" if kind in ("q", "k", "v") else "")
-                graph.add_edge(
-                    edge.sender, target, key=kind, kind=kind, name=name, receiver=edge.receiver, **numbers
-                )
+                graph.add_edge(edge.sender, target, key=kind, kind=kind, name=name, receiver=edge.receiver, **numbers)
     return graph
 
 

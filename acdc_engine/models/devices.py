@@ -44,5 +44,3 @@ def pick_dtype(name: str = "float32") -> torch.dtype:
     if name not in DTYPES:
         raise DeviceError(f"Unknown dtype {name!r}.{nearest(name, DTYPES)}")
     return DTYPES[name]
-
-

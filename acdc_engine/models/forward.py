@@ -128,8 +128,8 @@ def _run_attention(
     v = project(normed, attention.w_v, attention.b_v)
     z = attention.mix(q, k, v, rotation)
     total = F.linear(z.flatten(2), attention.w_o.flatten(0, 1).T, attention.b_o)
-    scale = share_scale(layer, total)
     if record is not None:
+        scale = share_scale(layer, total)
         record.z.append(z if scale is None else z * scale.unsqueeze(-1))
         if keep_inputs:
             for store, value in ((record.attention_in, x), (record.q, q), (record.k, k), (record.v, v)):
@@ -139,8 +139,6 @@ def _run_attention(
     return total if layer.write_scale == 1.0 else total * layer.write_scale
 
 
-def read_positions(
-    x: Float[Tensor, "batch pos d_model"], read_at: Tensor
-) -> Float[Tensor, "batch d_model"]:
+def read_positions(x: Float[Tensor, "batch pos d_model"], read_at: Tensor) -> Float[Tensor, "batch d_model"]:
     """Picks the position whose logits the metric reads, one per example."""
     return x[torch.arange(x.shape[0], device=x.device), read_at.to(x.device)]

@@ -10,6 +10,7 @@ import inspect
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,6 +24,8 @@ from acdc_engine.models.view import Attention, Layer, Rotation, TransformerView
 
 CHECK_TOKENS = 12
 """Length of the random sequence on which view and model are compared."""
+LONGEST_CHECK = 512
+"""Sliding windows up to this length are checked beyond their end."""
 
 
 def view_of(
@@ -113,20 +116,28 @@ def _logit_scale(config: Any) -> float:
     return float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
 
 
-def _embedding(bridge: Any, config: Any) -> Callable[[Tensor], Tensor]:
-    embed = raw(bridge.embed)
+@dataclass(frozen=True)
+class Embedding:
+    """What `input` writes: token embeddings, scaled, plus learned positions where the model has them."""
+
+    tokens: nn.Module
+    positions: nn.Module | None
+    factor: float
+
+    @torch.no_grad()
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """From token ids `[batch, pos]` to `[batch, pos, d_model]`."""
+        out: Tensor = self.tokens(tokens)
+        out = out * self.factor if self.factor != 1.0 else out
+        if self.positions is None:
+            return out
+        places: Tensor = self.positions(torch.arange(tokens.shape[-1], device=tokens.device))
+        return out + places
+
+
+def _embedding(bridge: Any, config: Any) -> Embedding:
     positions = raw(bridge.pos_embed) if hasattr(bridge, "pos_embed") else None
-    factor = float(getattr(config, "embedding_multiplier", None) or 1.0)
-
-    def write(tokens: Tensor) -> Tensor:
-        with torch.no_grad():
-            out = embed(tokens)
-            out = out * factor if factor != 1.0 else out
-            if positions is None:
-                return out  # type: ignore[no-any-return]
-            return out + positions(torch.arange(tokens.shape[-1], device=tokens.device))  # type: ignore[no-any-return]
-
-    return write
+    return Embedding(raw(bridge.embed), positions, float(getattr(config, "embedding_multiplier", None) or 1.0))
 
 
 def _rotary(bridge: Any, config: Any) -> Callable[[int], dict[str | None, Rotation]] | None:
@@ -285,18 +296,18 @@ def _distance(ours: Tensor, theirs: Tensor) -> float:
 
 @torch.no_grad()
 def _check_same_function(view: TransformerView, hf_model: Any) -> None:
-    limit = min(CHECK_TOKENS, view.max_positions or CHECK_TOKENS)
+    """Compares logits on random tokens, more of them than a short sliding window is long."""
+    windows = [layer.attention.window or 0 for layer in view.layers]
+    wanted = max([CHECK_TOKENS, *(window + 4 for window in windows if window <= LONGEST_CHECK)])
+    length = min(wanted, view.max_positions or wanted)
     generator = torch.Generator().manual_seed(0)
-    tokens = torch.randint(0, view.d_vocab, (1, limit), generator=generator).to(view.device)
-    was_training = hf_model.training
-    hf_model.eval()
-    theirs = hf_model(tokens, use_cache=False).logits
-    hf_model.train(was_training)
+    tokens = torch.randint(0, view.d_vocab, (1, length), generator=generator).to(view.device)
+    theirs = frozen_twin(hf_model).eval()(tokens, use_cache=False).logits
     ours = view.logits(tokens)
     if not _close(ours, theirs):
         raise refuse(
             view.name,
             view.architecture,
             f"the residual-stream view does not reproduce its logits (relative difference "
-            f"{_distance(ours, theirs):.3g} on {limit} random tokens), so it computes something the view does not know",
+            f"{_distance(ours, theirs):.3g} on {length} random tokens): it computes something the view does not know",
         )

@@ -3,9 +3,12 @@
 import contextlib
 import io
 import logging
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from acdc_engine.errors import AcdcError, ModelError, nearest
 from acdc_engine.models.devices import pick_device, pick_dtype
@@ -43,11 +46,11 @@ def load_model(
         device: "auto", "cpu", "cuda", "cuda:N" or "mps". Ignored for loaded models, which stay where they are.
         dtype: "float32", "bfloat16", "float16" or "float64". Ignored for loaded models.
         ungroup_kv: Copy shared key/value heads to one per query head (MIB's convention).
-        tokenizer: Tokenizer of a loaded model.
+        tokenizer: Tokenizer to use: of a loaded model, or instead of the one found with the weights.
         revision: Branch, tag or commit on the hub.
 
     Raises:
-        ModelError: The model cannot be found, reached or read.
+        ModelError: The model cannot be found, reached, read or moved to the device, or is none.
         UnsupportedModelError: It loads but cannot be expressed.
         DeviceError: Unknown or missing device or number format.
     """
@@ -56,15 +59,29 @@ def load_model(
     from acdc_engine.models.from_bridge import view_of
 
     if not isinstance(model, str | Path):
-        name = getattr(model, "name_or_path", "") or type(model).__name__
-        return view_of(model, name, tokenizer, revision, ungroup_kv)
+        _refuse_other_objects(model)
+        return view_of(model, model.name_or_path or type(model).__name__, tokenizer, revision, ungroup_kv)
     target, number_format = pick_device(device), pick_dtype(dtype)
     source, name = _resolve(model)
+    with _quiet(stderr=Path(source).is_dir()):
+        hf_model, tokenizer = _read(source, name, number_format, revision, tokenizer)
     with _quiet():
-        hf_model, found_tokenizer = _read(source, name, number_format, revision)
-        hf_model = hf_model.to(target).eval()
+        _move(hf_model.eval(), name, target)
         commit = getattr(hf_model.config, "_commit_hash", None) or revision
-        return view_of(hf_model, name, tokenizer or found_tokenizer, commit, ungroup_kv)
+        return view_of(hf_model, name, tokenizer, commit, ungroup_kv)
+
+
+def _refuse_other_objects(model: object) -> None:
+    """Refuses what is neither a name nor a Hugging Face model."""
+    from transformers import PreTrainedModel
+
+    if not isinstance(model, PreTrainedModel):
+        shown = repr(model) if isinstance(model, int | float | None) else "an object"
+        raise ModelError(
+            f"A model is a name, a directory, a loaded Hugging Face model (a transformers.PreTrainedModel) or what "
+            f"load_model returned, not {shown} of type {type(model).__name__}. Of a wrapped model (peft, "
+            "transformer_lens) give the Hugging Face model inside."
+        )
 
 
 def _resolve(model: str | Path) -> tuple[str, str]:
@@ -84,31 +101,74 @@ def _resolve(model: str | Path) -> tuple[str, str]:
     return str(model), str(model)
 
 
-def _read(source: str, name: str, dtype: Any, revision: str | None) -> tuple[Any, Any]:
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+def _read(source: str, name: str, dtype: Any, revision: str | None, tokenizer: Any) -> tuple[Any, Any]:
+    """Reads model and, unless one is given, tokenizer. Never runs code of a repository, and never asks whether to."""
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     local = Path(source).is_dir()
-    where: dict[str, Any] = {"revision": revision, "local_files_only": local or not _hub_answers()}
+    reachable = local or _hub_answers()
+    where: dict[str, Any] = {
+        "revision": revision,
+        "local_files_only": local or not reachable,
+        "trust_remote_code": False,
+    }
     try:
         config = AutoConfig.from_pretrained(source, **where)
         refuse_config(name, config)
         found: Any = AutoModelForCausalLM.from_pretrained(
             source, dtype=dtype, attn_implementation="eager", output_loading_info=True, **where
         )
-        hf_model, report = found
-        _refuse_missing_weights(name, report["missing_keys"])
-        return hf_model, AutoTokenizer.from_pretrained(source, **where)
     except AcdcError:
         raise
     except Exception as error:  # damaged files end in errors of many libraries' own types
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if local:
-            raise ModelError(f"The model in {source} cannot be read: {first_line}") from error
-        raise ModelError(
-            f"Model {name!r} cannot be loaded: it is no local directory, and the Hugging Face hub did not deliver it "
-            f"({first_line}). Check the name and the network, download it elsewhere and give its directory, or use "
-            f"--model {DEFAULT_MODEL}, which needs no hub.{nearest(name, WELL_KNOWN)}"
-        ) from error
+        raise _unreadable(source, name, error, reachable) from error
+    hf_model, report = found
+    _refuse_missing_weights(name, report["missing_keys"])
+    return hf_model, _tokenizer(source, name, where) if tokenizer is None else tokenizer
+
+
+def _tokenizer(source: str, name: str, where: dict[str, Any]) -> Any:
+    from transformers import AutoTokenizer
+
+    cause: Exception | None = None
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, **where)
+        if tokenizer("a", add_special_tokens=False)["input_ids"]:
+            return tokenizer
+        reason = "no tokenizer files"  # transformers makes an empty one of them, for GPT-2 and others
+    except Exception as error:
+        cause, reason = error, _first_line(error)
+    raise ModelError(
+        f"Model {name!r} has weights, but no tokenizer that can be read in {source} ({reason}). Task cards need one: "
+        "save the model's tokenizer there (tokenizer.save_pretrained), or load the model from Python with "
+        "load_model(..., tokenizer=...)."
+    ) from cause
+
+
+def _unreadable(source: str, name: str, error: Exception, reachable: bool) -> ModelError:
+    """What to say of a model that transformers does not read."""
+    if "trust_remote_code" in str(error):
+        return ModelError(
+            f"Model {name!r} needs Python code that comes with its weights, and such code is not run here. If you "
+            "trust it, load the model yourself with transformers (trust_remote_code=True) and pass it to load_model."
+        )
+    if Path(source).is_dir():
+        return ModelError(f"The model in {source} cannot be read: {_first_line(error)}")
+    remedy = f"download it elsewhere and give its directory, or use --model {DEFAULT_MODEL}, which needs no hub."
+    if not reachable:
+        return ModelError(
+            f"Model {name!r} cannot be loaded: it is no local directory, the Hugging Face hub cannot be reached, and "
+            f"its cache on this machine does not hold it ({_first_line(error)}). Check the network, {remedy}"
+        )
+    others = () if name in WELL_KNOWN else WELL_KNOWN
+    return ModelError(
+        f"Model {name!r} cannot be loaded: it is no local directory, and the Hugging Face hub did not deliver it "
+        f"({_first_line(error)}). Check the name and the network, {remedy}{nearest(name, others)}"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].strip() if str(error).strip() else type(error).__name__
 
 
 def _refuse_missing_weights(name: str, missing: Iterable[str]) -> None:
@@ -116,6 +176,26 @@ def _refuse_missing_weights(name: str, missing: Iterable[str]) -> None:
     if names := sorted(missing):
         shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         raise ModelError(f"The weights of model {name!r} are incomplete: {shown} missing. Save or download them again.")
+
+
+def _move(hf_model: Any, name: str, target: torch.device) -> None:
+    """Moves a model to its device.
+
+    Raises:
+        ModelError: The device has no room for it, or refuses it.
+    """
+    size = hf_model.get_memory_footprint() / 2**30
+    try:
+        hf_model.to(target)
+    except (RuntimeError, TypeError) as error:  # MPS refuses float64 with a TypeError
+        full = isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error).lower()
+        what = "does not fit on" if full else "cannot be moved to"
+        enough = "Free memory there, use --dtype bfloat16 (half the size), --device cpu or a smaller model."
+        remedy = enough if full else "Try --dtype float32 or --device cpu."
+        raise ModelError(
+            f"Model {name!r} ({size:.1f} GiB as {str(hf_model.dtype).removeprefix('torch.')}) {what} device "
+            f"{str(target)!r}: {_first_line(error).rstrip('.')}. {remedy}"
+        ) from error
 
 
 def _hub_answers() -> bool:
@@ -134,20 +214,26 @@ def _hub_answers() -> bool:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps the libraries' own progress bars and warnings out of ours."""
+def _quiet(stderr: bool = True) -> Iterator[None]:
+    """Keeps the libraries' own progress bars and warnings out of ours.
+
+    Args:
+        stderr: Nothing at all on standard error. False leaves the hub's download bars, which can take minutes; the
+            user's own setting of them is not touched.
+    """
     from transformers.utils import logging as hf_logging
 
-    before = hf_logging.get_verbosity()
-    hf_logging.set_verbosity_error()
-    hf_logging.disable_progress_bar()
-    root = logging.getLogger()
+    before, root = hf_logging.get_verbosity(), logging.getLogger()
     level = root.level
+    hf_logging.set_verbosity_error()
+    hook = hf_logging.set_tqdm_hook(lambda _, args, kwargs: hf_logging.EmptyTqdm(*args, **kwargs))
     root.setLevel(logging.ERROR)
+    # Under a bar of rich, stderr stands for its console and holds back what has no line feed, such as tqdm's bars.
+    shown = getattr(sys.stderr, "rich_proxied_file", sys.stderr)
     try:
-        with contextlib.redirect_stderr(io.StringIO()):
+        with contextlib.redirect_stderr(io.StringIO() if stderr else shown):
             yield
     finally:
         hf_logging.set_verbosity(before)
-        hf_logging.enable_progress_bar()
+        hf_logging.set_tqdm_hook(hook)
         root.setLevel(level)

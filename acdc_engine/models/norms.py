@@ -1,4 +1,4 @@
-"""Norms as the residual-stream view needs them: the output, the standardized input, and the vector-Jacobian product."""
+"""Norms as the residual-stream view needs them: the output, and the parts of their vector-Jacobian product."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -36,17 +36,15 @@ class Norm:
             return F.rms_norm(x, x.shape[-1:], self.weight, self.eps)
         return x
 
-    def standardize(
-        self, x: Float[Tensor, "*any d"]
-    ) -> tuple[Float[Tensor, "*any d"], Float[Tensor, "*any 1"]]:
+    def standardize(self, x: Float[Tensor, "*any d"]) -> tuple[Float[Tensor, "*any d"], Float[Tensor, "*any 1"]]:
         """Splits the norm at `x` into the standardized input and the scale.
 
         Args:
             x: The norm's real input.
 
         Returns:
-            `x_hat` and `r`, both float32 at least; for kind "none" `x_hat` is zero and `r` one, so that the formula of
-            `pull_back` holds for it too.
+            `x_hat` and `r`, both float32 at least; for kind "none" `x_hat` is zero and `r` one: nothing depends on the
+            scale of `x`.
         """
         if self.kind == "none":
             return torch.zeros_like(x), x.new_ones(*x.shape[:-1], 1)
@@ -56,41 +54,18 @@ class Norm:
         r = torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
         return wide * r, r
 
-    def fold(self, reads: Float[Tensor, "*any d_out d"]) -> Float[Tensor, "*any d_out d"]:
-        """Folds the norm's gain and centring into matrices that read its output.
+    def to_standardized(self, gradient: Float[Tensor, "*any d"]) -> None:
+        """Takes a gradient at the norm's output to its standardized input, in place, as far as that is linear.
 
         Args:
-            reads: Matrices `W` applied as `W @ norm(x)`.
-
-        Returns:
-            `W_folded` with `W @ norm(x) = W_folded @ x_hat + const`. Rows are centred for LayerNorm, whose `x_hat` has
-            mean zero.
+            gradient: Gradient of a scalar with respect to the norm's output; becomes `weight * gradient`, centred for
+                LayerNorm, whose `x_hat` has mean zero.
         """
-        folded = reads if self.weight is None else reads * self.weight
-        return folded - folded.mean(-1, keepdim=True) if self.kind == "layer" else folded
+        if self.weight is not None:
+            gradient.mul_(self.weight)
+        if self.kind == "layer":
+            gradient.sub_(gradient.mean(-1, keepdim=True))
 
     def constant(self, reads: Float[Tensor, "*any d_out d"]) -> Float[Tensor, "*any d_out"] | None:
         """The part of `W @ norm(x)` that does not depend on `x`: `W @ bias`, or None where the norm has no bias."""
         return None if self.bias is None else reads @ self.bias
-
-    def pull_back(
-        self, x: Float[Tensor, "*any d"], gradient: Float[Tensor, "*any d"]
-    ) -> Float[Tensor, "*any d"]:
-        """Vector-Jacobian product: a gradient at the norm's output taken to its input.
-
-        With `g = centre(weight * gradient)`: `r * (g - x_hat * mean(x_hat * g))`, centring for LayerNorm only.
-
-        Args:
-            x: The norm's input.
-            gradient: Gradient of a scalar with respect to the norm's output.
-
-        Returns:
-            Gradient of the same scalar with respect to `x`.
-        """
-        if self.kind == "none":
-            return gradient
-        x_hat, r = self.standardize(x)
-        g = gradient if self.weight is None else gradient * self.weight
-        if self.kind == "layer":
-            g = g - g.mean(-1, keepdim=True)
-        return r * (g - x_hat * (x_hat * g).mean(-1, keepdim=True))

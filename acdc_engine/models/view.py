@@ -5,8 +5,8 @@ tensors and the MLP modules, so a forward pass costs what the arithmetic costs, 
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 import torch
@@ -85,14 +85,13 @@ class Attention:
             k, v = k.index_select(2, index), v.index_select(2, index)
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
         pos = q.shape[2]
-        blocked = self._blocked(pos, q.device)
         if self.softcap is None:
             simple = self.window is None or self.window >= pos
-            mask = None if simple else ~blocked
+            mask = None if simple else ~self._blocked(pos, q.device)
             z = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=simple, scale=self.scale)
         else:
             scores = torch.tanh((q @ k.transpose(-1, -2)) * self.scale / self.softcap) * self.softcap
-            z = torch.softmax(scores.masked_fill(blocked, -torch.inf).float(), -1).to(v.dtype) @ v
+            z = torch.softmax(scores.masked_fill(self._blocked(pos, q.device), -torch.inf).float(), -1).to(v.dtype) @ v
         return z.transpose(1, 2)
 
     def _place(self, x: Tensor, norm: Norm | None, rotation: Rotation | None) -> Tensor:
@@ -235,23 +234,33 @@ class TransformerView:
         with torch.no_grad():
             return self.unembed(run_layers(self, self.embed(tokens)))
 
-    def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Every weight the view uses, in a fixed order."""
-        yield "unembed", self.unembed_weight
-        yield "final_norm", self.final_norm.weight if self.final_norm.weight is not None else torch.zeros(1)
-        for index, layer in enumerate(self.layers):
-            attention = layer.attention
-            for name in ("w_q", "w_k", "w_v", "w_o", "b_q", "b_k", "b_v", "b_o"):
-                if (tensor := getattr(attention, name)) is not None:
-                    yield f"layers.{index}.{name}", tensor
-            if layer.mlp is not None:
-                for name, tensor in layer.mlp.state_dict().items():
-                    yield f"layers.{index}.mlp.{name}", tensor
-
     def weights_hash(self) -> str:
-        """SHA-256 over all weights: two views with the same hash compute the same function."""
+        """SHA-256 over everything the view computes with: two views with the same hash compute the same function.
+
+        Weights, norms, scales, windows and the kind of blocks count; names, tokenizer and rotary tables do not.
+        """
         digest = hashlib.sha256()
-        for name, tensor in self.named_tensors():
-            digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-            digest.update(tensor.detach().contiguous().cpu().view(torch.uint8).numpy().data)
+        parts = (self.shape, self.embed, self.layers, self.final_norm, self.unembed_weight, self.unembed_bias)
+        _digest((parts, self.logit_scale, self.logit_softcap), digest)
         return digest.hexdigest()
+
+
+def _digest(value: Any, digest: "hashlib._Hash") -> None:
+    """Feeds numbers, tensors and modules, and whatever holds them, to a digest in a fixed order."""
+    if isinstance(value, Tensor):
+        digest.update(f"{tuple(value.shape)}{value.dtype}".encode())
+        digest.update(value.detach().contiguous().cpu().flatten().view(torch.uint8).numpy().data)
+    elif isinstance(value, nn.Module):
+        digest.update(type(value).__name__.encode())
+        for name, tensor in value.state_dict().items():
+            digest.update(name.encode())
+            _digest(tensor, digest)
+    elif isinstance(value, tuple):
+        digest.update(f"({len(value)}".encode())
+        for item in value:
+            _digest(item, digest)
+    elif is_dataclass(value):
+        digest.update(type(value).__name__.encode())
+        _digest(tuple(getattr(value, part.name) for part in fields(value)), digest)
+    elif value is None or isinstance(value, str | int | float):
+        digest.update(repr(value).encode())

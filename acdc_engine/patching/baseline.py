@@ -71,7 +71,7 @@ def corrupt_values(view: TransformerView, batch: PromptSet) -> SenderValues:
     """The senders' values on the corrupt prompts of a batch."""
     record = Record(view.embed(batch.corrupt))
     run_layers(view, record.embed, record)
-    return SenderValues(record.embed, [z.permute(2, 0, 1, 3) for z in record.z], record.mlp)
+    return SenderValues(record.embed, [z.permute(2, 0, 1, 3).contiguous() for z in record.z], record.mlp)
 
 
 @torch.no_grad()

@@ -7,9 +7,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from acdc_engine.errors import PromptError
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.models.finite import check_finite
-from acdc_engine.models.forward import Record, read_positions, run_layers
+from acdc_engine.models.forward import read_positions, run_layers
 from acdc_engine.models.view import TransformerView
 from acdc_engine.patching.baseline import (
     Baseline,
@@ -24,7 +25,7 @@ from acdc_engine.prompts.metrics import Metric
 from acdc_engine.prompts.prompt_set import PromptSet
 
 BUFFER_BYTES = 256 * 2**20
-"""Room for the senders' changes of one run; decides how many masks run in one batch."""
+"""Room for what one run holds at once; decides how many masks run in one batch (one mask runs whatever it needs)."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ class CircuitEvaluator:
     ) -> None:
         """See the class."""
         self.view, self.prompts, self.ablation = view, prompts, check_ablation(ablation)
+        if not len(prompts):
+            raise PromptError("There are no prompts to run circuits on.")
         self.exact_evaluations = 0
         self._ready = list(self._prepare(prompts.to(view.device), batch_size))
 
@@ -72,11 +75,10 @@ class CircuitEvaluator:
                 embed = self.view.embed(batch.clean)
                 final = run_layers(self.view, embed)
                 logits = self.view.unembed(read_positions(final, batch.read_at))
-                if not torch.isfinite(logits).all():
-                    record = Record(embed)
-                    run_layers(self.view, embed, record)
-                    check_finite(record, "clean")
-            yield _Ready(batch, build_baseline(self.view, batch, values), embed, logits)
+            baseline = build_baseline(self.view, batch, values)
+            check_finite(self.view, embed, [logits], "clean")
+            check_finite(self.view, self.view.embed(batch.corrupt), [baseline.final], "corrupt")
+            yield _Ready(batch, baseline, embed, logits)
 
     def clean_logits(self) -> Float[Tensor, "prompts d_vocab"]:
         """Logits of the unpatched model at the reading positions."""
@@ -119,8 +121,8 @@ class CircuitEvaluator:
             metric: Higher for more of the behaviour.
 
         Returns:
-            To first order, what every kept edge contributes to the metric; between computed nodes also what a missing
-            edge would add. Zero elsewhere, and zero where no edge exists.
+            To first order, what every kept edge contributes to the metric; also what a missing edge would add, from a
+            computed sender into a receiver that has kept edges already. Zero elsewhere, which says nothing there.
         """
         mask = self._defined(mask[None])
         total = torch.zeros(self.view.graph.n_senders, self.view.graph.n_receivers, device=self.view.device)
@@ -137,7 +139,8 @@ class CircuitEvaluator:
         return start_run(self.view, ready.batch, ready.baseline, ready.clean_embed, masks)
 
     def _groups(self, masks: Tensor, batch: PromptSet) -> Iterator[Tensor]:
-        """Splits masks so that one run's buffer stays within bounds."""
-        computed = int(masks.any(0).any(1).sum())
-        bytes_per_write = batch.clean.numel() * self.view.d_model * self.view.unembed_weight.element_size()
-        yield from masks.split(max(1, BUFFER_BYTES // (max(1, computed) * bytes_per_write)))
+        """Splits masks so that one run's buffer, and one layer's inputs and their norms, stay within bounds."""
+        shape = self.view.shape
+        rows = int(masks.any(0).any(1).sum()) + 2 * (shape.n_heads + 2 * shape.n_kv_heads)
+        bytes_per_mask = rows * batch.clean.numel() * self.view.d_model * self.view.unembed_weight.element_size()
+        yield from masks.split(max(1, BUFFER_BYTES // bytes_per_mask))

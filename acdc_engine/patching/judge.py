@@ -61,6 +61,10 @@ class Judge:
         evaluator: Runs the circuits.
         metric: Higher for more of the behaviour.
 
+    Attributes:
+        clean: The metric of every prompt on the clean run; `ablated` likewise under full ablation.
+        range: Difference of their means.
+
     Raises:
         BehaviourError: Clean and ablated metric are equal, so that faithfulness is undefined.
     """
@@ -69,8 +73,8 @@ class Judge:
         """See the class."""
         self.evaluator, self.metric = evaluator, metric
         prompts, clean_logits = evaluator.prompts.to(evaluator.view.device), evaluator.clean_logits()
-        self.clean: Float[Tensor, "prompts"] = metric(clean_logits, prompts, clean_logits)
-        self.ablated: Float[Tensor, "prompts"] = metric(evaluator.corrupt_logits(), prompts, clean_logits)
+        self.clean: Tensor = metric(clean_logits, prompts, clean_logits)
+        self.ablated: Tensor = metric(evaluator.corrupt_logits(), prompts, clean_logits)
         self.range = float(self.clean.mean() - self.ablated.mean())
         if not abs(self.range) > 1e-6 * max(1.0, float(self.clean.abs().mean())):
             raise BehaviourError(

@@ -62,7 +62,7 @@ class PatchedRun:
             clean_logits: Logits of the clean run where the metric compares with them.
 
         Returns:
-            Gradients between nodes that run and have kept incoming edges; zero elsewhere.
+            Gradients from computed senders into receivers with kept incoming edges. Zero elsewhere: not computed.
         """
         tape: list[tuple[Step, Tensor, Tensor]] = []
         for step in self.plan.steps[:-1]:

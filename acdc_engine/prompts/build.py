@@ -1,7 +1,7 @@
 """From a card to its discovery and held-out prompts: seeded, disjoint, balanced over the templates.
 
-Disjoint means that no clean prompt and no corrupt prompt is in both. Pairs that share one therefore stay
-together: they are joined into groups first, and whole groups are dealt out.
+Disjoint means that no text is in both, be it clean or corrupt. Pairs that share one therefore stay together: they
+are joined into groups first, and whole groups are dealt out.
 """
 
 import random
@@ -104,10 +104,10 @@ def _share(size: int, index: int, of: int) -> int:
 
 
 def _groups(pool: Sequence[Draft]) -> list[list[Draft]]:
-    """Groups of pairs connected through shared clean or corrupt prompts (union-find), in pool order."""
-    parent: dict[tuple[str, str], tuple[str, str]] = {}
+    """Groups of pairs connected through shared texts, clean or corrupt (union-find), in pool order."""
+    parent: dict[str, str] = {}
 
-    def root(text: tuple[str, str]) -> tuple[str, str]:
+    def root(text: str) -> str:
         parent.setdefault(text, text)
         while parent[text] != text:
             parent[text] = parent[parent[text]]
@@ -115,21 +115,19 @@ def _groups(pool: Sequence[Draft]) -> list[list[Draft]]:
         return text
 
     for draft in pool:
-        parent[root(("corrupt", draft.pair.corrupt))] = root(("clean", draft.pair.clean))
-    groups: dict[tuple[str, str], list[Draft]] = {}
+        parent[root(draft.pair.corrupt)] = root(draft.pair.clean)
+    groups: dict[str, list[Draft]] = {}
     for draft in pool:
-        groups.setdefault(root(("clean", draft.pair.clean)), []).append(draft)
+        groups.setdefault(root(draft.pair.clean), []).append(draft)
     return list(groups.values())
 
 
-def _too_few(
-    card: TaskCard, pool: Sequence[Draft], splits: Sequence[Sequence[Draft]], sizes: tuple[int, int]
-) -> str:
+def _too_few(card: TaskCard, pool: Sequence[Draft], splits: Sequence[Sequence[Draft]], sizes: tuple[int, int]) -> str:
     made = [len(split) for split in splits]
     remedy = "add nouns or other parameters" if card.generator else "add words to its lists or templates"
     return (
         f"Task {card.name!r} was asked for {sizes[0]} discovery and {sizes[1]} held-out pairs and can give "
         f"{made[0]} and {made[1]}: it has {len(pool)} different clean prompts in {len(_groups(pool))} groups "
-        "that share no prompt, and the splits are spread evenly over the templates. "
+        "that share no text, and the splits are spread evenly over the templates. "
         f"Ask for at most that many, or {remedy}."
     )

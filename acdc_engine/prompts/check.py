@@ -127,9 +127,7 @@ def _common_start(a: list[int], b: list[int]) -> int:
 
 def _not_one_token(tokenizer: Tokenizer, answer: str, ids: list[int] | None) -> str:
     if ids is None:
-        return (
-            f"the answer {answer!r} changes how the prompt before it is split: is a space in front missing?"
-        )
+        return f"the answer {answer!r} changes how the prompt before it is split: is a space in front missing?"
     return f"the answer {answer!r} is not one token: {show_tokens(tokenizer, ids) or 'nothing'}"
 
 

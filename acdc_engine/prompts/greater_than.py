@@ -55,9 +55,7 @@ class _Question:
 
 
 @register("greater_than", GreaterThanParameters)
-def greater_than(
-    rng: random.Random, tokenizer: Tokenizer, parameters: GreaterThanParameters
-) -> Iterator[Draft]:
+def greater_than(rng: random.Random, tokenizer: Tokenizer, parameters: GreaterThanParameters) -> Iterator[Draft]:
     """Yields every noun with every year once, in random order.
 
     Raises:

@@ -103,9 +103,7 @@ class PromptSet:
         n = len(lengths)
         for name, given in (("answers", answers), ("wrong_answers", wrong_answers)):
             if given and len(given) != n:
-                raise PromptError(
-                    f"{name} has {len(given)} rows for {n} prompts: give one row each, or none at all."
-                )
+                raise PromptError(f"{name} has {len(given)} rows for {n} prompts: give one row each, or none at all.")
         last = [length - 1 for length in lengths]
         return PromptSet(
             pairs=tuple(pairs),

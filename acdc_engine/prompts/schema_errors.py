@@ -11,9 +11,7 @@ from acdc_engine.errors import nearest
 Location = tuple[int | str, ...]
 
 
-def explain(
-    error: ValidationError, known_keys: Callable[[Location], list[str]], prefix: Location = ()
-) -> list[str]:
+def explain(error: ValidationError, known_keys: Callable[[Location], list[str]], prefix: Location = ()) -> list[str]:
     """Returns one line per problem.
 
     Args:

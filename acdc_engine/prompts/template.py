@@ -40,9 +40,7 @@ class Template:
         for match in _TOKEN.finditer(text):
             piece, column = match.group(), match.start() + 1
             if piece in ("{", "}"):
-                raise TaskError(
-                    f"the brace {piece!r} at column {column} has no partner (as text write {piece * 2!r})"
-                )
+                raise TaskError(f"the brace {piece!r} at column {column} has no partner (as text write {piece * 2!r})")
             if match.group(1) is None:
                 texts[-1] += {"{{": "{", "}}": "}"}.get(piece, piece)
             elif not _SLOT_NAME.fullmatch(match.group(1)):

@@ -25,10 +25,10 @@ def iterative(
 
     1. The smallest circuit among the best edges by |score| and by signed score that meets the target; the whole graph
        where none does.
-    2. Rounds: edges are scored inside the circuit (the gradient of the metric with respect to the mask, at the circuit's
-       own activations), shares of the weakest by |score| and of the lowest by signed score are dropped, the results are
-       cleaned and run exactly, and the smallest that still meets the target is kept. Where none does, smaller shares
-       are tried, down to one edge; when that fails too, the search ends.
+    2. Rounds: edges are scored inside the circuit (the gradient of the metric with respect to the mask, at the
+       circuit's own activations), shares of the weakest by |score| and of the lowest by signed score are dropped, the
+       results are cleaned and run exactly, and the smallest that still meets the target is kept. Where none does,
+       smaller shares are tried, down to one edge; when that fails too, the search ends.
 
     The estimate decides only what is tried; every circuit that is kept was run exactly. No single edge among the
     weakest two can go in the end, which is less than 1-minimality.
@@ -46,8 +46,9 @@ def iterative(
     Returns:
         The circuit; the whole graph when nothing can be dropped.
     """
-    starts = [smallest_of_order(graph, best_first(graph, scores, rank), judge, target, report) for rank in RANKS]
-    best = min(starts, key=lambda found: found.size)
+    signed = smallest_of_order(graph, best_first(graph, scores, "signed"), judge, target, report)
+    absolute = smallest_of_order(graph, best_first(graph, scores, "absolute"), judge, target, report, signed.size)
+    best = absolute if absolute.size < signed.size and target.met(absolute.faithfulness) else signed
     level = 0
     while (step := _round(graph, best, judge, target, report, level)) is not None:
         best, level = step.found, max(0, step.level - BATCH)
@@ -60,15 +61,14 @@ class _Step:
     level: int
 
 
-def _round(
-    graph: Graph, current: Found, judge: Judge, target: Target, report: Report, level: int
-) -> _Step | None:
+def _round(graph: Graph, current: Found, judge: Judge, target: Target, report: Report, level: int) -> _Step | None:
     """One round from one circuit, starting with the share at `level`; None when nothing can be dropped."""
     inside = judge.contributions(current.mask)
     while level < len(SHARES):
         shares = SHARES[level : level + BATCH]
         masks = _distinct([m for share in shares for m in _without_share(graph, current.mask, inside, share)])
-        runs = [Found(m, f) for m, f in zip(masks, judge.faithfulness(torch.stack(masks)), strict=True)] if masks else []
+        values = judge.faithfulness(torch.stack(masks)) if masks else []
+        runs = [Found(mask, value) for mask, value in zip(masks, values, strict=True)]
         for run in runs:
             report("dropped a share", run, target.met(run.faithfulness))
         fitting = [run for run in runs if target.met(run.faithfulness)]

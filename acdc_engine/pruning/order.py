@@ -39,9 +39,7 @@ def best_first(graph: Graph, scores: Float[Tensor, "senders receivers"], rank: R
     return edges[values.argsort(descending=True, stable=True)]
 
 
-def greedy_from_logits(
-    graph: Graph, scores: Float[Tensor, "senders receivers"], rank: Rank
-) -> Int[Tensor, "edges 2"]:
+def greedy_from_logits(graph: Graph, scores: Float[Tensor, "senders receivers"], rank: Rank) -> Int[Tensor, "edges 2"]:
     """All edges in the order in which a greedy search from the logits takes them.
 
     Starting with the logits, the strongest edge into any node reached so far is taken next and its sender becomes

@@ -47,6 +47,11 @@ class Choice:
         if self.strategy not in STRATEGIES:
             raise MethodError(f"Unknown strategy {self.strategy!r}.{nearest(self.strategy, STRATEGIES)}")
         check_rank(self.rank)
+        if self.rank != "absolute" and self.strategy == "iterative":
+            raise MethodError(
+                "Strategy 'iterative' takes no rank: it tries both ranks by itself; --rank is for top-k, greedy and "
+                "threshold."
+            )
         if self.size is not None and self.strategy not in ("top-k", "greedy"):
             raise MethodError(f"Strategy {self.strategy!r} takes no size; use 'top-k' or 'greedy' for a given size.")
         if self.size is not None and self.size < 1:
@@ -103,9 +108,7 @@ def find_circuit(
     return found
 
 
-def _search(
-    graph: Graph, scores: Tensor, judge: Judge, target: Target, choice: Choice, report: Report
-) -> Found:
+def _search(graph: Graph, scores: Tensor, judge: Judge, target: Target, choice: Choice, report: Report) -> Found:
     if choice.strategy == "iterative":
         return iterative(graph, scores, judge, target, report)
     return smallest_of_order(graph, _order(graph, scores, choice), judge, target, report)
@@ -140,7 +143,7 @@ def _how_far(graph: Graph, tried: list[Found], target: Target) -> str:
     closest = min(smaller, key=lambda found: abs(found.faithfulness - 1))
     way = "falls short" if closest.faithfulness < 1 else "overshoots: edges that work against the behaviour are missing"
     return (
-        f"No circuit smaller than the whole graph meets the target {target}. The closest of {len(smaller)} circuits run has "
-        f"{closest.size:,} of {graph.n_edges:,} edges and faithfulness {closest.faithfulness:.3f}: it {way}. Lower "
-        "--faithfulness, or score with another --method or more prompts (--n)."
+        f"No circuit smaller than the whole graph meets the target {target}. The closest of {len(smaller)} circuits "
+        f"run has {closest.size:,} of {graph.n_edges:,} edges and faithfulness {closest.faithfulness:.3f}: it {way}. "
+        "Lower --faithfulness, or score with another --method or more prompts (--n)."
     )

@@ -13,6 +13,7 @@ from acdc_engine.graph.files import write_with
 CIRCUIT, SO_FAR, SCORES, TRACE = "circuit.json", "circuit-so-far.json", "scores.safetensors", "trace.jsonl"
 ROOM = 64 * 2**20
 """Free space asked for before a run starts, in bytes."""
+_AGAIN = "Make room there or choose another --out, and run again."
 
 
 class RunFolder:
@@ -58,7 +59,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             for name in (CIRCUIT, SO_FAR, SCORES, TRACE):
                 (self.path / name).unlink(missing_ok=True)
-            self._trace = open(self.path / TRACE, "a", encoding="utf-8")  # noqa: SIM115
+            self._trace = open(self.path / TRACE, "a", encoding="utf-8")
         except OSError as error:
             raise RunFolderError(f"Cannot write to {self.path}: {error.strerror}. Choose another --out.") from error
         return self
@@ -75,7 +76,7 @@ class RunFolder:
             self._trace.write(json.dumps(record) + "\n")
             self._trace.flush()
         except OSError as error:
-            raise RunFolderError(f"Cannot write {self.path / TRACE}: {error.strerror}. Make room and run again.") from error
+            raise RunFolderError(f"Cannot write {self.path / TRACE}: {error.strerror}. {_AGAIN}") from error
 
     def save_scores(self, tensors: dict[str, Any], metadata: dict[str, str]) -> None:
         """Writes the edge scores.
@@ -89,11 +90,18 @@ class RunFolder:
         try:
             write_with(self.path / SCORES, lambda temporary: save_file(tensors, temporary, metadata), overwrite=True)
         except (CircuitFileError, SafetensorError) as error:
-            raise RunFolderError(f"Cannot write {self.path / SCORES}: {error}") from error
+            raise RunFolderError(f"{error} {_AGAIN}") from error
 
     def save_circuit(self, circuit: Circuit, name: str = CIRCUIT) -> Path:
-        """Writes a circuit under its final name, complete or not at all."""
-        circuit.save(self.path / name, overwrite=True)
-        if name == CIRCUIT:
-            (self.path / SO_FAR).unlink(missing_ok=True)
+        """Writes a circuit under its final name, complete or not at all.
+
+        Raises:
+            RunFolderError: The disk refuses.
+        """
+        try:
+            circuit.save(self.path / name, overwrite=True)
+            if name == CIRCUIT:
+                (self.path / SO_FAR).unlink(missing_ok=True)
+        except (CircuitFileError, OSError) as error:
+            raise RunFolderError(f"{error} {_AGAIN}") from error
         return self.path / name

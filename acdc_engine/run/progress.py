@@ -61,10 +61,12 @@ class RichReporter(Reporter):
     def stage(self, title: str, total: int | None = None) -> Iterator[Stage]:
         """See `Reporter.stage`."""
         known = (BarColumn(bar_width=20), MofNCompleteColumn()) if total is not None else ()
-        columns = (TextColumn("{task.description:<26}"), TimeElapsedColumn(), *known, TextColumn("[dim]{task.fields[remark]}"))
+        title_column = TextColumn("{task.description:<26}", markup=False)
+        remark_column = TextColumn("{task.fields[remark]}", style="dim", markup=False)
+        columns = (title_column, TimeElapsedColumn(), *known, remark_column)
         with Progress(*columns, console=self.console) as progress:
             yield _RichStage(progress, title, total)
 
     def note(self, text: str) -> None:
         """See `Reporter.note`."""
-        self.console.print(text)
+        self.console.print(text, markup=False)

@@ -20,13 +20,13 @@ from acdc_engine.graph.circuit_records import (
     TaskRecord,
 )
 from acdc_engine.graph.from_mask import edges_of_mask
-from acdc_engine.pruning import Choice
-from acdc_engine.run.measure import environment
 from acdc_engine.models.view import TransformerView
 from acdc_engine.patching.baseline import check_ablation
 from acdc_engine.prompts.card import TaskCard
 from acdc_engine.prompts.metrics import Metric
 from acdc_engine.prompts.prompt_set import PromptSet
+from acdc_engine.pruning import Choice
+from acdc_engine.run.measure import environment
 from acdc_engine.run.settings import Settings
 
 
@@ -42,6 +42,7 @@ class Run:
         discovery: Prompts that the search sees.
         held_out: Prompts that it does not see.
         started: `time.perf_counter()` at the start.
+        loaded: The same when the model was there.
     """
 
     view: TransformerView
@@ -51,6 +52,7 @@ class Run:
     discovery: PromptSet
     held_out: PromptSet
     started: float
+    loaded: float
 
     def score_labels(self) -> dict[str, str]:
         """Metadata of the score file: what rows and columns are."""

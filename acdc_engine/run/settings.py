@@ -1,9 +1,18 @@
 """All settings of a run, checked before anything is loaded."""
 
 from dataclasses import dataclass, fields
+from numbers import Integral, Real
 from typing import Any
 
 from acdc_engine.errors import MethodError, nearest
+
+_KINDS: dict[str, type] = {"an integer": Integral, "a number": Real, "a text": str}
+_FIELDS = {
+    "an integer": ("n", "n_held_out", "batch_size", "seed", "size", "steps"),
+    "a number": ("faithfulness", "threshold"),
+    "a text": ("method", "strategy", "rank", "ablation", "metric", "device", "dtype"),
+}
+_MAY_BE_NONE = ("size", "steps", "threshold", "metric")
 
 
 @dataclass(frozen=True)
@@ -17,7 +26,7 @@ class Settings:
         faithfulness: Target t; a circuit meets it if its faithfulness on the discovery prompts lies in [t, 2 - t].
         size: Edges of the circuit, for "top-k" and "greedy"; None to search for the smallest that meets the target.
         threshold: Smallest strength of a kept edge, for "threshold".
-        rank: Edges are ranked by "absolute" or "signed" score, in the one-shot strategies.
+        rank: Edges are ranked by "absolute" or "signed" score, for "top-k", "greedy" and "threshold".
         ablation: What edges outside the circuit carry: "patch" (the corrupt prompt's value), "mean" or "zero".
         metric: Overrides the task's metric: "logit_diff", "prob_diff", "kl" or "nll".
         n: Discovery prompts.
@@ -61,6 +70,7 @@ class Settings:
         from acdc_engine.prompts.metrics import get_metric
         from acdc_engine.pruning.strategies import Choice
 
+        self._check_kinds()
         for name in ("n", "n_held_out", "batch_size"):
             if getattr(self, name) < 1:
                 raise MethodError(f"{name} must be at least 1, not {getattr(self, name)}.")
@@ -72,6 +82,15 @@ class Settings:
             get_metric(self.metric)
         pick_device(self.device)
         pick_dtype(self.dtype)
+
+    def _check_kinds(self) -> None:
+        for wanted, names in _FIELDS.items():
+            for name in names:
+                value = getattr(self, name)
+                if value is None and name in _MAY_BE_NONE:
+                    continue
+                if not isinstance(value, _KINDS[wanted]) or isinstance(value, bool):
+                    raise MethodError(f"{name} must be {wanted}, not {value!r} of type {type(value).__name__}.")
 
     @classmethod
     def of(cls, given: dict[str, Any]) -> "Settings":
@@ -85,4 +104,3 @@ class Settings:
             if key not in known:
                 raise MethodError(f"There is no setting {key!r}.{nearest(key, known)}")
         return cls(**given)
-

@@ -57,7 +57,7 @@ def some_edges(mask: Tensor, n: int, seed: int = 0) -> Tensor:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_eap_is_the_mask_gradient_at_the_clean_run(name: str) -> None:
     v, prompts = double_view(name), random_prompts(3, 6)
-    edges = some_edges(v.graph.exists, 24)
+    edges = some_edges(v.graph.exists, 12)
     scores = score_edges(v, prompts, METRIC, get_method("eap")).mean
     wanted = finite_differences(v, prompts, v.graph.exists, edges, "logit_diff")
     assert relative(scores[edges[:, 0], edges[:, 1]], wanted.float()) < 2e-3

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from acdc_engine.attribution import get_method, score_edges
-from acdc_engine.errors import MethodError, MetricError, ScoreError
+from acdc_engine.errors import MethodError, MetricError, PromptError, ScoreError
 from acdc_engine.models.from_bridge import view_of
 from acdc_engine.models.view import TransformerView
 from acdc_engine.patching import CircuitEvaluator
@@ -66,8 +66,6 @@ def poisoned(part: str) -> TransformerView:
     return v
 
 
-
-
 @pytest.mark.parametrize("method", [get_method("eap"), get_method("eap-ig", steps=2)], ids=lambda m: m.name)
 @pytest.mark.parametrize(("part", "where"), [("attention", "the attention of layer 1"), ("mlp", "the MLP of layer 1")])
 def test_nan_in_a_layer_is_reported_with_the_layer(method: Any, part: str, where: str) -> None:
@@ -82,3 +80,27 @@ def test_nan_in_the_embedding_of_a_token_that_only_the_corrupt_prompts_have() ->
     model.transformer.wte.weight.data[only_corrupt.pop()] = torch.inf
     with pytest.raises(ScoreError, match="in the corrupt run, first in the embedding"):
         score_edges(v, prompts, get_metric("logit_diff"), get_method("eap"))
+
+
+def test_nan_in_an_output_projection_is_the_attentions_fault() -> None:
+    v = view_of(hf_model("llama_grouped"), "poisoned")
+    v.layers[1].attention.w_o.data[0, 0, 0] = torch.nan
+    with pytest.raises(ScoreError, match="first in the attention of layer 1"):
+        CircuitEvaluator(v, random_prompts(2))
+
+
+def test_nan_behind_the_last_layer() -> None:
+    v = view_of(hf_model("llama_grouped"), "poisoned")
+    v.unembed_weight.data[5, 0] = torch.nan
+    with pytest.raises(ScoreError, match="in the clean run, first in the final norm or the unembedding"):
+        CircuitEvaluator(v, random_prompts(2))
+    with pytest.raises(ScoreError, match="scores are NaN or infinite, the latest of them into logits"):
+        score_edges(v, random_prompts(2), get_metric("nll"), get_method("eap"))
+
+
+def test_no_prompts() -> None:
+    nothing = random_prompts(1).select([])
+    with pytest.raises(PromptError, match="no prompts to score edges on"):
+        score_edges(view("gpt2"), nothing, get_metric("logit_diff"), get_method("eap"))
+    with pytest.raises(PromptError, match="no prompts to run circuits on"):
+        CircuitEvaluator(view("gpt2"), nothing)

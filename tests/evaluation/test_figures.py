@@ -37,7 +37,7 @@ def test_whole_model_and_nothing() -> None:
 
 
 def test_figures_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Clean 2, 4 (mean 3), ablated 0, -2 (mean -1), circuit 3, -1 (mean 1): f = 2/4, error (1 + 5)/2/4, agreement 1/2."""
+    """Clean 2, 4 (mean 3), ablated 0, -2 (-1), circuit 3, -1 (1): f = 2/4, error (1 + 5)/2/4, agreement 1/2."""
     prompts = PromptSet.from_tokens([[1], [2]], [[3], [4]], answers=[[0], [0]], wrong_answers=[[1], [1]])
 
     def rows(*differences: float) -> torch.Tensor:
@@ -60,7 +60,10 @@ def test_figures_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.faithfulness == pytest.approx(0.5) and found.normalised_error == pytest.approx(0.75)
     assert found.agreement == 0.5 and found.accuracy_clean == 1.0
     p = torch.softmax(rows(2, 4), -1)
-    kl = {k: float((p * (p.log() - torch.log_softmax(x, -1))).sum(-1).mean()) for k, x in (("c", rows(3, -1)), ("a", rows(0, -2)))}
+    kl = {
+        k: float((p * (p.log() - torch.log_softmax(x, -1))).sum(-1).mean())
+        for k, x in (("c", rows(3, -1)), ("a", rows(0, -2)))
+    }
     assert found.kl_recovered == pytest.approx(1 - kl["c"] / kl["a"], abs=1e-5)
 
 
@@ -77,7 +80,9 @@ def test_a_model_that_does_the_task_passes() -> None:
 
 def test_a_model_that_does_not_do_the_task_is_stopped_with_the_numbers() -> None:
     j = judge(answered_by_the_model(False))
-    with pytest.raises(BehaviourError, match=r"does not do this task: 0 of 8 clean prompts answered rightly \(0%, chance 50%\)"):
+    with pytest.raises(
+        BehaviourError, match=r"does not do this task: 0 of 8 clean prompts answered rightly \(0%, chance 50%\)"
+    ):
         check_behaviour(j)
     with pytest.raises(BehaviourError, match=r"logit_diff -\d.*--force"):
         check_behaviour(j)
@@ -87,7 +92,10 @@ def test_a_model_that_does_not_do_the_task_is_stopped_with_the_numbers() -> None
 def test_a_corruption_that_does_not_hurt_is_stopped() -> None:
     prompts = answered_by_the_model(True)
     swapped = PromptSet.from_tokens(
-        prompts.clean.tolist(), prompts.corrupt.tolist(), answers=prompts.answers.tolist(), wrong_answers=prompts.wrong_answers.tolist()
+        prompts.clean.tolist(),
+        prompts.corrupt.tolist(),
+        answers=prompts.answers.tolist(),
+        wrong_answers=prompts.wrong_answers.tolist(),
     )
     j = judge(swapped)
     j.ablated = j.clean + torch.linspace(-1, 1.2, len(prompts))
@@ -98,7 +106,10 @@ def test_a_corruption_that_does_not_hurt_is_stopped() -> None:
 def test_corrupt_equal_to_clean_is_refused_even_by_force() -> None:
     prompts = random_prompts()
     same = PromptSet.from_tokens(
-        prompts.clean.tolist(), prompts.clean.tolist(), answers=prompts.answers.tolist(), wrong_answers=prompts.wrong_answers.tolist()
+        prompts.clean.tolist(),
+        prompts.clean.tolist(),
+        answers=prompts.answers.tolist(),
+        wrong_answers=prompts.wrong_answers.tolist(),
     )
     with pytest.raises(BehaviourError, match="The corrupt metric equals the clean one"):
         judge(same)

@@ -53,7 +53,7 @@ def make() -> Make:
         return Circuit(
             model=ModelRecord(
                 name="tiny [v1]",
-                architecture="llama",
+                architecture="LlamaForCausalLM",
                 n_layers=shape.n_layers,
                 n_heads=shape.n_heads,
                 n_kv_heads=shape.n_kv_heads,
@@ -95,8 +95,6 @@ def found(grouped: Circuit) -> Circuit:
             "attribution": AttributionRecord(method="eap-ig", settings={"steps": 5}),
             "search": SearchRecord(strategy="iterative", target_faithfulness=0.9),
             "evaluation": Evaluation(discovery=figures(0.9375), held_out=figures(0.90625)),
-            "cost": Cost(
-                seconds=212.4, peak_memory_bytes=3 << 29, forward_passes=700, exact_evaluations=1312
-            ),
+            "cost": Cost(seconds=212.4, peak_memory_bytes=3 << 29, forward_passes=700, exact_evaluations=1312),
         }
     )

@@ -29,17 +29,9 @@ def test_edges_with_colour_style_and_width(grouped: Circuit) -> None:
 
 
 def test_ranks_follow_the_layers(grouped: Circuit) -> None:
-    ranks = [
-        [name for name, _, _ in NODE.findall(line)]
-        for line in dot_text(grouped).splitlines()
-        if "rank=" in line
-    ]
+    ranks = [[name for name, _, _ in NODE.findall(line)] for line in dot_text(grouped).splitlines() if "rank=" in line]
     assert ranks == [['"input"'], ['"a0.h1"'], ['"m0"'], ['"a1.h2"', '"a1.h3"'], ['"logits"']]
-    assert (
-        "rank=min" in dot_text(grouped)
-        and "rank=max" in dot_text(grouped)
-        and "rankdir=BT" in dot_text(grouped)
-    )
+    assert "rank=min" in dot_text(grouped) and "rank=max" in dot_text(grouped) and "rankdir=BT" in dot_text(grouped)
 
 
 def test_roles_are_escaped(grouped: Circuit) -> None:
@@ -60,7 +52,5 @@ def test_unknown_scores_are_grey(grouped: Circuit) -> None:
 
 @pytest.mark.skipif(shutil.which("dot") is None, reason="graphviz is not installed")
 def test_graphviz_draws_it(grouped: Circuit) -> None:
-    done = subprocess.run(
-        ["dot", "-Tsvg"], input=dot_text(grouped), capture_output=True, text=True, check=True
-    )
+    done = subprocess.run(["dot", "-Tsvg"], input=dot_text(grouped), capture_output=True, text=True, check=True)
     assert done.stdout.count('class="edge"') == 10 and not done.stderr

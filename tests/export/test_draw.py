@@ -59,9 +59,7 @@ def test_one_arrow_per_edge_coloured_by_sign(grouped: Circuit) -> None:
 def test_labels_legend_and_title(found: Circuit) -> None:
     figure = figure_of(found)
     labels = [text.get_text() for text in figure.axes[0].texts]
-    assert {"input", "a0.h1", "m0", "a1.h2", "a1.h3", "logits", "layer 0", "layer 1", 'the "mover"'} <= set(
-        labels
-    )
+    assert {"input", "a0.h1", "m0", "a1.h2", "a1.h3", "logits", "layer 0", "layer 1", 'the "mover"'} <= set(labels)
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     expected = ["supports the behaviour", "works against it", "into q", "into k", "into v, MLP, logits"]
     assert legend == [*expected, "width: |effect|"]

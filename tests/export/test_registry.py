@@ -29,8 +29,6 @@ def test_pictures_are_written_whatever_the_name(grouped: Circuit, tmp_path: Path
 
 
 def test_unknown_format(grouped: Circuit, tmp_path: Path) -> None:
-    with pytest.raises(
-        CircuitFileError, match=re.escape("No export format 'graphm'. Did you mean 'graphml'? Known:")
-    ):
+    with pytest.raises(CircuitFileError, match=re.escape("No export format 'graphm'. Did you mean 'graphml'? Known:")):
         export(grouped, "graphm", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

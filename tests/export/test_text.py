@@ -20,16 +20,17 @@ def printed(circuit: Circuit, max_edges: int | None = 40, width: int = 80) -> li
 
 def test_header(found: Circuit) -> None:
     lines = printed(found)
-    assert lines[:9] == [
+    assert lines[:10] == [
         "Circuit 8 of 82 edges, 6 of 12 nodes",
-        "Model tiny [v1]: llama, 2 layers, 4 heads, 2 k/v heads",
+        "Model tiny [v1]: LlamaForCausalLM, 2 layers, 4 heads, 2 k/v heads",
         "Task ioi: 64 discovery and 32 held-out prompts, seed 7",
         "Metric logit_diff, higher supports the behaviour",
         "Scores eap-ig (steps 5)",
         "Search iterative",
         "Target faithfulness 0.9 on the discovery prompts",
         "Ablation patch: edges outside the circuit carry the corrupt run's activations",
-        "Cost 212 s, 1.5 GiB, 1,312 circuits run exactly",
+        "Cost 212 s (700 forward passes' worth), 1.5 GiB at most, 1,312 circuits run",
+        "exactly",
     ]
 
 
@@ -41,13 +42,27 @@ def test_figures_side_by_side(found: Circuit) -> None:
         "prompts 64 64",
         "faithfulness 0.938 0.906",
         "KL recovered 0.812 0.812",
-        "same sign as the model 98.4% 98.4%",
+        "prompts judged as the model does 98.4% 98.4%",
         "normalised error 0.125 0.125",
         "logit_diff, model on clean prompts 3.500 3.500",
         "logit_diff, model on corrupt prompts -3.250 -3.250",
         "logit_diff, circuit 2.750 2.750",
-        "accuracy of the model 100.0% 100.0%",
+        "accuracy, model 100.0% 100.0%",
     ]
+
+
+@pytest.mark.parametrize(
+    ("ablation", "label"),
+    [
+        ("patch", "model on corrupt prompts"),
+        (None, "model on corrupt prompts"),
+        ("mean", "everything ablated"),
+        ("zero", "everything ablated"),
+    ],
+)
+def test_the_zero_point_is_called_what_it_is(found: Circuit, ablation: str | None, label: str) -> None:
+    lines = printed(found.model_copy(update={"ablation": ablation}))
+    assert f"logit_diff, {label} -3.250 -3.250" in lines
 
 
 def test_nodes_by_layer_last_on_top(grouped: Circuit) -> None:

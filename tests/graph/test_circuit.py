@@ -58,10 +58,7 @@ def test_edges_of_mask_keeps_measured_effects(small_circuit: Circuit) -> None:
     at = graph.parse_edge("input->m0")
     effects = torch.full(graph.exists.shape, float("nan"))
     effects[at] = -0.5
-    found = {
-        edge.sender + edge.receiver: edge
-        for edge in edges_of_mask(graph, small_circuit.mask(), None, effects)
-    }
+    found = {edge.sender + edge.receiver: edge for edge in edges_of_mask(graph, small_circuit.mask(), None, effects)}
     assert found["inputm0"].effect == -0.5 and found["inputm0"].score is None
     assert found["m0a1.h2<q>"].effect is None
 
@@ -76,9 +73,7 @@ def test_nodes_of_a_shared_key_are_the_heads_that_lead_on() -> None:
     layout = Layout(GraphShape(1, 4, 2))
     both = nodes_of_edges(layout, edges("input->a0.kv1<k>"))
     assert [node.name for node in both] == ["input", "a0.h2", "a0.h3"]
-    one = nodes_of_edges(
-        layout, edges("input->a0.kv1<k>", "a0.h3->logits"), {"a0.h3": "mover", "m0": "unused"}
-    )
+    one = nodes_of_edges(layout, edges("input->a0.kv1<k>", "a0.h3->logits"), {"a0.h3": "mover", "m0": "unused"})
     assert [(node.name, node.kind, node.layer, node.role) for node in one] == [
         ("input", "input", None, None),
         ("a0.h3", "head", 0, "mover"),
@@ -129,9 +124,7 @@ def test_edges_that_do_not_fit_are_refused(small_circuit: Circuit, more: str, me
         (("m1", "mlp", None), "nodes.5: m1 has kind 'mlp' and layer 1, not kind 'mlp' and layer None."),
     ],
 )
-def test_nodes_that_do_not_match_are_refused(
-    small_circuit: Circuit, node: tuple[Any, ...], message: str
-) -> None:
+def test_nodes_that_do_not_match_are_refused(small_circuit: Circuit, node: tuple[Any, ...], message: str) -> None:
     extra = CircuitNode(name=node[0], kind=node[1], layer=node[2])
     with pytest.raises(CircuitFileError, match=re.escape(message)):
         changed(small_circuit, nodes=(*small_circuit.nodes, extra))
@@ -193,8 +186,6 @@ def test_networkx_edges_lead_to_the_nodes_behind_the_receiver(
 
 
 def test_reading_circuits_needs_no_torch() -> None:
-    code = (
-        "import sys, acdc_engine.graph.circuit; print([m for m in ('torch', 'networkx') if m in sys.modules])"
-    )
+    code = "import sys, acdc_engine.graph.circuit; print([m for m in ('torch', 'networkx') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -97,8 +97,7 @@ def test_cut_anywhere_it_is_cut_short(saved: Path) -> None:
 def test_cut_short_names_line_and_column(saved: Path) -> None:
     saved.write_text('{\n  "format": "acdc-engine/circuit",\n  "version": 1')
     assert error_of(saved) == (
-        f"{saved} is cut short: Expecting ',' delimiter at line 3, column 15. "
-        "Copy it again from where it was written."
+        f"{saved} is cut short: Expecting ',' delimiter at line 3, column 15. Copy it again from where it was written."
     )
 
 
@@ -132,9 +131,7 @@ def test_version_that_is_none(saved: Path, version: object) -> None:
 @pytest.mark.parametrize("text", ["[]", "3", "{}", '{"format": "other"}', "null"])
 def test_not_a_circuit_file(saved: Path, text: str) -> None:
     saved.write_text(text)
-    assert f'{saved} is not a circuit file: it does not say "format": "acdc-engine/circuit".' in error_of(
-        saved
-    )
+    assert f'{saved} is not a circuit file: it does not say "format": "acdc-engine/circuit".' in error_of(saved)
 
 
 @pytest.mark.parametrize(
@@ -156,9 +153,7 @@ def test_missing(tmp_path: Path) -> None:
 
 
 def test_a_run_folder_names_its_circuit(saved: Path) -> None:
-    assert (
-        error_of(saved.parent) == f"{saved.parent} is a folder, not a circuit file. Its circuit is {saved}."
-    )
+    assert error_of(saved.parent) == f"{saved.parent} is a folder, not a circuit file. Its circuit is {saved}."
     saved.unlink()
     assert error_of(saved.parent) == f"{saved.parent} is a folder, not a circuit file."
 
@@ -166,9 +161,7 @@ def test_a_run_folder_names_its_circuit(saved: Path) -> None:
 @pytest.mark.parametrize(("number", "shown"), [("NaN", "nan"), ("-Infinity", "-inf"), ("1e999", "inf")])
 def test_numbers_that_are_not_finite(saved: Path, number: str, shown: str) -> None:
     saved.write_text(saved.read_text().replace('"score": null', f'"score": {number}', 1))
-    assert f"edges.0.score is {shown}. Numbers of a circuit must be finite; null means unknown." in error_of(
-        saved
-    )
+    assert f"edges.0.score is {shown}. Numbers of a circuit must be finite; null means unknown." in error_of(saved)
 
 
 def test_unknown_keys_come_with_the_nearest(saved: Path) -> None:
@@ -179,10 +172,7 @@ def test_unknown_keys_come_with_the_nearest(saved: Path) -> None:
     edit(saved, change)
     text = error_of(saved)
     assert f"{saved} does not follow the format:\n" in text
-    assert (
-        "edges.2.efect is not a key of the format. Did you mean 'effect'? Known: effect, receiver, score,"
-        in text
-    )
+    assert "edges.2.efect is not a key of the format. Did you mean 'effect'? Known: effect, receiver, score," in text
     assert "nods is not a key of the format. Did you mean 'nodes'" in text
 
 
@@ -218,9 +208,7 @@ def test_unknown_keys_come_with_the_nearest(saved: Path) -> None:
         ),
     ],
 )
-def test_content_that_does_not_fit(
-    saved: Path, change: Callable[[dict[str, Any]], object], message: str
-) -> None:
+def test_content_that_does_not_fit(saved: Path, change: Callable[[dict[str, Any]], object], message: str) -> None:
     edit(saved, change)
     text = error_of(saved)
     assert text.startswith(str(saved))

@@ -57,11 +57,7 @@ def test_equals_the_slow_twin(
     reached, leads = slow_twin(graph, mask, fed_by_name)
     assert {graph.senders[i] for i in reachable(graph, mask).nonzero().flatten().tolist()} == reached
     assert {graph.receivers[i] for i in leading(graph, mask).nonzero().flatten().tolist()} == leads
-    kept = {
-        name
-        for name in names_of(graph, mask)
-        if name.split("->")[0] in reached and name.split("->")[1] in leads
-    }
+    kept = {name for name in names_of(graph, mask) if name.split("->")[0] in reached and name.split("->")[1] in leads}
     assert names_of(graph, clean(graph, mask)) == kept
 
 

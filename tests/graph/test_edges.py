@@ -39,9 +39,7 @@ def test_exists_from_earlier_to_later(any_shape: st.SearchStrategy[GraphShape], 
 
 
 @given(data=st.data())
-def test_prefixes_are_the_columns_of_exists(
-    any_shape: st.SearchStrategy[GraphShape], data: st.DataObject
-) -> None:
+def test_prefixes_are_the_columns_of_exists(any_shape: st.SearchStrategy[GraphShape], data: st.DataObject) -> None:
     graph = Graph(data.draw(any_shape))
     per_column = graph.exists.sum(0)
     for layer in range(graph.shape.n_layers):

@@ -77,9 +77,7 @@ def test_names_round_trip(any_shape: st.SearchStrategy[GraphShape], data: st.Dat
 
 
 @given(data=st.data())
-def test_an_edge_that_does_not_exist_has_no_name(
-    any_shape: st.SearchStrategy[GraphShape], data: st.DataObject
-) -> None:
+def test_an_edge_that_does_not_exist_has_no_name(any_shape: st.SearchStrategy[GraphShape], data: st.DataObject) -> None:
     layout = Layout(data.draw(any_shape))
     receiver = data.draw(st.integers(0, layout.n_receivers - 1))
     sender = data.draw(st.integers(layout.senders_before[receiver], layout.n_senders))
@@ -87,9 +85,7 @@ def test_an_edge_that_does_not_exist_has_no_name(
         layout.edge_name(sender, receiver)
 
 
-@given(
-    text=st.text(max_size=20) | st.from_regex(r"[am]\d+(\.(h|kv)\d+)?(<\w>)?->[am]\d+(\.(h|kv)\d+)?(<\w>)?")
-)
+@given(text=st.text(max_size=20) | st.from_regex(r"[am]\d+(\.(h|kv)\d+)?(<\w>)?->[am]\d+(\.(h|kv)\d+)?(<\w>)?"))
 def test_any_text_is_an_edge_or_an_error(text: str) -> None:
     layout = Layout(GraphShape(3, 4, 2))
     try:

@@ -10,6 +10,8 @@ import huggingface_hub
 import pytest
 import torch
 import transformers as hf
+from huggingface_hub.utils.tqdm import are_progress_bars_disabled
+from huggingface_hub.utils.tqdm import tqdm as hub_bar
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
@@ -178,3 +180,96 @@ def test_a_hub_out_of_reach_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(ModelError, match=r"We couldn't connect to 'https://huggingface.co'"):
         load_model("some/model")
     assert asked == [huggingface_hub.constants.ENDPOINT]
+
+
+def test_a_hub_out_of_reach_brings_no_advice_on_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise OSError("not in the cache")
+
+    monkeypatch.setattr("acdc_engine.models.load._hub_answers", lambda: False)
+    monkeypatch.setattr(hf.AutoConfig, "from_pretrained", refuse)
+    with pytest.raises(ModelError) as caught:
+        load_model("gpt2")
+    text = str(caught.value)
+    assert "the Hugging Face hub cannot be reached, and its cache on this machine does not hold it (not in the" in text
+    assert "Did you mean" not in text and text.endswith("use --model smollm2-135m, which needs no hub.")
+    monkeypatch.setattr("acdc_engine.models.load._hub_answers", lambda: True)
+    with pytest.raises(ModelError) as caught:
+        load_model("gpt2")
+    assert "did not deliver it" in str(caught.value) and "Did you mean" not in str(caught.value)
+
+
+@pytest.mark.parametrize("other", [3, None, ["gpt2"], torch.nn.Linear(2, 2)], ids=["int", "none", "list", "module"])
+def test_what_is_no_model(other: Any) -> None:
+    with pytest.raises(ModelError, match=rf"A model is a name, a directory, .* of type {type(other).__name__}\. Of a"):
+        load_model(other)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried"), r"does not fit on device 'cpu': CUDA out .*bfloat16"),
+        (RuntimeError("MPS backend out of memory (MPS"), "does not fit on device 'cpu': MPS backend"),
+        (TypeError("no float64 here"), "cannot be moved to device 'cpu': no float64 here. Try --dtype float32"),
+    ],
+    ids=["cuda", "mps", "other"],
+)
+def test_a_device_without_room(saved: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, text: str) -> None:
+    def full(self: Any, *args: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(hf.LlamaForCausalLM, "to", full)
+    with pytest.raises(ModelError, match=rf"Model 'tiny-llama' \(0.0 GiB as float32\) {text}"):
+        load_model(saved, device="cpu")
+
+
+@pytest.mark.parametrize("model", ["llama_grouped", "gpt2"], ids=["no tokenizer", "an empty one made up"])
+def test_a_folder_without_tokenizer_needs_one_given(tmp_path: Path, model: str) -> None:
+    hf_model(model).save_pretrained(tmp_path)
+    tokenizer = tiny_tokenizer()
+    assert load_model(tmp_path, tokenizer=tokenizer).tokenizer is tokenizer
+    with pytest.raises(ModelError) as caught:
+        load_model(tmp_path)
+    text = str(caught.value)
+    assert f"but no tokenizer that can be read in {tmp_path} (" in text
+    assert text.endswith("or load the model from Python with load_model(..., tokenizer=...).")
+
+
+def test_code_of_a_repository_is_neither_run_nor_asked_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("builtins.input", lambda *a: pytest.fail("asked on stdin"))
+    auto_map = {"AutoConfig": "code.Config", "AutoModelForCausalLM": "code.Model"}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "own", "auto_map": auto_map}))
+    (tmp_path / "code.py").write_text("raise SystemExit('run')")
+    with pytest.raises(ModelError, match=r"needs Python code .* not run here. If you trust it, load the model"):
+        load_model(tmp_path)
+
+
+def test_only_local_loads_are_silent(saved: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    def chatty(*args: Any, **kwargs: Any) -> Any:
+        list(hub_bar(range(3), desc="download"))  # type: ignore[no-untyped-call]
+        list(hf.utils.logging.tqdm(range(3), desc="Loading weights"))
+        return read(saved, *args[1:], **kwargs)
+
+    read = hf.AutoConfig.from_pretrained
+    bars = hf.utils.logging.is_progress_bar_enabled(), are_progress_bars_disabled()
+    monkeypatch.setattr(hf.AutoConfig, "from_pretrained", chatty)
+    load_model(saved)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("acdc_engine.models.load._hub_answers", lambda: True)
+    monkeypatch.setattr("acdc_engine.models.load._resolve", lambda model: ("some/model", "some/model"))
+    with pytest.raises(ModelError, match="some/model"):  # the weights are not there; the configuration was
+        monkeypatch.setattr(hf.AutoModelForCausalLM, "from_pretrained", lambda *a, **k: 1 / 0)
+        load_model("some/model")
+    shown = capsys.readouterr().err
+    assert "download: 100%" in shown and "Loading weights" not in shown
+    assert bars == (hf.utils.logging.is_progress_bar_enabled(), are_progress_bars_disabled())
+
+
+def test_a_users_choice_of_no_bars_stays(saved: Path) -> None:
+    hf.utils.logging.disable_progress_bar()
+    try:
+        load_model(saved)
+        assert not hf.utils.logging.is_progress_bar_enabled()
+        assert are_progress_bars_disabled()
+    finally:
+        hf.utils.logging.enable_progress_bar()

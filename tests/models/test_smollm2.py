@@ -78,9 +78,7 @@ def test_another_file_gets_another_folder(package: Path, cache: Path) -> None:
     assert (second / "model.safetensors").read_bytes() == b"other weights"
 
 
-def test_bar_and_folder_go_to_standard_error(
-    package: Path, cache: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bar_and_folder_go_to_standard_error(package: Path, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = smollm2_folder()
     captured = capsys.readouterr()
     assert captured.err.startswith(f"Converting SmolLM2-135M, once, into {folder}\n")
@@ -107,9 +105,7 @@ def test_damaged_folder_is_converted_again(package: Path, cache: Path, damage: s
     assert set(json.loads(manifest.read_text())) == {"config.json", "model.safetensors"}
 
 
-def test_interrupted_conversion_leaves_nothing(
-    package: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_conversion_leaves_nothing(package: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(smollm2, "write_hf_folder", failing(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
         smollm2_folder()

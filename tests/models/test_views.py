@@ -93,3 +93,19 @@ def test_a_model_that_computes_something_else_is_refused() -> None:
     with pytest.raises(UnsupportedModelError, match="does not reproduce its logits"):
         view_of(model, "odd")
     assert type(model.model.layers[1].mlp).forward is original
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gemma3", "olmo2"])
+def test_every_weight_counts_in_the_hash(name: str) -> None:
+    """Same weights, same hash; any single tensor of the model changed, another hash."""
+    model = hf_model(name)
+    whole = view_of(model, name).weights_hash()
+    assert view_of(hf_model(name), "other name").weights_hash() == whole
+    for key, parameter in model.named_parameters():
+        if ".0." in key:
+            continue  # the second layer stands for both
+        before = parameter.data.clone()
+        with torch.no_grad():
+            parameter.view(-1)[-1] += 1
+        assert view_of(model, name).weights_hash() != whole, key
+        parameter.data.copy_(before)

@@ -9,7 +9,6 @@ import pytest
 
 from tests.fake_tokenizer import FakeTokenizer
 
-
 CARD: dict[str, Any] = {
     "name": "small",
     "description": "A small card.",

@@ -30,6 +30,12 @@ def texts(prompts: PromptSet) -> tuple[set[str], set[str]]:
     return {p.clean for p in prompts.pairs}, {p.corrupt for p in prompts.pairs}
 
 
+def shared(one: PromptSet, other: PromptSet) -> set[str]:
+    """Texts in both, clean or corrupt."""
+    mine, others = ({text for p in split.pairs for text in (p.clean, p.corrupt)} for split in (one, other))
+    return mine & others
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     n_names=st.integers(3, 8),
@@ -56,8 +62,7 @@ def test_properties(
         assert n_names < 5  # with five names and more there is always enough for 28 pairs
         return
     assert (len(discovery), len(held_out)) == (n_discovery, n_held_out)
-    for mine, other in zip(texts(discovery), texts(held_out), strict=True):
-        assert not mine & other
+    assert not shared(discovery, held_out)
     for prompts in (discovery, held_out):
         assert len(texts(prompts)[0]) == len(prompts)
         counts = Counter(p.template for p in prompts.pairs)
@@ -83,16 +88,14 @@ def test_the_number_possible_is_said(card_data: Callable[[], Data], make_tokeniz
         build_splits(card, make_tokenizer(), 4, 3, seed=0)
     assert str(error.value) == (
         "Task 'small' was asked for 4 discovery and 3 held-out pairs and can give 3 and 3: it has 6 "
-        "different clean prompts in 6 groups that share no prompt, and the splits are spread evenly over the "
+        "different clean prompts in 6 groups that share no text, and the splits are spread evenly over the "
         "templates. Ask for at most that many, or add words to its lists or templates."
     )
     discovery, held_out = build_splits(card, make_tokenizer(), 3, 3, seed=0)
     assert len(texts(discovery)[0] | texts(held_out)[0]) == 6
 
 
-def test_pairs_that_share_a_corrupt_prompt_stay_together(
-    card_data: Callable[[], Data], make_tokenizer: Any
-) -> None:
+def test_pairs_that_share_a_corrupt_prompt_stay_together(card_data: Callable[[], Data], make_tokenizer: Any) -> None:
     # ABBA (A=x, B=y) and BABA (A=y, B=x) have the corrupt prompt "x and y ...; z" in common: with three names
     # that makes 12 clean prompts in 6 pairs that may not be torn apart.
     card = card_with(card_data(), 3, 1)
@@ -100,19 +103,44 @@ def test_pairs_that_share_a_corrupt_prompt_stay_together(
     assert len(texts(discovery)[1]) == len(texts(held_out)[1]) == 3
 
 
+def swap_card(data: Data, n_names: int) -> TaskCard:
+    """The corrupt prompt of (A, B) is the clean prompt of (B, A)."""
+    data["slots"] = {"A": "names", "B": "names"}
+    data["distinct"] = [["A", "B"]]
+    data["words"] = {"names": {"words": NAMES[:n_names]}}
+    data["templates"] = [
+        {
+            "name": "swap",
+            "clean": "{A} met {B} and saw",
+            "corrupt": "{B} met {A} and saw",
+            "answers": [" {B}"],
+            "wrong_answers": [" {A}"],
+        }
+    ]
+    return parse_card(data, "x")
+
+
+def test_what_is_clean_in_one_split_is_not_corrupt_in_the_other(
+    card_data: Callable[[], Data], make_tokenizer: Any
+) -> None:
+    # Four names: 12 clean prompts in 6 pairs of swaps. Every text is clean once and corrupt once.
+    card = swap_card(card_data(), 4)
+    for seed in range(10):
+        discovery, held_out = build_splits(card, make_tokenizer(), 6, 6, seed)
+        assert not shared(discovery, held_out)
+    with pytest.raises(PromptError, match=r"12 different clean prompts in 6 groups that share no text"):
+        build_splits(card, make_tokenizer(), 7, 6, seed=0)
+
+
 def test_sizes_must_make_sense(card_data: Callable[[], Data], make_tokenizer: Any) -> None:
     card = card_with(card_data(), 3, 1)
-    with pytest.raises(
-        PromptError, match=r"At least 1 discovery prompt and no fewer than 0 held-out .* not 0 and 5"
-    ):
+    with pytest.raises(PromptError, match=r"At least 1 discovery prompt and no fewer than 0 held-out .* not 0 and 5"):
         build_splits(card, make_tokenizer(), 0, 5, seed=0)
     with pytest.raises(PromptError, match=r"not 5 and -1"):
         build_splits(card, make_tokenizer(), 5, -1, seed=0)
 
 
-def test_large_cards_are_drawn_from_and_respect_distinct(
-    card_data: Callable[[], Data], make_tokenizer: Any
-) -> None:
+def test_large_cards_are_drawn_from_and_respect_distinct(card_data: Callable[[], Data], make_tokenizer: Any) -> None:
     data = card_data()
     data["words"]["names"]["words"] = [f"N{chr(97 + i)}{chr(97 + j)}" for i in range(8) for j in range(8)]
     card = parse_card(data, "x")  # 64 ** 3 * 2 fillings: more than are enumerated
@@ -122,7 +150,7 @@ def test_large_cards_are_drawn_from_and_respect_distinct(
         assert len({words[-7], words[-5], words[-4]} | {words[-8]}) >= 3
         assert draft.pair.clean != draft.pair.corrupt and draft.pair.answers != draft.pair.wrong_answers
     discovery, held_out = build_splits(card, make_tokenizer(), 30, 30, seed=0)
-    assert not texts(discovery)[0] & texts(held_out)[0]
+    assert not shared(discovery, held_out)
 
 
 def test_a_large_card_whose_distinct_group_cannot_be_filled_ends(

@@ -79,10 +79,7 @@ def test_slots_and_words_must_fit_together(card_data: Callable[[], Data]) -> Non
     assert "words.names.words: ' Eva' is empty or has spaces around it." in found
     assert "distinct[0]: there is no slot 'X'. Known: A, B, C, idle, place." in found
     assert "distinct[1]: needs at least two slots, each once; it has ['A']." in found
-    assert (
-        "templates[0]: the slot {AA} is not in [slots]. Did you mean 'A'? Known: A, B, C, idle, place."
-        in found
-    )
+    assert "templates[0]: the slot {AA} is not in [slots]. Did you mean 'A'? Known: A, B, C, idle, place." in found
     assert len(found) == 8
 
 
@@ -114,9 +111,7 @@ def test_syntax_of_every_template_is_checked(card_data: Callable[[], Data]) -> N
         ),
     ],
 )
-def test_clean_and_corrupt_differ_in_slots_only(
-    card_data: Callable[[], Data], corrupt: str, message: str
-) -> None:
+def test_clean_and_corrupt_differ_in_slots_only(card_data: Callable[[], Data], corrupt: str, message: str) -> None:
     data = card_data()
     data["templates"][0]["corrupt"] = corrupt
     (found,) = problems(data)
@@ -162,9 +157,7 @@ def test_a_card_has_templates_or_a_generator(card_data: Callable[[], Data]) -> N
         f"{key}: a card with a generator makes its prompts in Python and has no {key}."
         for key in ("templates", "words", "slots", "distinct")
     ]
-    assert found[4].startswith(
-        "generator: there is no generator 'greater_then'. Did you mean 'greater_than'?"
-    )
+    assert found[4].startswith("generator: there is no generator 'greater_then'. Did you mean 'greater_than'?")
     assert "must be registered" in found[4]
 
 

@@ -43,9 +43,7 @@ def test_bos_is_put_in_front(make_tokenizer: Any) -> None:
     with_bos = encode([draft()], make_tokenizer(), "small", prepend_bos=True)
     assert with_bos.clean[0].tolist() == [1, *plain.clean[0].tolist()]
     assert with_bos.read_at.tolist() == [6]
-    with pytest.raises(
-        PromptError, match=r"prepend_bos = true and this tokenizer has no beginning-of-sequence token"
-    ):
+    with pytest.raises(PromptError, match=r"prepend_bos = true and this tokenizer has no beginning-of-sequence token"):
         encode([draft()], make_tokenizer(bos=None), "small", prepend_bos=True)
 
 

@@ -42,9 +42,7 @@ def test_a_generator_of_ones_own(make_tokenizer: Any, monkeypatch: pytest.Monkey
     )
     discovery, held_out = build_splits(card, make_tokenizer(), 2, 2, seed=3)
     assert {p.template for p in (*discovery.pairs, *held_out.pairs)} == {"echo"}
-    with pytest.raises(
-        PromptError, match=r"can give 2 and 2: it has 4 different .* or add nouns or other parameters"
-    ):
+    with pytest.raises(PromptError, match=r"can give 2 and 2: it has 4 different .* or add nouns or other parameters"):
         build_splits(card, make_tokenizer(), 3, 3, seed=3)
     with pytest.raises(TaskError, match=r"There is a generator called 'echo' already: choose another name"):
         register("echo", Parameters)(echo)
@@ -83,24 +81,16 @@ def test_in_two_halves_the_year_is_the_answer_as_in_the_paper(make_tokenizer: An
 def test_years_that_are_one_token_are_left_out(make_tokenizer: Any) -> None:
     class Whole(make_tokenizer):  # type: ignore[misc]
         def pieces(self, text: str) -> list[str]:
-            return (
-                [p for q in text.split("#") for p in super(Whole, self).pieces(q)]
-                if "1776" not in text
-                else [text]
-            )
+            return [p for q in text.split("#") for p in super(Whole, self).pieces(q)] if "1776" not in text else [text]
 
     parameters = GreaterThanParameters(nouns=["war"], centuries=[17])
     found = list(greater_than(random.Random(0), Whole(digits=2), parameters))
     assert len(found) == 96
-    assert all(
-        "1776" not in d.pair.clean and "76" not in (*d.pair.answers, *d.pair.wrong_answers) for d in found
-    )
+    assert all("1776" not in d.pair.clean and "76" not in (*d.pair.answers, *d.pair.wrong_answers) for d in found)
 
 
 def test_years_left_whole_are_refused(make_tokenizer: Any) -> None:
-    with pytest.raises(
-        PromptError, match=r"splits years as 17\|32 or 1\|7\|3\|2, for at least one of .* \[17\]"
-    ):
+    with pytest.raises(PromptError, match=r"splits years as 17\|32 or 1\|7\|3\|2, for at least one of .* \[17\]"):
         years(make_tokenizer, None, [17])
 
 

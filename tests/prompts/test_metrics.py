@@ -85,9 +85,7 @@ def test_what_is_missing_is_said() -> None:
     with pytest.raises(MetricError, match=r"There is no metric 'logitdiff'. Did you mean 'logit_diff'"):
         get_metric("logitdiff")
     for name in ("logit_diff", "prob_diff"):
-        with pytest.raises(
-            MetricError, match=rf"'{name}' compares right with wrong answers .* use 'nll' or 'kl'"
-        ):
+        with pytest.raises(MetricError, match=rf"'{name}' compares right with wrong answers .* use 'nll' or 'kl'"):
             get_metric(name)(LOGITS, no_wrong)
     with pytest.raises(MetricError, match=r"'nll' needs right answers; these prompts have none"):
         get_metric("nll")(LOGITS, nothing)

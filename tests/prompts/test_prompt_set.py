@@ -57,18 +57,10 @@ def test_batches_trim_to_their_own_longest() -> None:
         list(small().batches(0))
 
 
-@given(
-    st.lists(st.lists(st.integers(1, 50), min_size=1, max_size=6), min_size=1, max_size=9), st.integers(1, 10)
-)
+@given(st.lists(st.lists(st.integers(1, 50), min_size=1, max_size=6), min_size=1, max_size=9), st.integers(1, 10))
 def test_batches_put_together_are_the_set(rows: list[list[int]], batch_size: int) -> None:
-    prompts = PromptSet.from_tokens(
-        rows, [[x + 1 for x in row] for row in rows], answers=[row[:1] for row in rows]
-    )
-    back = [
-        b.clean[i, :length].tolist()
-        for b in prompts.batches(batch_size)
-        for i, length in enumerate(b.lengths)
-    ]
+    prompts = PromptSet.from_tokens(rows, [[x + 1 for x in row] for row in rows], answers=[row[:1] for row in rows])
+    back = [b.clean[i, :length].tolist() for b in prompts.batches(batch_size) for i, length in enumerate(b.lengths)]
     assert back == rows
     assert all(b.clean.shape[1] == int(b.lengths.max()) for b in prompts.batches(batch_size))
 

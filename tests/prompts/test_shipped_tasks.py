@@ -13,8 +13,8 @@ from acdc_engine.prompts.usable_words import usable_words
 def test_a_shipped_card_fits_smollm2(name: str, smollm2_tokenizer: Any) -> None:
     discovery, held_out = build_splits(find_task(name), smollm2_tokenizer, 150, 150, seed=1)
     assert len(discovery) == len(held_out) == 150
-    assert not {p.clean for p in discovery.pairs} & {p.clean for p in held_out.pairs}
-    assert not {p.corrupt for p in discovery.pairs} & {p.corrupt for p in held_out.pairs}
+    seen, unseen = ({text for p in split.pairs for text in (p.clean, p.corrupt)} for split in (discovery, held_out))
+    assert not seen & unseen
 
 
 def test_ioi_leaves_no_word_out(smollm2_tokenizer: Any) -> None:

@@ -36,9 +36,7 @@ def test_a_slot_that_is_the_same_in_both_prompts_may_hold_any_word(
     assert found.left_out == {}
 
 
-def test_only_single_token_leaves_words_out_and_says_which(
-    card_data: Callable[[], Data], make_tokenizer: Any
-) -> None:
+def test_only_single_token_leaves_words_out_and_says_which(card_data: Callable[[], Data], make_tokenizer: Any) -> None:
     data = card_data()
     data["words"]["names"] |= {"words": ["Ann", "Ivanovich", "Bob", "Cem"], "only_single_token": True}
     data["words"]["places"]["only_single_token"] = True
@@ -53,9 +51,7 @@ def test_only_single_token_leaves_words_out_and_says_which(
 def test_too_few_words_left(card_data: Callable[[], Data], make_tokenizer: Any) -> None:
     data = card_data()
     data["words"]["names"] |= {"words": ["Ann", "Ivanovich", "Bob"], "only_single_token": True}
-    with pytest.raises(
-        PromptError, match=r"words.names: only 2 of its 3 words are a single token and at least 3 are"
-    ):
+    with pytest.raises(PromptError, match=r"words.names: only 2 of its 3 words are a single token and at least 3 are"):
         usable_words(parse_card(data, "x"), make_tokenizer())
 
 

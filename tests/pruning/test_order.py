@@ -86,5 +86,5 @@ def test_errors() -> None:
     table = torch.rand(SMALL.exists.shape) + 1
     for weight, sender in ((0.3, "m0"), (0.2, "a0.h0"), (0.1, "input")):
         table[SMALL.parse_edge(f"{sender}->logits")] = weight
-    with pytest.raises(MethodError, match="the smallest has 6. Ask for a size of at least 6"):
+    with pytest.raises(MethodError, match=r"the smallest has 6\. Ask for a size of at least 6"):
         of_size(SMALL, best_first(SMALL, table, "absolute"), 1)

@@ -50,7 +50,10 @@ def test_iterative_is_never_larger_than_one_shot() -> None:
     for name in ("gpt2", "llama_grouped"):
         judge, scores = setup(name)
         graph, target = judge.evaluator.view.graph, Target(0.9)
-        one_shot = [smallest_of_order(graph, best_first(graph, scores, r), judge, target, Seen()) for r in ("absolute", "signed")]
+        one_shot = [
+            smallest_of_order(graph, best_first(graph, scores, r), judge, target, Seen())
+            for r in ("absolute", "signed")
+        ]
         found = find_circuit(graph, scores, judge, target, Choice("iterative"), Seen())
         assert found.size <= min(run.size for run in one_shot)
 
@@ -101,7 +104,9 @@ def test_a_target_only_the_whole_graph_meets_is_an_error_that_says_how_far_it_go
         def faithfulness(self, masks: torch.Tensor) -> list[float]:
             return [1.0 if int(mask.sum()) == graph.n_edges else 0.5 for mask in masks]
 
-    with pytest.raises(SearchError, match=r"No circuit smaller than the whole graph meets the target \[0.9, 1.1\]") as error:
+    with pytest.raises(
+        SearchError, match=r"No circuit smaller than the whole graph meets the target \[0.9, 1.1\]"
+    ) as error:
         find_circuit(graph, scores, Never(), Target(0.9), Choice("top-k"), Seen())
     assert "faithfulness 0.500: it falls short" in str(error.value) and "--faithfulness" in str(error.value)
 
@@ -141,6 +146,7 @@ def test_exact_effects_equal_one_by_one() -> None:
         ({"strategy": "threshold"}, "needs a threshold"),
         ({"strategy": "greedy", "threshold": 0.1}, "takes no threshold"),
         ({"rank": "size"}, "Unknown rank 'size'"),
+        ({"rank": "signed"}, "it tries both ranks by itself; --rank is for top-k, greedy and threshold"),
     ],
 )
 def test_settings_that_do_not_fit(settings: dict[str, object], message: str) -> None:

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from acdc_engine.errors import RunFolderError
+from acdc_engine.pipeline import discover
 from acdc_engine.run.folder import ROOM, SCORES, TRACE, RunFolder
+from tests.tiny_task import tiny_view, write_card
 
 
 def test_nothing_is_made_before_there_is_something_to_write(tmp_path: Path) -> None:
@@ -42,6 +44,23 @@ def test_a_disk_that_fills_up_leaves_no_half_written_scores(tmp_path: Path, monk
         folder.trace({"step": 1})
         with pytest.raises(RunFolderError, match="No space left on device"):
             folder.save_scores({"scores": torch.zeros(1)}, {})
+    assert [f.name for f in (tmp_path / "run").iterdir()] == [TRACE]
+
+
+def test_a_disk_that_refuses_the_circuit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*names: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    card = write_card(tmp_path)
+    circuit = discover(card, tiny_view(), n=6, n_held_out=5, strategy="top-k", size=40, force=True)
+    monkeypatch.setattr("os.replace", full)
+    with RunFolder(tmp_path / "run") as folder, pytest.raises(RunFolderError) as caught:
+        folder.save_circuit(circuit)
+    path = tmp_path / "run" / "circuit.json"
+    assert str(caught.value) == (
+        f"Cannot write {path}: No space left on device. Nothing was left there. Make room there or choose another "
+        "--out, and run again."
+    )
     assert [f.name for f in (tmp_path / "run").iterdir()] == [TRACE]
 
 
