@@ -1,4 +1,4 @@
-"""Finds the smallest circuit of attention heads and MLPs that still produces a transformer's behaviour.
+"""Finds a small circuit of attention heads and MLPs that still produces a transformer's behaviour.
 
     from acdc_engine import discover
     circuit = discover("ioi", model="gpt2")

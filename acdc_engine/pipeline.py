@@ -1,12 +1,13 @@
 """The pipeline: from a behaviour and a model to a circuit with its evidence."""
 
+import itertools
 import time
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from acdc_engine.attribution import EdgeScores, get_method, score_edges
+from acdc_engine.attribution import EdgeScores, check_metric, get_method, score_edges
 from acdc_engine.errors import ModelError
 from acdc_engine.evaluation import check_behaviour, figures_of
 from acdc_engine.graph.circuit import Circuit
@@ -20,7 +21,7 @@ from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.find import find_task
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
-from acdc_engine.pruning import Choice, Found, find_circuit
+from acdc_engine.pruning import Found, find_circuit
 from acdc_engine.run.folder import SO_FAR, RunFolder
 from acdc_engine.run.measure import forward_seconds, peak_memory
 from acdc_engine.run.progress import Reporter, RichReporter
@@ -40,7 +41,7 @@ def discover(
     progress: bool = False,
     **settings: Any,
 ) -> Circuit:
-    """Finds the smallest circuit of a model that still shows a behaviour.
+    """Finds a small circuit of a model that still shows a behaviour.
 
     Args:
         task: Name of a shipped task, or the path of a task card.
@@ -61,13 +62,17 @@ def discover(
     chosen = Settings.of(settings)
     folder = None if out is None else RunFolder(out, overwrite)
     card = find_task(task)
+    if chosen.prepend_bos is not None:
+        card = card.model_copy(update={"prepend_bos": chosen.prepend_bos})
+    metric = get_metric(chosen.metric or card.metric)
+    check_metric(metric, get_method(chosen.method, chosen.steps))
     report: Reporter = RichReporter() if progress else Reporter()
     started = time.perf_counter()
     with report.stage("Loading the model"):
         view = load_model(model, device=chosen.device, dtype=chosen.dtype, ungroup_kv=chosen.ungroup_kv)
     loaded = time.perf_counter()
     discovery, held_out = build_splits(card, _tokenizer(view), chosen.n, chosen.n_held_out, chosen.seed)
-    run = Run(view, card, chosen, get_metric(chosen.metric or card.metric), discovery, held_out, started, loaded)
+    run = Run(view, card, chosen, metric, discovery, held_out, started, loaded)
     return _search(run, folder, report)
 
 
@@ -103,13 +108,11 @@ def _search(run: Run, folder: RunFolder | None, report: Reporter) -> Circuit:
 
 def _find(run: Run, judge: Judge, scores: EdgeScores, folder: RunFolder | None, report: Reporter) -> Found:
     """Prunes; keeps a trace, and the best circuit so far when interrupted."""
-    settings, steps = run.settings, [0]
+    settings, numbers = run.settings, itertools.count(1)
     best: list[Found] = []
-    choice = Choice(settings.strategy, settings.rank, settings.size, settings.threshold)
     with report.stage("Pruning") as stage:
 
         def step(what: str, found: Found, met: bool) -> None:
-            steps[0] += 1
             if met and (not best or found.size < best[-1].size):
                 best.append(found)
             smallest = f"; smallest in the band: {best[-1].size}" if best else ""
@@ -117,7 +120,7 @@ def _find(run: Run, judge: Judge, scores: EdgeScores, folder: RunFolder | None, 
             if folder is not None:
                 folder.trace(
                     {
-                        "step": steps[0],
+                        "step": next(numbers),
                         "what": what,
                         "edges": found.size,
                         "faithfulness": found.faithfulness,
@@ -127,7 +130,9 @@ def _find(run: Run, judge: Judge, scores: EdgeScores, folder: RunFolder | None, 
                 )
 
         try:
-            return find_circuit(run.view.graph, scores.mean, judge, Target(settings.faithfulness), choice, step)
+            return find_circuit(
+                run.view.graph, scores.mean, judge, Target(settings.faithfulness), settings.choice, step
+            )
         except KeyboardInterrupt:
             if best and folder is not None:
                 folder.save_circuit(circuit_of(run, best[-1].mask, scores.mean), SO_FAR)

@@ -36,6 +36,19 @@ class EdgeScores:
     per_example: Float[Tensor, "examples senders receivers"] | None
 
 
+def check_metric(metric: Metric, method: Method) -> None:
+    """Refuses a metric that a method cannot learn anything from.
+
+    Raises:
+        MetricError: The metric's gradient vanishes at the only point the method looks at.
+    """
+    if metric.zero_gradient_at_clean and set(method.alphas) == {1.0}:
+        raise MetricError(
+            f"Metric {metric.name!r} has zero gradient at the clean run, the only point where {method.name!r} looks: "
+            "all scores would be zero. Use --method eap-ig or clean-corrupted, or another metric."
+        )
+
+
 def score_edges(
     view: TransformerView,
     prompts: PromptSet,
@@ -72,11 +85,7 @@ def score_edges(
     """
     if not len(prompts):
         raise PromptError("There are no prompts to score edges on.")
-    if metric.zero_gradient_at_clean and set(method.alphas) == {1.0}:
-        raise MetricError(
-            f"Metric {metric.name!r} has zero gradient at the clean run, the only point where {method.name!r} looks: "
-            "all scores would be zero. Use --method eap-ig or clean-corrupted, or another metric."
-        )
+    check_metric(metric, method)
     graph = view.graph
     total = torch.zeros(graph.n_senders, graph.n_receivers, device=view.device)
     rows: list[Tensor] = []

@@ -27,7 +27,7 @@ def figures_of(judge: Judge, mask: Bool[Tensor, "senders receivers"]) -> Figures
     """
     evaluator = judge.evaluator
     prompts = evaluator.prompts.to(evaluator.view.device)
-    logits, clean, ablated = evaluator.logits(mask[None])[0], evaluator.clean_logits(), evaluator.corrupt_logits()
+    logits, clean, ablated = evaluator.logits(mask[None])[0], evaluator.clean_logits(), evaluator.ablated_logits()
     values = judge.metric(logits, prompts, clean)
     kl = get_metric("kl")
     kl_ablated = float(kl(ablated, prompts, clean).mean())

@@ -5,6 +5,7 @@ so on, and splits fused projections. The view takes those modules' weights and c
 computes the same function is then checked on the spot: a view whose logits differ from the model's is refused.
 """
 
+import copy
 import functools
 import inspect
 import sys
@@ -24,6 +25,8 @@ from acdc_engine.models.view import Attention, Layer, Rotation, TransformerView
 
 CHECK_TOKENS = 12
 """Length of the random sequence on which view and model are compared."""
+NORM_TOLERANCE = 4e-3
+"""Relative distance up to which a norm is recognised, in float32; room for a gain `1 + w` kept in half precision."""
 LONGEST_CHECK = 512
 """Sliding windows up to this length are checked beyond their end."""
 
@@ -88,7 +91,7 @@ def _build(
     if any(layer.attention.w_k.shape[0] != n_kv or layer.attention.w_q.shape[0] != n_heads for layer in layers):
         raise refuse(name, architecture, "its layers differ in their number of heads")
     head = raw(bridge.unembed)
-    native_kv = n_kv if not ungroup_kv else getattr(config, "num_key_value_heads", None) or n_kv
+    native_kv = _weight(bridge.blocks[0].attn.k).shape[0] // layers[0].attention.w_q.shape[1]
     return TransformerView(
         name=name,
         architecture=architecture,
@@ -198,7 +201,7 @@ def _attention(bridged: Any, config: Any, index: int, n_heads: int, ungroup_kv: 
     (w_k, b_k), (w_v, b_v) = split(bridged.k, copies), split(bridged.v, copies)
     q_norm, k_norm = _head_norm(bridged, "q_norm", d_head), _head_norm(bridged, "k_norm", d_head)
     spans = q_norm is not None and q_norm.weight is not None and q_norm.weight.shape[0] != d_head
-    if spans and copies and k_norm is not None and k_norm.weight is not None:
+    if spans and copies and _weight(bridged.k).shape[0] != n_heads * d_head:
         raise TypeError("ungrouped keys and values under a key norm over all groups would not be the same model")
     kinds = getattr(config, "layer_types", None)
     uses_rope = bool(getattr(module, "use_rope", True))
@@ -274,14 +277,20 @@ def _norm(component: Any) -> Norm:
     size = weight.shape[-1] if weight is not None else int(getattr(module, "normalized_shape", (64,))[-1])
     place = torch.zeros(1) if weight is None else weight
     generator = torch.Generator().manual_seed(0)
-    x = (torch.randn(2, size, generator=generator) + 0.5).to(place.device, place.dtype)
+    x = (torch.randn(2, size, generator=generator) + 0.5).to(place.device)
+    # In float32: a large gain and the same gain plus one are not to be told apart by half-precision rounding.
     with torch.no_grad():
-        wanted = module(x)
-    gains = [weight] if weight is None else [weight, weight + 1]
-    for norm in [Norm("rms", gain, None, eps) for gain in gains] + [Norm("layer", gains[0], bias, eps)]:
-        if (norm.weight is None or norm.weight.dim() == 1) and _close(norm(x), wanted):
+        wanted = copy.deepcopy(module).float()(x)
+    gains = [None] if weight is None else [weight, (weight.float() + 1).to(weight.dtype)]
+    for norm in [Norm("rms", gain, None, eps) for gain in gains] + [Norm("layer", weight, bias, eps)]:
+        wide = Norm(norm.kind, _float(norm.weight), _float(norm.bias), eps)
+        if (weight is None or weight.dim() == 1) and _distance(wide(x), wanted) < NORM_TOLERANCE:
             return norm
     raise TypeError(f"{type(module).__name__} is neither a LayerNorm nor an RMSNorm")
+
+
+def _float(x: Tensor | None) -> Tensor | None:
+    return None if x is None else x.float()
 
 
 def _close(ours: Tensor, theirs: Tensor) -> bool:

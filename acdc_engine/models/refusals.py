@@ -38,7 +38,7 @@ def refuse(name: str, architecture: str, reason: str) -> UnsupportedModelError:
     return UnsupportedModelError(
         f"Model {name!r} ({architecture}) cannot be used: {reason}. "
         "Supported are decoder-only transformers in the manner of GPT-2, GPT-NeoX, Llama, Mistral, Mixtral, Qwen 2/3, "
-        "Gemma 1-3, Phi 1-3, OLMo 1-3, StableLM, Granite, SmolLM, Cohere and Falcon."
+        "Gemma 1-3, Phi 1-3, OLMo 1-3, StableLM, Granite, SmolLM, StarCoder 2 and Cohere."
     )
 
 

@@ -167,6 +167,7 @@ class TransformerView:
         unembed_weight: `[d_vocab, d_model]`; `unembed_bias` `[d_vocab]` or None.
         logit_scale: Factor on the logits; `logit_softcap` a soft cap on them, or None.
         rotary: From a number of positions to the rotary tables by kind, or None.
+        max_positions: Longest sequence the model was made for, where it says so.
         tokenizer: Hugging Face tokenizer, or None.
         revision: Revision or commit of the weights where the source tells it.
         kv_copies: How often the view holds each of the model's key/value heads; above one when they were ungrouped.
@@ -235,9 +236,9 @@ class TransformerView:
             return self.unembed(run_layers(self, self.embed(tokens)))
 
     def weights_hash(self) -> str:
-        """SHA-256 over everything the view computes with: two views with the same hash compute the same function.
+        """SHA-256 over all weights, in a fixed order, with the shape of the graph and the settings the view holds.
 
-        Weights, norms, scales, windows and the kind of blocks count; names, tokenizer and rotary tables do not.
+        Settings inside modules (an MLP's activation, rotary tables) and names do not count.
         """
         digest = hashlib.sha256()
         parts = (self.shape, self.embed, self.layers, self.final_norm, self.unembed_weight, self.unembed_bias)

@@ -91,22 +91,26 @@ def mean_values(view: TransformerView, prompts: PromptSet, batch_size: int) -> S
     for batch in prompts.to(view.device).batches(batch_size):
         found = corrupt_values(view, batch)
         pos = batch.clean.shape[1]
-        there = (torch.arange(pos, device=view.device)[None] < batch.lengths[:, None]).to(found.embed.dtype)
+        there = (torch.arange(pos, device=view.device)[None] < batch.lengths[:, None]).float()
         counts[:pos] += there.sum(0)
         if sums is None:
             sums = SenderValues(
-                found.embed.new_zeros(1, width, view.d_model),
-                [z.new_zeros(z.shape[0], 1, width, view.d_head) for z in found.z],
-                [m.new_zeros(1, width, view.d_model) for m in found.mlp],
+                there.new_zeros(1, width, view.d_model),
+                [there.new_zeros(z.shape[0], 1, width, view.d_head) for z in found.z],
+                [there.new_zeros(1, width, view.d_model) for _ in found.mlp],
             )
-        sums.embed[0, :pos] += torch.einsum("npd,np->pd", found.embed, there)
+        sums.embed[0, :pos] += torch.einsum("npd,np->pd", found.embed.float(), there)
         for total, z in zip(sums.z, found.z, strict=True):
-            total[:, 0, :pos] += torch.einsum("hnpe,np->hpe", z, there)
+            total[:, 0, :pos] += torch.einsum("hnpe,np->hpe", z.float(), there)
         for total, mlp in zip(sums.mlp, found.mlp, strict=True):
-            total[0, :pos] += torch.einsum("npd,np->pd", mlp, there)
+            total[0, :pos] += torch.einsum("npd,np->pd", mlp.float(), there)
     assert sums is not None, "prompt sets are not empty"
-    share = (1 / counts.clamp(min=1))[None, :, None].to(sums.embed.dtype)
-    return SenderValues(sums.embed * share, [z * share for z in sums.z], [m * share for m in sums.mlp])
+    share = (1 / counts.clamp(min=1))[None, :, None]
+
+    def mean(total: Tensor) -> Tensor:
+        return (total * share).to(view.dtype)
+
+    return SenderValues(mean(sums.embed), [mean(z) for z in sums.z], [mean(m) for m in sums.mlp])
 
 
 @torch.no_grad()

@@ -77,15 +77,16 @@ class CircuitEvaluator:
                 logits = self.view.unembed(read_positions(final, batch.read_at))
             baseline = build_baseline(self.view, batch, values)
             check_finite(self.view, embed, [logits], "clean")
-            check_finite(self.view, self.view.embed(batch.corrupt), [baseline.final], "corrupt")
+            if self.ablation == "patch":
+                check_finite(self.view, self.view.embed(batch.corrupt), [baseline.final], "corrupt")
             yield _Ready(batch, baseline, embed, logits)
 
     def clean_logits(self) -> Float[Tensor, "prompts d_vocab"]:
         """Logits of the unpatched model at the reading positions."""
         return torch.cat([ready.clean_logits for ready in self._ready])
 
-    def corrupt_logits(self) -> Float[Tensor, "prompts d_vocab"]:
-        """Logits of the fully ablated model (the corrupt run, under patch ablation)."""
+    def ablated_logits(self) -> Float[Tensor, "prompts d_vocab"]:
+        """Logits of the fully ablated model: those of the corrupt run, under patch ablation."""
         with torch.no_grad():
             return torch.cat([self.view.unembed(ready.baseline.final) for ready in self._ready])
 

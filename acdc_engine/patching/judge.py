@@ -74,7 +74,7 @@ class Judge:
         self.evaluator, self.metric = evaluator, metric
         prompts, clean_logits = evaluator.prompts.to(evaluator.view.device), evaluator.clean_logits()
         self.clean: Tensor = metric(clean_logits, prompts, clean_logits)
-        self.ablated: Tensor = metric(evaluator.corrupt_logits(), prompts, clean_logits)
+        self.ablated: Tensor = metric(evaluator.ablated_logits(), prompts, clean_logits)
         self.range = float(self.clean.mean() - self.ablated.mean())
         if not abs(self.range) > 1e-6 * max(1.0, float(self.clean.abs().mean())):
             raise BehaviourError(

@@ -33,6 +33,7 @@ class PatchedRun:
         plan: Which nodes run.
         weights: The masks as numbers, computed senders only `[masks, receivers, computed]`.
         deltas: `current_u - ablated_u` of computed senders `[masks, computed, batch * pos * d_model]`.
+        rotations: Rotary table of each layer.
     """
 
     view: TransformerView

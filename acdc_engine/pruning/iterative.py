@@ -64,9 +64,11 @@ class _Step:
 def _round(graph: Graph, current: Found, judge: Judge, target: Target, report: Report, level: int) -> _Step | None:
     """One round from one circuit, starting with the share at `level`; None when nothing can be dropped."""
     inside = judge.contributions(current.mask)
+    tried: set[int] = set()
     while level < len(SHARES):
-        shares = SHARES[level : level + BATCH]
-        masks = _distinct([m for share in shares for m in _without_share(graph, current.mask, inside, share)])
+        counts = {max(1, int(current.size * share)) for share in SHARES[level : level + BATCH]} - tried
+        tried |= counts
+        masks = _distinct([m for n in sorted(counts) for m in _without_weakest(graph, current.mask, inside, n)])
         values = judge.faithfulness(torch.stack(masks)) if masks else []
         runs = [Found(mask, value) for mask, value in zip(masks, values, strict=True)]
         for run in runs:
@@ -78,12 +80,11 @@ def _round(graph: Graph, current: Found, judge: Judge, target: Target, report: R
     return None
 
 
-def _without_share(
-    graph: Graph, mask: Bool[Tensor, "senders receivers"], inside: Float[Tensor, "senders receivers"], share: float
+def _without_weakest(
+    graph: Graph, mask: Bool[Tensor, "senders receivers"], inside: Float[Tensor, "senders receivers"], count: int
 ) -> list[Bool[Tensor, "senders receivers"]]:
-    """The circuit without its weakest edges, by |score| and by signed score; empty circuits are left out."""
+    """The circuit without its `count` weakest edges, by |score| and by signed score; empty circuits are left out."""
     edges = mask.nonzero()
-    count = max(1, int(len(edges) * share))
     out = []
     for rank in RANKS:
         weakest = edges[strengths(inside, rank)[mask].argsort(stable=True)[:count]]

@@ -86,7 +86,7 @@ class _Search:
         mask = first_edges(self.graph, self.order, length)
         # Where nothing is kept this is the ablated model itself.
         found = Found(mask, self.judge.faithfulness(mask[None])[0] if mask.any() else 0.0)
-        met = self.target.met(found.faithfulness)
+        met = found.size > 0 and self.target.met(found.faithfulness)
         self.report(what, found, met)
         return found, 0 if met else -1 if found.faithfulness < self.target.faithfulness else 1
 

@@ -1,6 +1,7 @@
 """The folder a run leaves: scores, a line per search step, the circuit. Nothing half-written under a final name."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +12,8 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import write_with
 
 CIRCUIT, SO_FAR, SCORES, TRACE = "circuit.json", "circuit-so-far.json", "scores.safetensors", "trace.jsonl"
+OURS = ("circuit.", "circuit-so-far.", "scores.", "trace.", ".circuit", ".scores")
+"""How the names of a run's files begin: results, exports beside them, and what a killed process left unfinished."""
 ROOM = 64 * 2**20
 """Free space asked for before a run starts, in bytes."""
 _AGAIN = "Make room there or choose another --out, and run again."
@@ -34,7 +37,7 @@ class RunFolder:
         if self.path.is_file():
             raise RunFolderError(f"{self.path} is a file; --out names a folder.")
         names = {entry.name for entry in self.path.iterdir()} if self.path.is_dir() else set()
-        foreign = sorted(names - {CIRCUIT, SO_FAR, SCORES, TRACE})
+        foreign = sorted(name for name in names if not name.startswith(OURS))
         if names and (foreign or not overwrite):
             held = "a run" if not foreign else f"other files ({', '.join(foreign[:3])})"
             hint = ", or add --overwrite to replace the run" if not foreign else ""
@@ -47,6 +50,8 @@ class RunFolder:
             free = shutil.disk_usage(parent).free
         except OSError as error:
             raise RunFolderError(f"Cannot write to {self.path}: {error.strerror}. Choose another --out.") from error
+        if not os.access(parent, os.W_OK | os.X_OK):
+            raise RunFolderError(f"Cannot write to {self.path}: no permission in {parent}. Choose another --out.")
         if free < ROOM:
             raise RunFolderError(
                 f"Only {free / 2**20:.0f} MB are free where {self.path} would be; a run asks for {ROOM // 2**20} MB. "
@@ -54,10 +59,10 @@ class RunFolder:
             )
 
     def __enter__(self) -> "RunFolder":
-        """Makes the folder, empties it of an earlier run and opens the trace."""
+        """Makes the folder and opens the trace; an earlier circuit stays until there is a new one to take its place."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            for name in (CIRCUIT, SO_FAR, SCORES, TRACE):
+            for name in (SO_FAR, SCORES, TRACE):
                 (self.path / name).unlink(missing_ok=True)
             self._trace = open(self.path / TRACE, "a", encoding="utf-8")
         except OSError as error:

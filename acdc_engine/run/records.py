@@ -25,7 +25,6 @@ from acdc_engine.patching.baseline import check_ablation
 from acdc_engine.prompts.card import TaskCard
 from acdc_engine.prompts.metrics import Metric
 from acdc_engine.prompts.prompt_set import PromptSet
-from acdc_engine.pruning import Choice
 from acdc_engine.run.measure import environment
 from acdc_engine.run.settings import Settings
 
@@ -77,7 +76,7 @@ def circuit_of(
     """Builds the circuit with all of its provenance."""
     view, settings = run.view, run.settings
     edges = edges_of_mask(view.graph, mask, scores, effects)
-    choice = Choice(settings.strategy, settings.rank, settings.size, settings.threshold)
+    choice = settings.choice
     chosen = {key: value for key, value in asdict(choice).items() if key != "strategy" and value is not None}
     if settings.strategy == "iterative":
         chosen = {}  # takes no settings: it tries both ranks

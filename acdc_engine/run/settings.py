@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from acdc_engine.errors import MethodError, nearest
+
+if TYPE_CHECKING:
+    from acdc_engine.pruning.strategies import Choice
 
 _KINDS: dict[str, type] = {"an integer": Integral, "a number": Real, "a text": str}
 _FIELDS = {
@@ -36,6 +39,7 @@ class Settings:
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         dtype: Number format of the weights.
         ungroup_kv: One k and v receiver per query head where the model shares them (MIB's convention).
+        prepend_bos: Start every prompt with the tokenizer's beginning-of-sequence token; None for what the task says.
         force: Go on although the model does not show the behaviour.
     """
 
@@ -55,6 +59,7 @@ class Settings:
     device: str = "auto"
     dtype: str = "float32"
     ungroup_kv: bool = False
+    prepend_bos: bool | None = None
     force: bool = False
 
     def __post_init__(self) -> None:
@@ -68,20 +73,30 @@ class Settings:
         from acdc_engine.patching.baseline import check_ablation
         from acdc_engine.patching.judge import Target
         from acdc_engine.prompts.metrics import get_metric
-        from acdc_engine.pruning.strategies import Choice
 
         self._check_kinds()
         for name in ("n", "n_held_out", "batch_size"):
             if getattr(self, name) < 1:
                 raise MethodError(f"{name} must be at least 1, not {getattr(self, name)}.")
         get_method(self.method, self.steps)
-        Choice(self.strategy, self.rank, self.size, self.threshold)
+        _ = self.choice
         Target(self.faithfulness)
         check_ablation(self.ablation)
         if self.metric is not None:
             get_metric(self.metric)
         pick_device(self.device)
         pick_dtype(self.dtype)
+
+    @property
+    def choice(self) -> "Choice":
+        """The search strategy with its settings.
+
+        Raises:
+            MethodError: Unknown names, or settings that do not fit the strategy.
+        """
+        from acdc_engine.pruning.strategies import Choice
+
+        return Choice(self.strategy, self.rank, self.size, self.threshold)
 
     def _check_kinds(self) -> None:
         for wanted, names in _FIELDS.items():

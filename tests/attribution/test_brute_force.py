@@ -96,7 +96,7 @@ def test_scores_into_the_logits_add_up_to_the_interpolated_change(name: str) -> 
     """Completeness (Sundararajan et al. 2017): with many points input's edges carry the whole change of the metric."""
     v, prompts = double_view(name), random_prompts(3, 6)
     evaluator = CircuitEvaluator(v, prompts)
-    change = METRIC(evaluator.clean_logits(), prompts) - METRIC(evaluator.corrupt_logits(), prompts)
+    change = METRIC(evaluator.clean_logits(), prompts) - METRIC(evaluator.ablated_logits(), prompts)
     scores = score_edges(v, prompts, METRIC, get_method("eap-ig", steps=200)).mean
     assert float(scores[v.graph.INPUT].sum()) == pytest.approx(float(change.mean()), rel=2e-2, abs=1e-3)
 

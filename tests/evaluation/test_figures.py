@@ -50,7 +50,7 @@ def test_figures_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
         def clean_logits(self) -> torch.Tensor:
             return rows(2, 4)
 
-        def corrupt_logits(self) -> torch.Tensor:
+        def ablated_logits(self) -> torch.Tensor:
             return rows(0, -2)
 
         def logits(self, masks: torch.Tensor) -> torch.Tensor:

@@ -251,6 +251,7 @@ def test_only_local_loads_are_silent(saved: Path, monkeypatch: pytest.MonkeyPatc
         return read(saved, *args[1:], **kwargs)
 
     read = hf.AutoConfig.from_pretrained
+    hf.utils.logging.enable_progress_bar()  # another test may have switched them off
     bars = hf.utils.logging.is_progress_bar_enabled(), are_progress_bars_disabled()
     monkeypatch.setattr(hf.AutoConfig, "from_pretrained", chatty)
     load_model(saved)

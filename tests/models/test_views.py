@@ -109,3 +109,20 @@ def test_every_weight_counts_in_the_hash(name: str) -> None:
             parameter.view(-1)[-1] += 1
         assert view_of(model, name).weights_hash() != whole, key
         parameter.data.copy_(before)
+
+
+@pytest.mark.parametrize("name", ["gemma", "gemma3", "llama"])
+def test_large_gains_are_read_right_in_half_precision(name: str) -> None:
+    """A gain of 8 and Gemma's 1 + 8 differ by less than half precision's slack on the logits."""
+    model = hf_model(name)
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            if "layernorm" in key:
+                parameter.fill_(8.0)
+    gain = view_of(model.to(torch.bfloat16), name).layers[0].attention_norm.weight
+    assert gain is not None and float(gain[0]) == (8.0 if name == "llama" else 9.0)
+
+
+def test_ungrouping_says_what_was_shared() -> None:
+    assert view("llama_grouped", ungroup_kv=True).kv_copies == 2
+    assert view("llama", ungroup_kv=True).kv_copies == 1

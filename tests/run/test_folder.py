@@ -78,3 +78,28 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunFolderError, match="Cannot write to"), RunFolder(tmp_path / "file" / "run"):
         pass
+
+
+def test_exports_and_leftovers_of_a_killed_run_do_not_stand_in_the_way(tmp_path: Path) -> None:
+    """What README's commands leave: a picture beside the circuit, then the same command again."""
+    for name in (
+        "circuit.json",
+        "circuit.svg",
+        "circuit.eap.json",
+        ".circuit.x1.json",
+        ".scores.y2.safetensors",
+        TRACE,
+    ):
+        (tmp_path / name).write_text("{}")
+    with RunFolder(tmp_path, overwrite=True) as folder:
+        folder.trace({"step": 1})
+    assert (tmp_path / "circuit.json").is_file(), "an earlier circuit stays until a new one takes its place"
+    (tmp_path / "thesis.tex").write_text("")
+    with pytest.raises(RunFolderError, match=r"holds other files \(thesis.tex\)"):
+        RunFolder(tmp_path, overwrite=True)
+
+
+def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(RunFolderError, match=r"no permission in .*Choose another --out"):
+        RunFolder(tmp_path / "run")
