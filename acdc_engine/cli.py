@@ -95,7 +95,7 @@ def discover(
     size: Annotated[
         int | None,
         typer.Option(
-            help="Number of edges, for top-k and greedy.",
+            help="At most this many edges, for top-k and greedy; edges on no path from input to logits do not count.",
             show_default="as few as meet the target",
             rich_help_panel=PRUNING,
         ),

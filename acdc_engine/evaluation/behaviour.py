@@ -50,6 +50,11 @@ def check_behaviour(judge: Judge, force: bool = False) -> Behaviour:
     )
     if found.accuracy is not None:
         right = round(found.accuracy * len(prompts))
+        if stats.binomtest(len(prompts), len(prompts), found.chance, alternative="greater").pvalue > SIGNIFICANCE:
+            raise BehaviourError(
+                f"{right} of {len(prompts)} clean prompts are answered rightly, but so few prompts cannot be told from "
+                f"chance ({found.chance:.0%}), whatever the model does. Ask for more with --n, or --force to go on."
+            )
         if stats.binomtest(right, len(prompts), found.chance, alternative="greater").pvalue > SIGNIFICANCE:
             raise BehaviourError(
                 f"The model does not do this task: {right} of {len(prompts)} clean prompts answered rightly "

@@ -54,7 +54,13 @@ def remarks(circuit: Circuit) -> list[str]:
             f"[{target:g}, {2 - target:g}] that the search met on the discovery prompts ({seen.faithfulness:.3f}). "
             "More discovery prompts (--n) make the two agree better."
         )
-    if unseen.kl_recovered < 0.5 or unseen.agreement < 0.8:
+    faithful = 0.8 <= unseen.faithfulness <= 1.2
+    if target is None and not faithful:
+        out.append(
+            f"a held-out faithfulness of {unseen.faithfulness:.3f} means that this circuit does not reproduce the "
+            "behaviour. No target applies to a given size or threshold; --strategy iterative searches for one."
+        )
+    if faithful and (unseen.kl_recovered < 0.5 or unseen.agreement < 0.8):
         out.append(
             f"the circuit fits the mean of the metric better than the model's outputs: KL recovered "
             f"{unseen.kl_recovered:.2f}, {unseen.agreement:.0%} of the held-out prompts judged as the model does."

@@ -60,7 +60,7 @@ def read_content(path: Path) -> dict[str, Any]:
     if checksum is not None and checksum != checksum_of(content):
         raise CircuitFileError(
             f"{path} was edited since it was written: its content does not match its checksum. "
-            "Remove the checksum line to use it as a hand-written circuit."
+            "Remove the checksum, with the comma before it, to use it as a hand-written circuit."
         )
     return content
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from acdc_engine.graph.edges import GraphShape
+from acdc_engine.models.finite import check_finite
 from acdc_engine.models.module_tree import frozen_twin, raw, unwrapped
 from acdc_engine.models.norms import Norm
 from acdc_engine.models.refusals import refuse, refuse_config
@@ -313,6 +314,8 @@ def _check_same_function(view: TransformerView, hf_model: Any) -> None:
     tokens = torch.randint(0, view.d_vocab, (1, length), generator=generator).to(view.device)
     theirs = frozen_twin(hf_model).eval()(tokens, use_cache=False).logits
     ours = view.logits(tokens)
+    if not torch.isfinite(theirs).all():
+        check_finite(view, view.embed(tokens), [theirs], "load-time")
     if not _close(ours, theirs):
         raise refuse(
             view.name,

@@ -154,13 +154,14 @@ def _unreadable(source: str, name: str, error: Exception, reachable: bool) -> Mo
         )
     if Path(source).is_dir():
         return ModelError(f"The model in {source} cannot be read: {_first_line(error)}")
+    others = () if name in WELL_KNOWN else WELL_KNOWN
     remedy = f"download it elsewhere and give its directory, or use --model {DEFAULT_MODEL}, which needs no hub."
     if not reachable:
         return ModelError(
             f"Model {name!r} cannot be loaded: it is no local directory, the Hugging Face hub cannot be reached, and "
-            f"its cache on this machine does not hold it ({_first_line(error)}). Check the network, {remedy}"
+            f"its cache on this machine does not hold it ({_first_line(error)}). Check the name and the network, "
+            f"{remedy}{nearest(name, others) if others else ''}"
         )
-    others = () if name in WELL_KNOWN else WELL_KNOWN
     return ModelError(
         f"Model {name!r} cannot be loaded: it is no local directory, and the Hugging Face hub did not deliver it "
         f"({_first_line(error)}). Check the name and the network, {remedy}{nearest(name, others)}"

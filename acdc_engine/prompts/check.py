@@ -147,5 +147,5 @@ def _message(task: str, failures: list[str], n: int) -> str:
     lines += failures[:SHOWN]
     if len(failures) > SHOWN:
         lines.append(f"  ... and {len(failures) - SHOWN} more.")
-    lines.append("Change the words or the fixed text of the card so that clean and corrupt line up.")
+    lines.append("Change the words, the answers or the fixed text of the card.")
     return "\n".join(lines)

@@ -26,6 +26,8 @@ def find_task(name_or_path: str | Path) -> TaskCard:
     Raises:
         TaskError: No such task or file, or a card with problems.
     """
+    if not isinstance(name_or_path, str | Path):
+        raise TaskError(f"A task is a name or the path of a card, not {name_or_path!r}.")
     path = Path(name_or_path)
     if path.suffix == ".toml":
         return load_card(path)

@@ -34,18 +34,23 @@ class RunFolder:
         """See the class."""
         self.path = Path(path)
         self._trace: IO[str] | None = None
-        if self.path.is_file():
-            raise RunFolderError(f"{self.path} is a file; --out names a folder.")
-        names = {entry.name for entry in self.path.iterdir()} if self.path.is_dir() else set()
+        try:
+            if self.path.is_file():
+                raise RunFolderError(f"{self.path} is a file; --out names a folder.")
+            names = {entry.name for entry in self.path.iterdir()} if self.path.is_dir() else set()
+            parent = next(p for p in (self.path.absolute(), *self.path.absolute().parents) if p.exists())
+        except OSError as error:
+            raise RunFolderError(f"Cannot write to {self.path}: {error.strerror}. Choose another --out.") from error
         foreign = sorted(name for name in names if not name.startswith(OURS))
         if names and (foreign or not overwrite):
             held = "a run" if not foreign else f"other files ({', '.join(foreign[:3])})"
             hint = ", or add --overwrite to replace the run" if not foreign else ""
             raise RunFolderError(f"{self.path} exists and holds {held}. Choose another --out{hint}.")
-        self._check_room()
+        self._check_room(parent)
 
-    def _check_room(self) -> None:
-        parent = next(p for p in (self.path.absolute(), *self.path.absolute().parents) if p.is_dir())
+    def _check_room(self, parent: Path) -> None:
+        if not parent.is_dir():
+            raise RunFolderError(f"Cannot write to {self.path}: {parent} is a file. Choose another --out.")
         try:
             free = shutil.disk_usage(parent).free
         except OSError as error:

@@ -113,3 +113,8 @@ def test_corrupt_equal_to_clean_is_refused_even_by_force() -> None:
     )
     with pytest.raises(BehaviourError, match="The corrupt metric equals the clean one"):
         judge(same)
+
+
+def test_too_few_prompts_to_tell_from_chance() -> None:
+    with pytest.raises(BehaviourError, match=r"4 of 4 clean prompts are answered rightly, but so few.*more with --n"):
+        check_behaviour(judge(answered_by_the_model(True, 4)))

@@ -110,7 +110,7 @@ def test_edited(saved: Path) -> None:
     edit(saved, lambda content: content["edges"][0].update(score=2.0), sign=False)
     assert error_of(saved) == (
         f"{saved} was edited since it was written: its content does not match its checksum. "
-        "Remove the checksum line to use it as a hand-written circuit."
+        "Remove the checksum, with the comma before it, to use it as a hand-written circuit."
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 import transformers as hf
 
-from acdc_engine.errors import UnsupportedModelError
+from acdc_engine.errors import ScoreError, UnsupportedModelError
 from acdc_engine.models.forward import Record, effective_w_o, run_layers
 from acdc_engine.models.from_bridge import view_of
 from tests.tiny_models import CONFIGS, CORE, VOCAB, hf_model, relative, view
@@ -126,3 +126,10 @@ def test_large_gains_are_read_right_in_half_precision(name: str) -> None:
 def test_ungrouping_says_what_was_shared() -> None:
     assert view("llama_grouped", ungroup_kv=True).kv_copies == 2
     assert view("llama", ungroup_kv=True).kv_copies == 1
+
+
+def test_a_damaged_checkpoint_names_its_layer() -> None:
+    model = hf_model("llama")
+    model.model.layers[1].mlp.down_proj.weight.data[0, 0] = torch.nan
+    with pytest.raises(ScoreError, match="in the load-time run, first in the MLP of layer 1"):
+        view_of(model, "damaged")

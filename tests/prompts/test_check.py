@@ -54,7 +54,7 @@ def test_different_lengths_are_shown_with_the_tokens(make_tokenizer: Any) -> Non
         "    clean has 6 tokens and corrupt 7: both must have as many\n"
         "    clean   [6] 'Ann' ' saw' ' Bob' ';' ' Bob' ' told'\n"
         "    corrupt [7] 'Ann' ' saw' ' Bob' ';' ' Ivan' 'ovich' ' told'\n"
-        "Change the words or the fixed text of the card so that clean and corrupt line up."
+        "Change the words, the answers or the fixed text of the card."
     )
 
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jaxtyping
 import pytest
 
 from acdc_engine.errors import TaskError
@@ -38,3 +39,13 @@ def test_listing_tasks_needs_no_torch() -> None:
     code += "print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_something_that_is_no_name() -> None:
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)  # users have no type checks at run time
+    try:
+        with pytest.raises(TaskError, match="A task is a name or the path of a card, not None"):
+            find_task(None)  # type: ignore[arg-type]
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", before)

@@ -103,3 +103,9 @@ def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.access", lambda path, mode: False)
     with pytest.raises(RunFolderError, match=r"no permission in .*Choose another --out"):
         RunFolder(tmp_path / "run")
+
+
+def test_a_file_further_up_the_path(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunFolderError, match=r"Cannot write to .*run.*Choose another --out"):
+        RunFolder(tmp_path / "file" / "run")
