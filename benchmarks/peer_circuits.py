@@ -12,7 +12,7 @@ from acdc_engine.attribution import get_method, score_edges
 from acdc_engine.attribution.methods import left_points
 from acdc_engine.errors import MethodError
 from acdc_engine.evaluation import figures_of
-from acdc_engine.graph.from_eap import circuit_from_eap
+from acdc_engine.formats.from_eap import circuit_from_eap
 from acdc_engine.models import TransformerView
 from acdc_engine.patching import CircuitEvaluator
 from acdc_engine.patching.judge import Judge

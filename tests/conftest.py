@@ -1,6 +1,7 @@
 """Before the engine is imported: its jaxtyping shapes are checked at every call, under pytest only."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,11 @@ from jaxtyping import install_import_hook
 install_import_hook("acdc_engine", "beartype.beartype")
 
 import torch  # noqa: E402
+from playwright.sync_api import Browser  # noqa: E402
 
 from acdc_engine.errors import ModelError  # noqa: E402
 from acdc_engine.models.smollm2 import smollm2_folder  # noqa: E402
+from tests.browser import chromium  # noqa: E402
 
 if "OMP_NUM_THREADS" not in os.environ:  # which torch reads by itself
     torch.set_num_threads(os.cpu_count() or 1)
@@ -32,3 +35,10 @@ def smollm2_path() -> Path:
         return smollm2_folder()
     except ModelError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One headless Chromium for all tests, see `tests.browser.opened`."""
+    with chromium() as started:
+        yield started

@@ -10,7 +10,18 @@ import pytest
 import acdc_engine
 
 CHECKOUT = Path(__file__).parents[1]
-SLOW = ["torch", "transformers", "transformer_lens", "networkx", "scipy", "pandas", "matplotlib", "gguf"]
+SLOW = [
+    "torch",
+    "transformers",
+    "transformer_lens",
+    "networkx",
+    "scipy",
+    "pandas",
+    "matplotlib",
+    "gguf",
+    "jinja2",
+    "pyarrow",
+]
 
 
 def in_new_python(code: str) -> str:

@@ -3,10 +3,13 @@
 import sys
 
 # Each of these adds its commands to the application; help lists them in this order.
-from acdc_engine.cli import discover, look, check, curve, compare, tasks
+from acdc_engine.cli import discover, look, view, draw, report, gallery, check, curve, compare, formats, tasks
 from acdc_engine.cli.console import app, err, out
 
-__all__ = ["app", "check", "compare", "curve", "discover", "err", "look", "main", "out", "tasks"]
+__all__ = [
+    "app", "check", "compare", "curve", "discover", "draw", "err", "formats", "gallery", "look", "main", "out",
+    "report", "tasks", "view",
+]  # fmt: skip
 
 
 def main() -> None:

@@ -1,1 +1,1 @@
-"""Circuits for people and for other programs: text, pictures and other tools' formats."""
+"""Circuits for people: text for terminals, and pictures."""

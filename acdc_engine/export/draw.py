@@ -1,4 +1,4 @@
-"""A picture of a circuit: input at the bottom, logits at the top. Needs matplotlib, the extra `draw`."""
+"""A picture of a circuit: input at the bottom, logits at the top."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from acdc_engine.export.layered import BOX_HEIGHT, BOX_WIDTH, Picture, Point, place_nodes, route
 from acdc_engine.export.picture_file import check_picture, format_of, write_figure
-from acdc_engine.export.strength import (
+from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.networkx_view import targets_of
+from acdc_engine.graph.strength import (
     NEGATIVE,
     POSITIVE,
     UNKNOWN,
@@ -18,8 +20,6 @@ from acdc_engine.export.strength import (
     relative_strengths,
     strength_of,
 )
-from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.networkx_view import targets_of
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -47,7 +47,7 @@ def draw(circuit: Circuit, path: str | Path, *, fmt: str | None = None, overwrit
         overwrite: Replace a file of that name.
 
     Raises:
-        CircuitFileError: Unknown format, no matplotlib, or the file exists or cannot be written.
+        CircuitFileError: Unknown format, or the file exists or cannot be written.
     """
     path = Path(path)
     fmt = fmt or format_of(path)

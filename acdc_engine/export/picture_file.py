@@ -1,4 +1,4 @@
-"""Writing pictures: which formats there are, and the same picture as the same file. Needs matplotlib (`draw`)."""
+"""Writing pictures: which formats there are, and the same picture as the same file."""
 
 from __future__ import annotations
 
@@ -22,17 +22,11 @@ def check_picture(fmt: str, path: Path | None = None) -> None:
         path: The file, where its name says the format.
 
     Raises:
-        CircuitFileError: Unknown format, or no matplotlib.
+        CircuitFileError: Unknown format.
     """
     if fmt not in PICTURE_FORMATS:
         where = "" if path is None else f" for {path}"
         raise CircuitFileError(f"No picture format {fmt!r}{where}. Known: {', '.join(PICTURE_FORMATS)}.")
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise CircuitFileError(
-            "A picture needs matplotlib, which is not installed: pip install 'acdc-engine[draw]'."
-        ) from error
 
 
 def write_figure(figure: Figure, path: Path, fmt: str, *, overwrite: bool) -> None:

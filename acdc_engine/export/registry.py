@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from acdc_engine.errors import CircuitFileError, nearest
-from acdc_engine.export.dot import dot_text
 from acdc_engine.export.draw import draw
-from acdc_engine.export.eap import eap_text
-from acdc_engine.export.graphml import graphml_text
-from acdc_engine.export.networkx_json import networkx_json_text
 from acdc_engine.export.picture_file import PICTURE_FORMATS
+from acdc_engine.formats.dot import dot_text
+from acdc_engine.formats.eap import eap_text
+from acdc_engine.formats.graphml import graphml_text
+from acdc_engine.formats.networkx_json import networkx_json_text
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import write_text
 

@@ -9,7 +9,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from acdc_engine.export.strength import by_strength, measure_of
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_records import (
     SIGN_CONVENTION,
@@ -21,6 +20,7 @@ from acdc_engine.graph.circuit_records import (
 )
 from acdc_engine.graph.evidence_records import Certificate, RandomCircuits
 from acdc_engine.graph.networkx_view import targets_of
+from acdc_engine.graph.strength import by_strength, measure_of
 
 _ABLATIONS = {
     "patch": "edges outside the circuit carry the corrupt run's activations",

@@ -6,10 +6,11 @@ Nothing here imports torch or networkx until a tensor or a networkx graph is ask
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_serializer, model_validator
 
 from acdc_engine.errors import CircuitFileError, GraphError
 from acdc_engine.graph.circuit_check import check_circuit
@@ -26,11 +27,14 @@ from acdc_engine.graph.circuit_records import (
     ModelRecord,
     SearchRecord,
     TaskRecord,
+    without_empty,
 )
 from acdc_engine.graph.evidence_records import Certificate, PromptRecord
+from acdc_engine.graph.example_records import Example
 from acdc_engine.graph.files import write_text
 from acdc_engine.graph.layout import GraphShape, Layout
 from acdc_engine.graph.record import Record
+from acdc_engine.graph.size_records import SizePoint
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -78,12 +82,19 @@ class Circuit(Record):
     """What finding the circuit took."""
     environment: Environment | None = None
     """Where the circuit was found."""
+    command: str | None = None
+    """The command that finds it again. Left out of the file where it is not known."""
+    sizes: tuple[SizePoint, ...] = ()
+    """Faithfulness at sizes around the circuit's own, smallest first. Left out of the file where not measured."""
     nodes: tuple[CircuitNode, ...]
     """The nodes, in the order of the model."""
     edges: tuple[CircuitEdge, ...]
     """The edges."""
     prompts: tuple[PromptRecord, ...] = ()
     """The prompts of both splits, so that everything above can be recomputed from this file and the model."""
+    examples: tuple[Example, ...] = ()
+    """Some of them token by token, with the model's answers and where the circuit's heads look. Left out of the file
+    where there are none."""
     checksum: str | None = None
     """Of the file: SHA-256 of all else as JSON, sorted keys, no spaces. Null or absent: not checked."""
 
@@ -95,6 +106,11 @@ class Circuit(Record):
             raise CircuitFileError(f"model: {error}") from error
         check_circuit(layout, self.nodes, self.edges)
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Hand-written circuits have none of these, and no lines about them."""
+        return without_empty(handler(self), "command", "sizes", "examples")
 
     def shape(self) -> GraphShape:
         """Shape of the graph that the circuit is part of; with `ungrouped_kv` one k and v per query head."""

@@ -9,8 +9,14 @@ from pydantic import Field, JsonValue, model_serializer
 
 from acdc_engine.graph.evidence_records import Completeness, HypothesisTest, Interval, RandomCircuits
 from acdc_engine.graph.record import Record
+from acdc_engine.graph.role_records import DirectEffect, RoleScore
 
 SIGN_CONVENTION = "positive: the edge supports the behaviour"
+
+
+def without_empty(content: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Leaves out those of the named fields that hold nothing (null, or an empty list)."""
+    return {key: value for key, value in content.items() if key not in names or value not in (None, (), [])}
 
 
 class ModelRecord(Record):
@@ -100,7 +106,17 @@ class CircuitNode(Record):
     layer: int | None = Field(default=None, ge=0)
     """Layer of a head or MLP."""
     role: str | None = None
-    """What the node does in the circuit, if known: for heads their class in the literature, such as name mover."""
+    """What the node does in the circuit, if known, such as name mover: in known circuits the head's class in the
+    literature, in found ones the measured role whose threshold it exceeds by most."""
+    role_scores: tuple[RoleScore, ...] = ()
+    """Of heads, measured. Left out of the file where they are not known."""
+    direct_effect: DirectEffect | None = None
+    """What the node writes to the answer directly. Left out of the file where it is not known."""
+
+    @model_serializer(mode="wrap")
+    def _without_unknown(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Hand-written circuits know neither."""
+        return without_empty(handler(self), "role_scores", "direct_effect")
 
 
 class CircuitEdge(Record):
@@ -129,9 +145,7 @@ class CircuitEdge(Record):
     @model_serializer(mode="wrap")
     def _without_unknown_roles(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         """Most circuits have no roles: two nulls at every edge would say nothing."""
-        content = handler(self)
-        unknown = {name for name in ("sender_role", "receiver_role") if content.get(name) is None}
-        return {key: value for key, value in content.items() if key not in unknown}
+        return without_empty(handler(self), "sender_role", "receiver_role")
 
 
 class Figures(Record):

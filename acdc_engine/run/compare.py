@@ -10,13 +10,13 @@ from torch import Tensor
 
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.evaluation import compare as measure
+from acdc_engine.formats.from_eap import is_eap, parsed, scores_from_eap
+from acdc_engine.formats.read_circuit import read_circuit
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_records import ModelRecord
 from acdc_engine.graph.comparison_records import Comparison, Rank
-from acdc_engine.graph.from_eap import is_eap, parsed, scores_from_eap
-from acdc_engine.graph.read_circuit import read_circuit
-from acdc_engine.run.folder import CIRCUIT, SCORES
-from acdc_engine.run.known_graphs import find_known
+from acdc_engine.run.folder import SCORES
+from acdc_engine.run.known_graphs import find_circuit, find_known
 
 _SIZES = ("n_layers", "n_heads", "n_kv_heads", "d_model", "d_vocab", "parallel", "mlps", "ungrouped_kv")
 
@@ -54,7 +54,7 @@ def compare(found: str | Path, known: str | Path, *, other_model: bool = False) 
             different models.
         ScoreError: Scores that are not finite.
     """
-    truth_path, path = find_known(known), _circuit_of(Path(found))
+    truth_path, path = find_known(known), find_circuit(found)
     truth = Circuit.load(truth_path)
     _check_truth(truth_path, truth)
     ours = _read(path, truth.model)
@@ -77,16 +77,6 @@ def compare(found: str | Path, known: str | Path, *, other_model: bool = False) 
         extra=extra,
         remarks=(*ours.remarks, *_remarks(ours, truth)),
     )
-
-
-def _circuit_of(path: Path) -> Path:
-    if not path.is_dir():
-        return path
-    if not (path / CIRCUIT).is_file():
-        raise CircuitFileError(
-            f"{path} has no {CIRCUIT}: it is no folder of a finished run. Give a run's folder or a circuit file."
-        )
-    return path / CIRCUIT
 
 
 def _check_truth(path: Path, truth: Circuit) -> None:

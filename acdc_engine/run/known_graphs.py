@@ -1,8 +1,9 @@
-"""Known circuits that come with the engine, by name."""
+"""Circuit files by path, by run folder, or by the name under which they come with the engine."""
 
 from pathlib import Path
 
 from acdc_engine.errors import CircuitFileError, nearest
+from acdc_engine.run.folder import CIRCUIT
 from acdc_engine.shipped import graphs_folder
 
 _NO_CIRCUITS = ("schema.json", "model.json")
@@ -38,3 +39,22 @@ def find_known(name: str | Path) -> Path:
     raise CircuitFileError(
         f"No circuit file {path}, and none of that name comes with the engine.{nearest(asked, shipped)}"
     )
+
+
+def find_circuit(name: str | Path) -> Path:
+    """Path of a circuit file.
+
+    Args:
+        name: A file, the folder of a finished run, or the name of a circuit that comes with the engine.
+
+    Raises:
+        CircuitFileError: None of these, or a folder without a circuit.
+    """
+    path = Path(name)
+    if not path.is_dir():
+        return find_known(path)
+    if not (path / CIRCUIT).is_file():
+        raise CircuitFileError(
+            f"{path} has no {CIRCUIT}: it is no folder of a finished run. Give a run's folder or a circuit file."
+        )
+    return path / CIRCUIT

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from acdc_engine.errors import CircuitFileError, MethodError, MetricError, ModelError
 from acdc_engine.evaluation import check_enough_prompts
+from acdc_engine.formats.from_eap import is_eap, parsed
+from acdc_engine.formats.read_circuit import read_circuit
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_records import MetricRecord, ModelRecord, TaskRecord
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.graph.from_eap import is_eap, parsed
-from acdc_engine.graph.read_circuit import read_circuit
 from acdc_engine.models.devices import pick_device, pick_dtype
 from acdc_engine.models.load import load_model
 from acdc_engine.models.view import TransformerView

@@ -11,7 +11,7 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-from acdc_engine.export.eap import eap_text
+from acdc_engine.formats.eap import eap_text
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_check import nodes_of_edges
 from acdc_engine.graph.connectivity import clean

@@ -1,6 +1,5 @@
 """The picture of a curve and its tables: everything shown is in the record, and what is left out is said."""
 
-import sys
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from rich.console import Console
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.export.curve import curve_figure, draw_curve, picture_remarks
 from acdc_engine.export.curve_text import curve_remarks, curve_tables
-from acdc_engine.export.picture_file import check_picture
 from acdc_engine.graph.circuit_records import Environment, MetricRecord, ModelRecord, TaskRecord
 from acdc_engine.graph.curve_records import (
     Area,
@@ -171,14 +169,6 @@ def test_files(found: Curve, tmp_path: Path, name: str, start: bytes) -> None:
     assert (tmp_path / name).read_bytes() == content
     with pytest.raises(CircuitFileError, match="exists already"):
         draw_curve(found, tmp_path / name)
-
-
-def test_pictures_that_cannot_be(found: Curve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(CircuitFileError, match=r"No picture format 'gif'\. Known: png, svg, pdf\."):
-        draw_curve(found, tmp_path / "c.gif")
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(CircuitFileError, match=r"pip install 'acdc-engine\[draw\]'"):
-        check_picture("png")
 
 
 def test_tables(found: Curve) -> None:

@@ -1,6 +1,5 @@
 """The picture: boxes that do not overlap, edges that run upwards around them, files of the right kind."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -83,9 +82,3 @@ def test_an_empty_circuit_can_be_drawn(grouped: Circuit, tmp_path: Path) -> None
 def test_unknown_picture_format(grouped: Circuit, tmp_path: Path) -> None:
     with pytest.raises(CircuitFileError, match=r"No picture format 'gif' for .*c.gif. Known: png, svg, pdf."):
         draw(grouped, tmp_path / "c.gif")
-
-
-def test_without_matplotlib(grouped: Circuit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(CircuitFileError, match=r"pip install 'acdc-engine\[draw\]'"):
-        draw(grouped, tmp_path / "c.png")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_check import nodes_of_edges, with_roles
 from acdc_engine.graph.circuit_records import CircuitEdge, ModelRecord
+from acdc_engine.graph.example_records import Example, HeadPattern
 from acdc_engine.graph.layout import GraphShape, Layout
 from acdc_engine.graph.record import Record
 
@@ -31,7 +32,27 @@ def shapes(draw: st.DrawFn) -> GraphShape:
 @cache
 def records_of(kind: type[Record]) -> st.SearchStrategy[Any]:
     """A record, every field filled by its type and limits."""
+    if kind is Example:
+        return examples()
     return st.builds(kind, **{name: field_of(kind, name) for name in kind.model_fields})
+
+
+@st.composite
+def examples(draw: st.DrawFn) -> Example:
+    """Patterns have as many rows as there are tokens."""
+    tokens = [draw(st.lists(texts, min_size=1, max_size=3)) for _ in range(2)]
+    shares = st.floats(0, 1)
+    rows = [st.tuples(*(st.tuples(*[shares] * (row + 1)) for row in range(len(side)))) for side in tokens]
+    return Example(
+        clean=tuple(tokens[0]),
+        corrupt=tuple(tokens[1]),
+        read_at=draw(st.integers(0, len(tokens[0]) - 1)),
+        answers=draw(field_of(Example, "answers")),
+        wrong_answers=draw(field_of(Example, "wrong_answers")),
+        next_clean=draw(field_of(Example, "next_clean")),
+        next_corrupt=draw(field_of(Example, "next_corrupt")),
+        patterns=tuple(draw(st.lists(st.builds(HeadPattern, head=texts, clean=rows[0], corrupt=rows[1]), max_size=2))),
+    )
 
 
 @cache

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from acdc_engine.errors import CircuitFileError
-from acdc_engine.export.eap import eap_text
+from acdc_engine.formats.eap import eap_text
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_check import nodes_of_edges
 from acdc_engine.graph.circuit_records import CircuitEdge, ModelRecord

@@ -1,4 +1,4 @@
-"""Reads the JSON of EAP-IG and of the MIB circuit track; `acdc_engine.export.eap` describes and writes it.
+"""Reads the JSON of EAP-IG and of the MIB circuit track; `acdc_engine.formats.eap` describes and writes it.
 
 Older versions write a plain true or false per node and no `d_model`; both are read. Which edges the circuit has is
 said by the edges alone, as in EAP-IG itself, whose nodes follow from them.

@@ -8,8 +8,8 @@ from typing import Any
 import networkx as nx
 import pytest
 
-from acdc_engine.export.graphml import graphml_text
-from acdc_engine.export.networkx_json import networkx_json_text
+from acdc_engine.formats.graphml import graphml_text
+from acdc_engine.formats.networkx_json import networkx_json_text
 from acdc_engine.graph.circuit import Circuit
 
 Plain = tuple[dict[str, Any], list[tuple[str, str, dict[str, Any]]]]

@@ -11,17 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from acdc_engine.errors import CircuitFileError
-from acdc_engine.export.eap import eap_text
-from acdc_engine.graph import from_eap
+from acdc_engine.formats import from_eap
+from acdc_engine.formats.eap import eap_text
+from acdc_engine.formats.from_eap import circuit_from_eap, scores_from_eap
+from acdc_engine.formats.read_circuit import read_circuit
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_check import nodes_of_edges
 from acdc_engine.graph.circuit_records import CircuitEdge, ModelRecord
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.graph.edges import GraphShape
-from acdc_engine.graph.from_eap import circuit_from_eap, scores_from_eap
 from acdc_engine.graph.from_mask import edges_of_mask
 from acdc_engine.graph.layout import Layout
-from acdc_engine.graph.read_circuit import read_circuit
 
 Edit = Callable[[dict[str, Any]], None]
 GROUPED = ModelRecord(name="tiny", n_layers=2, n_heads=4, n_kv_heads=2, d_model=8, d_vocab=11)

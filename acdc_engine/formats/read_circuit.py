@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from acdc_engine.errors import CircuitFileError
+from acdc_engine.formats.from_eap import circuit_from_eap, is_eap, parsed
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_file import FORMAT
 from acdc_engine.graph.circuit_records import ModelRecord
-from acdc_engine.graph.from_eap import circuit_from_eap, is_eap, parsed
 
 
 def read_circuit(path: str | Path, model: ModelRecord | None = None) -> Circuit:

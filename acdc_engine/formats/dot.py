@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from acdc_engine.export.strength import colour_of, measure_of, relative_strengths, strength_of
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_records import SIGN_CONVENTION, CircuitNode
 from acdc_engine.graph.networkx_view import targets_of
+from acdc_engine.graph.strength import colour_of, measure_of, relative_strengths, strength_of
 
 LINE_STYLES = {"q": "dashed", "k": "dotted", "v": "solid", "mlp": "solid", "logits": "solid"}
 _SHAPES = {"input": "ellipse", "head": "box", "mlp": "box", "logits": "ellipse"}

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from acdc_engine.export.eap import eap_text
+from acdc_engine.formats.eap import eap_text
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.layout import GraphShape
 from tests.export.conftest import Make

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from acdc_engine.export.dot import dot_text, quote
+from acdc_engine.formats.dot import dot_text, quote
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_check import with_roles
 

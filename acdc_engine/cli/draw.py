@@ -1,0 +1,1 @@
+"""`acdc draw`: a picture for a paper."""

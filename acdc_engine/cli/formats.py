@@ -1,0 +1,1 @@
+"""`acdc export` and `acdc import`: to and from other tools."""

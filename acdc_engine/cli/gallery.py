@@ -1,0 +1,1 @@
+"""`acdc gallery`: many runs as a static site."""

@@ -1,0 +1,1 @@
+"""`acdc report`: the report of a run, written again."""

@@ -1,0 +1,1 @@
+"""`acdc view`: a circuit in the browser, as one HTML file."""

@@ -1,0 +1,1 @@
+"""The interactive picture of a circuit, one HTML file."""

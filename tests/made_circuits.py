@@ -1,0 +1,222 @@
+"""Circuits of any size with everything a circuit file can hold, made up from a seed; and hostile ones."""
+
+import random
+from typing import Any
+
+from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.circuit_check import nodes_of_edges, with_roles
+from acdc_engine.graph.circuit_records import (
+    AttributionRecord,
+    CircuitEdge,
+    CircuitNode,
+    Cost,
+    Environment,
+    Evaluation,
+    Figures,
+    MetricRecord,
+    ModelRecord,
+    SearchRecord,
+    TaskRecord,
+)
+from acdc_engine.graph.evidence_records import Certificate, Completeness, Interval, PromptRecord, RandomCircuits
+from acdc_engine.graph.example_records import Example, HeadPattern, NextToken
+from acdc_engine.graph.layout import GraphShape, Layout
+from acdc_engine.graph.role_records import DirectEffect, RoleName, RoleScore
+from acdc_engine.graph.size_records import SizePoint
+
+GPT2 = GraphShape(12, 12, 12)
+SMOLLM2 = GraphShape(30, 9, 3)
+ROLES: tuple[RoleName, ...] = ("previous token", "duplicate token", "induction", "S-inhibition", "name mover")
+TOKENS = ("<|endoftext|>", "When", " Mary", " and", " John", " went", " to", " the", " store", ",", " John", " gave")
+HOSTILE = (
+    "</script><script>alert('script')</script>",
+    '"><img src=x onerror="alert(1)">',
+    "{{ 7 * 7 }} {% raw %} ${alert(1)} `'\"\\",
+    "\u202eevitcerid tfel-ot-thgir\u202c שלום مرحبا",
+    "javascript:alert(1)//\x00\x07\u2028\u2029",
+    "word " * 1_000 + "x" * 5_000,
+)
+"""Texts that break pages that trust them; the last has 10,000 characters."""
+
+
+def made_circuit(n_edges: int, seed: int = 0, shape: GraphShape = GPT2, *, hostile: bool = False) -> Circuit:
+    """A circuit without loose ends of exactly so many edges, with roles, effects, sizes, prompts and examples.
+
+    Args:
+        n_edges: At least 12.
+        seed: Of everything in it.
+        shape: Of the model's graph.
+        hostile: Every text that strangers write is one of `HOSTILE`.
+    """
+    rng = random.Random(seed)
+    layout = Layout(shape)
+    text = (lambda plain: rng.choice(HOSTILE)) if hostile else (lambda plain: plain)
+    edges = tuple(_edge(rng, name) for name in sorted(_names(rng, layout, n_edges), key=layout.parse_edge))
+    nodes = tuple(_node(rng, node, text) for node in nodes_of_edges(layout, edges))
+    held_out = _figures(rng, 64)
+    circuit = Circuit(
+        model=ModelRecord(
+            name=text("made-up"),
+            revision=text("main"),
+            weights_hash="ab" * 32,
+            architecture=text("GPT2LMHeadModel"),
+            n_layers=shape.n_layers,
+            n_heads=shape.n_heads,
+            n_kv_heads=shape.n_kv_heads,
+            d_model=64,
+            d_vocab=100,
+        ),
+        task=TaskRecord(
+            name=text("ioi"), card_hash="cd" * 32, prompts_hash="ef" * 32, n_discovery=2, n_held_out=2, seed=0
+        ),
+        metric=MetricRecord(name="logit_diff", sign=1),
+        ablation="patch",
+        attribution=AttributionRecord(method="eap-ig", settings={"alphas": [0.1, 0.3, 0.5, 0.7, 0.9]}),
+        search=SearchRecord(strategy="iterative", target_faithfulness=0.9, settings={"note": text("none")}),
+        evaluation=Evaluation(
+            discovery=_figures(rng, 32),
+            held_out=held_out,
+            random_circuits=RandomCircuits(
+                faithfulness=tuple(rng.uniform(-0.02, 0.05) for _ in range(20)), p_value=1 / 21, seed=0
+            ),
+            completeness=Completeness(faithfulness=0.02, kl_recovered=0.05),
+        ),
+        certificate=Certificate(objective="faithfulness", low=0.9, high=1.1, value=0.91, minimal=True),
+        cost=Cost(seconds=123.4, peak_memory_bytes=2 << 30, forward_passes=81, exact_evaluations=374),
+        environment=Environment(
+            versions={"torch": "2.13.0", text("transformer-lens"): text("4.3.0")},
+            python="3.11.7",
+            platform=text("Linux-x86_64"),
+            device="cpu",
+            dtype="float32",
+            threads=2,
+            created="2026-11-21T12:00:00+00:00",
+        ),
+        command=text("acdc discover ioi --model made-up --seed 0"),
+        sizes=_sizes(rng, n_edges, held_out.faithfulness),
+        nodes=nodes,
+        edges=edges,
+        prompts=tuple(
+            PromptRecord(split=split, clean=(1, 2, 3), corrupt=(1, 4, 3), read_at=2, answers=(5,), wrong_answers=(6,))
+            for split in ("discovery", "discovery", "held_out", "held_out")
+        ),
+        examples=tuple(_example(rng, nodes, text) for _ in range(2)),
+    )
+    return circuit.model_copy(update={"edges": with_roles(layout, nodes, edges)})
+
+
+def _names(rng: random.Random, layout: Layout, n_edges: int) -> set[str]:
+    """Whole paths from input to logits, until there are so many edges; the last path closes in one or two."""
+    names = {"input->logits"}
+    while len(names) < n_edges:
+        path, sender = [], "input"
+        while sender != "logits":
+            place = layout.sender_index(sender)
+            low = 0 if sender == "input" else next(r for r, n in enumerate(layout.senders_before) if n > place)
+            # Short hops near the input, long ones later: paths of four to six edges.
+            high = min(layout.n_receivers, low + layout.n_receivers // 3)
+            receiver = rng.randrange(low, high)
+            if layout.senders_before[receiver] <= place or rng.random() < 0.05:
+                receiver = layout.logits
+            path.append(f"{sender}->{layout.receivers[receiver]}")
+            fed = layout.receiver_sender(receiver)
+            sender = "logits" if receiver == layout.logits else layout.senders[rng.randrange(fed.start, fed.stop)]
+        fresh = [name for name in path if name not in names]
+        if len(names) + len(fresh) <= n_edges:
+            names.update(fresh)
+        else:  # one more edge from a node that is there to the logits, or into one from the input
+            heads = {name.split("->")[0] for name in names}
+            names.add(rng.choice(sorted(f"{head}->logits" for head in heads)))
+            names.add(rng.choice([f"input->{name.split('->')[1]}" for name in sorted(names)])) if len(
+                names
+            ) < n_edges else None
+    return names
+
+
+def _edge(rng: random.Random, name: str) -> CircuitEdge:
+    sender, receiver = name.split("->")
+    effect = rng.choice((-1, 1, 1)) * rng.paretovariate(1.5) / 10
+    return CircuitEdge(
+        sender=sender,
+        receiver=receiver,
+        score=effect * rng.uniform(0.5, 1.5),
+        effect=effect,
+        without=0.9 - abs(effect) / 10,
+        stability=rng.random(),
+        necessity=rng.random(),
+    )
+
+
+def _node(rng: random.Random, node: CircuitNode, text: Any) -> CircuitNode:
+    scores, role = (), None
+    if node.kind == "head":
+        scores = tuple(
+            RoleScore(role=name, value=round(rng.random() ** 3, 3), threshold=0.4, prompts="task") for name in ROLES
+        )
+        held = [score for score in scores if score.holds]
+        role = text(max(held, key=lambda score: score.value).role) if held else None
+    direct = DirectEffect(clean=rng.gauss(0, 1), corrupt=rng.gauss(0, 0.3), n_prompts=64)
+    known = direct if node.kind != "logits" else None
+    return node.model_copy(update={"role": role, "role_scores": scores, "direct_effect": known})
+
+
+def _figures(rng: random.Random, n_prompts: int) -> Figures:
+    faithfulness = rng.uniform(0.9, 1.0)
+    return Figures(
+        n_prompts=n_prompts,
+        metric_clean=3.5,
+        metric_corrupt=-3.25,
+        metric_circuit=2.75,
+        faithfulness=faithfulness,
+        kl_recovered=0.8125,
+        agreement=0.984375,
+        normalised_error=0.125,
+        accuracy_clean=1.0,
+        faithfulness_interval=_interval(faithfulness),
+        kl_interval=_interval(0.8125),
+    )
+
+
+def _interval(value: float) -> Interval:
+    return Interval(level=0.95, low=value - 0.1, high=value + 0.1, method="BCa", resamples=1000)
+
+
+def _sizes(rng: random.Random, n_edges: int, faithfulness: float) -> tuple[SizePoint, ...]:
+    points = []
+    for share in (0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 2.0):
+        requested = max(1, int(n_edges * share))
+        value = faithfulness * min(1.0, share) ** 0.5
+        points.append(
+            SizePoint(
+                kind="part" if share < 1 else "circuit" if share == 1 else "more",
+                requested=requested,
+                edges=max(0, requested - 2) if share < 1 else requested,
+                faithfulness=value,
+                faithfulness_interval=_interval(value),
+                kl_recovered=value * 0.9,
+                random=tuple(rng.uniform(-0.02, 0.05) for _ in range(5)),
+            )
+        )
+    return tuple(points)
+
+
+def _example(rng: random.Random, nodes: tuple[CircuitNode, ...], text: Any) -> Example:
+    clean = tuple(text(token) for token in TOKENS)
+    corrupt = tuple(text(token) for token in (*TOKENS[:10], " Anna", " gave"))
+    heads = [node.name for node in nodes if node.kind == "head"][:40]
+
+    def rows() -> tuple[tuple[float, ...], ...]:
+        drawn = [[rng.random() ** 4 for _ in range(row + 1)] for row in range(len(TOKENS))]
+        return tuple(tuple(round(value / sum(row), 3) for value in row) for row in drawn)
+
+    likely = tuple(NextToken(text=text(name), probability=p) for name, p in ((" Mary", 0.6), (" John", 0.1)))
+    return Example(
+        clean=clean,
+        corrupt=corrupt,
+        read_at=len(TOKENS) - 1,
+        answers=(text(" Mary"),),
+        wrong_answers=(text(" John"),),
+        next_clean=likely,
+        next_corrupt=likely[::-1],
+        patterns=tuple(HeadPattern(head=head, clean=rows(), corrupt=rows()) for head in heads),
+    )
