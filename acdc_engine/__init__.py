@@ -13,16 +13,34 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from acdc_engine.graph.circuit import Circuit
     from acdc_engine.models.load import load_model
+    from acdc_engine.pages import Report, Viewer
     from acdc_engine.pipeline import discover
+    from acdc_engine.run.compare import compare
+    from acdc_engine.run.curve import curve
     from acdc_engine.run.evaluate import evaluate
     from acdc_engine.run.verify import verify
 
     __version__: str
 
-__all__ = ["Circuit", "__version__", "discover", "evaluate", "load_model", "verify"]
+__all__ = [
+    "Circuit",
+    "Report",
+    "Viewer",
+    "__version__",
+    "compare",
+    "curve",
+    "discover",
+    "evaluate",
+    "load_model",
+    "verify",
+]
 
 _HOMES = {
     "Circuit": "acdc_engine.graph.circuit",
+    "Report": "acdc_engine.pages",
+    "Viewer": "acdc_engine.pages",
+    "compare": "acdc_engine.run.compare",
+    "curve": "acdc_engine.run.curve",
     "discover": "acdc_engine.pipeline",
     "evaluate": "acdc_engine.run.evaluate",
     "load_model": "acdc_engine.models.load",

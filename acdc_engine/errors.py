@@ -46,6 +46,10 @@ class CircuitFileError(AcdcError):
     """A circuit file that is missing, damaged, edited, of a newer version, or of another model."""
 
 
+class ModelNeededError(CircuitFileError):
+    """A circuit file of another tool that does not say of which model it is."""
+
+
 class ScoreError(AcdcError):
     """Edge scores that are not finite."""
 
@@ -60,6 +64,10 @@ class SearchError(AcdcError):
 
 class RunFolderError(AcdcError):
     """A run folder that exists already or cannot be written."""
+
+
+class GalleryError(AcdcError):
+    """A folder without circuits to show, or one that a gallery must not be written to."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -9,6 +9,7 @@ from acdc_engine.attribution import EdgeScores, check_metric, get_method, score_
 from acdc_engine.errors import ModelError
 from acdc_engine.evaluation import MIN_PROMPTS, check_behaviour, evaluate
 from acdc_engine.evaluation.minimality import EDGES_UP_TO
+from acdc_engine.evaluation.sizes import sizes_of
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_records import Cost
 from acdc_engine.graph.from_mask import edges_of_mask
@@ -22,9 +23,13 @@ from acdc_engine.prompts.find import find_task
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.pruning import MINIMAL, Found, Minimal, find_circuit, minimal, singles
+from acdc_engine.report.page import report_html
+from acdc_engine.run.command import command_of
+from acdc_engine.run.describe import describe
 from acdc_engine.run.edge_records import edge_evidence, edge_records, per_example_fits, stability_of
 from acdc_engine.run.fingerprint import asked_facts, loaded_facts
 from acdc_engine.run.folder import SO_FAR, RunFolder, newest_unfinished
+from acdc_engine.run.known_for import against_known
 from acdc_engine.run.measure import forward_seconds, peak_memory
 from acdc_engine.run.progress import Reporter, RichReporter
 from acdc_engine.run.recorded import RecordedEvaluator
@@ -47,14 +52,14 @@ def discover(
     Args:
         task: Name of a shipped task, or the path of a task card.
         model: Name, folder, loaded Hugging Face model, or view; see `load_model`.
-        out: Folder for `circuit.json`, `scores.safetensors` and `trace.jsonl`; None to write nothing. An unfinished
-            run of the same task, model and settings in it is gone on with.
+        out: Folder for `circuit.json`, `report.html`, `scores.safetensors` and `trace.jsonl`; None to write nothing. An
+            unfinished run of the same task, model and settings in it is gone on with.
         overwrite: Replace an earlier run in that folder, if it is finished or another one.
         progress: Show progress bars on stderr.
         **settings: See `acdc_engine.run.settings.Settings`; e.g. `faithfulness=0.95, n=64, method="eap"`.
 
     Returns:
-        The circuit, judged on discovery and held-out prompts.
+        The circuit, judged on discovery and held-out prompts, with other sizes, roles and examples.
 
     Raises:
         AcdcError: Bad settings, task, prompts, model or behaviour (before any long computation), scores that are not
@@ -75,7 +80,7 @@ def discover(
         view = load_model(model, device=chosen.device, dtype=chosen.dtype, ungroup_kv=chosen.ungroup_kv)
     loaded = time.perf_counter()
     discovery, held_out = build_splits(card, _tokenizer(view), chosen.n, chosen.n_held_out, chosen.seed)
-    run = Run(view, card, chosen, metric, discovery, held_out, started, loaded)
+    run = Run(view, card, chosen, metric, discovery, held_out, started, loaded, command_of(task, model, chosen))
     return _run(run, folder, report)
 
 
@@ -129,8 +134,12 @@ def _search(
     if folder is not None:
         folder.save_circuit(circuit_of(run, edges_of_mask(run.view.graph, found.mask, scores.mean)), SO_FAR)
     circuit = _conclude(run, (judge, held_out, objective), scores, found, tested, unit, report)
+    circuit = _describe(run, circuit, (judge, held_out), scores, report)
     if folder is not None:
-        folder.save_circuit(circuit)
+        path = folder.save_circuit(circuit)
+        with report.stage("Report"):
+            comparison, known = against_known(path, circuit) or (None, None)
+            folder.save_report(report_html(circuit, comparison=comparison, known=known))
     return circuit
 
 
@@ -207,6 +216,15 @@ def _conclude(
     )
     edges = edge_records(judge, found.mask, scores.mean, evidence, stability)
     return circuit_of(run, edges, evaluation, None if evidence is None else evidence.certificate, cost)
+
+
+def _describe(run: Run, circuit: Circuit, judges: tuple[Judge, Judge], scores: EdgeScores, report: Reporter) -> Circuit:
+    """Adds what stands around the circuit: other sizes, what its nodes do, examples."""
+    settings, (judge, held_out) = run.settings, judges
+    ranked = scores.both[1] if settings.objective == "kl" else scores.mean
+    sizes = sizes_of(held_out, circuit, ranked, seed=settings.seed, progress=report.stage)
+    circuit = circuit.model_copy(update={"sizes": sizes})
+    return describe(circuit, judge, held_out, seed=settings.seed, batch_size=settings.batch_size, progress=report.stage)
 
 
 def _judge(run: Run, prompts: PromptSet, folder: RunFolder | None) -> Judge:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, Dialog, Page, Request, sync_playwright
 
 FLAGS = (
     "--no-sandbox",  # which root has none of
@@ -44,15 +44,21 @@ def opened(browser: Browser, path: Path, **settings: Any) -> Iterator[Page]:
         **settings: Of the context, such as `viewport={"width": 400, "height": 800}, color_scheme="dark"`.
     """
     context = browser.new_context(offline=True, **settings)
-    page, said = context.new_page(), []
+    page = context.new_page()
+    said: list[str] = []
 
-    def heard(message: ConsoleMessage) -> None:
-        said.append(f"{message.type}: {message.text}")
+    def asked(request: Request) -> None:
+        if request.url.startswith("http"):
+            said.append(f"request: {request.url}")
 
-    page.on("console", heard)
+    def shown(dialog: Dialog) -> None:
+        said.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+    page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
     page.on("pageerror", lambda error: said.append(f"error: {error}"))
-    page.on("request", lambda request: said.append(request.url) if request.url.startswith("http") else None)
-    page.on("dialog", lambda dialog: (said.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    page.on("request", asked)
+    page.on("dialog", shown)
     page.goto(path.resolve().as_uri())
     try:
         yield page

@@ -127,9 +127,8 @@ def _names(rng: random.Random, layout: Layout, n_edges: int) -> set[str]:
         else:  # one more edge from a node that is there to the logits, or into one from the input
             heads = {name.split("->")[0] for name in names}
             names.add(rng.choice(sorted(f"{head}->logits" for head in heads)))
-            names.add(rng.choice([f"input->{name.split('->')[1]}" for name in sorted(names)])) if len(
-                names
-            ) < n_edges else None
+            if len(names) < n_edges:
+                names.add(rng.choice([f"input->{name.split('->')[1]}" for name in sorted(names)]))
     return names
 
 
@@ -148,7 +147,8 @@ def _edge(rng: random.Random, name: str) -> CircuitEdge:
 
 
 def _node(rng: random.Random, node: CircuitNode, text: Any) -> CircuitNode:
-    scores, role = (), None
+    scores: tuple[RoleScore, ...] = ()
+    role = None
     if node.kind == "head":
         scores = tuple(
             RoleScore(role=name, value=round(rng.random() ** 3, 3), threshold=0.4, prompts="task") for name in ROLES

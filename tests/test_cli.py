@@ -58,7 +58,7 @@ def test_without_arguments_the_help_is_printed() -> None:
     assert alone.stdout.strip() == asked.stdout.strip() and "discover" in alone.stdout
 
 
-@pytest.mark.parametrize("command", ["discover", "show", "export"])
+@pytest.mark.parametrize("command", ["discover", "show", "export", "import"])
 def test_help_is_whole_at_80_columns(command: str) -> None:
     shown = acdc(command, "--help", columns=80).stdout
     assert max(map(len, shown.splitlines())) <= 80
@@ -81,12 +81,6 @@ def test_run_folders_are_called_after_the_task(monkeypatch: pytest.MonkeyPatch, 
     assert folders[0].parent == Path("runs") and folders[0].name.startswith(f"{name}-2")
 
 
-def test_brackets_in_paths_are_printed(circuit_file: Path, tmp_path: Path) -> None:
-    target = tmp_path / "[bold]x.dot"
-    written = RUNNER.invoke(cli.app, ["export", str(circuit_file), "--to", "dot", "--out", str(target)])
-    assert f"Written to {target}" in written.output
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -97,7 +91,6 @@ def test_brackets_in_paths_are_printed(circuit_file: Path, tmp_path: Path) -> No
         (("discover", "ioi", "--model", "./no/such/folder"), "There is no model folder at"),
         (("discover", "no.toml"), "no.toml cannot be read: No such file"),
         (("show", "nothing.json"), "nothing.json"),
-        (("export", "nothing.json", "--to", "dot"), "nothing.json"),
     ],
 )
 def test_errors_are_one_message_without_a_traceback(arguments: tuple[str, ...], message: str) -> None:
@@ -113,21 +106,6 @@ def test_show(circuit_file: Path) -> None:
     circuit = Circuit.load(circuit_file)
     for edge in circuit.edges:
         assert f"{edge.sender} -> {edge.receiver}" in shown.output
-
-
-@pytest.mark.parametrize("fmt", ["networkx-json", "graphml", "dot", "eap", "svg"])
-def test_export_writes_beside_the_circuit(circuit_file: Path, fmt: str) -> None:
-    written = RUNNER.invoke(cli.app, ["export", str(circuit_file), "--to", fmt])
-    assert written.exit_code == 0, written.output
-    name = {"networkx-json": "circuit.networkx.json", "eap": "circuit.eap.json"}.get(fmt, f"circuit.{fmt}")
-    assert (circuit_file.parent / name).stat().st_size > 0
-    again = acdc("export", str(circuit_file), "--to", fmt, columns=1000)
-    assert again.returncode == 1 and "exists already" in again.stderr
-
-
-def test_unknown_export_format(circuit_file: Path) -> None:
-    finished = acdc("export", str(circuit_file), "--to", "graphmll", columns=1000)
-    assert finished.returncode == 1 and "Did you mean 'graphml'" in finished.stderr
 
 
 def test_discover_prints_a_closing_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

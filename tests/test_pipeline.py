@@ -28,7 +28,7 @@ QUICK: dict[str, Any] = {"n": 6, "n_held_out": 5, "faithfulness": 0.7, "force": 
 def test_a_run_leaves_a_circuit_scores_and_a_trace(tmp_path: Path) -> None:
     card, out = write_card(tmp_path), tmp_path / "run"
     circuit = discover(card, tiny_view(), out=out, **QUICK)
-    assert sorted(f.name for f in out.iterdir()) == ["circuit.json", "scores.safetensors", "trace.jsonl"]
+    assert sorted(f.name for f in out.iterdir()) == ["circuit.json", "report.html", "scores.safetensors", "trace.jsonl"]
     assert Circuit.load(out / "circuit.json") == circuit
     with safe_open(out / "scores.safetensors", "pt") as file:
         scores = file.get_tensor("scores")
@@ -41,6 +41,53 @@ def test_a_run_leaves_a_circuit_scores_and_a_trace(tmp_path: Path) -> None:
     steps = [line for line in lines if line["kind"] == "step"]
     assert [s["step"] for s in steps] == list(range(1, len(steps) + 1))
     assert any(s["meets_target"] and s["edges"] == len(circuit.edges) for s in steps)
+    assert "found " + f"{len(circuit.edges):,} of " in (out / "report.html").read_text()
+
+
+def test_what_stands_around_the_circuit(tmp_path: Path) -> None:
+    """Other sizes, roles, examples and the command; the same with and without a folder."""
+    card = write_card(tmp_path)
+    circuit = discover(card, tiny_view(), **QUICK)
+    own = next(point for point in circuit.sizes if point.kind == "circuit")
+    assert circuit.evaluation is not None and own.edges == len(circuit.edges)
+    assert own.faithfulness == pytest.approx(circuit.evaluation.held_out.faithfulness, abs=1e-6)
+    assert {point.kind for point in circuit.sizes} >= {"circuit", "more"}
+    assert circuit.examples and all(node.role_scores for node in circuit.nodes if node.kind == "head")
+    assert circuit.command == (
+        f'discover("{card}", model, faithfulness=0.7, n=6, n_held_out=5, force=True) in Python, with model a loaded '
+        "TransformerView"
+    )
+    kept = discover(card, tiny_view(), out=tmp_path / "run", **QUICK)
+    assert kept.sizes == circuit.sizes and kept.nodes == circuit.nodes and kept.examples == circuit.examples
+
+
+def test_under_kl_larger_circuits_take_the_largest_root_mean_squares(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[torch.Tensor] = []
+
+    def noted(judge: Judge, circuit: Circuit, scores: torch.Tensor, **options: Any) -> tuple[()]:
+        asked.append(scores)
+        return ()
+
+    monkeypatch.setattr("acdc_engine.pipeline.sizes_of", noted)
+    card, out = write_card(tmp_path), tmp_path / "run"
+    discover(card, tiny_view(), out=out, objective="kl", **QUICK)
+    with safe_open(out / "scores.safetensors", "pt") as file:
+        assert torch.equal(asked[0], file.get_tensor("rms"))
+
+
+def test_a_report_that_cannot_be_made_loses_no_circuit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> str:
+        raise KeyboardInterrupt
+
+    card, out = write_card(tmp_path), tmp_path / "run"
+    monkeypatch.setattr("acdc_engine.pipeline.report_html", broken)
+    with pytest.raises(KeyboardInterrupt):
+        discover(card, tiny_view(), out=out, **QUICK)
+    assert sorted(f.name for f in out.iterdir()) == ["circuit.json", "scores.safetensors", "trace.jsonl"]
+    assert Circuit.load(out / "circuit.json").sizes
+    assert json.loads((out / "trace.jsonl").read_text().splitlines()[-1])["kind"] == "end"
 
 
 def test_the_figures_are_those_of_the_circuit_on_disjoint_prompts(tmp_path: Path) -> None:
@@ -163,7 +210,12 @@ def test_an_interruption_leaves_usable_files(tmp_path: Path, monkeypatch: pytest
     assert len(so_far.edges) == min(line["edges"] for line in lines if line.get("meets_target"))
     monkeypatch.undo()
     discover(write_card(tmp_path), tiny_view(), out=tmp_path / "run", **QUICK)
-    assert sorted(f.name for f in (tmp_path / "run").iterdir()) == ["circuit.json", "scores.safetensors", "trace.jsonl"]
+    assert sorted(f.name for f in (tmp_path / "run").iterdir()) == [
+        "circuit.json",
+        "report.html",
+        "scores.safetensors",
+        "trace.jsonl",
+    ]
 
 
 def test_an_interruption_after_the_search_leaves_what_was_found(
@@ -178,4 +230,9 @@ def test_an_interruption_after_the_search_leaves_what_was_found(
     assert Circuit.load(tmp_path / "run" / "circuit-so-far.json").edges
     monkeypatch.undo()
     discover(write_card(tmp_path), tiny_view(), out=tmp_path / "run", **QUICK)
-    assert sorted(f.name for f in (tmp_path / "run").iterdir()) == ["circuit.json", "scores.safetensors", "trace.jsonl"]
+    assert sorted(f.name for f in (tmp_path / "run").iterdir()) == [
+        "circuit.json",
+        "report.html",
+        "scores.safetensors",
+        "trace.jsonl",
+    ]

@@ -18,7 +18,7 @@ from acdc_engine.errors import RunFolderError
 from acdc_engine.patching import CircuitEvaluator
 from acdc_engine.patching.judge import Judge
 from acdc_engine.pipeline import discover
-from acdc_engine.run.folder import CIRCUIT, SCORES, TRACE
+from acdc_engine.run.folder import CIRCUIT, REPORT, SCORES, TRACE
 from tests.tiny_task import tiny_view, write_card
 
 QUICK: dict[str, Any] = {"n": 6, "n_held_out": 5, "faithfulness": 0.7, "force": True}
@@ -41,6 +41,12 @@ def trace_but_for_times(path: Path) -> list[dict[str, Any]]:
 def scores_in(folder: Path) -> torch.Tensor:
     """Not the file's bytes: safetensors writes its metadata in an order of its own at each time."""
     return load_file(folder / SCORES)["scores"]
+
+
+@pytest.fixture(autouse=True)
+def short_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in a report is tested elsewhere; drawing it takes a third of a tiny run."""
+    monkeypatch.setattr("acdc_engine.pipeline.report_html", lambda circuit, **_: "a report")
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +105,7 @@ def test_a_run_killed_at_any_byte_of_its_trace_ends_alike_and_asks_nothing_twice
         assert len(asked) == sum(answers[trace[:cut].count(b"\n") :])
         assert same_but_for_times(folder / CIRCUIT) == same_but_for_times(whole / CIRCUIT)
         assert trace_but_for_times(folder / TRACE) == trace_but_for_times(whole / TRACE)
-        assert sorted(file.name for file in folder.iterdir()) == [CIRCUIT, SCORES, TRACE]
+        assert sorted(file.name for file in folder.iterdir()) == [CIRCUIT, REPORT, SCORES, TRACE]
 
 
 def test_scores_are_not_computed_twice(
@@ -191,6 +197,7 @@ from acdc_engine.run.trace import Trace
 from tests.tiny_task import tiny_view
 
 card, runs = Path(sys.argv[1]), Path(sys.argv[2])
+pipeline.report_html = lambda circuit, **_: "a report"  # drawing it takes a third of a tiny run
 view = tiny_view()
 
 def kill(*_, **__):
@@ -257,6 +264,13 @@ for number in range(2):
     kills, name = 0, f"random{number}"
     while (ended := run(name, nothing, draw.uniform(0.02, 0.1 + 0.1 * kills))) == -signal.SIGKILL:
         kills += 1  # and a little more time for the next, or no run would ever end
+        trace = runs / name / "trace.jsonl"
+        if trace.is_file() and b'"kind":"end"' in trace.read_bytes():  # all but the report was there: acdc report
+            for half in trace.parent.glob(".report*"):
+                half.unlink()
+            (trace.parent / "report.html").touch()
+            ended = 0
+            break
     print(name, "kills" if kills else "no kills", ended)
 """
 
@@ -276,4 +290,4 @@ def test_sigkill_at_named_and_at_random_points(card: Path, tmp_path: Path) -> No
         assert same_but_for_times(folder / CIRCUIT) == expected, name
         assert torch.equal(scores_in(folder), scores_in(tmp_path / "whole")), name
         assert trace_but_for_times(folder / TRACE) == trace_but_for_times(tmp_path / "whole" / TRACE), name
-        assert sorted(file.name for file in folder.iterdir()) == [CIRCUIT, SCORES, TRACE], name
+        assert sorted(file.name for file in folder.iterdir()) == [CIRCUIT, REPORT, SCORES, TRACE], name

@@ -10,6 +10,7 @@ from torch import Tensor
 from acdc_engine.attribution.methods import Method
 from acdc_engine.attribution.receivers import ReceiverGradients, expand
 from acdc_engine.attribution.senders import SenderDifferences
+from acdc_engine.display import html_of
 from acdc_engine.errors import MetricError, PromptError, ScoreError
 from acdc_engine.models.finite import check_finite
 from acdc_engine.models.forward import Record, read_positions, run_layers
@@ -32,16 +33,26 @@ class EdgeScores:
         rms: Root mean square over examples, or None where they were not taken apart. An edge that supports the
             behaviour in one example and works against it in another has a small mean and a large one of these.
         per_example: The scores of every example `[examples, senders, receivers]`, or None.
+        senders: Names of the rows, where they are known.
+        receivers: Names of the columns, where they are known.
+        method: How the edges were scored, where that is known.
     """
 
     mean: Float[Tensor, "senders receivers"]
     rms: Float[Tensor, "senders receivers"] | None
     per_example: Float[Tensor, "examples senders receivers"] | None
+    senders: tuple[str, ...] = ()
+    receivers: tuple[str, ...] = ()
+    method: str = ""
 
     @property
     def both(self) -> Float[Tensor, "2 senders receivers"]:
         """Mean and root mean square; the latter is |mean| where examples were not taken apart."""
         return torch.stack([self.mean, self.mean.abs() if self.rms is None else self.rms])
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the strongest edges, and how the scores are spread."""
+        return html_of(self)
 
 
 def check_metric(metric: Metric, method: Method) -> None:
@@ -116,9 +127,8 @@ def score_edges(
     mean = (total.cpu() / (len(prompts) * points)).masked_fill(~graph.exists, 0.0)
     _check_scores(view, mean)
     spread = (squares.cpu() / len(prompts)).sqrt().div_(points).masked_fill_(~graph.exists, 0.0) if apart else None
-    return EdgeScores(
-        mean, spread, torch.stack(rows).div_(points).masked_fill_(~graph.exists, 0.0) if per_example else None
-    )
+    each = torch.stack(rows).div_(points).masked_fill_(~graph.exists, 0.0) if per_example else None
+    return EdgeScores(mean, spread, each, graph.senders, graph.receivers, method.name)
 
 
 def _check_scores(view: TransformerView, scores: Float[Tensor, "senders receivers"]) -> None:

@@ -21,7 +21,7 @@ MOST_LINES = 20
 File = Annotated[Path, typer.Argument(help="The circuit.json of a run.")]
 AnyFile = Annotated[
     Path,
-    typer.Argument(help="A circuit.json, also written by hand, or the JSON of EAP-IG and of the MIB benchmark."),
+    typer.Argument(help="A circuit.json, also written by hand, or any format of acdc export --list."),
 ]
 ModelOrOwn = Annotated[
     str | None,
@@ -170,8 +170,9 @@ def evaluate(
 ) -> None:
     """Judges any circuit file: faithfulness with intervals, random circuits, completeness, hypothesis tests.
 
-    Also what each edge does, exactly. Takes the circuits of this program, of
-    EAP-IG and MIB, and those written by hand.
+    Also what each edge does, exactly. Takes circuits of this program, those
+    written by hand, and every format that acdc import reads. With --out also
+    sizes, roles and examples, for acdc view and acdc report.
     """
     from acdc_engine.export.text import remarks, summary
     from acdc_engine.run.evaluate import evaluate as run

@@ -10,7 +10,7 @@ from acdc_engine.cli.console import app, out, print_notes
 Found = Annotated[
     Path,
     typer.Argument(
-        help="A run's folder, its circuit.json, or the JSON of EAP-IG and of the MIB benchmark. Scores of all edges "
+        help="A run's folder, its circuit.json, or any format of acdc export --list. Scores of all edges "
         "are taken from scores.safetensors beside the circuit, or from the JSON."
     ),
 ]
@@ -27,7 +27,7 @@ JsonFile = Annotated[
 Picture = Annotated[
     Path | None,
     typer.Option(
-        help="Picture to draw: its name ends in .png, .svg or .pdf. Needs matplotlib: the extra draw.",
+        help="Picture to draw: its name ends in .png, .svg or .pdf.",
         show_default=False,
     ),
 ]

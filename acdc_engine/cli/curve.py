@@ -71,9 +71,7 @@ Known = Annotated[
 ]
 To = Annotated[
     str,
-    typer.Option(
-        help="The picture: png, svg, pdf (each needs matplotlib: the extra draw) or none.", rich_help_panel=options.RUN
-    ),
+    typer.Option(help="The picture: png, svg, pdf or none.", rich_help_panel=options.RUN),
 ]
 OutFolder = Annotated[
     Path | None,

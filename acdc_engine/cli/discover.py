@@ -44,10 +44,10 @@ def discover(
 ) -> None:
     """Finds a small circuit that meets a faithfulness target, and judges it on held-out prompts.
 
-    Leaves a folder with the circuit and its evidence (circuit.json), the scores
-    of all edges (scores.safetensors) and a line per circuit tried (trace.jsonl).
-    Ctrl-C leaves what is there so far. The same command goes on with a run
-    that was interrupted or killed.
+    Leaves a folder with a report to read (report.html), the circuit and its
+    evidence (circuit.json), the scores of all edges (scores.safetensors) and a
+    line per circuit tried (trace.jsonl). Ctrl-C leaves what is there so far. The
+    same command goes on with a run that was interrupted or killed.
     """
     from acdc_engine.pipeline import discover as run
 
@@ -114,5 +114,6 @@ def _close(circuit: "Circuit", folder: Path) -> None:
     out.print()
     out.print(summary(circuit))
     print_notes(remarks(circuit))
-    written = f"\nWritten to {folder}. See the edges with:  acdc show {folder / 'circuit.json'}"
+    report, circuit_file = folder / "report.html", folder / "circuit.json"
+    written = f"\nWritten to {folder}. Read {report}, or see the edges with:  acdc show {circuit_file}"
     out.print(written, soft_wrap=True, markup=False)

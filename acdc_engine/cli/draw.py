@@ -1,1 +1,70 @@
 """`acdc draw`: a picture for a paper."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from acdc_engine.cli.console import app, out, print_notes
+
+Drawn = Annotated[
+    str,
+    typer.Argument(
+        metavar="CIRCUIT",
+        help="A circuit file, the folder of a run, or the name of a circuit that comes along, such as gpt2/ioi.",
+    ),
+]
+OutFile = Annotated[
+    Path, typer.Option("--out", help="File to write, ending in .svg, .pdf or .png. The first two are vectors.")
+]
+Width = Annotated[
+    float | None,
+    typer.Option(
+        help="Inches: one column of a paper has about 3.3, two have 6.75.", show_default="as wide as it needs"
+    ),
+]
+Top = Annotated[
+    int | None,
+    typer.Option(
+        help="Draw at most so many edges, the strongest that lie on paths; the picture says so.", show_default="all"
+    ),
+]
+Title = Annotated[
+    str | None, typer.Option("--title", help="Title of the picture.", show_default="task, model and figures")
+]
+NoTitle = Annotated[bool, typer.Option("--no-title", help="No title: the paper has a caption.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace that file.")]
+
+
+@app.command()
+def draw(
+    circuit: Drawn,
+    out_file: OutFile,
+    width: Width = None,
+    top: Top = None,
+    title: Title = None,
+    no_title: NoTitle = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Draws a circuit for a paper: input at the bottom, logits at the top, heads and MLPs by layer.
+
+    Blue edges support the behaviour, orange ones work against it. Dashed edges
+    enter a head's q, dotted ones its k, solid ones its v. More than 250 edges
+    are thin lines; --top keeps a large circuit readable.
+    """
+    from acdc_engine.errors import CircuitFileError
+    from acdc_engine.export.draw import SMALL_PRINT, letter_size
+    from acdc_engine.export.draw import draw as drawn
+    from acdc_engine.graph.circuit import Circuit
+    from acdc_engine.run.known_graphs import find_circuit
+
+    if title is not None and no_title:
+        raise CircuitFileError("A picture has a --title or --no-title, not both. Leave one out.")
+    loaded = Circuit.load(find_circuit(circuit))
+    drawn(loaded, out_file, width=width, top=top, title="" if no_title else title, overwrite=overwrite)
+    out.print(f"Drawn to {out_file}", soft_wrap=True, markup=False)
+    points = letter_size(loaded, width, top)
+    if points < SMALL_PRINT:
+        print_notes(
+            [f"names are {points:.1f} points high at that width. A larger --width or --top with fewer edges helps."]
+        )

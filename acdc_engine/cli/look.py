@@ -1,6 +1,5 @@
-"""`acdc show` and `acdc export`: looking at a circuit and handing it on."""
+"""`acdc show`: looking at a circuit."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,40 +9,21 @@ from acdc_engine.cli.console import app, out, print_notes
 
 @app.command()
 def show(
-    circuit: Annotated[Path, typer.Argument(help="The circuit.json of a run.")],
+    circuit: Annotated[
+        str,
+        typer.Argument(
+            metavar="CIRCUIT",
+            help="A circuit file, the folder of a run, or the name of a circuit that comes along, such as gpt2/ioi.",
+        ),
+    ],
     show_all: Annotated[bool, typer.Option("--all", help="Print all edges instead of the strongest 40.")] = False,
 ) -> None:
     """Prints a circuit: where it comes from, its figures, its nodes by layer, its edges by strength."""
     from acdc_engine.export.text import remarks
     from acdc_engine.export.text import show as shown
-    from acdc_engine.graph.circuit import Circuit
+    from acdc_engine.formats.registry import import_circuit
+    from acdc_engine.run.known_graphs import find_circuit
 
-    loaded = Circuit.load(circuit)
+    loaded = import_circuit(find_circuit(circuit))
     out.print(shown(loaded, None if show_all else 40))
     print_notes(remarks(loaded))
-
-
-@app.command()
-def export(
-    circuit: Annotated[Path, typer.Argument(help="The circuit.json of a run.")],
-    to: Annotated[
-        str,
-        typer.Option(
-            help="networkx-json (node-link), graphml (Gephi, yEd), dot (Graphviz), eap (EAP-IG and MIB), or a "
-            "picture: svg, png or pdf."
-        ),
-    ],
-    out_file: Annotated[
-        Path | None, typer.Option("--out", help="File to write.", show_default="beside the circuit")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace that file.")] = False,
-) -> None:
-    """Writes a circuit for other tools, or draws it."""
-    from acdc_engine.export.registry import default_name
-    from acdc_engine.export.registry import export as write
-    from acdc_engine.graph.circuit import Circuit
-
-    loaded = Circuit.load(circuit)
-    target = out_file or circuit.with_name(default_name(circuit.stem, to))
-    write(loaded, to, target, overwrite=overwrite)
-    out.print(f"Written to {target}", soft_wrap=True, markup=False)

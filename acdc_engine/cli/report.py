@@ -1,1 +1,59 @@
 """`acdc report`: the report of a run, written again."""
+
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from acdc_engine.cli.console import app, out
+
+CircuitOrRun = Annotated[
+    Path,
+    typer.Argument(help="A run's folder, a circuit.json, or the name of a known circuit such as gpt2/ioi."),
+]
+Known = Annotated[
+    str | None,
+    typer.Option(
+        help="A known circuit to set it against: a file, or a name such as gpt2/ioi.",
+        show_default="the one of this model and task that comes along",
+    ),
+]
+Target = Annotated[
+    Path | None,
+    typer.Option("--out", help="File to write.", show_default="report.html beside the circuit"),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace that file.")]
+Open = Annotated[bool, typer.Option("--open", help="Show it in the browser.")]
+
+
+@app.command()
+def report(
+    circuit: CircuitOrRun,
+    known: Known = None,
+    out_file: Target = None,
+    overwrite: Overwrite = False,
+    open_it: Open = False,
+) -> None:
+    """Writes the report of a circuit: one HTML file to read, print and send, with the viewer in it.
+
+    Every run writes one. Needs no model; what the file does not hold is left
+    out (acdc evaluate --out adds figures, other sizes, roles and examples).
+    """
+    from acdc_engine.errors import CircuitFileError
+    from acdc_engine.formats.registry import import_circuit
+    from acdc_engine.graph.files import write_text
+    from acdc_engine.report.page import report_html
+    from acdc_engine.run.known_for import against_known
+    from acdc_engine.run.known_graphs import find_circuit
+
+    path = find_circuit(circuit)
+    if out_file is None and not circuit.exists():
+        raise CircuitFileError(f"{circuit} comes with the engine: say with --out where its report goes.")
+    loaded = import_circuit(path)
+    target = out_file or path.with_name("report.html")
+    comparison, other = against_known(path, loaded, known) or (None, None)
+    write_text(target, report_html(loaded, comparison=comparison, known=other), overwrite=overwrite)
+    out.print(f"Written to {target}", soft_wrap=True, markup=False)
+    if open_it:
+        webbrowser.open(target.resolve().as_uri())

@@ -1,1 +1,82 @@
-"""`acdc view`: a circuit in the browser, as one HTML file."""
+"""`acdc view`: a circuit as one interactive HTML file."""
+
+import tempfile
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from acdc_engine.cli.console import app, out, print_notes
+
+Shown = Annotated[
+    str,
+    typer.Argument(
+        metavar="CIRCUIT",
+        help="A circuit file, the folder of a run, or the name of a circuit that comes along, such as gpt2/ioi.",
+    ),
+]
+OutFile = Annotated[
+    Path | None, typer.Option("--out", help="File to write.", show_default="a temporary one, which is opened")
+]
+Known = Annotated[
+    str | None,
+    typer.Option(
+        help="A known circuit of the same graph, a file or a name such as gpt2/ioi, to lay beside it: which edges are "
+        "found, missed and extra.",
+        show_default="the one that comes along for this model and task",
+    ),
+]
+NoKnown = Annotated[bool, typer.Option("--no-known", help="No known circuit beside it.")]
+Open = Annotated[
+    bool | None,
+    typer.Option("--open/--no-open", help="Open the file in a browser.", show_default="only without --out"),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace that file.")]
+
+
+@app.command()
+def view(
+    circuit: Shown,
+    out_file: OutFile = None,
+    known: Known = None,
+    no_known: NoKnown = False,
+    open_it: Open = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Shows a circuit in a browser: one HTML file that needs no network and can be sent as it is.
+
+    Hover for numbers, click a node to trace its paths, filter by strength,
+    layer and kind, change the size. Needs no model.
+    """
+    from acdc_engine.errors import CircuitFileError
+    from acdc_engine.formats.registry import import_circuit
+    from acdc_engine.graph.circuit import Circuit
+    from acdc_engine.graph.files import write_text
+    from acdc_engine.run.known_for import known_for
+    from acdc_engine.run.known_graphs import find_circuit, find_known
+    from acdc_engine.viewer.page import viewer_html
+
+    if known is not None and no_known:
+        raise CircuitFileError(f"A circuit has a known one beside it or not: give --known {known} or --no-known.")
+    file = find_circuit(circuit)
+    shown = import_circuit(file)
+    beside = None if no_known else find_known(known) if known is not None else known_for(shown)
+    if known is None and beside is not None and beside.samefile(file):
+        beside = None
+    name = "" if beside is None else f"{beside.parent.name}/{beside.stem}"
+    html = viewer_html(shown, None if beside is None else Circuit.load(beside), known_name=name)
+    path = Path(tempfile.mkdtemp(prefix="acdc-view-")) / "circuit.html" if out_file is None else out_file
+    write_text(path, html, overwrite=overwrite)
+    out.print(f"Written to {path}", soft_wrap=True, markup=False)
+    notes = [f"beside it stands the known circuit {name}; --no-known leaves it out."] if beside and not known else []
+    if open_it or (open_it is None and out_file is None):
+        notes += _open(path, kept=out_file is not None)
+    print_notes(notes)
+
+
+def _open(path: Path, *, kept: bool) -> list[str]:
+    """Opens a page, and says what a user should know of that."""
+    if not webbrowser.open(path.resolve().as_uri()):
+        return ["no browser could be opened here. Open the file yourself; --out names one to keep or copy."]
+    return [] if kept else ["it lies in a temporary folder: --out names a file to keep."]

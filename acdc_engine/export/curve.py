@@ -1,4 +1,4 @@
-"""The picture of a curve: faithfulness against number of edges. Needs matplotlib, the extra `draw`."""
+"""The picture of a curve: faithfulness against number of edges."""
 
 from __future__ import annotations
 

@@ -1,186 +1,213 @@
-"""A picture of a circuit: input at the bottom, logits at the top."""
+"""A picture of a circuit for a paper: input at the bottom, logits at the top."""
 
 from __future__ import annotations
 
-from itertools import pairwise
+import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from acdc_engine.export.layered import BOX_HEIGHT, BOX_WIDTH, Picture, Point, place_nodes, route
+from acdc_engine.errors import CircuitFileError
+from acdc_engine.export.draw_edges import DASHES, MANY, draw_edges
+from acdc_engine.export.draw_nodes import draw_nodes, role_legend
+from acdc_engine.export.drawn_text import LETTER, drawn, wrapped
+from acdc_engine.export.layered import BOX_WIDTH, Picture, place_nodes
 from acdc_engine.export.picture_file import check_picture, format_of, write_figure
+from acdc_engine.export.strongest import strongest
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.networkx_view import targets_of
-from acdc_engine.graph.strength import (
-    NEGATIVE,
-    POSITIVE,
-    UNKNOWN,
-    by_strength,
-    colour_of,
-    measure_of,
-    relative_strengths,
-    strength_of,
-)
+from acdc_engine.graph.strength import NEGATIVE, POSITIVE, UNKNOWN, measure_of
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.path import Path as Curve
 
-# Where q, k and v enter the bottom of a head's box, and how the edges there are drawn.
-_PORTS = {"q": -0.27, "k": 0.0, "v": 0.27, "mlp": 0.0, "logits": 0.0}
-_DASHES: dict[str, Any] = {"q": (0, (4, 1.6)), "k": (0, (1.2, 1.2)), "v": "-", "mlp": "-", "logits": "-"}
-_INCHES_ACROSS, _INCHES_UP = 0.82, 0.58
-# Pale colours of Okabe and Ito's palette, by role in the order of the model; roles stand under the boxes too.
-_ROLE_FILLS = ("#FBE3C0", "#D3EBF8", "#BFE3D8", "#FAF5C0", "#C7DBEC", "#F5D2BD", "#F0DCE7", "#DDDDDD")
-_ROLE_DROP = 0.17  # below the box, clear of the arrowheads
-_FILLS = {"input": "#FFFFFF", "head": "#FFFFFF", "mlp": "#E8E8E8", "logits": "#FFFFFF"}
+NARROWEST, WIDEST = 2.0, 40.0
+"""Inches that a picture may be wide."""
+SMALL_PRINT = 5.0
+"""Points below which the names in a picture can hardly be read on paper."""
+
+_ACROSS, _UP = 0.82, 0.64  # inches of a unit at natural size
+_NAMES = 8.5  # points of nodes' names at natural size
+_LEAST_NATURAL = 6.4
+_LEFT, _RIGHT, _ABOVE, _BELOW = 1.4, 0.7, 0.45, 0.35  # units around the nodes; the layers' names stand left
+_PAPER_DPI = 300
 
 
-def draw(circuit: Circuit, path: str | Path, *, fmt: str | None = None, overwrite: bool = False) -> None:
-    """Draws a circuit into a file.
+@dataclass(frozen=True)
+class _Page:
+    """Sizes in inches, of letters in points."""
+
+    width: float
+    across: float
+    up: float
+    names: float
+
+    @property
+    def small(self) -> float:
+        """Size of the legend's letters."""
+        return min(7.5 if self.width >= 5 else 6.2, max(5.5, self.names))
+
+    @property
+    def large(self) -> float:
+        """Size of the title's letters."""
+        return min(11.0, max(7.0, 1.3 * self.names))
+
+    @classmethod
+    def of(cls, circuit: Circuit, picture: Picture, width: float | None) -> _Page:
+        units = picture.width + _LEFT + _RIGHT
+        width = width or max(_LEAST_NATURAL, units * _ACROSS)
+        across = width / units
+        longest = max((len(node.name) for node in circuit.nodes), default=1)
+        names = min(_NAMES, 0.88 * BOX_WIDTH * across * 72 / (LETTER * max(6, longest)))
+        return cls(width, across, _UP * names / _NAMES, names)
+
+
+def draw(
+    circuit: Circuit,
+    path: str | Path,
+    *,
+    fmt: str | None = None,
+    width: float | None = None,
+    top: int | None = None,
+    title: str | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Draws a circuit into a file; the same circuit gives the same file.
+
+    Up to 250 edges are arrows that bend around the boxes; more are thin, translucent lines.
 
     Args:
-        circuit: What to draw; up to about 250 edges stay readable.
+        circuit: What to draw.
         path: Where to; its folder must exist.
-        fmt: png, svg or pdf; by default what the name ends in.
+        fmt: png, svg or pdf; by default what the name ends in. svg and pdf are vectors, with text as text.
+        width: Inches, such as 3.3 for one column of a paper and 6.75 for two; by default as wide as it needs.
+        top: Draw only so many of the strongest edges, see `strongest`; the picture says so.
+        title: In place of task, model and figures; "" for none.
         overwrite: Replace a file of that name.
 
     Raises:
-        CircuitFileError: Unknown format, or the file exists or cannot be written.
+        CircuitFileError: Unknown format, a width or number that cannot be, or the file exists or cannot be written.
     """
     path = Path(path)
     fmt = fmt or format_of(path)
     check_picture(fmt, path)
-    write_figure(figure_of(circuit), path, fmt, overwrite=overwrite)
+    figure = figure_of(circuit, width=width, top=top, title=title)
+    write_figure(figure, path, fmt, overwrite=overwrite, dpi=160 if width is None else _PAPER_DPI)
 
 
-def figure_of(circuit: Circuit) -> Figure:
-    """The picture as a matplotlib figure."""
+def figure_of(
+    circuit: Circuit, *, width: float | None = None, top: int | None = None, title: str | None = None
+) -> Figure:
+    """The picture as a matplotlib figure. Arguments and errors: see `draw`."""
     from matplotlib.figure import Figure
 
-    picture = place_nodes(circuit)
-    width = max(6.4, (picture.width + 2.6) * _INCHES_ACROSS)
-    height = (picture.height + 1) * _INCHES_UP + 1.5
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.add_subplot()
+    check_width(width)
+    shown = circuit if top is None else strongest(circuit, top)
+    picture = place_nodes(shown)
+    page = _Page.of(shown, picture, width)
+    lines = wrapped(_title(circuit) if title is None else drawn(title, 300), page.width - 0.2, page.large)
+    note = "" if shown is circuit else f"strongest {len(shown.edges):,} of {len(circuit.edges):,} edges"
+    handles = _legend(shown)
+    columns = _columns(handles, page)
+    title_height = len(lines) * page.large * 1.3 / 72 + 0.08
+    above = title_height + (page.small * 1.5 / 72 if note else 0)
+    middle = (picture.height + _ABOVE + _BELOW) * page.up
+    below = math.ceil(len(handles) / columns) * page.small * 1.6 / 72 + 0.12
+    height = above + middle + below
+    figure = Figure(figsize=(page.width, height))
+    axes = figure.add_axes((0.0, below / height, 1.0, middle / height))
     axes.set_axis_off()
-    axes.set_xlim(-1.3, picture.width + 1.0)
-    axes.set_ylim(-0.6, picture.height + 0.6)
-    _draw_layers(axes, picture)
-    _draw_edges(axes, circuit, picture)
-    _draw_nodes(axes, circuit, picture)
-    figure.suptitle(_title(circuit), fontsize=11)
-    _draw_legend(figure, circuit)
+    axes.set_xlim(-_LEFT, picture.width + _RIGHT)
+    axes.set_ylim(-_BELOW, picture.height + _ABOVE)
+    _draw_layers(axes, picture, page)
+    draw_edges(axes, shown, picture, page.names / _NAMES)
+    draw_nodes(axes, shown, picture, page.across, page.names)
+    place: dict[str, Any] = {"ha": "center", "va": "top", "parse_math": False}
+    figure.text(0.5, 1 - 0.05 / height, "\n".join(lines), fontsize=page.large, linespacing=1.15, **place)
+    figure.text(0.5, 1 - title_height / height, note, fontsize=page.small, color="#444444", **place)
+    _draw_legend(figure, handles, columns, page)
     return figure
 
 
+def check_width(width: float | None) -> None:
+    """Refuses a width that no paper has.
+
+    Raises:
+        CircuitFileError: Such a width.
+    """
+    if width is not None and not NARROWEST <= width <= WIDEST:
+        raise CircuitFileError(
+            f"A picture is {NARROWEST:g} to {WIDEST:g} inches wide, not {width:g}. One column of a paper has about "
+            "3.3, two have 6.75."
+        )
+
+
+def letter_size(circuit: Circuit, width: float | None = None, top: int | None = None) -> float:
+    """Points that nodes' names have in a picture of that width."""
+    shown = circuit if top is None else strongest(circuit, top)
+    return _Page.of(shown, place_nodes(shown), width).names
+
+
 def _title(circuit: Circuit) -> str:
-    task = "" if circuit.task is None else f"{circuit.task.name} in "
-    title = f"{task}{circuit.model.name}: {len(circuit.edges)} edges, {len(circuit.nodes)} nodes"
+    task = "" if circuit.task is None else f"{drawn(circuit.task.name, 60)} in "
+    title = f"{task}{drawn(circuit.model.name, 60)}: {len(circuit.edges):,} edges, {len(circuit.nodes):,} nodes"
     if circuit.evaluation is not None:
         title += f"\nheld-out faithfulness {circuit.evaluation.held_out.faithfulness:.2f}"
     return title
 
 
-def _draw_layers(axes: Axes, picture: Picture) -> None:
+def _draw_layers(axes: Axes, picture: Picture, page: _Page) -> None:
     for row, (layer, height) in enumerate(picture.layer_heights.items()):
         if row % 2 == 0:
             axes.axhspan(height - 0.25, height + 0.75, color="#F6F6F6", zorder=0, linewidth=0)
-        axes.text(-1.2, height + 0.25, f"layer {layer}", fontsize=7.5, color="#666666", va="center")
+        look: dict[str, Any] = {"fontsize": min(7.5, 0.9 * page.names), "color": "#666666", "va": "center"}
+        axes.text(0.1 - _LEFT, height + 0.25, f"layer {layer}", **look)
 
 
-def _draw_nodes(axes: Axes, circuit: Circuit, picture: Picture) -> None:
-    from matplotlib.patches import FancyBboxPatch
-
-    fills = _role_fills(circuit)
-    for node in circuit.nodes:
-        x, y = picture.places[node.name]
-        corner = (x - BOX_WIDTH / 2, y - BOX_HEIGHT / 2)
-        shape = "round,pad=0,rounding_size=0.1"
-        look: dict[str, Any] = {
-            "facecolor": fills[node.role] if node.role else _FILLS[node.kind],
-            "edgecolor": "#222222",
-            "linewidth": 0.9,
-            "zorder": 4,
-        }
-        axes.add_patch(FancyBboxPatch(corner, BOX_WIDTH, BOX_HEIGHT, shape, **look))
-        centred: dict[str, Any] = {"ha": "center", "va": "center", "zorder": 5}
-        head = node.kind == "head"
-        axes.text(x, y + (0.06 if head else 0), node.name, fontsize=8.5, **centred)
-        for letter in "qkv" if head else "":
-            axes.text(x + _PORTS[letter], y - 0.145, letter, fontsize=5.5, color="#777777", **centred)
-        if node.role:
-            paper = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.4}  # edges pass behind the text
-            axes.text(x, y - BOX_HEIGHT / 2 - _ROLE_DROP, node.role, fontsize=6, color="#444444", bbox=paper, **centred)
-
-
-def _role_fills(circuit: Circuit) -> dict[str, str]:
-    roles = dict.fromkeys(node.role for node in circuit.nodes if node.role)
-    return {role: _ROLE_FILLS[place % len(_ROLE_FILLS)] for place, role in enumerate(roles)}
-
-
-def _draw_edges(axes: Axes, circuit: Circuit, picture: Picture) -> None:
-    from matplotlib.patches import FancyArrowPatch
-
-    layout, measure, relative = circuit.layout(), measure_of(circuit), relative_strengths(circuit)
-    # The strongest last, on top of the others.
-    for lane, edge in enumerate(reversed(by_strength(circuit))):
-        kind, targets = targets_of(layout, edge.receiver)
-        weight = relative[edge] ** 0.5
-        for target in targets:
-            if target not in picture.places:
-                continue
-            (x0, y0), (x1, y1) = picture.places[edge.sender], picture.places[target]
-            start, end = (x0, y0 + BOX_HEIGHT / 2), (x1 + _PORTS[kind], y1 - BOX_HEIGHT / 2)
-            boxes = [place for name, place in picture.places.items() if name not in (edge.sender, target)]
-            axes.add_patch(
-                FancyArrowPatch(
-                    path=_curve(route(start, end, boxes, lane)),
-                    arrowstyle=f"-|>,head_length={2.0 + weight:.2f},head_width={1.0 + 0.6 * weight:.2f}",
-                    linestyle=_DASHES[kind],
-                    linewidth=0.5 + 2.3 * weight,
-                    color=colour_of(strength_of(edge, measure)),
-                    alpha=0.35 + 0.55 * weight,
-                    capstyle="butt",
-                    zorder=2 + weight,
-                )
-            )
-
-
-def _curve(points: list[Point]) -> Curve:
-    """A smooth curve through the points that leaves and arrives straight up."""
-    from matplotlib.path import Path as Curve
-
-    slopes: list[Point] = [(0.0, 1.0)]
-    for before, after in zip(points, points[2:], strict=False):
-        slopes.append(((after[0] - before[0]) / (after[1] - before[1]), 1.0))
-    slopes.append((0.0, 1.0))
-    vertices, codes = [points[0]], [Curve.MOVETO]
-    for (here, there), (leave, arrive) in zip(pairwise(points), pairwise(slopes), strict=True):
-        third = (there[1] - here[1]) / 3
-        vertices += [
-            (here[0] + leave[0] * third, here[1] + third),
-            (there[0] - arrive[0] * third, there[1] - third),
-            there,
-        ]
-        codes += [Curve.CURVE4] * 3
-    return Curve(vertices, codes)
-
-
-def _draw_legend(figure: Figure, circuit: Circuit) -> None:
+def _legend(circuit: Circuit) -> list[Artist]:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     measure = measure_of(circuit)
     ends = {"q": "into q", "k": "into k", "v": "into v, MLP, logits"}
-    handles: list[Artist] = [Line2D([], [], color="#444444", linestyle=_DASHES[key], label=ends[key]) for key in ends]
+    handles: list[Artist] = [Line2D([], [], color="#444444", linestyle=DASHES[key], label=ends[key]) for key in ends]
     if measure is None:
         handles.append(Line2D([], [], color=UNKNOWN, linewidth=2.5, label="effect not known"))
     else:
         handles.insert(0, Line2D([], [], color=POSITIVE, linewidth=2.5, label="supports the behaviour"))
         handles.insert(1, Line2D([], [], color=NEGATIVE, linewidth=2.5, label="works against it"))
         handles.append(Line2D([], [], color="none", label=f"width: |{measure}|"))
-    fills = _role_fills(circuit)
-    handles += [Patch(facecolor=fill, edgecolor="#222222", label=role) for role, fill in fills.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=7.5, frameon=False)
+    if len(circuit.edges) > MANY:
+        handles.append(Line2D([], [], color="none", label="all edges run upwards"))
+    handles += [
+        Patch(facecolor=fill, edgecolor="#222222", linewidth=0.6, label=role)
+        for role, fill in role_legend(circuit).items()
+    ]
+    return handles
+
+
+def _columns(handles: list[Artist], page: _Page) -> int:
+    widest = max(len(str(handle.get_label())) for handle in handles)
+    inches = (widest * LETTER + 4.5) * page.small / 72
+    return max(1, min(4, len(handles), int((page.width - 0.1) / inches)))
+
+
+def _draw_legend(figure: Figure, handles: list[Artist], columns: int, page: _Page) -> None:
+    labels = [str(handle.get_label()) for handle in handles]
+    # Numbers first, texts afterwards: a label with _ in front would be left out, and $ would start a formula.
+    legend = figure.legend(
+        handles=handles,
+        labels=[str(place) for place in range(len(handles))],
+        loc="lower center",
+        ncols=columns,
+        fontsize=page.small,
+        frameon=False,
+        borderpad=0.2,
+        labelspacing=0.35,
+        columnspacing=1.4,
+        handlelength=2.4,
+    )
+    for text, label in zip(legend.get_texts(), labels, strict=True):
+        text.set_parse_math(False)
+        text.set_text(label)

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.networkx_view import targets_of
 
-BOX_WIDTH, BOX_HEIGHT = 0.86, 0.44
-_SPACING = 1.4  # between neighbouring heads; the gaps carry the edges that pass by
+BOX_WIDTH, BOX_HEIGHT = 0.86, 0.4
+SPACING = 1.4
+"""Between neighbouring heads; the gaps carry the edges that pass by."""
 _LEAST_WIDTH = 4.2
 _MLP_RISE = 0.5  # an MLP stands above its layer's heads, as it is computed after them
 _SWEEPS = 12
@@ -39,9 +40,9 @@ def place_nodes(circuit: Circuit) -> Picture:
     heads = [node for node in circuit.nodes if node.kind == "head"]
     rows = [[node.name for node in heads if node.layer == layer] for layer in layers]
     # Room to stand apart even where every layer has one head only.
-    heads_width = max(_LEAST_WIDTH, (max(map(len, rows), default=1) - 1) * _SPACING)
+    heads_width = max(_LEAST_WIDTH, (max(map(len, rows), default=1) - 1) * SPACING)
     has_mlps = any(node.kind == "mlp" for node in circuit.nodes)
-    mlp_at = heads_width + _SPACING if has_mlps else heads_width
+    mlp_at = heads_width + SPACING if has_mlps else heads_width
     middle = mlp_at / 2
     fixed = {"input": middle, "logits": middle}
     fixed |= {node.name: mlp_at for node in circuit.nodes if node.kind == "mlp"}
@@ -131,7 +132,7 @@ def _spread(wish: Mapping[str, float], width: float) -> dict[str, float]:
     order = sorted(wish, key=lambda name: (wish[name], name))
     places = [wish[name] for name in order]
     for index in range(1, len(places)):
-        places[index] = max(places[index], places[index - 1] + _SPACING)
+        places[index] = max(places[index], places[index - 1] + SPACING)
     middle = (sum(wish.values()) - sum(places)) / max(1, len(places))
     shift = min(max(middle, -places[0]), width - places[-1]) if places else 0.0
     return {name: place + shift for name, place in zip(order, places, strict=True)}

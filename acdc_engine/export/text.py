@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -44,10 +45,10 @@ def show(circuit: Circuit, max_edges: int | None = 40) -> RenderableType:
 
 def summary(circuit: Circuit) -> RenderableType:
     """Where a circuit comes from and how good it is, without its nodes and edges; what a run closes with."""
-    parts: list[RenderableType] = [_header(circuit)]
+    parts: list[RenderableType] = [_grid(facts(circuit))]
     if circuit.evaluation is not None:
-        parts += ["", _figures(circuit, circuit.evaluation.discovery, circuit.evaluation.held_out)]
-    evidence = _evidence_rows(circuit)
+        parts += ["", _figures(circuit)]
+    evidence = evidence_of(circuit)
     if evidence:
         parts += ["", Text("What speaks for it and against it", style="bold"), _grid(evidence)]
     return Group(*parts)
@@ -93,7 +94,8 @@ def remarks(circuit: Circuit) -> list[str]:
     return out
 
 
-def _header(circuit: Circuit) -> Table:
+def facts(circuit: Circuit) -> dict[str, str]:
+    """Where a circuit comes from and how it was found, as labels and texts; what is not known is left out."""
     model, task, metric = circuit.model, circuit.task, circuit.metric
     layout = circuit.layout()
     rows = {
@@ -130,7 +132,7 @@ def _header(circuit: Circuit) -> Table:
             f"{cost.seconds:,.0f} s ({cost.forward_passes:,.0f} forward passes' worth), "
             f"{cost.peak_memory_bytes / 2**30:.1f} GiB at most, {cost.exact_evaluations:,} circuits run exactly"
         )
-    return _grid(rows)
+    return rows
 
 
 def _aim(objective: str) -> str:
@@ -146,7 +148,21 @@ def _settings(settings: Mapping[str, object]) -> str:
     return f" ({', '.join(f'{key} {value}' for key, value in settings.items())})" if settings else ""
 
 
-def _figures(circuit: Circuit, discovery: Figures, held_out: Figures) -> RenderableType:
+@dataclass(frozen=True)
+class FigureRow:
+    """A figure on both splits, as text; `between` is the interval of the held-out one, or empty."""
+
+    label: str
+    discovery: str
+    held_out: str
+    between: str
+
+
+def figure_rows(circuit: Circuit) -> list[FigureRow]:
+    """The figures of a circuit's evaluation; empty without one."""
+    if circuit.evaluation is None:
+        return []
+    discovery, held_out = circuit.evaluation.discovery, circuit.evaluation.held_out
     metric = circuit.metric.name if circuit.metric else "metric"
     ablated = "everything ablated" if circuit.ablation in ("mean", "zero") else "model on corrupt prompts"
     rows = (
@@ -162,23 +178,37 @@ def _figures(circuit: Circuit, discovery: Figures, held_out: Figures) -> Rendera
     )
     # Of the held-out prompts only: on those that the circuit was searched on an interval says nothing.
     intervals = {"faithfulness": held_out.faithfulness_interval, "kl_recovered": held_out.kl_interval}
-    known = [interval for interval in intervals.values() if interval is not None]
+    found = []
+    for label, field, style in rows:
+        seen, unseen = getattr(discovery, field), getattr(held_out, field)
+        interval = intervals.get(field)
+        between = "" if interval is None else f"{interval.low:.3f} to {interval.high:.3f}"
+        if seen is not None and unseen is not None:
+            found.append(FigureRow(label, format(seen, style), format(unseen, style), between))
+    return found
+
+
+def interval_level(circuit: Circuit) -> str:
+    """What the column of intervals is called; empty where there are none."""
+    held_out = None if circuit.evaluation is None else circuit.evaluation.held_out
+    known = None if held_out is None else held_out.faithfulness_interval or held_out.kl_interval
+    return "" if known is None else f"{known.level:.0%} interval"
+
+
+def _figures(circuit: Circuit) -> RenderableType:
     table = _table()
     table.add_column("")
     table.add_column("discovery", justify="right")
     table.add_column("held-out", justify="right", style="bold")
-    if known:
-        table.add_column(f"{known[0].level:.0%} interval")
-    for label, field, style in rows:
-        values = [getattr(figures, field) for figures in (discovery, held_out)]
-        interval = intervals.get(field)
-        between = [f"{interval.low:.3f} to {interval.high:.3f}"] if interval is not None else []
-        if None not in values:
-            table.add_row(label, *(format(value, style) for value in values), *between)
+    level = interval_level(circuit)
+    if level:
+        table.add_column(level)
+    for row in figure_rows(circuit):
+        table.add_row(row.label, row.discovery, row.held_out, *([row.between] if level else []))
     return Group(Text("How well it does the task", style="bold"), table)
 
 
-def _evidence_rows(circuit: Circuit) -> dict[str, str]:
+def evidence_of(circuit: Circuit) -> dict[str, str]:
     """Certificate, baseline, completeness and tests, as far as there are any."""
     rows = {} if circuit.certificate is None else {"certificate": _certificate(circuit.certificate)}
     if circuit.evaluation is not None:
@@ -256,8 +286,7 @@ def _edges(circuit: Circuit, max_edges: int | None) -> RenderableType:
     title = Text(f"Edges{order}", style="bold")
     table = _table()
     table.add_column("edge", no_wrap=True)
-    numbers = ("effect", "score", "without", "stability", "necessity")
-    columns = [name for name in numbers if any(getattr(edge, name) is not None for edge in edges)]
+    columns = edge_columns(circuit)
     for column in columns:
         table.add_column(column, justify="right")
     roles = any(edge.sender_role or edge.receiver_role for edge in edges)
@@ -269,7 +298,14 @@ def _edges(circuit: Circuit, max_edges: int | None) -> RenderableType:
         table.add_row(Text(f"{edge.sender} -> {edge.receiver}"), *cells)
     left = len(edges) - len(shown)
     rest = [Text(f"  ... and {left:,} more: --all", style="dim")] if left else []
-    return Group(title, *_legend(circuit, columns), table, *rest)
+    legend = [Text(f"  {meaning}", style="dim") for meaning in column_meanings(circuit, columns)]
+    return Group(title, *legend, table, *rest)
+
+
+def edge_columns(circuit: Circuit) -> list[str]:
+    """Which figures any edge has."""
+    numbers = ("effect", "score", "without", "stability", "necessity")
+    return [name for name in numbers if any(getattr(edge, name) is not None for edge in circuit.edges)]
 
 
 def _roles(edge: CircuitEdge) -> Text:
@@ -279,15 +315,15 @@ def _roles(edge: CircuitEdge) -> Text:
     return Text(f"{edge.sender_role or edge.sender} -> {edge.receiver_role or edge.receiver}")
 
 
-def _legend(circuit: Circuit, columns: list[str]) -> list[Text]:
-    """What the columns mean that do not speak for themselves."""
+def column_meanings(circuit: Circuit, columns: Sequence[str]) -> list[str]:
+    """What the columns of a table of edges mean, of those that do not speak for themselves."""
     aim = _aim(circuit.search.objective if circuit.search is not None else "faithfulness")
     meanings = {
         "without": f"{aim} without the edge, discovery prompts",
         "stability": "share of resampled prompts whose scores select it",
         "necessity": "share of resampled prompts that miss the target without it",
     }
-    return [Text(f"  {name}: {meaning}", style="dim") for name, meaning in meanings.items() if name in columns]
+    return [f"{name}: {meaning}" for name, meaning in meanings.items() if name in columns]
 
 
 def _cell(edge: CircuitEdge, column: str) -> Text:

@@ -16,10 +16,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from acdc_engine.formats.ungrouped import edges_there, their_shape
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_check import all_nodes
-from acdc_engine.graph.layout import GraphShape, Layout
-from acdc_engine.graph.networkx_view import targets_of
+from acdc_engine.graph.layout import Layout
 
 
 def eap_text(circuit: Circuit) -> str:
@@ -28,10 +28,10 @@ def eap_text(circuit: Circuit) -> str:
     Edges outside the circuit get score 0, as do edges without a score: a circuit file does not hold them.
     """
     shape = circuit.shape()
-    ungrouped = Layout(GraphShape(shape.n_layers, shape.n_heads, shape.n_heads, shape.parallel, shape.mlps))
+    ungrouped = Layout(their_shape(circuit.model, mlps=shape.mlps))
     kept = {node.name for node in circuit.nodes}
     nodes = {name: {"in_graph": name in kept or name == "logits"} for name, _, _ in all_nodes(ungrouped)}
-    scores = _scores_by_name(circuit, kept)
+    scores = {name: edge.score or 0.0 for name, edge in edges_there(circuit).items()}
     edges: dict[str, Any] = {}
     for receiver in range(ungrouped.n_receivers):
         for sender in range(ungrouped.senders_before[receiver]):
@@ -44,14 +44,3 @@ def eap_text(circuit: Circuit) -> str:
         "d_model": circuit.model.d_model,
     }
     return json.dumps({"cfg": cfg, "nodes": nodes, "edges": edges}) + "\n"
-
-
-def _scores_by_name(circuit: Circuit, kept: set[str]) -> dict[str, float]:
-    """Scores of the circuit's edges by their ungrouped names."""
-    layout, scores = circuit.layout(), {}
-    for edge in circuit.edges:
-        kind, targets = targets_of(layout, edge.receiver)
-        for target in kept.intersection(targets):
-            suffix = f"<{kind}>" if kind in ("q", "k", "v") else ""
-            scores[f"{edge.sender}->{target}{suffix}"] = edge.score or 0.0
-    return scores

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationError, model_serializer, model_validator
 
+from acdc_engine.display import html_of
 from acdc_engine.errors import CircuitFileError, GraphError
 from acdc_engine.graph.circuit_check import check_circuit
 from acdc_engine.graph.circuit_faults import explain_faults
@@ -143,6 +144,10 @@ class Circuit(Record):
         from acdc_engine.graph.networkx_view import networkx_of
 
         return networkx_of(self)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: picture, figures and strongest edges."""
+        return html_of(self)
 
     @classmethod
     def load(cls, path: str | Path) -> Circuit:

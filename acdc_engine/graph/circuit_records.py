@@ -107,7 +107,7 @@ class CircuitNode(Record):
     """Layer of a head or MLP."""
     role: str | None = None
     """What the node does in the circuit, if known, such as name mover: in known circuits the head's class in the
-    literature, in found ones the measured role whose threshold it exceeds by most."""
+    literature, in found ones the measured role (docs/roles.md says which of several)."""
     role_scores: tuple[RoleScore, ...] = ()
     """Of heads, measured. Left out of the file where they are not known."""
     direct_effect: DirectEffect | None = None

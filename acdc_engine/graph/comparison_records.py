@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from acdc_engine.display import html_of
 from acdc_engine.graph.circuit_records import ModelRecord
 from acdc_engine.graph.files import write_text
 from acdc_engine.graph.record import Record
@@ -158,6 +159,10 @@ class Comparison(Record):
     """Found edges that are not known, strongest first."""
     remarks: tuple[str, ...] = ()
     """What a reader should know."""
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the picture, overlaps, areas, and what is missing and extra."""
+        return html_of(self)
 
     def save(self, path: Path, *, overwrite: bool = False) -> None:
         """Writes the file, complete or not at all.

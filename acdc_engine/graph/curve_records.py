@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from acdc_engine.display import html_of
 from acdc_engine.graph.circuit_records import Environment, MetricRecord, ModelRecord, TaskRecord
 from acdc_engine.graph.evidence_records import Interval
 from acdc_engine.graph.files import write_text
@@ -154,6 +155,10 @@ class Curve(Record):
     """Wall-clock time, with loading."""
     environment: Environment
     """Where it was run."""
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the picture, and the areas."""
+        return html_of(self)
 
     def save(self, path: Path) -> None:
         """Writes the file, complete or not at all; one of that name is replaced.

@@ -25,6 +25,22 @@ def write_text(path: Path, text: str, *, overwrite: bool = False) -> None:
     write_with(path, lambda temporary: temporary.write_bytes(text.encode()), overwrite=overwrite)
 
 
+def check_target(path: Path, *, overwrite: bool = False) -> None:
+    """Refuses a name that `write_with` would refuse, before anything is computed for it.
+
+    Args:
+        path: The final name.
+        overwrite: Replace a file of that name.
+
+    Raises:
+        CircuitFileError: The file exists, or its folder does not.
+    """
+    if path.exists() and not overwrite:
+        raise CircuitFileError(f"{path} exists already: choose another name, or ask to overwrite it.")
+    if not path.parent.is_dir():
+        raise CircuitFileError(f"Cannot write {path}: there is no folder {path.parent}. Create it first.")
+
+
 def write_with(path: Path, write: Callable[[Path], object], *, overwrite: bool = False) -> None:
     """Lets `write` fill a temporary file beside `path` (with its suffix), then renames it.
 
@@ -36,10 +52,7 @@ def write_with(path: Path, write: Callable[[Path], object], *, overwrite: bool =
     Raises:
         CircuitFileError: The file exists, its folder does not, or the disk refuses.
     """
-    if path.exists() and not overwrite:
-        raise CircuitFileError(f"{path} exists already: choose another name, or ask to overwrite it.")
-    if not path.parent.is_dir():
-        raise CircuitFileError(f"Cannot write {path}: there is no folder {path.parent}. Create it first.")
+    check_target(path, overwrite=overwrite)
     temporary: Path | None = None
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)

@@ -9,7 +9,14 @@ from pydantic import Field
 from acdc_engine.graph.record import Record
 
 RoleName = Literal[
-    "previous token", "duplicate token", "induction", "S-inhibition", "name mover", "negative name mover", "copying"
+    "previous token",
+    "duplicate token",
+    "induction",
+    "S-inhibition",
+    "name mover",
+    "negative name mover",
+    "copying",
+    "copy suppression",
 ]
 """Roles that are measured, named as in the literature; docs/roles.md defines each."""
 

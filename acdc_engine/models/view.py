@@ -85,8 +85,7 @@ class Attention:
         Returns:
             `z`: attention-weighted values, per head.
         """
-        turned = rotation if rotation is None or at is None else (rotation[0][at][:, None], rotation[1][at][:, None])
-        q, k = self._place(q, self.q_norm, turned), self._place(k, self.k_norm, rotation)
+        q, k = self._placed(q, k, rotation, at)
         if groups is None:
             groups = [h * k.shape[2] // q.shape[2] for h in range(q.shape[2])]
         if list(groups) != list(range(k.shape[2])):
@@ -105,6 +104,43 @@ class Attention:
             scores = torch.tanh((q @ k.transpose(-1, -2)) * self.scale / self.softcap) * self.softcap
             z = torch.softmax(scores.masked_fill(blocked, -torch.inf).float(), -1).to(v.dtype) @ v
         return z.transpose(1, 2)
+
+    def weights(
+        self,
+        q: Float[Tensor, "batch queries heads d_head"],
+        k: Float[Tensor, "batch pos kv d_head"],
+        rotation: Rotation | None,
+        heads: Sequence[int],
+        at: Int[Tensor, "batch"] | None = None,
+    ) -> Float[Tensor, "batch some_heads queries pos"]:
+        """How much of each position some heads mix: what `mix` multiplies the values with.
+
+        Args:
+            q: Raw projections of all heads, at all positions or at the one of `at`; a norm over all heads needs them.
+            k: Raw keys of all groups.
+            rotation: Rotary table of this layer, cut to `pos`.
+            heads: The heads asked for.
+            at: The position of each example's single query; None for queries at all positions.
+
+        Returns:
+            Rows that add up to one, float32 at least; zero where a query may not look.
+        """
+        q, k = self._placed(q, k, rotation, at)
+        groups = [head * k.shape[2] // q.shape[2] for head in heads]
+        q, k = q[:, :, list(heads)].transpose(1, 2), k[:, :, groups].transpose(1, 2)
+        scores = (q @ k.transpose(-1, -2)) * self.scale
+        if self.softcap is not None:
+            scores = torch.tanh(scores / self.softcap) * self.softcap
+        blocked = self._blocked(k.shape[2], k.device)
+        if at is not None:
+            blocked = blocked[at][:, None, None]
+        wide = scores if scores.dtype == torch.float64 else scores.float()
+        return torch.softmax(wide.masked_fill(blocked, -torch.inf), -1)
+
+    def _placed(self, q: Tensor, k: Tensor, rotation: Rotation | None, at: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Queries and keys after their norms and rotation."""
+        turned = rotation if rotation is None or at is None else (rotation[0][at][:, None], rotation[1][at][:, None])
+        return self._place(q, self.q_norm, turned), self._place(k, self.k_norm, rotation)
 
     def _place(self, x: Tensor, norm: Norm | None, rotation: Rotation | None) -> Tensor:
         """Query/key norm and rotation of `[batch, pos, heads, d_head]`; tables `[pos, rotary]`, or one per example."""

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.evaluation import compare as measure
-from acdc_engine.formats.from_eap import is_eap, parsed, scores_from_eap
-from acdc_engine.formats.read_circuit import read_circuit
+from acdc_engine.formats.format import Source
+from acdc_engine.formats.from_eap import is_eap, scores_from_eap
+from acdc_engine.formats.registry import import_circuit
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_records import ModelRecord
 from acdc_engine.graph.comparison_records import Comparison, Rank
@@ -109,14 +110,14 @@ def _plain(name: str) -> str:
 
 
 def _read(path: Path, model: ModelRecord) -> Found:
-    if is_eap(parsed(path)):
-        circuit, scores = read_circuit(path, model), scores_from_eap(path, model)
+    circuit = import_circuit(path, model=model)
+    if is_eap(Source(path).json):
+        scores = scores_from_eap(path, model)
         outside = circuit.graph().exists & ~circuit.mask()
         # acdc export, for one, knows the scores of the circuit's edges only and writes 0 for the others.
         if scores is None or (bool(outside.any()) and not bool(scores[outside].any())):
             return Found(circuit, remarks=(f"{path.name} has no scores of edges outside its circuit.",))
         return Found(circuit, scores, origin=f"{path.name}, of EAP-IG or MIB")
-    circuit = read_circuit(path)
     beside = path.parent / SCORES
     return _with_scores(circuit, beside) if beside.is_file() else Found(circuit)
 

@@ -13,9 +13,11 @@ from acdc_engine.attribution.methods import Method
 from acdc_engine.errors import MethodError, MetricError
 from acdc_engine.evaluation import evaluate as judge_circuit
 from acdc_engine.evaluation.minimality import EDGES_UP_TO
+from acdc_engine.evaluation.sizes import sizes_of
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.patching.judge import Target
 from acdc_engine.pruning import RANKS, Found, singles
+from acdc_engine.run.describe import describe
 from acdc_engine.run.edge_records import edge_evidence, edge_records, per_example_fits, stability_of
 from acdc_engine.run.progress import Reporter, RichReporter
 from acdc_engine.run.reopen import Reopened, check_out, reopen
@@ -56,7 +58,8 @@ def evaluate(
         seed: Of the prompts made from `task` (None: the file's, or 0) and of everything drawn here (None: 0).
         n_random: Random circuits of the same size; 0 for none.
         tests: Whether to run the hypothesis tests.
-        out: Circuit file to write, first with the figures per edge only; None to write nothing.
+        out: Circuit file to write, first with the figures per edge only, in the end also with figures at other sizes,
+            roles, direct effects and examples; None to write nothing, and to leave those out.
         overwrite: Replace a file of that name.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         dtype: Number format of the weights; None for the file's, or float32.
@@ -104,6 +107,7 @@ def evaluate(
     )
     circuit = circuit.model_copy(update={"evaluation": evaluation})
     if target is not None:
+        circuit = work.described(circuit)
         circuit.save(target, overwrite=True)
     return circuit
 
@@ -114,6 +118,8 @@ class _Work:
     def __init__(self, opened: Reopened, seed: int, batch_size: int, report: Reporter, progress: bool) -> None:
         self.opened, self.seed, self.batch_size = opened, seed, batch_size
         self.report, self.progress = report, progress
+        self.ranked: Float[Tensor, "senders receivers"] | None = None
+        """Scores of all edges, once they are known; root mean squares under KL."""
 
     def remark(self, text: str) -> None:
         """Tells the user, on stderr or as a warning."""
@@ -143,6 +149,19 @@ class _Work:
             for edge in circuit.edges
         )
         return circuit.model_copy(update={"edges": edges, "certificate": evidence.certificate})
+
+    def described(self, circuit: Circuit) -> Circuit:
+        """The circuit with what stands around it: other sizes, what its nodes do, examples."""
+        opened = self.opened
+        sizes = sizes_of(opened.held_out, circuit, self.ranked, seed=self.seed, progress=self.report.stage)
+        return describe(
+            circuit.model_copy(update={"sizes": sizes}),
+            opened.discovery,
+            opened.held_out,
+            seed=self.seed,
+            batch_size=self.batch_size,
+            progress=self.report.stage,
+        )
 
     def _target(self) -> Target | None:
         search = self.opened.circuit.search
@@ -179,10 +198,12 @@ class _Work:
                 opened.objective.metric,
                 method,
                 batch_size=self.batch_size,
+                rms=True,
                 per_example=True,
                 progress=stage.advance,
             )
         assert scores.per_example is not None  # as asked
+        self.ranked = scores.both[1] if opened.aim == "kl" else scores.mean
         with self.report.stage("Stability"):
             return stability_of(scores.per_example, opened.mask, self._rank(), self.seed)
 

@@ -1,4 +1,4 @@
-"""The folder a run leaves: scores, a trace to go on from, the circuit. Nothing half-written under a final name."""
+"""The folder a run leaves: scores, a trace to go on from, the circuit, its report. Nothing half-written."""
 
 import contextlib
 import os
@@ -11,14 +11,15 @@ from torch import Tensor
 
 from acdc_engine.errors import CircuitFileError, RunFolderError
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.files import write_with
+from acdc_engine.graph.files import write_text, write_with
 from acdc_engine.run.fingerprint import MACHINE, Facts, differences, fingerprint_of
 from acdc_engine.run.trace import Recorded, Trace, read_trace, unfinished_facts
 
 CIRCUIT, SO_FAR, SCORES, TRACE = "circuit.json", "circuit-so-far.json", "scores.safetensors", "trace.jsonl"
+REPORT = "report.html"
 LOCK = ".trace.lock"
 """Held by the process that writes into the folder; the system lets go of it however that process ends."""
-OURS = ("circuit.", "circuit-so-far.", "scores.", "trace.", ".circuit", ".scores", LOCK)
+OURS = ("circuit.", "circuit-so-far.", "scores.", "trace.", "report.", ".circuit", ".scores", ".report", LOCK)
 """How the names of a run's files begin: results, exports beside them, and what a killed process left unfinished."""
 ROOM = 64 * 2**20
 """Free space asked for before a run starts, in bytes."""
@@ -104,7 +105,8 @@ class RunFolder:
         if unfinished:
             raise self._another(others)
         raise RunFolderError(
-            f"{self.path} exists and holds a run. Choose another --out, or add --overwrite to replace the run."
+            f"{self.path} exists and holds a run. Choose another --out, or add --overwrite to replace the run. (acdc "
+            f"report {self.path} writes its report again.)"
         )
 
     def _another(self, others: dict[str, str]) -> RunFolderError:
@@ -177,7 +179,7 @@ class RunFolder:
         for name in (SO_FAR, SCORES, TRACE) if anew else ():
             (self.path / name).unlink(missing_ok=True)
         for name in self._names():
-            if name.startswith((".circuit", ".scores")):
+            if name.startswith((".circuit", ".scores", ".report")):
                 (self.path / name).unlink(missing_ok=True)
 
     def save_scores(self, tensors: dict[str, Tensor], labels: dict[str, str]) -> None:
@@ -216,11 +218,27 @@ class RunFolder:
         try:
             circuit.save(self.path / name, overwrite=True)
             if name == CIRCUIT:
-                (self.path / SO_FAR).unlink(missing_ok=True)
+                for old in (SO_FAR, REPORT):  # a report is one of the circuit beside it
+                    (self.path / old).unlink(missing_ok=True)
                 self.trace.end()
         except (CircuitFileError, OSError) as error:
             raise RunFolderError(f"{error} {_AGAIN}") from error
         return self.path / name
+
+    def save_report(self, text: str) -> Path:
+        """Writes the report, complete or not at all; the circuit is there already, and the run has ended.
+
+        Raises:
+            RunFolderError: The disk refuses.
+        """
+        try:
+            write_text(self.path / REPORT, text, overwrite=True)
+        except CircuitFileError as error:
+            raise RunFolderError(
+                f"{error} The circuit is in {self.path / CIRCUIT}: make room, and write the report with "
+                f"acdc report {self.path}"
+            ) from error
+        return self.path / REPORT
 
 
 def in_use(path: Path) -> bool:

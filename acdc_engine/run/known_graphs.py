@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from acdc_engine.errors import CircuitFileError, nearest
-from acdc_engine.run.folder import CIRCUIT
 from acdc_engine.shipped import graphs_folder
 
 _NO_CIRCUITS = ("schema.json", "model.json")
@@ -53,6 +52,8 @@ def find_circuit(name: str | Path) -> Path:
     path = Path(name)
     if not path.is_dir():
         return find_known(path)
+    from acdc_engine.run.folder import CIRCUIT  # with it comes torch, which showing a circuit file does not need
+
     if not (path / CIRCUIT).is_file():
         raise CircuitFileError(
             f"{path} has no {CIRCUIT}: it is no folder of a finished run. Give a run's folder or a circuit file."

@@ -42,6 +42,7 @@ class Run:
         held_out: Prompts that it does not see.
         started: `time.perf_counter()` at the start.
         loaded: The same when the model was there.
+        command: Finds the circuit again, see `command_of`.
     """
 
     view: TransformerView
@@ -52,6 +53,7 @@ class Run:
     held_out: PromptSet
     started: float
     loaded: float
+    command: str | None = None
 
     @property
     def objective(self) -> Metric:
@@ -112,6 +114,7 @@ def circuit_of(
         certificate=certificate,
         cost=cost,
         environment=environment(view),
+        command=run.command,
         nodes=nodes_of_edges(view.graph, edges),
         edges=edges,
         prompts=records_of(run.discovery, run.held_out),

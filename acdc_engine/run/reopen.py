@@ -13,10 +13,9 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from acdc_engine.errors import CircuitFileError, MethodError, MetricError, ModelError
+from acdc_engine.errors import CircuitFileError, MethodError, MetricError, ModelError, ModelNeededError
 from acdc_engine.evaluation import check_enough_prompts
-from acdc_engine.formats.from_eap import is_eap, parsed
-from acdc_engine.formats.read_circuit import read_circuit
+from acdc_engine.formats.registry import import_circuit
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_records import MetricRecord, ModelRecord, TaskRecord
 from acdc_engine.graph.connectivity import clean
@@ -121,7 +120,7 @@ def reopen(
     with report.stage("Loading the model"):
         view = _load(file, model, device, dtype)
         record = model_record(view)
-        claimed = file.circuit or read_circuit(file.path, record)
+        claimed = file.circuit or import_circuit(file.path, model=record)
         circuit = _with_model(file, claimed, record, view.dtype, strict)
     discovery, held_out = file.source.sets(view, file.path)
     file.remarks.extend(file.source.remarks)
@@ -150,17 +149,17 @@ def reopen(
 
 def _look(path: Path, model: Any, asked: Asked, strict: bool) -> _File:
     """Everything that can be said without the model."""
-    foreign = is_eap(parsed(path))
-    if foreign and strict:
-        raise CircuitFileError(
-            f"{path} is a circuit of EAP-IG or MIB, which claims nothing about itself that could be recomputed. acdc "
-            "evaluate judges it on a task."
-        )
-    if foreign and model is None:
-        raise CircuitFileError(
-            f"{path} is a circuit of EAP-IG or MIB, which does not say of which model: give it with --model."
-        )
-    circuit = None if foreign else read_circuit(path)
+    circuit = None
+    try:
+        circuit = import_circuit(path)
+    except ModelNeededError as error:
+        if strict:
+            raise CircuitFileError(
+                f"{path} is a file of another tool, which claims nothing about itself that could be recomputed. acdc "
+                "evaluate judges it on a task."
+            ) from error
+        if model is None:
+            raise
     if circuit is not None:
         _check_edges(path, circuit)
     source = prompt_source(path, circuit, asked, strict)

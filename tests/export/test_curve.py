@@ -171,6 +171,12 @@ def test_files(found: Curve, tmp_path: Path, name: str, start: bytes) -> None:
         draw_curve(found, tmp_path / name)
 
 
+def test_unknown_picture_format(found: Curve, tmp_path: Path) -> None:
+    with pytest.raises(CircuitFileError, match=r"No picture format 'gif'\. Known: png, svg, pdf\."):
+        draw_curve(found, tmp_path / "c.gif")
+    assert not list(tmp_path.iterdir())
+
+
 def test_tables(found: Curve) -> None:
     text = text_of(found)
     for cell in ("0.50", "[0.25, 0.62]", "90, KL 0.50", "-0.25 to 0.25", "10 %", "100", "mine: f 0.94, 40 edges"):

@@ -1,21 +1,26 @@
 """The picture: boxes that do not overlap, edges that run upwards around them, files of the right kind."""
 
+import re
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.collections import PathCollection
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from matplotlib.text import Text
 
 from acdc_engine.errors import CircuitFileError
-from acdc_engine.export.draw import draw, figure_of
+from acdc_engine.export.draw import draw, figure_of, letter_size
 from acdc_engine.export.layered import BOX_HEIGHT, BOX_WIDTH, place_nodes, route
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.layout import GraphShape
 from tests.export.conftest import Make
-
-pytest.importorskip("matplotlib")
-from matplotlib.colors import to_hex
-from matplotlib.patches import FancyArrowPatch
+from tests.made_circuits import made_circuit
 
 
 @given(data=st.data())
@@ -62,7 +67,102 @@ def test_labels_legend_and_title(found: Circuit) -> None:
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     expected = ["supports the behaviour", "works against it", "into q", "into k", "into v, MLP, logits"]
     assert legend == [*expected, "width: |effect|", 'the "mover"']
-    assert figure.get_suptitle() == "ioi in tiny [v1]: 8 edges, 6 nodes\nheld-out faithfulness 0.91"
+    assert texts(figure)[0] == "ioi in tiny [v1]: 8 edges, 6 nodes\nheld-out faithfulness 0.91"
+
+
+def texts(figure: Figure) -> list[str]:
+    """What stands above the picture: the title, and what it leaves out."""
+    return [text.get_text() for text in figure.texts]
+
+
+def arrows(figure: Figure) -> int:
+    return sum(isinstance(patch, FancyArrowPatch) for patch in figure.axes[0].patches)
+
+
+def test_many_edges_are_lines_with_a_fill_for_each_role() -> None:
+    circuit = made_circuit(300)
+    figure = figure_of(circuit)
+    (lines,) = [part for part in figure.axes[0].collections if isinstance(part, PathCollection)]
+    assert arrows(figure) == 0 and len(lines.get_paths()) == 300
+    colours = [to_hex(tuple(colour)).upper() for colour in np.asarray(lines.get_edgecolor()).tolist()]
+    assert colours.count("#D55E00") == sum((edge.effect or 0) < 0 for edge in circuit.edges)
+    roles = {node.role for node in circuit.nodes if node.role}
+    assert roles.isdisjoint(text.get_text() for text in figure.axes[0].texts)
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "all edges run upwards" in legend and sorted(roles) == sorted(roles.intersection(legend))
+    assert arrows(figure_of(made_circuit(250))) == 250
+
+
+def test_the_strongest_edges_and_the_picture_says_so(found: Circuit) -> None:
+    figure = figure_of(found, top=5)
+    assert texts(figure)[1] == "strongest 4 of 8 edges", "a fifth would hang loose"
+    assert arrows(figure) == 5, "two heads share the v that one of them enters"
+    assert "m0" not in [text.get_text() for text in figure.axes[0].texts]
+    assert texts(figure)[0].startswith("ioi in tiny [v1]: 8 edges, 6 nodes")
+    assert texts(figure_of(found, top=8))[1] == ""
+
+
+def test_widths_in_inches(found: Circuit) -> None:
+    narrow, wide = figure_of(found, width=3.3), figure_of(found, width=6.75)
+    assert (narrow.get_figwidth(), wide.get_figwidth()) == (3.3, 6.75)
+    assert letter_size(found, 6.75) == letter_size(found) == 8.5
+    assert letter_size(made_circuit(200), 3.3) < 4 < letter_size(made_circuit(200), 3.3, 20)
+    for width in (1.9, 40.5):
+        with pytest.raises(CircuitFileError, match=f"2 to 40 inches wide, not {width}"):
+            figure_of(found, width=width)
+
+
+@pytest.mark.parametrize(("n_edges", "width"), [(30, None), (30, 3.3), (30, 6.75), (300, 3.3)])
+def test_hostile_texts_are_texts_and_stay_inside(n_edges: int, width: float | None, tmp_path: Path) -> None:
+    circuit = made_circuit(n_edges, hostile=True)
+    figure = figure_of(circuit, width=width)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of letters that the font lacks
+        figure.canvas.draw()
+    page = figure.bbox
+    legend, axes = figure.legends[0].get_window_extent(), figure.axes[0].get_window_extent()
+    assert legend.y1 <= axes.y0 + 1 and legend.y0 >= 0 and legend.x0 >= 0 and legend.x1 <= page.x1
+    for text in figure.findobj(Text):
+        if text.get_text():
+            box = text.get_window_extent()
+            assert box.x0 >= page.x0 - 1 and box.x1 <= page.x1 + 1 and box.y1 <= page.y1 + 1, text.get_text()
+    assert all(text.get_window_extent().y0 >= axes.y1 - 1 for text in figure.texts), "the title is above the boxes"
+    draw(circuit, tmp_path / "c.svg", width=width)
+    assert "<script" not in (tmp_path / "c.svg").read_text()
+
+
+def test_names_fit_into_their_boxes_at_any_width() -> None:
+    circuit = made_circuit(60)
+    for width in (3.3, 6.75, None):
+        figure = figure_of(circuit, width=width)
+        box = next(patch for patch in figure.axes[0].patches if isinstance(patch, FancyBboxPatch)).get_window_extent()
+        names = {node.name for node in circuit.nodes}
+        for text in figure.axes[0].texts:
+            if text.get_text() in names:
+                assert text.get_window_extent().width < box.width
+
+
+def test_roles_beyond_the_palette_share_a_fill(grouped: Circuit) -> None:
+    circuit = made_circuit(60)
+    heads = [node.name for node in circuit.nodes if node.kind == "head"][:9]
+    roles = {name: f"role {place}" for place, name in enumerate(heads)}
+    nodes = tuple(node.model_copy(update={"role": roles.get(node.name)}) for node in circuit.nodes)
+    legend = [text.get_text() for text in figure_of(circuit.model_copy(update={"nodes": nodes})).legends[0].get_texts()]
+    assert [text for text in legend if "role" in text] == [*(f"role {place}" for place in range(7)), "other roles"]
+
+
+def test_a_title_of_ones_own_and_none(found: Circuit) -> None:
+    assert texts(figure_of(found, title="$x$ _y"))[0] == "$x$ _y"
+    bare = figure_of(found, title="")
+    assert texts(bare) == ["", ""] and bare.get_figheight() < figure_of(found).get_figheight()
+
+
+def test_fonts_are_truetype_in_pdf_and_text_is_text_in_svg(found: Circuit, tmp_path: Path) -> None:
+    draw(found, tmp_path / "c.pdf", width=3.3)
+    draw(found, tmp_path / "c.svg")
+    pdf, svg = (tmp_path / "c.pdf").read_bytes(), (tmp_path / "c.svg").read_text()
+    assert b"/FontFile2" in pdf and b"/Type3" not in pdf
+    assert re.search(r"<text [^>]*>a1\.h2</text>", svg)
 
 
 @pytest.mark.parametrize(("name", "start"), [("c.png", b"\x89PNG"), ("c.svg", b"<?xml"), ("c.PDF", b"%PDF")])

@@ -96,6 +96,15 @@ def test_what_it_writes_can_be_verified(tmp_path: Path) -> None:
     assert again.holds and sum(claim.what == "effect" for claim in again.claims) == len(found.edges)
 
 
+def test_a_written_file_has_other_sizes_roles_and_examples(tmp_path: Path) -> None:
+    found = judged(saved(tmp_path), out=tmp_path / "judged.json")
+    assert [point.kind for point in found.sizes].count("circuit") == 1 and found.sizes[-1].kind == "more"
+    assert found.examples and any(node.direct_effect for node in found.nodes)
+    assert not judged(saved(tmp_path)).sizes  # which costs, and would not be kept
+    unscored = judged(by_hand(tmp_path, **bare()), out=tmp_path / "unscored.json")
+    assert {point.kind for point in unscored.sizes} <= {"part", "circuit"}
+
+
 def test_a_circuit_without_search_and_scores(tmp_path: Path) -> None:
     found = judged(by_hand(tmp_path, **bare()))
     assert found.certificate is None and found.evaluation is not None

@@ -13,6 +13,8 @@ from acdc_engine.errors import RunFolderError
 from acdc_engine.pipeline import discover
 from acdc_engine.run.fingerprint import Facts
 from acdc_engine.run.folder import LOCK, ROOM, SCORES, TRACE, RunFolder, in_use, newest_unfinished
+from acdc_engine.run.trace import read_trace
+from tests.made_circuits import made_circuit
 from tests.tiny_task import tiny_view, write_card
 
 FACTS: Facts = {"task": "ioi", "n": 8, "threads": 2}
@@ -78,6 +80,38 @@ def test_a_disk_that_refuses_the_circuit(tmp_path: Path, monkeypatch: pytest.Mon
     assert [f.name for f in (tmp_path / "run").iterdir()] == [TRACE]
 
 
+def test_a_disk_that_refuses_the_report_says_where_the_circuit_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*names: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    folder = RunFolder(tmp_path / "run")
+    with folder.open(FACTS, 0.0):
+        folder.save_circuit(made_circuit(20))
+        monkeypatch.setattr("os.replace", full)
+        with pytest.raises(RunFolderError) as caught:
+            folder.save_report("<!DOCTYPE html>")
+    path = tmp_path / "run"
+    assert str(caught.value) == (
+        f"Cannot write {path / 'report.html'}: No space left on device. Nothing was left there. The circuit is in "
+        f"{path / 'circuit.json'}: make room, and write the report with acdc report {path}"
+    )
+    assert sorted(f.name for f in path.iterdir()) == ["circuit.json", TRACE]
+    assert read_trace(path / TRACE).ended  # type: ignore[union-attr]
+
+
+def test_a_new_circuit_does_not_stand_beside_an_old_report(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    with folder.open(FACTS, 0.0):
+        folder.save_report("old")
+        folder.save_circuit(made_circuit(20), "circuit-so-far.json")
+        assert (tmp_path / "report.html").read_text() == "old"
+        folder.save_circuit(made_circuit(20))
+        assert sorted(f.name for f in tmp_path.iterdir()) == [LOCK, "circuit.json", TRACE]
+        assert folder.save_report("new").read_text() == "new"
+
+
 def test_scores_of_this_very_run_are_read_back(tmp_path: Path) -> None:
     scores = torch.randn(3, 4)
     folder = RunFolder(tmp_path / "run")
@@ -102,8 +136,8 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 def test_exports_and_leftovers_of_a_killed_run_do_not_stand_in_the_way(tmp_path: Path) -> None:
     """What README's commands leave: a picture beside the circuit, then the same command again."""
     kept, leftovers = (
-        ["circuit.eap.json", "circuit.json", "circuit.svg"],
-        [".circuit.x1.json", ".scores.y2.safetensors"],
+        ["circuit.eap.json", "circuit.json", "circuit.svg", "report.html", "report.pdf"],
+        [".circuit.x1.json", ".report.z3.html", ".scores.y2.safetensors"],
     )
     for name in (*kept, *leftovers, TRACE, SCORES, "circuit-so-far.json"):
         (tmp_path / name).write_text("{}")

@@ -1,0 +1,75 @@
+"""The boxes of a circuit's picture: names, q, k and v, and roles as pale fills."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from acdc_engine.export.draw_edges import MANY, PORTS
+from acdc_engine.export.drawn_text import drawn, letters_in
+from acdc_engine.export.layered import BOX_HEIGHT, BOX_WIDTH, SPACING, Picture
+from acdc_engine.graph.circuit import Circuit
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Pale colours of Okabe and Ito's palette, by role in the order of the model.
+_ROLE_FILLS = ("#FBE3C0", "#D3EBF8", "#BFE3D8", "#FAF5C0", "#C7DBEC", "#F5D2BD", "#F0DCE7")
+_OTHER_FILL = "#DDDDDD"
+_FILLS = {"input": "#FFFFFF", "head": "#FFFFFF", "mlp": "#E8E8E8", "logits": "#FFFFFF"}
+_ROLE_DROP = 0.19  # below the box, clear of the arrowheads
+_MANY_ROLES = 40
+_LEAST_LETTER = 3.0
+"""Points below which q, k and v are left out."""
+
+
+def role_fills(circuit: Circuit) -> dict[str, str]:
+    """Fill by role, in the order of the model; roles beyond the seven most frequent share the last fill."""
+    counted = Counter(node.role for node in circuit.nodes if node.role)
+    frequent = sorted(counted, key=lambda role: -counted[role])[: len(_ROLE_FILLS)]
+    fills = iter(_ROLE_FILLS)
+    return {role: next(fills) if role in frequent else _OTHER_FILL for role in counted}
+
+
+def role_legend(circuit: Circuit) -> dict[str, str]:
+    """Fill by what the legend says, one entry for all roles that share a fill."""
+    entries: dict[str, str] = {}
+    for role, fill in role_fills(circuit).items():
+        entries["other roles" if fill == _OTHER_FILL else drawn(role, 22)] = fill
+    return entries
+
+
+def draw_nodes(axes: Axes, circuit: Circuit, picture: Picture, across: float, points: float) -> None:
+    """Draws the boxes over the edges.
+
+    Args:
+        axes: In units of `picture`.
+        circuit: What to draw.
+        picture: Where its nodes are.
+        across: Inches of a unit across.
+        points: Size of the nodes' names.
+    """
+    from matplotlib.patches import FancyBboxPatch
+
+    fills = role_fills(circuit)
+    centred: dict[str, Any] = {"ha": "center", "va": "center", "zorder": 5, "parse_math": False}
+    texts = len(circuit.edges) <= MANY and sum(bool(node.role) for node in circuit.nodes) <= _MANY_ROLES
+    for node in circuit.nodes:
+        x, y = picture.places[node.name]
+        look: dict[str, Any] = {
+            "facecolor": fills[node.role] if node.role else _FILLS[node.kind],
+            "edgecolor": "#222222",
+            "linewidth": 0.9 * min(1.0, points / 8.5),
+            "zorder": 4,
+        }
+        shape = "round,pad=0,rounding_size=0.1"
+        axes.add_patch(FancyBboxPatch((x - BOX_WIDTH / 2, y - BOX_HEIGHT / 2), BOX_WIDTH, BOX_HEIGHT, shape, **look))
+        letters = "qkv" if node.kind == "head" and 0.65 * points >= _LEAST_LETTER else ""
+        axes.text(x, y + (0.055 if letters else 0), node.name, fontsize=points, **centred)
+        for letter in letters:
+            axes.text(x + PORTS[letter], y - 0.13, letter, fontsize=0.65 * points, color="#777777", **centred)
+        if node.role and texts:
+            size = 0.7 * points
+            paper = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.4}  # edges pass behind the text
+            role = drawn(node.role, letters_in(SPACING * across, size))
+            axes.text(x, y - BOX_HEIGHT / 2 - _ROLE_DROP, role, fontsize=size, color="#444444", bbox=paper, **centred)

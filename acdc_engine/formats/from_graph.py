@@ -1,0 +1,248 @@
+"""A circuit from a graph with attributes: of this engine, or made by hand with networkx, Gephi or Cytoscape.
+
+Nodes are named as in a circuit file: `input`, `a5.h3`, `m4`, `logits`. An edge into a head says by its attribute
+`kind`, or by its key in a multigraph, whether it enters `q`, `k` or `v`; instead `receiver` may name it, as in
+`a1.kv0<k>`. Heads that share keys or values share the receiver: edges into several of them become one.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from acdc_engine.errors import CircuitFileError, GraphError
+from acdc_engine.formats.attributed import CARRIED, FIGURES
+from acdc_engine.formats.carried import Carried, finished, read_carried
+from acdc_engine.formats.format import needs_model
+from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.circuit_check import all_nodes
+from acdc_engine.graph.circuit_faults import explain_faults
+from acdc_engine.graph.circuit_records import CircuitEdge, CircuitNode, ModelRecord
+from acdc_engine.graph.explain import explain_sender
+from acdc_engine.graph.layout import Layout
+from acdc_engine.graph.networkx_view import targets_of
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+Facts = dict[str, Any]
+
+
+@dataclass
+class PlainGraph:
+    """A directed graph as a file holds it.
+
+    Attributes:
+        about: Attributes of the graph.
+        nodes: Attributes of the nodes by name.
+        edges: Sender, target and attributes; a multigraph's key as the attribute `key`.
+    """
+
+    about: Facts = field(default_factory=dict)
+    nodes: dict[str, Facts] = field(default_factory=dict)
+    edges: list[tuple[str, str, Facts]] = field(default_factory=list)
+
+
+def circuit_from_networkx(graph: nx.Graph[Any], model: ModelRecord | None = None) -> Circuit:
+    """Makes a circuit of a networkx graph, see this module's page for what it must say.
+
+    Args:
+        graph: A directed graph.
+        model: The model. Not needed for a graph that `acdc export` wrote.
+
+    Raises:
+        CircuitFileError: It is no circuit of that model; the node or edge is named.
+    """
+    return circuit_of(plain_graph(graph, Path("the graph")), Path("the graph"), "a networkx graph", model)
+
+
+def plain_graph(graph: nx.Graph[Any], path: Path) -> PlainGraph:
+    """A networkx graph as a `PlainGraph`.
+
+    Raises:
+        CircuitFileError: It is undirected.
+    """
+    import networkx as nx
+
+    if not graph.is_directed():
+        raise CircuitFileError(f"{path} is an undirected graph. Edges of a circuit lead from sender to receiver.")
+    edges: list[tuple[str, str, Facts]]
+    if isinstance(graph, nx.MultiDiGraph):
+        edges = [(str(u), str(v), {"key": key, **facts}) for u, v, key, facts in graph.edges(keys=True, data=True)]
+    else:
+        edges = [(str(u), str(v), dict(facts)) for u, v, facts in graph.edges(data=True)]
+    return PlainGraph(dict(graph.graph), {str(name): dict(facts) for name, facts in graph.nodes(data=True)}, edges)
+
+
+def circuit_of(graph: PlainGraph, path: Path, what: str, model: ModelRecord | None) -> Circuit:
+    """Makes a circuit of a graph.
+
+    Args:
+        graph: The graph.
+        path: Its file, for messages.
+        what: What the file is, as in `GraphML`.
+        model: The model, if the user gave it; a file of this engine says its own.
+
+    Raises:
+        CircuitFileError: It does not say of which model it is, or is no circuit of that model; the node or edge is
+            named.
+    """
+    carried = read_carried(path, graph.about.get(CARRIED))
+    if carried is None:
+        if model is None:
+            raise needs_model(path, f"{what} without the engine's attribute {CARRIED!r}")
+        carried = Carried(Circuit(model=model, source=f"{path.name}, {what}", nodes=(), edges=()))
+    layout = carried.circuit.layout()
+    nodes = tuple(_nodes(graph, path, layout))
+    edges, gained = _edges(graph, path, layout)
+    return finished(carried, nodes, edges, path, gained)
+
+
+def _nodes(graph: PlainGraph, path: Path, layout: Layout) -> list[CircuitNode]:
+    """The nodes in the model's order."""
+    known = {name: (kind, layer) for name, kind, layer in all_nodes(layout)}
+    for name, facts in graph.nodes.items():
+        if name not in known:
+            reason = explain_sender(name, layout.shape).replace("No sender", "no node", 1)
+            raise CircuitFileError(f"{path}: node {_short(name)} cannot exist in this model's graph: {_short(reason)}")
+        said = facts.get("kind", known[name][0])
+        if said != known[name][0]:
+            raise CircuitFileError(
+                f"{path}: node {name} has kind {_short(repr(said))}; by its name it is of kind {known[name][0]!r}. "
+                "Correct one of the two, or leave kind out."
+            )
+    found = []
+    for name, (kind, layer) in known.items():
+        if name in graph.nodes:
+            content = {"name": name, "kind": kind, "layer": layer, **_measured(graph.nodes[name], name, path)}
+            found.append(checked(CircuitNode, content, f"{path}: node {name}"))
+    return found
+
+
+def _measured(facts: Facts, name: str, path: Path) -> Facts:
+    """What a node's attributes say of it, as in a circuit file."""
+    content: Facts = {} if "role" not in facts else {"role": facts["role"]}
+    direct = {"clean": "direct_effect", "corrupt": "direct_effect_corrupt", "n_prompts": "direct_effect_prompts"}
+    if "direct_effect" in facts:
+        content["direct_effect"] = {key: facts[said] for key, said in direct.items() if said in facts}
+    if "role_scores" in facts:
+        try:
+            content["role_scores"] = json.loads(facts["role_scores"])
+        except (ValueError, TypeError, RecursionError) as error:
+            raise CircuitFileError(
+                f"{path}: node {name}: role_scores is no JSON text ({error}). Write it as acdc export does, or leave "
+                "it out."
+            ) from error
+    return content
+
+
+def _edges(graph: PlainGraph, path: Path, layout: Layout) -> tuple[tuple[CircuitEdge, ...], int]:
+    """The edges, in the file's order or else the graph's, and how many reach more heads than the file says."""
+    found: dict[tuple[int, int], CircuitEdge] = {}
+    reached: dict[tuple[int, int], set[str]] = {}
+    places: dict[tuple[int, int], int | None] = {}
+    for sender, target, facts in graph.edges:
+        where = f"{path}: edge {_short(sender)} -> {_short(target)}"
+        for end in (sender, target):
+            if end not in graph.nodes:
+                raise CircuitFileError(f"{where}: {_short(end)} is not among the nodes. List it there.")
+        receiver = _receiver(target, facts, where, layout)
+        try:
+            spot = layout.parse_edge(f"{sender}->{receiver}")
+        except GraphError as error:
+            raise CircuitFileError(f"{where} cannot exist in this model's graph: {error}") from error
+        content = {"sender": sender, "receiver": receiver, **{key: facts[key] for key in FIGURES if key in facts}}
+        edge = checked(CircuitEdge, content, where)
+        if target in reached.setdefault(spot, set()):
+            raise CircuitFileError(f"{where}: {sender}->{receiver} is there twice. Keep one of the two.")
+        if found.setdefault(spot, edge) != edge:
+            raise CircuitFileError(
+                f"{where}: with the edges into other heads that share this receiver it is one edge, {sender}->"
+                f"{receiver}, but their figures differ ({_difference(found[spot], edge)}). Write the same at all."
+            )
+        reached[spot].add(target)
+        place = facts.get("place")
+        places.setdefault(spot, place if type(place) is int else None)
+    gained = sum(
+        any(head in graph.nodes and head not in heads for head in targets_of(layout, found[spot].receiver)[1])
+        for spot, heads in reached.items()
+    )
+    known = {spot: place for spot, place in places.items() if place is not None}
+    in_order = sorted(found, key=known.__getitem__) if len(known) == len(found) else sorted(found)
+    return tuple(found[spot] for spot in in_order), gained
+
+
+def _receiver(target: str, facts: Facts, where: str, layout: Layout) -> str:
+    """The receiver that an edge enters: as its attributes say, or the only one that its target has."""
+    if "receiver" in facts:
+        return _named_receiver(target, facts, where, layout)
+    kind, key = facts.get("kind"), facts.get("key")
+    own = {"m": "mlp", "l": "logits", "i": "input"}.get(target[0])
+    if own is not None:
+        if kind not in (None, own):
+            raise CircuitFileError(f"{where}: kind is {_short(repr(kind))}; edges into {target} are of kind {own!r}.")
+        return target
+    if kind is None and key in ("q", "k", "v"):
+        kind = key
+    if kind not in ("q", "k", "v"):
+        said = "does not say" if kind is None else f"has kind {_short(repr(kind))}, which does not say"
+        raise CircuitFileError(
+            f"{where} {said} which input of the head it enters: give it an attribute kind with q, k or v (the key of a "
+            "multigraph's edge counts as well)."
+        )
+    if kind != "q" and layout.shape.grouped:
+        node, _, head = target.partition(".h")
+        return f"{node}.kv{layout.group_of(int(head))}<{kind}>" if head.isdigit() else target
+    return f"{target}<{kind}>"
+
+
+def _named_receiver(target: str, facts: Facts, where: str, layout: Layout) -> str:
+    receiver = facts["receiver"]
+    if not isinstance(receiver, str):
+        raise CircuitFileError(f"{where}: receiver is {_short(repr(receiver))}; it must be a text such as a7.h3<q>.")
+    try:
+        kind, targets = targets_of(layout, receiver)
+    except GraphError as error:
+        raise CircuitFileError(f"{where}: receiver cannot exist in this model's graph: {error}") from error
+    if target not in targets:
+        raise CircuitFileError(f"{where}: its receiver {receiver} is no part of {target}. Correct one of the two.")
+    if facts.get("kind", kind) != kind:
+        raise CircuitFileError(
+            f"{where}: kind is {_short(repr(facts['kind']))}, but the receiver {receiver} is of kind {kind!r}. Correct "
+            "one of the two."
+        )
+    return receiver
+
+
+def _difference(one: CircuitEdge, other: CircuitEdge) -> str:
+    pairs = ((name, getattr(one, name), getattr(other, name)) for name in FIGURES)
+    return "; ".join(f"{name} {here} and {there}" for name, here, there in pairs if here != there)
+
+
+def checked(kind: Any, content: object, where: str) -> Any:
+    """A record of a file's values, none of which is changed to fit.
+
+    Args:
+        kind: The record's class.
+        content: Its fields.
+        where: Starts the message when they do not fit.
+
+    Raises:
+        CircuitFileError: They do not; the field is named.
+    """
+    try:
+        # As JSON, because strict checking of Python values would refuse lists where tuples are declared.
+        return kind.model_validate_json(json.dumps(content), strict=True)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, ValidationError):
+            raise CircuitFileError(f"{where}:\n{explain_faults(error, kind)}") from error
+        raise CircuitFileError(f"{where} has an attribute that is neither text nor number: {error}.") from error
+
+
+def _short(text: str) -> str:
+    """Strangers' text in a message."""
+    return text if len(text) <= 300 else f"{text[:297]}..."

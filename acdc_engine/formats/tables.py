@@ -1,0 +1,76 @@
+"""Tables of edges, one row each: what CSV and Parquet have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from acdc_engine.errors import CircuitFileError, GraphError, nearest
+from acdc_engine.formats.attributed import FIGURES
+from acdc_engine.formats.from_graph import checked
+from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.circuit_check import with_roles
+from acdc_engine.graph.circuit_records import CircuitEdge
+from acdc_engine.graph.layout import Layout
+from acdc_engine.graph.networkx_view import targets_of
+
+TEXTS = ("sender", "receiver", "kind", "sender_role", "receiver_role")
+COLUMNS = ("sender", "receiver", "kind", *FIGURES, "sender_role", "receiver_role")
+"""`kind` is q, k, v, mlp or logits; the others are those of `CircuitEdge`."""
+
+
+def rows_of(circuit: Circuit) -> list[dict[str, Any]]:
+    """The edges in the circuit file's order, by column; None where something is not known."""
+    layout = circuit.layout()
+    edges = with_roles(layout, circuit.nodes, circuit.edges)
+    return [
+        {name: targets_of(layout, edge.receiver)[0] if name == "kind" else getattr(edge, name) for name in COLUMNS}
+        for edge in edges
+    ]
+
+
+def edge_of(path: Path, layout: Layout, place: str, row: dict[str, Any]) -> CircuitEdge:
+    """An edge of the model's graph from the known cells of a row."""
+    where = f"{path}: {place}"
+    kind = row.pop("kind", None)
+    edge: CircuitEdge = checked(CircuitEdge, row, where)
+    try:
+        layout.parse_edge(f"{edge.sender}->{edge.receiver}")
+    except GraphError as error:
+        raise CircuitFileError(f"{where} cannot exist in this model's graph: {error}") from error
+    known = targets_of(layout, edge.receiver)[0]
+    if kind not in (None, known):
+        raise CircuitFileError(f"{where}: kind is {kind!r}, but the receiver {edge.receiver} is of kind {known!r}.")
+    return edge
+
+
+def roles_of(path: Path, layout: Layout, edges: Iterable[CircuitEdge]) -> dict[str, str]:
+    """Roles of nodes, as far as edges tell them: a receiver that several heads share has all of theirs."""
+    roles: dict[str, str] = {}
+    for edge in edges:
+        ends = [(edge.sender, edge.sender_role)]
+        targets = targets_of(layout, edge.receiver)[1]
+        if len(targets) == 1:
+            ends.append((targets[0], edge.receiver_role))
+        for name, role in ends:
+            if role is not None and roles.setdefault(name, role) != role:
+                raise CircuitFileError(
+                    f"{path}: {name} has the role {roles[name][:60]!r} at one edge and {role[:60]!r} at another. Write "
+                    "the same at all, or leave the columns of roles out."
+                )
+    return roles
+
+
+def check_columns(path: Path, header: list[str]) -> None:
+    """Refuses tables without ends of edges, and columns that are there twice; others of other programs are skipped."""
+    for name in ("sender", "receiver"):
+        if name not in header:
+            shown = ", ".join(header)[:200] or "nothing"
+            raise CircuitFileError(
+                f"{path} has no column {name}: it needs sender and receiver, and has {shown}."
+                f"{nearest(name, header) if header else ''} Cells are parted by commas."
+            )
+    twice = {name for name in header if name in COLUMNS and header.count(name) > 1}
+    if twice:
+        raise CircuitFileError(f"{path} has the column {min(twice)} twice. Keep one.")

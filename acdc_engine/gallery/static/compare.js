@@ -1,0 +1,232 @@
+// The page of two circuits: which two is in the address.
+(() => {
+  "use strict";
+  const byId = (id) => document.getElementById(id);
+  document.documentElement.classList.add("runs-scripts");
+  const { shapes, runs } = JSON.parse(byId("circuits").textContent);
+  const bySlug = new Map(runs.map((run) => [run.slug, run]));
+  const WHERE = { a: "only in A", b: "only in B", both: "both" };
+  const MOST = 300; // rows; more on request
+  let pictures = [], edges = [], runA, runB, rows = MOST, order = { key: "largest", dir: "desc" }, marked = null;
+
+  function make(name, text, className = "") {
+    const made = document.createElement(name);
+    made.textContent = text;
+    made.className = className;
+    return made;
+  }
+
+  function number(value) {
+    if (value === undefined) return "";
+    if (value === null) return "unknown";
+    const size = Math.abs(value), text = size >= 1e5 || (size && size < 1e-4) ? size.toExponential(2) : size.toFixed(4);
+    return (value < 0 ? "\u2212" : "+") + text;
+  }
+
+  function read() {
+    const asked = new URLSearchParams(location.hash.slice(1));
+    const first = bySlug.get(asked.get("a")) || runs[0];
+    const alike = runs.find((run) => run !== first && run.shape === first.shape) || runs.find((run) => run !== first) || first;
+    const unknown = ["a", "b"].map((side) => asked.get(side)).filter((slug) => slug && !bySlug.has(slug));
+    show(first, bySlug.get(asked.get("b")) || alike, unknown);
+  }
+
+  function choose(a, b) {
+    history.replaceState(null, "", `#${new URLSearchParams({ a: a.slug, b: b.slug })}`);
+    show(a, b, []);
+  }
+
+  function show(a, b, unknown) {
+    runA = a;
+    runB = b;
+    byId("a").value = a.slug;
+    byId("b").value = b.slug;
+    for (const [side, run] of [["a", a], ["b", b]]) {
+      byId(`name-${side}`).textContent = run.name;
+      for (const page of ["viewer", "report"]) byId(`${page}-${side}`).href = `runs/${run.slug}/${page}.html`;
+    }
+    for (const drawn of pictures) drawn.destroy();
+    pictures = [];
+    const missing = unknown.length ? `There is no run ${unknown.join(", ")} in this gallery. ` : "";
+    const refused = missing + (two.refusal(shapes, a, b) || "");
+    byId("refused").textContent = refused;
+    byId("refused").hidden = !refused;
+    byId("compared").hidden = Boolean(two.refusal(shapes, a, b));
+    if (byId("compared").hidden) return;
+    edges = two.union(shapes[a.shape], a, b);
+    rows = MOST;
+    marked = null;
+    facts();
+    table();
+    draw();
+  }
+
+  function percent(value) { return value === null ? "undefined, both are empty" : value.toFixed(3); }
+
+  function facts() {
+    const count = (where) => edges.filter((edge) => edge.where === where).length;
+    const nodes = two.counts(runA.nodes, runB.nodes), both = count("both");
+    byId("summary").textContent =
+      `Edges: ${count("a")} only in A, ${both} in both, ${count("b")} only in B; Jaccard ${percent(two.jaccard(both, edges.length))}. ` +
+      `Nodes: ${nodes.a} only in A, ${nodes.both} in both, ${nodes.b} only in B; Jaccard ${percent(nodes.jaccard)}.`;
+    const told = runA.facts.map(([label, text], place) => [label, text, runB.facts[place][1]]);
+    byId("facts").tBodies[0].replaceChildren(...told.map(([label, inA, inB]) => {
+      const row = make("tr", "", inA === inB ? "" : "unlike"), head = make("th", label);
+      head.scope = "row";
+      row.append(head, make("td", inA || "\u2013", "strange"), make("td", inB || "\u2013", "strange"));
+      return row;
+    }));
+    byId("remarks").replaceChildren(...remarks(new Map(told.map(([label, ...texts]) => [label, texts]))).map((text) => make("li", text)));
+  }
+
+  // What makes numbers of the two unlike.
+  function remarks(told) {
+    const unlike = (label) => told.get(label)[0] !== told.get(label)[1], said = [];
+    for (const [side, run] of [["A", runA], ["B", runB]])
+      if (run.edges.length > picture.MOST)
+        said.push(`Of the ${run.edges.length} edges of ${side} the strongest ${picture.MOST} are drawn. The table has all.`);
+    if (runA === runB) said.push("A and B are the same run.");
+    if (unlike("Model")) said.push("Different models of one shape: heads of the same name need not be alike.");
+    if (runA.measure !== runB.measure) {
+      const name = (run) => (run.measure === null ? "has no strengths of edges" : `gives the ${run.measure} of edges`);
+      said.push(`A ${name(runA)}, B ${name(runB)}: the two are not on one scale.`);
+    } else if (runA.measure && unlike("Metric")) said.push("The metrics differ: strengths of edges are not on one scale.");
+    return said;
+  }
+
+  function draw() {
+    const shape = shapes[runA.shape], nodes = { a: new Set(runA.nodes), b: new Set(runB.nodes) };
+    const other = { a: nodes.b, b: nodes.a };
+    pictures = ["a", "b"].map((side) => {
+      const drawn = picture.draw(byId(`picture-${side}`), shape, edges, side, nodes[side], other[side]);
+      drawn.on("mouseover tap", "edge", (event) => mark(edges[event.target.data("place")]));
+      drawn.on("mouseover tap", "node.node", (event) => tellNode(event.target.id()));
+      drawn.on("mouseout", "edge", () => mark(marked));
+      return drawn;
+    });
+    picture.link(...pictures);
+    fit();
+    filter();
+  }
+
+  function fit() { if (pictures.length) pictures[0].fit(undefined, 14); }
+
+  function zoom(factor) {
+    const [first] = pictures;
+    first.zoom({ level: first.zoom() * factor, renderedPosition: { x: first.width() / 2, y: first.height() / 2 } });
+  }
+
+  function filter() {
+    const shown = { "only-a": byId("draw-a").checked, both: byId("draw-both").checked, "only-b": byId("draw-b").checked };
+    for (const drawn of pictures)
+      drawn.batch(() => {
+        for (const [kind, on] of Object.entries(shown)) {
+          const wrong = drawn.edges(`.${kind}`).filter((edge) => edge.hasClass("away") === on);
+          if (wrong.nonempty()) wrong.toggleClass("away", !on);
+        }
+      });
+  }
+
+  function mark(edge) {
+    for (const drawn of pictures) {
+      drawn.elements(".lit").removeClass("lit");
+      if (edge) drawn.edges(`[place = ${edge.place}]`).addClass("lit");
+    }
+    if (!edge) return;
+    const measure = (run) => run.measure || "strength";
+    const inA = edge.where === "b" ? "not in A" : `${measure(runA)} in A ${number(edge.a)}`;
+    const inB = edge.where === "a" ? "not in B" : `${measure(runB)} in B ${number(edge.b)}`;
+    byId("hovered").textContent = `${edge.name}: ${inA}, ${inB}.`;
+  }
+
+  function tellNode(name) {
+    const told = [[runA, "A"], [runB, "B"]].map(([run, side]) => {
+      if (!run.nodes.includes(name)) return `not in ${side}`;
+      return run.roles[name] ? `in ${side} (${run.roles[name]})` : `in ${side}`;
+    });
+    byId("hovered").textContent = `${name}: ${told.join(", ")}.`;
+  }
+
+  function sorted() {
+    const listed = byId("listed").value, turn = order.dir === "asc" ? 1 : -1;
+    const chosen = edges.filter((edge) => listed === "all" || (edge.where === "both") === (listed === "shared"));
+    const value = (edge) => edge[order.key] ?? null;
+    return chosen.sort((x, y) => {
+      const one = value(x), other = value(y);
+      if (one === null || other === null) return (one === null) - (other === null) || x.place - y.place;
+      return (one < other ? -turn : one > other ? turn : 0) || x.place - y.place;
+    });
+  }
+
+  function row(edge) {
+    const made = document.createElement("tr"), cell = document.createElement("td"), button = make("button", edge.name);
+    button.type = "button";
+    button.addEventListener("click", () => {
+      marked = marked === edge ? null : edge;
+      for (const other of made.parentNode.children) other.removeAttribute("aria-current");
+      if (marked) made.setAttribute("aria-current", "true");
+      mark(marked);
+    });
+    cell.append(button);
+    made.append(cell, make("td", WHERE[edge.where], edge.where === "both" ? "" : `only-${edge.where}`),
+      make("td", number(edge.a), "number"), make("td", number(edge.b), "number"),
+      make("td", edge.largest === null ? "" : number(edge.largest).slice(1), "number"));
+    if (edge === marked) made.setAttribute("aria-current", "true");
+    return made;
+  }
+
+  function table() {
+    const listed = sorted(), shown = listed.slice(0, rows);
+    byId("edges").tBodies[0].replaceChildren(...shown.map(row));
+    byId("count").textContent = `${listed.length} edges`;
+    byId("more").hidden = shown.length === listed.length;
+    byId("more").textContent = `Show all ${listed.length}`;
+    const labels = { a: `A: ${runA.measure || "strength"}`, b: `B: ${runB.measure || "strength"}`, largest: "Largest, without sign" };
+    for (const head of document.querySelectorAll("#edges th")) {
+      const here = head.dataset.key === order.key;
+      head.setAttribute("aria-sort", here ? (order.dir === "asc" ? "ascending" : "descending") : "none");
+      if (labels[head.dataset.key]) head.firstChild.textContent = labels[head.dataset.key];
+    }
+  }
+
+  function sortBy(key) {
+    const usual = key === "place" || key === "where" ? "asc" : "desc";
+    order = { key, dir: key !== order.key ? usual : order.dir === "asc" ? "desc" : "asc" };
+    table();
+  }
+
+  function restyle() { for (const drawn of pictures) drawn.style(picture.styles()); }
+
+  const KEYS = { ArrowLeft: [40, 0], ArrowRight: [-40, 0], ArrowUp: [0, 40], ArrowDown: [0, -40] };
+  function pressed(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey || !pictures.length) return;
+    if (KEYS[event.key]) pictures[0].panBy({ x: KEYS[event.key][0], y: KEYS[event.key][1] });
+    else if (event.key === "+" || event.key === "=") zoom(1.25);
+    else if (event.key === "-") zoom(0.8);
+    else if (event.key === "0") fit();
+    else return;
+    event.preventDefault();
+  }
+
+  for (const head of document.querySelectorAll("#edges th")) {
+    const button = make("button", head.textContent);
+    button.type = "button";
+    button.addEventListener("click", () => sortBy(head.dataset.key));
+    head.replaceChildren(button);
+  }
+  byId("choice").addEventListener("submit", (event) => event.preventDefault());
+  for (const side of ["a", "b"]) {
+    byId(side).addEventListener("change", () => choose(bySlug.get(byId("a").value), bySlug.get(byId("b").value)));
+    byId(`picture-${side}`).addEventListener("keydown", pressed);
+  }
+  byId("swap").addEventListener("click", () => choose(runB, runA));
+  for (const id of ["draw-a", "draw-both", "draw-b"]) byId(id).addEventListener("change", filter);
+  byId("closer").addEventListener("click", () => zoom(1.25));
+  byId("farther").addEventListener("click", () => zoom(0.8));
+  byId("whole").addEventListener("click", fit);
+  byId("listed").addEventListener("change", () => { rows = MOST; table(); });
+  byId("more").addEventListener("click", () => { rows = Infinity; table(); });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", restyle);
+  addEventListener("hashchange", read);
+  read();
+})();

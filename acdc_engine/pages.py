@@ -1,0 +1,100 @@
+"""The viewer and the report as objects, for notebooks and scripts: `Viewer(circuit)`, `Report(circuit)`.
+
+They are named after what they are: `acdc_engine.viewer` and `acdc_engine.report` are the folders that make them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import cached_property
+from pathlib import Path
+
+from markupsafe import Markup
+
+from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.files import write_text
+from acdc_engine.report.page import report_html
+from acdc_engine.run.known_graphs import find_circuit
+from acdc_engine.viewer.page import viewer_html
+
+HEIGHT = 700
+"""Pixels that a page is high in a notebook."""
+
+_FRAME = Markup(
+    '<iframe srcdoc="{}" title="{}" sandbox="allow-scripts allow-downloads" '
+    'style="width:100%;height:{}px;border:1px solid #ccc"></iframe>'
+)
+
+
+class Page(ABC):
+    """One self-contained HTML file about a circuit, which a notebook shows in a frame.
+
+    Attributes:
+        circuit: What it shows.
+        known: A known circuit of the same graph beside it, if any.
+    """
+
+    def __init__(self, circuit: Circuit | str | Path, known: Circuit | str | Path | None = None) -> None:
+        """Reads the circuits; the page is made when it is first asked for.
+
+        Args:
+            circuit: A circuit, its file, the folder of its run, or a name such as `gpt2/ioi`.
+            known: Likewise, a known circuit of the same model.
+
+        Raises:
+            CircuitFileError: No such circuit, or its file cannot be read.
+        """
+        self.circuit = _read(circuit)
+        self.known = None if known is None else _read(known)
+
+    @property
+    @abstractmethod
+    def html(self) -> str:
+        """The whole page."""
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Writes the page, complete or not at all.
+
+        Args:
+            path: Where to; its folder must exist.
+            overwrite: Replace a file of that name.
+
+        Raises:
+            CircuitFileError: The file exists, or cannot be written.
+        """
+        write_text(Path(path), self.html, overwrite=overwrite)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the page in a frame that reaches nothing of the notebook."""
+        # A str first: the page is a text to escape, not a piece of this one.
+        return str(_FRAME.format(str(self.html), type(self).__name__.lower(), HEIGHT))
+
+
+class Viewer(Page):
+    """The interactive picture of a circuit."""
+
+    @cached_property
+    def html(self) -> str:
+        """The whole page.
+
+        Raises:
+            CircuitFileError: The known circuit is one of another graph.
+        """
+        return viewer_html(self.circuit, self.known)
+
+
+class Report(Page):
+    """Everything about a circuit and the run that found it, to read and to print."""
+
+    @cached_property
+    def html(self) -> str:
+        """The whole page.
+
+        Raises:
+            CircuitFileError: The known circuit is one of another graph.
+        """
+        return report_html(self.circuit, known=self.known)
+
+
+def _read(circuit: Circuit | str | Path) -> Circuit:
+    return circuit if isinstance(circuit, Circuit) else Circuit.load(find_circuit(circuit))

@@ -1,0 +1,161 @@
+"""Example prompts for a circuit file: token by token, with the model's answers and where the circuit's heads look."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.example_records import Example, HeadPattern, NextToken, Rows
+from acdc_engine.graph.networkx_view import targets_of
+from acdc_engine.graph.strength import measure_of, strength_of
+from acdc_engine.models.forward import Record, read_positions, run_layers
+from acdc_engine.models.patterns import attention_patterns
+from acdc_engine.models.view import TransformerView
+from acdc_engine.prompts.prompt_set import NO_ANSWER, PromptSet
+from acdc_engine.prompts.tokenizer import one_token, token_text
+
+EXAMPLES = 3
+LIKELY = 5
+"""Next tokens shown."""
+MOST_NUMBERS = 40_000
+"""Numbers of all patterns in a file: about a quarter of a megabyte."""
+MOST_TOKENS = 64
+"""Longer prompts get no patterns: nobody could read them."""
+ENOUGH_HEADS = 12
+"""Where not all heads fit, rather fewer examples have patterns than fewer heads than these."""
+
+
+@torch.no_grad()
+def examples_of(circuit: Circuit, view: TransformerView, prompts: PromptSet) -> tuple[Example, ...]:
+    """Makes up to three examples, of different templates where the prompts know theirs.
+
+    Args:
+        circuit: Of the view's model; its strongest heads come first where not all patterns fit.
+        view: The model, with a tokenizer; without one tokens are shown as their numbers.
+        prompts: Pairs to choose from.
+    """
+    some = prompts.select(choose(prompts)).to(view.device)
+    runs = [_run(view, tokens) for tokens in (some.clean, some.corrupt)]
+    likely = [_likely(view, run, some.read_at) for run in runs]
+    heads = strongest_heads(circuit)
+    numbers = [_numbers(int(length), view.causal) for length in some.lengths]
+    counts = heads_that_fit(len(heads), numbers)
+    looks = [_patterns(view, run, heads[: max(counts, default=0)]) for run in runs]
+    found = []
+    for row, length in enumerate(some.lengths.tolist()):
+        shown = [
+            HeadPattern(
+                head=head,
+                clean=_rows(looks[0][head][row, :length, :length], view.causal),
+                corrupt=_rows(looks[1][head][row, :length, :length], view.causal),
+            )
+            for head in heads[: counts[row]]
+        ]
+        found.append(
+            Example(
+                clean=_texts(view.tokenizer, some.clean[row, :length]),
+                corrupt=_texts(view.tokenizer, some.corrupt[row, :length]),
+                read_at=int(some.read_at[row]),
+                answers=_texts(view.tokenizer, some.answers[row]),
+                wrong_answers=_texts(view.tokenizer, some.wrong_answers[row]),
+                next_clean=likely[0][row],
+                next_corrupt=likely[1][row],
+                patterns=tuple(shown),
+            )
+        )
+    return tuple(found)
+
+
+def choose(prompts: PromptSet) -> list[int]:
+    """Rows of the first pairs, each of another template as far as there are so many and they are known."""
+    templates = [pair.template for pair in prompts.pairs] or [""] * len(prompts)
+    firsts = [row for row, template in enumerate(templates) if template not in templates[:row]]
+    others = [row for row in range(len(prompts)) if row not in firsts]
+    return sorted([*firsts, *others][:EXAMPLES])
+
+
+def strongest_heads(circuit: Circuit) -> list[str]:
+    """The circuit's heads, those with the largest summed absolute strength of their edges first.
+
+    Ties, and circuits whose edges have no strength, keep the order of the model.
+    """
+    measure, layout = measure_of(circuit), circuit.layout()
+    sums = {node.name: 0.0 for node in circuit.nodes if node.kind == "head"}
+    for edge in circuit.edges:
+        _, targets = targets_of(layout, edge.receiver)
+        for name in {edge.sender, *targets} & sums.keys():
+            sums[name] += abs(strength_of(edge, measure) or 0.0)
+    return sorted(sums, key=lambda name: -sums[name])
+
+
+def heads_that_fit(n_heads: int, numbers: Sequence[int]) -> list[int]:
+    """How many heads' patterns each example gets.
+
+    Args:
+        n_heads: The circuit's heads.
+        numbers: Numbers of one head's patterns per example; 0 for an example that gets none.
+    """
+    shown = [i for i, n in enumerate(numbers) if n]
+    while shown:
+        fitting = min(n_heads, MOST_NUMBERS // sum(numbers[i] for i in shown))
+        if len(shown) == 1 or fitting >= min(n_heads, ENOUGH_HEADS):
+            return [fitting if i in shown else 0 for i in range(len(numbers))]
+        shown.pop()
+    return [0] * len(numbers)
+
+
+def _numbers(length: int, causal: bool) -> int:
+    """Numbers of one head's patterns, clean and corrupt."""
+    if length > MOST_TOKENS:
+        return 0
+    return length * (length + 1) if causal else 2 * length * length
+
+
+def _run(view: TransformerView, tokens: Tensor) -> Record:
+    record = Record(embed=view.embed(tokens))
+    run_layers(view, record.embed, record, keep_inputs=True)
+    return record
+
+
+def _patterns(view: TransformerView, record: Record, heads: Iterable[str]) -> dict[str, Tensor]:
+    """Patterns `[batch, queries, pos]` by name."""
+    layers: dict[int, list[int]] = {}
+    for name in heads:
+        layer, head = name.removeprefix("a").split(".h")
+        layers.setdefault(int(layer), []).append(int(head))
+    return {
+        f"a{layer}.h{head}": patterns[:, place].cpu()
+        for layer, patterns in attention_patterns(view, record, layers)
+        for place, head in enumerate(layers[layer])
+    }
+
+
+def _rows(pattern: Tensor, causal: bool) -> Rows:
+    rows = [row[: i + 1] if causal else row for i, row in enumerate(pattern.tolist())]
+    return tuple(tuple(round(value, 3) for value in row) for row in rows)
+
+
+def _likely(view: TransformerView, record: Record, read_at: Tensor) -> list[tuple[NextToken, ...]]:
+    """The most likely next tokens of each prompt."""
+    assert record.final is not None  # every finished run has it
+    probabilities = view.unembed(read_positions(record.final, read_at)).float().softmax(-1)
+    top = probabilities.topk(min(LIKELY, view.d_vocab))
+    return [
+        tuple(
+            NextToken(text=_text(view.tokenizer, token), probability=min(1.0, value))
+            for value, token in zip(*row, strict=True)
+        )
+        for row in zip(top.values.tolist(), top.indices.tolist(), strict=True)
+    ]
+
+
+def _texts(tokenizer: Any, tokens: Tensor) -> tuple[str, ...]:
+    return tuple(_text(tokenizer, token) for token in tokens.tolist() if token != NO_ANSWER)
+
+
+def _text(tokenizer: Any, token: int) -> str:
+    """A token's text; its number where there is no tokenizer, or none of that number in it."""
+    known = tokenizer is not None and token_text(tokenizer, token) is not None
+    return one_token(tokenizer, token) if known else f"[{token}]"

@@ -1,0 +1,54 @@
+"""The known circuit that a report sets a found one against: the one that comes with the engine, or one by name."""
+
+from pathlib import Path
+
+from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.circuit_records import ModelRecord
+from acdc_engine.graph.comparison_records import Comparison
+from acdc_engine.run.known_graphs import find_known, known_graphs
+
+_SIZES = ("n_layers", "n_heads", "n_kv_heads", "d_model", "d_vocab", "parallel", "mlps", "ungrouped_kv")
+
+
+def known_for(circuit: Circuit) -> Path | None:
+    """The file of the known circuit of the same model and task that comes with the engine; None where there is none.
+
+    Models are the same if their names, without owner and folder, and their sizes are. `gpt2/ioi` is for the task `ioi`,
+    and `tracr-sort/sort` also for `tracr_sort`.
+    """
+    if circuit.task is None:
+        return None
+    for path in known_graphs().values():
+        if circuit.task.name in (path.stem, path.parent.name.replace("-", "_")):
+            known = Circuit.load(path)
+            if _same(circuit.model, known.model) and known.edges:
+                return path
+    return None
+
+
+def against_known(path: Path, circuit: Circuit, known: str | None = None) -> tuple[Comparison, Circuit] | None:
+    """Compares a circuit file with a known circuit.
+
+    Args:
+        path: The file; scores of all edges are those beside it.
+        circuit: What it holds.
+        known: File or name of the known circuit; None for the one that `known_for` finds.
+
+    Returns:
+        The comparison and the known circuit; None where none is given and none found, or it is the file itself.
+
+    Raises:
+        CircuitFileError: The given one cannot be read or is of another model.
+    """
+    # Late: it loads torch, which finding a known circuit needs not.
+    from acdc_engine.run.compare import compare
+
+    other = known_for(circuit) if known is None else find_known(known)
+    if other is None or (known is None and other.samefile(path)):
+        return None
+    return compare(path, other), Circuit.load(other)
+
+
+def _same(ours: ModelRecord, theirs: ModelRecord) -> bool:
+    names = {model.name.rstrip("/").rpartition("/")[2].lower() for model in (ours, theirs)}
+    return len(names) == 1 and all(getattr(ours, key) == getattr(theirs, key) for key in _SIZES)

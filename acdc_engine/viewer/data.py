@@ -1,0 +1,201 @@
+"""From a circuit, and perhaps a known one beside it, to what the viewer's page is given."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from acdc_engine.export.text import evidence_of, facts
+from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.circuit_check import all_nodes
+from acdc_engine.graph.circuit_records import CircuitEdge, CircuitNode, Figures
+from acdc_engine.graph.networkx_view import targets_of
+from acdc_engine.graph.strength import Measure, by_strength, measure_of, strength_of
+from acdc_engine.viewer.known import check_same_graph
+from acdc_engine.viewer.positions import Bends, bends_of, places_of
+from acdc_engine.viewer.records import Status, ViewData, ViewEdge, ViewNode, ViewOverlay
+from acdc_engine.viewer.sizes import sizes_of
+
+MOST_EDGES = 5_000
+"""More are not shown: the weakest are left out, and the page says how many."""
+
+
+_NUMBERS = ("score", "effect", "without", "stability", "necessity")
+
+
+@dataclass(frozen=True)
+class _Union:
+    """A circuit's edges that are shown, with the known circuit's that it lacks."""
+
+    own: list[CircuitEdge]
+    missed: list[CircuitEdge]
+    status: dict[str, Status]  # of nodes and, by name, of edges; empty without a known circuit
+    whole: Circuit
+
+
+def view_data(circuit: Circuit, known: Circuit | None = None, *, known_name: str = "the known circuit") -> ViewData:
+    """Places, ranks and compares what the viewer shows.
+
+    Args:
+        circuit: The circuit.
+        known: A known circuit of the same graph, to lay beside it.
+        known_name: What the page calls it.
+
+    Returns:
+        The page's data, see `ViewData`.
+
+    Raises:
+        CircuitFileError: The known circuit is one of another graph.
+    """
+    union = _union(circuit, known)
+    measure = measure_of(circuit)
+    sizes, appears = sizes_of(circuit)
+    places = places_of(union.whole)
+    bends = bends_of(union.whole, places)
+    rank = {_name(edge): place for place, edge in enumerate(by_strength(circuit), 1)} if measure else {}
+
+    def lines_of(edges: list[CircuitEdge], part: Circuit) -> Iterator[ViewEdge]:
+        layout, nodes = part.layout(), {node.name for node in part.nodes}
+        for edge in edges:
+            kind, targets = targets_of(layout, edge.receiver)
+            for target in targets:
+                if target in nodes:
+                    yield _line(edge, kind, target, measure, union, bends, rank.get(_name(edge)), appears.get(edge, 0))
+
+    lines = [*lines_of(union.own, circuit), *lines_of(union.missed, known or circuit)]
+    n_known = 0 if known is None else len(known.edges)
+    n_found = sum(union.status.get(_name(edge)) == "found" for edge in circuit.edges)
+    overlay = None
+    if known is not None:
+        counts = {"found": n_found, "missed": n_known - n_found, "extra": len(circuit.edges) - n_found}
+        overlay = ViewOverlay(known=known_name, **counts)
+    return ViewData(
+        title=_title(circuit),
+        model=circuit.model.name,
+        task=None if circuit.task is None else circuit.task.name,
+        about=tuple(_about(circuit)),
+        measure=measure,
+        n_edges=len(circuit.edges),
+        hidden_edges=len(circuit.edges) + n_known - n_found - len(union.own) - len(union.missed),
+        nodes=tuple(_nodes(circuit, known, union, places)),
+        edges=tuple(lines),
+        sizes=sizes,
+        examples=circuit.examples,
+        overlay=overlay,
+    )
+
+
+def _union(circuit: Circuit, known: Circuit | None) -> _Union:
+    """Which edges are shown, at most `MOST_EDGES`; half of that is kept for missed ones where there are so many."""
+    ranked = by_strength(circuit)
+    if known is None:
+        own, missed, status = ranked[:MOST_EDGES], [], {}
+        nodes: Sequence[CircuitNode] = circuit.nodes
+    else:
+        check_same_graph(circuit, known)
+        there, here = {_name(edge) for edge in known.edges}, {_name(edge) for edge in circuit.edges}
+        missed = [edge for edge in known.edges if _name(edge) not in here]
+        missed = missed[: max(MOST_EDGES // 2, MOST_EDGES - len(ranked))]
+        own = ranked[: MOST_EDGES - len(missed)]
+        status = _statuses(here, there)
+        status |= _statuses({node.name for node in circuit.nodes}, {node.name for node in known.nodes})
+        listed = {node.name: node for node in (*known.nodes, *circuit.nodes)}
+        nodes = [listed[name] for name, _, _ in all_nodes(circuit.layout()) if name in listed]
+    whole = circuit.model_copy(update={"nodes": tuple(nodes), "edges": (*own, *missed)})
+    return _Union(own, missed, status, whole)
+
+
+def _statuses(here: set[str], there: set[str]) -> dict[str, Status]:
+    found: dict[str, Status] = dict.fromkeys(here & there, "found")
+    return found | dict.fromkeys(there - here, "missed") | dict.fromkeys(here - there, "extra")
+
+
+def _name(edge: CircuitEdge) -> str:
+    return f"{edge.sender}->{edge.receiver}"
+
+
+def _line(
+    edge: CircuitEdge,
+    kind: str,
+    target: str,
+    measure: Measure | None,
+    union: _Union,
+    bends: Bends,
+    place: int | None,
+    appears: int,
+) -> ViewEdge:
+    """One line of an edge. A missed edge's own numbers, if any, are on another scale: they are left out."""
+    missed = union.status.get(_name(edge)) == "missed"
+    read = f"{target}<{kind}>"
+    numbers = {} if missed else edge.model_dump(include=set(_NUMBERS))
+    return ViewEdge.model_validate(
+        {
+            "id": f"{edge.sender}->{read if kind in ('q', 'k', 'v') else target}",
+            "source": edge.sender,
+            "target": target,
+            "receiver": edge.receiver,
+            "kind": kind,
+            **dict.fromkeys(_NUMBERS),
+            **numbers,
+            "strength": None if missed else strength_of(edge, measure),
+            "place": None if missed else place,
+            "appears": appears,
+            "status": union.status.get(_name(edge)),
+            "bends": bends.get((edge.sender, read), ()),
+        }
+    )
+
+
+def _nodes(
+    circuit: Circuit, known: Circuit | None, union: _Union, places: dict[str, tuple[float, float]]
+) -> Iterator[ViewNode]:
+    layout, own = circuit.layout(), {node.name for node in circuit.nodes}
+    classes = {} if known is None else {node.name: node.role for node in known.nodes}
+    into: Counter[str] = Counter()
+    out_of: Counter[str] = Counter()
+    for edge in circuit.edges:
+        out_of[edge.sender] += 1
+        into.update(own.intersection(targets_of(layout, edge.receiver)[1]))
+    for node in union.whole.nodes:
+        x, y = places[node.name]
+        yield ViewNode(
+            id=node.name,
+            kind=node.kind,
+            layer=node.layer,
+            x=x,
+            y=y,
+            role=node.role if node.name in own else None,
+            known_role=classes.get(node.name),
+            role_scores=node.role_scores if node.name in own else (),
+            direct=node.direct_effect if node.name in own else None,
+            status=union.status.get(node.name),
+            edges_in=into[node.name],
+            edges_out=out_of[node.name],
+        )
+
+
+def _title(circuit: Circuit) -> str:
+    task = "" if circuit.task is None else f"{circuit.task.name} in "
+    n = len(circuit.edges)
+    return f"{task}{circuit.model.name}: {n:,} edge{'' if n == 1 else 's'}"
+
+
+def _about(circuit: Circuit) -> Iterator[tuple[str, str]]:
+    yield from facts(circuit).items()
+    if circuit.evaluation is not None:
+        yield from _held_out(circuit.evaluation.held_out)
+    for label, text in evidence_of(circuit).items():
+        yield label[0].upper() + label[1:], text
+    if circuit.command is not None:
+        yield "Command", circuit.command
+
+
+def _held_out(figures: Figures) -> Iterator[tuple[str, str]]:
+    for label, value, interval in (
+        ("Held-out faithfulness", figures.faithfulness, figures.faithfulness_interval),
+        ("Held-out KL recovered", figures.kl_recovered, figures.kl_interval),
+    ):
+        text = "" if interval is None else f" ({interval.level:.0%} interval {interval.low:.3f} to {interval.high:.3f})"
+        yield label, f"{value:.3f}{text}"
+    yield "Agreement", f"{figures.agreement:.1%} of the {figures.n_prompts:,} held-out prompts judged as the model does"

@@ -1,0 +1,154 @@
+"""What the viewer's page is given, as records: the format `acdc-engine/view`, published in docs/view-schema.json."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+from pydantic import Field
+
+from acdc_engine.graph.example_records import Example
+from acdc_engine.graph.record import Record
+from acdc_engine.graph.role_records import DirectEffect, RoleScore
+from acdc_engine.graph.strength import Measure
+
+Status = Literal["found", "missed", "extra"]
+"""Beside a known circuit: in both, in the known one only, in this one only."""
+
+
+class ViewNode(Record):
+    """A node and its place."""
+
+    id: str
+    """Its name: input, a5.h3, m4 or logits."""
+    kind: Literal["input", "head", "mlp", "logits"]
+    """What the node is."""
+    layer: int | None
+    """Layer of a head or MLP."""
+    x: float
+    """Centre of its box, in pixels to the right."""
+    y: float
+    """The same, downwards: the input is lowest, so its y is the largest."""
+    role: str | None
+    """What it does in the circuit."""
+    known_role: str | None
+    """Its class in the known circuit beside this one."""
+    role_scores: tuple[RoleScore, ...]
+    """Of heads, measured."""
+    direct: DirectEffect | None
+    """What it writes to the answer directly."""
+    status: Status | None
+    """Beside a known circuit; null without one."""
+    edges_in: int = Field(ge=0)
+    """Edges of the circuit into it."""
+    edges_out: int = Field(ge=0)
+    """Edges of the circuit out of it."""
+
+
+class ViewEdge(Record):
+    """A line of the picture. An edge into a shared key or value is one line for each of the group's heads."""
+
+    id: str
+    """Of the line: its two nodes and what is read, as in `a5.h5->a7.h3<k>`."""
+    source: str
+    """Node that writes."""
+    target: str
+    """Node that reads."""
+    receiver: str
+    """What is read, as in the circuit file: of a group of heads, `a7.kv1<k>`."""
+    kind: Literal["q", "k", "v", "mlp", "logits"]
+    """What is read."""
+    score: float | None
+    """What attribution says the metric would lose without it. Positive: it supports the behaviour."""
+    effect: float | None
+    """What the metric loses, exactly, without it. Positive: it supports the behaviour."""
+    without: float | None
+    """The search's objective without it."""
+    stability: float | None
+    """Share of resamples whose scores select it."""
+    necessity: float | None
+    """Share of resamples in which the target is missed without it."""
+    strength: float | None
+    """Its effect or score, whichever ranks this circuit's edges."""
+    place: int | None
+    """Its rank among all edges of the circuit, 1 the strongest. Null where nothing ranks them, and of missed edges."""
+    appears: int = Field(ge=0)
+    """Index of the first of `sizes` in which it is there; 0 for missed edges."""
+    status: Status | None
+    """Beside a known circuit; null without one."""
+    bends: tuple[tuple[float, float], ...]
+    """Points that the line passes between its ends, from the sender on."""
+
+
+class ViewSize(Record):
+    """A stop of the slider over sizes: the strongest edges, less those on no path from input to logits."""
+
+    kind: Literal["part", "circuit"]
+    """A part of the circuit, or all of it."""
+    requested: int = Field(ge=0)
+    """Edges before cleaning."""
+    edges: int = Field(ge=0)
+    """Edges after cleaning."""
+    faithfulness: float | None = None
+    """On the held-out prompts. Null where it was not measured."""
+    low: float | None = None
+    """Lower end of its interval."""
+    high: float | None = None
+    """Upper end of its interval."""
+    kl_recovered: float | None = None
+    """On the held-out prompts. Null where it was not measured."""
+
+
+class ViewOverlay(Record):
+    """A known circuit beside this one. Counts are of edges."""
+
+    known: str
+    """Its name."""
+    found: int = Field(ge=0)
+    """In both."""
+    missed: int = Field(ge=0)
+    """In the known circuit only."""
+    extra: int = Field(ge=0)
+    """In this circuit only."""
+
+
+class ViewData(Record):
+    """A circuit as the viewer shows it: placed, ranked, and beside a known one if there is one."""
+
+    format: Literal["acdc-engine/view"] = "acdc-engine/view"
+    """Says what this is."""
+    version: Literal[1] = 1
+    """Version of the format."""
+    title: str
+    """One line."""
+    model: str
+    """Name of the model."""
+    task: str | None
+    """Name of the task."""
+    about: tuple[tuple[str, str], ...]
+    """Labels and texts: where the circuit comes from and how good it is."""
+    measure: Measure | None
+    """What edges are ranked by."""
+    n_edges: int = Field(ge=0)
+    """Edges of the circuit, hidden ones included."""
+    hidden_edges: int = Field(ge=0)
+    """Edges of both circuits that are left out, the weakest, because there are too many."""
+    nodes: tuple[ViewNode, ...]
+    """In the order of the model."""
+    edges: tuple[ViewEdge, ...]
+    """The strongest first."""
+    sizes: tuple[ViewSize, ...] = Field(min_length=1)
+    """Smallest first; the last is the circuit."""
+    examples: tuple[Example, ...]
+    """As in the circuit file."""
+    overlay: ViewOverlay | None
+    """The known circuit beside this one."""
+
+
+def schema_text() -> str:
+    """The content of `docs/view-schema.json`."""
+    schema: dict[str, Any] = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **ViewData.model_json_schema(mode="serialization"),
+    }
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,49 @@
+/* What colours and lines mean. */
+(function () {
+  "use strict";
+  const acdc = (window.acdc = window.acdc || {});
+
+  function line(text, className) {
+    const item = document.createElement("li");
+    item.append(acdc.element("span", "", `swatch ${className}`), acdc.element("span", text, "strange"));
+    return item;
+  }
+
+  function part(title, items) {
+    const list = document.createElement("ul");
+    list.append(...items);
+    const whole = document.createElement("section");
+    whole.append(acdc.element("h2", title), list);
+    return whole;
+  }
+
+  /**
+   * Writes the legend.
+   * @param {object} data ViewData.
+   * @param {HTMLElement} container
+   * @param {"sign"|"status"} colourBy What the colours of lines mean.
+   */
+  acdc.legend = (data, container, colourBy) => {
+    const parts = [];
+    if (colourBy === "status") {
+      const { found, missed, extra } = data.overlay;
+      parts.push(part("Edges", [
+        line(`found: in both (${found.toLocaleString("en-US")})`, "line found"),
+        line(`missed: known, not here (${missed.toLocaleString("en-US")})`, "line missed"),
+        line(`extra: here, not known (${extra.toLocaleString("en-US")})`, "line extra"),
+      ]));
+    } else {
+      const signs = data.measure === null
+        ? [line("effect not known", "line unknown")]
+        : [line("supports the behaviour", "line positive"), line("works against it", "line negative"), line(`width: |${data.measure}|`, "none")];
+      const kinds = [line("into a query", "line q"), line("into a key", "line k"), line("into a value, MLP or logits", "line v")];
+      parts.push(part("Edges", [...signs, ...kinds]));
+    }
+    if (data.edges.length > (colourBy === "status" ? acdc.MOST_DASHED : acdc.MOST_FINE)) {
+      parts.push(acdc.element("p", `Dashes, dots and arrow heads appear where at most ${acdc.MOST_FINE} lines are seen: filter, or trace a node.`, "faint"));
+    }
+    const roles = [...acdc.roleColours(data)].map(([role, index]) => line(acdc.cut(role, 60), `box role${index}`));
+    if (roles.length) parts.push(part("Roles", roles));
+    container.replaceChildren(...parts);
+  };
+})();

@@ -1,0 +1,131 @@
+/* Puts the viewer's page together. */
+(function () {
+  "use strict";
+  const acdc = (window.acdc = window.acdc || {});
+  const { byId } = acdc;
+  const data = JSON.parse(byId("view-data").textContent);
+  /* Before anything is placed: it takes room. */
+  const { hidden_edges: hidden } = data;
+  if (hidden > 0) {
+    byId("notice").textContent = `Too many edges to draw: ${acdc.count(hidden, "edge")}, the weakest, ${hidden === 1 ? "is" : "are"} hidden. The circuit file has them all.`;
+    byId("notice").hidden = false;
+  }
+  byId("title").textContent = acdc.cut(data.title, 300);
+  const graph = acdc.graph(byId("graph"), data, data.overlay === null ? "sign" : "status");
+  const panel = acdc.panel(byId("panel"), data, { onSelect: (id) => choose(id, false) });
+  const tooltip = acdc.tooltip(graph, byId("tooltip"));
+
+  /* Says what happened, for those who do not see the picture. */
+  const say = (text) => void (byId("live").textContent = text);
+
+  function counts(shown) {
+    const all = acdc.count(data.n_edges, "edge");
+    const part = shown.count === data.n_edges ? all : `${shown.count.toLocaleString("en-US")} of ${all}`;
+    const text = `${part}, ${acdc.count(shown.nodes.size, "node")} shown`;
+    byId("counts").textContent = text;
+    return text;
+  }
+
+  /* Why there is nothing to see, if there is nothing. */
+  function whyEmpty(shown, state) {
+    if (data.edges.length === 0) {
+      return "This circuit has no edges: nothing leads from the input to the logits, so there is nothing to draw. What is known of it stands beside.";
+    }
+    if (shown.edges.size > 0) return "";
+    const size = data.sizes[state.size];
+    return size.edges === 0
+      ? `No edge: the ${acdc.count(size.requested, "strongest edge")} make no path from the input to the logits.`
+      : "No edge passes the filters.";
+  }
+
+  function message(shown, state) {
+    const empty = whyEmpty(shown, state);
+    byId("message").textContent = empty;
+    byId("message").hidden = empty === "";
+    byId("graph").hidden = data.edges.length === 0;
+  }
+
+  function filter(state) {
+    const colourBy = state.overlay ? "status" : "sign";
+    if (colourBy !== graph.colourBy) graph.recolour(colourBy);
+    acdc.legend(data, byId("legend"), colourBy);
+    const shown = graph.filter(state);
+    message(shown, state);
+    say(counts(shown));
+  }
+
+  /* Chooses a node or line that was named somewhere in the page; to the middle with it, or only if it is out of sight. */
+  function choose(id, middle) {
+    if (!graph.shown.nodes.has(id) && !graph.shown.edges.has(id)) controls.reset();
+    graph.select(id);
+    if (graph.nodes.has(id) && (middle || !graph.inSight(id))) graph.centre(id);
+  }
+
+  function describe(id) {
+    const node = graph.nodes.get(id);
+    return node ? `${id}, ${acdc.nodeWords(node)}` : `edge ${id.replace("->", " to ")}`;
+  }
+
+  const withNumbers = (id) => [describe(id), ...acdc.edgeRows(graph.edges.get(id)).map((row) => row.join(" "))].join(". ");
+
+  graph.on("node", (id) => {
+    panel.node(id);
+    say(`${describe(id)}: chosen. ${graph.paths === null ? "" : acdc.count(graph.paths.edges.size, "line")} on paths from the input to the logits through it.`);
+  });
+  graph.on("edge", (id) => {
+    panel.edge(id);
+    say(`Chosen: ${withNumbers(id)}`);
+  });
+  graph.on("none", () => {
+    panel.none();
+    say(`Nothing chosen. ${byId("counts").textContent}`);
+  });
+
+  const THEMES = ["system", "light", "dark"];
+  function theme() {
+    const root = document.documentElement;
+    const next = THEMES[(THEMES.indexOf(root.dataset.theme ?? "system") + 1) % THEMES.length];
+    if (next === "system") delete root.dataset.theme;
+    else root.dataset.theme = next;
+    byId("theme").textContent = `Theme: ${next}`;
+    graph.recolour();
+  }
+
+  function shortcuts(event) {
+    const typing = event.target.closest("input:not([type=checkbox]):not([type=range]), select, textarea, dialog");
+    if (event.key === "Escape" && event.target.closest("dialog") === null) {
+      tooltip.hide();
+      return graph.select(null);
+    }
+    if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
+    const actions = {
+      "/": () => byId("search").focus(),
+      "?": () => byId("help-dialog").showModal(),
+      f: graph.fit,
+      "+": () => graph.zoom(1.3),
+      "=": () => graph.zoom(1.3),
+      "-": () => graph.zoom(1 / 1.3),
+    };
+    if (!(event.key in actions)) return;
+    event.preventDefault();
+    actions[event.key]();
+  }
+
+  byId("graph").setAttribute("aria-label", "Picture of the circuit, the input below, the logits above. Arrow keys go from node to node, Enter traces, question mark lists all keys.");
+  const controls = acdc.controls(data, filter);
+  acdc.keys(graph, byId("graph"), tooltip, (id, over) => say(over === null ? describe(id) : `${describe(id)}. Over ${withNumbers(over)}`));
+  acdc.search(data, byId("search"), byId("suggestions"), (id) => choose(id, true));
+  acdc.paper(graph, byId("paper"));
+  controls.reset();
+  panel.none();
+  byId("fit").addEventListener("click", graph.fit);
+  byId("zoom-in").addEventListener("click", () => graph.zoom(1.3));
+  byId("zoom-out").addEventListener("click", () => graph.zoom(1 / 1.3));
+  byId("theme").addEventListener("click", theme);
+  byId("help").addEventListener("click", () => byId("help-dialog").showModal());
+  document.addEventListener("keydown", shortcuts);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => graph.recolour());
+  if (matchMedia("(max-width: 800px)").matches) byId("controls").open = false;
+  acdc.page = { graph, data, controls };
+  document.documentElement.dataset.ready = "true";
+})();

@@ -1,0 +1,116 @@
+/* What the panel says of a node: role, what it writes to the answer, its strongest edges, where it looks. */
+(function () {
+  "use strict";
+  window.acdc = window.acdc || {};
+  const { html, strange, known, number, bar, part, note, firstOf, share } = acdc.parts;
+  const MOST_EDGES = 8;
+  const KINDS = { input: "input", head: "attention head", mlp: "MLP", logits: "logits" };
+  const MEASURED_ON = { task: "on held-out task prompts", random: "on random tokens, repeated" };
+  const STATUS = { found: "in both circuits", missed: "in the known circuit only", extra: "in this circuit only" };
+
+  function facts(node) {
+    const rows = [["kind", KINDS[node.kind]]];
+    if (known(node.layer)) rows.push(["layer", String(node.layer)]);
+    if (node.kind === "head" || known(node.role)) rows.push(["role", known(node.role) ? node.role : "none known"]);
+    if (known(node.known_role)) rows.push(["known circuit", node.known_role]);
+    if (known(node.status)) rows.push(["compared", STATUS[node.status]]);
+    rows.push(["edges", `${node.edges_in} in, ${node.edges_out} out`]);
+    return acdc.panelFacts(rows);
+  }
+
+  function roleScores(node) {
+    if (node.kind !== "head") return null;
+    const title = "Role scores";
+    if (node.role_scores.length === 0)
+      return part(title, note("Not measured: acdc evaluate with --out adds them."));
+    const low = Math.min(0, ...node.role_scores.map((score) => score.value));
+    const high = Math.max(1, ...node.role_scores.map((score) => Math.max(score.value, score.threshold)));
+    const row = (score) => {
+      const holds = score.value >= score.threshold;
+      return html("li", { class: holds ? "role holds" : "role" },
+        html("span", { class: "name" }, score.role),
+        bar(score.value, low, high, score.threshold),
+        html("span", { class: "value" }, share(score.value)),
+        html("span", { class: "note" }, `${holds ? "✓ ≥" : "<"} ${score.threshold}`));
+    };
+    const lists = Object.entries(MEASURED_ON).flatMap(([prompts, words]) => {
+      const rows = node.role_scores.filter((score) => score.prompts === prompts).map(row);
+      return rows.length ? [html("h4", {}, words), html("ul", { class: "rows" }, ...rows)] : [];
+    });
+    return part(title, ...lists,
+      note("Marked in a bar: the threshold, from which on a head counts as one of that role (✓)."));
+  }
+
+  function directEffect(node) {
+    if (node.kind === "logits") return null;
+    const title = "Direct logit effect", direct = node.direct;
+    if (!known(direct)) return part(title, note("Not measured: acdc evaluate with --out adds it."));
+    const most = Math.max(Math.abs(direct.clean), Math.abs(direct.corrupt)) || 1;
+    const row = (name, value) => html("li", { class: "signed" },
+      html("span", { class: "name" }, name), bar(value, -most, most),
+      html("span", { class: "value" }, number(value, true)));
+    return part(title, html("ul", { class: "rows" }, row("clean", direct.clean), row("corrupt", direct.corrupt)),
+      note("What this node itself writes to the answer, past all other nodes: right answer less wrong ones (or less " +
+        `the mean of all), in logits, mean over ${direct.n_prompts} held-out prompts. Positive: for the right one.`));
+  }
+
+  function edgeList(title, node, edges, all, other, view, strongest) {
+    if (all === 0 && edges.length === 0) return null;
+    const drawn = (edge) => {
+      const id = edge[other], role = (view.nodes.get(id) || {}).role;
+      return html("li", {}, html("button", { type: "button", class: "edge", click: () => view.select(id) },
+        html("span", { class: "name" }, id), html("span", { class: "port" }, edge.kind),
+        known(edge.strength) ? bar(edge.strength, -strongest, strongest) : null,
+        known(edge.strength) ? html("span", { class: "value" }, number(edge.strength, true)) : null,
+        edge.status === "missed" ? html("span", { class: "value missed" }, "missed") : null,
+        known(role) ? strange(role, 60, { class: "role-name" }) : null));
+    };
+    const here = edges.filter((edge) => edge.status !== "missed").length;
+    return part(`${title} (${edges.length})`, ...firstOf(edges, MOST_EDGES, drawn, html("ul", { class: "rows edges" })),
+      view.data.hidden_edges > 0 && here < all ? note(`${all - here} weaker ones were left out of this page.`) : null,
+      here > all ? note("An edge into a shared key or value is listed for each head that shares it.") : null);
+  }
+
+  function examplePicker(examples, draw) {
+    const place = html("div", {});
+    const buttons = examples.map((found, index) => html("button", {
+      type: "button", "aria-pressed": "false", click: () => show(index),
+    }, `Example ${found.number}`));
+    function show(index) {
+      buttons.forEach((button, at) => button.setAttribute("aria-pressed", String(at === index)));
+      place.replaceChildren(draw(examples[index]));
+    }
+    show(0);
+    return [examples.length > 1 ? html("div", { class: "choices" }, ...buttons) : null, place];
+  }
+
+  function attention(node, view) {
+    if (node.kind !== "head") return null;
+    const title = "Attention on an example";
+    const found = view.data.examples.flatMap((example, index) => example.patterns
+      .filter((pattern) => pattern.head === node.id)
+      .map((pattern) => ({ example, pattern, number: index + 1 })));
+    if (found.length > 0)
+      return part(title, ...examplePicker(found, ({ example, pattern }) =>
+        acdc.heatmap(example, pattern, { room: view.room() })));
+    const kept = view.data.examples.some((example) => example.patterns.length > 0);
+    return part(title, note(kept
+      ? "Not kept for this head: the file has the attention of other heads of the circuit."
+      : view.data.examples.length > 0
+        ? "Not kept: too many heads, or too long a prompt."
+        : "Not measured: acdc evaluate with --out adds it."));
+  }
+
+  acdc.panelNode = function (node, view) {
+    const into = view.into.get(node.id) || [], out = view.out.get(node.id) || [];
+    const strongest = Math.max(0, ...[...into, ...out].map((edge) => Math.abs(edge.strength || 0))) || 1;
+    const edges = known(view.data.measure) ? "Strongest edges" : "Edges";
+    const measured = node.status === "missed" ? [note("This circuit does not have it.")]
+      : [roleScores(node), directEffect(node), attention(node, view)];
+    return [
+      html("h2", {}, node.id), facts(node), ...measured,
+      edgeList(`${edges} in`, node, into, node.edges_in, "source", view, strongest),
+      edgeList(`${edges} out`, node, out, node.edges_out, "target", view, strongest),
+    ];
+  };
+})();

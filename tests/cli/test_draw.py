@@ -1,0 +1,81 @@
+"""`acdc draw`: files, names of circuits, notes and refusals."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from acdc_engine import cli
+from acdc_engine.errors import CircuitFileError
+from tests.made_circuits import made_circuit
+
+RUNNER = CliRunner()
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli.out, "width", 200)
+
+
+def invoke(*arguments: str) -> Any:
+    return RUNNER.invoke(cli.app, ["draw", *arguments], catch_exceptions=False)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """The folder of a run."""
+    (tmp_path / "run").mkdir()
+    made_circuit(60).save(tmp_path / "run" / "circuit.json")
+    return tmp_path / "run"
+
+
+def test_a_run_and_a_shipped_circuit(run: Path, tmp_path: Path) -> None:
+    target = tmp_path / "fig.svg"
+    ran = invoke(str(run), "--out", str(target))
+    assert ran.exit_code == 0 and ran.output == f"Drawn to {target}\n"
+    whole = target.read_text()
+    assert "made-up: 60 edges" in whole
+    ran = invoke(str(run / "circuit.json"), "--out", str(target), "--top", "40", "--no-title", "--overwrite")
+    assert ran.exit_code == 0
+    part = target.read_text()
+    assert "made-up" not in part and "of 60 edges" in part
+    assert invoke("induction-2l/induction", "--out", str(tmp_path / "i.pdf"), "--width", "3.3").exit_code == 0
+    assert (tmp_path / "i.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_small_print_is_told(run: Path, tmp_path: Path) -> None:
+    ran = invoke(str(run), "--out", str(tmp_path / "c.svg"), "--width", "2")
+    assert "Note: names are" in ran.output and "A larger --width" in ran.output
+    assert "Note" not in invoke(str(run), "--out", str(tmp_path / "d.svg"), "--width", "10").output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--title", "x", "--no-title"], "--title or --no-title, not both"),
+        (["--width", "1"], "2 to 40 inches wide, not 1"),
+        (["--top", "1"], "1 edges are too few"),
+        (["--top", "0"], "at least 1, not 0"),
+    ],
+)
+def test_refusals(run: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
+    with pytest.raises(CircuitFileError, match=message):
+        invoke(str(run), "--out", str(tmp_path / "c.svg"), *arguments)
+    assert not (tmp_path / "c.svg").exists()
+
+
+def test_files_that_cannot_be(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(CircuitFileError, match=r"No picture format 'gif'"):
+        invoke(str(run), "--out", str(tmp_path / "c.gif"))
+    (tmp_path / "c.svg").write_text("mine")
+    with pytest.raises(CircuitFileError, match="exists already"):
+        invoke(str(run), "--out", str(tmp_path / "c.svg"))
+    assert (tmp_path / "c.svg").read_text() == "mine"
+    with pytest.raises(CircuitFileError, match="No circuit file nowhere"):
+        invoke("nowhere", "--out", str(tmp_path / "d.svg"))
+
+
+def test_a_circuit_without_effects_has_no_strongest_edges(tmp_path: Path) -> None:
+    with pytest.raises(CircuitFileError, match="no edge of this circuit has either"):
+        invoke("gpt2/ioi", "--out", str(tmp_path / "c.svg"), "--top", "20")

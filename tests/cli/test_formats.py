@@ -1,0 +1,154 @@
+"""`acdc export` and `acdc import`: files beside circuits, what is said about them, errors in words."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from acdc_engine import cli
+from acdc_engine.errors import CircuitFileError
+from acdc_engine.formats.registry import FORMATS, default_name, export
+from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.layout import GraphShape
+from acdc_engine.run.known_graphs import find_known
+from acdc_engine.run.records import model_record
+from tests.made_circuits import made_circuit
+from tests.tiny_task import tiny_view
+
+RUNNER = CliRunner()
+PICTURES = ("svg", "png", "pdf")
+
+
+def acdc(*arguments: object) -> Result:
+    return RUNNER.invoke(cli.app, [str(argument) for argument in arguments])
+
+
+def words(result: Result) -> str:
+    """What was printed, in one line."""
+    assert result.exit_code == 0, result.exception
+    return " ".join(result.output.split())
+
+
+def refused(*arguments: object) -> str:
+    """The message of an error, and that it is one made on purpose."""
+    result = acdc(*arguments)
+    assert isinstance(result.exception, CircuitFileError), result.output
+    return str(result.exception)
+
+
+@pytest.fixture
+def circuit() -> Circuit:
+    return made_circuit(20, shape=GraphShape(3, 4, 2))
+
+
+@pytest.fixture
+def file(circuit: Circuit, tmp_path: Path) -> Path:
+    circuit.save(tmp_path / "circuit.json")
+    return tmp_path / "circuit.json"
+
+
+@pytest.mark.parametrize("fmt", [*(name for name in FORMATS if name != "engine"), *PICTURES])
+def test_export_writes_beside_the_circuit(file: Path, fmt: str) -> None:
+    target = file.parent / (f"circuit.{fmt}" if fmt in PICTURES else default_name("circuit", fmt))
+    said = words(acdc("export", file, "--to", fmt))
+    assert f"Written to {target} 20 edges between" in said and target.stat().st_size > 0
+    if fmt not in PICTURES:
+        assert (f"Lost: {FORMATS[fmt].lossy}." if FORMATS[fmt].lossy else "Nothing is lost: acdc import gives") in said
+
+
+def test_a_file_is_replaced_only_when_asked(file: Path) -> None:
+    words(acdc("export", file, "--to", "dot"))
+    assert "exists already" in refused("export", file, "--to", "dot")
+    words(acdc("export", file, "--to", "dot", "--overwrite"))
+
+
+def test_export_takes_runs_and_shipped_circuits(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    assert f"Written to {tmp_path / 'circuit.dot'}" in words(acdc("export", tmp_path, "--to", "dot"))
+    assert "Written to ioi.csv 963 edges between 40 nodes of gpt2" in words(acdc("export", "gpt2/ioi", "--to", "csv"))
+    assert [path.name for path in here.iterdir()] == ["ioi.csv"], "not into the installation"
+    target = here / "[bold]x.dot"
+    assert f"Written to {target}" in words(acdc("export", tmp_path, "--to", "dot", "--out", target))
+
+
+@pytest.mark.parametrize("command", ["export", "import"])
+def test_help_names_every_format(command: str) -> None:
+    shown = " ".join(acdc(command, "--help").output.replace("│", " ").split())
+    assert ", ".join(FORMATS) in shown
+
+
+def test_list_tells_what_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli.out, "width", 300)
+    lines = acdc("export", "--list").output.splitlines()
+    rows = {line.split()[0]: line for line in lines}
+    for name, fmt in FORMATS.items():
+        assert fmt.title in rows[name] and rows[name].strip().endswith(fmt.lossy or "nothing")
+
+
+def test_import_makes_the_circuit_again(circuit: Circuit, file: Path, tmp_path: Path) -> None:
+    words(acdc("export", file, "--to", "gexf"))
+    again = tmp_path / "again.json"
+    said = words(acdc("import", tmp_path / "circuit.gexf", "--out", again))
+    assert f"Written to {again} 20 edges" in said and "Read as GEXF: Gephi" in said and "Note" not in said
+    assert Circuit.load(again) == circuit
+    assert "exists already" in refused("import", tmp_path / "circuit.gexf", "--out", again)
+
+
+def test_import_needs_the_model_of_a_table(file: Path, circuit: Circuit, tmp_path: Path) -> None:
+    table, target = tmp_path / "circuit.csv", tmp_path / "again.json"
+    export(circuit, "csv", table)
+    assert "give it with --model, or with --like" in refused("import", table, "--out", target)
+    assert not target.exists()
+    said = words(acdc("import", table, "--like", file, "--out", target))
+    assert "Not in such files: everything but the edges" in said
+    read = Circuit.load(target)
+    assert read.model == circuit.model and [edge.effect for edge in read.edges] == [e.effect for e in circuit.edges]
+    assert "give one of them" in refused(
+        "import", table, "--like", file, "--model", "x", "--out", target, "--overwrite"
+    )
+
+
+def test_the_model_is_loaded_only_where_it_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def load(model: str, **settings: object) -> object:
+        asked.append((model, settings))
+        return tiny_view()
+
+    monkeypatch.setattr("acdc_engine.models.load.load_model", load)
+    (tmp_path / "x.csv").write_text("sender,receiver\ninput,logits\n")
+    words(acdc("import", tmp_path / "x.csv", "--model", "mine", "--out", tmp_path / "x.json"))
+    assert Circuit.load(tmp_path / "x.json").model == model_record(tiny_view())
+    assert asked == [("mine", {"device": "cpu", "ungroup_kv": False})]
+    words(acdc("import", tmp_path / "x.json", "--model", "mine", "--out", tmp_path / "y.json"))
+    assert len(asked) == 1
+
+
+def test_an_edited_file_is_said_to_be_edited(circuit: Circuit, tmp_path: Path) -> None:
+    path = tmp_path / "x.networkx.json"
+    export(circuit, "networkx-json", path)
+    content = json.loads(path.read_text())
+    content["edges"][0]["score"] = 99.0
+    path.write_text(json.dumps(content))
+    said = words(acdc("import", path, "--out", tmp_path / "y.json"))
+    assert "Note: x.networkx.json, whose nodes or edges were edited after acdc export wrote it" in said
+
+
+def test_errors_come_before_work(file: Path, tmp_path: Path) -> None:
+    assert "Did you mean 'graphml'" in refused("export", file, "--to", "graphmll")
+    assert "Did you mean 'pdf'" in refused("export", file, "--to", "pfd")
+    assert "nothing.json" in refused("export", "nothing.json", "--to", "dot")
+    assert "there is no folder" in refused("import", file, "--out", tmp_path / "no" / "x.json")
+    assert "No circuit file nothing.csv" in refused("import", "nothing.csv", "--out", tmp_path / "x.json")
+    assert "No format 'gefx'. Did you mean 'gexf'" in refused("import", file, "--from", "gefx", "--out", tmp_path / "x")
+    assert "is no XML" in refused("import", file, "--from", "gexf", "--out", tmp_path / "x")
+
+
+def test_show_takes_what_export_takes(file: Path, circuit: Circuit, tmp_path: Path) -> None:
+    export(circuit, "graphml", tmp_path / "x.graphml")
+    shown = [words(acdc("show", name)) for name in (file, tmp_path, tmp_path / "x.graphml")]
+    assert shown[0] == shown[1] == shown[2] and "20 of 190 edges" in shown[0]
+    assert "963 of 32,491 edges" in words(acdc("show", "gpt2/ioi")) and find_known("gpt2/ioi").is_file()

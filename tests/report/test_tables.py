@@ -1,0 +1,118 @@
+"""Rows of the report's tables, words and examples, against what can be counted by hand."""
+
+import pytest
+
+from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.circuit_check import nodes_of_edges
+from acdc_engine.graph.circuit_records import CircuitEdge
+from acdc_engine.graph.example_records import Example, NextToken
+from acdc_engine.graph.role_records import DirectEffect, RoleScore
+from acdc_engine.report.examples import MOST_TOKENS, example_parts
+from acdc_engine.report.tables import MOST_NODES, edge_rows, node_rows, signed, size_rows
+from acdc_engine.report.words import headline, spread
+from tests.made_circuits import made_circuit
+
+EFFECTS = {"input->a0.h0<q>": 1.0, "a0.h0->m3": -2.0, "m3->logits": 0.5, "a0.h0->logits": 3.0}
+
+
+def by_hand() -> Circuit:
+    """input -> a0.h0 -> m3 -> logits, and a0.h0 -> logits."""
+    made = made_circuit(12)
+    edges = []
+    for place, (name, effect) in enumerate(EFFECTS.items()):
+        sender, receiver = name.split("->")
+        share = place / 4
+        edges.append(CircuitEdge(sender=sender, receiver=receiver, effect=effect, stability=share, necessity=1 - share))
+    scores = (
+        RoleScore(role="induction", value=0.5, threshold=0.4, prompts="task"),
+        RoleScore(role="induction", value=0.75, threshold=0.4, prompts="random"),
+        RoleScore(role="name mover", value=0.3, threshold=0.4, prompts="task"),
+    )
+    direct = DirectEffect(clean=-0.25, corrupt=0.0, n_prompts=64)
+    head = {"role": "induction", "role_scores": scores, "direct_effect": direct}
+    nodes = [
+        node.model_copy(update=head if node.kind == "head" else {}) for node in nodes_of_edges(made.layout(), edges)
+    ]
+    return made.model_copy(update={"nodes": tuple(nodes), "edges": tuple(edges)})
+
+
+def test_nodes_by_hand() -> None:
+    """The head's class first, then the others by the summed |effect| of their edges."""
+    found = node_rows(by_hand())
+    assert [(row.name, row.role, row.classed) for row in found.rows] == [
+        ("a0.h0", "induction", True),
+        ("logits", "", False),
+        ("m3", "MLP", False),
+        ("input", "", False),
+    ]
+    head, logits, mlp, start = found.rows
+    assert head.measured == ["induction 0.50 (task), 0.75 (random tokens)"] and head.direct.text == "-0.250"
+    assert [(row.edges_in, row.edges_out) for row in found.rows] == [(1, 2), (2, 0), (1, 1), (0, 1)]
+    assert [row.read.value for row in (head, logits, mlp)] == [1.0, 3.5, -2.0] and start.read.text == ""
+    assert [row.written.text for row in (head, logits, mlp, start)] == ["+1.0000", "", "+0.5000", "+1.0000"]
+    assert (found.left, found.measure, found.direct) == (0, "effect", True)
+
+
+def test_many_nodes_are_cut() -> None:
+    circuit = made_circuit(1000)
+    found = node_rows(circuit)
+    assert len(found.rows) == MOST_NODES and found.left == len(circuit.nodes) - MOST_NODES
+
+
+def test_edges_by_hand() -> None:
+    found = edge_rows(by_hand())
+    assert found.columns == ["effect", "stability", "necessity"] and (found.left, found.roles) == (0, False)
+    assert [(row.name, [cell.text for cell in row.cells]) for row in found.rows] == [
+        ("a0.h0 -> logits", ["+3.0000", "75%", "25%"]),
+        ("a0.h0 -> m3", ["-2.0000", "25%", "75%"]),
+        ("input -> a0.h0<q>", ["+1.0000", "0%", "100%"]),
+        ("m3 -> logits", ["+0.5000", "50%", "50%"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "text", "sign"),
+    [(0.12345, "+0.1235", "positive"), (-1.0, "-1.0000", "negative"), (-0.00001, "0.0000", ""), (0.0, "0.0000", "")],
+)
+def test_signs(value: float, text: str, sign: str) -> None:
+    cell = signed(value)
+    assert (cell.text, cell.value, cell.sign) == (text, value, sign)
+
+
+def test_sizes_say_which_is_the_circuit_and_how_many_random_ones() -> None:
+    rows = size_rows(made_circuit(100))
+    assert [row.own for row in rows].count(True) == 1 and rows[-1].kind == "with the best other edges"
+    assert all(row.random.endswith(" (5)") for row in rows)
+
+
+def test_spread_by_hand() -> None:
+    """Stability 0, 25, 50 and 75 %: the quartiles of four are the second, third (rounded) and the third."""
+    assert spread(by_hand(), "stability") == (
+        "Stability (share of resampled discovery prompts whose scores select the edge): median 50%, middle half 25% to "
+        "50%; 0 of 4 edges at 90% or more, 2 below 50%. Lowest: input -> a0.h0<q> (0%), a0.h0 -> m3 (25%), "
+        "m3 -> logits (50%)."
+    )
+    unknown = tuple(edge.model_copy(update={"necessity": None}) for edge in by_hand().edges)
+    assert spread(by_hand().model_copy(update={"edges": unknown}), "necessity") == ""
+
+
+def test_headline_under_kl_and_without_a_target() -> None:
+    circuit = made_circuit(20)
+    assert circuit.search is not None
+    kl = circuit.search.model_copy(update={"objective": "kl", "target_faithfulness": 0.8})
+    assert "with KL recovered 0.8: found 20 of" in headline(circuit.model_copy(update={"search": kl}))
+    sized = circuit.search.model_copy(update={"target_faithfulness": None})
+    assert headline(circuit.model_copy(update={"search": sized})).startswith("A circuit of made-up for ioi: 20 of")
+
+
+def test_examples_of_unlike_lengths_and_long_ones() -> None:
+    long = tuple(f" {number}" for number in range(MOST_TOKENS + 10))
+    short = Example(
+        clean=("a", " b"), corrupt=("a",), read_at=1, answers=("x",), next_clean=(NextToken(text="x", probability=1),)
+    )
+    many = Example(clean=long, corrupt=long, read_at=0)
+    first, second = example_parts(made_circuit(12).model_copy(update={"examples": (short, many)}))
+    assert [token.mark for token in first.clean] == ["", "differs read"] and len(first.corrupt) == 1
+    assert first.next_clean[0].right and first.next_clean[0].percent == "100.0%" and first.next_corrupt == []
+    gaps = [token.text for token in second.clean if token.mark == "gap"]
+    assert gaps == ["10 more"] and len(second.clean) == MOST_TOKENS + 1

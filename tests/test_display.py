@@ -1,0 +1,78 @@
+"""Objects show themselves in notebooks; the viewer and the report as frames, files and public names."""
+
+import html
+import re
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser
+
+from acdc_engine import Circuit, Report, Viewer
+from acdc_engine.display import RENDERERS, html_of
+from acdc_engine.errors import CircuitFileError
+from acdc_engine.report.page import report_html
+from acdc_engine.viewer.page import viewer_html
+from tests.browser import opened
+from tests.made_circuits import made_circuit
+
+
+@pytest.mark.parametrize("name", RENDERERS)
+def test_every_kind_asks_for_its_own_renderer(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The names are of classes and functions that exist, and `_repr_html_` gives what the function makes."""
+    module, _, kind = name.rpartition(".")
+    made = getattr(import_module(module), kind)
+    home, function = RENDERERS[name]
+    assert callable(getattr(import_module(home), function))
+    monkeypatch.setattr(f"{home}.{function}", lambda thing: f"<b>{type(thing).__name__}</b>")
+    thing = made.__new__(made)
+    assert thing._repr_html_() == html_of(thing) == f"<b>{kind}</b>"
+
+
+def test_other_objects_are_not_rendered() -> None:
+    with pytest.raises(KeyError, match=r"builtins\.int"):
+        html_of(1)
+
+
+@pytest.mark.parametrize(("kind", "function"), [(Viewer, viewer_html), (Report, report_html)])
+def test_pages(kind: type[Viewer] | type[Report], function: object, tmp_path: Path) -> None:
+    circuit = made_circuit(30)
+    page = kind(circuit)
+    assert page.html == function(circuit)  # type: ignore[operator]
+    page.save(tmp_path / "page.html")
+    assert (tmp_path / "page.html").read_text(encoding="utf-8") == page.html
+    with pytest.raises(CircuitFileError, match="exists already"):
+        page.save(tmp_path / "page.html")
+    page.save(str(tmp_path / "page.html"), overwrite=True)
+
+
+@pytest.mark.parametrize("kind", [Viewer, Report])
+def test_a_notebook_shows_a_page_in_a_frame_that_reaches_nothing(kind: type[Viewer] | type[Report]) -> None:
+    page = kind(made_circuit(30, hostile=True))
+    shown = page._repr_html_()
+    (source,) = re.findall(r'^<iframe srcdoc="([^"]*)" title="\w+" sandbox="([^"]*)" style="[^"]*"></iframe>$', shown)
+    assert html.unescape(source[0]) == page.html
+    assert "allow-scripts" in source[1] and "allow-same-origin" not in source[1]
+
+
+def test_circuits_by_object_file_folder_and_name(tmp_path: Path) -> None:
+    circuit = made_circuit(30)
+    circuit.save(tmp_path / "circuit.json")
+    for given in (circuit, tmp_path, str(tmp_path / "circuit.json")):
+        assert Viewer(given).circuit == circuit
+    page = Viewer("gpt2/ioi", known="gpt2/ioi")
+    assert page.known == page.circuit and isinstance(page.circuit, Circuit)
+    with pytest.raises(CircuitFileError, match="No circuit file nowhere"):
+        Report("nowhere")
+    with pytest.raises(CircuitFileError):
+        _ = Viewer(circuit, known="induction-2l/induction").html
+
+
+@pytest.mark.parametrize("kind", [Viewer, Report])
+def test_frames_run_without_errors(kind: type[Viewer] | type[Report], browser: Browser, tmp_path: Path) -> None:
+    """In a page like a notebook's, with the network off; whatever a browser complains of fails the test."""
+    (tmp_path / "notebook.html").write_text("<meta charset=utf-8>" + kind(made_circuit(30))._repr_html_())
+    with opened(browser, tmp_path / "notebook.html") as page:
+        frame = page.frame_locator("iframe")
+        frame.locator("h1").first.wait_for()
+        assert "made-up" in (frame.locator("body").text_content() or "")

@@ -1,0 +1,116 @@
+"""The viewer's page in a real browser: opening it, and asking it what it shows."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+from playwright.sync_api import Browser, Page
+
+from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.circuit_records import CircuitEdge
+from acdc_engine.viewer.page import viewer_html
+from tests.browser import opened
+
+MINUS = "\N{MINUS SIGN}"
+"""Which pages write before negative numbers."""
+
+
+@contextmanager
+def shown(
+    browser: Browser, path: Path, circuit: Circuit, known: Circuit | None = None, **settings: Any
+) -> Iterator[Page]:
+    """The page of a circuit, drawn.
+
+    Args:
+        browser: From `tests.browser.chromium`.
+        path: Where the page is written.
+        circuit: What it shows.
+        known: Beside it.
+        **settings: Of the browser's context.
+    """
+    path.write_text(viewer_html(circuit, known), encoding="utf-8")
+    with opened(browser, path, **settings) as page:
+        page.wait_for_selector("html[data-ready]")
+        yield page
+
+
+def reset(page: Page) -> None:
+    """Nothing chosen, no filters, everything in view."""
+    page.keyboard.press("Escape")
+    page.evaluate("acdc.page.graph.select(null); document.activeElement.blur()")
+    page.evaluate("document.getElementById('reset').click()")
+    page.evaluate("acdc.page.graph.fit()")
+
+
+def ids(page: Page, selector: str) -> set[str]:
+    """Ids of elements of the picture, by cytoscape's selectors."""
+    return set(page.evaluate(f"acdc.page.graph.cy.elements({selector!r}).map((found) => found.id())"))
+
+
+def drawn_edges(page: Page) -> set[str]:
+    """Lines that no filter hides."""
+    return _displayed(page, "edge")
+
+
+def drawn_nodes(page: Page) -> set[str]:
+    """Boxes that no filter hides."""
+    return _displayed(page, "node.box")
+
+
+def _displayed(page: Page, selector: str) -> set[str]:
+    """By their style: cytoscape's `:visible` may be that of the last frame."""
+    script = "(selector) => acdc.page.graph.cy.elements(selector)"
+    displayed = "filter((found) => found.style('display') === 'element').map((found) => found.id())"
+    return set(page.evaluate(f"{script}.{displayed}", selector))
+
+
+def centre_of(page: Page, id: str) -> tuple[float, float]:
+    """Where in the window a node's box, or the middle of a line, is."""
+    place = page.evaluate(
+        """(id) => {
+            const found = acdc.page.graph.cy.getElementById(id);
+            const at = found.isNode() ? found.renderedPosition() : found.renderedMidpoint();
+            const box = acdc.page.graph.cy.container().getBoundingClientRect();
+            return [box.left + at.x, box.top + at.y];
+        }""",
+        id,
+    )
+    return place[0], place[1]
+
+
+def click(page: Page, id: str) -> None:
+    """Clicks into a node's box."""
+    page.mouse.click(*centre_of(page, id))
+
+
+def lines_of(circuit: Circuit) -> dict[str, CircuitEdge]:
+    """The lines that a page draws, by id: one for each head that an edge leads to."""
+    edges = {(edge.sender, edge.receiver): edge for edge in circuit.edges}
+    graph = circuit.to_networkx()
+    return {facts["name"]: edges[sender, facts["receiver"]] for sender, _, facts in graph.edges(data=True)}
+
+
+def paths_through(circuit: Circuit, node: str) -> tuple[set[str], set[str]]:
+    """Nodes and lines on paths from input to logits through a node."""
+    graph = circuit.to_networkx()
+    before, after = {node, *nx.ancestors(graph, node)}, {node, *nx.descendants(graph, node)}
+    before &= {"input", *nx.descendants(graph, "input")}
+    after &= {"logits", *nx.ancestors(graph, "logits")}
+    lines = {
+        facts["name"]
+        for sender, receiver, facts in graph.edges(data=True)
+        if {sender, receiver} <= before or {sender, receiver} <= after
+    }
+    return before | after, lines
+
+
+def next_frame(page: Page) -> None:
+    """Waits until the page has been drawn anew, after which it knows of changed media."""
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done())))")
+
+
+def overflow(page: Page) -> int:
+    """By how many pixels the page is wider than its window."""
+    return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
