@@ -20,7 +20,7 @@ test check: $(VENV)/installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 notebook: $(VENV)/notebook-installed
 	$(BIN)/python docs/run_notebook.py

@@ -11,10 +11,14 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from acdc_engine.formats.registry import import_circuit
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import write_text
 from acdc_engine.report.page import report_html
-from acdc_engine.run.known_graphs import find_circuit
+from acdc_engine.run.compare import Found, compare_circuits, found_at
+from acdc_engine.run.known_for import known_for
+from acdc_engine.run.known_graphs import find_circuit, name_of
+from acdc_engine.viewer.known import check_same_model
 from acdc_engine.viewer.page import viewer_html
 
 HEIGHT = 700
@@ -39,13 +43,18 @@ class Page(ABC):
 
         Args:
             circuit: A circuit, its file, the folder of its run, or a name such as `gpt2/ioi`.
-            known: Likewise, a known circuit of the same model.
+            known: Likewise, a known circuit of the same model; None for the one of this model and task that comes with
+                the engine, if there is one.
 
         Raises:
             CircuitFileError: No such circuit, or its file cannot be read.
         """
-        self.circuit = _read(circuit)
-        self.known = None if known is None else _read(known)
+        self.circuit, self._file = _read(circuit)
+        beside = known_for(self.circuit) if known is None else known
+        if known is None and beside is not None and self._file is not None and beside == self._file.resolve():
+            beside = None
+        self.known, file = (None, None) if beside is None else _read(beside)
+        self._known_name = "the known circuit" if file is None else name_of(file)
 
     @property
     @abstractmethod
@@ -80,7 +89,7 @@ class Viewer(Page):
         Raises:
             CircuitFileError: The known circuit is one of another graph.
         """
-        return viewer_html(self.circuit, self.known)
+        return viewer_html(self.circuit, self.known, known_name=self._known_name)
 
 
 class Report(Page):
@@ -93,8 +102,17 @@ class Report(Page):
         Raises:
             CircuitFileError: The known circuit is one of another graph.
         """
-        return report_html(self.circuit, known=self.known)
+        if self.known is None:
+            return report_html(self.circuit)
+        check_same_model(self.circuit, self.known)
+        ours = Found(self.circuit) if self._file is None else found_at(self._file, self.circuit.model)
+        comparison = compare_circuits(ours, self.known, "this circuit", self._known_name)
+        return report_html(self.circuit, comparison=comparison, known=self.known)
 
 
-def _read(circuit: Circuit | str | Path) -> Circuit:
-    return circuit if isinstance(circuit, Circuit) else Circuit.load(find_circuit(circuit))
+def _read(circuit: Circuit | str | Path) -> tuple[Circuit, Path | None]:
+    """A circuit, and its file where it was read from one."""
+    if isinstance(circuit, Circuit):
+        return circuit, None
+    file = find_circuit(circuit)
+    return import_circuit(file), file

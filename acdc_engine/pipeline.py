@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from acdc_engine.attribution import EdgeScores, check_metric, get_method, score_edges
-from acdc_engine.errors import ModelError
+from acdc_engine.errors import AcdcError, ModelError
 from acdc_engine.evaluation import MIN_PROMPTS, check_behaviour, evaluate
 from acdc_engine.evaluation.minimality import EDGES_UP_TO
 from acdc_engine.evaluation.sizes import sizes_of
@@ -136,11 +136,18 @@ def _search(
     circuit = _conclude(run, (judge, held_out, objective), scores, found, tested, unit, report)
     circuit = _describe(run, circuit, (judge, held_out), scores, report)
     if folder is not None:
-        path = folder.save_circuit(circuit)
+        _report(folder.save_circuit(circuit), circuit, folder, report)
+    return circuit
+
+
+def _report(path: Path, circuit: Circuit, folder: RunFolder, report: Reporter) -> None:
+    """Writes the report. The run is over by now: what goes wrong here is told, and takes nothing from it."""
+    try:
         with report.stage("Report"):
             comparison, known = against_known(path, circuit) or (None, None)
             folder.save_report(report_html(circuit, comparison=comparison, known=known))
-    return circuit
+    except AcdcError as error:
+        report.note(f"The report could not be written: {error} acdc report {folder.path} tries it again.")
 
 
 def _score(run: Run, folder: RunFolder | None, report: Reporter) -> EdgeScores:

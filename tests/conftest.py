@@ -18,7 +18,7 @@ from acdc_engine.models.smollm2 import smollm2_folder  # noqa: E402
 from tests.browser import chromium  # noqa: E402
 
 if "OMP_NUM_THREADS" not in os.environ:  # which torch reads by itself
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
 # Times on a shared machine say nothing about correctness.
 settings.register_profile("acdc", deadline=None)
 settings.load_profile("acdc")

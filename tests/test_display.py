@@ -12,6 +12,7 @@ from acdc_engine import Circuit, Report, Viewer
 from acdc_engine.display import RENDERERS, html_of
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.report.page import report_html
+from acdc_engine.run.known_graphs import find_circuit
 from acdc_engine.viewer.page import viewer_html
 from tests.browser import opened
 from tests.made_circuits import made_circuit
@@ -53,6 +54,21 @@ def test_a_notebook_shows_a_page_in_a_frame_that_reaches_nothing(kind: type[View
     (source,) = re.findall(r'^<iframe srcdoc="([^"]*)" title="\w+" sandbox="([^"]*)" style="[^"]*"></iframe>$', shown)
     assert html.unescape(source[0]) == page.html
     assert "allow-scripts" in source[1] and "allow-same-origin" not in source[1]
+
+
+def test_the_known_circuit_of_model_and_task_stands_beside(tmp_path: Path) -> None:
+    """As `acdc view` and `acdc report` have it; the known circuit itself stands alone."""
+    circuit = made_circuit(30)
+    named = circuit.model_copy(
+        update={
+            "model": Circuit.load(find_circuit("gpt2/ioi")).model,
+            "nodes": tuple(n.model_copy(update={"role": None, "role_scores": ()}) for n in circuit.nodes),
+        }
+    )
+    assert Viewer("gpt2/ioi").known is None and Viewer(circuit).known is None
+    page = Report(named)
+    assert page.known is not None and len(page.known.edges) == 963
+    assert 'id="known"' in page.html and "gpt2/ioi" in page.html and "gpt2/ioi" in Viewer(named).html
 
 
 def test_circuits_by_object_file_folder_and_name(tmp_path: Path) -> None:

@@ -10,7 +10,16 @@ import torch
 from safetensors import safe_open
 
 import acdc_engine
-from acdc_engine.errors import AcdcError, BehaviourError, MethodError, ModelError, RunFolderError, ScoreError, TaskError
+from acdc_engine.errors import (
+    AcdcError,
+    BehaviourError,
+    CircuitFileError,
+    MethodError,
+    ModelError,
+    RunFolderError,
+    ScoreError,
+    TaskError,
+)
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import is_clean
 from acdc_engine.patching import CircuitEvaluator
@@ -88,6 +97,19 @@ def test_a_report_that_cannot_be_made_loses_no_circuit(tmp_path: Path, monkeypat
     assert sorted(f.name for f in out.iterdir()) == ["circuit.json", "scores.safetensors", "trace.jsonl"]
     assert Circuit.load(out / "circuit.json").sizes
     assert json.loads((out / "trace.jsonl").read_text().splitlines()[-1])["kind"] == "end"
+
+
+def test_a_report_that_fails_is_a_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: Any) -> None:
+        raise CircuitFileError("scores.safetensors is damaged.")
+
+    monkeypatch.setattr("acdc_engine.pipeline.against_known", broken)
+    circuit = discover(write_card(tmp_path), tiny_view(), out=tmp_path / "run", progress=True, **QUICK)
+    assert Circuit.load(tmp_path / "run" / "circuit.json") == circuit
+    said = " ".join(capsys.readouterr().err.split())
+    assert "The report could not be written: scores.safetensors is damaged. acdc report" in said
 
 
 def test_the_figures_are_those_of_the_circuit_on_disjoint_prompts(tmp_path: Path) -> None:

@@ -68,6 +68,17 @@ def test_small_models_load(unpacked: Path) -> None:
     assert run_outside(unpacked, code).split() == ["tracr-reverse"]
 
 
+def test_pages_have_their_templates_scripts_and_styles(unpacked: Path) -> None:
+    code = "from acdc_engine import Report, Viewer; print(*(page('gpt2/ioi').html[-8:] for page in (Viewer, Report)))"
+    assert run_outside(unpacked, code).split() == ["</html>", "</html>"]
+    pages = {
+        path.relative_to(CHECKOUT)
+        for kind in ("static", "templates")
+        for path in CHECKOUT.glob(f"acdc_engine/*/{kind}/*")
+    }
+    assert pages and all((unpacked / path).is_file() for path in pages)
+
+
 def test_console_command(unpacked: Path) -> None:
     code = (
         "from importlib.metadata import entry_points, version\n"

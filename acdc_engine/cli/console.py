@@ -1,5 +1,8 @@
 """The typer application and its two consoles; every command module adds itself to it."""
 
+import webbrowser
+from pathlib import Path
+
 import typer
 from rich.console import Console
 from rich.text import Text
@@ -32,3 +35,10 @@ def print_notes(notes: list[str]) -> None:
     for note in notes:
         # One text: printed after another without a line break, the note would be wrapped as if it began a line.
         out.print(Text.assemble(("Note: ", "yellow"), note))
+
+
+def open_page(path: Path) -> list[str]:
+    """Opens a page in the browser, and returns what a user should know of that."""
+    if webbrowser.open(path.resolve().as_uri()):
+        return []
+    return [f"no browser could be opened here. Open {path} yourself."]

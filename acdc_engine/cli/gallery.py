@@ -1,11 +1,14 @@
 """`acdc gallery`: many runs as a static site."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from acdc_engine.cli.console import app, err, out, print_notes
+
+if TYPE_CHECKING:
+    from acdc_engine.gallery.site import Against
 
 Runs = Annotated[
     Path,
@@ -27,6 +30,9 @@ def gallery(runs: Runs, out_folder: Out = Path("site"), title: Title = None, ove
 
     Open its index.html from disk, or put the folder on any web server. Runs that
     are unfinished or cannot be read are listed there, and do not stop the rest.
+    It shows circuit files of this engine; acdc import makes one of another tool's.
+    Reports are made anew, against the known circuit of the same model and task
+    where one comes along.
     """
     from rich.text import Text
 
@@ -35,9 +41,31 @@ def gallery(runs: Runs, out_folder: Out = Path("site"), title: Title = None, ove
     from acdc_engine.run.progress import RichReporter
 
     with RichReporter(err).stage("Circuits", 0) as stage:
-        made = write_gallery(runs, out_folder, title=title, overwrite=overwrite, progress=stage.at)
+        made = write_gallery(
+            runs, out_folder, title=title, overwrite=overwrite, against=_known_circuits(), progress=stage.at
+        )
     for problem in made.problems:
         out.print(Text.assemble(("Not shown: ", "yellow"), f"{plain(problem.name, 200)}: {plain(problem.reason)}"))
     print_notes([plain(remark) for remark in made.remarks])
     count = f"{len(made.entries):,} circuit{'' if len(made.entries) == 1 else 's'}"
     out.print(f"Written to {out_folder / INDEX}: {count}.", soft_wrap=True, markup=False)
+
+
+def _known_circuits() -> "Against":
+    """Compares circuits with the known ones that come along, which are looked for once per task and model."""
+    from acdc_engine.graph.circuit import Circuit
+    from acdc_engine.graph.circuit_records import ModelRecord
+    from acdc_engine.graph.comparison_records import Comparison
+    from acdc_engine.run.known_for import against_known, known_for
+
+    there: dict[tuple[str, ModelRecord], bool] = {}
+
+    def against(path: Path, circuit: Circuit) -> tuple[Comparison, Circuit] | None:
+        if circuit.task is None:
+            return None
+        asked = circuit.task.name, circuit.model
+        if asked not in there:
+            there[asked] = known_for(circuit) is not None
+        return against_known(path, circuit) if there[asked] else None
+
+    return against

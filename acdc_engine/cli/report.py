@@ -1,12 +1,11 @@
 """`acdc report`: the report of a run, written again."""
 
-import webbrowser
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from acdc_engine.cli.console import app, out
+from acdc_engine.cli.console import app, open_page, out, print_notes
 
 CircuitOrRun = Annotated[
     Path,
@@ -42,7 +41,7 @@ def report(
     """
     from acdc_engine.errors import CircuitFileError
     from acdc_engine.formats.registry import import_circuit
-    from acdc_engine.graph.files import write_text
+    from acdc_engine.graph.files import check_target, write_text
     from acdc_engine.report.page import report_html
     from acdc_engine.run.known_for import against_known
     from acdc_engine.run.known_graphs import find_circuit
@@ -52,8 +51,9 @@ def report(
         raise CircuitFileError(f"{circuit} comes with the engine: say with --out where its report goes.")
     loaded = import_circuit(path)
     target = out_file or path.with_name("report.html")
+    check_target(target, overwrite=overwrite)
     comparison, other = against_known(path, loaded, known) or (None, None)
     write_text(target, report_html(loaded, comparison=comparison, known=other), overwrite=overwrite)
     out.print(f"Written to {target}", soft_wrap=True, markup=False)
     if open_it:
-        webbrowser.open(target.resolve().as_uri())
+        print_notes(open_page(target))

@@ -1,13 +1,12 @@
 """`acdc view`: a circuit as one interactive HTML file."""
 
 import tempfile
-import webbrowser
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from acdc_engine.cli.console import app, out, print_notes
+from acdc_engine.cli.console import app, open_page, out, print_notes
 
 Shown = Annotated[
     str,
@@ -51,10 +50,9 @@ def view(
     """
     from acdc_engine.errors import CircuitFileError
     from acdc_engine.formats.registry import import_circuit
-    from acdc_engine.graph.circuit import Circuit
-    from acdc_engine.graph.files import write_text
+    from acdc_engine.graph.files import check_target, write_text
     from acdc_engine.run.known_for import known_for
-    from acdc_engine.run.known_graphs import find_circuit, find_known
+    from acdc_engine.run.known_graphs import find_circuit, find_known, name_of
     from acdc_engine.viewer.page import viewer_html
 
     if known is not None and no_known:
@@ -64,19 +62,15 @@ def view(
     beside = None if no_known else find_known(known) if known is not None else known_for(shown)
     if known is None and beside is not None and beside.samefile(file):
         beside = None
-    name = "" if beside is None else f"{beside.parent.name}/{beside.stem}"
-    html = viewer_html(shown, None if beside is None else Circuit.load(beside), known_name=name)
+    name = "" if beside is None else name_of(beside)
+    if out_file is not None:
+        check_target(out_file, overwrite=overwrite)
+    html = viewer_html(shown, None if beside is None else import_circuit(beside, model=shown.model), known_name=name)
     path = Path(tempfile.mkdtemp(prefix="acdc-view-")) / "circuit.html" if out_file is None else out_file
     write_text(path, html, overwrite=overwrite)
     out.print(f"Written to {path}", soft_wrap=True, markup=False)
     notes = [f"beside it stands the known circuit {name}; --no-known leaves it out."] if beside and not known else []
     if open_it or (open_it is None and out_file is None):
-        notes += _open(path, kept=out_file is not None)
+        notes += open_page(path)
+        notes += [] if out_file else ["it lies in a temporary folder: --out names a file to keep."]
     print_notes(notes)
-
-
-def _open(path: Path, *, kept: bool) -> list[str]:
-    """Opens a page, and says what a user should know of that."""
-    if not webbrowser.open(path.resolve().as_uri()):
-        return ["no browser could be opened here. Open the file yourself; --out names one to keep or copy."]
-    return [] if kept else ["it lies in a temporary folder: --out names a file to keep."]

@@ -15,7 +15,7 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.graph.edges import Graph
 from acdc_engine.graph.size_records import SizePoint
-from acdc_engine.graph.strength import by_strength
+from acdc_engine.graph.strength import by_strength, measure_of
 from acdc_engine.patching.judge import Judge
 
 PARTS = 8
@@ -31,6 +31,7 @@ DRAWS = ((200, 5), (1_000, 2))
 the less its faithfulness varies."""
 
 Mask = Bool[Tensor, "senders receivers"]
+Kind = Literal["part", "circuit", "more"]
 
 
 def sizes_of(
@@ -43,11 +44,12 @@ def sizes_of(
 ) -> tuple[SizePoint, ...]:
     """Judges parts of a circuit, the circuit, and the circuit with more edges.
 
-    Parts are made of the edges with the largest |effect| (|score| where effects are not known), `PARTS` sizes in a
-    geometric series from `SMALLEST` edges, or from where something first is left after cleaning. Larger circuits are
-    made of all of the circuit's edges and the others with the largest scores, to 2, 4 and 8 times its size and at most
-    `MOST_EDGES`. All are cleaned, so each holds the ones before it; sizes at which cleaning leaves nothing new are left
-    out. Where effects do not add up, a part of a circuit need not be less faithful than the next larger one.
+    Parts are made of the edges with the largest |effect| (|score| where effects are not known; without either there are
+    none), `PARTS` sizes in a geometric series from `SMALLEST` edges, or from where something first is left after
+    cleaning. Larger circuits are made of all of the circuit's edges and the others with the largest scores, to 2, 4 and
+    8 times its size and at most `MOST_EDGES`. All are cleaned, so each holds the ones before it; sizes at which
+    cleaning leaves nothing new are left out. Where effects do not add up, a part of a circuit need not be less faithful
+    than the next larger one.
 
     Cost in exact evaluations: one per size and 5 per size of at most 200 edges, 2 per size of at most 1,000; 72 at
     most.
@@ -64,15 +66,7 @@ def sizes_of(
         The smallest first. Empty where no path of the circuit leads from input to logits.
     """
     graph = judge.evaluator.view.graph
-    own = clean(graph, circuit.mask())
-    plan: list[tuple[Literal["part", "circuit", "more"], int, Mask]] = [
-        *(("more", asked, mask) for asked, mask in reversed(list(_larger(graph, circuit, scores)))),
-        *(("part", asked, mask) for asked, mask in reversed(list(_parts(graph, circuit)))),
-        ("circuit", len(circuit.edges), own),
-    ]
-    # Each holds the smaller ones, so two of one size are the same: the last counts, which asked for least.
-    masks = {int(mask.sum()): (kind, asked, mask) for kind, asked, mask in plan}
-    masks.pop(0, None)
+    masks = _plan(graph, circuit, scores)
     found = []
     with progress("Other sizes", sum(1 + _draws(edges) for edges in masks)) as stage:
         for edges, (kind, asked, mask) in sorted(masks.items()):
@@ -96,12 +90,27 @@ def sizes_of(
     return tuple(found)
 
 
+def _plan(graph: Graph, circuit: Circuit, scores: Tensor | None) -> dict[int, tuple[Kind, int, Mask]]:
+    """What to judge by its number of edges: its kind, the edges before cleaning, and the edges."""
+    plan: list[tuple[Kind, int, Mask]] = [
+        *(("more", asked, mask) for asked, mask in reversed(list(_larger(graph, circuit, scores)))),
+        *(("part", asked, mask) for asked, mask in reversed(list(_parts(graph, circuit)))),
+        ("circuit", len(circuit.edges), clean(graph, circuit.mask())),
+    ]
+    # Each holds the smaller ones, so two of one size are the same: the last counts, which asked for least.
+    masks = {int(mask.sum()): (kind, asked, mask) for kind, asked, mask in plan}
+    masks.pop(0, None)
+    return masks
+
+
 def _draws(edges: int) -> int:
     return next((draws for most, draws in DRAWS if edges <= most), 0)
 
 
 def _parts(graph: Graph, circuit: Circuit) -> Iterator[tuple[int, Mask]]:
-    """Edges before cleaning, and what is left of them."""
+    """Edges before cleaning, and what is left of them; nothing where no edge is known to be stronger than another."""
+    if measure_of(circuit) is None:
+        return
     places = [(graph.sender_index(e.sender), graph.receiver_index(e.receiver)) for e in by_strength(circuit)]
 
     def strongest(count: int) -> Mask:

@@ -105,7 +105,7 @@ def _draw_own(axes: Axes, own: list[SizePoint]) -> None:
 def _set_axes(axes: Axes, circuit: Circuit) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    sizes = [point.edges for point in circuit.sizes]
+    sizes = [max(1, point.edges) for point in circuit.sizes]  # a log scale has no 0
     axes.set_xscale("log")
     axes.set_xlim(min(sizes) / 1.25, max(sizes) * 1.25)
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))

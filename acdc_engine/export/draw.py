@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acdc_engine.errors import CircuitFileError
-from acdc_engine.export.draw_edges import DASHES, MANY, draw_edges
+from acdc_engine.export.draw_edges import DASHES, draw_edges, is_many, line_counts
 from acdc_engine.export.draw_nodes import draw_nodes, role_legend
 from acdc_engine.export.drawn_text import LETTER, drawn, wrapped
 from acdc_engine.export.layered import BOX_WIDTH, Picture, place_nodes
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 NARROWEST, WIDEST = 2.0, 40.0
 """Inches that a picture may be wide."""
+MOST_LINES = 200_000
+"""Lines that a picture may have: a few minutes of work."""
 SMALL_PRINT = 5.0
 """Points below which the names in a picture can hardly be read on paper."""
 
@@ -87,11 +89,13 @@ def draw(
         overwrite: Replace a file of that name.
 
     Raises:
-        CircuitFileError: Unknown format, a width or number that cannot be, or the file exists or cannot be written.
+        CircuitFileError: Unknown format, a width or number that cannot be, more than `MOST_LINES` lines, or the file
+            exists or cannot be written.
     """
     path = Path(path)
     fmt = fmt or format_of(path)
     check_picture(fmt, path)
+    _check_lines(circuit if top is None else strongest(circuit, top))
     figure = figure_of(circuit, width=width, top=top, title=title)
     write_figure(figure, path, fmt, overwrite=overwrite, dpi=160 if width is None else _PAPER_DPI)
 
@@ -143,6 +147,16 @@ def check_width(width: float | None) -> None:
         )
 
 
+def _check_lines(circuit: Circuit) -> None:
+    n_lines = sum(line_counts(circuit, circuit.edges))
+    if n_lines > MOST_LINES:
+        raise CircuitFileError(
+            f"A picture has at most {MOST_LINES:,} lines. {len(circuit.edges):,} edges here are {n_lines:,}: "
+            "each edge into a shared key or value leads to every head that shares it. Draw the strongest edges "
+            "only: acdc draw has --top."
+        )
+
+
 def letter_size(circuit: Circuit, width: float | None = None, top: int | None = None) -> float:
     """Points that nodes' names have in a picture of that width."""
     shown = circuit if top is None else strongest(circuit, top)
@@ -178,7 +192,7 @@ def _legend(circuit: Circuit) -> list[Artist]:
         handles.insert(0, Line2D([], [], color=POSITIVE, linewidth=2.5, label="supports the behaviour"))
         handles.insert(1, Line2D([], [], color=NEGATIVE, linewidth=2.5, label="works against it"))
         handles.append(Line2D([], [], color="none", label=f"width: |{measure}|"))
-    if len(circuit.edges) > MANY:
+    if is_many(circuit):
         handles.append(Line2D([], [], color="none", label="all edges run upwards"))
     handles += [
         Patch(facecolor=fill, edgecolor="#222222", linewidth=0.6, label=role)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 from acdc_engine.export.layered import BOX_HEIGHT, Picture, Point, route
@@ -22,6 +23,31 @@ DASHES: dict[str, Any] = {"q": (0, (4, 1.6)), "k": (0, (1.2, 1.2)), "v": "-", "m
 """How edges that enter there are drawn."""
 MANY = 250
 """More edges than these are drawn as thin lines without bends: nobody can follow a single one of them."""
+_MANY_LINES = 1_000  # the same for lines, where heads share keys and values
+
+
+def line_counts(circuit: Circuit, edges: Sequence[CircuitEdge]) -> list[int]:
+    """How many lines each edge is: one for each head of the circuit that shares the key or value it leads to."""
+    layout, listed = circuit.layout(), {node.name for node in circuit.nodes}
+    lines = {
+        receiver: len(listed.intersection(targets_of(layout, receiver)[1]))
+        for receiver in {edge.receiver for edge in edges}
+    }
+    return [lines[edge.receiver] for edge in edges]
+
+
+def first_lines(circuit: Circuit, edges: Sequence[CircuitEdge], most: int) -> Sequence[CircuitEdge]:
+    """Keeps the first edges that together are at most so many lines, and of any edges at least one.
+
+    A small file can be millions of lines: every edge into one key that 256 heads share is 256 of them.
+    """
+    together = list(accumulate(line_counts(circuit, edges)))
+    return edges[: max(1, bisect_right(together, most))]
+
+
+def is_many(circuit: Circuit) -> bool:
+    """Whether its edges are drawn as thin lines."""
+    return len(circuit.edges) > MANY or sum(line_counts(circuit, circuit.edges)) > _MANY_LINES
 
 
 def draw_edges(axes: Axes, circuit: Circuit, picture: Picture, thickness: float) -> None:
@@ -33,7 +59,7 @@ def draw_edges(axes: Axes, circuit: Circuit, picture: Picture, thickness: float)
         picture: Where its nodes are.
         thickness: 1 in a picture of natural size; smaller pictures have finer lines.
     """
-    if len(circuit.edges) > MANY:
+    if is_many(circuit):
         _draw_lines(axes, circuit, picture, thickness)
     else:
         _draw_arrows(axes, circuit, picture, thickness)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from acdc_engine.export.draw_edges import MANY, PORTS
+from acdc_engine.export.draw_edges import PORTS, is_many
 from acdc_engine.export.drawn_text import drawn, letters_in
 from acdc_engine.export.layered import BOX_HEIGHT, BOX_WIDTH, SPACING, Picture
 from acdc_engine.graph.circuit import Circuit
@@ -53,7 +53,7 @@ def draw_nodes(axes: Axes, circuit: Circuit, picture: Picture, across: float, po
 
     fills = role_fills(circuit)
     centred: dict[str, Any] = {"ha": "center", "va": "center", "zorder": 5, "parse_math": False}
-    texts = len(circuit.edges) <= MANY and sum(bool(node.role) for node in circuit.nodes) <= _MANY_ROLES
+    texts = not is_many(circuit) and sum(bool(node.role) for node in circuit.nodes) <= _MANY_ROLES
     for node in circuit.nodes:
         x, y = picture.places[node.name]
         look: dict[str, Any] = {

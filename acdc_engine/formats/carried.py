@@ -17,6 +17,8 @@ from acdc_engine.graph.circuit_check import with_roles
 from acdc_engine.graph.circuit_faults import explain_faults
 from acdc_engine.graph.circuit_records import CircuitEdge, CircuitNode
 
+MOST_TEXT = 128 * 2**20
+"""Characters that the roles of nodes may have, written at every edge: those of 30,000 edges at 2,000 each end."""
 _OF_THE_WHOLE = ("evaluation", "certificate", "sizes", "cost", "command")
 """Fields that say something of exactly the circuit that was found."""
 
@@ -86,6 +88,7 @@ def finished(
         CircuitFileError: They make no circuit.
     """
     nodes, edges, base = tuple(nodes), tuple(edges), carried.circuit
+    _check_roles(path, nodes, edges)
     if carried.edge_roles:
         edges = with_roles(base.layout(), nodes, edges)
     parts = {name: getattr(base, name) for name in type(base).model_fields}
@@ -100,3 +103,15 @@ def finished(
     if gained:
         notes.append(f"{gained} edges into shared keys or values, there for some heads only, now reach all of a group")
     return circuit.model_copy(update={"source": "; ".join(filter(None, (base.source, *notes)))}) if notes else circuit
+
+
+def _check_roles(path: Path, nodes: Iterable[CircuitNode], edges: Iterable[CircuitEdge]) -> None:
+    """Refuses a role so long that to write it at every edge of its node would fill the memory."""
+    lengths = {node.name: len(node.role or "") for node in nodes}
+    size = sum(lengths.get(edge.sender, 0) + lengths.get(edge.receiver.partition("<")[0], 0) for edge in edges)
+    if size > MOST_TEXT:
+        longest = max(lengths, key=lengths.__getitem__)
+        raise CircuitFileError(
+            f"{path}: the roles of its nodes, written at every edge, have {size:,} characters; at most "
+            f"{MOST_TEXT:,} are read. {longest} has a role of {lengths[longest]:,} characters: shorten it."
+        )

@@ -108,5 +108,6 @@ def needs_model(path: Path, what: str) -> ModelNeededError:
     """
     return ModelNeededError(
         f"{path} is {what}, which does not say of which model: give it with --model, or with --like a circuit file of "
-        "the same model."
+        "the same model. Where a command has neither option, first make a circuit file: acdc import FILE --model NAME "
+        "--out circuit.json."
     )

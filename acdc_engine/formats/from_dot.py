@@ -23,14 +23,18 @@ from acdc_engine.graph.circuit_records import ModelRecord
 
 _TOKEN = re.compile(
     r"""(?P<skip>\s+|//[^\n]*|/\*.*?\*/|^\#[^\n]*)
-    |(?P<text>"(?:[^"\\]|\\.)*")|(?P<word>[^\W\d]\w*|-?(?:\d+(?:\.\d*)?|\.\d+))|(?P<sign>->|[{}\[\];,=])""",
+    |(?P<text>"[^"\\]*+(?:\\.[^"\\]*+)*+")|(?P<word>[^\W\d]\w*|-?(?:\d+(?:\.\d*)?|\.\d+))|(?P<sign>->|[{}\[\];,=])""",
     re.VERBOSE | re.DOTALL | re.MULTILINE,
 )
 _NUMBERS: dict[str, Callable[[str], float]] = {
     **dict.fromkeys((*FIGURES, "direct_effect", "direct_effect_corrupt"), float)
 }
 _NUMBERS |= {"place": int, "direct_effect_prompts": int}
-_START = re.compile(rb"\A(?:\xef\xbb\xbf)?(?:\s+|//[^\n]*\n|/\*.*?\*/)*(?:strict\s+)?(?:di)?graph\b", re.DOTALL)
+# Possessive (`++`): every file of unknown format comes here, and a loop that gives blanks back tries each way to split
+# them, twice as many with every blank.
+_START = re.compile(
+    rb"\A(?:\xef\xbb\xbf)?(?:\s++|//[^\n]*+\n|/\*.*?\*/|\#[^\n]*+\n)*+(?:strict\s++)?(?:di)?graph\b", re.DOTALL
+)
 Token = tuple[str, str]
 """What it is (`word` for every name, quoted or not; `sign`; `end`) and its text."""
 

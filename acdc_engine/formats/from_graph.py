@@ -154,7 +154,7 @@ def _edges(graph: PlainGraph, path: Path, layout: Layout) -> tuple[tuple[Circuit
         try:
             spot = layout.parse_edge(f"{sender}->{receiver}")
         except GraphError as error:
-            raise CircuitFileError(f"{where} cannot exist in this model's graph: {error}") from error
+            raise CircuitFileError(f"{where} cannot exist in this model's graph: {_short(str(error))}") from error
         content = {"sender": sender, "receiver": receiver, **{key: facts[key] for key in FIGURES if key in facts}}
         edge = checked(CircuitEdge, content, where)
         if target in reached.setdefault(spot, set()):
@@ -207,7 +207,8 @@ def _named_receiver(target: str, facts: Facts, where: str, layout: Layout) -> st
     try:
         kind, targets = targets_of(layout, receiver)
     except GraphError as error:
-        raise CircuitFileError(f"{where}: receiver cannot exist in this model's graph: {error}") from error
+        reason = _short(str(error))
+        raise CircuitFileError(f"{where}: receiver cannot exist in this model's graph: {reason}") from error
     if target not in targets:
         raise CircuitFileError(f"{where}: its receiver {receiver} is no part of {target}. Correct one of the two.")
     if facts.get("kind", kind) != kind:

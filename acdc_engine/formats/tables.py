@@ -38,7 +38,7 @@ def edge_of(path: Path, layout: Layout, place: str, row: dict[str, Any]) -> Circ
     try:
         layout.parse_edge(f"{edge.sender}->{edge.receiver}")
     except GraphError as error:
-        raise CircuitFileError(f"{where} cannot exist in this model's graph: {error}") from error
+        raise CircuitFileError(f"{where} cannot exist in this model's graph: {str(error)[:300]}") from error
     known = targets_of(layout, edge.receiver)[0]
     if kind not in (None, known):
         raise CircuitFileError(f"{where}: kind is {kind!r}, but the receiver {edge.receiver} is of kind {known!r}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +13,8 @@ from acdc_engine.graph.circuit_file import FORMAT
 
 DEPTH = 3
 """Folders below the one that is searched; deeper ones are counted, not searched."""
-CIRCUIT, REPORT, SO_FAR = "circuit.json", "report.html", "circuit-so-far.json"
-UNFINISHED = (SO_FAR, "trace.jsonl", "scores.safetensors")
+CIRCUIT, SO_FAR, SCORES = "circuit.json", "circuit-so-far.json", "scores.safetensors"
+UNFINISHED = (SO_FAR, "trace.jsonl", SCORES)
 """Files of a run that has no circuit yet."""
 _SAYS_SO = re.compile(rb'"format"\s*:\s*"%b"' % re.escape(FORMAT).encode())
 _SNIFFED = 65_536
@@ -27,12 +28,10 @@ class Found:
     Attributes:
         name: Its folder, or itself without `.json`, seen from the folder that was searched: a stranger's text.
         path: The file.
-        report: The report of its run, where there is one.
     """
 
     name: str
     path: Path
-    report: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -91,18 +90,19 @@ class _Walk:
         self.seen.add(folder.resolve())
         try:
             entries = {path.name: path for path in sorted(folder.iterdir())}
-            inner = [path for path in entries.values() if path.is_dir()]
-            folders = [path for path in inner if not path.name.startswith(".")]
         except OSError as error:
             self.problem(folder, f"The folder cannot be read: {error.strerror or error}.")
             return
+        # By os.path: Path.is_dir raises an error at a link to where nobody may look, and all the rest would be lost.
+        inner = [path for path in entries.values() if os.path.isdir(path)]
+        folders = [path for path in inner if not path.name.startswith(".")]
         if MANIFEST in entries and is_gallery(folder):
             self.search.remarks.append(f"{self.name_of(folder)} is a gallery itself and was not searched.")
             return
         self.hidden += len(inner) - len(folders)
         self.run(folder, entries)
         for name, path in entries.items():
-            if name not in (CIRCUIT, SO_FAR) and path.suffix == ".json" and path.is_file():
+            if name not in (CIRCUIT, SO_FAR) and path.suffix == ".json" and not os.path.isdir(path):
                 self.plain_file(path)
         if depth == DEPTH:
             self.deeper += len(folders)
@@ -112,9 +112,12 @@ class _Walk:
 
     def run(self, folder: Path, entries: dict[str, Path]) -> None:
         """A run's folder: finished, or not."""
-        circuit, report = entries.get(CIRCUIT), entries.get(REPORT)
-        if circuit is not None and not circuit.is_dir():
-            self.search.found.append(Found(self.name_of(folder), circuit, report))
+        circuit = entries.get(CIRCUIT)
+        if circuit is not None and os.path.isfile(circuit):
+            self.search.found.append(Found(self.name_of(folder), circuit))
+            return
+        if circuit is not None and not os.path.isdir(circuit):
+            self.problem(folder, f"Its {CIRCUIT} is not a file: a link that leads nowhere, a pipe or a device.")
             return
         left = [name for name in UNFINISHED if name in entries]
         if left:
@@ -122,6 +125,9 @@ class _Walk:
 
     def plain_file(self, path: Path) -> None:
         """Any other JSON: a circuit if it says so near its beginning."""
+        if not os.path.isfile(path):  # a pipe would be waited for
+            self.others += 1
+            return
         try:
             with open(path, "rb") as file:
                 begins = file.read(_SNIFFED)

@@ -76,7 +76,7 @@ def _check_content(out: Path, target: Path, overwrite: bool) -> None:
             f"{out} exists, holds {_some(held)} and was not written by acdc gallery (it has no {MANIFEST}): "
             "choose another --out."
         )
-    foreign = held - set(manifest.files) - {MANIFEST}
+    foreign = _foreign(held, manifest)
     if foreign:
         raise GalleryError(
             f"{out} holds files that acdc gallery did not write ({_some(foreign)}) and would delete. "
@@ -87,11 +87,12 @@ def _check_content(out: Path, target: Path, overwrite: bool) -> None:
 
 
 @contextlib.contextmanager
-def replaced(target: Path) -> Iterator[Path]:
+def replaced(target: Path, remarks: list[str]) -> Iterator[Path]:
     """Gives a folder to write to, which takes the target's place when all is written; after an error nothing changed.
 
     Args:
         target: What `check_target` returned.
+        remarks: Gets a line if there are files in the target at the end that no gallery wrote, and where they are now.
 
     Raises:
         GalleryError: The disk refuses.
@@ -105,7 +106,7 @@ def replaced(target: Path) -> Iterator[Path]:
         mask = os.umask(0)
         os.umask(mask)
         new.chmod(0o777 & ~mask)  # mkdtemp makes folders private to the user
-        _swap(new, target)
+        remarks += _swap(new, target)
     except OSError as error:
         raise _cannot_write(target, error) from error
     finally:
@@ -113,20 +114,55 @@ def replaced(target: Path) -> Iterator[Path]:
             shutil.rmtree(new, ignore_errors=True)
 
 
-def _swap(new: Path, target: Path) -> None:
-    """Puts the new folder in the old one's place."""
+def _swap(new: Path, target: Path) -> list[str]:
+    """Puts the new folder in the old one's place; returns what to say of the old one."""
     if not target.exists():
         os.replace(new, target)
-        return
-    aside = Path(tempfile.mkdtemp(prefix=".acdc-gallery-old-", dir=target.parent)) / target.name
+        return []
+    aside = Path(tempfile.mkdtemp(prefix="acdc-gallery-old-", dir=target.parent)) / target.name
     try:
         os.replace(target, aside)
         os.replace(new, target)
-    finally:
+    except BaseException:
         # Interrupted between the two: the old one returns.
         if aside.exists() and not target.exists():
             os.replace(aside, target)
-        shutil.rmtree(aside.parent, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            aside.parent.rmdir()
+        raise
+    try:
+        why = _remove_gallery(aside)
+        if why is None:
+            aside.parent.rmdir()
+            return []
+    except OSError as error:
+        why = f"it cannot be deleted ({error.strerror or error})"
+    return [f"What {target} held before is now in {aside}, for you to move or delete: {why}."]
+
+
+def _remove_gallery(folder: Path) -> str | None:
+    """Removes a gallery; None, or why it stays.
+
+    It was looked at before the work, which takes minutes, and somebody may be writing there even now: nothing is
+    deleted but the files that the gallery lists.
+    """
+    if folder.is_symlink() or not folder.is_dir():
+        return "meanwhile it was no gallery any more"
+    held = _files(folder)
+    foreign = _foreign(held, _manifest(folder))
+    if not foreign:
+        for name in held:
+            (folder / name).unlink()
+        for inner, _, _ in os.walk(folder, topdown=False):
+            with contextlib.suppress(OSError):  # not empty
+                os.rmdir(inner)
+        foreign = _files(folder) if folder.exists() else set()
+    return f"meanwhile it got files that acdc gallery did not write ({_some(foreign)})" if foreign else None
+
+
+def _foreign(held: set[str], manifest: Manifest | None) -> set[str]:
+    """Files that are not the gallery's."""
+    return held if manifest is None else held - set(manifest.files) - {MANIFEST}
 
 
 def _files(folder: Path) -> set[str]:
@@ -143,6 +179,8 @@ def _raise(error: OSError) -> None:
 
 
 def _manifest(folder: Path) -> Manifest | None:
+    if not os.path.isfile(folder / MANIFEST):  # a pipe would be waited for
+        return None
     try:
         return Manifest.model_validate_json((folder / MANIFEST).read_bytes())
     except (OSError, ValidationError):

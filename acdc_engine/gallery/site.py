@@ -10,15 +10,18 @@ from acdc_engine.errors import AcdcError, CircuitFileError, GalleryError
 from acdc_engine.export.visible import plain
 from acdc_engine.gallery.compact import Compared
 from acdc_engine.gallery.entries import COLUMNS, Entry, entry_of
-from acdc_engine.gallery.find import REPORT, Found, Problem, Search, find_runs
+from acdc_engine.gallery.find import SCORES, Found, Problem, Search, find_runs
 from acdc_engine.gallery.output import check_target, replaced
 from acdc_engine.gallery.slugs import slugs
 from acdc_engine.gallery.thumbnail import HEIGHT, WIDTH
 from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.comparison_records import Comparison
 from acdc_engine.html.page import render
 from acdc_engine.report.page import report_html
 from acdc_engine.viewer.page import viewer_html
 
+Against = Callable[[Path, Circuit], tuple[Comparison, Circuit] | None]
+"""Compares a circuit file, and what it holds, with a known circuit: the comparison and that circuit, or None."""
 INDEX, COMPARE, RUNS = "index.html", "compare.html", "runs"
 _REASON = 500
 """Characters of a reason on the page."""
@@ -47,6 +50,7 @@ def write_gallery(
     *,
     title: str | None = None,
     overwrite: bool = False,
+    against: Against = lambda path, circuit: None,
     progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> Gallery:
     """Writes a site about all runs in a folder: plain files, to be opened from disk or put on any web server.
@@ -56,6 +60,7 @@ def write_gallery(
         out: Folder of the site; the folder around it must exist.
         title: Heading of the site; the folder's name by default.
         overwrite: Replace an earlier gallery in that folder.
+        against: What the reports set a circuit against. Where it raises an AcdcError, the report goes without.
         progress: Told after each run how many are done, and of how many.
 
     Returns:
@@ -67,25 +72,25 @@ def write_gallery(
     source, asked = Path(runs), Path(out)
     search = find_runs(source)
     target = check_target(asked, source, overwrite)
+    kept: list[str] = []
     heading = title or f"Circuits in {plain(source.resolve().name, 80) or '/'}"
-    with replaced(target) as folder:
-        site = _Site(folder, source, search)
+    with replaced(target, kept) as folder:
+        site = _Site(folder, source, search, against)
         for done, (slug, found) in enumerate(zip(slugs(f.name for f in search.found), search.found, strict=True), 1):
             site.add(slug, found)
             progress(done, len(search.found))
         site.close(heading)
-    return Gallery(target, tuple(site.entries), tuple(site.problems), tuple(site.remarks))
+    return Gallery(target, tuple(site.entries), tuple(site.problems), (*site.remarks, *kept))
 
 
 class _Site:
     """A site that is being written."""
 
-    def __init__(self, folder: Path, source: Path, search: Search) -> None:
-        self.folder, self.source = folder, source
+    def __init__(self, folder: Path, source: Path, search: Search, against: Against) -> None:
+        self.folder, self.source, self.against = folder, source, against
         self.entries: list[Entry] = []
         self.problems, self.remarks = list(search.problems), list(search.remarks)
         self.compared = Compared()
-        self._policy = ""  # of the report made last: those of most runs have the same scripts
 
     def add(self, slug: str, found: Found) -> None:
         """Writes the pages of a run, or says why not."""
@@ -98,7 +103,7 @@ class _Site:
                 "circuit.json": _bytes(found.path),
             }
         except AcdcError as error:
-            self.problems.append(Problem(found.name, self._on_the_page(str(error))))
+            self.problems.append(Problem(found.name, self._on_the_page(found, str(error))))
             return
         folder = self.folder / RUNS / slug
         folder.mkdir(parents=True)
@@ -133,38 +138,22 @@ class _Site:
         (self.folder / COMPARE).write_text(compare, encoding="utf-8")
 
     def _report(self, found: Found, circuit: Circuit, name: str) -> str:
-        """The run's own report, which may say more than the circuit, if nothing in it can run but the engine's code."""
-        own = _text(found.report) if found.report is not None else None
-        if own is not None and self._policy and own.startswith(self._policy):
-            return own
-        made = report_html(circuit)
-        self._policy = policy_of(made)
-        if own is not None and own.startswith(self._policy):
-            return own
-        if found.report is not None:
-            self.remarks.append(f"{name}: its {REPORT} does not begin as this engine's do; it was made anew.")
-        return made
+        """Made anew: a run's own report.html is a stranger's page, and may be about an earlier circuit."""
+        try:
+            comparison, known = self.against(found.path, circuit) or (None, None)
+        except AcdcError as error:
+            comparison, known = None, None
+            self.remarks.append(f"{name}: its report goes without the known circuit. {error}")
+        if comparison is not None:
+            remarks = tuple(self._on_the_page(found, remark) for remark in comparison.remarks)
+            comparison = comparison.model_copy(update={"remarks": remarks})
+        return report_html(circuit, comparison=comparison, known=known)
 
-    def _on_the_page(self, reason: str) -> str:
+    def _on_the_page(self, found: Found, text: str) -> str:
         """Without the folders above the runs, which are nobody's business on a public page."""
-        return reason.replace(f"{self.source}/", "").replace(str(self.source), ".")
-
-
-def policy_of(page: str) -> str:
-    """The beginning of a page up to the end of its content security policy.
-
-    A file that begins like this runs nothing but the scripts named there: nothing can come before the policy.
-    """
-    start = page.index('http-equiv="Content-Security-Policy"')
-    return page[: page.index(">", start) + 1]
-
-
-def _text(path: Path) -> str | None:
-    """A file's text; None where it has none that can be read."""
-    try:
-        return path.read_bytes().decode()
-    except (OSError, UnicodeDecodeError):
-        return None
+        for path in (found.path, found.path.with_name(SCORES)):
+            text = text.replace(str(path), path.relative_to(self.source).as_posix())
+        return text
 
 
 def _bytes(path: Path) -> bytes:

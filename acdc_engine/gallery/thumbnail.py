@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from acdc_engine.export.draw_edges import first_lines
 from acdc_engine.export.layered import Picture, Point, place_nodes
 from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.circuit_records import CircuitEdge
 from acdc_engine.graph.networkx_view import targets_of
 from acdc_engine.graph.strength import by_strength, measure_of, relative_strengths, strength_of
 
 WIDTH, HEIGHT = 240, 150
-MOST_EDGES = 400
-"""The strongest edges; a few hundred lines are all that so small a picture can show."""
+MOST_LINES = 400
+"""Of the strongest edges; a few hundred lines are all that so small a picture can show."""
 _MARGIN = 7
 _WIDTHS = (("thick", 0.5), ("middle", 0.1), ("thin", 0.0))
 """Classes of edges, by least share of the strongest."""
@@ -32,10 +35,10 @@ class Thumbnail:
 
 def thumbnail(circuit: Circuit) -> Thumbnail:
     """Draws a circuit: layers bottom to top, edges by sign and strength."""
-    picture = place_nodes(circuit)
+    edges = first_lines(circuit, by_strength(circuit), MOST_LINES)
+    picture = place_nodes(circuit.model_copy(update={"edges": tuple(edges)}))
     spots = {name: _spot(point, picture) for name, point in picture.places.items()}
-    edges = by_strength(circuit)[:MOST_EDGES]
-    lines = _lines(circuit, spots)
+    lines = _lines(circuit, edges, spots)
     dots: dict[str, list[str]] = {}
     for node in circuit.nodes:
         x, y = spots[node.name]
@@ -44,11 +47,13 @@ def thumbnail(circuit: Circuit) -> Thumbnail:
     return Thumbnail(tuple(drawn), len(edges))
 
 
-def _lines(circuit: Circuit, spots: dict[str, tuple[int, int]]) -> dict[str, dict[str, None]]:
+def _lines(
+    circuit: Circuit, edges: Sequence[CircuitEdge], spots: dict[str, tuple[int, int]]
+) -> dict[str, dict[str, None]]:
     """Edges as lines by class, each line once, the weakest class first."""
     layout, measure, shares = circuit.layout(), measure_of(circuit), relative_strengths(circuit)
     classes: dict[str, dict[str, None]] = {}
-    for edge in reversed(by_strength(circuit)[:MOST_EDGES]):
+    for edge in reversed(edges):
         strength = strength_of(edge, measure)
         sign = "unknown" if strength is None else "positive" if strength >= 0 else "negative"
         width = "thin" if strength is None else next(name for name, least in _WIDTHS if shares[edge] >= least)

@@ -145,6 +145,14 @@ class Circuit(Record):
 
         return networkx_of(self)
 
+    def __repr__(self) -> str:
+        """One line: a circuit holds thousands of numbers."""
+        task = "" if self.task is None else f"{self.task.name} in "
+        found = "" if self.evaluation is None else f", faithfulness {self.evaluation.held_out.faithfulness:.3f}"
+        return f"<Circuit {task}{self.model.name}: {len(self.edges)} edges, {len(self.nodes)} nodes{found}>"
+
+    __str__ = __repr__
+
     def _repr_html_(self) -> str:
         """What a notebook shows: picture, figures and strongest edges."""
         return html_of(self)

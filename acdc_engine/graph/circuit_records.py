@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-from pydantic import Field, JsonValue, model_serializer
+from pydantic import Field, JsonValue, model_serializer, model_validator
 
 from acdc_engine.graph.evidence_records import Completeness, HypothesisTest, Interval, RandomCircuits
 from acdc_engine.graph.record import Record
 from acdc_engine.graph.role_records import DirectEffect, RoleScore
 
 SIGN_CONVENTION = "positive: the edge supports the behaviour"
+MODEL_SIZES = ("n_layers", "n_heads", "n_kv_heads", "d_model", "d_vocab", "parallel", "mlps", "ungrouped_kv")
+"""Fields of a model's record that are the same in two records of the same model, whatever it is called."""
+MOST_NODES = 30_000
+"""Heads and MLPs of a model at most (twice those of Llama 3.1 405B): masks have a cell for each pair of them."""
 
 
 def without_empty(content: dict[str, Any], *names: str) -> dict[str, Any]:
@@ -46,6 +50,17 @@ class ModelRecord(Record):
     """False for attention-only models."""
     ungrouped_kv: bool = False
     """The graph has one k and v receiver per query head although the model's heads share them."""
+
+    @model_validator(mode="after")
+    def _fits_into_memory(self) -> ModelRecord:
+        """A file of one line must not ask for gigabytes."""
+        nodes = self.n_layers * (self.n_heads + 1)
+        if nodes > MOST_NODES:
+            raise ValueError(
+                f"{self.n_layers:,} layers of {self.n_heads:,} heads are more than the {MOST_NODES:,} nodes of a model "
+                "that is read"
+            )
+        return self
 
 
 class TaskRecord(Record):

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from acdc_engine.graph.layout import GraphShape, Layout
 
-_NODE = re.compile(r"(?P<kind>[am])(?P<layer>\d+)(?:\.(?P<part>h|kv)(?P<index>\d+))?(?:<(?P<letter>\w+)>)?")
+# Nine digits: Python refuses to make a number of more than 4,300.
+_NODE = re.compile(r"(?P<kind>[am])(?P<layer>\d{1,9})(?:\.(?P<part>h|kv)(?P<index>\d{1,9}))?(?:<(?P<letter>\w+)>)?")
 
 
 def explain_sender(name: str, shape: GraphShape) -> str:

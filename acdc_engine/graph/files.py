@@ -20,25 +20,35 @@ def write_text(path: Path, text: str, *, overwrite: bool = False) -> None:
         overwrite: Replace a file of that name.
 
     Raises:
-        CircuitFileError: The file exists, its folder does not, or the disk refuses.
+        CircuitFileError: As for `check_target`, or the disk refuses.
     """
     write_with(path, lambda temporary: temporary.write_bytes(text.encode()), overwrite=overwrite)
 
 
-def check_target(path: Path, *, overwrite: bool = False) -> None:
+def check_target(path: str | Path, *, overwrite: bool = False) -> Path:
     """Refuses a name that `write_with` would refuse, before anything is computed for it.
 
     Args:
         path: The final name.
         overwrite: Replace a file of that name.
 
+    Returns:
+        The path.
+
     Raises:
-        CircuitFileError: The file exists, or its folder does not.
+        CircuitFileError: It is a folder, the file exists, or its folder does not or cannot be written to.
     """
-    if path.exists() and not overwrite:
-        raise CircuitFileError(f"{path} exists already: choose another name, or ask to overwrite it.")
-    if not path.parent.is_dir():
+    path = Path(path)
+    # Not Path.is_dir and so on: these raise where a folder may not be looked into or a name is too long.
+    if os.path.isdir(path):
+        raise CircuitFileError(f"{path} is a folder; give the name of a file to write.")
+    if os.path.exists(path) and not overwrite:
+        raise CircuitFileError(f"{path} exists already. Choose another name, or add --overwrite to replace it.")
+    if not os.path.isdir(path.parent):
         raise CircuitFileError(f"Cannot write {path}: there is no folder {path.parent}. Create it first.")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise CircuitFileError(f"Cannot write {path}: no permission in {path.parent}. Choose another name.")
+    return path
 
 
 def write_with(path: Path, write: Callable[[Path], object], *, overwrite: bool = False) -> None:
@@ -50,7 +60,7 @@ def write_with(path: Path, write: Callable[[Path], object], *, overwrite: bool =
         overwrite: Replace a file of that name.
 
     Raises:
-        CircuitFileError: The file exists, its folder does not, or the disk refuses.
+        CircuitFileError: As for `check_target`, or the disk refuses.
     """
     check_target(path, overwrite=overwrite)
     temporary: Path | None = None

@@ -41,7 +41,8 @@ def headline(circuit: Circuit) -> str:
     )
     model = plain(circuit.model.name, NAME)
     behaviour = "" if circuit.task is None else f" for {plain(circuit.task.name, NAME)}"
-    if search is not None and search.target_faithfulness is not None:
+    # Without its cost it was judged on something else since it was found.
+    if search is not None and search.target_faithfulness is not None and circuit.cost is not None:
         aim = "KL recovered" if search.objective == "kl" else "faithfulness"
         asked = f"Asked for a circuit of {model}{behaviour} with {aim} {search.target_faithfulness:g}: found {size}"
     else:

@@ -8,18 +8,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from acdc_engine.errors import CircuitFileError
+from acdc_engine.errors import CircuitFileError, ModelNeededError, ScoreError
 from acdc_engine.evaluation import compare as measure
 from acdc_engine.formats.format import Source
 from acdc_engine.formats.from_eap import is_eap, scores_from_eap
 from acdc_engine.formats.registry import import_circuit
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import ModelRecord
+from acdc_engine.graph.circuit_records import MODEL_SIZES, ModelRecord
 from acdc_engine.graph.comparison_records import Comparison, Rank
 from acdc_engine.run.folder import SCORES
-from acdc_engine.run.known_graphs import find_circuit, find_known
-
-_SIZES = ("n_layers", "n_heads", "n_kv_heads", "d_model", "d_vocab", "parallel", "mlps", "ungrouped_kv")
+from acdc_engine.run.known_graphs import find_circuit, find_known, name_of
 
 
 @dataclass(frozen=True)
@@ -47,27 +45,44 @@ def compare(found: str | Path, known: str | Path, *, other_model: bool = False) 
     Args:
         found: A circuit.json, its run folder, or the JSON of EAP-IG or MIB. The scores of all edges are those of the
             scores.safetensors beside the circuit, or those in the JSON.
-        known: A circuit file, or the name of one that comes with the engine, such as `gpt2/ioi`.
+        known: A circuit file of any format, or the name of one that comes with the engine, such as `gpt2/ioi`. Where
+            one of the two files does not say of which model it is, it is read as one of the other's.
         other_model: Compare models of other names if their sizes are the same: a local copy, or a fine-tuned model.
 
     Raises:
+        ModelNeededError: Neither file says of which model it is.
         CircuitFileError: A file that cannot be read, a known circuit without edges or with all of them, or circuits of
             different models.
         ScoreError: Scores that are not finite.
     """
     truth_path, path = find_known(known), find_circuit(found)
-    truth = Circuit.load(truth_path)
+    truth = _truth(truth_path, path)
     _check_truth(truth_path, truth)
-    ours = _read(path, truth.model)
+    ours = found_at(path, truth.model)
     _check_models(path, ours.circuit.model, truth_path, truth.model, other_model)
+    return compare_circuits(ours, truth, str(found), name_of(truth_path))
+
+
+def compare_circuits(ours: Found, truth: Circuit, found: str, known: str) -> Comparison:
+    """Compares circuits of the same model.
+
+    Args:
+        ours: The found circuit, with the scores of all edges where there are any.
+        truth: The known circuit.
+        found: What to call the found one.
+        known: What to call the known one.
+
+    Raises:
+        ScoreError: Scores that are not finite.
+    """
     ranked: dict[Rank, Float[Tensor, "senders receivers"]] = {}
     if ours.scores is not None:
         ranked = {"absolute": ours.scores.abs(), "signed": ours.scores}
         ranked |= {} if ours.rms is None else {"rms": ours.rms}
     missing, extra = measure.edits(ours.circuit, truth, ours.scores)
     return Comparison(
-        found=str(found),
-        known=f"{truth_path.parent.name}/{truth_path.stem}",
+        found=found,
+        known=known,
         known_source=truth.source,
         model=truth.model,
         scores=ours.origin,
@@ -80,6 +95,13 @@ def compare(found: str | Path, known: str | Path, *, other_model: bool = False) 
     )
 
 
+def _truth(path: Path, found: Path) -> Circuit:
+    try:
+        return import_circuit(path)
+    except ModelNeededError:
+        return import_circuit(path, model=import_circuit(found).model)
+
+
 def _check_truth(path: Path, truth: Circuit) -> None:
     n = truth.layout().n_edges
     if len(truth.edges) in (0, n):
@@ -89,7 +111,7 @@ def _check_truth(path: Path, truth: Circuit) -> None:
 
 def _check_models(ours: Path, found: ModelRecord, theirs: Path, known: ModelRecord, other_model: bool) -> None:
     """Refuses circuits of different models; the message has both."""
-    wrong = [key for key in _SIZES if getattr(found, key) != getattr(known, key)]
+    wrong = [key for key in MODEL_SIZES if getattr(found, key) != getattr(known, key)]
     if wrong:
         sizes = "; ".join(f"{key} {getattr(found, key)} and {getattr(known, key)}" for key in wrong)
         raise CircuitFileError(
@@ -109,7 +131,8 @@ def _plain(name: str) -> str:
     return name.rstrip("/").rpartition("/")[2].lower()
 
 
-def _read(path: Path, model: ModelRecord) -> Found:
+def found_at(path: Path, model: ModelRecord) -> Found:
+    """A circuit file, and the scores of all edges where they are in it or beside it."""
     circuit = import_circuit(path, model=model)
     if is_eap(Source(path).json):
         scores = scores_from_eap(path, model)
@@ -134,10 +157,12 @@ def _with_scores(circuit: Circuit, path: Path) -> Found:
             f"Cannot read the scores {path}: {error}. Run acdc discover again, or move the circuit to a folder without "
             "them."
         ) from error
-    scores, exists = tensors.get("scores"), circuit.graph().exists
-    if scores is None or scores.shape != exists.shape or not _fit(circuit, scores.float()):
+    scores, rms, exists = tensors.get("scores"), tensors.get("rms"), circuit.graph().exists
+    if any(values is not None and not bool(values.float().isfinite().all()) for values in (scores, rms)):
+        raise ScoreError(f"{path} holds scores that are not finite. Run acdc discover again, or move the circuit away.")
+    whole = scores is not None and scores.shape == exists.shape and (rms is None or rms.shape == exists.shape)
+    if scores is None or not whole or not _fit(circuit, scores.float()):
         return Found(circuit, remarks=(f"{path} holds scores of another run than the circuit's: not used.",))
-    rms = tensors.get("rms")
     return Found(circuit, scores.float(), None if rms is None else rms.float(), str(path))
 
 

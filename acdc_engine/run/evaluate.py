@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ from acdc_engine.evaluation import evaluate as judge_circuit
 from acdc_engine.evaluation.minimality import EDGES_UP_TO
 from acdc_engine.evaluation.sizes import sizes_of
 from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.circuit_check import with_roles
+from acdc_engine.graph.files import check_target
 from acdc_engine.patching.judge import Target
 from acdc_engine.pruning import RANKS, Found, singles
 from acdc_engine.run.describe import describe
 from acdc_engine.run.edge_records import edge_evidence, edge_records, per_example_fits, stability_of
 from acdc_engine.run.progress import Reporter, RichReporter
-from acdc_engine.run.reopen import Reopened, check_out, reopen
+from acdc_engine.run.reopen import Reopened, reopen
 
 PER_EDGE = ("effect", "without", "stability", "necessity")
 
@@ -73,7 +76,7 @@ def evaluate(
         AcdcError: The file, its model or its prompts cannot be used (see `reopen`), there are too few held-out prompts
             for an interval, or `out` cannot be written; before any circuit is run.
     """
-    target = None if out is None else check_out(out, overwrite)
+    target = None if out is None else check_target(out, overwrite=overwrite)
     if n_random < 0:
         raise MethodError(f"{n_random} random circuits were asked for; 0 leaves them out.")
     report: Reporter = RichReporter() if progress else Reporter()
@@ -90,6 +93,8 @@ def evaluate(
         batch_size=batch_size,
         report=report,
     )
+    if not _as_found(opened):
+        opened = replace(opened, circuit=_unmeasured(opened.circuit))
     work = _Work(opened, seed or 0, batch_size, report, progress)
     for remark in opened.remarks:
         work.remark(remark)
@@ -136,7 +141,7 @@ class _Work:
                 f"the circuit has more than {EDGES_UP_TO:,} edges: effects, stability and necessity of single edges "
                 "are left out"
             )
-            return circuit if self._as_found() else _cleared(circuit)
+            return circuit
         target, stability = self._target(), self._stability()
         with self.report.stage("Each edge removed", len(circuit.edges)) as stage:
             found = Found(opened.mask, math.nan)
@@ -168,13 +173,6 @@ class _Work:
         if search is None or search.target_faithfulness is None:
             return None
         return Target(search.target_faithfulness)
-
-    def _as_found(self) -> bool:
-        """Whether model, prompts and metric are still those of the file, so that what it says of edges is too."""
-        now, then = self.opened.circuit, self.opened.claimed
-        same_prompts = now.task is not None and then.task is not None and now.task == then.task
-        same_question = now.metric == then.metric and now.ablation == then.ablation
-        return same_prompts and now.model == then.model and same_question
 
     def _stability(self) -> Float[Tensor, "senders receivers"] | None:
         """Stability under the file's own method of scoring; None where it does not name one that exists here."""
@@ -220,7 +218,33 @@ def _method(name: str, alphas: object) -> Method:
     return get_method(name)
 
 
-def _cleared(circuit: Circuit) -> Circuit:
-    """Without what it says of single edges on other prompts."""
+def _as_found(opened: Reopened) -> bool:
+    """Whether model, prompts and metric are still those of the file, so that what it says is too."""
+    now, then = opened.circuit, opened.claimed
+    same_prompts = now.task is not None and then.task is not None and now.task == then.task
+    same_question = now.metric == then.metric and now.ablation == then.ablation
+    return same_prompts and now.model == then.model and same_question
+
+
+def _unmeasured(circuit: Circuit) -> Circuit:
+    """Without what was measured on other prompts or another model, and without what finding it took there."""
     edges = tuple(edge.model_copy(update=dict.fromkeys(PER_EDGE)) for edge in circuit.edges)
-    return circuit.model_copy(update={"edges": edges, "certificate": None})
+    nodes = tuple(
+        node.model_copy(
+            # A role without scores is the literature's.
+            update={"role": None if node.role_scores else node.role, "role_scores": (), "direct_effect": None}
+        )
+        for node in circuit.nodes
+    )
+    return circuit.model_copy(
+        update={
+            "nodes": nodes,
+            "edges": with_roles(circuit.layout(), nodes, edges),
+            "certificate": None,
+            "evaluation": None,
+            "sizes": (),
+            "examples": (),
+            "cost": None,
+            "command": None,
+        }
+    )

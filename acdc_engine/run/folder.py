@@ -105,8 +105,8 @@ class RunFolder:
         if unfinished:
             raise self._another(others)
         raise RunFolderError(
-            f"{self.path} exists and holds a run. Choose another --out, or add --overwrite to replace the run. (acdc "
-            f"report {self.path} writes its report again.)"
+            f"{self.path} exists and holds a run. Choose another --out, or add --overwrite to replace the run. (Its "
+            f"report alone: acdc report {self.path} --overwrite.)"
         )
 
     def _another(self, others: dict[str, str]) -> RunFolderError:

@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
+from acdc_engine.formats.registry import import_circuit
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import ModelRecord
+from acdc_engine.graph.circuit_records import MODEL_SIZES, ModelRecord
 from acdc_engine.graph.comparison_records import Comparison
 from acdc_engine.run.known_graphs import find_known, known_graphs
-
-_SIZES = ("n_layers", "n_heads", "n_kv_heads", "d_model", "d_vocab", "parallel", "mlps", "ungrouped_kv")
 
 
 def known_for(circuit: Circuit) -> Path | None:
@@ -46,9 +45,9 @@ def against_known(path: Path, circuit: Circuit, known: str | None = None) -> tup
     other = known_for(circuit) if known is None else find_known(known)
     if other is None or (known is None and other.samefile(path)):
         return None
-    return compare(path, other), Circuit.load(other)
+    return compare(path, other), import_circuit(other, model=circuit.model)
 
 
 def _same(ours: ModelRecord, theirs: ModelRecord) -> bool:
     names = {model.name.rstrip("/").rpartition("/")[2].lower() for model in (ours, theirs)}
-    return len(names) == 1 and all(getattr(ours, key) == getattr(theirs, key) for key in _SIZES)
+    return len(names) == 1 and all(getattr(ours, key) == getattr(theirs, key) for key in MODEL_SIZES)

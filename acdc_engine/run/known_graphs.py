@@ -59,3 +59,8 @@ def find_circuit(name: str | Path) -> Path:
             f"{path} has no {CIRCUIT}: it is no folder of a finished run. Give a run's folder or a circuit file."
         )
     return path / CIRCUIT
+
+
+def name_of(path: Path) -> str:
+    """What to call a circuit file: its folder's name and its own, as in `gpt2/ioi`."""
+    return f"{path.resolve().parent.name}/{path.stem}"

@@ -4,7 +4,6 @@ Whatever can be wrong is looked for in this order: in the arguments and the file
 of it before the first circuit is run.
 """
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -304,21 +303,3 @@ def _aim(circuit: Circuit) -> Literal["faithfulness", "kl"]:
     if circuit.certificate is not None:
         return circuit.certificate.objective
     return "faithfulness" if circuit.search is None else circuit.search.objective
-
-
-def check_out(path: str | Path, overwrite: bool) -> Path:
-    """Returns the path of a file to write at the end, if it can be written.
-
-    Raises:
-        CircuitFileError: It exists, is a folder, or its folder is missing or not writable.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise CircuitFileError(f"{path} is a folder; give the name of a file to write.")
-    if path.exists() and not overwrite:
-        raise CircuitFileError(f"{path} exists already. Choose another name, or add --overwrite to replace it.")
-    if not path.parent.is_dir():
-        raise CircuitFileError(f"Cannot write {path}: there is no folder {path.parent}. Create it first.")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise CircuitFileError(f"Cannot write {path}: no permission in {path.parent}. Choose another name.")
-    return path

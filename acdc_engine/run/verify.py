@@ -12,14 +12,14 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_file import read_content
 from acdc_engine.graph.circuit_records import CircuitEdge
 from acdc_engine.graph.evidence_records import Certificate
-from acdc_engine.graph.files import write_text
+from acdc_engine.graph.files import check_target, write_text
 from acdc_engine.graph.record import Record
 from acdc_engine.patching.judge import Target
 from acdc_engine.pruning import Found, singles
 from acdc_engine.run.edge_records import EdgeEvidence, edge_evidence
 from acdc_engine.run.progress import Reporter, RichReporter
 from acdc_engine.run.prompt_records import prompts_hash
-from acdc_engine.run.reopen import Reopened, check_out, reopen
+from acdc_engine.run.reopen import Reopened, reopen
 
 TOLERANCE = 1e-3
 """How far a number may be off, see `Claim.deviation`. Machines, thread counts and batches differ in rounding."""
@@ -130,7 +130,7 @@ def verify(
         AcdcError: The file cannot be read, or not with this model and these prompts (see `reopen`): nothing in it can
             be recomputed then.
     """
-    target = None if out is None else check_out(out, overwrite)
+    target = None if out is None else check_target(out, overwrite=overwrite)
     report: Reporter = RichReporter() if progress else Reporter()
     opened = reopen(
         path, model=model, task=task, strict=True, device=device, dtype=dtype, batch_size=batch_size, report=report

@@ -6,20 +6,20 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from acdc_engine.export.draw_edges import first_lines, line_counts
 from acdc_engine.export.text import evidence_of, facts
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_check import all_nodes
 from acdc_engine.graph.circuit_records import CircuitEdge, CircuitNode, Figures
 from acdc_engine.graph.networkx_view import targets_of
 from acdc_engine.graph.strength import Measure, by_strength, measure_of, strength_of
-from acdc_engine.viewer.known import check_same_graph
+from acdc_engine.viewer.known import check_same_model
 from acdc_engine.viewer.positions import Bends, bends_of, places_of
 from acdc_engine.viewer.records import Status, ViewData, ViewEdge, ViewNode, ViewOverlay
 from acdc_engine.viewer.sizes import sizes_of
 
-MOST_EDGES = 5_000
-"""More are not shown: the weakest are left out, and the page says how many."""
-
+MOST_LINES = 5_000
+"""More are not shown: the weakest edges are left out, and the page says how many."""
 
 _NUMBERS = ("score", "effect", "without", "stability", "necessity")
 
@@ -28,8 +28,8 @@ _NUMBERS = ("score", "effect", "without", "stability", "necessity")
 class _Union:
     """A circuit's edges that are shown, with the known circuit's that it lacks."""
 
-    own: list[CircuitEdge]
-    missed: list[CircuitEdge]
+    own: Sequence[CircuitEdge]
+    missed: Sequence[CircuitEdge]
     status: dict[str, Status]  # of nodes and, by name, of edges; empty without a known circuit
     whole: Circuit
 
@@ -39,14 +39,14 @@ def view_data(circuit: Circuit, known: Circuit | None = None, *, known_name: str
 
     Args:
         circuit: The circuit.
-        known: A known circuit of the same graph, to lay beside it.
+        known: A known circuit of the same model, to lay beside it.
         known_name: What the page calls it.
 
     Returns:
         The page's data, see `ViewData`.
 
     Raises:
-        CircuitFileError: The known circuit is one of another graph.
+        CircuitFileError: The known circuit is one of another model.
     """
     union = _union(circuit, known)
     measure = measure_of(circuit)
@@ -55,7 +55,7 @@ def view_data(circuit: Circuit, known: Circuit | None = None, *, known_name: str
     bends = bends_of(union.whole, places)
     rank = {_name(edge): place for place, edge in enumerate(by_strength(circuit), 1)} if measure else {}
 
-    def lines_of(edges: list[CircuitEdge], part: Circuit) -> Iterator[ViewEdge]:
+    def lines_of(edges: Sequence[CircuitEdge], part: Circuit) -> Iterator[ViewEdge]:
         layout, nodes = part.layout(), {node.name for node in part.nodes}
         for edge in edges:
             kind, targets = targets_of(layout, edge.receiver)
@@ -77,7 +77,8 @@ def view_data(circuit: Circuit, known: Circuit | None = None, *, known_name: str
         about=tuple(_about(circuit)),
         measure=measure,
         n_edges=len(circuit.edges),
-        hidden_edges=len(circuit.edges) + n_known - n_found - len(union.own) - len(union.missed),
+        hidden_edges=len(circuit.edges) - len(union.own),
+        hidden_missed=n_known - n_found - len(union.missed),
         nodes=tuple(_nodes(circuit, known, union, places)),
         edges=tuple(lines),
         sizes=sizes,
@@ -87,17 +88,20 @@ def view_data(circuit: Circuit, known: Circuit | None = None, *, known_name: str
 
 
 def _union(circuit: Circuit, known: Circuit | None) -> _Union:
-    """Which edges are shown, at most `MOST_EDGES`; half of that is kept for missed ones where there are so many."""
+    """Which edges are shown, at most `MOST_LINES` lines; half of them are missed edges where there are so many."""
     ranked = by_strength(circuit)
+    missed: Sequence[CircuitEdge]
+    status: dict[str, Status]
     if known is None:
-        own, missed, status = ranked[:MOST_EDGES], [], {}
+        own, missed, status = first_lines(circuit, ranked, MOST_LINES), [], {}
         nodes: Sequence[CircuitNode] = circuit.nodes
     else:
-        check_same_graph(circuit, known)
+        check_same_model(circuit, known)
         there, here = {_name(edge) for edge in known.edges}, {_name(edge) for edge in circuit.edges}
-        missed = [edge for edge in known.edges if _name(edge) not in here]
-        missed = missed[: max(MOST_EDGES // 2, MOST_EDGES - len(ranked))]
-        own = ranked[: MOST_EDGES - len(missed)]
+        lacking = [edge for edge in known.edges if _name(edge) not in here]
+        left = MOST_LINES - sum(line_counts(circuit, ranked))
+        missed = first_lines(known, lacking, max(MOST_LINES // 2, left))
+        own = first_lines(circuit, ranked, MOST_LINES - sum(line_counts(known, missed)))
         status = _statuses(here, there)
         status |= _statuses({node.name for node in circuit.nodes}, {node.name for node in known.nodes})
         listed = {node.name: node for node in (*known.nodes, *circuit.nodes)}
@@ -153,10 +157,9 @@ def _nodes(
     layout, own = circuit.layout(), {node.name for node in circuit.nodes}
     classes = {} if known is None else {node.name: node.role for node in known.nodes}
     into: Counter[str] = Counter()
-    out_of: Counter[str] = Counter()
-    for edge in circuit.edges:
-        out_of[edge.sender] += 1
-        into.update(own.intersection(targets_of(layout, edge.receiver)[1]))
+    out_of = Counter(edge.sender for edge in circuit.edges)
+    for receiver, n_edges in Counter(edge.receiver for edge in circuit.edges).items():
+        into.update(dict.fromkeys(own.intersection(targets_of(layout, receiver)[1]), n_edges))
     for node in union.whole.nodes:
         x, y = places[node.name]
         yield ViewNode(

@@ -38,7 +38,7 @@ def viewer_html(
 
     Args:
         circuit: What to show.
-        known: A known circuit of the same graph, to lay beside it.
+        known: A known circuit of the same model, to lay beside it.
         title: Heading; by default task, model and size.
         known_name: What the page calls the known circuit.
 
@@ -46,7 +46,7 @@ def viewer_html(
         The HTML.
 
     Raises:
-        CircuitFileError: The known circuit is one of another graph.
+        CircuitFileError: The known circuit is one of another model.
     """
     data = view_data(circuit, known, known_name=known_name)
     if title is not None:

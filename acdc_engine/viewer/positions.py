@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from acdc_engine.export.draw_edges import PORTS
 from acdc_engine.export.layered import BOX_HEIGHT, BOX_WIDTH, Point, place_nodes
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.networkx_view import targets_of
 
 UNIT = 100.0
 """Pixels of the length that place_nodes calls one."""
-_PORTS = {"q": -0.27, "k": 0.0, "v": 0.27, "mlp": 0.0, "logits": 0.0}
-"""Where lines enter the bottom of a box."""
 _MOST_ROUTED = 300
 """Lines up to which each is led around the boxes; beyond that boxes are nowhere to be avoided."""
 _WIDEST_ORDERED = 8
@@ -92,7 +91,7 @@ def _routed(places: dict[str, Point], sender: str, target: str, kind: str, lane:
     half_width, half_height = BOX_WIDTH / 2 * UNIT, BOX_HEIGHT / 2 * UNIT
     margin = half_width + 8 + 5 * (lane % _LANES)
     x, y = places[sender][0], places[sender][1] - half_height
-    end_x, end_y = places[target][0] + _PORTS[kind] * UNIT, places[target][1] + half_height
+    end_x, end_y = places[target][0] + PORTS[kind] * UNIT, places[target][1] + half_height
     bends: list[Point] = []
     boxes = (place for name, place in places.items() if name not in (sender, target))
     for box_x, box_y in sorted(boxes, key=lambda place: -place[1]):

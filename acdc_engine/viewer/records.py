@@ -132,7 +132,10 @@ class ViewData(Record):
     n_edges: int = Field(ge=0)
     """Edges of the circuit, hidden ones included."""
     hidden_edges: int = Field(ge=0)
-    """Edges of both circuits that are left out, the weakest, because there are too many."""
+    """Edges of the circuit that are left out because there are too many: the weakest, or the last where nothing ranks
+    them."""
+    hidden_missed: int = Field(ge=0)
+    """Edges of the known circuit alone that are left out because there are too many: the last of its file."""
     nodes: tuple[ViewNode, ...]
     """In the order of the model."""
     edges: tuple[ViewEdge, ...]

@@ -10,8 +10,11 @@ from acdc_engine import cli
 from acdc_engine.errors import GalleryError
 from acdc_engine.gallery import site
 from acdc_engine.gallery.output import is_gallery
+from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.comparison_records import Comparison
 from acdc_engine.html.page import render
-from tests.gallery.folders import some_runs
+from acdc_engine.run.known_graphs import find_known
+from tests.gallery.folders import bare, lean, named, save, some_runs
 
 RUNNER = CliRunner()
 
@@ -24,7 +27,7 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def short_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports take most of a gallery's time."""
-    monkeypatch.setattr(site, "report_html", lambda circuit: render("html/base.html.j2"))
+    monkeypatch.setattr(site, "report_html", lambda circuit, **known: render("html/base.html.j2"))
 
 
 def invoke(*arguments: object) -> Any:
@@ -39,10 +42,43 @@ def test_a_site_of_three_runs(tmp_path: Path) -> None:
     assert is_gallery(tmp_path / "site") and "<title>Mine</title>" in (tmp_path / "site" / "index.html").read_text()
 
 
+def test_reports_set_circuits_against_the_known_ones_that_come_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Circuit.load(find_known("gpt2/ioi")).model
+    for name, task in {"first": "ioi", "second": "ioi", "other": "made-up"}.items():
+        save(tmp_path / "runs" / name, named(lean(20), task).model_copy(update={"model": model}))
+    (tmp_path / "runs" / "second" / "scores.safetensors").write_bytes(b"damaged")
+    save(tmp_path / "runs" / "hand-written", bare({"input->logits": 1.0}))
+    reports: list[tuple[str | None, int | None]] = []
+
+    def report(circuit: Circuit, *, comparison: Comparison | None, known: Circuit | None) -> str:
+        reports.append((comparison.known if comparison else None, len(known.edges) if known else None))
+        return render("html/base.html.j2")
+
+    monkeypatch.setattr(site, "report_html", report)
+    ran = invoke(tmp_path / "runs", "--out", tmp_path / "site")
+    assert ran.exit_code == 0 and "4 circuits." in ran.output
+    # By name: first, hand-written, other, second.
+    assert reports == [("gpt2/ioi", 963), (None, None), (None, None), (None, None)]
+    assert "Note: second: its report goes without the known circuit. Cannot read the scores" in ran.output
+
+
+def test_a_site_in_a_folder_that_is_not_there_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object) -> str:
+        raise AssertionError
+
+    monkeypatch.setattr(site, "viewer_html", never)
+    with pytest.raises(GalleryError, match=r"there is no folder .*public\. Create it first"):
+        invoke(some_runs(tmp_path / "runs"), "--out", tmp_path / "public" / "site")
+
+
 def test_the_default_folder_is_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    some_runs(tmp_path / "runs")
-    assert "Written to site/index.html: 3 circuits." in invoke("runs").output
+    save(tmp_path / "runs" / "a", bare({"input->logits": 1.0}))
+    assert "Written to site/index.html: 1 circuit." in invoke("runs").output
     with pytest.raises(GalleryError, match="site holds a gallery"):
         invoke("runs")
     assert invoke("runs", "--overwrite").exit_code == 0

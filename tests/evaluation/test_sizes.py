@@ -115,3 +115,14 @@ def test_large_circuits_have_fewer_random_ones_and_the_work_is_counted(
     part, whole = sizes_of(judge, kept)
     assert len(part.random) == 3 and whole.random == ()
     assert judge.evaluator.exact_evaluations == before + 2 + 3
+
+
+def test_without_strengths_there_are_no_parts(judge: Judge) -> None:
+    """The order of a file says nothing of strength."""
+    unknown = {"score": None, "effect": None}
+    bare = circuit().model_copy(update={"edges": tuple(edge.model_copy(update=unknown) for edge in circuit().edges)})
+    assert [point.kind for point in sizes_of(judge, bare)] == ["circuit"]
+
+
+def test_a_circuit_without_edges(judge: Judge) -> None:
+    assert sizes_of(judge, circuit().model_copy(update={"edges": ()})) == ()

@@ -15,7 +15,10 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.text import Text
 
 from acdc_engine.errors import CircuitFileError
+from acdc_engine.export import draw as draw_module
+from acdc_engine.export import draw_edges
 from acdc_engine.export.draw import draw, figure_of, letter_size
+from acdc_engine.export.draw_edges import first_lines, line_counts
 from acdc_engine.export.layered import BOX_HEIGHT, BOX_WIDTH, place_nodes, route
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.layout import GraphShape
@@ -91,6 +94,22 @@ def test_many_edges_are_lines_with_a_fill_for_each_role() -> None:
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert "all edges run upwards" in legend and sorted(roles) == sorted(roles.intersection(legend))
     assert arrows(figure_of(made_circuit(250))) == 250
+
+
+def test_lines_are_counted_where_heads_share_a_key(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores: dict[str, float | None] = {f"a1.h{head}->logits": 1.0 for head in range(4)}
+    circuit = make(GraphShape(2, 4, 1), scores | {"input->a1.kv0<k>": 2.0, "input->a1.kv0<v>": 3.0})
+    assert line_counts(circuit, circuit.edges) == [1, 1, 1, 1, 4, 4]
+    assert [len(first_lines(circuit, circuit.edges, most)) for most in (1, 7, 8, 12)] == [1, 4, 5, 6]
+    monkeypatch.setattr(draw_edges, "_MANY_LINES", 12)
+    assert arrows(figure_of(circuit)) == 12
+    monkeypatch.setattr(draw_edges, "_MANY_LINES", 11)
+    assert arrows(figure_of(circuit)) == 0
+    monkeypatch.setattr(draw_module, "MOST_LINES", 11)
+    with pytest.raises(CircuitFileError, match=r"at most 11 lines\. 6 edges here are 12: .* has --top"):
+        draw(circuit, tmp_path / "x.png")
+    draw(circuit, tmp_path / "x.png", top=4)
+    assert (tmp_path / "x.png").is_file()
 
 
 def test_the_strongest_edges_and_the_picture_says_so(found: Circuit) -> None:

@@ -9,7 +9,9 @@ import pytest
 
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.formats.dot import dot_text, quote
-from acdc_engine.formats.from_dot import circuit_from_dot
+from acdc_engine.formats.format import Source
+from acdc_engine.formats.from_dot import circuit_from_dot, is_dot
+from acdc_engine.formats.registry import import_circuit
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_check import with_roles
 from tests.made_circuits import made_circuit
@@ -153,4 +155,35 @@ def test_dot_that_is_refused(grouped: Circuit, tmp_path: Path, text: str, messag
     path = tmp_path / "bad.dot"
     path.write_text(text)
     with pytest.raises(CircuitFileError, match=message):
+        circuit_from_dot(path, grouped.model)
+
+
+@pytest.mark.parametrize(
+    "start", [b" " * 100_000, b" " * 40, b"/**/" * 10_000, b"/**/ " * 10_000, b"//\n" * 10_000, b"\n#\n" * 10_000]
+)
+@pytest.mark.parametrize("end", [b"hello", b"/*", b"/* digraph", b"// digraph", b"strict graphs"])
+def test_what_is_no_dot_is_told_at_once(tmp_path: Path, start: bytes, end: bytes) -> None:
+    """Each of these could be split in more ways than there is time for."""
+    path = tmp_path / "x"
+    path.write_bytes(start + end)
+    with pytest.raises(CircuitFileError, match="is no circuit file: it is neither of this engine"):
+        import_circuit(path)
+
+
+@pytest.mark.parametrize(
+    "start", ["", "\ufeff", " \n\t" * 9_000, "/**/" * 9_000 + "// x\n", "/* digraph * / */ ", "# x\n", "strict \n"]
+)
+def test_what_dot_may_begin_with(tmp_path: Path, start: str) -> None:
+    path = tmp_path / "x"
+    path.write_text(start + "digraph {}")
+    assert is_dot(Source(path))
+
+
+def test_long_texts_are_read(grouped: Circuit, tmp_path: Path) -> None:
+    path = tmp_path / "x.dot"
+    text = 'a\\"b' * 100_000
+    path.write_text(f'digraph {{ input [role="{text}"]; input -> logits }}')
+    assert circuit_from_dot(path, grouped.model).nodes[0].role == 'a"b' * 100_000
+    path.write_text(f'digraph {{ input [role="{text}')
+    with pytest.raises(CircuitFileError, match=r"line 1: .* is not understood"):
         circuit_from_dot(path, grouped.model)

@@ -214,3 +214,31 @@ def test_links_instead_of_edges(found: Circuit, tmp_path: Path) -> None:
     content["links"] = content.pop("edges")
     path.write_text(json.dumps(content))
     assert circuit_from_networkx_json(path) == found
+
+
+@pytest.mark.parametrize("end", ["a0.h1" + "9" * 5_000, "m" + "9" * 5_000, "x" * 50_000])
+def test_long_names_are_shortened_in_messages(end: str) -> None:
+    """And Python makes no numbers of more than 4,300 digits."""
+    graph: Any = nx.DiGraph()
+    graph.add_edge("input", end)
+    with pytest.raises(CircuitFileError, match=r"cannot exist in this model's graph: no node .*\.\.\.$") as caught:
+        circuit_from_networkx(graph, GROUPED)
+    assert len(str(caught.value)) < 1_000
+    graph = by_hand()
+    graph.edges["input", "a0.h1", "q"]["receiver"] = end
+    with pytest.raises(CircuitFileError, match=r"receiver cannot exist in this model's graph: .*\.\.\.$") as caught:
+        circuit_from_networkx(graph, GROUPED)
+    assert len(str(caught.value)) < 1_000
+
+
+def test_a_role_that_every_edge_would_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Roles at both ends of six edges: 5 at a0.h1, which sends 2 and reads 1, and 7 at m0, which sends and reads 1."""
+    graph = by_hand()
+    graph.nodes["a0.h1"]["role"], graph.nodes["m0"]["role"] = "abcde", "abcdefg"
+    assert circuit_from_networkx(graph, SINGLE).edges
+    monkeypatch.setattr("acdc_engine.formats.carried.MOST_TEXT", 28)
+    message = "at every edge, have 29 characters; at most 28 are read. m0 has a role of 7 characters: shorten it."
+    with pytest.raises(CircuitFileError, match=re.escape(message)):
+        circuit_from_networkx(graph, SINGLE)
+    monkeypatch.setattr("acdc_engine.formats.carried.MOST_TEXT", 29)
+    assert circuit_from_networkx(graph, SINGLE).edges

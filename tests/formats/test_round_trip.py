@@ -33,12 +33,13 @@ def test_these_formats_say_that_they_lose_nothing() -> None:
     assert [name for name, fmt in FORMATS.items() if not fmt.lossy] == WHOLE
 
 
-@pytest.mark.parametrize("fmt", WHOLE)
 @given(data=st.data())
-@settings(max_examples=30)
-def test_any_circuit(back: Back, any_circuit: st.SearchStrategy[Circuit], fmt: str, data: st.DataObject) -> None:
+@settings(max_examples=20)
+def test_any_circuit(back: Back, any_circuit: st.SearchStrategy[Circuit], data: st.DataObject) -> None:
+    """One circuit in all formats: to draw it takes longer than to write it. Neuronpedia has a test of its own."""
     circuit = data.draw(any_circuit)
-    assert back(circuit, fmt) == circuit
+    for fmt in WHOLE[:-1]:
+        assert back(circuit, fmt) == circuit, fmt
 
 
 @pytest.mark.parametrize("fmt", WHOLE)

@@ -154,7 +154,7 @@ def test_parquet_that_is_refused(grouped: Circuit, tmp_path: Path, columns: dict
         circuit_from_parquet(tmp_path / "x.parquet", grouped.model)
 
 
-def test_damaged_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damaged_parquet(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     write_parquet(made_circuit(40), path)
     whole = path.read_bytes()
@@ -169,7 +169,53 @@ def test_damaged_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         pq.write_table(broken, path)
         with pytest.raises(CircuitFileError, match=message):
             import_circuit(path)
-    path.write_bytes(whole)
-    monkeypatch.setattr(parquet_table, "_MOST_ROWS", 39)
-    with pytest.raises(CircuitFileError, match="has 40 rows; at most 39 are read"):
-        import_circuit(path)
+
+
+def test_one_long_text_in_every_row_is_refused(grouped: Circuit, tmp_path: Path) -> None:
+    """A few KB on the disk, 160 MB as texts: the dictionary has the role once."""
+    path, rows = tmp_path / "x.parquet", 20_000
+    role = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array(["x" * 8_000]))
+    pq.write_table(pa.table({"sender": ["input"] * rows, "receiver": ["logits"] * rows, "sender_role": role}), path)
+    assert path.stat().st_size < 20_000
+    message = "the column sender_role has 160,000,000 characters in all rows; at most 134,217,728 are read. Its "
+    with pytest.raises(CircuitFileError, match=re.escape(message + "longest text has 8,000: shorten it.")):
+        import_circuit(path, model=made_circuit(100).model)
+    with pytest.raises(CircuitFileError, match="has 20,000 rows, but the model's graph has 82 edges, and each may be"):
+        import_circuit(path, model=grouped.model)
+
+
+def test_parquet_of_too_many_rows(grouped: Circuit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_parquet(grouped, tmp_path / "x.parquet")
+    monkeypatch.setattr(parquet_table, "_MOST_ROWS", 8)
+    assert import_circuit(tmp_path / "x.parquet") == grouped
+    monkeypatch.setattr(parquet_table, "_MOST_ROWS", 7)
+    with pytest.raises(CircuitFileError, match="has 8 rows; at most 7 are read"):
+        import_circuit(tmp_path / "x.parquet")
+
+
+def test_equal_texts_are_one_object(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    for way in (True, False):
+        pq.write_table(pa.table({"sender": ["a0.h1"] * 2, "score": [2**60 + 1, 3]}), path, use_dictionary=way)
+        with parquet_table._opened(path) as file:
+            first, second = parquet_table._rows(path, file.read())
+        assert first["sender"] is second["sender"] and (first["score"], second["score"]) == (2.0**60, 3.0)
+
+
+def test_parquet_unpacked(grouped: Circuit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_parquet(grouped, tmp_path / "x.parquet")
+    monkeypatch.setattr(parquet_table, "LARGEST_FILE", 500)
+    with pytest.raises(CircuitFileError, match="MB unpacked; tables of more than 0 MB are not read"):
+        import_circuit(tmp_path / "x.parquet")
+
+
+def test_parquet_of_texts_that_are_none(grouped: Circuit, tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    bad = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\1\0\0\0"), pa.py_buffer(b"\xff")])
+    pq.write_table(pa.table({"sender": bad, "receiver": ["logits"]}), path)
+    with pytest.raises(CircuitFileError, match="the column sender holds texts that are not UTF-8"):
+        circuit_from_parquet(path, grouped.model)
+    pq.write_table(pa.table({"sender": ["x" * 9_000], "receiver": ["logits"]}), path)
+    with pytest.raises(CircuitFileError, match="row 0 cannot exist in this model's graph: No sender 'x") as caught:
+        circuit_from_parquet(path, grouped.model)
+    assert len(str(caught.value)) < 1_000

@@ -19,5 +19,5 @@ def short_reports(request: pytest.FixtureRequest, short_report: str) -> Iterator
     """Galleries are made with reports that say nothing, except in modules that set `REAL_REPORTS`."""
     with pytest.MonkeyPatch.context() as patch:
         if not getattr(request.module, "REAL_REPORTS", False):
-            patch.setattr(site, "report_html", lambda circuit: short_report)
+            patch.setattr(site, "report_html", lambda circuit, **known: short_report)
         yield

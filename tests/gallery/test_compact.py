@@ -10,7 +10,7 @@ from acdc_engine.gallery.entries import entry_of
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.layout import GraphShape
 from acdc_engine.html.page import json_text
-from tests.gallery.folders import bare
+from tests.gallery.folders import bare, lean
 from tests.made_circuits import GPT2, HOSTILE, SMOLLM2, made_circuit
 
 
@@ -53,7 +53,7 @@ def test_edges_and_effects_come_back(shape: GraphShape) -> None:
 
 
 def test_a_hundred_circuits_of_a_thousand_edges_are_a_few_megabytes() -> None:
-    data, _ = compared(*[made_circuit(1000, seed, SMOLLM2) for seed in range(2)])
+    data, _ = compared(*[lean(1000, seed, SMOLLM2) for seed in range(2)])
     assert len(json_text(data["runs"])) / 2 < 25_000
     assert len(json_text(data["shapes"])) < 15_000
 

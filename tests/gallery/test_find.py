@@ -1,12 +1,14 @@
 """Which circuits there are in a folder: none is skipped without a word."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from acdc_engine.errors import GalleryError
-from acdc_engine.gallery.find import Problem, find_runs
+from acdc_engine.gallery.find import SCORES, Problem, find_runs
 from acdc_engine.gallery.output import MANIFEST, Manifest
+from acdc_engine.run import folder
 from tests.gallery.folders import bare, save
 
 CIRCUIT = bare({"input->logits": 1.0})
@@ -27,9 +29,8 @@ def test_runs_up_to_three_folders_down(tmp_path: Path) -> None:
 
 def test_a_run_folder_itself(tmp_path: Path) -> None:
     save(tmp_path / "ioi", CIRCUIT)
-    (tmp_path / "ioi" / "report.html").write_text("")
     (found,) = find_runs(tmp_path / "ioi").found
-    assert (found.name, found.report) == ("ioi", tmp_path / "ioi" / "report.html")
+    assert (found.name, found.path) == ("ioi", tmp_path / "ioi" / "circuit.json")
 
 
 def test_circuit_files_of_any_name_and_other_json(tmp_path: Path) -> None:
@@ -44,6 +45,10 @@ def test_circuit_files_of_any_name_and_other_json(tmp_path: Path) -> None:
     assert search.remarks == ["2 other .json files: no circuit files, left alone."]
 
 
+def test_scores_are_called_what_runs_call_them() -> None:
+    assert SCORES == folder.SCORES
+
+
 @pytest.mark.parametrize("left", ["circuit-so-far.json", "trace.jsonl", "scores.safetensors"])
 def test_unfinished_runs_are_problems(tmp_path: Path, left: str) -> None:
     (tmp_path / "half").mkdir()
@@ -53,12 +58,40 @@ def test_unfinished_runs_are_problems(tmp_path: Path, left: str) -> None:
     assert (search.found, search.problems) == ([], [Problem("half", why)])
 
 
-def test_a_broken_link_is_found_and_hidden_folders_are_counted(tmp_path: Path) -> None:
-    (tmp_path / "gone").mkdir()
-    (tmp_path / "gone" / "circuit.json").symlink_to(tmp_path / "nowhere.json")
+def test_hidden_folders_are_counted(tmp_path: Path) -> None:
     save(tmp_path / ".cache", CIRCUIT)
-    assert names(tmp_path) == ["gone"]
+    assert names(tmp_path) == []
     assert find_runs(tmp_path).remarks == ["1 hidden folder: not searched."]
+
+
+def test_links_to_nowhere_and_pipes_are_told_of_and_not_waited_for(tmp_path: Path) -> None:
+    for run in ("gone", "pipe", "site"):
+        (tmp_path / run).mkdir()
+    (tmp_path / "gone" / "circuit.json").symlink_to(tmp_path / "nowhere.json")
+    os.mkfifo(tmp_path / "pipe" / "circuit.json")
+    os.mkfifo(tmp_path / "pipe" / "circuit-so-far.json")
+    os.mkfifo(tmp_path / "pipe" / "other.json")
+    os.mkfifo(tmp_path / "site" / MANIFEST)
+    search = find_runs(tmp_path)
+    why = "Its circuit.json is not a file: a link that leads nowhere, a pipe or a device."
+    assert (search.found, search.problems) == ([], [Problem("gone", why), Problem("pipe", why)])
+    assert search.remarks == ["2 other .json files: no circuit files, left alone."]
+
+
+def test_a_link_that_may_not_be_followed_does_not_hide_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path / "run", CIRCUIT)
+    (tmp_path / "link.json").symlink_to(tmp_path / "secret")
+    look = os.stat
+
+    def refuse(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        if Path(path).name == "link.json":
+            raise PermissionError(13, "Permission denied")
+        return look(path, follow_symlinks=follow_symlinks)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    assert names(tmp_path) == ["run"]
 
 
 def test_links_in_circles_end(tmp_path: Path) -> None:

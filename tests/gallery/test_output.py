@@ -9,10 +9,13 @@ from acdc_engine.errors import GalleryError
 from acdc_engine.gallery.output import MANIFEST, check_target, is_gallery, replaced
 
 
-def write(out: Path, text: str) -> None:
-    with replaced(out) as folder:
+def write(out: Path, text: str) -> list[str]:
+    """Writes a gallery of one page; returns what is said of the one before."""
+    remarks: list[str] = []
+    with replaced(out, remarks) as folder:
         (folder / "runs").mkdir()
         (folder / "runs" / "page.html").write_text(text)
+    return remarks
 
 
 def tree(folder: Path) -> list[str]:
@@ -32,7 +35,7 @@ def test_a_new_gallery_and_another_in_its_place(tmp_path: Path, runs: Path) -> N
     assert tree(tmp_path) == ["runs", "site", f"site/{MANIFEST}", "site/runs", "site/runs/page.html"]
     assert is_gallery(out) and out.stat().st_mode & 0o777 == runs.stat().st_mode & 0o777
     check_target(out, runs, True)
-    write(out, "two")
+    assert write(out, "two") == []
     assert (out / "runs" / "page.html").read_text() == "two"
     assert tree(tmp_path) == ["runs", "site", f"site/{MANIFEST}", "site/runs", "site/runs/page.html"]
 
@@ -87,7 +90,7 @@ def test_a_marker_that_is_not_ours_marks_nothing(tmp_path: Path, runs: Path) -> 
 def test_after_an_error_everything_is_as_it_was(tmp_path: Path, error: BaseException) -> None:
     out = tmp_path / "site"
     write(out, "one")
-    with pytest.raises(type(error)), replaced(out) as folder:
+    with pytest.raises(type(error)), replaced(out, []) as folder:
         (folder / "half.html").touch()
         raise error
     assert tree(tmp_path) == ["site", f"site/{MANIFEST}", "site/runs", "site/runs/page.html"]
@@ -112,8 +115,67 @@ def test_interrupted_between_the_two_moves_the_old_one_returns(tmp_path: Path, m
     assert tree(tmp_path) == ["site", f"site/{MANIFEST}", "site/runs", "site/runs/page.html"]
 
 
+@pytest.mark.parametrize("gallery", [True, False])
+def test_files_that_came_while_it_was_made_are_kept(tmp_path: Path, gallery: bool) -> None:
+    out = tmp_path / "site"
+    if gallery:
+        write(out, "one")
+    remarks: list[str] = []
+    with replaced(out, remarks) as folder:
+        (folder / "two.html").write_text("two")
+        (out / ".git").mkdir(parents=True)
+        (out / ".git" / "HEAD").write_text("mine")
+    assert tree(out) == [MANIFEST, "two.html"]
+    (kept,) = tmp_path.glob("acdc-gallery-old-*/site")
+    why = "meanwhile it got files that acdc gallery did not write (.git/HEAD)"
+    assert remarks == [f"What {out} held before is now in {kept}, for you to move or delete: {why}."]
+    assert (kept / ".git" / "HEAD").read_text() == "mine"
+    assert (kept / "runs" / "page.html").exists() is gallery
+
+
+def test_files_that_come_while_the_old_one_is_deleted_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "site"
+    write(out, "one")
+    unlink = Path.unlink
+
+    def writes_there(path: Path) -> None:
+        unlink(path)
+        path.with_name("mine.txt").touch()
+
+    monkeypatch.setattr(Path, "unlink", writes_there)
+    (remark,) = write(out, "two")
+    (kept,) = tmp_path.glob("acdc-gallery-old-*/site")
+    assert tree(kept) == ["mine.txt", "runs", "runs/mine.txt"]
+    assert remark.endswith("meanwhile it got files that acdc gallery did not write (mine.txt, runs/mine.txt).")
+
+
+def test_what_took_the_place_of_a_gallery_is_kept(tmp_path: Path) -> None:
+    """A link to another gallery: that one stays whole."""
+    out, other = tmp_path / "site", tmp_path / "other"
+    write(other, "other")
+    remarks: list[str] = []
+    with replaced(out, remarks) as folder:
+        (folder / "two.html").write_text("two")
+        out.symlink_to(other, target_is_directory=True)
+    assert tree(out) == [MANIFEST, "two.html"] and (other / "runs" / "page.html").read_text() == "other"
+    assert remarks[0].endswith("for you to move or delete: meanwhile it was no gallery any more.")
+
+
+def test_an_old_gallery_that_cannot_be_deleted_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "site"
+    write(out, "one")
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    (remark,) = write(out, "two")
+    assert remark.endswith("for you to move or delete: it cannot be deleted (Permission denied).")
+    assert (out / "runs" / "page.html").read_text() == "two"
+
+
 def test_a_full_disk_is_told_in_words(tmp_path: Path) -> None:
     told = r"Cannot write .*site: No space left on device\. Nothing was changed"
-    with pytest.raises(GalleryError, match=told), replaced(tmp_path / "site"):
+    with pytest.raises(GalleryError, match=told), replaced(tmp_path / "site", []):
         raise OSError(28, "No space left on device")
     assert tree(tmp_path) == []

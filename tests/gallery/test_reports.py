@@ -1,51 +1,83 @@
-"""The reports in a gallery: the run's own where nothing foreign can run in it, else made anew."""
+"""The reports in a gallery: made anew from the circuit, with the known circuit where there is one."""
 
 from pathlib import Path
 
 from playwright.sync_api import Browser
 
-from acdc_engine.gallery.site import policy_of, write_gallery
-from acdc_engine.html.page import render
+from acdc_engine.errors import ScoreError
+from acdc_engine.gallery.site import write_gallery
+from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.comparison_records import Comparison
 from acdc_engine.report.page import report_html
 from tests.browser import opened
-from tests.gallery.folders import save
+from tests.gallery.folders import bare, save
 from tests.made_circuits import made_circuit
 
 REAL_REPORTS = True
 
+FOUND = bare({"input->m0": 1.0, "m0->logits": -0.5})
+KNOWN = bare({"input->m0": 1.0, "m0->m1": 0.5, "m1->logits": 0.25})
 
-def test_a_runs_own_report_is_copied_only_if_nothing_else_can_run_in_it(tmp_path: Path) -> None:
-    circuit = made_circuit(20)
-    own = report_html(circuit).replace("</body>", "<p>more than the circuit tells</p></body>")
-    policy = policy_of(own)
-    cases = {
-        "own": own,
-        "foreign": "<script>alert(1)</script>" + own,
-        "loose": own.replace(policy, policy.replace("default-src 'none'", "default-src *"), 1),
-        "late": own.replace("<head>", "<head><base href='https://example.org'>", 1),
-    }
-    for name, report in cases.items():
-        save(tmp_path / "runs" / name, circuit)
-        (tmp_path / "runs" / name / "report.html").write_text(report)
+
+def compared(remark: str) -> Comparison:
+    return Comparison(
+        found="found",
+        known="tiny/known",
+        known_source="a paper",
+        model=KNOWN.model,
+        scores=None,
+        rankings=(),
+        overlaps=(),
+        classes=(),
+        missing=(),
+        extra=(),
+        remarks=(remark,),
+    )
+
+
+def test_reports_are_about_the_circuit_that_is_shown_and_never_a_runs_own_page(tmp_path: Path) -> None:
+    """One may be of the circuit before, or lead away: a content policy stops no <meta http-equiv=refresh>."""
+    save(tmp_path / "runs" / "x", FOUND)
+    away = '<meta http-equiv="refresh" content="0; url=https://example.org">'
+    own = report_html(KNOWN).replace("</body>", f"{away}</body>")
+    (tmp_path / "runs" / "x" / "report.html").write_text(own)
     made = write_gallery(tmp_path / "runs", tmp_path / "site")
-    for name in cases:
-        copied = (made.folder / "runs" / name / "report.html").read_text() == cases[name]
-        assert copied is (name == "own")
-    assert sorted(remark.split(":")[0] for remark in made.remarks) == ["foreign", "late", "loose"]
-    assert all("report.html does not begin as this engine's do; it was made anew" in text for text in made.remarks)
+    assert (made.folder / "runs" / "x" / "report.html").read_text() == report_html(FOUND)
+    assert made.remarks == ()
 
 
-def test_the_policy_is_all_that_comes_before() -> None:
-    begins = policy_of(render("html/base.html.j2"))
-    assert begins.startswith("<!DOCTYPE html>") and begins.endswith("base-uri 'none'\">") and begins.count("<meta") == 2
+def test_reports_set_circuits_against_a_known_one(tmp_path: Path) -> None:
+    for name in ("both", "alone", "damaged"):
+        save(tmp_path / "runs" / name, FOUND)
+    asked: list[tuple[str, Circuit]] = []
+
+    def against(path: Path, circuit: Circuit) -> tuple[Comparison, Circuit] | None:
+        asked.append((path.parent.name, circuit))
+        scores = path.with_name("scores.safetensors")
+        if path.parent.name == "damaged":
+            raise ScoreError(f"{scores}: scores must be finite.")
+        return (compared(f"Not used: {scores}."), KNOWN) if path.parent.name == "both" else None
+
+    made = write_gallery(tmp_path / "runs", tmp_path / "site", against=against)
+    assert asked == [(name, FOUND) for name in ("alone", "both", "damaged")]
+    pages = {name: (made.folder / "runs" / name / "report.html").read_text() for name, _ in asked}
+    remark = "Not used: both/scores.safetensors."  # not from which folder of this machine
+    assert pages["both"] == report_html(FOUND, comparison=compared(remark), known=KNOWN)
+    assert remark in pages["both"] and str(tmp_path) not in pages["both"]
+    assert pages["alone"] == pages["damaged"] == report_html(FOUND)
+    scores = tmp_path / "runs" / "damaged" / "scores.safetensors"
+    without = "damaged: its report goes without the known circuit."
+    assert made.remarks == (f"{without} {scores}: scores must be finite.",)
 
 
 def test_every_page_opens_and_links_lead_on(tmp_path: Path, browser: Browser) -> None:
     save(tmp_path / "runs" / "hostile", made_circuit(20, hostile=True))
     site = write_gallery(tmp_path / "runs", tmp_path / "site").folder
-    for name in ("viewer", "report"):
-        with opened(browser, site / "index.html") as page:
+    with opened(browser, site / "index.html") as page:
+        for name in ("viewer", "report"):
             page.click(f".card a:text-is('{name}')")
             page.wait_for_url(f"**/runs/hostile/{name}.html")
             page.wait_for_load_state()
             assert page.title() != ""
+            page.go_back()
+            page.wait_for_url("**/index.html")

@@ -213,3 +213,7 @@ def test_reading_circuits_needs_no_torch() -> None:
     code = "import sys, acdc_engine.graph.circuit; print([m for m in ('torch', 'networkx') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_repr_is_one_line(small_circuit: Circuit) -> None:
+    assert repr(small_circuit) == str(small_circuit) == "<Circuit tiny: 5 edges, 5 nodes>"

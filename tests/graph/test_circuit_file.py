@@ -16,6 +16,7 @@ from jsonschema import Draft202012Validator
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_file import checksum_of
+from acdc_engine.graph.files import check_target
 from acdc_engine.graph.schema import schema_text
 
 # beartype picks at random which items of a container it checks, also while hypothesis builds circuits.
@@ -234,12 +235,34 @@ def test_broken_text_is_an_error_of_ours(saved: Path) -> None:
 
 def test_does_not_overwrite_unless_told(saved: Path, small_circuit: Circuit) -> None:
     before = saved.read_bytes()
-    with pytest.raises(CircuitFileError, match=re.escape(f"{saved} exists already: choose another name")):
+    with pytest.raises(CircuitFileError, match=re.escape(f"{saved} exists already. Choose another name, or add --")):
         small_circuit.model_copy(update={"source": "other"}).save(saved)
     assert saved.read_bytes() == before
     other = small_circuit.model_copy(update={"source": "other"})
     other.save(saved, overwrite=True)
     assert Circuit.load(saved) == other
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_names_that_cannot_be_written(
+    small_circuit: Circuit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overwrite: bool
+) -> None:
+    (tmp_path / "folder").mkdir()
+    refuse(small_circuit, tmp_path / "folder", "folder is a folder; give the name of a file to write.", overwrite)
+    refuse(small_circuit, tmp_path / "no" / "c.json", "no. Create it first.", overwrite)
+    refuse(small_circuit, tmp_path / ("x" * 300), "File name too long. Nothing was left there.", overwrite)
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)
+    refuse(small_circuit, tmp_path / "c.json", f"no permission in {tmp_path}. Choose another name.", overwrite)
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def refuse(circuit: Circuit, path: Path, message: str, overwrite: bool) -> None:
+    with pytest.raises(CircuitFileError, match=re.escape(message)):
+        circuit.save(path, overwrite=overwrite)
+
+
+def test_what_is_asked_for_is_given_back(tmp_path: Path) -> None:
+    assert check_target(str(tmp_path / "c.json")) == tmp_path / "c.json"
 
 
 def test_no_folder(small_circuit: Circuit, tmp_path: Path) -> None:
@@ -266,3 +289,11 @@ def test_permissions_are_those_of_a_new_file(saved: Path) -> None:
     plain = saved.with_name("plain")
     plain.touch()
     assert stat.S_IMODE(saved.stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
+
+
+def test_models_of_absurd_size_are_refused_at_once(small_circuit: Circuit, tmp_path: Path) -> None:
+    content = json.loads(small_circuit.model_dump_json())
+    content["model"] |= {"n_layers": 3_000, "n_heads": 1_000}
+    (tmp_path / "huge.json").write_text(json.dumps(content))
+    with pytest.raises(CircuitFileError, match="3,000 layers of 1,000 heads are more than the 30,000 nodes"):
+        Circuit.load(tmp_path / "huge.json")

@@ -9,8 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from acdc_engine.errors import CircuitFileError
+from acdc_engine.errors import CircuitFileError, ModelNeededError, ScoreError
 from acdc_engine.formats.eap import eap_text
+from acdc_engine.formats.registry import export
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_check import nodes_of_edges
 from acdc_engine.graph.circuit_records import CircuitEdge, ModelRecord
@@ -70,6 +71,20 @@ def test_without_scores_it_is_one_point(tmp_path: Path) -> None:
     compared = compare(save(tmp_path / "a.json"), save(tmp_path / "b.json"))
     assert compared.rankings == () and compared.scores is None and not (compared.missing or compared.extra)
     assert "the found circuit is one point" in compared.remarks[0]
+
+
+def test_root_mean_squares_of_another_shape_are_not_used(tmp_path: Path) -> None:
+    known, found = save(tmp_path / "known.json"), save(tmp_path / "run" / "circuit.json")
+    beside(found, scores=table(), rms=torch.zeros(3, 3))
+    assert "not used." in compare(found, known).remarks[0]
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_scores_that_are_not_finite(tmp_path: Path, bad: float) -> None:
+    known, found = save(tmp_path / "known.json"), save(tmp_path / "run" / "circuit.json")
+    beside(found, scores=table() + bad)
+    with pytest.raises(ScoreError, match=r"scores\.safetensors holds scores that are not finite\. Run acdc discover"):
+        compare(found, known)
 
 
 @pytest.mark.parametrize("scores", [table(), torch.zeros(3, 3)])
@@ -132,6 +147,17 @@ def test_another_name_is_refused_unless_asked_for(tmp_path: Path) -> None:
     assert "same sizes, other names" in refused(found, known) and "add --other-model" in refused(found, known)
     assert compare(found, known, other_model=True).overlaps[0].jaccard == 1.0
     assert compare(save(tmp_path / "copy.json", name="someone/Tiny"), known).overlaps[0].jaccard == 1.0
+
+
+def test_the_known_circuit_may_be_of_any_format(tmp_path: Path) -> None:
+    """Of the two files, one must say of which model it is."""
+    found, known = save(tmp_path / "found.json", OTHER), Circuit.load(save(tmp_path / "known.json"))
+    for fmt in ("graphml", "parquet", "csv", "eap"):
+        export(known, fmt, tmp_path / f"known.{fmt}")
+        compared = compare(found, tmp_path / f"known.{fmt}")
+        assert compared.missing == compare(found, tmp_path / "known.json").missing and compared.model == MODEL
+    with pytest.raises(ModelNeededError, match=r"known\.csv is .* first make a circuit file: acdc import FILE --model"):
+        compare(tmp_path / "known.csv", tmp_path / "known.eap")
 
 
 def test_truths_without_anything_to_find(tmp_path: Path) -> None:

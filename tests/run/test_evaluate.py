@@ -13,6 +13,8 @@ from acdc_engine.errors import CircuitFileError, MethodError
 from acdc_engine.evaluation import evaluate as judge_circuit
 from acdc_engine.evaluation import necessity, score_stability
 from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.circuit_check import with_roles
+from acdc_engine.graph.role_records import RoleScore
 from acdc_engine.patching.judge import Target
 from acdc_engine.run.evaluate import evaluate
 from acdc_engine.run.verify import verify
@@ -129,6 +131,24 @@ def test_another_task(tmp_path: Path) -> None:
     assert found.certificate is not None and circuit().certificate is not None
     assert found.certificate.value != pytest.approx(circuit().certificate.value)  # type: ignore[union-attr]
     assert not found.certificate.minimal or found.certificate.value == pytest.approx(1, abs=1 - TARGET)
+
+
+@pytest.mark.filterwarnings("ignore:judged on new prompts")
+def test_another_task_keeps_nothing_that_was_measured_on_the_first(tmp_path: Path) -> None:
+    """But the role of a node without scores, which is the literature's."""
+    first = judged(saved(tmp_path), out=tmp_path / "first.json").model_copy(update={"command": "acdc discover"})
+    score = RoleScore(role="induction", value=0.9, threshold=0.4, prompts="task")
+    heads = [place for place, node in enumerate(first.nodes) if node.kind == "head"]
+    nodes = list(first.nodes)
+    nodes[heads[0]] = nodes[heads[0]].model_copy(update={"role": "induction", "role_scores": (score,)})
+    nodes[heads[1]] = nodes[heads[1]].model_copy(update={"role": "known", "role_scores": ()})
+    edges = with_roles(first.layout(), nodes, first.edges)
+    first.model_copy(update={"nodes": tuple(nodes), "edges": edges}).save(tmp_path / "described.json")
+    found = judged(tmp_path / "described.json", task=write_card(tmp_path), n=6, n_held_out=10)
+    assert (found.sizes, found.examples, found.command, found.cost) == ((), (), None, None)
+    assert all(not node.role_scores and node.direct_effect is None for node in found.nodes)
+    assert [found.nodes[place].role for place in heads[:2]] == [None, "known"]
+    assert judged(tmp_path / "described.json").nodes == tuple(nodes)
 
 
 @pytest.mark.filterwarnings("ignore:judged on new prompts")

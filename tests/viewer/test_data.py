@@ -18,13 +18,14 @@ from acdc_engine.viewer import data as data_module
 from acdc_engine.viewer.data import view_data
 from acdc_engine.viewer.records import ViewData, schema_text
 from tests.made_circuits import SMOLLM2, made_circuit
+from tests.viewer.pages import made_for
 
 GROUPED = GraphShape(3, 4, 2)
 SCHEMA = Path(__file__).parents[2] / "docs" / "view-schema.json"
 
 
 def circuit_of(effects: Mapping[str, float | None], shape: GraphShape = GROUPED) -> Circuit:
-    """A circuit without ."""
+    """A circuit of edges such as `input->m0` with their effects."""
     edges = [(name.split("->"), effect) for name, effect in effects.items()]
     made = tuple(CircuitEdge(sender=ends[0], receiver=ends[1], effect=effect) for ends, effect in edges)
     model = ModelRecord(
@@ -198,8 +199,7 @@ def test_a_known_circuit_beside_it() -> None:
 
 def test_numbers_of_missed_edges_are_left_out_and_their_classes_kept() -> None:
     known = Circuit.load(graphs_folder() / "gpt2" / "ioi.json")
-    found = made_circuit(60)
-    data = view_data(found, known)
+    data = view_data(made_for(known, 60), known)
     missed = [edge for edge in data.edges if edge.status == "missed"]
     assert len(missed) + sum(edge.status == "found" for edge in data.edges) == len(known.edges)
     assert {(edge.strength, edge.place, edge.score, edge.appears) for edge in missed} == {(None, None, None, 0)}
@@ -211,21 +211,64 @@ def test_known_circuits_of_another_graph_are_refused() -> None:
     with pytest.raises(CircuitFileError, match="n_layers 3 and 12; n_heads 4 and 12; n_kv_heads 2 and 12") as error:
         view_data(circuit_of(CHAIN), Circuit.load(graphs_folder() / "gpt2" / "ioi.json"))
     assert "a circuit of owner/tiny, the known one of gpt2" in str(error.value)
-    split = circuit_of(CHAIN)
-    split = split.model_copy(update={"model": split.model.model_copy(update={"ungrouped_kv": True})})
+    ours = circuit_of(CHAIN)
+    split = ours.model_copy(update={"model": ours.model.model_copy(update={"ungrouped_kv": True})})
     with pytest.raises(CircuitFileError, match="with or without --ungroup-kv"):
-        view_data(circuit_of(CHAIN), split)
+        view_data(ours, split)
+    wider = ours.model_copy(update={"model": ours.model.model_copy(update={"d_model": 16})})
+    with pytest.raises(CircuitFileError, match=r"the models differ: d_model 8 and 16\. Leave"):
+        view_data(ours, wider)
 
 
 def test_the_weakest_of_too_many_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data_module, "MOST_EDGES", 3)
+    monkeypatch.setattr(data_module, "MOST_LINES", 3)
     data = view_data(circuit_of(CHAIN))
     assert [edge.strength for edge in data.edges] == [-3.0, 2.0, 1.0]
-    assert (data.n_edges, data.hidden_edges) == (4, 1)
+    assert (data.n_edges, data.hidden_edges, data.hidden_missed) == (4, 1, 0)
     known = circuit_of({"input->m0": None, "m0->m1": None, "m1->m2": None, "m2->logits": None})
     data = view_data(circuit_of(CHAIN), known)
     assert [edge.status for edge in data.edges] == ["extra", "extra", "missed"]
-    assert data.hidden_edges == 8 - 3
+    assert (data.hidden_edges, data.hidden_missed) == (2, 3)
+
+
+def test_the_limit_is_one_of_lines_and_edges_are_hidden_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Edges into a1's key are four lines each; without them the heads of layer 1 have their own edges."""
+    heads: Effects = {f"a1.h{head}->logits": 10.0 - head for head in range(4)}
+    shared: Effects = {"input->a1.kv0<k>": 5.0, "m0->a1.kv0<k>": 4.0, "m0->a1.kv0<v>": 3.0, "input->m0": 2.0}
+    whole = circuit_of(heads | shared, GraphShape(2, 4, 1))
+    assert len(view_data(whole).edges) == 4 + 3 * 4 + 1
+    for most, lines, hidden in ((17, 17, 0), (16, 16, 1), (15, 12, 2), (12, 12, 2), (11, 8, 3), (4, 4, 4)):
+        monkeypatch.setattr(data_module, "MOST_LINES", most)
+        data = view_data(whole)
+        assert (len(data.edges), data.hidden_edges) == (lines, hidden), most
+    assert {node.id: (node.edges_in, node.edges_out) for node in data.nodes} == {
+        "input": (0, 2),
+        "m0": (1, 2),
+        **{f"a1.h{head}": (3, 1) for head in range(4)},
+        "logits": (4, 0),
+    }
+    monkeypatch.setattr(data_module, "MOST_LINES", 8)
+    data = view_data(circuit_of(heads | {"input->m0": 1.0}, GraphShape(2, 4, 1)), whole)
+    assert [edge.id for edge in data.edges if edge.status == "missed"] == [f"input->a1.h{head}<k>" for head in range(4)]
+    assert (len(data.edges), data.hidden_edges, data.hidden_missed) == (8, 1, 2)
+
+
+def test_no_circuit_is_too_wide_to_show_its_strongest_edge(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data_module, "MOST_LINES", 3)
+    heads: Effects = {f"a1.h{head}->logits": 1.0 for head in range(4)}
+    data = view_data(circuit_of({"input->a1.kv0<k>": 5.0} | heads, GraphShape(2, 4, 1)))
+    assert (len(data.edges), data.hidden_edges) == (4, 4)
+
+
+def test_a_file_of_half_a_megabyte_is_no_million_lines() -> None:
+    """Every head of a layer writes to the one key of the next, which all heads there share; 196,608 lines."""
+    effects: Effects = {f"input->a0.h{head}<q>": 1.0 for head in range(256)}
+    effects |= {f"a3.h{head}->logits": 1.0 for head in range(256)}
+    for layer in range(3):
+        effects |= {f"a{layer}.h{head}->a{layer + 1}.kv0<k>": 0.5 for head in range(256)}
+    data = view_data(circuit_of(effects, GraphShape(4, 256, 1)))
+    assert len(data.edges) == 512 + 17 * 256 <= data_module.MOST_LINES
+    assert data.hidden_edges == 3 * 256 - 17
 
 
 def test_a_circuit_without_edges() -> None:

@@ -15,6 +15,7 @@ from tests.viewer.pages import centre_of, drawn_edges, lines_of, overflow, reset
 
 N_EDGES = 80
 LONG = HOSTILE[-1]
+SCRIPT, IMG, BRACES, RTL, CONTROLS = HOSTILE[:-1]
 
 
 def hostile_circuit(text: str) -> Circuit:
@@ -49,12 +50,16 @@ def hostile_circuit(text: str) -> Circuit:
     return circuit.model_copy(update=changed)
 
 
-@pytest.fixture(scope="module", params=range(len(HOSTILE)), ids=["script", "img", "braces", "rtl", "controls", "long"])
+@pytest.fixture(
+    scope="module",
+    params=[SCRIPT, IMG + BRACES, CONTROLS + RTL, LONG],
+    ids=["script", "img and braces", "controls and rtl", "long"],
+)
 def opened_page(
     request: pytest.FixtureRequest, browser: Browser, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Page, str]]:
     """Dialogs, errors and anything said on the console fail the test: see `tests.browser.opened`."""
-    text = HOSTILE[request.param]
+    text = request.param
     circuit = hostile_circuit(text)
     with shown(browser, tmp_path_factory.mktemp("hostile") / "view.html", circuit, circuit) as page:
         yield page, text
@@ -75,6 +80,8 @@ def test_texts_are_shown_as_texts_everywhere(opened_page: tuple[Page, str]) -> N
     for id, place in ((None, "dl.facts"), (None, ".prompt"), (head, "dl.facts")):
         page.evaluate("(id) => acdc.page.graph.select(id)", id)
         expect(page.locator(f"#panel {place}").first).to_contain_text(seen(text))
+        if place == "dl.facts" and text.isprintable() and text != LONG:
+            expect(page.locator(f"#panel {place}").first).to_contain_text(text)
     assert page.evaluate("document.querySelectorAll('#panel script, #panel img, body script').length") == 2
 
 

@@ -46,7 +46,7 @@
    * Wires the filters.
    * @param {object} data ViewData.
    * @param {function(object)} changed Is given the state, see `acdc.everything`.
-   * @returns {{state: function(): object, reset: function()}}
+   * @returns {{state: function(): object, reset: function(), showLonely: function()}}
    */
   acdc.controls = (data, changed) => {
     const { byId } = acdc;
@@ -107,9 +107,14 @@
       update();
     }
 
+    function showLonely() {
+      lonely.checked = false;
+      update();
+    }
+
     for (const slider of [size, least]) slider.addEventListener("input", update);
     for (const choice of [from, to, lonely, overlay]) choice.addEventListener("change", update);
     byId("reset").addEventListener("click", reset);
-    return { state, reset };
+    return { state, reset, showLonely };
   };
 })();

@@ -42,7 +42,7 @@
     if (data.edges.length > (colourBy === "status" ? acdc.MOST_DASHED : acdc.MOST_FINE)) {
       parts.push(acdc.element("p", `Dashes, dots and arrow heads appear where at most ${acdc.MOST_FINE} lines are seen: filter, or trace a node.`, "faint"));
     }
-    const roles = [...acdc.roleColours(data)].map(([role, index]) => line(acdc.cut(role, 60), `box role${index}`));
+    const roles = acdc.roleLegend(data).map(([role, index]) => line(acdc.cut(role, 60), `box role${index}`));
     if (roles.length) parts.push(part("Roles", roles));
     container.replaceChildren(...parts);
   };

@@ -12,13 +12,31 @@
   acdc.cut = (text, most) => (text.length <= most ? text : `${text.slice(0, most - 1)}…`);
 
   /**
-   * Roles in the order of the model, each with the number of its colour.
+   * Roles in the order of the model, each with the number of its colour. Where there are more roles than colours, all
+   * but the most frequent share the last, grey.
    * @param {object} data ViewData.
    * @returns {Map<string, number>}
    */
   acdc.roleColours = (data) => {
-    const roles = new Set(data.nodes.map((node) => node.role ?? node.known_role).filter((role) => role !== null));
-    return new Map([...roles].map((role, index) => [role, index % N_FILLS]));
+    const counted = new Map();
+    for (const role of data.nodes.map((node) => node.role ?? node.known_role)) {
+      if (role !== null) counted.set(role, (counted.get(role) ?? 0) + 1);
+    }
+    const frequent = [...counted.keys()].sort((one, other) => counted.get(other) - counted.get(one));
+    const own = new Set(frequent.slice(0, counted.size > N_FILLS ? N_FILLS - 1 : N_FILLS));
+    let next = 0;
+    return new Map([...counted.keys()].map((role) => [role, own.has(role) ? next++ : N_FILLS - 1]));
+  };
+
+  /**
+   * What colours of roles mean, one line for all roles that share one.
+   * @param {object} data ViewData.
+   * @returns {[string, number][]} Texts and numbers of colours.
+   */
+  acdc.roleLegend = (data) => {
+    const texts = Array.from({ length: N_FILLS }, () => []);
+    for (const [role, index] of acdc.roleColours(data)) texts[index].push(role);
+    return texts.flatMap((roles, index) => (roles.length ? [[roles.length > 1 ? "other roles" : roles[0], index]] : []));
   };
 
   /**

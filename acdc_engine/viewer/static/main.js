@@ -5,15 +5,23 @@
   const { byId } = acdc;
   const data = JSON.parse(byId("view-data").textContent);
   /* Before anything is placed: it takes room. */
-  const { hidden_edges: hidden } = data;
-  if (hidden > 0) {
-    byId("notice").textContent = `Too many edges to draw: ${acdc.count(hidden, "edge")}, the weakest, ${hidden === 1 ? "is" : "are"} hidden. The circuit file has them all.`;
-    byId("notice").hidden = false;
-  }
+  byId("notice").textContent = tooMany();
+  byId("notice").hidden = byId("notice").textContent === "";
   byId("title").textContent = acdc.cut(data.title, 300);
   const graph = acdc.graph(byId("graph"), data, data.overlay === null ? "sign" : "status");
   const panel = acdc.panel(byId("panel"), data, { onSelect: (id) => choose(id, false) });
   const tooltip = acdc.tooltip(graph, byId("tooltip"));
+
+  /* Which edges are left out, of either circuit, if any are. */
+  function tooMany() {
+    const cut = (n, edges, which, file) =>
+      n === 0 ? [] : [`${acdc.count(n, edges)}, the ${which}, ${n === 1 ? "is" : "are"} hidden; ${file} has all.`];
+    const said = [
+      ...cut(data.hidden_edges, "edge", data.measure === null ? "last of the file" : "weakest", "the circuit file"),
+      ...cut(data.hidden_missed, "missed edge", "last of the known circuit", "that circuit's file"),
+    ];
+    return said.length === 0 ? "" : `Too many edges to draw: ${said.join(" ")}`;
+  }
 
   /* Says what happened, for those who do not see the picture. */
   const say = (text) => void (byId("live").textContent = text);
@@ -56,7 +64,9 @@
 
   /* Chooses a node or line that was named somewhere in the page; to the middle with it, or only if it is out of sight. */
   function choose(id, middle) {
-    if (!graph.shown.nodes.has(id) && !graph.shown.edges.has(id)) controls.reset();
+    const hidden = () => !graph.shown.nodes.has(id) && !graph.shown.edges.has(id);
+    if (hidden()) controls.reset();
+    if (hidden()) controls.showLonely(); // a node whose edges are all among those that are too many to draw
     graph.select(id);
     if (graph.nodes.has(id) && (middle || !graph.inSight(id))) graph.centre(id);
   }

@@ -65,10 +65,12 @@
         edge.status === "missed" ? html("span", { class: "value missed" }, "missed") : null,
         known(role) ? strange(role, 60, { class: "role-name" }) : null));
     };
-    const here = edges.filter((edge) => edge.status !== "missed").length;
+    const own = edges.filter((edge) => edge.status !== "missed");
+    const cut = all - new Set(own.map((edge) => `${edge.source} ${edge.receiver}`)).size;
+    const others = `${known(view.data.measure) ? "weaker" : "other"} ${cut === 1 ? "one was" : "ones were"}`;
     return part(`${title} (${edges.length})`, ...firstOf(edges, MOST_EDGES, drawn, html("ul", { class: "rows edges" })),
-      view.data.hidden_edges > 0 && here < all ? note(`${all - here} weaker ones were left out of this page.`) : null,
-      here > all ? note("An edge into a shared key or value is listed for each head that shares it.") : null);
+      cut > 0 ? note(`${cut} ${others} left out of this page.`) : null,
+      own.length + cut > all ? note("An edge into a shared key or value is listed for each head that shares it.") : null);
   }
 
   function examplePicker(examples, draw) {
@@ -107,10 +109,11 @@
     const edges = known(view.data.measure) ? "Strongest edges" : "Edges";
     const measured = node.status === "missed" ? [note("This circuit does not have it.")]
       : [roleScores(node), directEffect(node), attention(node, view)];
-    return [
-      html("h2", {}, node.id), facts(node), ...measured,
+    const has = node.status === "missed" || node.edges_in + node.edges_out > 0;
+    const lists = has && into.length + out.length === 0 ? [note("Its edges are not drawn in this page: there are too many.")] : [
       edgeList(`${edges} in`, node, into, node.edges_in, "source", view, strongest),
       edgeList(`${edges} out`, node, out, node.edges_out, "target", view, strongest),
     ];
+    return [html("h2", {}, node.id), facts(node), ...measured, ...lists];
   };
 })();
