@@ -53,8 +53,11 @@ class Page(ABC):
         beside = known_for(self.circuit) if known is None else known
         if known is None and beside is not None and self._file is not None and beside == self._file.resolve():
             beside = None
-        self.known, file = (None, None) if beside is None else _read(beside)
-        self._known_name = "the known circuit" if file is None else name_of(file)
+        self.known: Circuit | None = None
+        self._known_name = "the known circuit"
+        if beside is not None:
+            self.known, file = _read(beside)
+            self._known_name = self._known_name if file is None else name_of(file)
 
     @property
     @abstractmethod
