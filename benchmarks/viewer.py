@@ -1,7 +1,8 @@
-"""`python -m benchmarks.viewer`: the viewer's files in headless Chromium: size, time until usable, frames, filters."""
+"""`python -m benchmarks.viewer`: the pages in headless Chromium: size, time until usable, frames, filters; reports."""
 
 import statistics
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import typer
 from playwright.sync_api import Browser, CDPSession, Page
 
 from acdc_engine.graph.circuit import Circuit
+from acdc_engine.report.page import report_html
 from acdc_engine.shipped import graphs_folder
 from acdc_engine.viewer.page import viewer_html
 from benchmarks.machine import describe_machine
@@ -21,16 +23,30 @@ from tests.made_circuits import made_circuit
 
 SIZES = (20, 200, 1_000, 2_000, 5_000)
 _MIDDLE = (640, 420)
-MOST_BYTES, MOST_MS, AT = 1_500_000, 1_000, "1,000 edges"
-"""What the page of a circuit of that size may take."""
-COLUMNS = ("circuit", "KB", "usable, ms", "work", "frame", "95 %", "moving", "hover", "filter", "size", "trace")
+MOST_BYTES, MOST_MS, MOST_REPORT_S, AT = 1_500_000, 1_000, 10, "1,000 edges"
+"""What the pages of a circuit of that size may take."""
+COLUMNS = (
+    "circuit",
+    "KB",
+    "usable, ms",
+    "work",
+    "frame",
+    "95 %",
+    "moving",
+    "hover",
+    "filter",
+    "size",
+    "trace",
+    "report",
+)
 _NOTE = (
     "Usable: from the start of navigation until the scripts are through and the picture has been painted; median "
     "(least to most) over fresh windows. Work: time that the page's main thread was busy until then; other work on the "
     "machine changes it little. Frame: time between frames while the mouse drags the picture and the wheel zooms it, "
     "median and 95 %; moving, hover: work per step of the mouse, with and without the button. Filter, size, trace: one "
     "move of the slider for the least strength to its middle, of that for the size to its start, one click on a node; "
-    "each until it has been painted."
+    "each until it has been painted. Report: making report.html from the circuit, in seconds, and its KB (the first "
+    "also imports matplotlib)."
 )
 _WATCH = """new MutationObserver(() => {
   if (!document.documentElement.dataset.ready || window.usable) return;
@@ -93,17 +109,20 @@ def measured(browser: Browser, folder: Path, name: str, circuit: Circuit, runs: 
         frames: Of the movement.
 
     Returns:
-        Bytes, and milliseconds of everything.
+        Bytes, and milliseconds of everything; of the report seconds.
     """
     file = folder / "page.html"
     file.write_text(viewer_html(circuit), encoding="utf-8")
+    started = time.perf_counter()
+    report = report_html(circuit)
+    report_s = time.perf_counter() - started
     usable, processor = [], []
     for _ in range(runs):
         with _opened(browser, file) as (page, session):
-            usable.append(page.evaluate("window.usable"))
+            usable.append(page.evaluate("() => window.usable"))
             processor.append(_processor_ms(session))
     with _opened(browser, file) as (page, session):
-        page.evaluate("window.usable")
+        page.evaluate("() => window.usable")
         page.wait_for_timeout(200)
         before = _processor_ms(session)
         times = sorted(_moved(page, frames))
@@ -121,6 +140,8 @@ def measured(browser: Browser, folder: Path, name: str, circuit: Circuit, runs: 
     return {
         "circuit": name,
         "bytes": file.stat().st_size,
+        "report_s": report_s,
+        "report_bytes": len(report.encode()),
         "usable_ms": usable,
         "processor_ms": processor,
         "frame_ms": {"median": statistics.median(times), "p95": times[int(0.95 * len(times))], "most": times[-1]},
@@ -189,6 +210,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         f"{statistics.median(usable):.0f} ({min(usable):.0f} to {max(usable):.0f})",
         f"{statistics.median(row['processor_ms']):.0f}",
         *(f"{value:.0f}" for value in times),
+        f"{row['report_s']:.2f} s, {row['report_bytes'] / 1000:,.0f} KB",
     )
 
 
@@ -198,6 +220,8 @@ def figures_of(row: dict[str, Any]) -> Iterator[Figure]:
     most = f"at most {MOST_BYTES / 1000:,.0f} KB", f"at most {MOST_MS:,} ms"
     yield Figure(f"file of {AT}", most[0], f"{row['bytes'] / 1000:,.0f} KB", row["bytes"] <= MOST_BYTES)
     yield Figure(f"usable, {AT}", most[1], f"{usable:.0f} ms", usable <= MOST_MS)
+    report = row["report_s"]
+    yield Figure(f"report of {AT}", f"at most {MOST_REPORT_S} s", f"{report:.2f} s", report <= MOST_REPORT_S)
 
 
 if __name__ == "__main__":
