@@ -18,10 +18,13 @@ if TYPE_CHECKING:
 MOST_LINES = 20
 """Claims about single edges that are printed; all of them are in the JSON."""
 
-File = Annotated[Path, typer.Argument(help="The circuit.json of a run.")]
+File = Annotated[Path, typer.Argument(help="The folder of a run, or its circuit.json.")]
 AnyFile = Annotated[
     Path,
-    typer.Argument(help="A circuit.json, also written by hand, or any format of acdc export --list."),
+    typer.Argument(
+        help="A run's folder, a circuit file, also written by hand, any format of acdc export --list, or a name such "
+        "as gpt2/ioi."
+    ),
 ]
 ModelOrOwn = Annotated[
     str | None,
@@ -131,11 +134,12 @@ def verify(
     Checksum, weights, prompts, the figures of both splits, what each edge does,
     and that no edge can go. Ends with status 1 if something does not hold.
     """
+    from acdc_engine.run.known_graphs import find_circuit
     from acdc_engine.run.verify import verify as run
 
     with _interruptible("Nothing was written."):
         found = run(
-            circuit,
+            find_circuit(circuit),
             model=model,
             task=task,
             device=device,
@@ -176,10 +180,11 @@ def evaluate(
     """
     from acdc_engine.export.text import remarks, summary
     from acdc_engine.run.evaluate import evaluate as run
+    from acdc_engine.run.known_graphs import find_circuit
 
     with _interruptible("Nothing was written."):
         judged = run(
-            circuit,
+            find_circuit(circuit),
             model=model,
             task=task,
             n=n,
