@@ -12,10 +12,11 @@ from pydantic import ValidationError
 
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.formats.attributed import CARRIED, content_checksum
+from acdc_engine.formats.format import needs_model
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_check import with_roles
 from acdc_engine.graph.circuit_faults import explain_faults
-from acdc_engine.graph.circuit_records import CircuitEdge, CircuitNode
+from acdc_engine.graph.circuit_records import CircuitEdge, CircuitNode, ModelRecord
 
 MOST_TEXT = 128 * 2**20
 """Characters that the roles of nodes may have, written at every edge: those of 30,000 edges at 2,000 each end."""
@@ -67,6 +68,23 @@ def read_carried(path: Path, text: object) -> Carried | None:
         raise CircuitFileError(f"{path}: its attribute {CARRIED!r}: {error}") from error
     checksum = content.get("checksum")
     return Carried(circuit, bool(content.get("edge_roles")), checksum if isinstance(checksum, str) else "")
+
+
+def only_model(path: Path, what: str, model: ModelRecord | None, lacking: str) -> Carried:
+    """What there is of the circuit of a file that carries nothing: the model that the user gave.
+
+    Args:
+        path: The file.
+        what: What it is, for the circuit's `source`.
+        model: The model.
+        lacking: What it is, for the error.
+
+    Raises:
+        ModelNeededError: None was given.
+    """
+    if model is None:
+        raise needs_model(path, lacking)
+    return Carried(Circuit(model=model, source=f"{path.name}, {what}", nodes=(), edges=()))
 
 
 def finished(

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from pathlib import Path
 from typing import Any
 
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.formats.attributed import FIGURES
-from acdc_engine.formats.carried import Carried, finished
-from acdc_engine.formats.format import Format, Source, check_size, needs_model, writer
-from acdc_engine.formats.tables import COLUMNS, check_columns, edge_of, roles_of, rows_of
+from acdc_engine.formats.carried import only_model
+from acdc_engine.formats.format import Format, Source, check_size, writer
+from acdc_engine.formats.tables import COLUMNS, check_columns, check_rows, circuit_of, rows_of
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import nodes_of_edges
 from acdc_engine.graph.circuit_records import ModelRecord
 
 
@@ -41,19 +41,15 @@ def circuit_from_csv(path: str | Path, model: ModelRecord | None = None) -> Circ
     """
     path = Path(path)
     rows = _csv_rows(path)
-    if model is None:
-        raise needs_model(path, "a table of edges in CSV")
-    base = Circuit(model=model, source=f"{path.name}, a table of edges", nodes=(), edges=())
-    layout = base.layout()
-    edges = tuple(edge_of(path, layout, place, row) for place, row in rows)
-    roles = roles_of(path, layout, edges)
-    bare = tuple(edge.model_copy(update={"sender_role": None, "receiver_role": None}) for edge in edges)
-    return finished(Carried(base), nodes_of_edges(layout, bare, roles), bare, path)
+    carried = only_model(path, "a table of edges", model, "a table of edges in CSV")
+    check_rows(path, len(rows), carried.circuit.layout().n_edges)
+    return circuit_of(path, carried, rows, None)
 
 
 def is_csv(source: Source) -> bool:
-    """Whether a file's first line has columns called sender and receiver."""
-    names = source.head.removeprefix(b"\xef\xbb\xbf").split(b"\n")[0].replace(b'"', b"").strip().split(b",")
+    """Whether a file's first line has columns called sender and receiver; those not parted by commas are refused."""
+    line = source.head.removeprefix(b"\xef\xbb\xbf").split(b"\n")[0].replace(b'"', b"").strip()
+    names = re.split(rb"[,;\t]", line)
     return b"sender" in names and b"receiver" in names
 
 
@@ -85,6 +81,8 @@ def _csv_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
 
 def _number(path: Path, place: int, name: str, cell: str) -> float:
     try:
+        if "_" in cell:  # Python reads 1_0 as 10
+            raise ValueError(cell)
         return float(cell)
     except ValueError as error:
         raise CircuitFileError(

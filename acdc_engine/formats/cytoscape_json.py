@@ -9,11 +9,10 @@ from typing import Any
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.formats.attributed import attributed
 from acdc_engine.formats.format import Format, Source, writer
-from acdc_engine.formats.from_graph import PlainGraph, circuit_of
+from acdc_engine.formats.from_graph import PlainGraph, reader
 from acdc_engine.formats.json_graph import named, objects, parsed
 from acdc_engine.formats.positions import positions
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import ModelRecord
 
 
 def cytoscape_text(circuit: Circuit) -> str:
@@ -45,39 +44,34 @@ def cytoscape_text(circuit: Circuit) -> str:
     return json.dumps(content, indent=1) + "\n"
 
 
-def circuit_from_cytoscape(path: str | Path, model: ModelRecord | None = None) -> Circuit:
-    """Reads a circuit from Cytoscape JSON; `elements` may also be one list, as cytoscape.js takes it.
-
-    A node is called as its `name` says, or its `id`: Cytoscape itself numbers them.
-
-    Args:
-        path: The file.
-        model: The model, where the file does not say it.
+def graph_of_cytoscape(path: Path) -> PlainGraph:
+    """Reads the graph of Cytoscape JSON; `elements` may also be one list, as cytoscape.js takes it.
 
     Raises:
-        CircuitFileError: The file cannot be read, or is no circuit of that model; the node or edge is named.
+        CircuitFileError: The file cannot be read.
     """
-    path = Path(path)
     content = parsed(path)
     if not isinstance(content, dict) or "elements" not in content:
         raise CircuitFileError(f"{path} is no Cytoscape JSON: it needs the key elements.")
     nodes, edges = _elements(path, content["elements"])
-    about = content.get("data", {})
-    graph = PlainGraph(about if isinstance(about, dict) else {})
-    names: dict[str, str] = {}
+    graph = PlainGraph(_about(content.get("data")))
     for place, facts in nodes:
-        name = facts["name"] if isinstance(facts.get("name"), str) else named(path, place, facts, "id")
-        names[str(facts.get("id", name))] = name
-        graph.nodes[name] = facts
+        graph.nodes[named(path, place, facts, "id")] = facts
     for place, facts in edges:
-        sender, target = (named(path, place, facts, end) for end in ("source", "target"))
-        graph.edges.append((names.get(sender, sender), names.get(target, target), facts))
-    return circuit_of(graph, path, "Cytoscape JSON", model)
+        graph.edges.append((named(path, place, facts, "source"), named(path, place, facts, "target"), facts))
+    return graph
 
 
 def is_cytoscape(source: Source) -> bool:
     """Whether a file is Cytoscape JSON."""
     return isinstance(source.json, dict) and isinstance(source.json.get("elements"), dict | list)
+
+
+def _about(data: Any) -> dict[str, Any]:
+    """Attributes of the graph; networkx writes them as a list of pairs."""
+    if isinstance(data, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in data):
+        return {str(key): value for key, value in data}
+    return data if isinstance(data, dict) else {}
 
 
 Items = list[tuple[str, dict[str, Any]]]
@@ -105,7 +99,7 @@ FORMAT = Format(
     suffix="cyjs",
     title="Cytoscape JSON: Cytoscape, cytoscape.js, networkx; with positions",
     write=writer(cytoscape_text),
-    read=circuit_from_cytoscape,
+    read=reader("Cytoscape JSON", graph_of_cytoscape),
     recognises=is_cytoscape,
     lossy="",
 )

@@ -16,10 +16,8 @@ from acdc_engine.errors import CircuitFileError
 from acdc_engine.formats.attributed import CARRIED, FIGURES
 from acdc_engine.formats.dot import COMMENT, dot_text
 from acdc_engine.formats.format import Format, Source, check_size, writer
-from acdc_engine.formats.from_graph import PlainGraph, circuit_of
+from acdc_engine.formats.from_graph import PlainGraph, reader
 from acdc_engine.formats.xml_text import unescaped
-from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import ModelRecord
 
 _TOKEN = re.compile(
     r"""(?P<skip>\s+|//[^\n]*|/\*.*?\*/|^\#[^\n]*)
@@ -27,9 +25,10 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL | re.MULTILINE,
 )
 _NUMBERS: dict[str, Callable[[str], float]] = {
-    **dict.fromkeys((*FIGURES, "direct_effect", "direct_effect_corrupt"), float)
+    **dict.fromkeys((*FIGURES, "direct_effect", "direct_effect_corrupt", "direct_effect_prompts"), float),
+    "place": int,
 }
-_NUMBERS |= {"place": int, "direct_effect_prompts": int}
+_ESCAPES = {"n": "\n", "\n": "", "\r\n": ""}  # graphviz breaks long texts with a backslash at the end of a line
 # Possessive (`++`): every file of unknown format comes here, and a loop that gives blanks back tries each way to split
 # them, twice as many with every blank.
 _START = re.compile(
@@ -39,17 +38,12 @@ Token = tuple[str, str]
 """What it is (`word` for every name, quoted or not; `sign`; `end`) and its text."""
 
 
-def circuit_from_dot(path: str | Path, model: ModelRecord | None = None) -> Circuit:
-    """Reads a circuit from DOT.
-
-    Args:
-        path: The file.
-        model: The model, where the file does not say it.
+def graph_of_dot(path: Path) -> PlainGraph:
+    """Reads the graph of a DOT file.
 
     Raises:
-        CircuitFileError: The file cannot be read, or is no circuit of that model; the node or edge is named.
+        CircuitFileError: The file cannot be read.
     """
-    path = Path(path)
     check_size(path)
     try:
         text = path.read_bytes().decode()
@@ -59,7 +53,7 @@ def circuit_from_dot(path: str | Path, model: ModelRecord | None = None) -> Circ
     carried = [line.removeprefix(COMMENT).rstrip("\r") for line in text.split("\n") if line.startswith(COMMENT)]
     if carried:
         graph.about[CARRIED] = "".join(carried)
-    return circuit_of(graph, path, "DOT", model)
+    return graph
 
 
 def is_dot(source: Source) -> bool:
@@ -114,6 +108,8 @@ class _Reader:
             self._take()
             chain.append(self._name())
         facts = self._attributes(" -> ".join(chain))
+        if chain == ["graph"]:
+            self.found.about.update(facts)
         if len(chain) == 1 and name not in ("graph", "node", "edge"):
             self.found.nodes.setdefault(name, {}).update(facts)
         for sender, target in pairwise(chain):
@@ -128,7 +124,8 @@ class _Reader:
             while self.next != ("sign", "]"):
                 key = self._name()
                 self._sign("=")
-                facts[key] = value = self._name()
+                value = self._name()
+                facts[key] = value if key == CARRIED else unescaped(value)
                 if key in _NUMBERS:
                     try:
                         facts[key] = _NUMBERS[key](value)
@@ -164,8 +161,8 @@ class _Reader:
                 raise self._wrong(f"{self.text[self.place : self.place + 20]!r} is not understood")
             self.place = match.end()
             if match.lastgroup == "text":
-                plain = re.sub(r"\\(.)", lambda m: "\n" if m[1] == "n" else m[1], match[0][1:-1], flags=re.DOTALL)
-                yield "word", unescaped(plain)
+                plain = re.sub(r"\\(\r\n|.)", lambda m: _ESCAPES.get(m[1], m[1]), match[0][1:-1], flags=re.DOTALL)
+                yield "word", plain
             elif match.lastgroup != "skip":
                 yield str(match.lastgroup), match[0]
         yield "end", ""
@@ -183,7 +180,7 @@ FORMAT = Format(
     suffix="dot",
     title="Graphviz DOT: dot, pydot",
     write=writer(dot_text),
-    read=circuit_from_dot,
+    read=reader("DOT", graph_of_dot),
     recognises=is_dot,
     lossy="",
 )

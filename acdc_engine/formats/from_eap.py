@@ -203,7 +203,7 @@ def check_config(path: Path, cfg: EapConfig, model: ModelRecord) -> None:
     ]
     if wrong:
         raise CircuitFileError(
-            f"{path} is a circuit of another model than {model.name}: {'; '.join(wrong)}. "
+            f"{path} is a circuit of another model than {model.name[:60]}: {'; '.join(wrong)}. "
             "Give its own model with --model, or compare it with a circuit of its own model."
         )
 

@@ -3,12 +3,17 @@
 Nodes are named as in a circuit file: `input`, `a5.h3`, `m4`, `logits`. An edge into a head says by its attribute
 `kind`, or by its key in a multigraph, whether it enters `q`, `k` or `v`; instead `receiver` may name it, as in
 `a1.kv0<k>`. Heads that share keys or values share the receiver: edges into several of them become one.
+
+Programs that number the nodes keep the names as an attribute (`name`, `id`, `label`, ...): where that is so for all
+nodes, these are their names.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +21,7 @@ from pydantic import ValidationError
 
 from acdc_engine.errors import CircuitFileError, GraphError
 from acdc_engine.formats.attributed import CARRIED, FIGURES
-from acdc_engine.formats.carried import Carried, finished, read_carried
-from acdc_engine.formats.format import needs_model
+from acdc_engine.formats.carried import finished, only_model, read_carried
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_check import all_nodes
 from acdc_engine.graph.circuit_faults import explain_faults
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
     import networkx as nx
 
 Facts = dict[str, Any]
+_NAMES = ("name", "id", "label", "shared_name", "shared name")
+"""Attributes that hold names: of igraph, networkx and yEd, Gephi, Cytoscape's JSON and its GraphML."""
 
 
 @dataclass
@@ -78,6 +84,16 @@ def plain_graph(graph: nx.Graph[Any], path: Path) -> PlainGraph:
     return PlainGraph(dict(graph.graph), {str(name): dict(facts) for name, facts in graph.nodes(data=True)}, edges)
 
 
+def reader(what: str, graph_of: Callable[[Path], PlainGraph]) -> Callable[[Path, ModelRecord | None], Circuit]:
+    """Makes the `read` of a format that is one graph.
+
+    Args:
+        what: What a file of it is, as in `GraphML`.
+        graph_of: Reads the graph; raises CircuitFileError where it cannot.
+    """
+    return lambda path, model: circuit_of(graph_of(path), path, what, model)
+
+
 def circuit_of(graph: PlainGraph, path: Path, what: str, model: ModelRecord | None) -> Circuit:
     """Makes a circuit of a graph.
 
@@ -93,13 +109,42 @@ def circuit_of(graph: PlainGraph, path: Path, what: str, model: ModelRecord | No
     """
     carried = read_carried(path, graph.about.get(CARRIED))
     if carried is None:
-        if model is None:
-            raise needs_model(path, f"{what} without the engine's attribute {CARRIED!r}")
-        carried = Carried(Circuit(model=model, source=f"{path.name}, {what}", nodes=(), edges=()))
+        carried = only_model(path, what, model, f"{what} without the engine's attribute {CARRIED!r}")
     layout = carried.circuit.layout()
+    graph = _with_names(graph, {name for name, _, _ in all_nodes(layout)})
     nodes = tuple(_nodes(graph, path, layout))
     edges, gained = _edges(graph, path, layout)
     return finished(carried, nodes, edges, path, gained)
+
+
+def _with_names(graph: PlainGraph, known: Collection[str]) -> PlainGraph:
+    """The graph with its nodes called as here, where a program numbered them and has their names as an attribute.
+
+    Such programs (igraph) write NaN and empty texts for what is not known; here that is left out.
+    """
+    if all(name in known for name in graph.nodes):
+        return graph
+    for key in _NAMES:
+        names = {number: facts.get(key) for number, facts in graph.nodes.items()}
+        told = [name for name in names.values() if isinstance(name, str) and name in known]
+        if len(set(told)) == len(names):
+            nodes = {str(names[number]): _told(facts) for number, facts in graph.nodes.items()}
+            ends = {number: str(name) for number, name in names.items()}
+            edges = [(ends.get(u, u), ends.get(v, v), _told(facts)) for u, v, facts in graph.edges]
+            return PlainGraph(graph.about, nodes, edges)
+    return graph
+
+
+def _told(facts: Facts) -> Facts:
+    """Attributes without NaN and empty texts."""
+    return {
+        key: value for key, value in facts.items() if not (isinstance(value, float) and isnan(value)) and str(value)
+    }
+
+
+def _whole(value: Any) -> Any:
+    """A whole number that a program wrote as 3.0 as such; all else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _nodes(graph: PlainGraph, path: Path, layout: Layout) -> list[CircuitNode]:
@@ -129,6 +174,8 @@ def _measured(facts: Facts, name: str, path: Path) -> Facts:
     direct = {"clean": "direct_effect", "corrupt": "direct_effect_corrupt", "n_prompts": "direct_effect_prompts"}
     if "direct_effect" in facts:
         content["direct_effect"] = {key: facts[said] for key, said in direct.items() if said in facts}
+        if "n_prompts" in content["direct_effect"]:
+            content["direct_effect"]["n_prompts"] = _whole(content["direct_effect"]["n_prompts"])
     if "role_scores" in facts:
         try:
             content["role_scores"] = json.loads(facts["role_scores"])
@@ -165,7 +212,7 @@ def _edges(graph: PlainGraph, path: Path, layout: Layout) -> tuple[tuple[Circuit
                 f"{receiver}, but their figures differ ({_difference(found[spot], edge)}). Write the same at all."
             )
         reached[spot].add(target)
-        place = facts.get("place")
+        place = _whole(facts.get("place"))
         places.setdefault(spot, place if type(place) is int else None)
     gained = sum(
         any(head in graph.nodes and head not in heads for head in targets_of(layout, found[spot].receiver)[1])

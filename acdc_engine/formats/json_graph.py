@@ -41,12 +41,13 @@ def objects(path: Path, content: Any, key: str) -> Iterator[tuple[str, dict[str,
 
 
 def named(path: Path, place: str, item: dict[str, Any], key: str) -> str:
-    """A text that an object must have.
+    """What names a node: a text, or a whole number where a program numbers them.
 
     Raises:
-        CircuitFileError: It has none, or something else.
+        CircuitFileError: It is missing, or something else.
     """
-    if not isinstance(item.get(key), str):
+    name = item.get(key)
+    if not isinstance(name, str) and type(name) is not int:
         said = f"is {str(item[key])[:60]!r}" if key in item else "is missing"
         raise CircuitFileError(f"{path}: {place}.{key} {said}; it must be a text that names a node.")
-    return str(item[key])
+    return str(name)

@@ -8,10 +8,9 @@ from pathlib import Path
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.formats.attributed import attributed
 from acdc_engine.formats.format import Format, Source, writer
-from acdc_engine.formats.from_graph import PlainGraph, circuit_of
+from acdc_engine.formats.from_graph import PlainGraph, reader
 from acdc_engine.formats.json_graph import named, objects, parsed
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import ModelRecord
 
 
 def networkx_json_text(circuit: Circuit) -> str:
@@ -21,17 +20,12 @@ def networkx_json_text(circuit: Circuit) -> str:
     return json.dumps(nx.node_link_data(attributed(circuit), edges="edges"), indent=1) + "\n"
 
 
-def circuit_from_networkx_json(path: str | Path, model: ModelRecord | None = None) -> Circuit:
-    """Reads a circuit from node-link JSON; edges may be called `links`, as older networkx does.
-
-    Args:
-        path: The file.
-        model: The model, where the file does not say it.
+def graph_of_networkx_json(path: Path) -> PlainGraph:
+    """Reads the graph of node-link JSON; edges may be called `links`, as older networkx does.
 
     Raises:
-        CircuitFileError: The file cannot be read, or is no circuit of that model; the node or edge is named.
+        CircuitFileError: The file cannot be read.
     """
-    path = Path(path)
     content = parsed(path)
     if not _has_parts(content):
         raise CircuitFileError(
@@ -46,7 +40,7 @@ def circuit_from_networkx_json(path: str | Path, model: ModelRecord | None = Non
     for place, item in objects(path, content, "edges" if "edges" in content else "links"):
         ends = named(path, place, item, "source"), named(path, place, item, "target")
         graph.edges.append((*ends, item))
-    return circuit_of(graph, path, "node-link JSON of networkx", model)
+    return graph
 
 
 def is_networkx_json(source: Source) -> bool:
@@ -64,7 +58,7 @@ FORMAT = Format(
     suffix="networkx.json",
     title="node-link JSON: networkx, D3",
     write=writer(networkx_json_text),
-    read=circuit_from_networkx_json,
+    read=reader("node-link JSON of networkx", graph_of_networkx_json),
     recognises=is_networkx_json,
     lossy="",
 )

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.formats.attributed import CARRIED, carried_text
-from acdc_engine.formats.carried import MOST_TEXT, Carried, finished, read_carried
-from acdc_engine.formats.format import LARGEST_FILE, Format, Source, check_size, needs_model
+from acdc_engine.formats.carried import MOST_TEXT, only_model, read_carried
+from acdc_engine.formats.format import LARGEST_FILE, Format, Source, check_size
 from acdc_engine.formats.from_graph import checked
-from acdc_engine.formats.tables import COLUMNS, TEXTS, check_columns, edge_of, roles_of, rows_of
+from acdc_engine.formats.tables import COLUMNS, TEXTS, check_columns, check_rows, circuit_of, rows_of
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import nodes_of_edges
 from acdc_engine.graph.circuit_records import CircuitNode, ModelRecord
 
 if TYPE_CHECKING:
@@ -52,19 +51,13 @@ def circuit_from_parquet(path: str | Path, model: ModelRecord | None = None) -> 
         kept = _columns(path, file.schema_arrow)
         about = file.schema_arrow.metadata or {}
         carried = read_carried(path, _text(about.get(CARRIED.encode())))
-        if carried is None and model is None:
-            raise needs_model(path, f"a table of edges in Parquet without the engine's metadata {CARRIED!r}")
         if carried is None:
-            assert model is not None
-            carried = Carried(Circuit(model=model, source=f"{path.name}, a table of edges", nodes=(), edges=()))
-        layout = carried.circuit.layout()
-        _check_rows(path, file.metadata, layout.n_edges)
+            lacking = f"a table of edges in Parquet without the engine's metadata {CARRIED!r}"
+            carried = only_model(path, "a table of edges", model, lacking)
+        _check_rows(path, file.metadata, carried.circuit.layout().n_edges)
         rows = _rows(path, file.read(kept))
-    edges = tuple(edge_of(path, layout, f"row {place}", row) for place, row in enumerate(rows))
-    roles = roles_of(path, layout, edges)
-    bare = tuple(edge.model_copy(update={"sender_role": None, "receiver_role": None}) for edge in edges)
-    nodes = nodes_of_edges(layout, bare, roles) if _NODES not in about else _nodes(path, about[_NODES])
-    return finished(carried, nodes, bare, path)
+    nodes = _nodes(path, about[_NODES]) if _NODES in about else None
+    return circuit_of(path, carried, ((f"row {place}", row) for place, row in enumerate(rows)), nodes)
 
 
 def is_parquet(source: Source) -> bool:
@@ -118,11 +111,7 @@ def _check_rows(path: Path, file: pq.FileMetaData, n_edges: int) -> None:
         raise CircuitFileError(
             f"{path} has {n_rows:,} rows; at most {_MOST_ROWS:,} are read. Keep the edges of a circuit."
         )
-    if n_rows > n_edges:
-        raise CircuitFileError(
-            f"{path} has {n_rows:,} rows, but the model's graph has {n_edges:,} edges, and each may be listed once. "
-            "Remove rows that are there twice, or give the model that the table is of."
-        )
+    check_rows(path, n_rows, n_edges)
     size = sum(group.total_byte_size for group in groups)
     if size > LARGEST_FILE:
         raise CircuitFileError(

@@ -8,10 +8,11 @@ from typing import Any
 
 from acdc_engine.errors import CircuitFileError, GraphError, nearest
 from acdc_engine.formats.attributed import FIGURES
+from acdc_engine.formats.carried import Carried, finished
 from acdc_engine.formats.from_graph import checked
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import with_roles
-from acdc_engine.graph.circuit_records import CircuitEdge
+from acdc_engine.graph.circuit_check import nodes_of_edges, with_roles
+from acdc_engine.graph.circuit_records import CircuitEdge, CircuitNode
 from acdc_engine.graph.layout import Layout
 from acdc_engine.graph.networkx_view import targets_of
 
@@ -45,6 +46,36 @@ def edge_of(path: Path, layout: Layout, place: str, row: dict[str, Any]) -> Circ
     return edge
 
 
+def circuit_of(
+    path: Path, carried: Carried, rows: Iterable[tuple[str, dict[str, Any]]], nodes: Iterable[CircuitNode] | None
+) -> Circuit:
+    """A circuit from a table.
+
+    Args:
+        path: The file.
+        carried: What the file says beside the table.
+        rows: The known cells, each row with its place for messages.
+        nodes: The nodes; None where the file does not list them: then those of the edges.
+
+    Raises:
+        CircuitFileError: It is no circuit of that model; the row is named.
+    """
+    layout = carried.circuit.layout()
+    edges = tuple(edge_of(path, layout, place, row) for place, row in rows)
+    roles = roles_of(path, layout, edges)
+    bare = tuple(edge.model_copy(update={"sender_role": None, "receiver_role": None}) for edge in edges)
+    return finished(carried, nodes_of_edges(layout, bare, roles) if nodes is None else nodes, bare, path)
+
+
+def check_rows(path: Path, n_rows: int, n_edges: int) -> None:
+    """Refuses a table with more rows than the model's graph has edges, before each row becomes a record."""
+    if n_rows > n_edges:
+        raise CircuitFileError(
+            f"{path} has {n_rows:,} rows, but the model's graph has {n_edges:,} edges, and each may be listed once. "
+            "Remove rows that are there twice, or give the model that the table is of."
+        )
+
+
 def roles_of(path: Path, layout: Layout, edges: Iterable[CircuitEdge]) -> dict[str, str]:
     """Roles of nodes, as far as edges tell them: a receiver that several heads share has all of theirs."""
     roles: dict[str, str] = {}
@@ -67,9 +98,10 @@ def check_columns(path: Path, header: list[str]) -> None:
     for name in ("sender", "receiver"):
         if name not in header:
             shown = ", ".join(header)[:200] or "nothing"
+            hint = nearest(name, [column[:60] for column in header[:50]]) if header else ""
             raise CircuitFileError(
-                f"{path} has no column {name}: it needs sender and receiver, and has {shown}."
-                f"{nearest(name, header) if header else ''} Cells are parted by commas."
+                f"{path} has no column {name}: it needs sender and receiver, and has {shown}.{hint} Cells are parted "
+                "by commas."
             )
     twice = {name for name in header if name in COLUMNS and header.count(name) > 1}
     if twice:

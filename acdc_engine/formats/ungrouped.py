@@ -72,7 +72,7 @@ def edges_here(
         try:
             places.setdefault(_place(name, ours), set()).add(name)
         except GraphError as error:
-            raise CircuitFileError(f"{path}: edges.{name} cannot exist in {model.name}: {error}") from error
+            raise CircuitFileError(f"{path}: edges.{name} cannot exist in {model.name[:60]}: {error}") from error
     inside = {sender for sender, _ in places}
     edges, gained = [], 0
     for (sender, receiver), names in sorted(places.items()):

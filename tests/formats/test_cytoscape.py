@@ -10,7 +10,8 @@ import pytest
 from playwright.sync_api import Browser
 
 from acdc_engine.errors import CircuitFileError
-from acdc_engine.formats.cytoscape_json import circuit_from_cytoscape, cytoscape_text
+from acdc_engine.formats.cytoscape_json import cytoscape_text
+from acdc_engine.formats.registry import import_circuit
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.html.page import static
 from tests.browser import opened
@@ -39,14 +40,14 @@ def test_cytoscape_js_opens_it(browser: Browser, tmp_path: Path) -> None:
         assert roles == [node.role for node in circuit.nodes]
         rewritten = page.evaluate("({...cy.json(), data: file.data})")
     (tmp_path / "again.cyjs").write_text(json.dumps(rewritten))
-    assert circuit_from_cytoscape(tmp_path / "again.cyjs") == circuit, "what cytoscape.js writes is read"
+    assert import_circuit(tmp_path / "again.cyjs", fmt="cytoscape") == circuit, "what cytoscape.js writes is read"
 
 
 def test_one_list_of_elements(grouped: Circuit, tmp_path: Path) -> None:
     content = json.loads(cytoscape_text(grouped))
     content["elements"] = [*content["elements"]["nodes"], *content["elements"]["edges"]]
     (tmp_path / "x.json").write_text(json.dumps(content))
-    assert circuit_from_cytoscape(tmp_path / "x.json") == grouped
+    assert import_circuit(tmp_path / "x.json", fmt="cytoscape") == grouped
 
 
 def test_cytoscape_itself_numbers_its_nodes(grouped: Circuit, tmp_path: Path) -> None:
@@ -60,7 +61,7 @@ def test_cytoscape_itself_numbers_its_nodes(grouped: Circuit, tmp_path: Path) ->
         data.update(id=str(place), SUID=place, source=numbers[data["source"]], target=numbers[data["target"]])
     content["data"].update(SUID=5, name="circuit", __Annotations=[])
     (tmp_path / "x.cyjs").write_text(json.dumps(content))
-    assert circuit_from_cytoscape(tmp_path / "x.cyjs") == grouped
+    assert import_circuit(tmp_path / "x.cyjs", fmt="cytoscape") == grouped
 
 
 @pytest.mark.parametrize(
@@ -70,8 +71,9 @@ def test_cytoscape_itself_numbers_its_nodes(grouped: Circuit, tmp_path: Path) ->
         (lambda c: c.update(elements=3), "elements is neither a list nor an object with nodes and edges"),
         (lambda c: c["elements"].update(nodes=3), "nodes is no list"),
         (lambda c: c["elements"]["nodes"][0].pop("data"), "elements.nodes.0 has no data"),
-        (lambda c: c["elements"]["edges"][0]["data"].update(target=3), "elements.edges.0.data.target is '3'"),
+        (lambda c: c["elements"]["edges"][0]["data"].update(target=[3]), "elements.edges.0.data.target is '[3]'"),
         (lambda c: c["elements"]["edges"][0]["data"].update(target="m1"), "m1 is not among the nodes"),
+        (lambda c: c["elements"]["edges"][0]["data"].update(target=3), "3 is not among the nodes"),
     ],
 )
 def test_what_is_refused(grouped: Circuit, tmp_path: Path, edit: Callable[[Any], object], message: str) -> None:
@@ -79,4 +81,4 @@ def test_what_is_refused(grouped: Circuit, tmp_path: Path, edit: Callable[[Any],
     edit(content)
     (tmp_path / "x.cyjs").write_text(json.dumps(content))
     with pytest.raises(CircuitFileError, match=re.escape(message)):
-        circuit_from_cytoscape(tmp_path / "x.cyjs")
+        import_circuit(tmp_path / "x.cyjs", fmt="cytoscape")

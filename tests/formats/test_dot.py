@@ -10,7 +10,7 @@ import pytest
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.formats.dot import dot_text, quote
 from acdc_engine.formats.format import Source
-from acdc_engine.formats.from_dot import circuit_from_dot, is_dot
+from acdc_engine.formats.from_dot import is_dot
 from acdc_engine.formats.registry import import_circuit
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_check import with_roles
@@ -92,8 +92,8 @@ def test_what_graphviz_writes_is_read(grouped: Circuit, tmp_path: Path) -> None:
     done = subprocess.run(["dot", "-Tdot"], input=dot_text(grouped), capture_output=True, text=True, check=True)
     path.write_text(done.stdout)
     with pytest.raises(CircuitFileError, match="DOT without the engine's attribute 'acdc_engine', which does not say"):
-        circuit_from_dot(path)
-    read = circuit_from_dot(path, grouped.model)
+        import_circuit(path, fmt="dot")
+    read = import_circuit(path, fmt="dot", model=grouped.model)
     bare = [edge.model_copy(update={"sender_role": None, "receiver_role": None}) for edge in read.edges]
     assert bare == list(grouped.edges) and read.nodes == grouped.nodes
 
@@ -117,7 +117,7 @@ strict digraph "my circuit" {
 def test_dot_by_hand(grouped: Circuit, tmp_path: Path) -> None:
     path = tmp_path / "mine.dot"
     path.write_text(BY_HAND)
-    read = circuit_from_dot(path, grouped.model)
+    read = import_circuit(path, fmt="dot", model=grouped.model)
     assert {f"{edge.sender}->{edge.receiver}": edge.score for edge in read.edges} == {
         "input->a0.h1<q>": 0.5,
         "a0.h1->a1.kv1<k>": 0.25,
@@ -155,7 +155,7 @@ def test_dot_that_is_refused(grouped: Circuit, tmp_path: Path, text: str, messag
     path = tmp_path / "bad.dot"
     path.write_text(text)
     with pytest.raises(CircuitFileError, match=message):
-        circuit_from_dot(path, grouped.model)
+        import_circuit(path, fmt="dot", model=grouped.model)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_long_texts_are_read(grouped: Circuit, tmp_path: Path) -> None:
     path = tmp_path / "x.dot"
     text = 'a\\"b' * 100_000
     path.write_text(f'digraph {{ input [role="{text}"]; input -> logits }}')
-    assert circuit_from_dot(path, grouped.model).nodes[0].role == 'a"b' * 100_000
+    assert import_circuit(path, fmt="dot", model=grouped.model).nodes[0].role == 'a"b' * 100_000
     path.write_text(f'digraph {{ input [role="{text}')
     with pytest.raises(CircuitFileError, match=r"line 1: .* is not understood"):
-        circuit_from_dot(path, grouped.model)
+        import_circuit(path, fmt="dot", model=grouped.model)

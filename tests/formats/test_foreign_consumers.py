@@ -4,6 +4,8 @@ Each is told where it is by an environment variable; docs/formats.md says how to
 
 - `EAP_IG_PYTHON`, `AUTO_CIRCUIT_PYTHON`: a Python that can import `eap` or `auto_circuit` (and so transformer-lens 2,
   which cannot be installed beside this engine's);
+- `IGRAPH_PYTHON`: a Python that can import `igraph`;
+- `NODE_MODULES`: a folder with npm's graphology, graphology-gexf and graphology-graphml;
 - `CIRCUIT_TRACER`, `NEURONPEDIA`: checkouts of circuit-tracer and of Neuronpedia.
 """
 
@@ -19,7 +21,11 @@ import pytest
 
 from acdc_engine.formats.auto_circuit import read_auto_circuit, write_auto_circuit
 from acdc_engine.formats.eap_pt import read_eap_pt, write_eap_pt
+from acdc_engine.formats.gexf import gexf_text
+from acdc_engine.formats.graphml import graphml_text
 from acdc_engine.formats.neuronpedia import neuronpedia_text
+from acdc_engine.formats.positions import positions
+from acdc_engine.formats.registry import import_circuit
 from acdc_engine.formats.ungrouped import edges_there
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.layout import GraphShape
@@ -58,6 +64,31 @@ threshold = prune_scores_threshold(desc_prune_scores(scores), len(inside))
 assert {edge.name for edge in model.edges if edge.prune_score(scores).abs() >= threshold} == set(inside)
 torch.save({"task": {"algorithm": model.circuit_prune_scores(edges=list(inside))}}, sys.argv[2])
 print(json.dumps({"edges": inside}))
+"""
+
+# Opens argv[1], GraphML, prints what is in it, and writes it again as argv[2], GraphML, and argv[3], DOT.
+IGRAPH = """
+import json, sys
+import igraph
+graph = igraph.Graph.Read_GraphML(sys.argv[1])
+assert graph.is_directed() and graph.vs.find("logits").degree(mode="in") > 0, "found by name"
+ends = [(graph.vs[edge.source]["name"], edge["receiver"], edge["score"]) for edge in graph.es]
+graph.write_graphml(sys.argv[2])
+graph.write_dot(sys.argv[3])
+print(json.dumps({"nodes": graph.vs["name"], "ends": ends}))
+"""
+
+# Opens argv[1], GEXF, and argv[2], GraphML, prints both, and writes the first again as argv[3].
+GRAPHOLOGY = """
+const fs = require("fs"), Graph = require("graphology");
+const gexf = require("graphology-gexf"), graphml = require("graphology-graphml");
+const [source, other, target] = process.argv.slice(-3);
+const graph = gexf.parse(Graph, fs.readFileSync(source, "utf8"));
+const ends = graph => graph.mapEdges((_, facts, sender) => [sender, facts.receiver, facts.score]);
+const places = graph.mapNodes((name, facts) => [name, facts.x, facts.y]);
+const same = graphml.parse(Graph, fs.readFileSync(other, "utf8"));
+fs.writeFileSync(target, gexf.write(graph));
+console.log(JSON.stringify({ends: ends(graph), same: ends(same), places, multi: graph.multi, type: graph.type}));
 """
 
 
@@ -111,6 +142,40 @@ def test_auto_circuit(shape: GraphShape, tmp_path: Path) -> None:
     told = answer(python, AUTO_CIRCUIT, tmp_path / "ours.pt", tmp_path / "theirs.pkl", shape.n_layers, shape.n_heads)
     assert told["edges"] == {auto_circuit_name(name): edge.score for name, edge in edges_there(circuit).items()}
     assert scores_of(read_auto_circuit(tmp_path / "theirs.pkl", circuit.model)) == dict.fromkeys(scores_of(circuit))
+
+
+@pytest.mark.parametrize("shape", [GPT2, SMOLLM2])
+def test_igraph(shape: GraphShape, tmp_path: Path) -> None:
+    """It numbers the nodes and rounds figures to 15 digits."""
+    python, circuit = given("IGRAPH_PYTHON"), made_circuit(200, seed=1, shape=shape, hostile=True)
+    ours, *theirs = (tmp_path / name for name in ("x.graphml", "again.graphml", "again.dot"))
+    ours.write_text(graphml_text(circuit))
+    told = answer(python, IGRAPH, ours, *theirs)
+    assert told["nodes"] == [node.name for node in circuit.nodes]
+    assert {(sender, receiver): score for sender, receiver, score in told["ends"]} == scores_of(circuit)
+    for path in theirs:
+        read = import_circuit(path)
+        assert scores_of(read) == pytest.approx(scores_of(circuit), rel=1e-14)
+        assert [edge.receiver for edge in read.edges] == [edge.receiver for edge in circuit.edges], "in its order"
+        assert [node.role for node in read.nodes] == [node.role for node in circuit.nodes]
+
+
+@pytest.mark.parametrize("shape", [GPT2, SMOLLM2])
+def test_graphology(shape: GraphShape, tmp_path: Path) -> None:
+    """With which sigma.js and Gephi Lite read and write files."""
+    modules, circuit = given("NODE_MODULES"), made_circuit(200, seed=1, shape=shape, hostile=True)
+    (tmp_path / "x.gexf").write_text(gexf_text(circuit))
+    (tmp_path / "x.graphml").write_text(graphml_text(circuit))
+    script = tmp_path / "script.js"
+    script.write_text(GRAPHOLOGY)
+    command: list[str | Path] = ["node", script, tmp_path / "x.gexf", tmp_path / "x.graphml", tmp_path / "again.gexf"]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "NODE_PATH": modules})
+    told = json.loads(run.stdout)
+    assert told["multi"] and told["type"] == "directed"
+    for ends in (told["ends"], told["same"]):
+        assert {(sender, receiver): score for sender, receiver, score in ends} == scores_of(circuit)
+    assert {name: (x, y) for name, x, y in told["places"]} == positions(circuit)
+    assert import_circuit(tmp_path / "again.gexf") == circuit, "all of it"
 
 
 @pytest.mark.parametrize("shape", [GPT2, SMOLLM2])

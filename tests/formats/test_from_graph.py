@@ -12,7 +12,8 @@ import pytest
 from acdc_engine.errors import CircuitFileError, ModelNeededError
 from acdc_engine.formats.attributed import CARRIED, attributed
 from acdc_engine.formats.from_graph import circuit_from_networkx
-from acdc_engine.formats.networkx_json import circuit_from_networkx_json, networkx_json_text
+from acdc_engine.formats.networkx_json import networkx_json_text
+from acdc_engine.formats.registry import import_circuit
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_records import ModelRecord
 
@@ -197,7 +198,7 @@ def test_a_damaged_attribute(found: Circuit, text: object, message: str) -> None
         (lambda c: c.update(nodes={}), "nodes is no list"),
         (lambda c: c["nodes"].append("a0.h1"), "nodes.6 is 'a0.h1'; it must be an object"),
         (lambda c: c["nodes"][0].pop("id"), "nodes.0.id is missing; it must be a text that names a node"),
-        (lambda c: c["edges"][0].update(source=3), "edges.0.source is '3'; it must be a text that names a node"),
+        (lambda c: c["edges"][0].update(source=True), "edges.0.source is 'True'; it must be a text that names a node"),
         (lambda c: c["edges"][0].update(target="m1"), "edge input -> m1: m1 is not among the nodes. List it there"),
     ],
 )
@@ -206,14 +207,14 @@ def test_damaged_node_link_json(found: Circuit, tmp_path: Path, edit: Edit, mess
     edit(content)
     path.write_text(json.dumps(content))
     with pytest.raises(CircuitFileError, match=re.escape(message)):
-        circuit_from_networkx_json(path)
+        import_circuit(path, fmt="networkx-json")
 
 
 def test_links_instead_of_edges(found: Circuit, tmp_path: Path) -> None:
     path, content = tmp_path / "x.json", json.loads(networkx_json_text(found))
     content["links"] = content.pop("edges")
     path.write_text(json.dumps(content))
-    assert circuit_from_networkx_json(path) == found
+    assert import_circuit(path, fmt="networkx-json") == found
 
 
 @pytest.mark.parametrize("end", ["a0.h1" + "9" * 5_000, "m" + "9" * 5_000, "x" * 50_000])

@@ -63,7 +63,7 @@ def test_empty_circuit(grouped: Circuit, read: Callable[[Circuit], Any]) -> None
 
 def test_attributes_of_an_edge_and_a_node(grouped: Circuit) -> None:
     graph = graphml(grouped)
-    assert graph.edges["a0.h1", "a1.h2", "a0.h1->a1.h2<k>"] == {
+    assert graph.edges["a0.h1", "a1.h2", "a0.h1-a1.h2-k"] == {
         "kind": "k",
         "name": "a0.h1->a1.h2<k>",
         "receiver": "a1.kv1<k>",
@@ -72,7 +72,15 @@ def test_attributes_of_an_edge_and_a_node(grouped: Circuit) -> None:
         "receiver_role": 'the "mover"',
         "place": 2,
     }
-    assert graph.nodes["a1.h2"] == {"kind": "head", "position": 8, "layer": 1, "head": 2, "role": 'the "mover"'}
+    assert graph.nodes["a1.h2"] == {
+        "kind": "head",
+        "position": 8,
+        "layer": 1,
+        "head": 2,
+        "role": 'the "mover"',
+        "name": "a1.h2",
+        "label": "a1.h2",
+    }
     assert json.loads(graph.graph[CARRIED])["circuit"]["model"]["name"] == graph.graph["model"] == "tiny [v1]"
 
 
@@ -87,10 +95,7 @@ def test_measured_figures_of_nodes_are_attributes() -> None:
 
 def test_edges_carry_the_roles_of_their_ends(grouped: Circuit) -> None:
     """a1.h2 alone has a role; the group's other head, a1.h3, has none."""
-    roles = {
-        name: (d.get("sender_role"), d.get("receiver_role"))
-        for _, _, name, d in graphml(grouped).edges(keys=True, data=True)
-    }
+    roles = {d["name"]: (d.get("sender_role"), d.get("receiver_role")) for _, _, d in graphml(grouped).edges(data=True)}
     assert roles["a1.h2->logits"] == ('the "mover"', None) and roles["m0->a1.h2<q>"] == (None, 'the "mover"')
     assert roles["a0.h1->a1.h2<k>"] == (None, 'the "mover"') and roles["a0.h1->a1.h3<k>"] == (None, None)
 

@@ -108,6 +108,7 @@ def test_an_edited_parquet_loses_what_was_measured_on_the_whole(found: Circuit, 
         ("sender,receiver\ninput,a7.h0<q>\n", "row 2 cannot exist in this model's graph: No receiver 'a7.h0<q>'"),
         ("sender,receiver,kind\ninput,m0,q\n", "row 2: kind is 'q', but the receiver m0 is of kind 'mlp'."),
         ("sender,receiver,score\ninput,logits,\"0,5\"\n", "row 2: score is '0,5', no number. Write it with a point"),
+        ("sender,receiver,score\ninput,logits,1_0\n", "row 2: score is '1_0', no number. Write it with a point"),
         ("sender,receiver,score\ninput,logits,inf\n", "row 2:\n  score is "),
         ("sender,receiver,score\ninput,logits,1e999\n", "row 2:\n  score is "),
         ("sender,receiver,stability\ninput,logits,2\n", "row 2:\n  stability is 2.0: input should be less than"),
@@ -126,6 +127,29 @@ def test_csv_that_is_refused(grouped: Circuit, tmp_path: Path, text: str, messag
     with pytest.raises(CircuitFileError, match=re.escape(message)) as caught:
         circuit_from_csv(path, grouped.model)
     assert str(caught.value).startswith(str(path))
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_tables_parted_otherwise_are_told_so(grouped: Circuit, tmp_path: Path, mark: str) -> None:
+    """As spreadsheets write them in some countries: recognised, so that the error says what is wrong."""
+    (tmp_path / "x.csv").write_text(f"sender{mark}receiver\ninput{mark}logits\n")
+    with pytest.raises(CircuitFileError, match=r"has no column sender.*Cells are parted by commas"):
+        import_circuit(tmp_path / "x.csv", model=grouped.model)
+
+
+def test_more_rows_than_edges(grouped: Circuit, tmp_path: Path) -> None:
+    """300,000 rows would take a minute to read as records."""
+    n_edges = grouped.layout().n_edges
+    (tmp_path / "x.csv").write_text("sender,receiver\n" + "input,logits\n" * (n_edges + 1))
+    with pytest.raises(CircuitFileError, match=f"has {n_edges + 1} rows, but the model's graph has {n_edges} edges"):
+        import_circuit(tmp_path / "x.csv", model=grouped.model)
+
+
+def test_a_long_header_makes_no_long_error(grouped: Circuit, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("x" * 5_000 + ",y" * 20_000 + "\n")
+    with pytest.raises(CircuitFileError, match="has no column sender") as caught:
+        import_circuit(tmp_path / "x.csv", fmt="csv", model=grouped.model)
+    assert len(str(caught.value)) < 1_000
 
 
 def test_csv_that_is_no_utf8(grouped: Circuit, tmp_path: Path) -> None:

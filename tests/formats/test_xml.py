@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acdc_engine.errors import CircuitFileError
-from acdc_engine.formats.gexf import circuit_from_gexf, gexf_text
-from acdc_engine.formats.graphml import circuit_from_graphml, graphml_text
+from acdc_engine.formats.gexf import gexf_text
+from acdc_engine.formats.graphml import graphml_text
+from acdc_engine.formats.registry import import_circuit
 from acdc_engine.formats.xml_text import escaped, unescaped
 from acdc_engine.graph.circuit import Circuit
 
@@ -64,7 +65,7 @@ def test_graphml_that_is_refused(grouped: Circuit, tmp_path: Path, text: str, me
     path = tmp_path / "x.graphml"
     path.write_text(text)
     with pytest.raises(CircuitFileError) as caught:
-        circuit_from_graphml(path, grouped.model)
+        import_circuit(path, fmt="graphml", model=grouped.model)
     assert str(caught.value).startswith(str(path)) and message in str(caught.value)
 
 
@@ -98,7 +99,7 @@ def test_gexf_that_is_refused(grouped: Circuit, tmp_path: Path, text: str, messa
     path = tmp_path / "x.gexf"
     path.write_text(text)
     with pytest.raises(CircuitFileError) as caught:
-        circuit_from_gexf(path, grouped.model)
+        import_circuit(path, fmt="gexf", model=grouped.model)
     assert str(caught.value).startswith(str(path)) and message in str(caught.value)
 
 
@@ -125,7 +126,7 @@ def test_gexf_as_gephi_writes_it(grouped: Circuit, tmp_path: Path) -> None:
   </graph>
 </gexf>"""
     )
-    circuit = circuit_from_gexf(path, grouped.model)
+    circuit = import_circuit(path, fmt="gexf", model=grouped.model)
     assert {f"{edge.sender}->{edge.receiver}": edge.score for edge in circuit.edges} == {
         "input->a0.kv0<v>": 0.25,
         "a0.h1->logits": None,
@@ -137,4 +138,4 @@ def test_other_encodings_are_xml_too(grouped: Circuit, tmp_path: Path) -> None:
     graphml, gexf = tmp_path / "x.graphml", tmp_path / "x.gexf"
     graphml.write_bytes(graphml_text(grouped).replace("UTF-8", "UTF-16").encode("utf-16"))
     gexf.write_bytes(gexf_text(grouped).replace("UTF-8", "UTF-16").encode("utf-16"))
-    assert circuit_from_graphml(graphml) == grouped == circuit_from_gexf(gexf)
+    assert import_circuit(graphml, fmt="graphml") == grouped == import_circuit(gexf, fmt="gexf")
