@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Dialog, Page, Request, sync_playwright
+from playwright.sync_api import Browser, Dialog, Page, Request, expect, sync_playwright
 
 FLAGS = (
     "--no-sandbox",  # which root has none of
@@ -18,6 +18,9 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+SLOW = 180_000
+"""Milliseconds after which what a page should show or do is given up; a machine with more to do may take some."""
+expect.set_options(timeout=SLOW)
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
@@ -27,7 +30,7 @@ def chromium() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine: apt-get install chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS), timeout=SLOW)
         try:
             yield browser
         finally:
@@ -44,6 +47,7 @@ def opened(browser: Browser, path: Path, **settings: Any) -> Iterator[Page]:
         **settings: Of the context, such as `viewport={"width": 400, "height": 800}, color_scheme="dark"`.
     """
     context = browser.new_context(offline=True, **settings)
+    context.set_default_timeout(SLOW)
     page = context.new_page()
     said: list[str] = []
 

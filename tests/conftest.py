@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
-from jaxtyping import install_import_hook
+from hypothesis import HealthCheck, settings
 
-install_import_hook("acdc_engine", "beartype.beartype")
+from tests.type_checks import install_checks
+
+install_checks("acdc_engine")
 
 import torch  # noqa: E402
 from playwright.sync_api import Browser  # noqa: E402
@@ -19,13 +20,23 @@ from tests.browser import chromium  # noqa: E402
 
 if "OMP_NUM_THREADS" not in os.environ:  # which torch reads by itself
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
-# Times on a shared machine say nothing about correctness.
-settings.register_profile("acdc", deadline=None)
+# Whether a test fails depends on the code alone: not on chance, nor on times, which on a shared machine say nothing.
+# pytest --hypothesis-profile=explore looks for what the same few examples of each test cannot show.
+settings.register_profile("acdc", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("explore", settings.get_profile("acdc"), derandomize=False, max_examples=2000)
 settings.load_profile("acdc")
+
+LONG = ("test_real_models.py", "test_resume.py", "test_search_runs.py", "test_shipped_tasks.py")
+"""Files that begin first, so that no process works on one of them when the other has nothing left to do."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--wheel", type=Path, help="test_wheel.py tests this wheel instead of building one")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the tests of the longest files first; all others keep their order."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -93,11 +92,24 @@ def test_run_folders_are_called_after_the_task(monkeypatch: pytest.MonkeyPatch, 
         (("show", "nothing.json"), "nothing.json"),
     ],
 )
-def test_errors_are_one_message_without_a_traceback(arguments: tuple[str, ...], message: str) -> None:
-    finished = acdc(*arguments, columns=1000)
-    assert finished.returncode == 1
-    assert message in finished.stderr and "Traceback" not in finished.stderr
-    assert finished.stderr.splitlines()[-1].startswith("Error: ")
+def test_errors_are_one_message_without_a_traceback(
+    arguments: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["acdc", *arguments])
+    monkeypatch.setattr(cli.err, "width", 1000)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    stderr = capfd.readouterr().err
+    assert ended.value.code == 1
+    assert message in stderr and "Traceback" not in stderr
+    assert stderr.splitlines()[-1].startswith("Error: ")
+
+
+def test_an_error_of_a_real_process() -> None:
+    finished = acdc("discover", "ioj", columns=1000)
+    assert (finished.returncode, finished.stdout) == (1, "")
+    assert finished.stderr.startswith("Error: There is no task 'ioj'. Did you mean 'ioi'?")
+    assert "Traceback" not in finished.stderr
 
 
 def test_show(circuit_file: Path) -> None:
@@ -122,7 +134,8 @@ def test_discover_prints_a_closing_table(tmp_path: Path, monkeypatch: pytest.Mon
 def test_ctrl_c_ends_quietly_and_says_what_is_left(tmp_path: Path) -> None:
     """A real process, a real SIGINT in the middle of the search."""
     script = f"""
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a process behind a shell's & would ignore
 sys.path.insert(0, {str(CHECKOUT)!r})
 from tests.tiny_task import tiny_view, write_card
 import acdc_engine.pipeline as pipeline
@@ -130,7 +143,7 @@ from acdc_engine.patching.judge import Judge
 import time, pathlib
 pipeline.load_model = lambda *a, **k: tiny_view()
 slow = Judge.contributions
-Judge.contributions = lambda self, mask: (print("searching", flush=True), time.sleep(30))[1]
+Judge.contributions = lambda self, mask: (print("searching", flush=True), time.sleep(3600))[1]
 sys.argv = ["acdc", "discover", {str(write_card(tmp_path))!r}, "--out", {str(tmp_path / "run")!r}, "--n", "6",
             "--n-held-out", "5", "--faithfulness", "0.7", "--force"]
 from acdc_engine.cli import main
@@ -142,9 +155,8 @@ main()
     assert process.stdout is not None
     while "searching" not in (line := process.stdout.readline()):
         assert line, process.communicate()[1]
-    time.sleep(0.2)
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=600)
     assert process.returncode == 130 and "Traceback" not in stderr
     assert "Interrupted. In" in stderr and "circuit-so-far.json" in stderr
     assert Circuit.load(tmp_path / "run" / "circuit-so-far.json").edges

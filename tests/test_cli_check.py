@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +90,12 @@ def test_evaluate_prints_figures_and_writes_a_circuit(tmp_path: Path) -> None:
     found = acdc("evaluate", str(saved(tmp_path)), "--random", "3", "--out", str(target))
     assert found.exit_code == 0, found.output
     text = flat(found.stdout)
-    for word in ("How well it does the task", "random circuits 3 of", "completeness all", "certificate no edge can go"):
+    for word in (
+        "How well it does the task",
+        "random circuits 3 with",
+        "completeness all",
+        "certificate no edge can go",
+    ):
         assert word in text
     for name in ("equivalence", "independence", "minimality"):
         assert re.search(rf"{name} (not rejected|REJECTED) \(p ", text)
@@ -131,14 +135,15 @@ def test_ctrl_c_while_verifying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_ctrl_c_while_evaluating(tmp_path: Path) -> None:
     """A real process, a real SIGINT while circuits are run."""
     script = f"""
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a process behind a shell's & would ignore
 sys.path.insert(0, {str(CHECKOUT)!r})
 from tests.run.circuit_files import NAME
 from tests.tiny_task import tiny_view
 import acdc_engine.run.reopen as reopen
 from acdc_engine.patching import CircuitEvaluator
 reopen.load_model = lambda *a, **k: tiny_view(NAME)
-CircuitEvaluator.values = lambda *a, **k: (print("running", flush=True), time.sleep(30))[1]
+CircuitEvaluator.values = lambda *a, **k: (print("running", flush=True), time.sleep(3600))[1]
 CircuitEvaluator.logits = CircuitEvaluator.values
 sys.argv = ["acdc", "evaluate", {str(saved(tmp_path))!r}]
 from acdc_engine.cli import main
@@ -150,8 +155,7 @@ main()
     assert process.stdout is not None
     while "running" not in (line := process.stdout.readline()):
         assert line, process.communicate()[1]
-    time.sleep(0.2)
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=600)
     assert process.returncode == 130 and "Traceback" not in stderr
     assert "Interrupted. Nothing was written." in stderr

@@ -1,5 +1,7 @@
 """The strongest edges: on paths, as many as asked for, and what is refused."""
 
+from functools import cache
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +12,11 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import is_clean
 from acdc_engine.graph.strength import by_strength
 from tests.made_circuits import made_circuit
+
+
+@cache
+def made(seed: int) -> Circuit:
+    return made_circuit(120, seed)
 
 
 def names(circuit: Circuit) -> set[str]:
@@ -30,7 +37,7 @@ def test_by_hand(grouped: Circuit) -> None:
 
 @given(n=st.integers(30, 119), seed=st.integers(0, 3))
 def test_clean_valid_and_strongest(n: int, seed: int) -> None:
-    circuit = made_circuit(120, seed)
+    circuit = made(seed)
     part = strongest(circuit, n)
     assert 0 < len(part.edges) <= n and is_clean(part.graph(), part.mask())
     assert Circuit.model_validate(part.model_dump()) == part
