@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,12 +10,12 @@ from acdc_engine.export.text import evidence_of, facts
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_check import all_nodes
 from acdc_engine.graph.circuit_records import CircuitEdge, CircuitNode, Figures
-from acdc_engine.graph.networkx_view import targets_of
+from acdc_engine.graph.networkx_view import edge_counts, targets_of
 from acdc_engine.graph.strength import Measure, by_strength, measure_of, strength_of
 from acdc_engine.viewer.known import check_same_model
 from acdc_engine.viewer.positions import Bends, bends_of, places_of
 from acdc_engine.viewer.records import Status, ViewData, ViewEdge, ViewNode, ViewOverlay
-from acdc_engine.viewer.sizes import sizes_of
+from acdc_engine.viewer.sizes import larger_of, slider_stops
 
 MOST_LINES = 5_000
 """More are not shown: the weakest edges are left out, and the page says how many."""
@@ -50,7 +49,7 @@ def view_data(circuit: Circuit, known: Circuit | None = None, *, known_name: str
     """
     union = _union(circuit, known)
     measure = measure_of(circuit)
-    sizes, appears = sizes_of(circuit)
+    sizes, appears = slider_stops(circuit)
     places = places_of(union.whole)
     bends = bends_of(union.whole, places)
     rank = {_name(edge): place for place, edge in enumerate(by_strength(circuit), 1)} if measure else {}
@@ -82,6 +81,7 @@ def view_data(circuit: Circuit, known: Circuit | None = None, *, known_name: str
         nodes=tuple(_nodes(circuit, known, union, places)),
         edges=tuple(lines),
         sizes=sizes,
+        larger=larger_of(circuit),
         examples=circuit.examples,
         overlay=overlay,
     )
@@ -131,11 +131,9 @@ def _line(
 ) -> ViewEdge:
     """One line of an edge. A missed edge's own numbers, if any, are on another scale: they are left out."""
     missed = union.status.get(_name(edge)) == "missed"
-    read = f"{target}<{kind}>"
     numbers = {} if missed else edge.model_dump(include=set(_NUMBERS))
     return ViewEdge.model_validate(
         {
-            "id": f"{edge.sender}->{read if kind in ('q', 'k', 'v') else target}",
             "source": edge.sender,
             "target": target,
             "receiver": edge.receiver,
@@ -146,7 +144,7 @@ def _line(
             "place": None if missed else place,
             "appears": appears,
             "status": union.status.get(_name(edge)),
-            "bends": bends.get((edge.sender, read), ()),
+            "bends": bends.get((edge.sender, f"{target}<{kind}>"), ()),
         }
     )
 
@@ -154,12 +152,9 @@ def _line(
 def _nodes(
     circuit: Circuit, known: Circuit | None, union: _Union, places: dict[str, tuple[float, float]]
 ) -> Iterator[ViewNode]:
-    layout, own = circuit.layout(), {node.name for node in circuit.nodes}
+    own = {node.name for node in circuit.nodes}
     classes = {} if known is None else {node.name: node.role for node in known.nodes}
-    into: Counter[str] = Counter()
-    out_of = Counter(edge.sender for edge in circuit.edges)
-    for receiver, n_edges in Counter(edge.receiver for edge in circuit.edges).items():
-        into.update(dict.fromkeys(own.intersection(targets_of(layout, receiver)[1]), n_edges))
+    into, out_of = edge_counts(circuit)
     for node in union.whole.nodes:
         x, y = places[node.name]
         yield ViewNode(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from acdc_engine.export.draw_edges import PORTS
-from acdc_engine.export.layered import BOX_HEIGHT, BOX_WIDTH, Point, place_nodes
+from acdc_engine.export.layered import BOX_HEIGHT, BOX_WIDTH, Point, clearance, place_nodes
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.networkx_view import targets_of
 
@@ -17,7 +17,6 @@ _ACROSS, _MOST_ACROSS = 1.3, 2.6  # between heads: more where there are many lay
 _UP, _UP_OF_MANY, _MANY_ROWS = 1.75, 1.3, 16
 _STAGGER = (0.0, 0.42, 0.84)  # boxes right above each other would hide the lines between them
 _MLP_RISE = 0.8
-_LANES = 5
 _SLANT = 2.0
 _ARC, _ARC_PER_LAYER = 0.6, 0.14
 
@@ -87,9 +86,11 @@ def _by_number(circuit: Circuit) -> dict[str, Point]:
 
 
 def _routed(places: dict[str, Point], sender: str, target: str, kind: str, lane: int) -> tuple[Point, ...]:
-    """Beside the boxes that a straight line would cross, from the sender on; lines of different lanes keep apart."""
-    half_width, half_height = BOX_WIDTH / 2 * UNIT, BOX_HEIGHT / 2 * UNIT
-    margin = half_width + 8 + 5 * (lane % _LANES)
+    """Beside the boxes that a straight line would cross, from the sender on.
+
+    `layered.route` does the same for curves, which leave and arrive straight up and so keep clear of boxes' corners.
+    """
+    half_height, margin = BOX_HEIGHT / 2 * UNIT, clearance(lane) * UNIT
     x, y = places[sender][0], places[sender][1] - half_height
     end_x, end_y = places[target][0] + PORTS[kind] * UNIT, places[target][1] + half_height
     bends: list[Point] = []

@@ -46,10 +46,11 @@ class ViewNode(Record):
 
 
 class ViewEdge(Record):
-    """A line of the picture. An edge into a shared key or value is one line for each of the group's heads."""
+    """A line of the picture. An edge into a shared key or value is one line for each of the group's heads.
 
-    id: str
-    """Of the line: its two nodes and what is read, as in `a5.h5->a7.h3<k>`."""
+    No two lines have the same source, target and kind.
+    """
+
     source: str
     """Node that writes."""
     target: str
@@ -79,12 +80,17 @@ class ViewEdge(Record):
     bends: tuple[tuple[float, float], ...]
     """Points that the line passes between its ends, from the sender on."""
 
+    @property
+    def id(self) -> str:
+        """Of the line, as pages name it too: its two nodes and what is read, as in `a5.h5->a7.h3<k>`."""
+        return f"{self.source}->{self.target}" + (f"<{self.kind}>" if self.kind in ("q", "k", "v") else "")
+
 
 class ViewSize(Record):
-    """A stop of the slider over sizes: the strongest edges, less those on no path from input to logits."""
+    """A size of the circuit: so many of the strongest edges, less those on no path from input to logits."""
 
-    kind: Literal["part", "circuit"]
-    """A part of the circuit, or all of it."""
+    kind: Literal["part", "circuit", "more"]
+    """A part of the circuit, all of it, or it with more edges."""
     requested: int = Field(ge=0)
     """Edges before cleaning."""
     edges: int = Field(ge=0)
@@ -97,6 +103,10 @@ class ViewSize(Record):
     """Upper end of its interval."""
     kl_recovered: float | None = None
     """On the held-out prompts. Null where it was not measured."""
+    random_low: float | None = None
+    """Least faithfulness of random clean circuits with as many edges. Null where there are none."""
+    random_high: float | None = None
+    """Most faithfulness of them."""
 
 
 class ViewOverlay(Record):
@@ -141,7 +151,9 @@ class ViewData(Record):
     edges: tuple[ViewEdge, ...]
     """The strongest first."""
     sizes: tuple[ViewSize, ...] = Field(min_length=1)
-    """Smallest first; the last is the circuit."""
+    """Stops of the slider, smallest first; the last is the circuit."""
+    larger: tuple[ViewSize, ...]
+    """The circuit with more edges besides, measured but not drawn; smallest first."""
     examples: tuple[Example, ...]
     """As in the circuit file."""
     overlay: ViewOverlay | None

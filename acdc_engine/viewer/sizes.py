@@ -1,4 +1,4 @@
-"""The stops of the viewer's slider over sizes, and which edges are there at each."""
+"""The stops of the viewer's slider over sizes, which edges are there at each, and the larger sizes beside them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ from acdc_engine.viewer.records import ViewSize
 _STOPS = 24
 
 
-def sizes_of(circuit: Circuit) -> tuple[tuple[ViewSize, ...], dict[CircuitEdge, int]]:
+def larger_of(circuit: Circuit) -> tuple[ViewSize, ...]:
+    """Sizes beyond the circuit's own that were measured, smallest first. Their edges are not in the file."""
+    points = sorted((point for point in circuit.sizes if point.kind == "more"), key=lambda point: point.requested)
+    return tuple(_stop("more", point.requested, point.edges, point, point.random) for point in points)
+
+
+def slider_stops(circuit: Circuit) -> tuple[tuple[ViewSize, ...], dict[CircuitEdge, int]]:
     """Lays out the slider: measured sizes where the file has them, otherwise some without faithfulness.
 
     A part is the strongest edges, less those on no path from input to logits. Of a larger part more edges lie on paths,
@@ -44,7 +50,7 @@ def _parts(circuit: Circuit) -> list[ViewSize]:
     measured = [point for point in circuit.sizes if point.kind == "part" and point.requested < n]
     if measured:
         return [
-            _stop("part", point.requested, point.edges, point)
+            _stop("part", point.requested, point.edges, point, point.random)
             for point in sorted(measured, key=lambda point: point.requested)
         ]
     if measure_of(circuit) is None:
@@ -55,13 +61,22 @@ def _parts(circuit: Circuit) -> list[ViewSize]:
 
 def _whole(circuit: Circuit) -> ViewSize:
     n = len(circuit.edges)
+    known = next((point for point in circuit.sizes if point.kind == "circuit"), None)
+    random = () if known is None else known.random
     if circuit.evaluation is not None:
-        return _stop("circuit", n, n, circuit.evaluation.held_out)
-    known = [point for point in circuit.sizes if point.kind == "circuit"]
-    return _stop("circuit", n, n, known[0]) if known else ViewSize(kind="circuit", requested=n, edges=n)
+        if circuit.evaluation.random_circuits is not None:  # more of them
+            random = circuit.evaluation.random_circuits.faithfulness
+        return _stop("circuit", n, n, circuit.evaluation.held_out, random)
+    return ViewSize(kind="circuit", requested=n, edges=n) if known is None else _stop("circuit", n, n, known, random)
 
 
-def _stop(kind: Literal["part", "circuit"], requested: int, edges: int, figures: Figures | SizePoint) -> ViewSize:
+def _stop(
+    kind: Literal["part", "circuit", "more"],
+    requested: int,
+    edges: int,
+    figures: Figures | SizePoint,
+    random: tuple[float, ...],
+) -> ViewSize:
     interval = figures.faithfulness_interval
     return ViewSize(
         kind=kind,
@@ -71,4 +86,6 @@ def _stop(kind: Literal["part", "circuit"], requested: int, edges: int, figures:
         low=None if interval is None else interval.low,
         high=None if interval is None else interval.high,
         kl_recovered=figures.kl_recovered,
+        random_low=min(random, default=None),
+        random_high=max(random, default=None),
     )

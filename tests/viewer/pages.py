@@ -50,40 +50,67 @@ def reset(page: Page) -> None:
     page.evaluate("acdc.page.graph.fit()")
 
 
-def ids(page: Page, selector: str) -> set[str]:
-    """Ids of elements of the picture, by cytoscape's selectors."""
-    return set(page.evaluate(f"acdc.page.graph.cy.elements({selector!r}).map((found) => found.id())"))
+def boxes(page: Page, selector: str) -> set[str]:
+    """Ids of boxes of the picture, by cytoscape's selectors."""
+    return set(page.evaluate(f"acdc.page.graph.cy.nodes({selector!r}).map((found) => found.id())"))
+
+
+def looks(page: Page) -> dict[str, dict[str, Any]]:
+    """How every line is drawn at present, by its id: see `looks` in lines.js."""
+    script = "Object.fromEntries(acdc.page.data.edges.map(({ id }) => [id, acdc.page.graph.lines.looks(id)]))"
+    found: dict[str, dict[str, Any]] = page.evaluate(script)
+    return found
+
+
+def lines(page: Page, how: str) -> set[str]:
+    """Lines that are drawn and are "traced", "faded", "chosen" or "fine"."""
+    return {name for name, look in looks(page).items() if look["shown"] and look[how]}
 
 
 def drawn_edges(page: Page) -> set[str]:
     """Lines that no filter hides."""
-    return _displayed(page, "edge")
+    return lines(page, "shown")
 
 
 def drawn_nodes(page: Page) -> set[str]:
-    """Boxes that no filter hides."""
-    return _displayed(page, "node.box")
-
-
-def _displayed(page: Page, selector: str) -> set[str]:
-    """By their style: cytoscape's `:visible` may be that of the last frame."""
-    script = "(selector) => acdc.page.graph.cy.elements(selector)"
-    displayed = "filter((found) => found.style('display') === 'element').map((found) => found.id())"
-    return set(page.evaluate(f"{script}.{displayed}", selector))
+    """Boxes that no filter hides, by their style: cytoscape's `:visible` may be that of the last frame."""
+    script = "acdc.page.graph.cy.nodes('.box').filter((found) => found.style('display') === 'element')"
+    return set(page.evaluate(f"{script}.map((found) => found.id())"))
 
 
 def centre_of(page: Page, id: str) -> tuple[float, float]:
     """Where in the window a node's box, or the middle of a line, is."""
     place = page.evaluate(
         """(id) => {
-            const found = acdc.page.graph.cy.getElementById(id);
-            const at = found.isNode() ? found.renderedPosition() : found.renderedMidpoint();
+            const at = acdc.page.graph.placeOf(id);
             const box = acdc.page.graph.cy.container().getBoundingClientRect();
             return [box.left + at.x, box.top + at.y];
         }""",
         id,
     )
     return place[0], place[1]
+
+
+def colour_at(page: Page, id: str) -> tuple[int, int, int, int]:
+    """Red, green, blue and alpha that the picture's canvas has in the middle of a line, seen from near."""
+    page.evaluate(
+        """(id) => {
+            const { cy, lines } = acdc.page.graph;
+            const { x, y } = lines.middle(id);
+            cy.viewport({ zoom: 3, pan: { x: cy.width() / 2 - 3 * x, y: cy.height() / 2 - 3 * y } });
+        }""",
+        id,
+    )
+    next_frame(page)
+    found = page.evaluate(
+        """() => {
+            const canvas = document.querySelector("#graph canvas[data-id=layer2-node]");
+            const copy = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+            copy.drawImage(canvas, -Math.floor(canvas.width / 2), -Math.floor(canvas.height / 2));
+            return [...copy.getImageData(0, 0, 1, 1).data];
+        }"""
+    )
+    return found[0], found[1], found[2], found[3]
 
 
 def click(page: Page, id: str) -> None:

@@ -14,12 +14,15 @@ from acdc_engine.graph.circuit_check import nodes_of_edges
 from acdc_engine.graph.connectivity import clean
 from tests.made_circuits import made_circuit
 from tests.viewer.pages import (
+    boxes,
     centre_of,
     click,
+    colour_at,
     drawn_edges,
     drawn_nodes,
-    ids,
+    lines,
     lines_of,
+    looks,
     next_frame,
     paths_through,
     reset,
@@ -97,7 +100,7 @@ def test_hovering_an_edge_says_its_numbers_and_a_click_chooses_it(page: Page) ->
         for share in (edge.stability, edge.necessity):
             assert share is not None and f"{int(100 * share + 0.5)}%" in text
         page.mouse.click(*centre_of(page, name))
-        assert chosen(page) == name and ids(page, ".chosen") == {name}
+        assert chosen(page) == name and lines(page, "chosen") == {name} and boxes(page, ".chosen") == set()
         expect(page.locator("#panel h2")).to_have_text(name)
     assert said >= 3
 
@@ -109,29 +112,30 @@ def test_click_on_a_node_traces_the_paths_through_it(page: Page, which: int) -> 
     )
     node = heads[which * len(heads) // 4]
     click(page, node)
-    nodes, lines = paths_through(CIRCUIT, node)
-    assert ids(page, "edge.traced") == lines
-    assert drawn_nodes(page) - ids(page, "node.faded") == nodes
-    assert drawn_edges(page) - ids(page, "edge.faded") == lines
-    assert 0 < len(lines) < 200
+    nodes, through = paths_through(CIRCUIT, node)
+    assert lines(page, "traced") == through
+    assert drawn_nodes(page) - boxes(page, ".faded") == nodes
+    assert drawn_edges(page) - lines(page, "faded") == through
+    assert 0 < len(through) < 200
     expect(page.locator("#panel h2")).to_have_text(node)
-    expect(page.locator("#live")).to_contain_text(f"{len(lines)} line")
+    expect(page.locator("#live")).to_contain_text(f"{len(through)} line")
 
 
 def test_traces_run_only_through_what_filters_leave(page: Page) -> None:
     click(page, "input")
-    assert ids(page, "edge.traced") == set(LINES)
+    assert lines(page, "traced") == set(LINES)
     page.locator("#kind-v").uncheck()
     left = [edge for edge in CIRCUIT.edges if "<v>" not in edge.receiver]
     part = CIRCUIT.model_copy(update={"edges": tuple(left), "nodes": nodes_of_edges(CIRCUIT.layout(), left)})
-    assert ids(page, "edge.traced") == paths_through(part, "input")[1] < set(lines_of(part))
+    assert lines(page, "traced") == paths_through(part, "input")[1] < set(lines_of(part))
 
 
 def test_escape_and_the_empty_ground_clear(page: Page) -> None:
     click(page, "logits")
     assert chosen(page) == "logits"
     page.keyboard.press("Escape")
-    assert chosen(page) is None and ids(page, ".faded, .traced, .chosen") == set()
+    assert chosen(page) is None and boxes(page, ".faded, .chosen") == set()
+    assert not any(lines(page, how) for how in ("faded", "traced", "chosen"))
     expect(page.locator("#panel h2")).to_have_text("About this circuit")
     click(page, "input")
     box = page.locator("#graph").bounding_box()
@@ -286,18 +290,40 @@ def test_buttons_zoom_and_fit(page: Page) -> None:
 
 
 def test_signs_are_colours_and_strengths_are_widths(page: Page) -> None:
-    looks = page.evaluate(
-        "Object.fromEntries(acdc.page.graph.cy.edges().map((edge) => "
-        "[edge.id(), [edge.style('line-color'), edge.numericStyle('width'), edge.style('line-style')]]))"
-    )
-    positive = {looks[name][0] for name, edge in LINES.items() if (edge.effect or 0) > 0}
-    negative = {looks[name][0] for name, edge in LINES.items() if (edge.effect or 0) < 0}
-    assert (positive, negative) == ({"rgb(0,114,178)"}, {"rgb(213,94,0)"})
+    drawn = looks(page)
+    positive = {drawn[name]["colour"] for name, edge in LINES.items() if (edge.effect or 0) > 0}
+    negative = {drawn[name]["colour"] for name, edge in LINES.items() if (edge.effect or 0) < 0}
+    assert (positive, negative) == ({"#0072b2"}, {"#d55e00"})
     order = sorted(LINES, key=lambda name: abs(LINES[name].effect or 0))
-    widths = [looks[name][1] for name in order]
+    widths = [drawn[name]["width"] for name in order]
     assert widths == sorted(widths) and widths[-1] > 3 * widths[0]
-    dashes = {end: {looks[name][2:][0] for name in LINES if name.endswith(f"<{end}>")} for end in "qkv"}
-    assert dashes == {"q": {"dashed"}, "k": {"dashed"}, "v": {"solid"}}
+    dashes = {end: {tuple(drawn[name]["dash"]) for name in LINES if name.endswith(f"<{end}>")} for end in "qkv"}
+    assert dashes == {"q": {(9, 4)}, "k": {(2.5, 3)}, "v": {()}}
+
+
+def test_lines_are_where_they_are_said_to_be_in_their_colours(page: Page) -> None:
+    """By the pixels of the canvas: strong solid lines, each opaque and on top when chosen; boxes lie over some."""
+    colours = {"blue": (0, 114, 178), "vermilion": (213, 94, 0)}
+
+    def near(name: str) -> str | None:
+        *found, alpha = colour_at(page, name)
+        for colour, wanted in colours.items():
+            if alpha > 200 and all(abs(one - other) < 50 for one, other in zip(found, wanted, strict=True)):
+                return colour
+        return None
+
+    solid = [name for name in LINES if name.endswith("<v>")]
+    seen: dict[str, str] = {}
+    for name in sorted(solid, key=lambda name: -abs(LINES[name].effect or 0))[:16]:
+        page.evaluate("(id) => acdc.page.graph.select(id)", name)
+        found = near(name)
+        if found is not None:
+            seen[name] = found
+    assert seen == {name: "blue" if (LINES[name].effect or 0) > 0 else "vermilion" for name in seen}
+    assert set(seen.values()) == set(colours) and len(seen) >= 8
+    page.evaluate("acdc.page.graph.select(null)")
+    page.locator("#kind-v").uncheck()
+    assert {near(name) for name in seen} == {None}
 
 
 def test_roles_are_colours_that_the_legend_names(page: Page) -> None:
@@ -335,12 +361,18 @@ def test_overlay_counts_as_compare_does(browser: Browser, tmp_path: Path) -> Non
     assert both >= 45
     with shown(browser, tmp_path / "view.html", found, known) as page:
         expect(page.locator("#overlay-counts")).to_have_text(f"{both} edges found, {missed} missed, {extra} extra")
-        assert [len(ids(page, f"edge.{status}")) for status in ("found", "missed", "extra")] == [both, missed, extra]
+        drawn = looks(page).items()
+        by_status = [
+            {name for name, look in drawn if (look["colour"], look["dash"]) == status}
+            for status in (("#0072b2", []), ("#cc79a7", [12, 6]), ("#e69f00", [2, 4]))
+        ]
+        assert [len(names) for names in by_status] == [both, missed, extra]
+        assert by_status[0] | by_status[2] == set(lines_of(found))
         assert drawn_edges(page) == {*lines_of(found), *lines_of(known)}
         classes = {node.role for node in known.nodes if node.role}
         for name in classes:  # head classes of the known circuit are colours, in the legend too
             expect(page.locator("#legend li", has_text=name)).to_have_count(1)
-        page.evaluate("(id) => acdc.page.graph.select(id)", next(iter(ids(page, "edge.missed"))))
+        page.evaluate("(id) => acdc.page.graph.select(id)", min(by_status[1]))
         expect(page.locator("#panel")).to_contain_text("missed: in the known circuit only")
         lost = next(node.name for node in known.nodes if node.name not in {node.name for node in found.nodes})
         page.evaluate("(id) => acdc.page.graph.select(id)", lost)

@@ -73,9 +73,11 @@ def test_hand_written_circuits_have_no_ranks_and_one_size() -> None:
     data = view_data(circuit_of(dict.fromkeys(CHAIN)))
     assert data.measure is None
     assert {edge.place for edge in data.edges} == {edge.strength for edge in data.edges} == {None}
+    unknown = ("faithfulness", "low", "high", "kl_recovered", "random_low", "random_high")
     assert [size.model_dump() for size in data.sizes] == [
-        {"kind": "circuit", "requested": 4, "edges": 4} | dict.fromkeys(("faithfulness", "low", "high", "kl_recovered"))
+        {"kind": "circuit", "requested": 4, "edges": 4} | dict.fromkeys(unknown)
     ]
+    assert data.larger == ()
 
 
 def test_an_edge_into_shared_keys_is_a_line_to_every_head_of_the_group_in_the_circuit() -> None:
@@ -105,7 +107,7 @@ def test_sizes_that_nobody_measured_show_where_paths_open() -> None:
     }
 
 
-def test_measured_sizes_keep_their_figures_and_larger_ones_are_left_out() -> None:
+def test_measured_sizes_keep_their_figures_and_larger_ones_stand_beside_them() -> None:
     points = (
         SizePoint(kind="part", requested=1, edges=0, faithfulness=0.0, kl_recovered=0.0),
         SizePoint(kind="part", requested=3, edges=3, faithfulness=0.75, kl_recovered=0.375),
@@ -120,6 +122,32 @@ def test_measured_sizes_keep_their_figures_and_larger_ones_are_left_out() -> Non
         ("circuit", 4, 0.5, 0.25),
     ]
     assert sorted(edge.appears for edge in data.edges) == [1, 1, 1, 2]
+    assert [size.model_dump() for size in data.larger] == [
+        {"kind": "more", "requested": 8, "edges": 8, "faithfulness": 1.0, "kl_recovered": 0.5}
+        | dict.fromkeys(("low", "high", "random_low", "random_high"))
+    ]
+
+
+def test_random_circuits_are_those_of_each_size_and_of_the_circuit_itself_the_many_of_its_evaluation() -> None:
+    made = made_circuit(40)
+    data = view_data(made)
+    points = {(point.kind, point.requested): point for point in made.sizes}
+    for size in (*data.sizes[:-1], *data.larger):
+        random = points[size.kind, size.requested].random
+        assert (size.random_low, size.random_high) == (min(random), max(random))
+    assert made.evaluation is not None and made.evaluation.random_circuits is not None
+    many = made.evaluation.random_circuits.faithfulness
+    assert (data.sizes[-1].random_low, data.sizes[-1].random_high) == (min(many), max(many))
+    alone = view_data(made.model_copy(update={"evaluation": None})).sizes[-1]
+    few = points["circuit", 40].random
+    assert (alone.random_low, alone.random_high) == (min(few), max(few)) and len(few) < len(many)
+    assert [size.edges for size in data.larger] == [80]
+
+
+def test_larger_sizes_come_smallest_first() -> None:
+    points = [SizePoint(kind="more", requested=n, edges=n - 1, faithfulness=1.0, kl_recovered=1.0) for n in (16, 8)]
+    larger = view_data(EARLY.model_copy(update={"sizes": tuple(points)})).larger
+    assert [(size.requested, size.edges) for size in larger] == [(8, 7), (16, 15)]
 
 
 def test_an_edge_is_there_from_one_size_on() -> None:

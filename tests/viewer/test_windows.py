@@ -16,6 +16,18 @@ from tests.viewer.pages import click, drawn_edges, drawn_nodes, lines_of, next_f
 
 CIRCUIT = made_circuit(60)
 HEAD = CIRCUIT.examples[0].patterns[0].head
+_BLUE = """() => {
+  const image = document.getElementById("paper");
+  const copy = new OffscreenCanvas(image.naturalWidth, image.naturalHeight).getContext("2d");
+  copy.drawImage(image, 0, 0);
+  const { data } = copy.getImageData(0, 0, image.naturalWidth, image.naturalHeight);
+  let found = 0;
+  for (let at = 0; at < data.length; at += 4) {
+    if (data[at] < 60 && Math.abs(data[at + 1] - 125) < 30 && data[at + 2] > 160) found += 1;
+  }
+  return found;
+}"""
+"""Pixels of the printed picture that are near #0072b2."""
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +121,7 @@ def test_paper_has_the_picture_legend_and_panel_but_no_controls(browser: Browser
             expect(page.locator(there)).to_be_visible()
         assert page.evaluate("getComputedStyle(document.documentElement).backgroundColor") == "rgb(255, 255, 255)"
         assert page.locator("#paper").evaluate("(it) => it.naturalWidth") > 500
+        assert page.evaluate(_BLUE) > 20  # lines in the colour for paper: in the dark no blue has so little red
         places = boxes(page, "#legend", "#paper", "#panel")
         assert all(above["bottom"] <= below["top"] for above, below in pairwise(places))  # nothing overlaps
         page.evaluate("window.dispatchEvent(new Event('afterprint'))")

@@ -14,13 +14,6 @@
     );
   }
 
-  function sizeText(size) {
-    if (size.faithfulness === null) return "faithfulness not measured at this size";
-    const interval = size.low === null ? "" : ` (${size.low.toFixed(3)} to ${size.high.toFixed(3)})`;
-    const kl = size.kl_recovered === null ? "" : `; KL recovered ${size.kl_recovered.toFixed(3)}`;
-    return `held-out faithfulness ${size.faithfulness.toFixed(3)}${interval}${kl}`;
-  }
-
   function kindBoxes(data, container, changed) {
     const there = new Set(data.edges.map((edge) => edge.kind));
     const boxes = {};
@@ -57,7 +50,12 @@
     const kinds = kindBoxes(data, byId("kinds"), update);
     layerChoices(data, from, to);
     size.max = String(data.sizes.length - 1);
-    byId("size-box").hidden = data.sizes.length < 2;
+    const curve = acdc.curve(data, byId("curve"), (index) => {
+      size.value = String(index);
+      update();
+    });
+    byId("size-choice").hidden = data.sizes.length < 2;
+    byId("size-box").hidden = data.sizes.length < 2 && byId("curve").hidden;
     byId("least-box").hidden = data.measure === null;
     byId("layer-box").hidden = from.options.length < 2;
     byId("least-label").textContent = `|${data.measure}| at least`;
@@ -65,7 +63,7 @@
     if (data.overlay !== null) {
       byId("overlay-name").textContent = acdc.cut(data.overlay.known, 60);
       const { found, missed, extra } = data.overlay;
-      byId("overlay-counts").textContent = `${acdc.count(found, "edge")} found, ${missed.toLocaleString("en-US")} missed, ${extra.toLocaleString("en-US")} extra`;
+      byId("overlay-counts").textContent = `${acdc.count(found, "edge")} found, ${acdc.grouped(missed)} missed, ${acdc.grouped(extra)} extra`;
     }
 
     function state() {
@@ -83,9 +81,10 @@
 
     function write() {
       const stop = data.sizes[Number(size.value)];
-      byId("size-value").textContent = stop.edges.toLocaleString("en-US");
-      byId("size-text").textContent = sizeText(stop);
-      size.setAttribute("aria-valuetext", `${acdc.count(stop.edges, "edge")}, ${sizeText(stop)}`);
+      byId("size-value").textContent = acdc.grouped(stop.edges);
+      byId("size-text").textContent = acdc.sizeWords(stop);
+      curve.mark(Number(size.value));
+      size.setAttribute("aria-valuetext", `${acdc.count(stop.edges, "edge")}, ${acdc.sizeWords(stop)}`);
       const value = stops[Number(least.value)];
       byId("least-value").textContent = value === 0 ? "any" : acdc.number(value);
       least.setAttribute("aria-valuetext", value === 0 ? "any" : acdc.number(value));

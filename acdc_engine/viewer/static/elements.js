@@ -1,38 +1,13 @@
-/* From ViewData to the elements that cytoscape draws. */
+/* From ViewData to the elements that cytoscape draws: bands and boxes. Of lines see lines.js. */
 (function () {
   "use strict";
   const acdc = (window.acdc = window.acdc || {});
-  /* Where lines enter the bottom of a box, as in export/draw.py. */
-  const PORTS = { q: "-27% 50%", k: "0 50%", v: "27% 50%", mlp: "0 50%", logits: "0 50%" };
-  const PORT_SHIFT = { q: -0.27 * 86, k: 0, v: 0.27 * 86, mlp: 0, logits: 0 };
-  const HALF = 20;
   const LEFT = 160;
 
-  const STEPS = 24;
-
-  /* Root of a strength as a share of the largest; something in the middle where it is not known. In steps: cytoscape
-     reads every distinct number anew. */
-  function weights(data, many) {
-    const largest = data.edges.reduce((most, edge) => Math.max(most, Math.abs(edge.strength ?? 0)), 0);
-    const unknown = many ? 0.2 : 0.5;
-    return (edge) => (edge.strength === null || largest === 0 ? unknown : Math.ceil(Math.sqrt(Math.abs(edge.strength) / largest) * STEPS) / STEPS);
-  }
-
-  /* Cytoscape wants bends as distances from, and places along, the line between the ends. */
-  function bent(edge, source, target) {
-    const start = { x: source.x, y: source.y - HALF };
-    const end = { x: target.x + PORT_SHIFT[edge.kind], y: target.y + HALF };
-    const along = { x: end.x - start.x, y: end.y - start.y };
-    const length = Math.hypot(along.x, along.y) || 1;
-    const distances = [];
-    const shares = [];
-    for (const [x, y] of edge.bends) {
-      const from = { x: x - start.x, y: y - start.y };
-      shares.push((from.x * along.x + from.y * along.y) / (length * length));
-      distances.push((from.y * along.x - from.x * along.y) / length);
-    }
-    return { distances, weights: shares };
-  }
+  /** Sizes of boxes, and of their borders by what the colours mean. */
+  acdc.BOX = { width: 86, wide: 130, height: 40, border: { sign: 1.4, status: 3.5 } };
+  /** Where lines enter the bottom of a box, as shares of its width from the middle; as in export/draw.py. */
+  acdc.PORTS = { q: -0.27, k: 0, v: 0.27, mlp: 0, logits: 0 };
 
   function nodeElement(node, roles) {
     const role = node.role ?? node.known_role;
@@ -45,24 +20,6 @@
     };
   }
 
-  function edgeElement(edge, weight, nodes, many) {
-    const sign = edge.strength === null ? "unknown" : edge.strength >= 0 ? "positive" : "negative";
-    const data = {
-      id: edge.id,
-      source: edge.source,
-      target: edge.target,
-      width: 1.1 + 4.5 * weight,
-      opacity: (many ? 0.14 : 0.4) + (many ? 0.7 : 0.5) * weight,
-      clear: 0.4 + 0.5 * weight,
-      port: PORTS[edge.kind],
-      z: Math.round(weight * 8),
-    };
-    const isBent = edge.bends.length > 0;
-    if (isBent) Object.assign(data, bent(edge, nodes.get(edge.source), nodes.get(edge.target)));
-    const classes = [edge.kind, sign, edge.status ?? "", isBent ? "bent" : "", many ? "" : "fine"];
-    return { group: "edges", data, classes: classes.filter(Boolean).join(" ") };
-  }
-
   /**
    * The box around nodes and lines.
    * @param {object} data ViewData.
@@ -71,7 +28,7 @@
    * @returns {{x1: number, y1: number, x2: number, y2: number}}
    */
   acdc.extent = (data, nodes, edges) => {
-    const points = data.nodes.filter((node) => nodes.has(node.id)).flatMap(({ x, y }) => [[x - 65, y - HALF], [x + 65, y + HALF]]);
+    const points = data.nodes.filter((node) => nodes.has(node.id)).flatMap(({ x, y }) => [[x - acdc.BOX.wide / 2, y - acdc.BOX.height / 2], [x + acdc.BOX.wide / 2, y + acdc.BOX.height / 2]]);
     for (const edge of data.edges) if (edges.has(edge.id)) points.push(...edge.bends);
     const [xs, ys] = [points.map(([x]) => x), points.map(([, y]) => y)];
     const bandsLeft = acdc.layersOf(data).length ? Math.min(...data.nodes.map((node) => node.x)) - LEFT : Infinity;
@@ -97,19 +54,12 @@
   }
 
   /**
-   * All elements: bands, boxes, lines; the strongest lines last, on top.
+   * All elements: bands, then boxes.
    * @param {object} data ViewData.
    * @returns {object[]}
    */
   acdc.elements = (data) => {
     const roles = acdc.roleColours(data);
-    const nodes = new Map(data.nodes.map((node) => [node.id, node]));
-    const many = data.edges.length > acdc.MOST_FINE;
-    const weight = weights(data, many);
-    return [
-      ...bands(data),
-      ...data.nodes.map((node) => nodeElement(node, roles)),
-      ...[...data.edges].reverse().map((edge) => edgeElement(edge, weight(edge), nodes, many)),
-    ];
+    return [...bands(data), ...data.nodes.map((node) => nodeElement(node, roles))];
   };
 })();

@@ -18,26 +18,24 @@
     layer.setAttribute("aria-hidden", "true");
     stage.append(layer);
 
-    function shape(element) {
-      if (element.isNode()) {
-        const box = element.renderedBoundingBox({ includeLabels: false, includeOverlays: false });
-        const made = document.createElementNS(SVG, "rect");
-        const facts = { x: box.x1 - 2, y: box.y1 - 2, width: box.w + 4, height: box.h + 4, rx: 7 };
-        for (const [name, value] of Object.entries(facts)) made.setAttribute(name, String(value));
-        return made;
-      }
-      const { x, y } = graph.cy.pan();
-      const zoom = graph.cy.zoom();
-      const bends = graph.edges.get(element.id()).bends.map(([across, down]) => ({ x: across * zoom + x, y: down * zoom + y }));
-      const points = [element.renderedSourceEndpoint(), ...bends, element.renderedTargetEndpoint()];
+    function box(id) {
+      const drawn = graph.cy.getElementById(id).renderedBoundingBox({ includeLabels: false, includeOverlays: false });
+      const made = document.createElementNS(SVG, "rect");
+      const facts = { x: drawn.x1 - 2, y: drawn.y1 - 2, width: drawn.w + 4, height: drawn.h + 4, rx: 7 };
+      for (const [name, value] of Object.entries(facts)) made.setAttribute(name, String(value));
+      return made;
+    }
+
+    function line(id) {
+      const { points, width } = graph.drawnLine(id);
       const made = document.createElementNS(SVG, "polyline");
       made.setAttribute("points", points.map((point) => `${point.x},${point.y}`).join(" "));
-      made.setAttribute("stroke-width", String(Math.max(LEAST_WIDTH, (element.data("width") + 4) * zoom)));
+      made.setAttribute("stroke-width", String(Math.max(LEAST_WIDTH, width + 4 * graph.cy.zoom())));
       return made;
     }
 
     const clear = () => layer.replaceChildren();
-    const mark = (id) => layer.replaceChildren(shape(graph.cy.getElementById(id)));
+    const mark = (id) => layer.replaceChildren(graph.nodes.has(id) ? box(id) : line(id));
     return { mark, clear };
   };
 })();

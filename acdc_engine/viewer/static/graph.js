@@ -3,10 +3,28 @@
   "use strict";
   const acdc = (window.acdc = window.acdc || {});
   const PADDING = 24;
+  /* Lines up to which the picture is drawn anew with every movement; of more it is moved as it was drawn. */
+  const MOST_REDRAWN = 60;
+  /* Lines up to which every pixel of a fine screen is drawn. */
   const MOST_SHARP = 300;
+  /* Pixels beside a line that are still on it. */
+  const REACH = { mouse: 8, touch: 24 };
+
+  /* Cytoscape's canvas, with lines between bands and boxes. Its own way is to draw elements into textures first: of
+     boxes alone that is slower, and blurred. */
+  function drawWith(cy, lines) {
+    const renderer = cy.renderer();
+    renderer.drawElements = (context, elements, extent) => {
+      const isBox = (element) => element.hasClass("box");
+      elements.filter((element) => !isBox(element)).forEach((band) => renderer.drawElement(context, band));
+      lines.draw(context, extent);
+      elements.filter(isBox).forEach((box) => renderer.drawElement(context, box));
+    };
+    renderer.drawLayeredElements = (context, elements, _, extent) => renderer.drawElements(context, elements, extent);
+  }
 
   /**
-   * Draws a circuit.
+   * Draws a circuit. Nothing is seen before the first `filter`.
    * @param {HTMLElement} container An element with a size.
    * @param {object} data ViewData of viewer/records.py.
    * @param {"sign"|"status"} by What the colours of lines mean.
@@ -14,53 +32,46 @@
    */
   acdc.graph = (container, data, by) => {
     let colourBy = by;
-    const many = data.edges.length > MOST_SHARP;
+    const lines = acdc.lines(data);
     const cy = cytoscape({
       container,
       elements: acdc.elements(data),
-      style: acdc.looks(container, data, colourBy),
+      style: acdc.looks(container, colourBy),
       layout: { name: "preset", fit: false },
       minZoom: 0.02,
       maxZoom: 5,
       autoungrabify: true,
       autounselectify: true,
       boxSelectionEnabled: false,
-      // Thousands of lines: while it moves, the picture is moved as it was drawn.
-      textureOnViewport: many,
-      pixelRatio: many ? 1 : "auto",
+      textureOnViewport: data.edges.length > MOST_REDRAWN,
+      pixelRatio: data.edges.length > MOST_SHARP ? 1 : "auto",
     });
+    drawWith(cy, lines);
+    lines.recolour(acdc.lineColours(container), colourBy);
     const edges = new Map(data.edges.map((edge) => [edge.id, edge]));
     const nodes = new Map(data.nodes.map((node) => [node.id, node]));
-    const listeners = { node: [], edge: [], none: [] };
+    const listeners = { node: [], edge: [], none: [], over: [] };
     let shown = null;
     let traced = null;
     let paths = null;
     let chosen = null;
+    let over = null;
     let fitted = true;
 
-    const tell = (event, id) => listeners[event].forEach((callback) => callback(id));
+    const tell = (event, ...said) => listeners[event].forEach((callback) => callback(...said));
 
-    /* Gives every element the classes that say what is seen of it: all at once, as each change costs. */
+    /* Gives lines and boxes what says how they are seen: all at once, as each change costs. */
     function paint() {
-      const seen = paths === null ? shown.edges : paths.edges;
-      const few = seen.size <= acdc.MOST_FINE;
+      lines.see({ shown: shown.edges, on: paths === null ? shown.edges : paths.edges, traced: paths !== null, chosen });
       const put = (element, name, is) => is !== element.hasClass(name) && element.toggleClass(name, is);
       cy.batch(() => {
-        cy.edges().forEach((edge) => {
-          const on = seen.has(edge.id());
-          put(edge, "gone", !shown.edges.has(edge.id()));
-          put(edge, "faded", !on);
-          put(edge, "traced", on && paths !== null);
-          put(edge, "fine", on && few);
-        });
         cy.nodes(".box").forEach((node) => {
           put(node, "gone", !shown.nodes.has(node.id()));
           put(node, "faded", paths !== null && !paths.nodes.has(node.id()));
           put(node, "chosen", node.id() === chosen);
         });
-        cy.edges(".chosen").forEach((edge) => void put(edge, "chosen", edge.id() === chosen));
-        if (edges.has(chosen)) cy.getElementById(chosen).addClass("chosen");
       });
+      cy.forceRender();
     }
 
     /** Applies filters (see `acdc.everything`). @returns {{edges: Set, nodes: Set, count: number}} What is shown. */
@@ -91,7 +102,7 @@
       else tell(nodes.has(id) ? "node" : "edge", id);
     }
 
-    /** Everything that is shown, in the middle. Cytoscape's own way would first measure every line. */
+    /** Everything that is shown, in the middle. */
     function fit() {
       fitted = true;
       const box = acdc.extent(data, shown.nodes, shown.edges);
@@ -121,26 +132,72 @@
       return box.x1 >= 0 && box.y1 >= 0 && box.x2 <= cy.width() && box.y2 <= cy.height();
     }
 
+    /* From the picture's places to pixels of the container. */
+    const rendered = ({ x, y }) => ({ x: x * cy.zoom() + cy.pan().x, y: y * cy.zoom() + cy.pan().y });
+
+    /** Where in the container a box or the middle of a line is. @returns {{x: number, y: number}} */
+    const placeOf = (id) => rendered(nodes.has(id) ? nodes.get(id) : lines.middle(id));
+
+    /** The points that a line passes, in pixels of the container, and its width. @param {string} id */
+    const drawnLine = (id) => ({
+      points: lines.points(id).map(([x, y]) => rendered({ x, y })), width: lines.looks(id).width * cy.zoom(),
+    });
+
+    /** All that is shown as an image. @param {number} most Its longest side. @returns {string} URL of a PNG. */
+    function image(most) {
+      const box = acdc.extent(data, shown.nodes, shown.edges);
+      const [width, height] = [box.x2 - box.x1 + 2 * PADDING, box.y2 - box.y1 + 2 * PADDING];
+      const scale = Math.min(2, most / Math.max(width, height));
+      const canvas = document.createElement("canvas");
+      Object.assign(canvas, { width: Math.ceil(width * scale), height: Math.ceil(height * scale) });
+      const context = canvas.getContext("2d");
+      context.setTransform(scale, 0, 0, scale, (PADDING - box.x1) * scale, (PADDING - box.y1) * scale);
+      const renderer = cy.renderer();
+      renderer.drawElements(context, renderer.getCachedZSortedEles(), null);
+      context.setTransform(1, 0, 0, 1, 0, 0);
+      context.globalCompositeOperation = "destination-over";
+      context.fillStyle = "#ffffff";
+      context.fillRect(0, 0, canvas.width, canvas.height);
+      return canvas.toDataURL();
+    }
+
     /** Reads the page's colours again, after a change of theme; may change what lines' colours mean. */
     function recolour(next = colourBy) {
       colourBy = next;
-      cy.style().fromJson(acdc.looks(container, data, colourBy)).update();
+      lines.recolour(acdc.lineColours(container), colourBy);
+      cy.style().fromJson(acdc.looks(container, colourBy)).update();
     }
 
-    /** Calls back with an id on "node" or "edge", and on "none". */
+    /** Calls back with an id on "node" or "edge", on "none", and with an id or null and a place on "over". */
     const on = (event, callback) => void listeners[event].push(callback);
 
-    cy.on("tap", "node.box, edge", (event) => select(event.target.id()));
-    cy.on("tap", (event) => event.target === cy && select(null));
+    /* What a pointer is on: cytoscape knows boxes only. */
+    function under(event) {
+      if (event.target !== cy) return event.target.id();
+      const reach = event.originalEvent.type.startsWith("touch") ? REACH.touch : REACH.mouse;
+      return lines.near(event.position, reach / cy.zoom());
+    }
+
+    function hover(id, at = null) {
+      if (id !== over) tell("over", id, at);
+      over = id;
+    }
+
+    cy.on("tap", (event) => select(under(event)));
+    cy.on("mousemove", (event) => event.originalEvent.buttons === 0 && hover(under(event), event.renderedPosition));
+    cy.on("pan zoom", () => hover(null));
+    container.addEventListener("mouseleave", () => hover(null)); // cytoscape says nothing of a pointer that is gone
     cy.on("scrollzoom pinchzoom dragpan", () => void (fitted = false));
-    filter(acdc.everything(data));
-    fit();
     // Another window, or a frame that opens: the picture stays fitted unless somebody has moved it.
+    let size = [cy.width(), cy.height()].join();
     new ResizeObserver(() => {
+      const now = [container.clientWidth, container.clientHeight].join();
+      if (now === size) return; // as when it has just been drawn
+      size = now;
       cy.resize();
       if (fitted) fit();
     }).observe(container);
-    return { cy, data, nodes, edges, filter, shownEdges, trace, select, fit, zoom, centre, inSight, recolour, on,
+    return { cy, data, nodes, edges, lines, filter, shownEdges, trace, select, fit, zoom, centre, inSight, placeOf, drawnLine, image, recolour, on,
       get shown() { return shown; }, get chosen() { return chosen; }, get paths() { return paths; }, get colourBy() { return colourBy; } };
   };
 })();

@@ -28,9 +28,9 @@
     if (colourBy === "status") {
       const { found, missed, extra } = data.overlay;
       parts.push(part("Edges", [
-        line(`found: in both (${found.toLocaleString("en-US")})`, "line found"),
-        line(`missed: known, not here (${missed.toLocaleString("en-US")})`, "line missed"),
-        line(`extra: here, not known (${extra.toLocaleString("en-US")})`, "line extra"),
+        line(`found: in both (${acdc.grouped(found)})`, "line found"),
+        line(`missed: known, not here (${acdc.grouped(missed)})`, "line missed"),
+        line(`extra: here, not known (${acdc.grouped(extra)})`, "line extra"),
       ]));
     } else {
       const signs = data.measure === null

@@ -1,4 +1,4 @@
-/* How nodes and lines look. Colours are those of the page: CSS variables of html/theme.css and viewer/graph.css. */
+/* How boxes look, and the colours of lines. Colours are those of the page: CSS variables of html/theme.css and viewer/graph.css. */
 (function () {
   "use strict";
   const acdc = (window.acdc = window.acdc || {});
@@ -40,16 +40,25 @@
   };
 
   /**
+   * Colours of lines, as the page has them at present.
+   * @param {HTMLElement} container Where colours are read.
+   * @returns {Object<string, string>} By name.
+   */
+  acdc.lineColours = (container) => {
+    const css = getComputedStyle(container);
+    const names = ["positive", "negative", "unknown", "found", "missed", "extra", "focus"];
+    return Object.fromEntries(names.map((name) => [name, css.getPropertyValue(`--${name}`).trim()]));
+  };
+
+  /**
    * The style sheet for cytoscape, in the page's present colours.
    * @param {HTMLElement} container Where colours are read.
-   * @param {object} data ViewData.
    * @param {"sign"|"status"} colourBy What the colours of lines mean.
    * @returns {object[]}
    */
-  acdc.looks = (container, data, colourBy) => {
+  acdc.looks = (container, colourBy) => {
     const css = getComputedStyle(container);
     const colour = (name) => css.getPropertyValue(`--${name}`).trim();
-    const dashes = data.overlay !== null && data.overlay.missed + data.overlay.extra <= acdc.MOST_DASHED;
     const roles = Array.from({ length: N_FILLS }, (_, index) => ({
       selector: `node.role${index}`,
       style: { "background-color": colour(`role-${index}`) },
@@ -58,9 +67,7 @@
       ...nodeLooks(colour),
       plainBand,
       ...roles,
-      ...edgeLooks(colour),
-      ...kindLooks,
-      ...(colourBy === "status" ? statusLooks(colour, dashes) : signLooks(colour)),
+      ...(colourBy === "status" ? statusLooks(colour) : []),
       ...stateLooks(colour),
     ];
   };
@@ -70,8 +77,8 @@
       selector: "node.box",
       style: {
         shape: "round-rectangle",
-        width: 86,
-        height: 40,
+        width: acdc.BOX.width,
+        height: acdc.BOX.height,
         label: "data(label)",
         "font-size": 19,
         "font-family": "system-ui, sans-serif",
@@ -80,13 +87,13 @@
         "text-halign": "center",
         color: colour("ink"),
         "background-color": colour("paper"),
-        "border-width": 1.4,
+        "border-width": acdc.BOX.border.sign,
         "border-color": colour("ink"),
         "z-index": 10,
       },
     },
     { selector: "node.mlp", style: { "background-color": colour("mlp") } },
-    { selector: "node.input, node.logits", style: { width: 130, "font-weight": 600 } },
+    { selector: "node.input, node.logits", style: { width: acdc.BOX.wide, "font-weight": 600 } },
     {
       selector: "node.band",
       style: {
@@ -111,79 +118,15 @@
 
   const plainBand = { selector: "node.plain", style: { "background-opacity": 0 } };
 
-  const edgeLooks = (colour) => [
-    {
-      selector: "edge",
-      style: {
-        width: "data(width)",
-        "line-opacity": "data(opacity)",
-        "curve-style": "straight",
-        "line-color": colour("unknown"),
-        "target-arrow-color": colour("unknown"),
-        "source-endpoint": "0 -50%",
-        "target-endpoint": "data(port)",
-        "z-index": "data(z)",
-        "z-index-compare": "manual",
-      },
-    },
-    {
-      selector: "edge.bent",
-      style: {
-        "curve-style": "round-segments",
-        "segment-distances": "data(distances)",
-        "segment-weights": "data(weights)",
-        "segment-radii": 40,
-        "radius-type": "influence-radius",
-        "edge-distances": "endpoints",
-      },
-    },
-  ];
-
-  /* "fine": one of few lines. */
-  const kindLooks = [
-    { selector: "edge.fine", style: { "target-arrow-shape": "triangle", "arrow-scale": 0.9, "line-opacity": "data(clear)" } },
-    { selector: "edge.fine.q", style: { "line-style": "dashed", "line-dash-pattern": [9, 4] } },
-    { selector: "edge.fine.k", style: { "line-style": "dashed", "line-dash-pattern": [2.5, 3] } },
-  ];
-
-  const signLooks = (colour) =>
-    ["positive", "negative"].map((sign) => ({
-      selector: `edge.${sign}`,
-      style: { "line-color": colour(sign), "target-arrow-color": colour(sign) },
+  const statusLooks = (colour) =>
+    Object.entries({ found: "solid", missed: "dashed", extra: "dotted" }).map(([status, border]) => ({
+      selector: `node.${status}`,
+      style: { "border-color": colour(status), "border-width": acdc.BOX.border.status, "border-style": border },
     }));
-
-  const statusLooks = (colour, dashes) => {
-    const patterns = { found: null, missed: [12, 6], extra: [2, 4] };
-    return Object.entries(patterns).flatMap(([status, dash]) => [
-      {
-        selector: `edge.${status}`,
-        style: {
-          "line-color": colour(status),
-          "target-arrow-color": colour(status),
-          ...(status === "missed" ? { "z-index": 0 } : { "line-opacity": 0.85, "z-index": status === "found" ? 10 : 9 }),
-        },
-      },
-      {
-        selector: dashes ? `edge.${status}` : `edge.fine.${status}`,
-        style: dash === null ? { "line-style": "solid" } : { "line-style": "dashed", "line-dash-pattern": dash },
-      },
-      {
-        selector: `node.${status}`,
-        style: {
-          "border-color": colour(status),
-          "border-width": 3.5,
-          "border-style": { found: "solid", missed: "dashed", extra: "dotted" }[status],
-        },
-      },
-    ]);
-  };
 
   const stateLooks = (colour) => [
     { selector: ".gone", style: { display: "none" } },
     { selector: "node.faded", style: { opacity: 0.18 } },
-    { selector: "edge.faded", style: { "line-opacity": 0.05, "target-arrow-shape": "none" } },
-    { selector: "edge.traced", style: { "line-opacity": "data(clear)" } },
     { selector: "node.chosen", style: { "border-width": 5, "border-color": colour("focus"), "border-style": "solid" } },
-    { selector: "edge.chosen", style: { "line-opacity": 1, "underlay-color": colour("focus"), "underlay-opacity": 0.5, "underlay-padding": 4, "z-index": 9 } },
   ];
 })();

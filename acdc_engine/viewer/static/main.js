@@ -4,6 +4,7 @@
   const acdc = (window.acdc = window.acdc || {});
   const { byId } = acdc;
   const data = JSON.parse(byId("view-data").textContent);
+  for (const edge of data.edges) edge.id = acdc.lineId(edge); // which the file would only repeat
   /* Before anything is placed: it takes room. */
   byId("notice").textContent = tooMany();
   byId("notice").hidden = byId("notice").textContent === "";
@@ -28,7 +29,7 @@
 
   function counts(shown) {
     const all = acdc.count(data.n_edges, "edge");
-    const part = shown.count === data.n_edges ? all : `${shown.count.toLocaleString("en-US")} of ${all}`;
+    const part = shown.count === data.n_edges ? all : `${acdc.grouped(shown.count)} of ${all}`;
     const text = `${part}, ${acdc.count(shown.nodes.size, "node")} shown`;
     byId("counts").textContent = text;
     return text;
@@ -55,8 +56,10 @@
 
   function filter(state) {
     const colourBy = state.overlay ? "status" : "sign";
-    if (colourBy !== graph.colourBy) graph.recolour(colourBy);
-    acdc.legend(data, byId("legend"), colourBy);
+    if (colourBy !== graph.colourBy) {
+      graph.recolour(colourBy);
+      acdc.legend(data, byId("legend"), colourBy);
+    }
     const shown = graph.filter(state);
     message(shown, state);
     say(counts(shown));
@@ -126,8 +129,10 @@
   acdc.keys(graph, byId("graph"), tooltip, (id, over) => say(over === null ? describe(id) : `${describe(id)}. Over ${withNumbers(over)}`));
   acdc.search(data, byId("search"), byId("suggestions"), (id) => choose(id, true));
   acdc.paper(graph, byId("paper"));
-  controls.reset();
+  acdc.legend(data, byId("legend"), graph.colourBy);
   panel.none();
+  controls.reset();
+  graph.fit();
   byId("fit").addEventListener("click", graph.fit);
   byId("zoom-in").addEventListener("click", () => graph.zoom(1.3));
   byId("zoom-out").addEventListener("click", () => graph.zoom(1 / 1.3));
@@ -135,7 +140,14 @@
   byId("help").addEventListener("click", () => byId("help-dialog").showModal());
   document.addEventListener("keydown", shortcuts);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => graph.recolour());
-  if (matchMedia("(max-width: 800px)").matches) byId("controls").open = false;
+  // Narrow windows begin with it closed. Notebooks give a frame its width only after it has loaded.
+  let narrow = innerWidth <= 800;
+  byId("controls").open = !narrow;
+  addEventListener("resize", () => {
+    if (narrow === innerWidth <= 800) return;
+    narrow = !narrow;
+    byId("controls").open = !narrow;
+  });
   acdc.page = { graph, data, controls };
   document.documentElement.dataset.ready = "true";
 })();

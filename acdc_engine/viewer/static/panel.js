@@ -134,8 +134,9 @@
     container.classList.add("acdc-panel");
     const show = (parts) => {
       const had = container.contains(document.activeElement);
+      const first = container.firstChild === null;
       container.replaceChildren(...parts.filter(known));
-      container.scrollTop = 0;
+      if (!first) container.scrollTop = 0; // which makes the browser lay out the page at once
       const heading = container.querySelector("h2");
       heading.tabIndex = -1;
       if (had) heading.focus({ preventScroll: true }); // the button that was pressed is gone

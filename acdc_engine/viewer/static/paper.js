@@ -20,9 +20,7 @@
       const theme = root.dataset.theme;
       root.dataset.theme = "light";
       graph.recolour();
-      const box = graph.cy.elements().not(".gone").boundingBox();
-      const scale = Math.min(2, LONGEST_SIDE / Math.max(box.w, box.h, 1));
-      image.src = graph.cy.png({ full: true, scale, bg: "#ffffff" });
+      image.src = graph.image(LONGEST_SIDE);
       if (theme === undefined) delete root.dataset.theme;
       else root.dataset.theme = theme;
       graph.recolour();

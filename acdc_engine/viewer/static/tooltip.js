@@ -18,7 +18,7 @@
 
   function edgeRows(edge, nodes) {
     const rows = acdc.edgeRows(edge);
-    if (edge.place !== null) rows.unshift(["Rank", `${edge.place.toLocaleString("en-US")}`]);
+    if (edge.place !== null) rows.unshift(["Rank", `${acdc.grouped(edge.place)}`]);
     for (const [label, id] of [["From", edge.source], ["To", edge.target]]) {
       const role = nodes.get(id).role ?? nodes.get(id).known_role;
       if (role !== null) rows.push([label, `${id}, ${acdc.cut(role, 80)}`]);
@@ -49,9 +49,9 @@
       box.replaceChildren(acdc.element("strong", node ? id : id.replace("->", " → ")), list);
     }
 
-    function place(element, at) {
+    function place(id, at) {
       const stage = box.parentElement.getBoundingClientRect();
-      const drawn = element.isNode() ? element.renderedBoundingBox() : { x2: at.x, y1: at.y };
+      const drawn = graph.nodes.has(id) ? graph.cy.getElementById(id).renderedBoundingBox() : { x2: at.x, y1: at.y };
       const left = Math.min(drawn.x2 + GAP, stage.width - box.offsetWidth - 8);
       const top = Math.min(Math.max(8, drawn.y1), stage.height - box.offsetHeight - 8);
       box.style.left = `${Math.max(8, left)}px`;
@@ -59,12 +59,11 @@
     }
 
     function show(id, at = null) {
-      const element = graph.cy.getElementById(id);
-      if (element.empty() || element.hasClass("gone")) return hide();
+      if (!graph.shown.nodes.has(id) && !graph.shown.edges.has(id)) return hide();
       glow.mark(id);
       fill(id);
       box.hidden = false;
-      place(element, at ?? (element.isNode() ? element.renderedPosition() : element.renderedMidpoint()));
+      place(id, at ?? graph.placeOf(id));
     }
 
     function hide() {
@@ -72,10 +71,8 @@
       box.hidden = true;
     }
 
-    graph.cy.on("mouseover", "node.box, edge", (event) => show(event.target.id(), event.renderedPosition));
-    graph.cy.on("mouseout", "node.box, edge", hide);
+    graph.on("over", (id, at) => (id === null ? hide() : show(id, at)));
     graph.cy.on("pan zoom", hide);
-    graph.cy.container().addEventListener("mouseleave", hide); // cytoscape says nothing of a pointer that is gone
     return { show, hide };
   };
 })();

@@ -14,8 +14,25 @@
     return made;
   };
 
+  /** Names a line: its two nodes and what is read, as in "a5.h5->a7.h3<k>". @param {object} edge Of ViewData. */
+  acdc.lineId = ({ source, target, kind }) => `${source}->${target}${["q", "k", "v"].includes(kind) ? `<${kind}>` : ""}`;
+
+  /** A whole number in groups of three digits. (toLocaleString would first load the browser's tables of languages.) */
+  acdc.grouped = (n) => String(n).replace(/\B(?=(\d{3})+$)/g, ",");
+
   /** @param {number} n @param {string} thing @returns {string} Such as "1,000 edges". */
-  acdc.count = (n, thing) => `${n.toLocaleString("en-US")} ${thing}${n === 1 ? "" : "s"}`;
+  acdc.count = (n, thing) => `${acdc.grouped(n)} ${thing}${n === 1 ? "" : "s"}`;
+
+  /** Three decimals and a real minus. @param {number} value */
+  acdc.decimals = (value) => value.toFixed(3).replace("-", "−");
+
+  /** How good a size of the circuit is. @param {object} size Of ViewData. */
+  acdc.sizeWords = (size) => {
+    if (size.faithfulness === null) return "faithfulness not measured at this size";
+    const interval = size.low === null ? "" : ` (${acdc.decimals(size.low)} to ${acdc.decimals(size.high)})`;
+    const kl = size.kl_recovered === null ? "" : `; KL recovered ${acdc.decimals(size.kl_recovered)}`;
+    return `held-out faithfulness ${acdc.decimals(size.faithfulness)}${interval}${kl}`;
+  };
 
   /** A number with its sign, null as "unknown". @param {?number} value */
   acdc.signed = (value) => (value === null ? "unknown" : `${value < 0 ? "−" : "+"}${acdc.number(Math.abs(value))}`);
