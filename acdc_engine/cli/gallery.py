@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from acdc_engine.cli.console import app, err, out, print_notes
+from acdc_engine.cli.console import app, err, examples, out, print_notes
 
 if TYPE_CHECKING:
     from acdc_engine.gallery.site import Against
@@ -24,15 +24,15 @@ Overwrite = Annotated[
 ]
 
 
-@app.command()
+@app.command(epilog=examples("gallery runs/ --out site", "gallery runs/ --out site --overwrite"))
 def gallery(runs: Runs, out_folder: Out = Path("site"), title: Title = None, overwrite: Overwrite = False) -> None:
     """Builds a static site of many runs: cards, a sortable table, two circuits side by side.
 
     Open its index.html from disk, or put the folder on any web server. Runs that
     are unfinished or cannot be read are listed there, and do not stop the rest.
     It shows circuit files of this engine; acdc import makes one of another tool's.
-    Reports are made anew, against the known circuit of the same model and task
-    where one comes along.
+    Viewers and reports are made anew, against the known circuit of the same
+    model and task where one comes along.
     """
     from rich.text import Text
 

@@ -109,7 +109,10 @@ def _set_axes(axes: Axes, circuit: Circuit) -> None:
     axes.set_xscale("log")
     axes.set_xlim(min(sizes) / 1.25, max(sizes) * 1.25)
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    # Over a short range the ticks are not whole numbers: there is no circuit of 3.6 edges.
+    axes.xaxis.set_major_formatter(
+        FuncFormatter(lambda value, _: f"{value:,.0f}" if abs(value - round(value)) < 1e-6 else "")
+    )
     axes.xaxis.set_minor_formatter(NullFormatter())
     intervals = [point.faithfulness_interval for point in circuit.sizes]
     values = [end for interval in intervals if interval is not None for end in (interval.low, interval.high)]

@@ -60,7 +60,7 @@ def write_gallery(
         out: Folder of the site; the folder around it must exist.
         title: Heading of the site; the folder's name by default.
         overwrite: Replace an earlier gallery in that folder.
-        against: What the reports set a circuit against. Where it raises an AcdcError, the report goes without.
+        against: What viewer and report set a circuit against. Where it raises an AcdcError, they go without.
         progress: Told after each run how many are done, and of how many.
 
     Returns:
@@ -75,19 +75,20 @@ def write_gallery(
     kept: list[str] = []
     heading = title or f"Circuits in {plain(source.resolve().name, 80) or '/'}"
     with replaced(target, kept) as folder:
-        site = _Site(folder, source, search, against)
+        site = _Site(folder, source, search, against, heading)
         for done, (slug, found) in enumerate(zip(slugs(f.name for f in search.found), search.found, strict=True), 1):
             site.add(slug, found)
             progress(done, len(search.found))
-        site.close(heading)
+        site.close()
     return Gallery(target, tuple(site.entries), tuple(site.problems), (*site.remarks, *kept))
 
 
 class _Site:
     """A site that is being written."""
 
-    def __init__(self, folder: Path, source: Path, search: Search, against: Against) -> None:
-        self.folder, self.source, self.against = folder, source, against
+    def __init__(self, folder: Path, source: Path, search: Search, against: Against, title: str) -> None:
+        self.folder, self.source, self.against, self.title = folder, source, against, title
+        self.links = {title: f"../../{INDEX}", "viewer": "viewer.html", "circuit file": "circuit.json"}
         self.entries: list[Entry] = []
         self.problems, self.remarks = list(search.problems), list(search.remarks)
         self.compared = Compared()
@@ -97,9 +98,11 @@ class _Site:
         try:
             circuit = Circuit.load(found.path)
             entry = entry_of(slug, found.name, circuit)
+            comparison, known = self._known(found, circuit, entry.name)
+            known_name = {} if comparison is None else {"known_name": comparison.known}
             pages = {
-                "viewer.html": viewer_html(circuit, title=entry.name).encode(),
-                "report.html": self._report(found, circuit, entry.name).encode(),
+                "viewer.html": viewer_html(circuit, known, title=entry.name, **known_name).encode(),
+                "report.html": report_html(circuit, comparison=comparison, known=known, links=self.links).encode(),
                 "circuit.json": _bytes(found.path),
             }
         except AcdcError as error:
@@ -112,7 +115,7 @@ class _Site:
         self.compared.add(entry, circuit)
         self.entries.append(entry)
 
-    def close(self, title: str) -> None:
+    def close(self) -> None:
         """Writes the pages about all runs."""
         if not self.entries:
             raise GalleryError(_nothing(self.source, self.problems, self.remarks))
@@ -125,7 +128,7 @@ class _Site:
         shapes = {run["slug"]: data["shapes"][run["shape"]]["words"] for run in data["runs"]}
         index = render(
             "gallery/index.html.j2",
-            title=title,
+            title=self.title,
             entries=self.entries,
             columns=COLUMNS,
             problems=problems,
@@ -133,21 +136,24 @@ class _Site:
             width=WIDTH,
             height=HEIGHT,
         )
-        compare = render("gallery/compare.html.j2", title=title, entries=self.entries, data=data)
+        groups: dict[str, list[Entry]] = {}
+        for entry in self.entries:
+            groups.setdefault(shapes[entry.slug], []).append(entry)
+        compare = render("gallery/compare.html.j2", title=self.title, groups=groups, data=data)
         (self.folder / INDEX).write_text(index, encoding="utf-8")
         (self.folder / COMPARE).write_text(compare, encoding="utf-8")
 
-    def _report(self, found: Found, circuit: Circuit, name: str) -> str:
-        """Made anew: a run's own report.html is a stranger's page, and may be about an earlier circuit."""
+    def _known(self, found: Found, circuit: Circuit, name: str) -> tuple[Comparison, Circuit] | tuple[None, None]:
+        """The known circuit for the pages of a run, which are made anew: its own may be about an earlier circuit."""
         try:
             comparison, known = self.against(found.path, circuit) or (None, None)
         except AcdcError as error:
-            comparison, known = None, None
-            self.remarks.append(f"{name}: its report goes without the known circuit. {error}")
-        if comparison is not None:
-            remarks = tuple(self._on_the_page(found, remark) for remark in comparison.remarks)
-            comparison = comparison.model_copy(update={"remarks": remarks})
-        return report_html(circuit, comparison=comparison, known=known)
+            self.remarks.append(f"{name}: its pages go without the known circuit. {error}")
+            return None, None
+        if comparison is None or known is None:
+            return None, None
+        remarks = tuple(self._on_the_page(found, remark) for remark in comparison.remarks)
+        return comparison.model_copy(update={"remarks": remarks}), known
 
     def _on_the_page(self, found: Found, text: str) -> str:
         """Without the folders above the runs, which are nobody's business on a public page."""

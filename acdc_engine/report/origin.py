@@ -8,6 +8,7 @@ from acdc_engine.export.text import facts
 from acdc_engine.export.visible import plain
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_file import checksum_of
+from acdc_engine.report.glossary import METHODS, STRATEGIES, meaning, metric_meaning
 
 LONGEST = 600
 """Characters shown of a text."""
@@ -25,8 +26,19 @@ class Origin:
 
 
 def asked_rows(circuit: Circuit) -> dict[str, str]:
-    """Model, task, metric and how it was searched for, as labels and texts."""
-    return {name: plain(text, LONGEST) for name, text in facts(circuit).items() if name not in _NOT_ASKED}
+    """Model, task, metric and how it was searched for, as labels and texts that say what the names stand for."""
+    meanings = {}
+    if circuit.metric is not None:
+        meanings["Metric"] = metric_meaning(circuit.metric.name)
+    if circuit.attribution is not None:
+        meanings["Scores"] = meaning(METHODS, circuit.attribution.method)
+    if circuit.search is not None:
+        meanings["Search"] = meaning(STRATEGIES, circuit.search.strategy)
+    return {
+        name: plain(text, LONGEST) + meanings.get(name, "")
+        for name, text in facts(circuit).items()
+        if name not in _NOT_ASKED
+    }
 
 
 def origin_parts(circuit: Circuit) -> Origin:
@@ -34,21 +46,38 @@ def origin_parts(circuit: Circuit) -> Origin:
     model, task, here = circuit.model, circuit.task, circuit.environment
     rows = {"weights, SHA-256": model.weights_hash, "revision on the hub": model.revision}
     if task is not None:
-        rows |= {
-            "task card, SHA-256": task.card_hash,
-            "prompts, SHA-256": task.prompts_hash,
-            "seed": str(task.seed),
-        }
-    rows["circuit file, SHA-256 (checksum)"] = checksum_of(circuit.model_dump(mode="json"))
+        rows["task card, SHA-256"] = task.card_hash
+        rows |= _prompts(task.prompts_hash)
+        rows["seed"] = str(task.seed)
+    rows["checksum, SHA-256 of the circuit"] = checksum_of(circuit.model_dump(mode="json"))
     if here is not None:
         threads = f"{here.threads} threads" if here.threads > 1 else "1 thread"
         rows["machine"] = f"{here.platform}, {here.device}, {here.dtype}, {threads}"
         rows["made"] = here.created
     return Origin(
-        cost=plain(facts(circuit).get("Cost", ""), LONGEST),
+        cost=_cost(circuit),
         command=plain(circuit.command or ""),
         rows={name: plain(text, LONGEST) for name, text in rows.items() if text is not None},
         versions=_versions(circuit),
+    )
+
+
+def _prompts(both: str | None) -> dict[str, str | None]:
+    """The hash of both splits, or of each where they are told apart."""
+    discovery, plus, held_out = (both or "").partition("+")
+    if not plus:
+        return {"prompts, SHA-256": both}
+    return {"discovery prompts, SHA-256": discovery, "held-out prompts, SHA-256": held_out}
+
+
+def _cost(circuit: Circuit) -> str:
+    cost = circuit.cost
+    if cost is None:
+        return ""
+    return (
+        f"{cost.seconds:,.0f} seconds (after loading, as long as {cost.forward_passes:,.0f} passes of the model over "
+        f"the discovery prompts), {cost.exact_evaluations:,} circuits run exactly, at most "
+        f"{cost.peak_memory_bytes / 2**30:.1f} GiB of memory"
     )
 
 

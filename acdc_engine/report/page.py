@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from acdc_engine.export.text import column_meanings, edge_columns, evidence_of, figure_rows, interval_level, remarks
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from acdc_engine.export.text import evidence_of, figure_rows, interval_level
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.comparison_records import Comparison
 from acdc_engine.html.page import render
 from acdc_engine.report.comparison import comparison_parts
 from acdc_engine.report.examples import example_parts
+from acdc_engine.report.glossary import edge_meanings, reading
 from acdc_engine.report.origin import asked_rows, origin_parts
 from acdc_engine.report.pictures import circuit_picture, sizes_picture
 from acdc_engine.report.tables import EdgeRows, NodeRows, edge_rows, node_rows, size_rows
-from acdc_engine.report.words import READING, headline, spread, title_of
+from acdc_engine.report.words import evaluate_command, headline, no_reservations, reservations, spread, title_of
 from acdc_engine.viewer.page import viewer_html
 
 
-def report_html(circuit: Circuit, *, comparison: Comparison | None = None, known: Circuit | None = None) -> str:
+def report_html(
+    circuit: Circuit,
+    *,
+    comparison: Comparison | None = None,
+    known: Circuit | None = None,
+    links: Mapping[str, str] = MappingProxyType({}),
+) -> str:
     """Renders the report of a circuit: one file, no network, no scripts but its own.
 
     What is not known of the circuit is left out or said in a line. The interactive viewer is in the file and starts
@@ -25,6 +35,7 @@ def report_html(circuit: Circuit, *, comparison: Comparison | None = None, known
         circuit: From a run, from `acdc evaluate`, or written by hand.
         comparison: Against a known circuit.
         known: That circuit, laid over the found one in the viewer.
+        links: Pages and files beside it, texts to addresses, where the report is one page of a site.
 
     Returns:
         The HTML.
@@ -41,9 +52,12 @@ def report_html(circuit: Circuit, *, comparison: Comparison | None = None, known
         frames=[viewer],
         viewer=viewer,
         title=title_of(circuit),
+        links=links,
         headline=headline(circuit),
         judged=circuit.evaluation is not None,
-        remarks=remarks(circuit),
+        remarks=reservations(circuit),
+        no_remarks=no_reservations(circuit),
+        evaluate=evaluate_command(circuit),
         asked=asked_rows(circuit),
         examples=example_parts(circuit),
         picture=circuit_picture(circuit),
@@ -55,8 +69,9 @@ def report_html(circuit: Circuit, *, comparison: Comparison | None = None, known
         spreads=[spread(circuit, "stability"), spread(circuit, "necessity")],
         nodes=nodes,
         edges=edges,
-        meanings=column_meanings(circuit, edge_columns(circuit)),
+        meanings=edge_meanings(circuit, edges.columns),
         comparison=None if comparison is None else comparison_parts(comparison),
         origin=origin_parts(circuit),
-        reading=READING,
+        prompts=bool(circuit.prompts),
+        reading=reading(circuit),
     )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 
 from acdc_engine.export.text import edge_columns
 from acdc_engine.export.visible import plain
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_records import CircuitEdge, CircuitNode
-from acdc_engine.graph.networkx_view import targets_of
+from acdc_engine.graph.networkx_view import edge_counts, targets_of
 from acdc_engine.graph.strength import by_strength, measure_of, strength_of
 
 MOST_NODES = 120
@@ -45,11 +44,15 @@ class NodeRow:
 
 @dataclass(frozen=True)
 class NodeRows:
-    """The nodes, class by class; `measure` is what their edges' strengths are, or None."""
+    """The nodes, class by class; `measure` is what their edges' strengths are, or None.
+
+    `measured` and `direct` say whether any node has measured roles or a direct effect.
+    """
 
     rows: list[NodeRow]
     left: int
     measure: str | None
+    measured: bool
     direct: bool
 
 
@@ -90,19 +93,16 @@ def node_rows(circuit: Circuit) -> NodeRows:
     """Nodes by class, classes and nodes with the largest summed |effect| of their edges first."""
     layout, measure = circuit.layout(), measure_of(circuit)
     listed = {node.name for node in circuit.nodes}
-    into: Counter[str] = Counter()
-    out_of: Counter[str] = Counter()
+    into, out_of = edge_counts(circuit)
     read: dict[str, float] = dict.fromkeys(listed, 0.0)
     written: dict[str, float] = dict.fromkeys(listed, 0.0)
     weight: dict[str, float] = dict.fromkeys(listed, 0.0)
     for edge in circuit.edges:
         strength = strength_of(edge, measure) or 0.0
-        out_of[edge.sender] += 1
         written[edge.sender] += strength
-        for name in (edge.sender, *listed.intersection(targets_of(layout, edge.receiver)[1])):
-            weight[name] += abs(strength)
+        weight[edge.sender] += abs(strength)
         for name in listed.intersection(targets_of(layout, edge.receiver)[1]):
-            into[name] += 1
+            weight[name] += abs(strength)
             read[name] += strength
     classes: dict[str, float] = {}
     for node in circuit.nodes:
@@ -123,8 +123,13 @@ def node_rows(circuit: Circuit) -> NodeRows:
             read=Cell("") if measure is None or not into[node.name] else signed(read[node.name]),
         )
 
-    known = any(node.direct_effect is not None for node in circuit.nodes)
-    return NodeRows([row(node) for node in order[:MOST_NODES]], max(0, len(order) - MOST_NODES), measure, known)
+    return NodeRows(
+        rows=[row(node) for node in order[:MOST_NODES]],
+        left=max(0, len(order) - MOST_NODES),
+        measure=measure,
+        measured=any(_measured(node) for node in order),
+        direct=any(node.direct_effect is not None for node in order),
+    )
 
 
 def _class_of(node: CircuitNode) -> str:

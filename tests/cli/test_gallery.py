@@ -42,7 +42,7 @@ def test_a_site_of_three_runs(tmp_path: Path) -> None:
     assert is_gallery(tmp_path / "site") and "<title>Mine</title>" in (tmp_path / "site" / "index.html").read_text()
 
 
-def test_reports_set_circuits_against_the_known_ones_that_come_along(
+def test_pages_set_circuits_against_the_known_ones_that_come_along(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = Circuit.load(find_known("gpt2/ioi")).model
@@ -52,7 +52,7 @@ def test_reports_set_circuits_against_the_known_ones_that_come_along(
     save(tmp_path / "runs" / "hand-written", bare({"input->logits": 1.0}))
     reports: list[tuple[str | None, int | None]] = []
 
-    def report(circuit: Circuit, *, comparison: Comparison | None, known: Circuit | None) -> str:
+    def report(circuit: Circuit, *, comparison: Comparison | None, known: Circuit | None, links: object) -> str:
         reports.append((comparison.known if comparison else None, len(known.edges) if known else None))
         return render("html/base.html.j2")
 
@@ -61,7 +61,12 @@ def test_reports_set_circuits_against_the_known_ones_that_come_along(
     assert ran.exit_code == 0 and "4 circuits." in ran.output
     # By name: first, hand-written, other, second.
     assert reports == [("gpt2/ioi", 963), (None, None), (None, None), (None, None)]
-    assert "Note: second: its report goes without the known circuit. Cannot read the scores" in ran.output
+    overlays = {
+        name: "gpt2/ioi" in (tmp_path / "site" / "runs" / name / "viewer.html").read_text()
+        for name in ("first", "hand-written", "other", "second")
+    }
+    assert overlays == {"first": True, "hand-written": False, "other": False, "second": False}
+    assert "Note: second: its pages go without the known circuit. Cannot read the scores" in ran.output
 
 
 def test_a_site_in_a_folder_that_is_not_there_is_refused_before_the_work(

@@ -212,8 +212,34 @@ def test_kinds_of_edges_can_be_hidden(browser: Browser, compare: Path) -> None:
         assert seen(page, "a") == lines(page, "a", ".only-a")
         page.uncheck("#draw-a")
         assert seen(page, "a") == set() != seen(page, "b")
-        show(page, "two", "one")
-        assert seen(page, "a") == set()
+        page.click("#swap")
+        assert seen(page, "a") == set() and page.url.endswith("#a=two&b=one&hide=a.both")
+
+
+def test_the_address_keeps_what_is_looked_at(browser: Browser, compare: Path) -> None:
+    with opened(browser, compare) as page:
+        show(page, "tiny", "like")
+        assert page.title().startswith("tiny, like: Two circuits side by side, ")
+        page.click("#edges th[data-key=largest] button")
+        assert page.url.endswith("#a=tiny&b=like&sort=largest&dir=asc")
+        page.click("#edges th[data-key=place] button")
+        page.select_option("#listed", "all")
+        page.uncheck("#draw-b")
+        assert page.url.endswith("#a=tiny&b=like&sort=place&list=all&hide=b")
+        page.reload()
+        rows = page.locator("#edges tbody tr td:first-child").all_inner_texts()
+        assert [row.replace(ARROW, "->") for row in rows] == [
+            "input->m0",
+            "m0->a1.kv1<k>",
+            "m0->logits",
+            "a1.h2->logits",
+            "a1.h3->logits",
+        ]
+        assert seen(page, "b") == lines(page, "b", ".both") and not page.is_checked("#draw-b")
+        page.evaluate("location.hash = '#a=tiny&b=like&sort=constructor&dir=up&list=%3Cb%3E&hide=x'")
+        page.wait_for_function("() => document.getElementById('listed').value === 'differing'")
+        assert page.get_attribute("#edges th[data-key=largest]", "aria-sort") == "descending"
+        assert page.is_checked("#draw-b") and seen(page, "b") == lines(page, "b")
 
 
 def test_unlike_models_are_refused_in_words(browser: Browser, compare: Path) -> None:
@@ -222,9 +248,14 @@ def test_unlike_models_are_refused_in_words(browser: Browser, compare: Path) -> 
         assert page.inner_text("#refused") == (
             "one is a circuit of a model with 30 layers of 9 heads (3 key/value groups), tiny of one with "
             "2 layers of 4 heads (2 key/value groups): no edge of one is an edge of the other. "
-            "Choose two circuits of one model shape."
+            "Choose two circuits of one model shape: the lists above are grouped by it."
         )
         assert not page.is_visible("#compared") and page.locator("canvas").count() == 0
+        groups = page.locator("#b optgroup").evaluate_all(
+            "groups => groups.map(group => [group.label, [...group.children].map(option => option.value)])"
+        )
+        small = ["empty", "like", "tiny", "unknown", "void"]
+        assert ["2 layers of 4 heads (2 key/value groups)", small] in groups and len(groups) == 3
         show(page, "tiny", "parallel")
         assert "MLPs parallel to attention" in page.inner_text("#refused")
         page.select_option("#b", "like")
@@ -238,10 +269,11 @@ def test_what_makes_numbers_unlike_is_said(browser: Browser, compare: Path) -> N
         assert "Different models of one shape" in page.inner_text("#remarks")
         assert page.locator("#facts tr.unlike th").all_inner_texts()[:2] == ["Task", "Model"]
         show(page, "tiny", "unknown")
-        assert "A gives the effect of edges, B has no strengths of edges" in page.inner_text("#remarks")
+        assert "B has no strengths of edges: its lines are thin." in page.inner_text("#remarks")
         assert ["m0->logits", "only in B", "", "unknown", ""] in listed(page)
         show(page, "tiny", "tiny")
         assert "A and B are the same run." in page.inner_text("#remarks")
+        assert listed(page) == [] and page.inner_text("#count") == "0 edges: both have the same."
 
 
 def test_empty_circuits_and_unknown_runs(browser: Browser, compare: Path) -> None:
@@ -252,6 +284,33 @@ def test_empty_circuits_and_unknown_runs(browser: Browser, compare: Path) -> Non
         page.wait_for_selector("#refused:visible")
         assert page.inner_text("#refused") == "There is no run <b>nobody in this gallery."
         assert page.is_visible("#compared")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_prints_both_pictures_whole_in_colours_for_paper(browser: Browser, compare: Path, scheme: str) -> None:
+    with opened(browser, compare, color_scheme=scheme) as page:
+        show(page, "one", "two")
+        colour = "getComputedStyle(document.documentElement).getPropertyValue('--ink')"
+        ink = page.evaluate(colour)
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        assert page.evaluate(colour) == ink and page.evaluate("document.documentElement.dataset.theme") is None
+        page.emulate_media(media="print")
+        for side in ("a", "b"):
+            image = page.locator(f"#paper-{side}")
+            image.evaluate("image => image.decode()")
+            assert image.is_visible() and not page.is_visible(f"#picture-{side}")
+            assert image.evaluate("image => Math.max(image.naturalWidth, image.naturalHeight)") == 2400
+            corner = (
+                "image => { const canvas = document.createElement('canvas'); const c = canvas.getContext('2d');"
+                " c.drawImage(image, 0, 0); return [...c.getImageData(0, 0, 1, 1).data]; }"
+            )
+            assert image.evaluate(corner) == [255, 255, 255, 255]
+        assert page.is_visible("#tools svg") and not page.is_visible("#draw-a") and not page.is_visible("#hovered")
+        assert not page.is_visible("#edges th button")
+        head = "getComputedStyle(document.querySelector('#edges th[data-key=a]'), '::before').content"
+        assert page.evaluate(head) == '"A: effect"'
+        page.evaluate("dispatchEvent(new Event('afterprint'))")
+        assert page.get_attribute("#paper-a", "src") is None
 
 
 def test_swapping(browser: Browser, compare: Path) -> None:
@@ -268,7 +327,8 @@ def test_hostile_circuits_are_text(browser: Browser, compare: Path) -> None:
     with opened(browser, compare, viewport={"width": 400, "height": 800}, color_scheme="dark") as page:
         show(page, hostile, "one")
         assert HOSTILE_NAME in page.inner_text("#name-a")
-        assert page.locator("img").count() == 0 and HOSTILE[1] in page.title()
+        images = page.locator("img").evaluate_all("images => images.map(image => image.id)")
+        assert images == ["paper-a", "paper-b"] and HOSTILE[1] in page.title()
         ask(page, "a", "void c.nodes('.node').forEach(node => { node.emit('tap'); })")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
@@ -297,4 +357,5 @@ def test_of_a_large_circuit_the_strongest_edges_are_drawn_and_all_are_listed(bro
         assert ask(page, "a", "c.edges().length") == 2000
         assert "2199 only in A, 1 in both, 1 only in B" in page.inner_text("#summary")
         assert page.locator("#edges tbody tr").count() == 300
+        assert page.inner_text("#count") == "2200 edges, the first 300 below"
         assert len(listed(page, "all")) == 2201

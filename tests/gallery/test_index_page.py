@@ -110,6 +110,22 @@ def test_two_are_ticked_and_compared(browser: Browser, index: Path) -> None:
         compare.click()
         page.wait_for_url("**/compare.html#a=a&b=b")
         assert page.is_visible("#compared")
+        page.go_back()
+        page.wait_for_url("**/index.html#view=table")
+        page.wait_for_function("() => document.getElementById('said').textContent === 'Compare a with b.'")
+        assert page.is_checked("tr[data-slug=a] input") and page.is_checked("tr[data-slug=b] input")
+        assert page.locator(".tick input:checked").count() == 4 and compare.is_enabled()
+        page.uncheck("tr[data-slug=a] input")
+        assert page.inner_text("#said") == "Compare b with: tick another."
+        assert page.locator(".tick input:checked").count() == 2
+
+
+def test_one_run_is_not_to_be_compared(browser: Browser, tmp_path: Path) -> None:
+    save(tmp_path / "runs" / "only", bare({"input->logits": 1.0}))
+    site = write_gallery(tmp_path / "runs", tmp_path / "site").folder
+    with opened(browser, site / "index.html") as page:
+        assert order(page, "cards") == ["only"] and page.inner_text("#said") == ""
+        assert not page.is_visible("#compare") and page.locator(".tick:visible").count() == 0
 
 
 def test_without_javascript_there_are_cards_and_a_table(browser: Browser, index: Path) -> None:

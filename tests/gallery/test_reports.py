@@ -1,14 +1,15 @@
-"""The reports in a gallery: made anew from the circuit, with the known circuit where there is one."""
+"""The pages of a run in a gallery: made anew from the circuit, with the known circuit where there is one."""
 
 from pathlib import Path
 
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from acdc_engine.errors import ScoreError
 from acdc_engine.gallery.site import write_gallery
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.comparison_records import Comparison
 from acdc_engine.report.page import report_html
+from acdc_engine.viewer.page import viewer_html
 from tests.browser import opened
 from tests.gallery.folders import bare, save
 from tests.made_circuits import made_circuit
@@ -16,6 +17,7 @@ from tests.made_circuits import made_circuit
 REAL_REPORTS = True
 
 FOUND = bare({"input->m0": 1.0, "m0->logits": -0.5})
+LINKS = {"Circuits in runs": "../../index.html", "viewer": "viewer.html", "circuit file": "circuit.json"}
 KNOWN = bare({"input->m0": 1.0, "m0->m1": 0.5, "m1->logits": 0.25})
 
 
@@ -42,7 +44,7 @@ def test_reports_are_about_the_circuit_that_is_shown_and_never_a_runs_own_page(t
     own = report_html(KNOWN).replace("</body>", f"{away}</body>")
     (tmp_path / "runs" / "x" / "report.html").write_text(own)
     made = write_gallery(tmp_path / "runs", tmp_path / "site")
-    assert (made.folder / "runs" / "x" / "report.html").read_text() == report_html(FOUND)
+    assert (made.folder / "runs" / "x" / "report.html").read_text() == report_html(FOUND, links=LINKS)
     assert made.remarks == ()
 
 
@@ -62,12 +64,25 @@ def test_reports_set_circuits_against_a_known_one(tmp_path: Path) -> None:
     assert asked == [(name, FOUND) for name in ("alone", "both", "damaged")]
     pages = {name: (made.folder / "runs" / name / "report.html").read_text() for name, _ in asked}
     remark = "Not used: both/scores.safetensors."  # not from which folder of this machine
-    assert pages["both"] == report_html(FOUND, comparison=compared(remark), known=KNOWN)
+    assert pages["both"] == report_html(FOUND, comparison=compared(remark), known=KNOWN, links=LINKS)
     assert remark in pages["both"] and str(tmp_path) not in pages["both"]
-    assert pages["alone"] == pages["damaged"] == report_html(FOUND)
+    assert pages["alone"] == pages["damaged"] == report_html(FOUND, links=LINKS)
     scores = tmp_path / "runs" / "damaged" / "scores.safetensors"
-    without = "damaged: its report goes without the known circuit."
+    without = "damaged: its pages go without the known circuit."
     assert made.remarks == (f"{without} {scores}: scores must be finite.",)
+    viewers = {name: (made.folder / "runs" / name / "viewer.html").read_text() for name, _ in asked}
+    assert viewers["both"] == viewer_html(FOUND, KNOWN, title="both", known_name="tiny/known")
+    assert viewers["alone"] == viewer_html(FOUND, title="alone")
+    assert viewers["damaged"] == viewer_html(FOUND, title="damaged")
+
+
+def test_the_viewer_lays_the_known_circuit_over_the_run(tmp_path: Path, browser: Browser) -> None:
+    save(tmp_path / "runs" / "x", FOUND)
+    site = write_gallery(tmp_path / "runs", tmp_path / "site", against=lambda path, circuit: (compared("-"), KNOWN))
+    with opened(browser, site.folder / "runs" / "x" / "viewer.html") as page:
+        box = page.get_by_label("Show tiny/known")
+        expect(box).to_be_checked()
+        expect(page.locator("body")).to_contain_text("tiny/known")
 
 
 def test_every_page_opens_and_links_lead_on(tmp_path: Path, browser: Browser) -> None:
@@ -79,5 +94,11 @@ def test_every_page_opens_and_links_lead_on(tmp_path: Path, browser: Browser) ->
             page.wait_for_url(f"**/runs/hostile/{name}.html")
             page.wait_for_load_state()
             assert page.title() != ""
-            page.go_back()
+            if name == "report":  # from there the way leads on, also for who came by a link to it
+                page.click("a:text-is('viewer')")
+                page.wait_for_url("**/runs/hostile/viewer.html")
+                page.go_back()
+                page.click("a:text-is('Circuits in runs')")
+            else:
+                page.go_back()
             page.wait_for_url("**/index.html")

@@ -6,10 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from acdc_engine.attribution.methods import METHODS as ALL_METHODS
+from acdc_engine.export.charts import sizes_figure
 from acdc_engine.export.text import evidence_of, figure_rows, remarks
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_records import Evaluation
+from acdc_engine.graph.comparison_records import Comparison, Rank, Ranking, Scope
 from acdc_engine.graph.evidence_records import HypothesisTest
+from acdc_engine.prompts.metrics import metric_names
+from acdc_engine.pruning.strategies import STRATEGIES as ALL_STRATEGIES
+from acdc_engine.report.comparison import comparison_parts
+from acdc_engine.report.glossary import METHODS, METRICS, STRATEGIES
 from acdc_engine.report.page import report_html
 from acdc_engine.run.known_for import against_known
 from acdc_engine.run.known_graphs import find_known
@@ -65,7 +72,7 @@ def test_headline_and_figures(page: str, circuit: Circuit) -> None:
         assert " ".join(part for part in (row.label, row.discovery, row.held_out, row.between) if part) in shown
     for name, text in evidence_of(circuit).items():
         assert f"{name} {text}" in shown
-    assert "Stability (share of" in shown and "Necessity (share of" in shown
+    assert "Stability of an edge is the share of" in shown and "Necessity of an edge is the share of" in shown
 
 
 def test_the_verdict_has_the_remarks(circuit: Circuit) -> None:
@@ -74,7 +81,7 @@ def test_the_verdict_has_the_remarks(circuit: Circuit) -> None:
     low = circuit.evaluation.held_out.model_copy(update={"faithfulness": 0.5})
     worse = circuit.model_copy(update={"evaluation": circuit.evaluation.model_copy(update={"held_out": low})})
     (remark,) = remarks(worse)
-    assert remark[1:] in report_html(worse) and "No reservations." not in report_html(worse)
+    assert remark[0].upper() + remark[1:] in report_html(worse) and "No reservations." not in report_html(worse)
 
 
 def test_strongest_edges_and_the_count_of_the_rest(circuit: Circuit) -> None:
@@ -82,7 +89,8 @@ def test_strongest_edges_and_the_count_of_the_rest(circuit: Circuit) -> None:
     shown = section(report_html(circuit), "edges")
     first = f"{strongest.sender} -> {strongest.receiver} {strongest.effect:+.4f} {strongest.score:+.4f}"
     assert shown.split("classes ")[1].startswith(first) and "weaker edges" not in shown
-    assert "And 10 weaker edges, in circuit.json" in section(report_html(made_circuit(50)), "edges")
+    rest = "And 10 weaker edges, in the circuit file: acdc show FILE --all lists them, acdc export FILE --to csv writes"
+    assert rest in section(report_html(made_circuit(50)), "edges")
 
 
 def test_example_prompts_with_what_differs(page: str) -> None:
@@ -114,9 +122,14 @@ def test_a_circuit_of_which_nothing_is_known(circuit: Circuit) -> None:
     edges = tuple(edge.model_copy(update=unknown) for edge in circuit.edges)
     page = report_html(circuit.model_copy(update={**BARE, "nodes": nodes, "edges": edges}))
     assert "A circuit of made-up: 40 of 32,491 edges" in page and "Not judged." in page
-    assert section(page, "size").startswith("Faithfulness against size Not measured. acdc evaluate")
+    assert "acdc evaluate FILE --task TASK --out NEW computes them" in html.unescape(re.sub(r"<[^>]+>", "", page))
+    assert section(page, "size") == "Faithfulness against size Not measured."
+    assert "measured roles" not in section(page, "nodes") and "attention on the examples" not in page
+    names = section(page, "reading").removeprefix("How to read this ")
+    assert names.startswith("Names: a5.h3 is head 3 of layer 5") and names.endswith("value input.")
     assert "No example prompts in the file." in section(page, "asked")
-    assert "The command is not known." in section(page, "again") and "the same circuit" not in section(page, "again")
+    again = section(page, "again")
+    assert "does not say by which command" in again and "the same circuit" not in again and "acdc verify" not in again
     assert "<dl></dl>" not in page and "<tbody></tbody>" not in page and " None" not in section(page, "again")
 
 
@@ -151,6 +164,49 @@ def test_against_a_known_circuit(tmp_path: Path) -> None:
     assert f"Extra: {len(comparison.extra)} found edges that are not known, the strongest 10" in shown
     for result in comparison.classes:
         assert f"{result.edges_found} of {result.edges}" in shown
+    whole = comparison.model_copy(update={"missing": (), "extra": ()})
+    alike = section(report_html(found, comparison=whole, known=other), "known")
+    assert "All known edges were found. All edges found are known." in alike and "Missing:" not in alike
+
+
+def test_rankings_have_a_row_for_what_is_ranked_and_a_column_for_each_rank() -> None:
+    def ranking(scope: Scope, rank: Rank, auc: float) -> Ranking:
+        return Ranking(
+            scope=scope,
+            mlps=True,
+            rank=rank,
+            n_true=1,
+            n_false=1,
+            auc=auc,
+            average_precision=auc / 2,
+            true_positives=(0, 1),
+            false_positives=(0, 1),
+        )
+
+    rankings = (ranking("edges", "absolute", 0.5), ranking("edges", "rms", 0.75), ranking("nodes", "rms", 1.0))
+    table = comparison_parts(
+        Comparison(
+            found="found",
+            known="known",
+            known_source=None,
+            model=made_circuit(12).model,
+            scores="beside it",
+            rankings=rankings,
+            overlaps=(),
+            classes=(),
+            missing=(),
+            extra=(),
+        )
+    ).tables[1]
+    assert table.heading == ["what", "AUC, |score|", "AUC, rms", "AP, |score|", "AP, rms"]
+    assert table.rows == [["edges", "0.500", "0.750", "0.250", "0.375"], ["nodes", "", "1.000", "", "0.500"]]
+
+
+def test_large_circuits_without_strengths_do_not_call_the_rest_weaker() -> None:
+    page = report_html(Circuit.load(find_known("gpt2/ioi")))
+    assert (
+        "And 923 more edges, in the circuit file" in section(page, "edges") and "weaker" not in page.split("<script")[0]
+    )
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -179,4 +235,48 @@ def test_hypothesis_tests_are_listed(circuit: Circuit) -> None:
     assert isinstance(circuit.evaluation, Evaluation)
     tested = circuit.model_copy(update={"evaluation": circuit.evaluation.model_copy(update={"tests": (test,)})})
     expected = "equivalence not rejected (p 0.4, corrected). As good as the model."
-    assert expected in section(report_html(tested), "figures")
+    page = report_html(tested)
+    assert expected in section(page, "figures") and "No reservations." in page and "at most 0.05" in page
+    failed = test.model_copy(update={"rejected": True, "details": "Worse than the model."})
+    worse = circuit.model_copy(update={"evaluation": circuit.evaluation.model_copy(update={"tests": (failed,)})})
+    page = report_html(worse)
+    assert "The test of equivalence is against it. Worse than the model." in page and "No reservations." not in page
+
+
+def test_what_was_not_held_against_it_is_said(circuit: Circuit) -> None:
+    asked = "Nothing is to be remarked on its faithfulness, its target, the model&#39;s outputs and random circuits, as"
+    assert asked in report_html(circuit)
+    assert circuit.evaluation is not None and circuit.search is not None
+    alone = circuit.evaluation.model_copy(update={"random_circuits": None})
+    page = report_html(circuit.model_copy(update={"evaluation": alone, "search": None}))
+    assert "Nothing is to be remarked on its faithfulness and the model&#39;s outputs, as" in page
+    assert "It was not compared with random circuits." in page and "p of random circuits" not in page
+
+
+def test_names_of_this_engine_are_explained(circuit: Circuit) -> None:
+    """All of them, as listed where they are made; a name of another tool stands alone."""
+    assert set(METRICS) == set(metric_names()) and set(STRATEGIES) == set(ALL_STRATEGIES)
+    assert set(METHODS) == set(ALL_METHODS)
+    asked = section(report_html(circuit), "asked")
+    assert "mean logit of the right answers less that of the wrong ones (logits)" in asked
+    assert "edge attribution patching, its gradients averaged" in asked and "drop the weakest edges" in asked
+    assert circuit.metric is not None
+    other = circuit.model_copy(update={"metric": circuit.metric.model_copy(update={"name": "mine"})})
+    assert "mine, higher supports the behaviour Scores" in section(report_html(other), "asked")
+    assert "effect: how much mine falls when" in section(report_html(other), "edges")
+    assert "effect: how much logit_diff (logits) falls when" in section(report_html(circuit), "edges")
+
+
+def test_the_hash_of_prompts_is_told_by_split(circuit: Circuit) -> None:
+    assert circuit.task is not None
+    both = circuit.model_copy(update={"task": circuit.task.model_copy(update={"prompts_hash": "12+34"})})
+    assert "discovery prompts, SHA-256 12 held-out prompts, SHA-256 34" in section(report_html(both), "again")
+
+
+def test_small_circuits_have_whole_numbers_below_their_curve(circuit: Circuit) -> None:
+    own = circuit.sizes[0]
+    few = tuple(own.model_copy(update={"edges": edges}) for edges in (3, 4))
+    figure = sizes_figure(circuit.model_copy(update={"sizes": few}))
+    figure.canvas.draw()
+    labels = [label.get_text() for label in figure.axes[0].get_xticklabels() if label.get_text()]
+    assert {"3", "4"} <= set(labels) and len(labels) == len(set(labels))

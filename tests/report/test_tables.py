@@ -50,7 +50,7 @@ def test_nodes_by_hand() -> None:
     assert [(row.edges_in, row.edges_out) for row in found.rows] == [(1, 2), (2, 0), (1, 1), (0, 1)]
     assert [row.read.value for row in (head, logits, mlp)] == [1.0, 3.5, -2.0] and start.read.text == ""
     assert [row.written.text for row in (head, logits, mlp, start)] == ["+1.0000", "", "+0.5000", "+1.0000"]
-    assert (found.left, found.measure, found.direct) == (0, "effect", True)
+    assert (found.left, found.measure, found.measured, found.direct) == (0, "effect", True, True)
 
 
 def test_many_nodes_are_cut() -> None:
@@ -86,14 +86,25 @@ def test_sizes_say_which_is_the_circuit_and_how_many_random_ones() -> None:
 
 
 def test_spread_by_hand() -> None:
-    """Stability 0, 25, 50 and 75 %: the quartiles of four are the second, third (rounded) and the third."""
+    """Stability 0, 25, 50 and 75 %: of four values the median is the third, and there are no quartiles."""
     assert spread(by_hand(), "stability") == (
-        "Stability (share of resampled discovery prompts whose scores select the edge): median 50%, middle half 25% to "
-        "50%; 0 of 4 edges at 90% or more, 2 below 50%. Lowest: input -> a0.h0<q> (0%), a0.h0 -> m3 (25%), "
-        "m3 -> logits (50%)."
+        "Stability of an edge is the share of bootstrap resamples of the discovery prompts in which its score is among "
+        "the strongest 4 of the whole model: median 50%; 0 of 4 edges at 90% or more, 2 below 50%. Lowest: "
+        "input -> a0.h0<q> (0%), a0.h0 -> m3 (25%), m3 -> logits (50%)."
     )
     unknown = tuple(edge.model_copy(update={"necessity": None}) for edge in by_hand().edges)
     assert spread(by_hand().model_copy(update={"edges": unknown}), "necessity") == ""
+    same = tuple(edge.model_copy(update={"necessity": 1.0}) for edge in by_hand().edges)
+    assert spread(by_hand().model_copy(update={"edges": same}), "necessity").endswith(
+        "without the edge: 100% for all 4."
+    )
+
+
+def test_spread_of_eight_has_quartiles() -> None:
+    made = made_circuit(12)
+    edges = tuple(edge.model_copy(update={"stability": place / 10}) for place, edge in enumerate(made.edges[:8]))
+    told = spread(made.model_copy(update={"edges": edges}), "stability")
+    assert "median 40%, middle half 20% to 50%; 0 of 8 edges" in told  # ranks 4, 2 and 5 of 0 to 7
 
 
 def test_headline_under_kl_and_without_a_target() -> None:
@@ -101,8 +112,17 @@ def test_headline_under_kl_and_without_a_target() -> None:
     assert circuit.search is not None
     kl = circuit.search.model_copy(update={"objective": "kl", "target_faithfulness": 0.8})
     assert "with KL recovered 0.8: found 20 of" in headline(circuit.model_copy(update={"search": kl}))
-    sized = circuit.search.model_copy(update={"target_faithfulness": None})
-    assert headline(circuit.model_copy(update={"search": sized})).startswith("A circuit of made-up for ioi: 20 of")
+    free = circuit.search.model_copy(update={"target_faithfulness": None, "settings": {}})
+    assert headline(circuit.model_copy(update={"search": free})).startswith("A circuit of made-up for ioi: 20 of")
+    for settings, asked in (
+        ({"rank": "absolute", "size": 25}, "with at most 25 edges"),
+        ({"size": 1}, "with at most 1 edge"),
+        ({"threshold": 0.01}, "with the threshold 0.01"),
+    ):
+        sized = circuit.model_copy(update={"search": free.model_copy(update={"settings": settings})})
+        assert headline(sized).startswith(f"Asked for a circuit of made-up for ioi {asked}: found 20 of")
+        judged_elsewhere = sized.model_copy(update={"cost": None})
+        assert headline(judged_elsewhere).startswith("A circuit of made-up for ioi: 20 of")
 
 
 def test_examples_of_unlike_lengths_and_long_ones() -> None:

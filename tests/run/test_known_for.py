@@ -54,6 +54,20 @@ def test_no_circuit_is_set_against_itself() -> None:
     assert known_for(circuit) == path and against_known(path, circuit) is None
 
 
+def test_a_known_circuit_with_figures_is_not_set_against_itself(tmp_path: Path) -> None:
+    """What acdc evaluate --out writes of it. An edge less, or a search that found the same, is another matter."""
+    known = Circuit.load(find_known("gpt2/ioi"))
+    judged = known.model_copy(update={"task": found("ioi").task, "evaluation": found("ioi").evaluation})
+    judged.save(tmp_path / "circuit.json")
+    assert against_known(tmp_path / "circuit.json", judged) is None
+    fewer = judged.model_copy(update={"edges": judged.edges[:-1]})
+    assert against_known(tmp_path / "circuit.json", fewer) is not None
+    searched = judged.model_copy(update={"search": found("ioi").search})
+    assert against_known(tmp_path / "circuit.json", searched) is not None
+    asked = against_known(tmp_path / "circuit.json", judged, "gpt2/ioi")
+    assert asked is not None and asked[0].missing == asked[0].extra == ()
+
+
 def test_the_comparison_is_of_the_two(tmp_path: Path) -> None:
     circuit = found("ioi")
     circuit.save(tmp_path / "circuit.json")

@@ -4,9 +4,14 @@
   const byId = (id) => document.getElementById(id);
   document.documentElement.classList.add("runs-scripts");
   const { shapes, runs } = JSON.parse(byId("circuits").textContent);
+  const heading = document.title;
   const bySlug = new Map(runs.map((run) => [run.slug, run]));
   const WHERE = { a: "only in A", b: "only in B", both: "both" };
   const MOST = 300; // rows; more on request
+  const SIDE = 2400; // pixels of a picture on paper, the longer way
+  const KINDS = ["a", "both", "b"];
+  const keys = [...document.querySelectorAll("#edges th")].map((head) => head.dataset.key);
+  const lists = [...byId("listed").options].map((option) => option.value);
   let pictures = [], edges = [], runA, runB, rows = MOST, order = { key: "largest", dir: "desc" }, marked = null;
 
   function make(name, text, className = "") {
@@ -28,17 +33,34 @@
     const first = bySlug.get(asked.get("a")) || runs[0];
     const alike = runs.find((run) => run !== first && run.shape === first.shape) || runs.find((run) => run !== first) || first;
     const unknown = ["a", "b"].map((side) => asked.get(side)).filter((slug) => slug && !bySlug.has(slug));
+    const key = keys.includes(asked.get("sort")) ? asked.get("sort") : "largest";
+    order = { key, dir: ["asc", "desc"].includes(asked.get("dir")) ? asked.get("dir") : usual(key) };
+    byId("listed").value = lists.includes(asked.get("list")) ? asked.get("list") : lists[0];
+    const hidden = (asked.get("hide") || "").split(".");
+    for (const kind of KINDS) byId(`draw-${kind}`).checked = !hidden.includes(kind);
     show(first, bySlug.get(asked.get("b")) || alike, unknown);
   }
 
+  // The pair, and what differs from the first look, so that an address shows a colleague the same.
+  function write() {
+    const kept = new URLSearchParams({ a: runA.slug, b: runB.slug });
+    if (order.key !== "largest" || order.dir !== "desc") kept.set("sort", order.key);
+    if (order.dir !== usual(order.key)) kept.set("dir", order.dir);
+    if (byId("listed").value !== lists[0]) kept.set("list", byId("listed").value);
+    const hidden = KINDS.filter((kind) => !byId(`draw-${kind}`).checked);
+    if (hidden.length) kept.set("hide", hidden.join("."));
+    history.replaceState(null, "", `#${kept}`);
+  }
+
   function choose(a, b) {
-    history.replaceState(null, "", `#${new URLSearchParams({ a: a.slug, b: b.slug })}`);
     show(a, b, []);
+    write();
   }
 
   function show(a, b, unknown) {
     runA = a;
     runB = b;
+    document.title = `${a.name}, ${b.name}: ${heading}`;
     byId("a").value = a.slug;
     byId("b").value = b.slug;
     for (const [side, run] of [["a", a], ["b", b]]) {
@@ -87,10 +109,11 @@
         said.push(`Of the ${run.edges.length} edges of ${side} the strongest ${picture.MOST} are drawn. The table has all.`);
     if (runA === runB) said.push("A and B are the same run.");
     if (unlike("Model")) said.push("Different models of one shape: heads of the same name need not be alike.");
-    if (runA.measure !== runB.measure) {
-      const name = (run) => (run.measure === null ? "has no strengths of edges" : `gives the ${run.measure} of edges`);
-      said.push(`A ${name(runA)}, B ${name(runB)}: the two are not on one scale.`);
-    } else if (runA.measure && unlike("Metric")) said.push("The metrics differ: strengths of edges are not on one scale.");
+    for (const [side, run] of [["A", runA], ["B", runB]])
+      if (run.measure === null && run.edges.length) said.push(`${side} has no strengths of edges: its lines are thin.`);
+    if (runA.measure && runB.measure && runA.measure !== runB.measure)
+      said.push(`A gives the ${runA.measure} of edges, B the ${runB.measure}: the two are not on one scale.`);
+    else if (runA.measure && runB.measure && unlike("Metric")) said.push("The metrics differ: strengths of edges are not on one scale.");
     return said;
   }
 
@@ -178,24 +201,39 @@
   function table() {
     const listed = sorted(), shown = listed.slice(0, rows);
     byId("edges").tBodies[0].replaceChildren(...shown.map(row));
-    byId("count").textContent = `${listed.length} edges`;
+    const none = { differing: ": both have the same.", shared: ": they have none in common." }[byId("listed").value] || "";
+    const part = shown.length < listed.length ? `, the first ${shown.length} below` : listed.length ? "" : none;
+    byId("count").textContent = `${listed.length} edge${listed.length === 1 ? "" : "s"}${part}`;
     byId("more").hidden = shown.length === listed.length;
     byId("more").textContent = `Show all ${listed.length}`;
     const labels = { a: `A: ${runA.measure || "strength"}`, b: `B: ${runB.measure || "strength"}`, largest: "Largest, without sign" };
     for (const head of document.querySelectorAll("#edges th")) {
       const here = head.dataset.key === order.key;
       head.setAttribute("aria-sort", here ? (order.dir === "asc" ? "ascending" : "descending") : "none");
-      if (labels[head.dataset.key]) head.firstChild.textContent = labels[head.dataset.key];
+      if (labels[head.dataset.key]) head.firstChild.textContent = head.dataset.label = labels[head.dataset.key];
     }
   }
 
+  function usual(key) { return key === "place" || key === "where" ? "asc" : "desc"; }
+
   function sortBy(key) {
-    const usual = key === "place" || key === "where" ? "asc" : "desc";
-    order = { key, dir: key !== order.key ? usual : order.dir === "asc" ? "desc" : "asc" };
+    order = { key, dir: key !== order.key ? usual(key) : order.dir === "asc" ? "desc" : "asc" };
+    write();
     table();
   }
 
   function restyle() { for (const drawn of pictures) drawn.style(picture.styles()); }
+
+  // On paper: the whole of both, in colours for paper, whatever part and theme the screen shows.
+  function print() {
+    const root = document.documentElement, theme = root.dataset.theme, side = { maxWidth: SIDE, maxHeight: SIDE };
+    root.dataset.theme = "light";
+    restyle();
+    pictures.forEach((drawn, place) => { byId(`paper-${"ab"[place]}`).src = drawn.png({ full: true, bg: "#ffffff", ...side }); });
+    if (theme === undefined) delete root.dataset.theme;
+    else root.dataset.theme = theme;
+    restyle();
+  }
 
   const KEYS = { ArrowLeft: [40, 0], ArrowRight: [-40, 0], ArrowUp: [0, 40], ArrowDown: [0, -40] };
   function pressed(event) {
@@ -209,6 +247,7 @@
   }
 
   for (const head of document.querySelectorAll("#edges th")) {
+    head.dataset.label = head.textContent;
     const button = make("button", head.textContent);
     button.type = "button";
     button.addEventListener("click", () => sortBy(head.dataset.key));
@@ -220,13 +259,15 @@
     byId(`picture-${side}`).addEventListener("keydown", pressed);
   }
   byId("swap").addEventListener("click", () => choose(runB, runA));
-  for (const id of ["draw-a", "draw-both", "draw-b"]) byId(id).addEventListener("change", filter);
+  for (const id of ["draw-a", "draw-both", "draw-b"]) byId(id).addEventListener("change", () => { write(); filter(); });
   byId("closer").addEventListener("click", () => zoom(1.25));
   byId("farther").addEventListener("click", () => zoom(0.8));
   byId("whole").addEventListener("click", fit);
-  byId("listed").addEventListener("change", () => { rows = MOST; table(); });
+  byId("listed").addEventListener("change", () => { rows = MOST; write(); table(); });
   byId("more").addEventListener("click", () => { rows = Infinity; table(); });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", restyle);
+  addEventListener("beforeprint", print);
+  addEventListener("afterprint", () => { for (const side of ["a", "b"]) byId(`paper-${side}`).removeAttribute("src"); });
   addEventListener("hashchange", read);
   read();
 })();

@@ -77,7 +77,7 @@
         "model shapes and cannot be compared edge by edge."
       : ticked.length === 2 ? `Compare ${names[0]} with ${names[1]}.`
       : ticked.length === 1 ? `Compare ${names[0]} with: tick another.`
-      : "Tick two runs to compare them.";
+      : runs.length > 1 ? "Tick two runs to compare them." : "";
     byId("said").textContent = counted ? `${counted} ${told}` : told;
   }
 
@@ -92,11 +92,16 @@
     change(key === state.sort ? { dir: turned } : { sort: key, dir: usual(key) });
   }
 
-  // A third tick lets go of the first; the same run's other box follows.
+  // A third tick lets go of the first.
   function tick(event) {
     const box = event.target;
-    ticked = ticked.filter((other) => other.value !== box.value);
-    if (box.checked) ticked = [...ticked.slice(-1), box];
+    const others = ticked.filter((other) => other.value !== box.value);
+    keep(box.checked ? [...others.slice(-1), box] : others);
+  }
+
+  // Each run has two boxes, on its card and in its row.
+  function keep(boxes) {
+    ticked = boxes;
     const chosen = new Set(ticked.map((other) => other.value));
     for (const other of document.querySelectorAll(".tick input")) other.checked = chosen.has(other.value);
     show();
@@ -105,14 +110,11 @@
   for (const th of headers) {
     const button = document.createElement("button");
     button.type = "button";
-    button.textContent = th.textContent;
+    button.textContent = th.dataset.label = th.textContent;
     button.addEventListener("click", () => sortBy(th.dataset.key));
     th.replaceChildren(button);
   }
-  for (const box of document.querySelectorAll(".tick input")) {
-    box.checked = false; // browsers keep ticks over a reload
-    box.addEventListener("change", tick);
-  }
+  for (const box of document.querySelectorAll(".tick input")) box.addEventListener("change", tick);
   for (const button of document.querySelectorAll("[data-view]"))
     button.addEventListener("click", () => change({ view: button.dataset.view }));
   byId("tools").addEventListener("submit", (event) => event.preventDefault());
@@ -123,6 +125,10 @@
     location.href = `compare.html#${new URLSearchParams({ a: ticked[0].value, b: ticked[1].value })}`;
   });
   addEventListener("hashchange", () => { read(); show(); });
+  // Browsers bring ticks back when one returns from another page, after this script has run.
+  addEventListener("pageshow", () => {
+    if (!ticked.length) keep([...document.querySelectorAll(".card .tick input:checked")].slice(-2));
+  });
   read();
   show();
 })();
