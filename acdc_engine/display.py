@@ -1,4 +1,4 @@
-"""How results show themselves in a notebook: which function renders which kind of object.
+"""How results show themselves: which function renders which kind of object, in a notebook and in one line of text.
 
 Records must not import what draws them (`graph` is below `export`), so renderers are found by name when they are
 first needed, as the public names of the package are.
@@ -8,11 +8,22 @@ from importlib import import_module
 
 RENDERERS = {
     "acdc_engine.graph.circuit.Circuit": ("acdc_engine.export.notebook", "circuit_html"),
+    "acdc_engine.graph.circuit_records.Evaluation": ("acdc_engine.export.notebook_evidence", "evaluation_html"),
     "acdc_engine.graph.curve_records.Curve": ("acdc_engine.export.notebook", "curve_html"),
     "acdc_engine.graph.comparison_records.Comparison": ("acdc_engine.export.notebook", "comparison_html"),
     "acdc_engine.attribution.edge_scores.EdgeScores": ("acdc_engine.export.notebook_scores", "scores_html"),
+    "acdc_engine.run.verify.Verification": ("acdc_engine.export.notebook_evidence", "verification_html"),
 }
-"""By class, the module and the function that renders it."""
+"""By class, the module and the function that renders it as HTML."""
+LINES = {
+    "acdc_engine.graph.circuit.Circuit": "circuit_line",
+    "acdc_engine.graph.circuit_records.Evaluation": "evaluation_line",
+    "acdc_engine.graph.curve_records.Curve": "curve_line",
+    "acdc_engine.graph.comparison_records.Comparison": "comparison_line",
+    "acdc_engine.attribution.edge_scores.EdgeScores": "scores_line",
+    "acdc_engine.run.verify.Verification": "verification_line",
+}
+"""By class, the function of `acdc_engine.export.one_line` that says what it is."""
 
 
 def html_of(thing: object) -> str:
@@ -21,6 +32,19 @@ def html_of(thing: object) -> str:
     Args:
         thing: An object of one of the classes in `RENDERERS`.
     """
-    kind = type(thing)
-    module, function = RENDERERS[f"{kind.__module__}.{kind.__qualname__}"]
+    module, function = RENDERERS[_name(thing)]
     return str(getattr(import_module(module), function)(thing))
+
+
+def line_of(thing: object) -> str:
+    """Says in one line what a result is.
+
+    Args:
+        thing: An object of one of the classes in `LINES`.
+    """
+    return str(getattr(import_module("acdc_engine.export.one_line"), LINES[_name(thing)])(thing))
+
+
+def _name(thing: object) -> str:
+    kind = type(thing)
+    return f"{kind.__module__}.{kind.__qualname__}"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from acdc_engine.display import html_of
 from acdc_engine.formats.registry import import_circuit
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import write_text
@@ -24,9 +25,16 @@ from acdc_engine.viewer.page import viewer_html
 HEIGHT = 700
 """Pixels that a page is high in a notebook."""
 
+# Without the frame, the style hides nothing: then (untrusted notebooks, GitHub, whatever else cleans outputs) what
+# follows is shown. Lazy, since notebooks put outputs on the page before they give them a width, and the viewer lays
+# itself out by that.
 _FRAME = Markup(
-    '<iframe srcdoc="{}" title="{}" sandbox="allow-scripts allow-downloads" '
-    'style="width:100%;height:{}px;border:1px solid #ccc"></iframe>'
+    "<style>iframe.acdc-engine-page+div{{display:none}}</style>"
+    '<iframe class="acdc-engine-page" srcdoc="{page}" title="{name}" sandbox="allow-scripts allow-downloads" '
+    'loading="lazy" style="width:100%;height:{height}px;border:1px solid #ccc"></iframe>'
+    "<div><p>The {name} of this circuit is a page with scripts, which are not run here. To see it, open the notebook "
+    "in Jupyter and trust it, or save the page with <code>{kind}(circuit).save(&quot;{name}.html&quot;)</code>.</p>"
+    "{instead}</div>"
 )
 
 
@@ -76,10 +84,16 @@ class Page(ABC):
         """
         write_text(Path(path), self.html, overwrite=overwrite)
 
+    def __repr__(self) -> str:
+        """One line: what it is of."""
+        return f"<{type(self).__name__} of {self.circuit!r}>"
+
     def _repr_html_(self) -> str:
-        """What a notebook shows: the page in a frame that reaches nothing of the notebook."""
+        """What a notebook shows: the page in a frame that reaches nothing of the notebook, or else the circuit."""
+        kind = type(self).__name__
+        instead = Markup(html_of(self.circuit))
         # A str first: the page is a text to escape, not a piece of this one.
-        return str(_FRAME.format(str(self.html), type(self).__name__.lower(), HEIGHT))
+        return str(_FRAME.format(page=str(self.html), name=kind.lower(), kind=kind, height=HEIGHT, instead=instead))
 
 
 class Viewer(Page):

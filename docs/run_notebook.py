@@ -41,8 +41,6 @@ def clean(notebook: NotebookNode) -> None:
             for output in cell.outputs:
                 if "metadata" in output:
                     output.metadata = {}
-                if "text/html" in output.get("data", {}):
-                    output.data.pop("text/plain", None)  # of a circuit: every prompt in it
 
 
 def main() -> None:

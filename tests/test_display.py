@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from acdc_engine import Circuit, Report, Viewer
-from acdc_engine.display import RENDERERS, html_of
+from acdc_engine.display import LINES, RENDERERS, html_of, line_of
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.report.page import report_html
 from acdc_engine.run.known_graphs import find_circuit
@@ -30,9 +30,23 @@ def test_every_kind_asks_for_its_own_renderer(name: str, monkeypatch: pytest.Mon
     assert thing._repr_html_() == html_of(thing) == f"<b>{kind}</b>"
 
 
+@pytest.mark.parametrize("name", LINES)
+def test_every_kind_asks_for_its_own_line(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, _, kind = name.rpartition(".")
+    made = getattr(import_module(module), kind)
+    monkeypatch.setattr(f"acdc_engine.export.one_line.{LINES[name]}", lambda thing: f"<{type(thing).__name__}>")
+    thing = made.__new__(made)
+    assert repr(thing) == str(thing) == line_of(thing) == f"<{kind}>"
+
+
+def test_what_has_html_has_a_line() -> None:
+    assert LINES.keys() == RENDERERS.keys()
+
+
 def test_other_objects_are_not_rendered() -> None:
-    with pytest.raises(KeyError, match=r"builtins\.int"):
-        html_of(1)
+    for show in (html_of, line_of):
+        with pytest.raises(KeyError, match=r"builtins\.int"):
+            show(1)
 
 
 @pytest.mark.parametrize(("kind", "function"), [(Viewer, viewer_html), (Report, report_html)])
@@ -51,9 +65,30 @@ def test_pages(kind: type[Viewer] | type[Report], function: object, tmp_path: Pa
 def test_a_notebook_shows_a_page_in_a_frame_that_reaches_nothing(kind: type[Viewer] | type[Report]) -> None:
     page = kind(made_circuit(30, hostile=True))
     shown = page._repr_html_()
-    (source,) = re.findall(r'^<iframe srcdoc="([^"]*)" title="\w+" sandbox="([^"]*)" style="[^"]*"></iframe>$', shown)
+    (source,) = re.findall(r'<iframe class="[\w-]+" srcdoc="([^"]*)" title="\w+" sandbox="([^"]*)"', shown)
     assert html.unescape(source[0]) == page.html
     assert "allow-scripts" in source[1] and "allow-same-origin" not in source[1]
+
+
+@pytest.mark.parametrize("kind", [Viewer, Report])
+def test_without_the_frame_the_circuit_is_shown(
+    kind: type[Viewer] | type[Report], browser: Browser, tmp_path: Path
+) -> None:
+    """With it, nothing but the frame; where frames are taken out (untrusted notebooks, GitHub), picture and tables."""
+    shown = kind(made_circuit(30))._repr_html_()
+    without = re.sub(r"<iframe.*?</iframe>", "", shown, flags=re.DOTALL)
+    bare = re.sub(r"<style>.*?</style>", "", without)
+    sentence = f"{kind.__name__}(circuit).save"
+    for text, visible in ((shown, False), (without, True), (bare, True)):
+        (tmp_path / "notebook.html").write_text("<meta charset=utf-8>" + text)
+        with opened(browser, tmp_path / "notebook.html") as page:
+            assert page.get_by_text(sentence).is_visible() is visible
+            assert page.locator("img[alt^='the circuit as a graph']").is_visible() is visible
+            assert page.locator("iframe").count() == (0 if visible else 1)
+
+
+def test_a_page_in_one_line() -> None:
+    assert repr(Viewer(made_circuit(30))).startswith("<Viewer of <Circuit ioi in made-up: 30 edges, ")
 
 
 def test_the_known_circuit_of_model_and_task_stands_beside(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_executions_leave_nothing_but_results() -> None:
     )
     script.clean(made)
     assert [output.get("text", "result") for output in made.cells[0].outputs] == ["to stdout", "result"]
-    assert dict(made.cells[0].outputs[1].data) == {"text/html": "<p>1"}
+    assert dict(made.cells[0].outputs[1].data) == {"text/html": "<p>1", "text/plain": "1"}
     assert "now" not in nbformat.writes(made) and "background" not in nbformat.writes(made)
     assert made.cells[0].id == "cell-01" and set(made.metadata) == {"kernelspec", "language_info"}
     nbformat.validate(made)

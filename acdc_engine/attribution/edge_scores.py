@@ -10,7 +10,7 @@ from torch import Tensor
 from acdc_engine.attribution.methods import Method
 from acdc_engine.attribution.receivers import ReceiverGradients, expand
 from acdc_engine.attribution.senders import SenderDifferences
-from acdc_engine.display import html_of
+from acdc_engine.display import html_of, line_of
 from acdc_engine.errors import MetricError, PromptError, ScoreError
 from acdc_engine.models.finite import check_finite
 from acdc_engine.models.forward import Record, read_positions, run_layers
@@ -23,7 +23,7 @@ BLOCK_BYTES = {"cpu": 24 * 2**20, "cuda": 1024 * 2**20}
 half again as fast as one that does not; a GPU wants large products."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EdgeScores:
     """Scores of all edges.
 
@@ -49,6 +49,10 @@ class EdgeScores:
     def both(self) -> Float[Tensor, "2 senders receivers"]:
         """Mean and root mean square; the latter is |mean| where examples were not taken apart."""
         return torch.stack([self.mean, self.mean.abs() if self.rms is None else self.rms])
+
+    def __repr__(self) -> str:
+        """One line: there are thousands of names and numbers."""
+        return line_of(self)
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the strongest edges, and how the scores are spread."""

@@ -1,13 +1,14 @@
-"""Circuits, scores, curves and comparisons as pieces of HTML for notebooks.
+"""Circuits, curves and comparisons as pieces of HTML for notebooks.
 
-Notebooks run the scripts of their outputs, so every text is escaped, and pictures are SVG files in `img` elements,
-where nothing runs.
+Notebooks run the scripts of their outputs, so every text is escaped. Pictures are PNG in `img` elements: sites that
+show notebooks without running them (GitHub among them) clean outputs, and SVG does not come through everywhere.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Sequence
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -19,11 +20,10 @@ from acdc_engine.export.compare_text import RANKS
 from acdc_engine.export.curve import curve_figure
 from acdc_engine.export.draw import figure_of
 from acdc_engine.export.draw_edges import MANY
-from acdc_engine.export.picture_file import svg_text
 from acdc_engine.export.text import evidence_of, facts, remarks
 from acdc_engine.export.visible import plain
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import SIGN_CONVENTION, CircuitEdge, Figures
+from acdc_engine.graph.circuit_records import SIGN_CONVENTION, CircuitEdge, Evaluation, Figures
 from acdc_engine.graph.comparison_records import Comparison, EditEdge
 from acdc_engine.graph.curve_records import Curve
 from acdc_engine.graph.evidence_records import Interval
@@ -36,17 +36,21 @@ SHOWN_EDGES = 150
 """Edges that the picture of a larger circuit has at most."""
 ROWS = 10
 """Rows of a table."""
-_LONGEST = 200
+_LONGEST = 300
+_DPI = 144
+_COLOURS = 256
+"""Of a picture: a third of the bytes. Chosen for coverage, which moves no colour by more than a few of 255; the usual
+median cut sacrifices rare ones, such as a role's in the legend."""
 
 
 def circuit_html(circuit: Circuit) -> Markup:
     """A circuit: picture, where it comes from, figures with intervals, and its strongest edges."""
     return joined(
         picture_html(_figure(circuit), "the circuit as a graph, input at the bottom, logits at the top"),
-        _pairs({**facts(circuit), **evidence_of(circuit)}),
-        _figures(circuit),
+        pairs_html({**facts(circuit), **evidence_of(circuit)}),
+        figures_html(circuit.evaluation) if circuit.evaluation is not None else Markup(),
         _edges(circuit),
-        *(Markup("<p>Note: {}</p>").format(_text(note)) for note in remarks(circuit)),
+        *notes_html(remarks(circuit)),
     )
 
 
@@ -77,14 +81,14 @@ def comparison_html(comparison: Comparison) -> Markup:
     ]
     return joined(
         picture_html(comparison_figure(comparison), "receiver operating characteristic, precision and recall"),
-        _pairs(
+        pairs_html(
             {"Found": comparison.found, "Known": comparison.known, "Source": comparison.known_source or "not stated"}
         ),
         table_html(("", "known", "found", "both", "precision", "recall"), overlaps),
         table_html(("", "ranked by", "AUC", "average precision"), areas) if areas else Markup(),
         _edits("Missing (known, not found)", comparison.missing),
         _edits("Extra (found, not known)", comparison.extra),
-        *(Markup("<p>Note: {}</p>").format(_text(note)) for note in comparison.remarks),
+        *notes_html(comparison.remarks),
     )
 
 
@@ -97,18 +101,21 @@ def _figure(circuit: Circuit) -> Figure:
     return shown or figure_of(circuit)
 
 
-def _figures(circuit: Circuit) -> Markup:
-    if circuit.evaluation is None:
-        return Markup()
-    sides = circuit.evaluation.discovery, circuit.evaluation.held_out
+def figures_html(evaluation: Evaluation) -> Markup:
+    """The figures of both splits; intervals of the held-out ones, since on prompts searched on they say nothing."""
+    sides = seen, unseen = evaluation.discovery, evaluation.held_out
     rows: list[Sequence[str]] = [
         ("prompts", *(f"{side.n_prompts:,}" for side in sides)),
-        ("faithfulness", *(_sure(side.faithfulness, side.faithfulness_interval) for side in sides)),
-        ("KL recovered", *(_sure(side.kl_recovered, side.kl_interval) for side in sides)),
+        (
+            "faithfulness",
+            f"{seen.faithfulness:.3f}",
+            _sure(unseen.faithfulness, unseen.faithfulness_interval),
+        ),
+        ("KL recovered", f"{seen.kl_recovered:.3f}", _sure(unseen.kl_recovered, unseen.kl_interval)),
         ("prompts judged as the model does", *(f"{side.agreement:.1%}" for side in sides)),
         ("metric: model, circuit, corrupt", *(_metrics(side) for side in sides)),
     ]
-    interval = circuit.evaluation.held_out.faithfulness_interval
+    interval = unseen.faithfulness_interval
     return table_html(("" if interval is None else f"({interval.level:.0%} interval)", "discovery", "held-out"), rows)
 
 
@@ -175,15 +182,27 @@ def picture_html(figure: Figure, described: str) -> Markup:
         figure: What to show.
         described: What it shows, for those who do not see it.
     """
-    data = base64.b64encode(svg_text(figure).encode()).decode()
-    return Markup('<img alt="{}" style="max-width:100%;background:white" src="data:image/svg+xml;base64,{}">').format(
-        described, data
-    )
+    from PIL import Image
+
+    drawn, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=_DPI, facecolor="white")
+    few = Image.open(drawn).convert("RGB").quantize(_COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    few.save(small, "PNG", optimize=True)
+    data = base64.b64encode(small.getvalue()).decode()
+    width = round(96 * figure.get_figwidth())  # CSS has 96 pixels an inch
+    image = Markup('<img alt="{}" width="{}" style="max-width:100%;height:auto" src="data:image/png;base64,{}">')
+    return image.format(described, width, data)
 
 
-def _pairs(texts: dict[str, str]) -> Markup:
-    """Names in bold beside their texts."""
-    return table_html((), [(name, text) for name, text in texts.items()], left=2)
+def pairs_html(texts: Mapping[str, str]) -> Markup:
+    """Names beside their texts."""
+    return table_html((), [(name[:1].upper() + name[1:], text) for name, text in texts.items()], left=2)
+
+
+def notes_html(texts: Iterable[str]) -> Iterator[Markup]:
+    """What a reader should know besides, a paragraph each."""
+    for text in texts:
+        yield Markup("<p>Note: {}</p>").format(_text(text))
 
 
 def table_html(heading: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "", left: int = 1) -> Markup:

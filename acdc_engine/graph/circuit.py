@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationError, model_serializer, model_validator
 
-from acdc_engine.display import html_of
+from acdc_engine.display import html_of, line_of
 from acdc_engine.errors import CircuitFileError, GraphError
 from acdc_engine.graph.circuit_check import check_circuit
 from acdc_engine.graph.circuit_faults import explain_faults
@@ -147,9 +147,7 @@ class Circuit(Record):
 
     def __repr__(self) -> str:
         """One line: a circuit holds thousands of numbers."""
-        task = "" if self.task is None else f"{self.task.name} in "
-        found = "" if self.evaluation is None else f", faithfulness {self.evaluation.held_out.faithfulness:.3f}"
-        return f"<Circuit {task}{self.model.name}: {len(self.edges)} edges, {len(self.nodes)} nodes{found}>"
+        return line_of(self)
 
     __str__ = __repr__
 

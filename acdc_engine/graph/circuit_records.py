@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, JsonValue, model_serializer, model_validator
 
+from acdc_engine.display import html_of, line_of
 from acdc_engine.graph.evidence_records import Completeness, HypothesisTest, Interval, RandomCircuits
 from acdc_engine.graph.record import Record
 from acdc_engine.graph.role_records import DirectEffect, RoleScore
@@ -204,6 +205,16 @@ class Evaluation(Record):
     """The circuit's complement on the held-out prompts."""
     tests: tuple[HypothesisTest, ...] = ()
     """Hypothesis tests on the held-out prompts."""
+
+    def __repr__(self) -> str:
+        """One line: the two figures to read first."""
+        return line_of(self)
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: all figures and what stands beside them."""
+        return html_of(self)
 
 
 class Cost(Record):

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from acdc_engine.display import html_of
+from acdc_engine.display import html_of, line_of
 from acdc_engine.graph.circuit_records import ModelRecord
 from acdc_engine.graph.files import write_text
 from acdc_engine.graph.record import Record
@@ -159,6 +159,12 @@ class Comparison(Record):
     """Found edges that are not known, strongest first."""
     remarks: tuple[str, ...] = ()
     """What a reader should know."""
+
+    def __repr__(self) -> str:
+        """One line: a comparison holds every edge that is missing or extra."""
+        return line_of(self)
+
+    __str__ = __repr__
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the picture, overlaps, areas, and what is missing and extra."""

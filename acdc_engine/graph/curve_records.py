@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from acdc_engine.display import html_of
+from acdc_engine.display import html_of, line_of
 from acdc_engine.graph.circuit_records import Environment, MetricRecord, ModelRecord, TaskRecord
 from acdc_engine.graph.evidence_records import Interval
 from acdc_engine.graph.files import write_text
@@ -155,6 +155,12 @@ class Curve(Record):
     """Wall-clock time, with loading."""
     environment: Environment
     """Where it was run."""
+
+    def __repr__(self) -> str:
+        """One line: a curve holds hundreds of numbers."""
+        return line_of(self)
+
+    __str__ = __repr__
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the picture, and the areas."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
+from acdc_engine.display import html_of, line_of
 from acdc_engine.evaluation import figures_of
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_file import read_content
@@ -89,6 +90,16 @@ class Verification(Record):
     def largest_deviation(self) -> float:
         """The largest of all numbers compared."""
         return max((claim.deviation for claim in self.claims if claim.deviation is not None), default=0.0)
+
+    def __repr__(self) -> str:
+        """One line: there are claims about every edge."""
+        return line_of(self)
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the verdict, and the claims."""
+        return html_of(self)
 
 
 def verify(

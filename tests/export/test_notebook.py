@@ -1,16 +1,21 @@
 """What notebooks show: every number is in the record, and no text of a stranger is anything but text."""
 
 import base64
+import io
 import re
-import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
+from PIL import Image
 
 from acdc_engine.attribution.edge_scores import EdgeScores
-from acdc_engine.export.notebook import ROWS, circuit_html, comparison_html, curve_html
+from acdc_engine.export import notebook
+from acdc_engine.export.notebook import ROWS, circuit_html, comparison_html, curve_html, picture_html
 from acdc_engine.export.notebook_scores import scores_html
+from acdc_engine.export.picture_file import svg_text
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.comparison_records import Comparison
 from acdc_engine.graph.curve_records import Curve
@@ -32,7 +37,8 @@ class Seen(HTMLParser):
         self.elements: set[str] = set()
         self.attributes: set[str] = set()
         self.rows: list[list[str]] = []
-        self.images: list[str] = []
+        self.images: list[Image.Image] = []
+        self.said: list[str] = []
         self.in_cell = False
         self.feed(str(html))  # not a Markup, whose parts would escape what is added to them
 
@@ -45,8 +51,10 @@ class Seen(HTMLParser):
         elif tag in ("td", "th"):
             self.rows[-1].append("")
         elif tag == "img":
-            source = dict(attrs)["src"] or ""
-            self.images.append(base64.b64decode(source.removeprefix("data:image/svg+xml;base64,")).decode())
+            named = dict(attrs)
+            data = base64.b64decode((named["src"] or "").removeprefix("data:image/png;base64,"))
+            self.images.append(Image.open(io.BytesIO(data), formats=["PNG"]))
+            self.said.append(named["alt"] or "")
 
     def handle_endtag(self, tag: str) -> None:
         self.in_cell = False
@@ -69,8 +77,42 @@ def test_a_found_circuit(found: Circuit) -> None:
     ):
         assert row in seen.rows
     (picture,) = seen.images
-    assert ET.fromstring(picture).tag.endswith("svg") and ">a1.h2</text>" in picture
+    assert picture.mode == "P" and min(picture.size) > 300 and seen.said[0].startswith("the circuit as a graph")
     assert circuit_html(found) == circuit_html(found)
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The texts of every picture that is made, which cannot be read off a PNG."""
+    texts: list[str] = []
+    whole = notebook.picture_html
+
+    def keep(figure: Figure, described: str) -> object:
+        texts.append(svg_text(figure))
+        return whole(figure, described)
+
+    monkeypatch.setattr(notebook, "picture_html", keep)
+    return texts
+
+
+def test_pictures_are_small_and_keep_rare_colours() -> None:
+    """A thin orange line among three hundred blue ones stays orange, and on white, whatever the page's colour is."""
+    figure = Figure(figsize=(6, 4))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    rng = np.random.default_rng(0)
+    for left, right in rng.random((300, 2)):
+        axes.plot([0, 1], [left, right], color="#0072B2", alpha=0.3)
+    axes.axhline(0.5, color="#D55E00", linewidth=2)
+    html = picture_html(figure, "lines")
+    (shown,) = Seen(html).images
+    assert shown.size == (864, 576)
+    colours = np.asarray(shown.convert("RGB")).reshape(-1, 3).astype(int)
+    for wanted in ((0xD5, 0x5E, 0x00), (255, 255, 255)):
+        assert np.abs(colours - wanted).max(1).min() <= 12
+    full = io.BytesIO()
+    figure.savefig(full, format="png", dpi=144)
+    assert len(html) * 3 / 4 < 0.6 * len(full.getvalue())
 
 
 def test_intervals_stability_and_roles() -> None:
@@ -80,25 +122,29 @@ def test_intervals_stability_and_roles() -> None:
     assert figures is not None and figures.held_out.faithfulness_interval is not None
     low, high = figures.held_out.faithfulness_interval.low, figures.held_out.faithfulness_interval.high
     (row,) = [row for row in seen.rows if row[0] == "faithfulness"]
-    assert row[2].endswith(f"({low:.3f} to {high:.3f})")
+    assert row[2].endswith(f"({low:.3f} to {high:.3f})") and "to" not in row[1]
     assert ["(95% interval)", "discovery", "held-out"] in seen.rows
     heading = ["edge", "effect", "score", "stability", "necessity"]
     (place,) = [place for place, row in enumerate(seen.rows) if row[:5] == heading]
     assert len(seen.rows) - place - 1 == ROWS
 
 
-def test_large_circuits_show_their_strongest_edges() -> None:
-    (picture,) = Seen(circuit_html(made_circuit(400))).images
+def test_large_circuits_show_their_strongest_edges(drawn: list[str]) -> None:
+    circuit_html(made_circuit(400))
+    (picture,) = drawn
     assert (told := re.search(r"strongest (\d+) of 400 edges", picture)) and 100 < int(told[1]) <= 150
 
 
-def test_large_circuits_without_effects_or_a_short_path_are_drawn_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_circuits_without_effects_or_a_short_path_are_drawn_whole(
+    monkeypatch: pytest.MonkeyPatch, drawn: list[str]
+) -> None:
     circuit = made_circuit(300)
     edges = tuple(edge.model_copy(update={"effect": None, "score": None}) for edge in circuit.edges)
-    (whole,) = Seen(circuit_html(circuit.model_copy(update={"edges": edges}))).images
+    circuit_html(circuit.model_copy(update={"edges": edges}))
     monkeypatch.setattr("acdc_engine.export.notebook.SHOWN_EDGES", 1)
-    (too_few,) = Seen(circuit_html(circuit)).images
-    for picture in (whole, too_few):
+    circuit_html(circuit)
+    assert len(drawn) == 2
+    for picture in drawn:
         assert "strongest" not in picture and "all edges run upwards" in picture
 
 
@@ -112,11 +158,15 @@ def test_a_circuit_written_by_hand(grouped: Circuit) -> None:
 def test_hostile_texts_are_text(n_edges: int) -> None:
     html = circuit_html(made_circuit(n_edges, hostile=True))
     seen = Seen(html)
-    assert seen.elements <= SAFE and seen.attributes <= {"style", "alt", "src"}
+    assert seen.elements <= SAFE and seen.attributes <= {"style", "alt", "src", "width"}
     assert "\u202e" not in html and "word " * 100 not in html
-    for picture in seen.images:
-        tags = {element.tag.rpartition("}")[2] for element in ET.fromstring(picture).iter()}
-        assert tags.isdisjoint({"script", "foreignObject", "image", "a"})
+
+
+def test_an_empty_circuit() -> None:
+    empty = made_circuit(30).model_copy(update={"edges": (), "nodes": ()})
+    seen = Seen(circuit_html(empty))
+    assert ["Circuit", "0 of 32,491 edges, 0 of 158 nodes"] in seen.rows and ["edge"] in seen.rows
+    assert len(seen.images) == 1
 
 
 def test_a_curve(found_curve: Curve) -> None:
