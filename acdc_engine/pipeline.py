@@ -134,6 +134,8 @@ def _search(
     if folder is not None:
         folder.save_circuit(circuit_of(run, edges_of_mask(run.view.graph, found.mask, scores.mean)), SO_FAR)
     circuit = _conclude(run, (judge, held_out, objective), scores, found, tested, unit, report)
+    if folder is not None:  # with its evidence, whatever becomes of the rest
+        folder.save_circuit(circuit, SO_FAR)
     circuit = _describe(run, circuit, (judge, held_out), scores, report)
     if folder is not None:
         _report(folder.save_circuit(circuit), circuit, folder, report)

@@ -240,16 +240,18 @@ def test_an_interruption_leaves_usable_files(tmp_path: Path, monkeypatch: pytest
     ]
 
 
+@pytest.mark.parametrize("step", ["edge_evidence", "describe"])
 def test_an_interruption_after_the_search_leaves_what_was_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*_: Any) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("acdc_engine.pipeline.edge_evidence", interrupted)
+    monkeypatch.setattr(f"acdc_engine.pipeline.{step}", interrupted)
     with pytest.raises(KeyboardInterrupt):
         discover(write_card(tmp_path), tiny_view(), out=tmp_path / "run", **QUICK)
-    assert Circuit.load(tmp_path / "run" / "circuit-so-far.json").edges
+    so_far = Circuit.load(tmp_path / "run" / "circuit-so-far.json")
+    assert so_far.edges and (so_far.evaluation is not None) is (step == "describe")
     monkeypatch.undo()
     discover(write_card(tmp_path), tiny_view(), out=tmp_path / "run", **QUICK)
     assert sorted(f.name for f in (tmp_path / "run").iterdir()) == [

@@ -85,7 +85,7 @@ def answer_direction(view: TransformerView, record: Record, prompts: PromptSet) 
     else:
         other = weight.mean(0, dtype=right.dtype).expand_as(right)
     direction = (right - other) * view.logit_scale
-    assert record.final is not None  # every finished run has it
+    assert record.final is not None, "every finished run has it"
     _, scale = view.final_norm.standardize(read_positions(record.final, prompts.read_at))
     view.final_norm.to_standardized(direction)
     return direction * scale

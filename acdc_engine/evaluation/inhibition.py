@@ -6,16 +6,17 @@ docs/roles.md.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from acdc_engine.evaluation.movers import Places
 from acdc_engine.models.forward import Record, effective_w_o
 from acdc_engine.models.patterns import Heads, pattern_row
-from acdc_engine.models.view import TransformerView
+from acdc_engine.models.view import Rotation, TransformerView
 from acdc_engine.prompts.prompt_set import PromptSet
 
 Head = tuple[int, int]
@@ -23,79 +24,92 @@ Head = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What a batch leaves behind of the circuit's layers at the position read; tensors by layer.
+class Turning:
+    """What is kept of a batch until the movers are known.
+
+    Their keys are not: at all positions of all prompts they can be gigabytes, so the clean run is made again.
 
     Attributes:
-        at: The position.
+        batch: The prompts.
         lean: 1 where a right answer stands, -1 where a wrong one does.
-        both: Prompts in which both occur.
-        residual: What the heads read there.
-        q: Raw queries there.
-        k: Raw keys, everywhere.
-        change: Heads' outputs there, clean less corrupt.
+        both: Prompts in which both occur; the others do not count.
+        change: Heads' outputs at the position read, clean less corrupt, by layer.
     """
 
-    at: Int[Tensor, "batch"]
+    batch: PromptSet
     lean: Float[Tensor, "batch pos"]
     both: Bool[Tensor, "batch"]
-    residual: dict[int, Tensor]
-    q: dict[int, Tensor]
-    k: dict[int, Tensor]
-    change: dict[int, Tensor]
+    change: dict[int, Float[Tensor, "batch heads d_head"]]
 
     @staticmethod
-    def of(batch: PromptSet, places: Places, clean: Record, corrupt: Record, heads: Heads) -> "Reading":
+    def of(batch: PromptSet, places: Places, clean: Record, corrupt: Record, heads: Heads) -> "Turning":
         """Keeps what a batch's runs say about the layers of some heads."""
-        at, rows = batch.read_at, torch.arange(len(batch), device=batch.device)
-
-        def kept(values: Sequence[Tensor]) -> dict[int, Tensor]:
-            return {layer: values[layer][rows, at] for layer in heads}
-
-        before, after = kept(corrupt.z), kept(clean.z)
-        return Reading(
-            at=at,
+        rows, at = _rows(batch)
+        return Turning(
+            batch=batch,
             lean=places.answers.float() - places.wrong.float(),
             both=places.answers.any(1) & places.wrong.any(1),
-            residual=kept(clean.attention_in),
-            q=kept(clean.q),
-            k={layer: clean.k[layer] for layer in heads},
-            change={layer: after[layer] - before[layer] for layer in heads},
+            change={layer: clean.z[layer][rows, at] - corrupt.z[layer][rows, at] for layer in heads},
         )
 
 
-def inhibition(view: TransformerView, readings: Sequence[Reading], head: Head, movers: Sequence[Head]) -> float | None:
-    """How much a head's write turns movers to the right answer, through their queries alone.
+class InhibitionTally:
+    """How much heads turn movers to the right answer, through the movers' queries alone, added up batch by batch.
 
     Args:
         view: The model.
-        readings: Of the prompts, batch by batch.
-        head: The head that writes.
-        movers: Heads whose queries read it, where they are in later layers.
-
-    Returns:
-        Mean over movers and prompts of what their attention on right answers less that on wrong ones loses when their
-        queries read the head's corrupt write instead of its clean one. None without a later mover, or without a prompt
-        in which both answers occur.
+        heads: The heads that write, by layer.
+        movers: Heads whose queries read them, where they are in later layers.
     """
-    later = [mover for mover in movers if mover[0] > head[0]]
-    n_prompts = sum(int(reading.both.sum()) for reading in readings)
-    if not later or not n_prompts:
-        return None
-    lost = [sum(_lost(view, reading, head, mover) for reading in readings) / n_prompts for mover in later]
-    return fmean(lost)
+
+    def __init__(self, view: TransformerView, heads: Heads, movers: Sequence[Head]) -> None:
+        """See the class."""
+        self._view, self._heads, self._movers = view, heads, movers
+        self._lost: dict[tuple[Head, Head], float] = {}
+        self._prompts = 0
+
+    def add(self, turning: Turning, clean: Record) -> None:
+        """Counts a batch; `clean` is its clean run, with `keep_inputs`."""
+        self._prompts += int(turning.both.sum())
+        rows, at = _rows(turning.batch)
+        rotations = self._view.rotations(turning.lean.shape[1])
+        for mover in self._movers:
+            residual = clean.attention_in[mover[0]][rows, at]
+            lean = partial(_lean, self._view, turning, clean, mover, rotations[mover[0]])
+            before = lean(residual)
+            for layer in (layer for layer in self._heads if layer < mover[0]):
+                w_o = effective_w_o(self._view.layers[layer])
+                for head in self._heads[layer]:
+                    lost = before - lean(residual - turning.change[layer][:, head] @ w_o[head])
+                    pair = (layer, head), mover
+                    self._lost[pair] = self._lost.get(pair, 0.0) + float(lost[turning.both].double().sum())
+
+    def mean(self, head: Head) -> float | None:
+        """The score of a head.
+
+        Returns:
+            Mean over movers and prompts of what their attention on right answers less that on wrong ones loses when
+            their queries read the head's corrupt write instead of its clean one. None without a later mover, or without
+            a prompt in which both answers occur.
+        """
+        later = [mover for mover in self._movers if mover[0] > head[0]]
+        return fmean(self._lost[head, mover] / self._prompts for mover in later) if later and self._prompts else None
 
 
-def _lost(view: TransformerView, reading: Reading, head: Head, mover: Head) -> float:
-    """Sum over one batch's prompts."""
-    layer = mover[0]
-    change = reading.change[head[0]][:, head[1]] @ effective_w_o(view.layers[head[0]])[head[1]]
-    residual = reading.residual[layer]
-    rotation = view.rotations(reading.k[layer].shape[1])[layer]
+def _lean(
+    view: TransformerView,
+    turning: Turning,
+    clean: Record,
+    mover: Head,
+    rotation: Rotation | None,
+    read: Float[Tensor, "batch d_model"],
+) -> Float[Tensor, "batch"]:
+    """A mover's attention on right answers less that on wrong ones when its query reads `read`."""
+    layer, (rows, at) = mover[0], _rows(turning.batch)
+    q = clean.q[layer][rows, at][:, None]
+    return (pattern_row(view, mover, read, q, clean.k[layer], rotation, at) * turning.lean).sum(1)
 
-    def lean(read: Tensor) -> Tensor:
-        q = reading.q[layer][:, None]
-        row = pattern_row(view, mover, read, q, reading.k[layer], rotation, reading.at)
-        return (row * reading.lean).sum(1)
 
-    return float((lean(residual) - lean(residual - change))[reading.both].double().sum())
+def _rows(batch: PromptSet) -> tuple[Tensor, Tensor]:
+    """Index of every prompt's position read."""
+    return torch.arange(len(batch), device=batch.device), batch.read_at

@@ -71,9 +71,11 @@ class MoverTally:
         if not len(row):
             return
         tokens, values = batch.clean[row, position], clean.v[layer][row, position]
-        for i, head in enumerate(heads):
+        # Together, so that the unembedding is gone through once per layer.
+        writes = torch.cat([moved(self._view, layer, head, values) for head in heads])
+        copies, falls = (which.view(len(heads), -1) for which in copied(self._view, writes, tokens.repeat(len(heads))))
+        for i, (head, raised, lowered) in enumerate(zip(heads, copies, falls, strict=True)):
             looked = rows[row, i, position].double()
-            raised, lowered = copied(self._view, moved(self._view, layer, head, values), tokens)
             found = torch.stack(
                 [(looked * raised).sum(), (looked * lowered).sum(), raised.sum().double(), lowered.sum().double()]
             ).cpu()

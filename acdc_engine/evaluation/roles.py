@@ -8,7 +8,7 @@ import torch
 
 from acdc_engine.evaluation.attention_roles import AttentionTally, attention_targets
 from acdc_engine.evaluation.direct_effect import DirectEffects
-from acdc_engine.evaluation.inhibition import Head, Reading, inhibition
+from acdc_engine.evaluation.inhibition import Head, InhibitionTally, Turning
 from acdc_engine.evaluation.movers import MoverTally, Places
 from acdc_engine.evaluation.random_tokens import repeated_tokens
 from acdc_engine.graph.role_records import DirectEffect, RoleName, RoleScore
@@ -82,8 +82,10 @@ def measure_roles(
 ) -> Roles:
     """Measures scores of heads and direct effects of all senders.
 
-    Costs a clean and a corrupt run of up to 64 prompts and one run of 16 random sequences of about the same length;
-    for copying, a product of one vector per answer in the prompts and head with the unembedding.
+    Costs a clean and a corrupt run of up to 64 prompts, another clean one where there are name movers, and one run of
+    16 random sequences of about the same length; for copying, a product of one vector per answer in the prompts and
+    head with the unembedding. Memory: what the runs of one batch leave behind, about half of what scoring the edges of
+    as many prompts needs, and the attention patterns of one layer.
 
     Args:
         view: The model.
@@ -120,7 +122,7 @@ class _Work:
     def __init__(self, view: TransformerView, heads: dict[int, list[int]]) -> None:
         self._view, self._heads = view, heads
         self._task, self._random, self._movers = AttentionTally(), AttentionTally(), MoverTally(view)
-        self._readings: list[Reading] = []
+        self._turnings: list[Turning] = []
 
     def add(self, batch: PromptSet, clean: Record, corrupt: Record) -> None:
         """Counts a batch of the task's prompts."""
@@ -131,7 +133,7 @@ class _Work:
             self._task.add(layer, patterns, targets)
             rows = patterns[torch.arange(len(batch), device=batch.device), :, batch.read_at]
             self._movers.add(layer, self._heads[layer], rows, batch, clean, places)
-        self._readings.append(Reading.of(batch, places, clean, corrupt, self._heads))
+        self._turnings.append(Turning.of(batch, places, clean, corrupt, self._heads))
 
     def add_random(self, tokens: torch.Tensor) -> None:
         """Counts repeated random tokens."""
@@ -149,12 +151,20 @@ class _Work:
                 moving = self._movers.means(layer, head)
                 on_task: list[Measured] = [(role, value, "task") for role, value in {**task[head], **moving}.items()]
                 found[layer, head] = [*on_task, *((role, value, "random") for role, value in random[head].items())]
-        movers = [place for place, measured in found.items() if _moves(measured)]
+        turns = self._turns([place for place, measured in found.items() if _moves(measured)])
         for place, measured in found.items():
-            value = inhibition(self._view, self._readings, place, movers)
+            value = turns.mean(place)
             if value is not None:
                 measured.append(("S-inhibition", value, "task"))
         return found
+
+    def _turns(self, movers: Sequence[Head]) -> InhibitionTally:
+        """Runs the prompts again in which movers, where there are any, can be turned from one answer to the other."""
+        turns = InhibitionTally(self._view, self._heads, movers)
+        for turning in self._turnings if movers else ():
+            if turning.both.any():
+                turns.add(turning, _run(self._view, turning.batch.clean))
+        return turns
 
 
 def _moves(measured: Iterable[Measured]) -> bool:

@@ -9,6 +9,8 @@ from acdc_engine.errors import CircuitFileError, GraphError
 from acdc_engine.graph.circuit_records import CircuitEdge, CircuitNode
 from acdc_engine.graph.layout import Layout
 
+_MOST_SHOWN = 60
+
 
 def nodes_of_edges(
     layout: Layout, edges: Iterable[CircuitEdge], roles: Mapping[str, str] | None = None
@@ -128,9 +130,15 @@ def _check_roles(place: int, edge: CircuitEdge, sender_role: str | None, receive
     for key, here, at_node in ends:
         if here not in (None, at_node):
             raise CircuitFileError(
-                f"edges.{place}: {edge.sender}->{edge.receiver} has {key} {here!r}, its node has role {at_node!r}. "
+                f"edges.{place}: {edge.sender}->{edge.receiver} has {key} {_cut(here)}, its node has role "
+                f"{_cut(at_node)}. "
                 f"Write the same at both, or leave {key} out."
             )
+
+
+def _cut(role: str | None) -> str:
+    """A role as an error can show it: files of strangers have roles of any length."""
+    return repr(role if role is None or len(role) <= _MOST_SHOWN else f"{role[:_MOST_SHOWN]}...")
 
 
 def _check_nodes(layout: Layout, nodes: Iterable[CircuitNode]) -> set[str]:

@@ -44,6 +44,8 @@ def check_target(path: str | Path, *, overwrite: bool = False) -> Path:
         raise CircuitFileError(f"{path} is a folder; give the name of a file to write.")
     if os.path.exists(path) and not overwrite:
         raise CircuitFileError(f"{path} exists already. Choose another name, or add --overwrite to replace it.")
+    if os.path.exists(path.parent) and not os.path.isdir(path.parent):
+        raise CircuitFileError(f"Cannot write {path}: {path.parent} is a file, not a folder. Choose another name.")
     if not os.path.isdir(path.parent):
         raise CircuitFileError(f"Cannot write {path}: there is no folder {path.parent}. Create it first.")
     if not os.access(path.parent, os.W_OK | os.X_OK):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from acdc_engine.graph.circuit_records import SIGN_CONVENTION
@@ -59,6 +60,20 @@ def targets_of(layout: Layout, receiver: str) -> tuple[str, tuple[str, ...]]:
     index = layout.receiver_index(receiver)
     kind = layout.receiver_kind(index)
     return kind, ("logits",) if kind == "logits" else layout.senders[layout.receiver_sender(index)]
+
+
+def edge_counts(circuit: Circuit) -> tuple[Counter[str], Counter[str]]:
+    """Counts the edges of a circuit by node.
+
+    Returns:
+        Edges into a node and edges out of it, by its name. One into a key or value that heads share goes into each of
+        them that is in the circuit.
+    """
+    layout, listed = circuit.layout(), {node.name for node in circuit.nodes}
+    into: Counter[str] = Counter()
+    for receiver, n_edges in Counter(edge.receiver for edge in circuit.edges).items():
+        into.update(dict.fromkeys(listed.intersection(targets_of(layout, receiver)[1]), n_edges))
+    return into, Counter(edge.sender for edge in circuit.edges)
 
 
 def _head(name: str) -> int | None:

@@ -125,9 +125,13 @@ class Attention:
         Returns:
             Rows that add up to one, float32 at least; zero where a query may not look.
         """
-        q, k = self._placed(q, k, rotation, at)
-        groups = [head * k.shape[2] // q.shape[2] for head in heads]
-        q, k = q[:, :, list(heads)].transpose(1, 2), k[:, :, groups].transpose(1, 2)
+        some, groups = list(heads), [head * k.shape[2] // q.shape[2] for head in heads]
+        if self.norm_spans_heads:
+            q, k = self._placed(q, k, rotation, at)
+            q, k = q[:, :, some], k[:, :, groups]
+        else:  # the others change nothing here, and may be many
+            q, k = self._placed(q[:, :, some], k[:, :, groups], rotation, at)
+        q, k = q.transpose(1, 2), k.transpose(1, 2)
         scores = (q @ k.transpose(-1, -2)) * self.scale
         if self.softcap is not None:
             scores = torch.tanh(scores / self.softcap) * self.softcap

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from jaxtyping import Bool, Float
@@ -85,36 +86,13 @@ def acdc(
         The circuit, cleaned, and what it took.
     """
     sweep = _Sweep(graph, start.clone(), judge, threshold)
-    tally = Tally(edges=int(start.sum()))
-    current = judge.values(sweep.mask[None], sweep.mask)[0]
-    place, block = 0, 8
-    while place < len(sweep.order):
-        ahead = list(sweep.speculate(place, block))
-        if not ahead:
-            tally.untested += sweep.drop_unread(place)
-            break
-        near = sweep.base_for(ahead[0].receiver)
-        rows = judge.values(torch.stack([step.mask for step in ahead]), near)
-        accepted = _accepted(float(current.mean()), rows, threshold)
-        if accepted:
-            last = ahead[accepted - 1]
-            sweep.mask, current, place = last.mask, rows[accepted - 1], last.place + 1
-            tally.untested += last.unread
-        failed = accepted < len(ahead)
-        if failed:  # up to the edge that stays, and past it
-            tally.untested += sweep.drop_unread(place, ahead[accepted].place)
-            place = ahead[accepted].place + 1
-        tally.tested += accepted + failed
-        tally.evaluations += len(ahead)
-        tally.batches += 1
-        block = 1 if failed else min(MOST, block + 1)
-        if accepted:
-            found = Found(sweep.mask, judge.faithfulness_of(current))
-            report("acdc", found, False)
+    while ahead := sweep.ahead():
+        if sweep.test(ahead):
+            report("acdc", Found(sweep.mask, judge.faithfulness_of(sweep.current)), False)
         if progress is not None:
-            progress(place, len(sweep.order))
-    mask = clean(graph, sweep.mask)
-    return Found(mask, judge.faithfulness_of(current)), tally
+            progress(sweep.place, len(sweep.order))
+    sweep.drop_unread()
+    return Found(clean(graph, sweep.mask), judge.faithfulness_of(sweep.current)), sweep.tally
 
 
 def _accepted(current: float, rows: Float[Tensor, "masks prompts"], threshold: float) -> int:
@@ -144,50 +122,83 @@ class _Step:
 
 
 class _Sweep:
-    """The circuit so far and the order in which edges are visited."""
+    """The circuit so far, and how far down the order in which edges are visited.
+
+    Attributes:
+        mask: The circuit so far.
+        current: The metric of every prompt under it; edges dropped untested change nothing.
+        order: The edges, as sender and receiver.
+        place: Of the next edge to visit.
+        tally: What it took.
+    """
 
     def __init__(self, graph: Graph, mask: Tensor, judge: Judge, threshold: float) -> None:
-        self.graph, self.mask = graph, mask
+        self._graph, self._judge, self._threshold = graph, judge, threshold
+        self.mask, self.current = mask, judge.values(mask[None], mask)[0]
         edges = mask.nonzero()
         latest_first = (edges[:, 1] * graph.n_senders + edges[:, 0]).argsort(descending=True)
         self.order: list[tuple[int, int]] = [(int(u), int(v)) for u, v in edges[latest_first]]
+        self.place, self.tally = 0, Tally(edges=len(edges))
+        self._block = 8
         self._base, self._base_layer = mask, -1
         self._layers = {}
         for layer in range(graph.shape.n_layers):
             attention = graph.attention(layer)
             self._layers.update(dict.fromkeys(range(attention.start, attention.stop + graph.shape.mlps), layer))
 
-    def unread(self, mask: Tensor, receiver: int) -> bool:
-        """Whether nobody reads the nodes that a receiver feeds."""
-        return receiver != self.graph.logits and not bool(mask[self.graph.receiver_sender(receiver)].any())
+    def ahead(self) -> list[_Step]:
+        """The next block of candidates; empty when no edge is left that needs a test."""
+        return list(islice(self._candidates(), self._block))
 
-    def speculate(self, place: int, count: int) -> Iterator[_Step]:
-        """The next candidates, each without all before it."""
-        mask, unread, found = self.mask, 0, 0
-        while place < len(self.order) and found < count:
-            sender, receiver = self.order[place]
+    def test(self, ahead: list[_Step]) -> bool:
+        """Tries a block of candidates and goes on behind the last that could go, or the first that could not.
+
+        Returns:
+            Whether any was removed.
+        """
+        near = self._base_for(ahead[0].receiver)
+        rows = self._judge.values(torch.stack([step.mask for step in ahead]), near)
+        accepted = _accepted(float(self.current.mean()), rows, self._threshold)
+        if accepted:
+            last = ahead[accepted - 1]
+            self.mask, self.current, self.place = last.mask, rows[accepted - 1], last.place + 1
+            self.tally.untested += last.unread
+        failed = accepted < len(ahead)
+        if failed:  # up to the edge that stays, and past it
+            self.drop_unread(ahead[accepted].place)
+            self.place = ahead[accepted].place + 1
+        self.tally.tested += accepted + failed
+        self.tally.evaluations += len(ahead)
+        self.tally.batches += 1
+        self._block = 1 if failed else min(MOST, self._block + 1)
+        return accepted > 0
+
+    def drop_unread(self, stop: int | None = None) -> None:
+        """Removes edges that need no test, from the next to visit on."""
+        self.mask = self.mask.clone()
+        for sender, receiver in self.order[self.place : stop]:
+            if self._unread(self.mask, receiver):
+                self.mask[sender, receiver] = False
+                self.tally.untested += 1
+
+    def _candidates(self) -> Iterator[_Step]:
+        """The edges from the next to visit on that need a test, each without all before it."""
+        mask, unread = self.mask, 0
+        for place, (sender, receiver) in enumerate(islice(self.order, self.place, None), self.place):
             mask = mask.clone()
             mask[sender, receiver] = False
-            if self.unread(mask, receiver):
+            if self._unread(mask, receiver):
                 unread += 1
             else:
-                found += 1
                 yield _Step(place, receiver, mask, unread)
-            place += 1
 
-    def drop_unread(self, start: int, stop: int | None = None) -> int:
-        """Removes edges that need no test; returns their number."""
-        self.mask = self.mask.clone()
-        dropped = 0
-        for sender, receiver in self.order[start:stop]:
-            if self.unread(self.mask, receiver):
-                self.mask[sender, receiver] = False
-                dropped += 1
-        return dropped
+    def _unread(self, mask: Tensor, receiver: int) -> bool:
+        """Whether nobody reads the nodes that a receiver feeds."""
+        return receiver != self._graph.logits and not bool(mask[self._graph.receiver_sender(receiver)].any())
 
-    def base_for(self, receiver: int) -> Tensor:
+    def _base_for(self, receiver: int) -> Tensor:
         """The circuit that evaluations start from: what it was when the receiver's layer was reached."""
-        layer = self._layers.get(receiver, self.graph.shape.n_layers)
+        layer = self._layers.get(receiver, self._graph.shape.n_layers)
         if layer != self._base_layer:
             self._base, self._base_layer = self.mask, layer
         return self._base

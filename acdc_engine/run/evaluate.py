@@ -93,24 +93,13 @@ def evaluate(
         batch_size=batch_size,
         report=report,
     )
-    if not _as_found(opened):
-        opened = replace(opened, circuit=_unmeasured(opened.circuit))
-    work = _Work(opened, seed or 0, batch_size, report, progress)
+    work = _Work(_only_measured(opened), seed or 0, batch_size, report, progress)
     for remark in opened.remarks:
         work.remark(remark)
     circuit = work.edges()
     if target is not None:  # what took one run per edge is not lost when the rest is interrupted
         circuit.model_copy(update={"evaluation": None}).save(target, overwrite=overwrite)
-    evaluation = judge_circuit(
-        opened.discovery,
-        opened.held_out,
-        opened.mask,
-        n_random=n_random,
-        tests=tests,
-        seed=seed or 0,
-        progress=report.stage,
-    )
-    circuit = circuit.model_copy(update={"evaluation": evaluation})
+    circuit = work.judged(circuit, n_random, tests)
     if target is not None:
         circuit = work.described(circuit)
         circuit.save(target, overwrite=True)
@@ -118,7 +107,7 @@ def evaluate(
 
 
 class _Work:
-    """The part about edges."""
+    """The steps of the evaluation, each of which adds to the circuit what it measures."""
 
     def __init__(self, opened: Reopened, seed: int, batch_size: int, report: Reporter, progress: bool) -> None:
         self.opened, self.seed, self.batch_size = opened, seed, batch_size
@@ -154,6 +143,20 @@ class _Work:
             for edge in circuit.edges
         )
         return circuit.model_copy(update={"edges": edges, "certificate": evidence.certificate})
+
+    def judged(self, circuit: Circuit, n_random: int, tests: bool) -> Circuit:
+        """The circuit with all that is said about it as a whole."""
+        opened = self.opened
+        evaluation = judge_circuit(
+            opened.discovery,
+            opened.held_out,
+            opened.mask,
+            n_random=n_random,
+            tests=tests,
+            seed=self.seed,
+            progress=self.report.stage,
+        )
+        return circuit.model_copy(update={"evaluation": evaluation})
 
     def described(self, circuit: Circuit) -> Circuit:
         """The circuit with what stands around it: other sizes, what its nodes do, examples."""
@@ -200,7 +203,7 @@ class _Work:
                 per_example=True,
                 progress=stage.advance,
             )
-        assert scores.per_example is not None  # as asked
+        assert scores.per_example is not None, "as asked"
         self.ranked = scores.both[1] if opened.aim == "kl" else scores.mean
         with self.report.stage("Stability"):
             return stability_of(scores.per_example, opened.mask, self._rank(), self.seed)
@@ -218,12 +221,13 @@ def _method(name: str, alphas: object) -> Method:
     return get_method(name)
 
 
-def _as_found(opened: Reopened) -> bool:
-    """Whether model, prompts and metric are still those of the file, so that what it says is too."""
+def _only_measured(opened: Reopened) -> Reopened:
+    """The same with what the file says of it, where model, prompts and metric are still those of the file."""
     now, then = opened.circuit, opened.claimed
     same_prompts = now.task is not None and then.task is not None and now.task == then.task
     same_question = now.metric == then.metric and now.ablation == then.ablation
-    return same_prompts and now.model == then.model and same_question
+    as_found = same_prompts and now.model == then.model and same_question
+    return opened if as_found else replace(opened, circuit=_unmeasured(now))
 
 
 def _unmeasured(circuit: Circuit) -> Circuit:

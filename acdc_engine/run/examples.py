@@ -37,12 +37,11 @@ def examples_of(circuit: Circuit, view: TransformerView, prompts: PromptSet) -> 
         prompts: Pairs to choose from.
     """
     some = prompts.select(choose(prompts)).to(view.device)
-    runs = [_run(view, tokens) for tokens in (some.clean, some.corrupt)]
-    likely = [_likely(view, run, some.read_at) for run in runs]
     heads = strongest_heads(circuit)
     numbers = [_numbers(int(length), view.causal) for length in some.lengths]
     counts = heads_that_fit(len(heads), numbers)
-    looks = [_patterns(view, run, heads[: max(counts, default=0)]) for run in runs]
+    seen = heads[: max(counts, default=0)]
+    likely, looks = zip(*(_run(view, tokens, some.read_at, seen) for tokens in (some.clean, some.corrupt)), strict=True)
     found = []
     for row, length in enumerate(some.lengths.tolist()):
         shown = [
@@ -113,10 +112,14 @@ def _numbers(length: int, causal: bool) -> int:
     return length * (length + 1) if causal else 2 * length * length
 
 
-def _run(view: TransformerView, tokens: Tensor) -> Record:
-    record = Record(embed=view.embed(tokens))
-    run_layers(view, record.embed, record, keep_inputs=True)
-    return record
+def _run(
+    view: TransformerView, tokens: Tensor, read_at: Tensor, heads: Sequence[str]
+) -> tuple[list[tuple[NextToken, ...]], dict[str, Tensor]]:
+    """The most likely next tokens of each prompt, and patterns by name; without heads a run keeps nothing."""
+    embed = view.embed(tokens)
+    record = Record(embed) if heads else None
+    final = run_layers(view, embed, record, keep_inputs=bool(heads))
+    return _likely(view, read_positions(final, read_at)), {} if record is None else _patterns(view, record, heads)
 
 
 def _patterns(view: TransformerView, record: Record, heads: Iterable[str]) -> dict[str, Tensor]:
@@ -137,10 +140,8 @@ def _rows(pattern: Tensor, causal: bool) -> Rows:
     return tuple(tuple(round(value, 3) for value in row) for row in rows)
 
 
-def _likely(view: TransformerView, record: Record, read_at: Tensor) -> list[tuple[NextToken, ...]]:
-    """The most likely next tokens of each prompt."""
-    assert record.final is not None  # every finished run has it
-    probabilities = view.unembed(read_positions(record.final, read_at)).float().softmax(-1)
+def _likely(view: TransformerView, final: Tensor) -> list[tuple[NextToken, ...]]:
+    probabilities = view.unembed(final).float().softmax(-1)
     top = probabilities.topk(min(LIKELY, view.d_vocab))
     return [
         tuple(

@@ -6,6 +6,7 @@ from acdc_engine.errors import CircuitFileError, nearest
 from acdc_engine.shipped import graphs_folder
 
 _NO_CIRCUITS = ("schema.json", "model.json")
+_MOST_NAMED = 10
 
 
 def known_graphs() -> dict[str, Path]:
@@ -52,13 +53,18 @@ def find_circuit(name: str | Path) -> Path:
     path = Path(name)
     if not path.is_dir():
         return find_known(path)
-    from acdc_engine.run.folder import CIRCUIT  # with it comes torch, which showing a circuit file does not need
+    # With it comes torch, which showing a circuit file does not need.
+    from acdc_engine.run.folder import CIRCUIT, SCORES, SO_FAR, TRACE
 
-    if not (path / CIRCUIT).is_file():
-        raise CircuitFileError(
-            f"{path} has no {CIRCUIT}: it is no folder of a finished run. Give a run's folder or a circuit file."
-        )
-    return path / CIRCUIT
+    if (path / CIRCUIT).is_file():
+        return path / CIRCUIT
+    if any((path / left).is_file() for left in (SO_FAR, TRACE, SCORES)):
+        advice = "it is of a run that has not finished. The command that began it goes on with it."
+    elif runs := sorted(folder.parent.name for folder in path.glob(f"*/{CIRCUIT}")):
+        advice = f"give one of the runs in it: {', '.join(runs[:_MOST_NAMED])}{', ...' * (len(runs) > _MOST_NAMED)}."
+    else:
+        advice = "it is no folder of a finished run. Give a run's folder or a circuit file."
+    raise CircuitFileError(f"{path} has no {CIRCUIT}: {advice}")
 
 
 def name_of(path: Path) -> str:

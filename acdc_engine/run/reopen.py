@@ -112,6 +112,8 @@ def reopen(
     report = report or Reporter()
     if batch_size < 1:
         raise MethodError(f"batch_size must be at least 1, not {batch_size}.")
+    if seed is not None and seed < 0:
+        raise MethodError(f"seed must be at least 0, not {seed}.")
     pick_device(device)
     file = _look(Path(path), model, Asked(task, n, n_held_out, seed), strict)
     if intervals:
@@ -126,20 +128,19 @@ def reopen(
     _check_metric(file.metric, held_out, circuit.model.d_vocab)
     circuit = _with_prompts(file, circuit, discovery, held_out)
     with report.stage("Running the model"):
-        judges = [
+        judge, held_out_judge = (
             Judge(CircuitEvaluator(view, prompts, circuit.ablation or "patch", batch_size), file.metric)
             for prompts in (discovery, held_out)
-        ]
+        )
         aim = _aim(circuit)
-        by_kl = aim == "kl" and file.metric.name != "kl"
-        objective = Judge(judges[0].evaluator, get_metric("kl")) if by_kl else judges[0]
+        objective = Judge(judge.evaluator, get_metric("kl")) if aim == "kl" and file.metric.name != "kl" else judge
     return Reopened(
         circuit=circuit,
         claimed=claimed,
         view=view,
         mask=circuit.mask(),
-        discovery=judges[0],
-        held_out=judges[1],
+        discovery=judge,
+        held_out=held_out_judge,
         aim=aim,
         objective=objective,
         remarks=tuple(file.remarks),
@@ -171,7 +172,7 @@ def _look(path: Path, model: Any, asked: Asked, strict: bool) -> _File:
                 f"measured by {metric.name}, the metric of the task, not by the file's {circuit.metric.name}"
             )
     elif not isinstance(source, Anew):
-        assert circuit is not None  # there is no other source of stored prompts
+        assert circuit is not None, "there is no other source of stored prompts"
         _check_metric(metric, source.held_out, circuit.model.d_vocab)
     return _File(path, circuit, source, metric, remarks)
 

@@ -87,8 +87,9 @@ class Settings:
         for name in ("n", "n_held_out", "batch_size"):
             if getattr(self, name) < 1:
                 raise MethodError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        if self.n_random < 0:
-            raise MethodError(f"n_random must be at least 0, not {self.n_random}.")
+        for name in ("n_random", "seed"):
+            if getattr(self, name) < 0:
+                raise MethodError(f"{name} must be at least 0, not {getattr(self, name)}.")
         if self.objective not in OBJECTIVES:
             raise MethodError(f"Unknown objective {self.objective!r}.{nearest(self.objective, OBJECTIVES)}")
         get_method(self.method, self.steps)

@@ -44,7 +44,7 @@ class Steps:
         """Notes a circuit that was run; a `Report`."""
         if met and (self._best is None or found.size < self._best.size):
             self._best = found
-        best = f"{self._best.size:,} edges meet the target; " if self._best else ""
-        self._stage.say(f"{best}now {found.size:,}: {found.faithfulness:.3f}")
+        best = f"; best {self._best.size:,}" if self._best else ""
+        self._stage.say(f"now {found.size:,}: {found.faithfulness:.3f}{best}")
         if self._folder is not None:
             self._folder.trace.step(what, found.size, found.faithfulness, met)

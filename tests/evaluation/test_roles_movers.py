@@ -7,13 +7,18 @@ import pytest
 import torch
 
 from acdc_engine.evaluation.copying import copied, moved
+from acdc_engine.evaluation.inhibition import InhibitionTally, Turning
 from acdc_engine.evaluation.movers import Places
 from acdc_engine.evaluation.roles import measure_roles
+from acdc_engine.models.forward import Record, effective_w_o, project, run_layers
 from acdc_engine.models.norms import Norm
 from acdc_engine.models.view import Attention, TransformerView
 from acdc_engine.prompts.prompt_set import PromptSet
 from tests.micro_models import attention, copying_head, head_feeds_query, micro_view
 from tests.tiny_models import random_prompts, view
+
+ALL_HEADS = {0: range(4), 1: range(4)}
+"""Of the tiny models."""
 
 
 def wide_model(size: int = 120) -> TransformerView:
@@ -151,14 +156,71 @@ def test_inhibition_needs_movers_and_a_wrong_answer_in_the_prompt() -> None:
     assert "S-inhibition" not in scores(replace(model, layers=(model.layers[0], layer)), prompts)["a0.h0"]
 
 
-@pytest.mark.parametrize("name", ["gpt2", "gemma2", "olmo2", "mistral"])
-def test_batches_and_padding_change_nothing(name: str) -> None:
-    """Prompts of several lengths, together and one by one; the answers stand in them."""
-    made, model = random_prompts(6, 12, seed=4, ragged=True), view(name)
+def with_answers_inside() -> PromptSet:
+    """Prompts of several lengths in which the answers stand."""
+    made = random_prompts(6, 12, seed=4, ragged=True)
     lengths = made.lengths.tolist()
     clean = [[*row[:4], row[2], *row[5:n]] for row, n in zip(made.clean.tolist(), lengths, strict=True)]
     corrupt = [row[:n] for row, n in zip(made.corrupt.tolist(), lengths, strict=True)]
-    prompts = PromptSet.from_tokens(clean, corrupt, [[row[3]] for row in clean], [[row[2]] for row in clean])
+    return PromptSet.from_tokens(clean, corrupt, [[row[3]] for row in clean], [[row[2]] for row in clean])
+
+
+def turnings(model: TransformerView, prompts: PromptSet, size: int) -> list[tuple[Turning, Record]]:
+    """Of every batch, with its clean run."""
+    found = []
+    for batch in prompts.batches(size):
+        records = [Record(model.embed(tokens)) for tokens in (batch.clean, batch.corrupt)]
+        for record in records:
+            run_layers(model, record.embed, record, keep_inputs=True)
+        clean, corrupt = records
+        found.append((Turning.of(batch, Places.of(batch, True), clean, corrupt, ALL_HEADS), clean))
+    return found
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["gpt2", "olmo2", "llama_grouped"])
+def test_inhibition_batch_by_batch_is_that_of_all_prompts_at_once(name: str) -> None:
+    """Also against its definition: the mover's layer run again with one head's write exchanged in its query alone."""
+    prompts, model = with_answers_inside(), view(name)
+    movers = [(1, 0), (1, 3)]
+    means = []
+    for size in (1, 4, 6):
+        tally = InhibitionTally(model, ALL_HEADS, movers)
+        for turning, clean in turnings(model, prompts, size):
+            tally.add(turning, clean)
+        means.append([tally.mean((0, head)) for head in range(4)])
+        assert tally.mean((1, 2)) is None  # no mover behind it
+    assert means[0] == pytest.approx(means[2], abs=1e-6) and means[1] == pytest.approx(means[2], abs=1e-6)
+    ((turning, clean),) = turnings(model, prompts, 6)
+    rows, at, attention = torch.arange(6), prompts.read_at, model.layers[1].attention
+    write = turning.change[0][:, 2] @ effective_w_o(model.layers[0])[2]
+    read = clean.attention_in[1].clone()
+    read[rows, at] -= write
+    asked = project(model.layers[1].attention_norm(read), attention.w_q, attention.b_q)
+    lost = []
+    for _, head in movers:
+        q = clean.q[1].clone()
+        q[:, :, head] = asked[:, :, head]
+        looks = [attention.weights(x, clean.k[1], model.rotations(12)[1], [head]) for x in (clean.q[1], q)]
+        lean = [(look[rows, 0, at] * turning.lean).sum(1) for look in looks]
+        lost.append(float((lean[0] - lean[1]).mean()))
+    assert means[2][2] == pytest.approx(sum(lost) / 2, abs=1e-6) and abs(sum(lost)) > 1e-5
+
+
+@torch.no_grad()
+def test_what_is_kept_until_the_movers_are_known_does_not_grow_with_the_prompts_length() -> None:
+    """Keys at all positions of 64 prompts of 512 tokens would be 16 GiB in a model of 7B."""
+    kept = []
+    for pos in (9, 18):
+        ((turning, _),) = turnings(view("gpt2"), random_prompts(4, pos), 4)
+        kept.append(sum(change.untyped_storage().nbytes() for change in turning.change.values()))
+    assert kept[0] == kept[1] == 2 * 4 * 32 * 4  # layers, prompts, d_model, bytes
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gemma2", "olmo2", "mistral"])
+def test_batches_and_padding_change_nothing(name: str) -> None:
+    """Prompts of several lengths, together and one by one; the answers stand in them."""
+    prompts, model = with_answers_inside(), view(name)
     found = [measure_roles(model, model.graph.senders, prompts, batch_size=size) for size in (1, 4, 16)]
     for other in found[1:]:
         for head, by_role in found[0].scores.items():

@@ -19,9 +19,7 @@ from acdc_engine.graph.circuit_check import nodes_of_edges, with_roles
 from acdc_engine.graph.circuit_records import AttributionRecord, CircuitEdge, CircuitNode
 from acdc_engine.graph.from_mask import edges_of_mask
 from acdc_engine.graph.layout import GraphShape, Layout
-
-# beartype picks at random which items of a container it checks, also while hypothesis builds circuits.
-pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
+from acdc_engine.graph.networkx_view import edge_counts
 
 
 def changed(circuit: Circuit, **parts: Any) -> Circuit:
@@ -103,6 +101,9 @@ def test_roles_that_contradict_their_node_are_refused(small_circuit: Circuit) ->
         match=r"edges\.0: input->a0\.h1<q> has receiver_role 'mover', its node has role None\. Write the same",
     ):
         changed(small_circuit, edges=wrong)
+    long = tuple(edge.model_copy(update={"receiver_role": "x" * 9_999}) for edge in small_circuit.edges)
+    with pytest.raises(CircuitFileError, match=f"has receiver_role '{'x' * 60}\\.\\.\\.', its node"):
+        changed(small_circuit, edges=long)
 
 
 @pytest.mark.parametrize(
@@ -207,6 +208,21 @@ def test_networkx_edges_lead_to_the_nodes_behind_the_receiver(
     found = circuit.to_networkx().edges(data=True)
     assert {(u, v, d["receiver"], d.get("score"), d.get("effect")) for u, v, d in found} == expected
     assert len({d["name"] for _, _, d in found}) == len(found)
+
+
+@given(data=st.data())
+def test_edges_are_counted_at_every_node_they_lead_to(
+    any_circuit: st.SearchStrategy[Circuit],
+    fed_by_name: Callable[[str, GraphShape], set[str]],
+    data: st.DataObject,
+) -> None:
+    circuit = data.draw(any_circuit)
+    into, out_of = edge_counts(circuit)
+    reads = [fed_by_name(edge.receiver, circuit.shape()) or {"logits"} for edge in circuit.edges]
+    for node in circuit.nodes:
+        assert into[node.name] == sum(node.name in read for read in reads)
+        assert out_of[node.name] == sum(node.name == edge.sender for edge in circuit.edges)
+    assert set(into) <= {node.name for node in circuit.nodes}
 
 
 def test_reading_circuits_needs_no_torch() -> None:

@@ -19,9 +19,6 @@ from acdc_engine.graph.circuit_file import checksum_of
 from acdc_engine.graph.files import check_target
 from acdc_engine.graph.schema import schema_text
 
-# beartype picks at random which items of a container it checks, also while hypothesis builds circuits.
-pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
-
 SCHEMA = Path(__file__).parents[2] / "graphs" / "schema.json"
 
 
@@ -266,6 +263,9 @@ def test_what_is_asked_for_is_given_back(tmp_path: Path) -> None:
 
 
 def test_no_folder(small_circuit: Circuit, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CircuitFileError, match=r"file is a file, not a folder\. Choose another name"):
+        small_circuit.save(tmp_path / "file" / "x.json")
     with pytest.raises(CircuitFileError, match=f"there is no folder {re.escape(str(tmp_path / 'no'))}"):
         small_circuit.save(tmp_path / "no" / "circuit.json")
 

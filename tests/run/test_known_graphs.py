@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import is_clean
-from acdc_engine.run.known_graphs import find_known, known_graphs
+from acdc_engine.run.known_graphs import find_circuit, find_known, known_graphs
 from acdc_engine.shipped import graphs_folder
 
 GRAPHS = Path(__file__).parents[2] / "graphs"
@@ -131,6 +131,19 @@ def test_a_file_comes_before_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "gpt2" / "ioi.json").touch()
     monkeypatch.chdir(tmp_path)
     assert find_known("gpt2/ioi.json") == Path("gpt2/ioi.json")
+
+
+def test_folders_without_a_circuit_say_what_they_are(tmp_path: Path) -> None:
+    with pytest.raises(CircuitFileError, match="it is no folder of a finished run"):
+        find_circuit(tmp_path)
+    for number in range(12):
+        (tmp_path / f"run{number:02}").mkdir()
+        (tmp_path / f"run{number:02}" / "circuit.json").touch()
+    with pytest.raises(CircuitFileError, match=r"give one of the runs in it: run00, run01, .*run09, \.\.\.\."):
+        find_circuit(tmp_path)
+    (tmp_path / "trace.jsonl").touch()
+    with pytest.raises(CircuitFileError, match=r"a run that has not finished\. The command that began it goes on"):
+        find_circuit(tmp_path)
 
 
 def test_unknown_names_are_answered_with_the_known_ones() -> None:

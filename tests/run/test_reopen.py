@@ -113,6 +113,7 @@ def test_edges_on_no_path(tmp_path: Path) -> None:
         ({"task": "ioj"}, TaskError, "Did you mean 'ioi'"),
         ({"task": "ioi", "strict": True}, CircuitFileError, r"holds its own prompts, .* leave --task away"),
         ({"batch_size": 0}, MethodError, "batch_size must be at least 1, not 0"),
+        ({"seed": -1}, MethodError, "seed must be at least 0, not -1"),
         ({"device": "gpu"}, AcdcError, "Unknown device 'gpu'"),
         ({"task": "ioi", "n_held_out": 9, "intervals": True}, MethodError, r"9 prompts are too few .* at least 10"),
     ],

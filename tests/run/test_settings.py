@@ -61,3 +61,9 @@ def test_unknown_settings() -> None:
 def test_counts_below_one(name: str) -> None:
     with pytest.raises(MethodError, match=f"{name} must be at least 1, not 0"):
         Settings.of({name: 0})
+
+
+@pytest.mark.parametrize("name", ["n_random", "seed"])
+def test_what_cannot_be_negative(name: str) -> None:
+    with pytest.raises(MethodError, match=f"{name} must be at least 0, not -1"):
+        Settings.of({name: -1})
