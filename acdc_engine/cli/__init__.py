@@ -4,7 +4,7 @@ import sys
 
 # Each of these adds its commands to the application; help lists them in this order.
 from acdc_engine.cli import discover, look, view, draw, report, gallery, check, curve, compare, formats, tasks
-from acdc_engine.cli.console import app, err, out
+from acdc_engine.cli.console import app, err, out, print_error, write_any_letter
 
 __all__ = [
     "app", "check", "compare", "curve", "discover", "draw", "err", "formats", "gallery", "look", "main", "out",
@@ -19,9 +19,9 @@ def main() -> None:
     """
     from acdc_engine.errors import AcdcError
 
+    write_any_letter(sys.stdout, sys.stderr)
     try:
         app(sys.argv[1:] or ["--help"])
     except AcdcError as error:
-        err.print("[bold red]Error:[/bold red] ", end="")
-        err.print(str(error), markup=False, highlight=False)
+        print_error(str(error))
         sys.exit(1)

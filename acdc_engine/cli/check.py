@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from acdc_engine.cli import options
-from acdc_engine.cli.console import app, err, out, print_notes
+from acdc_engine.cli.console import app, err, examples, out, print_notes
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 MOST_LINES = 20
 """Claims about single edges that are printed; all of them are in the JSON."""
 
-File = Annotated[Path, typer.Argument(help="The folder of a run, or its circuit.json.")]
+File = Annotated[Path, typer.Argument(metavar="CIRCUIT", help="The folder of a run, or its circuit.json.")]
 AnyFile = Annotated[
     Path,
     typer.Argument(
+        metavar="CIRCUIT",
         help="A run's folder, a circuit file, also written by hand, any format of acdc export --list, or a name such "
-        "as gpt2/ioi."
+        "as gpt2/ioi.",
     ),
 ]
 ModelOrOwn = Annotated[
@@ -83,6 +84,7 @@ SeedOrOwn = Annotated[
     int | None,
     typer.Option(
         "--seed",
+        callback=options.check_seed,
         help="Seed of the prompts of --task and of all random draws.",
         show_default="the file's for prompts, 0 for draws",
         rich_help_panel=options.PROMPTS,
@@ -118,7 +120,7 @@ CircuitOut = Annotated[
 ReplaceFile = Annotated[bool, typer.Option("--overwrite", help="Replace that file.", rich_help_panel=options.RUN)]
 
 
-@app.command()
+@app.command(epilog=examples("verify runs/demo", "verify runs/demo --json claims.json"))
 def verify(
     circuit: File,
     model: ModelOrOwn = None,
@@ -156,7 +158,7 @@ def verify(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(epilog=examples("evaluate runs/demo --task ioi --seed 1", "evaluate mine.json --out judged.json"))
 def evaluate(
     circuit: AnyFile,
     model: ModelOrOwn = None,

@@ -5,17 +5,22 @@ from typing import Annotated
 
 import typer
 
-from acdc_engine.cli.console import app, out, print_notes
+from acdc_engine.cli.console import app, examples, out, print_notes
 
 Found = Annotated[
     Path,
     typer.Argument(
+        metavar="FOUND",
         help="A run's folder, its circuit.json, or any format of acdc export --list. Scores of all edges "
-        "are taken from scores.safetensors beside the circuit, or from the JSON."
+        "are taken from scores.safetensors beside the circuit, or from the JSON.",
     ),
 ]
 Known = Annotated[
-    str, typer.Argument(help="A circuit file, or the name of a known circuit that comes along, such as gpt2/ioi.")
+    str,
+    typer.Argument(
+        metavar="KNOWN",
+        help="A circuit file, the folder of a run, or the name of a circuit that comes along, such as gpt2/ioi.",
+    ),
 ]
 OtherModel = Annotated[
     bool,
@@ -35,7 +40,9 @@ All = Annotated[bool, typer.Option("--all", help="Print the whole edit list inst
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace those files.")]
 
 
-@app.command()
+@app.command(
+    epilog=examples("compare runs/mine gpt2/ioi", "compare runs/mine gpt2/ioi --picture roc.pdf --json both.json")
+)
 def compare(
     found: Found,
     known: Known,

@@ -1,7 +1,11 @@
 """The typer application and its two consoles; every command module adds itself to it."""
 
+import codecs
+import io
+import unicodedata
 import webbrowser
 from pathlib import Path
+from typing import Annotated, TextIO
 
 import typer
 from rich.console import Console
@@ -25,9 +29,56 @@ app = typer.Typer(
 out, err = Console(), Console(stderr=True)
 
 
+def _print_version(wanted: bool) -> bool:
+    if wanted:
+        from acdc_engine import __version__
+
+        out.print(f"acdc-engine {__version__}", highlight=False)
+        raise typer.Exit
+    return wanted
+
+
+Version = Annotated[
+    bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+]
+
+
 @app.callback()
-def _root() -> None:
+def _root(version: Version = False) -> None:
     """Keeps sub-commands sub-commands."""
+
+
+def examples(*commands: str) -> str:
+    """What stands below a command's help: commands to copy, without `acdc`."""
+    return "\n\n".join(["Examples:", *(f"  acdc {command}" for command in commands)])
+
+
+def write_any_letter(*streams: TextIO | io.TextIOBase) -> None:
+    """Lets streams in an encoding such as ASCII write what it lacks in letters it has, in place of an exception.
+
+    Terminals of clusters and pipes of other programs are often not in UTF-8; results have arrows, dots and names.
+    """
+    codecs.register_error("acdc", _nearest)
+    for stream in streams:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="acdc")
+
+
+def _nearest(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    return "".join(_plain_letter(letter) for letter in text), error.end
+
+
+def _plain_letter(letter: str) -> str:
+    known = unicodedata.normalize("NFKD", letter).encode("ascii", "ignore").decode()
+    return known or letter.encode("ascii", "backslashreplace").decode()
+
+
+def print_error(text: str) -> None:
+    """Prints an error made on purpose, wrapped as one text."""
+    err.print(Text.assemble(("Error: ", "bold red"), text))
 
 
 def print_notes(notes: list[str]) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from acdc_engine.cli import options
-from acdc_engine.cli.console import app, err, out, print_notes
+from acdc_engine.cli.console import app, err, examples, out, print_notes
 
 if TYPE_CHECKING:
     from acdc_engine.graph.curve_records import Curve
@@ -87,7 +87,9 @@ Overwrite = Annotated[
 ]
 
 
-@app.command()
+@app.command(
+    epilog=examples("curve ioi", "curve ioi --method eap-ig --sizes 0.1,1,10 --circuit runs/demo/circuit.json --to pdf")
+)
 def curve(
     task: options.Task,
     model: options.Model = "smollm2-135m",

@@ -1,5 +1,6 @@
 """`acdc discover`: the main job."""
 
+import time
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -8,13 +9,23 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from acdc_engine.cli import options
-from acdc_engine.cli.console import app, err, out, print_notes
+from acdc_engine.cli.console import app, err, examples, out, print_notes
 
 if TYPE_CHECKING:
     from acdc_engine.graph.circuit import Circuit
 
+RESULTS = ("circuit.json", "report.html")
+"""Files that only a finished run writes."""
 
-@app.command()
+
+@app.command(
+    epilog=examples(
+        "discover ioi",
+        "discover my_task.toml --model gpt2 --out runs/mine",
+        "discover ioi --objective kl --faithfulness 0.96",
+        "discover ioi --strategy acdc --threshold 0.03 --candidates 2000",
+    )
+)
 def discover(
     task: options.Task,
     model: options.Model = "smollm2-135m",
@@ -75,15 +86,25 @@ def discover(
         "force": force,
     }
     folder = out_folder or _default_folder(task, model, settings)
+    started = time.time()
     try:
         circuit = run(task, model, out=folder, overwrite=overwrite, progress=True, **settings)
     except KeyboardInterrupt:
-        left = sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
+        left, earlier = _left_in(folder, started)
         err.print(f"\nInterrupted. In {folder}: {', '.join(left) or 'nothing yet'}.", markup=False)
+        if earlier:
+            err.print(f"Still there from an earlier run: {', '.join(earlier)}.", markup=False)
         if "trace.jsonl" in left:
             err.print("Run the same command to go on.", markup=False)
         raise typer.Exit(130) from None
     _close(circuit, folder)
+
+
+def _left_in(folder: Path, started: float) -> tuple[list[str], list[str]]:
+    """What an interrupted run leaves, and the results of an earlier one that it would have replaced (--overwrite)."""
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    earlier = [file for file in files if file.name in RESULTS and file.stat().st_mtime < started]
+    return [file.name for file in files if file not in earlier], [file.name for file in earlier]
 
 
 def _default_folder(task: str, model: str, settings: dict[str, Any]) -> Path:

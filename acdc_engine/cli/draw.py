@@ -5,15 +5,9 @@ from typing import Annotated
 
 import typer
 
-from acdc_engine.cli.console import app, out, print_notes
+from acdc_engine.cli import options
+from acdc_engine.cli.console import app, examples, out, print_notes
 
-Drawn = Annotated[
-    str,
-    typer.Argument(
-        metavar="CIRCUIT",
-        help="A circuit file, the folder of a run, or the name of a circuit that comes along, such as gpt2/ioi.",
-    ),
-]
 OutFile = Annotated[
     Path, typer.Option("--out", help="File to write, ending in .svg, .pdf or .png. The first two are vectors.")
 ]
@@ -36,9 +30,13 @@ NoTitle = Annotated[bool, typer.Option("--no-title", help="No title: the paper h
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace that file.")]
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "draw runs/demo --out fig.pdf --width 3.3 --no-title", "draw runs/large --out fig.svg --width 6.75 --top 60"
+    )
+)
 def draw(
-    circuit: Drawn,
+    circuit: options.AnyCircuit,
     out_file: OutFile,
     width: Width = None,
     top: Top = None,
@@ -50,7 +48,8 @@ def draw(
 
     Blue edges support the behaviour, orange ones work against it. Dashed edges
     enter a head's q, dotted ones its k, solid ones its v. More than 250 edges
-    are thin lines; --top keeps a large circuit readable.
+    are thin lines; --top keeps a large circuit readable. Roles of heads are
+    colours, with names below the boxes where those are large enough to read.
     """
     from acdc_engine.errors import CircuitFileError
     from acdc_engine.export.draw import SMALL_PRINT, letter_size

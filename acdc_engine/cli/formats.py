@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from acdc_engine.cli.console import app, out, print_notes
+from acdc_engine.cli import options
+from acdc_engine.cli.console import app, examples, out, print_notes
 
 if TYPE_CHECKING:
     from acdc_engine.graph.circuit import Circuit
@@ -38,15 +39,9 @@ Listed = Annotated[
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace that file.")]
 
 
-@app.command()
+@app.command(epilog=examples("export runs/demo --to graphml", "export gpt2/ioi --to neuronpedia --out ioi.json"))
 def export(
-    circuit: Annotated[
-        str,
-        typer.Argument(
-            metavar="CIRCUIT",
-            help="A circuit file, the folder of a run, or the name of a circuit that comes along, such as gpt2/ioi.",
-        ),
-    ],
+    circuit: options.AnyCircuit,
     to: Annotated[str, typer.Option(help=f"{_NAMES}; or a picture: svg, png or pdf. See --list.", metavar="FORMAT")],
     out_file: Annotated[
         Path | None, typer.Option("--out", help="File to write.", show_default="beside the circuit")
@@ -87,9 +82,14 @@ def export(
         out.print(f"Lost: {fmt.lossy}.", markup=False, highlight=False)
 
 
-@app.command("import")
+@app.command(
+    "import",
+    epilog=examples("import circuit.gexf --out circuit.json", "import mine.csv --like gpt2/ioi --out mine.json"),
+)
 def import_file(
-    file: Annotated[Path, typer.Argument(help="The file of another tool, or one that acdc export wrote.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The file of another tool, or one that acdc export wrote.")
+    ],
     out_file: Annotated[Path, typer.Option("--out", help="Circuit file to write, such as circuit.json.")],
     from_format: Annotated[
         str | None,

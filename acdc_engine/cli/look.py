@@ -4,18 +4,13 @@ from typing import Annotated
 
 import typer
 
-from acdc_engine.cli.console import app, out, print_notes
+from acdc_engine.cli import options
+from acdc_engine.cli.console import app, examples, out, print_notes
 
 
-@app.command()
+@app.command(epilog=examples("show runs/demo", "show gpt2/ioi --all"))
 def show(
-    circuit: Annotated[
-        str,
-        typer.Argument(
-            metavar="CIRCUIT",
-            help="A circuit file, the folder of a run, or the name of a circuit that comes along, such as gpt2/ioi.",
-        ),
-    ],
+    circuit: options.AnyCircuit,
     show_all: Annotated[bool, typer.Option("--all", help="Print all edges instead of the strongest 40.")] = False,
 ) -> None:
     """Prints a circuit: where it comes from, its figures, its nodes by layer, its edges by strength."""

@@ -5,13 +5,29 @@ from typing import Annotated
 
 import typer
 
+
+def check_seed(seed: int | None) -> int | None:
+    """Refuses a seed that numpy would refuse, but only after the search."""
+    if seed is not None and seed < 0:
+        raise typer.BadParameter(f"A seed is a whole number from 0, not {seed}.")
+    return seed
+
+
 MODEL, PRUNING, PROMPTS, RUN = "Model", "Scoring and pruning", "Prompts", "Run"
 
+AnyCircuit = Annotated[
+    str,
+    typer.Argument(
+        metavar="CIRCUIT",
+        help="A circuit file, the folder of a run, or the name of a circuit that comes along, such as gpt2/ioi.",
+    ),
+]
 Task = Annotated[
     str,
     typer.Argument(
+        metavar="TASK",
         help="A task by its name ([bold]ioi[/bold]; [bold]acdc tasks[/bold] lists them), or the path of your own: a "
-        "card (.toml) or prompt pairs (.jsonl, .json, .csv)."
+        "card (.toml) or prompt pairs (.jsonl, .json, .csv).",
     ),
 ]
 Model = Annotated[
@@ -134,7 +150,9 @@ Prompts = Annotated[
 HeldOut = Annotated[
     int, typer.Option(help="Number of held-out prompts, on which the circuit is judged.", rich_help_panel=PROMPTS)
 ]
-Seed = Annotated[int, typer.Option(help="Seed of the prompts and of their split.", rich_help_panel=PROMPTS)]
+Seed = Annotated[
+    int, typer.Option(callback=check_seed, help="Seed of the prompts and of their split.", rich_help_panel=PROMPTS)
+]
 PrependBos = Annotated[
     bool | None,
     typer.Option(

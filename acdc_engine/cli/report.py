@@ -5,12 +5,9 @@ from typing import Annotated
 
 import typer
 
-from acdc_engine.cli.console import app, open_page, out, print_notes
+from acdc_engine.cli import options
+from acdc_engine.cli.console import app, examples, open_page, out, print_notes
 
-CircuitOrRun = Annotated[
-    Path,
-    typer.Argument(help="A run's folder, a circuit.json, or the name of a known circuit such as gpt2/ioi."),
-]
 Known = Annotated[
     str | None,
     typer.Option(
@@ -26,9 +23,13 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace that file.
 Open = Annotated[bool, typer.Option("--open", help="Show it in the browser.")]
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "report runs/demo --overwrite", "report gpt2/ioi --out ioi.html --open", "report mine.json --known gpt2/ioi"
+    )
+)
 def report(
-    circuit: CircuitOrRun,
+    circuit: options.AnyCircuit,
     known: Known = None,
     out_file: Target = None,
     overwrite: Overwrite = False,
@@ -47,7 +48,7 @@ def report(
     from acdc_engine.run.known_graphs import find_circuit
 
     path = find_circuit(circuit)
-    if out_file is None and not circuit.exists():
+    if out_file is None and not Path(circuit).exists():
         raise CircuitFileError(f"{circuit} comes with the engine: say with --out where its report goes.")
     loaded = import_circuit(path)
     target = out_file or path.with_name("report.html")

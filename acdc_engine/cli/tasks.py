@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from acdc_engine.cli import options
-from acdc_engine.cli.console import app, err, out
+from acdc_engine.cli.console import app, err, examples, out
 
 if TYPE_CHECKING:
     from acdc_engine.run.check_task import TaskCheck, Unfit
@@ -34,6 +34,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
 Some = Annotated[
     list[str] | None,
     typer.Argument(
+        metavar="TASK",
         help="Tasks: names (see [bold]acdc tasks[/bold]), or paths of cards (.toml) or prompt pairs (.jsonl, .json, "
         ".csv).",
         show_default="all that have a name",
@@ -51,8 +52,13 @@ Shown = Annotated[int, typer.Option("--n", help="Pairs of each template.", rich_
 Tried = Annotated[
     int, typer.Option("--n", help="Prompts per task, or as many as it has.", rich_help_panel=options.PROMPTS)
 ]
-SeedOnly = Annotated[int, typer.Option("--seed", help="Seed of the prompts.", rich_help_panel=options.PROMPTS)]
-Name = Annotated[str, typer.Argument(help="What to call it: lower-case letters, digits and underscores.")]
+SeedOnly = Annotated[
+    int,
+    typer.Option("--seed", callback=options.check_seed, help="Seed of the prompts.", rich_help_panel=options.PROMPTS),
+]
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="What to call it: lower-case letters, digits and underscores.")
+]
 Pairs = Annotated[
     bool, typer.Option("--pairs", help="Write example pairs (.jsonl, one a line) instead of a card with templates.")
 ]
@@ -99,7 +105,7 @@ def list_tasks(as_json: AsJson = False) -> None:
         err.print(text)
 
 
-@tasks.command()
+@tasks.command(epilog=examples("tasks show ioi", "tasks show pairs.jsonl --n 5"))
 def show(
     task: options.Task,
     model: TokenizerOf = "smollm2-135m",
@@ -118,7 +124,7 @@ def show(
     out.print(example_pairs(found, model, out.width))
 
 
-@tasks.command()
+@tasks.command(epilog=examples("tasks check ioi", "tasks check my_task.toml pairs.jsonl --model gpt2"))
 def check(
     task: Some = None,
     model: options.Model = "smollm2-135m",
@@ -163,7 +169,7 @@ def check(
         raise typer.Exit(1)
 
 
-@tasks.command()
+@tasks.command(epilog=examples("tasks new my_task", "tasks new my_pairs --pairs"))
 def new(name: Name, pairs: Pairs = False, out_file: NewFile = None) -> None:
     """Writes a task to begin with: a card with comments, or prompt pairs. It works as it stands.
 

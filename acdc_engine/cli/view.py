@@ -6,17 +6,12 @@ from typing import Annotated
 
 import typer
 
-from acdc_engine.cli.console import app, open_page, out, print_notes
+from acdc_engine.cli import options
+from acdc_engine.cli.console import app, examples, open_page, out, print_notes
 
-Shown = Annotated[
-    str,
-    typer.Argument(
-        metavar="CIRCUIT",
-        help="A circuit file, the folder of a run, or the name of a circuit that comes along, such as gpt2/ioi.",
-    ),
-]
 OutFile = Annotated[
-    Path | None, typer.Option("--out", help="File to write.", show_default="a temporary one, which is opened")
+    Path | None,
+    typer.Option("--out", help="File to write, ending in .html.", show_default="a temporary one, which is opened"),
 ]
 Known = Annotated[
     str | None,
@@ -34,9 +29,11 @@ Open = Annotated[
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace that file.")]
 
 
-@app.command()
+@app.command(
+    epilog=examples("view runs/demo", "view runs/demo --out ioi.html", "view runs/mine --known gpt2/ioi --out ioi.html")
+)
 def view(
-    circuit: Shown,
+    circuit: options.AnyCircuit,
     out_file: OutFile = None,
     known: Known = None,
     no_known: NoKnown = False,
@@ -57,6 +54,11 @@ def view(
 
     if known is not None and no_known:
         raise CircuitFileError(f"A circuit has a known one beside it or not: give --known {known} or --no-known.")
+    if out_file is not None and out_file.suffix.lower() not in (".html", ".htm"):
+        raise CircuitFileError(
+            f"A viewer is an HTML file; its name ends in .html, not as {out_file} does. Pictures (.svg, .pdf, .png) "
+            "are made by acdc draw."
+        )
     file = find_circuit(circuit)
     shown = import_circuit(file)
     beside = None if no_known else find_known(known) if known is not None else known_for(shown)

@@ -6,6 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from acdc_engine.export.text import grid
 from acdc_engine.graph.comparison_records import Comparison, EditEdge, Ranking
 
 RANKS = {"absolute": "|score|", "signed": "score", "rms": "rms"}
@@ -37,12 +38,7 @@ def _header(comparison: Comparison) -> RenderableType:
         "Source": comparison.known_source or "not stated",
         "Scores": comparison.scores or "none",
     }
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, text in rows.items():
-        table.add_row(name, Text(text))
-    return table
+    return grid(rows)
 
 
 def _rankings(comparison: Comparison) -> RenderableType:

@@ -6,6 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from acdc_engine.export.text import grid
 from acdc_engine.graph.curve_records import Area, Curve, CurvePoint, RandomPoint
 
 _POOR_KL = 0.5
@@ -63,12 +64,7 @@ def _header(curve: Curve) -> RenderableType:
         "Metric": f"{curve.metric.name}, {curve.ablation} ablation",
         "Time": f"{curve.seconds:,.0f} s",
     }
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, text in rows.items():
-        table.add_row(name, Text(text))
-    return table
+    return grid(rows)
 
 
 def _points(curve: Curve) -> RenderableType:

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acdc_engine.errors import CircuitFileError
-from acdc_engine.export.draw_edges import DASHES, draw_edges, is_many, line_counts
+from acdc_engine.export.draw_edges import DASHES, arrow_width, draw_edges, is_many, line_counts
 from acdc_engine.export.draw_nodes import draw_nodes, role_legend
 from acdc_engine.export.drawn_text import LETTER, drawn, wrapped
 from acdc_engine.export.layered import BOX_WIDTH, Picture, place_nodes
 from acdc_engine.export.picture_file import check_picture, format_of, write_figure
 from acdc_engine.export.strongest import strongest
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.strength import NEGATIVE, POSITIVE, UNKNOWN, measure_of
+from acdc_engine.graph.strength import NEGATIVE, POSITIVE, UNKNOWN, Measure, measure_of, strength_of
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -112,7 +112,7 @@ def figure_of(
     page = _Page.of(shown, picture, width)
     lines = wrapped(_title(circuit) if title is None else drawn(title, 300), page.width - 0.2, page.large)
     note = "" if shown is circuit else f"strongest {len(shown.edges):,} of {len(circuit.edges):,} edges"
-    handles = _legend(shown)
+    handles = _legend(shown, page)
     columns = _columns(handles, page)
     title_height = len(lines) * page.large * 1.3 / 72 + 0.08
     above = title_height + (page.small * 1.5 / 72 if note else 0)
@@ -179,7 +179,7 @@ def _draw_layers(axes: Axes, picture: Picture, page: _Page) -> None:
         axes.text(0.1 - _LEFT, height + 0.25, f"layer {layer}", **look)
 
 
-def _legend(circuit: Circuit) -> list[Artist]:
+def _legend(circuit: Circuit, page: _Page) -> list[Artist]:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -191,7 +191,7 @@ def _legend(circuit: Circuit) -> list[Artist]:
     else:
         handles.insert(0, Line2D([], [], color=POSITIVE, linewidth=2.5, label="supports the behaviour"))
         handles.insert(1, Line2D([], [], color=NEGATIVE, linewidth=2.5, label="works against it"))
-        handles.append(Line2D([], [], color="none", label=f"width: |{measure}|"))
+        handles += _scale(circuit, measure, page)
     if is_many(circuit):
         handles.append(Line2D([], [], color="none", label="all edges run upwards"))
     handles += [
@@ -199,6 +199,22 @@ def _legend(circuit: Circuit) -> list[Artist]:
         for role, fill in role_legend(circuit).items()
     ]
     return handles
+
+
+def _scale(circuit: Circuit, measure: Measure, page: _Page) -> list[Artist]:
+    """Lines as wide as the strongest edge and as one of a tenth of it: widths alone say nothing."""
+    from matplotlib.lines import Line2D
+
+    largest = max(abs(strength_of(edge, measure) or 0.0) for edge in circuit.edges)
+    look: dict[str, Any] = {"color": "#444444", "solid_capstyle": "butt"}
+    many, thickness = is_many(circuit), page.names / _NAMES
+    return [
+        Line2D([], [], linewidth=arrow_width(share, thickness, many=many), label=label, **look)
+        for share, label in (
+            (1.0, f"|{measure}| {largest:.3g} (the largest)"),
+            (0.1, f"|{measure}| {largest / 10:.3g}"),
+        )
+    ]
 
 
 def _columns(handles: list[Artist], page: _Page) -> int:

@@ -21,6 +21,8 @@ _ROLE_DROP = 0.19  # below the box, clear of the arrowheads
 _MANY_ROLES = 40
 _LEAST_LETTER = 3.0
 """Points below which q, k and v are left out."""
+_LEAST_ROLE = 4.5
+"""Points below which roles are left to fills and legend: on paper nobody reads them, and they hide edges' ends."""
 
 
 def role_fills(circuit: Circuit) -> dict[str, str]:
@@ -53,7 +55,9 @@ def draw_nodes(axes: Axes, circuit: Circuit, picture: Picture, across: float, po
 
     fills = role_fills(circuit)
     centred: dict[str, Any] = {"ha": "center", "va": "center", "zorder": 5, "parse_math": False}
-    texts = not is_many(circuit) and sum(bool(node.role) for node in circuit.nodes) <= _MANY_ROLES
+    size = 0.7 * points
+    few = not is_many(circuit) and sum(bool(node.role) for node in circuit.nodes) <= _MANY_ROLES
+    texts = few and size >= _LEAST_ROLE
     for node in circuit.nodes:
         x, y = picture.places[node.name]
         look: dict[str, Any] = {
@@ -69,7 +73,6 @@ def draw_nodes(axes: Axes, circuit: Circuit, picture: Picture, across: float, po
         for letter in letters:
             axes.text(x + PORTS[letter], y - 0.13, letter, fontsize=0.65 * points, color="#777777", **centred)
         if node.role and texts:
-            size = 0.7 * points
             paper = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.4}  # edges pass behind the text
             role = drawn(node.role, letters_in(SPACING * across, size))
             axes.text(x, y - BOX_HEIGHT / 2 - _ROLE_DROP, role, fontsize=size, color="#444444", bbox=paper, **centred)

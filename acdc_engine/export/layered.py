@@ -72,8 +72,7 @@ def route(start: Point, end: Point, obstacles: Iterable[Point], lane: int = 0) -
     Returns:
         The start, points beside boxes that lie on its way, the end.
     """
-    points = [start]
-    margin = BOX_WIDTH / 2 + 0.08 + 0.05 * (lane % _LANES)
+    points, margin = [start], clearance(lane)
     between = [(y, x) for x, y in obstacles if start[1] < y < end[1]]
     for y, x in sorted(between):
         here = points[-1]
@@ -86,6 +85,11 @@ def route(start: Point, end: Point, obstacles: Iterable[Point], lane: int = 0) -
         if abs(passes - x) < margin:
             points.append((x + margin if passes >= x else x - margin, y))
     return [*points, end]
+
+
+def clearance(lane: int) -> float:
+    """How far from the middle of a box a line of a lane passes it: lines of neighbouring lanes keep apart."""
+    return BOX_WIDTH / 2 + 0.08 + 0.05 * (lane % _LANES)
 
 
 def _neighbours(circuit: Circuit) -> dict[str, list[str]]:

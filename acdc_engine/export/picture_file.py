@@ -27,9 +27,12 @@ def check_picture(fmt: str, path: Path | None = None) -> None:
     Raises:
         CircuitFileError: Unknown format.
     """
+    known = ", ".join(PICTURE_FORMATS)
+    if fmt == "" and path is not None:
+        raise CircuitFileError(f"{path} does not say what picture it is: end its name in one of {known}.")
     if fmt not in PICTURE_FORMATS:
         where = "" if path is None else f" for {path}"
-        raise CircuitFileError(f"No picture format {fmt!r}{where}. Known: {', '.join(PICTURE_FORMATS)}.")
+        raise CircuitFileError(f"No picture format {fmt!r}{where}. Known: {known}.")
 
 
 def write_figure(figure: Figure, path: Path, fmt: str, *, overwrite: bool, dpi: int = 160) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,7 +19,7 @@ from acdc_engine.graph.circuit_records import (
     SearchRecord,
 )
 from acdc_engine.graph.evidence_records import Certificate, RandomCircuits
-from acdc_engine.graph.networkx_view import targets_of
+from acdc_engine.graph.networkx_view import edge_counts
 from acdc_engine.graph.strength import by_strength, measure_of
 
 _ABLATIONS = {
@@ -45,12 +44,12 @@ def show(circuit: Circuit, max_edges: int | None = 40) -> RenderableType:
 
 def summary(circuit: Circuit) -> RenderableType:
     """Where a circuit comes from and how good it is, without its nodes and edges; what a run closes with."""
-    parts: list[RenderableType] = [_grid(facts(circuit))]
+    parts: list[RenderableType] = [grid(facts(circuit))]
     if circuit.evaluation is not None:
         parts += ["", _figures(circuit)]
     evidence = evidence_of(circuit)
     if evidence:
-        parts += ["", Text("What speaks for it and against it", style="bold"), _grid(evidence)]
+        parts += ["", Text("What speaks for it and against it", style="bold"), grid(evidence)]
     return Group(*parts)
 
 
@@ -105,7 +104,9 @@ def facts(circuit: Circuit) -> dict[str, str]:
     groups = "" if model.n_kv_heads == model.n_heads else f", {model.n_kv_heads} k/v heads"
     split = " (k and v taken apart)" if model.ungrouped_kv else ""
     kind = f"{model.architecture}, " if model.architecture else ""
-    rows["Model"] = f"{model.name}: {kind}{model.n_layers} layers, {model.n_heads} heads{groups}{split}"
+    rows["Model"] = (
+        f"{model.name}: {kind}{_count(model.n_layers, 'layer')}, {_count(model.n_heads, 'head')}{groups}{split}"
+    )
     if task is not None:
         rows["Task"] = f"{task.name}: {task.n_discovery} discovery and {task.n_held_out} held-out prompts"
         rows["Task"] += f", seed {task.seed}"
@@ -216,12 +217,16 @@ def evidence_of(circuit: Circuit) -> dict[str, str]:
     return rows
 
 
+def _count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
 def _held_out_evidence(evaluation: Evaluation, size: int) -> dict[str, str]:
     rows, random, rest = {}, evaluation.random_circuits, evaluation.completeness
     if random is not None:
         values = [round(value, 3) + 0.0 for value in random.faithfulness]  # no minus before a zero
         rows["random circuits"] = (
-            f"{len(values)} of {size:,} edges: faithfulness {min(values):.3f} to {max(values):.3f}, mean "
+            f"{len(values)} with {size:,} edges each: faithfulness {min(values):.3f} to {max(values):.3f}, mean "
             f"{sum(values) / len(values):.3f}; {_as_near(random) or 'none'} as near to 1 as this one (p "
             f"{random.p_value:.2g})"
         )
@@ -250,13 +255,7 @@ def _certificate(found: Certificate) -> str:
 
 
 def _nodes(circuit: Circuit) -> RenderableType:
-    layout = circuit.layout()
-    listed = {node.name for node in circuit.nodes}
-    into: Counter[str] = Counter()
-    out_of: Counter[str] = Counter()
-    for edge in circuit.edges:
-        out_of[edge.sender] += 1
-        into.update(listed.intersection(targets_of(layout, edge.receiver)[1]))
+    layout, (into, out_of) = circuit.layout(), edge_counts(circuit)
 
     def label(node: CircuitNode, name: str) -> str:
         role = f" {node.role}" if node.role else ""
@@ -339,8 +338,8 @@ def _signed(value: float | None) -> Text:
     return Text(f"{value:+.4f}", style="blue" if value >= 0 else "dark_orange3")
 
 
-def _grid(rows: Mapping[str, str]) -> Table:
-    """Names in bold beside their texts."""
+def grid(rows: Mapping[str, str]) -> Table:
+    """Names in bold beside their texts, none of which is read as markup."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")

@@ -121,4 +121,7 @@ def test_what_is_refused(tmp_path: Path, opened: list[str]) -> None:
         invoke("gpt2/iot")
     with pytest.raises(CircuitFileError, match="no folder of a finished run"):
         invoke(tmp_path)
+    with pytest.raises(CircuitFileError, match=r"ends in \.html, not as .*x\.pdf does\. Pictures .* acdc draw"):
+        invoke("gpt2/ioi", "--out", tmp_path / "x.pdf")
+    assert not (tmp_path / "x.pdf").exists()
     assert opened == [] and list(tmp_path.glob("acdc-view-*")) == []

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.text import Text
 
@@ -69,8 +70,60 @@ def test_labels_legend_and_title(found: Circuit) -> None:
     assert {"input", "a0.h1", "m0", "a1.h2", "a1.h3", "logits", "layer 0", "layer 1", 'the "mover"'} <= set(labels)
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     expected = ["supports the behaviour", "works against it", "into q", "into k", "into v, MLP, logits"]
-    assert legend == [*expected, "width: |effect|", 'the "mover"']
+    largest = max(abs(edge.effect or 0) for edge in found.edges)
+    scale = [f"|effect| {largest:.3g} (the largest)", f"|effect| {largest / 10:.3g}"]
+    assert legend == [*expected, *scale, 'the "mover"']
     assert texts(figure)[0] == "ioi in tiny [v1]: 8 edges, 6 nodes\nheld-out faithfulness 0.91"
+
+
+@pytest.mark.parametrize("n_edges", [60, 300])
+def test_the_scale_is_as_wide_as_the_edges(n_edges: int) -> None:
+    circuit = made_circuit(n_edges)
+    figure = figure_of(circuit, width=6.75)
+    largest = max(abs(edge.effect or 0) for edge in circuit.edges)
+    legend = {text.get_text(): line for text, line in zip(*_legend_lines(figure), strict=True)}
+    widest = legend[f"|effect| {largest:.3g} (the largest)"].get_linewidth()
+    if n_edges == 60:
+        drawn = [patch.get_linewidth() for patch in figure.axes[0].patches if isinstance(patch, FancyArrowPatch)]
+    else:
+        (lines,) = [part for part in figure.axes[0].collections if isinstance(part, PathCollection)]
+        drawn = [float(width) for width in np.asarray(lines.get_linewidth()).tolist()]
+    assert widest == pytest.approx(max(drawn))
+    assert legend[f"|effect| {largest / 10:.3g}"].get_linewidth() < 0.5 * widest
+
+
+def _legend_lines(figure: Figure) -> tuple[list[Text], list[Line2D]]:
+    """The texts of the legend that stand beside lines, and those lines."""
+    lines = figure.legends[0].get_lines()
+    return figure.legends[0].get_texts()[: len(lines)], lines
+
+
+def test_neighbours_of_an_mlp_are_joined_at_its_side(make: Make) -> None:
+    edges: dict[str, float | None] = {
+        "input->a0.h0<v>": 1.0,
+        "a0.h0->m0": 1.0,
+        "m0->a1.h0<q>": 1.0,
+        "m0->a1.h0<k>": 1.0,
+        "m0->a1.h0<v>": 1.0,
+        "a1.h0->logits": 1.0,
+    }
+    circuit = make(GraphShape(2, 1, 1), edges)
+    figure, places = figure_of(circuit), place_nodes(circuit).places
+    (mlp, up), (head, _), (after, row) = places["m0"], places["a0.h0"], places["a1.h0"]
+    ways = _ways(figure)
+    left = mlp - BOX_WIDTH / 2
+    into = [way for way in ways if way[-1][0] == pytest.approx(left)]
+    assert len(into) == 1 and into[0][0][0] == head and abs(into[0][-1][1] - up) < BOX_HEIGHT / 2
+    out_of = sorted((way[-1][0], way[0][1]) for way in ways if way[0][0] == pytest.approx(left))
+    assert [x - after for x, _ in out_of] == pytest.approx([-0.27, 0.0, 0.27]), "q, k and v"
+    assert [y for _, y in out_of] == sorted({y for _, y in out_of}), "on lines of their own, the farthest lowest"
+    assert all(into[0][-1][1] < y < row - BOX_HEIGHT / 2 for _, y in out_of)
+
+
+def _ways(figure: Figure) -> list[list[tuple[float, float]]]:
+    """The points of every arrow's own path, in units of the picture."""
+    ways = [vars(patch)["_path_original"] for patch in figure.axes[0].patches if isinstance(patch, FancyArrowPatch)]
+    return [[(float(x), float(y)) for x, y in way.vertices] for way in ways]
 
 
 def texts(figure: Figure) -> list[str]:
@@ -150,6 +203,15 @@ def test_hostile_texts_are_texts_and_stay_inside(n_edges: int, width: float | No
     assert "<script" not in (tmp_path / "c.svg").read_text()
 
 
+def test_roles_too_small_to_read_are_left_to_the_legend() -> None:
+    circuit = made_circuit(20)
+    roles = {node.role for node in circuit.nodes if node.role}
+    for width, below in ((3.3, False), (None, True)):
+        figure = figure_of(circuit, width=width)
+        assert bool(roles.intersection(text.get_text() for text in figure.axes[0].texts)) is below
+        assert roles.issubset(text.get_text() for text in figure.legends[0].get_texts())
+
+
 def test_names_fit_into_their_boxes_at_any_width() -> None:
     circuit = made_circuit(60)
     for width in (3.3, 6.75, None):
@@ -201,3 +263,7 @@ def test_an_empty_circuit_can_be_drawn(grouped: Circuit, tmp_path: Path) -> None
 def test_unknown_picture_format(grouped: Circuit, tmp_path: Path) -> None:
     with pytest.raises(CircuitFileError, match=r"No picture format 'gif' for .*c.gif. Known: png, svg, pdf."):
         draw(grouped, tmp_path / "c.gif")
+    with pytest.raises(
+        CircuitFileError, match=r"fig does not say what picture it is: end its name in one of png, svg,"
+    ):
+        draw(grouped, tmp_path / "fig")

@@ -175,7 +175,7 @@ def test_evidence(judged: Circuit) -> None:
     assert lines[start + 1 : start + 6] == [
         "certificate no edge can go: faithfulness 0.938 on the discovery prompts lies in [0.9, 1.1], and without any "
         "one edge it does not",
-        "random circuits 3 of 8 edges: faithfulness -0.250 to 0.500, mean 0.125; none as near to 1 as this one "
+        "random circuits 3 with 8 edges each: faithfulness -0.250 to 0.500, mean 0.125; none as near to 1 as this one "
         "(p 0.25)",
         "completeness all that is outside the circuit has faithfulness 0.125 and KL recovered 0.375; 0 would say that "
         "the circuit holds everything",
