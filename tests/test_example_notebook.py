@@ -59,7 +59,9 @@ def test_every_cell_was_executed_in_order_without_errors() -> None:
     assert {output["output_type"] for output in outputs} <= {"stream", "display_data", "execute_result"}
     assert {output["name"] for output in outputs if output["output_type"] == "stream"} <= {"stdout"}
     assert any("text/html" in output.get("data", {}) for output in outputs), "the circuit shows itself"
-    assert any("image/svg+xml" in output.get("data", {}) for output in outputs), "and so does the curve"
+    shown = ["".join(output["data"].get("text/html", "")) for output in outputs if "data" in output]
+    assert sum("data:image/png" in html for html in shown) == 3, "circuit, sizes and comparison show their pictures"
+    assert not any("image/svg+xml" in output.get("data", {}) for output in outputs), "which GitHub does not show safely"
 
 
 def test_nothing_of_the_machine_is_in_it() -> None:
