@@ -17,6 +17,7 @@ CIRCUIT, SO_FAR, SCORES = "circuit.json", "circuit-so-far.json", "scores.safeten
 UNFINISHED = (SO_FAR, "trace.jsonl", SCORES)
 """Files of a run that has no circuit yet."""
 _SAYS_SO = re.compile(rb'"format"\s*:\s*"%b"' % re.escape(FORMAT).encode())
+_MOST_NAMED = 5
 _SNIFFED = 65_536
 """Bytes in which a circuit file says what it is, also one that is cut short."""
 
@@ -82,7 +83,8 @@ class _Walk:
     def __init__(self, root: Path) -> None:
         self.root, self.search = root, Search()
         self.seen: set[Path] = set()
-        self.deeper = self.others = self.hidden = 0
+        self.others: list[str] = []
+        self.deeper = self.hidden = 0
 
     def look_into(self, folder: Path, depth: int) -> None:
         if folder.resolve() in self.seen:
@@ -126,7 +128,7 @@ class _Walk:
     def plain_file(self, path: Path) -> None:
         """Any other JSON: a circuit if it says so near its beginning."""
         if not os.path.isfile(path):  # a pipe would be waited for
-            self.others += 1
+            self.others.append(path.name)
             return
         try:
             with open(path, "rb") as file:
@@ -137,7 +139,7 @@ class _Walk:
         if _SAYS_SO.search(begins):
             self.search.found.append(Found(self.name_of(path.with_suffix("")), path))
         else:
-            self.others += 1
+            self.others.append(path.name)
 
     def problem(self, path: Path, reason: str) -> None:
         self.search.problems.append(Problem(self.name_of(path), reason))
@@ -154,7 +156,10 @@ class _Walk:
         if self.hidden:
             self.search.remarks.append(f"{_count(self.hidden, 'hidden folder')}: not searched.")
         if self.others:
-            self.search.remarks.append(f"{_count(self.others, 'other .json file')}: no circuit files, left alone.")
+            named = ", ".join(self.others[:_MOST_NAMED]) + ", ..." * (len(self.others) > _MOST_NAMED)
+            self.search.remarks.append(
+                f"{_count(len(self.others), 'other .json file')}: no circuit files, left alone ({named})."
+            )
         return self.search
 
 

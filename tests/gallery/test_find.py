@@ -42,7 +42,11 @@ def test_circuit_files_of_any_name_and_other_json(tmp_path: Path) -> None:
     search = find_runs(tmp_path)
     # The one that is cut short says what it is: reading it tells what is wrong.
     assert [found.name for found in search.found] == ["cut", "known"]
-    assert search.remarks == ["2 other .json files: no circuit files, left alone."]
+    assert search.remarks == ["2 other .json files: no circuit files, left alone (list.json, package.json)."]
+    for number in range(4):
+        (tmp_path / f"a{number}.json").write_text("{}")
+    named = "a0.json, a1.json, a2.json, a3.json, list.json, ..."
+    assert find_runs(tmp_path).remarks == [f"6 other .json files: no circuit files, left alone ({named})."]
 
 
 def test_scores_are_called_what_runs_call_them() -> None:
@@ -75,7 +79,7 @@ def test_links_to_nowhere_and_pipes_are_told_of_and_not_waited_for(tmp_path: Pat
     search = find_runs(tmp_path)
     why = "Its circuit.json is not a file: a link that leads nowhere, a pipe or a device."
     assert (search.found, search.problems) == ([], [Problem("gone", why), Problem("pipe", why)])
-    assert search.remarks == ["2 other .json files: no circuit files, left alone."]
+    assert search.remarks == ["2 other .json files: no circuit files, left alone (other.json, gallery.json)."]
 
 
 def test_a_link_that_may_not_be_followed_does_not_hide_the_rest(
