@@ -4,7 +4,11 @@ Records must not import what draws them (`graph` is below `export`), so renderer
 first needed, as the public names of the package are.
 """
 
+from collections.abc import Mapping
 from importlib import import_module
+from typing import TypeVar
+
+T = TypeVar("T")
 
 RENDERERS = {
     "acdc_engine.graph.circuit.Circuit": ("acdc_engine.export.notebook", "circuit_html"),
@@ -32,7 +36,7 @@ def html_of(thing: object) -> str:
     Args:
         thing: An object of one of the classes in `RENDERERS`.
     """
-    module, function = RENDERERS[_name(thing)]
+    module, function = _found(RENDERERS, thing)
     return str(getattr(import_module(module), function)(thing))
 
 
@@ -42,9 +46,10 @@ def line_of(thing: object) -> str:
     Args:
         thing: An object of one of the classes in `LINES`.
     """
-    return str(getattr(import_module("acdc_engine.export.one_line"), LINES[_name(thing)])(thing))
+    return str(getattr(import_module("acdc_engine.export.one_line"), _found(LINES, thing))(thing))
 
 
-def _name(thing: object) -> str:
-    kind = type(thing)
-    return f"{kind.__module__}.{kind.__qualname__}"
+def _found(table: Mapping[str, T], thing: object) -> T:
+    """The entry of an object's class, or of the nearest class above it."""
+    names = [f"{kind.__module__}.{kind.__qualname__}" for kind in type(thing).__mro__]
+    return table[next((name for name in names if name in table), names[0])]

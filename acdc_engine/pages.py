@@ -17,7 +17,7 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import write_text
 from acdc_engine.report.page import report_html
 from acdc_engine.run.compare import Found, compare_circuits, found_at
-from acdc_engine.run.known_for import known_for
+from acdc_engine.run.known_for import known_beside
 from acdc_engine.run.known_graphs import find_circuit, name_of
 from acdc_engine.viewer.known import check_same_model
 from acdc_engine.viewer.page import viewer_html
@@ -58,9 +58,7 @@ class Page(ABC):
             CircuitFileError: No such circuit, or its file cannot be read.
         """
         self.circuit, self._file = _read(circuit)
-        beside = known_for(self.circuit) if known is None else known
-        if known is None and beside is not None and self._file is not None and beside == self._file.resolve():
-            beside = None
+        beside = known_beside(self._file, self.circuit) if known is None else known
         self.known: Circuit | None = None
         self._known_name = "the known circuit"
         if beside is not None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis.database import DirectoryBasedExampleDatabase
 
 from tests.type_checks import install_checks
 
@@ -22,8 +23,11 @@ if "OMP_NUM_THREADS" not in os.environ:  # which torch reads by itself
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
 # Whether a test fails depends on the code alone: not on chance, nor on times, which on a shared machine say nothing.
 # pytest --hypothesis-profile=explore looks for what the same few examples of each test cannot show.
+_FOUND = DirectoryBasedExampleDatabase(".hypothesis/examples")  # tried first the next time
 settings.register_profile("acdc", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("explore", settings.get_profile("acdc"), derandomize=False, max_examples=2000)
+settings.register_profile(
+    "explore", settings.get_profile("acdc"), derandomize=False, max_examples=2000, database=_FOUND
+)
 settings.load_profile("acdc")
 
 LONG = ("test_real_models.py", "test_resume.py", "test_search_runs.py", "test_shipped_tasks.py")

@@ -43,6 +43,15 @@ def test_what_has_html_has_a_line() -> None:
     assert LINES.keys() == RENDERERS.keys()
 
 
+def test_classes_below_show_themselves_alike() -> None:
+    class Mine(Circuit):
+        pass
+
+    circuit = made_circuit(5)
+    mine = Mine.model_validate(circuit.model_dump())
+    assert repr(mine) == repr(circuit) and mine._repr_html_() == circuit._repr_html_()
+
+
 def test_other_objects_are_not_rendered() -> None:
     for show in (html_of, line_of):
         with pytest.raises(KeyError, match=r"builtins\.int"):

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from acdc_engine.errors import CircuitFileError
+
 
 def check_seed(seed: int | None) -> int | None:
     """Refuses a seed that numpy would refuse, but only after the search."""
@@ -14,6 +16,16 @@ def check_seed(seed: int | None) -> int | None:
 
 
 MODEL, PRUNING, PROMPTS, RUN = "Model", "Scoring and pruning", "Prompts", "Run"
+
+
+def check_page(path: Path | None) -> None:
+    """Refuses a name for a page that says it is something else."""
+    if path is not None and path.suffix.lower() not in (".html", ".htm"):
+        raise CircuitFileError(
+            f"A viewer or report is an HTML file; its name ends in .html, not as {path} does. Pictures (.svg, .pdf, "
+            ".png) are made by acdc draw."
+        )
+
 
 AnyCircuit = Annotated[
     str,

@@ -47,6 +47,7 @@ def report(
     from acdc_engine.run.known_for import against_known
     from acdc_engine.run.known_graphs import find_circuit
 
+    options.check_page(out_file)
     path = find_circuit(circuit)
     if out_file is None and not Path(circuit).exists():
         raise CircuitFileError(f"{circuit} comes with the engine: say with --out where its report goes.")

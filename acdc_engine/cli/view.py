@@ -48,22 +48,16 @@ def view(
     from acdc_engine.errors import CircuitFileError
     from acdc_engine.formats.registry import import_circuit
     from acdc_engine.graph.files import check_target, write_text
-    from acdc_engine.run.known_for import known_for
+    from acdc_engine.run.known_for import known_beside
     from acdc_engine.run.known_graphs import find_circuit, find_known, name_of
     from acdc_engine.viewer.page import viewer_html
 
     if known is not None and no_known:
         raise CircuitFileError(f"A circuit has a known one beside it or not: give --known {known} or --no-known.")
-    if out_file is not None and out_file.suffix.lower() not in (".html", ".htm"):
-        raise CircuitFileError(
-            f"A viewer is an HTML file; its name ends in .html, not as {out_file} does. Pictures (.svg, .pdf, .png) "
-            "are made by acdc draw."
-        )
+    options.check_page(out_file)
     file = find_circuit(circuit)
     shown = import_circuit(file)
-    beside = None if no_known else find_known(known) if known is not None else known_for(shown)
-    if known is None and beside is not None and beside.samefile(file):
-        beside = None
+    beside = None if no_known else find_known(known) if known is not None else known_beside(file, shown)
     name = "" if beside is None else name_of(beside)
     if out_file is not None:
         check_target(out_file, overwrite=overwrite)

@@ -122,7 +122,7 @@ def _with_names(graph: PlainGraph, known: Collection[str]) -> PlainGraph:
 
     Such programs (igraph) write NaN and empty texts for what is not known; here that is left out.
     """
-    if all(name in known for name in graph.nodes):
+    if any(name in known for name in graph.nodes):  # not numbered: any other name is a mistake
         return graph
     for key in _NAMES:
         names = {number: facts.get(key) for number, facts in graph.nodes.items()}

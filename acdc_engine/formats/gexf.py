@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _NAMESPACE = "http://www.gexf.net/1.2draft"
 _LEAST_WEIGHT = 0.001
 """Gephi refuses edges of weight 0."""
+_KINDS = ("q", "k", "v", "mlp", "logits")
 
 
 def gexf_text(circuit: Circuit) -> str:
@@ -72,7 +73,7 @@ def graph_of_gexf(path: Path) -> PlainGraph:
     kinds = {edge.get("id"): edge.get("kind") for edge in root.iterfind("{*}graph/{*}edges/{*}edge")}
     for _, _, facts in graph.edges:
         kind = kinds.get(facts.get("id"))
-        if kind is not None:  # graphology writes it nowhere else
+        if kind in _KINDS:  # graphology writes it nowhere else; others call something else so
             facts.setdefault("kind", kind)
     return graph
 

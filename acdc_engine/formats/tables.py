@@ -98,7 +98,7 @@ def check_columns(path: Path, header: list[str]) -> None:
     for name in ("sender", "receiver"):
         if name not in header:
             shown = ", ".join(header)[:200] or "nothing"
-            hint = nearest(name, [column[:60] for column in header[:50]]) if header else ""
+            hint = nearest(name, [column[:60] for column in header[:50]]) if len(header) > 1 else ""
             raise CircuitFileError(
                 f"{path} has no column {name}: it needs sender and receiver, and has {shown}.{hint} Cells are parted "
                 "by commas."

@@ -88,7 +88,7 @@ class _Site:
 
     def __init__(self, folder: Path, source: Path, search: Search, against: Against, title: str) -> None:
         self.folder, self.source, self.against, self.title = folder, source, against, title
-        self.links = {title: f"../../{INDEX}", "viewer": "viewer.html", "circuit file": "circuit.json"}
+        self.links = ((title, f"../../{INDEX}"), ("viewer", "viewer.html"), ("circuit file", "circuit.json"))
         self.entries: list[Entry] = []
         self.problems, self.remarks = list(search.problems), list(search.remarks)
         self.compared = Compared()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
+from collections.abc import Sequence
 
 from acdc_engine.export.text import evidence_of, figure_rows, interval_level
 from acdc_engine.graph.circuit import Circuit
@@ -24,7 +23,7 @@ def report_html(
     *,
     comparison: Comparison | None = None,
     known: Circuit | None = None,
-    links: Mapping[str, str] = MappingProxyType({}),
+    links: Sequence[tuple[str, str]] = (),
 ) -> str:
     """Renders the report of a circuit: one file, no network, no scripts but its own.
 

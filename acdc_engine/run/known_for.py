@@ -25,17 +25,29 @@ def known_for(circuit: Circuit) -> Path | None:
     return None
 
 
+def known_beside(path: Path | None, circuit: Circuit) -> Path | None:
+    """The known circuit to set a circuit file against: that of `known_for`, unless the file holds it.
+
+    Args:
+        path: The file; None for a circuit that came without one.
+        circuit: What it holds; a copy of the known one with figures from `acdc evaluate` is that one too.
+    """
+    known = known_for(circuit)
+    if known is None or (path is not None and known.samefile(path)):
+        return None
+    return None if _is(circuit, import_circuit(known, model=circuit.model)) else known
+
+
 def against_known(path: Path, circuit: Circuit, known: str | None = None) -> tuple[Comparison, Circuit] | None:
     """Compares a circuit file with a known circuit.
 
     Args:
         path: The file; scores of all edges are those beside it.
         circuit: What it holds.
-        known: File or name of the known circuit; None for the one that `known_for` finds.
+        known: File or name of the known circuit; None for that of `known_beside`.
 
     Returns:
-        The comparison and the known circuit; None where none is given and none found, or the circuit is that known one:
-        the very file, or a copy with figures from `acdc evaluate`.
+        The comparison and the known circuit; None where none is given and none found.
 
     Raises:
         CircuitFileError: The given one cannot be read or is of another model.
@@ -43,13 +55,8 @@ def against_known(path: Path, circuit: Circuit, known: str | None = None) -> tup
     # Late: it loads torch, which finding a known circuit needs not.
     from acdc_engine.run.compare import compare
 
-    other = known_for(circuit) if known is None else find_known(known)
-    if other is None or (known is None and other.samefile(path)):
-        return None
-    truth = import_circuit(other, model=circuit.model)
-    if known is None and _is(circuit, truth):
-        return None
-    return compare(path, other), truth
+    other = known_beside(path, circuit) if known is None else find_known(known)
+    return None if other is None else (compare(path, other), import_circuit(other, model=circuit.model))
 
 
 def _is(circuit: Circuit, known: Circuit) -> bool:

@@ -61,7 +61,9 @@ def find_circuit(name: str | Path) -> Path:
     if any((path / left).is_file() for left in (SO_FAR, TRACE, SCORES)):
         advice = "it is of a run that has not finished. The command that began it goes on with it."
     elif runs := sorted(folder.parent.name for folder in path.glob(f"*/{CIRCUIT}")):
-        advice = f"give one of the runs in it: {', '.join(runs[:_MOST_NAMED])}{', ...' * (len(runs) > _MOST_NAMED)}."
+        advice = (
+            f"give one of the runs in it: {', '.join(runs[:_MOST_NAMED])}{', ...' if len(runs) > _MOST_NAMED else '.'}"
+        )
     else:
         advice = "it is no folder of a finished run. Give a run's folder or a circuit file."
     raise CircuitFileError(f"{path} has no {CIRCUIT}: {advice}")

@@ -104,6 +104,16 @@ def test_numbered_nodes_with_everything(tmp_path: Path) -> None:
     assert import_circuit(tmp_path / "x.json") == made
 
 
+def test_a_mistaken_name_is_no_number(grouped: Circuit, tmp_path: Path) -> None:
+    """The file of an export with one id changed by hand: its label must not stand in for it."""
+    graph = numbered(grouped, "label")
+    names = nx.get_node_attributes(graph, "label")
+    last = max(names, key=lambda node: names[node])
+    nx.write_graphml(nx.relabel_nodes(graph, {**names, last: "a9.h9"}), tmp_path / "x.graphml")
+    with pytest.raises(CircuitFileError, match=r"node a9\.h9 cannot exist in this model's graph"):
+        import_circuit(tmp_path / "x.graphml")
+
+
 @pytest.mark.parametrize("wrong", ["a1.h2", "a9.h9", ""])
 def test_names_must_be_those_of_all_nodes(grouped: Circuit, tmp_path: Path, wrong: str) -> None:
     """a1.h2 would be there twice, a9.h9 does not exist: so the attribute holds no names."""
@@ -188,6 +198,14 @@ def test_gexf_of_graphology_says_kinds_only_as_kinds(grouped: Circuit, tmp_path:
     )
     assert len(bare) < len(text)
     (tmp_path / "x.gexf").write_text(bare)
+    assert import_circuit(tmp_path / "x.gexf") == grouped
+
+
+def test_gexf_whose_kinds_mean_something_else(grouped: Circuit, tmp_path: Path) -> None:
+    text = re.sub(r'(<edge [^>]*)kind="[a-z]+"', r'\1kind="1"', gexf_text(grouped))
+    text = re.sub(r'<attvalue for="\d+" value="(q|k|v|mlp|logits)" />', "", text)
+    assert 'kind="1"' in text
+    (tmp_path / "x.gexf").write_text(text)
     assert import_circuit(tmp_path / "x.gexf") == grouped
 
 

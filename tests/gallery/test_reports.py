@@ -17,7 +17,7 @@ from tests.made_circuits import made_circuit
 REAL_REPORTS = True
 
 FOUND = bare({"input->m0": 1.0, "m0->logits": -0.5})
-LINKS = {"Circuits in runs": "../../index.html", "viewer": "viewer.html", "circuit file": "circuit.json"}
+LINKS = (("Circuits in runs", "../../index.html"), ("viewer", "viewer.html"), ("circuit file", "circuit.json"))
 KNOWN = bare({"input->m0": 1.0, "m0->m1": 0.5, "m1->logits": 0.25})
 
 

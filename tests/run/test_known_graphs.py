@@ -139,7 +139,7 @@ def test_folders_without_a_circuit_say_what_they_are(tmp_path: Path) -> None:
     for number in range(12):
         (tmp_path / f"run{number:02}").mkdir()
         (tmp_path / f"run{number:02}" / "circuit.json").touch()
-    with pytest.raises(CircuitFileError, match=r"give one of the runs in it: run00, run01, .*run09, \.\.\.\."):
+    with pytest.raises(CircuitFileError, match=r"give one of the runs in it: run00, run01, .*run09, \.\.\.$"):
         find_circuit(tmp_path)
     (tmp_path / "trace.jsonl").touch()
     with pytest.raises(CircuitFileError, match=r"a run that has not finished\. The command that began it goes on"):

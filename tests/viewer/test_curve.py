@@ -117,6 +117,16 @@ def test_a_click_on_a_size_moves_the_slider_and_the_picture(page: Page) -> None:
     assert page.locator("#size").input_value() == "3"  # larger ones are not drawn
 
 
+def test_a_click_where_marks_lie_on_each_other_takes_the_nearest(browser: Browser, tmp_path: Path) -> None:
+    near = tuple(map(point, ("part", "part", "part", "circuit"), (10, 47, 50, 100), (0.2, 0.49, 0.5, 0.9)))
+    with shown(browser, tmp_path / "view.html", CIRCUIT.model_copy(update={"sizes": near})) as page:
+        marks = places(page, "#curve .reach")
+        assert marks[2][0] - marks[1][0] < 8
+        for index in (1, 2, 1):
+            page.mouse.click(*marks[index])
+            assert page.locator("#size").input_value() == str(index)
+
+
 def test_the_slider_moves_the_mark_of_the_present_size(page: Page) -> None:
     marks = places(page, "#curve .reach")
     for index in (0, 2, 3):
@@ -133,6 +143,7 @@ def test_texts_say_what_each_mark_is(page: Page) -> None:
     )
     assert said["50 edges"].startswith("50 edges: the strongest; held-out faithfulness 0.500 (0.300 to 0.800)")
     assert "random" not in said["400 edges"]
+    assert page.evaluate("[-0.0001, -0.0006].map(acdc.decimals)") == ["0.000", f"{MINUS}0.001"]
     picture = page.get_by_role("img", name="Held-out faithfulness against edges")
     expect(picture).to_be_visible()
     assert all(title in str(picture.get_attribute("aria-label")) for title in titles)

@@ -96,14 +96,21 @@
     const present = svg("line", { class: "present", y1: TOP, y2: HEIGHT - BOTTOM });
     figure.querySelector(".larger").hidden = larger.length === 0;
     figure.querySelector(".random").hidden = points.every((point) => point.random_low === null);
-    figure.prepend(svg("svg", {
+    /* Marks can lie on each other: a click takes the nearest. */
+    const nearest = (event) => {
+      const { x, y } = new DOMPoint(event.clientX, event.clientY).matrixTransform(chart.getScreenCTM().inverse());
+      const far = (stop) => Math.hypot(at.x(stop.edges) - x, at.y(stop.faithfulness) - y);
+      choose(data.sizes.indexOf(stops.reduce((best, stop) => (far(stop) < far(best) ? stop : best))));
+    };
+    const chart = svg("svg", {
       viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img",
       "aria-label": `Held-out faithfulness against edges. ${points.map(words).join(". ")}.`,
     },
     ...ground(points, at), present, ...points.map((point) => interval(point, at)),
     larger.length ? line("more", [...own, ...larger], at) : null, line("part", stops, at),
     ...larger.map((point) => mark(point, at, null)),
-    ...stops.map((stop) => mark(stop, at, () => choose(data.sizes.indexOf(stop))))));
+    ...stops.map((stop) => mark(stop, at, nearest)));
+    figure.prepend(chart);
     return {
       mark: (index) => {
         const x = at.x(data.sizes[index].edges);

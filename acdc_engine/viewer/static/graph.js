@@ -3,10 +3,9 @@
   "use strict";
   const acdc = (window.acdc = window.acdc || {});
   const PADDING = 24;
-  /* Lines up to which the picture is drawn anew with every movement; of more it is moved as it was drawn. */
-  const MOST_REDRAWN = 60;
-  /* Lines up to which every pixel of a fine screen is drawn. */
-  const MOST_SHARP = 300;
+  /* Lines up to which the picture is drawn anew with every movement, and every pixel of a fine screen; of more it is
+     moved as it was drawn. */
+  const MOST_REDRAWN = 300;
   /* Pixels beside a line that are still on it. */
   const REACH = { mouse: 8, touch: 24 };
 
@@ -44,7 +43,7 @@
       autounselectify: true,
       boxSelectionEnabled: false,
       textureOnViewport: data.edges.length > MOST_REDRAWN,
-      pixelRatio: data.edges.length > MOST_SHARP ? 1 : "auto",
+      pixelRatio: data.edges.length > MOST_REDRAWN ? 1 : "auto",
     });
     drawWith(cy, lines);
     lines.recolour(acdc.lineColours(container), colourBy);

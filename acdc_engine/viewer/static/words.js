@@ -23,8 +23,8 @@
   /** @param {number} n @param {string} thing @returns {string} Such as "1,000 edges". */
   acdc.count = (n, thing) => `${acdc.grouped(n)} ${thing}${n === 1 ? "" : "s"}`;
 
-  /** Three decimals and a real minus. @param {number} value */
-  acdc.decimals = (value) => value.toFixed(3).replace("-", "−");
+  /** Three decimals and a real minus, none before a zero. @param {number} value */
+  acdc.decimals = (value) => value.toFixed(3).replace(/^-(?=0\.000$)/, "").replace("-", "−");
 
   /** How good a size of the circuit is. @param {object} size Of ViewData. */
   acdc.sizeWords = (size) => {
