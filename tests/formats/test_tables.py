@@ -100,7 +100,7 @@ def test_an_edited_parquet_loses_what_was_measured_on_the_whole(found: Circuit, 
     [
         ("", "has no column sender: it needs sender and receiver, and has nothing."),
         ("from,receiver\n", "has no column sender: it needs sender and receiver, and has from, receiver."),
-        ("sender;receiver\n", "has no column sender: it needs sender and receiver, and has sender;receiver. Cells are parted by commas."),
+        ("sender;receiver\n", "it needs sender and receiver, and has sender;receiver. Cells are parted by commas."),
         ("sender,receiver,sender\n", "has the column sender twice. Keep one."),
         ("sender,receiver\ninput,logits,3\n", "row 2 has 3 cells, the header has 2."),
         ("sender,receiver\ninput\n", "row 2 has 1 cells, the header has 2."),
