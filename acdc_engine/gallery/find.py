@@ -128,7 +128,7 @@ class _Walk:
     def plain_file(self, path: Path) -> None:
         """Any other JSON: a circuit if it says so near its beginning."""
         if not os.path.isfile(path):  # a pipe would be waited for
-            self.others.append(path.name)
+            self.others.append(self.name_of(path))
             return
         try:
             with open(path, "rb") as file:
@@ -139,7 +139,7 @@ class _Walk:
         if _SAYS_SO.search(begins):
             self.search.found.append(Found(self.name_of(path.with_suffix("")), path))
         else:
-            self.others.append(path.name)
+            self.others.append(self.name_of(path))
 
     def problem(self, path: Path, reason: str) -> None:
         self.search.problems.append(Problem(self.name_of(path), reason))

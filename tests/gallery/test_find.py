@@ -79,7 +79,7 @@ def test_links_to_nowhere_and_pipes_are_told_of_and_not_waited_for(tmp_path: Pat
     search = find_runs(tmp_path)
     why = "Its circuit.json is not a file: a link that leads nowhere, a pipe or a device."
     assert (search.found, search.problems) == ([], [Problem("gone", why), Problem("pipe", why)])
-    assert search.remarks == ["2 other .json files: no circuit files, left alone (other.json, gallery.json)."]
+    assert search.remarks == ["2 other .json files: no circuit files, left alone (pipe/other.json, site/gallery.json)."]
 
 
 def test_a_link_that_may_not_be_followed_does_not_hide_the_rest(
