@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 from markupsafe import Markup
 
 from acdc_engine.export.notebook import ROWS, figures_html, joined, notes_html, pairs_html, table_html
+from acdc_engine.export.text import held_out_evidence
 from acdc_engine.graph.circuit_records import Evaluation
 
 
@@ -79,18 +80,7 @@ class Verified(Protocol):
 
 def evaluation_html(evaluation: Evaluation) -> Markup:
     """An evaluation: the figures of both splits, random circuits, completeness and tests."""
-    rows, random, rest = {}, evaluation.random_circuits, evaluation.completeness
-    if random is not None:
-        values = [round(value, 3) + 0.0 for value in random.faithfulness]  # no minus before a zero
-        rows["random circuits"] = (
-            f"{len(values):,} of the same size: faithfulness {min(values):.3f} to {max(values):.3f} "
-            f"(p {random.p_value:.2g})"
-        )
-    if rest is not None:
-        rows["without the circuit"] = f"faithfulness {rest.faithfulness:.3f}, KL recovered {rest.kl_recovered:.3f}"
-    for test in evaluation.tests:
-        verdict = "REJECTED" if test.rejected else "not rejected"
-        rows[test.name] = f"{verdict} (p {test.p_adjusted:.2g}, corrected). {test.details}"
+    rows = held_out_evidence(evaluation)
     return joined(figures_html(evaluation), pairs_html(rows) if rows else Markup())
 
 

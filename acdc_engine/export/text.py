@@ -213,7 +213,7 @@ def evidence_of(circuit: Circuit) -> dict[str, str]:
     """Certificate, baseline, completeness and tests, as far as there are any."""
     rows = {} if circuit.certificate is None else {"certificate": _certificate(circuit.certificate)}
     if circuit.evaluation is not None:
-        rows |= _held_out_evidence(circuit.evaluation, len(circuit.edges))
+        rows |= held_out_evidence(circuit.evaluation, len(circuit.edges))
     return rows
 
 
@@ -221,12 +221,19 @@ def _count(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
-def _held_out_evidence(evaluation: Evaluation, size: int) -> dict[str, str]:
+def held_out_evidence(evaluation: Evaluation, size: int | None = None) -> dict[str, str]:
+    """Random circuits, completeness and tests, as far as there are any.
+
+    Args:
+        evaluation: Of a circuit.
+        size: Its edges, where they are known.
+    """
+    alike = "of the same size" if size is None else f"with {size:,} edges each"
     rows, random, rest = {}, evaluation.random_circuits, evaluation.completeness
     if random is not None:
         values = [round(value, 3) + 0.0 for value in random.faithfulness]  # no minus before a zero
         rows["random circuits"] = (
-            f"{len(values)} with {size:,} edges each: faithfulness {min(values):.3f} to {max(values):.3f}, mean "
+            f"{len(values)} {alike}: faithfulness {min(values):.3f} to {max(values):.3f}, mean "
             f"{sum(values) / len(values):.3f}; {_as_near(random) or 'none'} as near to 1 as this one (p "
             f"{random.p_value:.2g})"
         )

@@ -29,8 +29,9 @@ def test_an_evaluation() -> None:
     (random,) = [row[1] for row in rows if row[0] == "Random circuits"]
     assert random.startswith(f"{len(evaluation.random_circuits.faithfulness)} of the same size: faithfulness ")
     rest = evaluation.completeness
-    told = f"faithfulness {rest.faithfulness:.3f}, KL recovered {rest.kl_recovered:.3f}"
-    assert ["Without the circuit", told] in rows
+    told = f"faithfulness {rest.faithfulness:.3f} and KL recovered {rest.kl_recovered:.3f}"
+    (completeness,) = [row[1] for row in rows if row[0] == "Completeness"]
+    assert completeness.startswith(f"all that is outside the circuit has {told}; 0 would say")
     for test in evaluation.tests:
         (verdict,) = [row[1] for row in rows if row[0].lower() == test.name.lower()]
         assert verdict.startswith("REJECTED" if test.rejected else "not rejected")
