@@ -41,6 +41,7 @@ def micro_view(embedding: Any, attentions: list[Attention], unembedding: Any, ml
         d_model=d_model,
         d_head=d_head,
         d_vocab=len(unembedding),
+        d_vocab_in=len(embedding),
         layers=tuple(Layer(NO_NORM, part, None, NO_NORM, mlp, None) for part in attentions),
         final_norm=NO_NORM,
         embed=lambda tokens: table[tokens],

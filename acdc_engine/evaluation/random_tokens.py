@@ -50,6 +50,6 @@ def _bos(tokenizer: Any, prompts: PromptSet) -> int | None:
 
 def _drawable(view: TransformerView, front: list[int]) -> Int[Tensor, "tokens"]:
     """Tokens that stand for text: no special ones, none that only fill the embedding up."""
-    known = len(view.tokenizer) if hasattr(view.tokenizer, "__len__") else view.d_vocab
+    known = len(view.tokenizer) if hasattr(view.tokenizer, "__len__") else view.d_vocab_in
     special = {*front, *getattr(view.tokenizer, "all_special_ids", ())}
-    return torch.tensor([i for i in range(min(known, view.d_vocab)) if i not in special], dtype=torch.long)
+    return torch.tensor([i for i in range(min(known, view.d_vocab_in)) if i not in special], dtype=torch.long)

@@ -100,6 +100,7 @@ def _build(
         d_model=head.weight.shape[1],
         d_head=layers[0].attention.w_q.shape[1],
         d_vocab=head.weight.shape[0],
+        d_vocab_in=raw(bridge.embed).weight.shape[0],
         layers=layers,
         final_norm=_norm(bridge.ln_final),
         embed=_embedding(bridge, config),
@@ -311,7 +312,7 @@ def _check_same_function(view: TransformerView, hf_model: Any) -> None:
     wanted = max([CHECK_TOKENS, *(window + 4 for window in windows if window <= LONGEST_CHECK)])
     length = min(wanted, view.max_positions or wanted)
     generator = torch.Generator().manual_seed(0)
-    tokens = torch.randint(0, view.d_vocab, (1, length), generator=generator).to(view.device)
+    tokens = torch.randint(0, view.d_vocab_in, (1, length), generator=generator).to(view.device)
     theirs = frozen_twin(hf_model).eval()(tokens, use_cache=False).logits
     ours = view.logits(tokens)
     if not torch.isfinite(theirs).all():

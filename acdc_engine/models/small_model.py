@@ -65,6 +65,7 @@ def small_view(
         d_model=model.d_model,
         d_head=model.d_head,
         d_vocab=model.d_vocab,
+        d_vocab_in=model.d_vocab,
         layers=tuple(_layer(model, placed, f"layers.{index}.") for index in range(model.n_layers)),
         final_norm=NO_NORM,
         embed=SmallEmbedding(placed["embed"], placed["pos_embed"]),

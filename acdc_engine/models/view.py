@@ -215,6 +215,8 @@ class TransformerView:
         d_model: Width of the residual stream.
         d_head: Width of a head.
         d_vocab: Number of logits.
+        d_vocab_in: Number of token ids that `embed` knows: 0 to `d_vocab_in - 1`. Other than `d_vocab` where a model
+            answers in a vocabulary of its own.
         layers: The blocks.
         final_norm: Norm before the unembedding.
         embed: From token ids `[batch, pos]` to what the sender `input` writes `[batch, pos, d_model]`.
@@ -233,6 +235,7 @@ class TransformerView:
     d_model: int
     d_head: int
     d_vocab: int
+    d_vocab_in: int
     layers: tuple[Layer, ...]
     final_norm: Norm
     embed: Callable[[Tensor], Tensor]

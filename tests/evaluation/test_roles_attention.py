@@ -154,7 +154,7 @@ def test_special_tokens_and_padding_of_the_vocabulary_are_not_drawn() -> None:
     assert found is not None and int(found.min()) >= 20 and int(found.max()) < 40
 
 
-@pytest.mark.parametrize("changes", [{"max_positions": 15}, {"d_vocab": 15}])
+@pytest.mark.parametrize("changes", [{"max_positions": 15}, {"d_vocab_in": 15}])
 def test_too_few_positions_or_tokens(changes: dict[str, int]) -> None:
     assert repeated_tokens(model(**changes), prompts(14), seed=0) is None
-    assert VOCAB > 16 and repeated_tokens(model(max_positions=16, d_vocab=16), prompts(14), seed=0) is not None
+    assert VOCAB > 16 and repeated_tokens(model(max_positions=16, d_vocab_in=16), prompts(14), seed=0) is not None

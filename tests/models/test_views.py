@@ -133,3 +133,12 @@ def test_a_damaged_checkpoint_names_its_layer() -> None:
     model.model.layers[1].mlp.down_proj.weight.data[0, 0] = torch.nan
     with pytest.raises(ScoreError, match="in the load-time run, first in the MLP of layer 1"):
         view_of(model, "damaged")
+
+
+def test_a_view_says_which_tokens_and_how_many_it_takes() -> None:
+    model = hf_model("gpt2")
+    model.resize_token_embeddings(VOCAB + 3)
+    view = view_of(model, "gpt2")
+    assert (view.d_vocab_in, view.d_vocab, view.max_positions) == (VOCAB + 3, VOCAB + 3, 32)
+    with pytest.raises(IndexError):
+        view.embed(torch.tensor([[view.d_vocab_in]]))
