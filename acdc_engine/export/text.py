@@ -22,6 +22,8 @@ from acdc_engine.graph.evidence_records import Certificate, RandomCircuits
 from acdc_engine.graph.networkx_view import edge_counts
 from acdc_engine.graph.strength import by_strength, measure_of
 
+_FAITHFUL = (0.8, 1.2)
+"""Faithfulness of circuits that pass for faithful where no target was asked for."""
 _ABLATIONS = {
     "patch": "edges outside the circuit carry the corrupt run's activations",
     "mean": "edges outside the circuit carry the mean over prompts",
@@ -68,7 +70,7 @@ def remarks(circuit: Circuit) -> list[str]:
                 f"[{target:g}, {2 - target:g}] that the search met on the discovery prompts ({there:.3f}). "
                 "More discovery prompts (--n) make the two agree better."
             )
-    faithful = 0.8 <= unseen.faithfulness <= 1.2
+    faithful = _FAITHFUL[0] <= unseen.faithfulness <= _FAITHFUL[1]
     if target is None and not faithful:
         out.append(
             f"a held-out faithfulness of {unseen.faithfulness:.3f} means that this circuit does not reproduce the "
@@ -86,11 +88,22 @@ def remarks(circuit: Circuit) -> list[str]:
             f"{random.p_value:.2g} although none is as faithful): compare with at least 19 (--random)."
         )
     elif random is not None and random.p_value > 0.05:
-        out.append(
-            f"{_as_near(random)} of {len(random.faithfulness)} random circuits of the same size are at least as "
-            f"faithful (p {random.p_value:.3g}): this one is not shown to be better than chance."
-        )
+        out.append(_no_better(random, unseen.faithfulness))
     return out
+
+
+def _no_better(random: RandomCircuits, own: float) -> str:
+    """That random circuits come as near to 1; where a side overshoots, this need not mean that they do the task."""
+    counted = f"{_as_near(random)} of {len(random.faithfulness)} random circuits of the same size"
+    p = f"(p {random.p_value:.3g})"
+    if own > _FAITHFUL[1]:
+        return (
+            f"the circuit overshoots: its held-out faithfulness, {own:.3f}, is so far above 1 that {counted} come as "
+            f"near to it {p}. That tells how far it overshoots, not that they do the task."
+        )
+    over = sum(_FAITHFUL[1] < value <= 2 - own for value in random.faithfulness)
+    how = f", {over} of them because they overshoot," if over else ""
+    return f"{counted} are at least as faithful{how} {p}: this one is not shown to be better than chance."
 
 
 def facts(circuit: Circuit) -> dict[str, str]:

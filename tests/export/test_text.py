@@ -228,6 +228,25 @@ def test_a_circuit_no_better_than_random_ones_is_remarked_on(judged: Circuit) ->
     assert any(text.startswith("3 random circuits are too few to show that this one") for text in remarks(judged))
 
 
+@pytest.mark.parametrize(
+    ("own", "random", "p_value", "said"),
+    [
+        (2.25, (0.0, 0.125, 1.5), 1.0, "the circuit overshoots: its held-out faithfulness, 2.250, is so far above 1"),
+        (0.5, (1.4, 0.75, -0.5), 0.75, "2 of 3 random circuits of the same size are at least as faithful, 1 of them "),
+    ],
+)
+def test_who_overshoots_is_said(
+    judged: Circuit, own: float, random: tuple[float, ...], p_value: float, said: str
+) -> None:
+    assert judged.evaluation is not None
+    drawn = RandomCircuits(faithfulness=random, p_value=p_value, seed=0)
+    held_out = judged.evaluation.held_out.model_copy(update={"faithfulness": own})
+    evaluation = judged.evaluation.model_copy(update={"random_circuits": drawn, "held_out": held_out})
+    (found,) = [text for text in remarks(judged.model_copy(update={"evaluation": evaluation})) if "random" in text]
+    assert found.startswith(said)
+    assert ("not shown to be better than chance" in found) == (own < 1)
+
+
 @pytest.mark.parametrize("width", [80, 120])
 def test_nothing_is_cut_off(found: Circuit, judged: Circuit, width: int) -> None:
     for circuit in (found, judged):
