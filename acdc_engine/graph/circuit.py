@@ -28,13 +28,12 @@ from acdc_engine.graph.circuit_records import (
     ModelRecord,
     SearchRecord,
     TaskRecord,
-    without_empty,
 )
 from acdc_engine.graph.evidence_records import Certificate, PromptRecord
 from acdc_engine.graph.example_records import Example
 from acdc_engine.graph.files import write_text
 from acdc_engine.graph.layout import GraphShape, Layout
-from acdc_engine.graph.record import Record
+from acdc_engine.graph.record import Record, without_empty
 from acdc_engine.graph.size_records import SizePoint
 
 if TYPE_CHECKING:

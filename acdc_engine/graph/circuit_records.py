@@ -9,7 +9,7 @@ from pydantic import Field, JsonValue, model_serializer, model_validator
 
 from acdc_engine.display import html_of, line_of
 from acdc_engine.graph.evidence_records import Completeness, HypothesisTest, Interval, RandomCircuits
-from acdc_engine.graph.record import Record
+from acdc_engine.graph.record import Record, without_empty
 from acdc_engine.graph.role_records import DirectEffect, RoleScore
 
 SIGN_CONVENTION = "positive: the edge supports the behaviour"
@@ -17,11 +17,6 @@ MODEL_SIZES = ("n_layers", "n_heads", "n_kv_heads", "d_model", "d_vocab", "paral
 """Fields of a model's record that are the same in two records of the same model, whatever it is called."""
 MOST_NODES = 30_000
 """Heads and MLPs of a model at most (twice those of Llama 3.1 405B): masks have a cell for each pair of them."""
-
-
-def without_empty(content: dict[str, Any], *names: str) -> dict[str, Any]:
-    """Leaves out those of the named fields that hold nothing (null, or an empty list)."""
-    return {key: value for key, value in content.items() if key not in names or value not in (None, (), [])}
 
 
 class ModelRecord(Record):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_serializer
 
-from acdc_engine.graph.record import Record
+from acdc_engine.graph.record import Record, without_empty
 
 
 class Interval(Record):
@@ -95,3 +96,10 @@ class PromptRecord(Record):
     """Right next tokens."""
     wrong_answers: tuple[int, ...] = ()
     """Wrong next tokens."""
+    template: str | None = None
+    """Name of the template, or group of a pairs file, that it is of. Left out of the file where it is not known."""
+
+    @model_serializer(mode="wrap")
+    def _without_unknown_template(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Older files know none."""
+        return without_empty(handler(self), "template")

@@ -132,7 +132,7 @@ class PairText(BaseModel):
         answer_ids: The right answers as token ids, instead of texts. They belong to one tokenizer.
         wrong_answer_ids: The wrong ones, likewise.
         read_at: As in a template.
-        template: Pairs are spread evenly over the names there are.
+        template: Its group. Pairs are spread evenly over the names there are, and figures are given for each.
         where: The pair's place in its file, for errors; no part of the card's content.
     """
 
@@ -145,7 +145,7 @@ class PairText(BaseModel):
     answer_ids: TokenIds = ()
     wrong_answer_ids: TokenIds = ()
     read_at: StrictInt = -1
-    template: str = Field(default="pairs", min_length=1)
+    template: str = Field(default="pairs", min_length=1, coerce_numbers_to_str=True)
     where: str = Field(default="", exclude=True)
 
 

@@ -10,6 +10,7 @@ from acdc_engine.errors import nearest
 
 CLEAN, CORRUPT, RIGHT, WRONG = "clean", "corrupt", "answers", "wrong_answers"
 RIGHT_IDS, WRONG_IDS = "answer_ids", "wrong_answer_ids"
+TEMPLATE = "template"
 
 _FIELDS = {
     "clean": CLEAN,
@@ -17,8 +18,9 @@ _FIELDS = {
     "answers": RIGHT,
     "wrong_answers": WRONG,
     "read_at": "read_at",
-    "template": "template",
+    "template": TEMPLATE,
     # Other names for the same, as texts.
+    "group": TEMPLATE,
     "corrupted": CORRUPT,
     "answer": RIGHT,
     "correct": RIGHT,
@@ -104,6 +106,8 @@ def _combination_problems(names: Collection[str]) -> Iterator[str]:
             yield f"{' and '.join(given)} both hold the {what} answers: keep one of them."
     if len(by_meaning.get(CORRUPT, [])) > 1:
         yield f"{' and '.join(by_meaning[CORRUPT])} both hold the corrupt prompt: keep one of them."
+    if len(by_meaning.get(TEMPLATE, [])) > 1:
+        yield f"{' and '.join(by_meaning[TEMPLATE])} both hold the group of the pair: keep one of them."
     if "correct_idx" in names and not {WRONG, WRONG_IDS} & by_meaning.keys():
         yield (
             "correct_idx without incorrect_idx is, in EAP-IG's greater-than files, a year and no token: use the task "

@@ -22,8 +22,9 @@ SHOWN = 40
 def load_pairs(path: Path) -> TaskCard:
     """Reads a task from a file of prompt pairs.
 
-    Fields: `clean`, `corrupt`, `answers`, `wrong_answers` (a text or a list), and optionally `read_at` and `template`;
-    other tools' names for them, and token ids instead of texts, are understood as well (pairs_fields.py).
+    Fields: `clean`, `corrupt`, `answers`, `wrong_answers` (a text or a list), and optionally `read_at` and `template`
+    (or `group`); other tools' names for them, and token ids instead of texts, are understood as well
+    (pairs_fields.py).
 
     Args:
         path: A file ending in .jsonl (one pair a line), .json (auto-circuit's) or .csv.

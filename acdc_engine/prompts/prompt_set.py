@@ -37,6 +37,7 @@ class PromptSet:
         read_at: Position whose logits the metric reads.
         answers: Token ids of the right answers, filled up with -1.
         wrong_answers: Token ids of the wrong answers, filled up with -1.
+        templates: Name of the template, or group of a pairs file, that each prompt is of; empty where not known.
     """
 
     pairs: tuple[PromptPair, ...]
@@ -46,6 +47,7 @@ class PromptSet:
     read_at: Int[Tensor, "n"]
     answers: Int[Tensor, "n right"]
     wrong_answers: Int[Tensor, "n wrong"]
+    templates: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuses inconsistent sets.
@@ -56,6 +58,8 @@ class PromptSet:
         n = self.clean.shape[0]
         if self.pairs and len(self.pairs) != n:
             raise PromptError(f"{len(self.pairs)} text pairs were given for {n} rows of tokens.")
+        if self.templates and len(self.templates) != n:
+            raise PromptError(f"{len(self.templates)} template names were given for {n} rows of tokens.")
         if n == 0:
             return
         if bool((self.lengths < 1).any()) or bool((self.lengths > self.clean.shape[1]).any()):
@@ -78,6 +82,7 @@ class PromptSet:
         *,
         read_at: Sequence[int] | None = None,
         pairs: Sequence[PromptPair] = (),
+        templates: Sequence[str] = (),
     ) -> "PromptSet":
         """Builds a set from lists of token ids of any lengths.
 
@@ -88,6 +93,7 @@ class PromptSet:
             wrong_answers: Wrong answer ids of each prompt; may be nothing at all.
             read_at: Position to read per prompt; default the last one.
             pairs: The texts, where there are any.
+            templates: Name of each prompt's template; default those of `pairs`.
 
         Returns:
             The padded set.
@@ -114,6 +120,7 @@ class PromptSet:
             read_at=torch.tensor(last if read_at is None else list(read_at), dtype=torch.long),
             answers=_pad(answers or [[]] * n, NO_ANSWER),
             wrong_answers=_pad(wrong_answers or [[]] * n, NO_ANSWER),
+            templates=tuple(templates) or tuple(pair.template for pair in pairs),
         )
 
     def __len__(self) -> int:
@@ -137,6 +144,7 @@ class PromptSet:
             read_at=self.read_at[rows],
             answers=self.answers[rows],
             wrong_answers=self.wrong_answers[rows],
+            templates=tuple(self.templates[i] for i in indices) if self.templates else (),
         )
 
     def batches(self, batch_size: int) -> Iterator["PromptSet"]:
@@ -160,12 +168,14 @@ class PromptSet:
             read_at=self.read_at.to(device),
             answers=self.answers.to(device),
             wrong_answers=self.wrong_answers.to(device),
+            templates=self.templates,
         )
 
     def fingerprint(self) -> str:
         """Returns the sha256 (hex) of the token ids, reading positions and answers, in row order.
 
-        Padding, device and texts do not count, so the same prompts give the same fingerprint however batched.
+        Padding, device, texts and names of templates do not count, so the same prompts give the same fingerprint
+        however batched.
         """
         rows = []
         for i, length in enumerate(self.lengths.tolist()):

@@ -69,7 +69,7 @@ def examples_of(circuit: Circuit, view: TransformerView, prompts: PromptSet) -> 
 
 def choose(prompts: PromptSet) -> list[int]:
     """Rows of the first pairs, each of another template as far as there are so many and they are known."""
-    templates = [pair.template for pair in prompts.pairs] or [""] * len(prompts)
+    templates = prompts.templates or ("",) * len(prompts)
     firsts = [row for row, template in enumerate(templates) if template not in templates[:row]]
     others = [row for row in range(len(prompts)) if row not in firsts]
     return sorted([*firsts, *others][:EXAMPLES])

@@ -52,6 +52,7 @@ def _records(prompts: PromptSet, split: Split) -> Iterator[PromptRecord]:
             read_at=int(prompts.read_at[row]),
             answers=right,
             wrong_answers=wrong,
+            template=prompts.templates[row] if prompts.templates else None,
         )
 
 
@@ -88,6 +89,13 @@ def _prompt_set(records: Sequence[PromptRecord], split: str) -> PromptSet:
             [record.answers for record in records],
             [record.wrong_answers for record in records],
             read_at=[record.read_at for record in records],
+            templates=_templates(records),
         )
     except PromptError as error:
         raise CircuitFileError(f"The prompts of split {split}: {error}") from error
+
+
+def _templates(records: Sequence[PromptRecord]) -> list[str]:
+    """Names of the prompts' templates, if any is known."""
+    names = [record.template or "not named" for record in records]
+    return names if any(record.template for record in records) else []

@@ -372,3 +372,21 @@ def test_any_file_is_a_card_or_a_task_error(tmp_path_factory: pytest.TempPathFac
         assert isinstance(load_pairs(path), TaskCard)
     except TaskError as error:
         assert str(path) in str(error)
+
+
+def test_a_group_names_the_template(tmp_path: Path, make_tokenizer: Any) -> None:
+    lines = [pair(i, group="odd" if i % 2 else "even") for i in range(1, 9)]
+    discovery, held_out = build_splits(load_pairs(write(tmp_path, *lines)), make_tokenizer(), 4, 4, seed=0)
+    assert sorted(discovery.templates) == sorted(held_out.templates) == ["even", "even", "odd", "odd"]
+    rows = [{**pair(i), "wrong_answers": f" {NAMES[i - 1]}", "group": i % 2} for i in range(1, 5)]
+    table = tmp_path / "pairs.csv"
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    assert [text.template for text in load_pairs(table).pairs] == ["1", "0", "1", "0"]
+    in_json = load_pairs(write(tmp_path, *rows)).pairs
+    assert [text.template for text in in_json] == ["1", "0", "1", "0"], "numbers are names too"
+    assert problems(write(tmp_path, pair(1, group="a", template="b"))) == [
+        "line 1: group and template both hold the group of the pair: keep one of them."
+    ]

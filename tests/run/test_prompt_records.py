@@ -76,3 +76,24 @@ def test_a_split_without_prompts() -> None:
     records = [record for record in records_of(random_prompts(3), random_prompts(2)) if record.split == "discovery"]
     with pytest.raises(CircuitFileError, match=r'holds no prompts of split "held_out".*--task'):
         prompt_sets_of(records, VOCAB)
+
+
+def test_names_of_templates_come_back_and_do_not_count_in_the_hash() -> None:
+    tokens = {"clean": [[1, 2], [3]], "corrupt": [[4, 5], [6]]}
+    plain, named = PromptSet.from_tokens(**tokens), PromptSet.from_tokens(**tokens, templates=["ABBA", "BABA"])
+    assert prompts_hash(plain, plain) == prompts_hash(named, named)
+    records = records_of(named, named.select([1]))
+    assert [record.template for record in records] == ["ABBA", "BABA", "BABA"]
+    again = prompt_sets_of(records, VOCAB)
+    assert [prompts.templates for prompts in again] == [("ABBA", "BABA"), ("BABA",)]
+    assert [batch.templates for batch in again[0].batches(1)] == [("ABBA",), ("BABA",)]
+
+
+def test_records_of_older_files_are_read_and_written_as_they_were() -> None:
+    old = records_of(*[PromptSet.from_tokens([[1, 2]], [[4, 5]])] * 2)[0].model_dump(mode="json")
+    assert "template" not in old
+    assert PromptRecord.model_validate(old).template is None
+    records = [PromptRecord.model_validate(old | {"split": split}) for split in ("discovery", "held_out")]
+    assert [prompts.templates for prompts in prompt_sets_of(records, VOCAB)] == [(), ()]
+    with_one = [*records, records[0].model_copy(update={"template": "ABBA"})]
+    assert prompt_sets_of(with_one, VOCAB)[0].templates == ("not named", "ABBA")
