@@ -39,7 +39,7 @@ Task = Annotated[
     typer.Argument(
         metavar="TASK",
         help="A task by its name ([bold]ioi[/bold]; [bold]acdc tasks[/bold] lists them), or the path of your own: a "
-        "card (.toml) or prompt pairs (.jsonl, .json, .csv).",
+        "card (.toml) or prompt pairs (.jsonl, .json, .csv, .tsv).",
     ),
 ]
 Model = Annotated[

@@ -36,7 +36,7 @@ Some = Annotated[
     typer.Argument(
         metavar="TASK",
         help="Tasks: names (see [bold]acdc tasks[/bold]), or paths of cards (.toml) or prompt pairs (.jsonl, .json, "
-        ".csv).",
+        ".csv, .tsv).",
         show_default="all that have a name",
     ),
 ]

@@ -37,9 +37,11 @@ class AnswerReader:
 
         Args:
             texts: The answers.
-            ids: The answers as token ids, where they are given so.
+            ids: The answers as token ids, where they are given so. They count before the texts, if they name the same
+                words: files with both often write texts without the space in front.
         """
         if ids:
+            self.problems += self._of_another_tokenizer(texts, ids)
             known = {token: text for token in ids if (text := token_text(self._tokenizer, token)) is not None}
             self.problems += [f"the tokenizer has no token {token}" for token in ids if token not in known]
             return [token for token in ids if token in known], tuple(known[token] for token in ids if token in known)
@@ -50,6 +52,18 @@ class AnswerReader:
                 self.problems.append(self._not_one_token(text, added))
             tokens += (added or [])[:1]
         return tokens, texts
+
+    def _of_another_tokenizer(self, texts: tuple[str, ...], ids: tuple[int, ...]) -> list[str]:
+        here = [token_text(self._tokenizer, token) for token in ids]
+        words = [text.strip() for text in texts]
+        if not texts or all(text is not None and text.strip() in words for text in here):
+            return []
+        shown = ", ".join(f"{token} is {text!r}" for token, text in zip(ids, here, strict=True) if text is not None)
+        return [
+            f"the answer ids and the answers {', '.join(map(repr, texts))} name different words ({shown or 'no token'} "
+            "here): the ids are another tokenizer's. Take their column out, and write the answers as they follow the "
+            "prompt, with the space in front"
+        ]
 
     def _added(self, text: str) -> list[int] | None:
         """The tokens the answer adds, or None if it changes how the prompt before it is split."""

@@ -29,6 +29,7 @@ from acdc_engine.errors import TaskError
 from acdc_engine.prompts.card_problems import card_problems
 from acdc_engine.prompts.schema_errors import Location, explain
 from acdc_engine.prompts.template import PairTemplate
+from acdc_engine.prompts.text_file import NotText, read_text
 
 MetricName = Literal["logit_diff", "prob_diff", "kl", "nll"]
 
@@ -218,11 +219,11 @@ def load_card(path: Path) -> TaskCard:
         TaskError: The file cannot be read, is not TOML, or has problems; all of them are listed.
     """
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(read_text(path))
     except tomllib.TOMLDecodeError as error:
         raise TaskError(f"The task card {path} is not valid TOML: {error}.") from None
-    except UnicodeDecodeError as error:
-        raise TaskError(f"The task card {path} is not UTF-8 text: {error}.") from None
+    except NotText as error:
+        raise TaskError(f"The task card {path} cannot be read: {error.problems[0]}") from None
     except OSError as error:
         raise TaskError(f"The task card {path} cannot be read: {error.strerror}.") from None
     return parse_card(data, where=str(path))

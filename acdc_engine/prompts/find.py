@@ -11,12 +11,12 @@ from pathlib import Path
 
 from acdc_engine.errors import TaskError, nearest
 from acdc_engine.prompts.card import TaskCard, load_card
-from acdc_engine.prompts.pairs_file import load_pairs
+from acdc_engine.prompts.pairs_file import load_pairs, looks_like_pairs
 from acdc_engine.prompts.plugins import Broken, Plugin, imported_plugins, named
 from acdc_engine.shipped import tasks_folder
 
 CARD = ".toml"
-PAIRS = (".jsonl", ".json", ".csv")
+PAIRS = (".jsonl", ".json", ".csv", ".tsv")
 IN_FOLDER = "task.toml"
 """What the card is called in a folder that is a task."""
 
@@ -74,7 +74,7 @@ def find_task(name_or_path: str | Path) -> TaskCard:
 
     Args:
         name_or_path: The name of a task, shipped or of a plug-in; or the path of a file: a card (.toml) or prompt pairs
-            (.jsonl, .json, .csv); or that of a folder with a task.toml, which needs a slash in it (`./my_task`).
+            (.jsonl, .json, .csv, .tsv); or that of a folder with a task.toml, which needs a slash in it (`./my_task`).
 
     Returns:
         The card. Plug-ins are imported only for a name that is not a shipped task's; broken ones are then logged.
@@ -111,7 +111,7 @@ def load_task_file(path: Path) -> TaskCard:
     ending = path.suffix.lower()
     if ending == CARD:
         return load_card(path)
-    if ending in PAIRS:
+    if ending in PAIRS or looks_like_pairs(path):
         return load_pairs(path)
     if path.exists():
         raise TaskError(f"{path} cannot be read as a task by its ending {path.suffix!r}: give {_ENDINGS}.")

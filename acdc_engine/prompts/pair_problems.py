@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -16,14 +17,17 @@ def pair_problems(pairs: Sequence[PairText], metric: str) -> Iterator[str]:
         pairs: The pairs.
         metric: The task's; all but kl need right answers, and two of them wrong ones too.
     """
-    seen: dict[tuple[str, str], str] = {}
+    seen: dict[tuple[str, str], PairText] = {}
     any_right, any_wrong = (any(answers) for answers in zip(*map(_answers, pairs), strict=True)) if pairs else (0, 0)
     for i, pair in enumerate(pairs):
         where = pair.where or f"pairs[{i}]"
         yield from (f"{where}: {problem}" for problem in _problems_of(pair))
-        first = seen.setdefault((pair.clean, pair.corrupt), where)
-        if first != where:
-            yield f"{where}: the same pair as {first}."
+        first = seen.setdefault((pair.clean, pair.corrupt), pair)
+        if first is not pair and not same_pair(first, pair):
+            yield (
+                f"{where}: the same prompts as {first.where or f'pairs[{pairs.index(first)}]'} with other answers or "
+                "another reading position: keep one of the two, with all its answers."
+            )
         right, wrong = _answers(pair)
         if not right:
             if any_right:
@@ -36,6 +40,11 @@ def pair_problems(pairs: Sequence[PairText], metric: str) -> Iterator[str]:
             yield f"{where}: wrong_answers: missing, and the metric {metric} needs them (nll and kl do not)."
 
 
+def same_pair(one: PairText, other: PairText) -> bool:
+    """Whether two pairs say the same; where they stand does not count."""
+    return one.model_copy(update={"where": other.where}) == other
+
+
 def _answers(pair: PairText) -> tuple[tuple[object, ...], tuple[object, ...]]:
     return pair.answers or pair.answer_ids, pair.wrong_answers or pair.wrong_answer_ids
 
@@ -44,16 +53,11 @@ def _problems_of(pair: PairText) -> Iterator[str]:
     for key, text in (("clean", pair.clean), ("corrupt", pair.corrupt)):
         if not text.strip():
             yield f"{key}: the prompt is empty."
+    yield from _half_characters(pair)
     if pair.clean == pair.corrupt:
         yield "corrupt: it is the same prompt as clean."
     right, wrong = _answers(pair)
-    for key, texts, ids in (
-        ("answers", pair.answers, pair.answer_ids),
-        ("wrong_answers", pair.wrong_answers, pair.wrong_answer_ids),
-    ):
-        found = texts or ids
-        if texts and ids:
-            yield f"{key}: given both as texts and as token ids: keep one of them."
+    for key, texts, found in (("answers", pair.answers, right), ("wrong_answers", pair.wrong_answers, wrong)):
         if "" in texts:
             yield f"{key}: an answer is empty."
         if len(set(found)) < len(found):
@@ -63,3 +67,15 @@ def _problems_of(pair: PairText) -> Iterator[str]:
         yield f"wrong_answers: right and wrong at the same time: {', '.join(both)}."
     if wrong and not right:
         yield "wrong_answers: wrong answers without right ones."
+
+
+def _half_characters(pair: PairText) -> Iterator[str]:
+    """JSON can write half of a character that needs two of UTF-16; no tokenizer takes it."""
+    for key in ("clean", "corrupt", "answers", "wrong_answers"):
+        found = getattr(pair, key)
+        for text in (found,) if isinstance(found, str) else found:
+            if half := re.search("[\ud800-\udfff]", text):
+                yield (
+                    f"{key}: its character {half.start() + 1} is half of a surrogate pair, {ascii(half.group())[1:-1]}"
+                    ", which is no text: write the whole character or take it out."
+                )

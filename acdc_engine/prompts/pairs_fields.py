@@ -33,12 +33,22 @@ _FIELDS = {
     "correct_idx": RIGHT_IDS,
     "incorrect_idx": WRONG_IDS,
     "answers_idx": RIGHT_IDS,
+    "corrupted_answers": WRONG,
     "corrupted_answers_idx": WRONG_IDS,
     "country_idx": RIGHT_IDS,
     "corrupted_country_idx": WRONG_IDS,
     "clean_answer_idx": RIGHT_IDS,
     "corrupted_answer_idx": WRONG_IDS,
 }
+_ONCE = {
+    RIGHT: "right answers",
+    RIGHT_IDS: "right answers' token ids",
+    WRONG: "wrong answers",
+    WRONG_IDS: "wrong answers' token ids",
+    CORRUPT: "corrupt prompt",
+    TEMPLATE: "group of the pair",
+}
+"""What one field can say; texts of answers may stand beside their token ids."""
 _SIMILAR = 0.8
 
 
@@ -100,14 +110,10 @@ def _combination_problems(names: Collection[str]) -> Iterator[str]:
     for field in (CLEAN, CORRUPT):
         if field not in by_meaning:
             yield f"{field}: missing."
-    for texts, ids, what in ((RIGHT, RIGHT_IDS, "right"), (WRONG, WRONG_IDS, "wrong")):
-        given = by_meaning.get(texts, []) + by_meaning.get(ids, [])
+    for meaning, what in _ONCE.items():
+        given = by_meaning.get(meaning, [])
         if len(given) > 1:
-            yield f"{' and '.join(given)} both hold the {what} answers: keep one of them."
-    if len(by_meaning.get(CORRUPT, [])) > 1:
-        yield f"{' and '.join(by_meaning[CORRUPT])} both hold the corrupt prompt: keep one of them."
-    if len(by_meaning.get(TEMPLATE, [])) > 1:
-        yield f"{' and '.join(by_meaning[TEMPLATE])} both hold the group of the pair: keep one of them."
+            yield f"{' and '.join(given)} both hold the {what}: keep one of them."
     if "correct_idx" in names and not {WRONG, WRONG_IDS} & by_meaning.keys():
         yield (
             "correct_idx without incorrect_idx is, in EAP-IG's greater-than files, a year and no token: use the task "

@@ -1,7 +1,8 @@
-"""A file of prompt pairs as a task: JSON lines, auto-circuit's JSON, or CSV with the columns of EAP-IG and MIB."""
+"""A file of prompt pairs as a task: JSON lines, auto-circuit's JSON, or a table with the columns of EAP-IG and MIB."""
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,11 +13,14 @@ from acdc_engine.errors import TaskError
 from acdc_engine.prompts.card import MetricName, PairText, TaskCard
 from acdc_engine.prompts.pair_problems import pair_problems
 from acdc_engine.prompts.pairs_fields import renamed
-from acdc_engine.prompts.pairs_formats import READERS, Entry
+from acdc_engine.prompts.pairs_formats import Entry, read_pairs
 from acdc_engine.prompts.schema_errors import explain
+from acdc_engine.prompts.text_file import NotText, read_text
 
 SHOWN = 40
 """How many problems an error lists; the rest are counted."""
+_START = 10_000
+"""Bytes that tell what a file is."""
 
 
 def load_pairs(path: Path) -> TaskCard:
@@ -27,7 +31,8 @@ def load_pairs(path: Path) -> TaskCard:
     (pairs_fields.py).
 
     Args:
-        path: A file ending in .jsonl (one pair a line), .json (auto-circuit's) or .csv.
+        path: JSON with one pair a line, a list of them or auto-circuit's object, or a table (.csv, .tsv). What the file
+            begins with counts, not its name.
 
     Returns:
         The card: called like the file, with the pairs written out; its metric is logit_diff where there are wrong
@@ -36,10 +41,7 @@ def load_pairs(path: Path) -> TaskCard:
     Raises:
         TaskError: The file cannot be read, or has problems; each is listed with its line, the first 40 of them.
     """
-    read = READERS.get(path.suffix.lower())
-    if read is None:
-        raise TaskError(f"A file of prompt pairs ends in {', '.join(READERS)}, not as {path.name} does.")
-    entries = list(read(_text(path)))
+    entries = list(read_pairs(_text(path), path.suffix.lower()))
     problems = [problem for entry in entries for problem in entry.problems]
     pairs = [pair for entry in entries if not entry.problems and (pair := _pair(entry, problems)) is not None]
     metric = _metric(pairs)
@@ -56,23 +58,24 @@ def load_pairs(path: Path) -> TaskCard:
     )
 
 
+def looks_like_pairs(path: Path) -> bool:
+    """Whether a file of any name begins like prompt pairs: with JSON, or with a header that names the prompts."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(_START).removeprefix(codecs.BOM_UTF8).decode(errors="ignore").lstrip()
+    except OSError:
+        return False
+    names = re.split(r"[,;\t|]", start.split("\n", 1)[0])
+    return start[:1] in ("{", "[") or "clean" in (name.strip().strip('"') for name in names)
+
+
 def _text(path: Path) -> str:
     try:
-        data = path.read_bytes()
+        return read_text(path)
     except OSError as error:
         raise TaskError(f"The pairs file {path} cannot be read: {error.strerror}.") from None
-    broken = [i for i, line in enumerate(data.split(b"\n"), start=1) if not _is_utf8(line)]
-    if broken:
-        raise TaskError(_message(path, [f"line {i}: not UTF-8 text." for i in broken]))
-    return data.decode("utf-8-sig")
-
-
-def _is_utf8(line: bytes) -> bool:
-    try:
-        line.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+    except NotText as error:
+        raise TaskError(_message(path, error.problems)) from None
 
 
 def _pair(entry: Entry, problems: list[str]) -> PairText | None:

@@ -193,5 +193,5 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match=r"card\.toml is not valid TOML: .*line 2, column 10"):
         load_card(path)
     path.write_bytes(b'name = "\xff"')
-    with pytest.raises(TaskError, match=r"card\.toml is not UTF-8 text: "):
+    with pytest.raises(TaskError, match=r"card\.toml cannot be read: line 1: not UTF-8 text: the byte 0xff after"):
         load_card(path)

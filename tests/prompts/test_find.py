@@ -40,8 +40,8 @@ def test_unknown_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         find_task("ioy")
     assert "There is no task 'ioy'. Did you mean 'ioi'? Known: " in str(error.value)
     assert str(error.value).endswith(
-        "A task of your own is given by its path: a task card ending in .toml, or prompt pairs ending in .jsonl, .json "
-        "or .csv."
+        "A task of your own is given by its path: a task card ending in .toml, or prompt pairs ending in .jsonl, "
+        ".json, .csv or .tsv."
     )
     with pytest.raises(TaskError, match="There is no task ''"):
         find_task("")
