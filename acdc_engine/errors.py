@@ -10,6 +10,10 @@ class AcdcError(Exception):
     """Base of all errors raised on purpose. The command line prints its text without a traceback."""
 
 
+class AcdcWarning(UserWarning):
+    """What a user should know of a result that is there all the same. The command line prints it as a note."""
+
+
 class TaskError(AcdcError):
     """A task that cannot be found, or a task card that cannot be read."""
 

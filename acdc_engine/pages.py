@@ -12,13 +12,13 @@ from pathlib import Path
 from markupsafe import Markup
 
 from acdc_engine.display import html_of
-from acdc_engine.formats.registry import import_circuit
+from acdc_engine.formats.registry import opened
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import write_text
+from acdc_engine.graph.find import name_of
 from acdc_engine.report.page import report_html
 from acdc_engine.run.compare import Found, compare_circuits, found_at
 from acdc_engine.run.known_for import known_beside
-from acdc_engine.run.known_graphs import find_circuit, name_of
 from acdc_engine.viewer.known import check_same_model
 from acdc_engine.viewer.page import viewer_html
 
@@ -57,12 +57,12 @@ class Page(ABC):
         Raises:
             CircuitFileError: No such circuit, or its file cannot be read.
         """
-        self.circuit, self._file = _read(circuit)
+        self.circuit, self._file = opened(circuit)
         beside = known_beside(self._file, self.circuit) if known is None else known
         self.known: Circuit | None = None
         self._known_name = "the known circuit"
         if beside is not None:
-            self.known, file = _read(beside)
+            self.known, file = opened(beside)
             self._known_name = self._known_name if file is None else name_of(file)
 
     @property
@@ -123,11 +123,3 @@ class Report(Page):
         ours = Found(self.circuit) if self._file is None else found_at(self._file, self.circuit.model)
         comparison = compare_circuits(ours, self.known, "this circuit", self._known_name)
         return report_html(self.circuit, comparison=comparison, known=self.known)
-
-
-def _read(circuit: Circuit | str | Path) -> tuple[Circuit, Path | None]:
-    """A circuit, and its file where it was read from one."""
-    if isinstance(circuit, Circuit):
-        return circuit, None
-    file = find_circuit(circuit)
-    return import_circuit(file), file

@@ -12,6 +12,7 @@ from acdc_engine.evaluation.minimality import EDGES_UP_TO
 from acdc_engine.evaluation.sizes import sizes_of
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_records import Cost
+from acdc_engine.graph.find import SO_FAR
 from acdc_engine.graph.from_mask import edges_of_mask
 from acdc_engine.models.load import load_model
 from acdc_engine.models.sources import DEFAULT_MODEL
@@ -28,7 +29,7 @@ from acdc_engine.run.command import command_of
 from acdc_engine.run.describe import describe
 from acdc_engine.run.edge_records import edge_evidence, edge_records, per_example_fits, stability_of
 from acdc_engine.run.fingerprint import asked_facts, loaded_facts
-from acdc_engine.run.folder import SO_FAR, RunFolder, newest_unfinished
+from acdc_engine.run.folder import RunFolder, newest_unfinished
 from acdc_engine.run.known_for import against_known
 from acdc_engine.run.measure import forward_seconds, peak_memory
 from acdc_engine.run.progress import Reporter, RichReporter

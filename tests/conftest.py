@@ -12,6 +12,7 @@ from tests.type_checks import install_checks
 
 install_checks("acdc_engine")
 
+import jaxtyping  # noqa: E402
 import torch  # noqa: E402
 from playwright.sync_api import Browser  # noqa: E402
 
@@ -57,3 +58,12 @@ def browser() -> Iterator[Browser]:
     """One headless Chromium for all tests, see `tests.browser.opened`."""
     with chromium() as started:
         yield started
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """As a user runs it: without the checks of annotations that pytest adds, which would come first."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)

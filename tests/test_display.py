@@ -11,8 +11,8 @@ from playwright.sync_api import Browser
 from acdc_engine import Circuit, Report, Viewer
 from acdc_engine.display import LINES, RENDERERS, html_of, line_of
 from acdc_engine.errors import CircuitFileError
+from acdc_engine.graph.find import find_circuit
 from acdc_engine.report.page import report_html
-from acdc_engine.run.known_graphs import find_circuit
 from acdc_engine.viewer.page import viewer_html
 from tests.browser import opened
 from tests.made_circuits import made_circuit

@@ -15,10 +15,11 @@ from typer.testing import CliRunner
 
 from acdc_engine import cli
 from acdc_engine.errors import RunFolderError
+from acdc_engine.graph.find import CIRCUIT, SCORES, TRACE
 from acdc_engine.patching import CircuitEvaluator
 from acdc_engine.patching.judge import Judge
 from acdc_engine.pipeline import discover
-from acdc_engine.run.folder import CIRCUIT, REPORT, SCORES, TRACE
+from acdc_engine.run.folder import REPORT
 from tests.tiny_task import tiny_view, write_card
 
 QUICK: dict[str, Any] = {"n": 6, "n_held_out": 5, "faithfulness": 0.7, "force": True}

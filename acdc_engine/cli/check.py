@@ -18,15 +18,6 @@ if TYPE_CHECKING:
 MOST_LINES = 20
 """Claims about single edges that are printed; all of them are in the JSON."""
 
-File = Annotated[Path, typer.Argument(metavar="CIRCUIT", help="The folder of a run, or its circuit.json.")]
-AnyFile = Annotated[
-    Path,
-    typer.Argument(
-        metavar="CIRCUIT",
-        help="A run's folder, a circuit file, also written by hand, any format of acdc export --list, or a name such "
-        "as gpt2/ioi.",
-    ),
-]
 ModelOrOwn = Annotated[
     str | None,
     typer.Option(
@@ -122,7 +113,7 @@ ReplaceFile = Annotated[bool, typer.Option("--overwrite", help="Replace that fil
 
 @app.command(epilog=examples("verify runs/demo", "verify runs/demo --json claims.json"))
 def verify(
-    circuit: File,
+    circuit: options.AnyCircuit,
     model: ModelOrOwn = None,
     device: options.Device = "auto",
     dtype: DtypeOrOwn = None,
@@ -136,12 +127,11 @@ def verify(
     Checksum, weights, prompts, the figures of both splits, what each edge does,
     and that no edge can go. Ends with status 1 if something does not hold.
     """
-    from acdc_engine.run.known_graphs import find_circuit
     from acdc_engine.run.verify import verify as run
 
     with _interruptible("Nothing was written."):
         found = run(
-            find_circuit(circuit),
+            circuit,
             model=model,
             task=task,
             device=device,
@@ -160,7 +150,7 @@ def verify(
 
 @app.command(epilog=examples("evaluate runs/demo --task ioi --seed 1", "evaluate mine.json --out judged.json"))
 def evaluate(
-    circuit: AnyFile,
+    circuit: options.AnyCircuit,
     model: ModelOrOwn = None,
     device: options.Device = "auto",
     dtype: DtypeOrOwn = None,
@@ -182,11 +172,10 @@ def evaluate(
     """
     from acdc_engine.export.text import remarks, summary
     from acdc_engine.run.evaluate import evaluate as run
-    from acdc_engine.run.known_graphs import find_circuit
 
     with _interruptible("Nothing was written."):
         judged = run(
-            find_circuit(circuit),
+            circuit,
             model=model,
             task=task,
             n=n,

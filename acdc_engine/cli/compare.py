@@ -5,23 +5,18 @@ from typing import Annotated
 
 import typer
 
+from acdc_engine.cli import options
 from acdc_engine.cli.console import app, examples, out, print_notes
 
 Found = Annotated[
-    Path,
-    typer.Argument(
-        metavar="FOUND",
-        help="A run's folder, its circuit.json, or any format of acdc export --list. Scores of all edges "
-        "are taken from scores.safetensors beside the circuit, or from the JSON.",
-    ),
-]
-Known = Annotated[
     str,
     typer.Argument(
-        metavar="KNOWN",
-        help="A circuit file, the folder of a run, or the name of a circuit that comes along, such as gpt2/ioi.",
+        metavar="FOUND",
+        help=f"{options.CIRCUIT} Scores of all edges are taken from scores.safetensors beside it, or from EAP-IG's "
+        "JSON.",
     ),
 ]
+Known = Annotated[str, typer.Argument(metavar="KNOWN", help=options.CIRCUIT)]
 OtherModel = Annotated[
     bool,
     typer.Option("--other-model", help="Compare models of other names and the same sizes: local copies, fine-tunes."),

@@ -3,13 +3,16 @@
 import codecs
 import io
 import unicodedata
+import warnings
 import webbrowser
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated, Any, TextIO
 
 import typer
 from rich.console import Console
 from rich.text import Text
+
+from acdc_engine.errors import AcdcWarning
 
 app = typer.Typer(
     name="acdc",
@@ -45,7 +48,17 @@ Version = Annotated[
 
 @app.callback()
 def _root(version: Version = False) -> None:
-    """Keeps sub-commands sub-commands."""
+    """Keeps sub-commands sub-commands, and prints this engine's warnings as notes."""
+    warnings.simplefilter("always", AcdcWarning)
+    others = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, AcdcWarning):
+            print_notes([str(message)], err)
+        else:
+            others(message, category, *where, **more)
+
+    warnings.showwarning = show
 
 
 def examples(*commands: str) -> str:
@@ -81,11 +94,11 @@ def print_error(text: str) -> None:
     err.print(Text.assemble(("Error: ", "bold red"), text))
 
 
-def print_notes(notes: list[str]) -> None:
-    """Prints remarks on a result, one a line."""
+def print_notes(notes: list[str], to: Console | None = None) -> None:
+    """Prints remarks on a result, one a line, on stdout or another console."""
     for note in notes:
         # One text: printed after another without a line break, the note would be wrapped as if it began a line.
-        out.print(Text.assemble(("Note: ", "yellow"), note))
+        (to or out).print(Text.assemble(("Note: ", "yellow"), note))
 
 
 def open_page(path: Path) -> list[str]:

@@ -61,11 +61,11 @@ Random = Annotated[
     ),
 ]
 Known = Annotated[
-    list[Path] | None,
+    list[str] | None,
     typer.Option(
         "--circuit",
-        help="A circuit.json of acdc discover, of the same model and task, to mark on the picture. Repeat it for "
-        "several.",
+        help="A circuit of acdc discover (a run's folder or a file), of the same model and task, to mark on the "
+        "picture. Repeat it for several.",
         rich_help_panel=options.RUN,
     ),
 ]
@@ -87,9 +87,7 @@ Overwrite = Annotated[
 ]
 
 
-@app.command(
-    epilog=examples("curve ioi", "curve ioi --method eap-ig --sizes 0.1,1,10 --circuit runs/demo/circuit.json --to pdf")
-)
+@app.command(epilog=examples("curve ioi", "curve ioi --method eap-ig --sizes 0.1,1,10 --circuit runs/demo --to pdf"))
 def curve(
     task: options.Task,
     model: options.Model = "smollm2-135m",

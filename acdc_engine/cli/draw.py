@@ -55,11 +55,10 @@ def draw(
     from acdc_engine.export.draw import SMALL_PRINT, letter_size
     from acdc_engine.export.draw import draw as drawn
     from acdc_engine.formats.registry import import_circuit
-    from acdc_engine.run.known_graphs import find_circuit
 
     if title is not None and no_title:
         raise CircuitFileError("A picture has a --title or --no-title, not both. Leave one out.")
-    loaded = import_circuit(find_circuit(circuit))
+    loaded = import_circuit(circuit)
     drawn(loaded, out_file, width=width, top=top, title="" if no_title else title, overwrite=overwrite)
     out.print(f"Drawn to {out_file}", soft_wrap=True, markup=False)
     points = letter_size(loaded, width, top)

@@ -57,7 +57,7 @@ def export(
     from acdc_engine.export.picture_file import PICTURE_FORMATS
     from acdc_engine.formats.registry import FORMATS, default_name, import_circuit
     from acdc_engine.formats.registry import export as write
-    from acdc_engine.run.known_graphs import find_circuit
+    from acdc_engine.graph.find import find_circuit
 
     if to not in (*FORMATS, *PICTURE_FORMATS):
         raise CircuitFileError(f"No format {to!r}.{nearest(to, (*FORMATS, *PICTURE_FORMATS))}")

@@ -19,7 +19,7 @@ def _list_known(asked: bool) -> bool:
     from rich.table import Table
 
     from acdc_engine.graph.circuit import Circuit
-    from acdc_engine.run.known_graphs import known_graphs
+    from acdc_engine.graph.find import known_graphs
 
     table = Table("name", "edges", "where it comes from", box=None, pad_edge=False)
     table.columns[1].justify = "right"
@@ -46,8 +46,7 @@ def show(
     from acdc_engine.export.text import remarks
     from acdc_engine.export.text import show as shown
     from acdc_engine.formats.registry import import_circuit
-    from acdc_engine.run.known_graphs import find_circuit
 
-    loaded = import_circuit(find_circuit(circuit))
+    loaded = import_circuit(circuit)
     out.print(shown(loaded, None if show_all else 40))
     print_notes(remarks(loaded))

@@ -27,13 +27,12 @@ def check_page(path: Path | None) -> None:
         )
 
 
-AnyCircuit = Annotated[
-    str,
-    typer.Argument(
-        metavar="CIRCUIT",
-        help="A circuit file, the folder of a run, or the name of a circuit that comes along, such as gpt2/ioi.",
-    ),
-]
+CIRCUIT = (
+    "A run's folder, finished or not; a circuit file, also of any format that acdc export --list names; or a circuit "
+    "that comes along, such as gpt2/ioi (acdc show --list)."
+)
+"""What every command takes for a circuit."""
+AnyCircuit = Annotated[str, typer.Argument(metavar="CIRCUIT", help=CIRCUIT)]
 Task = Annotated[
     str,
     typer.Argument(

@@ -11,7 +11,7 @@ from acdc_engine.cli.console import app, examples, open_page, out, print_notes
 Known = Annotated[
     str | None,
     typer.Option(
-        help="A known circuit to set it against: a file, or a name such as gpt2/ioi.",
+        help="A known circuit to set it against: a run's folder, a file, or a name such as gpt2/ioi.",
         show_default="the one of this model and task that comes along",
     ),
 ]
@@ -43,9 +43,9 @@ def report(
     from acdc_engine.errors import CircuitFileError
     from acdc_engine.formats.registry import import_circuit
     from acdc_engine.graph.files import check_target, write_text
+    from acdc_engine.graph.find import find_circuit
     from acdc_engine.report.page import report_html
     from acdc_engine.run.known_for import against_known
-    from acdc_engine.run.known_graphs import find_circuit
 
     options.check_page(out_file)
     path = find_circuit(circuit)

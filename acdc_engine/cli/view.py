@@ -16,8 +16,8 @@ OutFile = Annotated[
 Known = Annotated[
     str | None,
     typer.Option(
-        help="A known circuit of the same graph, a file or a name such as gpt2/ioi, to lay beside it: which edges are "
-        "found, missed and extra.",
+        help="Another circuit of the same graph, a run's folder, a file or a name such as gpt2/ioi, to lay beside it: "
+        "which edges are found, missed and extra.",
         show_default="the one that comes along for this model and task",
     ),
 ]
@@ -48,8 +48,8 @@ def view(
     from acdc_engine.errors import CircuitFileError
     from acdc_engine.formats.registry import import_circuit
     from acdc_engine.graph.files import check_target, write_text
+    from acdc_engine.graph.find import find_circuit, name_of
     from acdc_engine.run.known_for import known_beside
-    from acdc_engine.run.known_graphs import find_circuit, find_known, name_of
     from acdc_engine.viewer.page import viewer_html
 
     if known is not None and no_known:
@@ -57,7 +57,7 @@ def view(
     options.check_page(out_file)
     file = find_circuit(circuit)
     shown = import_circuit(file)
-    beside = None if no_known else find_known(known) if known is not None else known_beside(file, shown)
+    beside = None if no_known else find_circuit(known) if known is not None else known_beside(file, shown)
     name = "" if beside is None else name_of(beside)
     if out_file is not None:
         check_target(out_file, overwrite=overwrite)

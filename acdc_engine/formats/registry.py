@@ -28,6 +28,7 @@ from acdc_engine.graph.circuit_file import FORMAT as FILE_FORMAT
 from acdc_engine.graph.circuit_file import read_content
 from acdc_engine.graph.circuit_records import ModelRecord
 from acdc_engine.graph.files import write_with
+from acdc_engine.graph.find import find_circuit
 
 FORMATS: dict[str, Format] = {
     fmt.name: fmt
@@ -87,7 +88,7 @@ def import_circuit(path: str | Path, *, fmt: str | None = None, model: ModelReco
     """Reads a circuit from any format.
 
     Args:
-        path: The file.
+        path: The file, the folder of a run, or the name of a circuit that comes with the engine, such as `gpt2/ioi`.
         fmt: One of `FORMATS`; by default what the content shows.
         model: The model, for files that do not say it. Not needed for, and not compared with, the engine's own.
 
@@ -96,11 +97,30 @@ def import_circuit(path: str | Path, *, fmt: str | None = None, model: ModelReco
         CircuitFileError: Unknown format, or the file is of none, is damaged, or does not fit the model; the node or
             edge is named.
     """
-    path = Path(path)
+    path = find_circuit(path)
     known = recognised(path) if fmt is None else format_named(fmt)
     if known.read is None:
         raise CircuitFileError(f"{path}: the format {known.name} cannot be read back: {known.lossy}.")
     return known.read(path, model)
+
+
+def opened(circuit: Circuit | str | Path, *, model: ModelRecord | None = None) -> tuple[Circuit, Path | None]:
+    """A circuit however it is given, with its file.
+
+    Args:
+        circuit: A circuit, or as for `import_circuit`.
+        model: Likewise.
+
+    Returns:
+        The circuit; its file, or None where it was given as an object.
+
+    Raises:
+        CircuitFileError: As for `import_circuit`.
+    """
+    if isinstance(circuit, Circuit):
+        return circuit, None
+    path = find_circuit(circuit)
+    return import_circuit(path, model=model), path
 
 
 def recognised(path: Path) -> Format:

@@ -10,11 +10,11 @@ from pathlib import Path
 from acdc_engine.errors import GalleryError
 from acdc_engine.gallery.output import MANIFEST, is_gallery
 from acdc_engine.graph.circuit_file import FORMAT
+from acdc_engine.graph.find import CIRCUIT, SCORES, SO_FAR, TRACE
 
 DEPTH = 3
 """Folders below the one that is searched; deeper ones are counted, not searched."""
-CIRCUIT, SO_FAR, SCORES = "circuit.json", "circuit-so-far.json", "scores.safetensors"
-UNFINISHED = (SO_FAR, "trace.jsonl", SCORES)
+UNFINISHED = (SO_FAR, TRACE, SCORES)
 """Files of a run that has no circuit yet."""
 _SAYS_SO = re.compile(rb'"format"\s*:\s*"%b"' % re.escape(FORMAT).encode())
 _MOST_NAMED = 5

@@ -10,12 +10,13 @@ from acdc_engine.errors import AcdcError, CircuitFileError, GalleryError
 from acdc_engine.export.visible import plain
 from acdc_engine.gallery.compact import Compared
 from acdc_engine.gallery.entries import COLUMNS, Entry, entry_of
-from acdc_engine.gallery.find import SCORES, Found, Problem, Search, find_runs
+from acdc_engine.gallery.find import Found, Problem, Search, find_runs
 from acdc_engine.gallery.output import check_target, replaced
 from acdc_engine.gallery.slugs import slugs
 from acdc_engine.gallery.thumbnail import HEIGHT, WIDTH
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.comparison_records import Comparison
+from acdc_engine.graph.find import SCORES
 from acdc_engine.html.page import render
 from acdc_engine.report.page import report_html
 from acdc_engine.viewer.page import viewer_html

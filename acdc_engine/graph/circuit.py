@@ -32,6 +32,7 @@ from acdc_engine.graph.circuit_records import (
 from acdc_engine.graph.evidence_records import Certificate, PromptRecord
 from acdc_engine.graph.example_records import Example
 from acdc_engine.graph.files import write_text
+from acdc_engine.graph.find import find_circuit
 from acdc_engine.graph.layout import GraphShape, Layout
 from acdc_engine.graph.record import Record, without_empty
 from acdc_engine.graph.size_records import SizePoint
@@ -158,14 +159,17 @@ class Circuit(Record):
     def load(cls, path: str | Path) -> Circuit:
         """Reads and checks a circuit file.
 
+        Warns (`AcdcWarning`) where it is the best circuit so far of a run that has not finished.
+
         Args:
-            path: A `circuit.json`.
+            path: A circuit file, the folder of a run (`runs/ioi`), or the name of a circuit that comes with the
+                engine (`gpt2/ioi`; `acdc show --list` lists them).
 
         Raises:
-            CircuitFileError: The file is missing, cut short, edited, of a newer version or of another format;
-                or it has unknown keys, edges that cannot exist, duplicates, or nodes without edges.
+            CircuitFileError: There is no such circuit; or the file is cut short, edited, of a newer version or of
+                another format; or it has unknown keys, edges that cannot exist, duplicates, or nodes without edges.
         """
-        path = Path(path)
+        path = find_circuit(path)
         # The checksum belongs to the file: a circuit equals what is read back after saving it.
         content = {key: value for key, value in read_content(path).items() if key != "checksum"}
         try:

@@ -70,10 +70,6 @@ def _read(path: Path) -> str:
         return path.read_bytes().decode()
     except FileNotFoundError:
         raise CircuitFileError(f"No circuit file {path}.") from None
-    except IsADirectoryError:
-        inside = path / "circuit.json"
-        hint = f" Its circuit is {inside}." if inside.is_file() else ""
-        raise CircuitFileError(f"{path} is a folder, not a circuit file.{hint}") from None
     except UnicodeDecodeError as error:
         raise CircuitFileError(f"{path} is not a circuit file: byte {error.start} is not UTF-8.") from error
     except OSError as error:

@@ -12,12 +12,11 @@ from acdc_engine.errors import CircuitFileError, ModelNeededError, ScoreError
 from acdc_engine.evaluation import compare as measure
 from acdc_engine.formats.format import Source
 from acdc_engine.formats.from_eap import is_eap, scores_from_eap
-from acdc_engine.formats.registry import import_circuit
+from acdc_engine.formats.registry import import_circuit, opened
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_records import MODEL_SIZES, ModelRecord
 from acdc_engine.graph.comparison_records import Comparison, Rank
-from acdc_engine.run.folder import SCORES
-from acdc_engine.run.known_graphs import find_circuit, find_known, name_of
+from acdc_engine.graph.find import SCORES, find_circuit, name_of
 
 
 @dataclass(frozen=True)
@@ -39,14 +38,14 @@ class Found:
     remarks: tuple[str, ...] = ()
 
 
-def compare(found: str | Path, known: str | Path, *, other_model: bool = False) -> Comparison:
+def compare(found: Circuit | str | Path, known: Circuit | str | Path, *, other_model: bool = False) -> Comparison:
     """Compares a found circuit with a known one: curves and areas where all edges have scores, overlap, edit list.
 
     Args:
-        found: A circuit.json, its run folder, or the JSON of EAP-IG or MIB. The scores of all edges are those of the
-            scores.safetensors beside the circuit, or those in the JSON.
-        known: A circuit file of any format, or the name of one that comes with the engine, such as `gpt2/ioi`. Where
-            one of the two files does not say of which model it is, it is read as one of the other's.
+        found: A circuit, a circuit file of any format, the folder of a run, or the name of a circuit that comes with
+            the engine, such as `gpt2/ioi`. The scores of all edges are those of the scores.safetensors beside the file,
+            or those in the JSON of EAP-IG or MIB; a circuit given as an object has none.
+        known: Likewise. Where one of two files does not say of which model it is, it is read as one of the other's.
         other_model: Compare models of other names if their sizes are the same: a local copy, or a fine-tuned model.
 
     Raises:
@@ -55,12 +54,14 @@ def compare(found: str | Path, known: str | Path, *, other_model: bool = False) 
             different models.
         ScoreError: Scores that are not finite.
     """
-    truth_path, path = find_known(known), find_circuit(found)
-    truth = _truth(truth_path, path)
+    file, truth_file = (None if isinstance(given, Circuit) else find_circuit(given) for given in (found, known))
+    path, truth_path = file or Path("the found circuit"), truth_file or Path("the known circuit")
+    truth = known if isinstance(known, Circuit) else _truth(truth_path, found if isinstance(found, Circuit) else path)
     _check_truth(truth_path, truth)
-    ours = found_at(path, truth.model)
+    ours = Found(found) if isinstance(found, Circuit) else found_at(path, truth.model)
     _check_models(path, ours.circuit.model, truth_path, truth.model, other_model)
-    return compare_circuits(ours, truth, str(found), name_of(truth_path))
+    names = str(path if file is None else found), str(truth_path) if truth_file is None else name_of(truth_path)
+    return compare_circuits(ours, truth, *names)
 
 
 def compare_circuits(ours: Found, truth: Circuit, found: str, known: str) -> Comparison:
@@ -95,11 +96,11 @@ def compare_circuits(ours: Found, truth: Circuit, found: str, known: str) -> Com
     )
 
 
-def _truth(path: Path, found: Path) -> Circuit:
+def _truth(path: Path, found: Circuit | Path) -> Circuit:
     try:
         return import_circuit(path)
     except ModelNeededError:
-        return import_circuit(path, model=import_circuit(found).model)
+        return import_circuit(path, model=opened(found)[0].model)
 
 
 def _check_truth(path: Path, truth: Circuit) -> None:

@@ -20,6 +20,7 @@ from acdc_engine.evaluation.areas import MIB_SIZES, areas, check_sizes, edges_at
 from acdc_engine.evaluation.bootstrap import ratio_interval
 from acdc_engine.evaluation.figures import prompt_values
 from acdc_engine.evaluation.random_circuits import random_circuits
+from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.curve_records import Areas, Curve, CurvePoint, CurveSeries, RandomPoint, RandomSeries
 from acdc_engine.graph.evidence_records import Interval
 from acdc_engine.models.load import load_model
@@ -53,7 +54,7 @@ def curve(
     strategies: Sequence[str] = ("top-k",),
     sizes: Sequence[float] = MIB_SIZES,
     n_random: int = 10,
-    circuits: Sequence[str | Path] = (),
+    circuits: Sequence[Circuit | str | Path] = (),
     out: str | Path | None = None,
     overwrite: bool = False,
     progress: bool = False,
@@ -74,7 +75,8 @@ def curve(
         strategies: "top-k", "greedy" or both.
         sizes: Growing fractions of the graph's edges, above 0 and at most 1.
         n_random: Random circuits per size; fewer above 5 % of the edges, see `draws`. 0: no baseline.
-        circuits: Circuit files to compare with, of this model and task, as `discover` leaves them.
+        circuits: Circuits to compare with, of this model and task, as `discover` makes them: objects, files or folders
+            of runs.
         out: Folder for `curve.json`, which is written after every series; None to write nothing.
         overwrite: Replace a curve there.
         progress: Show progress bars on stderr.
@@ -96,7 +98,7 @@ def curve(
         raise MethodError(f"n_random must be an integer of at least 0, not {n_random!r}.")
     path = None if out is None else check_out(Path(out), overwrite)
     card, metric = _task(task, plans)
-    known = [read_known(file, card, metric.name, plans[0].ablation) for file in circuits]
+    known = [read_known(given, place, card, metric.name, plans[0].ablation) for place, given in enumerate(circuits, 1)]
     report: Reporter = RichReporter() if progress else Reporter()
     run = _load(model, card, metric, plans[0], started, report)
     return _Work(run, fractions, int(n_random), path, report).curve(plans, known)

@@ -29,7 +29,7 @@ PER_EDGE = ("effect", "without", "stability", "necessity")
 
 
 def evaluate(
-    path: str | Path,
+    circuit: Circuit | str | Path,
     *,
     model: Any = None,
     task: str | Path | None = None,
@@ -45,7 +45,7 @@ def evaluate(
     batch_size: int = 16,
     progress: bool = False,
 ) -> Circuit:
-    """Judges any circuit file: of this engine, written by hand, or the JSON of EAP-IG and MIB.
+    """Judges any circuit: of this engine, written by hand, edited, or of another tool.
 
     Figures with intervals, random circuits, completeness and hypothesis tests as in
     `acdc_engine.evaluation.evaluate`; and for each edge, on the discovery prompts, its exact effect, the objective
@@ -53,7 +53,8 @@ def evaluate(
     target was. Cost: as there, one exact evaluation per edge, and one scoring of all edges.
 
     Args:
-        path: The file.
+        circuit: A circuit, a circuit file of any format, the folder of a run, or the name of a circuit that comes with
+            the engine, such as `gpt2/ioi`.
         model: As for `load_model`; None for the one that the file names.
         task: Name or path of a task card to judge the circuit on; None for the prompts it was found with.
         n: Discovery prompts to make from `task`; None for as many as the file's task had, or 32.
@@ -81,7 +82,7 @@ def evaluate(
         raise MethodError(f"{n_random} random circuits were asked for; 0 leaves them out.")
     report: Reporter = RichReporter() if progress else Reporter()
     opened = reopen(
-        path,
+        circuit,
         model=model,
         task=task,
         n=n,
@@ -96,14 +97,14 @@ def evaluate(
     work = _Work(_only_measured(opened), seed or 0, batch_size, report, progress)
     for remark in opened.remarks:
         work.remark(remark)
-    circuit = work.edges()
+    judged = work.edges()
     if target is not None:  # what took one run per edge is not lost when the rest is interrupted
-        circuit.model_copy(update={"evaluation": None}).save(target, overwrite=overwrite)
-    circuit = work.judged(circuit, n_random, tests)
+        judged.model_copy(update={"evaluation": None}).save(target, overwrite=overwrite)
+    judged = work.judged(judged, n_random, tests)
     if target is not None:
-        circuit = work.described(circuit)
-        circuit.save(target, overwrite=True)
-    return circuit
+        judged = work.described(judged)
+        judged.save(target, overwrite=True)
+    return judged
 
 
 class _Work:

@@ -12,10 +12,10 @@ from torch import Tensor
 from acdc_engine.errors import CircuitFileError, RunFolderError
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import write_text, write_with
+from acdc_engine.graph.find import CIRCUIT, SCORES, SO_FAR, TRACE
 from acdc_engine.run.fingerprint import MACHINE, Facts, differences, fingerprint_of
 from acdc_engine.run.trace import Recorded, Trace, read_trace, unfinished_facts
 
-CIRCUIT, SO_FAR, SCORES, TRACE = "circuit.json", "circuit-so-far.json", "scores.safetensors", "trace.jsonl"
 REPORT = "report.html"
 LOCK = ".trace.lock"
 """Held by the process that writes into the folder; the system lets go of it however that process ends."""

@@ -8,7 +8,6 @@ from acdc_engine.errors import CircuitFileError, ModelNeededError
 from acdc_engine.formats.registry import import_circuit
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_records import ModelRecord
-from acdc_engine.run.known_graphs import find_circuit
 
 
 def import_with_model(
@@ -34,7 +33,7 @@ def import_with_model(
     """
     if model is not None and like is not None:
         raise CircuitFileError("--model and --like both say of which model the circuit is: give one of them.")
-    donor = None if like is None else import_circuit(find_circuit(like)).model
+    donor = None if like is None else import_circuit(like).model
     try:
         return import_circuit(path, fmt=fmt, model=donor)
     except ModelNeededError:

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from acdc_engine.errors import CircuitFileError
+from acdc_engine.formats.registry import opened
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_records import Figures
 from acdc_engine.graph.curve_records import KnownCircuit
+from acdc_engine.graph.find import CIRCUIT, SO_FAR
 from acdc_engine.prompts.card import TaskCard
 from acdc_engine.run.records import Run
 
@@ -20,15 +22,22 @@ class KnownFile:
     held_out: Figures
 
 
-def read_known(path: str | Path, card: TaskCard, metric: str, ablation: str) -> KnownFile:
+def read_known(given: Circuit | str | Path, place: int, card: TaskCard, metric: str, ablation: str) -> KnownFile:
     """Reads a circuit to compare with; looks at everything but the model, which is not loaded yet.
+
+    Args:
+        given: A circuit, its file, the folder of its run or its name.
+        place: Its place among them, which names a circuit given as an object.
+        card: Task of the curve.
+        metric: Name of the curve's metric.
+        ablation: The curve's ablation.
 
     Raises:
         CircuitFileError: It cannot be read, has no edges or no held-out figures, or was found for another task, with
             another task card, metric or ablation.
     """
-    path = Path(path)
-    circuit = Circuit.load(path)
+    circuit, file = opened(given)
+    path = file or Path(f"circuit {place}")
     if circuit.evaluation is None or circuit.task is None or circuit.metric is None:
         raise CircuitFileError(
             f"{path} has no held-out figures, so it is no point on a curve. acdc discover writes circuits with them."
@@ -78,7 +87,7 @@ def known_circuit(file: KnownFile, held_out_hash: str) -> KnownCircuit:
     """The point; called after its folder, as runs call all their circuits circuit.json."""
     circuit, figures = file.circuit, file.held_out
     prompts = circuit.task.prompts_hash if circuit.task is not None else None
-    name = file.path.absolute().parent.name if file.path.name == "circuit.json" else file.path.stem
+    name = file.path.absolute().parent.name if file.path.name in (CIRCUIT, SO_FAR) else file.path.stem
     return KnownCircuit(
         name=name,
         edges=len(circuit.edges),

@@ -6,7 +6,7 @@ from acdc_engine.formats.registry import import_circuit
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_records import MODEL_SIZES, ModelRecord
 from acdc_engine.graph.comparison_records import Comparison
-from acdc_engine.run.known_graphs import find_known, known_graphs
+from acdc_engine.graph.find import find_circuit, known_graphs
 
 
 def known_for(circuit: Circuit) -> Path | None:
@@ -55,7 +55,7 @@ def against_known(path: Path, circuit: Circuit, known: str | None = None) -> tup
     # Late: it loads torch, which finding a known circuit needs not.
     from acdc_engine.run.compare import compare
 
-    other = known_beside(path, circuit) if known is None else find_known(known)
+    other = known_beside(path, circuit) if known is None else find_circuit(known)
     return None if other is None else (compare(path, other), import_circuit(other, model=circuit.model))
 
 

@@ -18,6 +18,7 @@ from acdc_engine.formats.registry import import_circuit
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_records import MetricRecord, ModelRecord, TaskRecord
 from acdc_engine.graph.connectivity import clean
+from acdc_engine.graph.find import find_circuit
 from acdc_engine.models.devices import pick_device, pick_dtype
 from acdc_engine.models.load import load_model
 from acdc_engine.models.view import TransformerView
@@ -61,7 +62,10 @@ class Reopened:
 
 @dataclass(frozen=True)
 class _File:
-    """What is known before the model is there. EAP-IG's JSON is read with the model only: `circuit` is None."""
+    """What is known before the model is there. EAP-IG's JSON is read with the model only: `circuit` is None.
+
+    `path` is for messages where the circuit was given as an object.
+    """
 
     path: Path
     circuit: Circuit | None
@@ -71,7 +75,7 @@ class _File:
 
 
 def reopen(
-    path: str | Path,
+    circuit: Circuit | str | Path,
     *,
     model: Any = None,
     task: str | Path | None = None,
@@ -91,7 +95,8 @@ def reopen(
     those of `task`. A given `task` comes before the prompts in the file.
 
     Args:
-        path: A circuit file of this engine, also hand-written, or the JSON of EAP-IG or MIB.
+        circuit: A circuit; a circuit file of this engine, also hand-written, or of any format that is read; the folder
+            of a run; or the name of a circuit that comes with the engine, such as `gpt2/ioi`.
         model: As for `load_model`; None for the one that the file names.
         task: Name or path of a task card to judge the circuit on.
         n: Discovery prompts to make from `task`; None for as many as the file's task had, or 32.
@@ -115,30 +120,30 @@ def reopen(
     if seed is not None and seed < 0:
         raise MethodError(f"seed must be at least 0, not {seed}.")
     pick_device(device)
-    file = _look(Path(path), model, Asked(task, n, n_held_out, seed), strict)
+    file = _look(circuit, model, Asked(task, n, n_held_out, seed), strict)
     if intervals:
         check_enough_prompts(file.source.n_held_out)
     with report.stage("Loading the model"):
         view = _load(file, model, device, dtype)
         record = model_record(view)
         claimed = file.circuit or import_circuit(file.path, model=record)
-        circuit = _with_model(file, claimed, record, view.dtype, strict)
+        judged = _with_model(file, claimed, record, view.dtype, strict)
     discovery, held_out = file.source.sets(view, file.path)
     file.remarks.extend(file.source.remarks)
-    _check_metric(file.metric, held_out, circuit.model.d_vocab)
-    circuit = _with_prompts(file, circuit, discovery, held_out)
+    _check_metric(file.metric, held_out, judged.model.d_vocab)
+    judged = _with_prompts(file, judged, discovery, held_out)
     with report.stage("Running the model"):
         judge, held_out_judge = (
-            Judge(CircuitEvaluator(view, prompts, circuit.ablation or "patch", batch_size), file.metric)
+            Judge(CircuitEvaluator(view, prompts, judged.ablation or "patch", batch_size), file.metric)
             for prompts in (discovery, held_out)
         )
-        aim = _aim(circuit)
+        aim = _aim(judged)
         objective = Judge(judge.evaluator, get_metric("kl")) if aim == "kl" and file.metric.name != "kl" else judge
     return Reopened(
-        circuit=circuit,
+        circuit=judged,
         claimed=claimed,
         view=view,
-        mask=circuit.mask(),
+        mask=judged.mask(),
         discovery=judge,
         held_out=held_out_judge,
         aim=aim,
@@ -147,11 +152,12 @@ def reopen(
     )
 
 
-def _look(path: Path, model: Any, asked: Asked, strict: bool) -> _File:
+def _look(given: Circuit | str | Path, model: Any, asked: Asked, strict: bool) -> _File:
     """Everything that can be said without the model."""
-    circuit = None
+    path = Path("the circuit") if isinstance(given, Circuit) else find_circuit(given)
+    circuit = given if isinstance(given, Circuit) else None
     try:
-        circuit = import_circuit(path)
+        circuit = circuit or import_circuit(path)
     except ModelNeededError as error:
         if strict:
             raise CircuitFileError(

@@ -6,9 +6,10 @@ from contextlib import contextmanager
 from jaxtyping import Float
 from torch import Tensor
 
+from acdc_engine.graph.find import SO_FAR
 from acdc_engine.graph.from_mask import edges_of_mask
 from acdc_engine.pruning import Found
-from acdc_engine.run.folder import SO_FAR, RunFolder
+from acdc_engine.run.folder import RunFolder
 from acdc_engine.run.progress import Stage
 from acdc_engine.run.records import Run, circuit_of
 

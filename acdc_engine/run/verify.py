@@ -9,11 +9,13 @@ from pydantic import Field
 
 from acdc_engine.display import html_of, line_of
 from acdc_engine.evaluation import figures_of
+from acdc_engine.formats.engine import is_engine
+from acdc_engine.formats.format import Source
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_file import read_content
 from acdc_engine.graph.circuit_records import CircuitEdge
 from acdc_engine.graph.evidence_records import Certificate
 from acdc_engine.graph.files import check_target, write_text
+from acdc_engine.graph.find import find_circuit
 from acdc_engine.graph.record import Record
 from acdc_engine.patching.judge import Target
 from acdc_engine.pruning import Found, singles
@@ -64,7 +66,7 @@ class Verification(Record):
     """All claims of a circuit file."""
 
     path: str
-    """The file."""
+    """The file, or "the circuit" where it was given as an object."""
     tolerance: float
     """Largest deviation that counts as the same."""
     claims: tuple[Claim, ...]
@@ -103,7 +105,7 @@ class Verification(Record):
 
 
 def verify(
-    path: str | Path,
+    circuit: Circuit | str | Path,
     *,
     model: Any = None,
     task: str | Path | None = None,
@@ -124,7 +126,7 @@ def verify(
     is what the figures say. Scores, intervals and tests are not recomputed (`unchecked`).
 
     Args:
-        path: The circuit file.
+        circuit: A circuit, its file, the folder of its run, or the name of one that comes with the engine.
         model: As for `load_model`; None for the one that the file names.
         task: The path of the task card, for a file without prompts whose task is not a shipped one.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
@@ -143,28 +145,30 @@ def verify(
     """
     target = None if out is None else check_target(out, overwrite=overwrite)
     report: Reporter = RichReporter() if progress else Reporter()
+    given = circuit if isinstance(circuit, Circuit) else find_circuit(circuit)
     opened = reopen(
-        path, model=model, task=task, strict=True, device=device, dtype=dtype, batch_size=batch_size, report=report
+        given, model=model, task=task, strict=True, device=device, dtype=dtype, batch_size=batch_size, report=report
     )
     tolerance = TOLERANCE if opened.view.dtype.itemsize >= 4 else HALF_TOLERANCE
-    claims = [*_file_claims(Path(path), opened)]
+    checksum = None if isinstance(given, Circuit) else _checksum(given)
+    claims = [*_file_claims(checksum, opened)]
     with report.stage("Figures of both splits"):
         claims += _figure_claims(opened, tolerance)
-    circuit = opened.claimed
-    if circuit.certificate or any(edge.effect is not None or edge.without is not None for edge in circuit.edges):
-        with report.stage("Each edge removed", len(circuit.edges)) as stage:
+    claimed = opened.claimed
+    if claimed.certificate or any(edge.effect is not None or edge.without is not None for edge in claimed.edges):
+        with report.stage("Each edge removed", len(claimed.edges)) as stage:
             found = Found(opened.mask, math.nan)
             tested = singles(opened.view.graph, found, opened.objective, None, stage.at)
             evidence = edge_evidence(tested, opened.objective, opened.discovery, None)
         claims += _edge_claims(opened, evidence, tolerance)
-        if circuit.certificate is not None:
-            claims += _certificate_claims(circuit, circuit.certificate, evidence, tolerance)
+        if claimed.certificate is not None:
+            claims += _certificate_claims(claimed, claimed.certificate, evidence, tolerance)
     result = Verification(
-        path=str(path),
+        path="the circuit" if isinstance(given, Circuit) else str(given),
         tolerance=tolerance,
         claims=tuple(claims),
-        unclaimed=tuple(_unclaimed(Path(path), circuit)),
-        unchecked=tuple(_unchecked(circuit)),
+        unclaimed=tuple(_unclaimed(checksum, claimed)),
+        unchecked=tuple(_unchecked(claimed)),
         remarks=opened.remarks,
     )
     if target is not None:
@@ -172,9 +176,15 @@ def verify(
     return result
 
 
-def _file_claims(path: Path, opened: Reopened) -> Iterator[Claim]:
+def _checksum(path: Path) -> str | None:
+    """The checksum in a circuit file; files of other formats have none."""
+    source = Source(path)
+    return source.json.get("checksum") if is_engine(source) else None
+
+
+def _file_claims(checksum: str | None, opened: Reopened) -> Iterator[Claim]:
     """What needs no run. A checksum or weights that differ were refused before."""
-    circuit, checksum = opened.claimed, read_content(path).get("checksum")
+    circuit = opened.claimed
     if checksum is not None:
         yield Claim(what="checksum of the file", claimed=_short(checksum), found=_short(checksum), holds=True)
     if circuit.model.weights_hash is not None:
@@ -259,9 +269,9 @@ def _certificate_claims(
     yield Claim(what="certificate: no edge can go", claimed=claimed, found=why, holds=minimal == certificate.minimal)
 
 
-def _unclaimed(path: Path, circuit: Circuit) -> Iterator[str]:
+def _unclaimed(checksum: str | None, circuit: Circuit) -> Iterator[str]:
     """What a circuit file can claim and this one does not."""
-    if read_content(path).get("checksum") is None:
+    if checksum is None:
         yield "a checksum: the file was written or edited by hand"
     if circuit.model.weights_hash is None:
         yield "which weights it is about"

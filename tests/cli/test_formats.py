@@ -10,8 +10,8 @@ from acdc_engine import cli
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.formats.registry import FORMATS, default_name, export
 from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.find import find_circuit
 from acdc_engine.graph.layout import GraphShape
-from acdc_engine.run.known_graphs import find_known
 from acdc_engine.run.records import model_record
 from tests.made_circuits import made_circuit
 from tests.tiny_task import tiny_view
@@ -151,4 +151,4 @@ def test_show_takes_what_export_takes(file: Path, circuit: Circuit, tmp_path: Pa
     export(circuit, "graphml", tmp_path / "x.graphml")
     shown = [words(acdc("show", name)) for name in (file, tmp_path, tmp_path / "x.graphml")]
     assert shown[0] == shown[1] == shown[2] and "20 of 190 edges" in shown[0]
-    assert "963 of 32,491 edges" in words(acdc("show", "gpt2/ioi")) and find_known("gpt2/ioi").is_file()
+    assert "963 of 32,491 edges" in words(acdc("show", "gpt2/ioi")) and find_circuit("gpt2/ioi").is_file()

@@ -12,8 +12,8 @@ from acdc_engine.gallery import site
 from acdc_engine.gallery.output import is_gallery
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.comparison_records import Comparison
+from acdc_engine.graph.find import find_circuit
 from acdc_engine.html.page import render
-from acdc_engine.run.known_graphs import find_known
 from tests.gallery.folders import bare, lean, named, save, some_runs
 
 RUNNER = CliRunner()
@@ -45,7 +45,7 @@ def test_a_site_of_three_runs(tmp_path: Path) -> None:
 def test_pages_set_circuits_against_the_known_ones_that_come_along(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = Circuit.load(find_known("gpt2/ioi")).model
+    model = Circuit.load(find_circuit("gpt2/ioi")).model
     for name, task in {"first": "ioi", "second": "ioi", "other": "made-up"}.items():
         save(tmp_path / "runs" / name, named(lean(20), task).model_copy(update={"model": model}))
     (tmp_path / "runs" / "second" / "scores.safetensors").write_bytes(b"damaged")

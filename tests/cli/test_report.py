@@ -8,7 +8,7 @@ from typer.testing import CliRunner, Result
 from acdc_engine import cli
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.run.known_graphs import find_known
+from acdc_engine.graph.find import find_circuit
 from tests.made_circuits import made_circuit
 
 
@@ -17,7 +17,7 @@ def run(tmp_path: Path) -> Path:
     """A run folder with a circuit of gpt2 for ioi."""
     folder = tmp_path / "run"
     folder.mkdir()
-    model = Circuit.load(find_known("gpt2/ioi")).model
+    model = Circuit.load(find_circuit("gpt2/ioi")).model
     made_circuit(30).model_copy(update={"model": model}).save(folder / "circuit.json")
     return folder
 

@@ -119,7 +119,7 @@ def test_what_is_refused(tmp_path: Path, opened: list[str]) -> None:
         invoke("gpt2/ioi", "--known", "gpt2/ioi", "--no-known")
     with pytest.raises(CircuitFileError, match="Did you mean 'gpt2/ioi'"):
         invoke("gpt2/iot")
-    with pytest.raises(CircuitFileError, match="no folder of a finished run"):
+    with pytest.raises(CircuitFileError, match="no folder of a run"):
         invoke(tmp_path)
     with pytest.raises(CircuitFileError, match=r"ends in \.html, not as .*x\.pdf does\. Pictures .* acdc draw"):
         invoke("gpt2/ioi", "--out", tmp_path / "x.pdf")

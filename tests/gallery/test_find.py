@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from acdc_engine.errors import GalleryError
-from acdc_engine.gallery.find import SCORES, Problem, find_runs
+from acdc_engine.gallery.find import Problem, find_runs
 from acdc_engine.gallery.output import MANIFEST, Manifest
-from acdc_engine.run import folder
 from tests.gallery.folders import bare, save
 
 CIRCUIT = bare({"input->logits": 1.0})
@@ -47,10 +46,6 @@ def test_circuit_files_of_any_name_and_other_json(tmp_path: Path) -> None:
         (tmp_path / f"a{number}.json").write_text("{}")
     named = "a0.json, a1.json, a2.json, a3.json, list.json, ..."
     assert find_runs(tmp_path).remarks == [f"6 other .json files: no circuit files, left alone ({named})."]
-
-
-def test_scores_are_called_what_runs_call_them() -> None:
-    assert SCORES == folder.SCORES
 
 
 @pytest.mark.parametrize("left", ["circuit-so-far.json", "trace.jsonl", "scores.safetensors"])

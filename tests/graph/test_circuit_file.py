@@ -148,13 +148,7 @@ def test_no_text_at_all(saved: Path, content: bytes, message: str) -> None:
 
 
 def test_missing(tmp_path: Path) -> None:
-    assert error_of(tmp_path / "none.json") == f"No circuit file {tmp_path / 'none.json'}."
-
-
-def test_a_run_folder_names_its_circuit(saved: Path) -> None:
-    assert error_of(saved.parent) == f"{saved.parent} is a folder, not a circuit file. Its circuit is {saved}."
-    saved.unlink()
-    assert error_of(saved.parent) == f"{saved.parent} is a folder, not a circuit file."
+    assert error_of(tmp_path / "none.json").startswith(f"No circuit file {tmp_path / 'none.json'}, no folder of that")
 
 
 @pytest.mark.parametrize(("number", "shown"), [("NaN", "nan"), ("-Infinity", "-inf"), ("1e999", "inf")])

@@ -13,13 +13,13 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_records import Evaluation
 from acdc_engine.graph.comparison_records import Comparison, Rank, Ranking, Scope
 from acdc_engine.graph.evidence_records import HypothesisTest
+from acdc_engine.graph.find import find_circuit
 from acdc_engine.prompts.metrics import metric_names
 from acdc_engine.pruning.strategies import STRATEGIES as ALL_STRATEGIES
 from acdc_engine.report.comparison import comparison_parts
 from acdc_engine.report.glossary import METHODS, METRICS, STRATEGIES
 from acdc_engine.report.page import report_html
 from acdc_engine.run.known_for import against_known
-from acdc_engine.run.known_graphs import find_known
 from tests.made_circuits import made_circuit
 
 SECTIONS = ("asked", "circuit", "size", "figures", "nodes", "edges", "again", "reading")
@@ -145,13 +145,13 @@ def test_large_circuits_are_drawn_in_part_and_say_so() -> None:
 
 
 def test_large_circuits_without_strengths_are_drawn_whole() -> None:
-    known = Circuit.load(find_known("gpt2/ioi"))
+    known = Circuit.load(find_circuit("gpt2/ioi"))
     page = report_html(known)
     assert f"logits at the top: {len(known.nodes)} nodes, 963 edges." in page and "Drawn are" not in page
 
 
 def test_against_a_known_circuit(tmp_path: Path) -> None:
-    known = Circuit.load(find_known("gpt2/ioi"))
+    known = Circuit.load(find_circuit("gpt2/ioi"))
     found = made_circuit(40).model_copy(update={"model": known.model})
     found.save(tmp_path / "circuit.json")
     compared = against_known(tmp_path / "circuit.json", found)
@@ -203,7 +203,7 @@ def test_rankings_have_a_row_for_what_is_ranked_and_a_column_for_each_rank() -> 
 
 
 def test_large_circuits_without_strengths_do_not_call_the_rest_weaker() -> None:
-    page = report_html(Circuit.load(find_known("gpt2/ioi")))
+    page = report_html(Circuit.load(find_circuit("gpt2/ioi")))
     assert (
         "And 923 more edges, in the circuit file" in section(page, "edges") and "weaker" not in page.split("<script")[0]
     )

@@ -169,7 +169,7 @@ def test_truths_without_anything_to_find(tmp_path: Path) -> None:
 
 def test_folders_and_files_that_are_none(tmp_path: Path) -> None:
     known = save(tmp_path / "known.json")
-    assert re.search(r"has no circuit\.json: it is no folder of a finished run", refused(tmp_path, known))
+    assert re.search(r"has no circuit\.json: it is no folder of a run", refused(tmp_path, known))
     assert "No circuit file" in refused(tmp_path / "none.json", known)
 
 

@@ -7,9 +7,9 @@ import pytest
 from acdc_engine.errors import CircuitFileError, ModelNeededError
 from acdc_engine.formats.registry import export
 from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.find import find_circuit
 from acdc_engine.run.compare import compare
 from acdc_engine.run.importing import import_with_model
-from acdc_engine.run.known_graphs import find_known
 from acdc_engine.run.reopen import reopen
 from tests.made_circuits import made_circuit
 
@@ -18,7 +18,7 @@ from tests.made_circuits import made_circuit
 def test_compare_takes_any_format(tmp_path: Path, fmt: str, suffix: str) -> None:
     """A table has no model: it is compared as one of the known circuit's model."""
     path = tmp_path / f"x.{suffix}"
-    export(Circuit.load(find_known("gpt2/ioi")), fmt, path)
+    export(Circuit.load(find_circuit("gpt2/ioi")), fmt, path)
     compared = compare(path, "gpt2/ioi")
     assert compared.missing == compared.extra == () and compared.overlaps[0].n_both == 963
 
@@ -32,7 +32,7 @@ def test_reopen_asks_for_the_model_of_a_file_that_has_none(tmp_path: Path) -> No
 
 
 def test_like_reads_the_model_of_another_circuit(tmp_path: Path) -> None:
-    known = Circuit.load(find_known("gpt2/ioi"))
+    known = Circuit.load(find_circuit("gpt2/ioi"))
     export(known, "csv", tmp_path / "x.csv")
     read = import_with_model(tmp_path / "x.csv", like="gpt2/ioi")
     assert read.model == known.model and len(read.edges) == 963

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.find import find_circuit, known_graphs
 from acdc_engine.run.known_for import against_known, known_for
-from acdc_engine.run.known_graphs import find_known, known_graphs
 from tests.made_circuits import made_circuit
 
-IOI = Circuit.load(find_known("gpt2/ioi")).model
+IOI = Circuit.load(find_circuit("gpt2/ioi")).model
 
 
 def found(task: str, **model: Any) -> Circuit:
@@ -22,8 +22,8 @@ def found(task: str, **model: Any) -> Circuit:
 
 @pytest.mark.parametrize("name", ["gpt2", "openai-community/gpt2", "/models/GPT2/"])
 def test_the_same_model_by_any_path_and_the_same_task(name: str) -> None:
-    assert known_for(found("ioi", name=name)) == find_known("gpt2/ioi")
-    assert known_for(found("greater_than", name=name)) == find_known("gpt2/greater_than")
+    assert known_for(found("ioi", name=name)) == find_circuit("gpt2/ioi")
+    assert known_for(found("greater_than", name=name)) == find_circuit("gpt2/greater_than")
 
 
 def test_compiled_tasks_are_called_after_their_model() -> None:
@@ -49,14 +49,14 @@ def test_another_task_model_or_graph_has_none(other: Circuit, tmp_path: Path) ->
 
 
 def test_no_circuit_is_set_against_itself() -> None:
-    path = find_known("induction-2l/induction")
+    path = find_circuit("induction-2l/induction")
     circuit = Circuit.load(path)
     assert known_for(circuit) == path and against_known(path, circuit) is None
 
 
 def test_a_known_circuit_with_figures_is_not_set_against_itself(tmp_path: Path) -> None:
     """What acdc evaluate --out writes of it. An edge less, or a search that found the same, is another matter."""
-    known = Circuit.load(find_known("gpt2/ioi"))
+    known = Circuit.load(find_circuit("gpt2/ioi"))
     judged = known.model_copy(update={"task": found("ioi").task, "evaluation": found("ioi").evaluation})
     judged.save(tmp_path / "circuit.json")
     assert against_known(tmp_path / "circuit.json", judged) is None
@@ -73,6 +73,6 @@ def test_the_comparison_is_of_the_two(tmp_path: Path) -> None:
     circuit.save(tmp_path / "circuit.json")
     compared = against_known(tmp_path / "circuit.json", circuit)
     assert compared is not None
-    assert compared[0].known == "gpt2/ioi" and compared[1] == Circuit.load(find_known("gpt2/ioi"))
+    assert compared[0].known == "gpt2/ioi" and compared[1] == Circuit.load(find_circuit("gpt2/ioi"))
     other = against_known(tmp_path / "circuit.json", circuit, "gpt2/greater_than")
     assert other is not None and other[0].known == "gpt2/greater_than"

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.run.known_graphs import find_circuit
+from acdc_engine.graph.find import find_circuit
 from tests.made_circuits import SMOLLM2, made_circuit
 from tests.viewer.pages import click, drawn_edges, drawn_nodes, lines_of, next_frame, overflow, reset, shown
 

@@ -4,14 +4,16 @@ import json
 import runpy
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
 
-from acdc_engine.errors import CircuitFileError
+from acdc_engine.errors import AcdcWarning, CircuitFileError
+from acdc_engine.formats.registry import import_circuit
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import is_clean
-from acdc_engine.run.known_graphs import find_circuit, find_known, known_graphs
+from acdc_engine.graph.find import find_circuit, known_graphs
 from acdc_engine.shipped import graphs_folder
 
 GRAPHS = Path(__file__).parents[2] / "graphs"
@@ -70,7 +72,9 @@ def test_greater_than_by_kind() -> None:
 def test_docstring_edge_by_edge() -> None:
     """As published, without the 13 edges of heads to themselves."""
     movers = ("a3.h0", "a3.h6")
-    assert {f"{edge.sender}->{edge.receiver}" for edge in Circuit.load(find_known("attn-only-4l/docstring")).edges} == {
+    assert {
+        f"{edge.sender}->{edge.receiver}" for edge in Circuit.load(find_circuit("attn-only-4l/docstring")).edges
+    } == {
         *("input->a0.h5<v>", "input->a1.h4<v>", "a0.h5->a1.h4<v>", "a1.h4->a2.h0<v>"),
         *(f"{sender}->a1.h2<{letter}>" for sender in ("input", "a0.h5") for letter in "qk"),
         *(f"{sender}->a2.h0<{letter}>" for sender in ("input", "a0.h5") for letter in "qk"),
@@ -123,31 +127,71 @@ def test_they_follow_the_schema_and_every_head_has_a_class(name: str) -> None:
 @pytest.mark.parametrize("name", ["gpt2/ioi", "gpt2/ioi.json", "graphs/gpt2/ioi.json"])
 def test_found_by_name_from_any_folder(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert find_known(name) == graphs_folder() / "gpt2" / "ioi.json"
+    assert find_circuit(name) == graphs_folder() / "gpt2" / "ioi.json"
 
 
 def test_a_file_comes_before_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "gpt2").mkdir()
     (tmp_path / "gpt2" / "ioi.json").touch()
     monkeypatch.chdir(tmp_path)
-    assert find_known("gpt2/ioi.json") == Path("gpt2/ioi.json")
+    assert find_circuit("gpt2/ioi.json") == Path("gpt2/ioi.json")
+
+
+@pytest.mark.parametrize("given", ["folder", "file", "text"])
+def test_a_run_folder_is_its_circuit(given: str, tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    known = Circuit.load("gpt2/ioi")
+    known.save(tmp_path / "circuit.json")
+    known.model_copy(update={"edges": known.edges[:0], "nodes": ()}).save(tmp_path / "circuit-so-far.json")
+    ways: dict[str, str | Path] = {"folder": tmp_path, "file": tmp_path / "circuit.json", "text": str(tmp_path)}
+    asked = ways[given]
+    assert Circuit.load(asked) == import_circuit(asked) == known
+    assert not recwarn.list
+
+
+def test_an_unfinished_run_is_its_best_circuit_so_far_and_says_so(tmp_path: Path) -> None:
+    known = Circuit.load("gpt2/greater_than")
+    known.save(tmp_path / "circuit-so-far.json")
+    (tmp_path / "trace.jsonl").touch()
+    for load in (Circuit.load, import_circuit):
+        with pytest.warns(
+            AcdcWarning, match=f"the run in {tmp_path} has not finished: this is its best .* so far"
+        ) as w:
+            assert load(tmp_path) == known
+        assert len(w) == 1
 
 
 def test_folders_without_a_circuit_say_what_they_are(tmp_path: Path) -> None:
-    with pytest.raises(CircuitFileError, match="it is no folder of a finished run"):
+    with pytest.raises(CircuitFileError, match=r"no folder of a run; it is empty\. Give a run's folder, a"):
         find_circuit(tmp_path)
+    (tmp_path / "curve.json").touch()
+    with pytest.raises(CircuitFileError, match=r"no folder of a run; it holds curve\.json\. Give a run's folder, a"):
+        Circuit.load(tmp_path)
     for number in range(12):
         (tmp_path / f"run{number:02}").mkdir()
-        (tmp_path / f"run{number:02}" / "circuit.json").touch()
+        (tmp_path / f"run{number:02}" / ("circuit-so-far.json" if number else "circuit.json")).touch()
     with pytest.raises(CircuitFileError, match=r"give one of the runs in it: run00, run01, .*run09, \.\.\.$"):
         find_circuit(tmp_path)
     (tmp_path / "trace.jsonl").touch()
-    with pytest.raises(CircuitFileError, match=r"a run that has not finished\. The command that began it goes on"):
+    with pytest.raises(
+        CircuitFileError, match=r"no circuit has been found yet \(it has trace.jsonl\)\. The command th"
+    ):
         find_circuit(tmp_path)
+
+
+@pytest.mark.parametrize("given", [5, None, b"gpt2/ioi", ["gpt2/ioi"]])
+def test_what_is_no_circuit_at_all(given: Any, unchecked: None) -> None:
+    with pytest.raises(CircuitFileError, match="A circuit is given as a Circuit, a file, the folder of a run"):
+        Circuit.load(given)
+
+
+def test_names_that_no_file_can_have() -> None:
+    for name in ("x" * 5_000, "a\0b", ""):
+        with pytest.raises(CircuitFileError):
+            Circuit.load(name)
 
 
 def test_unknown_names_are_answered_with_the_known_ones() -> None:
     with pytest.raises(CircuitFileError, match=r"No circuit file gpt2/oi.*Did you mean 'gpt2/ioi'.*gpt2/greater_than"):
-        find_known("gpt2/oi")
+        find_circuit("gpt2/oi")
     assert set(BY_RULE) <= set(known_graphs())
     assert all(Circuit.load(path) for path in known_graphs().values())
