@@ -26,13 +26,14 @@ from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.pruning import MINIMAL, Found, Minimal, find_circuit, minimal, singles
 from acdc_engine.report.page import report_html
 from acdc_engine.run.command import command_of
+from acdc_engine.run.deadline import Deadline
 from acdc_engine.run.describe import describe
-from acdc_engine.run.edge_records import edge_evidence, edge_records, per_example_fits, stability_of
+from acdc_engine.run.edge_records import edge_evidence, edge_records, in_metric, per_example_fits, stability_of
 from acdc_engine.run.fingerprint import asked_facts, loaded_facts
 from acdc_engine.run.folder import RunFolder, newest_unfinished
 from acdc_engine.run.known_for import against_known
 from acdc_engine.run.measure import forward_seconds, peak_memory
-from acdc_engine.run.progress import Reporter, RichReporter
+from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.recorded import RecordedEvaluator
 from acdc_engine.run.records import Run, circuit_of
 from acdc_engine.run.settings import Settings
@@ -45,7 +46,7 @@ def discover(
     *,
     out: str | Path | None = None,
     overwrite: bool = False,
-    progress: bool = False,
+    progress: bool | Reporter = False,
     **settings: Any,
 ) -> Circuit:
     """Finds a small circuit of a model that still shows a behaviour.
@@ -56,7 +57,7 @@ def discover(
         out: Folder for `circuit.json`, `report.html`, `scores.safetensors` and `trace.jsonl`; None to write nothing. An
             unfinished run of the same task, model and settings in it is gone on with.
         overwrite: Replace an earlier run in that folder, if it is finished or another one.
-        progress: Show progress bars on stderr.
+        progress: Show progress on stderr, or on a reporter of one's own (`acdc_engine.run.progress`).
         **settings: See `acdc_engine.run.settings.Settings`; e.g. `faithfulness=0.95, n=64, method="eap"`.
 
     Returns:
@@ -75,14 +76,15 @@ def discover(
     metric = get_metric(chosen.metric or card.metric)
     aim = get_metric("kl") if chosen.objective == "kl" else metric
     check_metric(aim, get_method(chosen.method, chosen.steps))
-    report: Reporter = RichReporter() if progress else Reporter()
+    report, deadline = reporter_of(progress), Deadline(chosen.minutes)
     started = time.perf_counter()
     with report.stage("Loading the model"):
         view = load_model(model, device=chosen.device, dtype=chosen.dtype, ungroup_kv=chosen.ungroup_kv)
     loaded = time.perf_counter()
-    discovery, held_out = build_splits(card, _tokenizer(view), chosen.n, chosen.n_held_out, chosen.seed)
+    with report.stage("Prompts"):
+        discovery, held_out = build_splits(card, _tokenizer(view), chosen.n, chosen.n_held_out, chosen.seed)
     run = Run(view, card, chosen, metric, discovery, held_out, started, loaded, command_of(task, model, chosen))
-    return _run(run, folder, report)
+    return _run(run, folder, deadline, report)
 
 
 def unfinished_run(task: str | Path, model: Any, runs: Path, name: str, **settings: Any) -> Path | None:
@@ -95,12 +97,14 @@ def unfinished_run(task: str | Path, model: Any, runs: Path, name: str, **settin
     return newest_unfinished(runs, name, asked)
 
 
-def _run(run: Run, folder: RunFolder | None, report: Reporter) -> Circuit:
+def _run(run: Run, folder: RunFolder | None, deadline: Deadline, report: Reporter) -> Circuit:
     """Everything after the prompts are there; goes on with what the folder holds of the same run."""
     with report.stage("Running the model"):
         # Both now: held-out prompts that cannot be run or judged are found out before anything long.
         judge, held_out = _judge(run, run.discovery, folder), _judge(run, run.held_out, folder)
         unit = forward_seconds(run.view, run.discovery, run.settings.batch_size)
+        deadline.keep(_evidence_forwards(run) * unit)
+        judge.evaluator.before_run = deadline.check
     behaviour = check_behaviour(judge, run.settings.force)
     right = "" if behaviour.accuracy is None else f", {behaviour.accuracy:.0%} right"
     report.note(
@@ -113,28 +117,37 @@ def _run(run: Run, folder: RunFolder | None, report: Reporter) -> Circuit:
             "(--n-held-out)."
         )
     if folder is None:
-        return _search(run, judge, held_out, unit, None, report)
-    with folder.open(loaded_facts(run), run.started) as earlier:
+        return _search(run, judge, held_out, unit, None, deadline, report)
+    with report.stage("Which run this is"):
+        facts = loaded_facts(run)
+    with folder.open(facts, run.started) as earlier:
         if earlier is not None:
             done = f"{earlier.evaluations} evaluations are there already"
             report.note(f"Going on with the unfinished run in {folder.path}: {done}.")
             run = replace(run, started=run.started - earlier.seconds, loaded=run.loaded - earlier.seconds)
-        return _search(run, judge, held_out, unit, folder, report)
+        return _search(run, judge, held_out, unit, folder, deadline, report)
 
 
 def _search(
-    run: Run, judge: Judge, held_out: Judge, unit: float, folder: RunFolder | None, report: Reporter
+    run: Run,
+    judge: Judge,
+    held_out: Judge,
+    unit: float,
+    folder: RunFolder | None,
+    deadline: Deadline,
+    report: Reporter,
 ) -> Circuit:
     """Scores, prunes, tests every edge and concludes; what is known is in the folder at any time."""
     objective = Judge(judge.evaluator, run.objective)
     scores = _score(run, folder, report)
-    steps = Steps(run, scores.mean, folder)
+    steps = Steps(run, scores.mean, folder, deadline)
     found = _find(run, objective, scores, steps, report)
-    tested = _test_edges(run, objective, found, steps, report)
-    found = found if tested is None else tested.found
+    found, tested, by_metric = _test_edges(run, objective, judge, found, steps, report)
+    deadline.armed = False  # what follows is never cut short
+    run = replace(run, unfinished=steps.unfinished)
     if folder is not None:
         folder.save_circuit(circuit_of(run, edges_of_mask(run.view.graph, found.mask, scores.mean)), SO_FAR)
-    circuit = _conclude(run, (judge, held_out, objective), scores, found, tested, unit, report)
+    circuit = _conclude(run, (judge, held_out, objective), scores, found, (tested, by_metric), unit, report)
     if folder is not None:  # with its evidence, whatever becomes of the rest
         folder.save_circuit(circuit, SO_FAR)
     circuit = _describe(run, circuit, (judge, held_out), scores, report)
@@ -176,26 +189,46 @@ def _score(run: Run, folder: RunFolder | None, report: Reporter) -> EdgeScores:
     return scores
 
 
+def _evidence_forwards(run: Run) -> float:
+    """About what everything behind the search costs, in plain forward passes over the discovery prompts."""
+    held_out = len(run.held_out) / len(run.discovery)
+    return 15 + held_out * (40 + run.settings.n_random)
+
+
 def _find(run: Run, objective: Judge, scores: EdgeScores, steps: Steps, report: Reporter) -> Found:
-    """Prunes."""
+    """Prunes; out of time it is the best circuit so far."""
     target, choice = Target(run.settings.faithfulness), run.settings.choice
     known = run.view.graph.n_edges if choice.strategy == "acdc" else None
     with report.stage("Pruning", known) as stage, steps.watched(stage):
         return find_circuit(
             run.view.graph, scores.both, objective, target, choice, steps.take, note=report.note, progress=stage.at
         )
+    return steps.best
 
 
-def _test_edges(run: Run, objective: Judge, found: Found, steps: Steps, report: Reporter) -> Minimal | None:
-    """Removes every edge by itself, exactly, and for good where the target holds without it."""
+def _test_edges(
+    run: Run, objective: Judge, judge: Judge, found: Found, steps: Steps, report: Reporter
+) -> tuple[Found, Minimal | None, Minimal | None]:
+    """Removes every edge by itself, exactly, and for good where the target holds without it.
+
+    Returns:
+        The circuit, and the tests of its edges by the objective and by the metric; None where they were not made.
+    """
     graph, choice = run.view.graph, run.settings.choice
-    with report.stage("Testing every edge", found.size) as stage, steps.watched(stage):
-        if choice.strategy in MINIMAL and choice.searches:
+    drops = choice.strategy in MINIMAL and choice.searches
+    if steps.unfinished or not run.settings.edge_tests or (found.size > EDGES_UP_TO and not drops):
+        return found, None, None
+    tested, by_metric = None, None
+    with report.stage("Testing every edge", found.size) as stage, steps.watched(stage, of_edges=True):
+        if drops:
             target = Target(run.settings.faithfulness)
-            return minimal(graph, found, objective, target, steps.take, stage.at)
-        if found.size > EDGES_UP_TO:
-            return None
-        return singles(graph, found, objective, run.target, stage.at)
+            tested = minimal(graph, found, objective, target, steps.take, stage.at)
+        else:
+            tested = singles(graph, found, objective, run.target, stage.at)
+        by_metric = in_metric(tested, objective, judge, stage.at)
+    if tested is None:
+        return steps.best if drops else found, None, None
+    return tested.found, tested, by_metric
 
 
 def _conclude(
@@ -203,15 +236,15 @@ def _conclude(
     judges: tuple[Judge, Judge, Judge],
     scores: EdgeScores,
     found: Found,
-    tested: Minimal | None,
+    tests: tuple[Minimal | None, Minimal | None],
     unit: float,
     report: Reporter,
 ) -> Circuit:
     """Judges the circuit on both splits and writes down what it took."""
-    settings, (judge, held_out, objective) = run.settings, judges
+    settings, (judge, held_out, objective), (tested, by_metric) = run.settings, judges, tests
     rank = settings.rank if settings.choice.takes_rank else objective.ranks[0]
     with report.stage("Evidence of each edge"):
-        evidence = None if tested is None else edge_evidence(tested, objective, judge, run.target, settings.seed)
+        evidence = None if tested is None else edge_evidence(tested, by_metric, objective, run.target, settings.seed)
         stability = stability_of(scores.per_example, found.mask, rank, settings.seed)
     evaluations = judge.evaluator.exact_evaluations
     evaluation = evaluate(

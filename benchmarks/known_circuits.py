@@ -19,7 +19,7 @@ from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.card import TaskCard
 from acdc_engine.prompts.find import find_task, list_tasks
 from acdc_engine.prompts.prompt_set import PromptSet
-from acdc_engine.run.progress import Reporter, RichReporter
+from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.shipped import graphs_folder
 from benchmarks.known_measure import KL, Bench, Scored, Searched, Settings, scorings, searches
 from benchmarks.known_tables import figures_of_known, known_tables
@@ -204,7 +204,7 @@ def main(
     settings = Settings(n=n, seed=seed, threads=threads)
     torch.set_num_threads(threads)
     try:
-        found = list(measure(graphs or graphs_folder(), model or [], only or [], settings, RichReporter()))
+        found = list(measure(graphs or graphs_folder(), model or [], only or [], settings, reporter_of(True)))
         record, tables = report(found, settings)
         print_tables(tables)
         for path in write_results(out, "known-circuits", record, tables):

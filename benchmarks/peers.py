@@ -18,7 +18,7 @@ from acdc_engine.models.smollm2 import smollm2_folder
 from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.find import find_task
 from acdc_engine.prompts.prompt_set import PromptSet
-from acdc_engine.run.progress import Reporter, RichReporter
+from acdc_engine.run.progress import Reporter, reporter_of
 from benchmarks.machine import describe_machine
 from benchmarks.peer_circuits import circuit_table, judged_circuits
 from benchmarks.peer_engine import load_ungrouped
@@ -263,7 +263,7 @@ def main(
                 for place, name in enumerate(TINY)
             ]
             subjects += [] if quick else [(smollm2_subject(settings), True)]
-            record, tables = measure(subjects, peers, settings, RichReporter())
+            record, tables = measure(subjects, peers, settings, reporter_of(True))
         print_tables(tables)
         for path in write_results(folder, "peers", record, tables) if folder else ():
             typer.echo(f"wrote {path}")

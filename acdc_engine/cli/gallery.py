@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from acdc_engine.cli.console import app, err, examples, out, print_notes
+from acdc_engine.cli.console import app, examples, out, print_notes
 
 if TYPE_CHECKING:
     from acdc_engine.gallery.site import Against
@@ -38,9 +38,9 @@ def gallery(runs: Runs, out_folder: Out = Path("site"), title: Title = None, ove
 
     from acdc_engine.export.visible import plain
     from acdc_engine.gallery.site import INDEX, write_gallery
-    from acdc_engine.run.progress import RichReporter
+    from acdc_engine.run.progress import reporter_of
 
-    with RichReporter(err).stage("Circuits", 0) as stage:
+    with reporter_of(True).stage("Circuits", 0) as stage:
         made = write_gallery(
             runs, out_folder, title=title, overwrite=overwrite, against=_known_circuits(), progress=stage.at
         )

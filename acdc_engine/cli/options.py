@@ -172,6 +172,23 @@ PrependBos = Annotated[
         rich_help_panel=PROMPTS,
     ),
 ]
+Minutes = Annotated[
+    float | None,
+    typer.Option(
+        help="End the search in time for the whole run to take about so long: with the best circuit so far and its "
+        "evidence. The same command goes on with it, for as long again.",
+        show_default="until the search ends",
+        rich_help_panel=RUN,
+    ),
+]
+NoEdgeTests = Annotated[
+    bool,
+    typer.Option(
+        "--no-edge-tests",
+        help="Do not test every edge singly, which can take most of the time: no effects, no certificate.",
+        rich_help_panel=RUN,
+    ),
+]
 BatchSize = Annotated[int, typer.Option(help="Prompts run at once: fewer need less memory.", rich_help_panel=RUN)]
 OutFolder = Annotated[
     Path | None,

@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from acdc_engine.export.stopped import in_brief, stop_remark, untested
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_records import (
     SIGN_CONVENTION,
@@ -60,7 +61,8 @@ def remarks(circuit: Circuit) -> list[str]:
     if circuit.evaluation is None:
         return []
     seen, unseen = circuit.evaluation.discovery, circuit.evaluation.held_out
-    out = []
+    stopped = stop_remark(circuit)
+    out = [] if stopped is None else [stopped]
     target = circuit.search.target_faithfulness if circuit.search is not None else None
     if circuit.search is not None and target is not None:
         there, here = (_objective(circuit.search, figures) for figures in (seen, unseen))
@@ -128,7 +130,7 @@ def facts(circuit: Circuit) -> dict[str, str]:
     if circuit.attribution is not None:
         rows["Scores"] = circuit.attribution.method + _settings(circuit.attribution.settings)
     if circuit.search is not None:
-        rows["Search"] = circuit.search.strategy + _settings(circuit.search.settings)
+        rows["Search"] = circuit.search.strategy + _settings(circuit.search.settings) + in_brief(circuit.search)
         if circuit.search.target_faithfulness is not None:
             aim = _aim(circuit.search.objective)
             rows["Target"] = f"{aim} {circuit.search.target_faithfulness:g} on the discovery prompts"
@@ -225,6 +227,8 @@ def _figures(circuit: Circuit) -> RenderableType:
 def evidence_of(circuit: Circuit) -> dict[str, str]:
     """Certificate, baseline, completeness and tests, as far as there are any."""
     rows = {} if circuit.certificate is None else {"certificate": _certificate(circuit.certificate)}
+    if (why := untested(circuit)) is not None:
+        rows["single edges"] = why
     if circuit.evaluation is not None:
         rows |= held_out_evidence(circuit.evaluation, len(circuit.edges))
     return rows

@@ -94,6 +94,15 @@ class AttributionRecord(Record):
     """The method's settings."""
 
 
+class Unfinished(Record):
+    """A search that was stopped before its end: the circuit is the best it had found by then."""
+
+    stage: Literal["search", "edge tests"]
+    """What had not ended: the search, or the exact tests of its circuit's edges, some of which might still go."""
+    minutes: float | None = Field(default=None, gt=0)
+    """Time the run was given. Null where it was interrupted."""
+
+
 class SearchRecord(Record):
     """How the circuit was chosen from the scores."""
 
@@ -105,6 +114,16 @@ class SearchRecord(Record):
     """What the search aimed at on the discovery prompts, in the objective."""
     settings: dict[str, JsonValue] = Field(default_factory=dict)
     """The strategy's settings."""
+    edge_tests: bool = True
+    """Whether the circuit's edges were to be tested singly. Left out of the file where they were."""
+    unfinished: Unfinished | None = None
+    """Set where the search was stopped before its end. Left out of the file where it was not."""
+
+    @model_serializer(mode="wrap")
+    def _without_the_usual(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Most searches end, and test their edges."""
+        content = without_empty(handler(self), "unfinished")
+        return {key: value for key, value in content.items() if key != "edge_tests" or not value}
 
 
 class CircuitNode(Record):

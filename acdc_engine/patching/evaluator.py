@@ -52,6 +52,10 @@ class CircuitEvaluator:
             corrupt prompts, per position) or "zero".
         batch_size: Prompts per run.
 
+    Attributes:
+        exact_evaluations: Circuits run so far.
+        before_run: Called before every run of the model; what it raises ends the work.
+
     Raises:
         MethodError: For an unknown ablation.
         PromptError: No prompts, or prompts of unequal length for a model whose attention is not causal.
@@ -66,6 +70,7 @@ class CircuitEvaluator:
             raise PromptError("There are no prompts to run circuits on.")
         view.check_lengths(prompts.lengths)
         self.exact_evaluations = 0
+        self.before_run: Callable[[], None] = lambda: None
         self._ready = list(self._prepare(prompts.to(view.device), batch_size))
         self._near: list[Nearby] = []
 
@@ -227,6 +232,7 @@ class CircuitEvaluator:
                 group = group[:fitting]
                 plan = self._plan(group, known)
             shared = ready.input if known is None else known.bank
+            self.before_run()
             yield PatchedRun(self.view, ready.batch, ready.baseline, plan, group, shared)
             start += len(group)
 
@@ -239,6 +245,7 @@ class CircuitEvaluator:
 
     def _whole(self, ready: _Ready, masks: Tensor) -> PatchedRun:
         """A run that can be differentiated: everything at all positions."""
+        self.before_run()
         plan = self._plan(masks != 0, None, all_positions=True)
         return PatchedRun(self.view, ready.batch, ready.baseline, plan, masks, ready.input)
 

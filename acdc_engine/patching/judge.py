@@ -45,6 +45,10 @@ class Target:
         """Whether a faithfulness lies in the band (with room for rounding at its ends)."""
         return self.faithfulness - 1e-6 <= faithfulness <= self.upper + 1e-6
 
+    def distance(self, faithfulness: float) -> float:
+        """How far a faithfulness lies from the band; 0 inside."""
+        return max(self.faithfulness - faithfulness, faithfulness - self.upper, 0.0)
+
     def __str__(self) -> str:
         """The band, as text."""
         return f"[{self.faithfulness:g}, {self.upper:g}]"

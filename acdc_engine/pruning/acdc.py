@@ -88,7 +88,7 @@ def acdc(
     sweep = _Sweep(graph, start.clone(), judge, threshold)
     while ahead := sweep.ahead():
         if sweep.test(ahead):
-            report("acdc", Found(sweep.mask, judge.faithfulness_of(sweep.current)), False)
+            report("sweep", Found(sweep.mask, judge.faithfulness_of(sweep.current)), False)
         if progress is not None:
             progress(sweep.place, len(sweep.order))
     sweep.drop_unread()

@@ -1,7 +1,8 @@
 """Iterative search: score inside the circuit, drop the weakest, check exactly, back off; then add, and drop again."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Bool, Float
@@ -86,6 +87,7 @@ class _Search:
     target: Target
     report: Report
     ranks: Sequence[Rank]
+    rounds: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def start(self) -> Found:
         """The smallest of the circuits that the ranks lead to."""
@@ -177,7 +179,7 @@ class _Search:
 
     def _round(self, current: Found, level: int, good: Callable[[float], bool]) -> "_Step | None":
         """One round from one circuit, starting with the share at `level`; None when nothing can be dropped."""
-        inside = self.judge.contributions(current.mask)
+        inside, what = self.judge.contributions(current.mask), f"round {next(self.rounds)}"
         tried: set[int] = set()
         while level < len(SHARES):
             counts = {max(1, int(current.size * share)) for share in SHARES[level : level + BATCH]} - tried
@@ -186,7 +188,7 @@ class _Search:
             values = self.judge.faithfulness(torch.stack(masks)) if masks else []
             runs = [Found(mask, value) for mask, value in zip(masks, values, strict=True)]
             for run in runs:
-                self.report("dropped a share", run, self.target.met(run.faithfulness))
+                self.report(what, run, self.target.met(run.faithfulness))
             fitting = [run for run in runs if good(run.faithfulness)]
             if fitting:
                 return _Step(min(fitting, key=lambda run: run.size), level)

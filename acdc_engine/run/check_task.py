@@ -22,7 +22,7 @@ from acdc_engine.prompts.check import encode
 from acdc_engine.prompts.find import find_task, known_tasks, log_broken
 from acdc_engine.prompts.metrics import accuracy, get_metric
 from acdc_engine.prompts.sample import count_pairs, sample_pairs, template_names
-from acdc_engine.run.progress import Reporter, RichReporter
+from acdc_engine.run.progress import Reporter, reporter_of
 
 COUNTED = 10_000
 """Possible pairs are counted up to this."""
@@ -104,7 +104,7 @@ def check_tasks(
     dtype: str = "float32",
     batch_size: int = 16,
     prepend_bos: bool | None = None,
-    progress: bool = False,
+    progress: bool | Reporter = False,
 ) -> list[TaskCheck | Unfit]:
     """Runs a model on clean and corrupt prompts of tasks and says whether it does them.
 
@@ -117,7 +117,7 @@ def check_tasks(
         dtype: Number format of the weights.
         batch_size: Prompts per run.
         prepend_bos: Overrides the tasks' setting.
-        progress: Show progress bars on stderr.
+        progress: Show progress on stderr, or on a reporter of one's own (`acdc_engine.run.progress`).
 
     Returns:
         One result per task, in their order. A task that does not fit the model is an `Unfit` where several were asked
@@ -132,7 +132,7 @@ def check_tasks(
     pick_device(device)
     pick_dtype(dtype)
     cards = _cards(tasks)
-    report: Reporter = RichReporter() if progress else Reporter()
+    report = reporter_of(progress)
     with report.stage("Loading the model"):
         view = load_model(model, device=device, dtype=dtype)
     found: list[TaskCheck | Unfit] = []

@@ -33,7 +33,7 @@ from acdc_engine.prompts.find import find_task
 from acdc_engine.prompts.metrics import Metric, get_metric
 from acdc_engine.pruning.order import best_first, check_rank, first_edges, greedy_from_logits
 from acdc_engine.run.known_circuits import KnownFile, check_model, known_circuit, read_known
-from acdc_engine.run.progress import Reporter, RichReporter
+from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.records import Run, circuit_of
 from acdc_engine.run.settings import Settings
 
@@ -57,7 +57,7 @@ def curve(
     circuits: Sequence[Circuit | str | Path] = (),
     out: str | Path | None = None,
     overwrite: bool = False,
-    progress: bool = False,
+    progress: bool | Reporter = False,
     **settings: Any,
 ) -> Curve:
     """Measures the faithfulness of the circuits that the strongest edges make, at every size.
@@ -79,7 +79,7 @@ def curve(
             of runs.
         out: Folder for `curve.json`, which is written after every series; None to write nothing.
         overwrite: Replace a curve there.
-        progress: Show progress bars on stderr.
+        progress: Show progress on stderr, or on a reporter of one's own (`acdc_engine.run.progress`).
         **settings: See `acdc_engine.run.settings.Settings`. `steps` is for "eap-ig" only, `faithfulness` the target
             whose band the picture shows.
 
@@ -99,7 +99,7 @@ def curve(
     path = None if out is None else check_out(Path(out), overwrite)
     card, metric = _task(task, plans)
     known = [read_known(given, place, card, metric.name, plans[0].ablation) for place, given in enumerate(circuits, 1)]
-    report: Reporter = RichReporter() if progress else Reporter()
+    report = reporter_of(progress)
     run = _load(model, card, metric, plans[0], started, report)
     return _Work(run, fractions, int(n_random), path, report).curve(plans, known)
 
@@ -184,7 +184,8 @@ def _load(model: Any, card: TaskCard, metric: Metric, settings: Settings, starte
             f"Model {view.name!r} came without a tokenizer, which task cards need. Load it with "
             "load_model(hf_model, tokenizer=...) and pass the view as model."
         )
-    splits = build_splits(card, view.tokenizer, settings.n, settings.n_held_out, settings.seed)
+    with report.stage("Prompts"):
+        splits = build_splits(card, view.tokenizer, settings.n, settings.n_held_out, settings.seed)
     return Run(view, card, settings, metric, *splits, started, loaded)
 
 

@@ -1,7 +1,7 @@
 """What a circuit file says of each edge, and the certificate, from the exact tests of single edges."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Bool, Float
@@ -43,20 +43,34 @@ class EdgeEvidence:
     certificate: Certificate | None
 
 
+def in_metric(
+    tested: Minimal, objective: Judge, judge: Judge, progress: Callable[[int, int], None] | None = None
+) -> Minimal:
+    """The tests of single edges by the metric: where the objective is another one, every edge is run once more.
+
+    Args:
+        tested: The tests, in the objective.
+        objective: Measures what the search aimed at.
+        judge: Measures by the metric.
+        progress: Called with edges run and edges to run.
+    """
+    if judge.metric.name == objective.metric.name:
+        return tested
+    return singles(judge.evaluator.view.graph, tested.found, judge, None, progress)
+
+
 def edge_evidence(
-    tested: Minimal, objective: Judge, judge: Judge, target: Target | None, seed: int = 0
+    tested: Minimal, by_metric: Minimal | None, objective: Judge, target: Target | None, seed: int = 0
 ) -> EdgeEvidence:
     """Turns the exact tests of single edges into figures.
 
     Args:
         tested: The tests, in the objective.
+        by_metric: The same by the metric, see `in_metric`; None for no effects (NaN).
         objective: Measures what the search aimed at.
-        judge: Measures by the metric. Where that is another one, every edge is run once more.
         target: The band; None where the circuit claims none.
         seed: Of the bootstrap.
     """
-    graph = judge.evaluator.view.graph
-    other = tested if judge.metric.name == objective.metric.name else singles(graph, tested.found, judge, None)
     value = objective.faithfulness_of(tested.whole)
     without = tuple(objective.faithfulness_of(row) for row in tested.without)
     needed, certificate = None, None
@@ -70,8 +84,10 @@ def edge_evidence(
             value=value,
             minimal=target.met(value) and bool(tested.needed.all()),
         )
-    effects = other.whole.double().mean() - other.without.double().mean(1)
-    return EdgeEvidence(value, tuple(effects.tolist()), without, needed, certificate)
+    effects = (math.nan,) * len(without)
+    if by_metric is not None:
+        effects = tuple((by_metric.whole.double().mean() - by_metric.without.double().mean(1)).tolist())
+    return EdgeEvidence(value, effects, without, needed, certificate)
 
 
 def edge_records(

@@ -21,8 +21,8 @@ from acdc_engine.graph.files import check_target
 from acdc_engine.patching.judge import Target
 from acdc_engine.pruning import RANKS, Found, singles
 from acdc_engine.run.describe import describe
-from acdc_engine.run.edge_records import edge_evidence, edge_records, per_example_fits, stability_of
-from acdc_engine.run.progress import Reporter, RichReporter
+from acdc_engine.run.edge_records import edge_evidence, edge_records, in_metric, per_example_fits, stability_of
+from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.reopen import Reopened, reopen
 
 PER_EDGE = ("effect", "without", "stability", "necessity")
@@ -43,7 +43,7 @@ def evaluate(
     device: str = "auto",
     dtype: str | None = None,
     batch_size: int = 16,
-    progress: bool = False,
+    progress: bool | Reporter = False,
 ) -> Circuit:
     """Judges any circuit: of this engine, written by hand, edited, or of another tool.
 
@@ -68,7 +68,8 @@ def evaluate(
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         dtype: Number format of the weights; None for the file's, or float32.
         batch_size: Prompts per run.
-        progress: Show progress bars, and remarks on the file, on stderr. Without it remarks are Python warnings.
+        progress: Show progress, and remarks on the file, on stderr, or on a reporter of one's own
+            (`acdc_engine.run.progress`). Without it remarks are Python warnings.
 
     Returns:
         The circuit with its figures, and with the prompts, model, metric and ablation they are about.
@@ -80,7 +81,7 @@ def evaluate(
     target = None if out is None else check_target(out, overwrite=overwrite)
     if n_random < 0:
         raise MethodError(f"{n_random} random circuits were asked for; 0 leaves them out.")
-    report: Reporter = RichReporter() if progress else Reporter()
+    report = reporter_of(progress)
     opened = reopen(
         circuit,
         model=model,
@@ -94,7 +95,7 @@ def evaluate(
         batch_size=batch_size,
         report=report,
     )
-    work = _Work(_only_measured(opened), seed or 0, batch_size, report, progress)
+    work = _Work(_only_measured(opened), seed or 0, batch_size, report, progress is not False)
     for remark in opened.remarks:
         work.remark(remark)
     judged = work.edges()
@@ -136,7 +137,9 @@ class _Work:
         with self.report.stage("Each edge removed", len(circuit.edges)) as stage:
             found = Found(opened.mask, math.nan)
             tested = singles(opened.view.graph, found, opened.objective, target, stage.at)
-            evidence = edge_evidence(tested, opened.objective, opened.discovery, target, self.seed)
+            by_metric = in_metric(tested, opened.objective, opened.discovery, stage.at)
+        with self.report.stage("Evidence of each edge"):
+            evidence = edge_evidence(tested, by_metric, opened.objective, target, self.seed)
         records = edge_records(opened.discovery, opened.mask, None, evidence, stability)
         figures = {(edge.sender, edge.receiver): edge for edge in records}
         edges = tuple(

@@ -23,6 +23,8 @@ Facts = Mapping[str, JsonValue]
 
 MACHINE = ("hardware", "processor", "threads", "acdc-engine", "torch", "transformers")
 """Facts of machine and libraries. Sums are rounded by them, so they move the last bits of everything."""
+_ABOUT_ENDS = ("force", "minutes")
+"""Settings that decide whether a run starts and when it is stopped, not what it finds."""
 _HASHES = ("task card", "weights", "prompts")
 
 
@@ -35,8 +37,7 @@ def asked_facts(card: TaskCard, settings: Settings, model: Any) -> dict[str, Jso
         model: As given to `discover`; only a name or path is a fact, what objects hold is known by `loaded_facts`.
     """
     named: dict[str, JsonValue] = {"model": str(model)} if isinstance(model, str | Path) else {}
-    # force decides whether a run starts, not what it finds.
-    chosen = {name: _plain(value) for name, value in asdict(settings).items() if name != "force"}
+    chosen = {name: _plain(value) for name, value in asdict(settings).items() if name not in _ABOUT_ENDS}
     return {"task": card.name, "task card": card.fingerprint(), **named, **chosen}
 
 

@@ -212,6 +212,8 @@ class RunFolder:
     def save_circuit(self, circuit: Circuit, name: str = CIRCUIT) -> Path:
         """Writes a circuit under its final name, complete or not at all; the final one ends the run.
 
+        One whose search was stopped does not: the same command goes on, and replaces it.
+
         Raises:
             RunFolderError: The disk refuses.
         """
@@ -220,7 +222,8 @@ class RunFolder:
             if name == CIRCUIT:
                 for old in (SO_FAR, REPORT):  # a report is one of the circuit beside it
                     (self.path / old).unlink(missing_ok=True)
-                self.trace.end()
+                if circuit.search is None or circuit.search.unfinished is None:  # or else it can be gone on with
+                    self.trace.end()
         except (CircuitFileError, OSError) as error:
             raise RunFolderError(f"{error} {_AGAIN}") from error
         return self.path / name

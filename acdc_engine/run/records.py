@@ -16,6 +16,7 @@ from acdc_engine.graph.circuit_records import (
     ModelRecord,
     SearchRecord,
     TaskRecord,
+    Unfinished,
 )
 from acdc_engine.graph.evidence_records import Certificate
 from acdc_engine.models.view import TransformerView
@@ -43,6 +44,7 @@ class Run:
         started: `time.perf_counter()` at the start.
         loaded: The same when the model was there.
         command: Finds the circuit again, see `command_of`.
+        unfinished: What the search was stopped in; None where it ended.
     """
 
     view: TransformerView
@@ -54,6 +56,7 @@ class Run:
     started: float
     loaded: float
     command: str | None = None
+    unfinished: Unfinished | None = None
 
     @property
     def objective(self) -> Metric:
@@ -109,6 +112,8 @@ def circuit_of(
             objective="kl" if settings.objective == "kl" else "faithfulness",
             target_faithfulness=settings.faithfulness if choice.searches else None,
             settings=chosen,
+            edge_tests=settings.edge_tests,
+            unfinished=run.unfinished,
         ),
         evaluation=evaluation,
         certificate=certificate,

@@ -128,7 +128,8 @@ def reopen(
         record = model_record(view)
         claimed = file.circuit or import_circuit(file.path, model=record)
         judged = _with_model(file, claimed, record, view.dtype, strict)
-    discovery, held_out = file.source.sets(view, file.path)
+    with report.stage("Prompts"):
+        discovery, held_out = file.source.sets(view, file.path)
     file.remarks.extend(file.source.remarks)
     _check_metric(file.metric, held_out, judged.model.d_vocab)
     judged = _with_prompts(file, judged, discovery, held_out)

@@ -1,5 +1,6 @@
 """All settings of a run, checked before anything is loaded."""
 
+import math
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
@@ -12,10 +13,10 @@ if TYPE_CHECKING:
 _KINDS: dict[str, type] = {"an integer": Integral, "a number": Real, "a text": str}
 _FIELDS = {
     "an integer": ("n", "n_held_out", "batch_size", "seed", "size", "steps", "candidates", "n_random"),
-    "a number": ("faithfulness", "threshold"),
+    "a number": ("faithfulness", "threshold", "minutes"),
     "a text": ("method", "strategy", "objective", "rank", "ablation", "metric", "device", "dtype"),
 }
-_MAY_BE_NONE = ("size", "steps", "threshold", "candidates", "metric")
+_MAY_BE_NONE = ("size", "steps", "threshold", "candidates", "metric", "minutes")
 OBJECTIVES = ("faithfulness", "kl")
 
 
@@ -46,6 +47,10 @@ class Settings:
         dtype: Number format of the weights.
         ungroup_kv: One k and v receiver per query head where the model shares them (MIB's convention).
         prepend_bos: Start every prompt with the tokenizer's beginning-of-sequence token; None for what the task says.
+        edge_tests: Test every edge of the circuit singly: its exact effect, and where a target decides the size also
+            whether it is needed. Without, circuits are larger, and have neither effects nor a certificate.
+        minutes: End the search in time for the whole run to take about so long, with the best circuit so far; None to
+            let it end by itself. Scores, one circuit and the evidence are computed however long they take.
         force: Go on although the model does not show the behaviour.
     """
 
@@ -69,6 +74,8 @@ class Settings:
     dtype: str = "float32"
     ungroup_kv: bool = False
     prepend_bos: bool | None = None
+    edge_tests: bool = True
+    minutes: float | None = None
     force: bool = False
 
     def __post_init__(self) -> None:
@@ -90,6 +97,8 @@ class Settings:
         for name in ("n_random", "seed"):
             if getattr(self, name) < 0:
                 raise MethodError(f"{name} must be at least 0, not {getattr(self, name)}.")
+        if self.minutes is not None and not 0 < self.minutes < math.inf:
+            raise MethodError(f"minutes must be a number above 0, not {self.minutes}.")
         if self.objective not in OBJECTIVES:
             raise MethodError(f"Unknown objective {self.objective!r}.{nearest(self.objective, OBJECTIVES)}")
         get_method(self.method, self.steps)

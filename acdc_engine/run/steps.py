@@ -1,51 +1,115 @@
-"""What a search tells of itself: the trace, the remark beside the progress bar, the best circuit when interrupted."""
+"""What a search tells of itself: the trace, the remark beside its progress, the best circuit when it has to stop."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor
 
+from acdc_engine.graph.circuit_records import Unfinished
+from acdc_engine.graph.connectivity import clean
 from acdc_engine.graph.find import SO_FAR
 from acdc_engine.graph.from_mask import edges_of_mask
 from acdc_engine.pruning import Found
+from acdc_engine.run.deadline import Deadline, OutOfTime
 from acdc_engine.run.folder import RunFolder
 from acdc_engine.run.progress import Stage
 from acdc_engine.run.records import Run, circuit_of
 
 
 class Steps:
-    """Takes note of every circuit that a search runs.
+    """Takes note of every circuit that a search runs, and ends it in time.
+
+    The best circuit is the smallest that meets the target; as long as there is none, the one nearest to the target.
+    Without a target it is the latest.
 
     Args:
         run: The run.
         scores: Of all edges; written with the best circuit so far.
         folder: Where trace and circuit go; None to write nothing.
+        deadline: When the search has to end; armed by the first circuit that could be delivered.
+
+    Attributes:
+        unfinished: What the search was stopped in, once it was.
     """
 
-    def __init__(self, run: Run, scores: Float[Tensor, "senders receivers"], folder: RunFolder | None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        scores: Float[Tensor, "senders receivers"],
+        folder: RunFolder | None,
+        deadline: Deadline,
+    ) -> None:
         """See the class."""
-        self._run, self._scores, self._folder = run, scores, folder
-        self._best: Found | None = None
+        self._run, self._scores, self._folder, self._deadline = run, scores, folder, deadline
+        self._best: tuple[Found, bool] | None = None
         self._stage = Stage()
+        self._called = "KL recovered" if run.settings.objective == "kl" else "f"
+        self.unfinished: Unfinished | None = None
 
     @contextmanager
-    def watched(self, stage: Stage) -> Iterator[None]:
-        """Remarks go to this stage; when interrupted, the best circuit so far goes to the folder."""
+    def watched(self, stage: Stage, of_edges: bool = False) -> Iterator[None]:
+        """Remarks go to this stage. When interrupted, the best circuit so far goes to the folder.
+
+        Args:
+            stage: The stage.
+            of_edges: Whether the search itself is over, and its circuit's edges are tested.
+        """
         self._stage = stage
+        part: Literal["search", "edge tests"] = "edge tests" if of_edges else "search"
         try:
             yield
+        except OutOfTime:
+            self._stop()
+            self.unfinished = Unfinished(stage=part, minutes=self._deadline.minutes)
         except KeyboardInterrupt:
             if self._best is not None and self._folder is not None:
-                edges = edges_of_mask(self._run.view.graph, self._best.mask, self._scores)
-                self._folder.save_circuit(circuit_of(self._run, edges), SO_FAR)
+                edges = edges_of_mask(self._run.view.graph, self.best.mask, self._scores)
+                stopped = replace(self._run, unfinished=Unfinished(stage=part))
+                self._folder.save_circuit(circuit_of(stopped, edges), SO_FAR)
             raise
+
+    @property
+    def best(self) -> Found:
+        """The best circuit so far, clean."""
+        assert self._best is not None, "a search is stopped when there is a circuit"
+        found = self._best[0]
+        return replace(found, mask=clean(self._run.view.graph, found.mask))
 
     def take(self, what: str, found: Found, met: bool) -> None:
         """Notes a circuit that was run; a `Report`."""
-        if met and (self._best is None or found.size < self._best.size):
-            self._best = found
-        best = f"; best {self._best.size:,}" if self._best else ""
-        self._stage.say(f"now {found.size:,}: {found.faithfulness:.3f}{best}")
+        if self._better(found, met):
+            self._best, self._deadline.armed = (found, met), True
+        remark = [self._words(found)]
+        if self._best is not None and self._best[0] is not found:
+            remark.append(f"best {self._words(self._best[0])}".replace(" edges", ""))
+        self._stage.say("; ".join(word for word in (*remark, what, self._deadline.left()) if word))
         if self._folder is not None:
             self._folder.trace.step(what, found.size, found.faithfulness, met)
+
+    def _stop(self) -> None:
+        """From now on there is all the time, and nothing goes into the trace: it ends where the search did."""
+        self._deadline.armed = False
+        if self._folder is not None:
+            self._folder.trace.pause()
+
+    def _words(self, found: Found) -> str:
+        return f"{found.size:,} edges, {self._called} {found.faithfulness:.2f}"
+
+    def _better(self, found: Found, met: bool) -> bool:
+        target = self._run.target
+        if not found.size or not math.isfinite(found.faithfulness):
+            return False
+        if target is None:
+            return True
+        if found.size == self._run.view.graph.n_edges:  # no result of a search: see `find_circuit`
+            return False
+        if self._best is None:
+            return True
+        best, best_met = self._best
+        if met or best_met:
+            return met and (not best_met or found.size < best.size)
+        return target.distance(found.faithfulness) < target.distance(best.faithfulness)

@@ -240,6 +240,7 @@ class Trace:
         self._file: IO[bytes] | None = None
         self._replayed = self._steps = 0
         self._started = 0.0
+        self._paused = False
 
     def open(self, earlier: Recorded | None, facts: Facts, started: float) -> None:
         """Opens the file: to go on after `earlier`, whose half-written last line is dropped, or with a new first line.
@@ -252,7 +253,7 @@ class Trace:
         Raises:
             OSError: The disk refuses.
         """
-        self.earlier, self._replayed, self._steps = earlier, 0, 0
+        self.earlier, self._replayed, self._steps, self._paused = earlier, 0, 0, False
         self._started = started - (earlier.seconds if earlier else 0.0)
         # Unbuffered: after a write that failed nothing is left that closing would try to write again.
         self._file = open(self.path, "r+b" if earlier else "wb", buffering=0)  # noqa: SIM115
@@ -261,6 +262,13 @@ class Trace:
             self._file.seek(earlier.length)
         else:
             self._write(RunLine(fingerprint=fingerprint_of(facts), facts=dict(facts)))
+
+    def pause(self) -> None:
+        """From now on nothing is replayed or written, until the file is opened again.
+
+        The trace then ends where the search was stopped, and a run that goes on finds there what it asks for.
+        """
+        self._paused = True
 
     def close(self) -> None:
         """Closes the file."""
@@ -274,7 +282,7 @@ class Trace:
         Raises:
             RunFolderError: The record answers another question at this place.
         """
-        if self.earlier is None or self._replayed == len(self.earlier.answers):
+        if self._paused or self.earlier is None or self._replayed == len(self.earlier.answers):
             return None
         number, answer = self.earlier.answers[self._replayed]
         if (answer.kind, answer.key) != (kind, key):
@@ -319,6 +327,8 @@ class Trace:
 
     def _write(self, line: Record) -> None:
         """Appends one line."""
+        if self._paused:
+            return
         # Not synced to disk: what the operating system has been given outlives a kill. Only a power cut could lose it.
         assert self._file is not None, "the trace is open while its folder is"
         rest = memoryview(json.dumps(line.model_dump(mode="json"), separators=(",", ":")).encode() + b"\n")

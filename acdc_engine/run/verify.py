@@ -19,8 +19,8 @@ from acdc_engine.graph.find import find_circuit
 from acdc_engine.graph.record import Record
 from acdc_engine.patching.judge import Target
 from acdc_engine.pruning import Found, singles
-from acdc_engine.run.edge_records import EdgeEvidence, edge_evidence
-from acdc_engine.run.progress import Reporter, RichReporter
+from acdc_engine.run.edge_records import EdgeEvidence, edge_evidence, in_metric
+from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.prompt_records import prompts_hash
 from acdc_engine.run.reopen import Reopened, reopen
 
@@ -114,7 +114,7 @@ def verify(
     batch_size: int = 16,
     out: str | Path | None = None,
     overwrite: bool = False,
-    progress: bool = False,
+    progress: bool | Reporter = False,
 ) -> Verification:
     """Recomputes what a circuit file claims.
 
@@ -134,7 +134,7 @@ def verify(
         batch_size: Prompts per run.
         out: JSON file to write all claims to; None to write nothing.
         overwrite: Replace a file of that name.
-        progress: Show progress bars on stderr.
+        progress: Show progress on stderr, or on a reporter of one's own (`acdc_engine.run.progress`).
 
     Returns:
         Every claim with what was found.
@@ -144,7 +144,7 @@ def verify(
             be recomputed then.
     """
     target = None if out is None else check_target(out, overwrite=overwrite)
-    report: Reporter = RichReporter() if progress else Reporter()
+    report = reporter_of(progress)
     given = circuit if isinstance(circuit, Circuit) else find_circuit(circuit)
     opened = reopen(
         given, model=model, task=task, strict=True, device=device, dtype=dtype, batch_size=batch_size, report=report
@@ -159,7 +159,8 @@ def verify(
         with report.stage("Each edge removed", len(claimed.edges)) as stage:
             found = Found(opened.mask, math.nan)
             tested = singles(opened.view.graph, found, opened.objective, None, stage.at)
-            evidence = edge_evidence(tested, opened.objective, opened.discovery, None)
+            by_metric = in_metric(tested, opened.objective, opened.discovery, stage.at)
+        evidence = edge_evidence(tested, by_metric, opened.objective, None)
         claims += _edge_claims(opened, evidence, tolerance)
         if claimed.certificate is not None:
             claims += _certificate_claims(claimed, claimed.certificate, evidence, tolerance)

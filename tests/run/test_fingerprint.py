@@ -17,12 +17,12 @@ from acdc_engine.run.settings import Settings
 from tests.tiny_task import tiny_view, write_card
 
 
-def test_every_setting_counts_but_force(tmp_path: Path) -> None:
+def test_every_setting_counts_but_those_about_starting_and_stopping(tmp_path: Path) -> None:
     """A setting that is added to `Settings` counts without anybody having to think of it here."""
     card = find_task(write_card(tmp_path))
     asked = asked_facts(card, Settings(), "gpt2")
     names = {field.name for field in dataclasses.fields(Settings)}
-    assert set(asked) == names - {"force"} | {"task", "task card", "model"}
+    assert set(asked) == names - {"force", "minutes"} | {"task", "task card", "model"}
     assert asked_facts(card, Settings(force=True), "gpt2") == asked
     assert asked_facts(card, Settings(seed=1), "gpt2") != asked
 
