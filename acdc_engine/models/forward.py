@@ -60,7 +60,8 @@ def attention_reads(layer: Layer) -> tuple[Tensor, Tensor | None]:
 def effective_w_o(layer: Layer) -> Float[Tensor, "heads d_head d_model"]:
     """`w_o` with the gain of a norm after attention folded in, so that `z @ effective_w_o` is a head's write."""
     post = layer.attention_post
-    return layer.attention.w_o if post is None or post.weight is None else layer.attention.w_o * post.weight
+    w_o = layer.attention.w_o
+    return w_o if post is None or post.weight is None else (w_o * post.weight).to(w_o.dtype)
 
 
 def share_scale(layer: Layer, total: Float[Tensor, "*any d_model"]) -> Tensor | None:
@@ -100,22 +101,32 @@ def run_layers(
     x = embed
     rotations = view.rotations(embed.shape[1])
     for layer, rotation in zip(view.layers, rotations, strict=True):
-        attention_write = _run_attention(layer, x, rotation, record, keep_inputs)
-        after = x + attention_write
-        if layer.mlp is None:
-            x = after
-            continue
-        read = x if view.shape.parallel else after
-        mlp_in = read.view_as(read)
-        mlp_write = layer.mlp_write(mlp_in)
-        if record is not None:
-            record.mlp.append(mlp_write)
-            if keep_inputs:
-                record.mlp_in.append(mlp_in)
-        x = after + mlp_write
+        x = run_layer(layer, x, rotation, view.shape.parallel, record, keep_inputs)
     if record is not None:
         record.final = x
     return x
+
+
+def run_layer(
+    layer: Layer,
+    x: Float[Tensor, "batch pos d_model"],
+    rotation: Rotation | None,
+    parallel: bool,
+    record: Record | None = None,
+    keep_inputs: bool = False,
+) -> Float[Tensor, "batch pos d_model"]:
+    """Runs one layer on the residual stream before it; returns the one after it. See `run_layers`."""
+    after = x + _run_attention(layer, x, rotation, record, keep_inputs)
+    if layer.mlp is None:
+        return after
+    read = x if parallel else after
+    mlp_in = read.view_as(read)
+    mlp_write = layer.mlp_write(mlp_in)
+    if record is not None:
+        record.mlp.append(mlp_write)
+        if keep_inputs:
+            record.mlp_in.append(mlp_in)
+    return after + mlp_write
 
 
 def _run_attention(

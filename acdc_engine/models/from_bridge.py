@@ -2,34 +2,26 @@
 
 The bridge knows, for every architecture it adapts, which module is the query projection, the norm before the MLP, and
 so on, and splits fused projections. The view takes those modules' weights and computes with them itself. Whether it
-computes the same function is then checked on the spot: a view whose logits differ from the model's is refused.
+computes the same function is checked on the spot, part by part (`same_function.py`).
 """
 
 import copy
-import functools
 import inspect
 import sys
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from acdc_engine.graph.edges import GraphShape
-from acdc_engine.models.finite import check_finite
-from acdc_engine.models.module_tree import frozen_twin, raw, unwrapped
-from acdc_engine.models.norms import Norm
+from acdc_engine.models.module_tree import raw, unwrapped
+from acdc_engine.models.norms import Norm, norm_of
 from acdc_engine.models.refusals import refuse, refuse_config
+from acdc_engine.models.same_function import check_same_function, computing_twin
+from acdc_engine.models.unseen import refuse_unseen
 from acdc_engine.models.view import Attention, Layer, Rotation, TransformerView
-
-CHECK_TOKENS = 12
-"""Length of the random sequence on which view and model are compared."""
-NORM_TOLERANCE = 4e-3
-"""Relative distance up to which a norm is recognised, in float32; room for a gain `1 + w` kept in half precision."""
-LONGEST_CHECK = 512
-"""Sliding windows up to this length are checked beyond their end."""
 
 
 def view_of(
@@ -45,27 +37,27 @@ def view_of(
         ungroup_kv: Give every query head keys and values of its own (MIB's convention) where the model shares them.
 
     Returns:
-        The view; its logits agree with `hf_model`'s.
+        The view; each of its parts computes what `hf_model`'s does.
 
     Raises:
         UnsupportedModelError: What the view cannot express, by name and reason.
     """
     config = hf_model.config.get_text_config()
     refuse_config(name, config)
+    refuse_unseen(name, hf_model)
     architecture = type(hf_model).__name__
-    bridge = _boot(frozen_twin(hf_model), architecture, name)
+    bridge = _boot(computing_twin(hf_model), architecture, name)
     try:
         view = _build(bridge, config, name, architecture, tokenizer, revision, ungroup_kv)
     except (AttributeError, KeyError, TypeError) as error:
         raise refuse(name, architecture, f"a part the view needs is missing or unusual ({error})") from error
-    _check_same_function(view, hf_model)
+    check_same_function(view, hf_model, bridge.adapter.component_mapping["blocks"].name)
     return view
 
 
 def _boot(twin: nn.Module, architecture: str, name: str) -> Any:
     from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
 
-    twin.eval()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -102,7 +94,7 @@ def _build(
         d_vocab=head.weight.shape[0],
         d_vocab_in=raw(bridge.embed).weight.shape[0],
         layers=layers,
-        final_norm=_norm(bridge.ln_final),
+        final_norm=norm_of(raw(bridge.ln_final)),
         embed=_embedding(bridge, config),
         unembed_weight=head.weight.detach(),
         unembed_bias=_bias(head),
@@ -145,32 +137,52 @@ def _embedding(bridge: Any, config: Any) -> Embedding:
     return Embedding(raw(bridge.embed), positions, float(getattr(config, "embedding_multiplier", None) or 1.0))
 
 
-def _rotary(bridge: Any, config: Any) -> Callable[[int], dict[str | None, Rotation]] | None:
+@dataclass(frozen=True)
+class RotaryTables:
+    """Rotary tables by number of positions.
+
+    Attributes:
+        module: The model's own module that makes them.
+        probe: Any tensor `[1, 1]`; tables are of its device and number format.
+        kinds: Kinds of layer with tables of their own (Gemma 3), or `(None,)`.
+    """
+
+    module: nn.Module
+    probe: Tensor
+    kinds: tuple[str | None, ...]
+    _made: dict[int, dict[str | None, Rotation]] = field(default_factory=dict, init=False, repr=False)
+
+    def __call__(self, pos: int) -> dict[str | None, Rotation]:
+        """Cosines and sines `[pos, rotary dimensions]` by kind of layer."""
+        if pos not in self._made:
+            self._made[pos] = {kind: self._table(pos, kind) for kind in self.kinds}
+        return self._made[pos]
+
+    @torch.no_grad()
+    def _table(self, pos: int, kind: str | None) -> Rotation:
+        ids = torch.arange(pos, device=self.probe.device)[None]
+        asked = () if kind is None else (kind,)
+        # Tables that grow with the longest sequence so far forget it at a single token.
+        self.module(self.probe, ids[:, :1], *asked)
+        cos, sin = self.module(self.probe, ids, *asked)
+        return cos[0], sin[0]
+
+
+def _rotary(bridge: Any, config: Any) -> RotaryTables | None:
     module = raw(bridge.rotary_emb) if hasattr(bridge, "rotary_emb") else None
     if module is None:
         return None
-    probe = raw(bridge.embed).weight[:1, :1]
     by_kind = "layer_type" in inspect.signature(module.forward).parameters
-
-    @functools.lru_cache(maxsize=8)
-    def tables(pos: int) -> dict[str | None, Rotation]:
-        ids = torch.arange(pos, device=probe.device)[None]
-        with torch.no_grad():
-            if by_kind:
-                found = {kind: module(probe, ids, kind) for kind in sorted(set(config.layer_types))}
-            else:
-                found = {None: module(probe, ids)}
-        return {kind: (cos[0], sin[0]) for kind, (cos, sin) in found.items()}
-
-    return tables
+    kinds = tuple(sorted(set(config.layer_types))) if by_kind else (None,)
+    return RotaryTables(copy.deepcopy(module), raw(bridge.embed).weight[:1, :1], kinds)
 
 
 def _layer(block: Any, config: Any, index: int, n_heads: int, ungroup_kv: bool, parallel: bool) -> Layer:
-    norm = _norm(block.ln1) if hasattr(block, "ln1") else Norm("none")
+    norm = norm_of(raw(block.ln1)) if hasattr(block, "ln1") else Norm("none")
     # Phi, Falcon and Cohere norm once and hand the result to attention and MLP alike; OLMo 2 norms writes only.
-    mlp_norm = _norm(block.ln2) if hasattr(block, "ln2") else (norm if parallel else Norm("none"))
+    mlp_norm = norm_of(raw(block.ln2)) if hasattr(block, "ln2") else (norm if parallel else Norm("none"))
     attention = _attention(block.attn, config, index, n_heads, ungroup_kv)
-    post = _norm(block.ln1_post) if hasattr(block, "ln1_post") else None
+    post = norm_of(raw(block.ln1_post)) if hasattr(block, "ln1_post") else None
     if post is not None and (post.kind != "rms" or attention.b_o is not None):
         raise TypeError("a norm after attention that is not an RMSNorm of the heads alone cannot be shared among them")
     return Layer(
@@ -179,7 +191,7 @@ def _layer(block: Any, config: Any, index: int, n_heads: int, ungroup_kv: bool, 
         attention_post=post,
         mlp_norm=mlp_norm,
         mlp=unwrapped(block.mlp),
-        mlp_post=_norm(block.ln2_post) if hasattr(block, "ln2_post") else None,
+        mlp_post=norm_of(raw(block.ln2_post)) if hasattr(block, "ln2_post") else None,
         write_scale=float(getattr(config, "residual_multiplier", None) or 1.0),
     )
 
@@ -246,7 +258,7 @@ def _head_norm(bridged: Any, part: str, d_head: int) -> Norm | None:
     component = getattr(bridged, part, None)
     if component is None:
         return None
-    norm = _norm(component)
+    norm = norm_of(raw(component))
     if norm.weight is not None and norm.weight.dim() != 1:
         raise TypeError(f"{part} has weights of shape {tuple(norm.weight.shape)}, one norm per head")
     return norm
@@ -263,64 +275,3 @@ def _bias(module: Any) -> Tensor | None:
     bias = getattr(module, "bias", None)
     # The bridge adds zero biases where the model has none.
     return None if bias is None or not bool(bias.any()) else bias.detach()
-
-
-def _norm(component: Any) -> Norm:
-    """Reads a norm module, finding out by trial which norm it is.
-
-    Raises:
-        TypeError: When it is neither LayerNorm nor RMSNorm.
-    """
-    module = raw(component)
-    weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
-    weight = None if weight is None else weight.detach()
-    bias = None if bias is None else bias.detach()
-    eps = next((float(getattr(module, k)) for k in ("eps", "variance_epsilon") if hasattr(module, k)), 1e-5)
-    size = weight.shape[-1] if weight is not None else int(getattr(module, "normalized_shape", (64,))[-1])
-    place = torch.zeros(1) if weight is None else weight
-    generator = torch.Generator().manual_seed(0)
-    x = (torch.randn(2, size, generator=generator) + 0.5).to(place.device)
-    # In float32: a large gain and the same gain plus one are not to be told apart by half-precision rounding.
-    with torch.no_grad():
-        wanted = copy.deepcopy(module).float()(x)
-    gains = [None] if weight is None else [weight, (weight.float() + 1).to(weight.dtype)]
-    for norm in [Norm("rms", gain, None, eps) for gain in gains] + [Norm("layer", weight, bias, eps)]:
-        wide = Norm(norm.kind, _float(norm.weight), _float(norm.bias), eps)
-        if (weight is None or weight.dim() == 1) and _distance(wide(x), wanted) < NORM_TOLERANCE:
-            return norm
-    raise TypeError(f"{type(module).__name__} is neither a LayerNorm nor an RMSNorm")
-
-
-def _float(x: Tensor | None) -> Tensor | None:
-    return None if x is None else x.float()
-
-
-def _close(ours: Tensor, theirs: Tensor) -> bool:
-    """Equal up to rounding: relative root mean square; half precision is left room for a router that flips."""
-    tolerance = 1e-3 if theirs.dtype in (torch.float32, torch.float64) else 0.15
-    return _distance(ours, theirs) <= tolerance
-
-
-def _distance(ours: Tensor, theirs: Tensor) -> float:
-    return float((ours.float() - theirs.float()).norm() / theirs.float().norm().clamp(min=1e-6))
-
-
-@torch.no_grad()
-def _check_same_function(view: TransformerView, hf_model: Any) -> None:
-    """Compares logits on random tokens, more of them than a short sliding window is long."""
-    windows = [layer.attention.window or 0 for layer in view.layers]
-    wanted = max([CHECK_TOKENS, *(window + 4 for window in windows if window <= LONGEST_CHECK)])
-    length = min(wanted, view.max_positions or wanted)
-    generator = torch.Generator().manual_seed(0)
-    tokens = torch.randint(0, view.d_vocab_in, (1, length), generator=generator).to(view.device)
-    theirs = frozen_twin(hf_model).eval()(tokens, use_cache=False).logits
-    ours = view.logits(tokens)
-    if not torch.isfinite(theirs).all():
-        check_finite(view, view.embed(tokens), [theirs], "load-time")
-    if not _close(ours, theirs):
-        raise refuse(
-            view.name,
-            view.architecture,
-            f"the residual-stream view does not reproduce its logits (relative difference "
-            f"{_distance(ours, theirs):.3g} on {length} random tokens): it computes something the view does not know",
-        )

@@ -8,6 +8,7 @@ import torch
 
 from acdc_engine.errors import AcdcError, ModelError
 from acdc_engine.models.devices import pick_device, pick_dtype
+from acdc_engine.models.load_tokenizer import load_tokenizer
 from acdc_engine.models.refusals import refuse_config
 from acdc_engine.models.small_model import load_small_model
 from acdc_engine.models.sources import (
@@ -20,6 +21,7 @@ from acdc_engine.models.sources import (
     small_model_folder,
     unreadable,
 )
+from acdc_engine.models.unseen import MERGE
 from acdc_engine.models.view import TransformerView
 
 
@@ -41,7 +43,8 @@ def load_model(
         device: "auto", "cpu", "cuda", "cuda:N" or "mps". Ignored for loaded models, which stay where they are.
         dtype: "float32", "bfloat16", "float16" or "float64". Ignored for loaded models.
         ungroup_kv: Copy shared key/value heads to one per query head (MIB's convention).
-        tokenizer: Tokenizer to use: of a loaded model, or instead of the one found with the weights.
+        tokenizer: Tokenizer to use: of a loaded model, or instead of the one found with the weights. An object, or
+            the name or folder of a model whose tokenizer it is.
         revision: Branch, tag or commit on the hub.
 
     Raises:
@@ -51,6 +54,12 @@ def load_model(
     """
     if isinstance(model, TransformerView):
         return model
+    tokenizer = load_tokenizer(tokenizer) if isinstance(tokenizer, str | Path) else tokenizer
+    if tokenizer is not None and not callable(tokenizer):
+        raise ModelError(
+            f"A tokenizer is a Hugging Face tokenizer, or the name or folder of a model that has one, not an object of "
+            f"type {type(tokenizer).__name__}."
+        )
     small = small_model_folder(model) if isinstance(model, str | Path) else None
     if small is not None:
         return load_small_model(small, device=pick_device(device), dtype=pick_dtype(dtype), tokenizer=tokenizer)
@@ -74,11 +83,16 @@ def _refuse_other_objects(model: object) -> None:
     from transformers import PreTrainedModel
 
     if not isinstance(model, PreTrainedModel):
+        if type(model).__module__.startswith("peft."):
+            raise ModelError(
+                "A peft model holds adapters (LoRA and the like) beside the weights, which the engine would not see. "
+                f"Merge them and pass the plain model: {MERGE}; load_model(merged, tokenizer=...)."
+            )
         shown = repr(model) if isinstance(model, int | float | None) else "an object"
         raise ModelError(
             f"A model is a name, a directory, a loaded Hugging Face model (a transformers.PreTrainedModel) or what "
-            f"load_model returned, not {shown} of type {type(model).__name__}. Of a wrapped model (peft, "
-            "transformer_lens) give the Hugging Face model inside."
+            f"load_model returned, not {shown} of type {type(model).__name__}. Of a wrapped model (transformer_lens, "
+            "torch.compile) give the Hugging Face model inside."
         )
 
 

@@ -1,9 +1,22 @@
 """Copies of module trees that share their weights: nothing the engine does shows in a user's own model."""
 
 import copy
+from collections import OrderedDict
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+
+_HOOKS = (
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
 
 
 def frozen_twin(module: nn.Module) -> nn.Module:
@@ -17,10 +30,11 @@ def frozen_twin(module: nn.Module) -> nn.Module:
 
     Returns:
         A tree of new module objects whose parameters share storage with the original's and need no gradient. Tied
-        weights stay tied.
+        weights stay tied. Configurations are copies, and there are no hooks.
     """
     modules: dict[int, nn.Module] = {}
     parameters: dict[int, nn.Parameter] = {}
+    configurations: dict[int, Any] = {}
 
     def parameter(original: nn.Parameter | None) -> nn.Parameter | None:
         if original is None:
@@ -34,6 +48,9 @@ def frozen_twin(module: nn.Module) -> nn.Module:
         key = id(original)
         if key not in modules:
             new = modules[key] = copy.copy(original)
+            new.__dict__.update({name: OrderedDict() for name in _HOOKS})
+            if "config" in original.__dict__:
+                new.__dict__["config"] = copy.deepcopy(original.__dict__["config"], configurations)
             new.__dict__["_parameters"] = {k: parameter(p) for k, p in original._parameters.items()}
             new.__dict__["_buffers"] = dict(original._buffers)
             new.__dict__["_modules"] = {
@@ -42,6 +59,31 @@ def frozen_twin(module: nn.Module) -> nn.Module:
         return modules[key]
 
     return twin(module)
+
+
+def widen(module: nn.Module, recurse: bool = True) -> nn.Module:
+    """Turns a module's weights into float32, in place; float64 stays."""
+    module._apply(_wide, recurse=recurse)
+    return module
+
+
+def widened(value: Any) -> Any:
+    """A copy of tensors and modules, and of whatever dataclass holds them, in float32; float64 stays.
+
+    Args:
+        value: Part of a view. It is left as it is.
+    """
+    if isinstance(value, Tensor):
+        return _wide(value)
+    if isinstance(value, nn.Module):
+        return widen(frozen_twin(value))
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{part.name: widened(getattr(value, part.name)) for part in fields(value) if part.init})
+    return value
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.float() if x.is_floating_point() and x.dtype != torch.float64 else x
 
 
 def raw(component: Any) -> Any:

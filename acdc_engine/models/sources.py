@@ -23,6 +23,23 @@ WELL_KNOWN = (
     "meta-llama/Llama-3.2-1B",
 )
 """Names offered when an unknown one is asked for; any other Hugging Face name works too."""
+_GGUF = (
+    "such files are not read as they are. transformers unpacks one: hf_model = "
+    "AutoModelForCausalLM.from_pretrained('{folder}', gguf_file='{file}'), the tokenizer likewise with AutoTokenizer; "
+    "then load_model(hf_model, tokenizer=...) from Python."
+)
+_STATE_DICT = (
+    "a state dict does not say which model its weights belong to. Load it into its transformers class and give "
+    "load_model that object, or the folder that its save_pretrained writes; models of other programs, such as "
+    "transformer_lens, can become small models (docs/models.md)."
+)
+_OTHER_FILES = {
+    ".gguf": _GGUF,
+    ".safetensors": "give its folder, with the config.json and the tokenizer that belong to it. On its own "
+    + _STATE_DICT,
+    **dict.fromkeys((".pt", ".pth", ".bin", ".ckpt"), _STATE_DICT),
+}
+"""What to say of files that hold models, by ending."""
 
 
 def small_model_folder(model: str | Path) -> Path | None:
@@ -36,13 +53,15 @@ def resolve(model: str | Path) -> tuple[str, str]:
     """Returns where to read a model from, and what to call it.
 
     Raises:
-        ModelError: The default model's package is missing, or there is no model in the folder.
+        ModelError: The default model's package is missing, there is no model in the folder, or it is one in a form
+            that has to be turned into another first (GGUF, a state dict, an adapter).
     """
     if str(model) == DEFAULT_MODEL:
         from acdc_engine.models.smollm2 import smollm2_folder
 
         return str(smollm2_folder()), DEFAULT_MODEL
     folder = Path(model).expanduser()
+    _refuse_other_files(folder)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise ModelError(
@@ -54,6 +73,25 @@ def resolve(model: str | Path) -> tuple[str, str]:
     if looks_local:
         raise ModelError(f"There is no model folder at {folder}. Give one that holds a config.json and weights.")
     return str(model), str(model)
+
+
+def _refuse_other_files(path: Path) -> None:
+    """Says what to do with forms of models that are not read as they are."""
+    advice = _OTHER_FILES.get(path.suffix.lower())
+    if advice and path.is_file():
+        raise ModelError(f"{path} is a file: {advice.format(folder=path.parent, file=path.name)}")
+    if (path / "adapter_config.json").is_file():
+        raise ModelError(
+            f"Folder {path} holds a peft adapter, not a whole model. Merge it into its base model and save the result: "
+            f"peft.AutoPeftModelForCausalLM.from_pretrained({str(path)!r}).merge_and_unload().save_pretrained(NEW); "
+            "save the tokenizer there too, and give that folder."
+        )
+    packed = sorted(path.glob("*.gguf")) if path.is_dir() else []
+    if packed and not any(path.glob("*.safetensors")) and not any(path.glob("*.bin")):
+        raise ModelError(
+            f"Folder {path} holds its weights as GGUF ({packed[0].name}): "
+            + _GGUF.format(folder=path, file=packed[0].name)
+        )
 
 
 def hub_answers() -> bool:

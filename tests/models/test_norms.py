@@ -1,14 +1,16 @@
-"""Norms: their parts against torch's own and against autograd."""
+"""Norms: their parts against torch's own and against autograd; which norm a module is."""
 
+import runpy
+from pathlib import Path
 from typing import Literal
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
-from acdc_engine.models.norms import Norm
+from acdc_engine.models.norms import Norm, norm_of
 
 Kind = Literal["layer", "rms", "none"]
 KINDS: list[Kind] = ["layer", "rms", "none"]
@@ -75,3 +77,65 @@ def test_half_precision_is_standardized_in_float32(kind: Kind) -> None:
     x = torch.randn(4, 64, generator=torch.Generator().manual_seed(0)).bfloat16()
     x_hat, r = Norm(kind, eps=1e-5).standardize(x)
     assert x_hat.dtype == r.dtype == torch.float32
+
+
+class Rms(nn.Module):
+    """An RMSNorm whose gain is `plus + w`."""
+
+    def __init__(self, weight: Tensor, plus: float, eps: float) -> None:
+        super().__init__()
+        self.weight, self.plus, self.variance_epsilon = nn.Parameter(weight), plus, eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        normed = x.float() * torch.rsqrt(x.float().square().mean(-1, keepdim=True) + self.variance_epsilon)
+        return (normed * (self.plus + self.weight.float())).to(x.dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("gain", [0.0, 1.0, 30.0, 300.0, 3000.0, 30000.0])
+@pytest.mark.parametrize("plus", [0.0, 1.0])
+def test_the_nearest_norm_is_taken_whatever_the_gain(plus: float, gain: float, dtype: torch.dtype) -> None:
+    module = Rms(torch.full((64,), gain), plus, 1e-6).to(dtype)
+    norm = norm_of(module)
+    assert norm.kind == "rms" and norm.eps == 1e-6
+    assert norm.weight is not None and float(norm.weight[5]) == float(module.weight[5].detach()) + plus
+
+
+def test_torchs_own_norms_are_recognised_by_what_they_compute() -> None:
+    layer, rms = nn.LayerNorm(64, eps=1e-3), nn.RMSNorm(64, eps=1e-3)
+    assert (norm_of(layer).kind, norm_of(rms).kind, norm_of(nn.LayerNorm(64, elementwise_affine=False)).kind) == (
+        "layer",
+        "rms",
+        "layer",
+    )
+
+
+@pytest.mark.parametrize(
+    "module",
+    [Rms(torch.ones(64), 0.5, 1e-6), Rms(torch.full((64,), 1e5), 0.5, 1e-6), nn.Identity()],
+    ids=["another gain", "halfway between two kinds", "no norm"],
+)
+def test_what_is_not_clearly_one_of_them_is_refused(module: nn.Module) -> None:
+    with pytest.raises(TypeError, match="is neither a LayerNorm nor an RMSNorm"):
+        norm_of(module)
+
+
+def test_an_eps_under_another_name_is_not_taken_for_the_usual_one() -> None:
+    class Renamed(nn.Module):
+        epsilon = 1e-3
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.epsilon)
+
+    with pytest.raises(TypeError, match="is neither"):
+        norm_of(Renamed())
+
+
+def test_gains_of_a_tiny_gemma_3_in_three_formats(capsys: pytest.CaptureFixture[str]) -> None:
+    """The case that was handed in prints, for four gains, the gain of the model's norm and that of the view's."""
+    runpy.run_path(str(Path(__file__).parents[1] / "cases" / "norm_gain.py"))
+    lines = [line for line in capsys.readouterr().out.splitlines() if "gain of the model" in line]
+    assert len(lines) == 12
+    for line in lines:
+        theirs, ours = line.split("gain of the model ")[1].split(", of the view ")
+        assert float(ours) == pytest.approx(float(theirs), rel=1e-5), line
