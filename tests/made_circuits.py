@@ -1,6 +1,7 @@
 """Circuits of any size with everything a circuit file can hold, made up from a seed; and hostile ones."""
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 from acdc_engine.graph.circuit import Circuit
@@ -20,6 +21,7 @@ from acdc_engine.graph.circuit_records import (
 )
 from acdc_engine.graph.evidence_records import Certificate, Completeness, Interval, PromptRecord, RandomCircuits
 from acdc_engine.graph.example_records import Example, HeadPattern, NextToken
+from acdc_engine.graph.figure_records import AnswerFigures, TemplateFigures
 from acdc_engine.graph.layout import GraphShape, Layout
 from acdc_engine.graph.role_records import DirectEffect, RoleName, RoleScore
 from acdc_engine.graph.size_records import SizePoint
@@ -53,7 +55,7 @@ def made_circuit(n_edges: int, seed: int = 0, shape: GraphShape = GPT2, *, hosti
     text = (lambda plain: rng.choice(HOSTILE)) if hostile else (lambda plain: plain)
     edges = tuple(_edge(rng, name) for name in sorted(_names(rng, layout, n_edges), key=layout.parse_edge))
     nodes = tuple(_node(rng, node, text) for node in nodes_of_edges(layout, edges))
-    held_out = _figures(rng, 64)
+    held_out = _figures(rng, 64, text)
     circuit = Circuit(
         model=ModelRecord(
             name=text("made-up"),
@@ -74,7 +76,7 @@ def made_circuit(n_edges: int, seed: int = 0, shape: GraphShape = GPT2, *, hosti
         attribution=AttributionRecord(method="eap-ig", settings={"alphas": [0.1, 0.3, 0.5, 0.7, 0.9]}),
         search=SearchRecord(strategy="iterative", target_faithfulness=0.9, settings={"note": text("none")}),
         evaluation=Evaluation(
-            discovery=_figures(rng, 32),
+            discovery=_figures(rng, 32, text),
             held_out=held_out,
             random_circuits=RandomCircuits(
                 faithfulness=tuple(rng.uniform(-0.02, 0.05) for _ in range(20)), p_value=1 / 21, seed=0
@@ -160,7 +162,7 @@ def _node(rng: random.Random, node: CircuitNode, text: Any) -> CircuitNode:
     return node.model_copy(update={"role": role, "role_scores": scores, "direct_effect": known})
 
 
-def _figures(rng: random.Random, n_prompts: int) -> Figures:
+def _figures(rng: random.Random, n_prompts: int, text: Callable[[str], str]) -> Figures:
     faithfulness = rng.uniform(0.9, 1.0)
     return Figures(
         n_prompts=n_prompts,
@@ -174,6 +176,27 @@ def _figures(rng: random.Random, n_prompts: int) -> Figures:
         accuracy_clean=1.0,
         faithfulness_interval=_interval(faithfulness),
         kl_interval=_interval(0.8125),
+        answers_clean=_answers(0.984375, 14.5, 11.0),
+        answers_corrupt=_answers(0.125, 11.0, 14.25),
+        answers_circuit=_answers(0.875, 13.5, 10.75),
+        templates=tuple(
+            TemplateFigures(
+                name=text(name),
+                n_prompts=n_prompts // 2,
+                faithfulness=faithfulness + shift,
+                faithfulness_interval=_interval(faithfulness + shift),
+                kl_recovered=0.8125 + shift,
+                kl_interval=_interval(0.8125 + shift),
+                agreement=1.0,
+            )
+            for name, shift in (("ABBA", 0.0), ("BABA", 0.01))
+        ),
+    )
+
+
+def _answers(most_likely: float, right: float, wrong: float) -> AnswerFigures:
+    return AnswerFigures(
+        right_above_wrong=0.96875, most_likely=most_likely, median_rank=1.0, right_logit=right, wrong_logit=wrong
     )
 
 

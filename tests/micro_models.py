@@ -109,6 +109,28 @@ def shared_values(ungrouped: bool = False) -> tuple[TransformerView, PromptSet]:
     return view, PromptSet.from_tokens([[0, 1]], [[2, 1]], [[0]], [[1]])
 
 
+def lowering_head() -> tuple[TransformerView, PromptSet]:
+    """One layer of two heads, one of which lowers the wrong answer while the other carries the right one.
+
+    The residual stream is (flag, right, wrong, other), and the logits are its last three. Both heads read the flag at
+    the only position. a0.h0 writes (0, 6.5, 6.5, 0), a0.h1 (0, -0.5, -5.5, 2).
+
+        token 0 = (1, 1, 0.5, 0)    token 1 = (0, 1, 0.5, 0)
+
+    Clean (0): logits (7, 1.5, 2), metric 5.5, right answer first. Corrupt (1): (1, 0.5, 0), metric 0.5, right answer
+    first. a0.h1 alone: (0.5, -5, 2): metric 5.5, as the model, and another token first.
+    """
+    heads = attention(
+        q=[[[0, 0, 0, 0]]] * 2,
+        k=[[[0, 0, 0, 0]]] * 2,
+        v=[[[1, 0, 0, 0]]] * 2,
+        o=[[[0, 6.5, 6.5, 0]], [[0, -0.5, -5.5, 2]]],
+    )
+    logits = [[0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+    view = micro_view([[1, 1, 0.5, 0], [0, 1, 0.5, 0]], [heads], logits, mlp=None)
+    return view, PromptSet.from_tokens([[0]], [[1]], [[0]], [[1]])
+
+
 def mask_of(view: TransformerView, edges: str) -> Tensor:
     """The mask that keeps the named edges, given with blanks between them."""
     mask = torch.zeros_like(view.graph.exists)

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from acdc_engine.export.text import evidence_of, facts, remarks
+from acdc_engine.export.remarks import remarks
+from acdc_engine.export.text import evidence_of, facts
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.graph.edges import Graph

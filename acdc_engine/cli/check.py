@@ -170,7 +170,8 @@ def evaluate(
     written by hand, and every format that acdc import reads. With --out also
     sizes, roles and examples, for acdc view and acdc report.
     """
-    from acdc_engine.export.text import remarks, summary
+    from acdc_engine.export.remarks import remarks
+    from acdc_engine.export.text import summary
     from acdc_engine.run.evaluate import evaluate as run
 
     with _interruptible("Nothing was written."):

@@ -134,7 +134,8 @@ def _name_of(task: str) -> str:
 
 
 def _close(circuit: "Circuit", folder: Path) -> None:
-    from acdc_engine.export.text import remarks, summary
+    from acdc_engine.export.remarks import remarks
+    from acdc_engine.export.text import summary
 
     out.print()
     out.print(summary(circuit))

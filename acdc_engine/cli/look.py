@@ -43,7 +43,7 @@ def show(
     list_known: Listed = False,
 ) -> None:
     """Prints a circuit: where it comes from, its figures, its nodes by layer, its edges by strength."""
-    from acdc_engine.export.text import remarks
+    from acdc_engine.export.remarks import remarks
     from acdc_engine.export.text import show as shown
     from acdc_engine.formats.registry import import_circuit
 

@@ -20,12 +20,15 @@ from acdc_engine.export.compare_text import RANKS
 from acdc_engine.export.curve import curve_figure
 from acdc_engine.export.draw import figure_of
 from acdc_engine.export.draw_edges import MANY
-from acdc_engine.export.text import evidence_of, facts, remarks
+from acdc_engine.export.figure_tables import answer_rows, template_rows
+from acdc_engine.export.remarks import remarks, warning
+from acdc_engine.export.text import evidence_of, facts
 from acdc_engine.export.visible import plain
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_records import SIGN_CONVENTION, CircuitEdge, Evaluation, Figures
 from acdc_engine.graph.comparison_records import Comparison, EditEdge
 from acdc_engine.graph.curve_records import Curve
+from acdc_engine.graph.digits import texts_of
 from acdc_engine.graph.evidence_records import Interval
 from acdc_engine.graph.strength import by_strength, measure_of
 
@@ -48,6 +51,7 @@ def circuit_html(circuit: Circuit) -> Markup:
     return joined(
         picture_html(_figure(circuit), "the circuit as a graph, input at the bottom, logits at the top"),
         pairs_html({**facts(circuit), **evidence_of(circuit)}),
+        warning_html(warning(circuit)),
         figures_html(circuit.evaluation) if circuit.evaluation is not None else Markup(),
         _edges(circuit),
         *notes_html(remarks(circuit)),
@@ -116,11 +120,41 @@ def figures_html(evaluation: Evaluation) -> Markup:
         ("metric: model, circuit, corrupt", *(_metrics(side) for side in sides)),
     ]
     interval = unseen.faithfulness_interval
-    return table_html(("" if interval is None else f"({interval.level:.0%} interval)", "discovery", "held-out"), rows)
+    heading = ("" if interval is None else f"({interval.level:.0%} interval)", "discovery", "held-out")
+    return Markup().join((table_html(heading, rows), _templates(evaluation), _answers(evaluation)))
+
+
+def _templates(evaluation: Evaluation) -> Markup:
+    rows = [
+        (
+            row.name,
+            row.prompts,
+            _with(row.faithfulness, row.between),
+            _with(row.kl_recovered, row.kl_between),
+            row.agreement,
+        )
+        for row in template_rows(evaluation)
+    ]
+    if not rows:
+        return Markup()
+    more = f", the worst {ROWS} of {len(rows):,}" if len(rows) > ROWS else ", the worst first"
+    heading = ("template", "prompts", "faithfulness", "KL recovered", "judged as the model does")
+    return table_html(heading, rows[:ROWS], f"Template by template, held-out prompts{more}")
+
+
+def _answers(evaluation: Evaluation) -> Markup:
+    rows = [(row.label, row.model, row.circuit, row.ablated) for row in answer_rows(evaluation)]
+    if not rows:
+        return Markup()
+    return table_html(("", "model", "circuit", "ablated"), rows, "What it answers, held-out prompts")
+
+
+def _with(value: str, interval: str) -> str:
+    return f"{value} ({interval})" if interval else value
 
 
 def _metrics(side: Figures) -> str:
-    return f"{side.metric_clean:.3f}, {side.metric_circuit:.3f}, {side.metric_corrupt:.3f}"
+    return ", ".join(texts_of(side.metric_clean, side.metric_circuit, side.metric_corrupt))
 
 
 def _edges(circuit: Circuit) -> Markup:
@@ -197,6 +231,11 @@ def picture_html(figure: Figure, described: str) -> Markup:
 def pairs_html(texts: Mapping[str, str]) -> Markup:
     """Names beside their texts."""
     return table_html((), [(name[:1].upper() + name[1:], text) for name, text in texts.items()], left=2)
+
+
+def warning_html(text: str) -> Markup:
+    """What must be read before the figures; nothing for an empty text."""
+    return Markup("<p><strong>{}</strong></p>").format(plain(text, 2 * _LONGEST)) if text else Markup()
 
 
 def notes_html(texts: Iterable[str]) -> Iterator[Markup]:

@@ -7,7 +7,16 @@ from typing import Protocol, runtime_checkable
 
 from markupsafe import Markup
 
-from acdc_engine.export.notebook import ROWS, figures_html, joined, notes_html, pairs_html, table_html
+from acdc_engine.export.notebook import (
+    ROWS,
+    figures_html,
+    joined,
+    notes_html,
+    pairs_html,
+    table_html,
+    warning_html,
+)
+from acdc_engine.export.remarks import evaluation_warning
 from acdc_engine.export.text import held_out_evidence
 from acdc_engine.graph.circuit_records import Evaluation
 
@@ -81,7 +90,8 @@ class Verified(Protocol):
 def evaluation_html(evaluation: Evaluation) -> Markup:
     """An evaluation: the figures of both splits, random circuits, completeness and tests."""
     rows = held_out_evidence(evaluation)
-    return joined(figures_html(evaluation), pairs_html(rows) if rows else Markup())
+    against = warning_html(evaluation_warning(evaluation))
+    return joined(against, figures_html(evaluation), pairs_html(rows) if rows else Markup())
 
 
 def verification_html(found: Verified) -> Markup:

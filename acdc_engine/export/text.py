@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from acdc_engine.export.stopped import in_brief, stop_remark, untested
+from acdc_engine.export.figure_tables import (
+    ablated_name,
+    aim_of,
+    answer_rows,
+    figure_rows,
+    interval_level,
+    template_rows,
+)
+from acdc_engine.export.remarks import as_near, warning
+from acdc_engine.export.stopped import in_brief, untested
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_records import (
     SIGN_CONVENTION,
     CircuitEdge,
     CircuitNode,
     Evaluation,
-    Figures,
-    SearchRecord,
 )
-from acdc_engine.graph.evidence_records import Certificate, RandomCircuits
+from acdc_engine.graph.evidence_records import Certificate
 from acdc_engine.graph.networkx_view import edge_counts
 from acdc_engine.graph.strength import by_strength, measure_of
 
-_FAITHFUL = (0.8, 1.2)
-"""Faithfulness of circuits that pass for faithful where no target was asked for."""
+MOST_TEMPLATES = 6
+"""Templates shown."""
 _ABLATIONS = {
     "patch": "edges outside the circuit carry the corrupt run's activations",
     "mean": "edges outside the circuit carry the mean over prompts",
@@ -49,63 +55,15 @@ def summary(circuit: Circuit) -> RenderableType:
     """Where a circuit comes from and how good it is, without its nodes and edges; what a run closes with."""
     parts: list[RenderableType] = [grid(facts(circuit))]
     if circuit.evaluation is not None:
-        parts += ["", _figures(circuit)]
+        parts += ["", _figures(circuit), *_templates(circuit, circuit.evaluation)]
+        parts += _answers(circuit, circuit.evaluation)
+    against = warning(circuit)
+    if against:
+        parts += ["", Text(against, style="bold red")]
     evidence = evidence_of(circuit)
     if evidence:
         parts += ["", Text("What speaks for it and against it", style="bold"), grid(evidence)]
     return Group(*parts)
-
-
-def remarks(circuit: Circuit) -> list[str]:
-    """What a reader should be told before believing the headline figure; empty when there is nothing to tell."""
-    if circuit.evaluation is None:
-        return []
-    seen, unseen = circuit.evaluation.discovery, circuit.evaluation.held_out
-    stopped = stop_remark(circuit)
-    out = [] if stopped is None else [stopped]
-    target = circuit.search.target_faithfulness if circuit.search is not None else None
-    if circuit.search is not None and target is not None:
-        there, here = (_objective(circuit.search, figures) for figures in (seen, unseen))
-        if not target <= here <= 2 - target:
-            out.append(
-                f"on held-out prompts the {_aim(circuit.search.objective)}, {here:.3f}, lies outside the target "
-                f"[{target:g}, {2 - target:g}] that the search met on the discovery prompts ({there:.3f}). "
-                "More discovery prompts (--n) make the two agree better."
-            )
-    faithful = _FAITHFUL[0] <= unseen.faithfulness <= _FAITHFUL[1]
-    if target is None and not faithful:
-        out.append(
-            f"a held-out faithfulness of {unseen.faithfulness:.3f} means that this circuit does not reproduce the "
-            "behaviour. No target applies to a given size or threshold; --strategy iterative searches for one."
-        )
-    if faithful and (unseen.kl_recovered < 0.5 or unseen.agreement < 0.8):
-        out.append(
-            f"the circuit fits the mean of the metric better than the model's outputs: KL recovered "
-            f"{unseen.kl_recovered:.2f}, {unseen.agreement:.0%} of the held-out prompts judged as the model does."
-        )
-    random = circuit.evaluation.random_circuits
-    if random is not None and random.p_value > 0.05 and not _as_near(random):
-        out.append(
-            f"{len(random.faithfulness)} random circuits are too few to show that this one is better than chance (p "
-            f"{random.p_value:.2g} although none is as faithful): compare with at least 19 (--random)."
-        )
-    elif random is not None and random.p_value > 0.05:
-        out.append(_no_better(random, unseen.faithfulness))
-    return out
-
-
-def _no_better(random: RandomCircuits, own: float) -> str:
-    """That random circuits come as near to 1; where a side overshoots, this need not mean that they do the task."""
-    counted = f"{_as_near(random)} of {len(random.faithfulness)} random circuits of the same size"
-    p = f"(p {random.p_value:.3g})"
-    if own > _FAITHFUL[1]:
-        return (
-            f"the circuit overshoots: its held-out faithfulness, {own:.3f}, is so far above 1 that {counted} come as "
-            f"near to it {p}. That tells how far it overshoots, not that they do the task."
-        )
-    over = sum(_FAITHFUL[1] < value <= 2 - own for value in random.faithfulness)
-    how = f", {over} of them because they overshoot," if over else ""
-    return f"{counted} are at least as faithful{how} {p}: this one is not shown to be better than chance."
 
 
 def facts(circuit: Circuit) -> dict[str, str]:
@@ -132,7 +90,7 @@ def facts(circuit: Circuit) -> dict[str, str]:
     if circuit.search is not None:
         rows["Search"] = circuit.search.strategy + _settings(circuit.search.settings) + in_brief(circuit.search)
         if circuit.search.target_faithfulness is not None:
-            aim = _aim(circuit.search.objective)
+            aim = aim_of(circuit.search.objective)
             rows["Target"] = f"{aim} {circuit.search.target_faithfulness:g} on the discovery prompts"
     if circuit.ablation is not None:
         rows["Ablation"] = f"{circuit.ablation}: {_ABLATIONS[circuit.ablation]}"
@@ -151,64 +109,8 @@ def facts(circuit: Circuit) -> dict[str, str]:
     return rows
 
 
-def _aim(objective: str) -> str:
-    return "KL recovered" if objective == "kl" else "faithfulness"
-
-
-def _objective(search: SearchRecord, figures: Figures) -> float:
-    """What the search's target is about."""
-    return figures.kl_recovered if search.objective == "kl" else figures.faithfulness
-
-
 def _settings(settings: Mapping[str, object]) -> str:
     return f" ({', '.join(f'{key} {value}' for key, value in settings.items())})" if settings else ""
-
-
-@dataclass(frozen=True)
-class FigureRow:
-    """A figure on both splits, as text; `between` is the interval of the held-out one, or empty."""
-
-    label: str
-    discovery: str
-    held_out: str
-    between: str
-
-
-def figure_rows(circuit: Circuit) -> list[FigureRow]:
-    """The figures of a circuit's evaluation; empty without one."""
-    if circuit.evaluation is None:
-        return []
-    discovery, held_out = circuit.evaluation.discovery, circuit.evaluation.held_out
-    metric = circuit.metric.name if circuit.metric else "metric"
-    ablated = "everything ablated" if circuit.ablation in ("mean", "zero") else "model on corrupt prompts"
-    rows = (
-        ("prompts", "n_prompts", "d"),
-        ("faithfulness", "faithfulness", ".3f"),
-        ("KL recovered", "kl_recovered", ".3f"),
-        ("prompts judged as the model does", "agreement", ".1%"),
-        ("normalised error", "normalised_error", ".3f"),
-        (f"{metric}, model on clean prompts", "metric_clean", ".3f"),
-        (f"{metric}, {ablated}", "metric_corrupt", ".3f"),
-        (f"{metric}, circuit", "metric_circuit", ".3f"),
-        ("accuracy, model", "accuracy_clean", ".1%"),
-    )
-    # Of the held-out prompts only: on those that the circuit was searched on an interval says nothing.
-    intervals = {"faithfulness": held_out.faithfulness_interval, "kl_recovered": held_out.kl_interval}
-    found = []
-    for label, field, style in rows:
-        seen, unseen = getattr(discovery, field), getattr(held_out, field)
-        interval = intervals.get(field)
-        between = "" if interval is None else f"{interval.low:.3f} to {interval.high:.3f}"
-        if seen is not None and unseen is not None:
-            found.append(FigureRow(label, format(seen, style), format(unseen, style), between))
-    return found
-
-
-def interval_level(circuit: Circuit) -> str:
-    """What the column of intervals is called; empty where there are none."""
-    held_out = None if circuit.evaluation is None else circuit.evaluation.held_out
-    known = None if held_out is None else held_out.faithfulness_interval or held_out.kl_interval
-    return "" if known is None else f"{known.level:.0%} interval"
 
 
 def _figures(circuit: Circuit) -> RenderableType:
@@ -222,6 +124,42 @@ def _figures(circuit: Circuit) -> RenderableType:
     for row in figure_rows(circuit):
         table.add_row(row.label, row.discovery, row.held_out, *([row.between] if level else []))
     return Group(Text("How well it does the task", style="bold"), table)
+
+
+def _templates(circuit: Circuit, evaluation: Evaluation) -> list[RenderableType]:
+    """The templates that are farthest from the model; nothing where there is only one."""
+    objective = "faithfulness" if circuit.search is None else circuit.search.objective
+    rows, level = template_rows(evaluation, objective), interval_level(circuit)
+    if not rows:
+        return []
+    table = _table()
+    table.add_column("", overflow="fold")
+    for name in ("prompts", "faith-\nfulness"):
+        table.add_column(name, justify="right")
+    if any(row.between for row in rows):
+        table.add_column(level)
+    for name in ("KL re-\ncovered", "as the\nmodel"):
+        table.add_column(name, justify="right")
+    for row in rows[:MOST_TEMPLATES]:
+        interval = [row.between] if any(row.between for row in rows) else []
+        table.add_row(Text(row.name), row.prompts, row.faithfulness, *interval, row.kl_recovered, row.agreement)
+    left = len(rows) - MOST_TEMPLATES
+    rest = [Text(f"  ... and {left:,} more, nearer to the model", style="dim")] if left > 0 else []
+    return ["", Text("Template by template, held-out prompts, the worst first", style="bold"), table, *rest]
+
+
+def _answers(circuit: Circuit, evaluation: Evaluation) -> list[RenderableType]:
+    """What becomes of the answers; nothing where there are none."""
+    rows = answer_rows(evaluation)
+    if not rows:
+        return []
+    table = _table()
+    table.add_column("")
+    for name in ("model", "circuit", ablated_name(circuit)):
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(row.label, row.model, row.circuit, row.ablated)
+    return ["", Text("What it answers, held-out prompts", style="bold"), table]
 
 
 def evidence_of(circuit: Circuit) -> dict[str, str]:
@@ -251,7 +189,7 @@ def held_out_evidence(evaluation: Evaluation, size: int | None = None) -> dict[s
         values = [round(value, 3) + 0.0 for value in random.faithfulness]  # no minus before a zero
         rows["random circuits"] = (
             f"{len(values)} {alike}: faithfulness {min(values):.3f} to {max(values):.3f}, mean "
-            f"{sum(values) / len(values):.3f}; {_as_near(random) or 'none'} as near to 1 as this one (p "
+            f"{sum(values) / len(values):.3f}; {as_near(random) or 'none'} as near to 1 as this one (p "
             f"{random.p_value:.2g})"
         )
     if rest is not None:
@@ -265,14 +203,9 @@ def held_out_evidence(evaluation: Evaluation, size: int | None = None) -> dict[s
     return rows
 
 
-def _as_near(random: RandomCircuits) -> int:
-    """Random circuits at least as near to 1: p is (1 + their number) / (1 + all)."""
-    return round(random.p_value * (1 + len(random.faithfulness))) - 1
-
-
 def _certificate(found: Certificate) -> str:
     band = f"[{found.low:g}, {found.high:g}]"
-    value = f"{_aim(found.objective)} {found.value:.3f} on the discovery prompts"
+    value = f"{aim_of(found.objective)} {found.value:.3f} on the discovery prompts"
     if found.minimal:
         return f"no edge can go: {value} lies in {band}, and without any one edge it does not"
     return f"not minimal: {value}; it leaves {band}, or stays in it without some edge"
@@ -340,7 +273,7 @@ def _roles(edge: CircuitEdge) -> Text:
 
 def column_meanings(circuit: Circuit, columns: Sequence[str]) -> list[str]:
     """What the columns of a table of edges mean, of those that do not speak for themselves."""
-    aim = _aim(circuit.search.objective if circuit.search is not None else "faithfulness")
+    aim = aim_of(circuit.search.objective if circuit.search is not None else "faithfulness")
     meanings = {
         "without": f"{aim} without the edge, discovery prompts",
         "stability": "share of resampled prompts whose scores select it",

@@ -9,6 +9,7 @@ from pydantic import Field, JsonValue, model_serializer, model_validator
 
 from acdc_engine.display import html_of, line_of
 from acdc_engine.graph.evidence_records import Completeness, HypothesisTest, Interval, RandomCircuits
+from acdc_engine.graph.figure_records import AnswerFigures, TemplateFigures
 from acdc_engine.graph.record import Record, without_empty
 from acdc_engine.graph.role_records import DirectEffect, RoleScore
 
@@ -199,11 +200,25 @@ class Figures(Record):
     normalised_error: float = Field(ge=0)
     """Mean over prompts of |circuit - clean|, divided by |clean - corrupt| of the means."""
     accuracy_clean: float | None = Field(default=None, ge=0, le=1)
-    """Share of the clean prompts on which the whole model gives the right answer. Null without right answers."""
+    """Share of the clean prompts on which the whole model puts the best right answer above the best wrong one; without
+    wrong answers, on which a right answer is its most likely token. Null without right answers."""
     faithfulness_interval: Interval | None = None
     """How far the faithfulness can be trusted. Null where there are too few prompts."""
     kl_interval: Interval | None = None
     """The same for KL recovered."""
+    answers_clean: AnswerFigures | None = None
+    """The answers under the whole model. Null, and left out of the file, without right answers."""
+    answers_corrupt: AnswerFigures | None = None
+    """The same under the fully ablated model."""
+    answers_circuit: AnswerFigures | None = None
+    """The same under the circuit."""
+    templates: tuple[TemplateFigures, ...] = ()
+    """The figures of each template, or group of a pairs file. Left out of the file where there is only one."""
+
+    @model_serializer(mode="wrap")
+    def _without_unknown(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Older files know none of them."""
+        return without_empty(handler(self), "answers_clean", "answers_corrupt", "answers_circuit", "templates")
 
 
 class Evaluation(Record):

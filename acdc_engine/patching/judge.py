@@ -8,8 +8,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from acdc_engine.errors import BehaviourError, MethodError
+from acdc_engine.graph.digits import texts_of
 from acdc_engine.patching.evaluator import CircuitEvaluator
 from acdc_engine.prompts.metrics import Metric
+from acdc_engine.prompts.prompt_set import PromptSet
+
+ROUNDING = 1e-6
+"""Share of itself by which rounding may change a logit from one run to another."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +87,19 @@ class Judge:
         self.clean: Tensor = metric(clean_logits, prompts, clean_logits).float().cpu()
         self.ablated: Tensor = metric(evaluator.ablated_logits(), prompts, clean_logits).float().cpu()
         self.range = float(self.clean.double().mean()) - float(self.ablated.double().mean())
-        if not abs(self.range) > 1e-6 * max(1.0, float(self.clean.abs().mean())):
+        self._rounding = _rounding(metric, prompts, clean_logits)
+        if self.span(torch.ones(len(self.clean), dtype=torch.bool)) is None:
+            values = texts_of(float(self.clean.mean()), float(self.ablated.mean()))
             raise BehaviourError(
-                f"The corrupt metric equals the clean one ({metric.name} {float(self.clean.mean()):.4g} on both): the "
-                "corruption changes nothing the metric sees, so faithfulness is undefined. Check the task's corrupt "
-                "prompts and its answers."
+                f"The corrupt metric equals the clean one ({metric.name} {values[0]} clean, {values[1]} corrupt, which "
+                "is rounding): the corruption changes nothing the metric sees, so faithfulness is undefined. Check the "
+                "task's corrupt prompts and its answers."
             )
+
+    def span(self, rows: Bool[Tensor, "prompts"]) -> float | None:
+        """m(clean) - m(ablated) of some of the prompts; None where rounding of the logits could make as much of it."""
+        found = float((self.clean - self.ablated)[rows].double().mean())
+        return found if abs(found) > float(self._rounding[rows].double().mean()) else None
 
     @property
     def ranks(self) -> tuple[Literal["absolute", "signed", "rms"], ...]:
@@ -128,3 +140,15 @@ class Judge:
         """
         mean, rms = self.evaluator.edge_gradients(mask, self.metric)
         return torch.stack([mean / self.range, rms / abs(self.range)])
+
+
+def _rounding(metric: Metric, prompts: PromptSet, logits: Float[Tensor, "prompts d_vocab"]) -> Float[Tensor, "prompts"]:
+    """How much each prompt's metric changes when every logit does by about `ROUNDING` of itself.
+
+    Relative to the logits and asked of the metric itself, so that it fits logits and metrics of any size.
+    """
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(logits.shape[1], generator=generator).to(logits.device)
+    logits = logits.float()  # the format the metric works in, whose own rounding counts too
+    moved = metric(logits * (1 + ROUNDING * noise), prompts, logits) - metric(logits, prompts, logits)
+    return moved.abs().cpu()

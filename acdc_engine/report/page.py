@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from acdc_engine.export.text import evidence_of, figure_rows, interval_level
+from acdc_engine.export.figure_tables import ablated_name, answer_rows, figure_rows, interval_level, template_rows
+from acdc_engine.export.remarks import warning
+from acdc_engine.export.text import evidence_of
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.comparison_records import Comparison
 from acdc_engine.html.page import render
@@ -16,6 +18,9 @@ from acdc_engine.report.pictures import circuit_picture, sizes_picture
 from acdc_engine.report.tables import EdgeRows, NodeRows, edge_rows, node_rows, size_rows
 from acdc_engine.report.words import evaluate_command, headline, no_reservations, reservations, spread, title_of
 from acdc_engine.viewer.page import viewer_html
+
+MOST_TEMPLATES = 40
+"""Templates in the table, the worst first."""
 
 
 def report_html(
@@ -46,6 +51,8 @@ def report_html(
     viewer = viewer_html(circuit, known, **name)
     nodes: NodeRows = node_rows(circuit)
     edges: EdgeRows = edge_rows(circuit)
+    objective = "faithfulness" if circuit.search is None else circuit.search.objective
+    templates = [] if circuit.evaluation is None else template_rows(circuit.evaluation, objective)
     return render(
         "report/page.html.j2",
         frames=[viewer],
@@ -54,6 +61,7 @@ def report_html(
         links=links,
         headline=headline(circuit),
         judged=circuit.evaluation is not None,
+        warning=warning(circuit),
         remarks=reservations(circuit),
         no_remarks=no_reservations(circuit),
         evaluate=evaluate_command(circuit),
@@ -64,6 +72,10 @@ def report_html(
         sizes=size_rows(circuit),
         figures=figure_rows(circuit),
         level=interval_level(circuit),
+        templates=templates[:MOST_TEMPLATES],
+        more_templates=max(0, len(templates) - MOST_TEMPLATES),
+        answers=[] if circuit.evaluation is None else answer_rows(circuit.evaluation),
+        ablated=ablated_name(circuit),
         evidence=evidence_of(circuit),
         spreads=[spread(circuit, "stability"), spread(circuit, "necessity")],
         nodes=nodes,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from acdc_engine.export.text import remarks
+from acdc_engine.export.remarks import remarks
 from acdc_engine.export.visible import plain
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_records import SearchRecord

@@ -5,7 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from acdc_engine.export.text import remarks, show
+from acdc_engine.export.remarks import remarks
+from acdc_engine.export.text import show
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_check import with_roles
 from acdc_engine.graph.circuit_records import SearchRecord

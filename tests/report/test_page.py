@@ -8,7 +8,9 @@ import pytest
 
 from acdc_engine.attribution.methods import METHODS as ALL_METHODS
 from acdc_engine.export.charts import sizes_figure
-from acdc_engine.export.text import evidence_of, figure_rows, remarks
+from acdc_engine.export.figure_tables import figure_rows
+from acdc_engine.export.remarks import remarks
+from acdc_engine.export.text import evidence_of
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_records import Evaluation
 from acdc_engine.graph.comparison_records import Comparison, Rank, Ranking, Scope
