@@ -3,6 +3,7 @@
 #   make demo    finds the indirect object identification circuit of SmolLM2-135M
 #   make test    ruff, mypy and all tests: what CI runs (check is the same)
 #   make notebook  executes docs/example.ipynb again, in place (some minutes)
+#   make docs    the documentation with the Python reference as a site: build/site/index.html
 #   make build   source distribution and wheel in dist/, and a test of that wheel outside the checkout
 # Another Python: make test PYTHON=python3.12
 
@@ -11,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 
-.PHONY: demo test check notebook build
+.PHONY: demo test check notebook docs build
 
 demo: $(VENV)/installed
 	$(BIN)/acdc discover ioi --out runs/demo --overwrite
@@ -24,6 +25,9 @@ test check: $(VENV)/installed
 
 notebook: $(VENV)/notebook-installed
 	$(BIN)/python docs/run_notebook.py
+
+docs: $(VENV)/docs-installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
 build: $(VENV)/installed
 	rm -rf dist
@@ -47,4 +51,8 @@ $(VENV)/installed: $(VENV)/created pyproject.toml constraints.txt
 
 $(VENV)/notebook-installed: $(VENV)/installed
 	$(INSTALL) -c constraints.txt -e '.[notebook]'
+	@touch $@
+
+$(VENV)/docs-installed: $(VENV)/installed
+	$(INSTALL) -c constraints.txt -e '.[docs]'
 	@touch $@
