@@ -85,6 +85,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
         `" Did you mean 'x'?"` when something close exists, followed by the list of known names.
     """
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=2, cutoff=0.5)
-    hint = f" Did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
+    hint = did_you_mean(name, names)
     return f"{hint} Known: {', '.join(names)}." if names else hint
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The first half of `nearest`, for names that are too many to list; empty when nothing close exists."""
+    close = difflib.get_close_matches(name, sorted(known), n=2, cutoff=0.5)
+    return f" Did you mean {' or '.join(repr(c) for c in close)}?" if close else ""

@@ -9,14 +9,13 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_check import with_roles
 from acdc_engine.graph.circuit_file import checksum_of
 from acdc_engine.graph.circuit_records import CircuitNode
+from acdc_engine.graph.edge_table import FIGURES
 
 if TYPE_CHECKING:
     import networkx as nx
 
 CARRIED = "acdc_engine"
 """Attribute of the graph: everything but nodes and edges, as one JSON text of ASCII characters."""
-FIGURES = ("score", "effect", "without", "stability", "necessity")
-"""Fields of an edge that become attributes of the same name."""
 
 
 def attributed(circuit: Circuit) -> nx.MultiDiGraph[str]:

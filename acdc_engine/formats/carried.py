@@ -17,11 +17,10 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_check import with_roles
 from acdc_engine.graph.circuit_faults import explain_faults
 from acdc_engine.graph.circuit_records import CircuitEdge, CircuitNode, ModelRecord
+from acdc_engine.graph.editing import whole_unknown
 
 MOST_TEXT = 128 * 2**20
 """Characters that the roles of nodes may have, written at every edge: those of 30,000 edges at 2,000 each end."""
-_OF_THE_WHOLE = ("evaluation", "certificate", "sizes", "cost", "command")
-"""Fields that say something of exactly the circuit that was found."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ def finished(
         raise CircuitFileError(f"{path}: {error}") from error
     notes = []
     if carried.checksum is not None and content_checksum(circuit) != carried.checksum:
-        circuit = circuit.model_copy(update={name: type(base).model_fields[name].default for name in _OF_THE_WHOLE})
+        circuit = circuit.model_copy(update=whole_unknown(circuit))
         notes.append(f"{path.name}, whose nodes or edges were edited after acdc export wrote it")
     if gained:
         notes.append(f"{gained} edges into shared keys or values, there for some heads only, now reach all of a group")

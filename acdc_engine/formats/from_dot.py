@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from acdc_engine.errors import CircuitFileError
-from acdc_engine.formats.attributed import CARRIED, FIGURES
+from acdc_engine.formats.attributed import CARRIED
 from acdc_engine.formats.dot import COMMENT, dot_text
 from acdc_engine.formats.format import Format, Source, check_size, writer
 from acdc_engine.formats.from_graph import PlainGraph, reader
 from acdc_engine.formats.xml_text import unescaped
+from acdc_engine.graph.edge_table import FIGURES
 
 _TOKEN = re.compile(
     r"""(?P<skip>\s+|//[^\n]*|/\*.*?\*/|^\#[^\n]*)

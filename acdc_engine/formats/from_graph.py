@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from acdc_engine.errors import CircuitFileError, GraphError
-from acdc_engine.formats.attributed import CARRIED, FIGURES
+from acdc_engine.formats.attributed import CARRIED
 from acdc_engine.formats.carried import finished, only_model, read_carried
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_check import all_nodes
 from acdc_engine.graph.circuit_faults import explain_faults
 from acdc_engine.graph.circuit_records import CircuitEdge, CircuitNode, ModelRecord
+from acdc_engine.graph.edge_table import FIGURES
 from acdc_engine.graph.explain import explain_sender
 from acdc_engine.graph.layout import Layout
 from acdc_engine.graph.networkx_view import targets_of

@@ -97,8 +97,9 @@ def import_circuit(path: str | Path, *, fmt: str | None = None, model: ModelReco
         CircuitFileError: Unknown format, or the file is of none, is damaged, or does not fit the model; the node or
             edge is named.
     """
+    named = None if fmt is None else format_named(fmt)
     path = find_circuit(path)
-    known = recognised(path) if fmt is None else format_named(fmt)
+    known = named or recognised(path)
     if known.read is None:
         raise CircuitFileError(f"{path}: the format {known.name} cannot be read back: {known.lossy}.")
     return known.read(path, model)

@@ -7,28 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from acdc_engine.errors import CircuitFileError, GraphError, nearest
-from acdc_engine.formats.attributed import FIGURES
 from acdc_engine.formats.carried import Carried, finished
 from acdc_engine.formats.from_graph import checked
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import nodes_of_edges, with_roles
+from acdc_engine.graph.circuit_check import nodes_of_edges
 from acdc_engine.graph.circuit_records import CircuitEdge, CircuitNode
+from acdc_engine.graph.edge_table import COLUMNS
 from acdc_engine.graph.layout import Layout
 from acdc_engine.graph.networkx_view import targets_of
 
 TEXTS = ("sender", "receiver", "kind", "sender_role", "receiver_role")
-COLUMNS = ("sender", "receiver", "kind", *FIGURES, "sender_role", "receiver_role")
-"""`kind` is q, k, v, mlp or logits; the others are those of `CircuitEdge`."""
-
-
-def rows_of(circuit: Circuit) -> list[dict[str, Any]]:
-    """The edges in the circuit file's order, by column; None where something is not known."""
-    layout = circuit.layout()
-    edges = with_roles(layout, circuit.nodes, circuit.edges)
-    return [
-        {name: targets_of(layout, edge.receiver)[0] if name == "kind" else getattr(edge, name) for name in COLUMNS}
-        for edge in edges
-    ]
 
 
 def edge_of(path: Path, layout: Layout, place: str, row: dict[str, Any]) -> CircuitEdge:

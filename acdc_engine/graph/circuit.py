@@ -6,7 +6,8 @@ Nothing here imports torch or networkx until a tensor or a networkx graph is ask
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -39,9 +40,11 @@ from acdc_engine.graph.size_records import SizePoint
 
 if TYPE_CHECKING:
     import networkx as nx
+    import pandas as pd
     from torch import Tensor
 
     from acdc_engine.graph.edges import Graph
+    from acdc_engine.graph.editing import EdgeLike
 
 
 class Circuit(Record):
@@ -144,6 +147,83 @@ class Circuit(Record):
         from acdc_engine.graph.networkx_view import networkx_of
 
         return networkx_of(self)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """The edges as a pandas DataFrame, one row each, in the circuit file's order.
+
+        An edge into a key or value that several heads share is one row.
+
+        Returns:
+            Columns `sender` and `receiver` (names, such as a5.h5 and a7.kv1<k>), `kind` (q, k, v, mlp or logits),
+            `score`, `effect`, `without`, `stability`, `necessity` (see `CircuitEdge`; NaN where not known), and
+            `sender_role`, `receiver_role` (None where not known).
+
+        Raises:
+            AcdcError: pandas is not installed.
+        """
+        from acdc_engine.graph.edge_table import dataframe_of
+
+        return dataframe_of(self)
+
+    def subset(self, keep: int | Callable[[CircuitEdge], bool] | Iterable[EdgeLike]) -> Circuit:
+        """The circuit with some of its edges only.
+
+            circuit.subset(20)                                       # the 20 strongest
+            circuit.subset(lambda edge: edge.stability > 0.9)        # those for which it is true
+            circuit.subset(["input->m0", ("m0", "logits")])          # those named
+
+        Edges that then lie on no path from input to logits stay; they carry nothing, `cleaned` drops them. What was
+        said of the whole circuit is left out of the result (figures, certificate, sizes, search, cost, command), and so
+        is what depends on an edge's neighbours (effect, objective without it, stability, necessity), unless all edges
+        are kept; `evaluate` measures it anew. Scores, roles and direct effects, measured in the whole model, stay;
+        S-inhibition only as long as all name movers do.
+
+        Args:
+            keep: How many of the strongest edges (by |effect| where all have one, else by |score|); or a function that
+                says of an edge whether to keep it; or the edges: names, pairs of ends, or `CircuitEdge`s.
+
+        Raises:
+            GraphError: An edge that the circuit does not have, with the nearest; or nothing ranks its edges.
+        """
+        from acdc_engine.graph.editing import subset_of
+
+        return subset_of(self, keep)
+
+    def cleaned(self) -> Circuit:
+        """The circuit without edges on no path from input to logits, which carry nothing; otherwise as `subset`."""
+        from acdc_engine.graph.editing import cleaned
+
+        return cleaned(self)
+
+    @classmethod
+    def from_edges(cls, model: Any, edges: Iterable[EdgeLike]) -> Circuit:
+        """Makes a circuit of edges that somebody names.
+
+            Circuit.from_edges("gpt2", ["input->a0.h1<q>", "a0.h1->logits"])
+
+        Args:
+            model: The model: another circuit of it or its `ModelRecord` (nothing is loaded), or as for `load_model`: a
+                view, a loaded model, or a name, which is loaded to learn its sizes.
+            edges: Their names, such as a5.h3->a7.h1<v>; pairs of ends; or `CircuitEdge`s, of which only the ends count.
+
+        Returns:
+            The circuit, with nothing but model, nodes and edges; `evaluate(circuit, task=...)` judges it.
+
+        Raises:
+            GraphError: An edge that cannot exist in this model's graph: which rule it breaks, and the nearest name.
+            CircuitFileError: An edge is there twice.
+            ModelError: The model cannot be loaded.
+        """
+        from acdc_engine.graph.circuit_check import nodes_of_edges
+        from acdc_engine.graph.editing import edges_named
+
+        record = model.model if isinstance(model, Circuit) else model
+        if not isinstance(record, ModelRecord):
+            # By its name, as in display.py: graph is below run and may not import it.
+            record = import_module("acdc_engine.run.importing").record_of(model)
+        layout = cls(model=record, nodes=(), edges=()).layout()
+        named = edges_named(layout, edges)
+        return cls(model=record, nodes=nodes_of_edges(layout, named), edges=named)
 
     def __repr__(self) -> str:
         """One line: a circuit holds thousands of numbers."""

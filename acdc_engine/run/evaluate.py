@@ -17,6 +17,7 @@ from acdc_engine.evaluation.minimality import EDGES_UP_TO
 from acdc_engine.evaluation.sizes import sizes_of
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_check import with_roles
+from acdc_engine.graph.editing import OF_EDGES
 from acdc_engine.graph.files import check_target
 from acdc_engine.patching.judge import Target
 from acdc_engine.pruning import RANKS, Found, singles
@@ -24,8 +25,6 @@ from acdc_engine.run.describe import describe
 from acdc_engine.run.edge_records import edge_evidence, edge_records, in_metric, per_example_fits, stability_of
 from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.reopen import Reopened, reopen
-
-PER_EDGE = ("effect", "without", "stability", "necessity")
 
 
 def evaluate(
@@ -143,7 +142,7 @@ class _Work:
         records = edge_records(opened.discovery, opened.mask, None, evidence, stability)
         figures = {(edge.sender, edge.receiver): edge for edge in records}
         edges = tuple(
-            edge.model_copy(update={name: getattr(figures[edge.sender, edge.receiver], name) for name in PER_EDGE})
+            edge.model_copy(update={name: getattr(figures[edge.sender, edge.receiver], name) for name in OF_EDGES})
             for edge in circuit.edges
         )
         return circuit.model_copy(update={"edges": edges, "certificate": evidence.certificate})
@@ -236,7 +235,7 @@ def _only_measured(opened: Reopened) -> Reopened:
 
 def _unmeasured(circuit: Circuit) -> Circuit:
     """Without what was measured on other prompts or another model, and without what finding it took there."""
-    edges = tuple(edge.model_copy(update=dict.fromkeys(PER_EDGE)) for edge in circuit.edges)
+    edges = tuple(edge.model_copy(update=dict.fromkeys(OF_EDGES)) for edge in circuit.edges)
     nodes = tuple(
         node.model_copy(
             # A role without scores is the literature's.

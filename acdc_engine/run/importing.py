@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from acdc_engine.errors import CircuitFileError, ModelNeededError
 from acdc_engine.formats.registry import import_circuit
@@ -39,10 +40,19 @@ def import_with_model(
     except ModelNeededError:
         if model is None:
             raise
-    return import_circuit(path, fmt=fmt, model=_record_of(model, ungroup_kv))
+    return import_circuit(path, fmt=fmt, model=record_of(model, ungroup_kv))
 
 
-def _record_of(model: str, ungroup_kv: bool) -> ModelRecord:
+def record_of(model: Any, ungroup_kv: bool = False) -> ModelRecord:
+    """The record of a model, which is loaded on the CPU unless it is a view already.
+
+    Args:
+        model: As for `load_model`.
+        ungroup_kv: One k and v per query head, where the model shares them.
+
+    Raises:
+        ModelError: The model cannot be loaded.
+    """
     from acdc_engine.models.load import load_model
     from acdc_engine.run.records import model_record
 

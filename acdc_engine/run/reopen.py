@@ -197,7 +197,7 @@ def _check_edges(path: Path, circuit: Circuit) -> None:
         raise CircuitFileError(
             f"{path}: {len(loose):,} of {len(circuit.edges):,} edges are on no path from input to logits ({names}"
             f"{', ...' if len(loose) > 3 else ''}), so they carry nothing. Add the edges that connect them, or remove "
-            "them and the nodes that then have no edge."
+            "them and the nodes that then have no edge (in Python: circuit.cleaned())."
         )
 
 

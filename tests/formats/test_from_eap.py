@@ -189,7 +189,7 @@ def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     path = tmp_path / "circuit.json"
     with pytest.raises(CircuitFileError, match="No circuit file"):
         import_circuit(path, model=GROUPED)
-    with pytest.raises(CircuitFileError, match="is a folder"):
+    with pytest.raises(CircuitFileError, match="it is no folder of a run"):
         import_circuit(tmp_path)
     path.write_bytes(b"\xff{}")
     with pytest.raises(CircuitFileError, match="byte 0 is not UTF-8"):

@@ -71,7 +71,7 @@ def test_files_of_no_format(tmp_path: Path, content: bytes, message: str) -> Non
 def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CircuitFileError, match="No circuit file"):
         import_circuit(tmp_path / "nothing")
-    with pytest.raises(CircuitFileError, match="is a folder"):
+    with pytest.raises(CircuitFileError, match="it is no folder of a run"):
         import_circuit(tmp_path)
     (tmp_path / "large").write_bytes(b"x" * 2_000)
     monkeypatch.setattr(format, "LARGEST_FILE", 1_000)
