@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acdc_engine.export.compare_text import RANKS
+from acdc_engine.export.drawn_text import drawn
 from acdc_engine.export.picture_file import check_picture, format_of, write_figure
 from acdc_engine.graph.comparison_records import Comparison, Overlap, Ranking, Scope
 
@@ -55,7 +56,10 @@ def comparison_figure(comparison: Comparison) -> Figure:
     if comparison.classes:
         _draw_classes(figure.add_subplot(grid[:, 2]), comparison)
     found = "/".join(Path(comparison.found).parts[-2:])
-    figure.suptitle(f"{found} against {comparison.known} ({comparison.model.name})", fontsize=11)
+    title = f"{found} against {comparison.known} ({comparison.model.name})"
+    if comparison.other_task:
+        title += f"\n{drawn(comparison.other_task, 120)}"
+    figure.suptitle(title, fontsize=11, parse_math=False)
     figure.supxlabel(_caption(comparison), fontsize=7.5, color="#444444")
     return figure
 

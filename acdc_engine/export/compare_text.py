@@ -35,6 +35,7 @@ def _header(comparison: Comparison) -> RenderableType:
     rows = {
         "Found": comparison.found,
         "Known": f"{comparison.known}, {comparison.model.name}",
+        **({"Tasks": comparison.other_task} if comparison.other_task else {}),
         "Source": comparison.known_source or "not stated",
         "Scores": comparison.scores or "none",
     }

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from acdc_engine.errors import CircuitFileError
-from acdc_engine.export.draw_edges import DASHES, arrow_width, draw_edges, is_many, line_counts
+from acdc_engine.export.draw_edges import (
+    DASHES,
+    Way,
+    arrow_width,
+    draw_edges,
+    extent_across,
+    is_many,
+    line_counts,
+    ways_of,
+)
 from acdc_engine.export.draw_nodes import draw_nodes, role_legend
+from acdc_engine.export.draw_roles import roles_figure, roles_letter_size
 from acdc_engine.export.drawn_text import LETTER, drawn, wrapped
-from acdc_engine.export.layered import BOX_WIDTH, Picture, place_nodes
+from acdc_engine.export.layered import BOX_WIDTH, SPACING, Picture, place_nodes
 from acdc_engine.export.picture_file import check_picture, format_of, write_figure
 from acdc_engine.export.strongest import strongest
 from acdc_engine.graph.circuit import Circuit
@@ -29,10 +40,12 @@ MOST_LINES = 200_000
 SMALL_PRINT = 5.0
 """Points below which the names in a picture can hardly be read on paper."""
 
-_ACROSS, _UP = 0.82, 0.64  # inches of a unit at natural size
+_ACROSS, _UP = 0.7, 0.64  # inches of a unit at natural size
 _NAMES = 8.5  # points of nodes' names at natural size
 _LEAST_NATURAL = 6.4
-_LEFT, _RIGHT, _ABOVE, _BELOW = 1.4, 0.7, 0.45, 0.35  # units around the nodes; the layers' names stand left
+_LEFT, _RIGHT, _ABOVE, _BELOW = 1.6, 0.75, 0.45, 0.35  # units around the nodes; the layers' names stand left
+_BESIDE = 0.95  # of these units at the left, for the names
+_CLEAR = 0.1  # units that lines keep from the picture's border
 _PAPER_DPI = 300
 
 
@@ -44,6 +57,10 @@ class _Page:
     across: float
     up: float
     names: float
+    left: float
+    """Units to the left of the first node."""
+    right: float
+    """Units to the right of the last."""
 
     @property
     def small(self) -> float:
@@ -56,13 +73,26 @@ class _Page:
         return min(11.0, max(7.0, 1.3 * self.names))
 
     @classmethod
-    def of(cls, circuit: Circuit, picture: Picture, width: float | None) -> _Page:
-        units = picture.width + _LEFT + _RIGHT
+    def of(cls, circuit: Circuit, picture: Picture, ways: Sequence[Way], width: float | None) -> _Page:
+        low, high = extent_across(ways)
+        left, right = max(_LEFT, _BESIDE + _CLEAR - low), max(_RIGHT, high + _CLEAR - picture.width)
+        units = picture.width + left + right
         width = width or max(_LEAST_NATURAL, units * _ACROSS)
         across = width / units
-        longest = max((len(node.name) for node in circuit.nodes), default=1)
-        names = min(_NAMES, 0.88 * BOX_WIDTH * across * 72 / (LETTER * max(6, longest)))
-        return cls(width, across, _UP * names / _NAMES, names)
+        names = min(_NAMES, across / _needed(circuit))
+        return cls(width, across, _UP * names / _NAMES, names, left, right)
+
+
+def _needed(circuit: Circuit) -> float:
+    """Inches that a unit must have for each point of the names, so that they fit into their boxes."""
+    longest = max((len(node.name) for node in circuit.nodes), default=1)
+    return LETTER * max(6, longest) / (0.88 * BOX_WIDTH * 72)
+
+
+def _placed(circuit: Circuit, width: float | None) -> Picture:
+    """The nodes, as wide apart as names of natural size allow."""
+    room = math.inf if width is None else width / (_NAMES * _needed(circuit)) - _LEFT - _RIGHT - SPACING
+    return place_nodes(circuit, room)
 
 
 def draw(
@@ -73,11 +103,14 @@ def draw(
     width: float | None = None,
     top: int | None = None,
     title: str | None = None,
+    by: Literal["role"] | None = None,
+    mlps: bool = False,
     overwrite: bool = False,
 ) -> None:
     """Draws a circuit into a file; the same circuit gives the same file.
 
-    Up to 250 edges are arrows that bend around the boxes; more are thin, translucent lines.
+    Up to 250 edges are arrows that bend around the boxes; more are thin, translucent lines. By role all heads of a role
+    are one box, and a line says how many edges it stands for and what they add up to.
 
     Args:
         circuit: What to draw.
@@ -86,32 +119,50 @@ def draw(
         width: Inches, such as 3.3 for one column of a paper and 6.75 for two; by default as wide as it needs.
         top: Draw only so many of the strongest edges, see `strongest`; the picture says so.
         title: In place of task, model and figures; "" for none.
+        by: "role" for boxes of nodes of one role.
+        mlps: By role, draw the MLPs that have no role as a box; else neither they nor paths through them are drawn.
         overwrite: Replace a file of that name.
 
     Raises:
-        CircuitFileError: Unknown format, a width or number that cannot be, more than `MOST_LINES` lines, or the file
-            exists or cannot be written.
+        CircuitFileError: Unknown format, a width or number that cannot be, more than `MOST_LINES` lines, MLPs asked for
+            without `by`, or the file exists or cannot be written.
     """
     path = Path(path)
     fmt = fmt or format_of(path)
     check_picture(fmt, path)
-    _check_lines(circuit if top is None else strongest(circuit, top))
-    figure = figure_of(circuit, width=width, top=top, title=title)
+    if by is None:
+        _check_lines(circuit if top is None else strongest(circuit, top))
+    figure = figure_of(circuit, width=width, top=top, title=title, by=by, mlps=mlps)
     write_figure(figure, path, fmt, overwrite=overwrite, dpi=160 if width is None else _PAPER_DPI)
 
 
 def figure_of(
-    circuit: Circuit, *, width: float | None = None, top: int | None = None, title: str | None = None
+    circuit: Circuit,
+    *,
+    width: float | None = None,
+    top: int | None = None,
+    title: str | None = None,
+    by: Literal["role"] | None = None,
+    mlps: bool = False,
 ) -> Figure:
     """The picture as a matplotlib figure. Arguments and errors: see `draw`."""
     from matplotlib.figure import Figure
 
     check_width(width)
+    if mlps and by is None:
+        raise CircuitFileError(
+            "MLPs are left out of pictures by role only: all others draw them. Ask for one by role (--by role), or not "
+            "for the MLPs (--mlps)."
+        )
     shown = circuit if top is None else strongest(circuit, top)
-    picture = place_nodes(shown)
-    page = _Page.of(shown, picture, width)
-    lines = wrapped(_title(circuit) if title is None else drawn(title, 300), page.width - 0.2, page.large)
     note = "" if shown is circuit else f"strongest {len(shown.edges):,} of {len(circuit.edges):,} edges"
+    if by is not None:
+        heading = _title(circuit) if title is None else drawn(title, 300)
+        return roles_figure(shown, "\n".join(filter(None, (heading, note))), width, mlps=mlps)
+    picture = _placed(shown, width)
+    ways = ways_of(shown, picture)
+    page = _Page.of(shown, picture, ways, width)
+    lines = wrapped(_title(circuit) if title is None else drawn(title, 300), page.width - 0.2, page.large)
     handles = _legend(shown, page)
     columns = _columns(handles, page)
     title_height = len(lines) * page.large * 1.3 / 72 + 0.08
@@ -122,10 +173,10 @@ def figure_of(
     figure = Figure(figsize=(page.width, height))
     axes = figure.add_axes((0.0, below / height, 1.0, middle / height))
     axes.set_axis_off()
-    axes.set_xlim(-_LEFT, picture.width + _RIGHT)
+    axes.set_xlim(-page.left, picture.width + page.right)
     axes.set_ylim(-_BELOW, picture.height + _ABOVE)
     _draw_layers(axes, picture, page)
-    draw_edges(axes, shown, picture, page.names / _NAMES)
+    draw_edges(axes, shown, ways, page.names / _NAMES)
     draw_nodes(axes, shown, picture, page.across, page.names)
     place: dict[str, Any] = {"ha": "center", "va": "top", "parse_math": False}
     figure.text(0.5, 1 - 0.05 / height, "\n".join(lines), fontsize=page.large, linespacing=1.15, **place)
@@ -157,14 +208,24 @@ def _check_lines(circuit: Circuit) -> None:
         )
 
 
-def letter_size(circuit: Circuit, width: float | None = None, top: int | None = None) -> float:
+def letter_size(
+    circuit: Circuit,
+    width: float | None = None,
+    top: int | None = None,
+    *,
+    by: Literal["role"] | None = None,
+    mlps: bool = False,
+) -> float:
     """Points that nodes' names have in a picture of that width."""
     shown = circuit if top is None else strongest(circuit, top)
-    return _Page.of(shown, place_nodes(shown), width).names
+    if by is not None:
+        return roles_letter_size(shown, width, mlps=mlps)
+    picture = _placed(shown, width)
+    return _Page.of(shown, picture, ways_of(shown, picture), width).names
 
 
 def _title(circuit: Circuit) -> str:
-    task = "" if circuit.task is None else f"{drawn(circuit.task.name, 60)} in "
+    task = "" if circuit.behaviour_name is None else f"{drawn(circuit.behaviour_name, 60)} in "
     title = f"{task}{drawn(circuit.model.name, 60)}: {len(circuit.edges):,} edges, {len(circuit.nodes):,} nodes"
     if circuit.evaluation is not None:
         title += f"\nheld-out faithfulness {circuit.evaluation.held_out.faithfulness:.2f}"
@@ -174,9 +235,9 @@ def _title(circuit: Circuit) -> str:
 def _draw_layers(axes: Axes, picture: Picture, page: _Page) -> None:
     for row, (layer, height) in enumerate(picture.layer_heights.items()):
         if row % 2 == 0:
-            axes.axhspan(height - 0.25, height + 0.75, color="#F6F6F6", zorder=0, linewidth=0)
+            axes.axhspan(height - 0.25, height - 0.25 + picture.rise, color="#F6F6F6", zorder=0, linewidth=0)
         look: dict[str, Any] = {"fontsize": min(7.5, 0.9 * page.names), "color": "#666666", "va": "center"}
-        axes.text(0.1 - _LEFT, height + 0.25, f"layer {layer}", **look)
+        axes.text(0.1 - page.left, height + picture.rise / 4, f"layer {layer}", **look)
 
 
 def _legend(circuit: Circuit, page: _Page) -> list[Artist]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.path import Path as Curve
 
-PORTS = {"q": -0.27, "k": 0.0, "v": 0.27, "mlp": 0.0, "logits": 0.0}
+PORTS = {"q": -0.31, "k": 0.0, "v": 0.31, "mlp": 0.0, "logits": 0.0}
 """Where q, k and v enter the bottom of a head's box, from its middle."""
 DASHES: dict[str, Any] = {"q": (0, (4, 1.6)), "k": (0, (1.2, 1.2)), "v": "-", "mlp": "-", "logits": "-"}
 """How edges that enter there are drawn."""
@@ -26,8 +27,9 @@ MANY = 250
 """More edges than these are drawn as thin lines without bends: nobody can follow a single one of them."""
 _MANY_LINES = 1_000  # the same for lines, where heads share keys and values
 _FLAT = 0.35  # edges that rise less (a layer's heads to its MLP, that MLP to the next heads) use the MLP's side
-_SIDE_IN, _SIDE_OUT = -0.14, -0.02  # where they do, from its middle: in below out, both above the heads' row
-_SIDE_OUT_BY = {"q": -0.06, "k": 0.0, "v": 0.06}  # seen from the MLP, q is farthest: its line runs below the others
+# Where they do, as shares of the gap between the rows of heads: in below out.
+_SIDE_IN, _SIDE_OUT = 0.27, 0.47
+_SIDE_OUT_BY = {"q": -0.1, "k": 0.0, "v": 0.1}  # seen from the MLP, q is farthest: its line runs below the others
 _TURN = 0.3  # share of such a line that turns
 
 
@@ -55,19 +57,53 @@ def is_many(circuit: Circuit) -> bool:
     return len(circuit.edges) > MANY or sum(line_counts(circuit, circuit.edges)) > _MANY_LINES
 
 
-def draw_edges(axes: Axes, circuit: Circuit, picture: Picture, thickness: float) -> None:
+@dataclass(frozen=True)
+class Way:
+    """The line of an edge to one of the nodes that read it, in units of the picture."""
+
+    edge: CircuitEdge
+    kind: str
+    curve: Curve
+
+
+def ways_of(circuit: Circuit, picture: Picture) -> list[Way]:
+    """The lines of a circuit's edges, around the boxes where they are few; the strongest last.
+
+    Args:
+        circuit: What to draw.
+        picture: Where its nodes are.
+    """
+    layout, bends = circuit.layout(), not is_many(circuit)
+    ways = []
+    for lane, edge in enumerate(reversed(by_strength(circuit))):
+        kind, targets = targets_of(layout, edge.receiver)
+        for target in targets:
+            if target in picture.places:
+                ways.append(Way(edge, kind, _way(picture, edge.sender, target, kind, lane, bends=bends)))
+    return ways
+
+
+def extent_across(ways: Sequence[Way]) -> tuple[float, float]:
+    """How far the lines reach to the left and to the right, or a little less: curves lie within their points."""
+    import numpy as np
+
+    across = [0.0] if not ways else np.concatenate([np.asarray(way.curve.vertices)[:, 0] for way in ways])
+    return float(np.min(across)), float(np.max(across))
+
+
+def draw_edges(axes: Axes, circuit: Circuit, ways: Sequence[Way], thickness: float) -> None:
     """Draws the edges, the strongest on top.
 
     Args:
-        axes: In units of `picture`.
+        axes: In units of the picture.
         circuit: What to draw.
-        picture: Where its nodes are.
+        ways: Its lines.
         thickness: 1 in a picture of natural size; smaller pictures have finer lines.
     """
     if is_many(circuit):
-        _draw_lines(axes, circuit, picture, thickness)
+        _draw_lines(axes, circuit, ways, thickness)
     else:
-        _draw_arrows(axes, circuit, picture, thickness)
+        _draw_arrows(axes, circuit, ways, thickness)
 
 
 def arrow_width(share: float, thickness: float, *, many: bool) -> float:
@@ -76,20 +112,20 @@ def arrow_width(share: float, thickness: float, *, many: bool) -> float:
     return (least + more * math.sqrt(share)) * thickness
 
 
-def _draw_arrows(axes: Axes, circuit: Circuit, picture: Picture, thickness: float) -> None:
+def _draw_arrows(axes: Axes, circuit: Circuit, ways: Sequence[Way], thickness: float) -> None:
     from matplotlib.patches import FancyArrowPatch
 
     measure, relative = measure_of(circuit), relative_strengths(circuit)
-    for lane, edge, kind, target in _drawn_edges(circuit, picture):
-        weight = relative[edge] ** 0.5
+    for way in ways:
+        weight = relative[way.edge] ** 0.5
         head = (2.0 + weight) * thickness**0.5, (1.0 + 0.6 * weight) * thickness**0.5
         axes.add_patch(
             FancyArrowPatch(
-                path=_way(picture, edge.sender, target, kind, lane),
+                path=way.curve,
                 arrowstyle=f"-|>,head_length={head[0]:.2f},head_width={head[1]:.2f}",
-                linestyle=DASHES[kind],
-                linewidth=arrow_width(relative[edge], thickness, many=False),
-                color=colour_of(strength_of(edge, measure)),
+                linestyle=DASHES[way.kind],
+                linewidth=arrow_width(relative[way.edge], thickness, many=False),
+                color=colour_of(strength_of(way.edge, measure)),
                 alpha=0.35 + 0.55 * weight,
                 capstyle="butt",
                 zorder=2 + weight,
@@ -97,33 +133,21 @@ def _draw_arrows(axes: Axes, circuit: Circuit, picture: Picture, thickness: floa
         )
 
 
-def _draw_lines(axes: Axes, circuit: Circuit, picture: Picture, thickness: float) -> None:
+def _draw_lines(axes: Axes, circuit: Circuit, ways: Sequence[Way], thickness: float) -> None:
     """One collection for all: many times faster than a patch for each, and a smaller file."""
     from matplotlib.collections import PathCollection
     from matplotlib.colors import to_rgba
 
     measure, relative = measure_of(circuit), relative_strengths(circuit)
-    curves, colours, widths, dashes = [], [], [], []
-    for lane, edge, kind, target in _drawn_edges(circuit, picture):
-        share = relative[edge] if measure else 0.01
-        weight = share**0.5
-        curves.append(_way(picture, edge.sender, target, kind, lane, bends=False))
-        colours.append(to_rgba(colour_of(strength_of(edge, measure)), 0.2 + 0.6 * weight))
+    colours, widths = [], []
+    for way in ways:
+        share = relative[way.edge] if measure else 0.01
+        colours.append(to_rgba(colour_of(strength_of(way.edge, measure)), 0.2 + 0.6 * share**0.5))
         widths.append(arrow_width(share, thickness, many=True))
-        dashes.append(DASHES[kind])
+    curves, dashes = [way.curve for way in ways], [DASHES[way.kind] for way in ways]
     lines = PathCollection(curves, facecolors="none", edgecolors=colours, linewidths=widths, linestyles=dashes)
     lines.set_zorder(2)
     axes.add_collection(lines, autolim=False)
-
-
-def _drawn_edges(circuit: Circuit, picture: Picture) -> Iterator[tuple[int, CircuitEdge, str, str]]:
-    """Yields a running number, the edge, its kind and every node it goes to; the strongest last."""
-    layout = circuit.layout()
-    for lane, edge in enumerate(reversed(by_strength(circuit))):
-        kind, targets = targets_of(layout, edge.receiver)
-        for target in targets:
-            if target in picture.places:
-                yield lane, edge, kind, target
 
 
 def _way(picture: Picture, sender: str, target: str, kind: str, lane: int, *, bends: bool = True) -> Curve:
@@ -132,11 +156,13 @@ def _way(picture: Picture, sender: str, target: str, kind: str, lane: int, *, be
     start, end = (x0, y0 + BOX_HEIGHT / 2), (x1 + PORTS[kind], y1 - BOX_HEIGHT / 2)
     aside = abs(end[0] - start[0]) > BOX_WIDTH
     # Between top and bottom such an edge would lie nearly flat: hidden arrowhead, and q, k and v on one line.
+    gap = picture.rise - BOX_HEIGHT
+    row = (y1 if kind == "mlp" else y0) - picture.rise / 2 + BOX_HEIGHT / 2  # the top of the boxes beside the MLP
     if aside and end[1] - start[1] < _FLAT and kind == "mlp":
-        level = y1 + _SIDE_IN + 0.012 * (lane % 5 - 2)
+        level = row + gap * (_SIDE_IN + 0.02 * (lane % 5 - 2))
         return _bent(start, (_side(x1, x0), level), (start[0], level))
     if aside and end[1] - start[1] < _FLAT and kind in _SIDE_OUT_BY and sender.startswith("m"):
-        level = y0 + _SIDE_OUT + _SIDE_OUT_BY[kind]
+        level = row + gap * (_SIDE_OUT + _SIDE_OUT_BY[kind])
         return _bent((_side(x0, x1), level), end, (end[0], level))
     if not bends:
         return _curve([start, end])

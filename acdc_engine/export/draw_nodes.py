@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from acdc_engine.export.draw_edges import PORTS, is_many
 from acdc_engine.export.drawn_text import drawn, letters_in
 from acdc_engine.export.layered import BOX_HEIGHT, BOX_WIDTH, SPACING, Picture
 from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.role_colours import fill_of, legend_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Pale colours of Okabe and Ito's palette, by role in the order of the model.
-_ROLE_FILLS = ("#FBE3C0", "#D3EBF8", "#BFE3D8", "#FAF5C0", "#C7DBEC", "#F5D2BD", "#F0DCE7")
-_OTHER_FILL = "#DDDDDD"
 _FILLS = {"input": "#FFFFFF", "head": "#FFFFFF", "mlp": "#E8E8E8", "logits": "#FFFFFF"}
 _ROLE_DROP = 0.19  # below the box, clear of the arrowheads
 _MANY_ROLES = 40
@@ -25,20 +22,10 @@ _LEAST_ROLE = 4.5
 """Points below which roles are left to fills and legend: on paper nobody reads them, and they hide edges' ends."""
 
 
-def role_fills(circuit: Circuit) -> dict[str, str]:
-    """Fill by role, in the order of the model; roles beyond the seven most frequent share the last fill."""
-    counted = Counter(node.role for node in circuit.nodes if node.role)
-    frequent = sorted(counted, key=lambda role: -counted[role])[: len(_ROLE_FILLS)]
-    fills = iter(_ROLE_FILLS)
-    return {role: next(fills) if role in frequent else _OTHER_FILL for role in counted}
-
-
 def role_legend(circuit: Circuit) -> dict[str, str]:
-    """Fill by what the legend says, one entry for all roles that share a fill."""
-    entries: dict[str, str] = {}
-    for role, fill in role_fills(circuit).items():
-        entries["other roles" if fill == _OTHER_FILL else drawn(role, 22)] = fill
-    return entries
+    """Fill by what the legend says."""
+    legend = legend_of(node.role for node in circuit.nodes)
+    return {drawn(role, 22): fill.light for role, fill in legend.items()}
 
 
 def draw_nodes(axes: Axes, circuit: Circuit, picture: Picture, across: float, points: float) -> None:
@@ -53,7 +40,6 @@ def draw_nodes(axes: Axes, circuit: Circuit, picture: Picture, across: float, po
     """
     from matplotlib.patches import FancyBboxPatch
 
-    fills = role_fills(circuit)
     centred: dict[str, Any] = {"ha": "center", "va": "center", "zorder": 5, "parse_math": False}
     size = 0.7 * points
     few = not is_many(circuit) and sum(bool(node.role) for node in circuit.nodes) <= _MANY_ROLES
@@ -61,7 +47,7 @@ def draw_nodes(axes: Axes, circuit: Circuit, picture: Picture, across: float, po
     for node in circuit.nodes:
         x, y = picture.places[node.name]
         look: dict[str, Any] = {
-            "facecolor": fills[node.role] if node.role else _FILLS[node.kind],
+            "facecolor": fill_of(node.role).light if node.role else _FILLS[node.kind],
             "edgecolor": "#222222",
             "linewidth": 0.9 * min(1.0, points / 8.5),
             "zorder": 4,
@@ -71,7 +57,7 @@ def draw_nodes(axes: Axes, circuit: Circuit, picture: Picture, across: float, po
         letters = "qkv" if node.kind == "head" and 0.65 * points >= _LEAST_LETTER else ""
         axes.text(x, y + (0.055 if letters else 0), node.name, fontsize=points, **centred)
         for letter in letters:
-            axes.text(x + PORTS[letter], y - 0.13, letter, fontsize=0.65 * points, color="#777777", **centred)
+            axes.text(x + PORTS[letter], y - 0.13, letter, fontsize=0.65 * points, color="#555555", **centred)
         if node.role and texts:
             paper = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.4}  # edges pass behind the text
             role = drawn(node.role, letters_in(SPACING * across, size))

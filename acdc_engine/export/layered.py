@@ -6,17 +6,21 @@ heuristic of Sugiyama, Tagawa and Toda 1981), and edges bend around the boxes on
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.networkx_view import targets_of
 
-BOX_WIDTH, BOX_HEIGHT = 0.86, 0.4
-SPACING = 1.4
+BOX_WIDTH, BOX_HEIGHT = 1.04, 0.4
+SPACING = 1.5
 """Between neighbouring heads; the gaps carry the edges that pass by."""
-_LEAST_WIDTH = 4.2
-_MLP_RISE = 0.5  # an MLP stands above its layer's heads, as it is computed after them
+TALLEST = 19.8
+"""Of all layers together; where there are more than so many, they stand closer."""
+_LEAST_WIDTH = 4.5
+_ASPECT = 0.55  # heads of many layers stand this far apart, as a share of the height: steep lines hide each other
+_LEAST_RISE = 0.62
 _SWEEPS = 12
 _LANES = 5
 
@@ -25,29 +29,41 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Picture:
-    """Centres of the boxes by node name, the height of every layer with nodes, and the extent of it all."""
+    """Centres of the boxes by node name, the height of every layer with nodes, and the extent of it all.
+
+    `rise` is the distance from a layer to the next. An MLP stands half of it above its layer's heads, as it is computed
+    after them.
+    """
 
     places: Mapping[str, Point]
     layer_heights: Mapping[int, float]
+    rise: float
     width: float
     height: float
 
 
-def place_nodes(circuit: Circuit) -> Picture:
-    """Places the nodes; one unit is about a box's width across and a layer's distance up."""
+def place_nodes(circuit: Circuit, most_width: float = math.inf) -> Picture:
+    """Places the nodes; one unit is about a box's width across and a layer's distance up.
+
+    Args:
+        circuit: Whose nodes.
+        most_width: Of the heads where they have room to spare; they take what they need.
+    """
     layers = sorted({node.layer for node in circuit.nodes if node.layer is not None})
-    heights = {layer: 1.0 + row for row, layer in enumerate(layers)}
+    rise = min(1.0, max(_LEAST_RISE, TALLEST / max(1, len(layers))))
+    heights = {layer: 1.0 + row * rise for row, layer in enumerate(layers)}
+    top = 1.3 + len(layers) * rise
     heads = [node for node in circuit.nodes if node.kind == "head"]
     rows = [[node.name for node in heads if node.layer == layer] for layer in layers]
     # Room to stand apart even where every layer has one head only.
-    heads_width = max(_LEAST_WIDTH, (max(map(len, rows), default=1) - 1) * SPACING)
+    needed = max(_LEAST_WIDTH, (max(map(len, rows), default=1) - 1) * SPACING)
+    heads_width = max(needed, min(_ASPECT * top, most_width))
     has_mlps = any(node.kind == "mlp" for node in circuit.nodes)
     mlp_at = heads_width + SPACING if has_mlps else heads_width
     middle = mlp_at / 2
     fixed = {"input": middle, "logits": middle}
     fixed |= {node.name: mlp_at for node in circuit.nodes if node.kind == "mlp"}
     across = _place_across(_neighbours(circuit), rows, fixed, heads_width)
-    top = 1.3 + len(layers)
     places: dict[str, Point] = {}
     for node in circuit.nodes:
         if node.kind == "input":
@@ -55,9 +71,9 @@ def place_nodes(circuit: Circuit) -> Picture:
         elif node.kind == "logits" or node.layer is None:
             up = top
         else:
-            up = heights[node.layer] + (_MLP_RISE if node.kind == "mlp" else 0.0)
+            up = heights[node.layer] + (rise / 2 if node.kind == "mlp" else 0.0)
         places[node.name] = (across[node.name], up)
-    return Picture(places, heights, mlp_at, top)
+    return Picture(places, heights, rise, mlp_at, top)
 
 
 def route(start: Point, end: Point, obstacles: Iterable[Point], lane: int = 0) -> list[Point]:

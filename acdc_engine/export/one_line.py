@@ -10,7 +10,7 @@ from acdc_engine.export.notebook_evidence import Verified
 from acdc_engine.export.notebook_scores import Scores
 from acdc_engine.export.visible import plain
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import Evaluation, ModelRecord, TaskRecord
+from acdc_engine.graph.circuit_records import Evaluation, ModelRecord
 from acdc_engine.graph.comparison_records import Comparison
 from acdc_engine.graph.curve_records import Curve
 
@@ -20,7 +20,7 @@ _LONGEST = 80
 def circuit_line(circuit: Circuit) -> str:
     """Task, model, size and held-out faithfulness."""
     found = "" if circuit.evaluation is None else f", faithfulness {circuit.evaluation.held_out.faithfulness:.3f}"
-    where = _where(circuit.task, circuit.model)
+    where = _where(circuit.behaviour_name, circuit.model)
     return f"<Circuit {where}: {len(circuit.edges)} edges, {len(circuit.nodes)} nodes{found}>"
 
 
@@ -28,7 +28,7 @@ def curve_line(curve: Curve) -> str:
     """Task, model, and what was followed over how many sizes."""
     sizes = max((len(series.points) for series in curve.series), default=0)
     left = "" if curve.complete else ", unfinished"
-    return f"<Curve {_where(curve.task, curve.model)}: {len(curve.series)} series of {sizes} sizes{left}>"
+    return f"<Curve {_where(curve.task.name, curve.model)}: {len(curve.series)} series of {sizes} sizes{left}>"
 
 
 def comparison_line(comparison: Comparison) -> str:
@@ -64,8 +64,8 @@ def verification_line(found: Verified) -> str:
     return f"<Verification of {_text(found.path)}: {verdict}>"
 
 
-def _where(task: TaskRecord | None, model: ModelRecord) -> str:
-    return _text(model.name) if task is None else f"{_text(task.name)} in {_text(model.name)}"
+def _where(task: str | None, model: ModelRecord) -> str:
+    return _text(model.name) if task is None else f"{_text(task)} in {_text(model.name)}"
 
 
 def _text(text: str) -> str:

@@ -83,6 +83,8 @@ def facts(circuit: Circuit) -> dict[str, str]:
     if task is not None:
         rows["Task"] = f"{task.name}: {task.n_discovery} discovery and {task.n_held_out} held-out prompts"
         rows["Task"] += f", seed {task.seed}"
+    elif circuit.behaviour is not None:
+        rows["Behaviour"] = circuit.behaviour
     if metric is not None:
         rows["Metric"] = f"{metric.name}, {'higher' if metric.sign > 0 else 'lower'} supports the behaviour"
     if circuit.attribution is not None:

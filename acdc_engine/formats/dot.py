@@ -86,7 +86,7 @@ def _label(node: CircuitNode) -> str:
 
 
 def _title(circuit: Circuit) -> str:
-    task = "" if circuit.task is None else f", {circuit.task.name}"
+    task = "" if circuit.behaviour_name is None else f", {circuit.behaviour_name}"
     return f"{circuit.model.name}{task}: {len(circuit.edges)} edges"
 
 

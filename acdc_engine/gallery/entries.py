@@ -71,6 +71,7 @@ class Entry:
         source: Where a hand-written circuit comes from; empty for found ones.
         n_nodes: Nodes of the circuit.
         n_possible: Edges of the whole graph.
+        badge: Whether the target was missed or overshot on held-out prompts, in two words; empty where it was not.
         thumbnail: The drawing.
     """
 
@@ -82,6 +83,7 @@ class Entry:
     source: str
     n_nodes: int
     n_possible: int
+    badge: str
     thumbnail: Thumbnail
 
 
@@ -103,14 +105,26 @@ def entry_of(slug: str, name: str, circuit: Circuit) -> Entry:
         source=plain(circuit.source, 2 * LONGEST) if circuit.source else "",
         n_nodes=len(circuit.nodes),
         n_possible=circuit.layout().n_edges,
+        badge=_badge(circuit),
         thumbnail=thumbnail(circuit),
     )
+
+
+def _badge(circuit: Circuit) -> str:
+    search, evaluation = circuit.search, circuit.evaluation
+    if search is None or search.target_faithfulness is None or evaluation is None:
+        return ""
+    figures = evaluation.held_out
+    reached = figures.kl_recovered if search.objective == "kl" else figures.faithfulness
+    if reached < search.target_faithfulness:
+        return "target missed"
+    return "overshoots target" if reached > 2 - search.target_faithfulness else ""
 
 
 def _cells(circuit: Circuit) -> dict[str, Cell]:
     n_edges = len(circuit.edges)
     cells = {
-        "task": _text(circuit.task.name if circuit.task else None),
+        "task": _text(circuit.behaviour_name),
         "model": _text(circuit.model.name),
         "method": _text(circuit.attribution.method if circuit.attribution else None),
         "search": _text(circuit.search.strategy if circuit.search else None),

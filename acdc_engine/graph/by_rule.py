@@ -58,6 +58,7 @@ def circuit_by_rule(
     wiring: Wiring,
     roles: Mapping[str, Iterable[str]],
     *,
+    behaviour: str,
     source: str,
     rule: str,
     made_by: str,
@@ -68,6 +69,7 @@ def circuit_by_rule(
         model: The model that the circuit is part of.
         wiring: Its edges.
         roles: What groups of nodes do: role by role, the names of its nodes.
+        behaviour: What the circuit does: the name of a task.
         source: Paper and code.
         rule: The rule in words.
         made_by: The script.
@@ -79,4 +81,12 @@ def circuit_by_rule(
     ]
     nodes = nodes_of_edges(layout, edges, {name: role for role, names in roles.items() for name in names})
     edges_with_roles = with_roles(layout, nodes, edges)
-    return Circuit(model=model, source=source, rule=rule, made_by=made_by, nodes=nodes, edges=edges_with_roles)
+    return Circuit(
+        model=model,
+        behaviour=behaviour,
+        source=source,
+        rule=rule,
+        made_by=made_by,
+        nodes=nodes,
+        edges=edges_with_roles,
+    )

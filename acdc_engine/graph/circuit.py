@@ -64,6 +64,8 @@ class Circuit(Record):
     """The model that the circuit is part of."""
     task: TaskRecord | None = None
     """The behaviour. Null for hand-written circuits."""
+    behaviour: str | None = None
+    """What a hand-written circuit does: the name of a task, if there is one. Left out of the file where not known."""
     metric: MetricRecord | None = None
     """The number that measures the behaviour. Null for hand-written circuits."""
     ablation: Literal["patch", "mean", "zero"] | None = None
@@ -114,7 +116,17 @@ class Circuit(Record):
     @model_serializer(mode="wrap")
     def _without_empty(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         """Hand-written circuits have none of these, and no lines about them."""
-        return without_empty(handler(self), "command", "sizes", "examples")
+        return without_empty(handler(self), "behaviour", "command", "sizes", "examples")
+
+    @property
+    def behaviour_name(self) -> str | None:
+        """What the circuit does, in a word: the task's name, or what a hand-written circuit says."""
+        return self.behaviour if self.task is None else self.task.name
+
+    @property
+    def hand_written(self) -> bool:
+        """Whether no search found the circuit and nobody has judged it yet: nothing is measured of it."""
+        return self.search is None and self.evaluation is None
 
     def shape(self) -> GraphShape:
         """Shape of the graph that the circuit is part of; with `ungrouped_kv` one k and v per query head."""

@@ -141,6 +141,10 @@ class Comparison(Record):
     """The known circuit."""
     known_source: str | None
     """Where the known circuit comes from."""
+    found_task: str | None = None
+    """What the found circuit is for. Null where its file does not say."""
+    known_task: str | None = None
+    """What the known circuit is for."""
     model: ModelRecord
     """The model of the known circuit."""
     scores: str | None
@@ -159,6 +163,13 @@ class Comparison(Record):
     """Found edges that are not known, strongest first."""
     remarks: tuple[str, ...] = ()
     """What a reader should know."""
+
+    @property
+    def other_task(self) -> str:
+        """That the two are for different tasks, in words; empty where they are not, or a file does not say."""
+        if None in (self.found_task, self.known_task) or self.found_task == self.known_task:
+            return ""
+        return f"different tasks: {self.found_task} and {self.known_task}"
 
     def __repr__(self) -> str:
         """One line: a comparison holds every edge that is missing or extra."""

@@ -62,6 +62,7 @@ def report_html(
         headline=headline(circuit),
         judged=circuit.evaluation is not None,
         warning=warning(circuit),
+        written=circuit.hand_written,
         remarks=reservations(circuit),
         no_remarks=no_reservations(circuit),
         evaluate=evaluate_command(circuit),

@@ -19,7 +19,8 @@ FEW = 8
 def title_of(circuit: Circuit) -> str:
     """Title of the page."""
     model = plain(circuit.model.name, NAME)
-    return f"{model}: a circuit" if circuit.task is None else f"{plain(circuit.task.name, NAME)} in {model}"
+    behaviour = circuit.behaviour_name
+    return f"{model}: a circuit" if behaviour is None else f"{plain(behaviour, NAME)} in {model}"
 
 
 def headline(circuit: Circuit) -> str:
@@ -29,7 +30,7 @@ def headline(circuit: Circuit) -> str:
         f"{len(circuit.edges):,} of {layout.n_edges:,} edges, {len(circuit.nodes):,} of {layout.n_senders + 1:,} nodes"
     )
     model = plain(circuit.model.name, NAME)
-    behaviour = "" if circuit.task is None else f" for {plain(circuit.task.name, NAME)}"
+    behaviour = "" if circuit.behaviour_name is None else f" for {plain(circuit.behaviour_name, NAME)}"
     # Without its cost it was judged on something else since it was found.
     aim = "" if circuit.search is None or circuit.cost is None else _aim(circuit.search)
     asked = f"Asked for a circuit of {model}{behaviour} {aim}: found {size}"

@@ -85,6 +85,8 @@ def compare_circuits(ours: Found, truth: Circuit, found: str, known: str) -> Com
         found=found,
         known=known,
         known_source=truth.source,
+        found_task=ours.circuit.behaviour_name,
+        known_task=truth.behaviour_name,
         model=truth.model,
         scores=ours.origin,
         rankings=measure.rankings(truth, ranked),
@@ -176,6 +178,12 @@ def _fit(circuit: Circuit, scores: Float[Tensor, "senders receivers"]) -> bool:
 
 def _remarks(found: Found, truth: Circuit) -> list[str]:
     notes = []
+    tasks = found.circuit.behaviour_name, truth.behaviour_name
+    if None not in tasks and tasks[0] != tasks[1]:
+        notes.append(
+            f"the circuits are for different tasks, {tasks[0]} and {tasks[1]}: what they share is what the model uses "
+            "for both, and what is missing or extra need not be a mistake."
+        )
     if found.scores is None:
         notes.append(
             "there are no scores of all edges, so the found circuit is one point. acdc discover leaves them beside "

@@ -15,6 +15,7 @@ from acdc_engine.graph.strength import Measure, by_strength, measure_of, strengt
 from acdc_engine.viewer.known import check_same_model
 from acdc_engine.viewer.positions import Bends, bends_of, places_of
 from acdc_engine.viewer.records import Status, ViewData, ViewEdge, ViewNode, ViewOverlay
+from acdc_engine.viewer.roles import view_roles
 from acdc_engine.viewer.sizes import larger_of, slider_stops
 
 MOST_LINES = 5_000
@@ -72,8 +73,9 @@ def view_data(circuit: Circuit, known: Circuit | None = None, *, known_name: str
     return ViewData(
         title=_title(circuit),
         model=circuit.model.name,
-        task=None if circuit.task is None else circuit.task.name,
+        task=circuit.behaviour_name,
         about=tuple(_about(circuit)),
+        hand_written=circuit.hand_written,
         measure=measure,
         n_edges=len(circuit.edges),
         hidden_edges=len(circuit.edges) - len(union.own),
@@ -82,6 +84,7 @@ def view_data(circuit: Circuit, known: Circuit | None = None, *, known_name: str
         edges=tuple(lines),
         sizes=sizes,
         larger=larger_of(circuit),
+        by_role=view_roles(union.whole, {} if known is None else {node.name: node.role for node in known.nodes}),
         examples=circuit.examples,
         overlay=overlay,
     )
@@ -174,7 +177,7 @@ def _nodes(
 
 
 def _title(circuit: Circuit) -> str:
-    task = "" if circuit.task is None else f"{circuit.task.name} in "
+    task = "" if circuit.behaviour_name is None else f"{circuit.behaviour_name} in "
     n = len(circuit.edges)
     return f"{task}{circuit.model.name}: {n:,} edge{'' if n == 1 else 's'}"
 

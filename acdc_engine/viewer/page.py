@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from markupsafe import Markup
+
 from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.role_colours import OTHER_FILL, ROLE_FILLS
 from acdc_engine.html.page import render
 from acdc_engine.viewer.data import view_data
 
@@ -26,6 +29,8 @@ _SCRIPTS = (
     "viewer/controls.js",
     "viewer/heatmap.js",
     "viewer/panel_node.js",
+    "viewer/roles.js",
+    "viewer/panel_roles.js",
     "viewer/panel.js",
     "viewer/main.js",
 )
@@ -57,8 +62,24 @@ def viewer_html(
         "viewer/page.html.j2",
         data=data.model_dump(mode="json"),
         title=_cut(data.title),
+        role_names=list(ROLE_FILLS),
+        role_style=Markup(role_style()),
         scripts=_SCRIPTS,
         styles=_STYLES,
+    )
+
+
+def role_style() -> str:
+    """The style sheet of roles, numbered as in `ROLE_FILLS`; the last number is that of all others."""
+    fills = (*ROLE_FILLS.values(), OTHER_FILL)
+    light, dark = ("".join(f"--role-{n}:{fill[side]};" for n, fill in enumerate(fills)) for side in (0, 1))
+    swatches = "".join(
+        f".swatch.role{n}{{background:var(--role-{n})}}.roles .role{n}{{fill:var(--role-{n})}}"
+        for n in range(len(fills))
+    )
+    return (
+        f":root{{{light}}}@media (prefers-color-scheme:dark){{:root:not([data-theme=light]){{{dark}}}}}"
+        f":root[data-theme=dark]{{{dark}}}@media print{{:root:root:root{{{light}}}}}{swatches}"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from acdc_engine.export.draw_edges import PORTS
-from acdc_engine.export.layered import BOX_HEIGHT, BOX_WIDTH, Point, clearance, place_nodes
+from acdc_engine.export.layered import BOX_HEIGHT, BOX_WIDTH, TALLEST, Point, clearance, place_nodes
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.networkx_view import targets_of
 
@@ -13,12 +13,12 @@ _MOST_ROUTED = 300
 """Lines up to which each is led around the boxes; beyond that boxes are nowhere to be avoided."""
 _WIDEST_ORDERED = 8
 """Heads in a row up to which they stand near what they are joined to; wider rows are read by head number."""
-_ACROSS, _MOST_ACROSS = 1.3, 2.6  # between heads: more where there are many layers, so that lines lie less steep
-_UP, _UP_OF_MANY, _MANY_ROWS = 1.75, 1.3, 16
+_ACROSS, _MOST_ACROSS = 1.25, 2.6  # between heads: more where there are many layers, so that lines lie less steep
+_UP, _LEAST_UP = 1.5, 0.62  # between layers: less where there are many, so that names can be read where all is shown
 _STAGGER = (0.0, 0.42, 0.84)  # boxes right above each other would hide the lines between them
 _MLP_RISE = 0.8
 _SLANT = 2.0
-_ARC, _ARC_PER_LAYER = 0.6, 0.14
+_ARC, _ARC_BY_HEIGHT = 0.6, 0.4
 
 Bends = dict[tuple[str, str], tuple[Point, ...]]
 
@@ -66,10 +66,10 @@ def bends_of(circuit: Circuit, places: dict[str, Point]) -> Bends:
 def _by_number(circuit: Circuit) -> dict[str, Point]:
     layers = sorted({node.layer for node in circuit.nodes if node.layer is not None})
     row_of = {layer: row for row, layer in enumerate(layers)}
-    step = _UP if len(layers) <= _MANY_ROWS else _UP_OF_MANY
+    step = min(_UP, max(_LEAST_UP, TALLEST / max(1, len(layers))))
     n_heads = circuit.model.n_heads
     across = min(max(_ACROSS, 0.7 * step * len(layers) / n_heads), _MOST_ACROSS)
-    right = n_heads * across + 0.6
+    right = (n_heads - 1) * across + _STAGGER[-1] + 1.2 * BOX_WIDTH
     top = len(layers) * step + 1.0
     places: dict[str, Point] = {"input": (right / 2, 0.0), "logits": (right / 2, top)}
     for node in circuit.nodes:
@@ -80,7 +80,7 @@ def _by_number(circuit: Circuit) -> dict[str, Point]:
                 head = int(node.name.split(".h")[1])
                 places[node.name] = (head * across + _STAGGER[row % len(_STAGGER)], up)
             else:
-                places[node.name] = (right, up + _MLP_RISE)
+                places[node.name] = (right, up + min(_MLP_RISE, step / 2))
     listed = {node.name for node in circuit.nodes}
     return {name: place for name, place in places.items() if name in listed}
 
@@ -109,6 +109,6 @@ def _routed(places: dict[str, Point], sender: str, target: str, kind: str, lane:
 
 def _arc(start: Point, end: Point) -> tuple[Point, ...]:
     """Out to the right, the further the more layers it spans, and back."""
-    out = start[0] + BOX_WIDTH / 2 * UNIT + (_ARC + _ARC_PER_LAYER * abs(end[1] - start[1]) / UNIT) * UNIT
+    out = start[0] + (BOX_WIDTH / 2 + _ARC + _ARC_BY_HEIGHT * (abs(end[1] - start[1]) / UNIT) ** 0.5) * UNIT
     third = (end[1] - start[1]) / 4
     return ((round(out, 1), round(start[1] + third, 1)), (round(out, 1), round(end[1] - third, 1)))

@@ -109,6 +109,59 @@ class ViewSize(Record):
     """Most faithfulness of them."""
 
 
+class ViewBox(Record):
+    """A box of the picture by role: nodes that have one role, the MLPs without a role, or a single node."""
+
+    name: str
+    """What stands in it: the role, or what the nodes are."""
+    role: str | None
+    """Their role; null for nodes without one."""
+    nodes: tuple[str, ...]
+    """Their ids."""
+    lines: tuple[str, ...]
+    """Names that are written in it; of many nodes the first."""
+    mlps: bool
+    """Whether it is the box of the MLPs, which a picture of heads only leaves out."""
+    x: float
+    """Left side, in pixels."""
+    y: float
+    """Upper side, downwards."""
+    width: float
+    """Pixels."""
+    height: float
+    """Pixels."""
+
+
+class ViewWay(Record):
+    """A line between two boxes, which stands for all edges between their nodes."""
+
+    source: str
+    """Name of the box that writes."""
+    target: str
+    """Name of the box that reads."""
+    via: bool
+    """It stands for paths through MLPs alone: drawn with heads only, where a box would stand loose."""
+    points: tuple[tuple[float, float], ...]
+    """Of cubic curves: the start, then two control points and the end of each."""
+    label: tuple[float, float]
+    """Middle of what is written on it."""
+
+
+class ViewRoles(Record):
+    """The picture by role."""
+
+    boxes: tuple[ViewBox, ...]
+    """From the input to the logits."""
+    ways: tuple[ViewWay, ...]
+    """One for each pair of boxes with edges, or with nothing but paths through MLPs."""
+    width: float
+    """Of the picture of heads only."""
+    width_with_mlps: float
+    """Of the picture with the MLPs."""
+    height: float
+    """Of both."""
+
+
 class ViewOverlay(Record):
     """A known circuit beside this one. Counts are of edges."""
 
@@ -134,9 +187,11 @@ class ViewData(Record):
     model: str
     """Name of the model."""
     task: str | None
-    """Name of the task."""
+    """Name of the task, or what a hand-written circuit says that it does."""
     about: tuple[tuple[str, str], ...]
     """Labels and texts: where the circuit comes from and how good it is."""
+    hand_written: bool
+    """No search found it and nothing is measured of it."""
     measure: Measure | None
     """What edges are ranked by."""
     n_edges: int = Field(ge=0)
@@ -154,6 +209,8 @@ class ViewData(Record):
     """Stops of the slider, smallest first; the last is the circuit."""
     larger: tuple[ViewSize, ...]
     """The circuit with more edges besides, measured but not drawn; smallest first."""
+    by_role: ViewRoles
+    """Nodes of a role as one box."""
     examples: tuple[Example, ...]
     """As in the circuit file."""
     overlay: ViewOverlay | None

@@ -180,6 +180,7 @@ def truth(name: str) -> Circuit:
         model,
         wiring,
         ROLES[name],
+        behaviour=f"tracr_{name.replace('-', '_')}",
         source="Derived from the weights that graphs/make/compiled.py compiles with tracr (Lindner et al. 2023, arXiv "
         "2301.05062), not from a search.",
         rule="Under patch ablation: an edge is true if removing it, alone or with others, changes the output on some "

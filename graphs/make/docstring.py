@@ -37,6 +37,7 @@ def docstring() -> Circuit:
             "previous token": ["a2.h0"],
             "argument mover": movers,
         },
+        behaviour="docstring",
         source="Heimersheim and Janiak 2023, A circuit for Python docstrings in a 4-layer attention-only transformer "
         "(Alignment Forum); edges as Conmy et al. 2023 (arXiv 2304.14997) took them from Heimersheim, "
         "get_docstring_subgraph_true_edges in github.com/ArthurConmy/Automatic-Circuit-Discovery, without a head's "

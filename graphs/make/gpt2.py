@@ -55,6 +55,7 @@ def ioi() -> Circuit:
         MODEL,
         wiring,
         roles,
+        behaviour="ioi",
         source="Wang et al. 2022 (arXiv 2211.00593), figure 2; edges as Conmy et al. 2023 (arXiv 2304.14997) define "
         "them, get_ioi_true_edges in github.com/ArthurConmy/Automatic-Circuit-Discovery, without a head's edges to "
         "itself.",
@@ -95,6 +96,7 @@ def greater_than(middle: list[str], source: str) -> Circuit:
         MODEL,
         wiring,
         roles,
+        behaviour="greater_than",
         source=source,
         rule="Input to heads 0.1, 0.3, 0.5 (q, k, v) and MLPs 0-3; 0.1 to MLPs 0-3; these heads and MLPs to the heads "
         "that attend to the year (q, k, v); those heads to MLPs 8-11; both to the logits; MLPs 8-11 among themselves. "

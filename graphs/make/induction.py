@@ -305,6 +305,7 @@ def true_circuit(view: TransformerView, seed: int = 0) -> Circuit:
         model_record(view),
         wiring,
         roles(view),
+        behaviour=card.name,
         source="Made here: graphs/make/induction.py trained the model and tested every edge.",
         rule=f"Every edge without which, alone, logit_diff loses more than {NEEDED:.0%} of its change from clean to "
         "corrupt (exact, path patching with the corrupt prompts' activations). Roles: more than "

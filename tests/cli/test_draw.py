@@ -30,6 +30,18 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
+def test_by_role(run: Path, tmp_path: Path) -> None:
+    target = tmp_path / "roles.svg"
+    assert invoke("gpt2/ioi", "--by", "role", "--out", str(target)).output == f"Drawn to {target}\n"
+    text = target.read_text()
+    assert "S-inhibition" in text and "ioi in gpt2: 963 edges" in text and ">MLPs<" not in text
+    invoke("gpt2/ioi", "--by", "role", "--mlps", "--out", str(target), "--overwrite")
+    assert ">MLPs<" in target.read_text()
+    assert "names are" in invoke(str(run), "--by", "role", "--out", str(tmp_path / "n.svg"), "--width", "2").output
+    with pytest.raises(CircuitFileError, match="by role"):
+        invoke(str(run), "--mlps", "--out", str(tmp_path / "m.svg"))
+
+
 def test_a_run_and_a_shipped_circuit(run: Path, tmp_path: Path) -> None:
     target = tmp_path / "fig.svg"
     ran = invoke(str(run), "--out", str(target))

@@ -90,6 +90,15 @@ def test_tables(compared: Comparison) -> None:
     assert any(line.startswith("m11->logits") for line in printed(compared, None))
 
 
+def test_different_tasks_are_said_in_text_and_picture(compared: Comparison) -> None:
+    title = "mine/circuit.json against tiny/known (tiny)"
+    assert comparison_figure(compared).get_suptitle() == title
+    other = compared.model_copy(update={"found_task": "ioi", "known_task": "docstring"})
+    assert "Tasks different tasks: ioi and docstring" in printed(other)
+    assert comparison_figure(other).get_suptitle() == f"{title}\ndifferent tasks: ioi and docstring"
+    assert not any(line.startswith("Tasks") for line in printed(compared))
+
+
 def test_without_scores_there_are_no_areas(compared: Comparison) -> None:
     classes = tuple(row.model_copy(update={"auc": None}) for row in compared.classes)
     bare = compared.model_copy(

@@ -22,7 +22,10 @@ from acdc_engine.export.draw import draw, figure_of, letter_size
 from acdc_engine.export.draw_edges import first_lines, line_counts
 from acdc_engine.export.layered import BOX_HEIGHT, BOX_WIDTH, place_nodes, route
 from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.circuit_check import nodes_of_edges
+from acdc_engine.graph.circuit_records import CircuitEdge, ModelRecord
 from acdc_engine.graph.layout import GraphShape
+from acdc_engine.graph.role_colours import OTHER_FILL, ROLE_FILLS
 from tests.export.conftest import Make
 from tests.made_circuits import made_circuit
 
@@ -115,7 +118,7 @@ def test_neighbours_of_an_mlp_are_joined_at_its_side(make: Make) -> None:
     into = [way for way in ways if way[-1][0] == pytest.approx(left)]
     assert len(into) == 1 and into[0][0][0] == head and abs(into[0][-1][1] - up) < BOX_HEIGHT / 2
     out_of = sorted((way[-1][0], way[0][1]) for way in ways if way[0][0] == pytest.approx(left))
-    assert [x - after for x, _ in out_of] == pytest.approx([-0.27, 0.0, 0.27]), "q, k and v"
+    assert [x - after for x, _ in out_of] == pytest.approx([-0.31, 0.0, 0.31]), "q, k and v"
     assert [y for _, y in out_of] == sorted({y for _, y in out_of}), "on lines of their own, the farthest lowest"
     assert all(into[0][-1][1] < y < row - BOX_HEIGHT / 2 for _, y in out_of)
 
@@ -223,13 +226,56 @@ def test_names_fit_into_their_boxes_at_any_width() -> None:
                 assert text.get_window_extent().width < box.width
 
 
-def test_roles_beyond_the_palette_share_a_fill(grouped: Circuit) -> None:
+def test_a_role_has_one_fill_whatever_else_there_is() -> None:
     circuit = made_circuit(60)
     heads = [node.name for node in circuit.nodes if node.kind == "head"][:9]
-    roles = {name: f"role {place}" for place, name in enumerate(heads)}
-    nodes = tuple(node.model_copy(update={"role": roles.get(node.name)}) for node in circuit.nodes)
-    legend = [text.get_text() for text in figure_of(circuit.model_copy(update={"nodes": nodes})).legends[0].get_texts()]
-    assert [text for text in legend if "role" in text] == [*(f"role {place}" for place in range(7)), "other roles"]
+    for others in (0, 1, 4):
+        roles = dict(zip(heads, ["name mover", *(f"role {place}" for place in range(others))], strict=False))
+        nodes = tuple(node.model_copy(update={"role": roles.get(node.name)}) for node in circuit.nodes)
+        figure = figure_of(circuit.model_copy(update={"nodes": nodes}))
+        boxes = [patch for patch in figure.axes[0].patches if isinstance(patch, FancyBboxPatch)]
+        fills = dict(zip((node.name for node in nodes), (to_hex(box.get_facecolor()) for box in boxes), strict=True))
+        assert fills[heads[0]] == ROLE_FILLS["name mover"].light
+        assert {fills[head] for head in heads[1 : 1 + others]} <= {OTHER_FILL.light}
+        legend = [text.get_text() for text in figure.legends[0].get_texts()]
+        named = [] if others == 0 else ["role 0"] if others == 1 else ["other roles"]
+        assert [text for text in legend if "role" in text or "mover" in text] == ["name mover", *named]
+
+
+@pytest.mark.parametrize("width", [None, 3.3])
+@pytest.mark.parametrize("n_edges", [20, 76, 200, 300])
+def test_every_edge_lies_in_the_picture(n_edges: int, width: float | None) -> None:
+    for circuit in (made_circuit(n_edges), made_circuit(n_edges, 1, GraphShape(30, 9, 3)), crowded(n_edges)):
+        (axes,) = figure_of(circuit, width=width).axes
+        lines = [vars(patch)["_path_original"] for patch in axes.patches if isinstance(patch, FancyArrowPatch)]
+        lines += [path for part in axes.collections if isinstance(part, PathCollection) for path in part.get_paths()]
+        (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+        assert len(lines) >= len(circuit.edges)
+        for line in lines:
+            box = line.get_extents()
+            assert left + 0.9 < box.x0 and box.x1 < right and low < box.y0 and box.y1 < high
+
+
+def crowded(n_edges: int) -> Circuit:
+    """MLPs that are all joined: most edges bend around those between, at the right border."""
+    return wired(tuple((f"m{one}", f"m{other}") for one in range(24) for other in range(one + 1, 24))[:n_edges], 24)
+
+
+def wired(pairs: tuple[tuple[str, str], ...], n_layers: int) -> Circuit:
+    names = {"input->m0": 1.0, f"m{n_layers - 1}->logits": 1.0} | {f"{one}->{other}": 1.0 for one, other in pairs}
+    ends = [name.split("->") for name in names]
+    edges = tuple(CircuitEdge(sender=sender, receiver=receiver, effect=1.0) for sender, receiver in ends)
+    model = ModelRecord(name="wired", n_layers=n_layers, n_heads=1, n_kv_heads=1, d_model=8, d_vocab=10)
+    layout = Circuit(model=model, nodes=(), edges=()).layout()
+    return Circuit(model=model, nodes=nodes_of_edges(layout, edges), edges=edges)
+
+
+def test_circuits_of_many_layers_are_as_wide_as_names_allow() -> None:
+    circuit = made_circuit(76, 1, GraphShape(30, 9, 3))
+    figure = figure_of(circuit)
+    assert 0.5 < figure.get_figwidth() / figure.get_figheight() < 1.0
+    assert letter_size(circuit) == 8.5
+    assert place_nodes(circuit, 1.0).width < place_nodes(circuit).width
 
 
 def test_a_title_of_ones_own_and_none(found: Circuit) -> None:

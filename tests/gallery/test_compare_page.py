@@ -112,6 +112,15 @@ def check_edges(page: Page, a: str, b: str) -> None:
     assert f"Jaccard {both / either:.3f}." in said.split("Nodes")[1]
 
 
+def test_different_tasks_are_said_to_be(browser: Browser, compare: Path) -> None:
+    with opened(browser, compare) as page:
+        show(page, "one", "two")
+        assert "Different tasks, ioi and induction:" in page.inner_text("#remarks")
+        for pair in (("one", "one"), ("tiny", "like")):
+            show(page, *pair)
+            assert "Different tasks" not in page.inner_text("#remarks")
+
+
 def test_the_table_by_hand(browser: Browser, compare: Path) -> None:
     with opened(browser, compare) as page:
         show(page, "tiny", "like")

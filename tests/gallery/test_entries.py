@@ -4,7 +4,7 @@ import pytest
 
 from acdc_engine.gallery.entries import COLUMNS, Cell, entry_of
 from acdc_engine.graph.circuit import Circuit
-from tests.gallery.folders import bare, named
+from tests.gallery.folders import bare, lean, named
 from tests.made_circuits import HOSTILE, made_circuit
 
 
@@ -12,6 +12,29 @@ def dated(created: str) -> Circuit:
     circuit = made_circuit(20)
     assert circuit.environment is not None
     return circuit.model_copy(update={"environment": circuit.environment.model_copy(update={"created": created})})
+
+
+@pytest.mark.parametrize(
+    ("faithfulness", "target", "badge"),
+    [
+        (0.95, 0.9, ""),
+        (1.1, 0.9, ""),
+        (0.85, 0.9, "target missed"),
+        (1.25, 0.9, "overshoots target"),
+        (0.2, None, ""),
+    ],
+)
+def test_a_target_that_was_missed_or_overshot_has_a_badge(
+    faithfulness: float, target: float | None, badge: str
+) -> None:
+    circuit = named(lean(20), faithfulness=faithfulness)
+    assert circuit.search is not None
+    search = circuit.search.model_copy(update={"target_faithfulness": target})
+    assert entry_of("a", "a", circuit.model_copy(update={"search": search})).badge == badge
+    kl = search.model_copy(update={"objective": "kl"})  # of which .8125 are recovered
+    missed = "target missed" if target else ""
+    assert entry_of("a", "a", circuit.model_copy(update={"search": kl})).badge == missed
+    assert entry_of("a", "a", bare({"input->logits": 1.0})).badge == ""
 
 
 def test_a_found_circuit() -> None:

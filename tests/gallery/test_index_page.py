@@ -46,6 +46,16 @@ def wide_as_the_window(page: Page) -> bool:
     return bool(page.evaluate("document.documentElement.scrollWidth <= innerWidth"))
 
 
+def test_badges_of_runs_that_missed_or_overshot_their_target(browser: Browser, index: Path) -> None:
+    with opened(browser, index) as page:
+        said = page.locator(".card").evaluate_all(
+            "cards => cards.map(card => [card.dataset.slug, card.querySelector('.badge')?.textContent ?? null])"
+        )
+        assert dict(said) == {"a": None, "b": "target missed", "c": "overshoots target", "known": None}
+        page.click("button:text('Table')")
+        assert page.locator("#table .badge").all_inner_texts() == ["target missed", "overshoots target"]
+
+
 def test_sorting_by_the_headings(browser: Browser, index: Path) -> None:
     with opened(browser, index) as page:
         page.click("button:text('Table')")

@@ -54,7 +54,10 @@ def test_the_circuit_carries_rule_and_roles() -> None:
     wiring.join(["a1.h2", "a1.h3"], ["logits"])
     model = ModelRecord(name="tiny", n_layers=2, n_heads=4, n_kv_heads=2, d_model=8, d_vocab=11)
     roles = {"early": ["a0.h1"], "reader": ["a1.h2"], "helper": ["a1.h3"], "absent": ["a0.h0"]}
-    circuit = circuit_by_rule(model, wiring, roles, source="a paper", rule="a rule", made_by="a script")
+    circuit = circuit_by_rule(
+        model, wiring, roles, behaviour="ioi", source="a paper", rule="a rule", made_by="a script"
+    )
+    assert circuit.behaviour == circuit.behaviour_name == "ioi"
     assert (circuit.source, circuit.rule, circuit.made_by) == ("a paper", "a rule", "a script")
     assert [(edge.sender, edge.receiver, edge.sender_role, edge.receiver_role) for edge in circuit.edges] == [
         ("input", "a0.h1<q>", None, "early"),

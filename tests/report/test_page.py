@@ -22,6 +22,7 @@ from acdc_engine.report.comparison import comparison_parts
 from acdc_engine.report.glossary import METHODS, METRICS, STRATEGIES
 from acdc_engine.report.page import report_html
 from acdc_engine.run.known_for import against_known
+from acdc_engine.shipped import graphs_folder
 from tests.made_circuits import made_circuit
 
 SECTIONS = ("asked", "circuit", "size", "figures", "nodes", "edges", "again", "reading")
@@ -125,14 +126,24 @@ def test_a_circuit_of_which_nothing_is_known(circuit: Circuit) -> None:
     page = report_html(circuit.model_copy(update={**BARE, "nodes": nodes, "edges": edges}))
     assert "A circuit of made-up: 40 of 32,491 edges" in page and "Not judged." in page
     assert "acdc evaluate FILE --task TASK --out NEW computes them" in html.unescape(re.sub(r"<[^>]+>", "", page))
-    assert section(page, "size") == "Faithfulness against size Not measured."
     assert "measured roles" not in section(page, "nodes") and "attention on the examples" not in page
     names = section(page, "reading").removeprefix("How to read this ")
     assert names.startswith("Names: a5.h3 is head 3 of layer 5") and names.endswith("value input.")
-    assert "No example prompts in the file." in section(page, "asked")
     again = section(page, "again")
-    assert "does not say by which command" in again and "the same circuit" not in again and "acdc verify" not in again
+    assert "the same circuit" not in again and "acdc verify" not in again
     assert "<dl></dl>" not in page and "<tbody></tbody>" not in page and " None" not in section(page, "again")
+
+
+def test_a_hand_written_circuit_has_no_empty_sections() -> None:
+    page = report_html(Circuit.load(graphs_folder() / "gpt2" / "ioi.json"))
+    assert "<h1" in page and "ioi in gpt2" in page.split("</h1>")[0]
+    assert "A circuit of gpt2 for ioi: 963 of 32,491 edges" in page
+    assert {'id="size"', 'id="figures"'}.isdisjoint(re.findall(r'id="\w+"', page)) and 'href="#size"' not in page
+    own = page.split('<script type="application/json"')[0]
+    for empty in ("Not measured", "No example prompts", "does not say by which command"):
+        assert empty not in own
+    assert own.count("Not judged.") == 1
+    assert section(page, "again").startswith("Where it comes from")
 
 
 def test_a_circuit_without_edges(circuit: Circuit) -> None:

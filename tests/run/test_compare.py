@@ -183,6 +183,20 @@ def test_remarks_on_mlps_and_weights(tmp_path: Path) -> None:
     assert not any("the weights" in text for text in compare(one, known).remarks)
 
 
+def test_different_tasks_are_said_to_be(tmp_path: Path) -> None:
+    known = Circuit.load(save(tmp_path / "known.json"))
+    for name in ("ioi", "greater_than"):
+        known.model_copy(update={"behaviour": name, "checksum": None}).save(tmp_path / f"{name}.json")
+    compared = compare(tmp_path / "greater_than.json", tmp_path / "ioi.json")
+    assert compared.other_task == "different tasks: greater_than and ioi"
+    assert compared.remarks[0].startswith("the circuits are for different tasks, greater_than and ioi:")
+    for same in (
+        compare(tmp_path / "ioi.json", tmp_path / "ioi.json"),
+        compare(tmp_path / "known.json", tmp_path / "ioi.json"),
+    ):
+        assert same.other_task == "" and not any("tasks" in text for text in same.remarks)
+
+
 def test_a_run_against_its_own_circuit(tmp_path: Path) -> None:
     """What discover leaves is what compare reads; the circuit is its own truth."""
     run = tmp_path / "run"

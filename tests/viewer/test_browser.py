@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ from acdc_engine.evaluation.compare import overlaps
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_check import nodes_of_edges
 from acdc_engine.graph.connectivity import clean
-from tests.made_circuits import made_circuit
+from acdc_engine.graph.role_colours import fill_of
+from tests.made_circuits import SMOLLM2, made_circuit
 from tests.viewer.pages import (
     boxes,
     centre_of,
@@ -326,21 +328,42 @@ def test_lines_are_where_they_are_said_to_be_in_their_colours(page: Page) -> Non
     assert {near(name) for name in seen} == {None}
 
 
-def test_roles_are_colours_that_the_legend_names(page: Page) -> None:
-    fills = page.evaluate(
-        "Object.fromEntries(acdc.page.graph.cy.nodes('.head').map((node) => "
-        "[node.id(), node.style('background-color')]))"
-    )
-    colours = {
-        role: {fills[node.name] for node in CIRCUIT.nodes if node.kind == "head" and node.role == role}
-        for role in {node.role for node in CIRCUIT.nodes if node.kind == "head"}
-    }
-    assert len(colours) == 6 and all(len(found) == 1 for found in colours.values())
-    assert len(set.union(*colours.values())) == len(colours)
-    for role, (fill,) in colours.items():
-        if role is not None:
-            swatch = page.locator("#legend li", has_text=role).locator(".swatch")
-            assert swatch.evaluate("(it) => getComputedStyle(it).backgroundColor").replace(" ", "") == fill
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_roles_have_the_colours_of_all_pictures(page: Page, theme: Literal["light", "dark"]) -> None:
+    page.emulate_media(color_scheme=theme)
+    next_frame(page)
+    script = "acdc.page.graph.cy.nodes('.head').map((node) => [node.id(), node.style('background-color')])"
+    fills = dict(page.evaluate(script))
+    for node in CIRCUIT.nodes:
+        if node.role is not None:
+            fill = getattr(fill_of(node.role), theme)
+            red, green, blue = (int(fill[at : at + 2], 16) for at in (1, 3, 5))
+            assert fills[node.name] == f"rgb({red},{green},{blue})", node.role
+            swatch = page.locator("#legend li", has_text=node.role).locator(".swatch")
+            drawn = swatch.evaluate("(it) => getComputedStyle(it).backgroundColor")
+            assert drawn == f"rgb({red}, {green}, {blue})"
+    page.emulate_media(color_scheme="light")
+
+
+@pytest.mark.parametrize("n_edges", [76, 1_000])
+def test_names_of_thirty_layers_can_be_read_where_all_is_shown(browser: Browser, tmp_path: Path, n_edges: int) -> None:
+    circuit = made_circuit(n_edges, 1, SMOLLM2)
+    with shown(browser, tmp_path / "view.html", circuit, viewport={"width": 1280, "height": 800}) as page:
+        boxes = "acdc.page.graph.cy.nodes('.box')"
+        assert len({node.layer for node in circuit.nodes}) >= 28
+        pixels = page.evaluate(f"parseFloat({boxes}[0].style('font-size')) * acdc.page.graph.cy.zoom()")
+        assert pixels >= 9
+        wide = page.evaluate(f"{boxes}.renderedBoundingBox().w / acdc.page.graph.cy.width()")
+        assert wide > 0.5
+        width = page.evaluate(
+            """() => {
+                const size = parseFloat(acdc.page.graph.cy.nodes('.box')[0].style('font-size'));
+                const context = document.createElement("canvas").getContext("2d");
+                context.font = `${size}px system-ui, sans-serif`;
+                return Math.max(...acdc.page.data.nodes.map(({ id }) => context.measureText(id).width));
+            }"""
+        )
+        assert width <= page.evaluate("acdc.BOX.width")
 
 
 def overlapping(found: Circuit, known: Circuit, n: int) -> Circuit:

@@ -82,7 +82,7 @@ def test_texts_are_shown_as_texts_everywhere(opened_page: tuple[Page, str]) -> N
         expect(page.locator(f"#panel {place}").first).to_contain_text(seen(text))
         if place == "dl.facts" and text.isprintable() and text != LONG:
             expect(page.locator(f"#panel {place}").first).to_contain_text(text)
-    assert page.evaluate("document.querySelectorAll('#panel script, #panel img, body script').length") == 2
+    assert page.evaluate("document.querySelectorAll('#panel script, #panel img, body script').length") == 3
 
 
 def test_hovering_searching_and_attention_take_them(opened_page: tuple[Page, str]) -> None:

@@ -1,5 +1,6 @@
 """The viewer in windows of many sizes, light, dark and on paper; with many edges, and with next to nothing known."""
 
+import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator
@@ -161,10 +162,16 @@ def test_a_known_circuit_of_the_literature_opens(browser: Browser, tmp_path: Pat
             expect(page.locator("#legend li", has_text=role).first).to_be_visible()
         for needs in ("#size", "#least"):
             expect(page.locator(needs)).to_be_hidden()
-        expect(page.locator("#panel")).to_contain_text("None in this file")
+        expect(page.locator("#title")).to_have_text("ioi in gpt2: 963 edges")
+        panel = page.locator("#panel")
+        expect(panel).to_contain_text("Nothing is measured of this circuit yet: acdc evaluate with --task and --out")
+        expect(panel.locator("h3")).to_have_count(0)
         page.evaluate("acdc.page.graph.select('a9.h9')")
-        expect(page.locator("#panel dl.facts")).to_contain_text("name mover")
-        expect(page.locator("#panel")).to_contain_text("Not measured: acdc evaluate with --out adds them.")
+        expect(panel.locator("dl.facts")).to_contain_text("name mover")
+        expect(panel.locator("h3")).to_have_text([re.compile("Edges in"), re.compile("Edges out")])
+        page.evaluate("acdc.page.graph.select('a9.h9->logits')")
+        expect(panel.locator("dt")).to_have_text(["from", "to", "read as"])
+        assert "ot measured" not in panel.inner_text()
         page.locator("#search").fill("negative")
         expect(page.locator("#suggestions li").first).to_contain_text("negative")
 

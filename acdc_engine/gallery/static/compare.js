@@ -108,6 +108,9 @@
       if (run.edges.length > picture.MOST)
         said.push(`Of the ${run.edges.length} edges of ${side} the strongest ${picture.MOST} are drawn. The table has all.`);
     if (runA === runB) said.push("A and B are the same run.");
+    const [taskA, taskB] = told.get("Task");
+    if (taskA && taskB && taskA !== taskB)
+      said.push(`Different tasks, ${taskA} and ${taskB}: what they share is what the model uses for both; other edges need not be mistakes of either.`);
     if (unlike("Model")) said.push("Different models of one shape: heads of the same name need not be alike.");
     for (const [side, run] of [["A", runA], ["B", runB]])
       if (run.measure === null && run.edges.length) said.push(`${side} has no strengths of edges: its lines are thin.`);

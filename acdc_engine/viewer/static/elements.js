@@ -2,16 +2,16 @@
 (function () {
   "use strict";
   const acdc = (window.acdc = window.acdc || {});
-  const LEFT = 160;
+  const LEFT = 180;
 
   /** Sizes of boxes, and of their borders by what the colours mean. */
-  acdc.BOX = { width: 86, wide: 130, height: 40, border: { sign: 1.4, status: 3.5 } };
-  /** Where lines enter the bottom of a box, as shares of its width from the middle; as in export/draw.py. */
-  acdc.PORTS = { q: -0.27, k: 0, v: 0.27, mlp: 0, logits: 0 };
+  acdc.BOX = { width: 104, wide: 140, height: 40, border: { sign: 1.4, status: 3.5 } };
+  /** Where lines enter the bottom of a box, as shares of its width from the middle; as in export/draw_edges.py. */
+  acdc.PORTS = { q: -0.3, k: 0, v: 0.3, mlp: 0, logits: 0 };
 
-  function nodeElement(node, roles) {
+  function nodeElement(node) {
     const role = node.role ?? node.known_role;
-    const classes = ["box", node.kind, role === null ? "" : `role${roles.get(role)}`, node.status ?? ""];
+    const classes = ["box", node.kind, role === null ? "" : `role${acdc.roleColour(role)}`, node.status ?? ""];
     return {
       group: "nodes",
       data: { id: node.id, label: node.id },
@@ -38,7 +38,7 @@
   /* A pale band behind every second layer, with the layer's number. */
   function bands(data) {
     const xs = data.nodes.map((node) => node.x);
-    const [left, right] = [Math.min(...xs) - LEFT, Math.max(...xs) + 90];
+    const [left, right] = [Math.min(...xs) - LEFT, Math.max(...xs) + 100];
     return acdc.layersOf(data).map((layer, row) => {
       const ys = data.nodes.filter((node) => node.layer === layer).map((node) => node.y);
       const [top, bottom] = [Math.min(...ys) - 30, Math.max(...ys) + 30];
@@ -59,7 +59,6 @@
    * @returns {object[]}
    */
   acdc.elements = (data) => {
-    const roles = acdc.roleColours(data);
-    return [...bands(data), ...data.nodes.map((node) => nodeElement(node, roles))];
+    return [...bands(data), ...data.nodes.map(nodeElement)];
   };
 })();

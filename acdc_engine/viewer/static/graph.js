@@ -35,7 +35,7 @@
     const cy = cytoscape({
       container,
       elements: acdc.elements(data),
-      style: acdc.looks(container, colourBy),
+      style: acdc.looks(container, colourBy, data),
       layout: { name: "preset", fit: false },
       minZoom: 0.02,
       maxZoom: 5,
@@ -164,7 +164,7 @@
     function recolour(next = colourBy) {
       colourBy = next;
       lines.recolour(acdc.lineColours(container), colourBy);
-      cy.style().fromJson(acdc.looks(container, colourBy)).update();
+      cy.style().fromJson(acdc.looks(container, colourBy, data)).update();
     }
 
     /** Calls back with an id on "node" or "edge", on "none", and with an id or null and a place on "over". */

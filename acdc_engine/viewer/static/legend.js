@@ -22,10 +22,17 @@
    * @param {object} data ViewData.
    * @param {HTMLElement} container
    * @param {"sign"|"status"} colourBy What the colours of lines mean.
+   * @param {?string} leftOut In the picture by role, what it leaves out; null in the other.
    */
-  acdc.legend = (data, container, colourBy) => {
+  acdc.legend = (data, container, colourBy, leftOut = null) => {
     const parts = [];
-    if (colourBy === "status") {
+    if (leftOut !== null) {
+      const sum = data.measure === null ? "width: number of edges" : `width: |sum of ${data.measure}s|`;
+      const signs = data.measure === null ? [] : [line("supports the behaviour", "line positive"), line("works against it", "line negative")];
+      parts.push(part("Lines between boxes", [...signs, line(sum, "none"), line("only through MLPs: drawn where a box would stand loose", "line via")]));
+      const said = `On a line: how many edges it stands for, into which of q, k and v${data.measure === null ? "" : ", and their sum"}.`;
+      parts.push(...[said, leftOut].filter(Boolean).map((text) => acdc.element("p", text, "faint")));
+    } else if (colourBy === "status") {
       const { found, missed, extra } = data.overlay;
       parts.push(part("Edges", [
         line(`found: in both (${acdc.grouped(found)})`, "line found"),
@@ -39,7 +46,7 @@
       const kinds = [line("into a query", "line q"), line("into a key", "line k"), line("into a value, MLP or logits", "line v")];
       parts.push(part("Edges", [...signs, ...kinds]));
     }
-    if (data.edges.length > (colourBy === "status" ? acdc.MOST_DASHED : acdc.MOST_FINE)) {
+    if (leftOut === null && data.edges.length > (colourBy === "status" ? acdc.MOST_DASHED : acdc.MOST_FINE)) {
       parts.push(acdc.element("p", `Dashes, dots and arrow heads appear where at most ${acdc.MOST_FINE} lines are seen: filter, or trace a node.`, "faint"));
     }
     const roles = acdc.roleLegend(data).map(([role, index]) => line(acdc.cut(role, 60), `box role${index}`));

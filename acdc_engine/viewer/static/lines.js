@@ -8,6 +8,10 @@
   const DASHES = { q: [9, 4], k: [2.5, 3], missed: [12, 6], extra: [2, 4] };
   const SOLID = [];
   const STEPS = 24;
+  /* Lines that rise less, from heads to their layer's MLP and from it to the next heads, use its side: so far below its
+     middle. */
+  const FLAT = 20;
+  const SIDE = { in: 8, out: -2 };
 
   /* Root of a strength as a share of the largest, in steps; something in the middle where it is not known. */
   function weights(data, many) {
@@ -22,6 +26,11 @@
     const half = (acdc.BOX.height + border) / 2;
     const start = [source.x, source.y - half];
     const end = [target.x + acdc.PORTS[edge.kind] * (acdc.BOX.width + border), target.y + half];
+    const side = ((acdc.BOX.width + border) / 2) * (target.x < source.x ? -1 : 1);
+    if (start[1] - end[1] < FLAT && Math.abs(target.x - source.x) > acdc.BOX.width) {
+      if (target.kind === "mlp") [end[0], end[1]] = [target.x - side, target.y + SIDE.in];
+      else if (source.kind === "mlp") [start[0], start[1]] = [source.x + side, source.y + SIDE.out];
+    }
     const points = [start, ...edge.bends, end];
     const [xs, ys] = [points.map(([x]) => x), points.map(([, y]) => y)];
     return {

@@ -2,7 +2,7 @@
 (function () {
   "use strict";
   const acdc = (window.acdc = window.acdc || {});
-  const N_FILLS = 8;
+  const LETTER = 0.59; // width of a letter as a share of the size
   /** Lines up to which they have arrow heads and dashes: both are slow to draw, and of more nobody sees them. */
   acdc.MOST_FINE = 400;
   /** Missed and extra edges up to which they are dashed and dotted even so: it tells them apart without colours. */
@@ -11,22 +11,9 @@
   /** Long texts of strangers are cut: the panel has the whole. @param {string} text @param {number} most */
   acdc.cut = (text, most) => (text.length <= most ? text : `${text.slice(0, most - 1)}…`);
 
-  /**
-   * Roles in the order of the model, each with the number of its colour. Where there are more roles than colours, all
-   * but the most frequent share the last, grey.
-   * @param {object} data ViewData.
-   * @returns {Map<string, number>}
-   */
-  acdc.roleColours = (data) => {
-    const counted = new Map();
-    for (const role of data.nodes.map((node) => node.role ?? node.known_role)) {
-      if (role !== null) counted.set(role, (counted.get(role) ?? 0) + 1);
-    }
-    const frequent = [...counted.keys()].sort((one, other) => counted.get(other) - counted.get(one));
-    const own = new Set(frequent.slice(0, counted.size > N_FILLS ? N_FILLS - 1 : N_FILLS));
-    let next = 0;
-    return new Map([...counted.keys()].map((role) => [role, own.has(role) ? next++ : N_FILLS - 1]));
-  };
+  /** Roles that have a colour of their own, by its number: see graph/role_colours.py. All others share the last. */
+  acdc.ROLES = JSON.parse(document.getElementById("role-names").textContent);
+  acdc.roleColour = (role) => (acdc.ROLES.includes(role) ? acdc.ROLES.indexOf(role) : acdc.ROLES.length);
 
   /**
    * What colours of roles mean, one line for all roles that share one.
@@ -34,8 +21,9 @@
    * @returns {[string, number][]} Texts and numbers of colours.
    */
   acdc.roleLegend = (data) => {
-    const texts = Array.from({ length: N_FILLS }, () => []);
-    for (const [role, index] of acdc.roleColours(data)) texts[index].push(role);
+    const texts = Array.from({ length: acdc.ROLES.length + 1 }, () => []);
+    const there = new Set(data.nodes.map((node) => node.role ?? node.known_role).filter((role) => role !== null));
+    for (const role of there) texts[acdc.roleColour(role)].push(role);
     return texts.flatMap((roles, index) => (roles.length ? [[roles.length > 1 ? "other roles" : roles[0], index]] : []));
   };
 
@@ -54,17 +42,18 @@
    * The style sheet for cytoscape, in the page's present colours.
    * @param {HTMLElement} container Where colours are read.
    * @param {"sign"|"status"} colourBy What the colours of lines mean.
+   * @param {object} data ViewData.
    * @returns {object[]}
    */
-  acdc.looks = (container, colourBy) => {
+  acdc.looks = (container, colourBy, data) => {
     const css = getComputedStyle(container);
     const colour = (name) => css.getPropertyValue(`--${name}`).trim();
-    const roles = Array.from({ length: N_FILLS }, (_, index) => ({
+    const roles = Array.from({ length: acdc.ROLES.length + 1 }, (_, index) => ({
       selector: `node.role${index}`,
       style: { "background-color": colour(`role-${index}`) },
     }));
     return [
-      ...nodeLooks(colour),
+      ...nodeLooks(colour, nameSize(data)),
       plainBand,
       ...roles,
       ...(colourBy === "status" ? statusLooks(colour) : []),
@@ -72,7 +61,13 @@
     ];
   };
 
-  const nodeLooks = (colour) => [
+  /* As large as the longest name lets them be: of many layers all is shown small. */
+  const nameSize = (data) => {
+    const longest = data.nodes.reduce((most, node) => Math.max(most, node.id.length), 6);
+    return Math.min(28, (0.96 * acdc.BOX.width) / (LETTER * longest));
+  };
+
+  const nodeLooks = (colour, size) => [
     {
       selector: "node.box",
       style: {
@@ -80,7 +75,7 @@
         width: acdc.BOX.width,
         height: acdc.BOX.height,
         label: "data(label)",
-        "font-size": 19,
+        "font-size": size,
         "font-family": "system-ui, sans-serif",
         "min-zoomed-font-size": 4,
         "text-valign": "center",
@@ -101,11 +96,11 @@
         width: "data(width)",
         height: "data(height)",
         label: "data(label)",
-        "font-size": 20,
+        "font-size": 24,
         "min-zoomed-font-size": 5,
         "text-valign": "center",
         "text-halign": "left",
-        "text-margin-x": 92,
+        "text-margin-x": 110,
         color: colour("faint"),
         "background-color": colour("band"),
         "border-width": 0,

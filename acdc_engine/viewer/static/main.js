@@ -11,6 +11,9 @@
   byId("title").textContent = acdc.cut(data.title, 300);
   const graph = acdc.graph(byId("graph"), data, data.overlay === null ? "sign" : "status");
   const panel = acdc.panel(byId("panel"), data, { onSelect: (id) => choose(id, false) });
+  const roles = acdc.roles(data, byId("roles"), described);
+  let byRole = false;
+  let withMlps = false;
   const tooltip = acdc.tooltip(graph, byId("tooltip"));
 
   /* Which edges are left out, of either circuit, if any are. */
@@ -58,12 +61,51 @@
     const colourBy = state.overlay ? "status" : "sign";
     if (colourBy !== graph.colourBy) {
       graph.recolour(colourBy);
-      acdc.legend(data, byId("legend"), colourBy);
+      legend();
     }
     const shown = graph.filter(state);
+    if (byRole) drawRoles();
     message(shown, state);
     say(counts(shown));
   }
+
+  const legend = () => acdc.legend(data, byId("legend"), graph.colourBy,
+    byRole ? (withMlps ? "" : acdc.leftOut(graph.shownEdges(), data)) : null);
+
+  function drawRoles() {
+    roles.show(graph.shownEdges(), graph.shown.nodes, withMlps);
+    legend();
+  }
+
+  /* From the picture of nodes to that of roles, and back. */
+  function turn() {
+    byRole = !byRole;
+    byId("roles").hidden = !byRole;
+    byId("graph").inert = byRole;
+    byId("with-mlps").hidden = !byRole || !data.by_role.boxes.some((box) => box.mlps);
+    byId("by-role").setAttribute("aria-pressed", String(byRole));
+    tooltip.hide();
+    graph.select(null);
+    if (byRole) drawRoles();
+    else legend();
+    say(byRole ? "By role: one box for all heads of a role." : "One box for each node.");
+  }
+
+  function turnMlps() {
+    withMlps = !withMlps;
+    byId("with-mlps").setAttribute("aria-pressed", String(withMlps));
+    drawRoles();
+  }
+
+  /* What is chosen in the picture by role. */
+  function described(found) {
+    if (found === null) graph.select(null);
+    else if (found.box) panel.box(found);
+    else panel.way(found);
+  }
+
+  const fit = () => (byRole ? roles.fit() : graph.fit());
+  const zoom = (factor) => (byRole ? roles : graph).zoom(factor);
 
   /* Chooses a node or line that was named somewhere in the page; to the middle with it, or only if it is out of sight. */
   function choose(id, middle) {
@@ -114,10 +156,11 @@
     const actions = {
       "/": () => byId("search").focus(),
       "?": () => byId("help-dialog").showModal(),
-      f: graph.fit,
-      "+": () => graph.zoom(1.3),
-      "=": () => graph.zoom(1.3),
-      "-": () => graph.zoom(1 / 1.3),
+      f: fit,
+      r: turn,
+      "+": () => zoom(1.3),
+      "=": () => zoom(1.3),
+      "-": () => zoom(1 / 1.3),
     };
     if (!(event.key in actions)) return;
     event.preventDefault();
@@ -129,13 +172,15 @@
   acdc.keys(graph, byId("graph"), tooltip, (id, over) => say(over === null ? describe(id) : `${describe(id)}. Over ${withNumbers(over)}`));
   acdc.search(data, byId("search"), byId("suggestions"), (id) => choose(id, true));
   acdc.paper(graph, byId("paper"));
-  acdc.legend(data, byId("legend"), graph.colourBy);
+  legend();
   panel.none();
   controls.reset();
   graph.fit();
-  byId("fit").addEventListener("click", graph.fit);
-  byId("zoom-in").addEventListener("click", () => graph.zoom(1.3));
-  byId("zoom-out").addEventListener("click", () => graph.zoom(1 / 1.3));
+  byId("fit").addEventListener("click", fit);
+  byId("zoom-in").addEventListener("click", () => zoom(1.3));
+  byId("zoom-out").addEventListener("click", () => zoom(1 / 1.3));
+  byId("by-role").addEventListener("click", turn);
+  byId("with-mlps").addEventListener("click", turnMlps);
   byId("theme").addEventListener("click", theme);
   byId("help").addEventListener("click", () => byId("help-dialog").showModal());
   document.addEventListener("keydown", shortcuts);

@@ -1,6 +1,6 @@
 /* The side panel: what is known of a node, of an edge, or of the circuit. `data` is ViewData of viewer/records.py.
 
-   acdc.panel(container, data, {onSelect}) gives {node(id), edge(id), none()}; onSelect hears of a chosen node's id. */
+   acdc.panel(container, data, {onSelect}) gives {node(id), edge(id), none(), box(found), way(found)}; onSelect hears of a chosen node's id. */
 (function () {
   "use strict";
   window.acdc = window.acdc || {};
@@ -37,6 +37,7 @@
     ];
     if (known(edge.status)) rows.push(["compared", STATUS[edge.status]]);
     if (known(edge.place)) rows.push(["rank", `${edge.place} of ${view.data.n_edges}`, `by |${view.data.measure}|`]);
+    if (view.data.hand_written && !known(edge.strength)) return [html("h2", {}, edge.id), acdc.panelFacts(rows)];
     if (edge.status === "missed")
       return [html("h2", {}, edge.id), acdc.panelFacts(rows), note("This circuit does not have it.")];
     rows.push(
@@ -74,6 +75,7 @@
 
   function examples(data) {
     const title = "Example prompts";
+    if (data.hand_written && data.examples.length === 0) return null;
     if (data.examples.length === 0)
       return part(title, note("None in this file: acdc evaluate with --out adds some."));
     const shown = data.examples.map((example, index) => html("details", {
@@ -92,6 +94,7 @@
   function directEffects(view) {
     const title = "Direct logit effects";
     const measured = view.data.nodes.filter((node) => known(node.direct));
+    if (view.data.hand_written && measured.length === 0) return null;
     if (measured.length === 0) return part(title, note("Not measured: acdc evaluate with --out adds them."));
     const size = (node) => Math.abs(node.direct.clean);
     const best = [...measured].sort((a, b) => size(b) - size(a)).slice(0, MOST_NODES);
@@ -107,7 +110,9 @@
   }
 
   function about(view) {
-    return [html("h2", {}, "About this circuit"), acdc.panelFacts(view.data.about), examples(view.data),
+    return [html("h2", {}, "About this circuit"), acdc.panelFacts(view.data.about),
+      view.data.hand_written ? note("Nothing is measured of this circuit yet: acdc evaluate with --task and --out judges it.") : null,
+      examples(view.data),
       directEffects(view)];
   }
 
@@ -145,6 +150,8 @@
       node: (id) => show(acdc.panelNode(view.nodes.get(id), view)),
       edge: (id) => show(edgePart(view.edges.get(id), view)),
       none: () => show(about(view)),
+      box: (found) => show(acdc.panelBox(found, view)),
+      way: (found) => show(acdc.panelWay(found, view)),
     };
   };
 })();

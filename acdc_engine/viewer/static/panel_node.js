@@ -103,11 +103,16 @@
         : "Not measured: acdc evaluate with --out adds it."));
   }
 
+  /* Of hand-written circuits nothing is measured: that is said once, of the circuit. */
+  const measurable = (node, data) =>
+    !(data.hand_written && node.role_scores.length === 0 && !known(node.direct) && data.examples.length === 0);
+
   acdc.panelNode = function (node, view) {
     const into = view.into.get(node.id) || [], out = view.out.get(node.id) || [];
     const strongest = Math.max(0, ...[...into, ...out].map((edge) => Math.abs(edge.strength || 0))) || 1;
     const edges = known(view.data.measure) ? "Strongest edges" : "Edges";
     const measured = node.status === "missed" ? [note("This circuit does not have it.")]
+      : !measurable(node, view.data) ? []
       : [roleScores(node), directEffect(node), attention(node, view)];
     const has = node.status === "missed" || node.edges_in + node.edges_out > 0;
     const lists = has && into.length + out.length === 0 ? [note("Its edges are not drawn in this page: there are too many.")] : [
