@@ -1,8 +1,10 @@
 """The whole run on tiny models: what it leaves, what it refuses, what an interruption leaves."""
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -51,6 +53,20 @@ def test_a_run_leaves_a_circuit_scores_and_a_trace(tmp_path: Path) -> None:
     assert [s["step"] for s in steps] == list(range(1, len(steps) + 1))
     assert any(s["meets_target"] and s["edges"] == len(circuit.edges) for s in steps)
     assert "found " + f"{len(circuit.edges):,} of " in (out / "report.html").read_text()
+
+
+def test_a_run_hashes_the_weights_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trace and circuit file both name the hash; of a large model it takes a second or more."""
+    made: list[Any] = []
+
+    def counted() -> Any:
+        made.append(hashlib.sha256())
+        return made[-1]
+
+    fresh = dataclasses.replace(tiny_view())  # which nothing has hashed yet
+    monkeypatch.setattr("acdc_engine.models.view.hashlib", SimpleNamespace(sha256=counted))
+    circuit = discover(write_card(tmp_path), fresh, out=tmp_path / "run", **QUICK)
+    assert [digest.hexdigest() for digest in made] == [circuit.model.weights_hash]
 
 
 def test_what_stands_around_the_circuit(tmp_path: Path) -> None:

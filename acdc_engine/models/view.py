@@ -7,6 +7,7 @@ tensors and the MLP modules, so a forward pass costs what the arithmetic costs, 
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -278,13 +279,14 @@ class TransformerView:
         return all(layer.attention.causal for layer in self.layers)
 
     def check_lengths(self, lengths: Int[Tensor, "prompts"]) -> None:
-        """Refuses prompts of unequal length where padding would be seen.
+        """Refuses prompts of unequal length that cannot share a batch: what one computes would depend on the others.
 
         Args:
             lengths: Tokens per prompt, padding not counted.
 
         Raises:
-            PromptError: The attention is not causal and the prompts are not all of one length.
+            PromptError: The attention is not causal and the prompts are not all of one length, or their rotary tables
+                differ with their length (longrope, dynamic).
         """
         found = sorted(set(lengths.tolist()))
         if not self.causal and len(found) > 1:
@@ -293,6 +295,21 @@ class TransformerView:
                 f"and would see the padding of shorter ones. Their lengths are {', '.join(map(str, found))}. Use "
                 "prompts of one length, or run each length by itself."
             )
+        others = [length for length in found if not self._same_tables(length, found[-1])]
+        if others:
+            raise PromptError(
+                f"Prompts of {others[-1]} and of {found[-1]} tokens cannot be run together on model {self.name!r}: its "
+                "rotary position tables change with the length of a prompt (longrope, dynamic), so that its logits "
+                f"would depend on the prompts beside it. Use prompts of up to {others[-1]} tokens, or only longer ones."
+            )
+
+    def _same_tables(self, length: int, longer: int) -> bool:
+        """Whether a prompt's rotary tables are the beginning of a longer one's, up to rounding."""
+        if self.rotary is None or length == longer:
+            return True
+        short, long = self.rotary(length), self.rotary(longer)
+        pairs = [(a, b[:length]) for kind in short for a, b in zip(short[kind], long[kind], strict=True)]
+        return all(torch.allclose(a, b, rtol=0.0, atol=4 * torch.finfo(a.dtype).eps) for a, b in pairs)
 
     def rotations(self, pos: int) -> list[Rotation | None]:
         """The rotary table of each layer for positions `0 .. pos-1`."""
@@ -317,8 +334,13 @@ class TransformerView:
     def weights_hash(self) -> str:
         """SHA-256 over all weights, in a fixed order, with the shape of the graph and the settings the view holds.
 
-        Settings inside modules (an MLP's activation, rotary tables) and names do not count.
+        Settings inside modules (an MLP's activation, rotary tables) and names do not count. Computed once: weights
+        that are changed in place afterwards need a new view (`dataclasses.replace(view)`).
         """
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> str:
         digest = hashlib.sha256()
         parts = (self.shape, self.embed, self.layers, self.final_norm, self.unembed_weight, self.unembed_bias)
         _digest((parts, self.logit_scale, self.logit_softcap), digest)
