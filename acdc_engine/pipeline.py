@@ -242,7 +242,7 @@ def _conclude(
 ) -> Circuit:
     """Judges the circuit on both splits and writes down what it took."""
     settings, (judge, held_out, objective), (tested, by_metric) = run.settings, judges, tests
-    rank = settings.rank if settings.choice.takes_rank else objective.ranks[0]
+    rank = settings.choice.rank if settings.choice.takes_rank else objective.ranks[0]
     with report.stage("Evidence of each edge"):
         evidence = None if tested is None else edge_evidence(tested, by_metric, objective, run.target, settings.seed)
         stability = stability_of(scores.per_example, found.mask, rank, settings.seed)
@@ -264,7 +264,7 @@ def _conclude(
 def _describe(run: Run, circuit: Circuit, judges: tuple[Judge, Judge], scores: EdgeScores, report: Reporter) -> Circuit:
     """Adds what stands around the circuit: other sizes, what its nodes do, examples."""
     settings, (judge, held_out) = run.settings, judges
-    ranked = scores.both[1] if settings.objective == "kl" else scores.mean
+    ranked = scores.both[1] if run.objective.zero_gradient_at_clean else scores.mean
     sizes = sizes_of(held_out, circuit, ranked, seed=settings.seed, progress=report.stage)
     circuit = circuit.model_copy(update={"sizes": sizes})
     return describe(circuit, judge, held_out, seed=settings.seed, batch_size=settings.batch_size, progress=report.stage)

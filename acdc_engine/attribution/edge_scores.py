@@ -1,6 +1,6 @@
 """Scores of all edges by attribution patching, in batches, without splitting any input."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,13 +14,19 @@ from acdc_engine.display import html_of, line_of
 from acdc_engine.errors import MetricError, PromptError, ScoreError
 from acdc_engine.models.finite import check_finite
 from acdc_engine.models.forward import Record, read_positions, run_layers
+from acdc_engine.models.gradients import check_gradients
 from acdc_engine.models.view import TransformerView
-from acdc_engine.prompts.metrics import Metric
+from acdc_engine.prompts.metrics import Metric, columns_read
 from acdc_engine.prompts.prompt_set import PromptSet
 
 BLOCK_BYTES = {"cpu": 24 * 2**20, "cuda": 1024 * 2**20}
 """Room for the expanded senders of one block of tokens, by kind of device. On a CPU a block that stays in the cache is
 half again as fast as one that does not; a GPU wants large products."""
+POINTS = 5
+"""Integration points whose gradients are kept before they are contracted: what scoring holds does not grow with more of
+them, and the product costs little beside this many runs. At least two: both ends come before the first product."""
+COLUMNS = 64
+"""Receivers of one product: layers with fewer share one, or the senders would be read from memory for each of them."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -91,7 +97,11 @@ def score_edges(
     eq. 3). The dot product runs over positions and the residual dimension; the gradient is that at v's own input.
 
     Cost: 2 forward passes, one forward and backward per alpha (a clean or corrupt run counts once), and one matrix
-    product per layer. Memory: the activations one backward pass needs, plus a block of `BLOCK_BYTES`.
+    product per layer for every `POINTS` of them. Memory: the activations one backward pass needs, what `POINTS` points
+    leave behind, and a block of `BLOCK_BYTES`: the same for any number of alphas.
+
+    Whether the caller has gradients switched off (`torch.no_grad()`) and what torch's default number format is do not
+    matter; sums are float32 in every number format of the model.
 
     Args:
         view: The model.
@@ -106,32 +116,32 @@ def score_edges(
     Raises:
         MetricError: The metric's gradient vanishes at the only point the method looks at.
         PromptError: There are no prompts, or prompts of unequal length for a model whose attention is not causal.
-        ScoreError: A run or a score is not finite; the layer is named.
+        ScoreError: A run or a score is not finite; the layer is named. Or `torch.inference_mode()` is on.
     """
     if not len(prompts):
         raise PromptError("There are no prompts to score edges on.")
     view.check_lengths(prompts.lengths)
     check_metric(metric, method)
+    check_gradients(view)
     graph = view.graph
     apart = rms or per_example
-    total = torch.zeros(graph.n_senders, graph.n_receivers, device=view.device)
+    total = torch.zeros(graph.n_senders, graph.n_receivers, dtype=torch.float32, device=view.device)
     squares = torch.zeros_like(total)
     rows: list[Tensor] = []
     for batch in prompts.to(view.device).batches(batch_size):
-        senders, receivers = _run_batch(view, batch, metric, method)
-        for block in _contract(view, senders, receivers, apart):
-            total += block
-            if apart:
-                squares += block.square()
-            if per_example:
-                rows.append(block.cpu())
+        sums = _sums(view, batch, metric, method, apart)
+        total += sums.sum(0)
+        if apart:
+            squares += sums.square().sum(0)
+        if per_example:
+            rows.append(sums.cpu())
         if progress is not None:
             progress(len(batch))
     points = len(method.alphas)
     mean = (total.cpu() / (len(prompts) * points)).masked_fill(~graph.exists, 0.0)
     _check_scores(view, mean)
     spread = (squares.cpu() / len(prompts)).sqrt().div_(points).masked_fill_(~graph.exists, 0.0) if apart else None
-    each = torch.stack(rows).div_(points).masked_fill_(~graph.exists, 0.0) if per_example else None
+    each = torch.cat(rows).div_(points).masked_fill_(~graph.exists, 0.0) if per_example else None
     return EdgeScores(mean, spread, each, graph.senders, graph.receivers, method.name)
 
 
@@ -146,11 +156,17 @@ def _check_scores(view: TransformerView, scores: Float[Tensor, "senders receiver
         )
 
 
-def _run_batch(
-    view: TransformerView, batch: PromptSet, metric: Metric, method: Method
-) -> tuple[SenderDifferences, ReceiverGradients]:
-    """All model runs of one batch: clean, corrupt, and the points between."""
+@torch.enable_grad()
+def _sums(
+    view: TransformerView, batch: PromptSet, metric: Metric, method: Method, apart: bool
+) -> Float[Tensor, "rows senders receivers"]:
+    """All model runs of one batch, clean, corrupt and the points between, and what they come to.
+
+    Returns:
+        Sums over tokens and points: a row for each example if they are taken `apart`, one for all otherwise.
+    """
     embeds = {0.0: view.embed(batch.corrupt), 1.0: view.embed(batch.clean)}
+    read = columns_read(metric, batch)
     ends: dict[float, Record] = {}
     clean_logits = None
     for alpha in (0.0, 1.0):
@@ -162,17 +178,24 @@ def _run_batch(
                     clean_logits = view.unembed(read_positions(final, batch.read_at))
     senders = _differences(view, ends) if len(ends) == 2 else None
     n, pos = batch.clean.shape
-    receivers = ReceiverGradients(view, n, pos, points=len(method.alphas))
-    # From clean to corrupt: metrics that compare with the clean run have its logits from the first point on.
-    for alpha in sorted(method.alphas, reverse=True):
+    receivers = ReceiverGradients(view, n, pos, points=min(POINTS, len(method.alphas)))
+    rows = n if apart else 1
+    out = torch.zeros(rows, *view.graph.exists.shape, dtype=torch.float32, device=view.device)
+    # The ends first: the senders are their difference, and metrics that compare with the clean run need its logits.
+    alphas = sorted(method.alphas, key=lambda alpha: (alpha not in embeds, -alpha))
+    for done, alpha in enumerate(alphas, 1):
         embed = embeds[alpha] if alpha in embeds else torch.lerp(embeds[0.0], embeds[1.0], alpha)
-        record, logits = _add_point(view, batch, metric, embed, clean_logits, receivers)
+        record, logits = _add_point(view, batch, metric, read, embed, clean_logits, receivers)
         if alpha == 1.0:
             clean_logits = logits
         if alpha in embeds:
             ends[alpha] = record
         del record
-    return senders or _differences(view, ends), receivers
+        if receivers.points == POINTS or done == len(alphas):
+            senders = senders or _differences(view, ends)
+            _contract(view, senders, receivers, out)
+            receivers.clear()
+    return out
 
 
 def _differences(view: TransformerView, ends: dict[float, Record]) -> SenderDifferences:
@@ -187,6 +210,7 @@ def _add_point(
     view: TransformerView,
     batch: PromptSet,
     metric: Metric,
+    read: tuple[PromptSet, Tensor | None],
     embed: Tensor,
     clean_logits: Tensor | None,
     receivers: ReceiverGradients,
@@ -197,32 +221,38 @@ def _add_point(
         The run's senders, detached, and its logits.
     """
     record = Record(embed.detach().requires_grad_())
-    logits = view.unembed(read_positions(run_layers(view, record.embed, record, keep_inputs=True), batch.read_at))
+    final = read_positions(run_layers(view, record.embed, record, keep_inputs=True), batch.read_at)
+    prompts, columns = read
+    logits = view.unembed(final, columns)
     reference = logits.detach() if clean_logits is None else clean_logits
-    receivers.add(view, record, metric(logits, batch, reference).sum())
+    receivers.add(view, record, metric(logits, prompts, reference).sum())
     return Record(embed, [z.detach() for z in record.z], [m.detach() for m in record.mlp]), logits.detach()
 
 
+@torch.no_grad()
 def _contract(
-    view: TransformerView, senders: SenderDifferences, receivers: ReceiverGradients, per_example: bool
-) -> Iterator[Float[Tensor, "senders receivers"]]:
-    """Sums `difference . gradient` over tokens, one block of tokens at a time.
+    view: TransformerView,
+    senders: SenderDifferences,
+    receivers: ReceiverGradients,
+    out: Float[Tensor, "rows senders receivers"],
+) -> None:
+    """Adds `difference . gradient`, summed over tokens, one block of tokens at a time.
 
-    Yields:
-        Scores summed over the tokens of one block; of one example where `per_example` asks for that.
+    Args:
+        view: The model.
+        senders: Differences.
+        receivers: Gradients, summed over points.
+        out: A row for each example, or one for all.
     """
-    graph = view.graph
     n, pos, d_model = senders.embed.shape
     block_bytes = BLOCK_BYTES.get(view.device.type, BLOCK_BYTES["cuda"])
-    room = max(1, block_bytes // (graph.n_senders * d_model * senders.embed.element_size()))
-    step = 1 if per_example else max(1, room // pos)
+    room = max(1, block_bytes // (view.graph.n_senders * d_model * senders.embed.element_size()))
+    step = max(1, room // pos)
     for start in range(0, n, step):
         examples = slice(start, min(start + step, n))
-        scores = torch.zeros(graph.n_senders, graph.n_receivers, device=view.device)
+        rows = out[examples] if len(out) == n else out
         for first in range(0, pos, room):
-            positions = slice(first, min(first + room, pos))
-            _contract_block(view, senders, receivers, examples, positions, scores)
-        yield scores
+            _contract_block(view, senders, receivers, examples, slice(first, min(first + room, pos)), rows)
 
 
 def _contract_block(
@@ -231,25 +261,41 @@ def _contract_block(
     receivers: ReceiverGradients,
     examples: slice,
     positions: slice,
-    scores: Tensor,
+    out: Float[Tensor, "rows senders receivers"],
 ) -> None:
     """Adds one block's products to the scores.
 
-    All receivers of a layer share one product with every sender that any of them reads. What it fills in for pairs
+    All receivers of some layers share one product with every sender that any of them reads. What it fills in for pairs
     without an edge (a layer's own heads into its q, k and v) is taken out in the end.
     """
-    graph = view.graph
-    differences = senders.expand(view, examples, positions).flatten(1)
-    for index, layer in enumerate(view.layers):
-        attention = graph.attention(index)
-        before, rows = graph.senders_before_attention(index), attention.stop - attention.start
-        if layer.mlp is not None:
-            before, rows = graph.senders_before_mlp(index), rows + 1
-        gradients = differences.new_empty(rows, *senders.embed[examples, positions].flatten(0, 1).shape)
-        expand(layer, receivers.attention[index], examples, positions, gradients[: attention.stop - attention.start])
-        if layer.mlp is not None:
-            gradients[-1] = receivers.mlp[index][examples, positions].flatten(0, 1)
-        columns = slice(attention.start, attention.start + rows)
-        scores[:before, columns] += (differences[:before] @ gradients.flatten(1).T).float()
-    last = receivers.logits[examples, positions].flatten()
-    scores[:, graph.logits] += (differences @ last).float()
+    graph, shape = view.graph, senders.embed[examples, positions].shape
+    differences = senders.expand(view, examples, positions).unflatten(1, shape[:2])
+    per_layer = graph.attention(0).stop - graph.attention(0).start + view.shape.mlps
+    at_once = max(1, COLUMNS // per_layer)
+    for first in range(0, len(view.layers), at_once):
+        layers = range(first, min(first + at_once, len(view.layers)))
+        gradients = differences.new_empty(len(layers) * per_layer, *shape)
+        for index, into in zip(layers, gradients.split(per_layer), strict=True):
+            into = into.flatten(1, 2)
+            attention, layer = receivers.attention[index], view.layers[index]
+            expand(layer, attention, receivers.points, examples, positions, into[: per_layer - view.shape.mlps])
+            if layer.mlp is not None:
+                into[-1] = receivers.mlp[index][examples, positions].flatten(0, 1)
+        start, last = graph.attention(first).start, layers[-1]
+        before = graph.senders_before_mlp(last) if view.shape.mlps else graph.senders_before_attention(last)
+        _add_product(differences[:before], gradients, out[:, :before, start : start + len(gradients)])
+    final = receivers.logits[examples, positions].to(differences.dtype)[None]
+    _add_product(differences, final, out[:, :, graph.logits : graph.logits + 1])
+
+
+def _add_product(
+    senders: Float[Tensor, "senders examples pos d_model"],
+    receivers: Float[Tensor, "receivers examples pos d_model"],
+    out: Float[Tensor, "rows senders receivers"],
+) -> None:
+    """Adds dot products over tokens and width: of every example by itself where `out` has a row for each."""
+    if len(out) == 1:
+        out[0] += (senders.flatten(1) @ receivers.flatten(1).T).float()
+        return
+    for row, example in enumerate(out):
+        example += (senders[:, row].flatten(1) @ receivers[:, row].flatten(1).T).float()

@@ -8,7 +8,8 @@ norm's gain (and centring, for LayerNorm),
 
 which is the norm's vector-Jacobian product written out: `x_hat . (W^T g) = (W x_hat) . g = (q - const) . g`. It is
 exact.
-Both terms are sums over integration points of small things, so m points cost one expansion to d_model, not m.
+Both terms are sums over integration points of small things, so a few points cost one expansion to d_model, not one
+each. Sums are kept in float32 whatever the weights are: in bfloat16 a thousand points would lose half of the sum.
 """
 
 from dataclasses import dataclass
@@ -26,7 +27,8 @@ class AttentionGradients:
     """Gradients at one layer's q, k and v receivers, summed over points.
 
     Attributes:
-        scaled: Sum of `r g`, receivers in graph order (q heads, k groups, v groups) `[receivers, batch, pos, d_head]`.
+        scaled: Sum of `r g`, receivers in graph order (q heads, k groups, v groups), float32 at least
+            `[receivers, batch, pos, d_head]`.
         x_hat: Standardized input of the norm at every point `[points, batch, pos, d_model]`.
         s: `r s / d_model` at every point `[points, receivers, batch, pos]`.
     """
@@ -37,7 +39,7 @@ class AttentionGradients:
 
 
 class ReceiverGradients:
-    """Gradients of the summed metric at every receiver's input for one batch, summed over integration points.
+    """Gradients of the summed metric at every receiver's input for one batch, summed over a few integration points.
 
     All memory is taken at once, before the first run: tensors that outlive a run, allocated between those that do not,
     would leave the heap in pieces (a third more resident memory on SmolLM2).
@@ -46,22 +48,29 @@ class ReceiverGradients:
         view: The model.
         batch: Number of examples.
         pos: Number of positions.
-        points: Number of runs that will be added.
+        points: Number of runs that are added, at most, before `clear`.
     """
 
     def __init__(self, view: TransformerView, batch: int, pos: int, points: int) -> None:
         """See the class."""
         layers, like = view.shape.n_layers, view.unembed_weight
+        wide = torch.promote_types(like.dtype, torch.float32)
         per_layer = view.shape.n_heads + 2 * view.shape.n_kv_heads
         if all(layer.attention_norm.kind == "none" for layer in view.layers):
             points = 0
         x_hat = like.new_zeros(layers, points, batch, pos, view.d_model)
         s = like.new_zeros(layers, points, per_layer, batch, pos)
-        scaled = like.new_zeros(layers, per_layer, batch, pos, view.d_head)
+        scaled = like.new_zeros(layers, per_layer, batch, pos, view.d_head, dtype=wide)
         self.attention = [AttentionGradients(*parts) for parts in zip(scaled, x_hat, s, strict=True)]
-        self.mlp = like.new_zeros(layers if view.shape.mlps else 0, batch, pos, view.d_model)
-        self.logits = like.new_zeros(batch, pos, view.d_model)
-        self._points = 0
+        self.mlp = like.new_zeros(layers if view.shape.mlps else 0, batch, pos, view.d_model, dtype=wide)
+        self.logits = like.new_zeros(batch, pos, view.d_model, dtype=wide)
+        self.points = 0
+
+    def clear(self) -> None:
+        """Begins a new sum."""
+        for sums in (*(layer.scaled for layer in self.attention), self.mlp, self.logits):
+            sums.zero_()
+        self.points = 0
 
     def add(self, view: TransformerView, record: Record, metric: Float[Tensor, ""]) -> None:
         """Differentiates one run and adds its gradients.
@@ -81,7 +90,7 @@ class ReceiverGradients:
             self._add_attention(layer, self.attention[index], record.attention_in[index].detach(), raw, gradient)
         for total, gradient in zip(self.mlp, gradients[3 * n :], strict=True):
             total += gradient
-        self._points += 1
+        self.points += 1
 
     def _add_attention(
         self,
@@ -99,14 +108,15 @@ class ReceiverGradients:
         weights, bias = attention_reads(layer)
         for part in (norm.constant(weights), bias):
             raw = raw if part is None else raw - part
-        into.x_hat[self._points] = x_hat
-        into.s[self._points] = ((raw * gradient).sum(-1) * (r / x.shape[-1])).permute(2, 0, 1)
+        into.x_hat[self.points] = x_hat
+        into.s[self.points] = ((raw * gradient).sum(-1) * (r / x.shape[-1])).permute(2, 0, 1)
         into.scaled.add_((gradient * r.unsqueeze(-1)).permute(2, 0, 1, 3))
 
 
 def expand(
     layer: Layer,
     gradients: AttentionGradients,
+    points: int,
     examples: slice,
     positions: slice,
     out: Float[Tensor, "receivers tokens d_model"],
@@ -116,15 +126,16 @@ def expand(
     Args:
         layer: The layer.
         gradients: Its factored gradients.
+        points: How many of its points are filled.
         examples: Which examples of the batch.
         positions: Which positions of them.
         out: Filled with the gradients.
     """
-    a, scaled = layer.attention, gradients.scaled[:, examples, positions].flatten(1, 2)
+    a, scaled = layer.attention, gradients.scaled[:, examples, positions].flatten(1, 2).to(out.dtype)
     sizes = [a.w_q.shape[0], a.w_k.shape[0], a.w_v.shape[0]]
     for part, into, weights in zip(scaled.split(sizes), out.split(sizes), (a.w_q, a.w_k, a.w_v), strict=True):
         torch.bmm(part, weights, out=into)
     layer.attention_norm.to_standardized(out)
-    for x_hat, s in zip(gradients.x_hat, gradients.s, strict=True):
+    for x_hat, s in zip(gradients.x_hat[:points], gradients.s[:points], strict=True):
         along = s[:, examples, positions].flatten(1).unsqueeze(-1)
         out.addcmul_(along, x_hat[examples, positions].flatten(0, 1), value=-1)

@@ -40,7 +40,7 @@ def discover(
     size: options.Size = None,
     threshold: options.Threshold = None,
     candidates: options.Candidates = None,
-    rank: options.RankName = "absolute",
+    rank: options.RankName = None,
     ablation: options.Ablation = "patch",
     metric: options.MetricName = None,
     n: options.Prompts = 32,

@@ -132,10 +132,10 @@ Threshold = Annotated[
     ),
 ]
 RankName = Annotated[
-    str,
+    str | None,
     typer.Option(
         help="Edges count as strong by their absolute or signed score, or by rms, the root mean square over prompts; "
-        "for top-k, greedy and threshold.",
+        "for top-k, greedy and threshold. Default: absolute, with --objective kl rms.",
         rich_help_panel=PRUNING,
     ),
 ]

@@ -29,7 +29,8 @@ def resample_weights(n_prompts: int, resamples: int, seed: int) -> Float[Tensor,
         )
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randint(n_prompts, (resamples, n_prompts), generator=generator)
-    return torch.zeros(resamples, n_prompts).scatter_add_(1, drawn, torch.ones(drawn.shape)) / n_prompts
+    counts = torch.zeros(resamples, n_prompts, dtype=torch.float32)
+    return counts.scatter_add_(1, drawn, torch.ones(drawn.shape, dtype=torch.float32)) / n_prompts
 
 
 def score_stability(
@@ -72,12 +73,12 @@ def score_stability(
     weights = resample_weights(len(per_example), resamples, seed).to(per_example)
     ranked = (per_example != 0).any(0) | mask.to(per_example.device)
     scores, asked = per_example[:, ranked], mask.to(per_example.device)[ranked].nonzero().flatten()
-    selected = torch.zeros(len(asked))
+    selected = torch.zeros(len(asked), dtype=torch.float32)
     for some in weights.split(max(1, CHUNK_NUMBERS // max(1, scores.shape[1]))):
         strengths = some @ (scores.square() if rank == "rms" else scores)
         strengths = strengths.abs_() if rank == "absolute" else strengths
         selected += (strengths[:, asked] >= _last_selected(strengths, count)).sum(0).cpu()
-    out = torch.full(mask.shape, torch.nan)
+    out = torch.full(mask.shape, torch.nan, dtype=torch.float32)
     out[mask.cpu()] = selected / resamples
     return out
 

@@ -162,7 +162,7 @@ def scores_from_eap(path: str | Path, model: ModelRecord) -> Float[Tensor, "send
 
     file, ours = _read(Path(path), model), Layout(own_shape(model))
     known = {name: edge.score for name, edge in file.edges.items()}
-    scores = torch.zeros(ours.n_senders, ours.n_receivers)
+    scores = torch.zeros(ours.n_senders, ours.n_receivers, dtype=torch.float32)
     for receiver, before in enumerate(ours.senders_before):
         for sender in range(before):
             score = joint_score(known.get(name) for name in siblings_of(sender, receiver, ours))

@@ -318,9 +318,14 @@ class TransformerView:
         tables = self.rotary(pos)
         return [tables.get(layer.attention.rope_kind) for layer in self.layers]
 
-    def unembed(self, x: Float[Tensor, "*any d_model"]) -> Float[Tensor, "*any d_vocab"]:
-        """Logits from the final residual stream (norm included)."""
-        logits = F.linear(self.final_norm(x), self.unembed_weight, self.unembed_bias)
+    def unembed(
+        self, x: Float[Tensor, "*any d_model"], columns: Int[Tensor, "columns"] | None = None
+    ) -> Float[Tensor, "*any logits"]:
+        """Logits from the final residual stream (norm included): all, or those of some token ids."""
+        weight, bias = self.unembed_weight, self.unembed_bias
+        if columns is not None:
+            weight, bias = weight[columns], None if bias is None else bias[columns]
+        logits = F.linear(self.final_norm(x), weight, bias)
         logits = logits * self.logit_scale if self.logit_scale != 1.0 else logits
         return logits if self.logit_softcap is None else torch.tanh(logits / self.logit_softcap) * self.logit_softcap
 

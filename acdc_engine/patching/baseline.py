@@ -86,7 +86,7 @@ def mean_values(view: TransformerView, prompts: PromptSet, batch_size: int) -> S
         batch_size: Prompts per run.
     """
     sums: SenderValues | None = None
-    counts = torch.zeros(prompts.clean.shape[1], device=view.device)
+    counts = torch.zeros(prompts.clean.shape[1], dtype=torch.float32, device=view.device)
     width = prompts.clean.shape[1]
     for batch in prompts.to(view.device).batches(batch_size):
         found = corrupt_values(view, batch)

@@ -11,6 +11,7 @@ from acdc_engine.errors import MethodError, PromptError
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.models.finite import check_finite
 from acdc_engine.models.forward import read_positions, run_layers
+from acdc_engine.models.gradients import check_gradients
 from acdc_engine.models.view import TransformerView
 from acdc_engine.patching.bank import Bank, Nearby, joined
 from acdc_engine.patching.baseline import (
@@ -23,7 +24,7 @@ from acdc_engine.patching.baseline import (
 )
 from acdc_engine.patching.patched_run import PatchedRun
 from acdc_engine.patching.plan import Plan, make_plan
-from acdc_engine.prompts.metrics import Metric
+from acdc_engine.prompts.metrics import Metric, columns_read
 from acdc_engine.prompts.prompt_set import PromptSet
 
 BUFFER_BYTES = 256 * 2**20
@@ -40,6 +41,14 @@ class _Ready:
     baseline: Baseline
     input: Bank
     clean_logits: Float[Tensor, "batch d_vocab"]
+
+    def measured(
+        self, view: TransformerView, metric: Metric, final: Float[Tensor, "masks batch d_model"]
+    ) -> Float[Tensor, "masks batch"]:
+        """The metric of every prompt from what the logits read; only logits that the metric reads are computed."""
+        prompts, columns = columns_read(metric, self.batch)
+        clean = self.clean_logits if columns is None else None
+        return torch.stack([metric(row, prompts, clean) for row in view.unembed(final, columns)])
 
 
 class CircuitEvaluator:
@@ -117,10 +126,16 @@ class CircuitEvaluator:
                 the masks then start at the first layer they change, and only what a changed edge leads to is computed.
                 The values are the same, up to rounding.
         """
-        return self._each(masks, near, lambda _, logits: logits)
+        return self._each(masks, near, lambda _, final: self.view.unembed(final), self.view.d_vocab)
 
-    def _each(self, masks: Tensor, near: Tensor | None, take: Callable[[_Ready, Tensor], Tensor]) -> Tensor:
-        """Runs every mask; of the logits `[masks, batch, d_vocab]` of each run only what `take` makes is kept."""
+    @torch.no_grad()
+    def _each(
+        self, masks: Tensor, near: Tensor | None, take: Callable[[_Ready, Tensor], Tensor], n_logits: int
+    ) -> Tensor:
+        """Runs every mask; of what the logits read `[masks, batch, d_model]` only what `take` makes of it is kept.
+
+        `n_logits` of each prompt are what it takes room for meanwhile.
+        """
         masks = self._defined(masks)
         self.exact_evaluations += len(masks)
         if not len(masks):
@@ -131,8 +146,8 @@ class CircuitEvaluator:
         rows = []
         for place, ready in enumerate(self._ready):
             known = self._near[place] if near is not None else None
-            parts = [take(ready, run.logits()) for group in groups for run in self._runs(ready, masks[group], known)]
-            rows.append(torch.cat(parts))
+            runs = (run for group in groups for run in self._runs(ready, masks[group], known, n_logits))
+            rows.append(torch.cat([take(ready, run.final()) for run in runs]))
         return torch.cat(rows, 1)[torch.cat(groups).argsort().to(self.view.device)]
 
     def values(
@@ -142,11 +157,8 @@ class CircuitEvaluator:
         near: Bool[Tensor, "senders receivers"] | None = None,
     ) -> Float[Tensor, "masks prompts"]:
         """The metric of every prompt under every mask; `near` as in `logits`."""
-
-        def measured(ready: _Ready, logits: Tensor) -> Tensor:
-            return torch.stack([metric(row, ready.batch, ready.clean_logits) for row in logits])
-
-        return self._each(masks, near, measured)
+        n_logits = 0 if metric.answers_only else self.view.d_vocab
+        return self._each(masks, near, lambda ready, final: ready.measured(self.view, metric, final), n_logits)
 
     def edge_gradients(
         self, mask: Bool[Tensor, "senders receivers"], metric: Metric
@@ -162,10 +174,11 @@ class CircuitEvaluator:
             computed sender into a receiver that has kept edges already. Zero elsewhere, which says nothing there. First
             the mean; then the root mean square, which does not cancel where an edge helps one prompt and hurts another.
         """
+        check_gradients(self.view, self._ready[0].baseline.final)
         mask = self._defined(mask[None])
-        total = torch.zeros(2, *self.view.graph.exists.shape, device=self.view.device)
+        total = torch.zeros(2, *self.view.graph.exists.shape, dtype=torch.float32, device=self.view.device)
         for ready in self._ready:
-            total += self._whole(ready, mask).edge_gradients(metric, ready.clean_logits)[1]
+            total += self._whole(ready, mask).edge_gradients(self._measure(ready, metric))[1]
         mean, squares = (total / len(self.prompts)).masked_fill(~self.view.graph.exists.to(total.device), 0.0).cpu()
         return torch.stack([mean, squares.sqrt()])
 
@@ -181,15 +194,20 @@ class CircuitEvaluator:
         Returns:
             The metric of every prompt, and the gradient of its mean; zero where the weight is zero or no edge exists.
         """
+        check_gradients(self.view, self._ready[0].baseline.final)
         weights = weights.detach() * self._defined((weights != 0)[None])[0]
-        total = torch.zeros(self.view.graph.n_senders, self.view.graph.n_receivers, device=self.view.device)
+        total = torch.zeros(self.view.graph.exists.shape, dtype=torch.float32, device=self.view.device)
         values = []
         for ready in self._ready:
-            value, gradient = self._whole(ready, weights[None]).edge_gradients(metric, ready.clean_logits)
+            value, gradient = self._whole(ready, weights[None]).edge_gradients(self._measure(ready, metric))
             values.append(value)
             total += gradient[0]
         kept = (weights != 0).to(total.device)
         return torch.cat(values).cpu(), (total / len(self.prompts)).masked_fill(~kept, 0.0).cpu()
+
+    def _measure(self, ready: _Ready, metric: Metric) -> Callable[[Tensor], Tensor]:
+        """From what the logits read to the metric of every prompt of a batch."""
+        return lambda final: ready.measured(self.view, metric, final[None])[0]
 
     def _defined(self, masks: Tensor) -> Tensor:
         masks = masks.bool() & self.view.graph.exists.to(masks.device)
@@ -202,8 +220,8 @@ class CircuitEvaluator:
         self._near = []
         found = []
         for ready in self._ready:
-            (run,) = self._runs(ready, mask[None], None)
-            run.logits()
+            (run,) = self._runs(ready, mask[None], None, 0)
+            run.final()
             found.append(Nearby(mask, joined(ready.input, run.own)))
         self._near = found
 
@@ -221,13 +239,13 @@ class CircuitEvaluator:
         _, kinds = needs.unique(dim=0, return_inverse=True)
         return [(kinds == kind).nonzero().flatten() for kind in kinds.unique()]
 
-    def _runs(self, ready: _Ready, masks: Tensor, known: Nearby | None) -> Iterator[PatchedRun]:
+    def _runs(self, ready: _Ready, masks: Tensor, known: Nearby | None, n_logits: int) -> Iterator[PatchedRun]:
         """Splits masks so that one run's buffer, and one layer's inputs and their norms, stay within bounds."""
         start = 0
         while start < len(masks):
             group = masks[start : start + MOST_MASKS]
             plan = self._plan(group, known)
-            fitting = max(1, BUFFER_BYTES // self._bytes_per_mask(plan, ready.batch))
+            fitting = max(1, BUFFER_BYTES // self._bytes_per_mask(plan, ready.batch, n_logits))
             if fitting < len(group):
                 group = group[:fitting]
                 plan = self._plan(group, known)
@@ -260,12 +278,12 @@ class CircuitEvaluator:
             all_positions=all_positions,
         )
 
-    def _bytes_per_mask(self, plan: Plan, batch: PromptSet) -> int:
+    def _bytes_per_mask(self, plan: Plan, batch: PromptSet, n_logits: int) -> int:
         wide, narrow = len(plan.everywhere), len(plan.computed)
         wide += 3 * max((len(step.rows) for step in plan.steps if step.everywhere), default=0)
         narrow += 3 * max(len(step.rows) for step in plan.steps)
         # Keys and values of a layer are read at all positions, wherever its queries are.
         wide += 6 * any(step.kind == "attention" for step in plan.steps)
         numbers = (wide * batch.clean.numel() + narrow * len(batch)) * self.view.d_model
-        numbers += 2 * len(batch) * self.view.d_vocab + 2 * self.view.graph.exists.numel()
+        numbers += 2 * len(batch) * n_logits + 2 * self.view.graph.exists.numel()
         return max(1, numbers * self.view.unembed_weight.element_size())

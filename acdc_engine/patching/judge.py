@@ -110,6 +110,11 @@ class Judge:
         """
         return ("rms",) if self.metric.zero_gradient_at_clean else ("signed", "absolute")
 
+    @property
+    def unsigned_rank(self) -> Literal["absolute", "rms"]:
+        """The one of them that asks how much an edge does, for or against."""
+        return "rms" if "rms" in self.ranks else "absolute"
+
     def values(
         self, masks: Bool[Tensor, "masks senders receivers"], near: Bool[Tensor, "senders receivers"] | None = None
     ) -> Float[Tensor, "masks prompts"]:

@@ -9,6 +9,7 @@ Conmy et al. 2023, arXiv 2304.14997, algorithm 1, and of Hanna et al. 2024). All
 take from an earlier run of a similar mask what no changed edge leads to.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +22,6 @@ from acdc_engine.patching.bank import Bank, Reads, reads
 from acdc_engine.patching.baseline import Baseline
 from acdc_engine.patching.plan import Plan, Step
 from acdc_engine.patching.steps import attention_delta, mlp_delta
-from acdc_engine.prompts.metrics import Metric
 from acdc_engine.prompts.prompt_set import PromptSet
 
 
@@ -56,17 +56,17 @@ class PatchedRun:
         self.rotations: list[Rotation | None] = self.view.rotations(like.shape[1])
 
     @torch.no_grad()
-    def logits(self) -> Float[Tensor, "masks batch d_vocab"]:
-        """Logits at the reading positions under every mask."""
+    def final(self) -> Float[Tensor, "masks batch d_model"]:
+        """What the logits read at the reading positions, under every mask."""
         done = 0
         for step in self.plan.steps[:-1]:
             queries, others = self._inputs(step, done)
             self.own.store(step.senders, self._compute(step, queries, others), self.batch.read_at)
             done += len(step.senders)
-        return self.view.unembed(self._final_inputs())
+        return self._final_inputs()
 
     def edge_gradients(
-        self, metric: Metric, clean_logits: Tensor | None
+        self, measure: Callable[[Float[Tensor, "batch d_model"]], Float[Tensor, "batch"]]
     ) -> tuple[Float[Tensor, "batch"], Float[Tensor, "2 senders receivers"]]:
         """Gradient of every prompt's metric with respect to every entry of the (single) mask.
 
@@ -76,8 +76,7 @@ class PatchedRun:
         compute everything at all positions.
 
         Args:
-            metric: The metric, higher for more of the behaviour.
-            clean_logits: Logits of the clean run where the metric compares with them.
+            measure: From what the logits read to the metric of every prompt, higher for more of the behaviour.
 
         Returns:
             The metric of every prompt; sum over prompts of the gradients and of their squares, from computed senders
@@ -93,12 +92,12 @@ class PatchedRun:
             self.own.store(step.senders, delta.detach(), self.batch.read_at)
             tape.append((step, done, inputs, delta))
             done += len(step.senders)
-        out = torch.zeros(2, *self.masks.shape[1:], device=self.view.device)
+        out = torch.zeros(2, *self.masks.shape[1:], dtype=torch.float32, device=self.view.device)
         flow = torch.zeros_like(self.own.values[0])
         final = self._final_inputs().requires_grad_()
         with torch.enable_grad():
-            values = metric(self.view.unembed(final)[0], self.batch, clean_logits)
-        (at_final,) = torch.autograd.grad(values.sum(), final)
+            values = measure(final[0])
+        (at_final,) = torch.autograd.grad(values, final, torch.ones_like(values))
         self._pull_back_final(at_final[0], flow, out)
         while tape:
             step, before, inputs, delta = tape.pop()

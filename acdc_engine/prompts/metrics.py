@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -20,6 +21,8 @@ class Metric(ABC):
         needs_answers: Whether prompts must have right answers.
         needs_wrong_answers: Whether prompts must have wrong answers too.
         needs_clean_logits: Whether the clean run's logits must be given.
+        answers_only: Whether it reads the logits of the prompts' answers alone, and no clean logits, so that the others
+            need not be computed.
         zero_gradient_at_clean: Whether the gradient vanishes at the clean run, so that methods which take it
             there (EAP) learn nothing.
     """
@@ -29,6 +32,7 @@ class Metric(ABC):
     needs_answers: bool = True
     needs_wrong_answers: bool = False
     needs_clean_logits: bool = False
+    answers_only: bool = False
     zero_gradient_at_clean: bool = False
 
     def __call__(
@@ -64,7 +68,8 @@ class Metric(ABC):
             )
         if self.needs_clean_logits and clean_logits is None:
             raise MetricError(f"The metric {self.name!r} compares with the clean run: give clean_logits.")
-        return self._values(_wide(logits), prompts, None if clean_logits is None else _wide(clean_logits))
+        clean = _wide(clean_logits) if self.needs_clean_logits and clean_logits is not None else None
+        return self._values(_wide(logits), prompts, clean)
 
     @abstractmethod
     def _values(
@@ -79,6 +84,7 @@ class LogitDifference(Metric):
     name = "logit_diff"
     description = "mean logit of the right answers - mean logit of the wrong answers (logits)"
     needs_wrong_answers = True
+    answers_only = True
 
     def _values(
         self, logits: Float[Tensor, "b vocab"], prompts: PromptSet, clean: Float[Tensor, "b vocab"] | None
@@ -153,6 +159,26 @@ def get_metric(name: str) -> Metric:
     if name not in _METRICS:
         raise MetricError(f"There is no metric {name!r}.{nearest(name, _METRICS)}")
     return _METRICS[name]()
+
+
+def columns_read(metric: Metric, prompts: PromptSet) -> tuple[PromptSet, Int[Tensor, "columns"] | None]:
+    """Which logits of a batch a metric reads.
+
+    Args:
+        metric: The metric.
+        prompts: The batch.
+
+    Returns:
+        The prompts and the columns, such that the metric of them is that of all logits: answers are counted in columns
+        where `answers_only` allows to leave the others out; otherwise the prompts as they are, and None for all.
+    """
+    n_right = prompts.answers.shape[1]
+    if not metric.answers_only or not n_right:
+        return prompts, None
+    columns, places = torch.cat([prompts.answers, prompts.wrong_answers], 1).unique(return_inverse=True)
+    filled = int(columns[0] == NO_ANSWER)  # the smallest id of all, so that places of fillers become NO_ANSWER again
+    places = places - filled
+    return replace(prompts, answers=places[:, :n_right], wrong_answers=places[:, n_right:]), columns[filled:]
 
 
 def accuracy(logits: Float[Tensor, "b vocab"], prompts: PromptSet) -> Bool[Tensor, "b"]:

@@ -73,7 +73,7 @@ def minimal(
         The 1-minimal circuit with its certificate.
     """
     edges = found.mask.nonzero()
-    inside = strengths(judge.contributions(found.mask), "rms" if "rms" in judge.ranks else "absolute")
+    inside = strengths(judge.contributions(found.mask), judge.unsigned_rank)
     weakest = inside[edges[:, 0], edges[:, 1]].argsort(stable=True)
     found = _sweep(graph, found, edges[weakest], judge, target, report)
     while True:
@@ -107,7 +107,7 @@ def singles(
     """
     edges = found.mask.nonzero()
     by_receiver = edges[:, 1].argsort(stable=True)
-    rows = torch.empty(len(edges), len(judge.clean))
+    rows = torch.empty(len(edges), len(judge.clean), dtype=torch.float32)
     whole = judge.values(found.mask[None], found.mask)[0]
     for done, some in enumerate(by_receiver.split(BATCH)):
         masks = found.mask.repeat(len(some), 1, 1)

@@ -38,7 +38,8 @@ class Choice:
         size: Number of edges for "top-k" and "greedy"; None to search for the smallest circuit that meets the target.
         threshold: For "threshold": smallest strength of a kept edge. For "acdc": largest loss of the objective that
             one removal may cost, in units of the metric (nats when the objective is "kl").
-        candidates: For "acdc": sweep only over this many of the best edges by |score|; None for the whole graph.
+        candidates: For "acdc": sweep only over this many of the best edges, by |score| (where the objective
+            is "kl", by root mean square); None for the whole graph.
     """
 
     strategy: str = "iterative"
@@ -57,9 +58,10 @@ class Choice:
             raise MethodError(f"Unknown strategy {self.strategy!r}.{nearest(self.strategy, STRATEGIES)}")
         check_rank(self.rank)
         if self.rank != "absolute" and not self.takes_rank:
-            why = "tries its ranks by itself" if self.strategy == "iterative" else "takes its candidates by |score|"
+            why = "tries its ranks" if self.strategy == "iterative" else "takes its candidates"
             raise MethodError(
-                f"Strategy {self.strategy!r} takes no rank: it {why}; --rank is for top-k, greedy and threshold."
+                f"Strategy {self.strategy!r} takes no rank: it {why} by itself; --rank is for top-k, greedy and "
+                "threshold."
             )
         if self.size is not None and self.strategy not in ("top-k", "greedy"):
             raise MethodError(f"Strategy {self.strategy!r} takes no size; use 'top-k' or 'greedy' for a given size.")
@@ -151,10 +153,10 @@ def _sweep(
     assert choice.threshold is not None, "checked when the choice was made"
     start = graph.exists
     if choice.candidates is not None:
-        start = first_edges(graph, best_first(graph, scores, "absolute"), choice.candidates)
+        start = first_edges(graph, best_first(graph, scores, judge.unsigned_rank), choice.candidates)
         if not start.any():
             raise MethodError(
-                f"The best {choice.candidates} edges by |score| do not connect the input to the logits. Ask for more "
+                f"The best {choice.candidates} edges by score do not connect the input to the logits. Ask for more "
                 "with --candidates."
             )
     found, tally = acdc(graph, start, judge, choice.threshold, report, progress)

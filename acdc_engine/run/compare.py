@@ -173,7 +173,8 @@ def _fit(circuit: Circuit, scores: Float[Tensor, "senders receivers"]) -> bool:
     own: list[tuple[Any, float]] = [(edge, edge.score) for edge in circuit.edges if edge.score is not None]
     layout = circuit.layout()
     there = [float(scores[layout.sender_index(edge.sender), layout.receiver_index(edge.receiver)]) for edge, _ in own]
-    return torch.allclose(torch.tensor([score for _, score in own]), torch.tensor(there), rtol=1e-4, atol=1e-7)
+    ours = torch.tensor([score for _, score in own], dtype=torch.float64)
+    return torch.allclose(ours, torch.tensor(there, dtype=torch.float64), rtol=1e-4, atol=1e-7)
 
 
 def _remarks(found: Found, truth: Circuit) -> list[str]:

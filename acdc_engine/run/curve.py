@@ -279,7 +279,7 @@ class _Work:
         return scores.both
 
     def _series(self, plan: Settings, scores: Tensor, held_out: _HeldOut) -> CurveSeries:
-        rank = check_rank(plan.rank)
+        rank = check_rank(plan.choice.rank)
         order = (greedy_from_logits if plan.strategy == "greedy" else best_first)(self.graph, scores, rank)
         points: list[CurvePoint] = []
         title = f"{plan.method}, {rank}" + (", greedy" if plan.strategy == "greedy" else "")

@@ -207,7 +207,7 @@ class _Work:
                 progress=stage.advance,
             )
         assert scores.per_example is not None, "as asked"
-        self.ranked = scores.both[1] if opened.aim == "kl" else scores.mean
+        self.ranked = scores.both[1] if "rms" in opened.objective.ranks else scores.mean
         with self.report.stage("Stability"):
             return stability_of(scores.per_example, opened.mask, self._rank(), self.seed)
 

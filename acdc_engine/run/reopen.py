@@ -222,7 +222,7 @@ def _metric(path: Path, circuit: Circuit | None, source: PromptSource) -> Metric
 
 def _check_metric(metric: Metric, prompts: PromptSet, d_vocab: int) -> None:
     """Lets the metric complain about prompts before a model runs."""
-    nothing = torch.zeros(1, d_vocab)
+    nothing = torch.zeros(1, d_vocab, dtype=torch.float32)
     metric(nothing, prompts.select([0]).to("cpu"), nothing)
 
 

@@ -1,7 +1,7 @@
 """All settings of a run, checked before anything is loaded."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ _FIELDS = {
     "a number": ("faithfulness", "threshold", "minutes"),
     "a text": ("method", "strategy", "objective", "rank", "ablation", "metric", "device", "dtype"),
 }
-_MAY_BE_NONE = ("size", "steps", "threshold", "candidates", "metric", "minutes")
+_MAY_BE_NONE = ("rank", "size", "steps", "threshold", "candidates", "metric", "minutes")
 OBJECTIVES = ("faithfulness", "kl")
 
 
@@ -33,9 +33,9 @@ class Settings:
         faithfulness: Target t; a circuit meets it if its objective on the discovery prompts lies in [t, 2 - t].
         size: Edges of the circuit, for "top-k" and "greedy"; None to search for the smallest that meets the target.
         threshold: Smallest strength of a kept edge, for "threshold"; largest loss per removed edge, for "acdc".
-        candidates: Best edges by |score| that "acdc" sweeps over; None for all.
+        candidates: Best edges that "acdc" sweeps over; None for all.
         rank: Edges are ranked by "absolute" or "signed" score or by "rms", the root mean square over prompts; for
-            "top-k", "greedy" and "threshold".
+            "top-k", "greedy" and "threshold". None: absolute, or rms where the objective is "kl".
         ablation: What edges outside the circuit carry: "patch" (the corrupt prompt's value), "mean" or "zero".
         metric: Overrides the task's metric: "logit_diff", "prob_diff", "kl" or "nll".
         n: Discovery prompts.
@@ -62,7 +62,7 @@ class Settings:
     size: int | None = None
     threshold: float | None = None
     candidates: int | None = None
-    rank: str = "absolute"
+    rank: str | None = None
     ablation: str = "patch"
     metric: str | None = None
     n: int = 32
@@ -119,7 +119,9 @@ class Settings:
         """
         from acdc_engine.pruning.strategies import Choice
 
-        return Choice(self.strategy, self.rank, self.size, self.threshold, self.candidates)
+        choice = Choice(self.strategy, self.rank or "absolute", self.size, self.threshold, self.candidates)
+        by_square = self.rank is None and self.objective == "kl" and choice.takes_rank
+        return replace(choice, rank="rms") if by_square else choice
 
     def _check_kinds(self) -> None:
         for wanted, names in _FIELDS.items():

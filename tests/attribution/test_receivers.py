@@ -17,10 +17,10 @@ METRIC = get_metric("logit_diff")
 SPLIT = ["gpt2", "llama_grouped", "qwen3", "gemma3", "olmo2", "phi", "mixtral", "granite"]
 
 
-def expanded(layer: Layer, gradients: AttentionGradients, examples: slice, positions: slice) -> Tensor:
+def expanded(layer: Layer, gradients: AttentionGradients, points: int, examples: slice, positions: slice) -> Tensor:
     tokens = gradients.scaled[:, examples, positions].shape[1:3].numel()
     out = torch.full((gradients.scaled.shape[0], tokens, layer.attention.w_q.shape[2]), torch.nan)
-    expand(layer, gradients, examples, positions, out)
+    expand(layer, gradients, points, examples, positions, out)
     return out
 
 
@@ -47,7 +47,7 @@ def test_expanded_gradients_are_those_at_split_inputs(name: str, alphas: tuple[f
 
     everything = slice(None)
     for index, layer in enumerate(v.layers):
-        reads = expanded(layer, ours.attention[index], everything, everything)
+        reads = expanded(layer, ours.attention[index], ours.points, everything, everything)
         theirs = torch.stack(wanted[v.graph.attention(index)]).flatten(1, 2)
         assert relative(reads, theirs) < 1e-4
         assert relative(ours.mlp[index], wanted[v.graph.mlp_receiver(index)]) < 1e-4
@@ -74,6 +74,6 @@ def test_expanding_a_block_is_a_part_of_expanding_all() -> None:
     final = run_layers(v, record.embed, record, keep_inputs=True)
     gradients = ReceiverGradients(v, 4, 6, points=1)
     gradients.add(v, record, METRIC(v.unembed(read_positions(final, prompts.read_at)), prompts).sum())
-    whole = expanded(v.layers[0], gradients.attention[0], slice(None), slice(None)).unflatten(1, (4, 6))
-    part = expanded(v.layers[0], gradients.attention[0], slice(1, 3), slice(2, 5)).unflatten(1, (2, 3))
+    whole = expanded(v.layers[0], gradients.attention[0], 1, slice(None), slice(None)).unflatten(1, (4, 6))
+    part = expanded(v.layers[0], gradients.attention[0], 1, slice(1, 3), slice(2, 5)).unflatten(1, (2, 3))
     assert relative(part, whole[:, 1:3, 2:5]) < 1e-6

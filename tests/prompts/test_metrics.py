@@ -7,7 +7,7 @@ import torch
 from torch.autograd import gradcheck
 
 from acdc_engine.errors import MetricError
-from acdc_engine.prompts.metrics import accuracy, get_metric, metric_names
+from acdc_engine.prompts.metrics import accuracy, columns_read, get_metric, metric_names
 from acdc_engine.prompts.prompt_set import PromptSet
 
 # Probabilities (1, 2, 3, 4) / 10 and (1, 1, 1, 1) / 4; the constant added must not matter to any metric.
@@ -101,3 +101,17 @@ def test_accuracy() -> None:
     assert accuracy(LOGITS, TWO).tolist() == [True, False]  # a tie is not right
     assert accuracy(LOGITS, prompts([[1, 2], [3]], [[0, 3], [0]])).tolist() == [False, False]
     assert accuracy(LOGITS, prompts([[0, 3], [1]], [])).tolist() == [True, False]
+
+
+def test_columns_that_a_metric_reads() -> None:
+    prompts = PromptSet.from_tokens([[1], [2]], [[2], [1]], [[7], [5, 9]], [[5, 7], [3]])
+    found, columns = columns_read(get_metric("logit_diff"), prompts)
+    assert columns is not None
+    assert columns.tolist() == [3, 5, 7, 9]
+    assert found.answers.tolist() == [[2, -1], [1, 3]]
+    assert found.wrong_answers.tolist() == [[1, 2], [0, -1]]
+    logits = torch.randn(2, 12, generator=torch.Generator().manual_seed(0))
+    metric = get_metric("logit_diff")
+    assert torch.equal(metric(logits[:, columns], found), metric(logits, prompts))
+    for name in ("kl", "nll", "prob_diff"):
+        assert columns_read(get_metric(name), prompts) == (prompts, None)

@@ -9,10 +9,13 @@ from torch import Tensor
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.graph.edges import Graph
 from acdc_engine.patching import CircuitEvaluator
-from acdc_engine.patching.judge import Judge
+from acdc_engine.patching.judge import Judge, Target
 from acdc_engine.prompts.metrics import get_metric
+from acdc_engine.pruning import strategies
 from acdc_engine.pruning.acdc import Tally, acdc
+from acdc_engine.pruning.order import Rank, best_first, first_edges
 from acdc_engine.pruning.smallest import Found
+from acdc_engine.pruning.strategies import Choice, find_circuit
 from tests.tiny_models import random_prompts, view
 
 
@@ -123,3 +126,22 @@ def test_edges_into_unread_nodes_go_untested() -> None:
 def test_the_tally_in_words() -> None:
     text = str(Tally(edges=1000, tested=300, evaluations=350, batches=12, untested=700))
     assert text.startswith("300 of 1,000 edges tried exactly, in 12 batches with 50 evaluations thrown away; 700 eval")
+
+
+@pytest.mark.parametrize(("metric", "rank"), [("logit_diff", "absolute"), ("kl", "rms")])
+def test_candidates_are_ranked_as_the_objective_asks(metric: str, rank: Rank, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mean and root mean square that disagree; the sweep begins with the clean circuit of the best by one of them."""
+    judge = judge_of("gpt2", metric)
+    graph, begun = judge.evaluator.view.graph, []
+
+    def watched(graph: Graph, start: Tensor, *others: object) -> tuple[Found, Tally]:
+        begun.append(start)
+        return Found(start, 1.0), Tally()
+
+    monkeypatch.setattr(strategies, "acdc", watched)
+    scores = torch.rand(2, *graph.exists.shape, generator=torch.Generator().manual_seed(3)) * graph.exists
+    choice = Choice("acdc", threshold=0.1, candidates=40)
+    find_circuit(graph, scores, judge, Target(), choice, ignore)
+    assert torch.equal(begun[0], first_edges(graph, best_first(graph, scores, rank), 40))
+    other: Rank = "rms" if rank == "absolute" else "absolute"
+    assert not torch.equal(begun[0], first_edges(graph, best_first(graph, scores, other), 40))

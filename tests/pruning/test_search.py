@@ -12,6 +12,7 @@ from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.pruning import STRATEGIES, Choice, Found, find_circuit
 from acdc_engine.pruning.order import best_first, first_edges
 from acdc_engine.pruning.smallest import smallest_of_order
+from acdc_engine.run.settings import Settings
 from tests.tiny_models import random_prompts, view
 
 METRIC = get_metric("logit_diff")
@@ -172,3 +173,10 @@ def test_target_outside_its_range(faithfulness: float) -> None:
 
 def test_every_strategy_is_listed_once() -> None:
     assert set(STRATEGIES) == {"iterative", "top-k", "greedy", "threshold", "acdc"}
+
+
+def test_under_kl_edges_are_ranked_by_root_mean_square_unless_told_otherwise() -> None:
+    assert Settings(strategy="top-k", size=20, objective="kl").choice.rank == "rms"
+    assert Settings(strategy="top-k", size=20, objective="kl", rank="absolute").choice.rank == "absolute"
+    assert Settings(strategy="top-k", size=20).choice.rank == "absolute"
+    assert Settings(objective="kl").choice.rank == "absolute"  # iterative takes none
