@@ -106,11 +106,7 @@ def _run(run: Run, folder: RunFolder | None, deadline: Deadline, report: Reporte
         deadline.keep(_evidence_forwards(run) * unit)
         judge.evaluator.before_run = deadline.check
     behaviour = check_behaviour(judge, run.settings.force)
-    right = "" if behaviour.accuracy is None else f", {behaviour.accuracy:.0%} right"
-    report.note(
-        f"{run.metric.name}: clean {behaviour.metric_clean:.3f}{right}, corrupt {behaviour.metric_ablated:.3f} "
-        f"on {len(run.discovery)} discovery prompts"
-    )
+    report.note(f"{behaviour.in_words(run.metric.name)} on {len(run.discovery)} discovery prompts")
     if len(run.held_out) < MIN_PROMPTS:
         report.note(
             f"{len(run.held_out)} held-out prompts are too few for intervals; at least {MIN_PROMPTS} are needed "

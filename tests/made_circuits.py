@@ -241,5 +241,6 @@ def _example(rng: random.Random, nodes: tuple[CircuitNode, ...], text: Any) -> E
         wrong_answers=(text(" John"),),
         next_clean=likely,
         next_corrupt=likely[::-1],
+        next_circuit=likely[:2],
         patterns=tuple(HeadPattern(head=head, clean=rows(), corrupt=rows()) for head in heads),
     )

@@ -10,10 +10,16 @@ from rich.text import Text
 from acdc_engine.cli.task_list import lines_of, origin
 from acdc_engine.export.token_columns import LABEL, token_columns
 from acdc_engine.export.visible import SPACE, plain, visible_token
+from acdc_engine.graph.digits import style_of, texts_of
 from acdc_engine.prompts.examples import Example
 from acdc_engine.run.check_task import COUNTED, Figures, TaskCheck, Unfit
 from acdc_engine.run.show_task import TaskExamples
 
+LEGEND = (
+    "Right: a right answer is more likely than all wrong ones (where there are none: than all other tokens). Top-1: it "
+    "is the most likely token of the whole vocabulary. Rank: its place there, median; 1 is the most likely."
+)
+"""What the columns of answers mean."""
 MOST_ANSWERS = 12
 """Answers shown of each kind."""
 MOST_LINES = 6
@@ -43,36 +49,40 @@ def one_check(found: TaskCheck) -> RenderableType:
     """Figures of all prompts and of each template, and the verdict."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column("template", overflow="fold")
-    for name in ("prompts", "right", "clean", "corrupt"):
+    for name in ("prompts", "right", "top-1", "rank", "clean", "corrupt"):
         table.add_column(name, justify="right", no_wrap=True)
-    for figures in (*found.templates, found.whole):
+    rows = (*found.templates, found.whole)
+    digits = style_of([value for row in rows for value in (row.metric_clean, row.metric_corrupt)])
+    for figures in rows:
         style = "bold" if figures is found.whole else ""
-        table.add_row(*_cells(figures), style=style)
+        table.add_row(*_cells(figures, digits), style=style)
+    legend: list[RenderableType] = [] if found.whole.right is None else [Text(LEGEND, style="dim"), ""]
     about = Text.assemble(
         (found.task, "bold"),
         f" on {plain(found.model)}: {found.metric}, {_pairs(found)} possible pairs, {found.seconds:.0f} s",
     )
-    return Group(about, "", table, "", _verdict(found))
+    return Group(about, "", table, "", *legend, _verdict(found))
 
 
 def several_checks(found: Sequence[TaskCheck | Unfit]) -> RenderableType:
     """One line per task, and below it what is wrong with those that the model does not do."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column("task", overflow="fold")
-    for name in ("n", "right", "clean", "corrupt", "pairs", "time"):
+    for name in ("n", "right", "top-1", "clean", "corrupt", "pairs", "time"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("")
     for one in found:
         if isinstance(one, Unfit):
-            table.add_row(Text(one.task), *[""] * 6, Text("does not fit", style="red"))
+            table.add_row(Text(one.task), *[""] * 7, Text("does not fit", style="red"))
             continue
-        _, *figures = _cells(one.whole)
+        _, n, right, top, _, clean, corrupt = _cells(one.whole)
         yes = Text("does it", style="green") if one.does_it else Text("does not", style="red")
         kinds = {shortcoming.kind for shortcoming in one.shortcomings}
         if kinds == {"corruption"}:
             yes = Text("corruption fails", style="red")
-        table.add_row(Text(one.task), *figures, _pairs(one), f"{one.seconds:.0f} s", yes)
-    parts: list[RenderableType] = [Text(f"Tasks on {plain(found[0].model)}", style="bold"), "", table]
+        table.add_row(Text(one.task), n, right, top, clean, corrupt, _pairs(one), f"{one.seconds:.0f} s", yes)
+    legend = Text(LEGEND.partition(" Rank")[0], style="dim")
+    parts: list[RenderableType] = [Text(f"Tasks on {plain(found[0].model)}", style="bold"), "", table, "", legend]
     for one in found:
         if isinstance(one, Unfit):
             first = one.reason.splitlines()
@@ -97,15 +107,22 @@ def _answers(pair: Example) -> list[RenderableType]:
     return lines
 
 
-def _cells(figures: Figures) -> tuple[Text, str, str, str, str]:
-    right = "" if figures.right is None else f"{figures.right / figures.prompts:.0%}"
+def _cells(figures: Figures, digits: str | None = None) -> tuple[Text, str, str, str, str, str, str]:
+    metrics = (figures.metric_clean, figures.metric_corrupt)
+    clean, corrupt = texts_of(*metrics) if digits is None else (format(value, digits) for value in metrics)
     return (
         Text(plain(figures.name, 40)),
         str(figures.prompts),
-        right,
-        f"{figures.metric_clean:.3f}",
-        f"{figures.metric_corrupt:.3f}",
+        _share(figures.right, figures.prompts),
+        _share(figures.top, figures.prompts),
+        "" if figures.rank is None else f"{figures.rank:,.6g}",
+        clean,
+        corrupt,
     )
+
+
+def _share(some: int | None, of: int) -> str:
+    return "" if some is None else f"{some / of:.0%}"
 
 
 def _pairs(found: TaskCheck) -> str:
@@ -116,6 +133,10 @@ def _verdict(found: TaskCheck) -> RenderableType:
     if not found.does_it:
         return Group(*(Text(shortcoming.text, style="bold red") for shortcoming in found.shortcomings))
     whole = found.whole
-    fall = f"the corruption lowers {found.metric} from {whole.metric_clean:.3f} to {whole.metric_corrupt:.3f}."
-    right = f"{whole.right} of {whole.prompts} prompts answered rightly (chance {found.chance:.0%}), and "
+    high, low = texts_of(whole.metric_clean, whole.metric_corrupt)
+    fall = f"the corruption lowers {found.metric} from {high} to {low}."
+    right = (
+        f"{whole.right} of {whole.prompts} prompts answered rightly (chance {found.chance:.0%}), {whole.top} of them "
+        "with the right answer as the most likely token, and "
+    )
     return Text(f"The model does it: {'' if whole.right is None else right}{fall}", style="bold green")

@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 
 from acdc_engine.errors import BehaviourError
+from acdc_engine.evaluation.answers import answer_figures
 from acdc_engine.evaluation.shortcoming import Shortcoming, chance_of, shortcomings
+from acdc_engine.graph.digits import texts_of
+from acdc_engine.graph.figure_records import AnswerFigures
 from acdc_engine.patching.judge import Judge
 from acdc_engine.prompts.metrics import accuracy
 
@@ -13,16 +16,32 @@ class Behaviour:
     """The unpatched model on a set of prompts.
 
     Attributes:
-        accuracy: Share of clean prompts answered rightly; None without right answers.
+        accuracy: Share of clean prompts on which a right answer comes before all wrong ones, or, without wrong ones,
+            before all other tokens; None without right answers.
+        answers: What becomes of the answers on the clean prompts; None without right answers.
         chance: Share that guessing would get right, on average; 0 without right answers.
         metric_clean: Mean metric on the clean prompts.
         metric_ablated: Mean metric of the fully ablated model (corrupt prompts, under patch ablation).
     """
 
     accuracy: float | None
+    answers: AnswerFigures | None
     chance: float
     metric_clean: float
     metric_ablated: float
+
+    def in_words(self, metric: str) -> str:
+        """The figures in a line; `metric` is what the metric is called."""
+        clean, ablated = texts_of(self.metric_clean, self.metric_ablated)
+        text = f"{metric}: clean {clean}, corrupt {ablated}"
+        if self.answers is None:
+            return text
+        above = self.answers.right_above_wrong
+        before = "" if above is None else f"above the wrong ones on {above:.0%} of clean prompts and "
+        return (
+            f"{text}; right answer {before}the most likely token on {self.answers.most_likely:.0%} (median rank "
+            f"{self.answers.median_rank:,.6g})"
+        )
 
 
 def check_behaviour(judge: Judge, force: bool = False) -> Behaviour:
@@ -52,7 +71,8 @@ def check_behaviour(judge: Judge, force: bool = False) -> Behaviour:
 def _remedy(problem: Shortcoming, found: Behaviour, metric: str) -> str:
     if problem.kind == "too few":
         return "Ask for more with --n, or --force to go on."
-    numbers = f"{metric} {found.metric_clean:.3f} clean and {found.metric_ablated:.3f} corrupt. "
+    clean, ablated = texts_of(found.metric_clean, found.metric_ablated)
+    numbers = f"{metric} {clean} clean and {ablated} corrupt. "
     try_another = "Try another model or task, or --force to go on all the same."
     return (numbers if problem.kind == "chance" else "") + try_another
 
@@ -62,6 +82,7 @@ def _measure(judge: Judge) -> Behaviour:
     right = accuracy(evaluator.clean_logits(), prompts) if prompts.answers.shape[1] else None
     return Behaviour(
         accuracy=None if right is None else float(right.float().mean()),
+        answers=answer_figures(evaluator.clean_logits(), prompts),
         chance=chance_of(prompts, evaluator.view.d_vocab),
         metric_clean=float(judge.clean.mean()),
         metric_ablated=float(judge.ablated.mean()),

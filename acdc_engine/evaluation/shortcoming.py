@@ -7,6 +7,7 @@ from jaxtyping import Float
 from scipy import stats
 from torch import Tensor
 
+from acdc_engine.graph.digits import texts_of
 from acdc_engine.prompts.prompt_set import PromptSet
 
 SIGNIFICANCE = 0.05
@@ -72,11 +73,11 @@ def shortcomings(
     if n > 1 and (
         drop.mean() <= 0 or (drop.std() > 0 and stats.ttest_1samp(drop, 0, alternative="greater").pvalue > SIGNIFICANCE)
     ):
+        means = texts_of(float(clean.mean()), float(corrupt.mean()))
         found.append(
             Shortcoming(
                 "corruption",
-                f"The corruption does not hurt: {metric} is {float(clean.mean()):.3f} on clean and "
-                f"{float(corrupt.mean()):.3f} on corrupt prompts.",
+                f"The corruption does not hurt: {metric} is {means[0]} on clean and {means[1]} on corrupt prompts.",
             )
         )
     return found

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from pydantic import Field, model_validator
+from collections.abc import Callable
+from typing import Any
 
-from acdc_engine.graph.record import Record
+from pydantic import Field, model_serializer, model_validator
+
+from acdc_engine.graph.record import Record, without_empty
 
 Rows = tuple[tuple[float, ...], ...]
 """Attention by query position; causal heads have as many numbers in a row as the query may look at."""
 
 
 class NextToken(Record):
-    """A next token that the model thinks likely."""
+    """A next token that the model, or the circuit, thinks likely."""
 
     text: str
     """The token."""
@@ -47,8 +50,15 @@ class Example(Record):
     """What the model thinks most likely after the clean prompt."""
     next_corrupt: tuple[NextToken, ...] = ()
     """The same after the corrupt prompt."""
+    next_circuit: tuple[NextToken, ...] = ()
+    """What the circuit thinks most likely after the clean prompt. Left out of the file where it is not known."""
     patterns: tuple[HeadPattern, ...] = ()
     """Of the circuit's heads. Empty where there are too many, or where the prompt is too long."""
+
+    @model_serializer(mode="wrap")
+    def _without_unknown(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Older files do not know what the circuit says."""
+        return without_empty(handler(self), "next_circuit")
 
     @model_validator(mode="after")
     def _fits(self) -> Example:

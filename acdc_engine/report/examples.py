@@ -1,4 +1,4 @@
-"""Example prompts in the report: clean beside corrupt, and what the model says next."""
+"""Example prompts in the report: clean beside corrupt, and what the model and the circuit say next."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ class Shown:
     wrong_answers: list[str]
     next_clean: list[Likely]
     next_corrupt: list[Likely]
+    next_circuit: list[Likely]
 
 
 def example_parts(circuit: Circuit) -> list[Shown]:
@@ -62,6 +63,7 @@ def _shown(example: Example) -> Shown:
         wrong_answers=[visible_token(text) for text in example.wrong_answers],
         next_clean=_likely(example, example.next_clean),
         next_corrupt=_likely(example, example.next_corrupt),
+        next_circuit=_likely(example, example.next_circuit),
     )
 
 

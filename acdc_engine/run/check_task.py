@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from acdc_engine.errors import AcdcError, MethodError, ModelError, TaskError
+from acdc_engine.evaluation.answers import right_ranks
 from acdc_engine.evaluation.shortcoming import Shortcoming, chance_of, shortcomings
 from acdc_engine.models.devices import pick_device, pick_dtype
 from acdc_engine.models.load import load_model
@@ -21,6 +22,7 @@ from acdc_engine.prompts.card import TaskCard
 from acdc_engine.prompts.check import encode
 from acdc_engine.prompts.find import find_task, known_tasks, log_broken
 from acdc_engine.prompts.metrics import accuracy, get_metric
+from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.prompts.sample import count_pairs, sample_pairs, template_names
 from acdc_engine.run.progress import Reporter, reporter_of
 
@@ -35,7 +37,10 @@ class Figures:
     Attributes:
         name: The template's name; "all".
         prompts: How many.
-        right: Clean prompts answered rightly; None where the task has no right answers.
+        right: Clean prompts on which a right answer comes before all wrong ones, or, where the task has no wrong ones,
+            before all other tokens; None where it has no right answers.
+        top: Clean prompts on which a right answer is the most likely token of all; None where it has none.
+        rank: Median place of the right answer among the tokens that are none, 1 the most likely; None likewise.
         metric_clean: Mean metric on the clean prompts.
         metric_corrupt: Mean metric on the corrupt prompts.
     """
@@ -43,6 +48,8 @@ class Figures:
     name: str
     prompts: int
     right: int | None
+    top: int | None
+    rank: float | None
     metric_clean: float
     metric_corrupt: float
 
@@ -176,7 +183,7 @@ def check_task(card: TaskCard, view: TransformerView, *, n: int = 32, seed: int 
     placed, logits = prompts.to(view.device), evaluator.clean_logits()
     clean = metric(logits, placed, logits).float().cpu()
     corrupt = metric(evaluator.ablated_logits(), placed, logits).float().cpu()
-    right = accuracy(logits, placed).cpu() if placed.answers.shape[1] else None
+    right = _Answered.of(logits, placed) if placed.answers.shape[1] else None
     chance = chance_of(prompts, view.d_vocab)
     names = [draft.pair.template for draft in drafts]
     in_order = [name for name in template_names(card) if name in names] or sorted(set(names))
@@ -212,17 +219,31 @@ def _cards(tasks: Sequence[str | Path]) -> list[TaskCard]:
     return cards
 
 
+@dataclass(frozen=True)
+class _Answered:
+    """How each clean prompt is answered, on the CPU: right before wrong ones, and the right one's place among all."""
+
+    above: Bool[Tensor, "n"]
+    ranks: Int[Tensor, "n"]
+
+    @staticmethod
+    def of(logits: Float[Tensor, "n d_vocab"], prompts: PromptSet) -> "_Answered":
+        return _Answered(accuracy(logits, prompts).cpu(), right_ranks(logits, prompts).cpu())
+
+
 def _figures(
     name: str,
     chosen: Bool[Tensor, "n"],
     clean: Float[Tensor, "n"],
     corrupt: Float[Tensor, "n"],
-    right: Bool[Tensor, "n"] | None,
+    right: "_Answered | None",
 ) -> Figures:
     return Figures(
         name=name,
         prompts=int(chosen.sum()),
-        right=None if right is None else int(right[chosen].sum()),
+        right=None if right is None else int(right.above[chosen].sum()),
+        top=None if right is None else int((right.ranks[chosen] == 1).sum()),
+        rank=None if right is None else float(right.ranks[chosen].double().quantile(0.5)),
         metric_clean=float(clean[chosen].mean()),
         metric_corrupt=float(corrupt[chosen].mean()),
     )

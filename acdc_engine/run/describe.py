@@ -36,9 +36,9 @@ def describe(
     senders = [node.name for node in circuit.nodes if node.kind != "logits"]
     with progress("Roles", None) as stage:
         roles = measure_roles(view, senders, prompts, seed=seed, batch_size=batch_size, progress=stage.advance)
-    shown = prompts if len(prompts) >= EXAMPLES else discovery.evaluator.prompts
+    shown = held_out if len(prompts) >= EXAMPLES else discovery
     with progress("Examples", None):
-        examples = examples_of(circuit, view, shown)
+        examples = examples_of(circuit, shown.evaluator)
     nodes = tuple(_described(node, roles) for node in circuit.nodes)
     edges = with_roles(circuit.layout(), nodes, circuit.edges)
     return circuit.model_copy(update={"nodes": nodes, "edges": edges, "examples": examples})

@@ -13,6 +13,7 @@ from acdc_engine.graph.strength import measure_of, strength_of
 from acdc_engine.models.forward import Record, read_positions, run_layers
 from acdc_engine.models.patterns import attention_patterns
 from acdc_engine.models.view import TransformerView
+from acdc_engine.patching import CircuitEvaluator
 from acdc_engine.prompts.prompt_set import NO_ANSWER, PromptSet
 from acdc_engine.prompts.tokenizer import one_token, token_text
 
@@ -28,15 +29,18 @@ ENOUGH_HEADS = 12
 
 
 @torch.no_grad()
-def examples_of(circuit: Circuit, view: TransformerView, prompts: PromptSet) -> tuple[Example, ...]:
+def examples_of(circuit: Circuit, evaluator: CircuitEvaluator) -> tuple[Example, ...]:
     """Makes up to three examples, of different templates where the prompts know theirs.
 
     Args:
-        circuit: Of the view's model; its strongest heads come first where not all patterns fit.
-        view: The model, with a tokenizer; without one tokens are shown as their numbers.
-        prompts: Pairs to choose from.
+        circuit: Of the evaluator's model; its strongest heads come first where not all patterns fit.
+        evaluator: Runs the circuit on the prompts to choose from. Where its model has no tokenizer, tokens are shown as
+            their numbers.
     """
-    some = prompts.select(choose(prompts)).to(view.device)
+    view, prompts = evaluator.view, evaluator.prompts
+    rows = choose(prompts)
+    some = prompts.select(rows).to(view.device)
+    under = _likely(view, evaluator.logits(circuit.mask()[None])[0, rows])
     heads = strongest_heads(circuit)
     numbers = [_numbers(int(length), view.causal) for length in some.lengths]
     counts = heads_that_fit(len(heads), numbers)
@@ -61,6 +65,7 @@ def examples_of(circuit: Circuit, view: TransformerView, prompts: PromptSet) -> 
                 wrong_answers=_texts(view.tokenizer, some.wrong_answers[row]),
                 next_clean=likely[0][row],
                 next_corrupt=likely[1][row],
+                next_circuit=under[row],
                 patterns=tuple(shown),
             )
         )
@@ -119,7 +124,9 @@ def _run(
     embed = view.embed(tokens)
     record = Record(embed) if heads else None
     final = run_layers(view, embed, record, keep_inputs=bool(heads))
-    return _likely(view, read_positions(final, read_at)), {} if record is None else _patterns(view, record, heads)
+    return _likely(view, view.unembed(read_positions(final, read_at))), {} if record is None else _patterns(
+        view, record, heads
+    )
 
 
 def _patterns(view: TransformerView, record: Record, heads: Iterable[str]) -> dict[str, Tensor]:
@@ -140,8 +147,8 @@ def _rows(pattern: Tensor, causal: bool) -> Rows:
     return tuple(tuple(round(value, 3) for value in row) for row in rows)
 
 
-def _likely(view: TransformerView, final: Tensor) -> list[tuple[NextToken, ...]]:
-    probabilities = view.unembed(final).float().softmax(-1)
+def _likely(view: TransformerView, logits: Tensor) -> list[tuple[NextToken, ...]]:
+    probabilities = logits.float().softmax(-1)
     top = probabilities.topk(min(LIKELY, view.d_vocab))
     return [
         tuple(

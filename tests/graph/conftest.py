@@ -51,6 +51,7 @@ def examples(draw: st.DrawFn) -> Example:
         wrong_answers=draw(field_of(Example, "wrong_answers")),
         next_clean=draw(field_of(Example, "next_clean")),
         next_corrupt=draw(field_of(Example, "next_corrupt")),
+        next_circuit=draw(field_of(Example, "next_circuit")),
         patterns=tuple(draw(st.lists(st.builds(HeadPattern, head=texts, clean=rows[0], corrupt=rows[1]), max_size=2))),
     )
 

@@ -89,14 +89,19 @@ def test_stages_are_told() -> None:
 def test_an_example_says_what_the_model_does() -> None:
     """Texts, next tokens and patterns of the second pair against a run of that pair alone."""
     model = replace(tiny_view(NAME), tokenizer=None)
-    example = examples_of(circuit(), model, HELD_OUT)[1]
+    evaluator = CircuitEvaluator(model, HELD_OUT)
+    example = examples_of(circuit(), evaluator)[1]
     tokens, at = HELD_OUT.clean[1], int(HELD_OUT.read_at[1])
     assert example.clean == tuple(f"[{token}]" for token in tokens.tolist())
     assert example.corrupt == tuple(f"[{token}]" for token in HELD_OUT.corrupt[1].tolist())
     assert (example.read_at, example.answers) == (at, (f"[{int(HELD_OUT.answers[1, 0])}]",))
     assert example.wrong_answers == (f"[{int(HELD_OUT.wrong_answers[1, 0])}]",)
-    for shown, prompt in ((example.next_clean, tokens), (example.next_corrupt, HELD_OUT.corrupt[1])):
-        probabilities = model.logits(prompt[None])[0, at].softmax(-1)
+    for shown, logits in (
+        (example.next_clean, model.logits(tokens[None])[0, at]),
+        (example.next_corrupt, model.logits(HELD_OUT.corrupt[1][None])[0, at]),
+        (example.next_circuit, evaluator.logits(circuit().mask()[None])[0, 1]),
+    ):
+        probabilities = logits.softmax(-1)
         order = probabilities.argsort(descending=True)[:5].tolist()
         assert [token.text for token in shown] == [f"[{token}]" for token in order]
         assert [token.probability for token in shown] == pytest.approx(probabilities[order].tolist(), abs=1e-6)
@@ -118,24 +123,24 @@ def test_tokens_are_texts_where_the_tokenizer_has_them() -> None:
     """The fake tokenizer has two words of the tiny model's 61 tokens."""
     model = tiny_view(NAME)
     prompts = PromptSet.from_tokens([[1, 0, 5]], [[1, 1, 5]], [[0]], [[7]])
-    (example,) = examples_of(circuit(), model, prompts)
+    (example,) = examples_of(circuit(), CircuitEvaluator(model, prompts))
     assert example.clean == ("<bos>", "<pad>", "[5]") and example.answers == ("<pad>",)
 
 
 def test_prompts_of_unequal_length() -> None:
     """Padding is cut off, and changes nothing."""
     ragged = random_prompts(3, 9, seed=8, ragged=True)
-    found = examples_of(circuit(), tiny_view(NAME), ragged)
+    found = examples_of(circuit(), CircuitEvaluator(tiny_view(NAME), ragged))
     assert [len(example.clean) for example in found] == ragged.lengths.tolist() == [9, 8, 7]
     assert [len(example.patterns[0].clean) for example in found] == [9, 8, 7]
-    (alone,) = examples_of(circuit(), tiny_view(NAME), ragged.select([2]))
+    (alone,) = examples_of(circuit(), CircuitEvaluator(tiny_view(NAME), ragged.select([2])))
     assert alone.patterns == found[2].patterns and alone.clean == found[2].clean
 
 
 def test_attention_that_is_not_causal_has_whole_rows() -> None:
     causal, prompts = head_feeds_query()
     layers = tuple(replace(a, attention=replace(a.attention, causal=False)) for a in causal.layers)
-    (example,) = examples_of(small_circuit(causal), replace(causal, layers=layers), prompts)
+    (example,) = examples_of(small_circuit(causal), CircuitEvaluator(replace(causal, layers=layers), prompts))
     assert [pattern.head for pattern in example.patterns] == ["a0.h0", "a1.h0"]
     assert example.patterns[1].clean == ((0.75, 0.25), (0.75, 0.25))
     assert example.patterns[1].corrupt == ((0.5, 0.5), (0.5, 0.5))
@@ -166,7 +171,7 @@ def test_one_token() -> None:
 def test_long_prompts_get_no_patterns() -> None:
     model, _ = head_feeds_query()
     prompts = PromptSet.from_tokens([[0] * 65, [0] * 64], [[1] * 65, [1] * 64])
-    long, short = examples_of(small_circuit(model), model, prompts)
+    long, short = examples_of(small_circuit(model), CircuitEvaluator(model, prompts))
     assert long.patterns == () and len(long.clean) == 65
     assert len(short.patterns) == 2 and len(short.patterns[0].clean) == 64
 

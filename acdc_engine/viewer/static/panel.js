@@ -85,10 +85,11 @@
       prompt("clean", example.clean, example.read_at, example.corrupt),
       prompt("corrupt", example.corrupt, example.read_at, example.clean),
       answers(example),
-      html("div", { class: "beside" }, nextTokens("next, clean", example.next_clean),
-        nextTokens("next, corrupt", example.next_corrupt))));
+      html("div", { class: "beside" }, nextTokens("model next, clean", example.next_clean),
+        example.next_circuit ? nextTokens("circuit next, clean", example.next_circuit) : null,
+        nextTokens("model next, corrupt", example.next_corrupt))));
     return part(title, ...shown,
-      note("Underlined: where the prompts differ. Boxed: the position read. Bars: the model's probabilities."));
+      note("Underlined: where the prompts differ. Boxed: the position read. Bars: probabilities."));
   }
 
   function directEffects(view) {
