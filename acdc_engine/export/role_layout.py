@@ -142,6 +142,7 @@ class _Router:
         self.rows = [[boxes[group.name] for group in row] for row in rows]
         self.row_of = {group.name: place for place, row in enumerate(rows) for group in row}
         self.passed: dict[tuple[int, int], int] = {}
+        self.back = 0
 
     def lines(self, grouped: Grouped) -> list[RoleLine]:
         """Those between boxes other than that of the MLPs, short ones first: they have the best places for labels."""
@@ -205,7 +206,8 @@ class _Router:
             return _beside(start, end)
         if high < low:  # back: out at the right side and in at the right side
             (x0, y0), (x1, y1) = ((box.x + box.width, box.y + box.height / 2) for box in (start, end))
-            out = max(x0, x1) + 40
+            self.back += 1  # each on a way of its own, from the boxes outwards
+            out = max(x0, x1) + 40 + _LANE * self.back
             return (x0, y0), (out, y0), (out, y1), (x1, y1)
         stops = [(leave, start.y)]
         for row, x in zip(range(low + 1, high), passes, strict=True):

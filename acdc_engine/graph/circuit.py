@@ -125,7 +125,7 @@ class Circuit(Record):
 
     @property
     def hand_written(self) -> bool:
-        """Whether no search found the circuit and nobody has judged it yet: nothing is measured of it."""
+        """Whether no search found the circuit, as it is, and nobody has judged it yet."""
         return self.search is None and self.evaluation is None
 
     def shape(self) -> GraphShape:

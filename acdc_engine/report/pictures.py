@@ -35,13 +35,16 @@ class Picture:
 
 
 def circuit_picture(circuit: Circuit) -> Picture | None:
-    """Draws the circuit, of large ones the strongest edges; None for a circuit without edges."""
+    """Draws the circuit, of large ones the strongest edges, or all by role; None for a circuit without edges."""
     if not circuit.edges:
         return None
     shown, note = _drawn(circuit)
     alt = (
         f"The circuit, input at the bottom, logits at the top: {len(shown.nodes):,} nodes, {len(shown.edges):,} edges."
     )
+    if len(shown.edges) > MOST_EDGES and any(node.role for node in shown.nodes):
+        note = f"Drawn by role: {len(shown.edges):,} edges, added up. Each of them is in the viewer."
+        return _picture(figure_of(shown, title="", by="role"), alt, note)
     return _picture(figure_of(shown, title=""), alt, note)
 
 
@@ -50,7 +53,7 @@ def _drawn(circuit: Circuit) -> tuple[Circuit, str]:
         return circuit, ""
     try:
         shown = strongest(circuit, MOST_EDGES)
-    except CircuitFileError:  # no strengths, or so few edges join nothing: all of it, in thin lines
+    except CircuitFileError:  # no strengths, or so few edges join nothing: all of it
         return circuit, ""
     drawn = f"the strongest {len(shown.edges):,} of {len(circuit.edges):,} edges that lie on paths of such edges"
     return shown, f"Drawn are {drawn} from input to logits. All are in the viewer."

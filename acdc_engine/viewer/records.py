@@ -191,7 +191,7 @@ class ViewData(Record):
     about: tuple[tuple[str, str], ...]
     """Labels and texts: where the circuit comes from and how good it is."""
     hand_written: bool
-    """No search found it and nothing is measured of it."""
+    """No search found it and it has not been judged."""
     measure: Measure | None
     """What edges are ranked by."""
     n_edges: int = Field(ge=0)

@@ -24,7 +24,8 @@ GROUPED = GraphShape(2, 4, 2)
 AFTER_AN_EDIT = {
     Circuit: {
         "stays": {
-            "format", "version", "model", "task", "metric", "ablation", "attribution", "environment", "prompts",
+            "format", "version", "model", "task", "behaviour", "metric", "ablation", "attribution", "environment",
+            "prompts",
         },
         "changes": {"nodes", "edges", "examples", "source", "checksum"},
         "goes": {"search", "rule", "made_by", "evaluation", "certificate", "cost", "command", "sizes"},

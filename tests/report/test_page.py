@@ -161,6 +161,7 @@ def test_large_circuits_without_strengths_are_drawn_whole() -> None:
     known = Circuit.load(find_circuit("gpt2/ioi"))
     page = report_html(known)
     assert f"logits at the top: {len(known.nodes)} nodes, 963 edges." in page and "Drawn are" not in page
+    assert "Drawn by role: 963 edges, added up. Each of them is in the viewer." in section(page, "circuit")
 
 
 def test_against_a_known_circuit(tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ def test_a_known_circuit_of_the_literature_opens(browser: Browser, tmp_path: Pat
             expect(page.locator(needs)).to_be_hidden()
         expect(page.locator("#title")).to_have_text("ioi in gpt2: 963 edges")
         panel = page.locator("#panel")
-        expect(panel).to_contain_text("Nothing is measured of this circuit yet: acdc evaluate with --task and --out")
+        expect(panel).to_contain_text("Not judged yet: acdc evaluate with --out does")
         expect(panel.locator("h3")).to_have_count(0)
         page.evaluate("acdc.page.graph.select('a9.h9')")
         expect(panel.locator("dl.facts")).to_contain_text("name mover")

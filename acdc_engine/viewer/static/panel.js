@@ -112,7 +112,7 @@
 
   function about(view) {
     return [html("h2", {}, "About this circuit"), acdc.panelFacts(view.data.about),
-      view.data.hand_written ? note("Nothing is measured of this circuit yet: acdc evaluate with --task and --out judges it.") : null,
+      view.data.hand_written ? note("Not judged yet: acdc evaluate with --out does, and with --task where the file has no prompts.") : null,
       examples(view.data),
       directEffects(view)];
   }

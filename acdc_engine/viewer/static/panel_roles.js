@@ -12,7 +12,7 @@
       known(edge.strength) ? bar(edge.strength, -most, most) : null,
       known(edge.strength) ? html("span", { class: "value" }, number(edge.strength, true)) : null));
     const most = Math.max(0, ...sums.lines.map((edge) => Math.abs(edge.strength ?? 0))) || 1;
-    return part(`Edges (${acdc.grouped(sums.count)})`, ...firstOf(sums.lines, MOST, drawn, html("ul", { class: "rows edges" })));
+    return part(`Edges (${acdc.grouped(sums.count)})`, ...firstOf(sums.lines, MOST, drawn, html("ul", { class: "rows edges named" })));
   }
 
   function sumRows(sums, measure) {
@@ -43,7 +43,7 @@
     const measured = nodes.some((node) => known(node.direct));
     return [
       html("h2", {}, strange(box.name, 60)),
-      part(acdc.count(nodes.length, "node"), ...firstOf(nodes, MOST, row, html("ul", { class: "rows edges" })),
+      part(acdc.count(nodes.length, "node"), ...firstOf(nodes, MOST, row, html("ul", { class: "rows edges named" })),
         measured ? note("Bars: what each itself writes to the answer on the clean prompts, in logits.") : null),
       inside ? part("Edges within", acdc.panelFacts(sumRows(inside, view.data.measure))) : null,
     ];
