@@ -1,5 +1,6 @@
 """`acdc verify` and `acdc evaluate` on the command line: what is printed, and the exit status."""
 
+import json
 import os
 import re
 import signal
@@ -12,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from acdc_engine import cli
+from acdc_engine.cli.exit_codes import Exit
 from acdc_engine.graph.circuit import Circuit
 from tests.run.circuit_files import NAME, by_hand, circuit, saved, with_edge
 from tests.tiny_task import tiny_view, write_card
@@ -65,10 +67,10 @@ def test_a_true_file(tmp_path: Path) -> None:
     assert "Note: not recomputed: scores (acdc evaluate computes them anew)." in text
 
 
-def test_a_lie_is_named_and_ends_with_status_1(tmp_path: Path) -> None:
+def test_a_lie_is_named_and_ends_with_status_3(tmp_path: Path) -> None:
     edge = circuit().edges[0]
     found = acdc("verify", str(by_hand(tmp_path, edges=with_edge(0, effect=9.0))))
-    assert found.exit_code == 1
+    assert found.exit_code == Exit.NO
     text, n = flat(found.stdout), len(circuit().edges)
     assert f"each edge: effect {n} edges {n - 1} as claimed WRONG" in text
     assert re.search(r"1 of \d+ claims do not hold", text)
@@ -79,10 +81,12 @@ def test_a_lie_is_named_and_ends_with_status_1(tmp_path: Path) -> None:
 def test_many_lies_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("acdc_engine.cli.check.MOST_LINES", 2)
     edges = tuple(edge.model_copy(update={"effect": 9.0}) for edge in circuit().edges)
-    target = tmp_path / "claims.json"
-    found = acdc("verify", str(by_hand(tmp_path, edges=edges)), "--json", str(target))
-    assert found.exit_code == 1 and f"... and {len(edges) - 2} more: --json FILE" in flat(found.stdout)
-    assert target.read_text().count('"claimed":"9"') + target.read_text().count('"claimed": "9"') == len(edges)
+    path = str(by_hand(tmp_path, edges=edges))
+    found = acdc("verify", path)
+    assert found.exit_code == Exit.NO and f"... and {len(edges) - 2} more: --json" in flat(found.stdout)
+    as_json = RUNNER.invoke(cli.app, ["verify", path, "--json"])
+    claims = json.loads(as_json.stdout)["claims"]
+    assert as_json.exit_code == Exit.NO and [claim["claimed"] for claim in claims].count("9") == len(edges)
 
 
 def test_evaluate_prints_figures_and_writes_a_circuit(tmp_path: Path) -> None:

@@ -1,18 +1,20 @@
 """`acdc verify` and `acdc evaluate`: a circuit file, opened again with its model."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from acdc_engine.cli import options
-from acdc_engine.cli.console import app, err, examples, out, print_notes
+from acdc_engine.cli.console import examples, out, print_notes
+from acdc_engine.cli.exit_codes import Exit
+from acdc_engine.cli.frame import AsJson, beside, command, print_json, progress, starting, stoppable
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from acdc_engine.graph.circuit import Circuit
     from acdc_engine.run.verify import Verification
 
 MOST_LINES = 20
@@ -93,12 +95,6 @@ NoTests = Annotated[
         rich_help_panel=options.RUN,
     ),
 ]
-ClaimsFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--json", help="File for all claims and what was found.", show_default=False, rich_help_panel=options.RUN
-    ),
-]
 CircuitOut = Annotated[
     Path | None,
     typer.Option(
@@ -111,7 +107,7 @@ CircuitOut = Annotated[
 ReplaceFile = Annotated[bool, typer.Option("--overwrite", help="Replace that file.", rich_help_panel=options.RUN)]
 
 
-@app.command(epilog=examples("verify runs/demo", "verify runs/demo --json claims.json"))
+@command(epilog=examples("verify runs/demo", "verify runs/demo --json"))
 def verify(
     circuit: options.AnyCircuit,
     model: ModelOrOwn = None,
@@ -119,17 +115,17 @@ def verify(
     dtype: DtypeOrOwn = None,
     task: CardAgain = None,
     batch_size: options.BatchSize = 16,
-    json_file: ClaimsFile = None,
-    overwrite: ReplaceFile = False,
+    as_json: AsJson = False,
 ) -> None:
     """Recomputes what a circuit file claims, from nothing but the file and the model.
 
     Checksum, weights, prompts, the figures of both splits, what each edge does,
-    and that no edge can go. Ends with status 1 if something does not hold.
+    and that no edge can go. Ends with status 3 if something does not hold.
     """
-    from acdc_engine.run.verify import verify as run
+    with starting():
+        from acdc_engine.run.verify import verify as run
 
-    with _interruptible("Nothing was written."):
+    with stoppable(lambda: "Nothing was written."):
         found = run(
             circuit,
             model=model,
@@ -137,18 +133,17 @@ def verify(
             device=device,
             dtype=dtype,
             batch_size=batch_size,
-            out=json_file,
-            overwrite=overwrite,
-            progress=True,
+            progress=progress(),
         )
-    _print_verification(found)
-    if json_file is not None:
-        out.print(f"All claims are in {json_file}", soft_wrap=True, markup=False)
+    if as_json:
+        print_json(found.model_dump_json(indent=2))
+    else:
+        _print_verification(found)
     if not found.holds:
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.NO)
 
 
-@app.command(epilog=examples("evaluate runs/demo --task ioi --seed 1", "evaluate mine.json --out judged.json"))
+@command(epilog=examples("evaluate runs/demo --task ioi --seed 1", "evaluate mine.json --out judged.json"))
 def evaluate(
     circuit: options.AnyCircuit,
     model: ModelOrOwn = None,
@@ -163,6 +158,7 @@ def evaluate(
     batch_size: options.BatchSize = 16,
     out_file: CircuitOut = None,
     overwrite: ReplaceFile = False,
+    as_json: AsJson = False,
 ) -> None:
     """Judges any circuit file: faithfulness with intervals, random circuits, completeness, hypothesis tests.
 
@@ -170,11 +166,10 @@ def evaluate(
     written by hand, and every format that acdc import reads. With --out also
     sizes, roles and examples, for acdc view and acdc report.
     """
-    from acdc_engine.export.remarks import remarks
-    from acdc_engine.export.text import summary
-    from acdc_engine.run.evaluate import evaluate as run
+    with starting():
+        from acdc_engine.run.evaluate import evaluate as run
 
-    with _interruptible("Nothing was written."):
+    with stoppable(lambda: "Nothing was written."):
         judged = run(
             circuit,
             model=model,
@@ -189,26 +184,26 @@ def evaluate(
             device=device,
             dtype=dtype,
             batch_size=batch_size,
-            progress=True,
+            progress=progress(),
         )
-    out.print()
-    out.print(summary(judged))
-    print_notes(remarks(judged))
-    if out_file is None:
-        out.print("\nTo keep this, with the figures of every edge, add:  --out FILE", markup=False)
+    _close(judged, out_file, as_json)
+
+
+def _close(judged: "Circuit", out_file: Path | None, as_json: bool) -> None:
+    from acdc_engine.export.remarks import remarks
+    from acdc_engine.export.text import summary
+
+    if as_json:
+        print_json(judged.to_json())
     else:
-        written = f"\nWritten to {out_file}. See the edges with:  acdc show {out_file}"
-        out.print(written, soft_wrap=True, markup=False)
-
-
-@contextmanager
-def _interruptible(left: str) -> Iterator[None]:
-    """Ends the command with a message and status 130 at Ctrl-C."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        err.print(f"\nInterrupted. {left}", markup=False)
-        raise typer.Exit(130) from None
+        out.print()
+        out.print(summary(judged))
+        print_notes(remarks(judged))
+    if out_file is None:
+        written = "\nTo keep this, with the figures of every edge, add:  --out FILE"
+    else:
+        written = f"\nWritten to {out_file}. See the edges with:  acdc show {shlex.quote(str(out_file))}"
+    beside(as_json).print(written, soft_wrap=True, markup=False)
 
 
 def _print_verification(found: "Verification") -> None:
@@ -230,7 +225,7 @@ def _print_verification(found: "Verification") -> None:
             text = f"  {about}: the file says {claim.claimed}, found {claim.found}"
             out.print(text, markup=False, highlight=False)
         if len(failing) > MOST_LINES:
-            out.print(f"  ... and {len(failing) - MOST_LINES:,} more: --json FILE", style="dim", highlight=False)
+            out.print(f"  ... and {len(failing) - MOST_LINES:,} more: --json", style="dim", highlight=False)
     notes = [f"{remark}." for remark in found.remarks]
     if found.unclaimed:
         notes.append(f"the file does not claim {'; '.join(found.unclaimed)}.")

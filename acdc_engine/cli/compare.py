@@ -5,24 +5,23 @@ from typing import Annotated
 
 import typer
 
-from acdc_engine.cli import options
-from acdc_engine.cli.console import app, examples, out, print_notes
+from acdc_engine.cli import completions, options
+from acdc_engine.cli.console import examples, out, print_notes
+from acdc_engine.cli.frame import AsJson, beside, command, print_json, stage, starting
 
 Found = Annotated[
     str,
     typer.Argument(
+        autocompletion=completions.circuits,
         metavar="FOUND",
         help=f"{options.CIRCUIT} Scores of all edges are taken from scores.safetensors beside it, or from EAP-IG's "
         "JSON.",
     ),
 ]
-Known = Annotated[str, typer.Argument(metavar="KNOWN", help=options.CIRCUIT)]
+Known = Annotated[str, typer.Argument(autocompletion=completions.circuits, metavar="KNOWN", help=options.CIRCUIT)]
 OtherModel = Annotated[
     bool,
     typer.Option("--other-model", help="Compare models of other names and the same sizes: local copies, fine-tunes."),
-]
-JsonFile = Annotated[
-    Path | None, typer.Option("--json", help="File for everything, curves and edit list too.", show_default=False)
 ]
 Picture = Annotated[
     Path | None,
@@ -32,39 +31,43 @@ Picture = Annotated[
     ),
 ]
 All = Annotated[bool, typer.Option("--all", help="Print the whole edit list instead of the strongest ten each way.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace those files.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace that picture.")]
 
 
-@app.command(
-    epilog=examples("compare runs/mine gpt2/ioi", "compare runs/mine gpt2/ioi --picture roc.pdf --json both.json")
-)
+@command(epilog=examples("compare runs/mine gpt2/ioi", "compare runs/mine gpt2/ioi --picture roc.pdf --json"))
 def compare(
     found: Found,
     known: Known,
     other_model: OtherModel = False,
-    json_file: JsonFile = None,
     picture: Picture = None,
     show_all: All = False,
     overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compares a found circuit with a known one: ROC, precision and recall, overlap, what is missing and extra.
 
     Over edges and over nodes, with and without MLPs, class by class. Needs no
     model. Without scores of all edges the found circuit is one point.
     """
-    from acdc_engine.export.compare import draw_comparison
-    from acdc_engine.export.compare_text import comparison_tables
     from acdc_engine.export.picture_file import check_picture
-    from acdc_engine.run.compare import compare as run
+    from acdc_engine.graph.files import check_target
+
+    with starting():
+        from acdc_engine.export.compare import draw_comparison
+        from acdc_engine.export.compare_text import comparison_tables
+        from acdc_engine.run.compare import compare as run
 
     if picture is not None:
         check_picture(picture.suffix.lstrip(".").lower())
-    compared = run(found, known, other_model=other_model)
-    out.print(comparison_tables(compared, None if show_all else 10))
-    print_notes(list(compared.remarks))
-    if json_file is not None:
-        compared.save(json_file, overwrite=overwrite)
-        out.print(f"Written to {json_file}", soft_wrap=True, markup=False)
+        check_target(picture, overwrite=overwrite)
+    with stage("Comparing"):
+        compared = run(found, known, other_model=other_model)
+    if as_json:
+        print_json(compared.model_dump_json(indent=1))
+    else:
+        out.print(comparison_tables(compared, None if show_all else 10))
+        print_notes(list(compared.remarks))
     if picture is not None:
-        draw_comparison(compared, picture, overwrite=overwrite)
-        out.print(f"Drawn to {picture}", soft_wrap=True, markup=False)
+        with stage("Drawing"):
+            draw_comparison(compared, picture, overwrite=overwrite)
+        beside(as_json).print(f"Drawn to {picture}", soft_wrap=True, markup=False)

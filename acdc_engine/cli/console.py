@@ -5,6 +5,7 @@ import io
 import unicodedata
 import warnings
 import webbrowser
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
@@ -12,11 +13,11 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from acdc_engine.cli.exit_codes import exit_codes
 from acdc_engine.errors import AcdcWarning
 
 app = typer.Typer(
     name="acdc",
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     help="Finds a small circuit of attention heads and MLPs that still produces a transformer's behaviour.\n\n"
@@ -28,8 +29,20 @@ app = typer.Typer(
     "Judge any circuit file, with every test: [bold]acdc evaluate FILE[/bold]\n\n"
     "Recompute what a file claims: [bold]acdc verify runs/.../circuit.json[/bold]\n\n"
     "Compare methods at every size: [bold]acdc curve ioi[/bold]",
+    epilog=exit_codes(),
 )
 out, err = Console(), Console(stderr=True)
+
+
+@dataclass
+class Told:
+    """How much the command that runs is to say, see `frame`."""
+
+    quiet: bool = False
+    verbose: bool = False
+
+
+told = Told()
 
 
 def _print_version(wanted: bool) -> bool:
@@ -54,7 +67,8 @@ def _root(version: Version = False) -> None:
 
     def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
         if issubclass(category, AcdcWarning):
-            print_notes([str(message)], err)
+            if not told.quiet:
+                print_notes([str(message)], err)
         else:
             others(message, category, *where, **more)
 

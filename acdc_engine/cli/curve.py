@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from acdc_engine.cli import options
-from acdc_engine.cli.console import app, err, examples, out, print_notes
+from acdc_engine.cli import completions, options
+from acdc_engine.cli.console import examples, out, print_notes
+from acdc_engine.cli.frame import AsJson, beside, command, print_json, progress, starting, stoppable
 
 if TYPE_CHECKING:
     from acdc_engine.graph.curve_records import Curve
@@ -15,6 +16,7 @@ Methods = Annotated[
     list[str],
     typer.Option(
         "--method",
+        autocompletion=completions.among(completions.METHODS),
         help="How edges are scored: eap-ig, eap or clean-corrupted. Repeat it for several.",
         rich_help_panel=options.PRUNING,
     ),
@@ -23,6 +25,7 @@ Ranks = Annotated[
     list[str],
     typer.Option(
         "--rank",
+        autocompletion=completions.among(completions.RANKS[:2]),
         help="What counts as strong: signed or absolute scores. Repeat it for both. MIB publishes CPR for signed and "
         "CMD for absolute.",
         rich_help_panel=options.PRUNING,
@@ -32,6 +35,7 @@ Strategies = Annotated[
     list[str],
     typer.Option(
         "--strategy",
+        autocompletion=completions.among(("top-k", "greedy")),
         help="top-k: the strongest edges. greedy: grown from the logits. Repeat it for both.",
         rich_help_panel=options.PRUNING,
     ),
@@ -87,7 +91,7 @@ Overwrite = Annotated[
 ]
 
 
-@app.command(epilog=examples("curve ioi", "curve ioi --method eap-ig --sizes 0.1,1,10 --circuit runs/demo --to pdf"))
+@command(epilog=examples("curve ioi", "curve ioi --method eap-ig --sizes 0.1,1,10 --circuit runs/demo --to pdf"))
 def curve(
     task: options.Task,
     model: options.Model = "smollm2-135m",
@@ -113,6 +117,7 @@ def curve(
     out_folder: OutFolder = None,
     overwrite: Overwrite = False,
     force: options.Force = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compares methods at every size: faithfulness of their strongest edges, with the areas CPR and CMD of MIB.
 
@@ -121,11 +126,12 @@ def curve(
     prompts beside random circuits. Writes curve.json (after every method, so
     Ctrl-C leaves what is finished) and a picture.
     """
-    from acdc_engine.run.curve import curve as run
+    with starting():
+        from acdc_engine.run.curve import curve as run
 
     folder = out_folder or Path("runs") / f"{_name_of(task)}-curve"
     picture = _picture(folder, to, overwrite)
-    try:
+    with stoppable(lambda: f"In {folder}: {', '.join(_names_in(folder)) or 'nothing yet'}."):
         found = run(
             task,
             model,
@@ -136,7 +142,7 @@ def curve(
             circuits=circuit or (),
             out=folder,
             overwrite=overwrite,
-            progress=True,
+            progress=progress(),
             steps=steps,
             faithfulness=faithfulness,
             ablation=ablation,
@@ -152,11 +158,11 @@ def curve(
             force=force,
             **({} if sizes is None else {"sizes": _percent(sizes)}),
         )
-    except KeyboardInterrupt:
-        left = sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
-        err.print(f"\nInterrupted. In {folder}: {', '.join(left) or 'nothing yet'}.", markup=False)
-        raise typer.Exit(130) from None
-    _close(found, folder, picture)
+    _close(found, folder, picture, as_json)
+
+
+def _names_in(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
 
 
 def _name_of(task: str) -> str:
@@ -190,14 +196,17 @@ def _picture(folder: Path, to: str, overwrite: bool) -> Path | None:
     return path
 
 
-def _close(found: "Curve", folder: Path, picture: Path | None) -> None:
+def _close(found: "Curve", folder: Path, picture: Path | None, as_json: bool) -> None:
     from acdc_engine.export.curve import draw_curve
     from acdc_engine.export.curve_text import curve_remarks, curve_tables
 
-    out.print()
-    out.print(curve_tables(found))
-    print_notes(curve_remarks(found))
+    if as_json:
+        print_json(found.model_dump_json(indent=2))
+    else:
+        out.print()
+        out.print(curve_tables(found))
+        print_notes(curve_remarks(found))
     if picture is not None:
         draw_curve(found, picture, overwrite=True)
     names = "curve.json" + ("" if picture is None else f" and {picture.name}")
-    out.print(f"\nWritten to {folder}: {names}", soft_wrap=True, markup=False)
+    beside(as_json).print(f"\nWritten to {folder}: {names}", soft_wrap=True, markup=False)

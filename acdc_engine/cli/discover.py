@@ -1,15 +1,15 @@
 """`acdc discover`: the main job."""
 
+import shlex
 import time
 from datetime import datetime
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from acdc_engine.cli import options
-from acdc_engine.cli.console import app, err, examples, out, print_notes
+from acdc_engine.cli.console import examples, out, print_notes
+from acdc_engine.cli.frame import AsJson, beside, command, print_json, progress, starting, stoppable
 
 if TYPE_CHECKING:
     from acdc_engine.graph.circuit import Circuit
@@ -18,7 +18,7 @@ RESULTS = ("circuit.json", "report.html")
 """Files that only a finished run writes."""
 
 
-@app.command(
+@command(
     epilog=examples(
         "discover ioi",
         "discover my_task.toml --model gpt2 --out runs/mine",
@@ -54,6 +54,7 @@ def discover(
     out_folder: options.OutFolder = None,
     overwrite: options.Overwrite = False,
     force: options.Force = False,
+    as_json: AsJson = False,
 ) -> None:
     """Finds a small circuit that meets a faithfulness target, and judges it on held-out prompts.
 
@@ -62,7 +63,8 @@ def discover(
     line per circuit tried (trace.jsonl). Ctrl-C leaves what is there so far. The
     same command goes on with a run that was interrupted or killed.
     """
-    from acdc_engine.pipeline import discover as run
+    with starting():
+        from acdc_engine.pipeline import discover as run
 
     settings = {
         "method": method,
@@ -91,24 +93,22 @@ def discover(
     }
     folder = out_folder or _default_folder(task, model, settings)
     started = time.time()
-    try:
-        circuit = run(task, model, out=folder, overwrite=overwrite, progress=True, **settings)
-    except KeyboardInterrupt:
-        left, earlier = _left_in(folder, started)
-        err.print(f"\nInterrupted. In {folder}: {', '.join(left) or 'nothing yet'}.", markup=False)
-        if earlier:
-            err.print(f"Still there from an earlier run: {', '.join(earlier)}.", markup=False)
-        if "trace.jsonl" in left:
-            err.print("Run the same command to go on.", markup=False)
-        raise typer.Exit(130) from None
-    _close(circuit, folder)
+    with stoppable(lambda: _left_in(folder, started)):
+        circuit = run(task, model, out=folder, overwrite=overwrite, progress=progress(), **settings)
+    _close(circuit, folder, as_json)
 
 
-def _left_in(folder: Path, started: float) -> tuple[list[str], list[str]]:
+def _left_in(folder: Path, started: float) -> str:
     """What an interrupted run leaves, and the results of an earlier one that it would have replaced (--overwrite)."""
     files = sorted(folder.iterdir()) if folder.is_dir() else []
-    earlier = [file for file in files if file.name in RESULTS and file.stat().st_mtime < started]
-    return [file.name for file in files if file not in earlier], [file.name for file in earlier]
+    earlier = [file.name for file in files if file.name in RESULTS and file.stat().st_mtime < started]
+    left = [file.name for file in files if file.name not in earlier]
+    lines = [f"In {folder}: {', '.join(left) or 'nothing yet'}."]
+    if earlier:
+        lines.append(f"Still there from an earlier run: {', '.join(earlier)}.")
+    if "trace.jsonl" in left:
+        lines.append("Run the same command to go on.")
+    return "\n".join(lines)
 
 
 def _default_folder(task: str, model: str, settings: dict[str, Any]) -> Path:
@@ -133,13 +133,18 @@ def _name_of(task: str) -> str:
     return (path.absolute().parent.name if path.name == "task.toml" else "") or path.stem
 
 
-def _close(circuit: "Circuit", folder: Path) -> None:
+def _close(circuit: "Circuit", folder: Path, as_json: bool) -> None:
     from acdc_engine.export.remarks import remarks
     from acdc_engine.export.text import summary
 
-    out.print()
-    out.print(summary(circuit))
-    print_notes(remarks(circuit))
+    if as_json:
+        print_json(circuit.to_json())
+    else:
+        out.print()
+        out.print(summary(circuit))
+        print_notes(remarks(circuit))
     report, circuit_file = folder / "report.html", folder / "circuit.json"
-    written = f"\nWritten to {folder}. Read {report}, or see the edges with:  acdc show {circuit_file}"
-    out.print(written, soft_wrap=True, markup=False)
+    written = (
+        f"\nWritten to {folder}. Read {report}, or see the edges with:  acdc show {shlex.quote(str(circuit_file))}"
+    )
+    beside(as_json).print(written, soft_wrap=True, markup=False)

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 import typer
 
 from acdc_engine.cli import options
-from acdc_engine.cli.console import app, examples, out, print_notes
+from acdc_engine.cli.console import examples, out, print_notes
+from acdc_engine.cli.frame import command, stage
 
 OutFile = Annotated[
     Path, typer.Option("--out", help="File to write, ending in .svg, .pdf or .png. The first two are vectors.")
@@ -40,7 +41,7 @@ Mlps = Annotated[bool, typer.Option("--mlps", help="By role: draw the MLPs too, 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace that file.")]
 
 
-@app.command(
+@command(
     epilog=examples(
         "draw runs/demo --out fig.pdf --width 3.3 --no-title",
         "draw runs/large --out fig.svg --width 6.75 --top 60",
@@ -75,7 +76,8 @@ def draw(
         raise CircuitFileError("A picture has a --title or --no-title, not both. Leave one out.")
     loaded = import_circuit(circuit)
     title = "" if no_title else title
-    drawn(loaded, out_file, width=width, top=top, title=title, by=by, mlps=mlps, overwrite=overwrite)
+    with stage("Drawing"):
+        drawn(loaded, out_file, width=width, top=top, title=title, by=by, mlps=mlps, overwrite=overwrite)
     out.print(f"Drawn to {out_file}", soft_wrap=True, markup=False)
     points = letter_size(loaded, width, top, by=by, mlps=mlps)
     if points < SMALL_PRINT:

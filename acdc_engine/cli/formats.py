@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from acdc_engine.cli import options
-from acdc_engine.cli.console import app, examples, out, print_notes
+from acdc_engine.cli.console import examples, out, print_notes
+from acdc_engine.cli.frame import command, progress, stage
 
 if TYPE_CHECKING:
     from acdc_engine.graph.circuit import Circuit
@@ -39,7 +40,7 @@ Listed = Annotated[
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace that file.")]
 
 
-@app.command(epilog=examples("export runs/demo --to graphml", "export gpt2/ioi --to neuronpedia --out ioi.json"))
+@command(epilog=examples("export runs/demo --to graphml", "export gpt2/ioi --to neuronpedia --out ioi.json"))
 def export(
     circuit: options.AnyCircuit,
     to: Annotated[str, typer.Option(help=f"{_NAMES}; or a picture: svg, png or pdf. See --list.", metavar="FORMAT")],
@@ -69,9 +70,11 @@ def export(
     if to in PICTURE_FORMATS:
         from acdc_engine.export.draw import draw
 
-        draw(loaded, target, fmt=to, overwrite=overwrite)
+        with stage("Drawing"):
+            draw(loaded, target, fmt=to, overwrite=overwrite)
     else:
-        write(loaded, to, target, overwrite=overwrite)
+        with stage("Writing"):
+            write(loaded, to, target, overwrite=overwrite)
     _print_written(loaded, target)
     if to in PICTURE_FORMATS:
         return
@@ -82,7 +85,7 @@ def export(
         out.print(f"Lost: {fmt.lossy}.", markup=False, highlight=False)
 
 
-@app.command(
+@command(
     "import",
     epilog=examples("import circuit.gexf --out circuit.json", "import mine.csv --like gpt2/ioi --out mine.json"),
 )
@@ -123,7 +126,7 @@ def import_file(
     from acdc_engine.run.importing import import_with_model
 
     check_target(out_file, overwrite=overwrite)
-    circuit = import_with_model(file, from_format, model=model, like=like, ungroup_kv=ungroup_kv)
+    circuit = import_with_model(file, from_format, model=model, like=like, ungroup_kv=ungroup_kv, progress=progress())
     circuit.save(out_file, overwrite=overwrite)
     _print_written(circuit, out_file)
     fmt = FORMATS[from_format] if from_format else recognised(file)

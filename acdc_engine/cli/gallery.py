@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from acdc_engine.cli.console import app, examples, out, print_notes
+from acdc_engine.cli.console import examples, out, print_notes
+from acdc_engine.cli.frame import command, progress
 
 if TYPE_CHECKING:
     from acdc_engine.gallery.site import Against
@@ -24,7 +25,7 @@ Overwrite = Annotated[
 ]
 
 
-@app.command(epilog=examples("gallery runs/ --out site", "gallery runs/ --out site --overwrite"))
+@command(epilog=examples("gallery runs/ --out site", "gallery runs/ --out site --overwrite"))
 def gallery(runs: Runs, out_folder: Out = Path("site"), title: Title = None, overwrite: Overwrite = False) -> None:
     """Builds a static site of many runs: cards, a sortable table, two circuits side by side.
 
@@ -40,7 +41,7 @@ def gallery(runs: Runs, out_folder: Out = Path("site"), title: Title = None, ove
     from acdc_engine.gallery.site import INDEX, write_gallery
     from acdc_engine.run.progress import reporter_of
 
-    with reporter_of(True).stage("Circuits", 0) as stage:
+    with reporter_of(progress()).stage("Circuits", 0) as stage:
         made = write_gallery(
             runs, out_folder, title=title, overwrite=overwrite, against=_known_circuits(), progress=stage.at
         )

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from acdc_engine.cli import options
-from acdc_engine.cli.console import app, examples, out, print_notes
+from acdc_engine.cli.console import examples, out, print_notes
+from acdc_engine.cli.frame import AsJson, command, print_json
 
 _LONGEST = 42
 """Letters of a source in the list; `acdc show NAME` has all of it."""
@@ -36,11 +37,12 @@ Listed = Annotated[
 ]
 
 
-@app.command(epilog=examples("show runs/demo", "show gpt2/ioi --all"))
+@command(epilog=examples("show runs/demo", "show gpt2/ioi --all"))
 def show(
     circuit: options.AnyCircuit,
     show_all: Annotated[bool, typer.Option("--all", help="Print all edges instead of the strongest 40.")] = False,
     list_known: Listed = False,
+    as_json: AsJson = False,
 ) -> None:
     """Prints a circuit: where it comes from, its figures, its nodes by layer, its edges by strength."""
     from acdc_engine.export.remarks import remarks
@@ -48,5 +50,8 @@ def show(
     from acdc_engine.formats.registry import import_circuit
 
     loaded = import_circuit(circuit)
+    if as_json:
+        print_json(loaded.to_json())
+        return
     out.print(shown(loaded, None if show_all else 40))
     print_notes(remarks(loaded))

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from acdc_engine.cli import completions
 from acdc_engine.errors import CircuitFileError
 
 
@@ -32,10 +33,11 @@ CIRCUIT = (
     "that comes along, such as gpt2/ioi (acdc show --list)."
 )
 """What every command takes for a circuit."""
-AnyCircuit = Annotated[str, typer.Argument(metavar="CIRCUIT", help=CIRCUIT)]
+AnyCircuit = Annotated[str, typer.Argument(autocompletion=completions.circuits, metavar="CIRCUIT", help=CIRCUIT)]
 Task = Annotated[
     str,
     typer.Argument(
+        autocompletion=completions.tasks,
         metavar="TASK",
         help="A task by its name ([bold]ioi[/bold]; [bold]acdc tasks[/bold] lists them), or the path of your own: a "
         "card (.toml) or prompt pairs (.jsonl, .json, .csv, .tsv).",
@@ -44,12 +46,27 @@ Task = Annotated[
 Model = Annotated[
     str,
     typer.Option(
+        autocompletion=completions.models,
         help="smollm2-135m (no hub needed), any Hugging Face name (gpt2, ...) or a local directory.",
         rich_help_panel=MODEL,
     ),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=MODEL)]
-Dtype = Annotated[str, typer.Option(help="float32, bfloat16, float16 or float64.", rich_help_panel=MODEL)]
+Device = Annotated[
+    str,
+    typer.Option(
+        autocompletion=completions.among(completions.DEVICES),
+        help="auto, cpu, cuda, cuda:N or mps.",
+        rich_help_panel=MODEL,
+    ),
+]
+Dtype = Annotated[
+    str,
+    typer.Option(
+        autocompletion=completions.among(completions.DTYPES),
+        help="float32, bfloat16, float16 or float64.",
+        rich_help_panel=MODEL,
+    ),
+]
 UngroupKv = Annotated[
     bool,
     typer.Option(
@@ -61,6 +78,7 @@ UngroupKv = Annotated[
 Method = Annotated[
     str,
     typer.Option(
+        autocompletion=completions.among(completions.METHODS),
         help="How edges are scored: eap-ig (integrated gradients), eap (one gradient) or clean-corrupted (mean of "
         "two).",
         rich_help_panel=PRUNING,
@@ -77,6 +95,7 @@ Steps = Annotated[
 Strategy = Annotated[
     str,
     typer.Option(
+        autocompletion=completions.among(completions.STRATEGIES),
         help="How the circuit is found. iterative: drop the weakest edges, check the rest exactly, score again "
         "inside. top-k: the strongest edges; greedy: grown from the logits; both to --size or as few as meet the "
         "target. threshold: see --threshold. acdc: Conmy et al.'s greedy sweep, see --threshold and --candidates.",
@@ -86,6 +105,7 @@ Strategy = Annotated[
 Objective = Annotated[
     str,
     typer.Option(
+        autocompletion=completions.among(completions.OBJECTIVES),
         help="What the target is about. faithfulness: the task's metric. kl: the share of the KL divergence from the "
         "model's whole output distribution that is recovered; it cannot overshoot, and needs larger circuits.",
         rich_help_panel=PRUNING,
@@ -134,6 +154,7 @@ Threshold = Annotated[
 RankName = Annotated[
     str | None,
     typer.Option(
+        autocompletion=completions.among(completions.RANKS),
         help="Edges count as strong by their absolute or signed score, or by rms, the root mean square over prompts; "
         "for top-k, greedy and threshold. Default: absolute, with --objective kl rms.",
         rich_help_panel=PRUNING,
@@ -142,6 +163,7 @@ RankName = Annotated[
 Ablation = Annotated[
     str,
     typer.Option(
+        autocompletion=completions.among(completions.ABLATIONS),
         help="What edges outside the circuit carry: patch (the corrupt prompt's value), mean (over the corrupt "
         "prompts) or zero.",
         rich_help_panel=PRUNING,
@@ -150,6 +172,7 @@ Ablation = Annotated[
 MetricName = Annotated[
     str | None,
     typer.Option(
+        autocompletion=completions.among(completions.METRICS),
         help="What measures the behaviour: logit_diff, prob_diff, kl or nll.",
         show_default="the task's",
         rich_help_panel=PROMPTS,

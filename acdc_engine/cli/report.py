@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from acdc_engine.cli import options
-from acdc_engine.cli.console import app, examples, open_page, out, print_notes
+from acdc_engine.cli.console import examples, open_page, out, print_notes
+from acdc_engine.cli.frame import command, stage
 
 Known = Annotated[
     str | None,
@@ -23,7 +24,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace that file.
 Open = Annotated[bool, typer.Option("--open", help="Show it in the browser.")]
 
 
-@app.command(
+@command(
     epilog=examples(
         "report runs/demo --overwrite", "report gpt2/ioi --out ioi.html --open", "report mine.json --known gpt2/ioi"
     )
@@ -54,8 +55,10 @@ def report(
     loaded = import_circuit(path)
     target = out_file or path.with_name("report.html")
     check_target(target, overwrite=overwrite)
-    comparison, other = against_known(path, loaded, known) or (None, None)
-    write_text(target, report_html(loaded, comparison=comparison, known=other), overwrite=overwrite)
+    with stage("Report"):
+        comparison, other = against_known(path, loaded, known) or (None, None)
+        html = report_html(loaded, comparison=comparison, known=other)
+    write_text(target, html, overwrite=overwrite)
     out.print(f"Written to {target}", soft_wrap=True, markup=False)
     if open_it:
         print_notes(open_page(target))

@@ -1,6 +1,5 @@
 """`acdc tasks`: what behaviours there are, what their prompts look like, whether a model shows them, a new one."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +9,8 @@ from typer.core import TyperGroup
 
 from acdc_engine.cli import options
 from acdc_engine.cli.console import app, err, examples, out
+from acdc_engine.cli.exit_codes import Exit
+from acdc_engine.cli.frame import AsJson, command, print_json, progress, starting
 
 if TYPE_CHECKING:
     from acdc_engine.run.check_task import TaskCheck, Unfit
@@ -30,7 +31,6 @@ tasks = typer.Typer(
 )
 app.add_typer(tasks, name="tasks")
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
 Some = Annotated[
     list[str] | None,
     typer.Argument(
@@ -67,7 +67,7 @@ NewFile = Annotated[
 ]
 
 
-@tasks.command("list")
+@command("list", group=tasks)
 def list_tasks(as_json: AsJson = False) -> None:
     """Lists every task: name, what the model does, paper, the model it is known in, where the task comes from.
 
@@ -91,7 +91,7 @@ def list_tasks(as_json: AsJson = False) -> None:
             }
             for name, task in found.tasks.items()
         ]
-        _print_json({"tasks": listed, "broken": [asdict(one) for one in found.broken]})
+        print_json({"tasks": listed, "broken": [asdict(one) for one in found.broken]})
         return
     out.print(task_list(found))
     out.print()
@@ -105,26 +105,31 @@ def list_tasks(as_json: AsJson = False) -> None:
         err.print(text)
 
 
-@tasks.command(epilog=examples("tasks show ioi", "tasks show pairs.jsonl --n 5"))
+@command(group=tasks, epilog=examples("tasks show ioi", "tasks show pairs.jsonl --n 5"))
 def show(
     task: options.Task,
     model: TokenizerOf = "smollm2-135m",
     n: Shown = 3,
     seed: SeedOnly = 0,
     prepend_bos: options.PrependBos = None,
+    as_json: AsJson = False,
 ) -> None:
     """Prints example pairs of each template, token by token, clean above corrupt, with what differs marked.
 
     Reads the model's tokenizer, not its weights.
     """
-    from acdc_engine.cli.task_tables import example_pairs
-    from acdc_engine.run.show_task import task_examples
+    with starting():
+        from acdc_engine.cli.task_tables import example_pairs
+        from acdc_engine.run.show_task import task_examples
 
-    found = task_examples(task, model, n=n, seed=seed, prepend_bos=prepend_bos)
+        found = task_examples(task, model, n=n, seed=seed, prepend_bos=prepend_bos)
+    if as_json:
+        print_json({"task": found.card.name, "model": model, "pairs": [asdict(pair) for pair in found.pairs]})
+        return
     out.print(example_pairs(found, model, out.width))
 
 
-@tasks.command(epilog=examples("tasks check ioi", "tasks check my_task.toml pairs.jsonl --model gpt2"))
+@command(group=tasks, epilog=examples("tasks check ioi", "tasks check my_task.toml pairs.jsonl --model gpt2"))
 def check(
     task: Some = None,
     model: options.Model = "smollm2-135m",
@@ -140,36 +145,33 @@ def check(
 
     Right answers, and the metric on clean and corrupt prompts. The model does
     it if it is better than chance on the clean prompts and the corruption lowers
-    the metric (one-sided tests at 5 %). Ends with status 1 if it does not.
+    the metric (one-sided tests at 5 %). Ends with status 3 if it does not.
     """
-    from acdc_engine.cli.task_tables import one_check, several_checks
-    from acdc_engine.run.check_task import TaskCheck, check_tasks
+    with starting():
+        from acdc_engine.cli.task_tables import one_check, several_checks
+        from acdc_engine.run.check_task import TaskCheck, check_tasks
 
-    try:
-        found = check_tasks(
-            task or (),
-            model,
-            n=n,
-            seed=seed,
-            device=device,
-            dtype=dtype,
-            batch_size=batch_size,
-            prepend_bos=prepend_bos,
-            progress=True,
-        )
-    except KeyboardInterrupt:
-        err.print("\nInterrupted.", markup=False)
-        raise typer.Exit(130) from None
+    found = check_tasks(
+        task or (),
+        model,
+        n=n,
+        seed=seed,
+        device=device,
+        dtype=dtype,
+        batch_size=batch_size,
+        prepend_bos=prepend_bos,
+        progress=progress(),
+    )
     if as_json:
-        _print_json([_as_json(one) for one in found])
+        print_json({"tasks": [_as_json(one) for one in found]})
     else:
         out.print()
         out.print(one_check(found[0]) if len(found) == 1 and isinstance(found[0], TaskCheck) else several_checks(found))
     if not all(isinstance(one, TaskCheck) and one.does_it for one in found):
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.NO)
 
 
-@tasks.command(epilog=examples("tasks new my_task", "tasks new my_pairs --pairs"))
+@command(group=tasks, epilog=examples("tasks new my_task", "tasks new my_pairs --pairs"))
 def new(name: Name, pairs: Pairs = False, out_file: NewFile = None) -> None:
     """Writes a task to begin with: a card with comments, or prompt pairs. It works as it stands.
 
@@ -183,15 +185,11 @@ def new(name: Name, pairs: Pairs = False, out_file: NewFile = None) -> None:
     write_new(path, starter_pairs() if pairs else starter_card(name))
     out.print(f"Written to {path}. What to do next:", markup=False)
     sizes = " --n 12 --n-held-out 12" if pairs else ""
-    for command in (f"tasks show {path}", f"tasks check {path}", f"discover {path}{sizes}"):
-        out.print(f"    acdc {command}", markup=False, highlight=False, soft_wrap=True)
+    for line in (f"tasks show {path}", f"tasks check {path}", f"discover {path}{sizes}"):
+        out.print(f"    acdc {line}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _as_json(found: "TaskCheck | Unfit") -> dict[str, object]:
     from acdc_engine.run.check_task import TaskCheck
 
     return {**asdict(found), "does_it": isinstance(found, TaskCheck) and found.does_it}
-
-
-def _print_json(content: object) -> None:
-    typer.echo(json.dumps(content, indent=2, ensure_ascii=False))

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from acdc_engine.cli import options
-from acdc_engine.cli.console import app, examples, open_page, out, print_notes
+from acdc_engine.cli.console import examples, open_page, out, print_notes
+from acdc_engine.cli.frame import command, stage
 
 OutFile = Annotated[
     Path | None,
@@ -29,7 +30,7 @@ Open = Annotated[
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace that file.")]
 
 
-@app.command(
+@command(
     epilog=examples("view runs/demo", "view runs/demo --out ioi.html", "view runs/mine --known gpt2/ioi --out ioi.html")
 )
 def view(
@@ -61,7 +62,10 @@ def view(
     name = "" if beside is None else name_of(beside)
     if out_file is not None:
         check_target(out_file, overwrite=overwrite)
-    html = viewer_html(shown, None if beside is None else import_circuit(beside, model=shown.model), known_name=name)
+    with stage("Drawing"):
+        html = viewer_html(
+            shown, None if beside is None else import_circuit(beside, model=shown.model), known_name=name
+        )
     path = Path(tempfile.mkdtemp(prefix="acdc-view-")) / "circuit.html" if out_file is None else out_file
     write_text(path, html, overwrite=overwrite)
     out.print(f"Written to {path}", soft_wrap=True, markup=False)

@@ -283,9 +283,13 @@ class Circuit(Record):
         Raises:
             CircuitFileError: The file exists, or cannot be written.
         """
+        write_text(Path(path), self.to_json(), overwrite=overwrite)
+
+    def to_json(self) -> str:
+        """The text of the circuit's file, with its checksum."""
         content = self.model_dump(mode="json")
         content["checksum"] = checksum_of(content)
-        write_text(Path(path), json_text(content), overwrite=overwrite)
+        return json_text(content)
 
     @classmethod
     def json_schema(cls) -> dict[str, Any]:

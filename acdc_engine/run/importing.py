@@ -9,6 +9,7 @@ from acdc_engine.errors import CircuitFileError, ModelNeededError
 from acdc_engine.formats.registry import import_circuit
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_records import ModelRecord
+from acdc_engine.run.progress import Reporter, reporter_of
 
 
 def import_with_model(
@@ -18,6 +19,7 @@ def import_with_model(
     model: str | None = None,
     like: str | Path | None = None,
     ungroup_kv: bool = False,
+    progress: bool | Reporter = False,
 ) -> Circuit:
     """Reads a circuit from any format; the model is loaded only if the file does not describe it.
 
@@ -27,6 +29,7 @@ def import_with_model(
         model: The model's name or folder.
         like: Instead, a circuit of the same model: a file, run folder or name such as gpt2/ioi.
         ungroup_kv: With `model`: one k and v per query head, where the model shares them.
+        progress: Show progress on stderr, or on a reporter of one's own (`acdc_engine.run.progress`).
 
     Raises:
         CircuitFileError: Both `model` and `like` are given; or as for `import_circuit`.
@@ -40,7 +43,9 @@ def import_with_model(
     except ModelNeededError:
         if model is None:
             raise
-    return import_circuit(path, fmt=fmt, model=record_of(model, ungroup_kv))
+    with reporter_of(progress).stage("Loading the model"):
+        record = record_of(model, ungroup_kv)
+    return import_circuit(path, fmt=fmt, model=record)
 
 
 def record_of(model: Any, ungroup_kv: bool = False) -> ModelRecord:

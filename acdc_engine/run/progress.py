@@ -152,8 +152,8 @@ class RichReporter(Reporter):
 class LineReporter(Reporter):
     """A line every so often, for files and pipes: `Pruning: 47 edges, f 0.64; best 51, f 0.91; round 7; 1:32`.
 
-    Every stage says one line at its end; a longer one also after 2 seconds, then every 10 seconds of its first minute,
-    then every minute, whether or not it is told anything.
+    A stage says one after 2 seconds, then every 10 seconds of its first minute, then every minute, whether or not it is
+    told anything, and one at its end; a shorter one says nothing.
 
     Args:
         console: Where to; stderr by default.
@@ -187,7 +187,8 @@ class LineReporter(Reporter):
             over.set()
             if self.look is not None:
                 thread.join()
-            stage.line()
+            if self.every_step or stage.long():
+                stage.line()
 
     def note(self, text: str) -> None:
         """See `Reporter.note`."""
@@ -217,6 +218,10 @@ class _LineStage(Stage):
     def say(self, text: str) -> None:
         self._remark = text
         self._told()
+
+    def long(self) -> bool:
+        """Whether it has taken long enough to be spoken of."""
+        return self._reporter.clock() - self._started >= SOON
 
     def tick(self) -> None:
         """Says a line if it is time for one."""

@@ -1,0 +1,124 @@
+"""What all commands share: how much they say, where results go, how they end when they are stopped."""
+
+import functools
+import inspect
+import json
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+from rich.console import Console
+
+from acdc_engine.cli import console
+from acdc_engine.cli.console import app
+from acdc_engine.cli.exit_codes import Terminated, code_of
+
+if TYPE_CHECKING:
+    from acdc_engine.run.progress import Reporter
+
+Function = TypeVar("Function", bound=Callable[..., None])
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Errors and the result only: no progress, no remarks.")]
+Verbose = Annotated[
+    bool, typer.Option("-v", "--verbose", help="A line for every step of the work, in place of progress bars.")
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print the result as one JSON object on stdout, and nothing else there.")
+]
+
+
+def command(
+    name: str | None = None, *, group: typer.Typer = app, epilog: str | None = None
+) -> Callable[[Function], Function]:
+    """Adds a command: a function, with the options that every command has.
+
+    Args:
+        name: What it is called; the function's name where None.
+        group: Where it is added.
+        epilog: What stands below its help.
+    """
+
+    def add(function: Function) -> Function:
+        group.command(name, epilog=epilog)(_framed(function))
+        return function
+
+    return add
+
+
+def _framed(function: Callable[..., None]) -> Callable[..., None]:
+    """The function with the options -q and -v, ending with a message and a status when it is stopped."""
+
+    @functools.wraps(function)
+    def framed(*, quiet: bool, verbose: bool, **given: Any) -> None:
+        if quiet and verbose:
+            raise typer.BadParameter("A command is --quiet or --verbose, not both.")
+        console.told.quiet, console.told.verbose = quiet, verbose
+        with stoppable():
+            function(**given)
+
+    signature = inspect.signature(function)
+    more = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind)
+        for name, kind in (("quiet", Quiet), ("verbose", Verbose))
+    ]
+    framed.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *more])  # type: ignore[attr-defined]
+    framed.__annotations__ = {**function.__annotations__, "quiet": Quiet, "verbose": Verbose}
+    return framed
+
+
+def progress() -> "bool | Reporter":
+    """What commands give as `progress`: nothing under -q, a line for every step under -v."""
+    from acdc_engine.run.progress import LineReporter
+
+    if console.told.verbose:
+        return LineReporter(Console(stderr=True), every_step=True)
+    return not console.told.quiet
+
+
+@contextmanager
+def stage(title: str) -> Iterator[None]:
+    """Says what is being done, where that can take seconds."""
+    from acdc_engine.run.progress import reporter_of
+
+    with reporter_of(progress()).stage(title):
+        yield
+
+
+def starting() -> AbstractContextManager[None]:
+    """The stage in which large libraries are imported."""
+    return stage("Starting")
+
+
+@contextmanager
+def stoppable(left: Callable[[], str] = lambda: "") -> Iterator[None]:
+    """Ends a command that is stopped by Ctrl-C or SIGTERM with a message and the status of either.
+
+    Args:
+        left: What there is by then, for the message.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        console.err.print(f"\nInterrupted. {left()}".rstrip(" "), markup=False, soft_wrap=True)
+        raise typer.Exit(code_of(stop)) from None
+
+
+def stop_at_sigterm() -> None:
+    """Lets SIGTERM end this process as Ctrl-C does: a batch system sends it before it kills."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, stop)
+
+
+def print_json(content: str | Mapping[str, Any]) -> None:
+    """Prints the result of a command that was asked for JSON: an object, or its text."""
+    typer.echo(content if isinstance(content, str) else json.dumps(content, indent=2, ensure_ascii=False))
+
+
+def beside(as_json: bool) -> Console:
+    """Where everything but the result goes: stderr if the result is JSON."""
+    return console.err if as_json else console.out
