@@ -8,6 +8,7 @@ from rich.text import Text
 
 from acdc_engine.export.text import grid
 from acdc_engine.graph.comparison_records import Comparison, EditEdge, Ranking
+from acdc_engine.graph.digits import column_style
 
 RANKS = {"absolute": "|score|", "signed": "score", "rms": "rms"}
 """How ways of ranking are called."""
@@ -92,7 +93,8 @@ def _edits(title: str, edges: tuple[EditEdge, ...], max_edges: int | None) -> Re
         return Text(f"{title}: nothing", style="bold")
     heading = Text(f"{title} ({explained}): {len(edges):,}, strongest first", style="bold")
     shown = edges if max_edges is None else edges[:max_edges]
-    columns = {"score": [_signed(edge.score) for edge in shown]}
+    style = column_style(edge.score for edge in edges)
+    columns = {"score": [_signed(edge.score, style) for edge in shown]}
     columns["place"] = ["" if edge.place is None else f"{edge.place:,}" for edge in shown]
     columns = {name: cells for name, cells in columns.items() if any(cells)}
     table = _table("edge", *columns)
@@ -111,8 +113,8 @@ def _roles(edge: EditEdge) -> str:
     return f"{edge.sender_role or sender} -> {edge.receiver_role or receiver}"
 
 
-def _signed(value: float | None) -> str:
-    return "" if value is None else f"{value:+.4f}"
+def _signed(value: float | None, style: str) -> str:
+    return "" if value is None else f"{value:+{style}}"
 
 
 def _table(*heading: str) -> Table:

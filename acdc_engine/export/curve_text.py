@@ -41,8 +41,8 @@ def curve_remarks(curve: Curve) -> list[str]:
         ]
         if misled:
             notes.append(
-                f"{series.name} at {', '.join(misled)}: faithful in the mean of the metric, yet less than half of the "
-                "KL divergence is recovered."
+                f"{series.name} at {', '.join(misled)}: near the model in the mean of the metric, yet less than half "
+                "of the KL divergence is recovered."
             )
     if curve.model.n_kv_heads != curve.model.n_heads and not curve.model.ungrouped_kv:
         notes.append(

@@ -28,7 +28,7 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_records import SIGN_CONVENTION, CircuitEdge, Evaluation, Figures
 from acdc_engine.graph.comparison_records import Comparison, EditEdge
 from acdc_engine.graph.curve_records import Curve
-from acdc_engine.graph.digits import texts_of
+from acdc_engine.graph.digits import column_style, texts_of
 from acdc_engine.graph.evidence_records import Interval
 from acdc_engine.graph.strength import by_strength, measure_of
 
@@ -165,8 +165,9 @@ def _edges(circuit: Circuit) -> Markup:
         if any(getattr(edge, name) is not None for edge in edges)
     ]
     roles = any(edge.sender_role or edge.receiver_role for edge in edges[:ROWS])
+    styles = {column: column_style(getattr(edge, column) for edge in edges) for column in columns}
     rows = [
-        (_name(edge), *(_cell(edge, column) for column in columns), *([_roles(edge)] if roles else []))
+        (_name(edge), *(_cell(edge, column, styles[column]) for column in columns), *([_roles(edge)] if roles else []))
         for edge in edges[:ROWS]
     ]
     order = f"strongest {measure} first, {SIGN_CONVENTION}" if measure else "as in the file"
@@ -178,9 +179,9 @@ def _name(edge: CircuitEdge) -> str:
     return f"{edge.sender} -> {edge.receiver}"
 
 
-def _cell(edge: CircuitEdge, column: str) -> str:
+def _cell(edge: CircuitEdge, column: str, style: str) -> str:
     value = getattr(edge, column)
-    return "" if value is None else f"{value:+.4f}" if column in ("effect", "score") else f"{value:.0%}"
+    return "" if value is None else f"{value:+{style}}" if column in ("effect", "score") else f"{value:.0%}"
 
 
 def _roles(edge: CircuitEdge | EditEdge) -> str:
@@ -193,7 +194,8 @@ def _roles(edge: CircuitEdge | EditEdge) -> str:
 def _edits(title: str, edges: tuple[EditEdge, ...]) -> Markup:
     if not edges:
         return Markup()
-    rows = [(edge.edge, "" if edge.score is None else f"{edge.score:+.4f}", _roles(edge)) for edge in edges[:ROWS]]
+    style = column_style(edge.score for edge in edges)
+    rows = [(edge.edge, "" if edge.score is None else f"{edge.score:+{style}}", _roles(edge)) for edge in edges[:ROWS]]
     kept = [place for place, texts in enumerate(zip(*rows, strict=True)) if any(texts)]
     heading = ("edge", "score", "classes")
     shown = [[row[place] for place in kept] for row in rows]

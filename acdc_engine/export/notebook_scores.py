@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from markupsafe import Markup
 
 from acdc_engine.export.notebook import ROWS, joined, picture_html, table_html
+from acdc_engine.graph.digits import column_style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,11 +55,11 @@ def scores_html(scores: Scores) -> Markup:
 def _strongest(scores: Scores) -> Markup:
     width = scores.mean.shape[1]
     places = scores.mean.abs().flatten().topk(min(ROWS, scores.mean.numel())).indices.tolist()
-    rows = []
+    rows, style = [], column_style([float(scores.mean.abs().max())])
     for sender, receiver in (divmod(place, width) for place in places):
         value, rms = scores.mean[sender, receiver], scores.rms
-        row = [_name(scores, sender, receiver), f"{value:+.4f}"]
-        rows.append(row if rms is None else [*row, f"{rms[sender, receiver]:.4f}"])
+        row = [_name(scores, sender, receiver), f"{value:+{style}}"]
+        rows.append(row if rms is None else [*row, f"{rms[sender, receiver]:{style}}"])
     heading = ["edge", "score", *(["rms"] if scores.rms is not None else [])]
     return table_html(heading, rows, f"The {len(rows)} strongest; positive: the edge supports the behaviour")
 

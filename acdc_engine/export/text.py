@@ -25,6 +25,7 @@ from acdc_engine.graph.circuit_records import (
     CircuitNode,
     Evaluation,
 )
+from acdc_engine.graph.digits import column_style
 from acdc_engine.graph.evidence_records import Certificate
 from acdc_engine.graph.networkx_view import edge_counts
 from acdc_engine.graph.strength import by_strength, measure_of
@@ -251,8 +252,9 @@ def _edges(circuit: Circuit, max_edges: int | None) -> RenderableType:
     if roles:
         table.add_column("roles")
     shown = edges if max_edges is None else edges[:max_edges]
+    styles = {column: column_style(getattr(edge, column) for edge in edges) for column in columns}
     for edge in shown:
-        cells = [_cell(edge, column) for column in columns] + ([_roles(edge)] if roles else [])
+        cells = [_cell(edge, column, styles[column]) for column in columns] + ([_roles(edge)] if roles else [])
         table.add_row(Text(f"{edge.sender} -> {edge.receiver}"), *cells)
     left = len(edges) - len(shown)
     rest = [Text(f"  ... and {left:,} more: --all", style="dim")] if left else []
@@ -284,17 +286,17 @@ def column_meanings(circuit: Circuit, columns: Sequence[str]) -> list[str]:
     return [f"{name}: {meaning}" for name, meaning in meanings.items() if name in columns]
 
 
-def _cell(edge: CircuitEdge, column: str) -> Text:
+def _cell(edge: CircuitEdge, column: str, style: str) -> Text:
     value = getattr(edge, column)
     if column in ("effect", "score"):
-        return _signed(value)
+        return _signed(value, style)
     return Text("" if value is None else f"{value:.4f}" if column == "without" else f"{value:.0%}")
 
 
-def _signed(value: float | None) -> Text:
+def _signed(value: float | None, style: str) -> Text:
     if value is None:
         return Text("")
-    return Text(f"{value:+.4f}", style="blue" if value >= 0 else "dark_orange3")
+    return Text(f"{value:+{style}}", style="blue" if value >= 0 else "dark_orange3")
 
 
 def grid(rows: Mapping[str, str]) -> Table:

@@ -36,3 +36,8 @@ def texts_of(*values: float, decimals: int = 3) -> list[str]:
     """The numbers as text, all in the style of `style_of`."""
     style = style_of(values, decimals)
     return [format(value, style) for value in values]
+
+
+def column_style(values: Iterable[float | None], decimals: int = 4) -> str:
+    """The format of a column of effects or scores, whose size counts: two digits of the largest show."""
+    return style_of([0.0, *(value for value in values if value is not None)], decimals)

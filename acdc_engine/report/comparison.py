@@ -9,6 +9,7 @@ from typing import Literal
 from acdc_engine.export.compare_text import RANKS
 from acdc_engine.export.visible import plain
 from acdc_engine.graph.comparison_records import ClassResult, Comparison, EditEdge, Rank, Ranking
+from acdc_engine.graph.digits import column_style
 
 MOST_EDITS = 10
 ROLE = 60
@@ -119,12 +120,12 @@ def _area(ranking: Ranking | None, which: Literal["auc", "ap"]) -> str:
 def _edits(name: str, meaning: str, edges: Sequence[EditEdge]) -> Table:
     strongest = "strongest" if any(edge.score is not None for edge in edges) else "first"
     some = f", the {strongest} {MOST_EDITS}" if len(edges) > MOST_EDITS else ""
-    rows = []
+    rows, style = [], column_style(edge.score for edge in edges)
     for edge in edges[:MOST_EDITS]:
         sender, receiver = edge.edge.split("->")
         known = edge.sender_role or edge.receiver_role
         roles = f"{edge.sender_role or sender} -> {edge.receiver_role or receiver}" if known else ""
-        score = "" if edge.score is None else f"{edge.score:+.4f}"
+        score = "" if edge.score is None else f"{edge.score:+{style}}"
         place = "" if edge.place is None else f"{edge.place:,}"
         rows.append([f"{sender} -> {receiver}", score, place, plain(roles, 2 * ROLE)])
     heading = ["edge", "score", "place among all", "classes"]

@@ -8,6 +8,7 @@ from acdc_engine.export.text import edge_columns
 from acdc_engine.export.visible import plain
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_records import CircuitEdge, CircuitNode
+from acdc_engine.graph.digits import column_style
 from acdc_engine.graph.networkx_view import edge_counts, targets_of
 from acdc_engine.graph.strength import by_strength, measure_of, strength_of
 
@@ -109,6 +110,9 @@ def node_rows(circuit: Circuit) -> NodeRows:
         classes[_class_of(node)] = classes.get(_class_of(node), 0.0) + weight[node.name]
     order = sorted(circuit.nodes, key=lambda n: (not n.role, -classes[_class_of(n)], _class_of(n), -weight[n.name]))
 
+    of_sums = column_style([*written.values(), *read.values()])
+    of_direct = column_style((node.direct_effect.clean for node in circuit.nodes if node.direct_effect), 3)
+
     def row(node: CircuitNode) -> NodeRow:
         direct = node.direct_effect
         return NodeRow(
@@ -116,11 +120,11 @@ def node_rows(circuit: Circuit) -> NodeRows:
             role=plain(node.role, ROLE) if node.role else _KINDS[node.kind],
             classed=bool(node.role),
             measured=_measured(node),
-            direct=Cell("") if direct is None else signed(direct.clean, 3),
+            direct=Cell("") if direct is None else signed(direct.clean, of_direct),
             edges_in=into[node.name],
             edges_out=out_of[node.name],
-            written=Cell("") if measure is None or not out_of[node.name] else signed(written[node.name]),
-            read=Cell("") if measure is None or not into[node.name] else signed(read[node.name]),
+            written=Cell("") if measure is None or not out_of[node.name] else signed(written[node.name], of_sums),
+            read=Cell("") if measure is None or not into[node.name] else signed(read[node.name], of_sums),
         )
 
     return NodeRows(
@@ -149,20 +153,25 @@ def _measured(node: CircuitNode) -> list[str]:
 def edge_rows(circuit: Circuit) -> EdgeRows:
     """The edges with the largest |effect| (|score| where effects are not known)."""
     columns, edges = edge_columns(circuit), by_strength(circuit)
+    styles = {column: column_style(getattr(edge, column) for edge in edges) for column in columns}
     rows = [
-        EdgeRow(f"{edge.sender} -> {edge.receiver}", [_figure(edge, column) for column in columns], _roles(edge))
+        EdgeRow(
+            f"{edge.sender} -> {edge.receiver}",
+            [_figure(edge, column, styles[column]) for column in columns],
+            _roles(edge),
+        )
         for edge in edges[:MOST_EDGES]
     ]
     roles = any(row.roles for row in rows)
     return EdgeRows(columns, rows, max(0, len(edges) - MOST_EDGES), roles, measure_of(circuit))
 
 
-def _figure(edge: CircuitEdge, column: str) -> Cell:
+def _figure(edge: CircuitEdge, column: str, style: str) -> Cell:
     value = getattr(edge, column)
     if value is None:
         return Cell("")
     if column in ("effect", "score"):
-        return signed(value)
+        return signed(value, style)
     return Cell(f"{value:.4f}" if column == "without" else f"{value:.0%}", value)
 
 
@@ -173,12 +182,11 @@ def _roles(edge: CircuitEdge) -> str:
     return " -> ".join(plain(end, ROLE) for end in ends)
 
 
-def signed(value: float, digits: int = 4) -> Cell:
+def signed(value: float, style: str) -> Cell:
     """A number whose sign says something: positive supports the behaviour. What rounds to zero has none."""
-    shown = round(value, digits)
-    if not shown:
-        return Cell(f"{0:.{digits}f}", value)
-    return Cell(f"{shown:+.{digits}f}", value, "positive" if shown > 0 else "negative")
+    if not float(format(value, style)):
+        return Cell(format(0.0, style), value)
+    return Cell(f"{value:+{style}}", value, "positive" if value > 0 else "negative")
 
 
 def size_rows(circuit: Circuit) -> list[SizeRow]:

@@ -92,7 +92,7 @@ def spread(circuit: Circuit, what: Literal["stability", "necessity"]) -> str:
         return ""
     within = {
         "stability": f"its score is among the strongest {len(circuit.edges):,} of the whole model",
-        "necessity": "the circuit, which meets the target there, misses it without the edge",
+        "necessity": "the target is missed without the edge, of those in which the circuit itself meets it",
     }[what]
     return (
         f"{what.capitalize()} of an edge is the share of bootstrap resamples of the discovery prompts in which "

@@ -174,7 +174,8 @@ def _fit(circuit: Circuit, scores: Float[Tensor, "senders receivers"]) -> bool:
     layout = circuit.layout()
     there = [float(scores[layout.sender_index(edge.sender), layout.receiver_index(edge.receiver)]) for edge, _ in own]
     ours = torch.tensor([score for _, score in own], dtype=torch.float64)
-    return torch.allclose(ours, torch.tensor(there, dtype=torch.float64), rtol=1e-4, atol=1e-7)
+    rounding = 1e-6 * float(scores.abs().max())
+    return torch.allclose(ours, torch.tensor(there, dtype=torch.float64), rtol=1e-4, atol=rounding)
 
 
 def _remarks(found: Found, truth: Circuit) -> list[str]:

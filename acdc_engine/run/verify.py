@@ -12,7 +12,7 @@ from acdc_engine.evaluation import figures_of
 from acdc_engine.formats.engine import is_engine
 from acdc_engine.formats.format import Source
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import CircuitEdge
+from acdc_engine.graph.circuit_records import CircuitEdge, Figures
 from acdc_engine.graph.evidence_records import Certificate
 from acdc_engine.graph.files import check_target, write_text
 from acdc_engine.graph.find import find_circuit
@@ -41,6 +41,13 @@ _FIGURES = {
     "normalised_error": "normalised error",
     "accuracy_clean": "accuracy, model",
 }
+_ANSWERS = {
+    "right_above_wrong": "right answer above the wrong ones",
+    "most_likely": "right answer most likely",
+    "right_logit": "logit of right answers",
+    "wrong_logit": "logit of wrong answers",
+}
+_OF_TEMPLATES = {"faithfulness": "faithfulness", "kl_recovered": "KL recovered", "agreement": "agreement"}
 _OBJECTIVES = {"faithfulness": "faithfulness", "kl": "KL recovered"}
 
 
@@ -217,6 +224,31 @@ def _figure_claims(opened: Reopened, tolerance: float) -> Iterator[Claim]:
             unit = abs(judge.range) if name.startswith("metric") else 1.0
             if a is not None and b is not None:
                 yield _number(f"{split}: {label}", a, b, unit, tolerance)
+        yield from _answer_claims(split, claimed, found, tolerance)
+        yield from _template_claims(split, claimed, found, tolerance)
+
+
+def _answer_claims(split: str, claimed: Figures, found: Figures, tolerance: float) -> Iterator[Claim]:
+    """What becomes of the answers in model, ablated model and circuit, where the file says it."""
+    for run, name in (("clean", "model"), ("corrupt", "ablated"), ("circuit", "circuit")):
+        ours, theirs = getattr(found, f"answers_{run}"), getattr(claimed, f"answers_{run}")
+        for field, label in _ANSWERS.items() if ours and theirs else ():
+            a, b = getattr(theirs, field), getattr(ours, field)
+            if a is not None and b is not None:
+                unit = max(abs(ours.right_logit), abs(ours.wrong_logit or 0)) if field.endswith("logit") else 1.0
+                yield _number(f"{split}: {label}, {name}", a, b, unit, tolerance)
+
+
+def _template_claims(split: str, claimed: Figures, found: Figures, tolerance: float) -> Iterator[Claim]:
+    """The figures of each template, where the file gives them."""
+    there = {template.name: template for template in found.templates}
+    for template in claimed.templates:
+        ours = there.get(template.name)
+        yield _exact(f"{split}, {template.name}: prompts", template.n_prompts, 0 if ours is None else ours.n_prompts)
+        for field, label in _OF_TEMPLATES.items() if ours else ():
+            a, b = getattr(template, field), getattr(ours, field)
+            if a is not None and b is not None:
+                yield _number(f"{split}, {template.name}: {label}", a, b, 1.0, tolerance)
 
 
 def _edge_claims(opened: Reopened, evidence: EdgeEvidence, tolerance: float) -> Iterator[Claim]:
@@ -295,6 +327,7 @@ def _unchecked(circuit: Circuit) -> Iterator[str]:
     if evaluation is None:
         return
     parts: dict[str, object] = {
+        "ranks of right answers": evaluation.held_out.answers_circuit,
         "intervals": evaluation.held_out.faithfulness_interval or evaluation.discovery.faithfulness_interval,
         "random circuits": evaluation.random_circuits,
         "completeness": evaluation.completeness,

@@ -220,5 +220,6 @@ def test_a_fit_of_the_mean_alone_is_told(found: Curve) -> None:
     points = (fits.points[0].model_copy(update={"kl_recovered": 0.25}), *fits.points[1:])
     told = found.model_copy(update={"series": (fits.model_copy(update={"points": points}),)})
     assert curve_remarks(told) == [
-        "eap, signed at 1 %: faithful in the mean of the metric, yet less than half of the KL divergence is recovered."
+        "eap, signed at 1 %: near the model in the mean of the metric, yet less than half of the KL divergence is "
+        "recovered."
     ]

@@ -71,11 +71,17 @@ def test_edges_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text", "sign"),
-    [(0.12345, "+0.1235", "positive"), (-1.0, "-1.0000", "negative"), (-0.00001, "0.0000", ""), (0.0, "0.0000", "")],
+    ("value", "style", "text", "sign"),
+    [
+        (0.12345, ".4f", "+0.1235", "positive"),
+        (-1.0, ".4f", "-1.0000", "negative"),
+        (-0.00001, ".4f", "0.0000", ""),
+        (-0.00001, ".1e", "-1.0e-05", "negative"),
+        (0.0, ".4f", "0.0000", ""),
+    ],
 )
-def test_signs(value: float, text: str, sign: str) -> None:
-    cell = signed(value)
+def test_signs(value: float, style: str, text: str, sign: str) -> None:
+    cell = signed(value, style)
     assert (cell.text, cell.value, cell.sign) == (text, value, sign)
 
 
@@ -96,7 +102,7 @@ def test_spread_by_hand() -> None:
     assert spread(by_hand().model_copy(update={"edges": unknown}), "necessity") == ""
     same = tuple(edge.model_copy(update={"necessity": 1.0}) for edge in by_hand().edges)
     assert spread(by_hand().model_copy(update={"edges": same}), "necessity").endswith(
-        "without the edge: 100% for all 4."
+        "the circuit itself meets it: 100% for all 4."
     )
 
 
@@ -136,3 +142,10 @@ def test_examples_of_unlike_lengths_and_long_ones() -> None:
     assert first.next_clean[0].right and first.next_clean[0].percent == "100.0%" and first.next_corrupt == []
     gaps = [token.text for token in second.clean if token.mark == "gap"]
     assert gaps == ["10 more"] and len(second.clean) == MOST_TOKENS + 1
+
+
+def test_small_effects_have_digits() -> None:
+    circuit = by_hand()
+    edges = tuple(edge.model_copy(update={"effect": 3e-5 * (edge.effect or 0)}) for edge in circuit.edges)
+    rows = edge_rows(circuit.model_copy(update={"edges": edges})).rows
+    assert [row.cells[0].text for row in rows] == ["+9.0e-05", "-6.0e-05", "+3.0e-05", "+1.5e-05"]

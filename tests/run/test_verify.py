@@ -1,6 +1,7 @@
 """acdc verify: a true file holds, and every lie in it is named."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,12 @@ import pytest
 
 import acdc_engine
 from acdc_engine.errors import CircuitFileError
+from acdc_engine.evaluation import figures_of
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_records import Evaluation
+from acdc_engine.run.prompt_records import records_of
 from acdc_engine.run.verify import Claim, Verification, verify
-from tests.run.circuit_files import DISCOVERY, NAME, TARGET, by_hand, circuit, saved, with_edge
+from tests.run.circuit_files import DISCOVERY, HELD_OUT, NAME, TARGET, by_hand, circuit, judge_of, saved, with_edge
 from tests.tiny_models import random_prompts
 from tests.tiny_task import tiny_view, write_card
 
@@ -35,7 +38,7 @@ def test_a_true_file_holds(tmp_path: Path, aim: str) -> None:
     for kind in ("effect", "objective without it", "needed for target"):
         assert sum(claim.what == kind for claim in found.claims) == len(known.edges) > 3
     assert found.unclaimed == () and found.remarks == ()
-    assert found.unchecked == ("scores",)
+    assert found.unchecked == ("scores", "ranks of right answers")
 
 
 def test_batches_do_not_matter(tmp_path: Path) -> None:
@@ -207,3 +210,27 @@ def test_deviation_is_a_share_of_the_number_or_of_its_unit() -> None:
     claim = Claim(what="x", claimed="1", found="2", holds=False, deviation=1.0)
     assert not Verification(path="p", tolerance=1e-3, claims=(claim,), unclaimed=(), unchecked=(), remarks=()).holds
     assert len(DISCOVERY) == len(random_prompts(12))
+
+
+def test_figures_of_templates_and_of_answers_are_claims(tmp_path: Path) -> None:
+    named = [replace(p, templates=tuple("ab"[i % 2] for i in range(len(p)))) for p in (DISCOVERY, HELD_OUT)]
+    seen, unseen = (figures_of(judge_of(prompts), circuit().mask()) for prompts in named)
+    true = circuit().model_copy(
+        update={"prompts": records_of(*named), "evaluation": Evaluation(discovery=seen, held_out=unseen)}
+    )
+    (tmp_path / "lie").mkdir()
+    found = check(saved(tmp_path, true))
+    assert found.holds and "ranks of right answers" in found.unchecked
+    whats = {claim.what for claim in found.claims}
+    assert {"held-out, b: faithfulness", "discovery, a: prompts", "held-out: logit of wrong answers, ablated"} <= whats
+    assert unseen.answers_circuit is not None
+    first = unseen.templates[0].model_copy(update={"faithfulness": 1.0})
+    elsewhere = unseen.templates[1].model_copy(update={"name": "c"})
+    answers = unseen.answers_circuit.model_copy(update={"most_likely": 0.75})
+    lie = unseen.model_copy(update={"templates": (first, elsewhere), "answers_circuit": answers})
+    changed = true.model_copy(update={"evaluation": Evaluation(discovery=seen, held_out=lie)})
+    assert [what for what, _ in failing(check(saved(tmp_path / "lie", changed)))] == [
+        "held-out: right answer most likely, circuit",
+        "held-out, a: faithfulness",
+        "held-out, c: prompts",
+    ]
