@@ -64,7 +64,7 @@ def test_a_true_file(tmp_path: Path) -> None:
     assert re.search(rf"Everything holds: \d+ claims, {3 * n} of them about single edges; largest deviation", text)
     assert f"each edge: effect {n} edges {n} as claimed holds" in text
     assert "certificate: no edge can go yes yes holds" in text and "WRONG" not in text
-    assert "Note: not recomputed: scores (acdc evaluate computes them anew)." in text
+    assert "Note: not recomputed: scores, ranks of right answers (acdc evaluate computes them anew)." in text
 
 
 def test_a_lie_is_named_and_ends_with_status_3(tmp_path: Path) -> None:
