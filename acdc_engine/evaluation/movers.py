@@ -27,11 +27,11 @@ class Places:
     wrong: Bool[Tensor, "batch pos"]
 
     @staticmethod
-    def of(prompts: PromptSet, causal: bool) -> "Places":
-        """Finds them in the clean prompts."""
+    def of(prompts: PromptSet, causal: bool, same_words: bool = True) -> "Places":
+        """Finds them in the clean prompts; nowhere where answers are not words of the prompts (`same_words`)."""
         place = torch.arange(prompts.clean.shape[1], device=prompts.device)
         last = prompts.read_at + 1 if causal else prompts.lengths
-        seen = place < last[:, None]
+        seen = (place < last[:, None]) & same_words
 
         def holds(ids: Tensor) -> Tensor:
             same = (prompts.clean[:, :, None] == ids[:, None, :]) & (ids != NO_ANSWER)[:, None, :]

@@ -127,7 +127,7 @@ class _Work:
     def add(self, batch: PromptSet, clean: Record, corrupt: Record) -> None:
         """Counts a batch of the task's prompts."""
         targets = attention_targets(batch.clean, batch.lengths, batch.corrupt)
-        places = Places.of(batch, self._view.causal)
+        places = Places.of(batch, self._view.causal, self._view.same_words)
         self._movers.count(places)
         for layer, patterns in attention_patterns(self._view, clean, self._heads):
             self._task.add(layer, patterns, targets)

@@ -40,7 +40,9 @@ class ModelRecord(Record):
     d_model: int = Field(ge=1)
     """Width of the residual stream."""
     d_vocab: int = Field(ge=1)
-    """Size of the vocabulary."""
+    """Number of logits: the size of the vocabulary."""
+    d_vocab_in: int | None = Field(default=None, ge=1)
+    """Number of tokens that prompts are made of, where it is another: the model answers in words of its own."""
     parallel: bool = False
     """Attention and MLP of a block read the same residual stream."""
     mlps: bool = True

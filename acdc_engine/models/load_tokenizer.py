@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from acdc_engine.models.small_file import read_small_model
+from acdc_engine.models.small_model import words_of
 from acdc_engine.models.sources import (
     DEFAULT_MODEL,
     hub_answers,
@@ -13,7 +14,6 @@ from acdc_engine.models.sources import (
     small_model_folder,
     unreadable,
 )
-from acdc_engine.models.word_tokenizer import WordTokenizer
 
 
 def load_tokenizer(model: str | Path = DEFAULT_MODEL) -> Any:
@@ -31,7 +31,7 @@ def load_tokenizer(model: str | Path = DEFAULT_MODEL) -> Any:
     small = small_model_folder(model)
     if small is not None:
         described, _ = read_small_model(small)
-        return WordTokenizer(described.vocabulary, described.bos)
+        return words_of(described)
     from transformers import AutoConfig
 
     source, name = resolve(model)

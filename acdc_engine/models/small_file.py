@@ -1,7 +1,8 @@
 """The file format of small models: `model.json` and `model.safetensors` in one folder, checked as a whole.
 
-Made for compiled models (tracr) and for models trained by a script of the repository: no norms, learned positions,
-attention that may be causal or not, a ReLU or GELU MLP or none.
+Made for compiled models (tracr) and small trained ones: learned positions, LayerNorm or none, attention that may be
+causal or not, a ReLU or GELU MLP or none, and answers in the words of the prompts or in words of their own. Described
+for users in docs/models.md.
 """
 
 import json
@@ -21,6 +22,10 @@ MANIFEST = "model.json"
 WEIGHTS = "model.safetensors"
 SHOWN = 20
 """How many problems an error lists; the rest are counted."""
+NORMS = ("ln1", "ln1_bias", "ln2", "ln2_bias", "ln_final", "ln_final_bias")
+"""Gains and biases of norms. A gain left out is one everywhere."""
+OPTIONAL = ("b_q", "b_k", "b_v", "b_o", "unembed_bias", *NORMS)
+"""Tensors, by the last part of their names, that may be left out."""
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -45,6 +50,9 @@ class SmallModel(BaseModel):
         activation: Of the MLP; None in attention-only models.
         bos: The word that begins a sequence, or None.
         vocabulary: The words, in the order of their ids.
+        norm: "layer" for a LayerNorm before attention, MLP and unembedding, None for no norms.
+        norm_eps: Added to the variance; only with a norm.
+        output_vocabulary: The words of the logits, in their order, where they are not those of the prompts.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -65,6 +73,9 @@ class SmallModel(BaseModel):
     activation: Literal["relu", "gelu"] | None
     bos: str | None
     vocabulary: tuple[str, ...]
+    norm: Literal["layer"] | None = None
+    norm_eps: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-5
+    output_vocabulary: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> "SmallModel":
@@ -75,10 +86,11 @@ class SmallModel(BaseModel):
     def _problems(self) -> Iterator[str]:
         if len(self.vocabulary) != self.d_vocab:
             yield f"vocabulary: has {len(self.vocabulary)} words and d_vocab is {self.d_vocab}."
-        if twice := sorted(word for word, times in Counter(self.vocabulary).items() if times > 1):
-            yield f"vocabulary: listed twice: {', '.join(map(repr, twice))}."
-        if odd := [word for word in self.vocabulary if not word or any(character.isspace() for character in word)]:
-            yield f"vocabulary: words must not be empty or hold white space: {', '.join(map(repr, odd))}."
+        for key, words in (("vocabulary", self.vocabulary), ("output_vocabulary", self.output_vocabulary or ())):
+            if twice := sorted(word for word, times in Counter(words).items() if times > 1):
+                yield f"{key}: listed twice: {', '.join(map(repr, twice))}."
+            if odd := [word for word in words if not word or any(character.isspace() for character in word)]:
+                yield f"{key}: words must not be empty or hold white space: {', '.join(map(repr, odd))}."
         if self.bos is not None and self.bos not in self.vocabulary:
             yield f"bos: {self.bos!r} is not in the vocabulary."
         if (self.d_mlp is None) != (self.activation is None):
@@ -87,20 +99,28 @@ class SmallModel(BaseModel):
                 "neither, any other both."
             )
 
+    @property
+    def d_vocab_out(self) -> int:
+        """Number of logits."""
+        return self.d_vocab if self.output_vocabulary is None else len(self.output_vocabulary)
+
     def tensors(self) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of all tensors, optional biases included."""
+        """Names and shapes of all tensors, optional ones (`OPTIONAL`) included."""
         wide, heads = (self.n_heads, self.d_head, self.d_model), (self.n_heads, self.d_head)
         layer: dict[str, tuple[int, ...]] = {f"w_{part}": wide for part in "qkvo"}
         layer |= {f"b_{part}": heads for part in "qkv"} | {"b_o": (self.d_model,)}
         if self.d_mlp is not None:
             layer |= {"mlp_in": (self.d_mlp, self.d_model), "mlp_in_bias": (self.d_mlp,)}
             layer |= {"mlp_out": (self.d_model, self.d_mlp), "mlp_out_bias": (self.d_model,)}
+        norms = ["ln1", "ln1_bias", "ln2", "ln2_bias"][: 2 if self.d_mlp is None else 4]
+        layer |= {name: (self.d_model,) for name in norms if self.norm}
         shapes: dict[str, tuple[int, ...]] = {
             "embed": (self.d_vocab, self.d_model),
             "pos_embed": (self.n_ctx, self.d_model),
-            "unembed": (self.d_vocab, self.d_model),
-            "unembed_bias": (self.d_vocab,),
+            "unembed": (self.d_vocab_out, self.d_model),
+            "unembed_bias": (self.d_vocab_out,),
         }
+        shapes |= {name: (self.d_model,) for name in ("ln_final", "ln_final_bias") if self.norm}
         numbers = range(self.n_layers)
         return shapes | {f"layers.{index}.{name}": shape for index in numbers for name, shape in layer.items()}
 
@@ -125,7 +145,7 @@ def read_small_model(folder: Path) -> tuple[SmallModel, dict[str, Tensor]]:
         model = SmallModel.model_validate(json.loads(path.read_text(encoding="utf-8")))
         weights = load_file(folder / WEIGHTS)
     except ValidationError as error:
-        raise _refused(folder, [f"{MANIFEST}: {line}" for line in _explain(error)]) from error
+        raise _refused(folder, [f"{MANIFEST}: {line}" for line in explain(error)]) from error
     except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(f"The small model in {folder} cannot be read: {error}") from error
     if problems := list(weight_problems(model, weights)):
@@ -150,7 +170,7 @@ def write_small_model(folder: Path, model: SmallModel, weights: Mapping[str, Ten
         raise _refused(folder, problems)
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: weights[name].contiguous() for name in sorted(weights)}, folder / WEIGHTS)
-    text = json.dumps(model.model_dump(mode="json"), indent=1, ensure_ascii=False)
+    text = json.dumps(model.model_dump(mode="json", exclude_defaults=True), indent=1, ensure_ascii=False)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
 
@@ -166,7 +186,7 @@ def weight_problems(model: SmallModel, weights: Mapping[str, Tensor]) -> Iterato
     """
     wanted = model.tensors()
     for name, shape in wanted.items():
-        found, optional = weights.get(name), name.rsplit(".")[-1] in ("b_q", "b_k", "b_v", "b_o", "unembed_bias")
+        found, optional = weights.get(name), name.rsplit(".")[-1] in OPTIONAL
         if found is None:
             if not optional:
                 yield f"{name}: missing, should be {list(shape)}."
@@ -190,7 +210,8 @@ def shipped_small_model(name: str) -> Path | None:
     return graphs_folder() / name if name in small_models() else None
 
 
-def _explain(error: ValidationError) -> Iterator[str]:
+def explain(error: ValidationError) -> Iterator[str]:
+    """What is wrong with a description, one line each."""
     for item in error.errors():
         where = ".".join(map(str, item["loc"]))
         if item["type"] == "value_error":  # our own validator's: names the keys itself

@@ -64,16 +64,22 @@ def small_view(
         shape=GraphShape(model.n_layers, model.n_heads, model.n_heads, mlps=model.d_mlp is not None),
         d_model=model.d_model,
         d_head=model.d_head,
-        d_vocab=model.d_vocab,
+        d_vocab=model.d_vocab_out,
         d_vocab_in=model.d_vocab,
         layers=tuple(_layer(model, placed, f"layers.{index}.") for index in range(model.n_layers)),
-        final_norm=NO_NORM,
+        final_norm=_norm(model, placed, "ln_final"),
         embed=SmallEmbedding(placed["embed"], placed["pos_embed"]),
         unembed_weight=placed["unembed"],
         unembed_bias=placed.get("unembed_bias"),
         max_positions=model.n_ctx,
-        tokenizer=WordTokenizer(model.vocabulary, model.bos) if tokenizer is None else tokenizer,
+        tokenizer=words_of(model) if tokenizer is None else tokenizer,
+        same_words=model.output_vocabulary is None,
     )
+
+
+def words_of(model: SmallModel) -> WordTokenizer:
+    """The words of a small model."""
+    return WordTokenizer(model.vocabulary, model.bos, model.output_vocabulary)
 
 
 @dataclass(frozen=True)
@@ -172,4 +178,15 @@ def _layer(model: SmallModel, weights: dict[str, Tensor], prefix: str) -> Layer:
     if model.d_mlp is not None:
         kind = ReluMlp if model.activation == "relu" else GeluMlp
         mlp = kind(*(weights[prefix + name] for name in ("mlp_in", "mlp_in_bias", "mlp_out", "mlp_out_bias")))
-    return Layer(NO_NORM, attention, None, NO_NORM, mlp, None)
+    return Layer(
+        attention_norm=_norm(model, weights, prefix + "ln1"),
+        attention=attention,
+        attention_post=None,
+        mlp_norm=NO_NORM if mlp is None else _norm(model, weights, prefix + "ln2"),
+        mlp=mlp,
+        mlp_post=None,
+    )
+
+
+def _norm(model: SmallModel, weights: dict[str, Tensor], name: str) -> Norm:
+    return Norm("layer", weights.get(name), weights.get(f"{name}_bias"), model.norm_eps) if model.norm else NO_NORM

@@ -227,6 +227,8 @@ class TransformerView:
         max_positions: Longest sequence the model was made for, where it says so.
         tokenizer: Hugging Face tokenizer, or None.
         revision: Revision or commit of the weights where the source tells it.
+        same_words: Whether the logit of a number is that of the token of this number; False for models that answer in
+            words of their own (`tokenizer.answers`).
         kv_copies: How often the view holds each of the model's key/value heads; above one when they were ungrouped.
     """
 
@@ -248,6 +250,7 @@ class TransformerView:
     max_positions: int | None = None
     tokenizer: Any = None
     revision: str | None = None
+    same_words: bool = True
     kv_copies: int = 1
     _cached_graph: list[Graph] = field(default_factory=list, repr=False)
 

@@ -12,10 +12,15 @@ class WordTokenizer:
     Args:
         vocabulary: The words, in the order of their ids.
         bos: The word that begins a sequence, or None.
+        answers: The words of the logits, in their order, where they are not those of the prompts.
+
+    Attributes:
+        answers: The tokenizer of answers: a tokenizer of their own words, or this one.
     """
 
-    def __init__(self, vocabulary: Sequence[str], bos: str | None) -> None:
+    def __init__(self, vocabulary: Sequence[str], bos: str | None, answers: Sequence[str] | None = None) -> None:
         """See the class."""
+        self.answers = self if answers is None else WordTokenizer(answers, None)
         self.vocabulary = tuple(vocabulary)
         self.unknown = len(self.vocabulary)
         self._ids = {word: index for index, word in enumerate(self.vocabulary)}

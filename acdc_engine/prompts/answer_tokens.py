@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from acdc_engine.prompts.tokenizer import Tokenizer, show_tokens, token_ids, token_text
+from acdc_engine.prompts.tokenizer import Tokenizer, of_answers, show_tokens, token_ids, token_text
 
 
 class AnswerReader:
@@ -10,7 +10,8 @@ class AnswerReader:
 
     At a prompt's end an answer is the token that its text adds to the prompt; tokenizing it alone would not do
     (see `continuation`). Inside the prompt it is what the text adds to the tokens up to there; where they are not what
-    their own text is split into, or the answer changes how they are split, the answer is tokenized alone.
+    their own text is split into, or the answer changes how they are split, the answer is tokenized alone. So are all
+    answers of models that answer in words of their own.
 
     Attributes:
         problems: One line per answer that is not one token.
@@ -26,7 +27,7 @@ class AnswerReader:
             at: Position that is read, from 0.
         """
         self.problems: list[str] = []
-        self._tokenizer = tokenizer
+        self._tokenizer, self._own = tokenizer, of_answers(tokenizer)
         self._inside = at < len(ids) - 1
         self._before = tokenizer.decode(ids[: at + 1]) if self._inside else prompt
         self._head = token_ids(tokenizer, self._before) if self._inside else ids
@@ -42,7 +43,7 @@ class AnswerReader:
         """
         if ids:
             self.problems += self._of_another_tokenizer(texts, ids)
-            known = {token: text for token in ids if (text := token_text(self._tokenizer, token)) is not None}
+            known = {token: text for token in ids if (text := token_text(self._own, token)) is not None}
             self.problems += [f"the tokenizer has no token {token}" for token in ids if token not in known]
             return [token for token in ids if token in known], tuple(known[token] for token in ids if token in known)
         tokens = []
@@ -54,7 +55,7 @@ class AnswerReader:
         return tokens, texts
 
     def _of_another_tokenizer(self, texts: tuple[str, ...], ids: tuple[int, ...]) -> list[str]:
-        here = [token_text(self._tokenizer, token) for token in ids]
+        here = [token_text(self._own, token) for token in ids]
         words = [text.strip() for text in texts]
         if not texts or all(text is not None and text.strip() in words for text in here):
             return []
@@ -67,6 +68,8 @@ class AnswerReader:
 
     def _added(self, text: str) -> list[int] | None:
         """The tokens the answer adds, or None if it changes how the prompt before it is split."""
+        if self._own is not self._tokenizer:
+            return token_ids(self._own, text)
         if not self._alone:
             whole = token_ids(self._tokenizer, self._before + text)
             if whole[: len(self._head)] == self._head:
@@ -76,4 +79,4 @@ class AnswerReader:
     def _not_one_token(self, answer: str, ids: list[int] | None) -> str:
         if ids is None:
             return f"the answer {answer!r} changes how the prompt before it is split: is a space in front missing?"
-        return f"the answer {answer!r} is not one token: {show_tokens(self._tokenizer, ids) or 'nothing'}"
+        return f"the answer {answer!r} is not one token: {show_tokens(self._own, ids) or 'nothing'}"

@@ -12,7 +12,7 @@ from acdc_engine.errors import PromptError
 from acdc_engine.prompts.answer_tokens import AnswerReader
 from acdc_engine.prompts.pair import Draft, PromptPair
 from acdc_engine.prompts.prompt_set import PromptSet
-from acdc_engine.prompts.tokenizer import Tokenizer, show_tokens, token_ids
+from acdc_engine.prompts.tokenizer import Tokenizer, of_answers, show_tokens, token_ids
 
 SHOWN = 10
 """How many failing prompts an error lists; the rest are counted."""
@@ -98,7 +98,7 @@ def _encode_one(draft: Draft, tokenizer: Tokenizer) -> tuple[_Encoded, list[str]
     problems += reader.problems
     both = sorted(set(right) & set(wrong))
     if both:
-        problems.append(f"right and wrong at the same time: {show_tokens(tokenizer, both)}")
+        problems.append(f"right and wrong at the same time: {show_tokens(of_answers(tokenizer), both)}")
     if any(len(set(ids)) < len(ids) for ids in (right, wrong)):
         problems.append("an answer is listed twice")
     with_texts = replace(pair, answers=right_texts, wrong_answers=wrong_texts)

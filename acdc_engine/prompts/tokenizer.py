@@ -24,6 +24,11 @@ class Tokenizer(Protocol):
         """Returns the vocabulary's own spelling of the tokens."""
 
 
+def of_answers(tokenizer: Any) -> Any:
+    """Returns the tokenizer of a model's answers, for models that answer in words of their own; else the same one."""
+    return getattr(tokenizer, "answers", tokenizer)
+
+
 def token_ids(tokenizer: Tokenizer, text: str) -> list[int]:
     """Returns the token ids of `text`, without any special token added."""
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -15,7 +15,7 @@ from acdc_engine.models.patterns import attention_patterns
 from acdc_engine.models.view import TransformerView
 from acdc_engine.patching import CircuitEvaluator
 from acdc_engine.prompts.prompt_set import NO_ANSWER, PromptSet
-from acdc_engine.prompts.tokenizer import one_token, token_text
+from acdc_engine.prompts.tokenizer import of_answers, one_token, token_text
 
 EXAMPLES = 3
 LIKELY = 5
@@ -61,8 +61,8 @@ def examples_of(circuit: Circuit, evaluator: CircuitEvaluator) -> tuple[Example,
                 clean=_texts(view.tokenizer, some.clean[row, :length]),
                 corrupt=_texts(view.tokenizer, some.corrupt[row, :length]),
                 read_at=int(some.read_at[row]),
-                answers=_texts(view.tokenizer, some.answers[row]),
-                wrong_answers=_texts(view.tokenizer, some.wrong_answers[row]),
+                answers=_texts(of_answers(view.tokenizer), some.answers[row]),
+                wrong_answers=_texts(of_answers(view.tokenizer), some.wrong_answers[row]),
                 next_clean=likely[0][row],
                 next_corrupt=likely[1][row],
                 next_circuit=under[row],
@@ -152,7 +152,7 @@ def _likely(view: TransformerView, logits: Tensor) -> list[tuple[NextToken, ...]
     top = probabilities.topk(min(LIKELY, view.d_vocab))
     return [
         tuple(
-            NextToken(text=_text(view.tokenizer, token), probability=min(1.0, value))
+            NextToken(text=_text(of_answers(view.tokenizer), token), probability=min(1.0, value))
             for value, token in zip(*row, strict=True)
         )
         for row in zip(top.values.tolist(), top.indices.tolist(), strict=True)

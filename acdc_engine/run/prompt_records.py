@@ -16,12 +16,15 @@ def records_of(discovery: PromptSet, held_out: PromptSet) -> tuple[PromptRecord,
     return tuple(chain(_records(discovery, "discovery"), _records(held_out, "held_out")))
 
 
-def prompt_sets_of(records: Sequence[PromptRecord], d_vocab: int) -> tuple[PromptSet, PromptSet]:
+def prompt_sets_of(
+    records: Sequence[PromptRecord], d_vocab: int, d_vocab_in: int | None = None
+) -> tuple[PromptSet, PromptSet]:
     """The discovery and the held-out prompts of a file, on the CPU, with the fingerprints they were written with.
 
     Args:
         records: Of both splits, in any order.
-        d_vocab: Size of the model's vocabulary.
+        d_vocab: Number of the model's logits.
+        d_vocab_in: Number of tokens of prompts, where it is another.
 
     Raises:
         CircuitFileError: A split without prompts, a token the model does not have, a clean and a corrupt prompt of
@@ -29,7 +32,7 @@ def prompt_sets_of(records: Sequence[PromptRecord], d_vocab: int) -> tuple[Promp
             named.
     """
     for place, record in enumerate(records):
-        _check(place, record, d_vocab)
+        _check(place, record, d_vocab, d_vocab_in or d_vocab)
     sets = [_prompt_set([record for record in records if record.split == split], split) for split in get_args(Split)]
     return sets[0], sets[1]
 
@@ -56,7 +59,7 @@ def _records(prompts: PromptSet, split: Split) -> Iterator[PromptRecord]:
         )
 
 
-def _check(place: int, record: PromptRecord, d_vocab: int) -> None:
+def _check(place: int, record: PromptRecord, d_vocab: int, d_vocab_in: int) -> None:
     if len(record.clean) != len(record.corrupt):
         raise CircuitFileError(
             f"prompts.{place}: the clean prompt has {len(record.clean)} tokens and the corrupt one "
@@ -68,10 +71,11 @@ def _check(place: int, record: PromptRecord, d_vocab: int) -> None:
             "positions count from 0."
         )
     for key in ("clean", "corrupt", "answers", "wrong_answers"):
-        strange = [token for token in getattr(record, key) if not 0 <= token < d_vocab]
+        size = d_vocab_in if key in ("clean", "corrupt") else d_vocab
+        strange = [token for token in getattr(record, key) if not 0 <= token < size]
         if strange:
             raise CircuitFileError(
-                f"prompts.{place}: {key} holds the token {strange[0]}, and the model's tokens are 0 to {d_vocab - 1}. "
+                f"prompts.{place}: {key} holds the token {strange[0]}, and the model's tokens are 0 to {size - 1}. "
                 "The prompts were made with another tokenizer."
             )
 

@@ -150,7 +150,7 @@ def _own(path: Path, circuit: Circuit | None, task: str | Path | None, strict: b
                 f"{path} holds its own prompts, and what it claims is about those: leave --task away. acdc evaluate "
                 "judges the circuit on other prompts."
             )
-        discovery, held_out = prompt_sets_of(circuit.prompts, circuit.model.d_vocab)
+        discovery, held_out = prompt_sets_of(circuit.prompts, circuit.model.d_vocab, circuit.model.d_vocab_in)
         remarks = [] if circuit.task is None else _about_stored(circuit.task, discovery, held_out, strict)
         return Stored(discovery, held_out, tuple(remarks))
     if circuit is None or circuit.task is None:

@@ -139,6 +139,7 @@ def model_record(view: TransformerView) -> ModelRecord:
         n_kv_heads=shape.n_kv_heads // view.kv_copies,
         d_model=view.d_model,
         d_vocab=view.d_vocab,
+        d_vocab_in=None if view.d_vocab_in == view.d_vocab else view.d_vocab_in,
         parallel=shape.parallel,
         mlps=shape.mlps,
         ungrouped_kv=view.kv_copies > 1,
