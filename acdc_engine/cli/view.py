@@ -44,7 +44,8 @@ def view(
     """Shows a circuit in a browser: one HTML file that needs no network and can be sent as it is.
 
     Hover for numbers, click a node to trace its paths, filter by strength,
-    layer and kind, change the size. Needs no model.
+    layer and kind, change the size; By role makes one box of all heads of a
+    role, and adds up the edges between boxes. Needs no model.
     """
     from acdc_engine.errors import CircuitFileError
     from acdc_engine.formats.registry import import_circuit

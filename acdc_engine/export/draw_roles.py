@@ -157,7 +157,7 @@ def _draw_box(axes: Axes, box: RoleBox, inside: int, size: float) -> None:
     corner = box.x, box.y
     axes.add_patch(FancyBboxPatch(corner, box.width, box.height, shape, linewidth=0.9 * size, zorder=5, **look))
     centred: dict[str, Any] = {"ha": "center", "va": "center", "zorder": 6, "parse_math": False}
-    title = drawn(group.name, 26)
+    title = drawn(group.name, 22)
     y = box.y + PADDING + TITLE / 2
     axes.text(box.middle, y, title, fontsize=_TITLES * _POINTS * size, fontweight="bold", **centred)
     for place, names in enumerate(box.lines):

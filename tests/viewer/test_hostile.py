@@ -114,6 +114,13 @@ def test_they_do_not_break_the_layout(opened_page: tuple[Page, str]) -> None:
             assert page.locator(part).first.evaluate("(it) => it.scrollWidth - it.clientWidth") <= 0, part
     stage = page.locator(".stage").bounding_box()
     assert stage is not None and stage["height"] > 400 and stage["width"] > 400
+    page.locator("#by-role").click()
+    assert page.locator("#roles .name").count() >= 3 and overflow(page) <= 0
+    widest = page.locator("#roles .group").evaluate_all(
+        "boxes => Math.max(...boxes.map((box) => box.getBBox().width - box.querySelector('rect').getBBox().width))"
+    )
+    assert widest <= 1, "names stay in their boxes"
+    page.locator("#by-role").click()
 
 
 def test_long_texts_are_cut_and_can_be_had_in_full(browser: Browser, tmp_path: Path) -> None:

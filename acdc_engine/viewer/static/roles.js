@@ -4,17 +4,17 @@
   "use strict";
   const acdc = (window.acdc = window.acdc || {});
   const LEAST_SCALE = 0.72; // at which names can be read; smaller windows scroll
-  const LINE = 18, TITLE = 20, PADDING = 9, LETTER = 6.4;
+  const LINE = 18, TITLE = 20, PADDING = 9, LETTER = 6.4, LONGEST = 22;
 
   /* The edges of a way: each once, though it may lead to several heads. Missed ones are none of this circuit's. */
   function added(lines) {
-    const edges = new Map();
-    for (const line of lines) if (line.status !== "missed") edges.set(`${line.source}->${line.receiver}`, line);
+    const own = lines.filter((line) => line.status !== "missed");
+    const edges = new Map(own.map((line) => [`${line.source}->${line.receiver}`, line]));
     const known = [...edges.values()].map((edge) => edge.strength).filter((strength) => strength !== null);
     const sum = (some) => some.reduce((total, one) => total + one, 0);
-    const kinds = new Set(lines.filter((line) => line.status !== "missed").map((line) => line.kind));
+    const kinds = new Set(own.map((line) => line.kind));
     return {
-      lines: lines.filter((line) => line.status !== "missed"),
+      lines: own,
       count: edges.size,
       kinds: ["q", "k", "v"].filter((kind) => kinds.has(kind)).join(""),
       total: known.length ? sum(known) : null,
@@ -26,7 +26,10 @@
   /* Boxes that a node leads to through MLPs without a role alone. */
   function throughMlps(shown, boxOf) {
     const out = new Map();
-    for (const line of shown) out.set(line.source, [...(out.get(line.source) ?? []), line.target]);
+    for (const line of shown) {
+      if (!out.has(line.source)) out.set(line.source, []);
+      out.get(line.source).push(line.target);
+    }
     return (nodes) => {
       const found = new Set(), seen = new Set(), todo = [...nodes];
       while (todo.length) {
@@ -89,10 +92,10 @@
       if (shown.length === 0 || (box.mlps && !state.mlps)) return null;
       const middle = box.x + box.width / 2;
       const fill = box.role !== null ? `role${acdc.roleColour(box.role)}` : box.mlps ? "mlps" : "plain";
-      const text = (words, y, name) => svg("text", { x: middle, y, class: name }, acdc.cut(words, 28));
+      const text = (words, y, name) => svg("text", { x: middle, y, class: name }, words);
       return chosen(svg("g", { class: "group" },
         svg("rect", { x: box.x, y: box.y, width: box.width, height: box.height, rx: 7, class: fill }),
-        text(box.name, box.y + PADDING + TITLE / 2, "name"),
+        text(acdc.cut(box.name, LONGEST), box.y + PADDING + TITLE / 2, "name"),
         ...box.lines.map((names, place) => text(names, box.y + PADDING + TITLE + LINE * (place + 0.5), "heads")),
         inside ? svg("text", { x: box.x + box.width - 4, y: box.y + box.height + 9, class: "inside" }, `${acdc.grouped(inside.count)} within`) : null,
       ), `${box.name}, ${acdc.count(shown.length, "node")}`, { box, inside });
