@@ -22,6 +22,10 @@ class PromptError(AcdcError):
     """Prompts that do not fit the tokenizer or each other."""
 
 
+class TooFewPairsError(PromptError):
+    """A task that cannot give as many discovery and held-out pairs as asked for, or none that share no text."""
+
+
 class ModelError(AcdcError):
     """A model that cannot be found, loaded or converted."""
 

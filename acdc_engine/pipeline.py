@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from acdc_engine.attribution import EdgeScores, check_metric, get_method, score_edges
-from acdc_engine.errors import AcdcError, ModelError
+from acdc_engine.errors import AcdcError
 from acdc_engine.evaluation import MIN_PROMPTS, check_behaviour, evaluate
 from acdc_engine.evaluation.minimality import EDGES_UP_TO
 from acdc_engine.evaluation.sizes import sizes_of
@@ -16,10 +16,8 @@ from acdc_engine.graph.find import SO_FAR
 from acdc_engine.graph.from_mask import edges_of_mask
 from acdc_engine.models.load import load_model
 from acdc_engine.models.sources import DEFAULT_MODEL
-from acdc_engine.models.view import TransformerView
 from acdc_engine.patching import CircuitEvaluator
 from acdc_engine.patching.judge import Judge, Target
-from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.find import find_task
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
@@ -34,6 +32,7 @@ from acdc_engine.run.folder import RunFolder, newest_unfinished
 from acdc_engine.run.known_for import against_known
 from acdc_engine.run.measure import forward_seconds, peak_memory
 from acdc_engine.run.progress import Reporter, reporter_of
+from acdc_engine.run.prompts import look_before_loading, prompts_of
 from acdc_engine.run.recorded import RecordedEvaluator
 from acdc_engine.run.records import Run, circuit_of
 from acdc_engine.run.settings import Settings
@@ -71,19 +70,21 @@ def discover(
     chosen = Settings.of(settings)
     card = find_task(task)
     folder = None if out is None else RunFolder(out, overwrite, asked_facts(card, chosen, model))
-    if chosen.prepend_bos is not None:
-        card = card.model_copy(update={"prepend_bos": chosen.prepend_bos})
     metric = get_metric(chosen.metric or card.metric)
     aim = get_metric("kl") if chosen.objective == "kl" else metric
     check_metric(aim, get_method(chosen.method, chosen.steps))
     report, deadline = reporter_of(progress), Deadline(chosen.minutes)
     started = time.perf_counter()
+    with report.stage("Looking at the prompts"):
+        look_before_loading(card, model, chosen)
     with report.stage("Loading the model"):
         view = load_model(model, device=chosen.device, dtype=chosen.dtype, ungroup_kv=chosen.ungroup_kv)
     loaded = time.perf_counter()
     with report.stage("Prompts"):
-        discovery, held_out = build_splits(card, _tokenizer(view), chosen.n, chosen.n_held_out, chosen.seed)
-    run = Run(view, card, chosen, metric, discovery, held_out, started, loaded, command_of(task, model, chosen))
+        card, prompts = prompts_of(card, view, chosen)
+    for note in prompts.notes:
+        report.note(note)
+    run = Run(view, card, chosen, metric, prompts, started, loaded, command_of(task, model, chosen))
     return _run(run, folder, deadline, report)
 
 
@@ -271,12 +272,3 @@ def _judge(run: Run, prompts: PromptSet, folder: RunFolder | None) -> Judge:
     arguments = run.view, prompts, run.settings.ablation, run.settings.batch_size
     evaluator = CircuitEvaluator(*arguments) if folder is None else RecordedEvaluator(folder.trace, *arguments)
     return Judge(evaluator, run.metric)
-
-
-def _tokenizer(view: TransformerView) -> Any:
-    if view.tokenizer is None:
-        raise ModelError(
-            f"Model {view.name!r} came without a tokenizer, which task cards need. Load it with "
-            "load_model(hf_model, tokenizer=...) and pass the view as model."
-        )
-    return view.tokenizer

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from acdc_engine import cli
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.pipeline import discover
+from tests.fake_tokenizer import FakeTokenizer
 from tests.tiny_task import tiny_view, write_card
 
 RUNNER = CliRunner()
@@ -123,6 +124,7 @@ def test_show(circuit_file: Path) -> None:
 
 def test_discover_prints_a_closing_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("acdc_engine.pipeline.load_model", lambda *a, **k: tiny_view())
+    monkeypatch.setattr("acdc_engine.run.prompts.load_tokenizer", lambda model: FakeTokenizer())
     monkeypatch.setattr(cli.out, "width", 100)
     arguments = ["discover", str(write_card(tmp_path)), "--out", str(tmp_path / "run"), "--n", "6", "--n-held-out", "5"]
     ran = RUNNER.invoke(cli.app, [*arguments, "--faithfulness", "0.7", "--force"])

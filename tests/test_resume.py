@@ -20,6 +20,7 @@ from acdc_engine.patching import CircuitEvaluator
 from acdc_engine.patching.judge import Judge
 from acdc_engine.pipeline import discover
 from acdc_engine.run.folder import REPORT
+from tests.fake_tokenizer import FakeTokenizer
 from tests.tiny_task import tiny_view, write_card
 
 QUICK: dict[str, Any] = {"n": 6, "n_held_out": 5, "faithfulness": 0.7, "force": True}
@@ -161,6 +162,7 @@ def test_ctrl_c_and_the_same_command_without_out(card: Path, tmp_path: Path, mon
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "300")
     monkeypatch.setattr("acdc_engine.pipeline.load_model", lambda *a, **k: tiny_view())
+    monkeypatch.setattr("acdc_engine.run.prompts.load_tokenizer", lambda model: FakeTokenizer())
     command = ["discover", str(card), "--n", "6", "--n-held-out", "5", "--faithfulness", "0.7", "--force"]
     calls = iter(range(10**6))
     original = Judge.contributions

@@ -43,10 +43,11 @@ def discover(
     rank: options.RankName = None,
     ablation: options.Ablation = "patch",
     metric: options.MetricName = None,
-    n: options.Prompts = 32,
-    n_held_out: options.HeldOut = 64,
+    n: options.Prompts = None,
+    n_held_out: options.HeldOut = None,
     seed: options.Seed = 0,
     prepend_bos: options.PrependBos = None,
+    drop_misfits: options.DropMisfits = False,
     n_random: options.RandomCircuits = 20,
     no_edge_tests: options.NoEdgeTests = False,
     minutes: options.Minutes = None,
@@ -89,6 +90,7 @@ def discover(
         "dtype": dtype,
         "ungroup_kv": ungroup_kv,
         "prepend_bos": prepend_bos,
+        "drop_misfits": drop_misfits,
         "force": force,
     }
     folder = out_folder or _default_folder(task, model, settings)

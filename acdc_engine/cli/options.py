@@ -179,10 +179,28 @@ MetricName = Annotated[
     ),
 ]
 Prompts = Annotated[
-    int, typer.Option(help="Number of discovery prompts, which the search sees.", rich_help_panel=PROMPTS)
+    int | None,
+    typer.Option(
+        help="Number of discovery prompts, which the search sees.",
+        show_default="32, or as many as the task can give",
+        rich_help_panel=PROMPTS,
+    ),
 ]
 HeldOut = Annotated[
-    int, typer.Option(help="Number of held-out prompts, on which the circuit is judged.", rich_help_panel=PROMPTS)
+    int | None,
+    typer.Option(
+        help="Number of held-out prompts, on which the circuit is judged.",
+        show_default="64, or as many as the task can give",
+        rich_help_panel=PROMPTS,
+    ),
+]
+DropMisfits = Annotated[
+    bool,
+    typer.Option(
+        "--drop-misfits",
+        help="Leave out prompt pairs that do not fit the model, and say how many and why, instead of refusing all.",
+        rich_help_panel=PROMPTS,
+    ),
 ]
 Seed = Annotated[
     int, typer.Option(callback=check_seed, help="Seed of the prompts and of their split.", rich_help_panel=PROMPTS)
@@ -190,8 +208,9 @@ Seed = Annotated[
 PrependBos = Annotated[
     bool | None,
     typer.Option(
-        "--prepend-bos/--no-prepend-bos",
-        help="Start prompts with the model's beginning-of-sequence token. [dim]default: what the task says[/dim]",
+        "--bos/--no-bos",
+        help="Start prompts with the model's beginning-of-sequence token. [dim]default: what the task says, else what "
+        "the model's tokenizer does by itself[/dim]",
         rich_help_panel=PROMPTS,
     ),
 ]

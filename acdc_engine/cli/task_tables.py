@@ -59,9 +59,11 @@ def one_check(found: TaskCheck) -> RenderableType:
     legend: list[RenderableType] = [] if found.whole.right is None else [Text(LEGEND, style="dim"), ""]
     about = Text.assemble(
         (found.task, "bold"),
-        f" on {plain(found.model)}: {found.metric}, {_pairs(found)} possible pairs, {found.seconds:.0f} s",
+        f" on {plain(found.model)}: {found.metric}, {_pairs(found)} possible pairs"
+        f"{_split(found)}, {found.seconds:.0f} s",
     )
-    return Group(about, "", table, "", *legend, _verdict(found))
+    notes = [Text.assemble(("Note: ", "yellow"), note) for note in found.notes]
+    return Group(about, "", table, "", *legend, _verdict(found), *notes, *_next(found))
 
 
 def several_checks(found: Sequence[TaskCheck | Unfit]) -> RenderableType:
@@ -127,6 +129,16 @@ def _share(some: int | None, of: int) -> str:
 
 def _pairs(found: TaskCheck) -> str:
     return f">= {COUNTED:,}" if found.pairs >= COUNTED else f"{found.pairs:,}"
+
+
+def _split(found: TaskCheck) -> str:
+    return "" if found.sizes is None else f" ({found.sizes[0]} discovery and {found.sizes[1]} held-out of them used)"
+
+
+def _next(found: TaskCheck) -> list[RenderableType]:
+    if found.command is None:
+        return []
+    return ["", Text("Find its circuit:"), Text(f"    {found.command}", no_wrap=True, overflow="ignore")]
 
 
 def _verdict(found: TaskCheck) -> RenderableType:

@@ -138,6 +138,7 @@ def check(
     n: Tried = 32,
     seed: SeedOnly = 0,
     prepend_bos: options.PrependBos = None,
+    drop_misfits: options.DropMisfits = False,
     batch_size: options.BatchSize = 16,
     as_json: AsJson = False,
 ) -> None:
@@ -145,7 +146,9 @@ def check(
 
     Right answers, and the metric on clean and corrupt prompts. The model does
     it if it is better than chance on the clean prompts and the corruption lowers
-    the metric (one-sided tests at 5 %). Ends with status 3 if it does not.
+    the metric (one-sided tests at 5 %). Prompts are made as discover makes them:
+    every pair of a file is looked at, and the command that will run is printed.
+    Ends with status 3 if the model does not do it.
     """
     with starting():
         from acdc_engine.cli.task_tables import one_check, several_checks
@@ -160,6 +163,7 @@ def check(
         dtype=dtype,
         batch_size=batch_size,
         prepend_bos=prepend_bos,
+        drop_misfits=drop_misfits,
         progress=progress(),
     )
     if as_json:
@@ -184,8 +188,7 @@ def new(name: Name, pairs: Pairs = False, out_file: NewFile = None) -> None:
     path = out_file or Path(f"{name}.jsonl" if pairs else f"{name}.toml")
     write_new(path, starter_pairs() if pairs else starter_card(name))
     out.print(f"Written to {path}. What to do next:", markup=False)
-    sizes = " --n 12 --n-held-out 12" if pairs else ""
-    for line in (f"tasks show {path}", f"tasks check {path}", f"discover {path}{sizes}"):
+    for line in (f"tasks show {path}", f"tasks check {path}", f"discover {path}"):
         out.print(f"    acdc {line}", markup=False, highlight=False, soft_wrap=True)
 
 

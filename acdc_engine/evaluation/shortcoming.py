@@ -19,11 +19,12 @@ class Shortcoming:
 
     Attributes:
         kind: "too few": even all right could be luck. "chance": not better than guessing. "corruption": the corrupt
-            prompts do not lower the metric.
+            prompts do not lower the metric. "split": there are no discovery and held-out
+            prompts that share no text.
         text: The same in a sentence, with the numbers.
     """
 
-    kind: Literal["too few", "chance", "corruption"]
+    kind: Literal["too few", "chance", "corruption", "split"]
     text: str
 
 

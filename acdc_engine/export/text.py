@@ -83,6 +83,8 @@ def facts(circuit: Circuit) -> dict[str, str]:
     )
     if task is not None:
         rows["Task"] = f"{task.name}: {task.n_discovery} discovery and {task.n_held_out} held-out prompts"
+        if task.left_out:
+            rows["Task"] += f"; {task.left_out.count} of {task.left_out.of} pairs left out that do not fit the model"
         rows["Task"] += f", seed {task.seed}"
     elif circuit.behaviour is not None:
         rows["Behaviour"] = circuit.behaviour

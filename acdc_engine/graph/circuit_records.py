@@ -62,6 +62,17 @@ class ModelRecord(Record):
         return self
 
 
+class LeftOutRecord(Record):
+    """Pairs that did not fit the model and were left out."""
+
+    count: int = Field(ge=1)
+    """How many."""
+    of: int = Field(ge=1)
+    """Of how many that were looked at."""
+    reasons: dict[str, int]
+    """How many for each reason; a pair counts once."""
+
+
 class TaskRecord(Record):
     """The behaviour, and the prompts that showed it."""
 
@@ -77,6 +88,13 @@ class TaskRecord(Record):
     """Prompt pairs that it did not see."""
     seed: int
     """Seed of the prompts and of their split."""
+    left_out: LeftOutRecord | None = None
+    """Pairs that did not fit the model. Left out of the file where all did."""
+
+    @model_serializer(mode="wrap")
+    def _without_nothing_left_out(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """As in files of before."""
+        return without_empty(handler(self), "left_out")
 
 
 class MetricRecord(Record):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from acdc_engine.prompts.misfits import Problem
 from acdc_engine.prompts.tokenizer import Tokenizer, of_answers, show_tokens, token_ids, token_text
 
 
@@ -14,7 +15,7 @@ class AnswerReader:
     answers of models that answer in words of their own.
 
     Attributes:
-        problems: One line per answer that is not one token.
+        problems: One for each answer that is not one token, or that the file says twice and differently.
     """
 
     def __init__(self, tokenizer: Tokenizer, prompt: str, ids: list[int], at: int) -> None:
@@ -26,7 +27,7 @@ class AnswerReader:
             ids: Its tokens.
             at: Position that is read, from 0.
         """
-        self.problems: list[str] = []
+        self.problems: list[Problem] = []
         self._tokenizer, self._own = tokenizer, of_answers(tokenizer)
         self._inside = at < len(ids) - 1
         self._before = tokenizer.decode(ids[: at + 1]) if self._inside else prompt
@@ -44,7 +45,11 @@ class AnswerReader:
         if ids:
             self.problems += self._of_another_tokenizer(texts, ids)
             known = {token: text for token in ids if (text := token_text(self._own, token)) is not None}
-            self.problems += [f"the tokenizer has no token {token}" for token in ids if token not in known]
+            self.problems += [
+                Problem("an answer is no token of the tokenizer", f"the tokenizer has no token {token}")
+                for token in ids
+                if token not in known
+            ]
             return [token for token in ids if token in known], tuple(known[token] for token in ids if token in known)
         tokens = []
         for text in texts:
@@ -54,17 +59,18 @@ class AnswerReader:
             tokens += (added or [])[:1]
         return tokens, texts
 
-    def _of_another_tokenizer(self, texts: tuple[str, ...], ids: tuple[int, ...]) -> list[str]:
+    def _of_another_tokenizer(self, texts: tuple[str, ...], ids: tuple[int, ...]) -> list[Problem]:
         here = [token_text(self._own, token) for token in ids]
         words = [text.strip() for text in texts]
         if not texts or all(text is not None and text.strip() in words for text in here):
             return []
         shown = ", ".join(f"{token} is {text!r}" for token, text in zip(ids, here, strict=True) if text is not None)
-        return [
+        text = (
             f"the answer ids and the answers {', '.join(map(repr, texts))} name different words ({shown or 'no token'} "
             "here): the ids are another tokenizer's. Take their column out, and write the answers as they follow the "
             "prompt, with the space in front"
-        ]
+        )
+        return [Problem("answer ids of another tokenizer", text)]
 
     def _added(self, text: str) -> list[int] | None:
         """The tokens the answer adds, or None if it changes how the prompt before it is split."""
@@ -76,7 +82,9 @@ class AnswerReader:
                 return whole[len(self._head) :]
         return token_ids(self._tokenizer, text) if self._inside else None
 
-    def _not_one_token(self, answer: str, ids: list[int] | None) -> str:
+    def _not_one_token(self, answer: str, ids: list[int] | None) -> Problem:
         if ids is None:
-            return f"the answer {answer!r} changes how the prompt before it is split: is a space in front missing?"
-        return f"the answer {answer!r} is not one token: {show_tokens(self._own, ids) or 'nothing'}"
+            text = f"the answer {answer!r} changes how the prompt before it is split: is a space in front missing?"
+        else:
+            text = f"the answer {answer!r} is not one token: {show_tokens(self._own, ids) or 'nothing'}"
+        return Problem("an answer is not one token", text)

@@ -159,7 +159,8 @@ class TaskCard(BaseModel):
         source: The paper it comes from.
         known_in: The model it is known in, for listings.
         metric: The metric it is measured by unless told otherwise.
-        prepend_bos: Whether prompts start with the tokenizer's beginning-of-sequence token.
+        prepend_bos: Whether prompts start with the tokenizer's beginning-of-sequence token; None for what the tokenizer
+            does by itself.
         words: The word lists, by name.
         slots: For every slot the word list it is filled from.
         tables: The tables, by name.
@@ -178,7 +179,7 @@ class TaskCard(BaseModel):
     source: str = ""
     known_in: str = ""
     metric: MetricName = "logit_diff"
-    prepend_bos: bool = False
+    prepend_bos: bool | None = None
     words: dict[str, WordList] = {}
     slots: dict[str, str] = {}
     tables: dict[str, Table] = {}

@@ -1,4 +1,4 @@
-"""The last check before anything runs: do the pairs, as this tokenizer splits them, line up?
+"""The last check before anything runs: do the pairs, as this tokenizer splits them, line up and fit the model?
 
 A pair is right when clean and corrupt have the same number of tokens and differ only where a slot was
 replaced, when the position to read is one of the prompt's, when every answer is exactly one token after the clean
@@ -10,110 +10,200 @@ from dataclasses import dataclass, replace
 
 from acdc_engine.errors import PromptError
 from acdc_engine.prompts.answer_tokens import AnswerReader
+from acdc_engine.prompts.misfits import Limits, Problem
 from acdc_engine.prompts.pair import Draft, PromptPair
 from acdc_engine.prompts.prompt_set import PromptSet
-from acdc_engine.prompts.tokenizer import Tokenizer, of_answers, show_tokens, token_ids
+from acdc_engine.prompts.tokenizer import Remembered, Tokenizer, of_answers, one_token, show_tokens, token_ids
 
 SHOWN = 10
 """How many failing prompts an error lists; the rest are counted."""
+ENDS = 30
+"""Tokens shown of a long prompt's beginning and of its end."""
 
 
 @dataclass(frozen=True)
-class _Encoded:
-    """A pair as tokens, with its texts; `read_at` counts from the first token, 0 where it is outside the prompt."""
+class Checked:
+    """A pair as tokens.
 
+    Attributes:
+        draft: The pair.
+        pair: Its texts; the answers' as the tokenizer has them.
+        clean: Token ids of the clean prompt, a beginning-of-sequence token included.
+        corrupt: Of the corrupt prompt.
+        answers: Of the right answers that are one token.
+        wrong_answers: Of the wrong ones.
+        read_at: From the first token; 0 where it is outside the prompt.
+        problems: What is wrong with it; nothing if it fits.
+    """
+
+    draft: Draft
     pair: PromptPair
     clean: list[int]
     corrupt: list[int]
     answers: list[int]
     wrong_answers: list[int]
     read_at: int
+    problems: list[Problem]
 
 
-def encode(drafts: Sequence[Draft], tokenizer: Tokenizer, task: str, prepend_bos: bool = False) -> PromptSet:
+@dataclass(frozen=True)
+class Rules:
+    """What pairs are checked against.
+
+    Attributes:
+        tokenizer: The model's tokenizer.
+        task: The task's name, for errors.
+        prepend_bos: Whether to put the beginning-of-sequence token in front of every prompt.
+        limits: What the model takes; None where it is not known yet.
+    """
+
+    tokenizer: Tokenizer
+    task: str
+    prepend_bos: bool = False
+    limits: Limits | None = None
+
+
+def encode(drafts: Sequence[Draft], rules: Rules) -> PromptSet:
     """Tokenizes pairs and checks every one of them.
 
     Args:
         drafts: The pairs.
-        tokenizer: The model's tokenizer.
-        task: The task's name, for the error's text.
-        prepend_bos: Whether to put the beginning-of-sequence token in front of every prompt.
+        rules: What they are checked against.
 
     Returns:
         The aligned batch, in the order of `drafts`.
 
     Raises:
-        PromptError: Pairs that do not line up, are read outside the prompt or appear twice, the first ten with their
-            tokens; or `prepend_bos` for a tokenizer that has no such token.
+        PromptError: Pairs that do not fit or appear twice, the first ten with their tokens; or `prepend_bos` for a
+            tokenizer that has no such token.
     """
-    front = _front(tokenizer, task) if prepend_bos else []
-    rows, failures = [], dict[str, str]()
+    rows = check(drafts, rules)
     seen: dict[tuple[str, str], int] = {}
     for i, draft in enumerate(drafts):
-        row, problems = _encode_one(draft, tokenizer)
         first = seen.setdefault((draft.pair.clean, draft.pair.corrupt), i)
         if first != i:
-            problems.append(f"the same pair as {_name(first, drafts[first])}")
-        rows.append(row)
-        if problems:
-            name = draft.where or f"prompt {i} (template {draft.pair.template})"
-            failures[name] = _describe(name, row, problems, tokenizer)
-    if failures:
-        raise PromptError(_message(task, failures, len(rows), written_out=bool(drafts[0].where)))
+            name = drafts[first].where or f"prompt {first}"
+            rows[i].problems.append(Problem("a pair appears twice", f"the same pair as {name}"))
+    refuse_misfits(rows, rules)
     return PromptSet.from_tokens(
-        clean=[front + row.clean for row in rows],
-        corrupt=[front + row.corrupt for row in rows],
+        clean=[row.clean for row in rows],
+        corrupt=[row.corrupt for row in rows],
         answers=[row.answers for row in rows],
         wrong_answers=[row.wrong_answers for row in rows],
-        read_at=[len(front) + row.read_at for row in rows],
+        read_at=[row.read_at for row in rows],
         pairs=[row.pair for row in rows],
     )
 
 
-def _front(tokenizer: Tokenizer, task: str) -> list[int]:
-    if tokenizer.bos_token_id is None:
+def check(drafts: Sequence[Draft], rules: Rules) -> list[Checked]:
+    """Tokenizes pairs and says of each what is wrong with it.
+
+    Raises:
+        PromptError: `prepend_bos` for a tokenizer that has no such token.
+    """
+    front = _front(rules) if rules.prepend_bos else []
+    prompts = (text for draft in drafts for text in (draft.pair.clean, draft.pair.corrupt))
+    continued = (f"{d.pair.clean}{text}" for d in drafts for text in (*d.pair.answers, *d.pair.wrong_answers))
+    tokenizer = Remembered(rules.tokenizer, [*prompts, *continued])
+    return [_check_one(draft, replace(rules, tokenizer=tokenizer), front) for draft in drafts]
+
+
+def refuse_misfits(rows: Sequence[Checked], rules: Rules) -> None:
+    """Refuses pairs with problems.
+
+    Raises:
+        PromptError: Some have; the first ten are shown with their tokens.
+    """
+    failures = {}
+    for i, row in enumerate(rows):
+        if row.problems:
+            name = row.draft.where or f"prompt {i} (template {row.pair.template})"
+            failures[name] = _describe(name, row, rules.tokenizer)
+    if failures:
+        raise PromptError(_message(rules.task, failures, len(rows), written_out=bool(rows[0].draft.where)))
+
+
+def _front(rules: Rules) -> list[int]:
+    if rules.tokenizer.bos_token_id is None:
         raise PromptError(
-            f"The card of task {task!r} says prepend_bos = true and this tokenizer has no "
-            "beginning-of-sequence token: set prepend_bos = false."
+            f"Prompts of task {rules.task!r} are to begin with a beginning-of-sequence token (prepend_bos = true in "
+            "the card, or --bos), and this tokenizer has none: set prepend_bos = false, or give --no-bos."
         )
-    return [tokenizer.bos_token_id]
+    return [rules.tokenizer.bos_token_id]
 
 
-def _encode_one(draft: Draft, tokenizer: Tokenizer) -> tuple[_Encoded, list[str]]:
-    pair, problems = draft.pair, list[str]()
+def _check_one(draft: Draft, rules: Rules, front: list[int]) -> Checked:
+    pair, tokenizer, problems = draft.pair, rules.tokenizer, list[Problem]()
     clean, corrupt = token_ids(tokenizer, pair.clean), token_ids(tokenizer, pair.corrupt)
     if pair.clean == pair.corrupt:
-        problems.append("clean and corrupt are the same prompt")
+        problems.append(Problem("nothing is corrupted", "clean and corrupt are the same prompt"))
     elif len(clean) != len(corrupt):
-        problems.append(f"clean has {len(clean)} tokens and corrupt {len(corrupt)}: both must have as many")
-    else:
+        text = f"clean has {len(clean)} tokens and corrupt {len(corrupt)}: both must have as many"
+        problems.append(Problem("clean and corrupt differ in their number of tokens", text))
+    elif draft.clean_spans != ((0, len(pair.clean)),) or draft.corrupt_spans != ((0, len(pair.corrupt)),):
         problems += _misaligned(draft, clean, corrupt, tokenizer)
+    problems += _too_much([*front, *clean], [*front, *corrupt], rules)
     at = pair.read_at if pair.read_at >= 0 else len(clean) + pair.read_at
     if not 0 <= at < len(clean):
-        problems.append(f"read_at is {pair.read_at}, and the prompt has {len(clean)} tokens")
-        return _Encoded(pair, clean, corrupt, [], [], 0), problems
+        text = f"read_at is {pair.read_at}, and the prompt has {len(clean)} tokens"
+        problems.append(Problem("read_at is outside the prompt", text))
+        return Checked(draft, pair, [*front, *clean], [*front, *corrupt], [], [], 0, problems)
     reader = AnswerReader(tokenizer, pair.clean, clean, at)
     right, right_texts = reader.read(pair.answers, draft.answer_ids)
     wrong, wrong_texts = reader.read(pair.wrong_answers, draft.wrong_answer_ids)
     problems += reader.problems
+    problems += _no_logits([*right, *wrong], rules)
     both = sorted(set(right) & set(wrong))
     if both:
-        problems.append(f"right and wrong at the same time: {show_tokens(of_answers(tokenizer), both)}")
+        text = f"right and wrong at the same time: {show_tokens(of_answers(tokenizer), both)}"
+        problems.append(Problem("an answer is right and wrong", text))
     if any(len(set(ids)) < len(ids) for ids in (right, wrong)):
-        problems.append("an answer is listed twice")
+        problems.append(Problem("an answer is listed twice", "an answer is listed twice"))
     with_texts = replace(pair, answers=right_texts, wrong_answers=wrong_texts)
-    return _Encoded(with_texts, clean, corrupt, right, wrong, at), problems
+    at += len(front)
+    return Checked(draft, with_texts, [*front, *clean], [*front, *corrupt], right, wrong, at, problems)
 
 
-def _misaligned(draft: Draft, clean: list[int], corrupt: list[int], tokenizer: Tokenizer) -> Iterator[str]:
+def _too_much(clean: list[int], corrupt: list[int], rules: Rules) -> Iterator[Problem]:
+    """What of the prompts the model cannot read."""
+    limits = rules.limits
+    if limits is None:
+        return
+    longest = max(len(clean), len(corrupt))
+    if limits.positions is not None and longest > limits.positions:
+        text = f"the prompt has {longest:,} tokens, and the model takes up to {limits.positions:,}"
+        yield Problem("longer than the model takes", text)
+    beyond = dict.fromkeys(token for token in (*clean, *corrupt) if token >= limits.embedded)
+    if beyond:
+        shown = _shown(beyond, rules.tokenizer)
+        text = f"the model's embedding ends at token {limits.embedded - 1:,}, and the prompts hold {shown}"
+        yield Problem("a token that the model has no embedding for", text)
+
+
+def _no_logits(answers: list[int], rules: Rules) -> Iterator[Problem]:
+    limits = rules.limits
+    beyond = {} if limits is None else dict.fromkeys(token for token in answers if token >= limits.logits)
+    if limits is not None and beyond:
+        text = f"the model's logits end at token {limits.logits - 1:,}, and the answers hold"
+        yield Problem(
+            "an answer that the model has no logit for", f"{text} {_shown(beyond, of_answers(rules.tokenizer))}"
+        )
+
+
+def _shown(ids: dict[int, None], tokenizer: Tokenizer) -> str:
+    return ", ".join(f"{token:,} ({one_token(tokenizer, token)!r})" for token in ids)
+
+
+def _misaligned(draft: Draft, clean: list[int], corrupt: list[int], tokenizer: Tokenizer) -> Iterator[Problem]:
+    kind = "clean and corrupt do not line up"
     meant = _token_ranges(tokenizer, draft.pair.clean, draft.clean_spans, clean)
     if meant != _token_ranges(tokenizer, draft.pair.corrupt, draft.corrupt_spans, corrupt):
-        yield "the replaced words do not stand at the same positions in clean and corrupt"
+        yield Problem(kind, "the replaced words do not stand at the same positions in clean and corrupt")
         return
     allowed = {position for start, end in meant for position in range(start, end)}
     stray = [i for i, (a, b) in enumerate(zip(clean, corrupt, strict=True)) if a != b and i not in allowed]
     if stray:
-        yield f"clean and corrupt differ at positions {stray}, where no slot was replaced"
+        yield Problem(kind, f"clean and corrupt differ at positions {stray}, where no slot was replaced")
 
 
 def _token_ranges(
@@ -135,27 +225,29 @@ def _common_start(a: list[int], b: list[int]) -> int:
     return next(same, min(len(a), len(b)))
 
 
-def _name(index: int, draft: Draft) -> str:
-    return draft.where or f"prompt {index}"
-
-
-def _describe(name: str, row: _Encoded, problems: list[str], tokenizer: Tokenizer) -> str:
+def _describe(name: str, row: Checked, tokenizer: Tokenizer) -> str:
     return "\n".join(
         [
             f"  {name}:",
-            *(f"    {problem}" for problem in problems),
-            f"    clean   [{len(row.clean)}] {show_tokens(tokenizer, row.clean)}",
-            f"    corrupt [{len(row.corrupt)}] {show_tokens(tokenizer, row.corrupt)}",
+            *(f"    {problem.text}" for problem in row.problems),
+            f"    clean   [{len(row.clean)}] {_both_ends(row.clean, tokenizer)}",
+            f"    corrupt [{len(row.corrupt)}] {_both_ends(row.corrupt, tokenizer)}",
         ]
     )
 
 
+def _both_ends(ids: list[int], tokenizer: Tokenizer) -> str:
+    if len(ids) <= 2 * ENDS:
+        return show_tokens(tokenizer, ids)
+    return f"{show_tokens(tokenizer, ids[:ENDS])} ... {show_tokens(tokenizer, ids[-ENDS:])}"
+
+
 def _message(task: str, failures: dict[str, str], n: int, written_out: bool) -> str:
-    lines = [f"{len(failures)} of the {n} prompts of task {task!r} do not fit this tokenizer:"]
+    lines = [f"{len(failures)} of the {n} prompts of task {task!r} do not fit this model:"]
     lines += list(failures.values())[:SHOWN]
     if len(failures) > SHOWN:
         names = f": {', '.join(list(failures)[SHOWN:])}" if written_out else ""
         lines.append(f"  ... and {len(failures) - SHOWN} more{names}.")
     what = "Correct these pairs or take them out" if written_out else "Change the words, the answers or the fixed text"
-    lines.append(f"{what} of the {'file' if written_out else 'card'}.")
+    lines.append(f"{what} of the {'file' if written_out else 'card'}; or go on without them: --drop-misfits.")
     return "\n".join(lines)

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from acdc_engine.prompts.bos import settled
 from acdc_engine.prompts.card import TaskCard
-from acdc_engine.prompts.check import encode
+from acdc_engine.prompts.check import Rules, encode
 from acdc_engine.prompts.prompt_set import NO_ANSWER
 from acdc_engine.prompts.sample import some_of_each_template
 from acdc_engine.prompts.tokenizer import Tokenizer, one_token
@@ -44,7 +45,7 @@ def examples(card: TaskCard, tokenizer: Tokenizer, n: int, seed: int) -> list[Ex
         PromptError: The task does not fit the tokenizer.
     """
     drafts = [draft for pairs in some_of_each_template(card, tokenizer, n, seed).values() for draft in pairs]
-    prompts = encode(drafts, tokenizer, card.name, card.prepend_bos)
+    prompts = encode(drafts, Rules(tokenizer, card.name, bool(settled(card, tokenizer).prepend_bos)))
 
     def texts(ids: Sequence[int]) -> tuple[str, ...]:
         return tuple(one_token(tokenizer, token) for token in ids if token != NO_ANSWER)

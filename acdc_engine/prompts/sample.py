@@ -6,7 +6,7 @@ Splits for a search are made by build.py; here nothing is kept apart.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice, zip_longest
 
 from acdc_engine.prompts.card import TaskCard
@@ -42,13 +42,17 @@ def different_pairs(card: TaskCard, tokenizer: Tokenizer, seed: int = 0) -> Iter
         yield draft
 
 
-def sample_pairs(card: TaskCard, tokenizer: Tokenizer, n: int, seed: int) -> list[Draft]:
+def sample_pairs(
+    card: TaskCard, tokenizer: Tokenizer, n: int, seed: int, fits: Callable[[Draft], bool] | None = None
+) -> list[Draft]:
     """Returns `n` pairs, or as many as there are, the templates in turn as long as each has any.
+
+    Pairs that `fits` refuses are passed over, where it is given.
 
     Raises:
         PromptError: As `different_pairs`.
     """
-    by_template = some_of_each_template(card, tokenizer, n, seed).values()
+    by_template = some_of_each_template(card, tokenizer, n, seed, fits).values()
     in_turn = (pair for pairs in zip_longest(*by_template) for pair in pairs if pair is not None)
     return list(islice(in_turn, n))
 
@@ -67,7 +71,9 @@ def template_names(card: TaskCard) -> list[str]:
     return list(dict.fromkeys(text.name for text in card.templates) or dict.fromkeys(p.template for p in card.pairs))
 
 
-def some_of_each_template(card: TaskCard, tokenizer: Tokenizer, n: int, seed: int) -> dict[str, list[Draft]]:
+def some_of_each_template(
+    card: TaskCard, tokenizer: Tokenizer, n: int, seed: int, fits: Callable[[Draft], bool] | None = None
+) -> dict[str, list[Draft]]:
     """Returns up to `n` pairs of every template, by its name, in the card's order (a generator's by name).
 
     Raises:
@@ -77,7 +83,8 @@ def some_of_each_template(card: TaskCard, tokenizer: Tokenizer, n: int, seed: in
     for draft in islice(different_pairs(card, tokenizer, seed), max(LOOKED_AT, 2 * n)):
         of_template = found.setdefault(draft.pair.template, [])
         if len(of_template) < n:
-            of_template.append(draft)
+            if fits is None or fits(draft):
+                of_template.append(draft)
         elif not card.generator and all(len(pairs) == n for pairs in found.values()):
             break
     in_order = found if template_names(card) else sorted(found)

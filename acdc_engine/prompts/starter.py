@@ -22,7 +22,7 @@ description = "A sentence begins with a noun and where it is; the model goes on 
 source = ""                 # the paper, if there is one
 known_in = ""               # the model it is known in
 metric = "logit_diff"       # or prob_diff, nll, kl
-prepend_bos = false         # true puts the model's beginning-of-sequence token in front
+# prepend_bos = true        # or false: with the beginning-of-sequence token in front, whatever the tokenizer does
 
 # distinct = [["a", "b"]]   # slots whose words must differ in a pair; here no list has a word of another
 

@@ -1,8 +1,9 @@
 """Does a model do a task? Asked before anyone spends an hour on a circuit for it."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +11,27 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from acdc_engine.errors import AcdcError, MethodError, ModelError, TaskError
+from acdc_engine.errors import AcdcError, MethodError, PromptError, TaskError, TooFewPairsError
 from acdc_engine.evaluation.answers import right_ranks
 from acdc_engine.evaluation.shortcoming import Shortcoming, chance_of, shortcomings
-from acdc_engine.models.devices import pick_device, pick_dtype
 from acdc_engine.models.load import load_model
 from acdc_engine.models.sources import DEFAULT_MODEL
 from acdc_engine.models.view import TransformerView
 from acdc_engine.patching import CircuitEvaluator
+from acdc_engine.prompts.bos import settled
+from acdc_engine.prompts.build import DEFAULT_SIZES
 from acdc_engine.prompts.card import TaskCard
-from acdc_engine.prompts.check import encode
+from acdc_engine.prompts.check import Rules, check, encode
 from acdc_engine.prompts.find import find_task, known_tasks, log_broken
 from acdc_engine.prompts.metrics import accuracy, get_metric
+from acdc_engine.prompts.misfits import LeftOut
+from acdc_engine.prompts.pair import Draft
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.prompts.sample import count_pairs, sample_pairs, template_names
+from acdc_engine.run.command import command_of
 from acdc_engine.run.progress import Reporter, reporter_of
+from acdc_engine.run.prompts import look_before_loading, prompts_of, rules_of, tokenizer_of
+from acdc_engine.run.settings import Settings
 
 COUNTED = 10_000
 """Possible pairs are counted up to this."""
@@ -66,6 +73,10 @@ class TaskCheck:
         whole: All prompts together.
         templates: Each template's, in the card's order.
         pairs: Different clean prompts that the task can make with this tokenizer, counted up to `COUNTED`.
+        sizes: Discovery and held-out pairs that `discover` uses unless told otherwise; None if it can give none.
+        notes: What a reader should know of the pairs, and which setting would help.
+        command: Finds the circuit; None if it is no task for this model.
+        left_out: Pairs that do not fit the model.
         shortcomings: Why it is no task for this model; empty if the model does it.
         seconds: Time it took, without loading the model.
     """
@@ -77,6 +88,10 @@ class TaskCheck:
     whole: Figures
     templates: tuple[Figures, ...]
     pairs: int
+    sizes: tuple[int, int] | None
+    notes: tuple[str, ...]
+    command: str | None
+    left_out: LeftOut | None
     shortcomings: tuple[Shortcoming, ...]
     seconds: float
 
@@ -111,6 +126,7 @@ def check_tasks(
     dtype: str = "float32",
     batch_size: int = 16,
     prepend_bos: bool | None = None,
+    drop_misfits: bool = False,
     progress: bool | Reporter = False,
 ) -> list[TaskCheck | Unfit]:
     """Runs a model on clean and corrupt prompts of tasks and says whether it does them.
@@ -123,7 +139,8 @@ def check_tasks(
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         dtype: Number format of the weights.
         batch_size: Prompts per run.
-        prepend_bos: Overrides the tasks' setting.
+        prepend_bos: Overrides the tasks' setting, and the tokenizer's habit.
+        drop_misfits: Leave out pairs that do not fit the model, instead of refusing the task.
         progress: Show progress on stderr, or on a reporter of one's own (`acdc_engine.run.progress`).
 
     Returns:
@@ -136,49 +153,88 @@ def check_tasks(
     for name, value in (("n", n), ("batch_size", batch_size)):
         if value < 1:
             raise MethodError(f"{name} must be at least 1, not {value}.")
-    pick_device(device)
-    pick_dtype(dtype)
+    how = {"seed": seed, "batch_size": batch_size, "prepend_bos": prepend_bos, "drop_misfits": drop_misfits}
+    settings = Settings.of({**how, "device": device, "dtype": dtype})
     cards = _cards(tasks)
     report = reporter_of(progress)
+    if len(cards) == 1:
+        with report.stage("Looking at the prompts"), suppress(TooFewPairsError):  # said with the figures
+            look_before_loading(cards[0], model, settings)
     with report.stage("Loading the model"):
         view = load_model(model, device=device, dtype=dtype)
     found: list[TaskCheck | Unfit] = []
-    for card in cards:
-        if prepend_bos is not None:
-            card = card.model_copy(update={"prepend_bos": prepend_bos})
+    for i, card in enumerate(cards):
         with report.stage(f"Checking {card.name}"):
             try:
-                found.append(check_task(card, view, n=n, seed=seed, batch_size=batch_size))
+                checked = check_task(card, view, n=n, **how)
             except AcdcError as error:
                 if len(cards) == 1:
                     raise
                 found.append(Unfit(card.name, view.name, str(error)))
+            else:
+                named = tasks[i] if tasks else card.name
+                found.append(replace(checked, command=_command(checked, named, model, settings)))
     return found
 
 
-def check_task(card: TaskCard, view: TransformerView, *, n: int = 32, seed: int = 0, batch_size: int = 16) -> TaskCheck:
+def check_task(card: TaskCard, view: TransformerView, *, n: int = 32, **settings: Any) -> TaskCheck:
     """Runs a loaded model on clean and corrupt prompts of one task.
+
+    The prompts are made exactly as `discover` makes them, so that what is refused here is refused there.
 
     Args:
         card: The task.
         view: The model.
         n: Prompts, or as many as the task has; the templates in turn.
-        seed: Of the prompts.
-        batch_size: Prompts per run.
+        **settings: `seed`, `batch_size`, `prepend_bos` and `drop_misfits`, as in `Settings`.
 
     Raises:
-        PromptError: The task does not fit the model's tokenizer.
+        PromptError: The task does not fit the model.
         ModelError: The model has no tokenizer, or does not give finite numbers.
     """
-    if view.tokenizer is None:
-        raise ModelError(
-            f"Model {view.name!r} came without a tokenizer, which tasks need. Load it with "
-            "load_model(hf_model, tokenizer=...)."
-        )
-    started = time.perf_counter()
-    drafts = sample_pairs(card, view.tokenizer, n, seed)
-    prompts = encode(drafts, view.tokenizer, card.name, card.prepend_bos)
-    metric = get_metric(card.metric)
+    started, chosen, tokenizer = time.perf_counter(), Settings.of(settings), tokenizer_of(view)
+    rules = rules_of(settled(card, tokenizer, chosen.prepend_bos), view)
+    splits, lacking = None, list[Shortcoming]()
+    try:
+        _, splits = prompts_of(card, view, chosen)
+    except TooFewPairsError as error:
+        lacking.append(Shortcoming("split", str(error)))
+    drafts = sample_pairs(card, tokenizer, n, chosen.seed, _fits(rules) if chosen.drop_misfits else None)
+    found = _measured(drafts, rules, card, view, chosen.batch_size)
+    notes = list(splits.notes) if splits else []
+    if found.shortcomings and tokenizer.bos_token_id is not None:
+        notes += _other_bos(drafts, rules, card, view, chosen.batch_size)
+    return TaskCheck(
+        task=card.name,
+        model=view.name,
+        metric=card.metric,
+        chance=found.chance,
+        whole=found.whole,
+        templates=found.templates,
+        pairs=count_pairs(card, tokenizer, COUNTED),
+        sizes=(len(splits.discovery), len(splits.held_out)) if splits else None,
+        notes=tuple(notes),
+        command=None,
+        left_out=splits.left_out if splits else None,
+        shortcomings=(*lacking, *found.shortcomings),
+        seconds=time.perf_counter() - started,
+    )
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """The model on some pairs."""
+
+    chance: float
+    whole: Figures
+    templates: tuple[Figures, ...]
+    shortcomings: tuple[Shortcoming, ...]
+
+
+def _measured(
+    drafts: Sequence[Draft], rules: Rules, card: TaskCard, view: TransformerView, batch_size: int
+) -> _Measured:
+    prompts, metric = encode(drafts, rules), get_metric(card.metric)
     evaluator = CircuitEvaluator(view, prompts, "patch", batch_size)
     placed, logits = prompts.to(view.device), evaluator.clean_logits()
     clean = metric(logits, placed, logits).float().cpu()
@@ -189,17 +245,38 @@ def check_task(card: TaskCard, view: TransformerView, *, n: int = 32, seed: int 
     in_order = [name for name in template_names(card) if name in names] or sorted(set(names))
     rows = {name: torch.tensor([other == name for other in names]) for name in in_order}
     whole = _figures("all", torch.ones(len(names), dtype=torch.bool), clean, corrupt, right)
-    return TaskCheck(
-        task=card.name,
-        model=view.name,
-        metric=metric.name,
+    return _Measured(
         chance=chance,
         whole=whole,
         templates=tuple(_figures(name, chosen, clean, corrupt, right) for name, chosen in rows.items()),
-        pairs=count_pairs(card, view.tokenizer, COUNTED),
         shortcomings=tuple(shortcomings(whole.right, chance, clean, corrupt, metric.name)),
-        seconds=time.perf_counter() - started,
     )
+
+
+def _fits(rules: Rules) -> Callable[[Draft], bool]:
+    return lambda draft: not check([draft], rules)[0].problems
+
+
+def _other_bos(
+    drafts: Sequence[Draft], rules: Rules, card: TaskCard, view: TransformerView, batch_size: int
+) -> list[str]:
+    """Says whether the model does the task with a beginning-of-sequence token where it has none, or the other way."""
+    try:
+        found = _measured(drafts, replace(rules, prepend_bos=not rules.prepend_bos), card, view, batch_size)
+    except PromptError:  # one token more is one too many
+        return []
+    flag, what = ("--no-bos", "without") if rules.prepend_bos else ("--bos", "with")
+    if found.shortcomings:
+        return []
+    right = "" if found.whole.right is None else f" ({found.whole.right} of {found.whole.prompts} right)"
+    return [f"{what.capitalize()} a beginning-of-sequence token in front the model does the task{right}: give {flag}."]
+
+
+def _command(found: TaskCheck, task: str | Path, model: Any, settings: Settings) -> str | None:
+    if not found.does_it or found.sizes is None:
+        return None
+    n, n_held_out = (size if found.sizes != DEFAULT_SIZES else None for size in found.sizes)
+    return command_of(task, model, replace(settings, n=n, n_held_out=n_held_out))
 
 
 def _cards(tasks: Sequence[str | Path]) -> list[TaskCard]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from acdc_engine.run.settings import Settings
 
-_OPTIONS = {"n_random": "--random"}
+_OPTIONS = {"n_random": "--random", "prepend_bos": "--bos"}
 """Those that are not called as the setting is."""
 
 

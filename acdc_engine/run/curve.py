@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from acdc_engine.attribution import check_metric, get_method, score_edges
-from acdc_engine.errors import MethodError, ModelError, RunFolderError
+from acdc_engine.errors import MethodError, RunFolderError
 from acdc_engine.evaluation import check_behaviour
 from acdc_engine.evaluation.areas import MIB_SIZES, areas, check_sizes, edges_at
 from acdc_engine.evaluation.bootstrap import ratio_interval
@@ -27,13 +27,13 @@ from acdc_engine.models.load import load_model
 from acdc_engine.models.sources import DEFAULT_MODEL
 from acdc_engine.patching import CircuitEvaluator
 from acdc_engine.patching.judge import Judge
-from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.card import TaskCard
 from acdc_engine.prompts.find import find_task
 from acdc_engine.prompts.metrics import Metric, get_metric
 from acdc_engine.pruning.order import best_first, check_rank, first_edges, greedy_from_logits
 from acdc_engine.run.known_circuits import KnownFile, check_model, known_circuit, read_known
 from acdc_engine.run.progress import Reporter, reporter_of
+from acdc_engine.run.prompts import look_before_loading, prompts_of
 from acdc_engine.run.records import Run, circuit_of
 from acdc_engine.run.settings import Settings
 
@@ -176,17 +176,16 @@ def _task(task: str | Path, plans: list[Settings]) -> tuple[TaskCard, Metric]:
 
 
 def _load(model: Any, card: TaskCard, metric: Metric, settings: Settings, started: float, report: Reporter) -> Run:
+    with report.stage("Looking at the prompts"):
+        look_before_loading(card, model, settings)
     with report.stage("Loading the model"):
         view = load_model(model, device=settings.device, dtype=settings.dtype, ungroup_kv=settings.ungroup_kv)
     loaded = time.perf_counter()
-    if view.tokenizer is None:
-        raise ModelError(
-            f"Model {view.name!r} came without a tokenizer, which task cards need. Load it with "
-            "load_model(hf_model, tokenizer=...) and pass the view as model."
-        )
     with report.stage("Prompts"):
-        splits = build_splits(card, view.tokenizer, settings.n, settings.n_held_out, settings.seed)
-    return Run(view, card, settings, metric, *splits, started, loaded)
+        card, prompts = prompts_of(card, view, settings)
+    for note in prompts.notes:
+        report.note(note)
+    return Run(view, card, settings, metric, prompts, started, loaded)
 
 
 @dataclass(frozen=True)

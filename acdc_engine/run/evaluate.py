@@ -42,6 +42,7 @@ def evaluate(
     device: str = "auto",
     dtype: str | None = None,
     batch_size: int = 16,
+    drop_misfits: bool = False,
     progress: bool | Reporter = False,
 ) -> Circuit:
     """Judges any circuit: of this engine, written by hand, edited, or of another tool.
@@ -56,8 +57,9 @@ def evaluate(
             the engine, such as `gpt2/ioi`.
         model: As for `load_model`; None for the one that the file names.
         task: Name or path of a task card to judge the circuit on; None for the prompts it was found with.
-        n: Discovery prompts to make from `task`; None for as many as the file's task had, or 32.
-        n_held_out: Held-out prompts to make; None for as many as the file's task had, or 64.
+        n: Discovery prompts to make from `task`; None for as many as the file's task had, or 32, or as many as the task
+            can give.
+        n_held_out: Held-out prompts to make; None for as many as the file's task had, or 64, likewise.
         seed: Of the prompts made from `task` (None: the file's, or 0) and of everything drawn here (None: 0).
         n_random: Random circuits of the same size; 0 for none.
         tests: Whether to run the hypothesis tests.
@@ -67,6 +69,7 @@ def evaluate(
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         dtype: Number format of the weights; None for the file's, or float32.
         batch_size: Prompts per run.
+        drop_misfits: Leave out pairs of `task` that do not fit the model, instead of refusing it.
         progress: Show progress, and remarks on the file, on stderr, or on a reporter of one's own
             (`acdc_engine.run.progress`). Without it remarks are Python warnings.
 
@@ -92,6 +95,7 @@ def evaluate(
         device=device,
         dtype=dtype,
         batch_size=batch_size,
+        drop_misfits=drop_misfits,
         report=report,
     )
     work = _Work(_only_measured(opened), seed or 0, batch_size, report, progress is not False)

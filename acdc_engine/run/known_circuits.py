@@ -9,6 +9,7 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_records import Figures
 from acdc_engine.graph.curve_records import KnownCircuit
 from acdc_engine.graph.find import CIRCUIT, SO_FAR
+from acdc_engine.prompts.bos import as_hashed
 from acdc_engine.prompts.card import TaskCard
 from acdc_engine.run.records import Run
 
@@ -48,9 +49,9 @@ def read_known(given: Circuit | str | Path, place: int, card: TaskCard, metric: 
         raise CircuitFileError(
             f"{path} is a circuit for the task {circuit.task.name}, the curve is one for {card.name}."
         )
-    if circuit.task.card_hash not in (None, card.fingerprint()):
+    if not _is_of(card, circuit.task.card_hash):
         raise CircuitFileError(
-            f"{path} was found with another version of the task card {card.name} (or another --prepend-bos): its "
+            f"{path} was found with another version of the task card {card.name} (or another --bos): its "
             "figures do not compare with the curve's. Find it again with this card."
         )
     for what, theirs, ours in (("metric", circuit.metric.name, metric), ("ablation", circuit.ablation, ablation)):
@@ -60,6 +61,13 @@ def read_known(given: Circuit | str | Path, place: int, card: TaskCard, metric: 
                 f"--{what} {theirs}, or leave the circuit out."
             )
     return KnownFile(path, circuit, circuit.evaluation.held_out)
+
+
+def _is_of(card: TaskCard, card_hash: str | None) -> bool:
+    """Whether a file's circuit was found with this card; what the card leaves open a run has decided."""
+    if card_hash is None or card.fingerprint() == card_hash:
+        return True
+    return card.prepend_bos is None and as_hashed(card, card_hash) is not None
 
 
 def check_model(known: list[KnownFile], run: Run) -> None:

@@ -3,15 +3,17 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from acdc_engine.errors import CircuitFileError, MethodError, ModelError, TaskError
+from acdc_engine.errors import CircuitFileError, MethodError, TaskError
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_records import TaskRecord
 from acdc_engine.models.view import TransformerView
-from acdc_engine.prompts.build import build_splits
+from acdc_engine.prompts.bos import as_hashed, settled
+from acdc_engine.prompts.build import Splits, split_prompts
 from acdc_engine.prompts.card import TaskCard
 from acdc_engine.prompts.find import find_task
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.run.prompt_records import prompt_sets_of, prompts_hash
+from acdc_engine.run.prompts import limits_of, tokenizer_of
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Asked:
     n: int | None = None
     n_held_out: int | None = None
     seed: int | None = None
+    drop_misfits: bool = False
 
 
 @dataclass(frozen=True)
@@ -37,10 +40,6 @@ class Stored:
         """Held-out prompts."""
         return len(self.held_out)
 
-    def sets(self, view: TransformerView, path: Path) -> tuple[PromptSet, PromptSet]:
-        """Both splits."""
-        return self.discovery, self.held_out
-
 
 @dataclass(frozen=True)
 class Anew:
@@ -48,45 +47,48 @@ class Anew:
 
     Attributes:
         card: The task.
-        n: Discovery prompts.
-        n_held_out: Held-out prompts.
+        n: Discovery prompts; None for the usual number, or as many as there are.
+        n_held_out: Held-out prompts, likewise.
         seed: Of both.
+        drop_misfits: Leave out pairs that do not fit the model.
         expected: The hash they must have, where they are to be those of the file; None for new ones.
         remarks: What a reader should know.
     """
 
     card: TaskCard
-    n: int
-    n_held_out: int
+    n: int | None
+    n_held_out: int | None
     seed: int
+    drop_misfits: bool = False
     expected: str | None = None
     remarks: tuple[str, ...] = ()
 
-    def sets(self, view: TransformerView, path: Path) -> tuple[PromptSet, PromptSet]:
-        """Makes both splits.
+    def made(self, view: TransformerView, path: Path) -> tuple[TaskCard, Splits]:
+        """Makes both splits, and decides what the card leaves open.
 
         Raises:
             CircuitFileError: They are not those the file was written with.
             AcdcError: The model has no tokenizer, or the card cannot give that many.
         """
-        if view.tokenizer is None:
-            raise ModelError(
-                f"Model {view.name!r} came without a tokenizer, which task cards need. Load it with "
-                "load_model(hf_model, tokenizer=...) and pass the view as model."
-            )
-        discovery, held_out = build_splits(self.card, view.tokenizer, self.n, self.n_held_out, self.seed)
-        found = prompts_hash(discovery, held_out)
+        tokenizer = tokenizer_of(view)
+        card = settled(self.card, tokenizer)
+        splits = split_prompts(
+            card,
+            tokenizer,
+            self.n,
+            self.n_held_out,
+            self.seed,
+            drop_misfits=self.drop_misfits,
+            limits=limits_of(view),
+        )
+        found = prompts_hash(splits.discovery, splits.held_out)
         if self.expected not in (None, found):
             raise CircuitFileError(
-                f"{path} holds no prompts, and those that the task {self.card.name} gives today (seed {self.seed}, "
+                f"{path} holds no prompts, and those that the task {card.name} gives today (seed {self.seed}, "
                 f"{self.n} and {self.n_held_out}) are not the ones it was written with: hash {_short(found)}, in the "
                 f"file {_short(str(self.expected))}. The card, the tokenizer or their making changed since. {_TODAY}"
             )
-        return discovery, held_out
-
-    def hash_of(self, discovery: PromptSet, held_out: PromptSet) -> str:
-        """The hash of what was made."""
-        return self.expected or prompts_hash(discovery, held_out)
+        return card, splits
 
 
 PromptSource = Stored | Anew
@@ -112,10 +114,10 @@ def prompt_source(path: Path, circuit: Circuit | None, asked: Asked, strict: boo
         return _own(path, circuit, asked.task, strict)
     if asked.task is not None:
         return _on_task(circuit, record, asked, asked.task)
-    if asked.n is not None or asked.n_held_out is not None:
+    if asked.n is not None or asked.n_held_out is not None or asked.drop_misfits:
         raise MethodError(
-            "--n and --n-held-out say how many prompts to make from a task card: name it with --task. Without it the "
-            "circuit is judged on the prompts it was found with."
+            "--n, --n-held-out and --drop-misfits are about prompts made from a task card: name it with --task. "
+            "Without it the circuit is judged on the prompts it was found with."
         )
     return _own(path, circuit, None, strict)
 
@@ -132,12 +134,13 @@ def _on_task(circuit: Circuit | None, record: TaskRecord | None, asked: Asked, t
         remarks.append(
             f"judged on new prompts of the task {card.name}, as asked, not on the {len(circuit.prompts)} in the file"
         )
-    n, n_held_out, seed = (32, 64, 0) if record is None else (record.n_discovery, record.n_held_out, record.seed)
+    n, n_held_out, seed = (None, None, 0) if record is None else (record.n_discovery, record.n_held_out, record.seed)
     return Anew(
         card,
         n if asked.n is None else asked.n,
         n_held_out if asked.n_held_out is None else asked.n_held_out,
         seed if asked.seed is None else asked.seed,
+        asked.drop_misfits,
         remarks=tuple(remarks),
     )
 
@@ -171,7 +174,7 @@ def _about_stored(record: TaskRecord, discovery: PromptSet, held_out: PromptSet,
         card = find_task(record.name)
     except TaskError:  # a card of the user's own
         return remarks
-    if record.card_hash is not None and _as_hashed(card, record.card_hash) is None:
+    if record.card_hash is not None and as_hashed(card, record.card_hash) is None:
         remarks.append(
             f"the card of the task {record.name} has changed since the file was written; the prompts in the file count"
         )
@@ -193,7 +196,7 @@ def _again(path: Path, record: TaskRecord, task: str | Path | None) -> Anew:
         raise CircuitFileError(
             f"{path} holds no prompts and no hash of them, so nobody can tell which they were. {_TODAY}"
         )
-    as_then = card if record.card_hash is None else _as_hashed(card, record.card_hash)
+    as_then = card if record.card_hash is None else as_hashed(card, record.card_hash)
     if as_then is None:
         raise CircuitFileError(
             f"{path} holds no prompts, and the card of its task {record.name} has changed since (hash "
@@ -204,14 +207,8 @@ def _again(path: Path, record: TaskRecord, task: str | Path | None) -> Anew:
         f"the file holds no prompts; they were made again from the task {record.name} with seed {record.seed}, and "
         "their hash is the file's"
     )
-    return Anew(as_then, record.n_discovery, record.n_held_out, record.seed, record.prompts_hash, (remark,))
-
-
-def _as_hashed(card: TaskCard, card_hash: str) -> TaskCard | None:
-    """The card with the beginning-of-sequence setting that gives this hash: a run may override the card's."""
-    settings = (card.prepend_bos, not card.prepend_bos)
-    cards = (card.model_copy(update={"prepend_bos": setting}) for setting in settings)
-    return next((variant for variant in cards if variant.fingerprint() == card_hash), None)
+    sizes, dropped = (record.n_discovery, record.n_held_out), record.left_out is not None
+    return Anew(as_then, *sizes, record.seed, dropped, record.prompts_hash, (remark,))
 
 
 def _short(digest: str) -> str:

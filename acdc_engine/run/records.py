@@ -12,6 +12,7 @@ from acdc_engine.graph.circuit_records import (
     CircuitEdge,
     Cost,
     Evaluation,
+    LeftOutRecord,
     MetricRecord,
     ModelRecord,
     SearchRecord,
@@ -22,8 +23,10 @@ from acdc_engine.graph.evidence_records import Certificate
 from acdc_engine.models.view import TransformerView
 from acdc_engine.patching.baseline import check_ablation
 from acdc_engine.patching.judge import Target
+from acdc_engine.prompts.build import Splits
 from acdc_engine.prompts.card import TaskCard
 from acdc_engine.prompts.metrics import Metric, get_metric
+from acdc_engine.prompts.misfits import LeftOut
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.run.measure import environment
 from acdc_engine.run.prompt_records import prompts_hash, records_of
@@ -39,8 +42,7 @@ class Run:
         card: The task.
         settings: What was asked for.
         metric: The metric, from the settings or the card.
-        discovery: Prompts that the search sees.
-        held_out: Prompts that it does not see.
+        prompts: Those that the search sees, those that it does not see, and what was left out of them.
         started: `time.perf_counter()` at the start.
         loaded: The same when the model was there.
         command: Finds the circuit again, see `command_of`.
@@ -51,12 +53,21 @@ class Run:
     card: TaskCard
     settings: Settings
     metric: Metric
-    discovery: PromptSet
-    held_out: PromptSet
+    prompts: Splits
     started: float
     loaded: float
     command: str | None = None
     unfinished: Unfinished | None = None
+
+    @property
+    def discovery(self) -> PromptSet:
+        """Prompts that the search sees."""
+        return self.prompts.discovery
+
+    @property
+    def held_out(self) -> PromptSet:
+        """Prompts that it does not see."""
+        return self.prompts.held_out
 
     @property
     def objective(self) -> Metric:
@@ -101,6 +112,7 @@ def circuit_of(
             n_discovery=len(run.discovery),
             n_held_out=len(run.held_out),
             seed=settings.seed,
+            left_out=left_out_record(run.prompts.left_out),
         ),
         metric=MetricRecord(name=run.metric.name, sign=1),
         ablation=check_ablation(settings.ablation),
@@ -124,6 +136,11 @@ def circuit_of(
         edges=edges,
         prompts=records_of(run.discovery, run.held_out),
     )
+
+
+def left_out_record(left_out: LeftOut | None) -> LeftOutRecord | None:
+    """Pairs that did not fit the model, as a circuit file says it."""
+    return None if left_out is None else LeftOutRecord(**asdict(left_out))
 
 
 def model_record(view: TransformerView) -> ModelRecord:

@@ -27,9 +27,9 @@ from acdc_engine.patching.judge import Judge
 from acdc_engine.prompts.metrics import Metric, get_metric, metric_names
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.run.progress import Reporter
-from acdc_engine.run.prompt_records import records_of
-from acdc_engine.run.prompt_source import Anew, Asked, PromptSource, prompt_source
-from acdc_engine.run.records import model_record
+from acdc_engine.run.prompt_records import prompts_hash, records_of
+from acdc_engine.run.prompt_source import Anew, Asked, PromptSource, Stored, prompt_source
+from acdc_engine.run.records import left_out_record, model_record
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,7 @@ def reopen(
     device: str = "auto",
     dtype: str | None = None,
     batch_size: int = 16,
+    drop_misfits: bool = False,
     report: Reporter | None = None,
 ) -> Reopened:
     """Opens a circuit file together with its model and prompts.
@@ -107,6 +108,7 @@ def reopen(
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         dtype: Number format of the weights; None for the file's, or float32.
         batch_size: Prompts per run.
+        drop_misfits: Leave out pairs of `task` that do not fit the model.
         report: Told about loading.
 
     Raises:
@@ -120,19 +122,19 @@ def reopen(
     if seed is not None and seed < 0:
         raise MethodError(f"seed must be at least 0, not {seed}.")
     pick_device(device)
-    file = _look(circuit, model, Asked(task, n, n_held_out, seed), strict)
-    if intervals:
+    file = _look(circuit, model, Asked(task, n, n_held_out, seed, drop_misfits), strict)
+    if intervals and file.source.n_held_out is not None:
         check_enough_prompts(file.source.n_held_out)
     with report.stage("Loading the model"):
         view = _load(file, model, device, dtype)
         record = model_record(view)
         claimed = file.circuit or import_circuit(file.path, model=record)
         judged = _with_model(file, claimed, record, view.dtype, strict)
-    with report.stage("Prompts"):
-        discovery, held_out = file.source.sets(view, file.path)
     file.remarks.extend(file.source.remarks)
+    judged, discovery, held_out = _with_prompts(file, judged, view)
+    if intervals:
+        check_enough_prompts(len(held_out))
     _check_metric(file.metric, held_out, judged.model.d_vocab)
-    judged = _with_prompts(file, judged, discovery, held_out)
     with report.stage("Running the model"):
         judge, held_out_judge = (
             Judge(CircuitEvaluator(view, prompts, judged.ablation or "patch", batch_size), file.metric)
@@ -289,22 +291,27 @@ def _other_weights(circuit: Circuit, ours: ModelRecord, dtype: str) -> str:
     return text if made_in in (None, dtype) else f"{text}: they are in {dtype}, and the file's were in {made_in}"
 
 
-def _with_prompts(file: _File, circuit: Circuit, discovery: PromptSet, held_out: PromptSet) -> Circuit:
-    """The circuit with the records of what it is judged on."""
-    update: dict[str, Any] = {"ablation": circuit.ablation or "patch"}
-    if isinstance(file.source, Anew):
-        card = file.source.card
-        update["prompts"] = records_of(discovery, held_out)
-        update["metric"] = MetricRecord(name=file.metric.name, sign=1)
-        update["task"] = TaskRecord(
+def _with_prompts(file: _File, circuit: Circuit, view: TransformerView) -> tuple[Circuit, PromptSet, PromptSet]:
+    """The circuit with the records of what it is judged on, and the prompts of both splits."""
+    source, update = file.source, {"ablation": circuit.ablation or "patch"}
+    if isinstance(source, Stored):
+        return circuit.model_copy(update=update), source.discovery, source.held_out
+    card, prompts = source.made(view, file.path)
+    file.remarks.extend(note.removesuffix(".") for note in prompts.notes)
+    judged = update | {
+        "prompts": records_of(prompts.discovery, prompts.held_out),
+        "metric": MetricRecord(name=file.metric.name, sign=1),
+        "task": TaskRecord(
             name=card.name,
             card_hash=card.fingerprint(),
-            prompts_hash=file.source.hash_of(discovery, held_out),
-            n_discovery=len(discovery),
-            n_held_out=len(held_out),
-            seed=file.source.seed,
-        )
-    return circuit.model_copy(update=update)
+            prompts_hash=prompts_hash(prompts.discovery, prompts.held_out),
+            n_discovery=len(prompts.discovery),
+            n_held_out=len(prompts.held_out),
+            seed=source.seed,
+            left_out=left_out_record(prompts.left_out),
+        ),
+    }
+    return circuit.model_copy(update=judged), prompts.discovery, prompts.held_out
 
 
 def _aim(circuit: Circuit) -> Literal["faithfulness", "kl"]:

@@ -16,7 +16,7 @@ _FIELDS = {
     "a number": ("faithfulness", "threshold", "minutes"),
     "a text": ("method", "strategy", "objective", "rank", "ablation", "metric", "device", "dtype"),
 }
-_MAY_BE_NONE = ("rank", "size", "steps", "threshold", "candidates", "metric", "minutes")
+_MAY_BE_NONE = ("rank", "size", "steps", "threshold", "candidates", "metric", "minutes", "n", "n_held_out")
 OBJECTIVES = ("faithfulness", "kl")
 
 
@@ -38,15 +38,17 @@ class Settings:
             "top-k", "greedy" and "threshold". None: absolute, or rms where the objective is "kl".
         ablation: What edges outside the circuit carry: "patch" (the corrupt prompt's value), "mean" or "zero".
         metric: Overrides the task's metric: "logit_diff", "prob_diff", "kl" or "nll".
-        n: Discovery prompts.
-        n_held_out: Held-out prompts, disjoint from the discovery prompts.
+        n: Discovery prompts; None for 32, or as many as the task can give.
+        n_held_out: Held-out prompts, disjoint from the discovery prompts; None for 64, likewise.
+        drop_misfits: Leave out pairs that do not fit the model, instead of refusing the task.
         n_random: Random circuits of the same size that the circuit is compared with; 0 for none.
         seed: Of the prompts and their split, and of everything else that is drawn.
         batch_size: Prompts per run of the model.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         dtype: Number format of the weights.
         ungroup_kv: One k and v receiver per query head where the model shares them (MIB's convention).
-        prepend_bos: Start every prompt with the tokenizer's beginning-of-sequence token; None for what the task says.
+        prepend_bos: Start every prompt with the tokenizer's beginning-of-sequence token; None for what the task says,
+            or else for what the tokenizer does by itself.
         edge_tests: Test every edge of the circuit singly: its exact effect, and where a target decides the size also
             whether it is needed. Without, circuits are larger, and have neither effects nor a certificate.
         minutes: End the search in time for the whole run to take about so long, with the best circuit so far; None to
@@ -65,8 +67,9 @@ class Settings:
     rank: str | None = None
     ablation: str = "patch"
     metric: str | None = None
-    n: int = 32
-    n_held_out: int = 64
+    n: int | None = None
+    n_held_out: int | None = None
+    drop_misfits: bool = False
     n_random: int = 20
     seed: int = 0
     batch_size: int = 16
@@ -92,8 +95,8 @@ class Settings:
 
         self._check_kinds()
         for name in ("n", "n_held_out", "batch_size"):
-            if getattr(self, name) < 1:
-                raise MethodError(f"{name} must be at least 1, not {getattr(self, name)}.")
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise MethodError(f"{name} must be at least 1, not {value}.")
         for name in ("n_random", "seed"):
             if getattr(self, name) < 0:
                 raise MethodError(f"{name} must be at least 0, not {getattr(self, name)}.")

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from acdc_engine import cli
 from acdc_engine.errors import AcdcError, CircuitFileError, MethodError, RunFolderError
 from acdc_engine.graph.curve_records import Curve
+from tests.fake_tokenizer import FakeTokenizer
 from tests.tiny_task import tiny_view, write_card
 
 RUNNER = CliRunner()
@@ -18,6 +19,7 @@ QUICK = ("--n", "5", "--n-held-out", "12", "--method", "eap", "--sizes", "10,50,
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     monkeypatch.setattr("acdc_engine.run.curve.load_model", lambda *a, **k: tiny_view())
+    monkeypatch.setattr("acdc_engine.run.prompts.load_tokenizer", lambda model: FakeTokenizer())
     monkeypatch.setattr(cli.out, "width", 100)
     return str(write_card(tmp_path))
 

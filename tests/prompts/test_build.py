@@ -88,8 +88,8 @@ def test_the_number_possible_is_said(card_data: Callable[[], Data], make_tokeniz
         build_splits(card, make_tokenizer(), 4, 3, seed=0)
     assert str(error.value) == (
         "Task 'small' was asked for 4 discovery and 3 held-out pairs and can give 3 and 3: it has 6 "
-        "different clean prompts in 6 groups that share no text, and the splits are spread evenly over the "
-        "templates. Ask for at most that many, or add words to its lists or templates."
+        "different clean prompts in 6 groups that share no text. "
+        "Ask for at most that many, or add words to its lists or templates."
     )
     discovery, held_out = build_splits(card, make_tokenizer(), 3, 3, seed=0)
     assert len(texts(discovery)[0] | texts(held_out)[0]) == 6
@@ -165,5 +165,5 @@ def test_a_large_card_whose_distinct_group_cannot_be_filled_ends(
     for template in data["templates"]:
         template["clean"] = template["clean"].replace("gave", "{D} {E} gave")
         template["corrupt"] = template["corrupt"].replace("gave", "{D} {E} gave")
-    with pytest.raises(PromptError, match=r"can give 0 and 0: it has 0 different clean prompts"):
+    with pytest.raises(PromptError, match=r"can give none that are kept apart: it has 0 different clean prompts"):
         build_splits(parse_card(data, "x"), make_tokenizer(), 2, 2, seed=0)

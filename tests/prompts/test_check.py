@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from acdc_engine.errors import PromptError
-from acdc_engine.prompts.check import encode
+from acdc_engine.prompts.check import Rules, encode
 from acdc_engine.prompts.pair import Draft, PromptPair
 from acdc_engine.prompts.template import PairTemplate
 
@@ -23,14 +23,14 @@ def draft(
 
 def failure(make_tokenizer: Any, *drafts: Draft, **settings: Any) -> str:
     with pytest.raises(PromptError) as error:
-        encode(drafts, make_tokenizer(), "small", **settings)
+        encode(drafts, Rules(make_tokenizer(), "small", **settings))
     return str(error.value)
 
 
 def test_a_sound_pair_becomes_tokens(make_tokenizer: Any) -> None:
     tokenizer = make_tokenizer()
     long = draft(A="Dora", B="Petrovich", C="Ivanovich", wrong=(" x",))
-    prompts = encode([draft(), long], tokenizer, "small")
+    prompts = encode([draft(), long], Rules(tokenizer, "small"))
     assert tokenizer.decode(prompts.clean[0, :6].tolist()) == "Ann saw Bob; Bob told"
     assert prompts.lengths.tolist() == [6, 8]
     assert prompts.clean[0, 6:].tolist() == [0, 0]
@@ -39,22 +39,22 @@ def test_a_sound_pair_becomes_tokens(make_tokenizer: Any) -> None:
 
 
 def test_bos_is_put_in_front(make_tokenizer: Any) -> None:
-    plain = encode([draft()], make_tokenizer(), "small")
-    with_bos = encode([draft()], make_tokenizer(), "small", prepend_bos=True)
+    plain = encode([draft()], Rules(make_tokenizer(), "small"))
+    with_bos = encode([draft()], Rules(make_tokenizer(), "small", prepend_bos=True))
     assert with_bos.clean[0].tolist() == [1, *plain.clean[0].tolist()]
     assert with_bos.read_at.tolist() == [6]
-    with pytest.raises(PromptError, match=r"prepend_bos = true and this tokenizer has no beginning-of-sequence token"):
-        encode([draft()], make_tokenizer(bos=None), "small", prepend_bos=True)
+    with pytest.raises(PromptError, match=r"prepend_bos = true in the card, or --bos\), and this tokenizer has none"):
+        encode([draft()], Rules(make_tokenizer(bos=None), "small", prepend_bos=True))
 
 
 def test_different_lengths_are_shown_with_the_tokens(make_tokenizer: Any) -> None:
     assert failure(make_tokenizer, draft(), draft(C="Ivanovich")) == (
-        "1 of the 2 prompts of task 'small' do not fit this tokenizer:\n"
+        "1 of the 2 prompts of task 'small' do not fit this model:\n"
         "  prompt 1 (template t):\n"
         "    clean has 6 tokens and corrupt 7: both must have as many\n"
         "    clean   [6] 'Ann' ' saw' ' Bob' ';' ' Bob' ' told'\n"
         "    corrupt [7] 'Ann' ' saw' ' Bob' ';' ' Ivan' 'ovich' ' told'\n"
-        "Change the words, the answers or the fixed text of the card."
+        "Change the words, the answers or the fixed text of the card; or go on without them: --drop-misfits."
     )
 
 
@@ -70,7 +70,7 @@ def test_a_difference_where_no_slot_was_replaced(make_tokenizer: Any) -> None:
 
 
 def test_a_replaced_word_joined_with_what_follows_is_one_token_that_may_differ(make_tokenizer: Any) -> None:
-    prompts = encode([draft("the {B}s saw", "the {C}s saw", (" x",), (" y",))], make_tokenizer(), "small")
+    prompts = encode([draft("the {B}s saw", "the {C}s saw", (" x",), (" y",))], Rules(make_tokenizer(), "small"))
     assert (prompts.clean != prompts.corrupt).tolist() == [[False, True, False]]
 
 
@@ -80,7 +80,7 @@ def test_the_space_in_front_of_a_word_belongs_to_it_even_as_a_token(make_tokeniz
             return [p for q in super().pieces(text) for p in ([" ", "Zoe"] if q == " Zoe" else [q])]
 
     pair = draft(C="Zoe", B="Ivanovich", wrong=(" x",))
-    prompts = encode([pair], SpaceApart(), "small")
+    prompts = encode([pair], Rules(SpaceApart(), "small"))
     assert (prompts.clean != prompts.corrupt).nonzero()[:, 1].tolist() == [5, 6]
 
 
@@ -123,4 +123,4 @@ def test_part_of_a_character_is_shown_as_the_vocabulary_spells_it(make_tokenizer
             return str(super().decode(token_ids)).replace(" Ivan", " \ufffd")
 
     with pytest.raises(PromptError, match=r"'_Ivan' 'ovich'"):
-        encode([draft(C="Ivanovich")], Bytes(), "small")
+        encode([draft(C="Ivanovich")], Rules(Bytes(), "small"))

@@ -63,7 +63,7 @@ def test_prompts_pass_the_checks_and_splits_are_disjoint(make_tokenizer: Any) ->
 
 def test_a_vocabulary_of_whole_words_will_do() -> None:
     prompts, _ = build_splits(card(), WordTokenizer(["<bos>", *WORDS], "<bos>"), 4, 0, seed=0)
-    assert sorted(prompts.lengths.tolist()) == [4, 4, 5, 5]
+    assert sorted(prompts.lengths.tolist()) == [5, 5, 6, 6]
 
 
 def test_words_the_tokenizer_splits_are_left_out(make_tokenizer: Any) -> None:

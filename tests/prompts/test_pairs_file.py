@@ -199,9 +199,9 @@ def test_eap_igs_csv_gives_token_ids(tmp_path: Path, make_tokenizer: Any) -> Non
     assert card.pairs[1].wrong_answer_ids == (ann, ann + 50)
     with pytest.raises(PromptError) as error:
         build_splits(card, tokenizer, 1, 0, seed=0)
-    assert str(error.value).startswith("1 of the 2 prompts of task 'ioi' do not fit this tokenizer:\n  line 4:\n")
+    assert str(error.value).startswith("1 of the 2 prompts of task 'ioi' do not fit this model:\n  line 4:\n")
     assert f"    the tokenizer has no token {ann + 50}\n" in str(error.value)
-    assert str(error.value).endswith("Correct these pairs or take them out of the file.")
+    assert str(error.value).endswith("take them out of the file; or go on without them: --drop-misfits.")
     kept = card.model_copy(update={"pairs": card.pairs[:1]})
     discovery, _ = build_splits(kept, tokenizer, 1, 0, seed=0)
     assert (discovery.answers.tolist(), discovery.wrong_answers.tolist()) == ([[ann]], [[bob]])
@@ -257,7 +257,7 @@ def test_lengths_are_told_apart_by_line_for_all_pairs_not_only_those_drawn(tmp_p
     with pytest.raises(PromptError) as error:
         build_splits(load_pairs(write(tmp_path, *lines)), make_tokenizer(), 1, 0, seed=0)
     assert str(error.value) == (
-        "2 of the 11 prompts of task 'my_pairs' do not fit this tokenizer:\n"
+        "2 of the 11 prompts of task 'my_pairs' do not fit this model:\n"
         "  line 7:\n"
         "    clean has 3 tokens and corrupt 4: both must have as many\n"
         "    clean   [3] 'Hans' ' 7' ' told'\n"
@@ -266,7 +266,7 @@ def test_lengths_are_told_apart_by_line_for_all_pairs_not_only_those_drawn(tmp_p
         "    the answer ' Petrovich' is not one token: ' Petr' 'ovich'\n"
         "    clean   [4] 'Kim' ' 1' '0' ' told'\n"
         "    corrupt [4] 'Jon' ' 1' '0' ' told'\n"
-        "Correct these pairs or take them out of the file."
+        "Correct these pairs or take them out of the file; or go on without them: --drop-misfits."
     )
     with pytest.raises(PromptError, match=r"\n  \.\.\. and 1 more: line 11\.\nCorrect"):
         build_splits(load_pairs(write(tmp_path, *(x | {"read_at": 9} for x in lines))), make_tokenizer(), 1, 0, seed=0)
@@ -278,7 +278,7 @@ def test_too_few_pairs(tmp_path: Path, make_tokenizer: Any) -> None:
         build_splits(card, make_tokenizer(), 5, 5, seed=0)
     assert str(error.value) == (
         "Task 'my_pairs' was asked for 5 discovery and 5 held-out pairs and can give 4 and 3: it has 7 pairs in 7 "
-        "groups that share no text, and the splits are spread evenly over the templates. Ask for at most that many, or "
+        "groups that share no text. Ask for at most that many, or "
         "add pairs, with texts of their own."
     )
 

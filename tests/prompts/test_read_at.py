@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from acdc_engine.errors import PromptError, TaskError
 from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.card import parse_card
-from acdc_engine.prompts.check import encode
+from acdc_engine.prompts.check import Rules, encode
 from acdc_engine.prompts.pair import Draft
 from acdc_engine.prompts.template import PairTemplate
 
@@ -25,7 +25,7 @@ def draft(read_at: int, right: tuple[str, ...] = (" {A}",), wrong: tuple[str, ..
 
 @given(st.integers(-6, 5), st.booleans())
 def test_positions_count_from_either_end(make_tokenizer: Any, read_at: int, bos: bool) -> None:
-    prompts = encode([draft(read_at)], make_tokenizer(), "small", prepend_bos=bos)
+    prompts = encode([draft(read_at)], Rules(make_tokenizer(), "small", prepend_bos=bos))
     assert prompts.read_at.tolist() == [bos + (read_at if read_at >= 0 else 6 + read_at)]
     assert prompts.pairs[0].read_at == read_at
 
@@ -34,7 +34,7 @@ def test_positions_outside_the_prompt_are_listed_with_everything_else(make_token
     sound = PairTemplate.parse("t", "{A} met {B}", "{A} met {C}", [" x"], [" y"]).fill(WORDS)
     drafts = [draft(6), sound, draft(-7, right=(" Petrovich",))]
     with pytest.raises(PromptError) as error:
-        encode(drafts, make_tokenizer(), "small")
+        encode(drafts, Rules(make_tokenizer(), "small"))
     text = str(error.value)
     assert text.startswith("2 of the 3 prompts")
     assert "prompt 0 (template t):\n    read_at is 6, and the prompt has 6 tokens\n" in text
@@ -49,7 +49,7 @@ def test_answers_follow_what_is_before_the_position(make_tokenizer: Any) -> None
             return ["Ann Eve"] if text == "Ann Eve" else super().pieces(text)
 
     tokenizer = Joins()
-    prompts = encode([draft(0, right=(" Eve", " Dora"))], tokenizer, "small")
+    prompts = encode([draft(0, right=(" Eve", " Dora"))], Rules(tokenizer, "small"))
     # " Eve" would join with "Ann" and is looked up alone.
     assert [tokenizer.decode([token]) for token in prompts.answers[0].tolist()] == [" Eve", " Dora"]
 
@@ -60,18 +60,18 @@ def test_where_the_tokens_are_not_their_own_texts_the_answer_is_looked_up_alone(
             return str(super().decode(token_ids)).replace("Ann saw", "Annsaw")
 
     tokenizer = Strips()
-    prompts = encode([draft(2, right=(" Dora",))], tokenizer, "small")
+    prompts = encode([draft(2, right=(" Dora",))], Rules(tokenizer, "small"))
     assert [tokenizer.vocabulary[token] for token in prompts.answers[0].tolist()] == [" Dora"]
     with pytest.raises(PromptError, match=r"the answer ' Petrovich' is not one token: ' Petr' 'ovich'"):
-        encode([draft(2, right=(" Petrovich",))], tokenizer, "small")
+        encode([draft(2, right=(" Petrovich",))], Rules(tokenizer, "small"))
 
 
 def test_a_missing_space_is_noticed_inside_too(make_tokenizer: Any) -> None:
     # Inside, "Annie" after "Ann" is no other splitting but one other token, so the text is looked up alone.
-    prompts = encode([draft(0, right=("ie",))], make_tokenizer(), "small")
+    prompts = encode([draft(0, right=("ie",))], Rules(make_tokenizer(), "small"))
     assert len(prompts.answers[0]) == 1
     with pytest.raises(PromptError, match=r"right and wrong at the same time: ' saw'"):
-        encode([draft(0, right=(" saw",), wrong=(" saw",))], make_tokenizer(), "small")
+        encode([draft(0, right=(" saw",), wrong=(" saw",))], Rules(make_tokenizer(), "small"))
 
 
 def test_a_card_says_where_to_read(card_data: Callable[[], Data], make_tokenizer: Any) -> None:

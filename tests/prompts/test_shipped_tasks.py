@@ -1,6 +1,8 @@
 """The shipped cards with the real tokenizer they were measured with; those of small models with their own."""
 
+import json
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from acdc_engine.prompts.card import TaskCard
 from acdc_engine.prompts.find import find_task, list_tasks
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.prompts.usable_words import usable_words
+from acdc_engine.run.prompt_records import prompts_hash
 from acdc_engine.shipped import graphs_folder
 
 TASKS = sorted(list_tasks())
@@ -138,3 +141,11 @@ def test_capitals_go_with_their_countries(smollm2_tokenizer: Any) -> None:
         clean, corrupt = (text.removesuffix(", the capital of").split()[-1] for text in (pair.clean, pair.corrupt))
         assert clean != corrupt
         assert pair.answers == (f" {country_of[clean]}",) and pair.wrong_answers == (f" {country_of[corrupt]}",)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_prompts_are_those_of_the_first_version(name: str, smollm2_tokenizer: Any) -> None:
+    known = json.loads((Path(__file__).parent.parent / "golden" / "shipped_prompts.json").read_text())
+    card = find_task(name)
+    tokenizer = smollm2_tokenizer if name in LARGE else load_tokenizer(card.known_in)
+    assert prompts_hash(*build_splits(card, tokenizer, 32, 64, 0)) == known[name]

@@ -144,3 +144,38 @@ def test_the_beginning_of_sequence_token_can_be_asked_for(tmp_path: Path) -> Non
     plain, same, with_bos = (check_tasks([path], tiny_view(), n=4, prepend_bos=bos)[0] for bos in (None, False, True))
     assert isinstance(plain, TaskCheck) and isinstance(same, TaskCheck) and isinstance(with_bos, TaskCheck)
     assert plain.whole == same.whole != with_bos.whole
+
+
+def test_the_flag_that_helps_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def found_wrong(*arguments: Any) -> list[module.Shortcoming]:
+        # The tiny model does no task: here it does it with the token in front, which moves its figures.
+        return [] if arguments[2].mean() != without else [module.Shortcoming("chance", "It does not.")]
+
+    card, view = find_task(write_card(tmp_path)), tiny_view()
+    without = torch.tensor(check_task(card, view, n=8).whole.metric_clean)
+    monkeypatch.setattr(module, "shortcomings", found_wrong)
+    found = check_task(card, view, n=8)
+    right = check_task(card, view, n=8, prepend_bos=True).whole
+    assert not found.does_it and found.command is None
+    assert found.notes == (
+        f"With a beginning-of-sequence token in front the model does the task ({right.right} of 8 right): give --bos.",
+    )
+    assert check_task(card, view, n=8, prepend_bos=True).notes == ()
+
+
+def test_the_command_that_will_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "shortcomings", lambda *_: [])
+    words = "\n".join(f'{{"clean": "{a} is", "corrupt": "{b} is"}}' for a, b in zip("abcdef", "ghijkl", strict=True))
+    path = tmp_path / "few pairs.jsonl"
+    path.write_text(words)
+    (found,) = check_tasks([path], tiny_view())
+    assert isinstance(found, TaskCheck) and found.sizes == (2, 4) and found.does_it
+    assert found.command is not None and found.command.startswith(f'discover("{path}", model, n=2, n_held_out=4) in ')
+    monkeypatch.setattr(module, "load_model", lambda *a, **k: tiny_view())
+    monkeypatch.setattr("acdc_engine.run.prompts.load_tokenizer", lambda model: FakeTokenizer())
+    (found,) = check_tasks([path], "gpt2", prepend_bos=True)
+    assert isinstance(found, TaskCheck)
+    assert found.command == f"acdc discover '{path}' --model gpt2 --n 2 --n-held-out 4 --bos"
+    (whole,) = check_tasks([write_card(tmp_path)], "gpt2")
+    assert isinstance(whole, TaskCheck) and whole.sizes == (32, 64)
+    assert whole.command == f"acdc discover {tmp_path / 'tiny.toml'} --model gpt2"
