@@ -84,7 +84,10 @@ class AnswerReader:
 
     def _not_one_token(self, answer: str, ids: list[int] | None) -> Problem:
         if ids is None:
-            text = f"the answer {answer!r} changes how the prompt before it is split: is a space in front missing?"
+            ask = "is a space in front missing?"
+            if self._before.endswith(" "):
+                ask = "the prompt ends in a space, with which the answer is to begin instead"
+            text = f"the answer {answer!r} changes how the prompt before it is split: {ask}"
         else:
             text = f"the answer {answer!r} is not one token: {show_tokens(self._own, ids) or 'nothing'}"
         return Problem("an answer is not one token", text)

@@ -229,19 +229,12 @@ def _notes(source: _Source, asked: tuple[int | None, int | None], splits: Sequen
 
 
 def _about_spaces(chosen: Sequence[Draft]) -> Iterator[str]:
-    """What is often meant otherwise: prompts that end in a space, and answers that lack one."""
-    pairs = [draft.pair for draft in chosen if draft.pair.read_at == -1]
-    at_end = [pair for pair in pairs if pair.clean.endswith(" ")]
-    if at_end:
-        yield (
-            f"{len(at_end)} prompts end in a space, as in {at_end[0].clean[-20:]!r}, which most tokenizers make a part "
-            "of the next word: end prompts before it and begin answers with it."
-        )
+    """What is often meant otherwise: answers that lack the space in front."""
     joined = [
-        f"{pair.clean[-20:]}{answer}"
-        for pair in pairs
-        for answer in pair.answers[:1]
-        if re.fullmatch("[A-Za-z]{2}", pair.clean[-1:] + answer[:1])
+        f"{draft.pair.clean[-20:]}{answer}"
+        for draft in chosen
+        for answer in draft.pair.answers[:1]
+        if draft.pair.read_at == -1 and re.fullmatch("[A-Za-z]{2}", draft.pair.clean[-1:] + answer[:1])
     ]
     if joined:
         yield f"{len(joined)} answers follow their prompts without a space: {joined[0]!r}. Is it missing in the file?"

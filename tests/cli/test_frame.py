@@ -44,7 +44,8 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     for place in ("pipeline", "run.reopen", "run.curve", "run.check_task"):
         monkeypatch.setattr(f"acdc_engine.{place}.load_model", lambda *a, **k: tiny_view())
     monkeypatch.setattr("acdc_engine.pipeline.report_html", lambda circuit, **_: "a report")
-    monkeypatch.setattr("acdc_engine.run.show_task.load_tokenizer", lambda *a, **k: tiny_view().tokenizer)
+    for place in ("show_task", "prompts"):
+        monkeypatch.setattr(f"acdc_engine.run.{place}.load_tokenizer", lambda *a, **k: tiny_view().tokenizer)
     monkeypatch.chdir(tmp_path)
     return str(write_card(tmp_path))
 

@@ -188,22 +188,17 @@ def test_a_large_file_is_drawn_from(monkeypatch: pytest.MonkeyPatch, make_tokeni
     assert len({text for text in split if text}) == 60
 
 
-def test_spaces_that_are_often_meant_otherwise_are_said(make_tokenizer: Any) -> None:
-    def notes(clean: str, answer: str) -> tuple[str, ...]:
-        pair = {"clean": f"Ann {clean}", "corrupt": f"Bob {clean}", "answers": answer}
-        card = parse_card({"name": "x", "description": "x", "metric": "nll", "pairs": [pair]}, "x")
-        return split_prompts(card, make_tokenizer(), 1, 0, seed=0).notes
-
-    assert notes("told", " Cem") == () and notes("is 1", "7") == () and notes("told:", "Cem") == ()
-    assert notes("told ", "Cem") == (
-        "1 prompts end in a space, as in 'Ann told ', which most tokenizers make a part of the next word: end prompts "
-        "before it and begin answers with it.",
-    )
-
-
-def test_answers_without_the_space_in_front_are_said(smollm2_tokenizer: Any) -> None:
-    pair = {"clean": "When Ann and Bob met, Bob saw", "corrupt": "When Ann and Bob met, Ann saw", "answers": "Ann"}
+def notes_of(clean: str, answer: str, tokenizer: Any) -> tuple[str, ...]:
+    pair = {"clean": f"Ann {clean}", "corrupt": f"Bob {clean}", "answers": answer}
     card = parse_card({"name": "x", "description": "x", "metric": "nll", "pairs": [pair]}, "x")
-    assert split_prompts(card, smollm2_tokenizer, 1, 0, seed=0).notes == (
-        "1 answers follow their prompts without a space: 'nd Bob met, Bob sawAnn'. Is it missing in the file?",
+    return split_prompts(card, tokenizer, 1, 0, seed=0).notes
+
+
+def test_spaces_that_are_often_meant_otherwise_are_said(make_tokenizer: Any, smollm2_tokenizer: Any) -> None:
+    for clean, answer in (("told", " Cem"), ("is 1", "7"), ("told:", "Cem")):
+        assert notes_of(clean, answer, make_tokenizer(digits=1)) == ()
+    assert notes_of("told", "Cat", smollm2_tokenizer) == (
+        "1 answers follow their prompts without a space: 'Ann toldCat'. Is it missing in the file?",
     )
+    with pytest.raises(PromptError, match="the prompt ends in a space, with which the answer is to begin instead"):
+        notes_of("told ", "Cem", make_tokenizer())
