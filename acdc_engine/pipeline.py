@@ -68,14 +68,14 @@ def discover(
         KeyboardInterrupt: Scores, trace and the best circuit in the target so far, if any, are in the folder by then.
     """
     chosen = Settings.of(settings)
-    card = find_task(task)
-    folder = None if out is None else RunFolder(out, overwrite, asked_facts(card, chosen, model))
-    metric = get_metric(chosen.metric or card.metric)
-    aim = get_metric("kl") if chosen.objective == "kl" else metric
-    check_metric(aim, get_method(chosen.method, chosen.steps))
     report, deadline = reporter_of(progress), Deadline(chosen.minutes)
     started = time.perf_counter()
-    with report.stage("Looking at the prompts"):
+    with report.stage("Reading the task"):
+        card = find_task(task)
+        folder = None if out is None else RunFolder(out, overwrite, asked_facts(card, chosen, model))
+        metric = get_metric(chosen.metric or card.metric)
+        aim = get_metric("kl") if chosen.objective == "kl" else metric
+        check_metric(aim, get_method(chosen.method, chosen.steps))
         look_before_loading(card, model, chosen)
     with report.stage("Loading the model"):
         view = load_model(model, device=chosen.device, dtype=chosen.dtype, ungroup_kv=chosen.ungroup_kv)

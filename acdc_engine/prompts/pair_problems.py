@@ -25,8 +25,8 @@ def pair_problems(pairs: Sequence[PairText], metric: str) -> Iterator[str]:
         first = seen.setdefault((pair.clean, pair.corrupt), pair)
         if first is not pair and not same_pair(first, pair):
             yield (
-                f"{where}: the same prompts as {first.where or f'pairs[{pairs.index(first)}]'} with other answers or "
-                "another reading position: keep one of the two, with all its answers."
+                f"{where}: the same prompts as {first.where or f'pairs[{pairs.index(first)}]'} with other answers, "
+                "reading position or group: keep one of the two, with all its answers."
             )
         right, wrong = _answers(pair)
         if not right:
@@ -74,7 +74,7 @@ def _half_characters(pair: PairText) -> Iterator[str]:
     for key in ("clean", "corrupt", "answers", "wrong_answers"):
         found = getattr(pair, key)
         for text in (found,) if isinstance(found, str) else found:
-            if half := re.search("[\ud800-\udfff]", text):
+            if not text.isascii() and (half := re.search("[\ud800-\udfff]", text)):
                 yield (
                     f"{key}: its character {half.start() + 1} is half of a surrogate pair, {ascii(half.group())[1:-1]}"
                     ", which is no text: write the whole character or take it out."

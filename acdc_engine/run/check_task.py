@@ -155,11 +155,12 @@ def check_tasks(
             raise MethodError(f"{name} must be at least 1, not {value}.")
     how = {"seed": seed, "batch_size": batch_size, "prepend_bos": prepend_bos, "drop_misfits": drop_misfits}
     settings = Settings.of({**how, "device": device, "dtype": dtype})
-    cards = _cards(tasks)
     report = reporter_of(progress)
-    if len(cards) == 1:
-        with report.stage("Looking at the prompts"), suppress(TooFewPairsError):  # said with the figures
-            look_before_loading(cards[0], model, settings)
+    with report.stage("Reading the task" if len(tasks) == 1 else "Reading the tasks"):
+        cards = _cards(tasks)
+        if len(cards) == 1:
+            with suppress(TooFewPairsError):  # said with the figures
+                look_before_loading(cards[0], model, settings)
     with report.stage("Loading the model"):
         view = load_model(model, device=device, dtype=dtype)
     found: list[TaskCheck | Unfit] = []

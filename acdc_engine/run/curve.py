@@ -176,7 +176,7 @@ def _task(task: str | Path, plans: list[Settings]) -> tuple[TaskCard, Metric]:
 
 
 def _load(model: Any, card: TaskCard, metric: Metric, settings: Settings, started: float, report: Reporter) -> Run:
-    with report.stage("Looking at the prompts"):
+    with report.stage("Reading the task"):
         look_before_loading(card, model, settings)
     with report.stage("Loading the model"):
         view = load_model(model, device=settings.device, dtype=settings.dtype, ungroup_kv=settings.ungroup_kv)

@@ -111,7 +111,7 @@ def test_every_problem_has_its_line(tmp_path: Path) -> None:
     )
     found = problems(path)
     assert [line for line in found if not line.startswith("line 7")] == [
-        "line 2: the same prompts as line 1 with other answers or another reading position: keep one of the two, with "
+        "line 2: the same prompts as line 1 with other answers, reading position or group: keep one of the two, with "
         "all its answers.",
         "line 3: corrupt: missing.",
         "line 4: not JSON: Expecting ',' delimiter (column 16).",

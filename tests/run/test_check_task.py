@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from acdc_engine.errors import AcdcError, DeviceError, MethodError, ModelError, PromptError, TaskError
+from acdc_engine.evaluation.shortcoming import Shortcoming
 from acdc_engine.models.load import load_model
 from acdc_engine.models.view import TransformerView
 from acdc_engine.prompts.card import TaskCard, parse_card
@@ -147,9 +148,9 @@ def test_the_beginning_of_sequence_token_can_be_asked_for(tmp_path: Path) -> Non
 
 
 def test_the_flag_that_helps_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def found_wrong(*arguments: Any) -> list[module.Shortcoming]:
+    def found_wrong(*arguments: Any) -> list[Shortcoming]:
         # The tiny model does no task: here it does it with the token in front, which moves its figures.
-        return [] if arguments[2].mean() != without else [module.Shortcoming("chance", "It does not.")]
+        return [] if arguments[2].mean() != without else [Shortcoming("chance", "It does not.")]
 
     card, view = find_task(write_card(tmp_path)), tiny_view()
     without = torch.tensor(check_task(card, view, n=8).whole.metric_clean)
