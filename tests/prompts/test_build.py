@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acdc_engine.errors import PromptError
-from acdc_engine.prompts.build import build_splits
+from acdc_engine.errors import PromptError, TooFewPairsError
+from acdc_engine.prompts.build import build_splits, split_prompts
 from acdc_engine.prompts.card import TaskCard, parse_card
 from acdc_engine.prompts.drafts import drafts
 from acdc_engine.prompts.prompt_set import PromptSet
@@ -167,3 +167,18 @@ def test_a_large_card_whose_distinct_group_cannot_be_filled_ends(
         template["corrupt"] = template["corrupt"].replace("gave", "{D} {E} gave")
     with pytest.raises(PromptError, match=r"can give none that are kept apart: it has 0 different clean prompts"):
         build_splits(parse_card(data, "x"), make_tokenizer(), 2, 2, seed=0)
+
+
+def test_misfits_of_a_card_are_left_out(card_data: Callable[[], Data], make_tokenizer: Any) -> None:
+    data = card_data()
+    data["templates"][1]["answers"] = [" Ivanovich"]
+    data["words"]["names"]["words"] = NAMES
+    card = parse_card(data, "x")
+    with pytest.raises(PromptError, match=r"the answer ' Ivanovich' is not one token(.|\n)*--drop-misfits"):
+        split_prompts(card, make_tokenizer(), 6, 6, seed=0)
+    found = split_prompts(card, make_tokenizer(), 6, 6, seed=0, drop_misfits=True)
+    assert {pair.template for split in (found.discovery, found.held_out) for pair in split.pairs} == {"ABBA"}
+    assert found.left_out is not None and found.left_out.reasons == {"an answer is not one token": found.left_out.count}
+    del data["templates"][0]
+    with pytest.raises(TooFewPairsError, match="it has 0 different clean prompts"):
+        split_prompts(parse_card(data, "x"), make_tokenizer(), 6, 6, seed=0, drop_misfits=True)
