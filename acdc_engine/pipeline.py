@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from acdc_engine.attribution import EdgeScores, check_metric, get_method, score_edges
 from acdc_engine.errors import AcdcError
 from acdc_engine.evaluation import MIN_PROMPTS, check_behaviour, evaluate
@@ -35,6 +37,7 @@ from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.prompts import look_before_loading, prompts_of
 from acdc_engine.run.recorded import RecordedEvaluator
 from acdc_engine.run.records import Run, circuit_of
+from acdc_engine.run.run_file import run_file_text
 from acdc_engine.run.settings import Settings
 from acdc_engine.run.steps import Steps
 
@@ -85,7 +88,8 @@ def discover(
     for note in prompts.notes:
         report.note(note)
     run = Run(view, card, chosen, metric, prompts, started, loaded, command_of(task, model, chosen))
-    return _run(run, folder, deadline, report)
+    again = run_file_text(task, model, chosen, torch.get_num_threads()) if isinstance(model, str | Path) else None
+    return _run(run, folder, deadline, report, again)
 
 
 def unfinished_run(task: str | Path, model: Any, runs: Path, name: str, **settings: Any) -> Path | None:
@@ -98,7 +102,7 @@ def unfinished_run(task: str | Path, model: Any, runs: Path, name: str, **settin
     return newest_unfinished(runs, name, asked)
 
 
-def _run(run: Run, folder: RunFolder | None, deadline: Deadline, report: Reporter) -> Circuit:
+def _run(run: Run, folder: RunFolder | None, deadline: Deadline, report: Reporter, run_file: str | None) -> Circuit:
     """Everything after the prompts are there; goes on with what the folder holds of the same run."""
     with report.stage("Running the model"):
         # Both now: held-out prompts that cannot be run or judged are found out before anything long.
@@ -118,6 +122,8 @@ def _run(run: Run, folder: RunFolder | None, deadline: Deadline, report: Reporte
     with report.stage("Which run this is"):
         facts = loaded_facts(run)
     with folder.open(facts, run.started) as earlier:
+        if run_file is not None:
+            folder.save_run_file(run_file)
         if earlier is not None:
             done = f"{earlier.evaluations} evaluations are there already"
             report.note(f"Going on with the unfinished run in {folder.path}: {done}.")

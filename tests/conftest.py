@@ -20,8 +20,9 @@ from acdc_engine.errors import ModelError  # noqa: E402
 from acdc_engine.models.smollm2 import smollm2_folder  # noqa: E402
 from tests.browser import chromium  # noqa: E402
 
-if "OMP_NUM_THREADS" not in os.environ:  # which torch reads by itself
+if "OMP_NUM_THREADS" not in os.environ:  # which torch reads by itself, and commands take for what they are to use
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
+    os.environ["OMP_NUM_THREADS"] = str(torch.get_num_threads())
 # Whether a test fails depends on the code alone: not on chance, nor on times, which on a shared machine say nothing.
 # pytest --hypothesis-profile=explore looks for what the same few examples of each test cannot show.
 _FOUND = DirectoryBasedExampleDatabase(".hypothesis/examples")  # tried first the next time

@@ -107,7 +107,7 @@ CircuitOut = Annotated[
 ReplaceFile = Annotated[bool, typer.Option("--overwrite", help="Replace that file.", rich_help_panel=options.RUN)]
 
 
-@command(epilog=examples("verify runs/demo", "verify runs/demo --json"))
+@command(model=True, epilog=examples("verify runs/demo", "verify runs/demo --json"))
 def verify(
     circuit: options.AnyCircuit,
     model: ModelOrOwn = None,
@@ -143,7 +143,7 @@ def verify(
         raise typer.Exit(Exit.NO)
 
 
-@command(epilog=examples("evaluate runs/demo --task ioi --seed 1", "evaluate mine.json --out judged.json"))
+@command(model=True, epilog=examples("evaluate runs/demo --task ioi --seed 1", "evaluate mine.json --out judged.json"))
 def evaluate(
     circuit: options.AnyCircuit,
     model: ModelOrOwn = None,

@@ -91,7 +91,9 @@ Overwrite = Annotated[
 ]
 
 
-@command(epilog=examples("curve ioi", "curve ioi --method eap-ig --sizes 0.1,1,10 --circuit runs/demo --to pdf"))
+@command(
+    model=True, epilog=examples("curve ioi", "curve ioi --method eap-ig --sizes 0.1,1,10 --circuit runs/demo --to pdf")
+)
 def curve(
     task: options.Task,
     model: options.Model = "smollm2-135m",

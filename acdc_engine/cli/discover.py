@@ -19,12 +19,14 @@ RESULTS = ("circuit.json", "report.html")
 
 
 @command(
+    model=True,
+    config=True,
     epilog=examples(
         "discover ioi",
         "discover my_task.toml --model gpt2 --out runs/mine",
         "discover ioi --objective kl --faithfulness 0.96",
         "discover ioi --strategy acdc --threshold 0.03 --candidates 2000",
-    )
+    ),
 )
 def discover(
     task: options.Task,

@@ -87,6 +87,7 @@ def export(
 
 @command(
     "import",
+    model=True,
     epilog=examples("import circuit.gexf --out circuit.json", "import mine.csv --like gpt2/ioi --out mine.json"),
 )
 def import_file(

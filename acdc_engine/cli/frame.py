@@ -6,8 +6,9 @@ import json
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, no_type_check
 
 import typer
 from rich.console import Console
@@ -15,6 +16,7 @@ from rich.console import Console
 from acdc_engine.cli import console
 from acdc_engine.cli.console import app
 from acdc_engine.cli.exit_codes import Terminated, code_of
+from acdc_engine.cli.threads import use_threads
 
 if TYPE_CHECKING:
     from acdc_engine.run.progress import Reporter
@@ -29,8 +31,49 @@ AsJson = Annotated[
 ]
 
 
+@no_type_check  # typer hands over a context that is none of its own class
+def _read_config(context: typer.Context, path: Path | None) -> Path | None:
+    """Takes what a file asks for as the defaults of the command line."""
+    if path is not None:
+        from acdc_engine.run.run_file import read_run_file
+
+        asked = read_run_file(path)
+        if "edge_tests" in asked:
+            asked["no_edge_tests"] = not asked.pop("edge_tests")
+        context.default_map = {**(context.default_map or {}), **asked}
+    return path
+
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        is_eager=True,
+        callback=_read_config,
+        help="File with settings: the run.toml of an earlier run repeats it. Options of the command line go before.",
+        show_default=False,
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="CPU threads. An unfinished run goes on only with as many as it began with.",
+        show_default="OMP_NUM_THREADS, or the physical cores that are free to use",
+    ),
+]
+_EVERYWHERE = {"quiet": (Quiet, False), "verbose": (Verbose, False)}
+_WITH_MODEL = {"threads": (Threads, None)}
+_WITH_CONFIG = {"config": (Config, None)}
+
+
 def command(
-    name: str | None = None, *, group: typer.Typer = app, epilog: str | None = None
+    name: str | None = None,
+    *,
+    group: typer.Typer = app,
+    epilog: str | None = None,
+    model: bool = False,
+    config: bool = False,
 ) -> Callable[[Function], Function]:
     """Adds a command: a function, with the options that every command has.
 
@@ -38,33 +81,47 @@ def command(
         name: What it is called; the function's name where None.
         group: Where it is added.
         epilog: What stands below its help.
+        model: Whether it runs a model, and so takes --threads.
+        config: Whether it takes --config.
     """
 
     def add(function: Function) -> Function:
-        group.command(name, epilog=epilog)(_framed(function))
+        more = {**(_WITH_CONFIG if config else {}), **(_WITH_MODEL if model else {}), **_EVERYWHERE}
+        group.command(name, epilog=epilog)(_framed(function, more))
         return function
 
     return add
 
 
-def _framed(function: Callable[..., None]) -> Callable[..., None]:
-    """The function with the options -q and -v, ending with a message and a status when it is stopped."""
+def _framed(function: Callable[..., None], more: Mapping[str, tuple[Any, Any]]) -> Callable[..., None]:
+    """The function with more options, ending with a message and a status when it is stopped.
+
+    Args:
+        function: The command.
+        more: Annotation and default of every option that is added, by name.
+    """
 
     @functools.wraps(function)
     def framed(*, quiet: bool, verbose: bool, **given: Any) -> None:
         if quiet and verbose:
             raise typer.BadParameter("A command is --quiet or --verbose, not both.")
         console.told.quiet, console.told.verbose = quiet, verbose
+        given.pop("config", None)  # it has done its work
+        if "threads" in more:
+            use_threads(given.pop("threads"))
         with stoppable():
             function(**given)
 
     signature = inspect.signature(function)
-    more = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind)
-        for name, kind in (("quiet", Quiet), ("verbose", Verbose))
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        for name, (annotation, default) in more.items()
     ]
-    framed.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *more])  # type: ignore[attr-defined]
-    framed.__annotations__ = {**function.__annotations__, "quiet": Quiet, "verbose": Verbose}
+    framed.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *added])  # type: ignore[attr-defined]
+    framed.__annotations__ = {
+        **function.__annotations__,
+        **{name: annotation for name, (annotation, _) in more.items()},
+    }
     return framed
 
 

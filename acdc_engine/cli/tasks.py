@@ -129,7 +129,9 @@ def show(
     out.print(example_pairs(found, model, out.width))
 
 
-@command(group=tasks, epilog=examples("tasks check ioi", "tasks check my_task.toml pairs.jsonl --model gpt2"))
+@command(
+    model=True, group=tasks, epilog=examples("tasks check ioi", "tasks check my_task.toml pairs.jsonl --model gpt2")
+)
 def check(
     task: Some = None,
     model: options.Model = "smollm2-135m",

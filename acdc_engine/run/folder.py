@@ -14,12 +14,13 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import write_text, write_with
 from acdc_engine.graph.find import CIRCUIT, SCORES, SO_FAR, TRACE
 from acdc_engine.run.fingerprint import MACHINE, Facts, differences, fingerprint_of
+from acdc_engine.run.run_file import RUN_FILE
 from acdc_engine.run.trace import Recorded, Trace, read_trace, unfinished_facts
 
 REPORT = "report.html"
 LOCK = ".trace.lock"
 """Held by the process that writes into the folder; the system lets go of it however that process ends."""
-OURS = ("circuit.", "circuit-so-far.", "scores.", "trace.", "report.", ".circuit", ".scores", ".report", LOCK)
+OURS = (RUN_FILE, "circuit.", "circuit-so-far.", "scores.", "trace.", "report.", ".circuit", ".scores", ".report", LOCK)
 """How the names of a run's files begin: results, exports beside them, and what a killed process left unfinished."""
 ROOM = 64 * 2**20
 """Free space asked for before a run starts, in bytes."""
@@ -99,7 +100,7 @@ class RunFolder:
         if unfinished and not others:
             return found
         # Killed before its first result: there is nothing to lose.
-        bare = all(name == TRACE or name.startswith(".") for name in names)
+        bare = all(name in (TRACE, RUN_FILE) or name.startswith(".") for name in names)
         if self.overwrite or (bare and (found is None or (unfinished and not found.answers))):
             return None
         if unfinished:
@@ -181,6 +182,17 @@ class RunFolder:
         for name in self._names():
             if name.startswith((".circuit", ".scores", ".report")):
                 (self.path / name).unlink(missing_ok=True)
+
+    def save_run_file(self, text: str) -> None:
+        """Writes the file that repeats the run.
+
+        Raises:
+            RunFolderError: The disk refuses.
+        """
+        try:
+            write_text(self.path / RUN_FILE, text, overwrite=True)
+        except CircuitFileError as error:
+            raise RunFolderError(f"{error} {_AGAIN}") from error
 
     def save_scores(self, tensors: dict[str, Tensor], labels: dict[str, str]) -> None:
         """Writes the edge scores, and which run they are of.

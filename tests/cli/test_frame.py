@@ -26,6 +26,7 @@ from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.pruning import RANKS, STRATEGIES
 from acdc_engine.run.settings import OBJECTIVES
 from tests.cli.test_console import _commands
+from tests.fake_tokenizer import FakeTokenizer
 from tests.tiny_task import tiny_view, write_card
 
 CHECKOUT = Path(__file__).parents[2]
@@ -46,6 +47,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr("acdc_engine.pipeline.report_html", lambda circuit, **_: "a report")
     for place in ("show_task", "prompts"):
         monkeypatch.setattr(f"acdc_engine.run.{place}.load_tokenizer", lambda *a, **k: tiny_view().tokenizer)
+    monkeypatch.setattr("acdc_engine.run.prompts.load_tokenizer", lambda model: FakeTokenizer())
     monkeypatch.chdir(tmp_path)
     return str(write_card(tmp_path))
 
@@ -109,6 +111,8 @@ from acdc_engine import cli, pipeline
 from acdc_engine.patching.judge import Judge
 from tests.tiny_task import tiny_view
 pipeline.load_model = lambda *a, **k: tiny_view()
+from acdc_engine.run import prompts
+prompts.load_tokenizer = lambda model: tiny_view().tokenizer
 original, calls = Judge.contributions, []
 def slow(self, mask):
     calls.append(1)
@@ -133,7 +137,7 @@ def test_sigterm_leaves_the_best_circuit_so_far(tmp_path: Path) -> None:
     process.send_signal(signal.SIGTERM)
     _, told = process.communicate()
     assert process.returncode == Exit.TERMINATED
-    assert "Interrupted. In run: circuit-so-far.json, scores.safetensors, trace.jsonl." in told
+    assert "Interrupted. In run: circuit-so-far.json, run.toml, scores.safetensors, trace.jsonl." in told
     left = Circuit.load(tmp_path / "run" / "circuit-so-far.json")
     assert left.edges and left.search is not None and left.search.unfinished is not None
 
