@@ -7,7 +7,7 @@ The public names are loaded when they are first used, so that `import acdc_engin
 wait for torch and transformers.
 """
 
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
+        from importlib import metadata  # late: it takes longer than all the rest
+
         return metadata.version("acdc-engine")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

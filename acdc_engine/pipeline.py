@@ -3,7 +3,7 @@
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 
@@ -38,10 +38,11 @@ from acdc_engine.run.prompts import look_before_loading, prompts_of
 from acdc_engine.run.recorded import RecordedEvaluator
 from acdc_engine.run.records import Run, circuit_of
 from acdc_engine.run.run_file import run_file_text
-from acdc_engine.run.settings import Settings
+from acdc_engine.run.settings import DiscoverSettings, Settings, shows_settings
 from acdc_engine.run.steps import Steps
 
 
+@shows_settings
 def discover(
     task: str | Path,
     model: Any = DEFAULT_MODEL,
@@ -49,7 +50,7 @@ def discover(
     out: str | Path | None = None,
     overwrite: bool = False,
     progress: bool | Reporter = False,
-    **settings: Any,
+    **settings: Unpack[DiscoverSettings],
 ) -> Circuit:
     """Finds a small circuit of a model that still shows a behaviour.
 
@@ -60,7 +61,15 @@ def discover(
             unfinished run of the same task, model and settings in it is gone on with.
         overwrite: Replace an earlier run in that folder, if it is finished or another one.
         progress: Show progress on stderr, or on a reporter of one's own (`acdc_engine.run.progress`).
-        **settings: See `acdc_engine.run.settings.Settings`; e.g. `faithfulness=0.95, n=64, method="eap"`.
+        **settings: What `acdc discover --help` lists; more of each in `acdc_engine.run.settings.Settings`.
+            *Scoring:* method ("eap-ig", "eap", "clean-corrupted"), steps (integration points).
+            *Pruning:* strategy ("iterative", "top-k", "greedy", "threshold", "acdc"), objective ("faithfulness", "kl"),
+            faithfulness (the target, 0.9), size (edges), threshold, candidates, rank ("absolute", "signed", "rms"),
+            ablation ("patch", "mean", "zero"), edge_tests (test every edge singly), minutes (end the search in time).
+            *Prompts:* n (32, which the search sees), n_held_out (64), drop_misfits (leave out what does not
+            fit), seed, metric (None: the task's), prepend_bos, force (go on although the model does not show the behaviour).
+            *Running:* n_random (random circuits to compare with), batch_size, device, dtype, ungroup_kv (one k and v
+            per query head).
 
     Returns:
         The circuit, judged on discovery and held-out prompts, with other sizes, roles and examples.
@@ -92,7 +101,9 @@ def discover(
     return _run(run, folder, deadline, report, again)
 
 
-def unfinished_run(task: str | Path, model: Any, runs: Path, name: str, **settings: Any) -> Path | None:
+def unfinished_run(
+    task: str | Path, model: Any, runs: Path, name: str, **settings: Unpack[DiscoverSettings]
+) -> Path | None:
     """The newest folder `runs/NAME-...` with an unfinished run of this task, model and settings, or None.
 
     Raises:

@@ -5,7 +5,7 @@ import time
 from datetime import datetime
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from acdc_engine.cli import options
 from acdc_engine.cli.console import examples, out, print_notes
@@ -13,6 +13,7 @@ from acdc_engine.cli.frame import AsJson, beside, command, print_json, progress,
 
 if TYPE_CHECKING:
     from acdc_engine.graph.circuit import Circuit
+    from acdc_engine.run.settings import DiscoverSettings
 
 RESULTS = ("circuit.json", "report.html")
 """Files that only a finished run writes."""
@@ -69,7 +70,7 @@ def discover(
     with starting():
         from acdc_engine.pipeline import discover as run
 
-    settings = {
+    settings: DiscoverSettings = {
         "method": method,
         "steps": steps,
         "strategy": strategy,
@@ -115,7 +116,7 @@ def _left_in(folder: Path, started: float) -> str:
     return "\n".join(lines)
 
 
-def _default_folder(task: str, model: str, settings: dict[str, Any]) -> Path:
+def _default_folder(task: str, model: str, settings: "DiscoverSettings") -> Path:
     """A folder in runs/ called after task and time; that of a killed run of the same command, where there is one."""
     from acdc_engine.pipeline import unfinished_run
 

@@ -20,7 +20,8 @@ def cytoscape_text(circuit: Circuit) -> str:
 
     `networkx.cytoscape_graph` reads it too.
     """
-    graph, places = attributed(circuit), positions(circuit)
+    graph = attributed(circuit)
+    places = positions(graph)
     nodes = [
         # networkx wants value, Cytoscape name. Its y grows downwards.
         {

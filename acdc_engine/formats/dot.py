@@ -8,8 +8,8 @@ from typing import Any
 from acdc_engine.formats.attributed import CARRIED, attributed
 from acdc_engine.formats.xml_text import escaped
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import SIGN_CONVENTION, CircuitNode
-from acdc_engine.graph.networkx_view import targets_of
+from acdc_engine.graph.circuit_records import SIGN_CONVENTION
+from acdc_engine.graph.networkx_view import node_read, targets_of
 from acdc_engine.graph.strength import colour_of, measure_of, relative_strengths, strength_of
 
 COMMENT = f"// {CARRIED}: "
@@ -17,7 +17,8 @@ COMMENT = f"// {CARRIED}: "
 LINE_STYLES = {"q": "dashed", "k": "dotted", "v": "solid", "mlp": "solid", "logits": "solid"}
 _LINE = 8_000
 _NOT_OURS = ("layer", "head", "position", "name")
-_SHAPES = {"input": "ellipse", "head": "box", "mlp": "box", "logits": "ellipse"}
+_SHAPES = {"input": "ellipse", "head": "box", "kv": "box", "mlp": "box", "logits": "ellipse"}
+_RANKS = {"input": "min", "logits": "max"}
 
 
 def dot_text(circuit: Circuit) -> str:
@@ -40,7 +41,7 @@ def _lines(circuit: Circuit) -> Iterator[str]:
     yield f"  label={quote(_title(circuit))};"
     yield '  node [fontname="Helvetica", fontsize=11, style="filled,rounded", fillcolor=white];'
     yield '  edge [arrowsize=0.6, fontname="Helvetica", fontsize=8];'
-    yield from _ranks(circuit, graph)
+    yield from _ranks(graph)
     yield from _edges(circuit, graph)
     yield "}"
 
@@ -48,7 +49,7 @@ def _lines(circuit: Circuit) -> Iterator[str]:
 def _edges(circuit: Circuit, graph: Any) -> Iterator[str]:
     layout, measure, relative = circuit.layout(), measure_of(circuit), relative_strengths(circuit)
     for edge in circuit.edges:
-        kind, targets = targets_of(layout, edge.receiver)
+        kind, target = targets_of(layout, edge.receiver)[0], node_read(edge.receiver)
         strength = strength_of(edge, measure)
         settings = {
             "color": colour_of(strength),
@@ -56,24 +57,19 @@ def _edges(circuit: Circuit, graph: Any) -> Iterator[str]:
             "style": LINE_STYLES[kind],
             "tooltip": f"{edge.sender}->{edge.receiver}" + ("" if strength is None else f" {strength:+.4g}"),
         }
-        for target in targets:
-            if target in graph:
-                facts = {**settings, **graph.edges[edge.sender, target, kind]}
-                yield f"  {quote(edge.sender)} -> {quote(target)} [{_listed(facts)}];"
+        facts = {**settings, **graph.edges[edge.sender, target, kind]}
+        yield f"  {quote(edge.sender)} -> {quote(target)} [{_listed(facts)}];"
 
 
-def _ranks(circuit: Circuit, graph: Any) -> Iterator[str]:
-    ranks: dict[tuple[int | None, str], list[CircuitNode]] = {}
-    for node in circuit.nodes:
-        ranks.setdefault((node.layer, node.kind), []).append(node)
+def _ranks(graph: Any) -> Iterator[str]:
+    ranks: dict[tuple[int | None, str], list[str]] = {}
+    for name, facts in graph.nodes(data=True):
+        looks = {"label": _label(name, facts), "shape": _SHAPES[facts["kind"]]}
+        looks |= {"fillcolor": "#EEEEEE"} if facts["kind"] in ("mlp", "kv") else {}
+        kind = "head" if facts["kind"] == "kv" else facts["kind"]
+        ranks.setdefault((facts.get("layer"), kind), []).append(f"{quote(name)} [{_listed({**looks, **facts})}];")
     for (_, kind), nodes in ranks.items():
-        place = {"input": "min", "logits": "max"}.get(kind, "same")
-        looks = {"shape": _SHAPES[kind]} | ({"fillcolor": "#EEEEEE"} if kind == "mlp" else {})
-        names = [
-            f"{quote(node.name)} [{_listed({'label': _label(node), **looks, **graph.nodes[node.name]})}];"
-            for node in nodes
-        ]
-        yield f"  {{ rank={place}; {' '.join(names)} }}"
+        yield f"  {{ rank={_RANKS.get(kind, 'same')}; {' '.join(nodes)} }}"
 
 
 def _listed(facts: dict[str, Any]) -> str:
@@ -81,8 +77,10 @@ def _listed(facts: dict[str, Any]) -> str:
     return ", ".join(f"{key}={quote(str(value))}" for key, value in facts.items() if key not in _NOT_OURS)
 
 
-def _label(node: CircuitNode) -> str:
-    return node.name if node.role is None else f"{node.name}\n{node.role}"
+def _label(name: str, facts: dict[str, Any]) -> str:
+    """The name, and below it the role, or the heads that share keys and values."""
+    below = facts.get("role", facts.get("heads"))
+    return name if below is None else f"{name}\n{below}"
 
 
 def _title(circuit: Circuit) -> str:

@@ -2,7 +2,8 @@
 
 Nodes are named as in a circuit file: `input`, `a5.h3`, `m4`, `logits`. An edge into a head says by its attribute
 `kind`, or by its key in a multigraph, whether it enters `q`, `k` or `v`; instead `receiver` may name it, as in
-`a1.kv0<k>`. Heads that share keys or values share the receiver: edges into several of them become one.
+`a1.kv0<k>`. Heads that share keys or values share the receiver, and edges into it lead to the node `a1.kv0`; edges into
+several of its heads, as other programs and earlier versions of this one write them, become one.
 
 Programs that number the nodes keep the names as an attribute (`name`, `id`, `label`, ...): where that is so for all
 nodes, these are their names.
@@ -29,7 +30,7 @@ from acdc_engine.graph.circuit_records import CircuitEdge, CircuitNode, ModelRec
 from acdc_engine.graph.edge_table import FIGURES
 from acdc_engine.graph.explain import explain_sender
 from acdc_engine.graph.layout import Layout
-from acdc_engine.graph.networkx_view import targets_of
+from acdc_engine.graph.networkx_view import node_read, targets_of
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -112,7 +113,7 @@ def circuit_of(graph: PlainGraph, path: Path, what: str, model: ModelRecord | No
     if carried is None:
         carried = only_model(path, what, model, f"{what} without the engine's attribute {CARRIED!r}")
     layout = carried.circuit.layout()
-    graph = _with_names(graph, {name for name, _, _ in all_nodes(layout)})
+    graph = _with_names(graph, {name for name, _, _ in all_nodes(layout)} | _groups(layout))
     nodes = tuple(_nodes(graph, path, layout))
     edges, gained = _edges(graph, path, layout)
     return finished(carried, nodes, edges, path, gained)
@@ -148,17 +149,23 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def _groups(layout: Layout) -> set[str]:
+    """Names of the key/value groups of several heads: nodes of a graph, but not of the circuit file."""
+    return {node_read(receiver) for receiver in layout.receivers if ".kv" in receiver}
+
+
 def _nodes(graph: PlainGraph, path: Path, layout: Layout) -> list[CircuitNode]:
     """The nodes in the model's order."""
-    known = {name: (kind, layer) for name, kind, layer in all_nodes(layout)}
+    known: dict[str, tuple[Any, int | None]] = {name: (kind, layer) for name, kind, layer in all_nodes(layout)}
+    listed = known | dict.fromkeys(_groups(layout), ("kv", None))
     for name, facts in graph.nodes.items():
-        if name not in known:
+        if name not in listed:
             reason = explain_sender(name, layout.shape).replace("No sender", "no node", 1)
             raise CircuitFileError(f"{path}: node {_short(name)} cannot exist in this model's graph: {_short(reason)}")
-        said = facts.get("kind", known[name][0])
-        if said != known[name][0]:
+        said = facts.get("kind", listed[name][0])
+        if said != listed[name][0]:
             raise CircuitFileError(
-                f"{path}: node {name} has kind {_short(repr(said))}; by its name it is of kind {known[name][0]!r}. "
+                f"{path}: node {name} has kind {_short(repr(said))}; by its name it is of kind {listed[name][0]!r}. "
                 "Correct one of the two, or leave kind out."
             )
     found = []
@@ -193,7 +200,10 @@ def _edges(graph: PlainGraph, path: Path, layout: Layout) -> tuple[tuple[Circuit
     found: dict[tuple[int, int], CircuitEdge] = {}
     reached: dict[tuple[int, int], set[str]] = {}
     places: dict[tuple[int, int], int | None] = {}
+    groups = _groups(layout)
     for sender, target, facts in graph.edges:
+        if sender in groups and "shared" in (facts.get("kind"), facts.get("key")):
+            continue  # from `with_shared`
         where = f"{path}: edge {_short(sender)} -> {_short(target)}"
         for end in (sender, target):
             if end not in graph.nodes:
@@ -216,8 +226,9 @@ def _edges(graph: PlainGraph, path: Path, layout: Layout) -> tuple[tuple[Circuit
         place = _whole(facts.get("place"))
         places.setdefault(spot, place if type(place) is int else None)
     gained = sum(
-        any(head in graph.nodes and head not in heads for head in targets_of(layout, found[spot].receiver)[1])
-        for spot, heads in reached.items()
+        any(head in graph.nodes and head not in nodes for head in targets_of(layout, found[spot].receiver)[1])
+        for spot, nodes in reached.items()
+        if node_read(found[spot].receiver) not in nodes
     )
     known = {spot: place for spot, place in places.items() if place is not None}
     in_order = sorted(found, key=known.__getitem__) if len(known) == len(found) else sorted(found)
@@ -242,7 +253,7 @@ def _receiver(target: str, facts: Facts, where: str, layout: Layout) -> str:
             f"{where} {said} which input of the head it enters: give it an attribute kind with q, k or v (the key of a "
             "multigraph's edge counts as well)."
         )
-    if kind != "q" and layout.shape.grouped:
+    if kind != "q" and layout.shape.grouped and target not in _groups(layout):
         node, _, head = target.partition(".h")
         return f"{node}.kv{layout.group_of(int(head))}<{kind}>" if head.isdigit() else target
     return f"{target}<{kind}>"
@@ -257,7 +268,7 @@ def _named_receiver(target: str, facts: Facts, where: str, layout: Layout) -> st
     except GraphError as error:
         reason = _short(str(error))
         raise CircuitFileError(f"{where}: receiver cannot exist in this model's graph: {reason}") from error
-    if target not in targets:
+    if target not in (*targets, node_read(receiver)):
         raise CircuitFileError(f"{where}: its receiver {receiver} is no part of {target}. Correct one of the two.")
     if facts.get("kind", kind) != kind:
         raise CircuitFileError(

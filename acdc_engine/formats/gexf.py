@@ -35,7 +35,7 @@ def gexf_text(circuit: Circuit) -> str:
     graph = attributed(circuit)
     carried = graph.graph.pop(CARRIED)
     graph.graph.clear()
-    for name, (x, y) in positions(circuit).items():
+    for name, (x, y) in positions(graph).items():
         graph.nodes[name]["viz"] = {"position": {"x": x, "y": y, "z": 0.0}}
     edges = {(edge.sender, edge.receiver): edge for edge in circuit.edges}
     kinds: dict[str, str] = {}

@@ -2,12 +2,12 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, Unpack, cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -35,7 +35,7 @@ from acdc_engine.run.known_circuits import KnownFile, check_model, known_circuit
 from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.prompts import look_before_loading, prompts_of
 from acdc_engine.run.records import Run, circuit_of
-from acdc_engine.run.settings import Settings
+from acdc_engine.run.settings import CurveSettings, Settings
 
 FILE = "curve.json"
 STRATEGIES = ("top-k", "greedy")
@@ -58,7 +58,7 @@ def curve(
     out: str | Path | None = None,
     overwrite: bool = False,
     progress: bool | Reporter = False,
-    **settings: Any,
+    **settings: Unpack[CurveSettings],
 ) -> Curve:
     """Measures the faithfulness of the circuits that the strongest edges make, at every size.
 
@@ -135,7 +135,7 @@ def check_out(folder: Path, overwrite: bool) -> Path:
 
 
 def _plans(
-    methods: Sequence[str], ranks: Sequence[str], strategies: Sequence[str], settings: dict[str, Any]
+    methods: Sequence[str], ranks: Sequence[str], strategies: Sequence[str], settings: Mapping[str, Any]
 ) -> list[Settings]:
     """The settings of every series, methods outermost."""
     for key, instead in _FIXED.items():

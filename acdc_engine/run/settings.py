@@ -1,9 +1,11 @@
 """All settings of a run, checked before anything is loaded."""
 
+import inspect
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from acdc_engine.errors import MethodError, nearest
 
@@ -18,6 +20,41 @@ _FIELDS = {
 }
 _MAY_BE_NONE = ("rank", "size", "steps", "threshold", "candidates", "metric", "minutes", "n", "n_held_out")
 OBJECTIVES = ("faithfulness", "kl")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class CurveSettings(TypedDict, total=False):
+    """Keyword arguments of `curve`, for editors and type-checkers: fields of `Settings`, which says what they mean."""
+
+    steps: int | None
+    objective: str
+    faithfulness: float
+    candidates: int | None
+    ablation: str
+    metric: str | None
+    n: int | None
+    n_held_out: int | None
+    drop_misfits: bool
+    seed: int
+    batch_size: int
+    device: str
+    dtype: str
+    ungroup_kv: bool
+    prepend_bos: bool | None
+    edge_tests: bool
+    minutes: float | None
+    force: bool
+
+
+class DiscoverSettings(CurveSettings, total=False):
+    """Keyword arguments of `discover`: all fields of `Settings`."""
+
+    method: str
+    strategy: str
+    size: int | None
+    threshold: float | None
+    rank: str | None
+    n_random: int
 
 
 @dataclass(frozen=True)
@@ -136,7 +173,7 @@ class Settings:
                     raise MethodError(f"{name} must be {wanted}, not {value!r} of type {type(value).__name__}.")
 
     @classmethod
-    def of(cls, given: dict[str, Any]) -> "Settings":
+    def of(cls, given: Mapping[str, Any]) -> "Settings":
         """Settings from keyword arguments.
 
         Raises:
@@ -147,3 +184,15 @@ class Settings:
             if key not in known:
                 raise MethodError(f"There is no setting {key!r}.{nearest(key, known)}")
         return cls(**given)
+
+
+def shows_settings(function: F) -> F:
+    """Has notebooks complete the settings of a function that takes them as `**settings`, each with its default."""
+    whole = inspect.signature(function)
+    own = [one for one in whole.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+    taken = [
+        inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type)
+        for field in fields(Settings)
+    ]
+    function.__signature__ = whole.replace(parameters=[*own, *taken])  # type: ignore[attr-defined]
+    return function

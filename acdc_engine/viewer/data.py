@@ -13,8 +13,8 @@ from acdc_engine.graph.circuit_records import CircuitEdge, CircuitNode, Figures
 from acdc_engine.graph.networkx_view import edge_counts, targets_of
 from acdc_engine.graph.strength import Measure, by_strength, measure_of, strength_of
 from acdc_engine.viewer.known import check_same_model
-from acdc_engine.viewer.positions import Bends, bends_of, places_of
-from acdc_engine.viewer.records import Status, ViewData, ViewEdge, ViewNode, ViewOverlay
+from acdc_engine.viewer.positions import bends_of, places_of
+from acdc_engine.viewer.records import Status, ViewData, ViewEdge, ViewLine, ViewNode, ViewOverlay
 from acdc_engine.viewer.roles import view_roles
 from acdc_engine.viewer.sizes import larger_of, slider_stops
 
@@ -55,15 +55,18 @@ def view_data(circuit: Circuit, known: Circuit | None = None, *, known_name: str
     bends = bends_of(union.whole, places)
     rank = {_name(edge): place for place, edge in enumerate(by_strength(circuit), 1)} if measure else {}
 
-    def lines_of(edges: Sequence[CircuitEdge], part: Circuit) -> Iterator[ViewEdge]:
+    def edges_of(edges: Sequence[CircuitEdge], part: Circuit) -> Iterator[ViewEdge]:
         layout, nodes = part.layout(), {node.name for node in part.nodes}
         for edge in edges:
             kind, targets = targets_of(layout, edge.receiver)
-            for target in targets:
-                if target in nodes:
-                    yield _line(edge, kind, target, measure, union, bends, rank.get(_name(edge)), appears.get(edge, 0))
+            lines = tuple(
+                ViewLine(target=target, bends=bends.get((edge.sender, f"{target}<{kind}>"), ()))
+                for target in targets
+                if target in nodes
+            )
+            yield _edge(edge, kind, lines, measure, union, rank.get(_name(edge)), appears.get(edge, 0))
 
-    lines = [*lines_of(union.own, circuit), *lines_of(union.missed, known or circuit)]
+    edges = [*edges_of(union.own, circuit), *edges_of(union.missed, known or circuit)]
     n_known = 0 if known is None else len(known.edges)
     n_found = sum(union.status.get(_name(edge)) == "found" for edge in circuit.edges)
     overlay = None
@@ -81,7 +84,7 @@ def view_data(circuit: Circuit, known: Circuit | None = None, *, known_name: str
         hidden_edges=len(circuit.edges) - len(union.own),
         hidden_missed=n_known - n_found - len(union.missed),
         nodes=tuple(_nodes(circuit, known, union, places)),
-        edges=tuple(lines),
+        edges=tuple(edges),
         sizes=sizes,
         larger=larger_of(circuit),
         by_role=view_roles(union.whole, {} if known is None else {node.name: node.role for node in known.nodes}),
@@ -122,23 +125,21 @@ def _name(edge: CircuitEdge) -> str:
     return f"{edge.sender}->{edge.receiver}"
 
 
-def _line(
+def _edge(
     edge: CircuitEdge,
     kind: str,
-    target: str,
+    lines: tuple[ViewLine, ...],
     measure: Measure | None,
     union: _Union,
-    bends: Bends,
     place: int | None,
     appears: int,
 ) -> ViewEdge:
-    """One line of an edge. A missed edge's own numbers, if any, are on another scale: they are left out."""
+    """An edge with its lines. A missed edge's own numbers, if any, are on another scale: they are left out."""
     missed = union.status.get(_name(edge)) == "missed"
     numbers = {} if missed else edge.model_dump(include=set(_NUMBERS))
     return ViewEdge.model_validate(
         {
             "source": edge.sender,
-            "target": target,
             "receiver": edge.receiver,
             "kind": kind,
             **dict.fromkeys(_NUMBERS),
@@ -147,7 +148,7 @@ def _line(
             "place": None if missed else place,
             "appears": appears,
             "status": union.status.get(_name(edge)),
-            "bends": bends.get((edge.sender, f"{target}<{kind}>"), ()),
+            "lines": lines,
         }
     )
 

@@ -45,16 +45,20 @@ class ViewNode(Record):
     """Edges of the circuit out of it."""
 
 
-class ViewEdge(Record):
-    """A line of the picture. An edge into a shared key or value is one line for each of the group's heads.
+class ViewLine(Record):
+    """A line of the picture, from the edge's source to a node that reads it."""
 
-    No two lines have the same source, target and kind.
-    """
+    target: str
+    """Node that reads."""
+    bends: tuple[tuple[float, float], ...]
+    """Points that the line passes between its ends, from the sender on."""
+
+
+class ViewEdge(Record):
+    """An edge, which is one line, or several where heads of the circuit share the key or value that it enters."""
 
     source: str
     """Node that writes."""
-    target: str
-    """Node that reads."""
     receiver: str
     """What is read, as in the circuit file: of a group of heads, `a7.kv1<k>`."""
     kind: Literal["q", "k", "v", "mlp", "logits"]
@@ -77,13 +81,13 @@ class ViewEdge(Record):
     """Index of the first of `sizes` in which it is there; 0 for missed edges."""
     status: Status | None
     """Beside a known circuit; null without one."""
-    bends: tuple[tuple[float, float], ...]
-    """Points that the line passes between its ends, from the sender on."""
+    lines: tuple[ViewLine, ...]
+    """One to each head or MLP, or to the logits."""
 
     @property
     def id(self) -> str:
-        """Of the line, as pages name it too: its two nodes and what is read, as in `a5.h5->a7.h3<k>`."""
-        return f"{self.source}->{self.target}" + (f"<{self.kind}>" if self.kind in ("q", "k", "v") else "")
+        """As in the circuit file: `a5.h5->a7.h3<q>`, `a5.h5->a7.kv1<k>`."""
+        return f"{self.source}->{self.receiver}"
 
 
 class ViewSize(Record):
@@ -180,7 +184,7 @@ class ViewData(Record):
 
     format: Literal["acdc-engine/view"] = "acdc-engine/view"
     """Says what this is."""
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     """Version of the format."""
     title: str
     """One line."""

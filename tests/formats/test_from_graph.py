@@ -196,7 +196,7 @@ def test_a_damaged_attribute(found: Circuit, text: object, message: str) -> None
         (lambda c: c.pop("nodes"), "is no node-link JSON of networkx: it needs the keys nodes and edges (or links)"),
         (lambda c: c.update(directed=False), "is an undirected graph"),
         (lambda c: c.update(nodes={}), "nodes is no list"),
-        (lambda c: c["nodes"].append("a0.h1"), "nodes.6 is 'a0.h1'; it must be an object"),
+        (lambda c: c["nodes"].append("a0.h1"), "nodes.7 is 'a0.h1'; it must be an object"),
         (lambda c: c["nodes"][0].pop("id"), "nodes.0.id is missing; it must be a text that names a node"),
         (lambda c: c["edges"][0].update(source=True), "edges.0.source is 'True'; it must be a text that names a node"),
         (lambda c: c["edges"][0].update(target="m1"), "edge input -> m1: m1 is not among the nodes. List it there"),

@@ -216,12 +216,12 @@ def test_gexf_of_any_version(grouped: Circuit, tmp_path: Path, space: str) -> No
 
 
 def test_gephi_would_sum_up_edges_that_do_not_differ_in_kind(grouped: Circuit) -> None:
-    """`a0.h1` writes to q and k of `a1.h2`: two edges between the same nodes."""
+    """`a0.h1` writes to k and v of `a1.kv1`: two edges between the same nodes."""
     edges = re.findall(
         r'<edge source="([^"]*)" target="([^"]*)" id="[^"]*" label="[^"]*" weight="[^"]*" kind="(\w+)"',
         gexf_text(grouped),
     )
-    assert len(edges) == len(set(edges)) == 10 > len({edge[:2] for edge in edges})
+    assert len(edges) == len(set(edges)) == 8 > len({edge[:2] for edge in edges})
     assert 'name=""' not in gexf_text(grouped), "networkx writes it, and the schema does not have it"
 
 
@@ -230,4 +230,4 @@ def test_graphml_ids_are_as_the_schema_wants_them_and_gephi_too(grouped: Circuit
     ids = re.findall(r'\bid="([^"]*)"', text)
     assert len(ids) > 20 and all(re.fullmatch(r"[\w.:-]+", name) for name in ids), "NMTOKEN"
     assert not any(re.fullmatch(r"d\d+", name) for name in ids), "Gephi takes d3 for the labels of nodes"
-    assert "a0.h1-a1.h2-k" in ids and 'key="node_label">a1.h2<' in text and 'key="node_name">a1.h2<' in text
+    assert "a0.h1-a1.kv1-k" in ids and 'key="node_label">a1.h2<' in text and 'key="node_name">a1.h2<' in text

@@ -19,7 +19,7 @@ from acdc_engine.graph.circuit_check import nodes_of_edges, with_roles
 from acdc_engine.graph.circuit_records import AttributionRecord, CircuitEdge, CircuitNode
 from acdc_engine.graph.from_mask import edges_of_mask
 from acdc_engine.graph.layout import GraphShape, Layout
-from acdc_engine.graph.networkx_view import edge_counts
+from acdc_engine.graph.networkx_view import edge_counts, with_shared
 
 
 def changed(circuit: Circuit, **parts: Any) -> Circuit:
@@ -182,32 +182,43 @@ def test_networkx_view(small_circuit: Circuit) -> None:
     assert graph.nodes["a1.h2"] == {"kind": "head", "position": 8, "layer": 1, "head": 2}
     assert graph.nodes["input"] == {"kind": "input", "position": 0}
     assert graph.nodes["logits"] == {"kind": "logits", "position": 11}
-    assert graph.edges["a0.h1", "a1.h2", "v"] == {
+    assert graph.nodes["a1.kv1"] == {"kind": "kv", "position": 8, "layer": 1, "heads": "a1.h2"}
+    assert graph.edges["a0.h1", "a1.kv1", "v"] == {
         "kind": "v",
-        "name": "a0.h1->a1.h2<v>",
+        "name": "a0.h1->a1.kv1<v>",
         "receiver": "a1.kv1<v>",
     }
     assert set(graph.edges) >= {("m0", "a1.h2", "q"), ("input", "m0", "mlp"), ("a1.h2", "logits", "logits")}
     assert graph.graph["sign"] == "positive: the edge supports the behaviour"
     assert nx.is_directed_acyclic_graph(graph)
+    assert not nx.has_path(graph, "a0.h1", "logits") and nx.has_path(with_shared(graph), "a0.h1", "logits")
 
 
 @given(data=st.data())
-def test_networkx_edges_lead_to_the_nodes_behind_the_receiver(
+def test_networkx_has_exactly_the_circuits_edges(
     any_circuit: st.SearchStrategy[Circuit],
     fed_by_name: Callable[[str, GraphShape], set[str]],
     data: st.DataObject,
 ) -> None:
+    """One edge for each of the file, also into keys and values that heads share: those lead to the group."""
     circuit = data.draw(any_circuit)
     listed = {node.name for node in circuit.nodes}
-    expected = {
-        (edge.sender, target, edge.receiver, edge.score, edge.effect)
-        for edge in circuit.edges
-        for target in listed & (fed_by_name(edge.receiver, circuit.shape()) or {"logits"})
-    }
-    found = circuit.to_networkx().edges(data=True)
-    assert {(u, v, d["receiver"], d.get("score"), d.get("effect")) for u, v, d in found} == expected
+    graph = circuit.to_networkx()
+    found = graph.edges(data=True)
+    assert sorted((u, d["receiver"], v) for u, v, d in found) == sorted(
+        (edge.sender, edge.receiver, edge.receiver.split("<")[0]) for edge in circuit.edges
+    )
+    figures = {(edge.sender, edge.receiver): (edge.score, edge.effect) for edge in circuit.edges}
+    assert {(u, d["receiver"]): (d.get("score"), d.get("effect")) for u, _, d in found} == figures
     assert len({d["name"] for _, _, d in found}) == len(found)
+    groups = {name: set(heads.split()) for name, heads in graph.nodes(data="heads") if heads is not None}
+    assert set(graph) - listed == set(groups)
+    joined = {(u, v) for u, v, key in with_shared(graph).edges(keys=True) if key == "shared"}
+    assert joined == {(group, head) for group, heads in groups.items() for head in heads}
+    for edge in circuit.edges:
+        node = edge.receiver.split("<")[0]
+        if node in groups:
+            assert groups[node] == listed & fed_by_name(edge.receiver, circuit.shape())
 
 
 @given(data=st.data())

@@ -1,14 +1,19 @@
 """Settings: every value of a wrong kind is refused by name."""
 
+import inspect
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import fields
+from typing import Any, get_type_hints
 
 import jaxtyping
 import numpy as np
 import pytest
 
+from acdc_engine.cli.discover import discover as command
 from acdc_engine.errors import MethodError
-from acdc_engine.run.settings import Settings
+from acdc_engine.pipeline import discover
+from acdc_engine.run.curve import _FIXED
+from acdc_engine.run.settings import CurveSettings, DiscoverSettings, Settings
 
 
 @pytest.fixture(autouse=True)
@@ -67,3 +72,22 @@ def test_counts_below_one(name: str) -> None:
 def test_what_cannot_be_negative(name: str) -> None:
     with pytest.raises(MethodError, match=f"{name} must be at least 0, not -1"):
         Settings.of({name: -1})
+
+
+def test_signatures_editors_and_the_command_line_have_the_same_settings() -> None:
+    """`discover(...)` completes every field of `Settings`, same type and default; so does `acdc discover`."""
+    names = {field.name: field for field in fields(Settings)}
+    assert get_type_hints(DiscoverSettings) == get_type_hints(Settings)
+    assert {name for name in names if name not in get_type_hints(CurveSettings)} == {*_FIXED, "n_random"}
+    shown = inspect.signature(discover).parameters
+    assert list(shown) == ["task", "model", "out", "overwrite", "progress", *names]
+    assert all(shown[name].default == field.default for name, field in names.items())
+    asked = inspect.signature(command).parameters
+    assert all(asked[name].default == field.default for name, field in names.items() if name != "edge_tests")
+    assert asked["no_edge_tests"].default is not Settings().edge_tests
+    assert discover.__doc__ is not None and not [name for name in names if name not in discover.__doc__]
+
+
+def test_an_unknown_setting_comes_with_the_nearest() -> None:
+    with pytest.raises(MethodError, match=r"There is no setting 'faithfullness'\. Did you mean 'faithfulness'"):
+        discover("ioi", **{"faithfullness": 0.9})

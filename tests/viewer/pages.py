@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, Page
 
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_records import CircuitEdge
+from acdc_engine.graph.networkx_view import targets_of
 from acdc_engine.viewer.page import viewer_html
 from tests.browser import opened
 from tests.made_circuits import made_circuit
@@ -120,21 +121,28 @@ def click(page: Page, id: str) -> None:
 
 def lines_of(circuit: Circuit) -> dict[str, CircuitEdge]:
     """The lines that a page draws, by id: one for each head that an edge leads to."""
-    edges = {(edge.sender, edge.receiver): edge for edge in circuit.edges}
-    graph = circuit.to_networkx()
-    return {facts["name"]: edges[sender, facts["receiver"]] for sender, _, facts in graph.edges(data=True)}
+    return {name: edge for name, edge, _ in _lines(circuit)}
+
+
+def _lines(circuit: Circuit) -> Iterator[tuple[str, CircuitEdge, str]]:
+    """Name, edge and target of every line."""
+    layout, listed = circuit.layout(), {node.name for node in circuit.nodes}
+    for edge in circuit.edges:
+        kind, targets = targets_of(layout, edge.receiver)
+        for target in listed.intersection(targets):
+            yield f"{edge.sender}->{target}" + (f"<{kind}>" if kind in ("q", "k", "v") else ""), edge, target
 
 
 def paths_through(circuit: Circuit, node: str) -> tuple[set[str], set[str]]:
     """Nodes and lines on paths from input to logits through a node."""
-    graph = circuit.to_networkx()
+    graph = nx.DiGraph([(edge.sender, target) for _, edge, target in _lines(circuit)])
     before, after = {node, *nx.ancestors(graph, node)}, {node, *nx.descendants(graph, node)}
     before &= {"input", *nx.descendants(graph, "input")}
     after &= {"logits", *nx.ancestors(graph, "logits")}
     lines = {
-        facts["name"]
-        for sender, receiver, facts in graph.edges(data=True)
-        if {sender, receiver} <= before or {sender, receiver} <= after
+        name
+        for name, edge, target in _lines(circuit)
+        if {edge.sender, target} <= before or {edge.sender, target} <= after
     }
     return before | after, lines
 

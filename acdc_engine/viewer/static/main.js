@@ -4,7 +4,8 @@
   const acdc = (window.acdc = window.acdc || {});
   const { byId } = acdc;
   const data = JSON.parse(byId("view-data").textContent);
-  for (const edge of data.edges) edge.id = acdc.lineId(edge); // which the file would only repeat
+  /* From here on, edges by their lines: one for each head that shares the key or value that is read. */
+  data.edges = data.edges.flatMap(({ lines, ...edge }) => lines.map((line) => ({ ...edge, ...line, id: acdc.lineId({ ...edge, ...line }) })));
   /* Before anything is placed: it takes room. */
   byId("notice").textContent = tooMany();
   byId("notice").hidden = byId("notice").textContent === "";

@@ -25,10 +25,12 @@
       return [title, html("span", {}, button,
         known(role) ? strange(role, 60, { class: "role-name" }) : null)];
     };
-    return [end("from", edge.source), end("to", edge.target)];
+    const lines = view.data.edges.filter((line) => line.source === edge.source && line.receiver === edge.receiver);
+    return [end("from", edge.source), ...lines.map((line) => end("to", line.target))];
   }
 
   function edgePart(edge, view) {
+    const name = `${edge.source}->${edge.receiver}`;
     const written = (value, words) => (known(value) ? words(value) : "not measured");
     const rows = [
       ...ends(edge, view),
@@ -37,9 +39,9 @@
     ];
     if (known(edge.status)) rows.push(["compared", STATUS[edge.status]]);
     if (known(edge.place)) rows.push(["rank", `${edge.place} of ${view.data.n_edges}`, `by |${view.data.measure}|`]);
-    if (view.data.hand_written && !known(edge.strength)) return [html("h2", {}, edge.id), acdc.panelFacts(rows)];
+    if (view.data.hand_written && !known(edge.strength)) return [html("h2", {}, name), acdc.panelFacts(rows)];
     if (edge.status === "missed")
-      return [html("h2", {}, edge.id), acdc.panelFacts(rows), note("This circuit does not have it.")];
+      return [html("h2", {}, name), acdc.panelFacts(rows), note("This circuit does not have it.")];
     rows.push(
       ["score", written(edge.score, acdc.signed), "what attribution says the metric would lose without it"],
       ["exact effect", written(edge.effect, acdc.signed),
@@ -49,7 +51,7 @@
       ["stability", written(edge.stability, acdc.percent), "resamples of the prompts whose scores select it"],
       ["necessity", written(edge.necessity, acdc.percent), "resamples in which the target is missed without it"],
     );
-    return [html("h2", {}, edge.id), acdc.panelFacts(rows)];
+    return [html("h2", {}, name), acdc.panelFacts(rows)];
   }
 
   function nextTokens(title, tokens) {

@@ -56,21 +56,31 @@
 
   function edgeList(title, node, edges, all, other, view, strongest) {
     if (all === 0 && edges.length === 0) return null;
-    const drawn = (edge) => {
-      const id = edge[other], role = (view.nodes.get(id) || {}).role;
+    const drawn = (lines) => {
+      const edge = lines[0], ends = lines.map((line) => line[other]);
+      const id = ends.length === 1 ? ends[0] : edge.id, role = (view.nodes.get(id) || {}).role;
       return html("li", {}, html("button", { type: "button", class: "edge", click: () => view.select(id) },
-        html("span", { class: "name" }, id), html("span", { class: "port" }, edge.kind),
+        html("span", { class: "name" }, ends.join(", ")), html("span", { class: "port" }, edge.kind),
         known(edge.strength) ? bar(edge.strength, -strongest, strongest) : null,
         known(edge.strength) ? html("span", { class: "value" }, number(edge.strength, true)) : null,
         edge.status === "missed" ? html("span", { class: "value missed" }, "missed") : null,
         known(role) ? strange(role, 60, { class: "role-name" }) : null));
     };
-    const own = edges.filter((edge) => edge.status !== "missed");
-    const cut = all - new Set(own.map((edge) => `${edge.source} ${edge.receiver}`)).size;
+    const listed = [...byEdge(edges).values()]; // one into a shared key or value leads to several heads
+    const cut = all - listed.filter(([edge]) => edge.status !== "missed").length;
     const others = `${known(view.data.measure) ? "weaker" : "other"} ${cut === 1 ? "one was" : "ones were"}`;
-    return part(`${title} (${edges.length})`, ...firstOf(edges, MOST_EDGES, drawn, html("ul", { class: "rows edges" })),
-      cut > 0 ? note(`${cut} ${others} left out of this page.`) : null,
-      own.length + cut > all ? note("An edge into a shared key or value is listed for each head that shares it.") : null);
+    return part(`${title} (${listed.length})`, ...firstOf(listed, MOST_EDGES, drawn, html("ul", { class: "rows edges" })),
+      cut > 0 ? note(`${cut} ${others} left out of this page.`) : null);
+  }
+
+  /* The lines of each edge, in their order. */
+  function byEdge(lines) {
+    const found = new Map();
+    for (const line of lines) {
+      const name = `${line.source}->${line.receiver}`;
+      found.set(name, [...(found.get(name) || []), line]);
+    }
+    return found;
   }
 
   function examplePicker(examples, draw) {
