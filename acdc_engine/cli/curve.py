@@ -1,7 +1,7 @@
 """`acdc curve`: faithfulness against size, several methods on one picture."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -134,6 +134,7 @@ def curve(
 
     folder = out_folder or Path("runs") / f"{_name_of(task)}-curve"
     picture = _picture(folder, to, overwrite)
+    chosen: dict[str, Any] = {} if sizes is None else {"sizes": _percent(sizes)}
     with stoppable(lambda: f"In {folder}: {', '.join(_names_in(folder)) or 'nothing yet'}."):
         found = run(
             task,
@@ -160,7 +161,7 @@ def curve(
             prepend_bos=prepend_bos,
             drop_misfits=drop_misfits,
             force=force,
-            **({} if sizes is None else {"sizes": _percent(sizes)}),
+            **chosen,
         )
     _close(found, folder, picture, as_json)
 

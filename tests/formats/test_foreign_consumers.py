@@ -174,7 +174,7 @@ def test_graphology(shape: GraphShape, tmp_path: Path) -> None:
     assert told["multi"] and told["type"] == "directed"
     for ends in (told["ends"], told["same"]):
         assert {(sender, receiver): score for sender, receiver, score in ends} == scores_of(circuit)
-    assert {name: (x, y) for name, x, y in told["places"]} == positions(circuit)
+    assert {name: (x, y) for name, x, y in told["places"]} == positions(circuit.to_networkx())
     assert import_circuit(tmp_path / "again.gexf") == circuit, "all of it"
 
 

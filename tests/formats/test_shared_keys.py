@@ -75,8 +75,9 @@ def test_paths_lead_through_shared_keys_with_the_links() -> None:
 
 def test_edges_into_the_heads_themselves_are_read_as_before() -> None:
     """As the engine wrote them at first, and as other programs' graphs have them."""
-    graph, old = attributed(SHARED), nx.MultiDiGraph(**attributed(SHARED).graph)
-    heads = {name: (facts or "").split() for name, facts in graph.nodes(data="heads")}
+    graph = attributed(SHARED)
+    old: nx.MultiDiGraph[str] = nx.MultiDiGraph(**graph.graph)
+    heads = {name: facts.get("heads", "").split() for name, facts in graph.nodes(data=True)}
     old.add_nodes_from((name, facts) for name, facts in graph.nodes(data=True) if facts["kind"] != "kv")
     for sender, target, key, facts in graph.edges(keys=True, data=True):
         for node in heads[target] or [target]:

@@ -211,7 +211,7 @@ def test_networkx_has_exactly_the_circuits_edges(
     figures = {(edge.sender, edge.receiver): (edge.score, edge.effect) for edge in circuit.edges}
     assert {(u, d["receiver"]): (d.get("score"), d.get("effect")) for u, _, d in found} == figures
     assert len({d["name"] for _, _, d in found}) == len(found)
-    groups = {name: set(heads.split()) for name, heads in graph.nodes(data="heads") if heads is not None}
+    groups = {name: set(facts["heads"].split()) for name, facts in graph.nodes(data=True) if "heads" in facts}
     assert set(graph) - listed == set(groups)
     joined = {(u, v) for u, v, key in with_shared(graph).edges(keys=True) if key == "shared"}
     assert joined == {(group, head) for group, heads in groups.items() for head in heads}

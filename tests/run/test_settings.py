@@ -90,4 +90,4 @@ def test_signatures_editors_and_the_command_line_have_the_same_settings() -> Non
 
 def test_an_unknown_setting_comes_with_the_nearest() -> None:
     with pytest.raises(MethodError, match=r"There is no setting 'faithfullness'\. Did you mean 'faithfulness'"):
-        discover("ioi", **{"faithfullness": 0.9})
+        discover("ioi", faithfullness=0.9)  # type: ignore[call-arg]
