@@ -32,7 +32,7 @@ from acdc_engine.run.edge_records import edge_evidence, edge_records, in_metric,
 from acdc_engine.run.fingerprint import asked_facts, loaded_facts
 from acdc_engine.run.folder import RunFolder, newest_unfinished
 from acdc_engine.run.known_for import against_known
-from acdc_engine.run.measure import forward_seconds, peak_memory
+from acdc_engine.run.measure import Meter, forward_seconds, memory_note
 from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.prompts import look_before_loading, prompts_of
 from acdc_engine.run.recorded import RecordedEvaluator
@@ -80,7 +80,7 @@ def discover(
         KeyboardInterrupt: Scores, trace and the best circuit in the target so far, if any, are in the folder by then.
     """
     chosen = Settings.of(settings)
-    report, deadline = reporter_of(progress), Deadline(chosen.minutes)
+    report, deadline = Meter(reporter_of(progress)), Deadline(chosen.minutes)
     started = time.perf_counter()
     with report.stage("Reading the task"):
         card = find_task(task)
@@ -91,12 +91,11 @@ def discover(
         look_before_loading(card, model, chosen)
     with report.stage("Loading the model"):
         view = load_model(model, device=chosen.device, dtype=chosen.dtype, ungroup_kv=chosen.ungroup_kv)
-    loaded = time.perf_counter()
     with report.stage("Prompts"):
         card, prompts = prompts_of(card, view, chosen)
     for note in prompts.notes:
         report.note(note)
-    run = Run(view, card, chosen, metric, prompts, started, loaded, command_of(task, model, chosen))
+    run = Run(view, card, chosen, metric, prompts, started, command_of(task, model, chosen))
     again = run_file_text(task, model, chosen, torch.get_num_threads()) if isinstance(model, str | Path) else None
     return _run(run, folder, deadline, report, again)
 
@@ -113,13 +112,18 @@ def unfinished_run(
     return newest_unfinished(runs, name, asked)
 
 
-def _run(run: Run, folder: RunFolder | None, deadline: Deadline, report: Reporter, run_file: str | None) -> Circuit:
+def _run(run: Run, folder: RunFolder | None, deadline: Deadline, report: Meter, run_file: str | None) -> Circuit:
     """Everything after the prompts are there; goes on with what the folder holds of the same run."""
+    report.begin(run.view, run.discovery, run.settings.batch_size)
+    much = memory_note(run.view, run.discovery, run.held_out, batch_size=run.settings.batch_size)
+    if much is not None:
+        report.note(much)
     with report.stage("Running the model"):
         # Both now: held-out prompts that cannot be run or judged are found out before anything long.
         judge, held_out = _judge(run, run.discovery, folder), _judge(run, run.held_out, folder)
-        unit = forward_seconds(run.view, run.discovery, run.settings.batch_size)
-        deadline.keep(_evidence_forwards(run) * unit)
+        if run.settings.minutes is not None:
+            unit = forward_seconds(run.view, run.discovery, run.settings.batch_size)
+            deadline.keep(_evidence_forwards(run) * unit)
         judge.evaluator.before_run = deadline.check
     behaviour = check_behaviour(judge, run.settings.force)
     report.note(f"{behaviour.in_words(run.metric.name)} on {len(run.discovery)} discovery prompts")
@@ -129,7 +133,7 @@ def _run(run: Run, folder: RunFolder | None, deadline: Deadline, report: Reporte
             "(--n-held-out)."
         )
     if folder is None:
-        return _search(run, judge, held_out, unit, None, deadline, report)
+        return _search(run, judge, held_out, None, deadline, report)
     with report.stage("Which run this is"):
         facts = loaded_facts(run)
     with folder.open(facts, run.started) as earlier:
@@ -138,18 +142,18 @@ def _run(run: Run, folder: RunFolder | None, deadline: Deadline, report: Reporte
         if earlier is not None:
             done = f"{earlier.evaluations} evaluations are there already"
             report.note(f"Going on with the unfinished run in {folder.path}: {done}.")
-            run = replace(run, started=run.started - earlier.seconds, loaded=run.loaded - earlier.seconds)
-        return _search(run, judge, held_out, unit, folder, deadline, report)
+            report.go_on(earlier.passes, earlier.seconds, earlier.cpu_seconds)
+        folder.trace.spent = report.spent
+        return _search(run, judge, held_out, folder, deadline, report)
 
 
 def _search(
     run: Run,
     judge: Judge,
     held_out: Judge,
-    unit: float,
     folder: RunFolder | None,
     deadline: Deadline,
-    report: Reporter,
+    report: Meter,
 ) -> Circuit:
     """Scores, prunes, tests every edge and concludes; what is known is in the folder at any time."""
     objective = Judge(judge.evaluator, run.objective)
@@ -161,10 +165,11 @@ def _search(
     run = replace(run, unfinished=steps.unfinished)
     if folder is not None:
         folder.save_circuit(circuit_of(run, edges_of_mask(run.view.graph, found.mask, scores.mean)), SO_FAR)
-    circuit = _conclude(run, (judge, held_out, objective), scores, found, (tested, by_metric), unit, report)
+    circuit = _conclude(run, (judge, held_out, objective), scores, found, (tested, by_metric), report)
     if folder is not None:  # with its evidence, whatever becomes of the rest
         folder.save_circuit(circuit, SO_FAR)
     circuit = _describe(run, circuit, (judge, held_out), scores, report)
+    circuit = circuit.model_copy(update={"cost": _cost(run, (judge, held_out), report)})
     if folder is not None:
         _report(folder.save_circuit(circuit), circuit, folder, report)
     return circuit
@@ -251,8 +256,7 @@ def _conclude(
     scores: EdgeScores,
     found: Found,
     tests: tuple[Minimal | None, Minimal | None],
-    unit: float,
-    report: Reporter,
+    report: Meter,
 ) -> Circuit:
     """Judges the circuit on both splits and writes down what it took."""
     settings, (judge, held_out, objective), (tested, by_metric) = run.settings, judges, tests
@@ -260,19 +264,17 @@ def _conclude(
     with report.stage("Evidence of each edge"):
         evidence = None if tested is None else edge_evidence(tested, by_metric, objective, run.target, settings.seed)
         stability = stability_of(scores.per_example, found.mask, rank, settings.seed)
-    evaluations = judge.evaluator.exact_evaluations
     evaluation = evaluate(
         judge, held_out, found.mask, n_random=settings.n_random, tests=False, seed=settings.seed, progress=report.stage
     )
-    now = time.perf_counter()
-    cost = Cost(
-        seconds=now - run.started,
-        peak_memory_bytes=peak_memory(run.view.device),
-        forward_passes=(now - run.loaded) / unit,
-        exact_evaluations=evaluations,
-    )
+    cost = _cost(run, (judge, held_out), report)
     edges = edge_records(judge, found.mask, scores.mean, evidence, stability)
     return circuit_of(run, edges, evaluation, None if evidence is None else evidence.certificate, cost)
+
+
+def _cost(run: Run, judges: tuple[Judge, Judge], report: Meter) -> Cost:
+    """What everything so far took."""
+    return report.cost(sum(judge.evaluator.exact_evaluations for judge in judges), run.view.device)
 
 
 def _describe(run: Run, circuit: Circuit, judges: tuple[Judge, Judge], scores: EdgeScores, report: Reporter) -> Circuit:

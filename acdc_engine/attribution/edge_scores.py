@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -15,6 +16,7 @@ from acdc_engine.errors import MetricError, PromptError, ScoreError
 from acdc_engine.models.finite import check_finite
 from acdc_engine.models.forward import Record, read_positions, run_layers
 from acdc_engine.models.gradients import check_gradients
+from acdc_engine.models.memory import fitting_prompts
 from acdc_engine.models.view import TransformerView
 from acdc_engine.prompts.metrics import Metric, columns_read
 from acdc_engine.prompts.prompt_set import PromptSet
@@ -108,7 +110,7 @@ def score_edges(
         prompts: Aligned clean and corrupt prompts.
         metric: Oriented so that higher means more of the behaviour.
         method: Where gradients are taken, see `get_method`.
-        batch_size: Examples per run.
+        batch_size: Examples per run, at most: of long prompts fewer, see `acdc_engine.models.memory`.
         rms: Take examples apart for their root mean square.
         per_example: Keep every example's scores (the bootstrap needs them).
         progress: Called with the number of examples done after each batch.
@@ -128,7 +130,9 @@ def score_edges(
     total = torch.zeros(graph.n_senders, graph.n_receivers, dtype=torch.float32, device=view.device)
     squares = torch.zeros_like(total)
     rows: list[Tensor] = []
-    for batch in prompts.to(view.device).batches(batch_size):
+    parts = prompts.batch_rows(batch_size, partial(fitting_prompts, view))
+    for part in parts:
+        batch = prompts.select(part).to(view.device)
         sums = _sums(view, batch, metric, method, apart)
         total += sums.sum(0)
         if apart:
@@ -141,8 +145,15 @@ def score_edges(
     mean = (total.cpu() / (len(prompts) * points)).masked_fill(~graph.exists, 0.0)
     _check_scores(view, mean)
     spread = (squares.cpu() / len(prompts)).sqrt().div_(points).masked_fill_(~graph.exists, 0.0) if apart else None
-    each = torch.cat(rows).div_(points).masked_fill_(~graph.exists, 0.0) if per_example else None
+    each = _in_order(rows, parts).div_(points).masked_fill_(~graph.exists, 0.0) if per_example else None
     return EdgeScores(mean, spread, each, graph.senders, graph.receivers, method.name)
+
+
+def _in_order(rows: list[Tensor], parts: list[list[int]]) -> Tensor:
+    """Rows of all batches, in the order of the prompts."""
+    order = [row for part in parts for row in part]
+    whole = torch.cat(rows)
+    return whole if order == sorted(order) else whole[torch.tensor(order).argsort()]
 
 
 def _check_scores(view: TransformerView, scores: Float[Tensor, "senders receivers"]) -> None:
@@ -269,6 +280,9 @@ def _contract_block(
     without an edge (a layer's own heads into its q, k and v) is taken out in the end.
     """
     graph, shape = view.graph, senders.embed[examples, positions].shape
+    tokens = shape[:2].numel()
+    factored = view.shape.n_layers * 2 * (view.shape.n_heads + view.shape.n_kv_heads)  # heads, and their q, k and v
+    view.work.product(tokens, factored, view.d_head, view.d_model)
     differences = senders.expand(view, examples, positions).unflatten(1, shape[:2])
     per_layer = graph.attention(0).stop - graph.attention(0).start + view.shape.mlps
     at_once = max(1, COLUMNS // per_layer)
@@ -283,6 +297,7 @@ def _contract_block(
                 into[-1] = receivers.mlp[index][examples, positions].flatten(0, 1)
         start, last = graph.attention(first).start, layers[-1]
         before = graph.senders_before_mlp(last) if view.shape.mlps else graph.senders_before_attention(last)
+        view.work.product(tokens, before, len(gradients), view.d_model)
         _add_product(differences[:before], gradients, out[:, :before, start : start + len(gradients)])
     final = receivers.logits[examples, positions].to(differences.dtype)[None]
     _add_product(differences, final, out[:, :, graph.logits : graph.logits + 1])

@@ -81,6 +81,7 @@ class ReceiverGradients:
             metric: The run's metric, summed over the batch.
         """
         wanted = [*record.q, *record.k, *record.v, *record.mlp_in, record.final]
+        view.work.layers(view, *record.embed.shape[:2])
         gradients = list(torch.autograd.grad(metric, wanted, materialize_grads=True))  # type: ignore[arg-type]
         self.logits += gradients.pop()
         n = len(view.layers)

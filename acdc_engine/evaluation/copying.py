@@ -49,6 +49,7 @@ def copied(
     wide = writes.to(torch.float64 if writes.dtype == torch.float64 else torch.float32, copy=True)
     view.final_norm.to_standardized(wide)
     weight = view.unembed_weight
+    view.work.unembedding(view, len(tokens))
     own = (wide * weight[tokens].to(wide.dtype)).sum(-1, keepdim=True)
     above, below = torch.zeros_like(tokens), torch.zeros_like(tokens)
     step = max(1, BLOCK_NUMBERS // max(1, len(tokens)))

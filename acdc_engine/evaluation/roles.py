@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -13,6 +14,7 @@ from acdc_engine.evaluation.movers import MoverTally, Places
 from acdc_engine.evaluation.random_tokens import repeated_tokens
 from acdc_engine.graph.role_records import DirectEffect, RoleName, RoleScore
 from acdc_engine.models.forward import Record, run_layers
+from acdc_engine.models.memory import fitting_prompts
 from acdc_engine.models.patterns import attention_patterns
 from acdc_engine.models.view import TransformerView
 from acdc_engine.prompts.prompt_set import PromptSet
@@ -102,7 +104,7 @@ def measure_roles(
     work = _Work(view, layers)
     effects = DirectEffects(view, senders)
     some = prompts.select(range(min(len(prompts), MOST_PROMPTS))).to(view.device)
-    for batch in some.batches(batch_size):
+    for batch in some.batches(batch_size, partial(fitting_prompts, view)):
         clean, corrupt = _run(view, batch.clean), _run(view, batch.corrupt, keep_inputs=False)
         effects.add(batch, clean, corrupt)
         work.add(batch, clean, corrupt)

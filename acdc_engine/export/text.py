@@ -23,6 +23,7 @@ from acdc_engine.graph.circuit_records import (
     SIGN_CONVENTION,
     CircuitEdge,
     CircuitNode,
+    Cost,
     Evaluation,
 )
 from acdc_engine.graph.digits import column_style
@@ -108,10 +109,15 @@ def facts(circuit: Circuit) -> dict[str, str]:
     if circuit.cost is not None:
         cost = circuit.cost
         rows["Cost"] = (
-            f"{cost.seconds:,.0f} s ({cost.forward_passes:,.0f} forward passes' worth), "
+            f"{cost.seconds:,.0f} s, {cost.forward_passes:,.0f} forward passes' worth{_counted(cost)}, "
             f"{cost.peak_memory_bytes / 2**30:.1f} GiB at most, {cost.exact_evaluations:,} circuits run exactly"
         )
     return rows
+
+
+def _counted(cost: Cost) -> str:
+    """What the passes are of; files from before they were counted tell time as passes."""
+    return " of everything" if cost.stages else " of time"
 
 
 def _settings(settings: Mapping[str, object]) -> str:

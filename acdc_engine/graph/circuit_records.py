@@ -266,17 +266,42 @@ class Evaluation(Record):
         return html_of(self)
 
 
+class StageCost(Record):
+    """What one stage of finding the circuit took."""
+
+    name: str
+    """As it was called while it ran."""
+    forward_passes: float = Field(ge=0)
+    """As of the whole."""
+    seconds: float = Field(ge=0)
+    """Wall-clock time."""
+    cpu_seconds: float = Field(ge=0)
+    """Time of all processors together."""
+
+
 class Cost(Record):
-    """What finding the circuit took."""
+    """What finding the circuit took, with all its evidence, other sizes, roles and examples."""
 
     seconds: float = Field(ge=0)
     """Wall-clock time."""
+    cpu_seconds: float | None = Field(default=None, ge=0)
+    """Time of all processors together. Left out of the file where it is not known."""
     peak_memory_bytes: int = Field(ge=0)
     """Largest memory of the process, or of the accelerator where there is one."""
     forward_passes: float = Field(ge=0)
-    """Time after loading, in units of one plain forward pass of the model over the discovery prompts."""
+    """Floating-point operations of all matrix products, over those of one plain forward pass of the model over the
+    discovery prompts with logits at all positions: the same on every machine. In files without stages: time after
+    loading, in units of such a pass, without what stands around the circuit."""
     exact_evaluations: int = Field(ge=0)
     """Circuits that were run."""
+    stages: tuple[StageCost, ...] = ()
+    """What it is made of, in order; what earlier processes of a resumed run took is one of them. Left out of the file
+    where it is not known."""
+
+    @model_serializer(mode="wrap")
+    def _without_unknown(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Earlier files know neither."""
+        return without_empty(handler(self), "cpu_seconds", "stages")
 
 
 class Environment(Record):

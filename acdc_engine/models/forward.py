@@ -99,6 +99,7 @@ def run_layers(
         the skip connection around the MLP is not part of its gradient).
     """
     x = embed
+    view.work.layers(view, *embed.shape[:2])
     rotations = view.rotations(embed.shape[1])
     for layer, rotation in zip(view.layers, rotations, strict=True):
         x = run_layer(layer, x, rotation, view.shape.parallel, record, keep_inputs)

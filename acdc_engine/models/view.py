@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from acdc_engine.errors import PromptError
 from acdc_engine.graph.edges import Graph, GraphShape
 from acdc_engine.models.norms import Norm
+from acdc_engine.models.work import Work
 
 Rotation = tuple[Tensor, Tensor]
 """Cosines and sines `[pos, rotary dimensions]` of the rotary position embedding."""
@@ -230,6 +231,7 @@ class TransformerView:
         same_words: Whether the logit of a number is that of the token of this number; False for models that answer in
             words of their own (`tokenizer.answers`).
         kv_copies: How often the view holds each of the model's key/value heads; above one when they were ungrouped.
+        work: What has been computed with this view so far.
     """
 
     name: str
@@ -252,6 +254,7 @@ class TransformerView:
     revision: str | None = None
     same_words: bool = True
     kv_copies: int = 1
+    work: Work = field(default_factory=Work, repr=False)
     _cached_graph: list[Graph] = field(default_factory=list, repr=False)
 
     @property
@@ -328,6 +331,7 @@ class TransformerView:
         weight, bias = self.unembed_weight, self.unembed_bias
         if columns is not None:
             weight, bias = weight[columns], None if bias is None else bias[columns]
+        self.work.unembedding(self, x.shape[:-1].numel(), len(weight))
         logits = F.linear(self.final_norm(x), weight, bias)
         logits = logits * self.logit_scale if self.logit_scale != 1.0 else logits
         return logits if self.logit_softcap is None else torch.tanh(logits / self.logit_softcap) * self.logit_softcap

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
+from acdc_engine.models.work import Work
 from acdc_engine.patching.plan import Known
 
 
@@ -97,6 +98,7 @@ def reads(
     weights: Shaped[Tensor, "masks rows some"],
     own: Float[Tensor, "masks others *rest"],
     own_weights: Shaped[Tensor, "masks rows others"],
+    work: Work,
 ) -> Reads:
     """Sums up what receivers read: the baseline, and weight times change of every sender.
 
@@ -109,31 +111,34 @@ def reads(
         weights: Their edges, of every mask.
         own: Changes of the senders that were run under every mask.
         own_weights: Their edges.
+        work: Counts what is computed.
     """
     usual = weights.median(0, keepdim=True).values
     odd = (weights != usual).any(2)
     moves = (own_weights != 0).any(2).any(0) | odd.any(0) | (len(weights) == 1)
-    common = _added(usual, shared) + base
+    common = _added(usual, shared, work) + base
     moving, steady = moves.nonzero().flatten(), (~moves).nonzero().flatten()
     flat, used = common[0, moving].flatten(1), (own_weights != 0).flatten(0, 1).any(0)
     if bool(used.any()):
         own_weights, own = _cut(own_weights[:, moving], own, used)
+        work.product(*own_weights.shape, base.numel())
         values = torch.baddbmm(flat.expand(len(weights), -1, -1), own_weights, own.flatten(2))
     else:
         values = flat.repeat(len(weights), 1, 1)
     if bool(odd.any()):
         masks, places = odd[:, moving].nonzero(as_tuple=True)
         change = weights[masks, moving[places]] - usual[0, moving[places]]
-        values[masks, places] += _added(change[None], shared)[0].flatten(1)
+        values[masks, places] += _added(change[None], shared, work)[0].flatten(1)
     values = values.view(*values.shape[:2], *base.shape)
     return Reads([rows[i] for i in moving.tolist()], values, [rows[i] for i in steady.tolist()], common[:, steady])
 
 
 def _added(
-    weights: Float[Tensor, "1 rows senders"], values: Float[Tensor, "1 senders *rest"]
+    weights: Float[Tensor, "1 rows senders"], values: Float[Tensor, "1 senders *rest"], work: Work
 ) -> Float[Tensor, "1 rows *rest"]:
     """Sum over senders of weight times value."""
     cut, some = _cut(weights, values, (weights != 0).flatten(0, 1).any(0))
+    work.product(*cut.shape, some[0, :1].numel())
     return (cut[0] @ some[0].flatten(1)).view(1, weights.shape[1], *values.shape[2:])
 
 

@@ -1,6 +1,7 @@
 """What every node writes and reads when nothing is kept: the ground the intervention adds kept edges to."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -9,7 +10,8 @@ from torch import Tensor
 
 from acdc_engine.errors import MethodError, nearest
 from acdc_engine.models.forward import Record, effective_w_o, project, read_positions, run_layers
-from acdc_engine.models.view import Rotation, TransformerView
+from acdc_engine.models.memory import fitting_prompts
+from acdc_engine.models.view import Layer, Rotation, TransformerView
 from acdc_engine.prompts.prompt_set import PromptSet
 
 AblationName = Literal["patch", "mean", "zero"]
@@ -88,7 +90,7 @@ def mean_values(view: TransformerView, prompts: PromptSet, batch_size: int) -> S
     sums: SenderValues | None = None
     counts = torch.zeros(prompts.clean.shape[1], dtype=torch.float32, device=view.device)
     width = prompts.clean.shape[1]
-    for batch in prompts.to(view.device).batches(batch_size):
+    for batch in prompts.to(view.device).batches(batch_size, partial(fitting_prompts, view)):
         found = corrupt_values(view, batch)
         pos = batch.clean.shape[1]
         there = (torch.arange(pos, device=view.device)[None] < batch.lengths[:, None]).float()
@@ -137,6 +139,7 @@ def build_baseline(view: TransformerView, batch: PromptSet, values: SenderValues
         [m[:, :pos].expand(n, -1, -1) for m in values.mlp],
     )
     x = values.embed
+    view.work.product(n * pos, sum(map(_attention_weights, view.layers)))
     attention_in, mlp_in, raws, zs, totals = [], [], [], [], []
     for index, (layer, rotation) in enumerate(zip(view.layers, view.rotations(pos), strict=True)):
         attention_in.append(x)
@@ -156,6 +159,11 @@ def build_baseline(view: TransformerView, batch: PromptSet, values: SenderValues
         x = after + values.mlp[index]
     final = read_positions(x, batch.read_at)
     return Baseline(values, attention_in, mlp_in, final, raws, zs, totals)
+
+
+def _attention_weights(layer: Layer) -> int:
+    a = layer.attention
+    return a.w_q.numel() + a.w_k.numel() + a.w_v.numel() + a.w_o.numel()
 
 
 def _project_all(view: TransformerView, index: int, x: Tensor) -> Float[Tensor, "receivers batch pos d_head"]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,6 +13,7 @@ from acdc_engine.graph.connectivity import clean
 from acdc_engine.models.finite import check_finite
 from acdc_engine.models.forward import read_positions, run_layers
 from acdc_engine.models.gradients import check_gradients
+from acdc_engine.models.memory import fitting_prompts
 from acdc_engine.models.view import TransformerView
 from acdc_engine.patching.bank import Bank, Nearby, joined
 from acdc_engine.patching.baseline import (
@@ -59,7 +61,7 @@ class CircuitEvaluator:
         prompts: The prompts to judge on.
         ablation: What removed senders write: "patch" (their value on the corrupt prompt), "mean" (their mean over the
             corrupt prompts, per position) or "zero".
-        batch_size: Prompts per run.
+        batch_size: Prompts per run, at most: of long prompts fewer, see `acdc_engine.models.memory`.
 
     Attributes:
         exact_evaluations: Circuits run so far.
@@ -80,12 +82,15 @@ class CircuitEvaluator:
         view.check_lengths(prompts.lengths)
         self.exact_evaluations = 0
         self.before_run: Callable[[], None] = lambda: None
+        parts = prompts.batch_rows(batch_size, partial(fitting_prompts, view))
+        order = [row for part in parts for row in part]
+        self._order = None if order == sorted(order) else torch.tensor(order, device=view.device).argsort()
         self._ready = list(self._prepare(prompts.to(view.device), batch_size))
         self._near: list[Nearby] = []
 
     def _prepare(self, prompts: PromptSet, batch_size: int) -> Iterator[_Ready]:
         mean = mean_values(self.view, prompts, batch_size) if self.ablation == "mean" else None
-        for batch in prompts.batches(batch_size):
+        for batch in prompts.batches(batch_size, partial(fitting_prompts, self.view)):
             if self.ablation == "patch":
                 values = corrupt_values(self.view, batch)
             elif mean is not None:
@@ -104,12 +109,17 @@ class CircuitEvaluator:
 
     def clean_logits(self) -> Float[Tensor, "prompts d_vocab"]:
         """Logits of the unpatched model at the reading positions."""
-        return torch.cat([ready.clean_logits for ready in self._ready])
+        return self._in_order([ready.clean_logits for ready in self._ready], 0)
 
     def ablated_logits(self) -> Float[Tensor, "prompts d_vocab"]:
         """Logits of the fully ablated model: those of the corrupt run, under patch ablation."""
         with torch.no_grad():
-            return torch.cat([self.view.unembed(ready.baseline.final) for ready in self._ready])
+            return self._in_order([self.view.unembed(ready.baseline.final) for ready in self._ready], 0)
+
+    def _in_order(self, parts: list[Tensor], dim: int) -> Tensor:
+        """What batches gave, prompts in the order in which they came."""
+        whole = torch.cat(parts, dim)
+        return whole if self._order is None else whole.index_select(dim, self._order)
 
     def logits(
         self,
@@ -148,7 +158,7 @@ class CircuitEvaluator:
             known = self._near[place] if near is not None else None
             runs = (run for group in groups for run in self._runs(ready, masks[group], known, n_logits))
             rows.append(torch.cat([take(ready, run.final()) for run in runs]))
-        return torch.cat(rows, 1)[torch.cat(groups).argsort().to(self.view.device)]
+        return self._in_order(rows, 1)[torch.cat(groups).argsort().to(self.view.device)]
 
     def values(
         self,
@@ -203,7 +213,7 @@ class CircuitEvaluator:
             values.append(value)
             total += gradient[0]
         kept = (weights != 0).to(total.device)
-        return torch.cat(values).cpu(), (total / len(self.prompts)).masked_fill(~kept, 0.0).cpu()
+        return self._in_order(values, 0).cpu(), (total / len(self.prompts)).masked_fill(~kept, 0.0).cpu()
 
     def _measure(self, ready: _Ready, metric: Metric) -> Callable[[Tensor], Tensor]:
         """From what the logits read to the metric of every prompt of a batch."""

@@ -87,8 +87,10 @@ class PatchedRun:
         for step in self.plan.steps[:-1]:
             queries, others = self._inputs(step, done)
             inputs = [part.values.requires_grad_() for part in (queries, others)]
+            counted = self.view.work.operations
             with torch.enable_grad():
                 delta = self._compute(step, queries, others)
+            self.view.work.operations += self.view.work.operations - counted  # as much again for its gradient
             self.own.store(step.senders, delta.detach(), self.batch.read_at)
             tape.append((step, done, inputs, delta))
             done += len(step.senders)
@@ -120,13 +122,13 @@ class PatchedRun:
         wide = sum(sender in self.own.everywhere for sender in self.own.all[:done])
         weights = self._weights(self._holding, rows, self.shared.everywhere)
         own_weights = self._weights(self._kept, rows, self.own.everywhere[:wide])
-        return reads(rows, base, self.shared.values, weights, self.own.values[:, :wide], own_weights)
+        return reads(rows, base, self.shared.values, weights, self.own.values[:, :wide], own_weights, self.view.work)
 
     def _read_at_reads(self, rows: list[int], base: Tensor, done: int) -> Reads:
         weights = self._weights(self._holding, rows, self.shared.all)
         own_weights = self._weights(self._kept, rows, self.own.all[:done])
         shared, own = self.shared.at_reads[:, :, :, None], self.own.at_reads[:, :done, :, None]
-        return reads(rows, base, shared, weights, own, own_weights)
+        return reads(rows, base, shared, weights, own, own_weights, self.view.work)
 
     def _weights(self, kept: Tensor, rows: list[int], senders: tuple[int, ...]) -> Float[Tensor, "masks rows senders"]:
         return kept[:, rows][:, :, list(senders)]
@@ -148,8 +150,10 @@ class PatchedRun:
     def _pull_back(self, step: Step, before: int, gradient: Tensor, flow: Tensor, out: Tensor) -> None:
         rows = list(step.rows)
         for senders, values in ((self.shared.all, self.shared.values[0]), (self.own.all, self.own.values[0, :before])):
+            self.view.work.product(len(values), gradient.numel())
             per_prompt = torch.matmul(_by_prompt(values), _by_prompt(gradient).transpose(1, 2)).float()
             self._note(out, senders[: len(values)], rows, per_prompt)
+        self.view.work.product(before, gradient.numel())
         weights = self._weights(self._kept, rows, self.own.all[:before])[0]
         flow[:before].flatten(1).addmm_(weights.T, gradient.flatten(1))
 

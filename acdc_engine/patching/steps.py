@@ -43,6 +43,8 @@ def attention_delta(
     weights, bias = attention_reads(layer)
     q_bias, kv_bias = (None, None) if bias is None else (bias[:n_heads], bias[n_heads:])
     first_q, first_k = graph.q(step.layer).start, graph.k(step.layer).start
+    for read_by in (queries, keys_values):
+        view.work.product(read_by.values.numel() + read_by.same.numel(), view.d_head)
     q = _projected(layer, queries, first_q, run, weights[:n_heads], q_bias, _at(base_q, at), len(read))
     both = [*groups, *(n_kv + g for g in groups)]
     kv = _projected(layer, keys_values, first_k, both, weights[n_heads:], kv_bias, base_kv, len(read))
@@ -57,6 +59,8 @@ def attention_delta(
     else:
         scaled = _through_post_norm(view, step, heads, z, baseline, read, at)
     change = scaled - _at(baseline.values.z[step.layer][heads], at)
+    view.work.product(change.numel(), view.d_model)
+    view.work.mix(view, len(run), n_masks * n * change.shape[3], baseline.values.embed.shape[1])
     write = torch.matmul(change.flatten(2, 3), effective_w_o(layer)[heads])
     return write.view(n_masks, len(heads), n, -1, view.d_model)
 
@@ -118,6 +122,7 @@ def _through_post_norm(
     base_z, base_total = baseline.z[step.layer], baseline.totals[step.layer]
     assert base_z is not None and base_total is not None, "baselines of such layers keep their heads"
     change = (z - _at(base_z[heads], at)) * read[:, :, None, None, None]
+    view.work.product(change.numel(), view.d_model)
     total = _at(base_total[None], at)[0] + torch.einsum("mhnpe,hed->mnpd", change, layer.attention.w_o[heads])
     scale = share_scale(layer, total)
     assert scale is not None, "a norm after attention has a scale"
@@ -132,5 +137,6 @@ def mlp_delta(
     at: Int[Tensor, "batch"] | None,
 ) -> Float[Tensor, "masks 1 batch positions d_model"]:
     """Change of an MLP's write against the baseline, at all positions or at those of `at`."""
+    view.work.mlp(view, step.layer, inputs.shape[:-1].numel())
     write = view.layers[step.layer].mlp_write(inputs[:, 0].flatten(0, 1))
     return write.reshape(inputs.shape) - _at(baseline.values.mlp[step.layer][None], at)[0]

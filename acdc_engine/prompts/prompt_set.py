@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -147,16 +147,37 @@ class PromptSet:
             templates=tuple(self.templates[i] for i in indices) if self.templates else (),
         )
 
-    def batches(self, batch_size: int) -> Iterator["PromptSet"]:
-        """Yields consecutive parts of at most `batch_size` rows, each cut to its own longest prompt.
+    def batches(self, batch_size: int, fitting: Callable[[int], int] | None = None) -> Iterator["PromptSet"]:
+        """Yields the parts that `batch_rows` names, each cut to its own longest prompt."""
+        for rows in self.batch_rows(batch_size, fitting):
+            yield self.select(rows)
+
+    def batch_rows(self, batch_size: int, fitting: Callable[[int], int] | None = None) -> list[list[int]]:
+        """Which rows run together.
+
+        Args:
+            batch_size: Rows of a part, at most.
+            fitting: How many prompts of so many tokens fit into memory at once; None where any number does.
+
+        Returns:
+            Consecutive rows where all parts fit. Otherwise rows by length, the longest first, so that little of a part
+            is padding; every row is in one part.
 
         Raises:
             PromptError: `batch_size` below 1.
         """
         if batch_size < 1:
             raise PromptError(f"The batch size must be at least 1, not {batch_size}.")
-        for start in range(0, len(self), batch_size):
-            yield self.select(range(start, min(start + batch_size, len(self))))
+        lengths = self.lengths.tolist()
+        plain = [list(range(start, min(start + batch_size, len(self)))) for start in range(0, len(self), batch_size)]
+        if fitting is None or all(len(rows) <= fitting(max(lengths[row] for row in rows)) for rows in plain):
+            return plain
+        parts: list[list[int]] = []
+        for row in sorted(range(len(self)), key=lambda row: -lengths[row]):
+            if not parts or len(parts[-1]) >= min(batch_size, fitting(lengths[parts[-1][0]])):
+                parts.append([])
+            parts[-1].append(row)
+        return parts
 
     def to(self, device: torch.device | str) -> "PromptSet":
         """Returns the same set on another device."""

@@ -99,6 +99,14 @@ def reading(circuit: Circuit) -> list[str]:
             "task's prompts or on random tokens repeated. The class is one of them; docs/roles.md of acdc-engine says "
             "which, and defines them all."
         )
+    if circuit.cost is not None and circuit.cost.stages:
+        lines.append(
+            "A pass, where cost is told, is a plain forward pass of the model over all discovery prompts, logits at "
+            "every position. Counted are the floating-point operations of all matrix products, attention among them, "
+            "of every stage of the run: they are the same on every machine, but what takes time without them (norms, "
+            "small operations, planning, files) is not in them; seconds are. A run that was gone on with counts what "
+            "all its processes did."
+        )
     return lines
 
 

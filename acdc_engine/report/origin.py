@@ -8,6 +8,7 @@ from acdc_engine.export.text import facts
 from acdc_engine.export.visible import plain
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_file import checksum_of
+from acdc_engine.graph.circuit_records import Cost
 from acdc_engine.report.glossary import METHODS, STRATEGIES, meaning, metric_meaning
 
 LONGEST = 600
@@ -75,10 +76,24 @@ def _cost(circuit: Circuit) -> str:
     if cost is None:
         return ""
     return (
-        f"{cost.seconds:,.0f} seconds (after loading, as long as {cost.forward_passes:,.0f} passes of the model over "
-        f"the discovery prompts), {cost.exact_evaluations:,} circuits run exactly, at most "
-        f"{cost.peak_memory_bytes / 2**30:.1f} GiB of memory"
+        f"{cost.seconds:,.0f} seconds{_processors(cost)}, {_passes(cost)}, {cost.exact_evaluations:,} circuits run "
+        f"exactly, at most {cost.peak_memory_bytes / 2**30:.1f} GiB of memory{_stages(cost)}"
     )
+
+
+def _processors(cost: Cost) -> str:
+    return "" if cost.cpu_seconds is None else f" ({cost.cpu_seconds:,.0f} of processors)"
+
+
+def _passes(cost: Cost) -> str:
+    passes = f"{cost.forward_passes:,.0f} passes of the model over the discovery prompts"
+    return f"as many operations as {passes}" if cost.stages else f"after loading, as long as {passes}"
+
+
+def _stages(cost: Cost) -> str:
+    """The dearest stages, in passes; everything is counted, so those left out are small."""
+    dear = [stage for stage in cost.stages if stage.forward_passes >= cost.forward_passes / 50]
+    return "; passes: " + ", ".join(f"{s.name.lower()} {s.forward_passes:,.1f}" for s in dear) if dear else ""
 
 
 def _versions(circuit: Circuit) -> str:

@@ -180,12 +180,11 @@ def _load(model: Any, card: TaskCard, metric: Metric, settings: Settings, starte
         look_before_loading(card, model, settings)
     with report.stage("Loading the model"):
         view = load_model(model, device=settings.device, dtype=settings.dtype, ungroup_kv=settings.ungroup_kv)
-    loaded = time.perf_counter()
     with report.stage("Prompts"):
         card, prompts = prompts_of(card, view, settings)
     for note in prompts.notes:
         report.note(note)
-    return Run(view, card, settings, metric, prompts, started, loaded)
+    return Run(view, card, settings, metric, prompts, started)
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,22 @@
 import os
 import platform
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
 import torch
 
-from acdc_engine.graph.circuit_records import Environment
+from acdc_engine.graph.circuit_records import Cost, Environment, StageCost
+from acdc_engine.models.memory import ROOM, fitting_prompts, kept_bytes, scoring_bytes
 from acdc_engine.models.view import TransformerView
+from acdc_engine.models.work import plain_forward
 from acdc_engine.prompts.prompt_set import PromptSet
+from acdc_engine.run.progress import Reporter, Stage
+from acdc_engine.run.spent import Spent
 
 PACKAGES = ("acdc-engine", "torch", "transformers", "transformer-lens", "numpy", "scipy", "networkx", "safetensors")
 
@@ -32,8 +39,9 @@ def peak_memory(device: torch.device) -> int:
 
 
 def forward_seconds(view: TransformerView, prompts: PromptSet, batch_size: int) -> float:
-    """Seconds of one plain forward pass over a set of prompts: the unit in which costs are told."""
-    batches = [batch.clean for batch in prompts.to(view.device).batches(batch_size)]
+    """Seconds of one plain forward pass over a set of prompts."""
+    fitting = partial(fitting_prompts, view)
+    batches = [batch.clean for batch in prompts.to(view.device).batches(batch_size, fitting)]
     start = time.perf_counter()
     for tokens in batches:
         logits = view.logits(tokens)
@@ -42,6 +50,89 @@ def forward_seconds(view: TransformerView, prompts: PromptSet, batch_size: int) 
     else:
         float(logits[0, 0, 0])
     return time.perf_counter() - start
+
+
+class Meter(Reporter):
+    """Passes on what a run says, and notes what each of its stages takes.
+
+    Args:
+        reporter: Told everything.
+    """
+
+    def __init__(self, reporter: Reporter) -> None:
+        """See the class."""
+        self._reporter = reporter
+        self._stages: dict[str, Spent] = {}
+        self._view: TransformerView | None = None
+        self._operations, self._unit = 0, 1
+        self._earlier = Spent()
+        self._began = self._clock()
+
+    def begin(self, view: TransformerView, prompts: PromptSet, batch_size: int) -> None:
+        """Counts operations from now on, in plain forward passes over these prompts."""
+        batches = prompts.batches(batch_size, partial(fitting_prompts, view))
+        self._unit = sum(plain_forward(view, *batch.clean.shape) for batch in batches)
+        self._view, self._operations = view, view.work.operations
+
+    def go_on(self, passes: float, seconds: float, cpu_seconds: float) -> None:
+        """Adds what earlier processes of this run took."""
+        self._earlier = Spent(passes, seconds, cpu_seconds)
+
+    @contextmanager
+    def stage(self, title: str, total: int | None = None) -> Iterator[Stage]:
+        """See `Reporter.stage`."""
+        before = self._clock()
+        try:
+            with self._reporter.stage(title, total) as stage:
+                yield stage
+        finally:
+            self._stages[title] = self._stages.get(title, Spent()) + (self._clock() - before)
+
+    def note(self, text: str) -> None:
+        """See `Reporter.note`."""
+        self._reporter.note(text)
+
+    def spent(self) -> Spent:
+        """All so far."""
+        return self._earlier + (self._clock() - self._began)
+
+    def cost(self, exact_evaluations: int, device: torch.device) -> Cost:
+        """All so far, for the circuit file; stages that took next to nothing are left out."""
+        whole = self.spent()
+        earlier = {"earlier processes": self._earlier} if self._earlier != Spent() else {}
+        return Cost(
+            seconds=whole.seconds,
+            cpu_seconds=whole.cpu_seconds,
+            peak_memory_bytes=peak_memory(device),
+            forward_passes=whole.passes,
+            exact_evaluations=exact_evaluations,
+            stages=tuple(
+                StageCost(name=name, forward_passes=s.passes, seconds=s.seconds, cpu_seconds=s.cpu_seconds)
+                for name, s in (earlier | self._stages).items()
+            ),
+        )
+
+    def _clock(self) -> Spent:
+        done = 0 if self._view is None else self._view.work.operations - self._operations
+        return Spent(done / self._unit, time.perf_counter(), time.process_time())
+
+
+def memory_note(view: TransformerView, *splits: PromptSet, batch_size: int) -> str | None:
+    """What runs will take, where it is much: said before anything long."""
+    fitting = partial(fitting_prompts, view)
+    widest = max(
+        (batch.clean.shape for split in splits for batch in split.batches(batch_size, fitting)),
+        key=lambda shape: shape.numel() * scoring_bytes(view, shape[1]),
+    )
+    each, tokens = scoring_bytes(view, widest[1]), sum(split.clean.numel() for split in splits)
+    batch, kept = widest.numel() * each, tokens * kept_bytes(view)
+    if batch + kept <= ROOM["cpu"]:
+        return None
+    return (
+        f"Memory: scoring takes about {batch / 2**30:.1f} GiB for a batch of {widest[0]} x {widest[1]:,} tokens "
+        f"({each / 2**20:.1f} MiB each), and running circuits keeps about {kept / 2**30:.1f} GiB for the {tokens:,} "
+        "tokens of all prompts. Fewer or shorter prompts take less (--n, --n-held-out)."
+    )
 
 
 def environment(view: TransformerView) -> Environment:

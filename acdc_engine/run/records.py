@@ -44,7 +44,6 @@ class Run:
         metric: The metric, from the settings or the card.
         prompts: Those that the search sees, those that it does not see, and what was left out of them.
         started: `time.perf_counter()` at the start.
-        loaded: The same when the model was there.
         command: Finds the circuit again, see `command_of`.
         unfinished: What the search was stopped in; None where it ended.
     """
@@ -55,7 +54,6 @@ class Run:
     metric: Metric
     prompts: Splits
     started: float
-    loaded: float
     command: str | None = None
     unfinished: Unfinished | None = None
 

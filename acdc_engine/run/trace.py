@@ -10,7 +10,7 @@ import json
 import math
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Annotated, Literal
@@ -22,6 +22,7 @@ from torch import Tensor
 from acdc_engine.errors import RunFolderError
 from acdc_engine.graph.record import Record
 from acdc_engine.run.fingerprint import Facts, fingerprint_of
+from acdc_engine.run.spent import Spent
 
 Kind = Literal["values", "gradients"]
 """What the model was asked for: a method of `CircuitEvaluator`."""
@@ -95,6 +96,9 @@ class AnswerLine(Record):
     """Hash of the question: kind, metric, prompts and masks."""
     seconds: float
     """Since the start of the run, the times of killed processes included."""
+    passes: float = 0.0
+    """Forward passes' worth of operations, as the seconds; so are those of processors."""
+    cpu_seconds: float = 0.0
     tensors: tuple[Packed, ...] = Field(min_length=1)
     """The answer: `[masks, prompts]` for values, `[senders, receivers]` for gradients."""
 
@@ -138,6 +142,7 @@ class Recorded:
         answers: Each with the number of its line.
         steps: How many steps were written.
         seconds: Time of the last line, since the start of the run.
+        passes: Of the last answer, as its seconds; `cpu_seconds` likewise.
         ended: Whether the run was completed.
         length: Bytes of whole lines; what lies behind them was being written when the process was killed.
     """
@@ -148,6 +153,8 @@ class Recorded:
     seconds: float = 0.0
     ended: bool = False
     length: int = 0
+    passes: float = 0.0
+    cpu_seconds: float = 0.0
 
     @property
     def evaluations(self) -> int:
@@ -187,7 +194,8 @@ def read_trace(path: Path) -> Recorded | None:
         if isinstance(line, AnswerLine):
             answers.append((number, line))
         steps += line.kind == "step"
-    return Recorded(facts, tuple(answers), steps, seconds, ended, len(whole))
+    passes, cpu = (answers[-1][1].passes, answers[-1][1].cpu_seconds) if answers else (0.0, 0.0)
+    return Recorded(facts, tuple(answers), steps, seconds, ended, len(whole), passes, cpu)
 
 
 def unfinished_facts(path: Path) -> Facts | None:
@@ -231,12 +239,14 @@ class Trace:
     Attributes:
         path: The file.
         earlier: What killed processes left, or None.
+        spent: Passes and processor seconds so far, written with every answer.
     """
 
     def __init__(self, path: Path) -> None:
         """See the class."""
         self.path = path
         self.earlier: Recorded | None = None
+        self.spent: Callable[[], Spent] = Spent
         self._file: IO[bytes] | None = None
         self._replayed = self._steps = 0
         self._started = 0.0
@@ -301,7 +311,16 @@ class Trace:
             RunFolderError: The disk refuses; so for the other lines.
         """
         packed = tuple(Packed.of(tensor) for tensor in tensors)
-        self._write(AnswerLine.model_construct(kind=kind, key=key, seconds=self._seconds(), tensors=packed))
+        spent = self.spent()
+        line = AnswerLine.model_construct(
+            kind=kind,
+            key=key,
+            seconds=self._seconds(),
+            passes=round(spent.passes, 3),
+            cpu_seconds=round(spent.cpu_seconds, 3),
+            tensors=packed,
+        )
+        self._write(line)
 
     def step(self, what: str, edges: int, faithfulness: float, meets_target: bool) -> None:
         """Writes down a circuit that was tried, unless it is one that the record has already."""

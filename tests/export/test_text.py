@@ -33,8 +33,8 @@ def test_header(found: Circuit) -> None:
         "Search iterative",
         "Target faithfulness 0.9 on the discovery prompts",
         "Ablation patch: edges outside the circuit carry the corrupt run's activations",
-        "Cost 212 s (700 forward passes' worth), 1.5 GiB at most, 1,312 circuits run",
-        "exactly",
+        "Cost 212 s, 700 forward passes' worth of time, 1.5 GiB at most, 1,312",
+        "circuits run exactly",
     ]
 
 
