@@ -159,6 +159,21 @@ def test_the_same_seed_gives_the_same_circuit_and_another_seed_other_prompts(tmp
     assert other.task is not None and first.task is not None and other.task.prompts_hash != first.task.prompts_hash
 
 
+def test_cost_is_counted_by_stage_and_the_same_every_time(tmp_path: Path) -> None:
+    """Operations, not time; also of a view that has worked before."""
+    card, v = write_card(tmp_path), tiny_view()
+    first, second = (discover(card, v, **QUICK).cost for _ in range(2))
+    assert first is not None
+    assert second is not None
+    assert first.forward_passes == pytest.approx(second.forward_passes, rel=1e-9)
+    assert first.cpu_seconds is not None
+    passes = {stage.name: stage.forward_passes for stage in first.stages}
+    assert {"Running the model", "Scoring all edges", "Pruning", "Testing every edge", "Random circuits"} <= set(passes)
+    assert {"Figures", "Completeness", "Other sizes"} <= set(passes)
+    assert sum(passes.values()) == pytest.approx(first.forward_passes, rel=0.05)
+    assert passes["Scoring all edges"] > 5
+
+
 def test_public_name() -> None:
     assert acdc_engine.discover is discover
 

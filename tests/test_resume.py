@@ -24,6 +24,7 @@ from tests.fake_tokenizer import FakeTokenizer
 from tests.tiny_task import tiny_view, write_card
 
 QUICK: dict[str, Any] = {"n": 6, "n_held_out": 5, "faithfulness": 0.7, "force": True}
+TIMES = ("seconds", "cpu_seconds", "passes")
 CHECKOUT = Path(__file__).parents[1]
 
 
@@ -37,7 +38,7 @@ def same_but_for_times(path: Path) -> str:
 
 def trace_but_for_times(path: Path) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+    return [{key: value for key, value in line.items() if key not in TIMES} for line in lines]
 
 
 def scores_in(folder: Path) -> torch.Tensor:
