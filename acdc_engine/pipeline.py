@@ -126,7 +126,7 @@ def _run(run: Run, folder: RunFolder | None, deadline: Deadline, report: Meter, 
             deadline.keep(_evidence_forwards(run) * unit)
         judge.evaluator.before_run = deadline.check
     behaviour = check_behaviour(judge, run.settings.force)
-    report.note(f"{behaviour.in_words(run.metric.name)} on {len(run.discovery)} discovery prompts")
+    report.note(behaviour.in_words(f"{run.metric.name} on {len(run.discovery)} discovery prompts"))
     if len(run.held_out) < MIN_PROMPTS:
         report.note(
             f"{len(run.held_out)} held-out prompts are too few for intervals; at least {MIN_PROMPTS} are needed "

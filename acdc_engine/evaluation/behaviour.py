@@ -31,16 +31,16 @@ class Behaviour:
     metric_ablated: float
 
     def in_words(self, metric: str) -> str:
-        """The figures in a line; `metric` is what the metric is called."""
+        """The figures in a line; `metric` is what the metric is called, and on how many prompts."""
         clean, ablated = texts_of(self.metric_clean, self.metric_ablated)
         text = f"{metric}: clean {clean}, corrupt {ablated}"
         if self.answers is None:
             return text
         above = self.answers.right_above_wrong
-        before = "" if above is None else f"above the wrong ones on {above:.0%} of clean prompts and "
+        before = "" if above is None else f" above the wrong ones on {above:.0%},"
         return (
-            f"{text}; right answer {before}the most likely token on {self.answers.most_likely:.0%} (median rank "
-            f"{self.answers.median_rank:,.6g})"
+            f"{text}; right answer{before} most likely of all tokens on {self.answers.most_likely:.0%}, median rank "
+            f"{self.answers.median_rank:,.6g}"
         )
 
 

@@ -126,6 +126,13 @@ def _figures(evaluation: Evaluation) -> Iterator[str]:
         "1 - KL(model || circuit) / KL(model || everything ablated). 1 is the most there is. It sees the whole "
         "distribution, so it is the harder test."
     )
+    if evaluation.held_out.answers_circuit is not None:
+        yield (
+            "What it answers: that a right answer comes above the wrong ones says nothing of all other tokens. The "
+            "most likely token is that of the whole vocabulary, and the rank is the best right answer's place in it, "
+            "other right answers not counted; the mean logits tell a circuit that raises the right answer from one "
+            "that only lowers the wrong one."
+        )
     if evaluation.random_circuits is not None:
         n = len(evaluation.random_circuits.faithfulness)
         yield (
