@@ -79,8 +79,8 @@ def test_a_split_without_prompts() -> None:
 
 
 def test_names_of_templates_come_back_and_do_not_count_in_the_hash() -> None:
-    tokens = {"clean": [[1, 2], [3]], "corrupt": [[4, 5], [6]]}
-    plain, named = PromptSet.from_tokens(**tokens), PromptSet.from_tokens(**tokens, templates=["ABBA", "BABA"])
+    tokens = [[1, 2], [3]], [[4, 5], [6]]
+    plain, named = PromptSet.from_tokens(*tokens), PromptSet.from_tokens(*tokens, templates=["ABBA", "BABA"])
     assert prompts_hash(plain, plain) == prompts_hash(named, named)
     records = records_of(named, named.select([1]))
     assert [record.template for record in records] == ["ABBA", "BABA", "BABA"]
