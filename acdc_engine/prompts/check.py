@@ -7,6 +7,7 @@ prompt up to there, and when no answer is both right and wrong.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from acdc_engine.errors import PromptError
 from acdc_engine.prompts.answer_tokens import AnswerReader
@@ -114,13 +115,13 @@ def refuse_misfits(rows: Sequence[Checked], rules: Rules) -> None:
     Raises:
         PromptError: Some have; the first ten are shown with their tokens.
     """
-    failures = {}
+    failures = dict[str, Checked]()
     for i, row in enumerate(rows):
         if row.problems:
             name = row.draft.where or f"prompt {i} (template {row.pair.template})"
-            failures[name] = _describe(name, row, rules.tokenizer)
+            failures[name] = row
     if failures:
-        raise PromptError(_message(rules.task, failures, len(rows), written_out=bool(rows[0].draft.where)))
+        raise PromptError(_message(rules, failures, len(rows), written_out=bool(rows[0].draft.where)))
 
 
 def _front(rules: Rules) -> list[int]:
@@ -242,9 +243,9 @@ def _both_ends(ids: list[int], tokenizer: Tokenizer) -> str:
     return f"{show_tokens(tokenizer, ids[:ENDS])} ... {show_tokens(tokenizer, ids[-ENDS:])}"
 
 
-def _message(task: str, failures: dict[str, str], n: int, written_out: bool) -> str:
-    lines = [f"{len(failures)} of the {n} prompts of task {task!r} do not fit this model:"]
-    lines += list(failures.values())[:SHOWN]
+def _message(rules: Rules, failures: dict[str, Checked], n: int, written_out: bool) -> str:
+    lines = [f"{len(failures)} of the {n} prompts of task {rules.task!r} do not fit this model:"]
+    lines += [_describe(name, row, rules.tokenizer) for name, row in islice(failures.items(), SHOWN)]
     if len(failures) > SHOWN:
         names = f": {', '.join(list(failures)[SHOWN:])}" if written_out else ""
         lines.append(f"  ... and {len(failures) - SHOWN} more{names}.")
