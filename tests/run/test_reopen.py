@@ -101,7 +101,8 @@ def test_edges_on_no_path(tmp_path: Path) -> None:
         reopen(path)
     assert str(caught.value) == (
         f"{path}: 3 of {len(edges)} edges are on no path from input to logits ({', '.join(loose)}), so they "
-        "carry nothing. Add the edges that connect them, or remove them and the nodes that then have no edge."
+        "carry nothing. Add the edges that connect them, or remove them and the nodes that then have no edge "
+        "(in Python: circuit.cleaned())."
     )
 
 
