@@ -198,7 +198,8 @@ def test_without_a_choice_the_circuit_itself(page: Page) -> None:
     expect(first.locator(".prompt").nth(1).locator(".differs")).to_have_text(["·Anna"])
     expect(first.locator(".prompt").nth(1).locator(".read")).to_have_text(["·gave"])
     expect(first.locator(".beside > div").first.locator("li")).to_have_text(["·Mary60%", "·John10%"])
-    expect(first.locator(".beside > div").nth(1).locator("li")).to_have_text(["·John10%", "·Mary60%"])
+    expect(first.locator(".beside > div").nth(1).locator("li")).to_have_text(["·Mary60%", "·John10%"])
+    expect(first.locator(".beside > div").nth(2).locator("li")).to_have_text(["·John10%", "·Mary60%"])
     measured = [node for node in CIRCUIT.nodes if node.direct_effect]
     measured.sort(key=lambda node: -abs(node.direct_effect.clean if node.direct_effect else 0))
     listed = section(page, "Direct logit effects").locator("li .name")
