@@ -75,7 +75,8 @@ def values_of(kind: Any, limits: dict[str, Any]) -> st.SearchStrategy[Any]:
         least = limits.get("min_length", 0)
         return st.lists(values_of(parts[0], {}), min_size=least, max_size=least + 2).map(tuple)
     if get_origin(kind) is dict:
-        return st.dictionaries(texts, texts if parts[1] is str else json_values, max_size=3)
+        values = values_of(parts[1], {}) if parts[1] in (str, int) else json_values
+        return st.dictionaries(texts, values, max_size=3)
     if kind is float:
         low, high = limits.get("ge", limits.get("gt")), limits.get("le", limits.get("lt"))
         return st.floats(
