@@ -2,7 +2,7 @@
 # A second run starts at once: the set-up is repeated only when pyproject.toml or constraints.txt change.
 #   make demo    finds the indirect object identification circuit of SmolLM2-135M
 #   make test    ruff, mypy and all tests: what CI runs (check is the same)
-#   make notebook  executes docs/example.ipynb again, in place (some minutes)
+#   make notebook  executes the notebooks in docs/notebooks again, in place (some minutes)
 #   make docs    the documentation with the Python reference as a site: build/site/index.html
 #   make build   source distribution and wheel in dist/, and a test of that wheel outside the checkout
 # Another Python: make test PYTHON=python3.12
@@ -24,7 +24,7 @@ test check: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 notebook: $(VENV)/notebook-installed
-	$(BIN)/python docs/run_notebook.py
+	$(BIN)/python docs/run_notebooks.py
 
 docs: $(VENV)/docs-installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build

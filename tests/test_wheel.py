@@ -1,8 +1,10 @@
 """The built wheel, unpacked and used where the checkout cannot be found."""
 
 import json
+import shutil
 import subprocess
 import sys
+import venv
 import zipfile
 from pathlib import Path
 
@@ -98,3 +100,32 @@ def test_holds_the_package_and_nothing_else(unpacked: Path) -> None:
     scripts = CHECKOUT.glob("graphs/make/*.py")
     modules |= {"acdc_engine" / Path("_shipped") / path.relative_to(CHECKOUT) for path in scripts}
     assert {path.relative_to(unpacked) for path in unpacked.glob("acdc_engine/**/*.py")} == modules
+
+
+USER_SCRIPT = """
+from acdc_engine import Circuit, compare, discover, load_model
+
+circuit: Circuit = discover("ioi", load_model("gpt2"), faithfulness=0.95)
+effects: list[float | None] = [edge.effect for edge in circuit.edges]
+remarks: str = compare(circuit, "gpt2/ioi").remarks
+number: int = circuit.edges[0].sender
+"""
+
+
+def test_a_users_type_checker_sees_the_types_of_the_wheel(unpacked: Path, tmp_path: Path) -> None:
+    """`py.typed` is found in an environment: mypy finds the script's two mistakes and nothing else.
+
+    Only the wheel is in that environment: its own imports of torch and others are unknown, which a checker takes in
+    silence, and which spares this test the minute that torch takes to check.
+    """
+    environment, script = tmp_path / "environment", tmp_path / "mine.py"
+    venv.create(environment)
+    (packages,) = environment.glob("lib/*/site-packages")
+    shutil.copytree(unpacked, packages, dirs_exist_ok=True)
+    script.write_text(USER_SCRIPT)
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--cache-dir", str(tmp_path / "cache")]
+    command += ["--python-executable", str(environment / "bin" / "python"), "mine.py"]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    found = [line for line in ran.stdout.splitlines() if "error" in line and line.startswith("mine.py")]
+    assert [line.split(":")[1] for line in found] == ["6", "7"], ran.stdout + ran.stderr
+    assert all("Incompatible types in assignment" in line for line in found)

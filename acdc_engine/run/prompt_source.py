@@ -138,7 +138,7 @@ def _on_task(circuit: Circuit | None, record: TaskRecord | None, asked: Asked, t
     return Anew(
         card,
         n if asked.n is None else asked.n,
-        n_held_out if asked.n_held_out is None else asked.n_held_out,
+        (n_held_out or None) if asked.n_held_out is None else asked.n_held_out,  # known circuits had none
         seed if asked.seed is None else asked.seed,
         asked.drop_misfits,
         remarks=tuple(remarks),

@@ -133,6 +133,14 @@ def test_another_task(tmp_path: Path) -> None:
     assert not found.certificate.minimal or found.certificate.value == pytest.approx(1, abs=1 - TARGET)
 
 
+def test_a_known_circuit_without_held_out_prompts_gets_the_usual_number() -> None:
+    """Its file says that none were held out."""
+    known = Circuit.load("induction-2l/induction")
+    assert known.task is not None and known.task.n_held_out == 0
+    found = evaluate(known, task="induction_2l", n=8, n_random=0, tests=False)
+    assert found.evaluation is not None and found.evaluation.held_out.n_prompts == 64
+
+
 @pytest.mark.filterwarnings("ignore:judged on new prompts")
 def test_another_task_keeps_nothing_that_was_measured_on_the_first(tmp_path: Path) -> None:
     """But the role of a node without scores, which is the literature's."""

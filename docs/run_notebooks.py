@@ -1,4 +1,4 @@
-"""Executes docs/example.ipynb again, in place: `make notebook`, or `python docs/run_notebook.py`.
+"""Executes the notebooks in docs/notebooks again, in place: `make notebook`, or this script with the names of some.
 
 The cells run in an empty folder, so that no path of this machine gets into the outputs. Times of execution and what
 libraries say on stderr are left out, ids are numbers: two executions differ only where results do.
@@ -12,7 +12,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-NOTEBOOK = Path(__file__).with_name("example.ipynb")
+NOTEBOOKS = Path(__file__).with_name("notebooks")
 LONGEST_CELL = 3600
 """Seconds; discovering a circuit takes minutes."""
 PLACES = (str(Path(__file__).parents[1]), str(Path.home()), tempfile.gettempdir(), sys.prefix)
@@ -43,18 +43,24 @@ def clean(notebook: NotebookNode) -> None:
                     output.metadata = {}
 
 
-def main() -> None:
-    """Reads, executes, cleans and writes the notebook; a cell that fails leaves the file as it was."""
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+def renew(path: Path) -> None:
+    """Reads, executes, cleans and writes a notebook; a cell that fails leaves the file as it was."""
+    notebook = nbformat.read(path, as_version=4)
     started = time.perf_counter()
     execute(notebook)
     clean(notebook)
     text = nbformat.writes(notebook) + "\n"
     found = [place for place in PLACES if place in text]
     if found:
-        sys.exit(f"{NOTEBOOK} is left as it was: outputs name {', '.join(found)} on this machine.")
-    NOTEBOOK.write_text(text)
-    print(f"{NOTEBOOK}: {len(text) / 1e6:.2f} MB, executed in {time.perf_counter() - started:.0f} s")
+        sys.exit(f"{path} is left as it was: outputs name {', '.join(found)} on this machine.")
+    path.write_text(text)
+    print(f"{path}: {len(text) / 1e6:.2f} MB, executed in {time.perf_counter() - started:.0f} s", flush=True)
+
+
+def main() -> None:
+    """Renews the notebooks named, or all."""
+    for path in [NOTEBOOKS / f"{name}.ipynb" for name in sys.argv[1:]] or sorted(NOTEBOOKS.glob("*.ipynb")):
+        renew(path)
 
 
 if __name__ == "__main__":
