@@ -35,7 +35,7 @@ STARTS = {
     "import acdc_engine": ("-c", "import acdc_engine"),
     "acdc --help": ("-c", "from acdc_engine.cli import main; main()", "--help"),
 }
-TARGETS = {EAP: 4.0, IG: 14.0, EXACT: 2.0}
+TARGETS = {EAP: 4.0, IG: 12.0, EXACT: 2.0}
 PEAK_TARGET_GB = 1.8
 START_TARGET_S = 1.0
 
