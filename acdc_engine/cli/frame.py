@@ -177,5 +177,7 @@ def print_json(content: str | Mapping[str, Any]) -> None:
 
 
 def beside(as_json: bool) -> Console:
-    """Where everything but the result goes: stderr if the result is JSON."""
+    """Where everything but the result goes: stderr if the result is JSON, nowhere if nothing else is to be said."""
+    if as_json and console.told.quiet:
+        return Console(quiet=True)
     return console.err if as_json else console.out

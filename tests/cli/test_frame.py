@@ -83,6 +83,7 @@ def test_every_report_prints_one_json_object_and_nothing_else(tiny: str) -> None
 def test_quiet_says_nothing_on_stderr_and_verbose_a_line_for_every_step(tiny: str) -> None:
     command = ["discover", tiny, *QUICK, "--faithfulness", "0.7", "--random", "2", "--out"]
     assert acdc(*command, "quiet", "-q").stderr == ""
+    assert acdc(*command, "json", "-q", "--json").stderr == ""
     loud = acdc(*command, "loud", "-v").stderr.splitlines()
     steps = [line for line in loud if line.startswith("Pruning: ")]
     assert len(steps) > 10 and any("; best " in line and "; round 2; " in line for line in steps)
