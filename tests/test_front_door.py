@@ -69,8 +69,9 @@ def check_links(text: str, folder: Path, absolute: bool) -> int:
 def commands(text: str) -> Iterator[str]:
     """Every line of the blocks without a language, or indented, that calls `acdc`."""
     for line in text.splitlines():
-        command = line.strip().removeprefix(".venv/bin/").partition(" #")[0].strip()
-        if re.match(r"acdc \w", command) and (line.startswith(("acdc", ".venv", "    "))):
+        command = line.strip().removeprefix("nohup ").removeprefix(".venv/bin/").partition(" #")[0]
+        command = re.sub(r" (?:2?> \S+|&)", "", command).strip()  # where a shell sends what it prints
+        if re.match(r"acdc \w", command) and line.startswith(("acdc", "nohup acdc", ".venv", "    ")):
             yield command
 
 
