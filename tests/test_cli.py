@@ -145,6 +145,8 @@ import acdc_engine.pipeline as pipeline
 from acdc_engine.patching.judge import Judge
 import time, pathlib
 pipeline.load_model = lambda *a, **k: tiny_view()
+from acdc_engine.run import prompts
+prompts.load_tokenizer = lambda model: tiny_view().tokenizer
 slow = Judge.contributions
 Judge.contributions = lambda self, mask: (print("searching", flush=True), time.sleep(3600))[1]
 sys.argv = ["acdc", "discover", {str(write_card(tmp_path))!r}, "--out", {str(tmp_path / "run")!r}, "--n", "6",

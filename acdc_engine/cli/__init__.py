@@ -6,7 +6,7 @@ import sys
 from acdc_engine.cli import discover, look, view, draw, report, gallery, check, curve, compare, formats, tasks
 from acdc_engine.cli.console import app, err, out, print_error, write_any_letter
 from acdc_engine.cli.exit_codes import Exit
-from acdc_engine.cli.frame import stop_at_sigterm
+from acdc_engine.cli.frame import stopping_at_sigterm
 
 __all__ = [
     "app", "check", "compare", "curve", "discover", "draw", "err", "formats", "gallery", "look", "main", "out",
@@ -22,9 +22,9 @@ def main() -> None:
     from acdc_engine.errors import AcdcError
 
     write_any_letter(sys.stdout, sys.stderr)
-    stop_at_sigterm()
     try:
-        app(sys.argv[1:] or ["--help"], prog_name="acdc")
+        with stopping_at_sigterm():
+            app(sys.argv[1:] or ["--help"], prog_name="acdc")
     except AcdcError as error:
         print_error(str(error))
         sys.exit(Exit.FAILED)

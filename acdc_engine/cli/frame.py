@@ -162,13 +162,18 @@ def stoppable(left: Callable[[], str] = lambda: "") -> Iterator[None]:
         raise typer.Exit(code_of(stop)) from None
 
 
-def stop_at_sigterm() -> None:
-    """Lets SIGTERM end this process as Ctrl-C does: a batch system sends it before it kills."""
+@contextmanager
+def stopping_at_sigterm() -> Iterator[None]:
+    """Lets SIGTERM end what is inside as Ctrl-C does: a batch system sends it before it kills."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise Terminated
 
-    signal.signal(signal.SIGTERM, stop)
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def print_json(content: str | Mapping[str, Any]) -> None:

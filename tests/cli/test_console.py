@@ -2,6 +2,7 @@
 
 import io
 import shlex
+import signal
 import sys
 from typing import Any
 
@@ -58,6 +59,7 @@ def test_a_circuit_is_shown_in_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 0
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL  # as it was before
     assert b"h9 induction (22, 14)" in bytes_of.getvalue()
 
 
