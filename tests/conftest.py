@@ -20,9 +20,8 @@ from acdc_engine.errors import ModelError  # noqa: E402
 from acdc_engine.models.smollm2 import smollm2_folder  # noqa: E402
 from tests.browser import chromium  # noqa: E402
 
-if "OMP_NUM_THREADS" not in os.environ:  # which torch reads by itself, and commands take for what they are to use
+if "OMP_NUM_THREADS" not in os.environ:  # which torch reads by itself
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
-    os.environ["OMP_NUM_THREADS"] = str(torch.get_num_threads())
 # Whether a test fails depends on the code alone: not on chance, nor on times, which on a shared machine say nothing.
 # pytest --hypothesis-profile=explore looks for what the same few examples of each test cannot show.
 _FOUND = DirectoryBasedExampleDatabase(".hypothesis/examples")  # tried first the next time
@@ -38,6 +37,12 @@ LONG = ("test_real_models.py", "test_resume.py", "test_search_runs.py", "test_sh
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--wheel", type=Path, help="test_wheel.py tests this wheel instead of building one")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Commands that tests run take this process's number of threads; one that only starts others has none to say."""
+    if not getattr(config.option, "numprocesses", None):
+        os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
