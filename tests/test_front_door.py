@@ -108,9 +108,12 @@ def test_links_of_the_documentation_lead_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/use.md", "docs/tasks.md", "docs/formats.md"])
-def test_commands_exist(page: str) -> None:
+def test_commands_exist(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = list(commands((CHECKOUT / page).read_text(encoding="utf-8")))
     assert lines
+    (tmp_path / "runs" / "demo").mkdir(parents=True)  # what --config reads at once
+    (tmp_path / "runs" / "demo" / "run.toml").write_text('task = "ioi"\n', encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
     for line in lines:
         check_command(line)
 

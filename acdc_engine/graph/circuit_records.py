@@ -42,13 +42,19 @@ class ModelRecord(Record):
     d_vocab: int = Field(ge=1)
     """Number of logits: the size of the vocabulary."""
     d_vocab_in: int | None = Field(default=None, ge=1)
-    """Number of tokens that prompts are made of, where it is another: the model answers in words of its own."""
+    """Number of tokens that prompts are made of, where it is another: the model answers in words of its own. Left out
+    of the file where it is not."""
     parallel: bool = False
     """Attention and MLP of a block read the same residual stream."""
     mlps: bool = True
     """False for attention-only models."""
     ungrouped_kv: bool = False
     """The graph has one k and v receiver per query head although the model's heads share them."""
+
+    @model_serializer(mode="wrap")
+    def _without_the_usual(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Most models answer with the tokens that they read."""
+        return without_empty(handler(self), "d_vocab_in")
 
     @model_validator(mode="after")
     def _fits_into_memory(self) -> ModelRecord:
