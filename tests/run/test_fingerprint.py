@@ -49,7 +49,7 @@ def test_a_cards_content_counts(tmp_path: Path) -> None:
 def test_weights_prompts_and_machine_are_facts(tmp_path: Path) -> None:
     card, view = find_task(write_card(tmp_path)), tiny_view()
     splits = split_prompts(card, view.tokenizer, 4, 4, 0)
-    run = Run(view, card, Settings(), get_metric("logit_diff"), splits, 0.0, 0.0)
+    run = Run(view, card, Settings(), get_metric("logit_diff"), splits, 0.0)
     facts = loaded_facts(run)
     assert facts["weights"] == view.weights_hash() and facts["threads"] == torch.get_num_threads()
     assert facts["torch"] == torch.__version__ and facts["number format"] == "float32"
