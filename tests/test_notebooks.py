@@ -43,7 +43,7 @@ class Committed:
 NOTEBOOKS = {path.stem: Committed(path) for path in sorted((DOCS / "notebooks").glob("*.ipynb"))}
 
 
-@pytest.fixture(params=NOTEBOOKS.values(), ids=NOTEBOOKS)
+@pytest.fixture(params=list(NOTEBOOKS.values()), ids=list(NOTEBOOKS))
 def notebook(request: pytest.FixtureRequest) -> Committed:
     found: Committed = request.param
     return found
