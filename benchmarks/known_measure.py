@@ -37,7 +37,8 @@ MANY = 1000
 EXACT_SEARCH = f"acdc{KL}"
 """The search that tests every edge exactly and drops what changes the output of no prompt."""
 RESET = Path("/proc/self/clear_refs")
-"""Writing 5 here makes Linux forget the peak of this process's memory."""
+"""Writing 5 here makes most Linux kernels forget the peak of this process's memory (some sandboxes take the 5 and keep
+the peak)."""
 
 T = TypeVar("T")
 
@@ -184,8 +185,7 @@ class Bench:
     def clock(self, work: Callable[[], T]) -> tuple[T, Cost]:
         """Does a thing once, with a plain forward pass before and after it."""
         self._forward()
-        if RESET.exists():
-            RESET.write_text("5")
+        forget_peak()
         before, start = self.evaluator.exact_evaluations, time.perf_counter()
         done = work()
         seconds, peak = time.perf_counter() - start, peak_memory(self.view.device)
@@ -195,6 +195,12 @@ class Bench:
 
     def _forward(self) -> None:
         self.units.append(forward_seconds(self.view, self.prompts, self.settings.batch_size))
+
+
+def forget_peak() -> None:
+    """Makes the system forget the largest memory this process has held, where it can."""
+    if RESET.exists():
+        RESET.write_text("5")
 
 
 def scorings(bench: Bench) -> Iterator[tuple[Scored, Tensor]]:
