@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from acdc_engine.graph.circuit import Circuit
-    from acdc_engine.models.load import load_model
+    from acdc_engine.model.load import load_model
     from acdc_engine.pages import Report, Viewer
     from acdc_engine.pipeline import discover
     from acdc_engine.run.compare import compare
@@ -43,7 +43,7 @@ _HOMES = {
     "curve": "acdc_engine.run.curve",
     "discover": "acdc_engine.pipeline",
     "evaluate": "acdc_engine.run.evaluate",
-    "load_model": "acdc_engine.models.load",
+    "load_model": "acdc_engine.model.load",
     "verify": "acdc_engine.run.verify",
 }
 

@@ -11,12 +11,12 @@ from typing import TypeVar
 T = TypeVar("T")
 
 RENDERERS = {
-    "acdc_engine.graph.circuit.Circuit": ("acdc_engine.export.notebook", "circuit_html"),
-    "acdc_engine.graph.circuit_records.Evaluation": ("acdc_engine.export.notebook_evidence", "evaluation_html"),
-    "acdc_engine.graph.curve_records.Curve": ("acdc_engine.export.notebook", "curve_html"),
-    "acdc_engine.graph.comparison_records.Comparison": ("acdc_engine.export.notebook", "comparison_html"),
-    "acdc_engine.attribution.edge_scores.EdgeScores": ("acdc_engine.export.notebook_scores", "scores_html"),
-    "acdc_engine.run.verify.Verification": ("acdc_engine.export.notebook_evidence", "verification_html"),
+    "acdc_engine.graph.circuit.Circuit": ("acdc_engine.show.notebook", "circuit_html"),
+    "acdc_engine.graph.circuit_records.Evaluation": ("acdc_engine.show.notebook_evidence", "evaluation_html"),
+    "acdc_engine.graph.curve_records.Curve": ("acdc_engine.show.notebook", "curve_html"),
+    "acdc_engine.graph.comparison_records.Comparison": ("acdc_engine.show.notebook", "comparison_html"),
+    "acdc_engine.score.edge_scores.EdgeScores": ("acdc_engine.show.notebook_scores", "scores_html"),
+    "acdc_engine.run.verify.Verification": ("acdc_engine.show.notebook_evidence", "verification_html"),
 }
 """By class, the module and the function that renders it as HTML."""
 LINES = {
@@ -24,10 +24,10 @@ LINES = {
     "acdc_engine.graph.circuit_records.Evaluation": "evaluation_line",
     "acdc_engine.graph.curve_records.Curve": "curve_line",
     "acdc_engine.graph.comparison_records.Comparison": "comparison_line",
-    "acdc_engine.attribution.edge_scores.EdgeScores": "scores_line",
+    "acdc_engine.score.edge_scores.EdgeScores": "scores_line",
     "acdc_engine.run.verify.Verification": "verification_line",
 }
-"""By class, the function of `acdc_engine.export.one_line` that says what it is."""
+"""By class, the function of `acdc_engine.show.one_line` that says what it is."""
 
 
 def html_of(thing: object) -> str:
@@ -46,7 +46,7 @@ def line_of(thing: object) -> str:
     Args:
         thing: An object of one of the classes in `LINES`.
     """
-    return str(getattr(import_module("acdc_engine.export.one_line"), _found(LINES, thing))(thing))
+    return str(getattr(import_module("acdc_engine.show.one_line"), _found(LINES, thing))(thing))
 
 
 def _found(table: Mapping[str, T], thing: object) -> T:

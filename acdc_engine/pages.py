@@ -1,6 +1,7 @@
 """The viewer and the report as objects, for notebooks and scripts: `Viewer(circuit)`, `Report(circuit)`.
 
-They are named after what they are: `acdc_engine.viewer` and `acdc_engine.report` are the folders that make them.
+They are named after what they are: `acdc_engine.show.viewer` and `acdc_engine.show.report` are the folders that make
+them.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from acdc_engine.formats.registry import opened
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import write_text
 from acdc_engine.graph.find import name_of
-from acdc_engine.report.page import report_html
 from acdc_engine.run.compare import Found, compare_circuits, found_at
 from acdc_engine.run.known_for import known_beside
-from acdc_engine.viewer.known import check_same_model
-from acdc_engine.viewer.page import viewer_html
+from acdc_engine.show.report.page import report_html
+from acdc_engine.show.viewer.known import check_same_model
+from acdc_engine.show.viewer.page import viewer_html
 
 HEIGHT = 700
 """Pixels that a page is high in a notebook."""

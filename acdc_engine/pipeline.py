@@ -7,24 +7,21 @@ from typing import Any, Unpack
 
 import torch
 
-from acdc_engine.attribution import EdgeScores, check_metric, get_method, score_edges
 from acdc_engine.errors import AcdcError
-from acdc_engine.evaluation import MIN_PROMPTS, check_behaviour, evaluate
-from acdc_engine.evaluation.minimality import EDGES_UP_TO
-from acdc_engine.evaluation.sizes import sizes_of
+from acdc_engine.evidence import MIN_PROMPTS, check_behaviour, evaluate
+from acdc_engine.evidence.minimality import EDGES_UP_TO
+from acdc_engine.evidence.sizes import sizes_of
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_records import Cost
 from acdc_engine.graph.find import SO_FAR
 from acdc_engine.graph.from_mask import edges_of_mask
-from acdc_engine.models.load import load_model
-from acdc_engine.models.sources import DEFAULT_MODEL
-from acdc_engine.patching import CircuitEvaluator
-from acdc_engine.patching.judge import Judge, Target
+from acdc_engine.model.load import load_model
+from acdc_engine.model.sources import DEFAULT_MODEL
+from acdc_engine.patch import CircuitEvaluator
+from acdc_engine.patch.judge import Judge, Target
 from acdc_engine.prompts.find import find_task
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
-from acdc_engine.pruning import MINIMAL, Found, Minimal, find_circuit, minimal, singles
-from acdc_engine.report.page import report_html
 from acdc_engine.run.command import command_of
 from acdc_engine.run.deadline import Deadline
 from acdc_engine.run.describe import describe
@@ -40,6 +37,9 @@ from acdc_engine.run.records import Run, circuit_of
 from acdc_engine.run.run_file import run_file_text
 from acdc_engine.run.settings import DiscoverSettings, Settings, shows_settings
 from acdc_engine.run.steps import Steps
+from acdc_engine.score import EdgeScores, check_metric, get_method, score_edges
+from acdc_engine.search import MINIMAL, Found, Minimal, find_circuit, minimal, singles
+from acdc_engine.show.report.page import report_html
 
 
 @shows_settings

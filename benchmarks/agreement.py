@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from acdc_engine.attribution import METHODS, get_method, score_edges
-from acdc_engine.models import TransformerView, load_model
-from acdc_engine.patching import CircuitEvaluator
+from acdc_engine.model import TransformerView, load_model
+from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
+from acdc_engine.score import METHODS, get_method, score_edges
 from benchmarks.shapes import random_model, random_prompts
 
 TOLERANCE = 1e-3

@@ -11,16 +11,16 @@ import torch
 import typer
 from torch import Tensor
 
-from acdc_engine.attribution import Method, get_method, score_edges
 from acdc_engine.errors import AcdcError
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.models import TransformerView, load_model
-from acdc_engine.models.smollm2 import smollm2_folder
-from acdc_engine.patching import CircuitEvaluator
+from acdc_engine.model import TransformerView, load_model
+from acdc_engine.model.smollm2 import smollm2_folder
+from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.find import find_task
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
+from acdc_engine.score import Method, get_method, score_edges
 from benchmarks.fresh_python import seconds_of_python
 from benchmarks.machine import describe_machine
 from benchmarks.peak_memory import peak_of

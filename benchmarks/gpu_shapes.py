@@ -12,10 +12,10 @@ import torch
 import typer
 from torch.utils.flop_counter import FlopCounterMode
 
-from acdc_engine.attribution import Method, get_method, score_edges
-from acdc_engine.models import TransformerView
+from acdc_engine.model import TransformerView
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
+from acdc_engine.score import Method, get_method, score_edges
 from benchmarks.agreement import TOLERANCE, Agreement, compare_devices
 from benchmarks.fitting import fits_in_memory, free_memory, largest_that_fits
 from benchmarks.machine import describe_machine

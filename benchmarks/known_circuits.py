@@ -14,7 +14,7 @@ import typer
 
 from acdc_engine.errors import AcdcError, PromptError
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.models import TransformerView, load_model
+from acdc_engine.model import TransformerView, load_model
 from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.card import TaskCard
 from acdc_engine.prompts.find import find_task, list_tasks

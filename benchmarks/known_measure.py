@@ -11,22 +11,22 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from acdc_engine.attribution import Method, get_method, score_edges
-from acdc_engine.attribution.methods import METHODS
 from acdc_engine.errors import AcdcError
-from acdc_engine.evaluation.compare import overlaps, rankings
-from acdc_engine.evaluation.roc import without_rounding
+from acdc_engine.evidence.compare import overlaps, rankings
+from acdc_engine.evidence.roc import without_rounding
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_check import nodes_of_edges
 from acdc_engine.graph.comparison_records import Ranking
 from acdc_engine.graph.from_mask import edges_of_mask
-from acdc_engine.models import TransformerView
-from acdc_engine.patching import CircuitEvaluator
-from acdc_engine.patching.judge import Judge, Target
+from acdc_engine.model import TransformerView
+from acdc_engine.patch import CircuitEvaluator
+from acdc_engine.patch.judge import Judge, Target
 from acdc_engine.prompts.metrics import Metric, get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
-from acdc_engine.pruning import MINIMAL, STRATEGIES, Choice, Found, find_circuit, minimal, singles
 from acdc_engine.run.measure import forward_seconds, peak_memory
+from acdc_engine.score import Method, get_method, score_edges
+from acdc_engine.score.methods import METHODS
+from acdc_engine.search import MINIMAL, STRATEGIES, Choice, Found, find_circuit, minimal, singles
 
 EXACT_SCORES = "exact"
 """The scoring that removes every edge by itself, exactly: no attribution method, but what they all estimate."""

@@ -15,10 +15,10 @@ from torch import Tensor
 from acdc_engine.errors import MethodError, SearchError
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.graph.edges import Graph
-from acdc_engine.patching.evaluator import CircuitEvaluator
-from acdc_engine.patching.judge import Judge, Target
-from acdc_engine.pruning.order import Rank, best_first, first_edges, of_size, strengths
-from acdc_engine.pruning.smallest import Found, Report, smallest_of_order
+from acdc_engine.patch.evaluator import CircuitEvaluator
+from acdc_engine.patch.judge import Judge, Target
+from acdc_engine.search.order import Rank, best_first, first_edges, of_size, strengths
+from acdc_engine.search.smallest import Found, Report, smallest_of_order
 from benchmarks.hard_concrete import keep_probability, stretched
 
 CANDIDATES = 300

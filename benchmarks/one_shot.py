@@ -4,10 +4,10 @@ from dataclasses import asdict
 from functools import partial
 
 from acdc_engine.errors import MethodError
-from acdc_engine.patching.judge import Judge, Target
-from acdc_engine.pruning import RANKS, Found, Rank
-from acdc_engine.pruning.order import best_first, of_size
-from acdc_engine.pruning.smallest import smallest_of_order
+from acdc_engine.patch.judge import Judge, Target
+from acdc_engine.search import RANKS, Found, Rank
+from acdc_engine.search.order import best_first, of_size
+from acdc_engine.search.smallest import smallest_of_order
 from benchmarks.report import Table
 from benchmarks.section import Section, cost_cells, rows_table
 from benchmarks.trial import EAP, IG, IG_LEFT, Row, Trial

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.graph.edges import Graph
-from acdc_engine.patching.judge import Judge, Target
-from acdc_engine.pruning import Found, Rank, singles
-from acdc_engine.pruning.minimal import BATCH
-from acdc_engine.pruning.order import best_first, first_edges, of_size
+from acdc_engine.patch.judge import Judge, Target
+from acdc_engine.search import Found, Rank, singles
+from acdc_engine.search.minimal import BATCH
+from acdc_engine.search.order import best_first, first_edges, of_size
 from benchmarks.report import Table
 from benchmarks.section import Figure, Section, cost_cells, rows_table
 from benchmarks.trial import IG, Row, Took, Trial

@@ -8,18 +8,18 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from acdc_engine.attribution import get_method, score_edges
-from acdc_engine.attribution.methods import left_points
 from acdc_engine.errors import MethodError
-from acdc_engine.evaluation import figures_of
+from acdc_engine.evidence import figures_of
 from acdc_engine.formats.from_eap import circuit_from_eap
-from acdc_engine.models import TransformerView
-from acdc_engine.patching import CircuitEvaluator
-from acdc_engine.patching.judge import Judge
+from acdc_engine.model import TransformerView
+from acdc_engine.patch import CircuitEvaluator
+from acdc_engine.patch.judge import Judge
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
-from acdc_engine.pruning.order import best_first, first_edges, of_size
 from acdc_engine.run.records import model_record
+from acdc_engine.score import get_method, score_edges
+from acdc_engine.score.methods import left_points
+from acdc_engine.search.order import best_first, first_edges, of_size
 from benchmarks.peer_engine import load_ungrouped
 from benchmarks.peer_job import Answer
 from benchmarks.report import Table

@@ -14,7 +14,7 @@ import torch
 import typer
 
 from acdc_engine.errors import AcdcError
-from acdc_engine.models import load_model
+from acdc_engine.model import load_model
 from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.find import find_task
 from acdc_engine.run.progress import Reporter, reporter_of

@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass
 from torch import Tensor
 
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.patching import CircuitEvaluator
-from acdc_engine.patching.judge import Judge
+from acdc_engine.patch import CircuitEvaluator
+from acdc_engine.patch.judge import Judge
 from acdc_engine.prompts.metrics import get_metric
-from acdc_engine.pruning import Found
-from acdc_engine.pruning.acdc import Tally, acdc
-from acdc_engine.pruning.order import best_first, first_edges
+from acdc_engine.search import Found
+from acdc_engine.search.acdc import Tally, acdc
+from acdc_engine.search.order import best_first, first_edges
 from benchmarks.report import Table
 from benchmarks.section import Figure, Section, rows_table
 from benchmarks.trial import IG, Row, Took, Trial, saying

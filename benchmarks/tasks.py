@@ -14,8 +14,8 @@ import typer
 
 from acdc_engine.errors import AcdcError
 from acdc_engine.graph.files import write_text
-from acdc_engine.models import load_model
-from acdc_engine.models.view import TransformerView
+from acdc_engine.model import load_model
+from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.card import TaskCard
 from acdc_engine.prompts.find import find_task, list_tasks
 from acdc_engine.run.check_task import COUNTED, Figures, TaskCheck, Unfit, check_task

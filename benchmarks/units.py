@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from acdc_engine.models import TransformerView
+from acdc_engine.model import TransformerView
 from benchmarks.timing import Work
 
 PLAIN = "plain forward"

@@ -12,9 +12,9 @@ import typer
 from playwright.sync_api import Browser, CDPSession, Page
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.report.page import report_html
 from acdc_engine.shipped import graphs_folder
-from acdc_engine.viewer.page import viewer_html
+from acdc_engine.show.report.page import report_html
+from acdc_engine.show.viewer.page import viewer_html
 from benchmarks.machine import describe_machine
 from benchmarks.report import RESULTS, Table, print_tables, write_results
 from benchmarks.section import Figure

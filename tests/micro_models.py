@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from acdc_engine.graph.edges import GraphShape
-from acdc_engine.models.norms import Norm
-from acdc_engine.models.view import Attention, Layer, TransformerView
+from acdc_engine.model.norms import Norm
+from acdc_engine.model.view import Attention, Layer, TransformerView
 from acdc_engine.prompts.prompt_set import PromptSet
 
 LN3 = log(3.0)

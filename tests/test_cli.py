@@ -142,7 +142,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # which a process behi
 sys.path.insert(0, {str(CHECKOUT)!r})
 from tests.tiny_task import tiny_view, write_card
 import acdc_engine.pipeline as pipeline
-from acdc_engine.patching.judge import Judge
+from acdc_engine.patch.judge import Judge
 import time, pathlib
 pipeline.load_model = lambda *a, **k: tiny_view()
 from acdc_engine.run import prompts

@@ -145,7 +145,7 @@ sys.path.insert(0, {str(CHECKOUT)!r})
 from tests.run.circuit_files import NAME
 from tests.tiny_task import tiny_view
 import acdc_engine.run.reopen as reopen
-from acdc_engine.patching import CircuitEvaluator
+from acdc_engine.patch import CircuitEvaluator
 reopen.load_model = lambda *a, **k: tiny_view(NAME)
 CircuitEvaluator.values = lambda *a, **k: (print("running", flush=True), time.sleep(3600))[1]
 CircuitEvaluator.logits = CircuitEvaluator.values

@@ -12,8 +12,8 @@ from acdc_engine import Circuit, Report, Viewer
 from acdc_engine.display import LINES, RENDERERS, html_of, line_of
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.graph.find import find_circuit
-from acdc_engine.report.page import report_html
-from acdc_engine.viewer.page import viewer_html
+from acdc_engine.show.report.page import report_html
+from acdc_engine.show.viewer.page import viewer_html
 from tests.browser import opened
 from tests.made_circuits import made_circuit
 
@@ -34,7 +34,7 @@ def test_every_kind_asks_for_its_own_renderer(name: str, monkeypatch: pytest.Mon
 def test_every_kind_asks_for_its_own_line(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     module, _, kind = name.rpartition(".")
     made = getattr(import_module(module), kind)
-    monkeypatch.setattr(f"acdc_engine.export.one_line.{LINES[name]}", lambda thing: f"<{type(thing).__name__}>")
+    monkeypatch.setattr(f"acdc_engine.show.one_line.{LINES[name]}", lambda thing: f"<{type(thing).__name__}>")
     thing = made.__new__(made)
     assert repr(thing) == str(thing) == line_of(thing) == f"<{kind}>"
 

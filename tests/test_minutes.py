@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 
-from acdc_engine.export.remarks import remarks
-from acdc_engine.export.text import evidence_of, facts
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.graph.edges import Graph
@@ -16,6 +14,8 @@ from acdc_engine.graph.find import CIRCUIT, TRACE
 from acdc_engine.pipeline import discover
 from acdc_engine.run.deadline import Deadline
 from acdc_engine.run.trace import read_trace
+from acdc_engine.show.remarks import remarks
+from acdc_engine.show.text import evidence_of, facts
 from tests.test_resume import same_but_for_times, scores_in, trace_but_for_times
 from tests.tiny_task import tiny_view, write_card
 

@@ -24,8 +24,8 @@ from acdc_engine.errors import (
 )
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import is_clean
-from acdc_engine.patching import CircuitEvaluator
-from acdc_engine.patching.judge import Judge
+from acdc_engine.patch import CircuitEvaluator
+from acdc_engine.patch.judge import Judge
 from acdc_engine.pipeline import discover
 from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.find import find_task
@@ -64,7 +64,7 @@ def test_a_run_hashes_the_weights_once(tmp_path: Path, monkeypatch: pytest.Monke
         return made[-1]
 
     fresh = dataclasses.replace(tiny_view())  # which nothing has hashed yet
-    monkeypatch.setattr("acdc_engine.models.view.hashlib", SimpleNamespace(sha256=counted))
+    monkeypatch.setattr("acdc_engine.model.view.hashlib", SimpleNamespace(sha256=counted))
     circuit = discover(write_card(tmp_path), fresh, out=tmp_path / "run", **QUICK)
     assert [digest.hexdigest() for digest in made] == [circuit.model.weights_hash]
 

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from acdc_engine import cli
 from acdc_engine.errors import RunFolderError
 from acdc_engine.graph.find import CIRCUIT, SCORES, TRACE
-from acdc_engine.patching import CircuitEvaluator
-from acdc_engine.patching.judge import Judge
+from acdc_engine.patch import CircuitEvaluator
+from acdc_engine.patch.judge import Judge
 from acdc_engine.pipeline import discover
 from acdc_engine.run.folder import REPORT
 from tests.fake_tokenizer import FakeTokenizer

@@ -192,8 +192,8 @@ def evaluate(
 
 
 def _close(judged: "Circuit", out_file: Path | None, as_json: bool) -> None:
-    from acdc_engine.export.remarks import remarks
-    from acdc_engine.export.text import summary
+    from acdc_engine.show.remarks import remarks
+    from acdc_engine.show.text import summary
 
     if as_json:
         print_json(judged.to_json())

@@ -49,13 +49,13 @@ def compare(
     Over edges and over nodes, with and without MLPs, class by class. Needs no
     model. Without scores of all edges the found circuit is one point.
     """
-    from acdc_engine.export.picture_file import check_picture
     from acdc_engine.graph.files import check_target
+    from acdc_engine.show.picture_file import check_picture
 
     with starting():
-        from acdc_engine.export.compare import draw_comparison
-        from acdc_engine.export.compare_text import comparison_tables
         from acdc_engine.run.compare import compare as run
+        from acdc_engine.show.compare import draw_comparison
+        from acdc_engine.show.compare_text import comparison_tables
 
     if picture is not None:
         check_picture(picture.suffix.lstrip(".").lower())

@@ -139,8 +139,8 @@ def _name_of(task: str) -> str:
 
 
 def _close(circuit: "Circuit", folder: Path, as_json: bool) -> None:
-    from acdc_engine.export.remarks import remarks
-    from acdc_engine.export.text import summary
+    from acdc_engine.show.remarks import remarks
+    from acdc_engine.show.text import summary
 
     if as_json:
         print_json(circuit.to_json())

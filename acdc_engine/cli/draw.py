@@ -68,9 +68,9 @@ def draw(
     those are large enough to read.
     """
     from acdc_engine.errors import CircuitFileError
-    from acdc_engine.export.draw import SMALL_PRINT, letter_size
-    from acdc_engine.export.draw import draw as drawn
     from acdc_engine.formats.registry import import_circuit
+    from acdc_engine.show.draw import SMALL_PRINT, letter_size
+    from acdc_engine.show.draw import draw as drawn
 
     if title is not None and no_title:
         raise CircuitFileError("A picture has a --title or --no-title, not both. Leave one out.")

@@ -9,7 +9,7 @@ from acdc_engine.cli.console import examples, out, print_notes
 from acdc_engine.cli.frame import command, progress
 
 if TYPE_CHECKING:
-    from acdc_engine.gallery.site import Against
+    from acdc_engine.show.gallery.site import Against
 
 Runs = Annotated[
     Path,
@@ -37,9 +37,9 @@ def gallery(runs: Runs, out_folder: Out = Path("site"), title: Title = None, ove
     """
     from rich.text import Text
 
-    from acdc_engine.export.visible import plain
-    from acdc_engine.gallery.site import INDEX, write_gallery
     from acdc_engine.run.progress import reporter_of
+    from acdc_engine.show.gallery.site import INDEX, write_gallery
+    from acdc_engine.show.visible import plain
 
     with reporter_of(progress()).stage("Circuits", 0) as stage:
         made = write_gallery(

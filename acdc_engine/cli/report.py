@@ -45,8 +45,8 @@ def report(
     from acdc_engine.formats.registry import import_circuit
     from acdc_engine.graph.files import check_target, write_text
     from acdc_engine.graph.find import find_circuit
-    from acdc_engine.report.page import report_html
     from acdc_engine.run.known_for import against_known
+    from acdc_engine.show.report.page import report_html
 
     options.check_page(out_file)
     path = find_circuit(circuit)

@@ -52,7 +52,7 @@ def view(
     from acdc_engine.graph.files import check_target, write_text
     from acdc_engine.graph.find import find_circuit, name_of
     from acdc_engine.run.known_for import known_beside
-    from acdc_engine.viewer.page import viewer_html
+    from acdc_engine.show.viewer.page import viewer_html
 
     if known is not None and no_known:
         raise CircuitFileError(f"A circuit has a known one beside it or not: give --known {known} or --no-known.")

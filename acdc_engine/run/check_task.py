@@ -12,12 +12,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from acdc_engine.errors import AcdcError, MethodError, PromptError, TaskError, TooFewPairsError
-from acdc_engine.evaluation.answers import right_ranks
-from acdc_engine.evaluation.shortcoming import Shortcoming, chance_of, shortcomings
-from acdc_engine.models.load import load_model
-from acdc_engine.models.sources import DEFAULT_MODEL
-from acdc_engine.models.view import TransformerView
-from acdc_engine.patching import CircuitEvaluator
+from acdc_engine.evidence.answers import right_ranks
+from acdc_engine.evidence.shortcoming import Shortcoming, chance_of, shortcomings
+from acdc_engine.model.load import load_model
+from acdc_engine.model.sources import DEFAULT_MODEL
+from acdc_engine.model.view import TransformerView
+from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.prompts.bos import settled
 from acdc_engine.prompts.build import DEFAULT_SIZES
 from acdc_engine.prompts.card import TaskCard

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from acdc_engine.errors import CircuitFileError, ModelNeededError, ScoreError
-from acdc_engine.evaluation import compare as measure
+from acdc_engine.evidence import compare as measure
 from acdc_engine.formats.format import Source
 from acdc_engine.formats.from_eap import is_eap, scores_from_eap
 from acdc_engine.formats.registry import import_circuit, opened

@@ -13,29 +13,29 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from acdc_engine.attribution import check_metric, get_method, score_edges
 from acdc_engine.errors import MethodError, RunFolderError
-from acdc_engine.evaluation import check_behaviour
-from acdc_engine.evaluation.areas import MIB_SIZES, areas, check_sizes, edges_at
-from acdc_engine.evaluation.bootstrap import ratio_interval
-from acdc_engine.evaluation.figures import prompt_values
-from acdc_engine.evaluation.random_circuits import random_circuits
+from acdc_engine.evidence import check_behaviour
+from acdc_engine.evidence.areas import MIB_SIZES, areas, check_sizes, edges_at
+from acdc_engine.evidence.bootstrap import ratio_interval
+from acdc_engine.evidence.figures import prompt_values
+from acdc_engine.evidence.random_circuits import random_circuits
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.curve_records import Areas, Curve, CurvePoint, CurveSeries, RandomPoint, RandomSeries
 from acdc_engine.graph.evidence_records import Interval
-from acdc_engine.models.load import load_model
-from acdc_engine.models.sources import DEFAULT_MODEL
-from acdc_engine.patching import CircuitEvaluator
-from acdc_engine.patching.judge import Judge
+from acdc_engine.model.load import load_model
+from acdc_engine.model.sources import DEFAULT_MODEL
+from acdc_engine.patch import CircuitEvaluator
+from acdc_engine.patch.judge import Judge
 from acdc_engine.prompts.card import TaskCard
 from acdc_engine.prompts.find import find_task
 from acdc_engine.prompts.metrics import Metric, get_metric
-from acdc_engine.pruning.order import best_first, check_rank, first_edges, greedy_from_logits
 from acdc_engine.run.known_circuits import KnownFile, check_model, known_circuit, read_known
 from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.prompts import look_before_loading, prompts_of
 from acdc_engine.run.records import Run, circuit_of
 from acdc_engine.run.settings import CurveSettings, Settings
+from acdc_engine.score import check_metric, get_method, score_edges
+from acdc_engine.search.order import best_first, check_rank, first_edges, greedy_from_logits
 
 FILE = "curve.json"
 STRATEGIES = ("top-k", "greedy")

@@ -1,11 +1,11 @@
 """What the nodes of a circuit do, written into its file: roles, direct effects, examples token by token."""
 
-from acdc_engine.evaluation.evaluate import Stages, silent
-from acdc_engine.evaluation.roles import Roles, measure_roles, role_of
+from acdc_engine.evidence.evaluate import Stages, silent
+from acdc_engine.evidence.roles import Roles, measure_roles, role_of
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_check import with_roles
 from acdc_engine.graph.circuit_records import CircuitNode
-from acdc_engine.patching.judge import Judge
+from acdc_engine.patch.judge import Judge
 from acdc_engine.run.examples import EXAMPLES, examples_of
 
 

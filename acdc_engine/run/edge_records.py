@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from acdc_engine.evaluation import necessity, score_stability
+from acdc_engine.evidence import necessity, score_stability
 from acdc_engine.graph.circuit_records import CircuitEdge
 from acdc_engine.graph.edges import Graph
 from acdc_engine.graph.evidence_records import Certificate
 from acdc_engine.graph.from_mask import edges_of_mask
-from acdc_engine.patching.judge import Judge, Target
-from acdc_engine.pruning import Minimal, check_rank, singles
+from acdc_engine.patch.judge import Judge, Target
+from acdc_engine.search import Minimal, check_rank, singles
 
 PER_EXAMPLE_BYTES = 2**30
 """Room for the scores of single prompts, which stability is computed from; without it there is none."""
@@ -32,7 +32,7 @@ class EdgeEvidence:
         value: The objective of the whole circuit: faithfulness in the metric, or share of KL recovered.
         effects: `m(C) - m(C without e)`, in units of the metric; positive where the edge supports the behaviour.
         without: The objective of the circuit without each edge.
-        necessity: See `acdc_engine.evaluation.necessity`; None without a target.
+        necessity: See `acdc_engine.evidence.necessity`; None without a target.
         certificate: That no single edge can go; None without a target.
     """
 

@@ -9,22 +9,22 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from acdc_engine.attribution import check_metric, get_method, score_edges
-from acdc_engine.attribution.methods import Method
 from acdc_engine.errors import MethodError, MetricError
-from acdc_engine.evaluation import evaluate as judge_circuit
-from acdc_engine.evaluation.minimality import EDGES_UP_TO
-from acdc_engine.evaluation.sizes import sizes_of
+from acdc_engine.evidence import evaluate as judge_circuit
+from acdc_engine.evidence.minimality import EDGES_UP_TO
+from acdc_engine.evidence.sizes import sizes_of
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_check import with_roles
 from acdc_engine.graph.editing import OF_EDGES
 from acdc_engine.graph.files import check_target
-from acdc_engine.patching.judge import Target
-from acdc_engine.pruning import RANKS, Found, singles
+from acdc_engine.patch.judge import Target
 from acdc_engine.run.describe import describe
 from acdc_engine.run.edge_records import edge_evidence, edge_records, in_metric, per_example_fits, stability_of
 from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.reopen import Reopened, reopen
+from acdc_engine.score import check_metric, get_method, score_edges
+from acdc_engine.score.methods import Method
+from acdc_engine.search import RANKS, Found, singles
 
 
 def evaluate(
@@ -48,7 +48,7 @@ def evaluate(
     """Judges any circuit: of this engine, written by hand, edited, or of another tool.
 
     Figures with intervals, random circuits, completeness and hypothesis tests as in
-    `acdc_engine.evaluation.evaluate`; and for each edge, on the discovery prompts, its exact effect, the objective
+    `acdc_engine.evidence.evaluate`; and for each edge, on the discovery prompts, its exact effect, the objective
     without it, and its stability and necessity under resampling where the file says how edges were scored and what the
     target was. Cost: as there, one exact evaluation per edge, and one scoring of all edges.
 

@@ -10,10 +10,10 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.example_records import Example, HeadPattern, NextToken, Rows
 from acdc_engine.graph.networkx_view import targets_of
 from acdc_engine.graph.strength import measure_of, strength_of
-from acdc_engine.models.forward import Record, read_positions, run_layers
-from acdc_engine.models.patterns import attention_patterns
-from acdc_engine.models.view import TransformerView
-from acdc_engine.patching import CircuitEvaluator
+from acdc_engine.model.forward import Record, read_positions, run_layers
+from acdc_engine.model.patterns import attention_patterns
+from acdc_engine.model.view import TransformerView
+from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.prompts.prompt_set import NO_ANSWER, PromptSet
 from acdc_engine.prompts.tokenizer import of_answers, one_token, token_text
 

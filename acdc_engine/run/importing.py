@@ -58,7 +58,7 @@ def record_of(model: Any, ungroup_kv: bool = False) -> ModelRecord:
     Raises:
         ModelError: The model cannot be loaded.
     """
-    from acdc_engine.models.load import load_model
+    from acdc_engine.model.load import load_model
     from acdc_engine.run.records import model_record
 
     return model_record(load_model(model, device="cpu", ungroup_kv=ungroup_kv))

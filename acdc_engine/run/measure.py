@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 
 from acdc_engine.graph.circuit_records import Cost, Environment, StageCost
-from acdc_engine.models.memory import ROOM, fitting_prompts, kept_bytes, scoring_bytes
-from acdc_engine.models.view import TransformerView
-from acdc_engine.models.work import plain_forward
+from acdc_engine.model.memory import ROOM, fitting_prompts, kept_bytes, scoring_bytes
+from acdc_engine.model.view import TransformerView
+from acdc_engine.model.work import plain_forward
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.run.progress import Reporter, Stage
 from acdc_engine.run.spent import Spent

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from acdc_engine.errors import ModelError
-from acdc_engine.models.load_tokenizer import load_tokenizer
-from acdc_engine.models.view import TransformerView
+from acdc_engine.model.load_tokenizer import load_tokenizer
+from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.bos import settled
 from acdc_engine.prompts.build import Splits, split_prompts
 from acdc_engine.prompts.card import TaskCard

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from acdc_engine.models.view import TransformerView
-from acdc_engine.patching import CircuitEvaluator
+from acdc_engine.model.view import TransformerView
+from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.prompts.metrics import Metric
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.run.trace import Kind, Trace

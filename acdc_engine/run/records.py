@@ -3,7 +3,6 @@
 import json
 from dataclasses import asdict, dataclass
 
-from acdc_engine.attribution import get_method
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_check import nodes_of_edges
 from acdc_engine.graph.circuit_records import (
@@ -20,9 +19,9 @@ from acdc_engine.graph.circuit_records import (
     Unfinished,
 )
 from acdc_engine.graph.evidence_records import Certificate
-from acdc_engine.models.view import TransformerView
-from acdc_engine.patching.baseline import check_ablation
-from acdc_engine.patching.judge import Target
+from acdc_engine.model.view import TransformerView
+from acdc_engine.patch.baseline import check_ablation
+from acdc_engine.patch.judge import Target
 from acdc_engine.prompts.build import Splits
 from acdc_engine.prompts.card import TaskCard
 from acdc_engine.prompts.metrics import Metric, get_metric
@@ -31,6 +30,7 @@ from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.run.measure import environment
 from acdc_engine.run.prompt_records import prompts_hash, records_of
 from acdc_engine.run.settings import Settings
+from acdc_engine.score import get_method
 
 
 @dataclass(frozen=True)

@@ -13,17 +13,17 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from acdc_engine.errors import CircuitFileError, MethodError, MetricError, ModelError, ModelNeededError
-from acdc_engine.evaluation import check_enough_prompts
+from acdc_engine.evidence import check_enough_prompts
 from acdc_engine.formats.registry import import_circuit
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_records import MetricRecord, ModelRecord, TaskRecord
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.graph.find import find_circuit
-from acdc_engine.models.devices import pick_device, pick_dtype
-from acdc_engine.models.load import load_model
-from acdc_engine.models.view import TransformerView
-from acdc_engine.patching import CircuitEvaluator
-from acdc_engine.patching.judge import Judge
+from acdc_engine.model.devices import pick_device, pick_dtype
+from acdc_engine.model.load import load_model
+from acdc_engine.model.view import TransformerView
+from acdc_engine.patch import CircuitEvaluator
+from acdc_engine.patch.judge import Judge
 from acdc_engine.prompts.metrics import Metric, get_metric, metric_names
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.run.progress import Reporter

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 from acdc_engine.errors import MethodError, nearest
 
 if TYPE_CHECKING:
-    from acdc_engine.pruning.strategies import Choice
+    from acdc_engine.search.strategies import Choice
 
 _KINDS: dict[str, type] = {"an integer": Integral, "a number": Real, "a text": str}
 _FIELDS = {
@@ -124,11 +124,11 @@ class Settings:
         Raises:
             AcdcError: Of the kind that fits the setting, with its name, its value and what is allowed.
         """
-        from acdc_engine.attribution.methods import get_method
-        from acdc_engine.models.devices import pick_device, pick_dtype
-        from acdc_engine.patching.baseline import check_ablation
-        from acdc_engine.patching.judge import Target
+        from acdc_engine.model.devices import pick_device, pick_dtype
+        from acdc_engine.patch.baseline import check_ablation
+        from acdc_engine.patch.judge import Target
         from acdc_engine.prompts.metrics import get_metric
+        from acdc_engine.score.methods import get_method
 
         self._check_kinds()
         for name in ("n", "n_held_out", "batch_size"):
@@ -157,7 +157,7 @@ class Settings:
         Raises:
             MethodError: Unknown names, or settings that do not fit the strategy.
         """
-        from acdc_engine.pruning.strategies import Choice
+        from acdc_engine.search.strategies import Choice
 
         choice = Choice(self.strategy, self.rank or "absolute", self.size, self.threshold, self.candidates)
         by_square = self.rank is None and self.objective == "kl" and choice.takes_rank

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from acdc_engine.errors import MethodError
-from acdc_engine.models.load_tokenizer import load_tokenizer
-from acdc_engine.models.sources import DEFAULT_MODEL
+from acdc_engine.model.load_tokenizer import load_tokenizer
+from acdc_engine.model.sources import DEFAULT_MODEL
 from acdc_engine.prompts.card import TaskCard
 from acdc_engine.prompts.examples import Example, examples
 from acdc_engine.prompts.find import find_task

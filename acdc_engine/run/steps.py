@@ -13,11 +13,11 @@ from acdc_engine.graph.circuit_records import Unfinished
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.graph.find import SO_FAR
 from acdc_engine.graph.from_mask import edges_of_mask
-from acdc_engine.pruning import Found
 from acdc_engine.run.deadline import Deadline, OutOfTime
 from acdc_engine.run.folder import RunFolder
 from acdc_engine.run.progress import Stage
 from acdc_engine.run.records import Run, circuit_of
+from acdc_engine.search import Found
 
 
 class Steps:

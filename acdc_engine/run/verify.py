@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from acdc_engine.display import html_of, line_of
-from acdc_engine.evaluation import figures_of
+from acdc_engine.evidence import figures_of
 from acdc_engine.formats.engine import is_engine
 from acdc_engine.formats.format import Source
 from acdc_engine.graph.circuit import Circuit
@@ -17,12 +17,12 @@ from acdc_engine.graph.evidence_records import Certificate
 from acdc_engine.graph.files import check_target, write_text
 from acdc_engine.graph.find import find_circuit
 from acdc_engine.graph.record import Record
-from acdc_engine.patching.judge import Target
-from acdc_engine.pruning import Found, singles
+from acdc_engine.patch.judge import Target
 from acdc_engine.run.edge_records import EdgeEvidence, edge_evidence, in_metric
 from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.prompt_records import prompts_hash
 from acdc_engine.run.reopen import Reopened, reopen
+from acdc_engine.search import Found, singles
 
 TOLERANCE = 1e-3
 """How far a number may be off, see `Claim.deviation`. Machines, thread counts and batches differ in rounding."""

@@ -29,9 +29,9 @@ from torch import Tensor
 from acdc_engine.graph.by_rule import Wiring, circuit_by_rule
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.models.load import load_model
-from acdc_engine.models.view import TransformerView
-from acdc_engine.patching import CircuitEvaluator
+from acdc_engine.model.load import load_model
+from acdc_engine.model.view import TransformerView
+from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.run.records import model_record
 

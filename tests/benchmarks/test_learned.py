@@ -7,15 +7,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acdc_engine.attribution import get_method, score_edges
 from acdc_engine.errors import MethodError, SearchError
 from acdc_engine.graph.connectivity import is_clean
-from acdc_engine.models.view import TransformerView
-from acdc_engine.patching import CircuitEvaluator
-from acdc_engine.patching.judge import Judge, Target
+from acdc_engine.model.view import TransformerView
+from acdc_engine.patch import CircuitEvaluator
+from acdc_engine.patch.judge import Judge, Target
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
-from acdc_engine.pruning.smallest import Found
+from acdc_engine.score import get_method, score_edges
+from acdc_engine.search.smallest import Found
 from benchmarks.hard_concrete import keep_probability, stretched
 from benchmarks.learned import learned
 from tests.micro_models import head_feeds_query, mask_of

@@ -9,10 +9,10 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from acdc_engine.errors import SearchError
-from acdc_engine.patching.judge import Judge, Target
+from acdc_engine.patch.judge import Judge, Target
 from acdc_engine.prompts.find import find_task
-from acdc_engine.pruning import RANKS, find_circuit
 from acdc_engine.run.progress import Reporter
+from acdc_engine.search import RANKS, find_circuit
 from benchmarks import inside, pass_costs, search
 from benchmarks.fresh_python import run_python
 from benchmarks.one_shot import METHODS

@@ -118,7 +118,7 @@ def test_the_model_is_loaded_only_where_it_is_needed(tmp_path: Path, monkeypatch
         asked.append((model, settings))
         return tiny_view()
 
-    monkeypatch.setattr("acdc_engine.models.load.load_model", load)
+    monkeypatch.setattr("acdc_engine.model.load.load_model", load)
     (tmp_path / "x.csv").write_text("sender,receiver\ninput,logits\n")
     words(acdc("import", tmp_path / "x.csv", "--model", "mine", "--out", tmp_path / "x.json"))
     assert Circuit.load(tmp_path / "x.json").model == model_record(tiny_view())

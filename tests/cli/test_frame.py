@@ -14,17 +14,17 @@ import typer
 from typer.testing import CliRunner
 
 from acdc_engine import cli
-from acdc_engine.attribution.methods import METHODS
 from acdc_engine.cli import completions, frame
 from acdc_engine.cli.exit_codes import MEANINGS, Exit, Terminated
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.models.devices import pick_dtype
-from acdc_engine.models.sources import WELL_KNOWN
-from acdc_engine.patching.baseline import check_ablation
+from acdc_engine.model.devices import pick_dtype
+from acdc_engine.model.sources import WELL_KNOWN
+from acdc_engine.patch.baseline import check_ablation
 from acdc_engine.prompts.find import list_tasks
 from acdc_engine.prompts.metrics import get_metric
-from acdc_engine.pruning import RANKS, STRATEGIES
 from acdc_engine.run.settings import OBJECTIVES
+from acdc_engine.score.methods import METHODS
+from acdc_engine.search import RANKS, STRATEGIES
 from tests.cli.test_console import _commands
 from tests.fake_tokenizer import FakeTokenizer
 from tests.tiny_task import tiny_view, write_card
@@ -109,7 +109,7 @@ SLEEPER = """
 import sys, time
 sys.path.insert(0, {checkout!r})
 from acdc_engine import cli, pipeline
-from acdc_engine.patching.judge import Judge
+from acdc_engine.patch.judge import Judge
 from tests.tiny_task import tiny_view
 pipeline.load_model = lambda *a, **k: tiny_view()
 from acdc_engine.run import prompts

@@ -8,13 +8,13 @@ from typer.testing import CliRunner
 
 from acdc_engine import cli
 from acdc_engine.errors import GalleryError
-from acdc_engine.gallery import site
-from acdc_engine.gallery.output import is_gallery
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.comparison_records import Comparison
 from acdc_engine.graph.find import find_circuit
-from acdc_engine.html.page import render
-from tests.gallery.folders import bare, lean, named, save, some_runs
+from acdc_engine.show.gallery import site
+from acdc_engine.show.gallery.output import is_gallery
+from acdc_engine.show.html.page import render
+from tests.show.gallery.folders import bare, lean, named, save, some_runs
 
 RUNNER = CliRunner()
 

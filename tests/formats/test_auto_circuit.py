@@ -16,9 +16,9 @@ from acdc_engine.formats.format import Source
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_records import ModelRecord
 from acdc_engine.graph.layout import GraphShape
-from tests.export.conftest import Make
 from tests.formats.test_eap_pt import random_circuit
 from tests.made_circuits import GPT2, SMOLLM2, made_circuit
+from tests.show.conftest import Make
 
 Scores = dict[str, Any]
 Edit = Callable[[Scores], object]

@@ -8,7 +8,7 @@ import pytest
 from acdc_engine.formats.eap import eap_text
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.layout import GraphShape
-from tests.export.conftest import Make
+from tests.show.conftest import Make
 
 
 def graph_of_cfg(cfg: dict[str, Any]) -> tuple[set[str], set[str]]:

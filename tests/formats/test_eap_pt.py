@@ -21,9 +21,9 @@ from acdc_engine.graph.circuit_records import ModelRecord
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.graph.edges import GraphShape
 from acdc_engine.graph.from_mask import edges_of_mask
-from tests.export.conftest import Make
 from tests.formats.test_from_eap import record
 from tests.made_circuits import GPT2, SMOLLM2, made_circuit
+from tests.show.conftest import Make
 
 Edit = Callable[[dict[str, Any]], object]
 TINY = ModelRecord(name="tiny", n_layers=2, n_heads=4, n_kv_heads=2, d_model=8, d_vocab=11)

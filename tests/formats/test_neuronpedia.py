@@ -20,8 +20,8 @@ from acdc_engine.graph.circuit_file import checksum_of
 from acdc_engine.graph.circuit_records import MetricRecord
 from acdc_engine.graph.example_records import Example, NextToken
 from acdc_engine.graph.layout import GraphShape
-from tests.export.conftest import Make
 from tests.made_circuits import GPT2, HOSTILE, SMOLLM2, made_circuit
+from tests.show.conftest import Make
 
 Graph = dict[str, Any]
 Edit = Callable[[Graph], object]

@@ -11,13 +11,13 @@ import pytest
 from rich.console import Console
 
 from acdc_engine.errors import CircuitFileError
-from acdc_engine.export.text import show
 from acdc_engine.formats.attributed import attributed
 from acdc_engine.formats.from_graph import circuit_from_networkx
 from acdc_engine.formats.registry import FORMATS, export, import_circuit
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.networkx_view import targets_of, with_shared
-from acdc_engine.viewer.data import view_data
+from acdc_engine.show.text import show
+from acdc_engine.show.viewer.data import view_data
 from tests.made_circuits import SMOLLM2, made_circuit
 
 SHARED = made_circuit(150, shape=SMOLLM2)

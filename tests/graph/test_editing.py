@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from acdc_engine.errors import AcdcError, CircuitFileError, GraphError
-from acdc_engine.evaluation.roles import THRESHOLDS
+from acdc_engine.evidence.roles import THRESHOLDS
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_records import CircuitEdge, CircuitNode
 from acdc_engine.graph.connectivity import is_clean

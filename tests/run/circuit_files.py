@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from acdc_engine.evaluation import figures_of
+from acdc_engine.evidence import figures_of
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_check import nodes_of_edges
 from acdc_engine.graph.circuit_file import json_text
@@ -22,8 +22,8 @@ from acdc_engine.graph.circuit_records import (
 )
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.graph.evidence_records import Certificate
-from acdc_engine.patching import CircuitEvaluator
-from acdc_engine.patching.judge import Judge, Target
+from acdc_engine.patch import CircuitEvaluator
+from acdc_engine.patch.judge import Judge, Target
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.run.measure import environment

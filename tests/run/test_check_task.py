@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from acdc_engine.errors import AcdcError, DeviceError, MethodError, ModelError, PromptError, TaskError
-from acdc_engine.evaluation.shortcoming import Shortcoming
-from acdc_engine.models.load import load_model
-from acdc_engine.models.view import TransformerView
+from acdc_engine.evidence.shortcoming import Shortcoming
+from acdc_engine.model.load import load_model
+from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.card import TaskCard, parse_card
 from acdc_engine.prompts.find import find_task, list_tasks
 from acdc_engine.prompts.sample import sample_pairs

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from acdc_engine.evaluation.roles import measure_roles, role_of
+from acdc_engine.evidence.roles import measure_roles, role_of
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_check import nodes_of_edges
 from acdc_engine.graph.circuit_records import CircuitEdge, ModelRecord
-from acdc_engine.models.forward import Record, run_layers
-from acdc_engine.models.view import TransformerView
-from acdc_engine.patching import CircuitEvaluator
-from acdc_engine.patching.judge import Judge
+from acdc_engine.model.forward import Record, run_layers
+from acdc_engine.model.view import TransformerView
+from acdc_engine.patch import CircuitEvaluator
+from acdc_engine.patch.judge import Judge
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.pair import PromptPair
 from acdc_engine.prompts.prompt_set import PromptSet

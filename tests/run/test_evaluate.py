@@ -8,16 +8,16 @@ import pytest
 import torch
 
 import acdc_engine
-from acdc_engine.attribution import get_method, score_edges
 from acdc_engine.errors import CircuitFileError, MethodError
-from acdc_engine.evaluation import evaluate as judge_circuit
-from acdc_engine.evaluation import necessity, score_stability
+from acdc_engine.evidence import evaluate as judge_circuit
+from acdc_engine.evidence import necessity, score_stability
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_check import with_roles
 from acdc_engine.graph.role_records import RoleScore
-from acdc_engine.patching.judge import Target
+from acdc_engine.patch.judge import Target
 from acdc_engine.run.evaluate import evaluate
 from acdc_engine.run.verify import verify
+from acdc_engine.score import get_method, score_edges
 from tests.run.circuit_files import (
     DISCOVERY,
     HELD_OUT,

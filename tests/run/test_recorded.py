@@ -8,13 +8,13 @@ import torch
 
 from acdc_engine.errors import RunFolderError
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.patching import CircuitEvaluator
-from acdc_engine.patching.judge import Judge
+from acdc_engine.patch import CircuitEvaluator
+from acdc_engine.patch.judge import Judge
 from acdc_engine.prompts.metrics import Metric, get_metric
-from acdc_engine.pruning import Found, singles
 from acdc_engine.run.fingerprint import Facts
 from acdc_engine.run.recorded import RecordedEvaluator
 from acdc_engine.run.trace import Trace, read_trace
+from acdc_engine.search import Found, singles
 from tests.tiny_models import random_prompts, view
 
 FACTS: Facts = {"task": "tiny"}

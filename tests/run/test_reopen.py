@@ -12,7 +12,7 @@ from acdc_engine.errors import AcdcError, CircuitFileError, MethodError, MetricE
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_check import nodes_of_edges
 from acdc_engine.graph.circuit_records import CircuitEdge
-from acdc_engine.patching import CircuitEvaluator
+from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.run.reopen import Reopened, reopen
 from tests.run.circuit_files import DISCOVERY, HELD_OUT, NAME, by_hand, circuit, judge_of, saved
 from tests.tiny_models import view

@@ -9,7 +9,7 @@ import pytest
 
 import acdc_engine
 from acdc_engine.errors import CircuitFileError
-from acdc_engine.evaluation import figures_of
+from acdc_engine.evidence import figures_of
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_records import Evaluation
 from acdc_engine.run.prompt_records import records_of

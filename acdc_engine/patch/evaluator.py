@@ -1,0 +1,299 @@
+"""Judging circuits exactly on a fixed set of prompts."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from acdc_engine.errors import MethodError, PromptError
+from acdc_engine.graph.connectivity import clean
+from acdc_engine.model.finite import check_finite
+from acdc_engine.model.forward import read_positions, run_layers
+from acdc_engine.model.gradients import check_gradients
+from acdc_engine.model.memory import fitting_prompts
+from acdc_engine.model.view import TransformerView
+from acdc_engine.patch.bank import Bank, Nearby, joined
+from acdc_engine.patch.baseline import (
+    Baseline,
+    build_baseline,
+    check_ablation,
+    corrupt_values,
+    mean_values,
+    zero_values,
+)
+from acdc_engine.patch.patched_run import PatchedRun
+from acdc_engine.patch.plan import Plan, make_plan
+from acdc_engine.prompts.metrics import Metric, columns_read
+from acdc_engine.prompts.prompt_set import PromptSet
+
+BUFFER_BYTES = 256 * 2**20
+"""Room for what one run holds at once; decides how many masks run in one batch (one mask runs whatever it needs)."""
+MOST_MASKS = 64
+"""Masks planned for one batch."""
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A batch with everything that does not depend on the mask."""
+
+    batch: PromptSet
+    baseline: Baseline
+    input: Bank
+    clean_logits: Float[Tensor, "batch d_vocab"]
+
+    def measured(
+        self, view: TransformerView, metric: Metric, final: Float[Tensor, "masks batch d_model"]
+    ) -> Float[Tensor, "masks batch"]:
+        """The metric of every prompt from what the logits read; only logits that the metric reads are computed."""
+        prompts, columns = columns_read(metric, self.batch)
+        clean = self.clean_logits if columns is None else None
+        return torch.stack([metric(row, prompts, clean) for row in view.unembed(final, columns)])
+
+
+class CircuitEvaluator:
+    """Runs circuits on one set of prompts; what they share is computed once and kept.
+
+    Args:
+        view: The model.
+        prompts: The prompts to judge on.
+        ablation: What removed senders write: "patch" (their value on the corrupt prompt), "mean" (their mean over the
+            corrupt prompts, per position) or "zero".
+        batch_size: Prompts per run, at most: of long prompts fewer, see `acdc_engine.model.memory`.
+
+    Attributes:
+        exact_evaluations: Circuits run so far.
+        before_run: Called before every run of the model; what it raises ends the work.
+
+    Raises:
+        MethodError: For an unknown ablation.
+        PromptError: No prompts, or prompts of unequal length for a model whose attention is not causal.
+    """
+
+    def __init__(
+        self, view: TransformerView, prompts: PromptSet, ablation: str = "patch", batch_size: int = 16
+    ) -> None:
+        """See the class."""
+        self.view, self.prompts, self.ablation = view, prompts, check_ablation(ablation)
+        if not len(prompts):
+            raise PromptError("There are no prompts to run circuits on.")
+        view.check_lengths(prompts.lengths)
+        self.exact_evaluations = 0
+        self.before_run: Callable[[], None] = lambda: None
+        parts = prompts.batch_rows(batch_size, partial(fitting_prompts, view))
+        order = [row for part in parts for row in part]
+        self._order = None if order == sorted(order) else torch.tensor(order, device=view.device).argsort()
+        self._ready = list(self._prepare(prompts.to(view.device), batch_size))
+        self._near: list[Nearby] = []
+
+    def _prepare(self, prompts: PromptSet, batch_size: int) -> Iterator[_Ready]:
+        mean = mean_values(self.view, prompts, batch_size) if self.ablation == "mean" else None
+        for batch in prompts.batches(batch_size, partial(fitting_prompts, self.view)):
+            if self.ablation == "patch":
+                values = corrupt_values(self.view, batch)
+            elif mean is not None:
+                values = mean
+            else:
+                values = zero_values(self.view, batch.clean.shape[1])
+            with torch.no_grad():
+                embed = self.view.embed(batch.clean)
+                final = run_layers(self.view, embed)
+                logits = self.view.unembed(read_positions(final, batch.read_at))
+            baseline = build_baseline(self.view, batch, values)
+            check_finite(self.view, embed, [logits], "clean")
+            if self.ablation == "patch":
+                check_finite(self.view, self.view.embed(batch.corrupt), [baseline.final], "corrupt")
+            yield _Ready(batch, baseline, self._bank_of_input(batch, embed - baseline.values.embed), logits)
+
+    def clean_logits(self) -> Float[Tensor, "prompts d_vocab"]:
+        """Logits of the unpatched model at the reading positions."""
+        return self._in_order([ready.clean_logits for ready in self._ready], 0)
+
+    def ablated_logits(self) -> Float[Tensor, "prompts d_vocab"]:
+        """Logits of the fully ablated model: those of the corrupt run, under patch ablation."""
+        with torch.no_grad():
+            return self._in_order([self.view.unembed(ready.baseline.final) for ready in self._ready], 0)
+
+    def _in_order(self, parts: list[Tensor], dim: int) -> Tensor:
+        """What batches gave, prompts in the order in which they came."""
+        whole = torch.cat(parts, dim)
+        return whole if self._order is None else whole.index_select(dim, self._order)
+
+    def logits(
+        self,
+        masks: Bool[Tensor, "masks senders receivers"],
+        near: Bool[Tensor, "senders receivers"] | None = None,
+    ) -> Float[Tensor, "masks prompts d_vocab"]:
+        """Logits at the reading positions under every mask.
+
+        Args:
+            masks: Kept edges. Where heads of a layer are coupled (norms after attention) and under mean or zero
+                ablation they are cleaned first: there a node cut off from the input is defined to keep its ablated
+                value. Elsewhere cleaning would change nothing.
+            near: A mask that all of them differ from in few edges. It is run once and kept until another one comes;
+                the masks then start at the first layer they change, and only what a changed edge leads to is computed.
+                The values are the same, up to rounding.
+        """
+        return self._each(masks, near, lambda _, final: self.view.unembed(final), self.view.d_vocab)
+
+    @torch.no_grad()
+    def _each(
+        self, masks: Tensor, near: Tensor | None, take: Callable[[_Ready, Tensor], Tensor], n_logits: int
+    ) -> Tensor:
+        """Runs every mask; of what the logits read `[masks, batch, d_model]` only what `take` makes of it is kept.
+
+        `n_logits` of each prompt are what it takes room for meanwhile.
+        """
+        masks = self._defined(masks)
+        self.exact_evaluations += len(masks)
+        if not len(masks):
+            raise MethodError("There are no circuits to run.")
+        if near is not None:
+            self._run_near(self._defined(near[None])[0])
+        groups = self._alike(masks, None if near is None else self._near[0].mask)
+        rows = []
+        for place, ready in enumerate(self._ready):
+            known = self._near[place] if near is not None else None
+            runs = (run for group in groups for run in self._runs(ready, masks[group], known, n_logits))
+            rows.append(torch.cat([take(ready, run.final()) for run in runs]))
+        return self._in_order(rows, 1)[torch.cat(groups).argsort().to(self.view.device)]
+
+    def values(
+        self,
+        masks: Bool[Tensor, "masks senders receivers"],
+        metric: Metric,
+        near: Bool[Tensor, "senders receivers"] | None = None,
+    ) -> Float[Tensor, "masks prompts"]:
+        """The metric of every prompt under every mask; `near` as in `logits`."""
+        n_logits = 0 if metric.answers_only else self.view.d_vocab
+        return self._each(masks, near, lambda ready, final: ready.measured(self.view, metric, final), n_logits)
+
+    def edge_gradients(
+        self, mask: Bool[Tensor, "senders receivers"], metric: Metric
+    ) -> Float[Tensor, "2 senders receivers"]:
+        """The metric's gradient with respect to the mask, at this circuit: its mean and root mean square over prompts.
+
+        Args:
+            mask: The circuit.
+            metric: Higher for more of the behaviour.
+
+        Returns:
+            To first order, what every kept edge contributes to the metric; also what a missing edge would add, from a
+            computed sender into a receiver that has kept edges already. Zero elsewhere, which says nothing there. First
+            the mean; then the root mean square, which does not cancel where an edge helps one prompt and hurts another.
+        """
+        check_gradients(self.view, self._ready[0].baseline.final)
+        mask = self._defined(mask[None])
+        total = torch.zeros(2, *self.view.graph.exists.shape, dtype=torch.float32, device=self.view.device)
+        for ready in self._ready:
+            total += self._whole(ready, mask).edge_gradients(self._measure(ready, metric))[1]
+        mean, squares = (total / len(self.prompts)).masked_fill(~self.view.graph.exists.to(total.device), 0.0).cpu()
+        return torch.stack([mean, squares.sqrt()])
+
+    def soft_gradients(
+        self, weights: Float[Tensor, "senders receivers"], metric: Metric
+    ) -> tuple[Float[Tensor, "prompts"], Float[Tensor, "senders receivers"]]:
+        """Runs a mask whose entries lie between 0 and 1, and differentiates the mean metric with respect to them.
+
+        Args:
+            weights: 0 for a removed edge, 1 for a kept one, or anything between. Edges of weight 0 are not computed.
+            metric: Higher for more of the behaviour.
+
+        Returns:
+            The metric of every prompt, and the gradient of its mean; zero where the weight is zero or no edge exists.
+        """
+        check_gradients(self.view, self._ready[0].baseline.final)
+        weights = weights.detach() * self._defined((weights != 0)[None])[0]
+        total = torch.zeros(self.view.graph.exists.shape, dtype=torch.float32, device=self.view.device)
+        values = []
+        for ready in self._ready:
+            value, gradient = self._whole(ready, weights[None]).edge_gradients(self._measure(ready, metric))
+            values.append(value)
+            total += gradient[0]
+        kept = (weights != 0).to(total.device)
+        return self._in_order(values, 0).cpu(), (total / len(self.prompts)).masked_fill(~kept, 0.0).cpu()
+
+    def _measure(self, ready: _Ready, metric: Metric) -> Callable[[Tensor], Tensor]:
+        """From what the logits read to the metric of every prompt of a batch."""
+        return lambda final: ready.measured(self.view, metric, final[None])[0]
+
+    def _defined(self, masks: Tensor) -> Tensor:
+        masks = masks.bool() & self.view.graph.exists.to(masks.device)
+        return clean(self.view.graph, masks) if self.view.couples_heads or self.ablation != "patch" else masks
+
+    def _run_near(self, mask: Tensor) -> None:
+        """Runs a mask and keeps what it computed, for masks that differ from it in few edges."""
+        if self._near and torch.equal(self._near[0].mask, mask):
+            return
+        self._near = []
+        found = []
+        for ready in self._ready:
+            (run,) = self._runs(ready, mask[None], None, 0)
+            run.final()
+            found.append(Nearby(mask, joined(ready.input, run.own)))
+        self._near = found
+
+    def _alike(self, masks: Tensor, near: Tensor | None) -> list[Tensor]:
+        """Places of masks that go together: they have the same nodes or, near another mask, change the same receivers.
+
+        Masks that run together compute the union of what each of them needs.
+
+        On a CPU a node more in a batch costs what it costs alone; on a GPU larger batches are worth it, as long as all
+        of them start at late layers.
+        """
+        needs = torch.cat([masks.any(1), masks.any(2)], 1) if near is None else (masks != near).any(1)
+        if masks.device.type != "cpu" or self.view.device.type != "cpu":
+            return [needs.int().argmax(1).argsort(stable=True).cpu()]
+        _, kinds = needs.unique(dim=0, return_inverse=True)
+        return [(kinds == kind).nonzero().flatten() for kind in kinds.unique()]
+
+    def _runs(self, ready: _Ready, masks: Tensor, known: Nearby | None, n_logits: int) -> Iterator[PatchedRun]:
+        """Splits masks so that one run's buffer, and one layer's inputs and their norms, stay within bounds."""
+        start = 0
+        while start < len(masks):
+            group = masks[start : start + MOST_MASKS]
+            plan = self._plan(group, known)
+            fitting = max(1, BUFFER_BYTES // self._bytes_per_mask(plan, ready.batch, n_logits))
+            if fitting < len(group):
+                group = group[:fitting]
+                plan = self._plan(group, known)
+            shared = ready.input if known is None else known.bank
+            self.before_run()
+            yield PatchedRun(self.view, ready.batch, ready.baseline, plan, group, shared)
+            start += len(group)
+
+    def _bank_of_input(self, batch: PromptSet, change: Tensor) -> Bank:
+        """What `input` changes by: the same in every run."""
+        senders = (self.view.graph.INPUT,)
+        bank = Bank.empty(senders, senders, 1, change)
+        bank.store(senders, change[None, None], batch.read_at)
+        return bank
+
+    def _whole(self, ready: _Ready, masks: Tensor) -> PatchedRun:
+        """A run that can be differentiated: everything at all positions."""
+        self.before_run()
+        plan = self._plan(masks != 0, None, all_positions=True)
+        return PatchedRun(self.view, ready.batch, ready.baseline, plan, masks, ready.input)
+
+    def _plan(self, masks: Tensor, known: Nearby | None, *, all_positions: bool = False) -> Plan:
+        layers = self.view.layers
+        return make_plan(
+            self.view.graph,
+            masks,
+            [layer.couples_heads for layer in layers],
+            [layer.attention.norm_spans_heads for layer in layers],
+            known=None if known is None else known.known(),
+            all_positions=all_positions,
+        )
+
+    def _bytes_per_mask(self, plan: Plan, batch: PromptSet, n_logits: int) -> int:
+        wide, narrow = len(plan.everywhere), len(plan.computed)
+        wide += 3 * max((len(step.rows) for step in plan.steps if step.everywhere), default=0)
+        narrow += 3 * max(len(step.rows) for step in plan.steps)
+        # Keys and values of a layer are read at all positions, wherever its queries are.
+        wide += 6 * any(step.kind == "attention" for step in plan.steps)
+        numbers = (wide * batch.clean.numel() + narrow * len(batch)) * self.view.d_model
+        numbers += 2 * len(batch) * n_logits + 2 * self.view.graph.exists.numel()
+        return max(1, numbers * self.view.unembed_weight.element_size())

@@ -1,0 +1,316 @@
+"""Scores of all edges by attribution patching, in batches, without splitting any input."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from acdc_engine.display import html_of, line_of
+from acdc_engine.errors import MetricError, PromptError, ScoreError
+from acdc_engine.model.finite import check_finite
+from acdc_engine.model.forward import Record, read_positions, run_layers
+from acdc_engine.model.gradients import check_gradients
+from acdc_engine.model.memory import fitting_prompts
+from acdc_engine.model.view import TransformerView
+from acdc_engine.prompts.metrics import Metric, columns_read
+from acdc_engine.prompts.prompt_set import PromptSet
+from acdc_engine.score.methods import Method
+from acdc_engine.score.receivers import ReceiverGradients, expand
+from acdc_engine.score.senders import SenderDifferences
+
+BLOCK_BYTES = {"cpu": 24 * 2**20, "cuda": 1024 * 2**20}
+"""Room for the expanded senders of one block of tokens, by kind of device. On a CPU a block that stays in the cache is
+half again as fast as one that does not; a GPU wants large products."""
+POINTS = 5
+"""Integration points whose gradients are kept before they are contracted: what scoring holds does not grow with more of
+them, and the product costs little beside this many runs. At least two: both ends come before the first product."""
+COLUMNS = 64
+"""Receivers of one product: layers with fewer share one, or the senders would be read from memory for each of them."""
+
+
+@dataclass(frozen=True, repr=False)
+class EdgeScores:
+    """Scores of all edges.
+
+    Attributes:
+        mean: Mean over examples `[senders, receivers]`, float32, zero where no edge exists. Positive: the edge
+            supports the behaviour (removing it is predicted to lower the metric by that much).
+        rms: Root mean square over examples, or None where they were not taken apart. An edge that supports the
+            behaviour in one example and works against it in another has a small mean and a large one of these.
+        per_example: The scores of every example `[examples, senders, receivers]`, or None.
+        senders: Names of the rows, where they are known.
+        receivers: Names of the columns, where they are known.
+        method: How the edges were scored, where that is known.
+    """
+
+    mean: Float[Tensor, "senders receivers"]
+    rms: Float[Tensor, "senders receivers"] | None
+    per_example: Float[Tensor, "examples senders receivers"] | None
+    senders: tuple[str, ...] = ()
+    receivers: tuple[str, ...] = ()
+    method: str = ""
+
+    @property
+    def both(self) -> Float[Tensor, "2 senders receivers"]:
+        """Mean and root mean square; the latter is |mean| where examples were not taken apart."""
+        return torch.stack([self.mean, self.mean.abs() if self.rms is None else self.rms])
+
+    def __repr__(self) -> str:
+        """One line: there are thousands of names and numbers."""
+        return line_of(self)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the strongest edges, and how the scores are spread."""
+        return html_of(self)
+
+
+def check_metric(metric: Metric, method: Method) -> None:
+    """Refuses a metric that a method cannot learn anything from.
+
+    Raises:
+        MetricError: The metric's gradient vanishes at the only point the method looks at.
+    """
+    if metric.zero_gradient_at_clean and set(method.alphas) == {1.0}:
+        raise MetricError(
+            f"Metric {metric.name!r} has zero gradient at the clean run, the only point where {method.name!r} looks: "
+            "all scores would be zero. Use --method eap-ig or clean-corrupted, or another metric."
+        )
+
+
+def score_edges(
+    view: TransformerView,
+    prompts: PromptSet,
+    metric: Metric,
+    method: Method,
+    *,
+    batch_size: int = 16,
+    rms: bool = False,
+    per_example: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> EdgeScores:
+    """Scores every edge u -> v by attribution patching.
+
+        score(u -> v) = mean over examples of  (clean_u - corrupt_u) . mean over alphas of d metric / d input_v
+
+    (Nanda 2023; Syed et al. 2023, arXiv 2310.10348, eq. 2; with several alphas Hanna et al. 2024, arXiv 2403.17806,
+    eq. 3). The dot product runs over positions and the residual dimension; the gradient is that at v's own input.
+
+    Cost: 2 forward passes, one forward and backward per alpha (a clean or corrupt run counts once), and one matrix
+    product per layer for every `POINTS` of them. Memory: the activations one backward pass needs, what `POINTS` points
+    leave behind, and a block of `BLOCK_BYTES`: the same for any number of alphas.
+
+    Whether the caller has gradients switched off (`torch.no_grad()`) and what torch's default number format is do not
+    matter; sums are float32 in every number format of the model.
+
+    Args:
+        view: The model.
+        prompts: Aligned clean and corrupt prompts.
+        metric: Oriented so that higher means more of the behaviour.
+        method: Where gradients are taken, see `get_method`.
+        batch_size: Examples per run, at most: of long prompts fewer, see `acdc_engine.model.memory`.
+        rms: Take examples apart for their root mean square.
+        per_example: Keep every example's scores (the bootstrap needs them).
+        progress: Called with the number of examples done after each batch.
+
+    Raises:
+        MetricError: The metric's gradient vanishes at the only point the method looks at.
+        PromptError: There are no prompts, or prompts of unequal length for a model whose attention is not causal.
+        ScoreError: A run or a score is not finite; the layer is named. Or `torch.inference_mode()` is on.
+    """
+    if not len(prompts):
+        raise PromptError("There are no prompts to score edges on.")
+    view.check_lengths(prompts.lengths)
+    check_metric(metric, method)
+    check_gradients(view)
+    graph = view.graph
+    apart = rms or per_example
+    total = torch.zeros(graph.n_senders, graph.n_receivers, dtype=torch.float32, device=view.device)
+    squares = torch.zeros_like(total)
+    rows: list[Tensor] = []
+    parts = prompts.batch_rows(batch_size, partial(fitting_prompts, view))
+    for part in parts:
+        batch = prompts.select(part).to(view.device)
+        sums = _sums(view, batch, metric, method, apart)
+        total += sums.sum(0)
+        if apart:
+            squares += sums.square().sum(0)
+        if per_example:
+            rows.append(sums.cpu())
+        if progress is not None:
+            progress(len(batch))
+    points = len(method.alphas)
+    mean = (total.cpu() / (len(prompts) * points)).masked_fill(~graph.exists, 0.0)
+    _check_scores(view, mean)
+    spread = (squares.cpu() / len(prompts)).sqrt().div_(points).masked_fill_(~graph.exists, 0.0) if apart else None
+    each = _in_order(rows, parts).div_(points).masked_fill_(~graph.exists, 0.0) if per_example else None
+    return EdgeScores(mean, spread, each, graph.senders, graph.receivers, method.name)
+
+
+def _in_order(rows: list[Tensor], parts: list[list[int]]) -> Tensor:
+    """Rows of all batches, in the order of the prompts."""
+    order = [row for part in parts for row in part]
+    whole = torch.cat(rows)
+    return whole if order == sorted(order) else whole[torch.tensor(order).argsort()]
+
+
+def _check_scores(view: TransformerView, scores: Float[Tensor, "senders receivers"]) -> None:
+    """The runs were finite; gradients may still overflow, and then every receiver before the fault is lost."""
+    columns = (~torch.isfinite(scores)).any(0).nonzero().flatten().tolist()
+    if columns:
+        raise ScoreError(
+            f"{int((~torch.isfinite(scores)).sum())} scores are NaN or infinite, the latest of them into "
+            f"{view.graph.receivers[columns[-1]]}: a gradient overflows there or in what follows ({view.dtype}). Try "
+            "--dtype float32, or check the weights of that layer and of the unembedding."
+        )
+
+
+@torch.enable_grad()
+def _sums(
+    view: TransformerView, batch: PromptSet, metric: Metric, method: Method, apart: bool
+) -> Float[Tensor, "rows senders receivers"]:
+    """All model runs of one batch, clean, corrupt and the points between, and what they come to.
+
+    Returns:
+        Sums over tokens and points: a row for each example if they are taken `apart`, one for all otherwise.
+    """
+    embeds = {0.0: view.embed(batch.corrupt), 1.0: view.embed(batch.clean)}
+    read = columns_read(metric, batch)
+    ends: dict[float, Record] = {}
+    clean_logits = None
+    for alpha in (0.0, 1.0):
+        if alpha not in method.alphas:
+            ends[alpha] = Record(embeds[alpha])
+            with torch.no_grad():
+                final = run_layers(view, embeds[alpha], ends[alpha])
+                if alpha == 1.0 and metric.needs_clean_logits:
+                    clean_logits = view.unembed(read_positions(final, batch.read_at))
+    senders = _differences(view, ends) if len(ends) == 2 else None
+    n, pos = batch.clean.shape
+    receivers = ReceiverGradients(view, n, pos, points=min(POINTS, len(method.alphas)))
+    rows = n if apart else 1
+    out = torch.zeros(rows, *view.graph.exists.shape, dtype=torch.float32, device=view.device)
+    # The ends first: the senders are their difference, and metrics that compare with the clean run need its logits.
+    alphas = sorted(method.alphas, key=lambda alpha: (alpha not in embeds, -alpha))
+    for done, alpha in enumerate(alphas, 1):
+        embed = embeds[alpha] if alpha in embeds else torch.lerp(embeds[0.0], embeds[1.0], alpha)
+        record, logits = _add_point(view, batch, metric, read, embed, clean_logits, receivers)
+        if alpha == 1.0:
+            clean_logits = logits
+        if alpha in embeds:
+            ends[alpha] = record
+        del record
+        if receivers.points == POINTS or done == len(alphas):
+            senders = senders or _differences(view, ends)
+            _contract(view, senders, receivers, out)
+            receivers.clear()
+    return out
+
+
+def _differences(view: TransformerView, ends: dict[float, Record]) -> SenderDifferences:
+    """Clean minus corrupt senders; empties `ends`, whose runs are not needed any more."""
+    clean, corrupt = ends.pop(1.0), ends.pop(0.0)
+    for run, name in ((clean, "clean"), (corrupt, "corrupt")):
+        check_finite(view, run.embed, [run.embed, *run.z, *run.mlp], name)
+    return SenderDifferences.between(clean, corrupt)
+
+
+def _add_point(
+    view: TransformerView,
+    batch: PromptSet,
+    metric: Metric,
+    read: tuple[PromptSet, Tensor | None],
+    embed: Tensor,
+    clean_logits: Tensor | None,
+    receivers: ReceiverGradients,
+) -> tuple[Record, Tensor]:
+    """One differentiated run. A function of its own so that its activations are gone before the next one starts.
+
+    Returns:
+        The run's senders, detached, and its logits.
+    """
+    record = Record(embed.detach().requires_grad_())
+    final = read_positions(run_layers(view, record.embed, record, keep_inputs=True), batch.read_at)
+    prompts, columns = read
+    logits = view.unembed(final, columns)
+    reference = logits.detach() if clean_logits is None else clean_logits
+    receivers.add(view, record, metric(logits, prompts, reference).sum())
+    return Record(embed, [z.detach() for z in record.z], [m.detach() for m in record.mlp]), logits.detach()
+
+
+@torch.no_grad()
+def _contract(
+    view: TransformerView,
+    senders: SenderDifferences,
+    receivers: ReceiverGradients,
+    out: Float[Tensor, "rows senders receivers"],
+) -> None:
+    """Adds `difference . gradient`, summed over tokens, one block of tokens at a time.
+
+    Args:
+        view: The model.
+        senders: Differences.
+        receivers: Gradients, summed over points.
+        out: A row for each example, or one for all.
+    """
+    n, pos, d_model = senders.embed.shape
+    block_bytes = BLOCK_BYTES.get(view.device.type, BLOCK_BYTES["cuda"])
+    room = max(1, block_bytes // (view.graph.n_senders * d_model * senders.embed.element_size()))
+    step = max(1, room // pos)
+    for start in range(0, n, step):
+        examples = slice(start, min(start + step, n))
+        rows = out[examples] if len(out) == n else out
+        for first in range(0, pos, room):
+            _contract_block(view, senders, receivers, examples, slice(first, min(first + room, pos)), rows)
+
+
+def _contract_block(
+    view: TransformerView,
+    senders: SenderDifferences,
+    receivers: ReceiverGradients,
+    examples: slice,
+    positions: slice,
+    out: Float[Tensor, "rows senders receivers"],
+) -> None:
+    """Adds one block's products to the scores.
+
+    All receivers of some layers share one product with every sender that any of them reads. What it fills in for pairs
+    without an edge (a layer's own heads into its q, k and v) is taken out in the end.
+    """
+    graph, shape = view.graph, senders.embed[examples, positions].shape
+    tokens = shape[:2].numel()
+    factored = view.shape.n_layers * 2 * (view.shape.n_heads + view.shape.n_kv_heads)  # heads, and their q, k and v
+    view.work.product(tokens, factored, view.d_head, view.d_model)
+    differences = senders.expand(view, examples, positions).unflatten(1, shape[:2])
+    per_layer = graph.attention(0).stop - graph.attention(0).start + view.shape.mlps
+    at_once = max(1, COLUMNS // per_layer)
+    for first in range(0, len(view.layers), at_once):
+        layers = range(first, min(first + at_once, len(view.layers)))
+        gradients = differences.new_empty(len(layers) * per_layer, *shape)
+        for index, into in zip(layers, gradients.split(per_layer), strict=True):
+            into = into.flatten(1, 2)
+            attention, layer = receivers.attention[index], view.layers[index]
+            expand(layer, attention, receivers.points, examples, positions, into[: per_layer - view.shape.mlps])
+            if layer.mlp is not None:
+                into[-1] = receivers.mlp[index][examples, positions].flatten(0, 1)
+        start, last = graph.attention(first).start, layers[-1]
+        before = graph.senders_before_mlp(last) if view.shape.mlps else graph.senders_before_attention(last)
+        view.work.product(tokens, before, len(gradients), view.d_model)
+        _add_product(differences[:before], gradients, out[:, :before, start : start + len(gradients)])
+    final = receivers.logits[examples, positions].to(differences.dtype)[None]
+    _add_product(differences, final, out[:, :, graph.logits : graph.logits + 1])
+
+
+def _add_product(
+    senders: Float[Tensor, "senders examples pos d_model"],
+    receivers: Float[Tensor, "receivers examples pos d_model"],
+    out: Float[Tensor, "rows senders receivers"],
+) -> None:
+    """Adds dot products over tokens and width: of every example by itself where `out` has a row for each."""
+    if len(out) == 1:
+        out[0] += (senders.flatten(1) @ receivers.flatten(1).T).float()
+        return
+    for row, example in enumerate(out):
+        example += (senders[:, row].flatten(1) @ receivers[:, row].flatten(1).T).float()

@@ -1,0 +1,147 @@
+"""What the words and numbers of a report mean: names of metrics and methods, units, columns, how to read it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.circuit_records import SIGN_CONVENTION, Evaluation
+from acdc_engine.graph.strength import measure_of
+from acdc_engine.show.text import column_meanings
+
+METRICS = {
+    "logit_diff": ("mean logit of the right answers less that of the wrong ones", "logits"),
+    "prob_diff": ("probability of the right answers less that of the wrong ones", "as a probability, -1 to 1"),
+    "kl": ("minus the KL divergence of the output from the model's own, 0 at best", "nats"),
+    "nll": ("logarithm of the right answers' probability, 0 at best", "nats"),
+}
+"""Metrics by name: what they are, and their unit."""
+
+METHODS = {
+    "eap": "edge attribution patching, the gradient of the clean run (Syed et al. 2023, arXiv 2310.10348)",
+    "eap-ig": "edge attribution patching, its gradients averaged over points between the corrupt input (0) and the "
+    "clean one (1) (Hanna et al. 2024, arXiv 2403.17806)",
+    "clean-corrupted": "edge attribution patching, the mean of the clean and the corrupt run's gradient "
+    "(Hanna et al. 2024, arXiv 2403.17806)",
+}
+"""How edges are scored."""
+
+STRATEGIES = {
+    "iterative": "drop the weakest edges, check what is left exactly, score again inside it; then test every edge",
+    "top-k": "the strongest edges of the whole model",
+    "greedy": "grown from the logits, strongest edge first",
+    "threshold": "every edge that scores at least the threshold",
+    "acdc": "from the logits back, drop every edge whose removal costs less than the threshold (Conmy et al. 2023, "
+    "arXiv 2304.14997)",
+}
+"""How a circuit is made of the scores."""
+
+_NODES = (
+    "Names: a5.h3 is head 3 of layer 5 and m4 the MLP of layer 4, counted from 0; a5.h3<q>, <k> and <v> are the head's "
+    "query, key and value input"
+)
+_GROUPS = "; a5.kv1<k> is the key input of group 1, which several heads share"
+
+
+def meaning(names: dict[str, str], name: str) -> str:
+    """What stands behind a name, after a colon; empty for one of a plug-in or a newer version."""
+    return f": {names[name]}" if name in names else ""
+
+
+def metric_meaning(name: str) -> str:
+    """What a metric is, with its unit, after a colon; empty for an unknown one."""
+    if name not in METRICS:
+        return ""
+    text, unit = METRICS[name]
+    return f": {text} ({unit})"
+
+
+def unit_of(circuit: Circuit) -> str:
+    """Such as ` (logits)`; empty where the metric is not known."""
+    known = METRICS.get(circuit.metric.name) if circuit.metric else None
+    return f" ({known[1]})" if known else ""
+
+
+def edge_meanings(circuit: Circuit, columns: Sequence[str]) -> list[str]:
+    """What the columns of the table of edges mean."""
+    metric = circuit.metric.name if circuit.metric else "the metric"
+    found = []
+    if "effect" in columns:
+        found.append(
+            f"effect: how much {metric}{unit_of(circuit)} falls when this edge alone is taken out of the circuit, "
+            "exactly, mean over discovery prompts"
+        )
+    if "score" in columns:
+        of = " on KL (nats)" if circuit.search is not None and circuit.search.objective == "kl" else ""
+        found.append(
+            f"score: the estimate of its effect{of} in the whole model, by which edges were ranked; not on the scale "
+            "of effects"
+        )
+    return found + column_meanings(circuit, columns)
+
+
+def reading(circuit: Circuit) -> list[str]:
+    """How to read the report, of what is in it."""
+    groups = "" if circuit.model.n_kv_heads == circuit.model.n_heads else _GROUPS
+    lines = [f"{_NODES}{groups}."]
+    if measure_of(circuit) is not None:
+        lines.append(f"Signs: {SIGN_CONVENTION} (blue); negative: it works against it (vermilion).")
+    if circuit.evaluation is not None:
+        lines += _figures(circuit.evaluation)
+    if any(edge.stability is not None for edge in circuit.edges):
+        lines.append(
+            "Stability is about the scores of the whole model. A search that scores again inside the circuit can need "
+            "an edge that these scores put far down: that it is needed is what necessity says."
+        )
+    if any(node.role_scores for node in circuit.nodes):
+        lines.append(
+            "Measured roles are scores of what a head looks at and writes that reach the role's threshold, on the "
+            "task's prompts or on random tokens repeated. The class is one of them; docs/roles.md of acdc-engine says "
+            "which, and defines them all."
+        )
+    if circuit.cost is not None and circuit.cost.stages:
+        lines.append(
+            "A pass, where cost is told, is a plain forward pass of the model over all discovery prompts, logits at "
+            "every position. Counted are the floating-point operations of all matrix products, attention among them, "
+            "of every stage of the run: they are the same on every machine, but what takes time without them (norms, "
+            "small operations, planning, files) is not in them; seconds are. A run that was gone on with counts what "
+            "all its processes did."
+        )
+    return lines
+
+
+def _figures(evaluation: Evaluation) -> Iterator[str]:
+    yield (
+        "Discovery prompts are those that the search saw: figures on them flatter. Intervals, random circuits and "
+        "tests are about the held-out prompts. Intervals are of bootstrap resamples of them."
+    )
+    yield (
+        "Faithfulness: the circuit's share of the difference between the metric on clean and on corrupt prompts, "
+        "(m(circuit) - m(corrupt)) / (m(clean) - m(corrupt)). 1 is the model, 0 is a model with everything ablated, "
+        "more than 1 overshoots. A mean can hide errors that cancel; normalised error, the mean of |circuit - model| "
+        "over prompts on the same scale, does not: 0 is the model."
+    )
+    yield (
+        "KL recovered: how much of the KL divergence from the model's next-token distribution the circuit removes, "
+        "1 - KL(model || circuit) / KL(model || everything ablated). 1 is the most there is. It sees the whole "
+        "distribution, so it is the harder test."
+    )
+    if evaluation.held_out.answers_circuit is not None:
+        yield (
+            "What it answers: that a right answer comes above the wrong ones says nothing of all other tokens. The "
+            "most likely token is that of the whole vocabulary, and the rank is the best right answer's place in it, "
+            "other right answers not counted; the mean logits tell a circuit that raises the right answer from one "
+            "that only lowers the wrong one."
+        )
+    if evaluation.random_circuits is not None:
+        n = len(evaluation.random_circuits.faithfulness)
+        yield (
+            "p of random circuits: the share of circuits, this one counted, that are at least as near to a "
+            f"faithfulness of 1. Small is good; with {n:,} of them it cannot be below {1 / (1 + n):.2g}."
+        )
+    if evaluation.tests:
+        yield (
+            "Tests (Shi et al. 2024, arXiv 2410.13032): each asks whether the circuit falls short of an ideal one. "
+            f"Rejected, where p corrected for their number (Holm) is at most {evaluation.tests[0].alpha:g}, it does; "
+            "not rejected says only that it could not be shown."
+        )
