@@ -3,6 +3,7 @@
 import sys
 
 # Each of these adds its commands to the application; help lists them in this order.
+from acdc_engine.cli import discover, look, view, draw, report, gallery, check, curve, compare, formats, tasks
 from acdc_engine.cli.console import app, err, out, print_error, write_any_letter
 from acdc_engine.cli.exit_codes import Exit
 from acdc_engine.cli.frame import stopping_at_sigterm
