@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -178,7 +177,7 @@ def columns_read(metric: Metric, prompts: PromptSet) -> tuple[PromptSet, Int[Ten
     columns, places = torch.cat([prompts.answers, prompts.wrong_answers], 1).unique(return_inverse=True)
     filled = int(columns[0] == NO_ANSWER)  # the smallest id of all, so that places of fillers become NO_ANSWER again
     places = places - filled
-    return replace(prompts, answers=places[:, :n_right], wrong_answers=places[:, n_right:]), columns[filled:]
+    return prompts.counted_in(places[:, :n_right], places[:, n_right:]), columns[filled:]
 
 
 def accuracy(logits: Float[Tensor, "b vocab"], prompts: PromptSet) -> Bool[Tensor, "b"]:
