@@ -18,7 +18,7 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import write_text
 from acdc_engine.graph.find import name_of
 from acdc_engine.run.compare import Found, compare_circuits, found_at
-from acdc_engine.run.known_for import known_beside
+from acdc_engine.run.known import known_beside
 from acdc_engine.show.report.page import report_html
 from acdc_engine.show.viewer.known import check_same_model
 from acdc_engine.show.viewer.page import viewer_html

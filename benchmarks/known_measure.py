@@ -23,7 +23,7 @@ from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.judge import Judge, Target
 from acdc_engine.prompts.metrics import Metric, get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
-from acdc_engine.run.measure import forward_seconds, peak_memory
+from acdc_engine.run.meter import forward_seconds, peak_memory
 from acdc_engine.score import Method, get_method, score_edges
 from acdc_engine.score.methods import METHODS
 from acdc_engine.search import MINIMAL, STRATEGIES, Choice, Found, find_circuit, minimal, singles

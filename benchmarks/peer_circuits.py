@@ -16,7 +16,6 @@ from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.judge import Judge
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
-from acdc_engine.run.records import model_record
 from acdc_engine.score import get_method, score_edges
 from acdc_engine.score.methods import left_points
 from acdc_engine.search.order import best_first, first_edges, of_size
@@ -154,7 +153,7 @@ def _theirs(view: TransformerView, work: Work, settings: Numbers) -> Iterator[Fo
     """Circuits that the tool wrote; else, of its scores, what is left of the largest by absolute value."""
     graph, answer = view.graph, work.theirs
     if answer.circuits:
-        record = model_record(view)
+        record = view.model_record()
         for size, path in answer.circuits.items():
             yield work.tool, work.method, work.n_prompts, size, circuit_from_eap(path, record).mask()
     elif answer.scores:

@@ -16,7 +16,7 @@ from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.judge import Judge, Target
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
-from acdc_engine.run.measure import forward_seconds
+from acdc_engine.run.meter import forward_seconds
 from acdc_engine.run.progress import Reporter, Stage
 from acdc_engine.score import Method, get_method, score_edges
 from acdc_engine.score.methods import left_points

@@ -15,12 +15,12 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.model.load import load_model
 from acdc_engine.model.view import TransformerView
 from acdc_engine.patch import CircuitEvaluator
-from acdc_engine.pipeline import discover
 from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.compiled import FUNCTIONS, CompiledParameters
 from acdc_engine.prompts.find import find_task
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
+from acdc_engine.run.discover import discover
 from acdc_engine.score import get_method, score_edges
 from acdc_engine.shipped import graphs_folder
 

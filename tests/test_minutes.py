@@ -11,8 +11,8 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.graph.edges import Graph
 from acdc_engine.graph.find import CIRCUIT, TRACE
-from acdc_engine.pipeline import discover
 from acdc_engine.run.deadline import Deadline
+from acdc_engine.run.discover import discover
 from acdc_engine.run.trace import read_trace
 from acdc_engine.show.remarks import remarks
 from acdc_engine.show.text import evidence_of, facts
@@ -34,7 +34,7 @@ SEARCHES: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(autouse=True)
 def short_reports(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("acdc_engine.pipeline.report_html", lambda circuit, **_: "a report")
+    monkeypatch.setattr("acdc_engine.show.report.page.report_html", lambda circuit, **_: "a report")
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[Counted]:
         made.append(Counted(minutes))
         return made[-1]
 
-    monkeypatch.setattr("acdc_engine.pipeline.Deadline", make)
+    monkeypatch.setattr("acdc_engine.run.discover.Deadline", make)
     return made
 
 
@@ -167,7 +167,7 @@ def test_without_edge_tests_nothing_is_known_of_single_edges(card: Path, monkeyp
         pytest.fail("edges were tested")
 
     for function in ("minimal", "singles"):
-        monkeypatch.setattr(f"acdc_engine.pipeline.{function}", never)
+        monkeypatch.setattr(f"acdc_engine.experiment.{function}", never)
     for more in ({}, SEARCHES["a size"]):
         circuit = discover(card, tiny_view(), edge_tests=False, **{**QUICK, **more})
         assert circuit.certificate is None and all(edge.effect is None for edge in circuit.edges)

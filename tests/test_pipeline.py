@@ -26,10 +26,10 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import is_clean
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.judge import Judge
-from acdc_engine.pipeline import discover
 from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.find import find_task
 from acdc_engine.prompts.metrics import get_metric
+from acdc_engine.run.discover import discover
 from tests.tiny_models import view
 from tests.tiny_task import tiny_view, write_card
 
@@ -95,7 +95,7 @@ def test_under_kl_larger_circuits_take_the_largest_root_mean_squares(
         asked.append(scores)
         return ()
 
-    monkeypatch.setattr("acdc_engine.pipeline.sizes_of", noted)
+    monkeypatch.setattr("acdc_engine.experiment.sizes_of", noted)
     card, out = write_card(tmp_path), tmp_path / "run"
     discover(card, tiny_view(), out=out, objective="kl", **QUICK)
     with safe_open(out / "scores.safetensors", "pt") as file:
@@ -107,7 +107,7 @@ def test_a_report_that_cannot_be_made_loses_no_circuit(tmp_path: Path, monkeypat
         raise KeyboardInterrupt
 
     card, out = write_card(tmp_path), tmp_path / "run"
-    monkeypatch.setattr("acdc_engine.pipeline.report_html", broken)
+    monkeypatch.setattr("acdc_engine.show.report.page.report_html", broken)
     with pytest.raises(KeyboardInterrupt):
         discover(card, tiny_view(), out=out, **QUICK)
     assert sorted(f.name for f in out.iterdir()) == ["circuit.json", "scores.safetensors", "trace.jsonl"]
@@ -121,7 +121,7 @@ def test_a_report_that_fails_is_a_note(
     def broken(*_: Any) -> None:
         raise CircuitFileError("scores.safetensors is damaged.")
 
-    monkeypatch.setattr("acdc_engine.pipeline.against_known", broken)
+    monkeypatch.setattr("acdc_engine.run.known.against_known", broken)
     circuit = discover(write_card(tmp_path), tiny_view(), out=tmp_path / "run", progress=True, **QUICK)
     assert Circuit.load(tmp_path / "run" / "circuit.json") == circuit
     said = " ".join(capsys.readouterr().err.split())
@@ -198,13 +198,13 @@ def test_public_name() -> None:
 def test_bad_settings_are_refused_before_the_model_is_touched(
     settings: dict[str, Any], error: type[AcdcError], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("acdc_engine.pipeline.load_model", lambda *a, **k: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("acdc_engine.run.prepare.load_model", lambda *a, **k: pytest.fail("the model was loaded"))
     with pytest.raises(error, match=message):
         discover("ioi", **settings)
 
 
 def test_unknown_task_is_refused_before_the_model_is_touched(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("acdc_engine.pipeline.load_model", lambda *a, **k: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("acdc_engine.run.prepare.load_model", lambda *a, **k: pytest.fail("the model was loaded"))
     with pytest.raises(TaskError, match=r"There is no task 'ioj'\. Did you mean 'ioi'"):
         discover("ioj")
 
@@ -278,7 +278,7 @@ def test_an_interruption_after_the_search_leaves_what_was_found(
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(f"acdc_engine.pipeline.{step}", interrupted)
+    monkeypatch.setattr(f"acdc_engine.experiment.{step}", interrupted)
     with pytest.raises(KeyboardInterrupt):
         discover(write_card(tmp_path), tiny_view(), out=tmp_path / "run", **QUICK)
     so_far = Circuit.load(tmp_path / "run" / "circuit-so-far.json")

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from acdc_engine.cli import options
-from acdc_engine.cli.console import examples, out, print_notes
+from acdc_engine.cli.console import err, examples, out, print_notes
 from acdc_engine.cli.frame import AsJson, beside, command, print_json, progress, starting, stoppable
+from acdc_engine.cli.report import write_report
 
 if TYPE_CHECKING:
     from acdc_engine.graph.circuit import Circuit
@@ -68,7 +69,7 @@ def discover(
     same command goes on with a run that was interrupted or killed.
     """
     with starting():
-        from acdc_engine.pipeline import discover as run
+        from acdc_engine.run.discover import discover as run
 
     settings: DiscoverSettings = {
         "method": method,
@@ -100,7 +101,22 @@ def discover(
     started = time.time()
     with stoppable(lambda: _left_in(folder, started)):
         circuit = run(task, model, out=folder, overwrite=overwrite, progress=progress(), **settings)
+        _report(circuit, folder)
     _close(circuit, folder, as_json)
+
+
+def _report(circuit: "Circuit", folder: Path) -> None:
+    """Writes the report. The run is over by now: what goes wrong here is told, and takes nothing from it."""
+    from acdc_engine.errors import AcdcError
+
+    try:
+        write_report(folder / "circuit.json", circuit, folder / "report.html", overwrite=True)
+    except AcdcError as error:
+        err.print(
+            f"The report could not be written: {error} acdc report {folder} tries it again.",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def _left_in(folder: Path, started: float) -> str:
@@ -118,7 +134,7 @@ def _left_in(folder: Path, started: float) -> str:
 
 def _default_folder(task: str, model: str, settings: "DiscoverSettings") -> Path:
     """A folder in runs/ called after task and time; that of a killed run of the same command, where there is one."""
-    from acdc_engine.pipeline import unfinished_run
+    from acdc_engine.run.discover import unfinished_run
 
     runs, name = Path("runs"), _name_of(task)
     started = any(path.name.startswith(f"{name}-") for path in runs.glob("*"))

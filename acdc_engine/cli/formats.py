@@ -124,7 +124,7 @@ def import_file(
     """
     from acdc_engine.formats.registry import FORMATS, recognised
     from acdc_engine.graph.files import check_target
-    from acdc_engine.run.importing import import_with_model
+    from acdc_engine.run.reopen import import_with_model
 
     check_target(out_file, overwrite=overwrite)
     circuit = import_with_model(file, from_format, model=model, like=like, ungroup_kv=ungroup_kv, progress=progress())

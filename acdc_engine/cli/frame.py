@@ -35,7 +35,7 @@ AsJson = Annotated[
 def _read_config(context: typer.Context, path: Path | None) -> Path | None:
     """Takes what a file asks for as the defaults of the command line."""
     if path is not None:
-        from acdc_engine.run.run_file import read_run_file
+        from acdc_engine.run.settings import read_run_file
 
         asked = read_run_file(path)
         if "edge_tests" in asked:

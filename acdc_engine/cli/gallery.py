@@ -57,7 +57,7 @@ def _known_circuits() -> "Against":
     from acdc_engine.graph.circuit import Circuit
     from acdc_engine.graph.circuit_records import ModelRecord
     from acdc_engine.graph.comparison_records import Comparison
-    from acdc_engine.run.known_for import against_known, known_for
+    from acdc_engine.run.known import against_known, known_for
 
     there: dict[tuple[str, ModelRecord], bool] = {}
 

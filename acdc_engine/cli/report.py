@@ -1,13 +1,16 @@
 """`acdc report`: the report of a run, written again."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from acdc_engine.cli import options
 from acdc_engine.cli.console import examples, open_page, out, print_notes
 from acdc_engine.cli.frame import command, stage
+
+if TYPE_CHECKING:
+    from acdc_engine.graph.circuit import Circuit
 
 Known = Annotated[
     str | None,
@@ -43,10 +46,8 @@ def report(
     """
     from acdc_engine.errors import CircuitFileError
     from acdc_engine.formats.registry import import_circuit
-    from acdc_engine.graph.files import check_target, write_text
+    from acdc_engine.graph.files import check_target
     from acdc_engine.graph.find import find_circuit
-    from acdc_engine.run.known_for import against_known
-    from acdc_engine.show.report.page import report_html
 
     options.check_page(out_file)
     path = find_circuit(circuit)
@@ -55,10 +56,22 @@ def report(
     loaded = import_circuit(path)
     target = out_file or path.with_name("report.html")
     check_target(target, overwrite=overwrite)
-    with stage("Report"):
-        comparison, other = against_known(path, loaded, known) or (None, None)
-        html = report_html(loaded, comparison=comparison, known=other)
-    write_text(target, html, overwrite=overwrite)
+    write_report(path, loaded, target, known, overwrite=overwrite)
     out.print(f"Written to {target}", soft_wrap=True, markup=False)
     if open_it:
         print_notes(open_page(target))
+
+
+def write_report(path: Path, circuit: "Circuit", target: Path, known: str | None = None, *, overwrite: bool) -> None:
+    """Writes the report of a circuit file, beside the known circuit asked for, or the one that comes with the engine.
+
+    Raises:
+        AcdcError: The known circuit cannot be read, or the page cannot be written.
+    """
+    from acdc_engine.graph.files import write_text
+    from acdc_engine.run.known import against_known
+    from acdc_engine.show.report.page import report_html
+
+    with stage("Report"):
+        comparison, other = against_known(path, circuit, known) or (None, None)
+        write_text(target, report_html(circuit, comparison=comparison, known=other), overwrite=overwrite)

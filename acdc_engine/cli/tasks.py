@@ -120,7 +120,7 @@ def show(
     """
     with starting():
         from acdc_engine.cli.task_tables import example_pairs
-        from acdc_engine.run.show_task import task_examples
+        from acdc_engine.run.check_task import task_examples
 
         found = task_examples(task, model, n=n, seed=seed, prepend_bos=prepend_bos)
     if as_json:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -211,28 +210,31 @@ class Circuit(Record):
     def from_edges(cls, model: Any, edges: Iterable[EdgeLike]) -> Circuit:
         """Makes a circuit of edges that somebody names.
 
-            Circuit.from_edges("gpt2", ["input->a0.h1<q>", "a0.h1->logits"])
+            Circuit.from_edges(load_model("gpt2"), ["input->a0.h1<q>", "a0.h1->logits"])
 
         Args:
-            model: The model: another circuit of it or its `ModelRecord` (nothing is loaded), or as for `load_model`: a
-                view, a loaded model, or a name, which is loaded to learn its sizes.
+            model: The model: what `load_model` gives, another circuit of it, or its `ModelRecord`.
             edges: Their names, such as a5.h3->a7.h1<v>; pairs of ends; or `CircuitEdge`s, of which only the ends count.
 
         Returns:
             The circuit, with nothing but model, nodes and edges; `evaluate(circuit, task=...)` judges it.
 
         Raises:
-            GraphError: An edge that cannot exist in this model's graph: which rule it breaks, and the nearest name.
+            GraphError: An edge that cannot exist in this model's graph: which rule it breaks, and the nearest name; or
+                a model that is only named.
             CircuitFileError: An edge is there twice.
-            ModelError: The model cannot be loaded.
         """
         from acdc_engine.graph.circuit_check import nodes_of_edges
         from acdc_engine.graph.editing import edges_named
 
         record = model.model if isinstance(model, Circuit) else model
         if not isinstance(record, ModelRecord):
-            # By its name, as in display.py: graph is below run and may not import it.
-            record = import_module("acdc_engine.run.importing").record_of(model)
+            if not hasattr(model, "model_record"):
+                raise GraphError(
+                    f"A circuit is one of a loaded model, not of {model!r}: give load_model(...), or another circuit "
+                    "of the model."
+                )
+            record = model.model_record()
         layout = cls(model=record, nodes=(), edges=()).layout()
         named = edges_named(layout, edges)
         return cls(model=record, nodes=nodes_of_edges(layout, named), edges=named)

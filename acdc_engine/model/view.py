@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from acdc_engine.errors import PromptError
+from acdc_engine.graph.circuit_records import ModelRecord
 from acdc_engine.graph.edges import Graph, GraphShape
 from acdc_engine.model.norms import Norm
 from acdc_engine.model.work import Work
@@ -342,6 +343,25 @@ class TransformerView:
 
         with torch.no_grad():
             return self.unembed(run_layers(self, self.embed(tokens)))
+
+    def model_record(self) -> ModelRecord:
+        """What a circuit file says of the model; takes a pass over all weights, for their hash."""
+        shape = self.shape
+        return ModelRecord(
+            name=self.name,
+            revision=self.revision,
+            weights_hash=self.weights_hash(),
+            architecture=self.architecture,
+            n_layers=shape.n_layers,
+            n_heads=shape.n_heads,
+            n_kv_heads=shape.n_kv_heads // self.kv_copies,
+            d_model=self.d_model,
+            d_vocab=self.d_vocab,
+            d_vocab_in=None if self.d_vocab_in == self.d_vocab else self.d_vocab_in,
+            parallel=shape.parallel,
+            mlps=shape.mlps,
+            ungrouped_kv=self.kv_copies > 1,
+        )
 
     def weights_hash(self) -> str:
         """SHA-256 over all weights, in a fixed order, with the shape of the graph and the settings the view holds.

@@ -139,6 +139,32 @@ class LogLikelihood(Metric):
         return _gather(logits.log_softmax(dim=-1), prompts.answers, fill=-torch.inf).logsumexp(dim=1)
 
 
+class _Own(Metric):
+    """A metric that a user has written: a function of logits and prompts."""
+
+    description = "a function of one's own"
+    needs_answers = False
+
+    def __init__(self, function: Callable[[Tensor, PromptSet], Tensor]) -> None:
+        self.function, self.name = function, getattr(function, "__name__", "own").replace("<lambda>", "own")
+
+    def _values(
+        self, logits: Float[Tensor, "b vocab"], prompts: PromptSet, clean: Float[Tensor, "b vocab"] | None
+    ) -> Float[Tensor, "b"]:
+        values = self.function(logits, prompts)
+        if not isinstance(values, Tensor) or values.shape != (len(prompts),):
+            got = list(values.shape) if isinstance(values, Tensor) else type(values).__name__
+            raise MetricError(
+                f"The metric {self.name!r} must give one number for each of {len(prompts)} prompts: {got}."
+            )
+        return values
+
+
+def as_metric(function: Callable[[Tensor, PromptSet], Tensor]) -> Metric:
+    """Makes a metric of a function of logits and prompts."""
+    return _Own(function)
+
+
 _METRICS: dict[str, Callable[[], Metric]] = {
     m.name: m for m in (LogitDifference, ProbabilityDifference, KLToClean, LogLikelihood)
 }

@@ -1,4 +1,4 @@
-"""Does a model do a task? Asked before anyone spends an hour on a circuit for it."""
+"""Does a model do a task, and what does it look like to it? Asked before anyone spends an hour on a circuit."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -14,24 +14,25 @@ from torch import Tensor
 from acdc_engine.errors import AcdcError, MethodError, PromptError, TaskError, TooFewPairsError
 from acdc_engine.evidence.answers import right_ranks
 from acdc_engine.evidence.shortcoming import Shortcoming, chance_of, shortcomings
+from acdc_engine.experiment import Experiment
 from acdc_engine.model.load import load_model
+from acdc_engine.model.load_tokenizer import load_tokenizer
 from acdc_engine.model.sources import DEFAULT_MODEL
 from acdc_engine.model.view import TransformerView
-from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.prompts.bos import settled
 from acdc_engine.prompts.build import DEFAULT_SIZES
 from acdc_engine.prompts.card import TaskCard
 from acdc_engine.prompts.check import Rules, check, encode
+from acdc_engine.prompts.examples import Example, examples
 from acdc_engine.prompts.find import find_task, known_tasks, log_broken
-from acdc_engine.prompts.metrics import accuracy, get_metric
+from acdc_engine.prompts.metrics import accuracy
 from acdc_engine.prompts.misfits import LeftOut
 from acdc_engine.prompts.pair import Draft
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.prompts.sample import count_pairs, sample_pairs, template_names
-from acdc_engine.run.command import command_of
+from acdc_engine.run.prepare import look_before_loading, prompts_of, rules_of, tokenizer_of
 from acdc_engine.run.progress import Reporter, reporter_of
-from acdc_engine.run.prompts import look_before_loading, prompts_of, rules_of, tokenizer_of
-from acdc_engine.run.settings import Settings
+from acdc_engine.run.settings import Settings, command_of
 
 COUNTED = 10_000
 """Possible pairs are counted up to this."""
@@ -235,8 +236,9 @@ class _Measured:
 def _measured(
     drafts: Sequence[Draft], rules: Rules, card: TaskCard, view: TransformerView, batch_size: int
 ) -> _Measured:
-    prompts, metric = encode(drafts, rules), get_metric(card.metric)
-    evaluator = CircuitEvaluator(view, prompts, "patch", batch_size)
+    prompts = encode(drafts, rules)
+    lab = Experiment(view, prompts, metric=card.metric, batch_size=batch_size)
+    evaluator, metric = lab.evaluator, lab.metric
     placed, logits = prompts.to(view.device), evaluator.clean_logits()
     clean = metric(logits, placed, logits).float().cpu()
     corrupt = metric(evaluator.ablated_logits(), placed, logits).float().cpu()
@@ -325,3 +327,44 @@ def _figures(
         metric_clean=float(clean[chosen].mean()),
         metric_corrupt=float(corrupt[chosen].mean()),
     )
+
+
+@dataclass(frozen=True)
+class TaskExamples:
+    """A task with some of its pairs.
+
+    Attributes:
+        card: The task.
+        pairs: Examples of each template, template by template.
+    """
+
+    card: TaskCard
+    pairs: tuple[Example, ...]
+
+
+def task_examples(
+    task: str | Path,
+    model: str | Path = DEFAULT_MODEL,
+    *,
+    n: int = 3,
+    seed: int = 0,
+    prepend_bos: bool | None = None,
+) -> TaskExamples:
+    """Makes example pairs of a task.
+
+    Args:
+        task: Name or path, as for `find_task`.
+        model: Whose tokenizer splits them: a name or folder.
+        n: Pairs of each template.
+        seed: The same seed gives the same pairs.
+        prepend_bos: Overrides the task's setting.
+
+    Raises:
+        AcdcError: A task or model that cannot be found, or a task that does not fit the tokenizer.
+    """
+    if n < 1:
+        raise MethodError(f"n must be at least 1, not {n}.")
+    card = find_task(task)
+    if prepend_bos is not None:
+        card = card.model_copy(update={"prepend_bos": prepend_bos})
+    return TaskExamples(card, tuple(examples(card, load_tokenizer(model), n, seed)))

@@ -12,10 +12,9 @@ from typing import Any
 import torch
 from pydantic import JsonValue
 
+from acdc_engine.experiment import Experiment
 from acdc_engine.prompts.card import TaskCard
-from acdc_engine.run.measure import environment
-from acdc_engine.run.prompt_records import prompts_hash
-from acdc_engine.run.records import Run
+from acdc_engine.provenance import environment, prompts_hash
 from acdc_engine.run.settings import Settings
 
 Facts = Mapping[str, JsonValue]
@@ -41,14 +40,14 @@ def asked_facts(card: TaskCard, settings: Settings, model: Any) -> dict[str, Jso
     return {"task": card.name, "task card": card.fingerprint(), **named, **chosen}
 
 
-def loaded_facts(run: Run) -> dict[str, JsonValue]:
+def loaded_facts(lab: Experiment) -> dict[str, JsonValue]:
     """The facts that the loaded model, its prompts and this machine add. Takes a pass over all weights, for a hash."""
-    here = environment(run.view)
+    here = environment(lab.view)
     return {
-        "model": run.view.name,
-        "weights": run.view.weights_hash(),
+        "model": lab.view.name,
+        "weights": lab.view.weights_hash(),
         "number format": here.dtype,
-        "prompts": prompts_hash(run.discovery, run.held_out),
+        "prompts": prompts_hash(lab.prompts, lab.held_out),
         "hardware": here.device,
         "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         "threads": here.threads,

@@ -1,21 +1,22 @@
 """The folder a run leaves: scores, a trace to go on from, the circuit, its report. Nothing half-written."""
 
 import contextlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from torch import Tensor
 
 from acdc_engine.errors import CircuitFileError, RunFolderError
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import write_text, write_with
 from acdc_engine.graph.find import CIRCUIT, SCORES, SO_FAR, TRACE
 from acdc_engine.run.fingerprint import MACHINE, Facts, differences, fingerprint_of
-from acdc_engine.run.run_file import RUN_FILE
+from acdc_engine.run.settings import RUN_FILE
 from acdc_engine.run.trace import Recorded, Trace, read_trace, unfinished_facts
+from acdc_engine.score import EdgeScores
 
 REPORT = "report.html"
 LOCK = ".trace.lock"
@@ -194,8 +195,8 @@ class RunFolder:
         except CircuitFileError as error:
             raise RunFolderError(f"{error} {_AGAIN}") from error
 
-    def save_scores(self, tensors: dict[str, Tensor], labels: dict[str, str]) -> None:
-        """Writes the edge scores, and which run they are of.
+    def save_scores(self, scores: EdgeScores, labels: dict[str, str]) -> None:
+        """Writes the edge scores, what rows and columns are, and which run they are of.
 
         Raises:
             RunFolderError: The disk refuses.
@@ -203,23 +204,32 @@ class RunFolder:
         from safetensors import SafetensorError
         from safetensors.torch import save_file
 
-        metadata = {**labels, "fingerprint": self._fingerprint}
+        names = {"senders": json.dumps(scores.senders), "receivers": json.dumps(scores.receivers)}
+        about = {**names, "method": scores.method, "settings": json.dumps(dict(scores.settings)), **labels}
+        metadata = {**about, "fingerprint": self._fingerprint}
+        tensors = {"scores": scores.mean, "rms": scores.both[1].clone()}
+        if scores.per_example is not None:
+            tensors["per_example"] = scores.per_example
         try:
             write_with(self.path / SCORES, lambda temporary: save_file(tensors, temporary, metadata), overwrite=True)
         except (CircuitFileError, SafetensorError) as error:
             raise RunFolderError(f"{error} {_AGAIN}") from error
 
-    def load_scores(self) -> dict[str, Tensor] | None:
+    def load_scores(self) -> EdgeScores | None:
         """The edge scores a killed process has left; None where there are none of this very run."""
         from safetensors import SafetensorError, safe_open
 
         try:
             with safe_open(self.path / SCORES, "pt") as file:
-                if (file.metadata() or {}).get("fingerprint") != self._fingerprint:
+                about = file.metadata() or {}
+                if about.get("fingerprint") != self._fingerprint:
                     return None
-                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 it is no dict
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 it is no dict
         except (OSError, SafetensorError):
             return None
+        names = (tuple(json.loads(about[key])) for key in ("senders", "receivers"))
+        rest = about["method"], json.loads(about.get("settings", "{}"))
+        return EdgeScores(tensors["scores"], tensors["rms"], tensors.get("per_example"), *names, *rest)
 
     def save_circuit(self, circuit: Circuit, name: str = CIRCUIT) -> Path:
         """Writes a circuit under its final name, complete or not at all; the final one ends the run.
@@ -239,21 +249,6 @@ class RunFolder:
         except (CircuitFileError, OSError) as error:
             raise RunFolderError(f"{error} {_AGAIN}") from error
         return self.path / name
-
-    def save_report(self, text: str) -> Path:
-        """Writes the report, complete or not at all; the circuit is there already, and the run has ended.
-
-        Raises:
-            RunFolderError: The disk refuses.
-        """
-        try:
-            write_text(self.path / REPORT, text, overwrite=True)
-        except CircuitFileError as error:
-            raise RunFolderError(
-                f"{error} The circuit is in {self.path / CIRCUIT}: make room, and write the report with "
-                f"acdc report {self.path}"
-            ) from error
-        return self.path / REPORT
 
 
 def in_use(path: Path) -> bool:

@@ -12,8 +12,8 @@ from acdc_engine.prompts.build import Splits, split_prompts
 from acdc_engine.prompts.card import TaskCard
 from acdc_engine.prompts.find import find_task
 from acdc_engine.prompts.prompt_set import PromptSet
-from acdc_engine.run.prompt_records import prompt_sets_of, prompts_hash
-from acdc_engine.run.prompts import limits_of, tokenizer_of
+from acdc_engine.provenance import prompt_sets_of, prompts_hash, without
+from acdc_engine.run.prepare import limits_of, tokenizer_of
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class Stored:
     """Prompts that the file holds."""
 
     discovery: PromptSet
-    held_out: PromptSet
+    held_out: PromptSet | None
     remarks: tuple[str, ...] = ()
 
     @property
     def n_held_out(self) -> int:
         """Held-out prompts."""
-        return len(self.held_out)
+        return 0 if self.held_out is None else len(self.held_out)
 
 
 @dataclass(frozen=True)
@@ -154,6 +154,8 @@ def _own(path: Path, circuit: Circuit | None, task: str | Path | None, strict: b
                 "judges the circuit on other prompts."
             )
         discovery, held_out = prompt_sets_of(circuit.prompts, circuit.model.d_vocab, circuit.model.d_vocab_in)
+        if held_out is None and not strict:
+            raise CircuitFileError(without("held_out"))
         remarks = [] if circuit.task is None else _about_stored(circuit.task, discovery, held_out, strict)
         return Stored(discovery, held_out, tuple(remarks))
     if circuit is None or circuit.task is None:
@@ -163,7 +165,7 @@ def _own(path: Path, circuit: Circuit | None, task: str | Path | None, strict: b
     return _again(path, circuit.task, task)
 
 
-def _about_stored(record: TaskRecord, discovery: PromptSet, held_out: PromptSet, strict: bool) -> list[str]:
+def _about_stored(record: TaskRecord, discovery: PromptSet, held_out: PromptSet | None, strict: bool) -> list[str]:
     remarks, found = [], prompts_hash(discovery, held_out)
     if not strict and record.prompts_hash not in (None, found):  # under strict it is a claim that does not hold
         remarks.append(

@@ -22,7 +22,7 @@ from torch import Tensor
 from acdc_engine.errors import RunFolderError
 from acdc_engine.graph.record import Record
 from acdc_engine.run.fingerprint import Facts, fingerprint_of
-from acdc_engine.run.spent import Spent
+from acdc_engine.run.meter import Spent
 
 Kind = Literal["values", "gradients"]
 """What the model was asked for: a method of `CircuitEvaluator`."""

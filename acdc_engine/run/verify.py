@@ -1,6 +1,5 @@
 """Recomputes what a circuit file claims, from nothing but the file and the model, and says what does not hold."""
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,8 @@ from pydantic import Field
 
 from acdc_engine.display import html_of, line_of
 from acdc_engine.evidence import figures_of
+from acdc_engine.evidence.single_edges import EdgeEvidence, edge_evidence
+from acdc_engine.experiment import MetricLike, Selection
 from acdc_engine.formats.engine import is_engine
 from acdc_engine.formats.format import Source
 from acdc_engine.graph.circuit import Circuit
@@ -18,11 +19,10 @@ from acdc_engine.graph.files import check_target, write_text
 from acdc_engine.graph.find import find_circuit
 from acdc_engine.graph.record import Record
 from acdc_engine.patch.judge import Target
-from acdc_engine.run.edge_records import EdgeEvidence, edge_evidence, in_metric
+from acdc_engine.provenance import prompts_hash
 from acdc_engine.run.progress import Reporter, reporter_of
-from acdc_engine.run.prompt_records import prompts_hash
+from acdc_engine.run.prompt_source import Asked
 from acdc_engine.run.reopen import Reopened, reopen
-from acdc_engine.search import Found, singles
 
 TOLERANCE = 1e-3
 """How far a number may be off, see `Claim.deviation`. Machines, thread counts and batches differ in rounding."""
@@ -115,6 +115,7 @@ def verify(
     circuit: Circuit | str | Path,
     *,
     model: Any = None,
+    metric: MetricLike | None = None,
     task: str | Path | None = None,
     device: str = "auto",
     dtype: str | None = None,
@@ -135,6 +136,7 @@ def verify(
     Args:
         circuit: A circuit, its file, the folder of its run, or the name of one that comes with the engine.
         model: As for `load_model`; None for the one that the file names.
+        metric: The function that the circuit was measured by, where that is one of its author's own.
         task: The path of the task card, for a file without prompts whose task is not a shipped one.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         dtype: Number format of the weights; None for the file's.
@@ -154,9 +156,17 @@ def verify(
     report = reporter_of(progress)
     given = circuit if isinstance(circuit, Circuit) else find_circuit(circuit)
     opened = reopen(
-        given, model=model, task=task, strict=True, device=device, dtype=dtype, batch_size=batch_size, report=report
+        given,
+        model=model,
+        metric=metric,
+        asked=Asked(task),
+        strict=True,
+        device=device,
+        dtype=dtype,
+        batch_size=batch_size,
+        report=report,
     )
-    tolerance = TOLERANCE if opened.view.dtype.itemsize >= 4 else HALF_TOLERANCE
+    tolerance = TOLERANCE if opened.lab.view.dtype.itemsize >= 4 else HALF_TOLERANCE
     checksum = None if isinstance(given, Circuit) else _checksum(given)
     claims = [*_file_claims(checksum, opened)]
     with report.stage("Figures of both splits"):
@@ -164,10 +174,9 @@ def verify(
     claimed = opened.claimed
     if claimed.certificate or any(edge.effect is not None or edge.without is not None for edge in claimed.edges):
         with report.stage("Each edge removed", len(claimed.edges)) as stage:
-            found = Found(opened.mask, math.nan)
-            tested = singles(opened.view.graph, found, opened.objective, None, stage.at)
-            by_metric = in_metric(tested, opened.objective, opened.discovery, stage.at)
-        evidence = edge_evidence(tested, by_metric, opened.objective, None)
+            tested = opened.lab.test_edges(Selection(opened.mask), stage.at)
+            tested = opened.lab.with_effects(tested, stage.at)
+        evidence = edge_evidence(tested.tested, tested.by_metric, opened.lab.objective, None)
         claims += _edge_claims(opened, evidence, tolerance)
         if claimed.certificate is not None:
             claims += _certificate_claims(claimed, claimed.certificate, evidence, tolerance)
@@ -198,11 +207,11 @@ def _file_claims(checksum: str | None, opened: Reopened) -> Iterator[Claim]:
     if circuit.model.weights_hash is not None:
         digest = _short(circuit.model.weights_hash)
         yield Claim(what="weights of the model", claimed=digest, found=digest, holds=True)
-    sets = [judge.evaluator.prompts for judge in (opened.discovery, opened.held_out)]
+    sets = opened.lab.prompts, opened.lab.held_out
     if circuit.task is not None:
         numbers = ((circuit.task.n_discovery, "discovery"), (circuit.task.n_held_out, "held-out"))
         for (number, split), prompts in zip(numbers, sets, strict=True):
-            yield _exact(f"number of {split} prompts", number, len(prompts))
+            yield _exact(f"number of {split} prompts", number, 0 if prompts is None else len(prompts))
     if circuit.task is not None and circuit.task.prompts_hash is not None:
         claimed, found = circuit.task.prompts_hash, prompts_hash(*sets)
         yield Claim(what="prompts", claimed=_short(claimed), found=_short(found), holds=claimed == found)
@@ -214,8 +223,8 @@ def _figure_claims(opened: Reopened, tolerance: float) -> Iterator[Claim]:
     if evaluation is None:
         return
     for split, claimed, judge in (
-        ("discovery", evaluation.discovery, opened.discovery),
-        ("held-out", evaluation.held_out, opened.held_out),
+        ("discovery", evaluation.discovery, opened.lab.judge),
+        ("held-out", evaluation.held_out, opened.lab.held_out_judge),
     ):
         found = figures_of(judge, opened.mask)
         yield _exact(f"{split}: prompts", claimed.n_prompts, found.n_prompts)
@@ -253,7 +262,7 @@ def _template_claims(split: str, claimed: Figures, found: Figures, tolerance: fl
 
 def _edge_claims(opened: Reopened, evidence: EdgeEvidence, tolerance: float) -> Iterator[Claim]:
     """Effect of every edge and objective without it, where the file gives them."""
-    unit, places = abs(opened.discovery.range), _places(opened)
+    unit, places = abs(opened.lab.judge.range), _places(opened)
     for edge in opened.claimed.edges:
         place, name = places[edge.sender, edge.receiver], _name(edge)
         if edge.effect is not None:

@@ -1,8 +1,9 @@
 """Scores of all edges by attribution patching, in batches, without splitting any input."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -44,14 +45,16 @@ class EdgeScores:
         senders: Names of the rows, where they are known.
         receivers: Names of the columns, where they are known.
         method: How the edges were scored, where that is known.
+        settings: Of the method, for the circuit's file.
     """
 
     mean: Float[Tensor, "senders receivers"]
-    rms: Float[Tensor, "senders receivers"] | None
-    per_example: Float[Tensor, "examples senders receivers"] | None
+    rms: Float[Tensor, "senders receivers"] | None = None
+    per_example: Float[Tensor, "examples senders receivers"] | None = None
     senders: tuple[str, ...] = ()
     receivers: tuple[str, ...] = ()
     method: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def both(self) -> Float[Tensor, "2 senders receivers"]:
@@ -146,7 +149,7 @@ def score_edges(
     _check_scores(view, mean)
     spread = (squares.cpu() / len(prompts)).sqrt().div_(points).masked_fill_(~graph.exists, 0.0) if apart else None
     each = _in_order(rows, parts).div_(points).masked_fill_(~graph.exists, 0.0) if per_example else None
-    return EdgeScores(mean, spread, each, graph.senders, graph.receivers, method.name)
+    return EdgeScores(mean, spread, each, graph.senders, graph.receivers, method.name, {"alphas": list(method.alphas)})
 
 
 def _in_order(rows: list[Tensor], parts: list[list[int]]) -> Tensor:

@@ -33,7 +33,6 @@ from acdc_engine.model.load import load_model
 from acdc_engine.model.view import TransformerView
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.prompts.prompt_set import PromptSet
-from acdc_engine.run.records import model_record
 
 GRAPHS = Path(__file__).resolve().parent.parent
 ZERO = 1e-6
@@ -175,7 +174,7 @@ def truth(name: str) -> Circuit:
     wiring = Wiring(view.graph)
     wiring.edges.update((int(u), int(v)) for u, v in bound(view, letters).nonzero())
     # Without the hash: the circuit is that of the program, in any number format.
-    model = model_record(view).model_copy(update={"weights_hash": None})
+    model = view.model_record().model_copy(update={"weights_hash": None})
     circuit = circuit_by_rule(
         model,
         wiring,

@@ -39,7 +39,6 @@ from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.find import find_task
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
-from acdc_engine.run.records import model_record
 
 FOLDER = Path(__file__).resolve().parents[1] / "induction-2l"
 LINES = (
@@ -302,7 +301,7 @@ def true_circuit(view: TransformerView, seed: int = 0) -> Circuit:
     wiring = Wiring(view.graph)
     wiring.edges = {(u, v) for u, v in effects.needed.nonzero().tolist()}
     circuit = circuit_by_rule(
-        model_record(view),
+        view.model_record(),
         wiring,
         roles(view),
         behaviour=card.name,

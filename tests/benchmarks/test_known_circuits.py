@@ -16,9 +16,8 @@ from acdc_engine.graph.circuit_records import TaskRecord
 from acdc_engine.graph.from_mask import edges_of_mask
 from acdc_engine.model import TransformerView
 from acdc_engine.prompts.find import find_task
-from acdc_engine.run.measure import peak_memory
+from acdc_engine.run.meter import peak_memory
 from acdc_engine.run.progress import Reporter
-from acdc_engine.run.records import model_record
 from acdc_engine.search import find_circuit
 from acdc_engine.shipped import graphs_folder
 from benchmarks import known_circuits as bench
@@ -35,7 +34,7 @@ QUICK = Settings(n=4, batch_size=4)
 
 def circuit_of(model: TransformerView, edges: str) -> Circuit:
     kept = edges_of_mask(model.graph, mask_of(model, edges))
-    return Circuit(model=model_record(model), nodes=nodes_of_edges(model.graph, kept), edges=kept)
+    return Circuit(model=model.model_record(), nodes=nodes_of_edges(model.graph, kept), edges=kept)
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,6 @@ from acdc_engine.graph.connectivity import clean
 from acdc_engine.graph.from_mask import edges_of_mask
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.run.progress import Reporter
-from acdc_engine.run.records import model_record
 from benchmarks import peer_eap_ig, peer_engine, peer_lens, peer_work, peers
 from benchmarks.fresh_python import CommandError
 from benchmarks.peer_job import Answer, Job, ask, job_parts, likeness
@@ -231,7 +230,7 @@ def fake_eap_ig(job: Job) -> Answer:
         strong = ours.tensor(view.graph).nan_to_num().abs()
         mask = view.graph.exists & (strong >= strong[view.graph.exists].topk(size).values[-1])
         edges = edges_of_mask(view.graph, clean(view.graph, mask))
-        circuit = Circuit(model=model_record(view), nodes=nodes_of_edges(view.graph, edges), edges=edges)
+        circuit = Circuit(model=view.model_record(), nodes=nodes_of_edges(view.graph, edges), edges=edges)
         paths[size] = str(Path(job.folder) / f"{len(job.alphas)}-{size}.json")
         Path(paths[size]).write_text(eap_text(circuit))
     return ours.model_copy(update={"versions": {"fake": "1"}, "circuits": paths})

@@ -19,7 +19,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             (out / name).write_text("{}")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("acdc_engine.pipeline.discover", run)
+    monkeypatch.setattr("acdc_engine.run.discover.discover", run)
     monkeypatch.setattr(cli.err, "width", 300)
     return tmp_path / "run"
 

@@ -12,7 +12,6 @@ from acdc_engine.formats.registry import FORMATS, default_name, export
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.find import find_circuit
 from acdc_engine.graph.layout import GraphShape
-from acdc_engine.run.records import model_record
 from tests.made_circuits import made_circuit
 from tests.tiny_task import tiny_view
 
@@ -121,7 +120,7 @@ def test_the_model_is_loaded_only_where_it_is_needed(tmp_path: Path, monkeypatch
     monkeypatch.setattr("acdc_engine.model.load.load_model", load)
     (tmp_path / "x.csv").write_text("sender,receiver\ninput,logits\n")
     words(acdc("import", tmp_path / "x.csv", "--model", "mine", "--out", tmp_path / "x.json"))
-    assert Circuit.load(tmp_path / "x.json").model == model_record(tiny_view())
+    assert Circuit.load(tmp_path / "x.json").model == tiny_view().model_record()
     assert asked == [("mine", {"device": "cpu", "ungroup_kv": False})]
     words(acdc("import", tmp_path / "x.json", "--model", "mine", "--out", tmp_path / "y.json"))
     assert len(asked) == 1

@@ -42,12 +42,11 @@ QUICK = ["--n", "6", "--n-held-out", "10", "--force"]
 @pytest.fixture
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The path of a card, for a tiny model whatever model is asked for."""
-    for place in ("pipeline", "run.reopen", "run.curve", "run.check_task"):
+    for place in ("run.prepare", "run.reopen", "run.check_task"):
         monkeypatch.setattr(f"acdc_engine.{place}.load_model", lambda *a, **k: tiny_view())
-    monkeypatch.setattr("acdc_engine.pipeline.report_html", lambda circuit, **_: "a report")
-    for place in ("show_task", "prompts"):
-        monkeypatch.setattr(f"acdc_engine.run.{place}.load_tokenizer", lambda *a, **k: tiny_view().tokenizer)
-    monkeypatch.setattr("acdc_engine.run.prompts.load_tokenizer", lambda model: FakeTokenizer())
+    monkeypatch.setattr("acdc_engine.show.report.page.report_html", lambda circuit, **_: "a report")
+    for place in ("check_task", "prepare"):
+        monkeypatch.setattr(f"acdc_engine.run.{place}.load_tokenizer", lambda *a, **k: FakeTokenizer())
     monkeypatch.chdir(tmp_path)
     return str(write_card(tmp_path))
 
@@ -108,12 +107,12 @@ def test_any_command_that_is_stopped_says_so(
 SLEEPER = """
 import sys, time
 sys.path.insert(0, {checkout!r})
-from acdc_engine import cli, pipeline
+from acdc_engine import cli
 from acdc_engine.patch.judge import Judge
 from tests.tiny_task import tiny_view
-pipeline.load_model = lambda *a, **k: tiny_view()
-from acdc_engine.run import prompts
-prompts.load_tokenizer = lambda model: tiny_view().tokenizer
+from acdc_engine.run import prepare
+prepare.load_model = lambda *a, **k: tiny_view()
+prepare.load_tokenizer = lambda model: tiny_view().tokenizer
 original, calls = Judge.contributions, []
 def slow(self, mask):
     calls.append(1)

@@ -34,8 +34,8 @@ def acdc(*arguments: str, site: Path | None = None, columns: int = 100) -> subpr
 def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     """The path of a card for the model and the tokenizer that the commands then get."""
     monkeypatch.setattr("acdc_engine.run.check_task.load_model", lambda *a, **k: tiny_view())
-    monkeypatch.setattr("acdc_engine.run.prompts.load_tokenizer", lambda model: FakeTokenizer())
-    monkeypatch.setattr("acdc_engine.run.show_task.load_tokenizer", lambda model: FakeTokenizer())
+    monkeypatch.setattr("acdc_engine.run.prepare.load_tokenizer", lambda model: FakeTokenizer())
+    monkeypatch.setattr("acdc_engine.run.check_task.load_tokenizer", lambda model: FakeTokenizer())
     monkeypatch.setattr(cli.out, "width", 80)
     monkeypatch.chdir(tmp_path)
     return str(write_card(tmp_path))

@@ -11,7 +11,7 @@ from acdc_engine.model.memory import fitting_prompts, scoring_bytes
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
-from acdc_engine.run.measure import memory_note
+from acdc_engine.run.meter import memory_note
 from acdc_engine.score import get_method, score_edges
 from tests.tiny_models import CORE, random_prompts, relative, view
 

@@ -13,7 +13,7 @@ from acdc_engine.prompts.card import TaskCard
 from acdc_engine.prompts.find import find_task, list_tasks
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.prompts.usable_words import usable_words
-from acdc_engine.run.prompt_records import prompts_hash
+from acdc_engine.provenance import prompts_hash
 from acdc_engine.shipped import graphs_folder
 
 TASKS = sorted(list_tasks())

@@ -26,8 +26,7 @@ from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.judge import Judge, Target
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
-from acdc_engine.run.measure import environment
-from acdc_engine.run.prompt_records import prompts_hash, records_of
+from acdc_engine.provenance import environment, prompts_hash, records_of
 from tests.tiny_models import random_prompts
 from tests.tiny_task import tiny_view
 

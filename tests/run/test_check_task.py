@@ -173,7 +173,7 @@ def test_the_command_that_will_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert isinstance(found, TaskCheck) and found.sizes == (2, 4) and found.does_it
     assert found.command is not None and found.command.startswith(f'discover("{path}", model, n=2, n_held_out=4) in ')
     monkeypatch.setattr(module, "load_model", lambda *a, **k: tiny_view())
-    monkeypatch.setattr("acdc_engine.run.prompts.load_tokenizer", lambda model: FakeTokenizer())
+    monkeypatch.setattr("acdc_engine.run.prepare.load_tokenizer", lambda model: FakeTokenizer())
     (found,) = check_tasks([path], "gpt2", prepend_bos=True)
     assert isinstance(found, TaskCheck)
     assert found.command == f"acdc discover '{path}' --model gpt2 --n 2 --n-held-out 4 --bos"

@@ -8,8 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from acdc_engine import cli
-from acdc_engine.run.command import command_of
-from acdc_engine.run.settings import Settings
+from acdc_engine.run.settings import Settings, command_of
 
 CHANGED: list[dict[str, Any]] = [
     {},
@@ -35,8 +34,8 @@ def test_typed_again_it_asks_for_the_same(
         asked.update(task=task, model=model, settings=Settings.of(given))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("acdc_engine.pipeline.discover", run)
-    monkeypatch.setattr("acdc_engine.pipeline.unfinished_run", lambda *a, **k: None)
+    monkeypatch.setattr("acdc_engine.run.discover.discover", run)
+    monkeypatch.setattr("acdc_engine.run.discover.unfinished_run", lambda *a, **k: None)
     program, *words = shlex.split(command_of(task, model, Settings.of(settings)))
     assert program == "acdc" and CliRunner().invoke(cli.app, words).exit_code == 130
     assert asked == {"task": str(task), "model": str(model), "settings": Settings.of(settings)}

@@ -16,8 +16,8 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_check import nodes_of_edges
 from acdc_engine.graph.circuit_records import CircuitEdge, ModelRecord
 from acdc_engine.graph.comparison_records import Comparison
-from acdc_engine.pipeline import discover
 from acdc_engine.run.compare import compare
+from acdc_engine.run.discover import discover
 from tests.tiny_task import tiny_view, write_card
 
 MODEL = ModelRecord(name="tiny", n_layers=2, n_heads=2, n_kv_heads=2, d_model=8, d_vocab=11)

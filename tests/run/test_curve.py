@@ -13,12 +13,12 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.curve_records import Curve
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.judge import Judge
-from acdc_engine.pipeline import discover
 from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.find import find_task
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.run import curve as module
 from acdc_engine.run.curve import curve, draws
+from acdc_engine.run.discover import discover
 from acdc_engine.score import get_method, score_edges
 from acdc_engine.search.order import best_first, first_edges, greedy_from_logits
 from tests.tiny_models import view

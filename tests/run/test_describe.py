@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from acdc_engine.evidence.describe import MOST_NUMBERS, choose, describe, examples_of, heads_that_fit, strongest_heads
 from acdc_engine.evidence.roles import measure_roles, role_of
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_check import nodes_of_edges
@@ -19,8 +20,6 @@ from acdc_engine.patch.judge import Judge
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.pair import PromptPair
 from acdc_engine.prompts.prompt_set import PromptSet
-from acdc_engine.run.describe import describe
-from acdc_engine.run.examples import MOST_NUMBERS, choose, examples_of, heads_that_fit, strongest_heads
 from tests.micro_models import head_feeds_query
 from tests.run.circuit_files import DISCOVERY, HELD_OUT, NAME, circuit, judge_of
 from tests.tiny_models import random_prompts

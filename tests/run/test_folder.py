@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from acdc_engine.errors import RunFolderError
 from acdc_engine.graph.find import SCORES, TRACE
-from acdc_engine.pipeline import discover
+from acdc_engine.run.discover import discover
 from acdc_engine.run.fingerprint import Facts
 from acdc_engine.run.folder import LOCK, ROOM, RunFolder, in_use, newest_unfinished
 from acdc_engine.run.trace import read_trace

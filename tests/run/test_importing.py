@@ -9,8 +9,7 @@ from acdc_engine.formats.registry import export
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.find import find_circuit
 from acdc_engine.run.compare import compare
-from acdc_engine.run.importing import import_with_model
-from acdc_engine.run.reopen import reopen
+from acdc_engine.run.reopen import import_with_model, reopen
 from tests.made_circuits import made_circuit
 
 

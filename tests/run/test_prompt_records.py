@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.graph.evidence_records import PromptRecord
 from acdc_engine.prompts.prompt_set import PromptSet
-from acdc_engine.run.prompt_records import prompt_sets_of, prompts_hash, records_of
+from acdc_engine.provenance import prompt_sets_of, prompts_hash, records_of
 from tests.tiny_models import VOCAB, random_prompts
 
 TOKEN = st.integers(0, VOCAB - 1)

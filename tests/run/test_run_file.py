@@ -9,9 +9,8 @@ from typer.testing import CliRunner
 from acdc_engine import cli
 from acdc_engine.errors import MethodError
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.pipeline import discover
-from acdc_engine.run.run_file import RUN_FILE, read_run_file, run_file_text
-from acdc_engine.run.settings import Settings
+from acdc_engine.run.discover import discover
+from acdc_engine.run.settings import RUN_FILE, Settings, read_run_file, run_file_text
 from tests.fake_tokenizer import FakeTokenizer
 from tests.tiny_task import tiny_view, write_card
 
@@ -50,9 +49,9 @@ def test_what_is_refused(text: str, message: str, tmp_path: Path) -> None:
 
 def test_a_run_leaves_the_file_that_repeats_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("acdc_engine.pipeline.load_model", lambda *a, **k: tiny_view())
-    monkeypatch.setattr("acdc_engine.run.prompts.load_tokenizer", lambda model: FakeTokenizer())
-    monkeypatch.setattr("acdc_engine.pipeline.report_html", lambda circuit, **_: "a report")
+    monkeypatch.setattr("acdc_engine.run.prepare.load_model", lambda *a, **k: tiny_view())
+    monkeypatch.setattr("acdc_engine.run.prepare.load_tokenizer", lambda model: FakeTokenizer())
+    monkeypatch.setattr("acdc_engine.show.report.page.report_html", lambda circuit, **_: "a report")
     write_card(tmp_path)
     asked = ["tiny.toml", "--n", "6", "--n-held-out", "5", "--strategy", "top-k", "--size", "20", "--force"]
     first = RUNNER.invoke(cli.app, ["discover", *asked, "--no-edge-tests", "--random", "2", "--out", "first"])
@@ -70,7 +69,7 @@ def test_a_run_leaves_the_file_that_repeats_it(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_model_that_is_an_object_has_no_such_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("acdc_engine.pipeline.report_html", lambda circuit, **_: "a report")
+    monkeypatch.setattr("acdc_engine.show.report.page.report_html", lambda circuit, **_: "a report")
     discover(
         write_card(tmp_path), tiny_view(), out=tmp_path / "run", n=6, n_held_out=5, strategy="top-k", size=20,
         edge_tests=False, n_random=0, force=True,

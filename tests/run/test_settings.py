@@ -11,8 +11,8 @@ import pytest
 
 from acdc_engine.cli.discover import discover as command
 from acdc_engine.errors import MethodError
-from acdc_engine.pipeline import discover
 from acdc_engine.run.curve import _FIXED
+from acdc_engine.run.discover import discover
 from acdc_engine.run.settings import CurveSettings, DiscoverSettings, Settings
 
 

@@ -12,7 +12,7 @@ from acdc_engine.errors import CircuitFileError
 from acdc_engine.evidence import figures_of
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_records import Evaluation
-from acdc_engine.run.prompt_records import records_of
+from acdc_engine.provenance import records_of
 from acdc_engine.run.verify import Claim, Verification, verify
 from tests.run.circuit_files import DISCOVERY, HELD_OUT, NAME, TARGET, by_hand, circuit, judge_of, saved, with_edge
 from tests.tiny_models import random_prompts

@@ -12,7 +12,7 @@ from acdc_engine.graph.comparison_records import Comparison, Rank, Ranking, Scop
 from acdc_engine.graph.evidence_records import HypothesisTest
 from acdc_engine.graph.find import find_circuit
 from acdc_engine.prompts.metrics import metric_names
-from acdc_engine.run.known_for import against_known
+from acdc_engine.run.known import against_known
 from acdc_engine.score.methods import METHODS as ALL_METHODS
 from acdc_engine.search.strategies import STRATEGIES as ALL_STRATEGIES
 from acdc_engine.shipped import graphs_folder

@@ -1,25 +1,41 @@
-"""Prompts as a circuit file holds them, and back: what is recomputed from a file must be about the same tokens."""
+"""Where a circuit comes from, as its file says it: prompts as records and back, and the machine.
 
+What is recomputed from a file must be about the same tokens.
+"""
+
+import os
+import platform
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from dataclasses import asdict
+from datetime import datetime
+from importlib import metadata
 from typing import Literal, get_args
 
+import torch
+
 from acdc_engine.errors import CircuitFileError, PromptError
+from acdc_engine.graph.circuit_records import Environment, LeftOutRecord
 from acdc_engine.graph.evidence_records import PromptRecord
+from acdc_engine.model.view import TransformerView
+from acdc_engine.prompts.misfits import LeftOut
 from acdc_engine.prompts.prompt_set import NO_ANSWER, PromptSet
 
+PACKAGES = ("acdc-engine", "torch", "transformers", "transformer-lens", "numpy", "scipy", "networkx", "safetensors")
 Split = Literal["discovery", "held_out"]
 
 
-def records_of(discovery: PromptSet, held_out: PromptSet) -> tuple[PromptRecord, ...]:
+def records_of(discovery: PromptSet, held_out: PromptSet | None) -> tuple[PromptRecord, ...]:
     """Both splits as records, discovery first, in row order; padding and texts are left out."""
-    return tuple(chain(_records(discovery, "discovery"), _records(held_out, "held_out")))
+    seen, unseen = _records(discovery, "discovery"), () if held_out is None else _records(held_out, "held_out")
+    return (*seen, *unseen)
 
 
 def prompt_sets_of(
     records: Sequence[PromptRecord], d_vocab: int, d_vocab_in: int | None = None
-) -> tuple[PromptSet, PromptSet]:
+) -> tuple[PromptSet, PromptSet | None]:
     """The discovery and the held-out prompts of a file, on the CPU, with the fingerprints they were written with.
+
+    Held-out prompts may be missing: then there are None.
 
     Args:
         records: Of both splits, in any order.
@@ -27,19 +43,54 @@ def prompt_sets_of(
         d_vocab_in: Number of tokens of prompts, where it is another.
 
     Raises:
-        CircuitFileError: A split without prompts, a token the model does not have, a clean and a corrupt prompt of
+        CircuitFileError: No discovery prompts, a token the model does not have, a clean and a corrupt prompt of
             different lengths, a reading position outside its prompt, or answers for some prompts only. The record is
             named.
     """
     for place, record in enumerate(records):
         _check(place, record, d_vocab, d_vocab_in or d_vocab)
-    sets = [_prompt_set([record for record in records if record.split == split], split) for split in get_args(Split)]
-    return sets[0], sets[1]
+    seen, unseen = ([record for record in records if record.split == split] for split in get_args(Split))
+    if not seen:
+        raise CircuitFileError(without("discovery"))
+    return _prompt_set(seen, "discovery"), _prompt_set(unseen, "held_out") if unseen else None
 
 
-def prompts_hash(discovery: PromptSet, held_out: PromptSet) -> str:
+def without(split: Split) -> str:
+    """Says that a file lacks the prompts of a split."""
+    return (
+        f'The file holds no prompts of split "{split}": both "discovery" and "held_out" are needed. Add some, or give '
+        "a task with --task."
+    )
+
+
+def prompts_hash(discovery: PromptSet, held_out: PromptSet | None) -> str:
     """The hash of both splits, as a circuit's task record holds it."""
-    return f"{discovery.fingerprint()}+{held_out.fingerprint()}"
+    return discovery.fingerprint() + ("" if held_out is None else f"+{held_out.fingerprint()}")
+
+
+def left_out_record(left_out: LeftOut | None) -> LeftOutRecord | None:
+    """Pairs that did not fit the model, as a circuit file says it."""
+    return None if left_out is None else LeftOutRecord(**asdict(left_out))
+
+
+def environment(view: TransformerView) -> Environment:
+    """Describes machine and libraries, without names of hosts, users or folders."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:  # run from a checkout that is not installed
+            versions[package] = "not installed"
+    device = view.device.type
+    return Environment(
+        versions=versions,
+        python=platform.python_version(),
+        platform=f"{platform.system()} {platform.machine()}",
+        device=torch.cuda.get_device_name(view.device) if device == "cuda" else device,
+        dtype=str(view.dtype).removeprefix("torch."),
+        threads=torch.get_num_threads() if device == "cpu" else (os.cpu_count() or 1),
+        created=datetime.now().astimezone().isoformat(timespec="seconds"),
+    )
 
 
 def _records(prompts: PromptSet, split: Split) -> Iterator[PromptRecord]:
@@ -81,11 +132,6 @@ def _check(place: int, record: PromptRecord, d_vocab: int, d_vocab_in: int) -> N
 
 
 def _prompt_set(records: Sequence[PromptRecord], split: str) -> PromptSet:
-    if not records:
-        raise CircuitFileError(
-            f'The file holds no prompts of split "{split}": both "discovery" and "held_out" are needed. Add some, or '
-            "give a task with --task."
-        )
     try:
         return PromptSet.from_tokens(
             [record.clean for record in records],

@@ -1,26 +1,43 @@
-"""What a run took and where it ran."""
+"""What a run takes: operations in plain forward passes, seconds, memory."""
 
-import os
-import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from dataclasses import dataclass
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 
 import torch
 
-from acdc_engine.graph.circuit_records import Cost, Environment, StageCost
+from acdc_engine.graph.circuit_records import Cost, StageCost
 from acdc_engine.model.memory import ROOM, fitting_prompts, kept_bytes, scoring_bytes
 from acdc_engine.model.view import TransformerView
 from acdc_engine.model.work import plain_forward
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.run.progress import Reporter, Stage
-from acdc_engine.run.spent import Spent
 
-PACKAGES = ("acdc-engine", "torch", "transformers", "transformer-lens", "numpy", "scipy", "networkx", "safetensors")
+
+@dataclass(frozen=True)
+class Spent:
+    """What something took.
+
+    Attributes:
+        passes: Operations, in plain forward passes over the discovery prompts.
+        seconds: Wall-clock time.
+        cpu_seconds: Time of all processors together.
+    """
+
+    passes: float = 0.0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+    def __add__(self, other: "Spent") -> "Spent":
+        """Both together."""
+        return Spent(self.passes + other.passes, self.seconds + other.seconds, self.cpu_seconds + other.cpu_seconds)
+
+    def __sub__(self, other: "Spent") -> "Spent":
+        """What came after."""
+        return Spent(self.passes - other.passes, self.seconds - other.seconds, self.cpu_seconds - other.cpu_seconds)
 
 
 def peak_memory(device: torch.device) -> int:
@@ -132,24 +149,4 @@ def memory_note(view: TransformerView, *splits: PromptSet, batch_size: int) -> s
         f"Memory: scoring takes about {batch / 2**30:.1f} GiB for a batch of {widest[0]} x {widest[1]:,} tokens "
         f"({each / 2**20:.1f} MiB each), and running circuits keeps about {kept / 2**30:.1f} GiB for the {tokens:,} "
         "tokens of all prompts. Fewer or shorter prompts take less (--n, --n-held-out)."
-    )
-
-
-def environment(view: TransformerView) -> Environment:
-    """Describes machine and libraries, without names of hosts, users or folders."""
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:  # run from a checkout that is not installed
-            versions[package] = "not installed"
-    device = view.device.type
-    return Environment(
-        versions=versions,
-        python=platform.python_version(),
-        platform=f"{platform.system()} {platform.machine()}",
-        device=torch.cuda.get_device_name(view.device) if device == "cuda" else device,
-        dtype=str(view.dtype).removeprefix("torch."),
-        threads=torch.get_num_threads() if device == "cpu" else (os.cpu_count() or 1),
-        created=datetime.now().astimezone().isoformat(timespec="seconds"),
     )
