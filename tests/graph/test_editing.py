@@ -187,6 +187,8 @@ def test_from_edges_of_a_view() -> None:
         Circuit.from_edges(view, [("a9.h1", "logits")])
     with pytest.raises(CircuitFileError, match="input->m0 is listed twice"):
         Circuit.from_edges(view, ["input->m0", "input -> m0"])
+    with pytest.raises(GraphError, match=r"one of a loaded model, not of 'gpt2': give load_model\(\.\.\.\)"):
+        Circuit.from_edges("gpt2", ["input->m0"])
 
 
 def test_the_data_frame() -> None:

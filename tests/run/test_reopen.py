@@ -49,7 +49,11 @@ def test_judges_are_those_of_the_file(tmp_path: Path) -> None:
 
 def test_the_objective_may_be_kl(tmp_path: Path) -> None:
     found = opened(saved(tmp_path, circuit("kl")))
-    assert found.lab.aim == "kl" and found.lab.objective.metric.name == "kl" and found.lab.judge.metric.name == "logit_diff"
+    assert (
+        found.lab.aim == "kl"
+        and found.lab.objective.metric.name == "kl"
+        and found.lab.judge.metric.name == "logit_diff"
+    )
     assert found.lab.objective.evaluator is found.lab.judge.evaluator
 
 
@@ -140,7 +144,9 @@ def test_a_sign_that_is_not_ours(tmp_path: Path) -> None:
     with pytest.raises(MetricError, match=r"metric\.sign is -1; every metric here is oriented so that higher supports"):
         opened(by_hand(tmp_path, metric=metric.model_copy(update={"sign": -1})))
     path = by_hand(tmp_path, metric=metric.model_copy(update={"name": "logit_dif"}))
-    with pytest.raises(MetricError, match=r"by 'logit_dif', a function of .* metric=\.\.\.\)\. Did you mean 'logit_diff'"):
+    with pytest.raises(
+        MetricError, match=r"by 'logit_dif', a function of .* metric=\.\.\.\)\. Did you mean 'logit_diff'"
+    ):
         opened(path)
     assert opened(path, metric="logit_diff").lab.metric.name == "logit_diff"
 
