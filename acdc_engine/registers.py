@@ -20,11 +20,13 @@ cannot be imported is handed on with the reason, never skipped in silence, and s
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from acdc_engine.errors import AcdcError, nearest
@@ -75,6 +77,25 @@ class Broken:
         return f"The plug-in {self.package} (entry point {self.entry_point!r}) cannot be used: {self.reason}"
 
 
+@dataclass(frozen=True)
+class Plugin:
+    """A plug-in that could be imported.
+
+    Attributes:
+        package: As for `Broken`.
+        entry_point: As for `Broken`.
+        module: What its entry point names.
+    """
+
+    package: str
+    entry_point: str
+    module: ModuleType
+
+    def broken(self, reason: str) -> Broken:
+        """Says why it cannot be used all the same."""
+        return Broken(self.package, self.entry_point, reason)
+
+
 def parameter(default: Any, help: str) -> Any:
     """A field of a parameter dataclass, with the words that `--help` and the docs say of it."""
     return field(default=default, metadata={"help": help})
@@ -92,7 +113,7 @@ class Register(Generic[T]):
     def __init__(self, noun: str, group: str, error: type[AcdcError]) -> None:
         """An empty table whose unknown names raise `error`."""
         self.noun, self.group, self.broken = noun, group, list[Broken]()
-        self._error, self._entries, self._source, self._complete = error, dict[str, Entry[T]](), "", False
+        self._error, self._entries, self._complete = error, dict[str, Entry[T]](), False
 
     def add(self, name: str, help: str, *, parameters: type = NoParameters) -> Callable[[T], T]:
         """Decorator that enters a function or class.
@@ -110,7 +131,7 @@ class Register(Generic[T]):
             taken = self._entries.get(name)
             if taken is not None:
                 raise self._error(f"The {self.noun} {name!r} is there already{_by(taken.source)}.")
-            self._entries[name] = Entry(name, help, value, parameters, self._source)
+            self._entries[name] = Entry(name, help, value, parameters, _importing)
             return value
 
         return enter
@@ -161,20 +182,44 @@ class Register(Generic[T]):
         return entry.parameters(**given)
 
     def _load(self) -> None:
-        """Imports every plug-in of the group, once, in the order of their names."""
-        if self._complete:
-            return
-        self._complete = True
-        for point in sorted(entry_points(group=self.group), key=lambda point: (package_of(point), point.name)):
-            self._source = package_of(point)
-            try:
-                with contextlib.redirect_stdout(sys.stderr):  # what it prints must not get into `--json`
-                    importlib.import_module(point.value)
-            except (Exception, SystemExit) as error:  # whatever a stranger's module does
-                said = f"importing it raises {type(error).__name__}: {str(error).rstrip('.')}."
-                self.broken.append(Broken(self._source, f"{point.name} = {point.value}", said))
-            finally:
-                self._source = ""
+        """Imports every plug-in of the group."""
+        if not self._complete:
+            self._complete = True
+            self.broken = list(plugins(self.group)[1])
+
+
+_importing = ""
+"""Package of the plug-in that is being imported; empty while none is."""
+
+
+@functools.cache
+def plugins(group: str) -> tuple[tuple[Plugin, ...], tuple[Broken, ...]]:
+    """Imports every plug-in of an entry-point group, once per process, in the order of their names.
+
+    Returns:
+        Those that could be imported, and those that could not.
+    """
+    points = sorted(entry_points(group=group), key=lambda point: (package_of(point), point.name, point.value))
+    opened = [_open(point) for point in points]
+    return (
+        tuple(one for one in opened if isinstance(one, Plugin)),
+        tuple(one for one in opened if isinstance(one, Broken)),
+    )
+
+
+def _open(point: EntryPoint) -> Plugin | Broken:
+    global _importing
+    before, _importing = _importing, package_of(point)
+    written = f"{point.name} = {point.value}"
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # what it prints must not get into `--json`
+            return Plugin(_importing, written, importlib.import_module(point.value))
+    except (Exception, SystemExit) as error:  # whatever a stranger's module does
+        hint = " An entry point names a module, without a colon." if ":" in point.value else ""
+        said = str(error).rstrip(".")
+        return Broken(_importing, written, f"importing it raises {type(error).__name__}: {said}.{hint}")
+    finally:
+        _importing = before
 
 
 def package_of(point: EntryPoint) -> str:

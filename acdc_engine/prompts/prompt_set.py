@@ -21,10 +21,10 @@ NO_ANSWER = -1
 PADDING = 0
 """Token id to the right of a prompt. Any id would do: a causal model never sees it from the prompt's side."""
 
-TokenRows = Tensor | Sequence[Sequence[int]]
+TokenRows = Tensor | Sequence[Tensor] | Sequence[Sequence[int]]
 """Token ids of each prompt."""
 
-AnswerRows = Tensor | Sequence[int] | Sequence[Sequence[int]]
+AnswerRows = Tensor | Sequence[Tensor] | Sequence[int] | Sequence[Sequence[int]]
 """Token ids of each prompt's answers, or of its one answer."""
 
 Numbers = Tensor | Sequence[int]

@@ -23,7 +23,7 @@ from acdc_engine.graph.find import find_circuit
 from acdc_engine.model.devices import pick_device, pick_dtype
 from acdc_engine.model.load import load_model
 from acdc_engine.model.view import TransformerView
-from acdc_engine.prompts.metrics import Metric, get_metric, metric_names
+from acdc_engine.prompts.metrics import METRICS, Metric, get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.provenance import records_of
 from acdc_engine.run.prepare import task_record
@@ -227,7 +227,7 @@ def _metric(path: Path, circuit: Circuit | None, source: PromptSource) -> Metric
     if record is None:
         raise MetricError(
             f'{path} holds prompts but no metric. Write one into the file, such as "metric": {{"name": "logit_diff", '
-            f'"sign": 1}} (known: {", ".join(metric_names())}), or give a task with --task.'
+            f'"sign": 1}} (known: {", ".join(METRICS.names)}), or give a task with --task.'
         )
     if record.sign != 1:
         raise MetricError(

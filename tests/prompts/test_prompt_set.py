@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jaxtyping
 import pytest
 import torch
 from hypothesis import given
@@ -146,7 +147,8 @@ def test_rows_of_tensors_are_rows() -> None:
         ((TOKENS[0], CORRUPT[0]), r"whole numbers \[prompts, positions\], not int64 of shape \[4\]"),
     ],
 )
-def test_tokens_that_do_not_fit_are_refused(given: tuple[Any, ...], message: str) -> None:
+def test_tokens_that_do_not_fit_are_refused(given: tuple[Any, ...], message: str, monkeypatch: Any) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users have no type checks at run time
     with pytest.raises(PromptError, match=message):
         PromptSet.from_tokens(*given)
 

@@ -11,7 +11,7 @@ from acdc_engine.graph.circuit_records import Evaluation
 from acdc_engine.graph.comparison_records import Comparison, Rank, Ranking, Scope
 from acdc_engine.graph.evidence_records import HypothesisTest
 from acdc_engine.graph.find import find_circuit
-from acdc_engine.prompts.metrics import metric_names
+from acdc_engine.prompts import metrics
 from acdc_engine.run.known import against_known
 from acdc_engine.score.methods import METHODS as ALL_METHODS
 from acdc_engine.search.strategies import STRATEGIES as ALL_STRATEGIES
@@ -269,7 +269,7 @@ def test_what_was_not_held_against_it_is_said(circuit: Circuit) -> None:
 
 def test_names_of_this_engine_are_explained(circuit: Circuit) -> None:
     """All of them, as listed where they are made; a name of another tool stands alone."""
-    assert set(METRICS) == set(metric_names()) and set(STRATEGIES) == set(ALL_STRATEGIES)
+    assert set(METRICS) == {entry.name for entry in metrics.METRICS.own()} and set(STRATEGIES) == set(ALL_STRATEGIES)
     assert set(METHODS) == set(ALL_METHODS)
     asked = section(report_html(circuit), "asked")
     assert "mean logit of the right answers less that of the wrong ones (logits)" in asked
