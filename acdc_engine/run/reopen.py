@@ -234,10 +234,10 @@ def _metric(path: Path, circuit: Circuit | None, source: PromptSource) -> Metric
             f"{path}: metric.sign is {record.sign}; every metric here is oriented so that higher supports the "
             "behaviour. Write 1, and change the signs of scores and effects."
         )
-    if record.name not in metric_names():
+    if record.name not in METRICS:
         raise MetricError(
             f"{path} was measured by {record.name!r}, a function of somebody's own: give it, as in verify(circuit, "
-            f"metric=...).{nearest(record.name, metric_names())}"
+            f"metric=...).{nearest(record.name, METRICS.names)}"
         )
     return get_metric(record.name)
 
