@@ -13,8 +13,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from acdc_engine.errors import MethodError, SearchError
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.graph.edges import Graph
 from acdc_engine.patch.evaluator import CircuitEvaluator
 from acdc_engine.patch.judge import Judge, Target
 from acdc_engine.search.order import Rank, best_first, first_edges, of_size, strengths

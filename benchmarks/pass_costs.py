@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.graph.edges import Graph
 from acdc_engine.patch.judge import Judge, Target
 from acdc_engine.search import Found, Rank, singles
 from acdc_engine.search.minimal import BATCH

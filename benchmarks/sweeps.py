@@ -113,7 +113,7 @@ def one_by_one(judge: Judge, start: Tensor, threshold: float, advance: Callable[
     graph, mask = judge.evaluator.view.graph, start.clone()
     current = float(judge.values(mask[None])[0].mean())
     for receiver in reversed(range(graph.n_receivers)):
-        unread = receiver != graph.logits and not mask[graph.receiver_sender(receiver)].any()
+        unread = receiver != graph.logits and not mask[list(graph.fed(receiver))].any()
         for sender in reversed(mask[:, receiver].nonzero().flatten().tolist()):
             advance()
             without = mask.clone()

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from acdc_engine.graph.edges import GraphShape
+from acdc_engine.graph.names import GraphShape
 from acdc_engine.model.norms import Norm
 from acdc_engine.model.view import Attention, Layer, TransformerView
 from acdc_engine.prompts.prompt_set import PromptSet

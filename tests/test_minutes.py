@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.graph.edges import Graph
 from acdc_engine.graph.find import CIRCUIT, TRACE
 from acdc_engine.run.deadline import Deadline
 from acdc_engine.run.discover import discover

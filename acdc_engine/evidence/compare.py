@@ -8,10 +8,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from acdc_engine.evidence.roc import Sweep, edge_auc, sweep, without_rounding
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_check import role_fed
 from acdc_engine.graph.comparison_records import ClassResult, Counted, EditEdge, Overlap, Rank, Ranking
-from acdc_engine.graph.edges import Graph
 
 Scores = Mapping[Rank, Float[Tensor, "senders receivers"]]
 """Per way of ranking, a number per edge, higher for stronger: |score|, score, root mean square."""
@@ -219,8 +219,8 @@ def _touching(graph: Graph, names: list[str]) -> Bool[Tensor, "senders receivers
     """Edges that start or end at one of some nodes."""
     senders = torch.zeros(graph.n_senders, dtype=torch.bool)
     senders[[graph.sender_index(name) for name in names]] = True
-    fed = [graph.receiver_sender(receiver) for receiver in range(graph.n_receivers)]
-    receivers = torch.tensor([bool(senders[heads].any()) for heads in fed])
+    fed = map(graph.fed, range(graph.n_receivers))
+    receivers = torch.tensor([bool(senders[list(heads)].any()) for heads in fed])
     return graph.exists & (senders[:, None] | receivers[None, :])
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from acdc_engine.errors import MethodError
 from acdc_engine.evidence.outcomes import SAME, Outcome, holm, undecided
 from acdc_engine.evidence.random_circuits import RandomPaths
-from acdc_engine.graph.edges import Graph
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.patch.judge import Judge
 
 RANDOM_EDGES = 50

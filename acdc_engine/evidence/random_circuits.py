@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from acdc_engine.errors import MethodError
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.connectivity import clean, leading, reachable
-from acdc_engine.graph.edges import Graph
 from acdc_engine.graph.evidence_records import RandomCircuits
 from acdc_engine.patch.judge import Judge
 
@@ -35,10 +35,10 @@ class RandomPaths:
     def __init__(self, graph: Graph, rng: np.random.Generator) -> None:
         """See the class."""
         self._logits, self._n_receivers, self._input = graph.logits, graph.n_receivers, graph.INPUT
-        # Receivers are in topological order: those that can read a sender are all from the first such one on.
-        self._first = np.searchsorted(np.array(graph.senders_before), np.arange(graph.n_senders), side="right")
-        fed = [graph.receiver_sender(receiver) for receiver in range(graph.n_receivers)]
-        self._fed_from, self._fed_to = np.array([s.start for s in fed]), np.array([s.stop for s in fed])
+        senders, self._receivers = np.nonzero(graph.joins)
+        self._first = np.searchsorted(senders, np.arange(graph.n_senders + 1))
+        fed = [graph.fed(receiver) for receiver in range(graph.n_receivers)]
+        self._fed, self._fed_first = np.concatenate(fed).astype(np.int64), np.cumsum([0, *map(len, fed)])
         self._rng = rng
 
     def draw(self, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -52,12 +52,12 @@ class RandomPaths:
         paths, edges = [], []
         while path.size:
             first = self._first[at]
-            receiver = first + self._rng.integers(0, self._n_receivers - first)
+            receiver = self._receivers[first + self._rng.integers(0, self._first[at + 1] - first)]
             paths.append(path)
             edges.append(at * self._n_receivers + receiver)
             on = receiver != self._logits
             path, receiver = path[on], receiver[on]
-            at = self._rng.integers(self._fed_from[receiver], self._fed_to[receiver])
+            at = self._fed[self._rng.integers(self._fed_first[receiver], self._fed_first[receiver + 1])]
         order = np.argsort(np.concatenate(paths), kind="stable")
         return np.concatenate(paths)[order], np.concatenate(edges)[order]
 
@@ -174,6 +174,6 @@ def _fill(graph: Graph, mask: Bool[Tensor, "senders receivers"], size: int, rng:
             mask[graph.INPUT, graph.logits] = False
         outside = (~leads).nonzero().flatten()
         receiver = int(outside[int(rng.integers(len(outside)))])
-        fed = graph.receiver_sender(receiver)
+        fed = graph.fed(receiver)
         mask[graph.INPUT, receiver] = True
-        mask[int(rng.integers(fed.start, fed.stop)), graph.logits] = True
+        mask[fed[int(rng.integers(len(fed)))], graph.logits] = True

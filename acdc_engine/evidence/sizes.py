@@ -11,9 +11,9 @@ from acdc_engine.evidence.bootstrap import ratio_interval
 from acdc_engine.evidence.evaluate import Stages, silent
 from acdc_engine.evidence.figures import prompt_values
 from acdc_engine.evidence.random_circuits import random_circuits
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.graph.edges import Graph
 from acdc_engine.graph.size_records import SizePoint
 from acdc_engine.graph.strength import by_strength, measure_of
 from acdc_engine.patch.judge import Judge

@@ -22,10 +22,10 @@ from acdc_engine.errors import CircuitFileError
 from acdc_engine.formats.format import Format, Source, needs_model
 from acdc_engine.formats.torch_file import check_tensor, index_of, torch_content
 from acdc_engine.formats.ungrouped import edges_here, edges_there, loose_edges, own_shape, source_text, their_shape
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_check import nodes_of_edges
 from acdc_engine.graph.circuit_records import CircuitEdge, ModelRecord
-from acdc_engine.graph.layout import Layout
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,7 +46,7 @@ def write_auto_circuit(circuit: Circuit, path: Path) -> None:
     """
     import torch
 
-    theirs, edges = Layout(their_shape(circuit.model, mlps=circuit.model.mlps)), edges_there(circuit)
+    theirs, edges = Graph(their_shape(circuit.model, mlps=circuit.model.mlps)), edges_there(circuit)
     scored = len(edges) < theirs.n_edges and all(edge.score for edge in edges.values())
     content = {
         module: torch.zeros(theirs.shape.n_heads * heads or 1, before, dtype=torch.float64)
@@ -86,7 +86,7 @@ def read_auto_circuit(path: Path, model: ModelRecord | None) -> Circuit:
     """
     if model is None:
         raise needs_model(path, _WHAT)
-    theirs = Layout(their_shape(model, mlps=model.mlps))
+    theirs = Graph(their_shape(model, mlps=model.mlps))
     found = _prune_scores(path, torch_content(path, _WHAT))
     scores = _matrix(path, found, theirs)
     kept = [theirs.edge_name(sender, receiver) for sender, receiver in scores.nonzero().tolist()]
@@ -109,7 +109,7 @@ def read_auto_circuit(path: Path, model: ModelRecord | None) -> Circuit:
 
 def _connected(path: Path, edges: tuple[CircuitEdge, ...], source: str, model: ModelRecord) -> Circuit:
     """The circuit without edges that are on no path."""
-    layout = Layout(own_shape(model))
+    layout = Graph(own_shape(model))
     circuit = Circuit(model=model, source=source, nodes=nodes_of_edges(layout, edges), edges=edges)
     loose = set(loose_edges(circuit))
     if not loose:
@@ -124,15 +124,16 @@ def _connected(path: Path, edges: tuple[CircuitEdge, ...], source: str, model: M
     return Circuit(model=model, source=source, nodes=nodes_of_edges(layout, edges), edges=edges)
 
 
-def _modules(theirs: Layout) -> Iterator[tuple[str, int, int, bool]]:
+def _modules(theirs: Graph) -> Iterator[tuple[str, int, int, bool]]:
     """Every module with the first of its receivers, how many senders come before it, and whether it has heads."""
     shape = theirs.shape
     for layer in range(shape.n_layers):
-        for letter, part in (("q", theirs.q(layer)), ("k", theirs.k(layer)), ("v", theirs.v(layer))):
-            yield f"blocks.{layer}.hook_{letter}_input", part.start, theirs.senders_before[part.start], True
+        before = theirs.block("attention", layer).before
+        for letter in "qkv":
+            yield f"blocks.{layer}.hook_{letter}_input", theirs.part(layer, letter).start, before, True
         if shape.mlps:
-            mlp = theirs.receiver_index(f"m{layer}")
-            yield f"blocks.{layer}.hook_mlp_in", mlp, theirs.senders_before[mlp], False
+            mlp = theirs.block("mlp", layer)
+            yield f"blocks.{layer}.hook_mlp_in", mlp.reads.start, mlp.before, False
     yield f"blocks.{shape.n_layers - 1}.hook_resid_post", theirs.logits, theirs.n_senders, False
 
 
@@ -163,7 +164,7 @@ def _prune_scores(path: Path, content: Any) -> dict[str, Any]:
     return found[0][1]
 
 
-def _matrix(path: Path, found: dict[str, Any], theirs: Layout) -> Tensor:
+def _matrix(path: Path, found: dict[str, Any], theirs: Graph) -> Tensor:
     """The scores `[senders, receivers]`, checked; 0 where there is no edge."""
     import torch
 

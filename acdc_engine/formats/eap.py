@@ -17,9 +17,9 @@ import json
 from typing import Any
 
 from acdc_engine.formats.ungrouped import edges_there, their_shape
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_check import all_nodes
-from acdc_engine.graph.layout import Layout
 
 
 def eap_text(circuit: Circuit) -> str:
@@ -28,13 +28,13 @@ def eap_text(circuit: Circuit) -> str:
     Edges outside the circuit get score 0, as do edges without a score: a circuit file does not hold them.
     """
     shape = circuit.shape()
-    ungrouped = Layout(their_shape(circuit.model, mlps=shape.mlps))
+    ungrouped = Graph(their_shape(circuit.model, mlps=shape.mlps))
     kept = {node.name for node in circuit.nodes}
     nodes = {name: {"in_graph": name in kept or name == "logits"} for name, _, _ in all_nodes(ungrouped)}
     scores = {name: edge.score or 0.0 for name, edge in edges_there(circuit).items()}
     edges: dict[str, Any] = {}
     for receiver in range(ungrouped.n_receivers):
-        for sender in range(ungrouped.senders_before[receiver]):
+        for sender in ungrouped.sources(receiver):
             name = ungrouped.edge_name(sender, receiver)
             edges[name] = {"score": scores.get(name, 0.0), "in_graph": name in scores}
     cfg = {

@@ -23,10 +23,10 @@ from acdc_engine.formats.format import Format, Source, needs_model
 from acdc_engine.formats.from_eap import EapConfig, Foreign, check_config, circuit_of
 from acdc_engine.formats.torch_file import check_tensor, index_of, torch_content
 from acdc_engine.formats.ungrouped import edges_there, their_shape
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_faults import explain_faults
 from acdc_engine.graph.circuit_records import ModelRecord
-from acdc_engine.graph.layout import Layout
 
 _WHAT = "a circuit of EAP-IG or MIB"
 _TENSORS = ("edges_scores", "edges_in_graph", "nodes_in_graph")
@@ -52,7 +52,7 @@ def write_eap_pt(circuit: Circuit, path: Path) -> None:
     """
     import torch
 
-    theirs = Layout(their_shape(circuit.model, mlps=True))
+    theirs = Graph(their_shape(circuit.model, mlps=True))
     scores = torch.zeros(theirs.n_senders, theirs.n_receivers, dtype=torch.float64)
     in_graph = torch.zeros(theirs.n_senders, theirs.n_receivers, dtype=torch.bool)
     for name, edge in edges_there(circuit).items():
@@ -100,7 +100,7 @@ def read_eap_pt(path: Path, model: ModelRecord | None) -> Circuit:
     except ValidationError as error:
         raise CircuitFileError(f"{path} does not follow EAP-IG's format:\n{explain_faults(error, _Names)}") from error
     check_config(path, names.cfg, model)
-    theirs = Layout(their_shape(model, mlps=True))
+    theirs = Graph(their_shape(model, mlps=True))
     for key, found, known in (
         ("src_nodes", names.src_nodes, theirs.senders),
         ("dst_nodes", names.dst_nodes, theirs.receivers),
@@ -115,7 +115,7 @@ def read_eap_pt(path: Path, model: ModelRecord | None) -> Circuit:
     exists = [
         theirs.edge_name(sender, receiver)
         for sender, receiver in in_graph.nonzero().tolist()
-        if sender < theirs.senders_before[receiver]
+        if theirs.joins[sender, receiver]
     ]
 
     def score_of(name: str) -> float:
@@ -141,7 +141,7 @@ def _check_keys(path: Path, content: Any) -> None:
         )
 
 
-def _check_tensors(path: Path, content: dict[str, Any], theirs: Layout) -> None:
+def _check_tensors(path: Path, content: dict[str, Any], theirs: Graph) -> None:
     both, rows = (theirs.n_senders, theirs.n_receivers), (theirs.n_senders,)
     for key, shape, kind in zip(_TENSORS, (both, both, rows), ("numbers", "bool", "bool"), strict=True):
         check_tensor(path, key, content[key], shape, kind)

@@ -25,11 +25,11 @@ from acdc_engine.formats.ungrouped import (
     source_text,
     their_shape,
 )
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_check import all_nodes, nodes_of_edges
 from acdc_engine.graph.circuit_faults import explain_faults
 from acdc_engine.graph.circuit_records import ModelRecord
-from acdc_engine.graph.layout import Layout
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -133,7 +133,7 @@ def circuit_of(
         )
     edges, gained = edges_here(path, kept, score_of, model)
     source = source_text(path, what, gained)
-    circuit = Circuit(model=model, source=source, nodes=nodes_of_edges(Layout(own_shape(model)), edges), edges=edges)
+    circuit = Circuit(model=model, source=source, nodes=nodes_of_edges(Graph(own_shape(model)), edges), edges=edges)
     loose = loose_edges(circuit)
     if loose:
         some = ", ".join(loose[:3] + ["..."] * (len(loose) > 3))
@@ -160,15 +160,14 @@ def scores_from_eap(path: str | Path, model: ModelRecord) -> Float[Tensor, "send
     """
     import torch
 
-    file, ours = _read(Path(path), model), Layout(own_shape(model))
+    file, ours = _read(Path(path), model), Graph(own_shape(model))
     known = {name: edge.score for name, edge in file.edges.items()}
     scores = torch.zeros(ours.n_senders, ours.n_receivers, dtype=torch.float32)
-    for receiver, before in enumerate(ours.senders_before):
-        for sender in range(before):
-            score = joint_score(known.get(name) for name in siblings_of(sender, receiver, ours))
-            if score is None:
-                return None
-            scores[sender, receiver] = score
+    for sender, receiver in ours.exists.nonzero().tolist():
+        score = joint_score(known.get(name) for name in siblings_of(sender, receiver, ours))
+        if score is None:
+            return None
+        scores[sender, receiver] = score
     return scores
 
 
@@ -182,7 +181,7 @@ def _read(path: Path, model: ModelRecord) -> _File:
     except ValidationError as error:
         raise CircuitFileError(f"{path} does not follow EAP-IG's format:\n{explain_faults(error, _File)}") from error
     check_config(path, file.cfg, model)
-    _check_names(path, file, Layout(their_shape(model, mlps=True)))
+    _check_names(path, file, Graph(their_shape(model, mlps=True)))
     return file
 
 
@@ -208,7 +207,7 @@ def check_config(path: Path, cfg: EapConfig, model: ModelRecord) -> None:
         )
 
 
-def _check_names(path: Path, file: _File, theirs: Layout) -> None:
+def _check_names(path: Path, file: _File, theirs: Graph) -> None:
     """Refuses names that the graph of `cfg` does not have, in the graph or not: they would be a fault of the file."""
     known = {name for name, _, _ in all_nodes(theirs)}
     for name, node in file.nodes.items():

@@ -23,13 +23,13 @@ from pydantic import ValidationError
 from acdc_engine.errors import CircuitFileError, GraphError
 from acdc_engine.formats.attributed import CARRIED
 from acdc_engine.formats.carried import finished, only_model, read_carried
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_check import all_nodes
 from acdc_engine.graph.circuit_faults import explain_faults
 from acdc_engine.graph.circuit_records import CircuitEdge, CircuitNode, ModelRecord
 from acdc_engine.graph.edge_table import FIGURES
-from acdc_engine.graph.explain import explain_sender
-from acdc_engine.graph.layout import Layout
+from acdc_engine.graph.names import explain_sender
 from acdc_engine.graph.networkx_view import node_read, targets_of
 
 if TYPE_CHECKING:
@@ -149,12 +149,12 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _groups(layout: Layout) -> set[str]:
+def _groups(layout: Graph) -> set[str]:
     """Names of the key/value groups of several heads: nodes of a graph, but not of the circuit file."""
     return {node_read(receiver) for receiver in layout.receivers if ".kv" in receiver}
 
 
-def _nodes(graph: PlainGraph, path: Path, layout: Layout) -> list[CircuitNode]:
+def _nodes(graph: PlainGraph, path: Path, layout: Graph) -> list[CircuitNode]:
     """The nodes in the model's order."""
     known: dict[str, tuple[Any, int | None]] = {name: (kind, layer) for name, kind, layer in all_nodes(layout)}
     listed = known | dict.fromkeys(_groups(layout), ("kv", None))
@@ -195,7 +195,7 @@ def _measured(facts: Facts, name: str, path: Path) -> Facts:
     return content
 
 
-def _edges(graph: PlainGraph, path: Path, layout: Layout) -> tuple[tuple[CircuitEdge, ...], int]:
+def _edges(graph: PlainGraph, path: Path, layout: Graph) -> tuple[tuple[CircuitEdge, ...], int]:
     """The edges, in the file's order or else the graph's, and how many reach more heads than the file says."""
     found: dict[tuple[int, int], CircuitEdge] = {}
     reached: dict[tuple[int, int], set[str]] = {}
@@ -235,7 +235,7 @@ def _edges(graph: PlainGraph, path: Path, layout: Layout) -> tuple[tuple[Circuit
     return tuple(found[spot] for spot in in_order), gained
 
 
-def _receiver(target: str, facts: Facts, where: str, layout: Layout) -> str:
+def _receiver(target: str, facts: Facts, where: str, layout: Graph) -> str:
     """The receiver that an edge enters: as its attributes say, or the only one that its target has."""
     if "receiver" in facts:
         return _named_receiver(target, facts, where, layout)
@@ -259,7 +259,7 @@ def _receiver(target: str, facts: Facts, where: str, layout: Layout) -> str:
     return f"{target}<{kind}>"
 
 
-def _named_receiver(target: str, facts: Facts, where: str, layout: Layout) -> str:
+def _named_receiver(target: str, facts: Facts, where: str, layout: Graph) -> str:
     receiver = facts["receiver"]
     if not isinstance(receiver, str):
         raise CircuitFileError(f"{where}: receiver is {_short(repr(receiver))}; it must be a text such as a7.h3<q>.")

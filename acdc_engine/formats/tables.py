@@ -9,17 +9,17 @@ from typing import Any
 from acdc_engine.errors import CircuitFileError, GraphError, nearest
 from acdc_engine.formats.carried import Carried, finished
 from acdc_engine.formats.from_graph import checked
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_check import nodes_of_edges
 from acdc_engine.graph.circuit_records import CircuitEdge, CircuitNode
 from acdc_engine.graph.edge_table import COLUMNS
-from acdc_engine.graph.layout import Layout
 from acdc_engine.graph.networkx_view import targets_of
 
 TEXTS = ("sender", "receiver", "kind", "sender_role", "receiver_role")
 
 
-def edge_of(path: Path, layout: Layout, place: str, row: dict[str, Any]) -> CircuitEdge:
+def edge_of(path: Path, layout: Graph, place: str, row: dict[str, Any]) -> CircuitEdge:
     """An edge of the model's graph from the known cells of a row."""
     where = f"{path}: {place}"
     kind = row.pop("kind", None)
@@ -64,7 +64,7 @@ def check_rows(path: Path, n_rows: int, n_edges: int) -> None:
         )
 
 
-def roles_of(path: Path, layout: Layout, edges: Iterable[CircuitEdge]) -> dict[str, str]:
+def roles_of(path: Path, layout: Graph, edges: Iterable[CircuitEdge]) -> dict[str, str]:
     """Roles of nodes, as far as edges tell them: a receiver that several heads share has all of theirs."""
     roles: dict[str, str] = {}
     for edge in edges:

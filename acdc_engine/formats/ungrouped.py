@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from acdc_engine.errors import CircuitFileError, GraphError
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_records import CircuitEdge, ModelRecord
-from acdc_engine.graph.layout import GraphShape, Layout
+from acdc_engine.graph.names import GraphShape
 from acdc_engine.graph.networkx_view import targets_of
 
 
@@ -67,7 +68,7 @@ def edges_here(
     Raises:
         CircuitFileError: An edge that the model does not have, such as one into an MLP of an attention-only model.
     """
-    ours, places = Layout(own_shape(model)), dict[tuple[int, int], set[str]]()
+    ours, places = Graph(own_shape(model)), dict[tuple[int, int], set[str]]()
     for name in kept:
         try:
             places.setdefault(_place(name, ours), set()).add(name)
@@ -77,8 +78,7 @@ def edges_here(
     edges, gained = [], 0
     for (sender, receiver), names in sorted(places.items()):
         siblings = siblings_of(sender, receiver, ours)
-        heads = ours.receiver_sender(receiver)
-        active = [name for name, head in zip(siblings, range(heads.start, heads.stop), strict=False) if head in inside]
+        active = [name for name, head in zip(siblings, ours.fed(receiver), strict=False) if head in inside]
         gained += not names.issuperset(active)
         score = joint_score(map(score_of, siblings))
         edges.append(CircuitEdge(sender=ours.senders[sender], receiver=ours.receivers[receiver], score=score))
@@ -97,13 +97,13 @@ def source_text(path: Path, what: str, gained: int) -> str:
     return f"{path.name}, {what}" + (note if gained else "")
 
 
-def siblings_of(sender: int, receiver: int, ours: Layout) -> list[str]:
+def siblings_of(sender: int, receiver: int, ours: Graph) -> list[str]:
     """What such a tool calls an edge of the model's own graph: one name, or one per head of a key/value group."""
-    kind, fed = ours.receiver_kind(receiver), ours.receiver_sender(receiver)
+    kind, fed = ours.receiver_kind(receiver), ours.fed(receiver)
     source = ours.senders[sender]
     if kind not in ("k", "v"):
         return [f"{source}->{ours.receivers[receiver]}"]
-    return [f"{source}->{head}<{kind}>" for head in ours.senders[fed]]
+    return [f"{source}->{ours.senders[head]}<{kind}>" for head in fed]
 
 
 def joint_score(scores: Iterable[float | None]) -> float | None:
@@ -122,7 +122,7 @@ def loose_edges(circuit: Circuit) -> list[str]:
     return [layout.edge_name(sender, receiver) for sender, receiver in loose.nonzero().tolist()]
 
 
-def _place(name: str, ours: Layout) -> tuple[int, int]:
+def _place(name: str, ours: Graph) -> tuple[int, int]:
     """Where an edge of the file, one per query head, lies in the model's own graph."""
     head, mark, letter = name.partition("<")
     if ours.shape.grouped and letter in ("k>", "v>"):

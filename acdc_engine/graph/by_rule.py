@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_check import nodes_of_edges, with_roles
 from acdc_engine.graph.circuit_records import CircuitEdge, ModelRecord
-from acdc_engine.graph.layout import Layout
 
 
 class Wiring:
@@ -20,7 +20,7 @@ class Wiring:
         edges: What has been joined so far, as sender and receiver index.
     """
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Graph) -> None:
         """See the class."""
         self.layout = layout
         self.edges: set[tuple[int, int]] = set()
@@ -39,7 +39,7 @@ class Wiring:
         columns = [column for node in receivers for column in self._columns(node, letters)]
         for sender in senders:
             row = self.layout.sender_index(sender)
-            self.edges.update((row, column) for column in columns if row < self.layout.senders_before[column])
+            self.edges.update((row, column) for column in columns if self.layout.joins[row, column])
 
     def _columns(self, node: str, letters: str) -> list[int]:
         """Receivers of a node; the k and v of a head that shares them are its group's."""
@@ -48,8 +48,8 @@ class Wiring:
         head, shape = self.layout.sender_index(node), self.layout.shape
         layer, place = divmod(head - 1, shape.n_heads + shape.mlps)
         group = self.layout.group_of(place)
-        slots = {"q": self.layout.q(layer).start + place}
-        slots |= {"k": self.layout.k(layer).start + group, "v": self.layout.v(layer).start + group}
+        slots = {"q": self.layout.part(layer, "q").start + place}
+        slots |= {"k": self.layout.part(layer, "k").start + group, "v": self.layout.part(layer, "v").start + group}
         return [slots[letter] for letter in letters]
 
 

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, model_serializer, model_validator
 
 from acdc_engine.display import html_of, line_of
 from acdc_engine.errors import CircuitFileError, GraphError
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit_check import check_circuit
 from acdc_engine.graph.circuit_faults import explain_faults
 from acdc_engine.graph.circuit_file import VERSION, checksum_of, json_text, read_content
@@ -33,7 +34,7 @@ from acdc_engine.graph.evidence_records import Certificate, PromptRecord
 from acdc_engine.graph.example_records import Example
 from acdc_engine.graph.files import write_text
 from acdc_engine.graph.find import find_circuit
-from acdc_engine.graph.layout import GraphShape, Layout
+from acdc_engine.graph.names import GraphShape
 from acdc_engine.graph.record import Record, without_empty
 from acdc_engine.graph.size_records import SizePoint
 
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-    from acdc_engine.graph.edges import Graph
+    from acdc_engine.graph.blocks import Graph
     from acdc_engine.graph.editing import EdgeLike
 
 
@@ -133,13 +134,13 @@ class Circuit(Record):
         n_kv_heads = model.n_heads if model.ungrouped_kv else model.n_kv_heads
         return GraphShape(model.n_layers, model.n_heads, n_kv_heads, model.parallel, model.mlps)
 
-    def layout(self) -> Layout:
+    def layout(self) -> Graph:
         """Names and indices of the graph that the circuit is part of; needs no torch."""
-        return Layout(self.shape())
+        return Graph(self.shape())
 
     def graph(self) -> Graph:
         """The graph that the circuit is part of."""
-        from acdc_engine.graph.edges import Graph
+        from acdc_engine.graph.blocks import Graph
 
         return Graph(self.shape())
 

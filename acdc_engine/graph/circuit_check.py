@@ -6,14 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from acdc_engine.errors import CircuitFileError, GraphError
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit_records import CircuitEdge, CircuitNode
-from acdc_engine.graph.layout import Layout
 
 _MOST_SHOWN = 60
 
 
 def nodes_of_edges(
-    layout: Layout, edges: Iterable[CircuitEdge], roles: Mapping[str, str] | None = None
+    layout: Graph, edges: Iterable[CircuitEdge], roles: Mapping[str, str] | None = None
 ) -> tuple[CircuitNode, ...]:
     """Lists the nodes that edges join, in the graph's order.
 
@@ -51,7 +51,7 @@ def nodes_of_edges(
     )
 
 
-def with_roles(layout: Layout, nodes: Iterable[CircuitNode], edges: Iterable[CircuitEdge]) -> tuple[CircuitEdge, ...]:
+def with_roles(layout: Graph, nodes: Iterable[CircuitNode], edges: Iterable[CircuitEdge]) -> tuple[CircuitEdge, ...]:
     """Writes the nodes' roles to the edges, so that tables and pictures can use them."""
     roles = {node.name: node.role for node in nodes}
     return tuple(
@@ -65,7 +65,7 @@ def with_roles(layout: Layout, nodes: Iterable[CircuitNode], edges: Iterable[Cir
     )
 
 
-def role_fed(layout: Layout, receiver: str, roles: Mapping[str, str | None]) -> str | None:
+def role_fed(layout: Graph, receiver: str, roles: Mapping[str, str | None]) -> str | None:
     """Role of what a receiver is part of: of all heads of a key/value group that have one, joined by " / ".
 
     Args:
@@ -77,7 +77,7 @@ def role_fed(layout: Layout, receiver: str, roles: Mapping[str, str | None]) -> 
     return " / ".join(dict.fromkeys(known)) if known else None
 
 
-def all_nodes(layout: Layout) -> Iterator[tuple[str, Any, int | None]]:
+def all_nodes(layout: Graph) -> Iterator[tuple[str, Any, int | None]]:
     """Yields name, kind and layer of every node of a graph, in order; `logits` last."""
     yield "input", "input", None
     for layer in range(layout.shape.n_layers):
@@ -88,7 +88,7 @@ def all_nodes(layout: Layout) -> Iterator[tuple[str, Any, int | None]]:
     yield "logits", "logits", None
 
 
-def check_circuit(layout: Layout, nodes: Iterable[CircuitNode], edges: Iterable[CircuitEdge]) -> None:
+def check_circuit(layout: Graph, nodes: Iterable[CircuitNode], edges: Iterable[CircuitEdge]) -> None:
     """Refuses edges that cannot exist, duplicates, and nodes that are not the edges' ends.
 
     `input` and `logits` may be listed without an edge: an empty circuit still has them.
@@ -141,7 +141,7 @@ def _cut(role: str | None) -> str:
     return repr(role if role is None or len(role) <= _MOST_SHOWN else f"{role[:_MOST_SHOWN]}...")
 
 
-def _check_nodes(layout: Layout, nodes: Iterable[CircuitNode]) -> set[str]:
+def _check_nodes(layout: Graph, nodes: Iterable[CircuitNode]) -> set[str]:
     known = {name: (kind, layer) for name, kind, layer in all_nodes(layout)}
     listed: set[str] = set()
     for place, node in enumerate(nodes):
@@ -164,8 +164,8 @@ def _check_nodes(layout: Layout, nodes: Iterable[CircuitNode]) -> set[str]:
     return listed
 
 
-def _nodes_fed(layout: Layout, receiver: str) -> tuple[str, ...]:
+def _nodes_fed(layout: Graph, receiver: str) -> tuple[str, ...]:
     """Names of the nodes behind a receiver: several for a key/value group."""
     if receiver == "logits":
         return ("logits",)
-    return layout.senders[layout.receiver_sender(layout.receiver_index(receiver))]
+    return tuple(layout.senders[sender] for sender in layout.fed(layout.receiver_index(receiver)))

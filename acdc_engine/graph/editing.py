@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from acdc_engine.errors import GraphError, did_you_mean
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit_check import nodes_of_edges, with_roles
 from acdc_engine.graph.circuit_records import CircuitEdge, CircuitNode
-from acdc_engine.graph.layout import Layout
 from acdc_engine.graph.strength import by_strength, measure_of
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def cleaned(circuit: Circuit) -> Circuit:
     return _with_edges(circuit, kept)
 
 
-def edges_named(layout: Layout, edges: Iterable[EdgeLike]) -> tuple[CircuitEdge, ...]:
+def edges_named(layout: Graph, edges: Iterable[EdgeLike]) -> tuple[CircuitEdge, ...]:
     """Edges of a graph, without figures.
 
     Raises:
@@ -128,7 +128,7 @@ def _named(circuit: Circuit, keep: Iterable[EdgeLike]) -> Iterable[tuple[str, st
         yield _ends(edge)
 
 
-def _nearest(layout: Layout, name: str) -> str:
+def _nearest(layout: Graph, name: str) -> str:
     """The nearest names of ends that do not exist."""
     ends = [end.strip() for end in name.split("->")]
     if len(ends) != 2:

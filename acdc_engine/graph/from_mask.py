@@ -3,8 +3,8 @@
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit_records import CircuitEdge
-from acdc_engine.graph.edges import Graph
 
 
 def edges_of_mask(

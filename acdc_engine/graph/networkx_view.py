@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit_records import SIGN_CONVENTION
-from acdc_engine.graph.layout import Layout
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -82,7 +82,7 @@ def node_read(receiver: str) -> str:
     return receiver.partition("<")[0]
 
 
-def targets_of(layout: Layout, receiver: str) -> tuple[str, tuple[str, ...]]:
+def targets_of(layout: Graph, receiver: str) -> tuple[str, tuple[str, ...]]:
     """Finds what a receiver is part of.
 
     Returns:
@@ -90,7 +90,7 @@ def targets_of(layout: Layout, receiver: str) -> tuple[str, tuple[str, ...]]:
     """
     index = layout.receiver_index(receiver)
     kind = layout.receiver_kind(index)
-    return kind, ("logits",) if kind == "logits" else layout.senders[layout.receiver_sender(index)]
+    return kind, tuple(layout.senders[sender] for sender in layout.fed(index)) or ("logits",)
 
 
 def edge_counts(circuit: Circuit) -> tuple[Counter[str], Counter[str]]:

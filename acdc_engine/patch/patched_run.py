@@ -110,7 +110,9 @@ class PatchedRun:
 
     def _inputs(self, step: Step, done: int) -> tuple[Reads, Reads]:
         """What the step's queries read, and its keys and values; an MLP counts among the queries."""
-        queries = self.view.graph.q(step.layer).stop if step.kind == "attention" else self.view.graph.n_receivers
+        queries = (
+            self.view.graph.part(step.layer, "q").stop if step.kind == "attention" else self.view.graph.n_receivers
+        )
         base = (self.baseline.attention_in if step.kind == "attention" else self.baseline.mlp_in)[step.layer]
         asking, asked = [r for r in step.rows if r < queries], [r for r in step.rows if r >= queries]
         return self._read(asking, base, done, step.everywhere), self._read(asked, base, done, True)

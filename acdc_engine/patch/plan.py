@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from acdc_engine.graph.edges import Graph
+from acdc_engine.graph.blocks import Graph
 
 
 @dataclass(frozen=True)
@@ -134,8 +134,12 @@ class _Planner:
             heads = [s for s in range(graph.heads(layer).start, graph.heads(layer).stop) if self._runs(layer, s)]
             if heads and any(self.fed[r] for r in self._rows(layer, "attention", heads)):
                 found.append((layer, "attention", heads))
-            if graph.shape.mlps and self.read[graph.mlp_sender(layer)] and self.fed[graph.mlp_receiver(layer)]:
-                found.append((layer, "mlp", [graph.mlp_sender(layer)]))
+            if (
+                graph.shape.mlps
+                and self.read[graph.block("mlp", layer).writes.start]
+                and self.fed[graph.block("mlp", layer).reads.start]
+            ):
+                found.append((layer, "mlp", [graph.block("mlp", layer).writes.start]))
         return found
 
     def _runs(self, layer: int, sender: int) -> bool:
@@ -146,13 +150,17 @@ class _Planner:
         """The q, k and v receivers of a head."""
         graph, head = self.graph, sender - self.graph.heads(layer).start
         group = graph.group_of(head)
-        return graph.q(layer).start + head, graph.k(layer).start + group, graph.v(layer).start + group
+        return (
+            graph.part(layer, "q").start + head,
+            graph.part(layer, "k").start + group,
+            graph.part(layer, "v").start + group,
+        )
 
     def _rows(self, layer: int, kind: str, senders: Sequence[int]) -> tuple[int, ...]:
         if kind == "mlp":
-            return (self.graph.mlp_receiver(layer),)
+            return (self.graph.block("mlp", layer).reads.start,)
         if self.spanned[layer]:
-            attention = self.graph.attention(layer)
+            attention = self.graph.block("attention", layer).reads
             return tuple(r for r in range(attention.start, attention.stop) if self.fed[r])
         return tuple(sorted({r for s in senders for r in self._reads(layer, s) if self.fed[r]}))
 
@@ -161,7 +169,7 @@ class _Planner:
         wide = torch.zeros(self.graph.n_senders, dtype=torch.bool)
         for layer, kind, senders in reversed(running):
             everywhere = bool(wide[senders].any())
-            queries = self.graph.q(layer).stop
+            queries = self.graph.part(layer, "q").stop
             rows = [r for r in self._rows(layer, kind, senders) if everywhere or (kind == "attention" and r >= queries)]
             wide |= self.union[:, rows].any(1)
         return [bool(w) for w in wide]
@@ -173,13 +181,13 @@ class _Planner:
         dirty = sorted(self.dirty)
         stale = []
         for sender in senders:
-            rows = [self.graph.mlp_receiver(layer)] if kind == "mlp" else list(self._reads(layer, sender))
+            rows = [self.graph.block("mlp", layer).reads.start] if kind == "mlp" else list(self._reads(layer, sender))
             moved = bool(self.into[rows].any()) or bool(self.union[dirty][:, rows].any())
             if sender not in have or moved:
                 stale.append(sender)
         if kind == "attention" and self.coupled[layer]:
             # A norm over all heads sees which of them are read, and what the others compute.
-            attention, heads = self.graph.attention(layer), self.graph.heads(layer)
+            attention, heads = self.graph.block("attention", layer).reads, self.graph.heads(layer)
             moved = bool(self.into[attention].any()) or bool(self.out_of[heads].any())
             if stale or moved or bool(self.union[dirty][:, attention].any()):
                 return senders

@@ -42,7 +42,7 @@ def attention_delta(
     base_q, base_kv = baseline.raw[step.layer].split([n_heads, 2 * n_kv])
     weights, bias = attention_reads(layer)
     q_bias, kv_bias = (None, None) if bias is None else (bias[:n_heads], bias[n_heads:])
-    first_q, first_k = graph.q(step.layer).start, graph.k(step.layer).start
+    first_q, first_k = graph.part(step.layer, "q").start, graph.part(step.layer, "k").start
     for read_by in (queries, keys_values):
         view.work.product(read_by.values.numel() + read_by.same.numel(), view.d_head)
     q = _projected(layer, queries, first_q, run, weights[:n_heads], q_bias, _at(base_q, at), len(read))

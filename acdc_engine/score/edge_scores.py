@@ -287,7 +287,7 @@ def _contract_block(
     factored = view.shape.n_layers * 2 * (view.shape.n_heads + view.shape.n_kv_heads)  # heads, and their q, k and v
     view.work.product(tokens, factored, view.d_head, view.d_model)
     differences = senders.expand(view, examples, positions).unflatten(1, shape[:2])
-    per_layer = graph.attention(0).stop - graph.attention(0).start + view.shape.mlps
+    per_layer = graph.block("attention", 0).reads.stop - graph.block("attention", 0).reads.start + view.shape.mlps
     at_once = max(1, COLUMNS // per_layer)
     for first in range(0, len(view.layers), at_once):
         layers = range(first, min(first + at_once, len(view.layers)))
@@ -298,8 +298,8 @@ def _contract_block(
             expand(layer, attention, receivers.points, examples, positions, into[: per_layer - view.shape.mlps])
             if layer.mlp is not None:
                 into[-1] = receivers.mlp[index][examples, positions].flatten(0, 1)
-        start, last = graph.attention(first).start, layers[-1]
-        before = graph.senders_before_mlp(last) if view.shape.mlps else graph.senders_before_attention(last)
+        start, last = graph.block("attention", first).reads.start, layers[-1]
+        before = graph.block("mlp", last).before if view.shape.mlps else graph.block("attention", last).before
         view.work.product(tokens, before, len(gradients), view.d_model)
         _add_product(differences[:before], gradients, out[:, :before, start : start + len(gradients)])
     final = receivers.logits[examples, positions].to(differences.dtype)[None]

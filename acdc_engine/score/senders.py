@@ -45,5 +45,5 @@ class SenderDifferences:
             z = self.z[index][:, examples, positions].flatten(1, 2)
             torch.bmm(z, effective_w_o(layer), out=out[graph.heads(index)])
             if layer.mlp is not None:
-                out[graph.mlp_sender(index)] = self.mlp[index][examples, positions].flatten(0, 1)
+                out[graph.block("mlp", index).writes.start] = self.mlp[index][examples, positions].flatten(0, 1)
         return out

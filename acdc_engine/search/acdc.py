@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.graph.edges import Graph
 from acdc_engine.patch.judge import Judge
 from acdc_engine.search.smallest import Found, Report
 
@@ -142,9 +142,8 @@ class _Sweep:
         self._block = 8
         self._base, self._base_layer = mask, -1
         self._layers = {}
-        for layer in range(graph.shape.n_layers):
-            attention = graph.attention(layer)
-            self._layers.update(dict.fromkeys(range(attention.start, attention.stop + graph.shape.mlps), layer))
+        for block in graph.blocks:
+            self._layers.update(dict.fromkeys(range(block.reads.start, block.reads.stop), block.layer))
 
     def ahead(self) -> list[_Step]:
         """The next block of candidates; empty when no edge is left that needs a test."""
@@ -194,7 +193,7 @@ class _Sweep:
 
     def _unread(self, mask: Tensor, receiver: int) -> bool:
         """Whether nobody reads the nodes that a receiver feeds."""
-        return receiver != self._graph.logits and not bool(mask[self._graph.receiver_sender(receiver)].any())
+        return receiver != self._graph.logits and not bool(mask[list(self._graph.fed(receiver))].any())
 
     def _base_for(self, receiver: int) -> Tensor:
         """The circuit that evaluations start from: what it was when the receiver's layer was reached."""

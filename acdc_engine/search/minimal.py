@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.graph.edges import Graph
 from acdc_engine.patch.judge import Judge, Target
 from acdc_engine.search.order import strengths
 from acdc_engine.search.smallest import Found, Report

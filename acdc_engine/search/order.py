@@ -8,8 +8,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from acdc_engine.errors import MethodError, nearest
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.graph.edges import Graph
 
 Rank = Literal["absolute", "signed", "rms"]
 RANKS: tuple[Rank, ...] = get_args(Rank)
@@ -55,11 +55,9 @@ def greedy_from_logits(
     reached (Hanna et al. 2024, arXiv 2403.17806, section 3). Every prefix is connected to the logits. O(E log E).
     """
     values = strengths(scores, rank).tolist()
-    before = graph.senders_before
     receivers_of: dict[int, list[int]] = {}
     for receiver in range(graph.n_receivers):
-        fed = graph.receiver_sender(receiver)
-        for sender in range(fed.start, fed.stop):
+        for sender in graph.fed(receiver):
             receivers_of.setdefault(sender, []).append(receiver)
     heap: list[tuple[float, int, int]] = []
     opened: set[int] = set()
@@ -68,7 +66,7 @@ def greedy_from_logits(
         for receiver in receivers:
             if receiver not in opened:  # heads of a group share their k and v
                 opened.add(receiver)
-                for sender in range(before[receiver]):
+                for sender in graph.sources(receiver):
                     heapq.heappush(heap, (-values[sender][receiver], sender, receiver))
 
     reach([graph.logits])

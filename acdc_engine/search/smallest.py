@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from acdc_engine.graph.edges import Graph
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.patch.judge import Judge, Target
 from acdc_engine.search.order import first_edges
 

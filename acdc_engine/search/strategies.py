@@ -8,8 +8,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from acdc_engine.errors import MethodError, SearchError, nearest
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.graph.edges import Graph
 from acdc_engine.patch.judge import Judge, Target
 from acdc_engine.search.acdc import acdc
 from acdc_engine.search.iterative import iterative

@@ -82,7 +82,7 @@ def bound(view: TransformerView, letters: Sequence[int]) -> Tensor:
     def arriving(reads: Tensor, receiver: int) -> Tensor:
         """All changes that a receiver with these rows `[some, d_model]` can see; marks the edges they come through."""
         seen = [torch.zeros(view.d_model, 0).double()]
-        for sender in range(graph.senders_before[receiver]):
+        for sender in graph.sources(receiver):
             if not vanishes(reads, changes[sender]):
                 mask[sender, receiver] = True
                 seen.append(changes[sender])
@@ -93,16 +93,16 @@ def bound(view: TransformerView, letters: Sequence[int]) -> Tensor:
         for head in range(view.shape.n_heads):
             w_q, w_k, w_v = (w[head].double() for w in (attention.w_q, attention.w_k, attention.w_v))
             writes = attention.w_o[head].double().T @ w_v
-            query = arriving(span(w_k).T @ w_q, graph.q(index).start + head)
-            key = arriving(span(w_q).T @ w_k, graph.k(index).start + head)
-            value = arriving(writes, graph.v(index).start + head)
+            query = arriving(span(w_k).T @ w_q, graph.part(index, "q").start + head)
+            key = arriving(span(w_q).T @ w_k, graph.part(index, "k").start + head)
+            value = arriving(writes, graph.part(index, "v").start + head)
             moving = query.shape[1] or key.shape[1]
             changes[graph.heads(index).start + head] = span(writes if moving else writes @ value)
         mlp = layer.mlp
         reads, writes = mlp.w_in.double(), mlp.w_out.double()
-        into = arriving(reads, graph.mlp_receiver(index))
+        into = arriving(reads, graph.block("mlp", index).reads.start)
         reached = [unit for unit in range(len(reads)) if not vanishes(reads[unit : unit + 1], into)]
-        changes[graph.mlp_sender(index)] = span(writes[:, reached])
+        changes[graph.block("mlp", index).writes.start] = span(writes[:, reached])
     arriving(view.unembed_weight.double(), graph.logits)
     return clean(graph, mask)
 

@@ -11,7 +11,7 @@ from acdc_engine.errors import CircuitFileError
 from acdc_engine.formats.registry import FORMATS, default_name, export
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.find import find_circuit
-from acdc_engine.graph.layout import GraphShape
+from acdc_engine.graph.names import GraphShape
 from tests.made_circuits import made_circuit
 from tests.tiny_task import tiny_view
 

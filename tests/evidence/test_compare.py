@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from acdc_engine.evidence import compare
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_check import nodes_of_edges
 from acdc_engine.graph.circuit_records import CircuitEdge, ModelRecord
 from acdc_engine.graph.comparison_records import Overlap
-from acdc_engine.graph.layout import GraphShape, Layout
+from acdc_engine.graph.names import GraphShape
 
 ROLES = {"a0.h0": "early", "a1.h0": "mover", "a1.h1": "mover", "m0": "memory"}
 KNOWN = ("input->a0.h0<q>", "a0.h0->a1.h0<v>", "a1.h0->logits", "input->m0", "m0->a1.h1<k>", "a1.h1->logits")
@@ -24,7 +25,7 @@ def circuit(names: tuple[str, ...], mlps: bool = True, roles: dict[str, str] | N
     edges = tuple(
         CircuitEdge(sender=s, receiver=r, score=score.get("score")) for s, r in (name.split("->") for name in names)
     )
-    nodes = nodes_of_edges(Layout(GraphShape(2, 2, 2, mlps=mlps)), edges, roles)
+    nodes = nodes_of_edges(Graph(GraphShape(2, 2, 2, mlps=mlps)), edges, roles)
     return Circuit(model=model, nodes=nodes, edges=edges)
 
 

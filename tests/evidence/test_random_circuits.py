@@ -10,8 +10,9 @@ from torch import Tensor
 from acdc_engine.errors import MethodError
 from acdc_engine.evidence import random_baseline, random_circuits
 from acdc_engine.evidence.random_circuits import RandomPaths
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.graph.edges import Graph, GraphShape
+from acdc_engine.graph.names import GraphShape
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.judge import Judge
 from acdc_engine.prompts.metrics import get_metric

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from acdc_engine.errors import MethodError, ScoreError
 from acdc_engine.evidence.roc import edge_auc, sweep, without_rounding
-from acdc_engine.graph.edges import Graph, GraphShape
+from acdc_engine.graph.blocks import Graph
+from acdc_engine.graph.names import GraphShape
 
 items = st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=2, max_size=30).filter(
     lambda pairs: len({true for _, true in pairs}) == 2

@@ -7,7 +7,7 @@ import pytest
 
 from acdc_engine.formats.eap import eap_text
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.layout import GraphShape
+from acdc_engine.graph.names import GraphShape
 from tests.show.conftest import Make
 
 

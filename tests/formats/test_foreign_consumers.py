@@ -28,7 +28,7 @@ from acdc_engine.formats.positions import positions
 from acdc_engine.formats.registry import import_circuit
 from acdc_engine.formats.ungrouped import edges_there
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.layout import GraphShape
+from acdc_engine.graph.names import GraphShape
 from tests.made_circuits import GPT2, SMOLLM2, made_circuit
 
 # Opens argv[1], prints what is in the graph, and writes it again as argv[2].

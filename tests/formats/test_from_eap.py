@@ -15,13 +15,13 @@ from acdc_engine.formats import format
 from acdc_engine.formats.eap import eap_text
 from acdc_engine.formats.from_eap import circuit_from_eap, scores_from_eap
 from acdc_engine.formats.registry import import_circuit
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_check import nodes_of_edges
 from acdc_engine.graph.circuit_records import CircuitEdge, ModelRecord
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.graph.edges import GraphShape
 from acdc_engine.graph.from_mask import edges_of_mask
-from acdc_engine.graph.layout import Layout
+from acdc_engine.graph.names import GraphShape
 
 Edit = Callable[[dict[str, Any]], None]
 GROUPED = ModelRecord(name="tiny", n_layers=2, n_heads=4, n_kv_heads=2, d_model=8, d_vocab=11)
@@ -42,10 +42,10 @@ def record(shape: GraphShape) -> ModelRecord:
 
 def write(path: Path, kept: dict[str, float | None], scored: dict[str, float] | None = None) -> dict[str, Any]:
     """A file as EAP-IG writes it for a model of 2 layers and 4 heads: every edge, `kept` ones in the graph."""
-    layout = Layout(GraphShape(2, 4, 4))
+    layout = Graph(GraphShape(2, 4, 4))
     edges: dict[str, Any] = {}
-    for receiver, before in enumerate(layout.senders_before):
-        for sender in range(before):
+    for receiver in range(layout.n_receivers):
+        for sender in layout.sources(receiver):
             name = layout.edge_name(sender, receiver)
             score = kept.get(name, (scored or {}).get(name, 0.0))
             edges[name] = {"score": score, "in_graph": name in kept}

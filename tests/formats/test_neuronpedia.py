@@ -19,7 +19,7 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_file import checksum_of
 from acdc_engine.graph.circuit_records import MetricRecord
 from acdc_engine.graph.example_records import Example, NextToken
-from acdc_engine.graph.layout import GraphShape
+from acdc_engine.graph.names import GraphShape
 from tests.made_circuits import GPT2, HOSTILE, SMOLLM2, made_circuit
 from tests.show.conftest import Make
 

@@ -12,7 +12,7 @@ from acdc_engine.errors import CircuitFileError
 from acdc_engine.formats import format
 from acdc_engine.formats.registry import FORMATS, default_name, export, import_circuit, recognised
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.layout import GraphShape
+from acdc_engine.graph.names import GraphShape
 from acdc_engine.shipped import graphs_folder
 from tests.made_circuits import made_circuit
 

@@ -3,9 +3,10 @@
 import pytest
 
 from acdc_engine.errors import GraphError
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.by_rule import Wiring, circuit_by_rule
 from acdc_engine.graph.circuit_records import ModelRecord
-from acdc_engine.graph.layout import GraphShape, Layout
+from acdc_engine.graph.names import GraphShape
 
 
 def names(wiring: Wiring) -> set[str]:
@@ -13,7 +14,7 @@ def names(wiring: Wiring) -> set[str]:
 
 
 def test_only_what_is_computed_earlier_is_read() -> None:
-    wiring = Wiring(Layout(GraphShape(2, 2, 2)))
+    wiring = Wiring(Graph(GraphShape(2, 2, 2)))
     wiring.join(["a0.h1", "m0", "m1"], ["a0.h0", "a1.h1", "m0", "m1", "logits"], "qv")
     assert names(wiring) == {
         *("a0.h1->m0", "a0.h1->a1.h1<q>", "a0.h1->a1.h1<v>", "a0.h1->m1", "a0.h1->logits"),
@@ -30,13 +31,13 @@ def test_only_what_is_computed_earlier_is_read() -> None:
     ],
 )
 def test_keys_and_values_are_the_group_s(shape: GraphShape, edges: set[str]) -> None:
-    wiring = Wiring(Layout(shape))
+    wiring = Wiring(Graph(shape))
     wiring.join(["input"], ["a1.h3"])
     assert names(wiring) == edges
 
 
 def test_parallel_blocks_do_not_see_their_own_heads() -> None:
-    wiring = Wiring(Layout(GraphShape(2, 2, 2, parallel=True)))
+    wiring = Wiring(Graph(GraphShape(2, 2, 2, parallel=True)))
     wiring.join(["a0.h0"], ["m0", "m1"])
     assert names(wiring) == {"a0.h0->m1"}
 
@@ -44,11 +45,11 @@ def test_parallel_blocks_do_not_see_their_own_heads() -> None:
 @pytest.mark.parametrize(("sender", "receiver"), [("a9.h0", "logits"), ("input", "a0.h9"), ("input", "m4")])
 def test_unknown_nodes_are_refused(sender: str, receiver: str) -> None:
     with pytest.raises(GraphError, match=r"the model has|a layer has heads 0 to 1"):
-        Wiring(Layout(GraphShape(2, 2, 2))).join([sender], [receiver])
+        Wiring(Graph(GraphShape(2, 2, 2))).join([sender], [receiver])
 
 
 def test_the_circuit_carries_rule_and_roles() -> None:
-    wiring = Wiring(Layout(GraphShape(2, 4, 2)))
+    wiring = Wiring(Graph(GraphShape(2, 4, 2)))
     wiring.join(["input"], ["a0.h1"], "q")
     wiring.join(["a0.h1"], ["a1.h2", "a1.h3"], "k")
     wiring.join(["a1.h2", "a1.h3"], ["logits"])

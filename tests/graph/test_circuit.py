@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from acdc_engine.errors import CircuitFileError, GraphError
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_check import nodes_of_edges, with_roles
 from acdc_engine.graph.circuit_records import AttributionRecord, CircuitEdge, CircuitNode
 from acdc_engine.graph.from_mask import edges_of_mask
-from acdc_engine.graph.layout import GraphShape, Layout
+from acdc_engine.graph.names import GraphShape
 from acdc_engine.graph.networkx_view import edge_counts, with_shared
 
 
@@ -68,7 +69,7 @@ def test_edges_of_mask_refuses_edges_that_do_not_exist(small_circuit: Circuit) -
 
 
 def test_nodes_of_a_shared_key_are_the_heads_that_lead_on() -> None:
-    layout = Layout(GraphShape(1, 4, 2))
+    layout = Graph(GraphShape(1, 4, 2))
     both = nodes_of_edges(layout, edges("input->a0.kv1<k>"))
     assert [node.name for node in both] == ["input", "a0.h2", "a0.h3"]
     one = nodes_of_edges(layout, edges("input->a0.kv1<k>", "a0.h3->logits"), {"a0.h3": "mover", "m0": "unused"})
@@ -80,7 +81,7 @@ def test_nodes_of_a_shared_key_are_the_heads_that_lead_on() -> None:
 
 
 def test_roles_at_edges_are_those_of_the_nodes() -> None:
-    layout = Layout(GraphShape(1, 4, 2))
+    layout = Graph(GraphShape(1, 4, 2))
     some = edges("input->a0.kv1<k>", "a0.h2->logits", "a0.h3->logits")
     nodes = nodes_of_edges(layout, some, {"a0.h2": "mover", "a0.h3": "helper"})
     assert [(edge.sender_role, edge.receiver_role) for edge in with_roles(layout, nodes, some)] == [

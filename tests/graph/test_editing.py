@@ -13,7 +13,7 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_records import CircuitEdge, CircuitNode
 from acdc_engine.graph.connectivity import is_clean
 from acdc_engine.graph.edge_table import COLUMNS
-from acdc_engine.graph.layout import GraphShape
+from acdc_engine.graph.names import GraphShape
 from acdc_engine.graph.role_records import RoleName, RoleScore
 from tests.made_circuits import SMOLLM2, made_circuit
 from tests.tiny_task import tiny_view

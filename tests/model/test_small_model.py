@@ -173,15 +173,15 @@ def test_one_edge_equals_path_patching_by_hand(kind: str, part: str) -> None:
     graph, weights = v.graph, small_model(kind)[1]
     mask = torch.zeros_like(graph.exists)
     mask[graph.parse_edge(f"a0.h1->a1.h0<{part[-1]}>")] = True
-    mask[graph.INPUT, graph.attention(0)] = True
+    mask[graph.INPUT, graph.block("attention", 0).reads] = True
     mask[graph.heads(1).start, :] = graph.exists[graph.heads(1).start]
     if v.shape.mlps:
-        mask[graph.mlp_sender(1), graph.logits] = True
+        mask[graph.block("mlp", 1).writes.start, graph.logits] = True
 
     clean_run, run = slow_run(v, v.embed(prompts.clean)), slow_run(v, v.embed(prompts.corrupt))
     a0h1 = graph.heads(0).start + 1
     change = clean_run.values[a0h1] - run.values[a0h1]
-    reads = run.inputs[graph.attention(1).start]
+    reads = run.inputs[graph.block("attention", 1).reads.start]
     q, k, x = (reads @ weights[f"layers.1.w_{c}"][0].T + weights[f"layers.1.b_{c}"][0] for c in "qkv")
     q, k, x = (
         t + (change @ weights[f"layers.1.{part}"][0].T if part[-1] == c else 0)
@@ -194,7 +194,8 @@ def test_one_edge_equals_path_patching_by_hand(kind: str, part: str) -> None:
     final = run.inputs[graph.logits] + moved
     if v.shape.mlps:
         layer = v.layers[1]
-        final += layer.mlp_write(run.inputs[graph.mlp_receiver(1)] + moved) - run.values[graph.mlp_sender(1)]
+        mlp = graph.block("mlp", 1)
+        final += layer.mlp_write(run.inputs[mlp.reads.start] + moved) - run.values[mlp.writes.start]
     wanted = v.unembed(final)[:, -1]
     assert relative(CircuitEvaluator(v, prompts).logits(mask[None])[0], wanted) < 1e-5
     assert relative(run.logits[:, -1], wanted) > 1e-3, "it does move"
@@ -212,8 +213,8 @@ def test_scores_are_differences_times_autograds_gradients(kind: str, alphas: tup
         run = slow_run(v, embed)
         value = METRIC(run.logits[torch.arange(3), prompts.read_at], prompts).mean()
         gradients = torch.autograd.grad(value, run.inputs, materialize_grads=True)
-        for receiver, before in enumerate(v.graph.senders_before):
-            for u in range(before):
+        for receiver in range(v.graph.n_receivers):
+            for u in v.graph.sources(receiver):
                 change = ends[0].values[u] - ends[1].values[u]
                 wanted[u, receiver] += (change * gradients[receiver]).sum() / len(alphas)
     assert relative(score_edges(v, prompts, METRIC, get_method("eap-ig", alphas=alphas)).mean, wanted) < 1e-4

@@ -65,7 +65,7 @@ def slow_run(
 
     def read(receiver: int) -> Tensor:
         total = biases
-        for sender in range(graph.senders_before[receiver]):
+        for sender in graph.sources(receiver):
             kept = mask is None or bool(mask[sender, receiver])
             total = total + (run.values[sender] if kept or removed is None else removed[sender])
         total = total.clone()
@@ -75,9 +75,9 @@ def slow_run(
     for index, layer in enumerate(view.layers):
         attention = layer.attention
         first = graph.heads(index).start
-        q = _project(layer, [read(r) for r in _range(graph.q(index))], attention.w_q, attention.b_q)
-        k = _project(layer, [read(r) for r in _range(graph.k(index))], attention.w_k, attention.b_k)
-        v = _project(layer, [read(r) for r in _range(graph.v(index))], attention.w_v, attention.b_v)
+        q = _project(layer, [read(r) for r in _range(graph.part(index, "q"))], attention.w_q, attention.b_q)
+        k = _project(layer, [read(r) for r in _range(graph.part(index, "k"))], attention.w_k, attention.b_k)
+        v = _project(layer, [read(r) for r in _range(graph.part(index, "v"))], attention.w_v, attention.b_v)
         q, k = _norm_heads(attention.q_norm, attention, q), _norm_heads(attention.k_norm, attention, k)
         share = len(q) // len(k)
         heads = [_attend(view, index, q[h], k[h // share], v[h // share]) for h in range(len(q))]
@@ -89,12 +89,12 @@ def slow_run(
         total = sum((z @ attention.w_o[h] for h, z in enumerate(counted)), torch.zeros_like(embed))
         writes = [_write(layer, total, z @ attention.w_o[h]) for h, z in enumerate(heads)]
         if view.shape.parallel:  # the block's MLP sees neither its heads nor their bias
-            writes.append(_mlp(layer, read(graph.mlp_receiver(index))))
+            writes.append(_mlp(layer, read(graph.block("mlp", index).reads.start)))
         if attention.b_o is not None:
             biases = biases + attention.b_o * layer.write_scale
         run.values += writes
         if layer.mlp is not None and not view.shape.parallel:
-            run.values.append(_mlp(layer, read(graph.mlp_receiver(index))))
+            run.values.append(_mlp(layer, read(graph.block("mlp", index).reads.start)))
     run.logits = _unembed(view, read(graph.logits))
     return run
 

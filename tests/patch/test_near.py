@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.graph.edges import Graph
 from acdc_engine.patch import CircuitEvaluator, evaluator
 from acdc_engine.patch.baseline import ABLATIONS
 from acdc_engine.patch.plan import Known, make_plan

@@ -67,10 +67,10 @@ def test_one_edge_by_forward_hooks_on_hugging_face(part: str, head: int) -> None
     out_of_clean = _run_with_receiver_moved(prompts.clean, part, head, -change)
 
     only = torch.zeros_like(graph.exists)
-    only[graph.INPUT, graph.attention(0)] = True
+    only[graph.INPUT, graph.block("attention", 0).reads] = True
     only[edge] = True
-    behind = [graph.mlp_receiver(1), graph.logits]
-    for sender in (*range(graph.heads(1).start, graph.heads(1).stop), graph.mlp_sender(1)):
+    behind = [graph.block("mlp", 1).reads.start, graph.logits]
+    for sender in (*range(graph.heads(1).start, graph.heads(1).stop), graph.block("mlp", 1).writes.start):
         only[sender, behind] = graph.exists[sender, behind]
     but_one = graph.exists.clone()
     but_one[edge] = False

@@ -163,7 +163,7 @@ def test_the_known_circuit_may_be_of_any_format(tmp_path: Path) -> None:
 def test_truths_without_anything_to_find(tmp_path: Path) -> None:
     found, layout = save(tmp_path / "found.json"), Circuit(model=MODEL, nodes=(), edges=()).layout()
     assert "empty.json has no edges: there is nothing to find" in refused(found, save(tmp_path / "empty.json", ()))
-    everything = tuple(layout.edge_name(s, r) for r, before in enumerate(layout.senders_before) for s in range(before))
+    everything = tuple(layout.edge_name(s, r) for r in range(layout.n_receivers) for s in layout.sources(r))
     assert "has all 46 edges of its graph" in refused(found, save(tmp_path / "all.json", everything))
 
 

@@ -48,9 +48,9 @@ def test_expanded_gradients_are_those_at_split_inputs(name: str, alphas: tuple[f
     everything = slice(None)
     for index, layer in enumerate(v.layers):
         reads = expanded(layer, ours.attention[index], ours.points, everything, everything)
-        theirs = torch.stack(wanted[v.graph.attention(index)]).flatten(1, 2)
+        theirs = torch.stack(wanted[v.graph.block("attention", index).reads]).flatten(1, 2)
         assert relative(reads, theirs) < 1e-4
-        assert relative(ours.mlp[index], wanted[v.graph.mlp_receiver(index)]) < 1e-4
+        assert relative(ours.mlp[index], wanted[v.graph.block("mlp", index).reads.start]) < 1e-4
     assert relative(ours.logits, wanted[v.graph.logits]) < 1e-4
 
 
@@ -61,8 +61,8 @@ def test_scores_are_differences_times_split_gradients(name: str) -> None:
     clean, corrupt = slow_run(v, v.embed(prompts.clean)), slow_run(v, v.embed(prompts.corrupt))
     gradients = split_gradients(v, prompts, v.embed(prompts.clean))
     wanted = torch.zeros(v.graph.n_senders, v.graph.n_receivers)
-    for receiver, before in enumerate(v.graph.senders_before):
-        for sender in range(before):
+    for receiver in range(v.graph.n_receivers):
+        for sender in v.graph.sources(receiver):
             change = clean.values[sender] - corrupt.values[sender]
             wanted[sender, receiver] = (change * gradients[receiver]).sum() / len(prompts)
     assert relative(score_edges(v, prompts, METRIC, get_method("eap")).mean, wanted) < 1e-4

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.graph.edges import Graph
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.judge import Judge, Target
 from acdc_engine.prompts.metrics import get_metric
@@ -30,10 +30,10 @@ def one_by_one(judge: Judge, start: Tensor, threshold: float) -> tuple[Tensor, i
     tested = untested = 0
     removed = []
     for receiver in reversed(range(graph.n_receivers)):
-        for sender in reversed(range(graph.senders_before[receiver])):
+        for sender in reversed(graph.sources(receiver)):
             if not mask[sender, receiver]:
                 continue
-            fed = graph.receiver_sender(receiver)
+            fed = list(graph.fed(receiver))
             if receiver != graph.logits and not mask[fed].any():
                 mask[sender, receiver] = False
                 untested += 1

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_check import nodes_of_edges
 from acdc_engine.graph.circuit_records import (
@@ -17,7 +18,7 @@ from acdc_engine.graph.circuit_records import (
     SearchRecord,
     TaskRecord,
 )
-from acdc_engine.graph.layout import GraphShape, Layout
+from acdc_engine.graph.names import GraphShape
 
 Make = Callable[..., Circuit]
 
@@ -62,7 +63,7 @@ def make() -> Make:
                 parallel=shape.parallel,
                 mlps=shape.mlps,
             ),
-            nodes=nodes_of_edges(Layout(shape), edges, {"a1.h2": 'the "mover"'}),
+            nodes=nodes_of_edges(Graph(shape), edges, {"a1.h2": 'the "mover"'}),
             edges=edges,
         )
 

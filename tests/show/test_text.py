@@ -9,7 +9,7 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_check import with_roles
 from acdc_engine.graph.circuit_records import SearchRecord
 from acdc_engine.graph.evidence_records import Certificate, Completeness, HypothesisTest, Interval, RandomCircuits
-from acdc_engine.graph.layout import GraphShape
+from acdc_engine.graph.names import GraphShape
 from acdc_engine.show.remarks import remarks
 from acdc_engine.show.text import show
 from tests.show.conftest import Make

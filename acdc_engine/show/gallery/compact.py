@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.layout import GraphShape, Layout
+from acdc_engine.graph.names import GraphShape
 from acdc_engine.graph.strength import measure_of, strength_of
 from acdc_engine.show.gallery.entries import LONGEST, Entry
 from acdc_engine.show.html.page import json_text
@@ -22,7 +23,7 @@ _DIGITS = 4
 class Compared:
     """Circuits for `compare.html`, collected one by one.
 
-    An edge is the number `sender * receivers + receiver` by the indices of `Layout`; a circuit is its edges in
+    An edge is the number `sender * receivers + receiver` by the indices of `Graph`; a circuit is its edges in
     ascending order, each written as the distance from the one before, and beside them their strengths.
 
     Attributes:
@@ -78,12 +79,12 @@ def distances(ascending: Sequence[int]) -> list[int]:
     return [here - before for before, here in zip((0, *ascending), ascending, strict=False)]
 
 
-def _code(layout: Layout, sender: str, receiver: str) -> int:
+def _code(layout: Graph, sender: str, receiver: str) -> int:
     return layout.sender_index(sender) * layout.n_receivers + layout.receiver_index(receiver)
 
 
 def _shape(shape: GraphShape) -> dict[str, Any]:
-    layout = Layout(shape)
+    layout = Graph(shape)
     return {
         "layers": shape.n_layers,
         "heads": shape.n_heads,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.layout import GraphShape
+from acdc_engine.graph.names import GraphShape
 from acdc_engine.show.gallery.compact import Compared, distances, shape_in_words
 from acdc_engine.show.gallery.entries import entry_of
 from acdc_engine.show.html.page import json_text

@@ -1,6 +1,6 @@
 """Small drawings: where lines run, what they are called, how large they get."""
 
-from acdc_engine.graph.layout import GraphShape
+from acdc_engine.graph.names import GraphShape
 from acdc_engine.show.gallery.thumbnail import HEIGHT, MOST_LINES, WIDTH, thumbnail
 from tests.made_circuits import GPT2, SMOLLM2
 from tests.show.gallery.folders import TINY, bare, lean

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from acdc_engine.errors import CircuitFileError
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_check import nodes_of_edges
 from acdc_engine.graph.circuit_records import CircuitEdge, ModelRecord
-from acdc_engine.graph.layout import GraphShape, Layout
+from acdc_engine.graph.names import GraphShape
 from acdc_engine.graph.size_records import SizePoint
 from acdc_engine.shipped import graphs_folder
 from acdc_engine.show.viewer import data as data_module
@@ -36,7 +37,7 @@ def circuit_of(effects: Mapping[str, float | None], shape: GraphShape = GROUPED)
         d_model=8,
         d_vocab=10,
     )
-    return Circuit(model=model, nodes=nodes_of_edges(Layout(shape), made), edges=made)
+    return Circuit(model=model, nodes=nodes_of_edges(Graph(shape), made), edges=made)
 
 
 Effects = dict[str, float | None]

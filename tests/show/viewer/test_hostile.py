@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_check import with_roles
 from acdc_engine.graph.example_records import NextToken
-from acdc_engine.graph.layout import Layout
 from tests.made_circuits import GPT2, HOSTILE, made_circuit
 from tests.show.viewer.pages import centre_of, drawn_edges, lines_of, overflow, reset, shown
 
@@ -45,7 +45,7 @@ def hostile_circuit(text: str) -> Circuit:
         "command": text,
         "nodes": nodes,
         "examples": (example,),
-        "edges": with_roles(Layout(GPT2), nodes, circuit.edges),
+        "edges": with_roles(Graph(GPT2), nodes, circuit.edges),
     }
     return circuit.model_copy(update=changed)
 

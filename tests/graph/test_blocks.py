@@ -2,13 +2,19 @@
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 from acdc_engine.errors import GraphError
-from acdc_engine.graph.layout import GraphShape, Layout
+from acdc_engine.graph.blocks import Graph
+from acdc_engine.graph.names import GraphShape
+
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 @pytest.mark.parametrize(
@@ -20,39 +26,64 @@ from acdc_engine.graph.layout import GraphShape, Layout
     ],
 )
 def test_counts(shape: GraphShape, counts: tuple[int, int, int]) -> None:
-    layout = Layout(shape)
-    assert (layout.n_senders, layout.n_receivers, layout.n_edges) == counts
+    graph = Graph(shape)
+    assert (graph.n_senders, graph.n_receivers, graph.n_edges) == counts
 
 
 def test_order_is_that_of_the_golden_files() -> None:
-    layout = Layout(GraphShape(1, 2, 2))
-    assert layout.senders == ("input", "a0.h0", "a0.h1", "m0")
+    graph = Graph(GraphShape(1, 2, 2))
+    assert graph.senders == ("input", "a0.h0", "a0.h1", "m0")
     attention = ("a0.h0<q>", "a0.h1<q>", "a0.h0<k>", "a0.h1<k>", "a0.h0<v>", "a0.h1<v>")
-    assert layout.receivers == (*attention, "m0", "logits")
+    assert graph.receivers == (*attention, "m0", "logits")
 
 
 def test_grouped_heads_share_k_and_v() -> None:
-    receivers = Layout(GraphShape(1, 4, 2)).receivers
+    receivers = Graph(GraphShape(1, 4, 2)).receivers
     assert receivers[4:8] == ("a0.kv0<k>", "a0.kv1<k>", "a0.kv0<v>", "a0.kv1<v>")
 
 
 @given(data=st.data())
-def test_slices_hold_what_they_say(any_shape: st.SearchStrategy[GraphShape], data: st.DataObject) -> None:
+def test_blocks_hold_what_they_say(any_shape: st.SearchStrategy[GraphShape], data: st.DataObject) -> None:
     shape = data.draw(any_shape)
-    layout = Layout(shape)
+    graph = Graph(shape)
     layer = data.draw(st.integers(0, shape.n_layers - 1))
-    assert layout.senders[layout.heads(layer)] == tuple(f"a{layer}.h{h}" for h in range(shape.n_heads))
-    for kind, where in (("q", layout.q(layer)), ("k", layout.k(layer)), ("v", layout.v(layer))):
-        names = layout.receivers[where]
-        assert len(names) == (shape.n_heads if kind == "q" else shape.n_kv_heads)
-        assert all(name.startswith(f"a{layer}.") and name.endswith(f"<{kind}>") for name in names)
-        assert {layout.receiver_kind(r) for r in range(where.start, where.stop)} == {kind}
-    assert layout.attention(layer) == slice(layout.q(layer).start, layout.v(layer).stop)
-    assert layout.receivers[layout.logits] == "logits" and layout.receiver_kind(layout.logits) == "logits"
+    assert graph.senders[graph.heads(layer)] == tuple(f"a{layer}.h{h}" for h in range(shape.n_heads))
+    for letter in "qkv":
+        where = graph.part(layer, letter)
+        names = graph.receivers[where]
+        assert len(names) == (shape.n_heads if letter == "q" else shape.n_kv_heads)
+        assert all(name.startswith(f"a{layer}.") and name.endswith(f"<{letter}>") for name in names)
+        assert {graph.receiver_kind(r) for r in range(where.start, where.stop)} == {letter}
+    assert graph.block("attention", layer).reads == slice(graph.part(layer, "q").start, graph.part(layer, "v").stop)
+    assert graph.receivers[graph.logits] == "logits" and graph.receiver_kind(graph.logits) == "logits"
     if shape.mlps:
-        assert layout.senders[layout.mlp_sender(layer)] == f"m{layer}"
-        assert layout.receivers[layout.mlp_receiver(layer)] == f"m{layer}"
-        assert layout.receiver_kind(layout.mlp_receiver(layer)) == "mlp"
+        mlp = graph.block("mlp", layer)
+        assert graph.senders[mlp.writes] == graph.receivers[mlp.reads] == (f"m{layer}",)
+        assert graph.receiver_kind(mlp.reads.start) == "mlp"
+
+
+@pytest.mark.parametrize(("name", "parallel"), [("gpt2", False), ("llama", False), ("gpt_neox", True)])
+def test_exists_as_in_golden(name: str, parallel: bool) -> None:
+    golden = load_file(GOLDEN / f"tiny_{name}.golden.safetensors")["edge_exists"]
+    assert torch.equal(Graph(GraphShape(3, 4, 4, parallel)).exists, golden.bool())
+
+
+def order(name: str, parallel: bool) -> tuple[float, int]:
+    """When a node is computed: its layer, and its turn within it."""
+    if name in ("input", "logits"):
+        return (-1.0, 0) if name == "input" else (float("inf"), 0)
+    layer = float(name.split(".")[0][1:])
+    return layer, int(name[0] == "m" and not parallel)
+
+
+@given(data=st.data())
+def test_edges_run_from_earlier_to_later(any_shape: st.SearchStrategy[GraphShape], data: st.DataObject) -> None:
+    graph = Graph(data.draw(any_shape))
+    parallel = graph.shape.parallel
+    for r, receiver in enumerate(graph.receivers):
+        into = order(receiver.split("<")[0], parallel)
+        assert graph.sources(r) == [s for s, name in enumerate(graph.senders) if order(name, parallel) < into]
+    assert int(graph.exists.sum()) == graph.n_edges
 
 
 @given(data=st.data())
@@ -61,38 +92,39 @@ def test_receivers_feed_the_nodes_of_their_name(
     fed_by_name: Callable[[str, GraphShape], set[str]],
     data: st.DataObject,
 ) -> None:
-    layout = Layout(data.draw(any_shape))
-    for receiver, name in enumerate(layout.receivers):
-        assert set(layout.senders[layout.receiver_sender(receiver)]) == fed_by_name(name, layout.shape)
+    graph = Graph(data.draw(any_shape))
+    for receiver, name in enumerate(graph.receivers):
+        assert {graph.senders[sender] for sender in graph.fed(receiver)} == fed_by_name(name, graph.shape)
 
 
 @given(data=st.data())
 def test_names_round_trip(any_shape: st.SearchStrategy[GraphShape], data: st.DataObject) -> None:
-    layout = Layout(data.draw(any_shape))
-    receiver = data.draw(st.integers(0, layout.n_receivers - 1))
-    sender = data.draw(st.integers(0, layout.senders_before[receiver] - 1))
-    assert layout.parse_edge(layout.edge_name(sender, receiver)) == (sender, receiver)
-    assert layout.sender_index(layout.senders[sender]) == sender
-    assert layout.receiver_index(layout.receivers[receiver]) == receiver
+    graph = Graph(data.draw(any_shape))
+    receiver = data.draw(st.integers(0, graph.n_receivers - 1))
+    sender = data.draw(st.sampled_from(graph.sources(receiver)))
+    assert graph.parse_edge(graph.edge_name(sender, receiver)) == (sender, receiver)
+    assert graph.sender_index(graph.senders[sender]) == sender
+    assert graph.receiver_index(graph.receivers[receiver]) == receiver
 
 
 @given(data=st.data())
 def test_an_edge_that_does_not_exist_has_no_name(any_shape: st.SearchStrategy[GraphShape], data: st.DataObject) -> None:
-    layout = Layout(data.draw(any_shape))
-    receiver = data.draw(st.integers(0, layout.n_receivers - 1))
-    sender = data.draw(st.integers(layout.senders_before[receiver], layout.n_senders))
+    graph = Graph(data.draw(any_shape))
+    receiver = data.draw(st.integers(0, graph.n_receivers - 1))
+    absent = set(range(graph.n_senders + 1)) - set(graph.sources(receiver))
+    sender = data.draw(st.sampled_from(sorted(absent)))
     with pytest.raises(GraphError):
-        layout.edge_name(sender, receiver)
+        graph.edge_name(sender, receiver)
 
 
 @given(text=st.text(max_size=20) | st.from_regex(r"[am]\d+(\.(h|kv)\d+)?(<\w>)?->[am]\d+(\.(h|kv)\d+)?(<\w>)?"))
 def test_any_text_is_an_edge_or_an_error(text: str) -> None:
-    layout = Layout(GraphShape(3, 4, 2))
+    graph = Graph(GraphShape(3, 4, 2))
     try:
-        sender, receiver = layout.parse_edge(text)
+        sender, receiver = graph.parse_edge(text)
     except GraphError:
         return
-    assert layout.edge_name(sender, receiver) == re.sub(r"\s", "", text)
+    assert graph.edge_name(sender, receiver) == re.sub(r"\s", "", text)
 
 
 GROUPED, SEPARATE = GraphShape(8, 4, 2), GraphShape(8, 4, 4)
@@ -154,17 +186,17 @@ GROUPED, SEPARATE = GraphShape(8, 4, 2), GraphShape(8, 4, 4)
 )
 def test_error_names_what_is_wrong(shape: GraphShape, text: str, message: str) -> None:
     with pytest.raises(GraphError, match=re.escape(message)):
-        Layout(shape).parse_edge(text)
+        Graph(shape).parse_edge(text)
 
 
 def test_indices_out_of_range_are_refused() -> None:
-    layout = Layout(GraphShape(2, 2, 2, mlps=False))
-    with pytest.raises(GraphError, match="No layer -1: the model has layers 0 to 1"):
-        layout.heads(-1)
-    with pytest.raises(GraphError, match="No MLP in layer 1: the model is attention-only"):
-        layout.mlp_sender(1)
+    graph = Graph(GraphShape(2, 2, 2, mlps=False))
+    with pytest.raises(GraphError, match="No attention in layer -1: the model has layers 0 to 1"):
+        graph.heads(-1)
+    with pytest.raises(GraphError, match="No mlp in layer 1: the model has none"):
+        graph.block("mlp", 1)
     with pytest.raises(GraphError, match=r"No edge \(-1, 0\): senders are 0 to 4, receivers 0 to 12"):
-        layout.edge_name(-1, 0)
+        graph.edge_name(-1, 0)
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,79 @@
-"""Why a node or edge does not fit a graph. There are too many names to list, so the wrong part is named."""
+"""What the nodes of a transformer's graph are called, and why a name does not fit.
 
-from __future__ import annotations
+There are too many names to list, so an error names the part that is wrong.
+"""
 
 import re
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
-if TYPE_CHECKING:
-    from acdc_engine.graph.layout import GraphShape, Layout
+from acdc_engine.errors import GraphError
 
 # Nine digits: Python refuses to make a number of more than 4,300.
 _NODE = re.compile(r"(?P<kind>[am])(?P<layer>\d{1,9})(?:\.(?P<part>h|kv)(?P<index>\d{1,9}))?(?:<(?P<letter>\w+)>)?")
+
+
+@dataclass(frozen=True)
+class GraphShape:
+    """What fixes a transformer's graph.
+
+    Attributes:
+        n_layers: Number of transformer blocks.
+        n_heads: Query heads per block.
+        n_kv_heads: Key/value groups per block; `n_heads` when every head has its own (or `--ungroup-kv`).
+        parallel: A block's MLP reads the same residual stream as its heads and does not see what they write.
+        mlps: False for attention-only models.
+
+    Raises:
+        GraphError: A count below 1, or heads that do not divide into the groups.
+    """
+
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    parallel: bool = False
+    mlps: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuses shapes no transformer has."""
+        for field in ("n_layers", "n_heads", "n_kv_heads"):
+            if getattr(self, field) < 1:
+                raise GraphError(f"{field} is {getattr(self, field)}; a graph needs at least 1.")
+        if self.n_heads % self.n_kv_heads:
+            raise GraphError(
+                f"{self.n_heads} heads do not divide into {self.n_kv_heads} key/value groups of equal size."
+            )
+
+    @property
+    def grouped(self) -> bool:
+        """Whether several query heads share a key/value head."""
+        return self.n_kv_heads != self.n_heads
+
+    @property
+    def group_size(self) -> int:
+        """Query heads per key/value group."""
+        return self.n_heads // self.n_kv_heads
+
+    @property
+    def n_reads(self) -> int:
+        """Receivers of one layer's attention."""
+        return self.n_heads + 2 * self.n_kv_heads
+
+    @property
+    def senders(self) -> tuple[str, ...]:
+        """Names of heads and MLPs, layer by layer."""
+        mlp = ["m{}"] if self.mlps else []
+        return self._every_layer([f"a{{}}.h{head}" for head in range(self.n_heads)] + mlp)
+
+    @property
+    def receivers(self) -> tuple[str, ...]:
+        """Names of their inputs: q of all heads, k of all groups, v of all groups, the MLP."""
+        owner, mlp = "kv" if self.grouped else "h", ["m{}"] if self.mlps else []
+        queries = [f"a{{}}.h{head}<q>" for head in range(self.n_heads)]
+        others = [f"a{{}}.{owner}{group}<{letter}>" for letter in "kv" for group in range(self.n_kv_heads)]
+        return self._every_layer(queries + others + mlp)
+
+    def _every_layer(self, names: list[str]) -> tuple[str, ...]:
+        return tuple(name.format(layer) for layer in range(self.n_layers) for name in names)
 
 
 def explain_sender(name: str, shape: GraphShape) -> str:
@@ -40,16 +104,13 @@ def explain_receiver(name: str, shape: GraphShape) -> str:
     return f"No receiver {name!r}: {reason}."
 
 
-def explain_edge(sender: int, receiver: int, layout: Layout) -> str:
-    """Says why no edge joins two nodes that exist."""
-    source, target = layout.senders[sender], layout.receivers[receiver]
+def explain_edge(source: str, target: str, kind: str, own: bool) -> str:
+    """Says why no edge joins two nodes that exist: sender, receiver, its kind, and whether it feeds that sender."""
     node = target.split("<")[0]
-    kind = layout.receiver_kind(receiver)
-    fed = layout.receiver_sender(receiver)
     # Both ends in one layer: the sender is the receiver's node, or a head beside it.
     same_layer = re.match(r"[am](\d+)", source), re.match(r"[am](\d+)", target)
     beside = source[0] == "a" and all(same_layer) and len({match[1] for match in same_layer if match}) == 1
-    if fed.start <= sender < fed.stop:
+    if own:
         reason = f"{node} does not read what it writes itself"
     elif beside and kind == "mlp":
         reason = f"{source} and {node} run in parallel, neither reads the other"
