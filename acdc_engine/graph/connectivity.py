@@ -111,10 +111,10 @@ class CleanBase:
         width, gone, lost = self.graph.n_receivers, set[int](), Counter[tuple[str, int]]()
         waiting = [int(edge) for edge in edges]
 
-        def lose(what: str, node: int, of: int) -> bool:
+        def lose(what: str, node: int, of: np.int64) -> bool:
             """Whether the last of so many is lost now."""
             lost[what, node] += 1
-            return lost[what, node] == of
+            return lost[what, node] == int(of)
 
         while waiting:
             edge = waiting.pop()

@@ -96,8 +96,8 @@ def test_grouped_scores_are_sums_over_the_group(name: str) -> None:
     b = score_edges(ungrouped, random_prompts(), METRIC, get_method("eap")).mean
     for layer in range(2):
         for part in ("k", "v"):
-            wide = b[:, getattr(ungrouped.graph, part)(layer)]
-            narrow = a[:, getattr(native.graph, part)(layer)]
+            wide = b[:, ungrouped.graph.part(layer, part)]
+            narrow = a[:, native.graph.part(layer, part)]
             assert relative(wide.unflatten(1, (2, 2)).sum(-1), narrow) < 1e-4
 
 
