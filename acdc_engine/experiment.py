@@ -90,6 +90,10 @@ class Selection:
         return f"<{self.size:,} edges, objective {self.value:.3f}>"
 
 
+CircuitLike = Selection | Circuit | Tensor | Iterable[EdgeLike]
+"""What a search has found, a circuit, a mask `[senders, receivers]`, or edges by name."""
+
+
 class Experiment:
     """A behaviour in a model, and how it is measured.
 
@@ -311,7 +315,7 @@ class Experiment:
         assert found.tested is not None, "of edges that were tested"
         return replace(found, by_metric=in_metric(found.tested, self.objective, self.judge, progress))
 
-    def selection(self, circuit: Selection | Circuit | Tensor | Iterable[EdgeLike]) -> Selection:
+    def selection(self, circuit: CircuitLike) -> Selection:
         """Edges that somebody names, cleaned: a mask `[senders, receivers]`, a circuit, or edges by name.
 
         Raises:
@@ -332,7 +336,7 @@ class Experiment:
                 mask[graph.sender_index(edge.sender), graph.receiver_index(edge.receiver)] = True
         return Selection(clean(graph, mask))
 
-    def faithfulness(self, circuit: Selection | Circuit | Tensor | Iterable[EdgeLike], held_out: bool = False) -> float:
+    def faithfulness(self, circuit: CircuitLike, held_out: bool = False) -> float:
         """Share of the metric's difference between clean and ablated model that a circuit keeps.
 
         Args:
@@ -342,16 +346,14 @@ class Experiment:
         judge = self.held_out_judge if held_out else self.judge
         return judge.faithfulness(self.selection(circuit).mask[None])[0]
 
-    def logits(
-        self, circuit: Selection | Circuit | Tensor | Iterable[EdgeLike], held_out: bool = False
-    ) -> Float[Tensor, "prompts d_vocab"]:
+    def logits(self, circuit: CircuitLike, held_out: bool = False) -> Float[Tensor, "prompts d_vocab"]:
         """Logits at the reading positions with only the edges of a circuit; `circuit` as for `selection`."""
         judge = self.held_out_judge if held_out else self.judge
         return judge.evaluator.logits(self.selection(circuit).mask[None])[0]
 
     def circuit(
         self,
-        circuit: Selection | Circuit | Tensor | Iterable[EdgeLike],
+        circuit: CircuitLike,
         *,
         n_random: int = 20,
         tests: bool = False,

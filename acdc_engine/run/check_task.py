@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool
 from torch import Tensor
 
 from acdc_engine.errors import AcdcError, MethodError, PromptError, TaskError, TooFewPairsError
@@ -28,7 +28,6 @@ from acdc_engine.prompts.find import find_task, known_tasks, log_broken
 from acdc_engine.prompts.metrics import accuracy
 from acdc_engine.prompts.misfits import LeftOut
 from acdc_engine.prompts.pair import Draft
-from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.prompts.sample import count_pairs, sample_pairs, template_names
 from acdc_engine.run.prepare import look_before_loading, prompts_of, rules_of, tokenizer_of
 from acdc_engine.run.progress import Reporter, reporter_of
@@ -236,23 +235,34 @@ class _Measured:
 def _measured(
     drafts: Sequence[Draft], rules: Rules, card: TaskCard, view: TransformerView, batch_size: int
 ) -> _Measured:
-    prompts = encode(drafts, rules)
-    lab = Experiment(view, prompts, metric=card.metric, batch_size=batch_size)
-    evaluator, metric = lab.evaluator, lab.metric
-    placed, logits = prompts.to(view.device), evaluator.clean_logits()
-    clean = metric(logits, placed, logits).float().cpu()
-    corrupt = metric(evaluator.ablated_logits(), placed, logits).float().cpu()
-    right = _Answered.of(logits, placed) if placed.answers.shape[1] else None
-    chance = chance_of(prompts, view.d_vocab)
-    names = [draft.pair.template for draft in drafts]
+    lab = Experiment(view, encode(drafts, rules), metric=card.metric, batch_size=batch_size)
+    prompts, logits = lab.prompts.to(view.device), lab.evaluator.clean_logits()
+    values = {
+        "metric_clean": lab.metric(logits, prompts, logits).float().cpu(),
+        "metric_corrupt": lab.metric(lab.evaluator.ablated_logits(), prompts, logits).float().cpu(),
+    }
+    above, ranks = None, None
+    if prompts.answers.shape[1]:  # right before wrong ones, and the right one's place among all
+        above, ranks = accuracy(logits, prompts).cpu(), right_ranks(logits, prompts).cpu()
+
+    def figures(name: str, rows: Bool[Tensor, "n"]) -> Figures:
+        return Figures(
+            name=name,
+            prompts=int(rows.sum()),
+            right=None if above is None else int(above[rows].sum()),
+            top=None if ranks is None else int((ranks[rows] == 1).sum()),
+            rank=None if ranks is None else float(ranks[rows].double().quantile(0.5)),
+            **{key: float(value[rows].mean()) for key, value in values.items()},
+        )
+
+    chance, names = chance_of(lab.prompts, view.d_vocab), [draft.pair.template for draft in drafts]
     in_order = [name for name in template_names(card) if name in names] or sorted(set(names))
-    rows = {name: torch.tensor([other == name for other in names]) for name in in_order}
-    whole = _figures("all", torch.ones(len(names), dtype=torch.bool), clean, corrupt, right)
+    whole = figures("all", torch.ones(len(names), dtype=torch.bool))
     return _Measured(
         chance=chance,
         whole=whole,
-        templates=tuple(_figures(name, chosen, clean, corrupt, right) for name, chosen in rows.items()),
-        shortcomings=tuple(shortcomings(whole.right, chance, clean, corrupt, metric.name)),
+        templates=tuple(figures(name, torch.tensor([other == name for other in names])) for name in in_order),
+        shortcomings=tuple(shortcomings(whole.right, chance, *values.values(), lab.metric.name)),
     )
 
 
@@ -297,36 +307,6 @@ def _cards(tasks: Sequence[str | Path]) -> list[TaskCard]:
     if problems:
         raise TaskError("\n".join(problems))
     return cards
-
-
-@dataclass(frozen=True)
-class _Answered:
-    """How each clean prompt is answered, on the CPU: right before wrong ones, and the right one's place among all."""
-
-    above: Bool[Tensor, "n"]
-    ranks: Int[Tensor, "n"]
-
-    @staticmethod
-    def of(logits: Float[Tensor, "n d_vocab"], prompts: PromptSet) -> "_Answered":
-        return _Answered(accuracy(logits, prompts).cpu(), right_ranks(logits, prompts).cpu())
-
-
-def _figures(
-    name: str,
-    chosen: Bool[Tensor, "n"],
-    clean: Float[Tensor, "n"],
-    corrupt: Float[Tensor, "n"],
-    right: "_Answered | None",
-) -> Figures:
-    return Figures(
-        name=name,
-        prompts=int(chosen.sum()),
-        right=None if right is None else int(right.above[chosen].sum()),
-        top=None if right is None else int((right.ranks[chosen] == 1).sum()),
-        rank=None if right is None else float(right.ranks[chosen].double().quantile(0.5)),
-        metric_clean=float(clean[chosen].mean()),
-        metric_corrupt=float(corrupt[chosen].mean()),
-    )
 
 
 @dataclass(frozen=True)

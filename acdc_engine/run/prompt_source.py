@@ -154,7 +154,7 @@ def _own(path: Path, circuit: Circuit | None, task: str | Path | None, strict: b
                 "judges the circuit on other prompts."
             )
         discovery, held_out = prompt_sets_of(circuit.prompts, circuit.model.d_vocab, circuit.model.d_vocab_in)
-        if held_out is None and not strict:
+        if held_out is None and (not strict or circuit.evaluation is not None):
             raise CircuitFileError(without("held_out"))
         remarks = [] if circuit.task is None else _about_stored(circuit.task, discovery, held_out, strict)
         return Stored(discovery, held_out, tuple(remarks))

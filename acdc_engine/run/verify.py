@@ -13,7 +13,7 @@ from acdc_engine.experiment import MetricLike, Selection
 from acdc_engine.formats.engine import is_engine
 from acdc_engine.formats.format import Source
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import CircuitEdge, Figures
+from acdc_engine.graph.circuit_records import CircuitEdge
 from acdc_engine.graph.evidence_records import Certificate
 from acdc_engine.graph.files import check_target, write_text
 from acdc_engine.graph.find import find_circuit
@@ -228,36 +228,37 @@ def _figure_claims(opened: Reopened, tolerance: float) -> Iterator[Claim]:
     ):
         found = figures_of(judge, opened.mask)
         yield _exact(f"{split}: prompts", claimed.n_prompts, found.n_prompts)
-        for name, label in _FIGURES.items():
-            a, b = getattr(claimed, name), getattr(found, name)
-            unit = abs(judge.range) if name.startswith("metric") else 1.0
-            if a is not None and b is not None:
-                yield _number(f"{split}: {label}", a, b, unit, tolerance)
-        yield from _answer_claims(split, claimed, found, tolerance)
-        yield from _template_claims(split, claimed, found, tolerance)
+        unit = abs(judge.range)
+        units = {name: unit for name in _FIGURES if name.startswith("metric")}
+        yield from _numbers(f"{split}: ", "", _FIGURES, claimed, found, units, tolerance)
+        for run, name in (("clean", "model"), ("corrupt", "ablated"), ("circuit", "circuit")):
+            theirs, ours = getattr(claimed, f"answers_{run}"), getattr(found, f"answers_{run}")
+            if ours and theirs:
+                largest = max(abs(ours.right_logit), abs(ours.wrong_logit or 0))
+                units = {key: largest for key in _ANSWERS if key.endswith("logit")}
+                yield from _numbers(f"{split}: ", f", {name}", _ANSWERS, theirs, ours, units, tolerance)
+        there = {template.name: template for template in found.templates}
+        for template in claimed.templates:
+            own, where = there.get(template.name), f"{split}, {template.name}: "
+            yield _exact(f"{where}prompts", template.n_prompts, 0 if own is None else own.n_prompts)
+            if own is not None:
+                yield from _numbers(where, "", _OF_TEMPLATES, template, own, {}, tolerance)
 
 
-def _answer_claims(split: str, claimed: Figures, found: Figures, tolerance: float) -> Iterator[Claim]:
-    """What becomes of the answers in model, ablated model and circuit, where the file says it."""
-    for run, name in (("clean", "model"), ("corrupt", "ablated"), ("circuit", "circuit")):
-        ours, theirs = getattr(found, f"answers_{run}"), getattr(claimed, f"answers_{run}")
-        for field, label in _ANSWERS.items() if ours and theirs else ():
-            a, b = getattr(theirs, field), getattr(ours, field)
-            if a is not None and b is not None:
-                unit = max(abs(ours.right_logit), abs(ours.wrong_logit or 0)) if field.endswith("logit") else 1.0
-                yield _number(f"{split}: {label}, {name}", a, b, unit, tolerance)
-
-
-def _template_claims(split: str, claimed: Figures, found: Figures, tolerance: float) -> Iterator[Claim]:
-    """The figures of each template, where the file gives them."""
-    there = {template.name: template for template in found.templates}
-    for template in claimed.templates:
-        ours = there.get(template.name)
-        yield _exact(f"{split}, {template.name}: prompts", template.n_prompts, 0 if ours is None else ours.n_prompts)
-        for field, label in _OF_TEMPLATES.items() if ours else ():
-            a, b = getattr(template, field), getattr(ours, field)
-            if a is not None and b is not None:
-                yield _number(f"{split}, {template.name}: {label}", a, b, 1.0, tolerance)
+def _numbers(
+    before: str,
+    after: str,
+    labels: dict[str, str],
+    claimed: Record,
+    found: Record,
+    units: dict[str, float],
+    tolerance: float,
+) -> Iterator[Claim]:
+    """Every number that both have."""
+    for name, label in labels.items():
+        a, b = getattr(claimed, name), getattr(found, name)
+        if a is not None and b is not None:
+            yield _number(f"{before}{label}{after}", a, b, units.get(name, 1.0), tolerance)
 
 
 def _edge_claims(opened: Reopened, evidence: EdgeEvidence, tolerance: float) -> Iterator[Claim]:

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acdc_engine.errors import CircuitFileError
-from acdc_engine.graph.evidence_records import PromptRecord
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.provenance import prompt_sets_of, prompts_hash, records_of
 from tests.tiny_models import VOCAB, random_prompts
@@ -37,22 +36,11 @@ def test_round_trip(first: dict[str, Any], second: dict[str, Any]) -> None:
     again = prompt_sets_of(records, VOCAB)
     assert prompts_hash(*again) == prompts_hash(discovery, held_out)
     for before, after in zip((discovery, held_out), again, strict=True):
-        assert torch.equal(before.clean, after.clean) and torch.equal(before.read_at, after.read_at)
+        assert (
+            after is not None and torch.equal(before.clean, after.clean) and torch.equal(before.read_at, after.read_at)
+        )
         assert torch.equal(before.answers, after.answers)
     assert records_of(*again) == records
-
-
-def test_by_hand() -> None:
-    prompts = PromptSet.from_tokens([[1, 2], [3]], [[4, 5], [6]], answers=[[7, 8], [9]])
-    records = records_of(prompts, prompts.select([1]))
-    assert records == (
-        PromptRecord(split="discovery", clean=(1, 2), corrupt=(4, 5), read_at=1, answers=(7, 8)),
-        PromptRecord(split="discovery", clean=(3,), corrupt=(6,), read_at=0, answers=(9,)),
-        PromptRecord(split="held_out", clean=(3,), corrupt=(6,), read_at=0, answers=(9,)),
-    )
-    # Splits may be mixed in the file; their rows keep their order.
-    discovery, held_out = prompt_sets_of((records[0], records[2], records[1]), VOCAB)
-    assert discovery.fingerprint() == prompts.fingerprint() and len(held_out) == 1
 
 
 @pytest.mark.parametrize(
@@ -73,9 +61,11 @@ def test_records_that_are_no_prompts(change: dict[str, Any], message: str) -> No
 
 
 def test_a_split_without_prompts() -> None:
-    records = [record for record in records_of(random_prompts(3), random_prompts(2)) if record.split == "discovery"]
-    with pytest.raises(CircuitFileError, match=r'holds no prompts of split "held_out".*--task'):
-        prompt_sets_of(records, VOCAB)
+    """Held-out prompts may be missing, as after an experiment without; those that the search saw may not."""
+    seen = records_of(random_prompts(3), None)
+    assert prompt_sets_of(seen, VOCAB)[1] is None and prompts_hash(*prompt_sets_of(seen, VOCAB)).count("+") == 0
+    with pytest.raises(CircuitFileError, match=r'holds no prompts of split "discovery".*--task'):
+        prompt_sets_of([record.model_copy(update={"split": "held_out"}) for record in seen], VOCAB)
 
 
 def test_names_of_templates_come_back_and_do_not_count_in_the_hash() -> None:
@@ -85,15 +75,5 @@ def test_names_of_templates_come_back_and_do_not_count_in_the_hash() -> None:
     records = records_of(named, named.select([1]))
     assert [record.template for record in records] == ["ABBA", "BABA", "BABA"]
     again = prompt_sets_of(records, VOCAB)
-    assert [prompts.templates for prompts in again] == [("ABBA", "BABA"), ("BABA",)]
+    assert [prompts.templates for prompts in again if prompts] == [("ABBA", "BABA"), ("BABA",)]
     assert [batch.templates for batch in again[0].batches(1)] == [("ABBA",), ("BABA",)]
-
-
-def test_records_of_older_files_are_read_and_written_as_they_were() -> None:
-    old = records_of(*[PromptSet.from_tokens([[1, 2]], [[4, 5]])] * 2)[0].model_dump(mode="json")
-    assert "template" not in old
-    assert PromptRecord.model_validate(old).template is None
-    records = [PromptRecord.model_validate(old | {"split": split}) for split in ("discovery", "held_out")]
-    assert [prompts.templates for prompts in prompt_sets_of(records, VOCAB)] == [(), ()]
-    with_one = [*records, records[0].model_copy(update={"template": "ABBA"})]
-    assert prompt_sets_of(with_one, VOCAB)[0].templates == ("not named", "ABBA")
