@@ -20,8 +20,8 @@ from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.misfits import LeftOut
 from acdc_engine.prompts.prompt_set import NO_ANSWER, PromptSet
 
-PACKAGES = ("acdc-engine", "torch", "transformers", "transformer-lens", "numpy", "scipy", "networkx", "safetensors")
-Split = Literal["discovery", "held_out"]
+_PACKAGES = ("acdc-engine", "torch", "transformers", "transformer-lens", "numpy", "scipy", "networkx", "safetensors")
+_Split = Literal["discovery", "held_out"]
 
 
 def records_of(discovery: PromptSet, held_out: PromptSet | None) -> tuple[PromptRecord, ...]:
@@ -49,13 +49,13 @@ def prompt_sets_of(
     """
     for place, record in enumerate(records):
         _check(place, record, d_vocab, d_vocab_in or d_vocab)
-    seen, unseen = ([record for record in records if record.split == split] for split in get_args(Split))
+    seen, unseen = ([record for record in records if record.split == split] for split in get_args(_Split))
     if not seen:
         raise CircuitFileError(without("discovery"))
     return _prompt_set(seen, "discovery"), _prompt_set(unseen, "held_out") if unseen else None
 
 
-def without(split: Split) -> str:
+def without(split: _Split) -> str:
     """Says that a file lacks the prompts of a split."""
     return (
         f'The file holds no prompts of split "{split}": both "discovery" and "held_out" are needed. Add some, or give '
@@ -76,7 +76,7 @@ def left_out_record(left_out: LeftOut | None) -> LeftOutRecord | None:
 def environment(view: TransformerView) -> Environment:
     """Describes machine and libraries, without names of hosts, users or folders."""
     versions = {}
-    for package in PACKAGES:
+    for package in _PACKAGES:
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:  # run from a checkout that is not installed
@@ -93,7 +93,7 @@ def environment(view: TransformerView) -> Environment:
     )
 
 
-def _records(prompts: PromptSet, split: Split) -> Iterator[PromptRecord]:
+def _records(prompts: PromptSet, split: _Split) -> Iterator[PromptRecord]:
     for row, length in enumerate(prompts.lengths.tolist()):
         right, wrong = (
             tuple(token for token in ids[row].tolist() if token != NO_ANSWER)

@@ -22,14 +22,14 @@ from acdc_engine.patch.judge import Judge
 from acdc_engine.prompts.prompt_set import NO_ANSWER, PromptSet
 from acdc_engine.prompts.tokenizer import of_answers, one_token, token_text
 
-EXAMPLES = 3
-LIKELY = 5
+_EXAMPLES = 3
+_LIKELY = 5
 """Next tokens shown."""
 MOST_NUMBERS = 40_000
 """Numbers of all patterns in a file: about a quarter of a megabyte."""
 MOST_TOKENS = 64
 """Longer prompts get no patterns: nobody could read them."""
-ENOUGH_HEADS = 12
+_ENOUGH_HEADS = 12
 """Where not all heads fit, rather fewer examples have patterns than fewer heads than these."""
 
 
@@ -60,7 +60,7 @@ def describe(
     senders = [node.name for node in circuit.nodes if node.kind != "logits"]
     with progress("Roles", None) as stage:
         roles = measure_roles(view, senders, prompts, seed=seed, batch_size=batch_size, progress=stage.advance)
-    shown = held_out if len(prompts) >= EXAMPLES else discovery
+    shown = held_out if len(prompts) >= _EXAMPLES else discovery
     with progress("Examples", None):
         examples = examples_of(circuit, shown.evaluator)
     nodes = tuple(_described(node, roles) for node in circuit.nodes)
@@ -128,7 +128,7 @@ def choose(prompts: PromptSet) -> list[int]:
     templates = prompts.templates or ("",) * len(prompts)
     firsts = [row for row, template in enumerate(templates) if template not in templates[:row]]
     others = [row for row in range(len(prompts)) if row not in firsts]
-    return sorted([*firsts, *others][:EXAMPLES])
+    return sorted([*firsts, *others][:_EXAMPLES])
 
 
 def strongest_heads(circuit: Circuit) -> list[str]:
@@ -155,7 +155,7 @@ def heads_that_fit(n_heads: int, numbers: Sequence[int]) -> list[int]:
     shown = [i for i, n in enumerate(numbers) if n]
     while shown:
         fitting = min(n_heads, MOST_NUMBERS // sum(numbers[i] for i in shown))
-        if len(shown) == 1 or fitting >= min(n_heads, ENOUGH_HEADS):
+        if len(shown) == 1 or fitting >= min(n_heads, _ENOUGH_HEADS):
             return [fitting if i in shown else 0 for i in range(len(numbers))]
         shown.pop()
     return [0] * len(numbers)
@@ -200,7 +200,7 @@ def _rows(pattern: Tensor, causal: bool) -> Rows:
 
 def _likely(view: TransformerView, logits: Tensor) -> list[tuple[NextToken, ...]]:
     probabilities = logits.float().softmax(-1)
-    top = probabilities.topk(min(LIKELY, view.d_vocab))
+    top = probabilities.topk(min(_LIKELY, view.d_vocab))
     return [
         tuple(
             NextToken(text=_text(of_answers(view.tokenizer), token), probability=min(1.0, value))

@@ -36,7 +36,7 @@ from acdc_engine.search.order import best_first, check_rank, first_edges, greedy
 FILE = "curve.json"
 STRATEGIES = ("top-k", "greedy")
 """Those that put edges in an order; the others have no circuit of a given size."""
-FEWER_ABOVE = 0.05
+_FEWER_ABOVE = 0.05
 """Random circuits of a larger share of the graph than this are drawn in smaller numbers, see `draws`."""
 _FIXED = {"method": "methods", "rank": "ranks", "strategy": "strategies", "size": "sizes", "threshold": "sizes"}
 
@@ -92,7 +92,7 @@ def curve(
     fractions = check_sizes(sizes)
     if not isinstance(n_random, Integral) or isinstance(n_random, bool) or n_random < 0:
         raise MethodError(f"n_random must be an integer of at least 0, not {n_random!r}.")
-    path = None if out is None else check_out(Path(out), overwrite)
+    path = None if out is None else _check_out(Path(out), overwrite)
     card, metric = _task(task, plans)
     known = [read_known(given, place, card, metric.name, plans[0].ablation) for place, given in enumerate(circuits, 1)]
     report = reporter_of(progress)
@@ -110,10 +110,10 @@ def draws(n_random: int, fraction: float) -> int:
     """
     if fraction >= 1:
         return min(n_random, 1)
-    return min(n_random, max(2, round(n_random * FEWER_ABOVE / fraction)))
+    return min(n_random, max(2, round(n_random * _FEWER_ABOVE / fraction)))
 
 
-def check_out(folder: Path, overwrite: bool) -> Path:
+def _check_out(folder: Path, overwrite: bool) -> Path:
     """The path of the curve's file in a folder, which need not exist yet. Other files there stay as they are.
 
     Raises:

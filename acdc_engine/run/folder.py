@@ -18,7 +18,7 @@ from acdc_engine.run.settings import RUN_FILE
 from acdc_engine.run.trace import Recorded, Trace, read_trace, unfinished_facts
 from acdc_engine.score import EdgeScores
 
-REPORT = "report.html"
+_REPORT = "report.html"
 LOCK = ".trace.lock"
 """Held by the process that writes into the folder; the system lets go of it however that process ends."""
 OURS = (RUN_FILE, "circuit.", "circuit-so-far.", "scores.", "trace.", "report.", ".circuit", ".scores", ".report", LOCK)
@@ -242,7 +242,7 @@ class RunFolder:
         try:
             circuit.save(self.path / name, overwrite=True)
             if name == CIRCUIT:
-                for old in (SO_FAR, REPORT):  # a report is one of the circuit beside it
+                for old in (SO_FAR, _REPORT):  # a report is one of the circuit beside it
                     (self.path / old).unlink(missing_ok=True)
                 if circuit.search is None or circuit.search.unfinished is None:  # or else it can be gone on with
                     self.trace.end()

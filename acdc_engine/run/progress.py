@@ -11,10 +11,10 @@ from rich.table import Column
 
 Clock = Callable[[], float]
 """Seconds since some fixed moment, such as `time.monotonic`."""
-SOON = 2.0
+_SOON = 2.0
 """Seconds after which a stage says its first line."""
-EVERY, LATER, EVERY_LATER = 10.0, 60.0, 60.0
-"""Seconds between two lines of a stage, until it has taken `LATER`, and from then on."""
+_EVERY, _LATER, _EVERY_LATER = 10.0, 60.0, 60.0
+"""Seconds between two lines of a stage, until it has taken `_LATER`, and from then on."""
 
 
 class Stage:
@@ -186,11 +186,11 @@ class _LineStage(Stage):
     def __init__(self, reporter: LineReporter, title: str, total: int | None) -> None:
         super().__init__(total, reporter.clock)
         self._reporter, self._title, self._lock = reporter, title, threading.Lock()
-        self._next = self.started + SOON
+        self._next = self.started + _SOON
 
     def long(self) -> bool:
         """Whether it has taken long enough to be spoken of."""
-        return self.clock() - self.started >= SOON
+        return self.clock() - self.started >= _SOON
 
     def tick(self) -> None:
         """Says a line if it is time for one."""
@@ -202,7 +202,7 @@ class _LineStage(Stage):
         """Says how things stand."""
         now = self.clock()
         taken = now - self.started
-        self._next = now + (EVERY if taken < LATER else EVERY_LATER)
+        self._next = now + (_EVERY if taken < _LATER else _EVERY_LATER)
         count = "" if self.total is None else f"{self.done:,} of {self.total:,}"
         words = [count, self.remark, duration(taken), self._left()]
         self._reporter.note(f"{self._title}: {'; '.join(word for word in words if word)}")

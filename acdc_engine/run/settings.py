@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from acdc_engine.search import Choice
 
 RUN_FILE = "run.toml"
-OBJECTIVES = ("faithfulness", "kl")
 _KINDS: dict[type, tuple[str, type]] = {
     int: ("an integer", Integral),
     float: ("a number", Real),
@@ -151,6 +150,7 @@ class Settings:
         Raises:
             AcdcError: Of the kind that fits the setting, with its name, its value and what is allowed.
         """
+        from acdc_engine.experiment import OBJECTIVES
         from acdc_engine.model.devices import pick_device, pick_dtype
         from acdc_engine.patch.baseline import check_ablation
         from acdc_engine.patch.judge import Target

@@ -26,10 +26,10 @@ from acdc_engine.run.reopen import Reopened, reopen
 
 TOLERANCE = 1e-3
 """How far a number may be off, see `Claim.deviation`. Machines, thread counts and batches differ in rounding."""
-HALF_TOLERANCE = 5e-2
+_HALF_TOLERANCE = 5e-2
 """The same for bfloat16 and float16, where a single rounding is off by up to 4e-3 and 5e-4. Not measured between
 machines; on one, other batch sizes moved tiny models by up to 4e-4."""
-EFFECT, WITHOUT, NEEDED = "effect", "objective without it", "needed for target"
+_EFFECT, _WITHOUT, NEEDED = "effect", "objective without it", "needed for target"
 """What is claimed of every edge."""
 _FIGURES = {
     "metric_clean": "metric, clean",
@@ -166,7 +166,7 @@ def verify(
         batch_size=batch_size,
         report=report,
     )
-    tolerance = TOLERANCE if opened.lab.view.dtype.itemsize >= 4 else HALF_TOLERANCE
+    tolerance = TOLERANCE if opened.lab.view.dtype.itemsize >= 4 else _HALF_TOLERANCE
     checksum = None if isinstance(given, Circuit) else _checksum(given)
     claims = [*_file_claims(checksum, opened)]
     with report.stage("Figures of both splits"):
@@ -267,9 +267,9 @@ def _edge_claims(opened: Reopened, evidence: EdgeEvidence, tolerance: float) -> 
     for edge in opened.claimed.edges:
         place, name = places[edge.sender, edge.receiver], _name(edge)
         if edge.effect is not None:
-            yield _number(EFFECT, edge.effect, evidence.effects[place], unit, tolerance, name)
+            yield _number(_EFFECT, edge.effect, evidence.effects[place], unit, tolerance, name)
         if edge.without is not None:
-            yield _number(WITHOUT, edge.without, evidence.without[place], 1.0, tolerance, name)
+            yield _number(_WITHOUT, edge.without, evidence.without[place], 1.0, tolerance, name)
     certificate = opened.claimed.certificate
     if certificate is None or not certificate.minimal:
         return
