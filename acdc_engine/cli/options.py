@@ -77,15 +77,7 @@ Prompts = Annotated[int | None, _option("n", PROMPTS, show_default="32, or as ma
 HeldOut = Annotated[int | None, _option("n_held_out", PROMPTS, show_default="64, or as many as the task can give")]
 DropMisfits = Annotated[bool, _option("drop_misfits", PROMPTS, "--drop-misfits")]
 Seed = Annotated[int, _option("seed", PROMPTS, callback=check_seed)]
-PrependBos = Annotated[
-    bool | None,
-    typer.Option(
-        "--bos/--no-bos",
-        help="Start prompts with the model's beginning-of-sequence token. [dim]default: what the task says, else what "
-        "the model's tokenizer does by itself[/dim]",
-        rich_help_panel=PROMPTS,
-    ),
-]
+PrependBos = Annotated[bool | None, _option("prepend_bos", PROMPTS, "--bos/--no-bos")]
 Minutes = Annotated[float | None, _option("minutes", RUN, show_default="until the search ends")]
 NoEdgeTests = Annotated[
     bool,

@@ -131,7 +131,11 @@ class Settings:
     ungroup_kv: bool = _setting(
         False, "Give every query head a k and v of its own where the model shares them, as the MIB benchmark does."
     )
-    prepend_bos: bool | None = _setting(None, "Start prompts with the model's beginning-of-sequence token.")
+    prepend_bos: bool | None = _setting(
+        None,
+        "Start prompts with the model's beginning-of-sequence token. Default: what the task says, else what the model's "
+        "tokenizer does by itself.",
+    )
     edge_tests: bool = _setting(
         True,
         "Test every edge of the circuit singly, which can take most of the time: without, circuits are larger, and "

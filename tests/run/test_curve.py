@@ -149,7 +149,7 @@ def test_an_interruption_leaves_the_series_that_are_finished(
 def test_bad_settings_are_refused_before_the_model_is_touched(
     settings: dict[str, Any], error: type[AcdcError], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "load_model", lambda *a, **k: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("acdc_engine.run.prepare.load_model", lambda *a, **k: pytest.fail("the model was loaded"))
     with pytest.raises(error, match=message):
         curve("ioi", **settings)
 
@@ -162,7 +162,7 @@ def test_a_name_alone_is_no_list_of_methods(monkeypatch: pytest.MonkeyPatch) -> 
 def test_an_existing_curve_and_folders_that_cannot_be(
     card: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "load_model", lambda *a, **k: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("acdc_engine.run.prepare.load_model", lambda *a, **k: pytest.fail("the model was loaded"))
     (tmp_path / "curve.json").write_text("{}")
     with pytest.raises(RunFolderError, match=r"curve.json exists already\. Choose another --out, or add --overwrite"):
         curve(card, out=tmp_path)

@@ -11,12 +11,10 @@ from safetensors.torch import save_file
 
 from acdc_engine.errors import RunFolderError
 from acdc_engine.graph.find import SCORES, TRACE
-from acdc_engine.run.discover import discover
 from acdc_engine.run.fingerprint import Facts
 from acdc_engine.run.folder import LOCK, ROOM, RunFolder, in_use, newest_unfinished
 from acdc_engine.score.edge_scores import EdgeScores
 from tests.made_circuits import made_circuit
-from tests.tiny_task import tiny_view, write_card
 
 FACTS: Facts = {"task": "ioi", "n": 8, "threads": 2}
 
@@ -59,7 +57,7 @@ def test_a_disk_that_fills_up_leaves_no_half_written_scores(tmp_path: Path, monk
     monkeypatch.setattr("safetensors.torch.save_file", full)
     folder = RunFolder(tmp_path / "run")
     with folder.open(FACTS, 0.0), pytest.raises(RunFolderError, match="No space left on device"):
-        folder.save_scores({"scores": torch.zeros(1)}, {})
+        folder.save_scores(EdgeScores(torch.zeros(1, 1)), {})
     assert [f.name for f in (tmp_path / "run").iterdir()] == [TRACE]
 
 
@@ -67,8 +65,7 @@ def test_a_disk_that_refuses_the_circuit(tmp_path: Path, monkeypatch: pytest.Mon
     def full(*names: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    card = write_card(tmp_path)
-    circuit = discover(card, tiny_view(), n=6, n_held_out=5, strategy="top-k", size=40, force=True)
+    circuit = made_circuit(20)
     monkeypatch.setattr("os.replace", full)
     folder = RunFolder(tmp_path / "run")
     with folder.open(FACTS, 0.0), pytest.raises(RunFolderError) as caught:
