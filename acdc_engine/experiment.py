@@ -42,14 +42,14 @@ from acdc_engine.model.view import TransformerView
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.baseline import check_ablation
 from acdc_engine.patch.judge import Judge, Target
-from acdc_engine.prompts.metrics import Metric, as_metric, get_metric
+from acdc_engine.prompts.metrics import Metric, MetricFunction, as_metric, get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.provenance import environment, prompts_hash, records_of
 from acdc_engine.score import EdgeScores, check_metric, get_method, score_edges
 from acdc_engine.search import RANKS, Choice, Found, Minimal, Report, find_circuit, minimal, singles
 
 OBJECTIVES = ("faithfulness", "kl")
-MetricLike = str | Metric | Callable[[Tensor, PromptSet], Tensor]
+MetricLike = str | Metric | MetricFunction
 """A metric by its name, or a function of logits `[prompts, d_vocab]` and prompts that gives one number for each."""
 Mask = Bool[Tensor, "senders receivers"]
 
@@ -136,7 +136,7 @@ class Experiment:
         if objective not in OBJECTIVES:
             raise MethodError(f"Unknown objective {objective!r}.{nearest(objective, OBJECTIVES)}")
         self.view, self.prompts, self.held_out = view, prompts, held_out
-        self.metric, self.ablation = metric_of(metric), check_ablation(ablation)
+        self.metric, self.ablation = as_metric(metric), check_ablation(ablation)
         self.aim: Literal["faithfulness", "kl"] = "kl" if objective == "kl" else "faithfulness"
         self.name, self.seed, self.batch_size = name, seed, batch_size
         self._evaluator = evaluator
@@ -448,17 +448,6 @@ class Experiment:
             sizes = sizes_of(unseen, circuit, ranked, seed=self.seed, progress=progress)
             circuit = circuit.model_copy(update={"sizes": sizes})
         return describe(circuit, self.judge, unseen, seed=self.seed, batch_size=self.batch_size, progress=progress)
-
-
-def metric_of(given: MetricLike) -> Metric:
-    """The metric that somebody names or gives.
-
-    Raises:
-        MetricError: There is none of that name.
-    """
-    if isinstance(given, str):
-        return get_metric(given)
-    return given if isinstance(given, Metric) else as_metric(given)
 
 
 def _in_words(given: object) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from acdc_engine.errors import CircuitFileError, MethodError, MetricError, ModelError, ModelNeededError, nearest
 from acdc_engine.evidence import check_enough_prompts
-from acdc_engine.experiment import Experiment, MetricLike, metric_of
+from acdc_engine.experiment import Experiment, MetricLike
 from acdc_engine.formats.registry import import_circuit
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_records import MetricRecord, ModelRecord
@@ -23,7 +23,7 @@ from acdc_engine.graph.find import find_circuit
 from acdc_engine.model.devices import pick_device, pick_dtype
 from acdc_engine.model.load import load_model
 from acdc_engine.model.view import TransformerView
-from acdc_engine.prompts.metrics import METRICS, Metric, get_metric
+from acdc_engine.prompts.metrics import METRICS, Metric, as_metric, get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.provenance import records_of
 from acdc_engine.run.prepare import task_record
@@ -187,7 +187,7 @@ def _look(given: Circuit | str | Path, model: Any, by: MetricLike | None, asked:
     if circuit is not None:
         _check_edges(path, circuit)
     source = prompt_source(path, circuit, asked, strict)
-    metric, remarks = metric_of(by) if by is not None else _metric(path, circuit, source), []
+    metric, remarks = as_metric(by) if by is not None else _metric(path, circuit, source), []
     if circuit is None or circuit.ablation is None:
         remarks.append("the file does not say what edges outside the circuit carry: patch ablation is used")
     if isinstance(source, Anew) and circuit is not None and circuit.metric is not None:

@@ -133,8 +133,8 @@ class Settings:
     )
     prepend_bos: bool | None = _setting(
         None,
-        "Start prompts with the model's beginning-of-sequence token. Default: what the task says, else what the model's "
-        "tokenizer does by itself.",
+        "Start prompts with the model's beginning-of-sequence token. Default: what the task says, else what the "
+        "model's tokenizer does by itself.",
     )
     edge_tests: bool = _setting(
         True,

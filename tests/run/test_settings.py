@@ -18,7 +18,7 @@ from acdc_engine.cli import completions
 from acdc_engine.cli.discover import discover as command
 from acdc_engine.errors import MethodError
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.prompts.metrics import metric_names
+from acdc_engine.prompts.metrics import METRICS
 from acdc_engine.run.curve import _FIXED
 from acdc_engine.run.discover import discover
 from acdc_engine.run.settings import (
@@ -86,7 +86,7 @@ def test_every_setting_has_its_words() -> None:
     for name, choices in (
         ("method", completions.METHODS),
         ("strategy", completions.STRATEGIES),
-        ("metric", metric_names()),
+        ("metric", [entry.name for entry in METRICS.own()]),
     ):
         assert all(choice in help_of(name) for choice in choices)
 
