@@ -197,7 +197,7 @@ def check_task(card: TaskCard, view: TransformerView, *, n: int = 32, **settings
     rules = rules_of(settled(card, tokenizer, chosen.prepend_bos), view)
     splits, lacking = None, list[Shortcoming]()
     try:
-        _, splits = prompts_of(card, view, chosen)
+        _, splits = prompts_of(card, view, chosen, chosen.prepend_bos)
     except TooFewPairsError as error:
         lacking.append(Shortcoming("split", str(error)))
     drafts = sample_pairs(card, tokenizer, n, chosen.seed, _fits(rules) if chosen.drop_misfits else None)

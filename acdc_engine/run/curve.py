@@ -13,20 +13,31 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from acdc_engine.errors import MethodError, RunFolderError
+from acdc_engine.errors import CircuitFileError, MethodError, RunFolderError
 from acdc_engine.evidence.areas import MIB_SIZES, areas, check_sizes, edges_at
 from acdc_engine.evidence.bootstrap import ratio_interval
 from acdc_engine.evidence.figures import prompt_values
 from acdc_engine.evidence.random_circuits import random_circuits
 from acdc_engine.experiment import Experiment, Selection
+from acdc_engine.formats.registry import opened
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.curve_records import Areas, Curve, CurvePoint, CurveSeries, RandomPoint, RandomSeries
+from acdc_engine.graph.curve_records import (
+    Areas,
+    Curve,
+    CurvePoint,
+    CurveSeries,
+    KnownCircuit,
+    RandomPoint,
+    RandomSeries,
+)
 from acdc_engine.graph.evidence_records import Interval
+from acdc_engine.graph.find import CIRCUIT, SO_FAR
 from acdc_engine.model.sources import DEFAULT_MODEL
+from acdc_engine.model.view import TransformerView
+from acdc_engine.prompts.bos import as_hashed
 from acdc_engine.prompts.card import TaskCard
 from acdc_engine.prompts.find import find_task
 from acdc_engine.prompts.metrics import Metric
-from acdc_engine.run.known import KnownFile, check_model, known_circuit, read_known
 from acdc_engine.run.prepare import Prepared, look_before_loading, metric_for, prepare
 from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.settings import CurveSettings, Settings
@@ -94,7 +105,7 @@ def curve(
         raise MethodError(f"n_random must be an integer of at least 0, not {n_random!r}.")
     path = None if out is None else _check_out(Path(out), overwrite)
     card, metric = _task(task, plans)
-    known = [read_known(given, place, card, metric.name, plans[0].ablation) for place, given in enumerate(circuits, 1)]
+    known = [_read_known(given, place, card, metric.name, plans[0].ablation) for place, given in enumerate(circuits, 1)]
     report = reporter_of(progress)
     with report.stage("Reading the task"):
         look_before_loading(card, model, plans[0])
@@ -222,9 +233,9 @@ class _Work:
         self.run, self.lab, self.started, self.graph = run, run.lab, started, run.lab.view.graph
         self.fractions, self.n_random, self.path, self.report = fractions, n_random, path, report
 
-    def curve(self, plans: list[Settings], known: list[KnownFile]) -> Curve:
+    def curve(self, plans: list[Settings], known: list[tuple[Path, Circuit]]) -> Curve:
         """All series, saved one by one."""
-        check_model(known, self.lab.view)
+        _check_model(known, self.lab.view)
         with self.report.stage("Running the model"):
             self.lab.check(self.run.settings.force)
             held_out = _HeldOut(self.lab)
@@ -319,7 +330,7 @@ class _Work:
         )
 
 
-def _empty(run: Prepared, known: list[KnownFile]) -> Curve:
+def _empty(run: Prepared, known: list[tuple[Path, Circuit]]) -> Curve:
     """The curve without series. Its provenance is a circuit's: that of the circuit without edges."""
     lab = run.lab
     bare = lab.bare(Selection(torch.zeros_like(lab.view.graph.exists)))
@@ -331,7 +342,78 @@ def _empty(run: Prepared, known: list[KnownFile]) -> Curve:
         ablation=bare.ablation,
         n_edges=lab.view.graph.n_edges,
         target=run.settings.faithfulness,
-        circuits=tuple(known_circuit(file, lab.held_out.fingerprint()) for file in known),
+        circuits=tuple(_known_point(*one, lab.held_out.fingerprint()) for one in known),
         seconds=0.0,
         environment=bare.environment,
+    )
+
+
+def _read_known(
+    given: Circuit | str | Path, place: int, card: TaskCard, metric: str, ablation: str
+) -> tuple[Path, Circuit]:
+    """Reads a circuit to compare with; looks at everything but the model, which is not loaded yet."""
+    circuit, file = opened(given)
+    path = file or Path(f"circuit {place}")
+    if circuit.evaluation is None or circuit.task is None or circuit.metric is None:
+        raise CircuitFileError(
+            f"{path} has no held-out figures, so it is no point on a curve. acdc discover writes circuits with them."
+        )
+    if not circuit.edges:
+        raise CircuitFileError(f"{path} has no edges, so it is no point on a curve.")
+    if circuit.task.name != card.name:
+        raise CircuitFileError(
+            f"{path} is a circuit for the task {circuit.task.name}, the curve is one for {card.name}."
+        )
+    if not _is_of(card, circuit.task.card_hash):
+        raise CircuitFileError(
+            f"{path} was found with another version of the task card {card.name} (or another --bos): its "
+            "figures do not compare with the curve's. Find it again with this card."
+        )
+    for what, theirs, ours in (("metric", circuit.metric.name, metric), ("ablation", circuit.ablation, ablation)):
+        if theirs != ours:
+            raise CircuitFileError(
+                f"{path} was judged with {what} {theirs}, the curve is with {ours}: the figures do not compare. Give "
+                f"--{what} {theirs}, or leave the circuit out."
+            )
+    return path, circuit
+
+
+def _is_of(card: TaskCard, card_hash: str | None) -> bool:
+    """Whether a file's circuit was found with this card; what the card leaves open a run has decided."""
+    if card_hash is None or card.fingerprint() == card_hash:
+        return True
+    return card.prepend_bos is None and as_hashed(card, card_hash) is not None
+
+
+def _check_model(known: list[tuple[Path, Circuit]], view: TransformerView) -> None:
+    own_hash = view.weights_hash() if known else None
+    for path, circuit in known:
+        model = circuit.model
+        if circuit.shape() != view.shape:
+            raise CircuitFileError(
+                f"{path} is a circuit of {model.name} with {circuit.shape()}; this model is {view.name} "
+                f"with {view.shape}. Give the same --model and --ungroup-kv, or leave the circuit out."
+            )
+        if model.weights_hash not in (None, own_hash):
+            raise CircuitFileError(
+                f"{path} is a circuit of {model.name} with other weights, or in another number format, than "
+                f"{view.name} ({view.dtype}). Give the same --model and --dtype, or leave the circuit out."
+            )
+
+
+def _known_point(path: Path, circuit: Circuit, held_out_hash: str) -> KnownCircuit:
+    """The point; called after its folder, as runs call all their circuits circuit.json."""
+    assert circuit.evaluation is not None, "checked when it was read"
+    figures = circuit.evaluation.held_out
+    prompts = circuit.task.prompts_hash if circuit.task is not None else None
+    name = path.absolute().parent.name if path.name in (CIRCUIT, SO_FAR) else path.stem
+    return KnownCircuit(
+        name=name,
+        edges=len(circuit.edges),
+        strategy=None if circuit.search is None else circuit.search.strategy,
+        n_held_out=figures.n_prompts,
+        faithfulness=figures.faithfulness,
+        faithfulness_interval=figures.faithfulness_interval,
+        kl_recovered=figures.kl_recovered,
+        same_prompts=prompts is not None and prompts.split("+")[-1] == held_out_hash,
     )

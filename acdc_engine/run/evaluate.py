@@ -14,8 +14,8 @@ from acdc_engine.graph.circuit_check import with_roles
 from acdc_engine.graph.circuit_records import AttributionRecord
 from acdc_engine.graph.editing import OF_EDGES
 from acdc_engine.graph.files import check_target
+from acdc_engine.run.file_prompts import Asked
 from acdc_engine.run.progress import Reporter, reporter_of
-from acdc_engine.run.prompt_source import Asked
 from acdc_engine.run.reopen import Reopened, reopen
 from acdc_engine.score.edge_scores import EdgeScores
 

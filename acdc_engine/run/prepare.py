@@ -104,7 +104,7 @@ def prepare(
     with report.stage("Loading the model"):
         view = load_model(model, device=settings.device, dtype=settings.dtype, ungroup_kv=settings.ungroup_kv)
     with report.stage("Prompts"):
-        card, prompts = prompts_of(card, view, settings)
+        card, prompts = prompts_of(card, view, settings, settings.prepend_bos)
     for note in prompts.notes:
         report.note(note)
     lab = Experiment(
@@ -122,8 +122,16 @@ def prepare(
     return Prepared(lab, card, settings, prompts)
 
 
-def prompts_of(card: TaskCard, view: TransformerView, settings: Settings) -> tuple[TaskCard, Splits]:
+def prompts_of(
+    card: TaskCard, view: TransformerView, wanted: Any, prepend_bos: bool | None = None
+) -> tuple[TaskCard, Splits]:
     """Makes the prompts of a run.
+
+    Args:
+        card: The task.
+        view: The model.
+        wanted: How many, and which: `Settings`, or what else has n, n_held_out, seed and drop_misfits.
+        prepend_bos: Overrides the card's setting, and the tokenizer's habit.
 
     Returns:
         The card with its beginning-of-sequence setting decided, and its prompts.
@@ -133,8 +141,8 @@ def prompts_of(card: TaskCard, view: TransformerView, settings: Settings) -> tup
         PromptError: As `split_prompts`.
     """
     tokenizer = tokenizer_of(view)
-    card = settled(card, tokenizer, settings.prepend_bos)
-    return card, _split(card, tokenizer, settings, limits_of(view))
+    card = settled(card, tokenizer, prepend_bos)
+    return card, _split(card, tokenizer, wanted, limits_of(view))
 
 
 def tokenizer_of(view: TransformerView) -> Any:
@@ -161,13 +169,6 @@ def limits_of(view: TransformerView) -> Limits:
     return Limits(view.max_positions, view.d_vocab_in, view.d_vocab)
 
 
-def _split(card: TaskCard, tokenizer: Any, settings: Settings, limits: Limits | None) -> Splits:
-    return split_prompts(
-        card,
-        tokenizer,
-        settings.n,
-        settings.n_held_out,
-        settings.seed,
-        drop_misfits=settings.drop_misfits,
-        limits=limits,
-    )
+def _split(card: TaskCard, tokenizer: Any, wanted: Any, limits: Limits | None) -> Splits:
+    sizes, drop = (wanted.n, wanted.n_held_out), wanted.drop_misfits
+    return split_prompts(card, tokenizer, *sizes, wanted.seed, drop_misfits=drop, limits=limits)

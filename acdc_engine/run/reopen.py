@@ -26,9 +26,9 @@ from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.metrics import METRICS, Metric, as_metric, get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.provenance import records_of
+from acdc_engine.run.file_prompts import Anew, Asked, Stored, prompt_source
 from acdc_engine.run.prepare import task_record
 from acdc_engine.run.progress import Reporter, reporter_of
-from acdc_engine.run.prompt_source import Anew, Asked, PromptSource, Stored, prompt_source
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class _File:
 
     path: Path
     circuit: Circuit | None
-    source: PromptSource
+    source: Stored | Anew
     metric: Metric
     remarks: list[str] = field(default_factory=list)
 
@@ -103,8 +103,6 @@ def reopen(
     if batch_size < 1:
         raise MethodError(f"batch_size must be at least 1, not {batch_size}.")
     asked = asked or Asked()
-    if asked.seed is not None and asked.seed < 0:
-        raise MethodError(f"seed must be at least 0, not {asked.seed}.")
     pick_device(device)
     file = _look(circuit, model, metric, asked, strict)
     if not strict and file.source.n_held_out is not None:
@@ -218,7 +216,7 @@ def _check_edges(path: Path, circuit: Circuit) -> None:
         )
 
 
-def _metric(path: Path, circuit: Circuit | None, source: PromptSource) -> Metric:
+def _metric(path: Path, circuit: Circuit | None, source: Stored | Anew) -> Metric:
     """The file's metric, unless the circuit is judged on another task than its own."""
     record = None if circuit is None else circuit.metric
     own_task = None if circuit is None or circuit.task is None else circuit.task.name
@@ -255,13 +253,11 @@ def _load(file: _File, model: Any, device: str, dtype: str | None) -> Transforme
     pick_dtype(number_format)
     if circuit is None:
         return load_model(model, device=device, dtype=number_format)
-    named = circuit.model
+    how = {"device": device, "dtype": number_format, "ungroup_kv": circuit.model.ungrouped_kv}
     if model is not None:
-        return load_model(model, device=device, dtype=number_format, ungroup_kv=named.ungrouped_kv)
+        return load_model(model, **how)
     try:
-        return load_model(
-            named.name, device=device, dtype=number_format, ungroup_kv=named.ungrouped_kv, revision=named.revision
-        )
+        return load_model(circuit.model.name, **how, revision=circuit.model.revision)
     except ModelError as error:
         raise ModelError(
             f"{error} The name is the one in {file.path}: if the model came from a folder or an object, say where it "

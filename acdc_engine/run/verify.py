@@ -20,8 +20,8 @@ from acdc_engine.graph.find import find_circuit
 from acdc_engine.graph.record import Record
 from acdc_engine.patch.judge import Target
 from acdc_engine.provenance import prompts_hash
+from acdc_engine.run.file_prompts import Asked
 from acdc_engine.run.progress import Reporter, reporter_of
-from acdc_engine.run.prompt_source import Asked
 from acdc_engine.run.reopen import Reopened, reopen
 
 TOLERANCE = 1e-3

@@ -13,7 +13,7 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_check import nodes_of_edges
 from acdc_engine.graph.circuit_records import CircuitEdge
 from acdc_engine.patch import CircuitEvaluator
-from acdc_engine.run.prompt_source import Asked
+from acdc_engine.run.file_prompts import Asked
 from acdc_engine.run.reopen import Reopened, reopen
 from tests.run.circuit_files import DISCOVERY, HELD_OUT, NAME, by_hand, circuit, judge_of, saved
 from tests.tiny_models import view

@@ -1,4 +1,6 @@
-"""Where the prompts come from on which a circuit file is judged again: the file itself, or a task card."""
+"""On which prompts a circuit file is judged again: its own, or those of a task card."""
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,24 +9,36 @@ from acdc_engine.errors import CircuitFileError, MethodError, TaskError
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_records import TaskRecord
 from acdc_engine.model.view import TransformerView
-from acdc_engine.prompts.bos import as_hashed, settled
-from acdc_engine.prompts.build import Splits, split_prompts
+from acdc_engine.prompts.bos import as_hashed
+from acdc_engine.prompts.build import Splits
 from acdc_engine.prompts.card import TaskCard
 from acdc_engine.prompts.find import find_task
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.provenance import prompt_sets_of, prompts_hash, without
-from acdc_engine.run.prepare import limits_of, tokenizer_of
+from acdc_engine.run.prepare import prompts_of
+
+_TODAY = "acdc evaluate --task judges the circuit on today's prompts."
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What the caller says about prompts; None where nothing is said."""
+    """What the caller says about prompts; None where nothing is said.
+
+    Raises:
+        MethodError: A number that cannot be.
+    """
 
     task: str | Path | None = None
     n: int | None = None
     n_held_out: int | None = None
     seed: int | None = None
     drop_misfits: bool = False
+
+    def __post_init__(self) -> None:
+        """See the class."""
+        for name, least in (("n", 1), ("n_held_out", 1), ("seed", 0)):
+            if (value := getattr(self, name)) is not None and value < least:
+                raise MethodError(f"{name} must be at least {least}, not {value}.")
 
 
 @dataclass(frozen=True)
@@ -70,17 +84,7 @@ class Anew:
             CircuitFileError: They are not those the file was written with.
             AcdcError: The model has no tokenizer, or the card cannot give that many.
         """
-        tokenizer = tokenizer_of(view)
-        card = settled(self.card, tokenizer)
-        splits = split_prompts(
-            card,
-            tokenizer,
-            self.n,
-            self.n_held_out,
-            self.seed,
-            drop_misfits=self.drop_misfits,
-            limits=limits_of(view),
-        )
+        card, splits = prompts_of(self.card, view, self)
         found = prompts_hash(splits.discovery, splits.held_out)
         if self.expected not in (None, found):
             raise CircuitFileError(
@@ -91,11 +95,7 @@ class Anew:
         return card, splits
 
 
-PromptSource = Stored | Anew
-_TODAY = "acdc evaluate --task judges the circuit on today's prompts."
-
-
-def prompt_source(path: Path, circuit: Circuit | None, asked: Asked, strict: bool) -> PromptSource:
+def prompt_source(path: Path, circuit: Circuit | None, asked: Asked, strict: bool) -> Stored | Anew:
     """Decides where the prompts come from; nothing is made yet.
 
     Args:
@@ -108,28 +108,24 @@ def prompt_source(path: Path, circuit: Circuit | None, asked: Asked, strict: boo
         CircuitFileError: Nothing says which prompts, or the file's own cannot be had.
         AcdcError: A task that does not exist, or numbers of prompts without a task.
     """
-    _check_numbers(asked)
-    record = None if circuit is None else circuit.task
-    if strict:
-        return _own(path, circuit, asked.task, strict)
-    if asked.task is not None:
-        return _on_task(circuit, record, asked, asked.task)
+    if asked.task is not None and not strict:
+        return _on_task(circuit, asked, asked.task)
     if asked.n is not None or asked.n_held_out is not None or asked.drop_misfits:
         raise MethodError(
             "--n, --n-held-out and --drop-misfits are about prompts made from a task card: name it with --task. "
             "Without it the circuit is judged on the prompts it was found with."
         )
-    return _own(path, circuit, None, strict)
+    if circuit is not None and circuit.prompts:
+        return _stored(path, circuit, asked.task, strict)
+    if circuit is None or circuit.task is None:
+        raise CircuitFileError(
+            f"{path} holds no prompts and names no task: say on which one to judge it, as in acdc evaluate --task ioi."
+        )
+    return _again(path, circuit.task, asked.task)
 
 
-def _check_numbers(asked: Asked) -> None:
-    for name, value in (("n", asked.n), ("n_held_out", asked.n_held_out)):
-        if value is not None and value < 1:
-            raise MethodError(f"{name} must be at least 1, not {value}.")
-
-
-def _on_task(circuit: Circuit | None, record: TaskRecord | None, asked: Asked, task: str | Path) -> Anew:
-    card, remarks = find_task(task), []
+def _on_task(circuit: Circuit | None, asked: Asked, task: str | Path) -> Anew:
+    card, remarks, record = find_task(task), [], None if circuit is None else circuit.task
     if circuit is not None and circuit.prompts:
         remarks.append(
             f"judged on new prompts of the task {card.name}, as asked, not on the {len(circuit.prompts)} in the file"
@@ -145,28 +141,18 @@ def _on_task(circuit: Circuit | None, record: TaskRecord | None, asked: Asked, t
     )
 
 
-def _own(path: Path, circuit: Circuit | None, task: str | Path | None, strict: bool) -> PromptSource:
-    """The prompts that the circuit was found with: in the file, or made again from its card."""
-    if circuit is not None and circuit.prompts:
-        if task is not None:
-            raise CircuitFileError(
-                f"{path} holds its own prompts, and what it claims is about those: leave --task away. acdc evaluate "
-                "judges the circuit on other prompts."
-            )
-        discovery, held_out = prompt_sets_of(circuit.prompts, circuit.model.d_vocab, circuit.model.d_vocab_in)
-        if held_out is None and (not strict or circuit.evaluation is not None):
-            raise CircuitFileError(without("held_out"))
-        remarks = [] if circuit.task is None else _about_stored(circuit.task, discovery, held_out, strict)
-        return Stored(discovery, held_out, tuple(remarks))
-    if circuit is None or circuit.task is None:
+def _stored(path: Path, circuit: Circuit, task: str | Path | None, strict: bool) -> Stored:
+    if task is not None:
         raise CircuitFileError(
-            f"{path} holds no prompts and names no task: say on which one to judge it, as in acdc evaluate --task ioi."
+            f"{path} holds its own prompts, and what it claims is about those: leave --task away. acdc evaluate "
+            "judges the circuit on other prompts."
         )
-    return _again(path, circuit.task, task)
-
-
-def _about_stored(record: TaskRecord, discovery: PromptSet, held_out: PromptSet | None, strict: bool) -> list[str]:
-    remarks, found = [], prompts_hash(discovery, held_out)
+    discovery, held_out = prompt_sets_of(circuit.prompts, circuit.model.d_vocab, circuit.model.d_vocab_in)
+    if held_out is None and (not strict or circuit.evaluation is not None):
+        raise CircuitFileError(without("held_out"))
+    record, remarks, found = circuit.task, [], prompts_hash(discovery, held_out)
+    if record is None:
+        return Stored(discovery, held_out)
     if not strict and record.prompts_hash not in (None, found):  # under strict it is a claim that does not hold
         remarks.append(
             f"the prompts in the file are not those it was written with: hash {_short(found)}, and the file says "
@@ -175,12 +161,12 @@ def _about_stored(record: TaskRecord, discovery: PromptSet, held_out: PromptSet 
     try:
         card = find_task(record.name)
     except TaskError:  # a card of the user's own
-        return remarks
+        return Stored(discovery, held_out, tuple(remarks))
     if record.card_hash is not None and as_hashed(card, record.card_hash) is None:
         remarks.append(
             f"the card of the task {record.name} has changed since the file was written; the prompts in the file count"
         )
-    return remarks
+    return Stored(discovery, held_out, tuple(remarks))
 
 
 def _again(path: Path, record: TaskRecord, task: str | Path | None) -> Anew:
