@@ -12,18 +12,18 @@ T = TypeVar("T")
 
 RENDERERS = {
     "acdc_engine.graph.circuit.Circuit": ("acdc_engine.show.notebook", "circuit_html"),
-    "acdc_engine.graph.circuit_records.Evaluation": ("acdc_engine.show.notebook_evidence", "evaluation_html"),
-    "acdc_engine.graph.curve_records.Curve": ("acdc_engine.show.notebook", "curve_html"),
-    "acdc_engine.graph.comparison_records.Comparison": ("acdc_engine.show.notebook", "comparison_html"),
+    "acdc_engine.graph.evidence_records.Evaluation": ("acdc_engine.show.notebook_evidence", "evaluation_html"),
+    "acdc_engine.graph.result_records.Curve": ("acdc_engine.show.notebook", "curve_html"),
+    "acdc_engine.graph.result_records.Comparison": ("acdc_engine.show.notebook", "comparison_html"),
     "acdc_engine.score.edge_scores.EdgeScores": ("acdc_engine.show.notebook_scores", "scores_html"),
     "acdc_engine.run.verify.Verification": ("acdc_engine.show.notebook_evidence", "verification_html"),
 }
 """By class, the module and the function that renders it as HTML."""
 LINES = {
     "acdc_engine.graph.circuit.Circuit": "circuit_line",
-    "acdc_engine.graph.circuit_records.Evaluation": "evaluation_line",
-    "acdc_engine.graph.curve_records.Curve": "curve_line",
-    "acdc_engine.graph.comparison_records.Comparison": "comparison_line",
+    "acdc_engine.graph.evidence_records.Evaluation": "evaluation_line",
+    "acdc_engine.graph.result_records.Curve": "curve_line",
+    "acdc_engine.graph.result_records.Comparison": "comparison_line",
     "acdc_engine.score.edge_scores.EdgeScores": "scores_line",
     "acdc_engine.run.verify.Verification": "verification_line",
 }

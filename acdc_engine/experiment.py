@@ -26,18 +26,11 @@ from acdc_engine.evidence.minimality import EDGES_UP_TO
 from acdc_engine.evidence.single_edges import edge_evidence, edge_records, in_metric, per_example_fits, stability_of
 from acdc_engine.evidence.sizes import sizes_of
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import nodes_of_edges
-from acdc_engine.graph.circuit_records import (
-    AttributionRecord,
-    CircuitEdge,
-    MetricRecord,
-    SearchRecord,
-    TaskRecord,
-)
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.graph.editing import EdgeLike, edges_named
+from acdc_engine.graph.editing import EdgeLike, edges_named, edges_of_mask
 from acdc_engine.graph.evidence_records import Certificate
-from acdc_engine.graph.from_mask import edges_of_mask
+from acdc_engine.graph.nodes import nodes_of_edges
+from acdc_engine.graph.records import AttributionRecord, CircuitEdge, MetricRecord, SearchRecord, TaskRecord
 from acdc_engine.model.view import TransformerView
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.baseline import check_ablation

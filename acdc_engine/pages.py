@@ -15,8 +15,7 @@ from markupsafe import Markup
 from acdc_engine.display import html_of
 from acdc_engine.formats.registry import opened
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.files import write_text
-from acdc_engine.graph.find import name_of
+from acdc_engine.graph.files import name_of, write_text
 from acdc_engine.run.compare import Found, compare_circuits, found_at
 from acdc_engine.run.known import known_beside
 from acdc_engine.show.report.page import report_html

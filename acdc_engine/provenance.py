@@ -14,8 +14,8 @@ from typing import Literal, get_args
 import torch
 
 from acdc_engine.errors import CircuitFileError, PromptError
-from acdc_engine.graph.circuit_records import Environment, LeftOutRecord
 from acdc_engine.graph.evidence_records import PromptRecord
+from acdc_engine.graph.records import Environment, LeftOutRecord
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.misfits import LeftOut
 from acdc_engine.prompts.prompt_set import NO_ANSWER, PromptSet

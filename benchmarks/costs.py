@@ -21,12 +21,9 @@ from acdc_engine.prompts.find import find_task
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.score import Method, get_method, score_edges
-from benchmarks.fresh_python import seconds_of_python
-from benchmarks.machine import describe_machine
-from benchmarks.peak_memory import peak_of
-from benchmarks.report import RESULTS, Table, print_tables, write_results
-from benchmarks.timing import Timing, interleaved
-from benchmarks.units import HUGGING_FACE, PLAIN, forward_units
+from benchmarks.fresh_python import peak_of, seconds_of_python
+from benchmarks.report import RESULTS, Table, describe_machine, print_tables, write_results
+from benchmarks.timing import HUGGING_FACE, PLAIN, Timing, forward_units, interleaved
 
 MODEL, TASK = "smollm2-135m", "ioi"
 EAP, IG = "EAP over all edges", "EAP-IG over all edges"

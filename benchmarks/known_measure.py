@@ -15,9 +15,9 @@ from acdc_engine.errors import AcdcError
 from acdc_engine.evidence.compare import overlaps, rankings
 from acdc_engine.evidence.roc import without_rounding
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import nodes_of_edges
-from acdc_engine.graph.comparison_records import Ranking
-from acdc_engine.graph.from_mask import edges_of_mask
+from acdc_engine.graph.editing import edges_of_mask
+from acdc_engine.graph.nodes import nodes_of_edges
+from acdc_engine.graph.result_records import Ranking
 from acdc_engine.model import TransformerView
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.judge import Judge, Target

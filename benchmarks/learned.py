@@ -6,7 +6,7 @@ but started from attribution scores, on the exact gradient of the patched run, a
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import exp, isfinite
+from math import exp, isfinite, log
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -19,7 +19,37 @@ from acdc_engine.patch.evaluator import CircuitEvaluator
 from acdc_engine.patch.judge import Judge, Target
 from acdc_engine.search.order import Rank, best_first, first_edges, of_size, strengths
 from acdc_engine.search.smallest import Found, Report, smallest_of_order
-from benchmarks.hard_concrete import keep_probability, stretched
+
+BETA = 2 / 3
+"""Temperature: the smaller, the more often a weight is exactly 0 or 1."""
+LOW, HIGH = -0.1, 1.1
+"""The interval that the sigmoid is stretched to before it is clipped to [0, 1] (gamma and zeta in the paper)."""
+
+
+def stretched(log_alpha: Float[Tensor, "edges"], uniform: Float[Tensor, "edges"]) -> Float[Tensor, "edges"]:
+    """Samples weights, differentiable with respect to log_alpha (eqs. 10 and 11).
+
+        s = sigmoid((log u - log(1 - u) + log_alpha) / beta)
+        z = min(1, max(0, s (zeta - gamma) + gamma))
+
+    Args:
+        log_alpha: The larger, the closer to 1. The median weight is above one half where it is positive.
+        uniform: u, numbers strictly between 0 and 1; one half everywhere gives the medians.
+
+    Returns:
+        Weights. Their gradient is zero where they are 0 or 1.
+    """
+    relaxed = ((uniform.logit() + log_alpha) / BETA).sigmoid()
+    return (relaxed * (HIGH - LOW) + LOW).clamp(0.0, 1.0)
+
+
+def keep_probability(log_alpha: Float[Tensor, "edges"]) -> Float[Tensor, "edges"]:
+    """Probability that a weight is not 0 (eq. 12): sigmoid(log_alpha - beta log(-gamma / zeta)).
+
+    Its sum over edges is the expected number of edges, the L0 penalty.
+    """
+    return (log_alpha - BETA * log(-LOW / HIGH)).sigmoid()
+
 
 CANDIDATES = 300
 STEPS = 100

@@ -12,7 +12,7 @@ from acdc_engine.model import TransformerView, load_model
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.score import get_method, score_edges
-from benchmarks.peak_memory import peak_resident_bytes
+from benchmarks.fresh_python import peak_resident_bytes
 from benchmarks.peer_job import Answer, Job
 
 

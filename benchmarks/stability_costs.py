@@ -9,9 +9,8 @@ from acdc_engine.search import RANKS
 from acdc_engine.search.order import best_first, of_size
 from benchmarks.report import Table
 from benchmarks.section import Figure, Section
-from benchmarks.timing import Timing, interleaved
+from benchmarks.timing import PLAIN, Timing, interleaved
 from benchmarks.trial import IG, Trial
-from benchmarks.units import PLAIN
 
 ASKED = 10.0
 """Seconds that stability may take after scoring."""

@@ -6,26 +6,37 @@ from typing import Any
 
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import nodes_of_edges, with_roles
-from acdc_engine.graph.circuit_records import (
+from acdc_engine.graph.evidence_records import (
+    AnswerFigures,
+    Certificate,
+    Completeness,
+    Evaluation,
+    Example,
+    Figures,
+    HeadPattern,
+    Interval,
+    NextToken,
+    PromptRecord,
+    RandomCircuits,
+    SizePoint,
+    TemplateFigures,
+)
+from acdc_engine.graph.names import GraphShape
+from acdc_engine.graph.nodes import nodes_of_edges, with_roles
+from acdc_engine.graph.records import (
     AttributionRecord,
     CircuitEdge,
     CircuitNode,
     Cost,
+    DirectEffect,
     Environment,
-    Evaluation,
-    Figures,
     MetricRecord,
     ModelRecord,
+    RoleName,
+    RoleScore,
     SearchRecord,
     TaskRecord,
 )
-from acdc_engine.graph.evidence_records import Certificate, Completeness, Interval, PromptRecord, RandomCircuits
-from acdc_engine.graph.example_records import Example, HeadPattern, NextToken
-from acdc_engine.graph.figure_records import AnswerFigures, TemplateFigures
-from acdc_engine.graph.names import GraphShape
-from acdc_engine.graph.role_records import DirectEffect, RoleName, RoleScore
-from acdc_engine.graph.size_records import SizePoint
 
 GPT2 = GraphShape(12, 12, 12)
 SMOLLM2 = GraphShape(30, 9, 3)

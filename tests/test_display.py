@@ -11,7 +11,7 @@ from playwright.sync_api import Browser
 from acdc_engine import Circuit, Report, Viewer
 from acdc_engine.display import LINES, RENDERERS, html_of, line_of
 from acdc_engine.errors import CircuitFileError
-from acdc_engine.graph.find import find_circuit
+from acdc_engine.graph.files import find_circuit
 from acdc_engine.show.report.page import report_html
 from acdc_engine.show.viewer.page import viewer_html
 from tests.browser import opened

@@ -10,7 +10,7 @@ import pytest
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.graph.find import CIRCUIT, TRACE
+from acdc_engine.graph.files import CIRCUIT, TRACE
 from acdc_engine.run.deadline import Deadline
 from acdc_engine.run.discover import discover
 from acdc_engine.run.trace import read_trace

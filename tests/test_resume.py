@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from acdc_engine import cli
 from acdc_engine.errors import RunFolderError
-from acdc_engine.graph.find import CIRCUIT, SCORES, TRACE
+from acdc_engine.graph.files import CIRCUIT, SCORES, TRACE
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.judge import Judge
 from acdc_engine.run.discover import discover

@@ -60,7 +60,7 @@ def test_schema_and_known_circuits_are_there(unpacked: Path) -> None:
         "from acdc_engine.shipped import graphs_folder; print((graphs_folder() / 'schema.json').read_text())",
     )
     assert json.loads(schema) == json.loads((CHECKOUT / "graphs" / "schema.json").read_text())
-    code = "from acdc_engine.graph.find import known_graphs; print(*sorted(known_graphs()), sep='\\n')"
+    code = "from acdc_engine.graph.files import known_graphs; print(*sorted(known_graphs()), sep='\\n')"
     there = {f"{path.parent.name}/{path.stem}" for path in CHECKOUT.glob("graphs/*/*.json") if path.stem != "model"}
     assert set(run_outside(unpacked, code).split()) == there and "gpt2/ioi" in there
 

@@ -9,7 +9,7 @@ import torch
 import transformers as hf
 from safetensors.torch import load_file
 
-from acdc_engine.model.from_bridge import view_of
+from acdc_engine.model.bridge import view_of
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.prompt_set import PromptSet
 

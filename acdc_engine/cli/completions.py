@@ -40,7 +40,7 @@ def models(incomplete: str) -> list[str]:
 
 def circuits(incomplete: str) -> list[str]:
     """Known circuits that come along, and files."""
-    from acdc_engine.graph.find import known_graphs
+    from acdc_engine.graph.files import known_graphs
 
     return [*(name for name in known_graphs() if name.startswith(incomplete)), *files(incomplete)]
 

@@ -10,7 +10,7 @@ from acdc_engine.cli.console import examples, out, print_notes
 from acdc_engine.cli.frame import AsJson, beside, command, print_json, progress, starting, stoppable
 
 if TYPE_CHECKING:
-    from acdc_engine.graph.curve_records import Curve
+    from acdc_engine.graph.result_records import Curve
 
 Methods = Annotated[
     list[str],

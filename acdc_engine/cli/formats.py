@@ -57,7 +57,7 @@ def export(
     from acdc_engine.errors import CircuitFileError, nearest
     from acdc_engine.formats.registry import FORMATS, default_name, import_circuit
     from acdc_engine.formats.registry import export as write
-    from acdc_engine.graph.find import find_circuit
+    from acdc_engine.graph.files import find_circuit
     from acdc_engine.show.picture_file import PICTURE_FORMATS
 
     if to not in (*FORMATS, *PICTURE_FORMATS):

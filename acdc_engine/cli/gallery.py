@@ -55,8 +55,8 @@ def gallery(runs: Runs, out_folder: Out = Path("site"), title: Title = None, ove
 def _known_circuits() -> "Against":
     """Compares circuits with the known ones that come along, which are looked for once per task and model."""
     from acdc_engine.graph.circuit import Circuit
-    from acdc_engine.graph.circuit_records import ModelRecord
-    from acdc_engine.graph.comparison_records import Comparison
+    from acdc_engine.graph.records import ModelRecord
+    from acdc_engine.graph.result_records import Comparison
     from acdc_engine.run.known import against_known, known_for
 
     there: dict[tuple[str, ModelRecord], bool] = {}

@@ -20,7 +20,7 @@ def _list_known(asked: bool) -> bool:
     from rich.table import Table
 
     from acdc_engine.graph.circuit import Circuit
-    from acdc_engine.graph.find import known_graphs
+    from acdc_engine.graph.files import known_graphs
 
     table = Table("name", "edges", "where it comes from", box=None, pad_edge=False)
     table.columns[1].justify = "right"

@@ -46,8 +46,7 @@ def report(
     """
     from acdc_engine.errors import CircuitFileError
     from acdc_engine.formats.registry import import_circuit
-    from acdc_engine.graph.files import check_target
-    from acdc_engine.graph.find import find_circuit
+    from acdc_engine.graph.files import check_target, find_circuit
 
     options.check_page(out_file)
     path = find_circuit(circuit)

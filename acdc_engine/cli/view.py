@@ -49,8 +49,7 @@ def view(
     """
     from acdc_engine.errors import CircuitFileError
     from acdc_engine.formats.registry import import_circuit
-    from acdc_engine.graph.files import check_target, write_text
-    from acdc_engine.graph.find import find_circuit, name_of
+    from acdc_engine.graph.files import check_target, find_circuit, name_of, write_text
     from acdc_engine.run.known import known_beside
     from acdc_engine.show.viewer.page import viewer_html
 

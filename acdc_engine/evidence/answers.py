@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from acdc_engine.graph.figure_records import AnswerFigures
+from acdc_engine.graph.evidence_records import AnswerFigures
 from acdc_engine.prompts.metrics import accuracy
 from acdc_engine.prompts.prompt_set import NO_ANSWER, PromptSet
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from scipy import integrate
 
 from acdc_engine.errors import MethodError
-from acdc_engine.graph.curve_records import Area
+from acdc_engine.graph.result_records import Area
 
 MIB_SIZES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Fractions of the graph's edges at which MIB runs circuits."""

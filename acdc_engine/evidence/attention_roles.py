@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from acdc_engine.graph.role_records import RoleName
+from acdc_engine.graph.records import RoleName
 
 SHORTEST = 8
 """Prompts with fewer tokens do not count: where there is little to look at, chance is high."""

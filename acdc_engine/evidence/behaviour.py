@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from acdc_engine.errors import BehaviourError
 from acdc_engine.evidence.answers import answer_figures
 from acdc_engine.evidence.shortcoming import Shortcoming, chance_of, shortcomings
-from acdc_engine.graph.digits import texts_of
-from acdc_engine.graph.figure_records import AnswerFigures
+from acdc_engine.graph.evidence_records import AnswerFigures
+from acdc_engine.graph.looks import texts_of
 from acdc_engine.patch.judge import Judge
 from acdc_engine.prompts.metrics import accuracy
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from acdc_engine.evidence.roc import Sweep, edge_auc, sweep, without_rounding
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import role_fed
-from acdc_engine.graph.comparison_records import ClassResult, Counted, EditEdge, Overlap, Rank, Ranking
+from acdc_engine.graph.nodes import role_fed
+from acdc_engine.graph.result_records import ClassResult, Counted, EditEdge, Overlap, Rank, Ranking
 
 Scores = Mapping[Rank, Float[Tensor, "senders receivers"]]
 """Per way of ranking, a number per edge, higher for stronger: |score|, score, root mean square."""

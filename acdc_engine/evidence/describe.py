@@ -9,11 +9,10 @@ from torch import Tensor
 from acdc_engine.evidence.evaluate import Stages, silent
 from acdc_engine.evidence.roles import Roles, measure_roles, role_of
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import with_roles
-from acdc_engine.graph.circuit_records import CircuitNode
-from acdc_engine.graph.example_records import Example, HeadPattern, NextToken, Rows
-from acdc_engine.graph.networkx_view import targets_of
-from acdc_engine.graph.strength import measure_of, strength_of
+from acdc_engine.graph.evidence_records import Example, HeadPattern, NextToken, Rows
+from acdc_engine.graph.looks import measure_of, strength_of
+from acdc_engine.graph.nodes import targets_of, with_roles
+from acdc_engine.graph.records import CircuitNode
 from acdc_engine.model.forward import Record, read_positions, run_layers
 from acdc_engine.model.patterns import attention_patterns
 from acdc_engine.model.view import TransformerView

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from acdc_engine.graph.role_records import DirectEffect
+from acdc_engine.graph.records import DirectEffect
 from acdc_engine.model.forward import Record, effective_w_o, read_positions
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.prompt_set import NO_ANSWER, PromptSet

@@ -13,9 +13,8 @@ from acdc_engine.evidence.figures import figures_of
 from acdc_engine.evidence.hypotheses import run_tests
 from acdc_engine.evidence.minimality import minimality_runs
 from acdc_engine.evidence.random_circuits import random_baseline
-from acdc_engine.graph.circuit_records import Evaluation
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.graph.evidence_records import HypothesisTest
+from acdc_engine.graph.evidence_records import Evaluation, HypothesisTest
 from acdc_engine.patch.judge import Judge
 
 

@@ -9,9 +9,7 @@ from torch import Tensor
 
 from acdc_engine.evidence.answers import answer_figures
 from acdc_engine.evidence.bootstrap import ratio_interval
-from acdc_engine.graph.circuit_records import Figures
-from acdc_engine.graph.evidence_records import Interval
-from acdc_engine.graph.figure_records import TemplateFigures
+from acdc_engine.graph.evidence_records import Figures, Interval, TemplateFigures
 from acdc_engine.patch.judge import Judge
 from acdc_engine.prompts.metrics import accuracy, get_metric
 

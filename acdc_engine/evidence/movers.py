@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from acdc_engine.evidence.copying import copied, moved
-from acdc_engine.graph.role_records import RoleName
+from acdc_engine.graph.records import RoleName
 from acdc_engine.model.forward import Record
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.prompt_set import NO_ANSWER, PromptSet

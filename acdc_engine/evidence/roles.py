@@ -12,9 +12,9 @@ from acdc_engine.evidence.direct_effect import DirectEffects
 from acdc_engine.evidence.inhibition import Head, InhibitionTally, Turning
 from acdc_engine.evidence.movers import MoverTally, Places
 from acdc_engine.evidence.random_tokens import repeated_tokens
-from acdc_engine.graph.role_records import DirectEffect, RoleName, RoleScore
+from acdc_engine.graph.records import DirectEffect, RoleName, RoleScore
+from acdc_engine.model.devices import fitting_prompts
 from acdc_engine.model.forward import Record, run_layers
-from acdc_engine.model.memory import fitting_prompts
 from acdc_engine.model.patterns import attention_patterns
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.prompt_set import PromptSet

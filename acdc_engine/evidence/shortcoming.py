@@ -7,7 +7,7 @@ from jaxtyping import Float
 from scipy import stats
 from torch import Tensor
 
-from acdc_engine.graph.digits import texts_of
+from acdc_engine.graph.looks import texts_of
 from acdc_engine.prompts.prompt_set import PromptSet
 
 SIGNIFICANCE = 0.05

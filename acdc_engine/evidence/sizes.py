@@ -14,8 +14,8 @@ from acdc_engine.evidence.random_circuits import random_circuits
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.graph.size_records import SizePoint
-from acdc_engine.graph.strength import by_strength, measure_of
+from acdc_engine.graph.evidence_records import SizePoint
+from acdc_engine.graph.looks import by_strength, measure_of
 from acdc_engine.patch.judge import Judge
 
 PARTS = 8

@@ -6,10 +6,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import with_roles
 from acdc_engine.graph.circuit_file import checksum_of
-from acdc_engine.graph.circuit_records import CircuitNode
-from acdc_engine.graph.edge_table import FIGURES
+from acdc_engine.graph.nodes import with_roles
+from acdc_engine.graph.records import CircuitNode
+from acdc_engine.graph.views import FIGURES
 
 if TYPE_CHECKING:
     import networkx as nx

@@ -24,8 +24,8 @@ from acdc_engine.formats.torch_file import check_tensor, index_of, torch_content
 from acdc_engine.formats.ungrouped import edges_here, edges_there, loose_edges, own_shape, source_text, their_shape
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import nodes_of_edges
-from acdc_engine.graph.circuit_records import CircuitEdge, ModelRecord
+from acdc_engine.graph.nodes import nodes_of_edges
+from acdc_engine.graph.records import CircuitEdge, ModelRecord
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,10 +14,10 @@ from acdc_engine.errors import CircuitFileError
 from acdc_engine.formats.attributed import CARRIED, content_checksum
 from acdc_engine.formats.format import needs_model
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import with_roles
-from acdc_engine.graph.circuit_faults import explain_faults
-from acdc_engine.graph.circuit_records import CircuitEdge, CircuitNode, ModelRecord
+from acdc_engine.graph.circuit_file import explain_faults
 from acdc_engine.graph.editing import whole_unknown
+from acdc_engine.graph.nodes import with_roles
+from acdc_engine.graph.records import CircuitEdge, CircuitNode, ModelRecord
 
 MOST_TEXT = 128 * 2**20
 """Characters that the roles of nodes may have, written at every edge: those of 30,000 edges at 2,000 each end."""

@@ -13,8 +13,8 @@ from acdc_engine.formats.carried import only_model
 from acdc_engine.formats.format import Format, Source, check_size, writer
 from acdc_engine.formats.tables import check_columns, check_rows, circuit_of
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import ModelRecord
-from acdc_engine.graph.edge_table import COLUMNS, FIGURES, rows_of
+from acdc_engine.graph.records import ModelRecord
+from acdc_engine.graph.views import COLUMNS, FIGURES, rows_of
 
 
 def csv_text(circuit: Circuit) -> str:

@@ -8,9 +8,9 @@ from typing import Any
 from acdc_engine.formats.attributed import CARRIED, attributed
 from acdc_engine.formats.xml_text import escaped
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import SIGN_CONVENTION
-from acdc_engine.graph.networkx_view import node_read, targets_of
-from acdc_engine.graph.strength import colour_of, measure_of, relative_strengths, strength_of
+from acdc_engine.graph.looks import colour_of, measure_of, relative_strengths, strength_of
+from acdc_engine.graph.nodes import node_read, targets_of
+from acdc_engine.graph.records import SIGN_CONVENTION
 
 COMMENT = f"// {CARRIED}: "
 """Starts each line of what is about neither nodes nor edges: graphviz cannot read very long strings."""

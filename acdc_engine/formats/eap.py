@@ -19,7 +19,7 @@ from typing import Any
 from acdc_engine.formats.ungrouped import edges_there, their_shape
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import all_nodes
+from acdc_engine.graph.nodes import all_nodes
 
 
 def eap_text(circuit: Circuit) -> str:

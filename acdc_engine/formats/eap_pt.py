@@ -25,8 +25,8 @@ from acdc_engine.formats.torch_file import check_tensor, index_of, torch_content
 from acdc_engine.formats.ungrouped import edges_there, their_shape
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_faults import explain_faults
-from acdc_engine.graph.circuit_records import ModelRecord
+from acdc_engine.graph.circuit_file import explain_faults
+from acdc_engine.graph.records import ModelRecord
 
 _WHAT = "a circuit of EAP-IG or MIB"
 _TENSORS = ("edges_scores", "edges_in_graph", "nodes_in_graph")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from acdc_engine.formats.format import Format, Source
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import ModelRecord
+from acdc_engine.graph.records import ModelRecord
 
 
 def write_engine(circuit: Circuit, path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from acdc_engine.errors import CircuitFileError, ModelNeededError
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import ModelRecord
+from acdc_engine.graph.records import ModelRecord
 
 LARGEST_FILE = 512 * 2**20
 """Bytes. EAP-IG's JSON of a model of 32 layers and 32 heads, all of whose edges it lists, has about 120 MB."""

@@ -18,7 +18,7 @@ from acdc_engine.formats.dot import COMMENT, dot_text
 from acdc_engine.formats.format import Format, Source, check_size, writer
 from acdc_engine.formats.from_graph import PlainGraph, reader
 from acdc_engine.formats.xml_text import unescaped
-from acdc_engine.graph.edge_table import FIGURES
+from acdc_engine.graph.views import FIGURES
 
 _TOKEN = re.compile(
     r"""(?P<skip>\s+|//[^\n]*|/\*.*?\*/|^\#[^\n]*)

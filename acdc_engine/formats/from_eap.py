@@ -27,9 +27,9 @@ from acdc_engine.formats.ungrouped import (
 )
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import all_nodes, nodes_of_edges
-from acdc_engine.graph.circuit_faults import explain_faults
-from acdc_engine.graph.circuit_records import ModelRecord
+from acdc_engine.graph.circuit_file import explain_faults
+from acdc_engine.graph.nodes import all_nodes, nodes_of_edges
+from acdc_engine.graph.records import ModelRecord
 
 if TYPE_CHECKING:
     from jaxtyping import Float

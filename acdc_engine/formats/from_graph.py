@@ -25,12 +25,11 @@ from acdc_engine.formats.attributed import CARRIED
 from acdc_engine.formats.carried import finished, only_model, read_carried
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import all_nodes
-from acdc_engine.graph.circuit_faults import explain_faults
-from acdc_engine.graph.circuit_records import CircuitEdge, CircuitNode, ModelRecord
-from acdc_engine.graph.edge_table import FIGURES
+from acdc_engine.graph.circuit_file import explain_faults
 from acdc_engine.graph.names import explain_sender
-from acdc_engine.graph.networkx_view import node_read, targets_of
+from acdc_engine.graph.nodes import all_nodes, node_read, targets_of
+from acdc_engine.graph.records import CircuitEdge, CircuitNode, ModelRecord
+from acdc_engine.graph.views import FIGURES
 
 if TYPE_CHECKING:
     import networkx as nx

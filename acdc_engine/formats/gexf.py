@@ -13,8 +13,8 @@ from acdc_engine.formats.from_graph import PlainGraph, plain_graph, reader
 from acdc_engine.formats.positions import positions
 from acdc_engine.formats.xml_text import escaped, read_xml, with_texts
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import SIGN_CONVENTION
-from acdc_engine.graph.strength import colour_of, measure_of, relative_strengths, strength_of
+from acdc_engine.graph.looks import colour_of, measure_of, relative_strengths, strength_of
+from acdc_engine.graph.records import SIGN_CONVENTION
 
 if TYPE_CHECKING:
     import networkx as nx

@@ -43,10 +43,9 @@ from acdc_engine.formats.neuronpedia_nodes import (
 )
 from acdc_engine.formats.neuronpedia_records import Generator, GraphFile, Info, Metadata, QParams
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_faults import explain_faults
-from acdc_engine.graph.circuit_file import checksum_of
-from acdc_engine.graph.circuit_records import ModelRecord
-from acdc_engine.graph.strength import measure_of
+from acdc_engine.graph.circuit_file import checksum_of, explain_faults
+from acdc_engine.graph.looks import measure_of
+from acdc_engine.graph.records import ModelRecord
 
 _PINNED = 24
 """Nodes in the subgraph at first."""

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from acdc_engine.formats.neuronpedia_records import GraphNode, Link
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import CircuitNode
-from acdc_engine.graph.networkx_view import targets_of
-from acdc_engine.graph.strength import measure_of, strength_of
+from acdc_engine.graph.looks import measure_of, strength_of
+from acdc_engine.graph.nodes import targets_of
+from acdc_engine.graph.records import CircuitNode
 
 LABEL = 60
 """Characters of a token or a role in a label."""

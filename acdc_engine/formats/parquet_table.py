@@ -15,8 +15,8 @@ from acdc_engine.formats.format import LARGEST_FILE, Format, Source, check_size
 from acdc_engine.formats.from_graph import checked
 from acdc_engine.formats.tables import TEXTS, check_columns, check_rows, circuit_of
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import CircuitNode, ModelRecord
-from acdc_engine.graph.edge_table import COLUMNS, rows_of
+from acdc_engine.graph.records import CircuitNode, ModelRecord
+from acdc_engine.graph.views import COLUMNS, rows_of
 
 if TYPE_CHECKING:
     import pyarrow as pa  # type: ignore[import-untyped]

@@ -26,9 +26,8 @@ from acdc_engine.formats.format import Format, Source
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_file import FORMAT as FILE_FORMAT
 from acdc_engine.graph.circuit_file import read_content
-from acdc_engine.graph.circuit_records import ModelRecord
-from acdc_engine.graph.files import write_with
-from acdc_engine.graph.find import find_circuit
+from acdc_engine.graph.files import find_circuit, write_with
+from acdc_engine.graph.records import ModelRecord
 
 FORMATS: dict[str, Format] = {
     fmt.name: fmt

@@ -11,10 +11,9 @@ from acdc_engine.formats.carried import Carried, finished
 from acdc_engine.formats.from_graph import checked
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import nodes_of_edges
-from acdc_engine.graph.circuit_records import CircuitEdge, CircuitNode
-from acdc_engine.graph.edge_table import COLUMNS
-from acdc_engine.graph.networkx_view import targets_of
+from acdc_engine.graph.nodes import nodes_of_edges, targets_of
+from acdc_engine.graph.records import CircuitEdge, CircuitNode
+from acdc_engine.graph.views import COLUMNS
 
 TEXTS = ("sender", "receiver", "kind", "sender_role", "receiver_role")
 

@@ -19,9 +19,9 @@ from pathlib import Path
 from acdc_engine.errors import CircuitFileError, GraphError
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import CircuitEdge, ModelRecord
 from acdc_engine.graph.names import GraphShape
-from acdc_engine.graph.networkx_view import targets_of
+from acdc_engine.graph.nodes import targets_of
+from acdc_engine.graph.records import CircuitEdge, ModelRecord
 
 
 def own_shape(model: ModelRecord) -> GraphShape:

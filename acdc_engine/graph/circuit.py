@@ -8,35 +8,29 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field, ValidationError, model_serializer, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from acdc_engine.display import html_of, line_of
 from acdc_engine.errors import CircuitFileError, GraphError
 from acdc_engine.graph.blocks import Graph
-from acdc_engine.graph.circuit_check import check_circuit
-from acdc_engine.graph.circuit_faults import explain_faults
-from acdc_engine.graph.circuit_file import VERSION, checksum_of, json_text, read_content
-from acdc_engine.graph.circuit_records import (
+from acdc_engine.graph.circuit_file import VERSION, checksum_of, explain_faults, json_text, read_content
+from acdc_engine.graph.evidence_records import Certificate, Evaluation, Example, PromptRecord, SizePoint
+from acdc_engine.graph.files import find_circuit, write_text
+from acdc_engine.graph.names import GraphShape
+from acdc_engine.graph.nodes import check_circuit
+from acdc_engine.graph.records import (
     AttributionRecord,
     CircuitEdge,
     CircuitNode,
     Cost,
     Environment,
-    Evaluation,
     MetricRecord,
     ModelRecord,
     SearchRecord,
+    Shown,
     TaskRecord,
 )
-from acdc_engine.graph.evidence_records import Certificate, PromptRecord
-from acdc_engine.graph.example_records import Example
-from acdc_engine.graph.files import write_text
-from acdc_engine.graph.find import find_circuit
-from acdc_engine.graph.names import GraphShape
-from acdc_engine.graph.record import Record, without_empty
-from acdc_engine.graph.size_records import SizePoint
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -47,7 +41,7 @@ if TYPE_CHECKING:
     from acdc_engine.graph.editing import EdgeLike
 
 
-class Circuit(Record):
+class Circuit(Shown):
     """A circuit of a transformer: its nodes and edges, where they come from and how well they do the task.
 
     Scores and effects are positive where the edge supports the behaviour.
@@ -55,6 +49,8 @@ class Circuit(Record):
     Raises:
         CircuitFileError: Edges that cannot exist, duplicates, nodes that are not the ends of the edges.
     """
+
+    _left_out: ClassVar[tuple[str, ...]] = ("behaviour", "command", "sizes", "examples")
 
     format: Literal["acdc-engine/circuit"] = "acdc-engine/circuit"
     """Says that this is a circuit file."""
@@ -113,11 +109,6 @@ class Circuit(Record):
         check_circuit(layout, self.nodes, self.edges)
         return self
 
-    @model_serializer(mode="wrap")
-    def _without_empty(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        """Hand-written circuits have none of these, and no lines about them."""
-        return without_empty(handler(self), "behaviour", "command", "sizes", "examples")
-
     @property
     def behaviour_name(self) -> str | None:
         """What the circuit does, in a word: the task's name, or what a hand-written circuit says."""
@@ -155,8 +146,8 @@ class Circuit(Record):
         return mask
 
     def to_networkx(self) -> nx.MultiDiGraph[str]:
-        """The circuit as a networkx graph, see `acdc_engine.graph.networkx_view.networkx_of`."""
-        from acdc_engine.graph.networkx_view import networkx_of
+        """The circuit as a networkx graph, see `acdc_engine.graph.views.networkx_of`."""
+        from acdc_engine.graph.views import networkx_of
 
         return networkx_of(self)
 
@@ -173,7 +164,7 @@ class Circuit(Record):
         Raises:
             AcdcError: pandas is not installed.
         """
-        from acdc_engine.graph.edge_table import dataframe_of
+        from acdc_engine.graph.views import dataframe_of
 
         return dataframe_of(self)
 
@@ -225,8 +216,8 @@ class Circuit(Record):
                 a model that is only named.
             CircuitFileError: An edge is there twice.
         """
-        from acdc_engine.graph.circuit_check import nodes_of_edges
         from acdc_engine.graph.editing import edges_named
+        from acdc_engine.graph.nodes import nodes_of_edges
 
         record = model.model if isinstance(model, Circuit) else model
         if not isinstance(record, ModelRecord):
@@ -239,16 +230,6 @@ class Circuit(Record):
         layout = cls(model=record, nodes=(), edges=()).layout()
         named = edges_named(layout, edges)
         return cls(model=record, nodes=nodes_of_edges(layout, named), edges=named)
-
-    def __repr__(self) -> str:
-        """One line: a circuit holds thousands of numbers."""
-        return line_of(self)
-
-    __str__ = __repr__
-
-    def _repr_html_(self) -> str:
-        """What a notebook shows: picture, figures and strongest edges."""
-        return html_of(self)
 
     @classmethod
     def load(cls, path: str | Path) -> Circuit:
@@ -299,3 +280,8 @@ class Circuit(Record):
         """JSON schema of a circuit file, the content of `graphs/schema.json`."""
         schema = cls.model_json_schema()
         return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def schema_text() -> str:
+    """The content of `graphs/schema.json`."""
+    return json.dumps(Circuit.json_schema(), indent=2, ensure_ascii=False) + "\n"

@@ -25,24 +25,9 @@ _OUTER = {
     "ln_final.w": "ln_final",
     "ln_final.b": "ln_final_bias",
 }
-_INNER = {
-    "attn.W_Q": "w_q",
-    "attn.W_K": "w_k",
-    "attn.W_V": "w_v",
-    "attn.W_O": "w_o",
-    "attn.b_Q": "b_q",
-    "attn.b_K": "b_k",
-    "attn.b_V": "b_v",
-    "attn.b_O": "b_o",
-    "mlp.W_in": "mlp_in",
-    "mlp.b_in": "mlp_in_bias",
-    "mlp.W_out": "mlp_out",
-    "mlp.b_out": "mlp_out_bias",
-    "ln1.w": "ln1",
-    "ln1.b": "ln1_bias",
-    "ln2.w": "ln2",
-    "ln2.b": "ln2_bias",
-}
+_INNER = {f"attn.{kind}_{part}": f"{kind.lower()}_{part.lower()}" for kind in "Wb" for part in "QKVO"}
+_INNER |= {"mlp.W_in": "mlp_in", "mlp.b_in": "mlp_in_bias", "mlp.W_out": "mlp_out", "mlp.b_out": "mlp_out_bias"}
+_INNER |= {"ln1.w": "ln1", "ln1.b": "ln1_bias", "ln2.w": "ln2", "ln2.b": "ln2_bias"}
 _TURNED = ("unembed", "w_q", "w_k", "w_v", "mlp_in", "mlp_out")
 """Matrices that transformer_lens keeps `[in, out]`."""
 _NO_WEIGHTS = re.compile(r"(mask|IGNORE)$")

@@ -9,10 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-RECOGNISED = 1e-4
-"""Relative distance, in float32, up to which a norm is what it is taken for."""
-CLEARLY = 10
-"""How many times farther away every other kind of norm has to be."""
+_RECOGNISED = 1e-4  # relative distance, in float32, up to which a norm is what it is taken for
+_CLEARLY = 10  # how many times farther away every other kind of norm has to be
 
 
 @dataclass(frozen=True)
@@ -46,14 +44,9 @@ class Norm:
         return x
 
     def standardize(self, x: Float[Tensor, "*any d"]) -> tuple[Float[Tensor, "*any d"], Float[Tensor, "*any 1"]]:
-        """Splits the norm at `x` into the standardized input and the scale.
+        """Splits the norm at its real input into `x_hat` and `r`, both float32 at least.
 
-        Args:
-            x: The norm's real input.
-
-        Returns:
-            `x_hat` and `r`, both float32 at least; for kind "none" `x_hat` is zero and `r` one: nothing depends on the
-            scale of `x`.
+        For kind "none" `x_hat` is zero and `r` one: nothing depends on the scale of `x`.
         """
         if self.kind == "none":
             return torch.zeros_like(x), x.new_ones(*x.shape[:-1], 1)
@@ -66,9 +59,7 @@ class Norm:
     def to_standardized(self, gradient: Float[Tensor, "*any d"]) -> None:
         """Takes a gradient at the norm's output to its standardized input, in place, as far as that is linear.
 
-        Args:
-            gradient: Gradient of a scalar with respect to the norm's output; becomes `weight * gradient`, centred for
-                LayerNorm, whose `x_hat` has mean zero.
+        It becomes `weight * gradient`, centred for LayerNorm, whose `x_hat` has mean zero.
         """
         if self.weight is not None:
             gradient.mul_(self.weight)
@@ -84,10 +75,8 @@ def norm_of(module: Any) -> Norm:
     """Reads a norm module, finding out by trial which norm it is: the nearest, if it is clearly the nearest.
 
     Args:
-        module: A module with what LayerNorm and RMSNorm have: a gain, a bias, an eps, or some of them.
-
-    Returns:
-        The norm; its weights are the module's, except that a gain `1 + w` is added up.
+        module: A module with what LayerNorm and RMSNorm have: a gain, a bias, an eps, or some of them. The norm has its
+            weights, except that a gain `1 + w` is added up.
 
     Raises:
         TypeError: When it is neither LayerNorm nor RMSNorm, or cannot be told from another one.
@@ -102,7 +91,7 @@ def norm_of(module: Any) -> Norm:
     gains = [None] if weight is None else [weight, weight.to(x.dtype) + 1]
     candidates = [*(Norm("rms", gain, None, eps) for gain in gains), Norm("layer", weight, bias, eps)]
     near, *others = sorted(((_distance(norm, x, wanted), i) for i, norm in enumerate(candidates)))
-    if near[0] > RECOGNISED or any(distance < CLEARLY * near[0] for distance, _ in others):
+    if near[0] > _RECOGNISED or any(distance < _CLEARLY * near[0] for distance, _ in others):
         raise TypeError(f"{type(module).__name__} is neither a LayerNorm nor an RMSNorm")
     return candidates[near[1]]
 

@@ -19,15 +19,12 @@ from acdc_engine.errors import ModelError
 from acdc_engine.shipped import graphs_folder
 
 MANIFEST = "model.json"
-WEIGHTS = "model.safetensors"
-SHOWN = 20
-"""How many problems an error lists; the rest are counted."""
-NORMS = ("ln1", "ln1_bias", "ln2", "ln2_bias", "ln_final", "ln_final_bias")
-"""Gains and biases of norms. A gain left out is one everywhere."""
-OPTIONAL = ("b_q", "b_k", "b_v", "b_o", "unembed_bias", *NORMS)
-"""Tensors, by the last part of their names, that may be left out."""
+_WEIGHTS = "model.safetensors"
+_SHOWN = 20  # problems that an error lists; the rest are counted
+_NORMS = ("ln1", "ln1_bias", "ln2", "ln2_bias", "ln_final", "ln_final_bias")  # a gain left out is one everywhere
+_OPTIONAL = ("b_q", "b_k", "b_v", "b_o", "unembed_bias", *_NORMS)
 
-Count = Annotated[int, Field(ge=1)]
+_Count = Annotated[int, Field(ge=1)]
 
 
 class SmallModel(BaseModel):
@@ -61,13 +58,13 @@ class SmallModel(BaseModel):
     name: str
     description: str
     made_by: str
-    n_layers: Count
-    n_heads: Count
-    d_model: Count
-    d_head: Count
-    d_mlp: Count | None
-    d_vocab: Count
-    n_ctx: Count
+    n_layers: _Count
+    n_heads: _Count
+    d_model: _Count
+    d_head: _Count
+    d_mlp: _Count | None
+    d_vocab: _Count
+    n_ctx: _Count
     causal: bool
     attention_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     activation: Literal["relu", "gelu"] | None
@@ -105,7 +102,7 @@ class SmallModel(BaseModel):
         return self.d_vocab if self.output_vocabulary is None else len(self.output_vocabulary)
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of all tensors, optional ones (`OPTIONAL`) included."""
+        """Names and shapes of all tensors, those that may be left out (biases, norms) included."""
         wide, heads = (self.n_heads, self.d_head, self.d_model), (self.n_heads, self.d_head)
         layer: dict[str, tuple[int, ...]] = {f"w_{part}": wide for part in "qkvo"}
         layer |= {f"b_{part}": heads for part in "qkv"} | {"b_o": (self.d_model,)}
@@ -126,13 +123,7 @@ class SmallModel(BaseModel):
 
 
 def read_small_model(folder: Path) -> tuple[SmallModel, dict[str, Tensor]]:
-    """Reads a small model.
-
-    Args:
-        folder: Holds `model.json` and `model.safetensors`.
-
-    Returns:
-        What the first says and the tensors of the second, on the CPU, in the number format of the file.
+    """Reads what `model.json` says, and the tensors of `model.safetensors`: on the CPU, in their number format.
 
     Raises:
         ModelError: A file that is missing or cannot be read, or all that is wrong with the contents.
@@ -143,12 +134,12 @@ def read_small_model(folder: Path) -> tuple[SmallModel, dict[str, Tensor]]:
     path = folder / MANIFEST
     try:
         model = SmallModel.model_validate(json.loads(path.read_text(encoding="utf-8")))
-        weights = load_file(folder / WEIGHTS)
+        weights = load_file(folder / _WEIGHTS)
     except ValidationError as error:
         raise _refused(folder, [f"{MANIFEST}: {line}" for line in explain(error)]) from error
     except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(f"The small model in {folder} cannot be read: {error}") from error
-    if problems := list(weight_problems(model, weights)):
+    if problems := list(_weight_problems(model, weights)):
         raise _refused(folder, problems)
     return model, weights
 
@@ -166,27 +157,19 @@ def write_small_model(folder: Path, model: SmallModel, weights: Mapping[str, Ten
     """
     from safetensors.torch import save_file
 
-    if problems := list(weight_problems(model, weights)):
+    if problems := list(_weight_problems(model, weights)):
         raise _refused(folder, problems)
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: weights[name].contiguous() for name in sorted(weights)}, folder / WEIGHTS)
+    save_file({name: weights[name].contiguous() for name in sorted(weights)}, folder / _WEIGHTS)
     text = json.dumps(model.model_dump(mode="json", exclude_defaults=True), indent=1, ensure_ascii=False)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
 
-def weight_problems(model: SmallModel, weights: Mapping[str, Tensor]) -> Iterator[str]:
-    """What is wrong with a model's tensors: missing, unknown, of another shape, not numbers, not finite.
-
-    Args:
-        model: What `model.json` says.
-        weights: The tensors by name.
-
-    Yields:
-        One line per problem.
-    """
+def _weight_problems(model: SmallModel, weights: Mapping[str, Tensor]) -> Iterator[str]:
+    """Yields what is wrong with tensors: missing, unknown, of another shape, not numbers, not finite; a line each."""
     wanted = model.tensors()
     for name, shape in wanted.items():
-        found, optional = weights.get(name), name.rsplit(".")[-1] in OPTIONAL
+        found, optional = weights.get(name), name.rsplit(".")[-1] in _OPTIONAL
         if found is None:
             if not optional:
                 yield f"{name}: missing, should be {list(shape)}."
@@ -205,11 +188,6 @@ def small_models() -> list[str]:
     return sorted(path.parent.name for path in graphs_folder().glob(f"*/{MANIFEST}"))
 
 
-def shipped_small_model(name: str) -> Path | None:
-    """The folder of a shipped small model, or None where there is none of that name."""
-    return graphs_folder() / name if name in small_models() else None
-
-
 def explain(error: ValidationError) -> Iterator[str]:
     """What is wrong with a description, one line each."""
     for item in error.errors():
@@ -223,6 +201,6 @@ def explain(error: ValidationError) -> Iterator[str]:
 
 
 def _refused(folder: Path, problems: list[str]) -> ModelError:
-    shown = problems[:SHOWN] + ([f"... and {len(problems) - SHOWN} more."] if len(problems) > SHOWN else [])
+    shown = problems[:_SHOWN] + ([f"... and {len(problems) - _SHOWN} more."] if len(problems) > _SHOWN else [])
     lines = [f"The small model in {folder} cannot be used:", *(f"  {line}" for line in shown)]
     return ModelError("\n".join([*lines, "Make it again with the script that model.json names (made_by)."]))

@@ -1,7 +1,7 @@
-"""From a small model's folder to its residual-stream view: no Hugging Face, no bridge, nothing to convert."""
+"""From a small model's folder to its residual-stream view and its words: no Hugging Face, nothing to convert."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,32 +11,10 @@ from torch import Tensor, nn
 from acdc_engine.errors import PromptError
 from acdc_engine.graph.names import GraphShape
 from acdc_engine.model.norms import Norm
-from acdc_engine.model.small_file import SmallModel, read_small_model
+from acdc_engine.model.small_file import SmallModel
 from acdc_engine.model.view import Attention, Layer, TransformerView
-from acdc_engine.model.word_tokenizer import WordTokenizer
 
 NO_NORM = Norm("none")
-
-
-def load_small_model(
-    folder: Path, *, device: torch.device, dtype: torch.dtype, tokenizer: Any = None
-) -> TransformerView:
-    """Loads a small model.
-
-    Args:
-        folder: Holds `model.json` and `model.safetensors`; see `acdc_engine.model.small_file`.
-        device: Where the weights go.
-        dtype: Their number format.
-        tokenizer: Used instead of the model's own words.
-
-    Returns:
-        Its view. Every query head has keys and values of its own, so there is nothing to ungroup.
-
-    Raises:
-        ModelError: Files that are missing or cannot be read, or all that is wrong with them.
-    """
-    model, weights = read_small_model(folder)
-    return small_view(model, weights, device=device, dtype=dtype, tokenizer=tokenizer)
 
 
 def small_view(
@@ -47,11 +25,11 @@ def small_view(
     dtype: torch.dtype = torch.float32,
     tokenizer: Any = None,
 ) -> TransformerView:
-    """The view of a small model in memory.
+    """The view of a small model. Every head has keys and values of its own: there is nothing to ungroup.
 
     Args:
         model: What `model.json` says.
-        weights: Its tensors, without problems (`weight_problems`). They are not copied where device and format fit,
+        weights: Its tensors, such as `read_small_model` returns. They are not copied where device and format fit,
             so that a view can be trained.
         device: Where the weights go.
         dtype: Their number format.
@@ -77,6 +55,47 @@ def small_view(
     )
 
 
+class WordTokenizer:
+    """One token per word; with the part of a Hugging Face tokenizer's interface that the engine uses.
+
+    The token of `" b"` after a text is that of the word `b`: spaces only separate. A word that the vocabulary lacks
+    becomes two tokens of the id `unknown`, so that it never passes for a single token; the model refuses that id.
+
+    Args:
+        vocabulary: The words, in the order of their ids.
+        bos: The word that begins a sequence, or None.
+        answers: The words of the logits, in their order, where they are not those of the prompts.
+
+    Attributes:
+        answers: The tokenizer of answers: a tokenizer of their own words, or this one.
+    """
+
+    def __init__(self, vocabulary: Sequence[str], bos: str | None, answers: Sequence[str] | None = None) -> None:
+        self.answers = self if answers is None else WordTokenizer(answers, None)
+        self.vocabulary = tuple(vocabulary)
+        self.unknown = len(self.vocabulary)
+        self._ids = {word: index for index, word in enumerate(self.vocabulary)}
+        self.bos_token_id: int | None = None if bos is None else self._ids[bos]
+
+    def __call__(self, text: str, *, add_special_tokens: bool = False) -> dict[str, list[int]]:
+        """Returns `{"input_ids": ...}`, the beginning-of-sequence word first where it is asked for and there is one."""
+        front = [self.bos_token_id] if add_special_tokens and self.bos_token_id is not None else []
+        ids = [self._ids.get(word) for word in text.split()]
+        return {"input_ids": front + [i for found in ids for i in ([self.unknown] * 2 if found is None else [found])]}
+
+    def unknown_words(self, text: str) -> list[str]:
+        """The words of a text that the vocabulary lacks, in their order, each once."""
+        return list(dict.fromkeys(word for word in text.split() if word not in self._ids))
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Returns the words, one space between them; a remark in the place of `unknown`."""
+        return " ".join("<not in the vocabulary>" if i == self.unknown else self.vocabulary[i] for i in token_ids)
+
+    def convert_ids_to_tokens(self, ids: Sequence[int]) -> list[str]:
+        """Returns the word of each id; an IndexError for one that no word has."""
+        return [self.vocabulary[i] for i in ids]
+
+
 def words_of(model: SmallModel) -> WordTokenizer:
     """The words of a small model."""
     return WordTokenizer(model.vocabulary, model.bos, model.output_vocabulary)
@@ -84,12 +103,7 @@ def words_of(model: SmallModel) -> WordTokenizer:
 
 @dataclass(frozen=True)
 class SmallEmbedding:
-    """What `input` writes: embeddings of the words plus those of their positions.
-
-    Attributes:
-        words: `[d_vocab, d_model]`.
-        positions: `[n_ctx, d_model]`.
-    """
+    """What `input` writes: embeddings of the words `[d_vocab, d_model]` plus those of their positions."""
 
     words: Tensor
     positions: Tensor
@@ -115,37 +129,27 @@ class SmallEmbedding:
         return F.embedding(tokens, self.words) + self.positions[: tokens.shape[-1]]
 
 
-class SmallMlp(nn.Module):
-    """Two linear maps with a nonlinearity between them; a class for each, which the weights' hash tells apart.
-
-    Args:
-        w_in: `[d_mlp, d_model]`.
-        b_in: `[d_mlp]`.
-        w_out: `[d_model, d_mlp]`.
-        b_out: `[d_model]`.
-    """
+class _Mlp(nn.Module):
+    """Two linear maps with a nonlinearity between them; a class for each, which the weights' hash tells apart."""
 
     w_in: Tensor
     b_in: Tensor
     w_out: Tensor
     b_out: Tensor
 
-    def __init__(self, w_in: Tensor, b_in: Tensor, w_out: Tensor, b_out: Tensor) -> None:
-        """See the class."""
+    def __init__(self, *tensors: Tensor) -> None:
         super().__init__()
-        for name, tensor in (("w_in", w_in), ("b_in", b_in), ("w_out", w_out), ("b_out", b_out)):
+        for name, tensor in zip(("w_in", "b_in", "w_out", "b_out"), tensors, strict=True):
             self.register_buffer(name, tensor)
 
     def activate(self, x: Tensor) -> Tensor:
-        """The nonlinearity."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        """From `[..., d_model]` to `[..., d_model]`."""
         return F.linear(self.activate(F.linear(x, self.w_in, self.b_in)), self.w_out, self.b_out)
 
 
-class ReluMlp(SmallMlp):
+class ReluMlp(_Mlp):
     """max(x, 0)."""
 
     def activate(self, x: Tensor) -> Tensor:
@@ -153,7 +157,7 @@ class ReluMlp(SmallMlp):
         return F.relu(x)
 
 
-class GeluMlp(SmallMlp):
+class GeluMlp(_Mlp):
     """x times the normal distribution's cumulative function at x; the exact one."""
 
     def activate(self, x: Tensor) -> Tensor:

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from acdc_engine.errors import PromptError
 from acdc_engine.graph.blocks import Graph
-from acdc_engine.graph.circuit_records import ModelRecord
 from acdc_engine.graph.names import GraphShape
+from acdc_engine.graph.records import ModelRecord
 from acdc_engine.model.norms import Norm
 from acdc_engine.model.work import Work
 

@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from acdc_engine.errors import MethodError, nearest
+from acdc_engine.model.devices import fitting_prompts
 from acdc_engine.model.forward import Record, effective_w_o, project, read_positions, run_layers
-from acdc_engine.model.memory import fitting_prompts
 from acdc_engine.model.view import Layer, Rotation, TransformerView
 from acdc_engine.prompts.prompt_set import PromptSet
 

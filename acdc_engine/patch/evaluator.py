@@ -10,10 +10,9 @@ from torch import Tensor
 
 from acdc_engine.errors import MethodError, PromptError
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.model.finite import check_finite
+from acdc_engine.model.devices import fitting_prompts
 from acdc_engine.model.forward import read_positions, run_layers
-from acdc_engine.model.gradients import check_gradients
-from acdc_engine.model.memory import fitting_prompts
+from acdc_engine.model.refusals import check_finite, check_gradients
 from acdc_engine.model.view import TransformerView
 from acdc_engine.patch.bank import Bank, Nearby, joined
 from acdc_engine.patch.baseline import (
@@ -61,7 +60,7 @@ class CircuitEvaluator:
         prompts: The prompts to judge on.
         ablation: What removed senders write: "patch" (their value on the corrupt prompt), "mean" (their mean over the
             corrupt prompts, per position) or "zero".
-        batch_size: Prompts per run, at most: of long prompts fewer, see `acdc_engine.model.memory`.
+        batch_size: Prompts per run, at most: of long prompts fewer, see `acdc_engine.model.devices`.
 
     Attributes:
         exact_evaluations: Circuits run so far.

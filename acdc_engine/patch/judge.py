@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from acdc_engine.errors import BehaviourError, MethodError
-from acdc_engine.graph.digits import texts_of
+from acdc_engine.graph.looks import texts_of
 from acdc_engine.patch.evaluator import CircuitEvaluator
 from acdc_engine.prompts.metrics import Metric
 from acdc_engine.prompts.prompt_set import PromptSet

@@ -15,9 +15,7 @@ from acdc_engine.errors import AcdcError, MethodError, PromptError, TaskError, T
 from acdc_engine.evidence.answers import right_ranks
 from acdc_engine.evidence.shortcoming import Shortcoming, chance_of, shortcomings
 from acdc_engine.experiment import Experiment
-from acdc_engine.model.load import load_model
-from acdc_engine.model.load_tokenizer import load_tokenizer
-from acdc_engine.model.sources import DEFAULT_MODEL
+from acdc_engine.model.load import DEFAULT_MODEL, load_model, load_tokenizer
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.bos import settled
 from acdc_engine.prompts.build import DEFAULT_SIZES

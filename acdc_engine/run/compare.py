@@ -14,9 +14,9 @@ from acdc_engine.formats.format import Source
 from acdc_engine.formats.from_eap import is_eap, scores_from_eap
 from acdc_engine.formats.registry import import_circuit, opened
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import MODEL_SIZES, ModelRecord
-from acdc_engine.graph.comparison_records import Comparison, Rank
-from acdc_engine.graph.find import SCORES, find_circuit, name_of
+from acdc_engine.graph.files import SCORES, find_circuit, name_of
+from acdc_engine.graph.records import MODEL_SIZES, ModelRecord
+from acdc_engine.graph.result_records import Comparison, Rank
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,9 @@ from acdc_engine.evidence.random_circuits import random_circuits
 from acdc_engine.experiment import Experiment, Selection
 from acdc_engine.formats.registry import opened
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.curve_records import (
+from acdc_engine.graph.evidence_records import Interval
+from acdc_engine.graph.files import CIRCUIT, SO_FAR
+from acdc_engine.graph.result_records import (
     Areas,
     Curve,
     CurvePoint,
@@ -30,9 +32,7 @@ from acdc_engine.graph.curve_records import (
     RandomPoint,
     RandomSeries,
 )
-from acdc_engine.graph.evidence_records import Interval
-from acdc_engine.graph.find import CIRCUIT, SO_FAR
-from acdc_engine.model.sources import DEFAULT_MODEL
+from acdc_engine.model.load import DEFAULT_MODEL
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.bos import as_hashed
 from acdc_engine.prompts.card import TaskCard

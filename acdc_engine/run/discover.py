@@ -11,9 +11,9 @@ from acdc_engine.evidence import MIN_PROMPTS
 from acdc_engine.evidence.minimality import EDGES_UP_TO
 from acdc_engine.experiment import Selection
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import SIGN_CONVENTION, Unfinished
-from acdc_engine.graph.find import SO_FAR
-from acdc_engine.model.sources import DEFAULT_MODEL
+from acdc_engine.graph.files import SO_FAR
+from acdc_engine.graph.records import SIGN_CONVENTION, Unfinished
+from acdc_engine.model.load import DEFAULT_MODEL
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.judge import Target
 from acdc_engine.prompts.find import find_task

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from acdc_engine.errors import CircuitFileError, MethodError, TaskError
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import TaskRecord
+from acdc_engine.graph.records import TaskRecord
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.bos import as_hashed
 from acdc_engine.prompts.build import Splits

@@ -11,8 +11,7 @@ from filelock import FileLock, Timeout
 
 from acdc_engine.errors import CircuitFileError, RunFolderError
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.files import write_text, write_with
-from acdc_engine.graph.find import CIRCUIT, SCORES, SO_FAR, TRACE
+from acdc_engine.graph.files import CIRCUIT, SCORES, SO_FAR, TRACE, write_text, write_with
 from acdc_engine.run.fingerprint import MACHINE, Facts, differences, fingerprint_of
 from acdc_engine.run.settings import RUN_FILE
 from acdc_engine.run.trace import Recorded, Trace, read_trace, unfinished_facts

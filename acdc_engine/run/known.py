@@ -4,9 +4,9 @@ from pathlib import Path
 
 from acdc_engine.formats.registry import import_circuit
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import MODEL_SIZES, ModelRecord
-from acdc_engine.graph.comparison_records import Comparison
-from acdc_engine.graph.find import find_circuit, known_graphs
+from acdc_engine.graph.files import find_circuit, known_graphs
+from acdc_engine.graph.records import MODEL_SIZES, ModelRecord
+from acdc_engine.graph.result_records import Comparison
 
 
 def known_for(circuit: Circuit) -> Path | None:

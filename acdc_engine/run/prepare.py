@@ -7,9 +7,8 @@ from typing import Any
 
 from acdc_engine.errors import ModelError
 from acdc_engine.experiment import Experiment
-from acdc_engine.graph.circuit_records import TaskRecord
-from acdc_engine.model.load import load_model
-from acdc_engine.model.load_tokenizer import load_tokenizer
+from acdc_engine.graph.records import TaskRecord
+from acdc_engine.model.load import load_model, load_tokenizer
 from acdc_engine.model.view import TransformerView
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.prompts.bos import settled

@@ -17,9 +17,9 @@ from acdc_engine.evidence import check_enough_prompts
 from acdc_engine.experiment import Experiment, MetricLike
 from acdc_engine.formats.registry import import_circuit
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import MetricRecord, ModelRecord
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.graph.find import find_circuit
+from acdc_engine.graph.files import find_circuit
+from acdc_engine.graph.records import MetricRecord, ModelRecord
 from acdc_engine.model.devices import pick_device, pick_dtype
 from acdc_engine.model.load import load_model
 from acdc_engine.model.view import TransformerView

@@ -8,9 +8,9 @@ from typing import Literal
 
 from acdc_engine.experiment import Experiment
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import Unfinished
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.graph.find import SO_FAR
+from acdc_engine.graph.files import SO_FAR
+from acdc_engine.graph.records import Unfinished
 from acdc_engine.patch.judge import Target
 from acdc_engine.run.deadline import Deadline, OutOfTime
 from acdc_engine.run.folder import RunFolder

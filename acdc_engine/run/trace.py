@@ -20,7 +20,7 @@ from pydantic import Field, JsonValue, NonNegativeInt, TypeAdapter, ValidationEr
 from torch import Tensor
 
 from acdc_engine.errors import RunFolderError
-from acdc_engine.graph.record import Record
+from acdc_engine.graph.records import Record
 from acdc_engine.run.fingerprint import Facts, fingerprint_of
 from acdc_engine.run.meter import Spent
 

@@ -13,11 +13,9 @@ from acdc_engine.experiment import MetricLike, Selection
 from acdc_engine.formats.engine import is_engine
 from acdc_engine.formats.format import Source
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import CircuitEdge
 from acdc_engine.graph.evidence_records import Certificate
-from acdc_engine.graph.files import check_target, write_text
-from acdc_engine.graph.find import find_circuit
-from acdc_engine.graph.record import Record
+from acdc_engine.graph.files import check_target, find_circuit, write_text
+from acdc_engine.graph.records import CircuitEdge, Record
 from acdc_engine.patch.judge import Target
 from acdc_engine.provenance import prompts_hash
 from acdc_engine.run.file_prompts import Asked

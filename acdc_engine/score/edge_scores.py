@@ -11,10 +11,9 @@ from torch import Tensor
 
 from acdc_engine.display import html_of, line_of
 from acdc_engine.errors import MetricError, PromptError, ScoreError
-from acdc_engine.model.finite import check_finite
+from acdc_engine.model.devices import fitting_prompts
 from acdc_engine.model.forward import Record, read_positions, run_layers
-from acdc_engine.model.gradients import check_gradients
-from acdc_engine.model.memory import fitting_prompts
+from acdc_engine.model.refusals import check_finite, check_gradients
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.metrics import Metric, columns_read
 from acdc_engine.prompts.prompt_set import PromptSet
@@ -113,7 +112,7 @@ def score_edges(
         prompts: Aligned clean and corrupt prompts.
         metric: Oriented so that higher means more of the behaviour.
         method: Where gradients are taken, see `get_method`.
-        batch_size: Examples per run, at most: of long prompts fewer, see `acdc_engine.model.memory`.
+        batch_size: Examples per run, at most: of long prompts fewer, see `acdc_engine.model.devices`.
         rms: Take examples apart for their root mean square.
         per_example: Keep every example's scores (the bootstrap needs them).
         progress: Called with the number of examples done after each batch.

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import CircuitEdge, CircuitNode
-from acdc_engine.graph.networkx_view import targets_of
-from acdc_engine.graph.strength import Measure, strength_of
+from acdc_engine.graph.looks import Measure, strength_of
+from acdc_engine.graph.nodes import targets_of
+from acdc_engine.graph.records import CircuitEdge, CircuitNode
 
 OTHER_HEADS, OTHER_ROLES, MLPS = "heads without a role", "other roles", "MLPs"
 MOST_ROLES = 20

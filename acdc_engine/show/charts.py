@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.size_records import SizePoint
+from acdc_engine.graph.evidence_records import SizePoint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from acdc_engine.graph.comparison_records import Comparison, Overlap, Ranking, Scope
+from acdc_engine.graph.result_records import Comparison, Overlap, Ranking, Scope
 from acdc_engine.show.compare_text import RANKS
 from acdc_engine.show.drawn_text import drawn
 from acdc_engine.show.picture_file import check_picture, format_of, write_figure

@@ -6,8 +6,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from acdc_engine.graph.comparison_records import Comparison, EditEdge, Ranking
-from acdc_engine.graph.digits import column_style
+from acdc_engine.graph.looks import column_style
+from acdc_engine.graph.result_records import Comparison, EditEdge, Ranking
 from acdc_engine.show.text import grid
 
 RANKS = {"absolute": "|score|", "signed": "score", "rms": "rms"}

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from acdc_engine.graph.curve_records import Curve, CurveSeries
+from acdc_engine.graph.result_records import Curve, CurveSeries
 from acdc_engine.show.picture_file import check_picture, format_of, write_figure
 
 if TYPE_CHECKING:

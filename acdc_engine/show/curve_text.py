@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from acdc_engine.graph.curve_records import Area, Curve, CurvePoint, RandomPoint
+from acdc_engine.graph.result_records import Area, Curve, CurvePoint, RandomPoint
 from acdc_engine.show.text import grid
 
 _POOR_KL = 0.5

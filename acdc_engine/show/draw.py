@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.strength import NEGATIVE, POSITIVE, UNKNOWN, Measure, measure_of, strength_of
+from acdc_engine.graph.looks import NEGATIVE, POSITIVE, UNKNOWN, Measure, measure_of, strength_of
 from acdc_engine.show.draw_edges import (
     DASHES,
     Way,

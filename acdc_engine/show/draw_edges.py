@@ -10,9 +10,9 @@ from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import CircuitEdge
-from acdc_engine.graph.networkx_view import targets_of
-from acdc_engine.graph.strength import by_strength, colour_of, measure_of, relative_strengths, strength_of
+from acdc_engine.graph.looks import by_strength, colour_of, measure_of, relative_strengths, strength_of
+from acdc_engine.graph.nodes import targets_of
+from acdc_engine.graph.records import CircuitEdge
 from acdc_engine.show.layered import BOX_HEIGHT, BOX_WIDTH, Picture, Point, route
 
 if TYPE_CHECKING:

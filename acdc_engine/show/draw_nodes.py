@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.role_colours import fill_of, legend_of
+from acdc_engine.graph.looks import fill_of, legend_of
 from acdc_engine.show.draw_edges import PORTS, is_many
 from acdc_engine.show.drawn_text import drawn, letters_in
 from acdc_engine.show.layered import BOX_HEIGHT, BOX_WIDTH, SPACING, Picture

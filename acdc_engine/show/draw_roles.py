@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.role_colours import fill_of
-from acdc_engine.graph.strength import Measure, colour_of, measure_of
+from acdc_engine.graph.looks import Measure, colour_of, fill_of, measure_of
 from acdc_engine.show.by_role import MLPS, Bundle, Grouped, grouped
 from acdc_engine.show.drawn_text import drawn, wrapped
 from acdc_engine.show.role_layout import LINE, PADDING, TITLE, RoleBox, RoleLine, RolePicture, place_roles

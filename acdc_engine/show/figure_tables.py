@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import Evaluation, Figures, SearchRecord
-from acdc_engine.graph.digits import style_of
-from acdc_engine.graph.evidence_records import Interval
-from acdc_engine.graph.figure_records import AnswerFigures, TemplateFigures
+from acdc_engine.graph.evidence_records import AnswerFigures, Evaluation, Figures, Interval, TemplateFigures
+from acdc_engine.graph.looks import style_of
+from acdc_engine.graph.records import SearchRecord
 from acdc_engine.show.visible import plain
 
 NAME = 40

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.networkx_view import targets_of
+from acdc_engine.graph.nodes import targets_of
 
 BOX_WIDTH, BOX_HEIGHT = 1.04, 0.4
 SPACING = 1.5

@@ -16,12 +16,10 @@ from markupsafe import Markup
 
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import SIGN_CONVENTION, CircuitEdge, Evaluation, Figures
-from acdc_engine.graph.comparison_records import Comparison, EditEdge
-from acdc_engine.graph.curve_records import Curve
-from acdc_engine.graph.digits import column_style, texts_of
-from acdc_engine.graph.evidence_records import Interval
-from acdc_engine.graph.strength import by_strength, measure_of
+from acdc_engine.graph.evidence_records import Evaluation, Figures, Interval
+from acdc_engine.graph.looks import by_strength, column_style, measure_of, texts_of
+from acdc_engine.graph.records import SIGN_CONVENTION, CircuitEdge
+from acdc_engine.graph.result_records import Comparison, Curve, EditEdge
 from acdc_engine.show.compare import comparison_figure
 from acdc_engine.show.compare_text import RANKS
 from acdc_engine.show.curve import curve_figure

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 from markupsafe import Markup
 
-from acdc_engine.graph.circuit_records import Evaluation
+from acdc_engine.graph.evidence_records import Evaluation
 from acdc_engine.show.notebook import (
     ROWS,
     figures_html,

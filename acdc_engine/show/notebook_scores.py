@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from markupsafe import Markup
 
-from acdc_engine.graph.digits import column_style
+from acdc_engine.graph.looks import column_style
 from acdc_engine.show.notebook import ROWS, joined, picture_html, table_html
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ characters shown as escapes.
 from __future__ import annotations
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import Evaluation, ModelRecord
-from acdc_engine.graph.comparison_records import Comparison
-from acdc_engine.graph.curve_records import Curve
+from acdc_engine.graph.evidence_records import Evaluation
+from acdc_engine.graph.records import ModelRecord
+from acdc_engine.graph.result_records import Comparison, Curve
 from acdc_engine.show.notebook_evidence import Verified
 from acdc_engine.show.notebook_scores import Scores
 from acdc_engine.show.visible import plain

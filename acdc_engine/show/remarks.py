@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import Evaluation, Figures, SearchRecord
-from acdc_engine.graph.digits import style_of, texts_of
-from acdc_engine.graph.evidence_records import RandomCircuits
-from acdc_engine.graph.figure_records import TemplateFigures
+from acdc_engine.graph.evidence_records import Evaluation, Figures, RandomCircuits, TemplateFigures
+from acdc_engine.graph.looks import style_of, texts_of
+from acdc_engine.graph.records import SearchRecord
 from acdc_engine.show.figure_tables import NAME, aim_of, distance, objective_of
 from acdc_engine.show.stopped import stop_remark
 from acdc_engine.show.visible import plain

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import SearchRecord, Unfinished
+from acdc_engine.graph.records import SearchRecord, Unfinished
 
 
 def in_brief(search: SearchRecord) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import CircuitEdge
-from acdc_engine.graph.networkx_view import targets_of
-from acdc_engine.graph.strength import by_strength, measure_of
+from acdc_engine.graph.looks import by_strength, measure_of
+from acdc_engine.graph.nodes import targets_of
+from acdc_engine.graph.records import CircuitEdge
 
 
 def strongest(circuit: Circuit, n: int) -> Circuit:

@@ -9,17 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import (
-    SIGN_CONVENTION,
-    CircuitEdge,
-    CircuitNode,
-    Cost,
-    Evaluation,
-)
-from acdc_engine.graph.digits import column_style
-from acdc_engine.graph.evidence_records import Certificate
-from acdc_engine.graph.networkx_view import edge_counts
-from acdc_engine.graph.strength import by_strength, measure_of
+from acdc_engine.graph.evidence_records import Certificate, Evaluation
+from acdc_engine.graph.looks import by_strength, column_style, measure_of
+from acdc_engine.graph.records import SIGN_CONVENTION, CircuitEdge, CircuitNode, Cost
+from acdc_engine.graph.views import edge_counts
 from acdc_engine.show.figure_tables import (
     ablated_name,
     aim_of,

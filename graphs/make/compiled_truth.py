@@ -26,9 +26,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from acdc_engine.graph.by_rule import Wiring, circuit_by_rule
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import clean
+from acdc_engine.graph.editing import Wiring, circuit_by_rule
 from acdc_engine.model.load import load_model
 from acdc_engine.model.view import TransformerView
 from acdc_engine.patch import CircuitEvaluator

@@ -26,9 +26,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from acdc_engine.graph.by_rule import Wiring, circuit_by_rule
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import MetricRecord, TaskRecord
+from acdc_engine.graph.editing import Wiring, circuit_by_rule
+from acdc_engine.graph.records import MetricRecord, TaskRecord
 from acdc_engine.model import load_model
 from acdc_engine.model.forward import project, run_layers
 from acdc_engine.model.small_file import SmallModel, write_small_model

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from acdc_engine import cli
 from acdc_engine.errors import CircuitFileError
-from acdc_engine.graph.comparison_records import Comparison
+from acdc_engine.graph.result_records import Comparison
 from acdc_engine.shipped import graphs_folder
 
 RUNNER = CliRunner()

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from acdc_engine import cli
 from acdc_engine.errors import AcdcError, CircuitFileError, MethodError, RunFolderError
-from acdc_engine.graph.curve_records import Curve
+from acdc_engine.graph.result_records import Curve
 from tests.fake_tokenizer import FakeTokenizer
 from tests.tiny_task import tiny_view, write_card
 

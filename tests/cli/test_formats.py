@@ -10,7 +10,7 @@ from acdc_engine import cli
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.formats.registry import FORMATS, default_name, export
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.find import find_circuit
+from acdc_engine.graph.files import find_circuit
 from acdc_engine.graph.names import GraphShape
 from tests.made_circuits import made_circuit
 from tests.tiny_task import tiny_view

@@ -19,7 +19,7 @@ from acdc_engine.cli.exit_codes import MEANINGS, Exit, Terminated
 from acdc_engine.experiment import OBJECTIVES
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.model.devices import pick_dtype
-from acdc_engine.model.sources import WELL_KNOWN
+from acdc_engine.model.load import WELL_KNOWN
 from acdc_engine.patch.baseline import check_ablation
 from acdc_engine.prompts.find import list_tasks
 from acdc_engine.prompts.metrics import get_metric

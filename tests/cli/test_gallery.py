@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 from acdc_engine import cli
 from acdc_engine.errors import GalleryError
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.comparison_records import Comparison
-from acdc_engine.graph.find import find_circuit
+from acdc_engine.graph.files import find_circuit
+from acdc_engine.graph.result_records import Comparison
 from acdc_engine.show.gallery import site
 from acdc_engine.show.gallery.output import is_gallery
 from acdc_engine.show.html.page import render

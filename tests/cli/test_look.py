@@ -4,7 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from acdc_engine import cli
-from acdc_engine.graph.find import known_graphs
+from acdc_engine.graph.files import known_graphs
 
 RUNNER = CliRunner()
 

@@ -9,10 +9,10 @@ from torch import Tensor
 from acdc_engine.evidence import compare
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import nodes_of_edges
-from acdc_engine.graph.circuit_records import CircuitEdge, ModelRecord
-from acdc_engine.graph.comparison_records import Overlap
 from acdc_engine.graph.names import GraphShape
+from acdc_engine.graph.nodes import nodes_of_edges
+from acdc_engine.graph.records import CircuitEdge, ModelRecord
+from acdc_engine.graph.result_records import Overlap
 
 ROLES = {"a0.h0": "early", "a1.h0": "mover", "a1.h1": "mover", "m0": "memory"}
 KNOWN = ("input->a0.h0<q>", "a0.h0->a1.h0<v>", "a1.h0->logits", "input->m0", "m0->a1.h1<k>", "a1.h1->logits")

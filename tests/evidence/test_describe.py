@@ -11,8 +11,8 @@ import torch
 from acdc_engine.evidence.describe import MOST_NUMBERS, choose, describe, examples_of, heads_that_fit, strongest_heads
 from acdc_engine.evidence.roles import measure_roles, role_of
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import nodes_of_edges
-from acdc_engine.graph.circuit_records import CircuitEdge, ModelRecord
+from acdc_engine.graph.nodes import nodes_of_edges
+from acdc_engine.graph.records import CircuitEdge, ModelRecord
 from acdc_engine.model.forward import Record, run_layers
 from acdc_engine.model.view import TransformerView
 from acdc_engine.patch import CircuitEvaluator

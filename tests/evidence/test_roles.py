@@ -7,7 +7,7 @@ import pytest
 
 from acdc_engine import Circuit
 from acdc_engine.evidence.roles import MOST_PROMPTS, THRESHOLDS, Roles, measure_roles, role_of
-from acdc_engine.graph.role_records import RoleName, RoleScore
+from acdc_engine.graph.records import RoleName, RoleScore
 from acdc_engine.model import load_model
 from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.find import find_task

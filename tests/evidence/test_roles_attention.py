@@ -9,7 +9,7 @@ from torch import Tensor
 
 from acdc_engine.evidence.attention_roles import AttentionTally, attention_targets
 from acdc_engine.evidence.random_tokens import LONGEST, SEQUENCES, repeated_tokens
-from acdc_engine.graph.role_records import RoleName
+from acdc_engine.graph.records import RoleName
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.prompt_set import PromptSet
 from tests.fake_tokenizer import FakeTokenizer

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from acdc_engine.evidence.direct_effect import DirectEffects, answer_direction, sender_effects
+from acdc_engine.model.bridge import view_of
 from acdc_engine.model.forward import Record, run_layers
-from acdc_engine.model.from_bridge import view_of
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import NO_ANSWER, PromptSet

@@ -14,8 +14,8 @@ from acdc_engine.errors import CircuitFileError
 from acdc_engine.formats.auto_circuit import FORMAT, read_auto_circuit, write_auto_circuit
 from acdc_engine.formats.format import Source
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import ModelRecord
 from acdc_engine.graph.names import GraphShape
+from acdc_engine.graph.records import ModelRecord
 from tests.formats.test_eap_pt import random_circuit
 from tests.made_circuits import GPT2, SMOLLM2, made_circuit
 from tests.show.conftest import Make

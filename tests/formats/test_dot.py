@@ -13,7 +13,7 @@ from acdc_engine.formats.format import Source
 from acdc_engine.formats.from_dot import is_dot
 from acdc_engine.formats.registry import import_circuit
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import with_roles
+from acdc_engine.graph.nodes import with_roles
 from tests.made_circuits import made_circuit
 
 TEXT = r'"(?:[^"\\]|\\.)*"'

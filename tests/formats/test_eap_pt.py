@@ -16,11 +16,11 @@ from acdc_engine.formats import format as formats
 from acdc_engine.formats.eap_pt import FORMAT, read_eap_pt, write_eap_pt
 from acdc_engine.formats.format import Source
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import nodes_of_edges
-from acdc_engine.graph.circuit_records import ModelRecord
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.graph.from_mask import edges_of_mask
+from acdc_engine.graph.editing import edges_of_mask
 from acdc_engine.graph.names import GraphShape
+from acdc_engine.graph.nodes import nodes_of_edges
+from acdc_engine.graph.records import ModelRecord
 from tests.formats.test_from_eap import record
 from tests.made_circuits import GPT2, SMOLLM2, made_circuit
 from tests.show.conftest import Make

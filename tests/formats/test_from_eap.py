@@ -17,11 +17,11 @@ from acdc_engine.formats.from_eap import circuit_from_eap, scores_from_eap
 from acdc_engine.formats.registry import import_circuit
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import nodes_of_edges
-from acdc_engine.graph.circuit_records import CircuitEdge, ModelRecord
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.graph.from_mask import edges_of_mask
+from acdc_engine.graph.editing import edges_of_mask
 from acdc_engine.graph.names import GraphShape
+from acdc_engine.graph.nodes import nodes_of_edges
+from acdc_engine.graph.records import CircuitEdge, ModelRecord
 
 Edit = Callable[[dict[str, Any]], None]
 GROUPED = ModelRecord(name="tiny", n_layers=2, n_heads=4, n_kv_heads=2, d_model=8, d_vocab=11)

@@ -15,7 +15,7 @@ from acdc_engine.formats.from_graph import circuit_from_networkx
 from acdc_engine.formats.networkx_json import networkx_json_text
 from acdc_engine.formats.registry import import_circuit
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import ModelRecord
+from acdc_engine.graph.records import ModelRecord
 
 Edit = Callable[[Any], object]
 GROUPED = ModelRecord(name="tiny", n_layers=2, n_heads=4, n_kv_heads=2, d_model=8, d_vocab=11)

@@ -17,9 +17,9 @@ from acdc_engine.formats.neuronpedia_nodes import influences, parts_of, prompt_o
 from acdc_engine.formats.neuronpedia_records import GraphFile
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_file import checksum_of
-from acdc_engine.graph.circuit_records import MetricRecord
-from acdc_engine.graph.example_records import Example, NextToken
+from acdc_engine.graph.evidence_records import Example, NextToken
 from acdc_engine.graph.names import GraphShape
+from acdc_engine.graph.records import MetricRecord
 from tests.made_circuits import GPT2, HOSTILE, SMOLLM2, made_circuit
 from tests.show.conftest import Make
 

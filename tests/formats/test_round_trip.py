@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from acdc_engine.formats.registry import FORMATS, export, import_circuit
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import with_roles
 from acdc_engine.graph.names import GraphShape
+from acdc_engine.graph.nodes import with_roles
 from tests.made_circuits import GPT2, HOSTILE, SMOLLM2, made_circuit
 
 WHOLE = ["engine", "networkx-json", "graphml", "gexf", "cytoscape", "dot", "parquet", "neuronpedia"]

@@ -15,7 +15,8 @@ from acdc_engine.formats.attributed import attributed
 from acdc_engine.formats.from_graph import circuit_from_networkx
 from acdc_engine.formats.registry import FORMATS, export, import_circuit
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.networkx_view import targets_of, with_shared
+from acdc_engine.graph.nodes import targets_of
+from acdc_engine.graph.views import with_shared
 from acdc_engine.show.text import show
 from acdc_engine.show.viewer.data import view_data
 from tests.made_circuits import SMOLLM2, made_circuit

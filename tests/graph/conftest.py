@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import nodes_of_edges, with_roles
-from acdc_engine.graph.circuit_records import CircuitEdge, ModelRecord
-from acdc_engine.graph.example_records import Example, HeadPattern
+from acdc_engine.graph.evidence_records import Example, HeadPattern
 from acdc_engine.graph.names import GraphShape
-from acdc_engine.graph.record import Record
+from acdc_engine.graph.nodes import nodes_of_edges, with_roles
+from acdc_engine.graph.records import CircuitEdge, ModelRecord, Record
 
 texts = st.text(max_size=12)
 LIMITS = ("ge", "gt", "le", "lt", "min_length")
@@ -104,12 +103,7 @@ def circuits(draw: st.DrawFn) -> Circuit:
     pairs = receivers.flatmap(lambda r: st.tuples(st.sampled_from(layout.sources(r)), st.just(r)))
     chosen = draw(st.sets(pairs))
     edges = tuple(
-        CircuitEdge(
-            sender=layout.senders[s],
-            receiver=layout.receivers[r],
-            **draw(measured),
-        )
-        for s, r in sorted(chosen)
+        CircuitEdge(sender=layout.senders[s], receiver=layout.receivers[r], **draw(measured)) for s, r in sorted(chosen)
     )
     named = draw(st.sets(st.sampled_from(layout.senders)))
     nodes = nodes_of_edges(layout, edges, {name: draw(texts) for name in named})

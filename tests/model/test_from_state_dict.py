@@ -45,7 +45,7 @@ def state_dict(layers: int, d_mlp: int | None, sizes: tuple[int, int], norms: bo
     return state | {"blocks.0.attn.mask": torch.ones(10, 10), "blocks.0.attn.IGNORE": torch.tensor(-1e5)}
 
 
-def plain_logits(w: dict[str, Tensor], tokens: Tensor, causal: bool, eps: float = 1e-5) -> Tensor:
+def plain_logits(w: dict[str, Tensor], tokens: Tensor, causal: bool, eps: float = 1e-5, gelu: bool = False) -> Tensor:
     """A transformer in plain torch, from transformer_lens's names and nothing of the engine."""
 
     def norm(x: Tensor, name: str) -> Tensor:
@@ -70,7 +70,8 @@ def plain_logits(w: dict[str, Tensor], tokens: Tensor, causal: bool, eps: float 
         x = x + torch.einsum("bhpe,hed->bpd", z, w[f"{block}attn.W_O"]) + w[f"{block}attn.b_O"]
         if f"{block}mlp.W_in" in w:
             hidden = norm(x, block + "ln2") @ w[f"{block}mlp.W_in"] + w[f"{block}mlp.b_in"]
-            x = x + hidden.clamp(min=0) @ w[f"{block}mlp.W_out"] + w[f"{block}mlp.b_out"]
+            bent = hidden * (1 + torch.erf(hidden / 2**0.5)) / 2 if gelu else hidden.clamp(min=0)
+            x = x + bent @ w[f"{block}mlp.W_out"] + w[f"{block}mlp.b_out"]
     return norm(x, "ln_final") @ w["unembed.W_U"] + w["unembed.b_U"]
 
 
@@ -85,12 +86,13 @@ def write(folder: Path, state: dict[str, Tensor], words: dict[str, list[str]], *
 
 
 @pytest.mark.parametrize("norms", [True, False], ids=["LayerNorm", "no norms"])
-def test_a_bracket_classifier_equals_plain_torch(tmp_path: Path, norms: bool) -> None:
-    """Bidirectional, ReLU MLPs, two answers of their own."""
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_a_bracket_classifier_equals_plain_torch(tmp_path: Path, norms: bool, activation: str) -> None:
+    """Bidirectional, with MLPs, two answers of their own."""
     state = state_dict(layers=3, d_mlp=20, sizes=(4, 2), norms=norms)
-    view = load_model(write(tmp_path, state, BRACKETS, "--bidirectional", "--activation", "relu"))
+    view = load_model(write(tmp_path, state, BRACKETS, "--bidirectional", "--activation", activation))
     tokens = torch.randint(0, 4, (5, 10), generator=torch.Generator().manual_seed(1))
-    wanted = plain_logits(state, tokens, causal=False)
+    wanted = plain_logits(state, tokens, causal=False, gelu=activation == "gelu")
     assert wanted.shape == (5, 10, 2) and relative_distance(view.logits(tokens), wanted) < 1e-5
     assert (view.d_vocab, view.d_vocab_in, view.same_words, view.causal) == (2, 4, False, False)
     assert (view.tokenizer("( )")["input_ids"], view.tokenizer.answers("balanced")["input_ids"]) == ([2, 3], [1])

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from acdc_engine.model.gguf_llama import write_hf_folder
+from acdc_engine.model.smollm2 import write_hf_folder
 
 LAYERS, HEADS, KV_HEADS, D_HEAD, D_MODEL, D_MLP = 2, 6, 3, 16, 96, 64
 BYTES = [*range(33, 127), *range(161, 173), *range(174, 256)]

@@ -1,14 +1,15 @@
-"""Models in forms that are not read as they are, and tokenizers by name: read, or one sentence that says what to do."""
+"""Models in forms that are not read as they are, and tokenizers alone: read, or one sentence that says what to do."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from acdc_engine.errors import ModelError
-from acdc_engine.model import load_model
-from acdc_engine.model.load_tokenizer import load_tokenizer
-from acdc_engine.model.word_tokenizer import WordTokenizer
+from acdc_engine.model import load, load_model
+from acdc_engine.model.load import load_tokenizer
+from acdc_engine.model.small_model import WordTokenizer
 from tests.model.test_load import tiny_tokenizer
 from tests.tiny_models import hf_model
 
@@ -25,9 +26,9 @@ from tests.tiny_models import hf_model
 )
 def test_a_file_says_what_to_do_with_it(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_bytes(b"")
-    for load in (load_model, load_tokenizer):
+    for read in (load_model, load_tokenizer):
         with pytest.raises(ModelError, match=text.replace("{folder}", str(tmp_path))):
-            load(str(tmp_path / name))
+            read(str(tmp_path / name))
 
 
 def test_a_folder_with_a_gguf_file_says_what_to_do(tmp_path: Path) -> None:
@@ -72,3 +73,25 @@ def test_experts_compute_in_float64() -> None:
     assert view.dtype == torch.float64 and model.config._experts_implementation == "grouped_mm"
     tokens = torch.arange(1, 9)[None]
     torch.testing.assert_close(view.logits(tokens).float(), load_model(hf_model("mixtral")).logits(tokens))
+
+
+def test_a_tokenizer_is_read_without_weights(smollm2_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        pytest.fail("weights were read")
+
+    monkeypatch.setattr(load, "_read", refuse)
+    monkeypatch.setattr("safetensors.torch.load_file", refuse)
+    ids = [load_tokenizer(*model)("a b", add_special_tokens=False)["input_ids"] for model in ((), (smollm2_path,))]
+    assert ids[0] == ids[1]
+
+
+def test_what_has_no_tokenizer(tmp_path: Path, smollm2_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config.json").write_text((smollm2_path / "config.json").read_text())
+    with pytest.raises(ModelError, match="no tokenizer that can be read"):
+        load_tokenizer(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ModelError, match=r"The model in .* cannot be read: "):
+        load_tokenizer(tmp_path)
+    monkeypatch.setattr(load, "hub_answers", lambda: False)
+    with pytest.raises(ModelError, match="Model 'no-such-model' cannot be loaded"):
+        load_tokenizer("no-such-model")

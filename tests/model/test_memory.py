@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 
 from acdc_engine.evidence.roles import measure_roles
-from acdc_engine.model import memory
+from acdc_engine.model import devices
+from acdc_engine.model.devices import fitting_prompts, scoring_bytes
 from acdc_engine.model.forward import Record, read_positions, run_layers
-from acdc_engine.model.memory import fitting_prompts, scoring_bytes
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
@@ -67,7 +67,7 @@ def test_results_are_equal_however_batches_are_cut(name: str, tokens: int, monke
         ]
 
     wanted = results()
-    monkeypatch.setattr(memory, "ROOM", {"cpu": tokens * scoring_bytes(v, 8), "cuda": 1})
+    monkeypatch.setattr(devices, "ROOM", {"cpu": tokens * scoring_bytes(v, 8), "cuda": 1})
     parts = prompts.batch_rows(16, lambda pos: fitting_prompts(v, pos))
     assert len(parts) > 1
     assert sorted(row for part in parts for row in part) == list(range(7))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from acdc_engine.errors import ModelError, UnsupportedModelError
 from acdc_engine.model import load_model, same_function
-from acdc_engine.model.from_bridge import view_of
+from acdc_engine.model.bridge import view_of
 from acdc_engine.model.same_function import relative_distance
 from tests.tiny_models import VOCAB, hf_model
 
@@ -60,7 +60,7 @@ def test_adapters_of_others_are_known_by_their_parts() -> None:
 @pytest.mark.parametrize("dtype", FORMATS)
 def test_a_small_adapter_does_not_pass_the_comparison_either(dtype: torch.dtype, monkeypatch: Any) -> None:
     """Were the adapter not known by its parts: in half precision it is smaller than what rounding does to logits."""
-    monkeypatch.setattr("acdc_engine.model.from_bridge.refuse_unseen", lambda name, model: None)
+    monkeypatch.setattr("acdc_engine.model.bridge.refuse_unseen", lambda name, model: None)
     model = adapted(ADAPTED["queries and values"], dtype, scale=0.05)
     with torch.no_grad():
         moved = relative_distance(model(TOKENS).logits, hf_model("llama").to(dtype)(TOKENS).logits)
@@ -186,6 +186,6 @@ def test_every_part_is_compared(part: str, monkeypatch: Any) -> None:
             view = replace(view, logit_scale=1.002)
         build(view, hf_model, layers)
 
-    monkeypatch.setattr("acdc_engine.model.from_bridge.check_same_function", changed)
+    monkeypatch.setattr("acdc_engine.model.bridge.check_same_function", changed)
     with pytest.raises(UnsupportedModelError, match=rf"does not reproduce its {part} \(relative difference 0.002"):
         load_model(hf_model("llama").to(torch.bfloat16))

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from acdc_engine.errors import PromptError, TaskError
-from acdc_engine.model.word_tokenizer import WordTokenizer
+from acdc_engine.model.small_model import WordTokenizer
 from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.card import parse_card
 from acdc_engine.prompts.compiled import FUNCTIONS, CompiledParameters, compiled

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from acdc_engine.model.load_tokenizer import load_tokenizer
+from acdc_engine.model.load import load_tokenizer
 from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.card import TaskCard
 from acdc_engine.prompts.find import find_task, list_tasks

@@ -9,19 +9,18 @@ from torch import Tensor
 
 from acdc_engine.evidence import figures_of
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import nodes_of_edges
 from acdc_engine.graph.circuit_file import json_text
-from acdc_engine.graph.circuit_records import (
+from acdc_engine.graph.connectivity import clean
+from acdc_engine.graph.evidence_records import Certificate, Evaluation
+from acdc_engine.graph.nodes import nodes_of_edges
+from acdc_engine.graph.records import (
     AttributionRecord,
     CircuitEdge,
-    Evaluation,
     MetricRecord,
     ModelRecord,
     SearchRecord,
     TaskRecord,
 )
-from acdc_engine.graph.connectivity import clean
-from acdc_engine.graph.evidence_records import Certificate
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.judge import Judge, Target
 from acdc_engine.prompts.metrics import get_metric

@@ -13,9 +13,9 @@ from acdc_engine.errors import CircuitFileError, ModelNeededError, ScoreError
 from acdc_engine.formats.eap import eap_text
 from acdc_engine.formats.registry import export
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import nodes_of_edges
-from acdc_engine.graph.circuit_records import CircuitEdge, ModelRecord
-from acdc_engine.graph.comparison_records import Comparison
+from acdc_engine.graph.nodes import nodes_of_edges
+from acdc_engine.graph.records import CircuitEdge, ModelRecord
+from acdc_engine.graph.result_records import Comparison
 from acdc_engine.run.compare import compare
 from acdc_engine.run.discover import discover
 from tests.tiny_task import tiny_view, write_card

@@ -10,7 +10,7 @@ import torch
 from acdc_engine.errors import AcdcError, CircuitFileError, MethodError, ModelError, RunFolderError
 from acdc_engine.evidence import figures_of, random_circuits
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.curve_records import Curve
+from acdc_engine.graph.result_records import Curve
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.judge import Judge
 from acdc_engine.prompts.build import build_splits

@@ -10,8 +10,8 @@ from acdc_engine.errors import CircuitFileError, MethodError
 from acdc_engine.evidence import evaluate as judge_circuit
 from acdc_engine.evidence import necessity, score_stability
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import with_roles
-from acdc_engine.graph.role_records import RoleScore
+from acdc_engine.graph.nodes import with_roles
+from acdc_engine.graph.records import RoleScore
 from acdc_engine.patch.judge import Target
 from acdc_engine.run.evaluate import evaluate
 from acdc_engine.run.verify import verify

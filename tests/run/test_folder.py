@@ -10,7 +10,7 @@ from filelock import FileLock
 from safetensors.torch import save_file
 
 from acdc_engine.errors import RunFolderError
-from acdc_engine.graph.find import SCORES, TRACE
+from acdc_engine.graph.files import SCORES, TRACE
 from acdc_engine.run.fingerprint import Facts
 from acdc_engine.run.folder import LOCK, ROOM, RunFolder, in_use, newest_unfinished
 from acdc_engine.score.edge_scores import EdgeScores

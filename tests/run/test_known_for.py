@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.find import find_circuit, known_graphs
+from acdc_engine.graph.files import find_circuit, known_graphs
 from acdc_engine.run.known import against_known, known_for
 from tests.made_circuits import made_circuit
 

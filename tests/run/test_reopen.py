@@ -10,8 +10,8 @@ import torch
 
 from acdc_engine.errors import AcdcError, CircuitFileError, MethodError, MetricError, ModelError, TaskError
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import nodes_of_edges
-from acdc_engine.graph.circuit_records import CircuitEdge
+from acdc_engine.graph.nodes import nodes_of_edges
+from acdc_engine.graph.records import CircuitEdge
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.run.file_prompts import Asked
 from acdc_engine.run.reopen import Reopened, reopen

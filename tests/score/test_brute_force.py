@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.model.from_bridge import view_of
+from acdc_engine.model.bridge import view_of
 from acdc_engine.model.view import TransformerView
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.prompts.metrics import get_metric

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from acdc_engine.errors import MethodError, MetricError, PromptError, ScoreError
-from acdc_engine.model.from_bridge import view_of
+from acdc_engine.model.bridge import view_of
 from acdc_engine.model.view import TransformerView
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.prompts.metrics import get_metric

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from acdc_engine.errors import ScoreError
-from acdc_engine.model.from_bridge import view_of
+from acdc_engine.model.bridge import view_of
 from acdc_engine.model.view import TransformerView
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.prompts.metrics import LogitDifference, get_metric

@@ -6,19 +6,18 @@ import pytest
 
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import nodes_of_edges
-from acdc_engine.graph.circuit_records import (
+from acdc_engine.graph.evidence_records import Evaluation, Figures
+from acdc_engine.graph.names import GraphShape
+from acdc_engine.graph.nodes import nodes_of_edges
+from acdc_engine.graph.records import (
     AttributionRecord,
     CircuitEdge,
     Cost,
-    Evaluation,
-    Figures,
     MetricRecord,
     ModelRecord,
     SearchRecord,
     TaskRecord,
 )
-from acdc_engine.graph.names import GraphShape
 
 Make = Callable[..., Circuit]
 

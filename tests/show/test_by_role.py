@@ -11,8 +11,8 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.looks import ROLE_FILLS
 from acdc_engine.graph.names import GraphShape
-from acdc_engine.graph.role_colours import ROLE_FILLS
 from acdc_engine.shipped import graphs_folder
 from acdc_engine.show.by_role import MLPS, OTHER_HEADS, OTHER_ROLES, Grouped, grouped
 from acdc_engine.show.draw import draw, figure_of, letter_size

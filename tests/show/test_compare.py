@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from acdc_engine.errors import CircuitFileError
-from acdc_engine.graph.circuit_records import ModelRecord
-from acdc_engine.graph.comparison_records import ClassResult, Comparison, EditEdge, Overlap, Rank, Ranking, Scope
+from acdc_engine.graph.records import ModelRecord
+from acdc_engine.graph.result_records import ClassResult, Comparison, EditEdge, Overlap, Rank, Ranking, Scope
 from acdc_engine.show.compare import comparison_figure, draw_comparison
 from acdc_engine.show.compare_text import comparison_tables
 

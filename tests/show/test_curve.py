@@ -9,8 +9,9 @@ import pytest
 from rich.console import Console
 
 from acdc_engine.errors import CircuitFileError
-from acdc_engine.graph.circuit_records import Environment, MetricRecord, ModelRecord, TaskRecord
-from acdc_engine.graph.curve_records import (
+from acdc_engine.graph.evidence_records import Interval
+from acdc_engine.graph.records import Environment, MetricRecord, ModelRecord, TaskRecord
+from acdc_engine.graph.result_records import (
     Area,
     Areas,
     Curve,
@@ -20,7 +21,6 @@ from acdc_engine.graph.curve_records import (
     RandomPoint,
     RandomSeries,
 )
-from acdc_engine.graph.evidence_records import Interval
 from acdc_engine.show.curve import curve_figure, draw_curve, picture_remarks
 from acdc_engine.show.curve_text import curve_remarks, curve_tables
 

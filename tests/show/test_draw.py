@@ -17,10 +17,10 @@ from matplotlib.text import Text
 
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import nodes_of_edges
-from acdc_engine.graph.circuit_records import CircuitEdge, ModelRecord
+from acdc_engine.graph.looks import OTHER_FILL, ROLE_FILLS
 from acdc_engine.graph.names import GraphShape
-from acdc_engine.graph.role_colours import OTHER_FILL, ROLE_FILLS
+from acdc_engine.graph.nodes import nodes_of_edges
+from acdc_engine.graph.records import CircuitEdge, ModelRecord
 from acdc_engine.show import draw as draw_module
 from acdc_engine.show import draw_edges
 from acdc_engine.show.draw import draw, figure_of, letter_size

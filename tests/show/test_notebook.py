@@ -13,9 +13,8 @@ from PIL import Image
 
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.comparison_records import Comparison
-from acdc_engine.graph.curve_records import Curve
 from acdc_engine.graph.names import GraphShape
+from acdc_engine.graph.result_records import Comparison, Curve
 from acdc_engine.score.edge_scores import EdgeScores
 from acdc_engine.show import notebook
 from acdc_engine.show.notebook import ROWS, circuit_html, comparison_html, curve_html, picture_html

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.comparison_records import Comparison
-from acdc_engine.graph.curve_records import Curve
+from acdc_engine.graph.result_records import Comparison, Curve
 from acdc_engine.score.edge_scores import EdgeScores
 from tests.made_circuits import made_circuit
 from tests.show.test_compare import compared

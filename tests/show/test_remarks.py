@@ -6,11 +6,10 @@ import pytest
 
 from acdc_engine.evidence import figures_of
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import nodes_of_edges
-from acdc_engine.graph.circuit_records import Evaluation, MetricRecord, ModelRecord, SearchRecord
-from acdc_engine.graph.evidence_records import Interval, RandomCircuits
-from acdc_engine.graph.figure_records import AnswerFigures, TemplateFigures
-from acdc_engine.graph.from_mask import edges_of_mask
+from acdc_engine.graph.editing import edges_of_mask
+from acdc_engine.graph.evidence_records import AnswerFigures, Evaluation, Interval, RandomCircuits, TemplateFigures
+from acdc_engine.graph.nodes import nodes_of_edges
+from acdc_engine.graph.records import MetricRecord, ModelRecord, SearchRecord
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.judge import Judge
 from acdc_engine.prompts.metrics import get_metric

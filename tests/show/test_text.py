@@ -6,10 +6,10 @@ import pytest
 from rich.console import Console
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import with_roles
-from acdc_engine.graph.circuit_records import SearchRecord
 from acdc_engine.graph.evidence_records import Certificate, Completeness, HypothesisTest, Interval, RandomCircuits
 from acdc_engine.graph.names import GraphShape
+from acdc_engine.graph.nodes import with_roles
+from acdc_engine.graph.records import SearchRecord
 from acdc_engine.show.remarks import remarks
 from acdc_engine.show.text import show
 from tests.show.conftest import Make

@@ -8,8 +8,8 @@ from typing import Any
 
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.looks import measure_of, strength_of
 from acdc_engine.graph.names import GraphShape
-from acdc_engine.graph.strength import measure_of, strength_of
 from acdc_engine.show.gallery.entries import LONGEST, Entry
 from acdc_engine.show.html.page import json_text
 from acdc_engine.show.visible import plain

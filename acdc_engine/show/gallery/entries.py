@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import Figures
+from acdc_engine.graph.evidence_records import Figures
 from acdc_engine.show.gallery.thumbnail import Thumbnail, thumbnail
 from acdc_engine.show.visible import plain
 

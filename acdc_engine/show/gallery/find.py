@@ -9,7 +9,7 @@ from pathlib import Path
 
 from acdc_engine.errors import GalleryError
 from acdc_engine.graph.circuit_file import FORMAT
-from acdc_engine.graph.find import CIRCUIT, SCORES, SO_FAR, TRACE
+from acdc_engine.graph.files import CIRCUIT, SCORES, SO_FAR, TRACE
 from acdc_engine.show.gallery.output import MANIFEST, is_gallery
 
 DEPTH = 3

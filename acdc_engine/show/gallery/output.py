@@ -13,7 +13,7 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from acdc_engine.errors import GalleryError
-from acdc_engine.graph.record import Record
+from acdc_engine.graph.records import Record
 
 MANIFEST = "gallery.json"
 """Marks a folder as a gallery and lists its files, so that it can be replaced."""

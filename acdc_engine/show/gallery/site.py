@@ -8,8 +8,8 @@ from pathlib import Path
 
 from acdc_engine.errors import AcdcError, CircuitFileError, GalleryError
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.comparison_records import Comparison
-from acdc_engine.graph.find import SCORES
+from acdc_engine.graph.files import SCORES
+from acdc_engine.graph.result_records import Comparison
 from acdc_engine.show.gallery.compact import Compared
 from acdc_engine.show.gallery.entries import COLUMNS, Entry, entry_of
 from acdc_engine.show.gallery.find import Found, Problem, Search, find_runs

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import CircuitEdge
-from acdc_engine.graph.networkx_view import targets_of
-from acdc_engine.graph.strength import by_strength, measure_of, relative_strengths, strength_of
+from acdc_engine.graph.looks import by_strength, measure_of, relative_strengths, strength_of
+from acdc_engine.graph.nodes import targets_of
+from acdc_engine.graph.records import CircuitEdge
 from acdc_engine.show.draw_edges import first_lines
 from acdc_engine.show.layered import Picture, Point, place_nodes
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from acdc_engine.graph.comparison_records import ClassResult, Comparison, EditEdge, Rank, Ranking
-from acdc_engine.graph.digits import column_style
+from acdc_engine.graph.looks import column_style
+from acdc_engine.graph.result_records import ClassResult, Comparison, EditEdge, Rank, Ranking
 from acdc_engine.show.compare_text import RANKS
 from acdc_engine.show.visible import plain
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.example_records import Example, NextToken
+from acdc_engine.graph.evidence_records import Example, NextToken
 from acdc_engine.show.visible import visible_token
 
 MOST = 4

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import SIGN_CONVENTION, Evaluation
-from acdc_engine.graph.strength import measure_of
+from acdc_engine.graph.evidence_records import Evaluation
+from acdc_engine.graph.looks import measure_of
+from acdc_engine.graph.records import SIGN_CONVENTION
 from acdc_engine.show.text import column_meanings
 
 METRICS = {

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_file import checksum_of
-from acdc_engine.graph.circuit_records import Cost
+from acdc_engine.graph.records import Cost
 from acdc_engine.show.report.glossary import METHODS, STRATEGIES, meaning, metric_meaning
 from acdc_engine.show.text import facts
 from acdc_engine.show.visible import plain

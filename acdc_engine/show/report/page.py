@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.comparison_records import Comparison
+from acdc_engine.graph.result_records import Comparison
 from acdc_engine.show.figure_tables import ablated_name, answer_rows, figure_rows, interval_level, template_rows
 from acdc_engine.show.html.page import render
 from acdc_engine.show.remarks import warning

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import CircuitEdge, CircuitNode
-from acdc_engine.graph.digits import column_style
-from acdc_engine.graph.networkx_view import edge_counts, targets_of
-from acdc_engine.graph.strength import by_strength, measure_of, strength_of
+from acdc_engine.graph.looks import by_strength, column_style, measure_of, strength_of
+from acdc_engine.graph.nodes import targets_of
+from acdc_engine.graph.records import CircuitEdge, CircuitNode
+from acdc_engine.graph.views import edge_counts
 from acdc_engine.show.text import edge_columns
 from acdc_engine.show.visible import plain
 

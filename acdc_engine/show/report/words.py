@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import SearchRecord
+from acdc_engine.graph.records import SearchRecord
 from acdc_engine.show.remarks import remarks
 from acdc_engine.show.visible import plain
 

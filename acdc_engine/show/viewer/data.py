@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import all_nodes
-from acdc_engine.graph.circuit_records import CircuitEdge, CircuitNode, Figures
-from acdc_engine.graph.networkx_view import edge_counts, targets_of
-from acdc_engine.graph.strength import Measure, by_strength, measure_of, strength_of
+from acdc_engine.graph.evidence_records import Figures
+from acdc_engine.graph.looks import Measure, by_strength, measure_of, strength_of
+from acdc_engine.graph.nodes import all_nodes, targets_of
+from acdc_engine.graph.records import CircuitEdge, CircuitNode
+from acdc_engine.graph.views import edge_counts
 from acdc_engine.show.draw_edges import first_lines, line_counts
 from acdc_engine.show.text import evidence_of, facts
 from acdc_engine.show.viewer.known import check_same_model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import MODEL_SIZES
+from acdc_engine.graph.records import MODEL_SIZES
 
 
 def check_same_model(circuit: Circuit, known: Circuit) -> None:

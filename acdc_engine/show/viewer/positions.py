@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.networkx_view import targets_of
+from acdc_engine.graph.nodes import targets_of
 from acdc_engine.show.draw_edges import PORTS
 from acdc_engine.show.layered import BOX_HEIGHT, BOX_WIDTH, TALLEST, Point, clearance, place_nodes
 

@@ -7,10 +7,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from acdc_engine.graph.example_records import Example
-from acdc_engine.graph.record import Record
-from acdc_engine.graph.role_records import DirectEffect, RoleScore
-from acdc_engine.graph.strength import Measure
+from acdc_engine.graph.evidence_records import Example
+from acdc_engine.graph.looks import Measure
+from acdc_engine.graph.records import DirectEffect, Record, RoleScore
 
 Status = Literal["found", "missed", "extra"]
 """Beside a known circuit: in both, in the known one only, in this one only."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import CircuitEdge, Figures
-from acdc_engine.graph.size_records import SizePoint
-from acdc_engine.graph.strength import by_strength, measure_of
+from acdc_engine.graph.evidence_records import Figures, SizePoint
+from acdc_engine.graph.looks import by_strength, measure_of
+from acdc_engine.graph.records import CircuitEdge
 from acdc_engine.show.strongest import on_paths
 from acdc_engine.show.viewer.records import ViewSize
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import nodes_of_edges
-from acdc_engine.graph.circuit_records import CircuitEdge, ModelRecord
 from acdc_engine.graph.names import GraphShape
+from acdc_engine.graph.nodes import nodes_of_edges
+from acdc_engine.graph.records import CircuitEdge, ModelRecord
 from tests.made_circuits import GPT2, SMOLLM2, made_circuit
 
 TINY = GraphShape(2, 4, 2)

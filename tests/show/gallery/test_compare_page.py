@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, Page
 
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.names import GraphShape
-from acdc_engine.graph.networkx_view import targets_of
+from acdc_engine.graph.nodes import targets_of
 from acdc_engine.show.gallery.site import write_gallery
 from tests.browser import opened
 from tests.made_circuits import GPT2, HOSTILE, SMOLLM2, made_circuit

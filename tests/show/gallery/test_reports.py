@@ -6,7 +6,7 @@ from playwright.sync_api import Browser, expect
 
 from acdc_engine.errors import ScoreError
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.comparison_records import Comparison
+from acdc_engine.graph.result_records import Comparison
 from acdc_engine.show.gallery.site import write_gallery
 from acdc_engine.show.report.page import report_html
 from acdc_engine.show.viewer.page import viewer_html

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import Evaluation
-from acdc_engine.graph.comparison_records import Comparison, Rank, Ranking, Scope
-from acdc_engine.graph.evidence_records import HypothesisTest
-from acdc_engine.graph.find import find_circuit
+from acdc_engine.graph.evidence_records import Evaluation, HypothesisTest
+from acdc_engine.graph.files import find_circuit
+from acdc_engine.graph.result_records import Comparison, Rank, Ranking, Scope
 from acdc_engine.prompts import metrics
 from acdc_engine.run.known import against_known
 from acdc_engine.score.methods import METHODS as ALL_METHODS

@@ -3,10 +3,9 @@
 import pytest
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import nodes_of_edges
-from acdc_engine.graph.circuit_records import CircuitEdge
-from acdc_engine.graph.example_records import Example, NextToken
-from acdc_engine.graph.role_records import DirectEffect, RoleScore
+from acdc_engine.graph.evidence_records import Example, NextToken
+from acdc_engine.graph.nodes import nodes_of_edges
+from acdc_engine.graph.records import CircuitEdge, DirectEffect, RoleScore
 from acdc_engine.show.report.examples import MOST_TOKENS, example_parts
 from acdc_engine.show.report.tables import MOST_NODES, edge_rows, node_rows, signed, size_rows
 from acdc_engine.show.report.words import headline, spread

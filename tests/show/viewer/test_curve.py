@@ -9,8 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.evidence_records import Interval
-from acdc_engine.graph.size_records import SizePoint
+from acdc_engine.graph.evidence_records import Interval, SizePoint
 from tests.made_circuits import made_circuit
 from tests.show.viewer.pages import MINUS, drawn_edges, next_frame, reset, shown
 

@@ -10,10 +10,10 @@ import pytest
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import nodes_of_edges
-from acdc_engine.graph.circuit_records import CircuitEdge, ModelRecord
+from acdc_engine.graph.evidence_records import SizePoint
 from acdc_engine.graph.names import GraphShape
-from acdc_engine.graph.size_records import SizePoint
+from acdc_engine.graph.nodes import nodes_of_edges
+from acdc_engine.graph.records import CircuitEdge, ModelRecord
 from acdc_engine.shipped import graphs_folder
 from acdc_engine.show.viewer import data as data_module
 from acdc_engine.show.viewer.data import view_data

@@ -8,8 +8,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import with_roles
-from acdc_engine.graph.example_records import NextToken
+from acdc_engine.graph.evidence_records import NextToken
+from acdc_engine.graph.nodes import with_roles
 from tests.made_circuits import GPT2, HOSTILE, made_circuit
 from tests.show.viewer.pages import centre_of, drawn_edges, lines_of, overflow, reset, shown
 

@@ -9,8 +9,8 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import CircuitNode
-from acdc_engine.graph.example_records import Example, HeadPattern
+from acdc_engine.graph.evidence_records import Example, HeadPattern
+from acdc_engine.graph.records import CircuitNode
 from tests.made_circuits import SMOLLM2, TOKENS, made_circuit
 from tests.show.viewer.pages import MINUS, lines_of, next_frame, reset, shown
 

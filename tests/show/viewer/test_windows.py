@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.find import find_circuit
+from acdc_engine.graph.files import find_circuit
 from tests.made_circuits import SMOLLM2, made_circuit
 from tests.show.viewer.pages import click, drawn_edges, drawn_nodes, lines_of, next_frame, overflow, reset, shown
 

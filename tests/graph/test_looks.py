@@ -1,13 +1,16 @@
-"""Colours of roles: told apart with every kind of sight, readable, the same whatever else is in a circuit."""
+"""Numbers shown beside one another can be told apart, and so can the colours of roles, with every kind of sight."""
 
+import math
 from itertools import combinations
 from typing import get_args
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from acdc_engine.graph.role_colours import OTHER_FILL, ROLE_FILLS, fill_of, legend_of
-from acdc_engine.graph.role_records import RoleName
+from acdc_engine.graph.looks import OTHER_FILL, ROLE_FILLS, fill_of, legend_of, style_of, texts_of
+from acdc_engine.graph.records import RoleName
 
 INK = ("#222222", "#e8ebee")
 """Of names in boxes, in light and dark."""
@@ -17,21 +20,52 @@ SIGHT = {
     "normal": np.eye(3),
     # Machado, Oliveira and Fernandes 2009, severity 1, on linear RGB.
     "protanopia": np.array(
-        [
-            [0.152286, 1.052583, -0.204868],
-            [0.114503, 0.786281, 0.099216],
-            [-0.003882, -0.048116, 1.051998],
-        ]
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
     ),
     "deuteranopia": np.array(
-        [
-            [0.367322, 0.860646, -0.227968],
-            [0.280085, 0.672501, 0.047413],
-            [-0.011820, 0.042940, 0.968881],
-        ]
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
     ),
 }
 XYZ = np.array([[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.119192, 0.9503041]])
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ((3.2, 0.5), ["3.200", "0.500"]),
+        ((3.456, 3.45603), ["3.456000", "3.456030"]),
+        ((1.157e-6, 1.12e-6), ["1.157e-06", "1.120e-06"]),
+        ((4e-5, 1e-5), ["4.0e-05", "1.0e-05"]),
+        ((0.00003, 0.2), ["0.000", "0.200"]),
+        ((1.157e-6,), ["1.2e-06"]),
+        ((0.0, 0.0), ["0.000", "0.000"]),
+        ((-12.5, -12.499), ["-12.5000", "-12.4990"]),
+        ((1e9, 2e9), ["1000000000.000", "2000000000.000"]),
+        ((), []),
+    ],
+)
+def test_by_hand(values: tuple[float, ...], shown: list[str]) -> None:
+    assert texts_of(*values) == shown
+
+
+def test_what_is_not_finite_does_not_count() -> None:
+    assert texts_of(math.nan, 1.5, math.inf) == ["nan", "1.500", "inf"]
+
+
+@given(st.floats(-1e3, 1e3, width=32), st.floats(-8, 2))
+def test_a_difference_shows(value: float, power: float) -> None:
+    other = value + 10**power
+    if abs(other - value) > 2e-6 * max(abs(value), abs(other)):
+        first, second = texts_of(value, other)
+        assert first != second
+    if abs(other - value) > 2e-5 * max(abs(value), abs(other)):
+        first, second = texts_of(value, other)
+        assert abs((float(second) - float(first)) - (other - value)) <= 0.11 * abs(other - value)
+
+
+def test_decimals_are_at_least_as_many_as_asked_for() -> None:
+    assert style_of([1.0, 2.0], 4) == ".4f"
+    assert style_of([0.0, 3e-5], 4) == ".1e"
 
 
 def linear(colour: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Whether a circuit's nodes and edges fit its graph and each other."""
+"""The nodes that edges join: which they are, what they do, and whether a circuit's nodes and edges fit each other."""
 
 from __future__ import annotations
 
@@ -7,15 +7,40 @@ from typing import Any
 
 from acdc_engine.errors import CircuitFileError, GraphError
 from acdc_engine.graph.blocks import Graph
-from acdc_engine.graph.circuit_records import CircuitEdge, CircuitNode
+from acdc_engine.graph.records import CircuitEdge, CircuitNode
 
 _MOST_SHOWN = 60
+
+
+def all_nodes(layout: Graph) -> Iterator[tuple[str, Any, int | None]]:
+    """Yields name, kind and layer of every node of a graph, in order; `logits` last."""
+    yield "input", "input", None
+    for block in layout.blocks:
+        kind = "head" if block.kind == "attention" else block.kind
+        yield from ((name, kind, block.layer) for name in layout.senders[block.writes])
+    yield "logits", "logits", None
+
+
+def node_read(receiver: str) -> str:
+    """The node that a receiver is an input of: a head, an MLP, the logits, or a key/value group such as `a7.kv1`."""
+    return receiver.partition("<")[0]
+
+
+def targets_of(layout: Graph, receiver: str) -> tuple[str, tuple[str, ...]]:
+    """Finds what a receiver is part of.
+
+    Returns:
+        Its kind (`q`, `k`, `v`, `mlp` or `logits`) and the nodes it feeds: several for a key/value group.
+    """
+    index = layout.receiver_index(receiver)
+    kind = layout.receiver_kind(index)
+    return kind, tuple(layout.senders[sender] for sender in layout.fed(index)) or ("logits",)
 
 
 def nodes_of_edges(
     layout: Graph, edges: Iterable[CircuitEdge], roles: Mapping[str, str] | None = None
 ) -> tuple[CircuitNode, ...]:
-    """Lists the nodes that edges join, in the graph's order.
+    """Lists the nodes that edges join, in the graph's order; `input` and `logits` only where an edge touches them.
 
     A key/value group stands for those of its heads that have another edge; when none has, for all of them.
 
@@ -23,9 +48,6 @@ def nodes_of_edges(
         layout: The graph.
         edges: Edges of that graph.
         roles: What some nodes do in the circuit, by name.
-
-    Returns:
-        The nodes, `input` and `logits` among them if an edge touches them.
 
     Raises:
         GraphError: An edge that does not exist.
@@ -35,7 +57,7 @@ def nodes_of_edges(
     for edge in edges:
         layout.parse_edge(f"{edge.sender}->{edge.receiver}")
         found.add(edge.sender)
-        fed = _nodes_fed(layout, edge.receiver)
+        _, fed = targets_of(layout, edge.receiver)
         if len(fed) == 1:
             found.add(fed[0])
         else:
@@ -54,38 +76,18 @@ def nodes_of_edges(
 def with_roles(layout: Graph, nodes: Iterable[CircuitNode], edges: Iterable[CircuitEdge]) -> tuple[CircuitEdge, ...]:
     """Writes the nodes' roles to the edges, so that tables and pictures can use them."""
     roles = {node.name: node.role for node in nodes}
-    return tuple(
-        edge.model_copy(
-            update={
-                "sender_role": roles.get(edge.sender),
-                "receiver_role": role_fed(layout, edge.receiver, roles),
-            }
-        )
-        for edge in edges
-    )
+
+    def written(edge: CircuitEdge) -> CircuitEdge:
+        receiver_role = role_fed(layout, edge.receiver, roles)
+        return edge.model_copy(update={"sender_role": roles.get(edge.sender), "receiver_role": receiver_role})
+
+    return tuple(map(written, edges))
 
 
 def role_fed(layout: Graph, receiver: str, roles: Mapping[str, str | None]) -> str | None:
-    """Role of what a receiver is part of: of all heads of a key/value group that have one, joined by " / ".
-
-    Args:
-        layout: The graph.
-        receiver: Such as a7.h3<k> or a7.kv1<k>.
-        roles: Of nodes, by name.
-    """
-    known = [role for role in map(roles.get, _nodes_fed(layout, receiver)) if role is not None]
+    """Role of what a receiver is part of: of all heads of a key/value group that have one, joined by " / "."""
+    known = [role for role in map(roles.get, targets_of(layout, receiver)[1]) if role is not None]
     return " / ".join(dict.fromkeys(known)) if known else None
-
-
-def all_nodes(layout: Graph) -> Iterator[tuple[str, Any, int | None]]:
-    """Yields name, kind and layer of every node of a graph, in order; `logits` last."""
-    yield "input", "input", None
-    for layer in range(layout.shape.n_layers):
-        for head in range(layout.shape.n_heads):
-            yield f"a{layer}.h{head}", "head", layer
-        if layout.shape.mlps:
-            yield f"m{layer}", "mlp", layer
-    yield "logits", "logits", None
 
 
 def check_circuit(layout: Graph, nodes: Iterable[CircuitNode], edges: Iterable[CircuitEdge]) -> None:
@@ -112,15 +114,13 @@ def check_circuit(layout: Graph, nodes: Iterable[CircuitNode], edges: Iterable[C
         seen.add(name)
         if edge.sender not in listed:
             raise CircuitFileError(f"edges.{place}: {name} starts at {edge.sender}, which is not among the nodes.")
-        fed = _nodes_fed(layout, edge.receiver)
+        _, fed = targets_of(layout, edge.receiver)
         if listed.isdisjoint(fed):
-            which = fed[0] if len(fed) == 1 else f"none of {', '.join(fed)}"
-            verb = "which is not" if len(fed) == 1 else "which are"
-            raise CircuitFileError(f"edges.{place}: {name} leads to {which}, {verb} among the nodes.")
+            which = f"{fed[0]}, which is not" if len(fed) == 1 else f"none of {', '.join(fed)}, which are"
+            raise CircuitFileError(f"edges.{place}: {name} leads to {which} among the nodes.")
         _check_roles(place, edge, roles.get(edge.sender), role_fed(layout, edge.receiver, roles))
         touched.update((edge.sender, *fed))
-    lonely = sorted(listed - touched)
-    if lonely:
+    if lonely := sorted(listed - touched):
         raise CircuitFileError(f"No edge starts or ends at {', '.join(lonely)}: remove it from the nodes.")
 
 
@@ -131,8 +131,7 @@ def _check_roles(place: int, edge: CircuitEdge, sender_role: str | None, receive
         if here not in (None, at_node):
             raise CircuitFileError(
                 f"edges.{place}: {edge.sender}->{edge.receiver} has {key} {_cut(here)}, its node has role "
-                f"{_cut(at_node)}. "
-                f"Write the same at both, or leave {key} out."
+                f"{_cut(at_node)}. Write the same at both, or leave {key} out."
             )
 
 
@@ -162,10 +161,3 @@ def _check_nodes(layout: Graph, nodes: Iterable[CircuitNode]) -> set[str]:
             )
         listed.add(node.name)
     return listed
-
-
-def _nodes_fed(layout: Graph, receiver: str) -> tuple[str, ...]:
-    """Names of the nodes behind a receiver: several for a key/value group."""
-    if receiver == "logits":
-        return ("logits",)
-    return tuple(layout.senders[sender] for sender in layout.fed(layout.receiver_index(receiver)))

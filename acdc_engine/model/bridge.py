@@ -9,18 +9,16 @@ import copy
 import inspect
 import sys
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from acdc_engine.graph.names import GraphShape
-from acdc_engine.model.module_tree import raw, unwrapped
 from acdc_engine.model.norms import Norm, norm_of
-from acdc_engine.model.refusals import refuse, refuse_config
+from acdc_engine.model.refusals import refuse, refuse_config, refuse_unseen
 from acdc_engine.model.same_function import check_same_function, computing_twin
-from acdc_engine.model.unseen import refuse_unseen
 from acdc_engine.model.view import Attention, Layer, Rotation, TransformerView
 
 
@@ -48,9 +46,10 @@ def view_of(
     architecture = type(hf_model).__name__
     bridge = _boot(computing_twin(hf_model), architecture, name)
     try:
-        view = _build(bridge, config, name, architecture, tokenizer, revision, ungroup_kv)
+        built = _build(bridge, config, name, architecture, ungroup_kv)
     except (AttributeError, KeyError, TypeError) as error:
         raise refuse(name, architecture, f"a part the view needs is missing or unusual ({error})") from error
+    view = replace(built, tokenizer=tokenizer, revision=revision)
     check_same_function(view, hf_model, bridge.adapter.component_mapping["blocks"].name)
     return view
 
@@ -66,15 +65,7 @@ def _boot(twin: nn.Module, architecture: str, name: str) -> Any:
         raise refuse(name, architecture, f"transformer-lens's TransformerBridge does not adapt it ({error})") from error
 
 
-def _build(
-    bridge: Any,
-    config: Any,
-    name: str,
-    architecture: str,
-    tokenizer: Any,
-    revision: str | None,
-    ungroup_kv: bool,
-) -> TransformerView:
+def _build(bridge: Any, config: Any, name: str, architecture: str, ungroup_kv: bool) -> TransformerView:
     parallel = type(bridge.blocks[0]).__name__ == "ParallelBlockBridge"
     n_heads = int(config.num_attention_heads)
     layers = tuple(
@@ -83,7 +74,7 @@ def _build(
     n_kv = layers[0].attention.w_k.shape[0]
     if any(layer.attention.w_k.shape[0] != n_kv or layer.attention.w_q.shape[0] != n_heads for layer in layers):
         raise refuse(name, architecture, "its layers differ in their number of heads")
-    head = raw(bridge.unembed)
+    head = _raw(bridge.unembed)
     native_kv = _weight(bridge.blocks[0].attn.k).shape[0] // layers[0].attention.w_q.shape[1]
     return TransformerView(
         name=name,
@@ -92,9 +83,9 @@ def _build(
         d_model=head.weight.shape[1],
         d_head=layers[0].attention.w_q.shape[1],
         d_vocab=head.weight.shape[0],
-        d_vocab_in=raw(bridge.embed).weight.shape[0],
+        d_vocab_in=_raw(bridge.embed).weight.shape[0],
         layers=layers,
-        final_norm=norm_of(raw(bridge.ln_final)),
+        final_norm=norm_of(_raw(bridge.ln_final)),
         embed=_embedding(bridge, config),
         unembed_weight=head.weight.detach(),
         unembed_bias=_bias(head),
@@ -102,8 +93,6 @@ def _build(
         logit_softcap=getattr(config, "final_logit_softcapping", None),
         rotary=_rotary(bridge, config),
         max_positions=getattr(config, "max_position_embeddings", None),
-        tokenizer=tokenizer,
-        revision=revision,
         kv_copies=n_kv // native_kv,
     )
 
@@ -133,8 +122,8 @@ class Embedding:
 
 
 def _embedding(bridge: Any, config: Any) -> Embedding:
-    positions = raw(bridge.pos_embed) if hasattr(bridge, "pos_embed") else None
-    return Embedding(raw(bridge.embed), positions, float(getattr(config, "embedding_multiplier", None) or 1.0))
+    positions = _raw(bridge.pos_embed) if hasattr(bridge, "pos_embed") else None
+    return Embedding(_raw(bridge.embed), positions, float(getattr(config, "embedding_multiplier", None) or 1.0))
 
 
 @dataclass(frozen=True)
@@ -169,20 +158,20 @@ class RotaryTables:
 
 
 def _rotary(bridge: Any, config: Any) -> RotaryTables | None:
-    module = raw(bridge.rotary_emb) if hasattr(bridge, "rotary_emb") else None
+    module = _raw(bridge.rotary_emb) if hasattr(bridge, "rotary_emb") else None
     if module is None:
         return None
     by_kind = "layer_type" in inspect.signature(module.forward).parameters
     kinds = tuple(sorted(set(config.layer_types))) if by_kind else (None,)
-    return RotaryTables(copy.deepcopy(module), raw(bridge.embed).weight[:1, :1], kinds)
+    return RotaryTables(copy.deepcopy(module), _raw(bridge.embed).weight[:1, :1], kinds)
 
 
 def _layer(block: Any, config: Any, index: int, n_heads: int, ungroup_kv: bool, parallel: bool) -> Layer:
-    norm = norm_of(raw(block.ln1)) if hasattr(block, "ln1") else Norm("none")
+    norm = _norm(block, "ln1") or Norm("none")
     # Phi, Falcon and Cohere norm once and hand the result to attention and MLP alike; OLMo 2 norms writes only.
-    mlp_norm = norm_of(raw(block.ln2)) if hasattr(block, "ln2") else (norm if parallel else Norm("none"))
+    mlp_norm = _norm(block, "ln2") or (norm if parallel else Norm("none"))
     attention = _attention(block.attn, config, index, n_heads, ungroup_kv)
-    post = norm_of(raw(block.ln1_post)) if hasattr(block, "ln1_post") else None
+    post = _norm(block, "ln1_post")
     if post is not None and (post.kind != "rms" or attention.b_o is not None):
         raise TypeError("a norm after attention that is not an RMSNorm of the heads alone cannot be shared among them")
     return Layer(
@@ -190,32 +179,31 @@ def _layer(block: Any, config: Any, index: int, n_heads: int, ungroup_kv: bool, 
         attention=attention,
         attention_post=post,
         mlp_norm=mlp_norm,
-        mlp=unwrapped(block.mlp),
-        mlp_post=norm_of(raw(block.ln2_post)) if hasattr(block, "ln2_post") else None,
+        mlp=_unwrapped(block.mlp),
+        mlp_post=_norm(block, "ln2_post"),
         write_scale=float(getattr(config, "residual_multiplier", None) or 1.0),
     )
 
 
 def _attention(bridged: Any, config: Any, index: int, n_heads: int, ungroup_kv: bool) -> Attention:
-    module = raw(bridged)
-    w_q, b_q = _weight(bridged.q), _bias(raw(bridged.q))
+    module = _raw(bridged)
+    w_q, b_q = _weight(bridged.q), _bias(_raw(bridged.q))
     d_head = w_q.shape[0] // n_heads
 
-    def split(component: Any, copies: int) -> tuple[Tensor, Tensor | None]:
-        weight, bias = _weight(component), _bias(raw(component))
+    def split(component: Any) -> tuple[Tensor, Tensor | None]:
+        weight, bias = _weight(component), _bias(_raw(component))
         weight = weight.view(-1, d_head, weight.shape[1])
         bias = None if bias is None else bias.view(-1, d_head)
-        repeat = copies // weight.shape[0] if copies else 1
+        repeat = n_heads // weight.shape[0] if ungroup_kv else 1
         if repeat > 1:
             weight = weight.repeat_interleave(repeat, 0)
             bias = None if bias is None else bias.repeat_interleave(repeat, 0)
         return weight, bias
 
-    copies = n_heads if ungroup_kv else 0
-    (w_k, b_k), (w_v, b_v) = split(bridged.k, copies), split(bridged.v, copies)
-    q_norm, k_norm = _head_norm(bridged, "q_norm", d_head), _head_norm(bridged, "k_norm", d_head)
+    (w_k, b_k), (w_v, b_v) = split(bridged.k), split(bridged.v)
+    q_norm, k_norm = _norm(bridged, "q_norm"), _norm(bridged, "k_norm")
     spans = q_norm is not None and q_norm.weight is not None and q_norm.weight.shape[0] != d_head
-    if spans and copies and _weight(bridged.k).shape[0] != n_heads * d_head:
+    if spans and ungroup_kv and _weight(bridged.k).shape[0] != n_heads * d_head:
         raise TypeError("ungrouped keys and values under a key norm over all groups would not be the same model")
     kinds = getattr(config, "layer_types", None)
     uses_rope = bool(getattr(module, "use_rope", True))
@@ -227,7 +215,7 @@ def _attention(bridged: Any, config: Any, index: int, n_heads: int, ungroup_kv: 
         b_q=None if b_q is None else b_q.view(n_heads, d_head),
         b_k=b_k,
         b_v=b_v,
-        b_o=_bias(raw(bridged.o)),
+        b_o=_bias(_raw(bridged.o)),
         scale=float(getattr(module, "scaling", None) or d_head**-0.5),
         q_norm=q_norm,
         k_norm=k_norm,
@@ -254,19 +242,14 @@ def _window(module: Any, config: Any, kind: str | None) -> int | None:
     return int(window) if window and getattr(config, "use_sliding_window", True) else None
 
 
-def _head_norm(bridged: Any, part: str, d_head: int) -> Norm | None:
-    component = getattr(bridged, part, None)
-    if component is None:
-        return None
-    norm = norm_of(raw(component))
-    if norm.weight is not None and norm.weight.dim() != 1:
-        raise TypeError(f"{part} has weights of shape {tuple(norm.weight.shape)}, one norm per head")
-    return norm
+def _norm(component: Any, part: str) -> Norm | None:
+    norm = getattr(component, part, None)
+    return None if norm is None else norm_of(_raw(norm))
 
 
 def _weight(component: Any) -> Tensor:
     """Weight `[out, in]`, whichever way round the module keeps it."""
-    module = raw(component)
+    module = _raw(component)
     weight: Tensor = module.weight.detach()
     return weight.T if type(module).__name__ == "Conv1D" else weight
 
@@ -275,3 +258,19 @@ def _bias(module: Any) -> Tensor | None:
     bias = getattr(module, "bias", None)
     # The bridge adds zero biases where the model has none.
     return None if bias is None or not bool(bias.any()) else bias.detach()
+
+
+def _raw(component: Any) -> Any:
+    """The Hugging Face module inside a bridge component, or the component itself where there is none."""
+    inner = getattr(component, "original_component", None)
+    return component if inner is None else _raw(inner)
+
+
+def _unwrapped(component: nn.Module) -> nn.Module:
+    """A copy of a module tree with what bridge components wrap in their place; weights are shared."""
+    original = _raw(component)
+    new = copy.copy(original)
+    new.__dict__["_modules"] = {
+        name: None if child is None else _unwrapped(child) for name, child in original._modules.items()
+    }
+    return new  # type: ignore[no-any-return]

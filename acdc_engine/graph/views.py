@@ -1,21 +1,28 @@
-"""A circuit as a networkx graph: for users and for other formats, never for inner loops."""
+"""A circuit as a networkx graph and as a table of edges: for users and for other formats, never for inner loops."""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from acdc_engine.graph.blocks import Graph
-from acdc_engine.graph.circuit_records import SIGN_CONVENTION
+from acdc_engine.errors import AcdcError
+from acdc_engine.graph.nodes import node_read, role_fed, targets_of, with_roles
+from acdc_engine.graph.records import SIGN_CONVENTION
 
 if TYPE_CHECKING:
     import networkx as nx
+    import pandas as pd
 
     from acdc_engine.graph.circuit import Circuit
 
+FIGURES = ("score", "effect", "without", "stability", "necessity")
+"""Numbers that are known of an edge."""
+COLUMNS = ("sender", "receiver", "kind", *FIGURES, "sender_role", "receiver_role")
+"""Of the table: `kind` is q, k, v, mlp or logits; the others are those of `CircuitEdge`."""
+
 
 def networkx_of(circuit: Circuit) -> nx.MultiDiGraph[str]:
-    """Builds a networkx graph with the circuit's nodes and exactly its edges.
+    """The circuit's nodes and exactly its edges.
 
     Where heads share keys and values, edges into these lead to a node of their own, the key/value group `a7.kv1`, whose
     attribute `heads` names the circuit's heads that read it. No edges lead from there to the heads, as they would count
@@ -30,8 +37,6 @@ def networkx_of(circuit: Circuit) -> nx.MultiDiGraph[str]:
         roles of its two nodes.
     """
     import networkx as nx
-
-    from acdc_engine.graph.circuit_check import role_fed
 
     layout = circuit.layout()
     graph: nx.MultiDiGraph[str] = nx.MultiDiGraph(model=circuit.model.name, sign=SIGN_CONVENTION)
@@ -77,22 +82,6 @@ def with_shared(graph: nx.MultiDiGraph[str]) -> nx.MultiDiGraph[str]:
     return joined
 
 
-def node_read(receiver: str) -> str:
-    """The node that a receiver is an input of: a head, an MLP, the logits, or a key/value group such as `a7.kv1`."""
-    return receiver.partition("<")[0]
-
-
-def targets_of(layout: Graph, receiver: str) -> tuple[str, tuple[str, ...]]:
-    """Finds what a receiver is part of.
-
-    Returns:
-        Its kind (`q`, `k`, `v`, `mlp` or `logits`) and the nodes it feeds: several for a key/value group.
-    """
-    index = layout.receiver_index(receiver)
-    kind = layout.receiver_kind(index)
-    return kind, tuple(layout.senders[sender] for sender in layout.fed(index)) or ("logits",)
-
-
 def edge_counts(circuit: Circuit) -> tuple[Counter[str], Counter[str]]:
     """Counts the edges of a circuit by node.
 
@@ -109,3 +98,29 @@ def edge_counts(circuit: Circuit) -> tuple[Counter[str], Counter[str]]:
 
 def _head(name: str) -> int | None:
     return int(name.split(".h")[1]) if ".h" in name else None
+
+
+def rows_of(circuit: Circuit) -> list[dict[str, Any]]:
+    """The edges in the circuit file's order, by column; None where something is not known."""
+    layout = circuit.layout()
+    edges = with_roles(layout, circuit.nodes, circuit.edges)
+    return [
+        {name: targets_of(layout, edge.receiver)[0] if name == "kind" else getattr(edge, name) for name in COLUMNS}
+        for edge in edges
+    ]
+
+
+def dataframe_of(circuit: Circuit) -> pd.DataFrame:
+    """The table as a pandas DataFrame; figures are float64, NaN where not known.
+
+    Raises:
+        AcdcError: pandas is not installed.
+    """
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise AcdcError(
+            "A data frame needs pandas, which is not installed here: pip install pandas. Without it, acdc export "
+            "--to csv writes the same table."
+        ) from error
+    return pd.DataFrame(rows_of(circuit), columns=list(COLUMNS)).astype(dict.fromkeys(FIGURES, "float64"))

@@ -1,17 +1,17 @@
-"""What a circuit file holds, part by part. The texts below the fields are those of `graphs/schema.json`."""
+"""What a circuit file holds: the model, the task, the search, nodes and edges, cost and environment.
+
+The texts below the fields are those of `graphs/schema.json`. What a file says of how well its circuit does is in
+`evidence_records.py`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field, JsonValue, model_serializer, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_serializer, model_validator
 
 from acdc_engine.display import html_of, line_of
-from acdc_engine.graph.evidence_records import Completeness, HypothesisTest, Interval, RandomCircuits
-from acdc_engine.graph.figure_records import AnswerFigures, TemplateFigures
-from acdc_engine.graph.record import Record, without_empty
-from acdc_engine.graph.role_records import DirectEffect, RoleScore
 
 SIGN_CONVENTION = "positive: the edge supports the behaviour"
 MODEL_SIZES = ("n_layers", "n_heads", "n_kv_heads", "d_model", "d_vocab", "parallel", "mlps", "ungrouped_kv")
@@ -20,8 +20,40 @@ MOST_NODES = 30_000
 """Heads and MLPs of a model at most (twice those of Llama 3.1 405B): masks have a cell for each pair of them."""
 
 
+class Record(BaseModel):
+    """A part of a circuit file: unknown keys, NaN and infinities are refused, and it does not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    _left_out: ClassVar[tuple[str, ...]] = ()  # fields without a line in the file while they have their default
+
+    @model_serializer(mode="wrap")
+    def _without_the_usual(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        content = handler(self)
+        if self._left_out:
+            fields = type(self).model_fields
+            for name in self._left_out:
+                if name in content and getattr(self, name) == fields[name].default:
+                    del content[name]
+        return content
+
+
+class Shown(Record):
+    """A result that shows itself, in one line of text and in a notebook: it holds too many numbers for all of them."""
+
+    def __repr__(self) -> str:
+        """One line."""
+        return line_of(self)
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
+
+
 class ModelRecord(Record):
     """The model that the circuit is part of, and what fixes its graph."""
+
+    _left_out: ClassVar[tuple[str, ...]] = ("d_vocab_in",)
 
     name: str
     """As it was loaded: a Hugging Face name or a path."""
@@ -51,11 +83,6 @@ class ModelRecord(Record):
     ungrouped_kv: bool = False
     """The graph has one k and v receiver per query head although the model's heads share them."""
 
-    @model_serializer(mode="wrap")
-    def _without_the_usual(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        """Most models answer with the tokens that they read."""
-        return without_empty(handler(self), "d_vocab_in")
-
     @model_validator(mode="after")
     def _fits_into_memory(self) -> ModelRecord:
         """A file of one line must not ask for gigabytes."""
@@ -82,6 +109,8 @@ class LeftOutRecord(Record):
 class TaskRecord(Record):
     """The behaviour, and the prompts that showed it."""
 
+    _left_out: ClassVar[tuple[str, ...]] = ("left_out",)
+
     name: str
     """Name of the task card."""
     card_hash: str | None = None
@@ -96,11 +125,6 @@ class TaskRecord(Record):
     """Seed of the prompts and of their split."""
     left_out: LeftOutRecord | None = None
     """Pairs that did not fit the model. Left out of the file where all did."""
-
-    @model_serializer(mode="wrap")
-    def _without_nothing_left_out(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        """As in files of before."""
-        return without_empty(handler(self), "left_out")
 
 
 class MetricRecord(Record):
@@ -133,6 +157,8 @@ class Unfinished(Record):
 class SearchRecord(Record):
     """How the circuit was chosen from the scores."""
 
+    _left_out: ClassVar[tuple[str, ...]] = ("edge_tests", "unfinished")
+
     strategy: str
     """Such as iterative."""
     objective: Literal["faithfulness", "kl"] = "faithfulness"
@@ -146,15 +172,57 @@ class SearchRecord(Record):
     unfinished: Unfinished | None = None
     """Set where the search was stopped before its end. Left out of the file where it was not."""
 
-    @model_serializer(mode="wrap")
-    def _without_the_usual(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        """Most searches end, and test their edges."""
-        content = without_empty(handler(self), "unfinished")
-        return {key: value for key, value in content.items() if key != "edge_tests" or not value}
+
+RoleName = Literal[
+    "previous token",
+    "duplicate token",
+    "induction",
+    "S-inhibition",
+    "name mover",
+    "negative name mover",
+    "copying",
+    "copy suppression",
+]
+"""Roles that are measured, named as in the literature; docs/roles.md defines each."""
+
+
+class RoleScore(Record):
+    """How much a head behaves as heads of one role do."""
+
+    role: RoleName
+    """The role."""
+    value: float
+    """The measured score; what it is a share or a difference of says docs/roles.md."""
+    threshold: float
+    """From here on the head counts as one of that role."""
+    prompts: Literal["task", "random"]
+    """Measured on the task's own held-out prompts, or on random tokens that are repeated once."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the head counts as one of that role."""
+        return self.value >= self.threshold
+
+
+class DirectEffect(Record):
+    """What a node writes to the answer directly, at the position read: its direct logit attribution.
+
+    The node's write goes through the final norm, with the scale of that very run, and the unembedding; counted is the
+    mean logit of the right answers less that of the wrong ones, or, where there are none, less the mean of all logits.
+    """
+
+    clean: float
+    """Mean over the held-out clean prompts, in logits. Positive: it speaks for the right answer."""
+    corrupt: float
+    """The same on the corrupt prompts, with the clean prompts' answers."""
+    n_prompts: int = Field(ge=1)
+    """Prompts."""
 
 
 class CircuitNode(Record):
     """A node of the circuit."""
+
+    _left_out: ClassVar[tuple[str, ...]] = ("role_scores", "direct_effect")
 
     name: str
     """input, a5.h3 (head 3 of layer 5), m4 (the MLP of layer 4) or logits."""
@@ -170,14 +238,11 @@ class CircuitNode(Record):
     direct_effect: DirectEffect | None = None
     """What the node writes to the answer directly. Left out of the file where it is not known."""
 
-    @model_serializer(mode="wrap")
-    def _without_unknown(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        """Hand-written circuits know neither."""
-        return without_empty(handler(self), "role_scores", "direct_effect")
-
 
 class CircuitEdge(Record):
     """An edge of the circuit."""
+
+    _left_out: ClassVar[tuple[str, ...]] = ("sender_role", "receiver_role")
 
     sender: str
     """The node that writes: input, a5.h3 or m4."""
@@ -199,78 +264,6 @@ class CircuitEdge(Record):
     receiver_role: str | None = None
     """Role of the node that reads; several, joined by " / ", where heads that share k and v differ."""
 
-    @model_serializer(mode="wrap")
-    def _without_unknown_roles(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        """Most circuits have no roles: two nulls at every edge would say nothing."""
-        return without_empty(handler(self), "sender_role", "receiver_role")
-
-
-class Figures(Record):
-    """How well the circuit does the task, on one set of prompts. Means over prompts."""
-
-    n_prompts: int = Field(ge=1)
-    """Prompt pairs."""
-    metric_clean: float
-    """Metric of the whole model on the clean prompts."""
-    metric_corrupt: float
-    """Metric of the fully ablated model: the corrupt prompts, under patch ablation."""
-    metric_circuit: float
-    """Metric when every receiver reads ablated values over all edges outside the circuit."""
-    faithfulness: float
-    """(circuit - corrupt) / (clean - corrupt), of the metrics above. 1 is perfect, more overshoots."""
-    kl_recovered: float
-    """1 - KL(model || circuit) / KL(model || corrupt). 1 is perfect and the most there is."""
-    agreement: float = Field(ge=0, le=1)
-    """Share of the prompts that circuit and model judge alike: same sign of the metric, or, for metrics of one sign
-    (kl, nll), the same most likely token."""
-    normalised_error: float = Field(ge=0)
-    """Mean over prompts of |circuit - clean|, divided by |clean - corrupt| of the means."""
-    accuracy_clean: float | None = Field(default=None, ge=0, le=1)
-    """Share of the clean prompts on which the whole model puts the best right answer above the best wrong one; without
-    wrong answers, on which a right answer is its most likely token. Null without right answers."""
-    faithfulness_interval: Interval | None = None
-    """How far the faithfulness can be trusted. Null where there are too few prompts."""
-    kl_interval: Interval | None = None
-    """The same for KL recovered."""
-    answers_clean: AnswerFigures | None = None
-    """The answers under the whole model. Null, and left out of the file, without right answers."""
-    answers_corrupt: AnswerFigures | None = None
-    """The same under the fully ablated model."""
-    answers_circuit: AnswerFigures | None = None
-    """The same under the circuit."""
-    templates: tuple[TemplateFigures, ...] = ()
-    """The figures of each template, or group of a pairs file. Left out of the file where there is only one."""
-
-    @model_serializer(mode="wrap")
-    def _without_unknown(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        """Older files know none of them."""
-        return without_empty(handler(self), "answers_clean", "answers_corrupt", "answers_circuit", "templates")
-
-
-class Evaluation(Record):
-    """Figures on the prompts the search saw and on those it did not."""
-
-    discovery: Figures
-    """Prompts that the search saw: flattering."""
-    held_out: Figures
-    """Prompts that the search did not see."""
-    random_circuits: RandomCircuits | None = None
-    """Random circuits of the same size on the held-out prompts."""
-    completeness: Completeness | None = None
-    """The circuit's complement on the held-out prompts."""
-    tests: tuple[HypothesisTest, ...] = ()
-    """Hypothesis tests on the held-out prompts."""
-
-    def __repr__(self) -> str:
-        """One line: the two figures to read first."""
-        return line_of(self)
-
-    __str__ = __repr__
-
-    def _repr_html_(self) -> str:
-        """What a notebook shows: all figures and what stands beside them."""
-        return html_of(self)
-
 
 class StageCost(Record):
     """What one stage of finding the circuit took."""
@@ -288,6 +281,8 @@ class StageCost(Record):
 class Cost(Record):
     """What finding the circuit took, with all its evidence, other sizes, roles and examples."""
 
+    _left_out: ClassVar[tuple[str, ...]] = ("cpu_seconds", "stages")
+
     seconds: float = Field(ge=0)
     """Wall-clock time."""
     cpu_seconds: float | None = Field(default=None, ge=0)
@@ -303,11 +298,6 @@ class Cost(Record):
     stages: tuple[StageCost, ...] = ()
     """What it is made of, in order; what earlier processes of a resumed run took is one of them. Left out of the file
     where it is not known."""
-
-    @model_serializer(mode="wrap")
-    def _without_unknown(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        """Earlier files know neither."""
-        return without_empty(handler(self), "cpu_seconds", "stages")
 
 
 class Environment(Record):
