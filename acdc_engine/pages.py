@@ -19,7 +19,7 @@ from acdc_engine.graph.files import name_of, write_text
 from acdc_engine.run.compare import Found, compare_circuits, found_at
 from acdc_engine.run.known import known_beside
 from acdc_engine.show.report.page import report_html
-from acdc_engine.show.viewer.known import check_same_model
+from acdc_engine.show.viewer.data import check_same_model
 from acdc_engine.show.viewer.page import viewer_html
 
 HEIGHT = 700

@@ -50,12 +50,12 @@ def compare(
     model. Without scores of all edges the found circuit is one point.
     """
     from acdc_engine.graph.files import check_target
-    from acdc_engine.show.picture_file import check_picture
+    from acdc_engine.show.pictures.figure import check_picture
 
     with starting():
         from acdc_engine.run.compare import compare as run
-        from acdc_engine.show.compare import draw_comparison
         from acdc_engine.show.compare_text import comparison_tables
+        from acdc_engine.show.pictures.comparison import draw_comparison
 
     if picture is not None:
         check_picture(picture.suffix.lstrip(".").lower())

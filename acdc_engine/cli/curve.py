@@ -190,7 +190,7 @@ def _percent(text: str) -> tuple[float, ...]:
 def _picture(folder: Path, to: str, overwrite: bool) -> Path | None:
     """Where the picture will be; refused now rather than after the computation."""
     from acdc_engine.errors import RunFolderError
-    from acdc_engine.show.picture_file import check_picture
+    from acdc_engine.show.pictures.figure import check_picture
 
     if to == "none":
         return None
@@ -202,8 +202,8 @@ def _picture(folder: Path, to: str, overwrite: bool) -> Path | None:
 
 
 def _close(found: "Curve", folder: Path, picture: Path | None, as_json: bool) -> None:
-    from acdc_engine.show.curve import draw_curve
     from acdc_engine.show.curve_text import curve_remarks, curve_tables
+    from acdc_engine.show.pictures.curve import draw_curve
 
     if as_json:
         print_json(found.model_dump_json(indent=2))

@@ -69,17 +69,16 @@ def draw(
     """
     from acdc_engine.errors import CircuitFileError
     from acdc_engine.formats.registry import import_circuit
-    from acdc_engine.show.draw import SMALL_PRINT, letter_size
-    from acdc_engine.show.draw import draw as drawn
+    from acdc_engine.show.pictures.draw import SMALL_PRINT
+    from acdc_engine.show.pictures.draw import draw as drawn
 
     if title is not None and no_title:
         raise CircuitFileError("A picture has a --title or --no-title, not both. Leave one out.")
     loaded = import_circuit(circuit)
     title = "" if no_title else title
     with stage("Drawing"):
-        drawn(loaded, out_file, width=width, top=top, title=title, by=by, mlps=mlps, overwrite=overwrite)
+        points = drawn(loaded, out_file, width=width, top=top, title=title, by=by, mlps=mlps, overwrite=overwrite)
     out.print(f"Drawn to {out_file}", soft_wrap=True, markup=False)
-    points = letter_size(loaded, width, top, by=by, mlps=mlps)
     if points < SMALL_PRINT:
         print_notes(
             [f"names are {points:.1f} points high at that width. A larger --width or --top with fewer edges helps."]

@@ -58,7 +58,7 @@ def export(
     from acdc_engine.formats.registry import FORMATS, default_name, import_circuit
     from acdc_engine.formats.registry import export as write
     from acdc_engine.graph.files import find_circuit
-    from acdc_engine.show.picture_file import PICTURE_FORMATS
+    from acdc_engine.show.pictures.figure import PICTURE_FORMATS
 
     if to not in (*FORMATS, *PICTURE_FORMATS):
         raise CircuitFileError(f"No format {to!r}.{nearest(to, (*FORMATS, *PICTURE_FORMATS))}")
@@ -68,7 +68,7 @@ def export(
     folder, stem = (path.parent, path.stem) if Path(circuit).exists() else (Path(), path.stem)
     target = out_file or folder / (f"{stem}.{to}" if to in PICTURE_FORMATS else default_name(stem, to))
     if to in PICTURE_FORMATS:
-        from acdc_engine.show.draw import draw
+        from acdc_engine.show.pictures.draw import draw
 
         with stage("Drawing"):
             draw(loaded, target, fmt=to, overwrite=overwrite)

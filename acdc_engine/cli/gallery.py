@@ -9,7 +9,7 @@ from acdc_engine.cli.console import examples, out, print_notes
 from acdc_engine.cli.frame import command, progress
 
 if TYPE_CHECKING:
-    from acdc_engine.show.gallery.site import Against
+    from acdc_engine.show.index import Against
 
 Runs = Annotated[
     Path,
@@ -29,8 +29,9 @@ Overwrite = Annotated[
 def gallery(runs: Runs, out_folder: Out = Path("site"), title: Title = None, overwrite: Overwrite = False) -> None:
     """Builds a static site of many runs: cards, a sortable table, two circuits side by side.
 
-    Open its index.html from disk, or put the folder on any web server. Runs that
-    are unfinished or cannot be read are listed there, and do not stop the rest.
+    Open its index.html from disk, or put the folder on any web server. Of a run
+    that has not finished the best circuit so far is shown. What cannot be read is
+    listed there, and does not stop the rest.
     It shows circuit files of this engine; acdc import makes one of another tool's.
     Viewers and reports are made anew, against the known circuit of the same
     model and task where one comes along.
@@ -38,15 +39,15 @@ def gallery(runs: Runs, out_folder: Out = Path("site"), title: Title = None, ove
     from rich.text import Text
 
     from acdc_engine.run.progress import reporter_of
-    from acdc_engine.show.gallery.site import INDEX, write_gallery
+    from acdc_engine.show.index import INDEX, write_gallery
     from acdc_engine.show.visible import plain
 
     with reporter_of(progress()).stage("Circuits", 0) as stage:
         made = write_gallery(
             runs, out_folder, title=title, overwrite=overwrite, against=_known_circuits(), progress=stage.at
         )
-    for problem in made.problems:
-        out.print(Text.assemble(("Not shown: ", "yellow"), f"{plain(problem.name, 200)}: {plain(problem.reason)}"))
+    for name, reason in made.problems:
+        out.print(Text.assemble(("Not shown: ", "yellow"), f"{plain(name, 200)}: {plain(reason)}"))
     print_notes([plain(remark) for remark in made.remarks])
     count = f"{len(made.entries):,} circuit{'' if len(made.entries) == 1 else 's'}"
     out.print(f"Written to {out_folder / INDEX}: {count}.", soft_wrap=True, markup=False)

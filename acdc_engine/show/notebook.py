@@ -20,12 +20,12 @@ from acdc_engine.graph.evidence_records import Evaluation, Figures, Interval
 from acdc_engine.graph.looks import by_strength, column_style, measure_of, texts_of
 from acdc_engine.graph.records import SIGN_CONVENTION, CircuitEdge
 from acdc_engine.graph.result_records import Comparison, Curve, EditEdge
-from acdc_engine.show.compare import comparison_figure
 from acdc_engine.show.compare_text import RANKS
-from acdc_engine.show.curve import curve_figure
-from acdc_engine.show.draw import figure_of
-from acdc_engine.show.draw_edges import MANY
 from acdc_engine.show.figure_tables import answer_rows, template_rows
+from acdc_engine.show.pictures.comparison import comparison_figure
+from acdc_engine.show.pictures.curve import curve_figure
+from acdc_engine.show.pictures.draw import figure_of
+from acdc_engine.show.pictures.marks import MANY
 from acdc_engine.show.remarks import remarks, warning
 from acdc_engine.show.text import evidence_of, facts
 from acdc_engine.show.visible import plain

@@ -13,7 +13,7 @@ from acdc_engine.errors import CircuitFileError
 from acdc_engine.formats.cytoscape_json import cytoscape_text
 from acdc_engine.formats.registry import import_circuit
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.show.html.page import static
+from acdc_engine.show.page import static
 from tests.browser import opened
 from tests.made_circuits import made_circuit
 

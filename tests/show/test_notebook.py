@@ -19,10 +19,10 @@ from acdc_engine.score.edge_scores import EdgeScores
 from acdc_engine.show import notebook
 from acdc_engine.show.notebook import ROWS, circuit_html, comparison_html, curve_html, picture_html
 from acdc_engine.show.notebook_scores import scores_html
-from acdc_engine.show.picture_file import svg_text
+from acdc_engine.show.pictures.figure import svg_text
 from tests.made_circuits import made_circuit
-from tests.show.test_compare import compared
-from tests.show.test_curve import found as found_curve
+from tests.show.pictures.test_comparison import compared
+from tests.show.pictures.test_curve import found as found_curve
 
 SAFE = {"div", "p", "img", "table", "caption", "thead", "tbody", "tr", "td", "th"}
 __all__ = ["compared", "found_curve"]

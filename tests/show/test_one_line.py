@@ -7,8 +7,8 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.result_records import Comparison, Curve
 from acdc_engine.score.edge_scores import EdgeScores
 from tests.made_circuits import made_circuit
-from tests.show.test_compare import compared
-from tests.show.test_curve import found as found_curve
+from tests.show.pictures.test_comparison import compared
+from tests.show.pictures.test_curve import found as found_curve
 from tests.show.test_notebook_evidence import CLAIMS, verified
 
 __all__ = ["compared", "found_curve"]

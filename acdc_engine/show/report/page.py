@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.result_records import Comparison
 from acdc_engine.show.figure_tables import ablated_name, answer_rows, figure_rows, interval_level, template_rows
-from acdc_engine.show.html.page import render
+from acdc_engine.show.page import render
 from acdc_engine.show.remarks import warning
 from acdc_engine.show.report.comparison import comparison_parts
 from acdc_engine.show.report.examples import example_parts

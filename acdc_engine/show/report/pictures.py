@@ -8,10 +8,10 @@ from typing import Any
 
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.show.charts import sizes_figure
-from acdc_engine.show.draw import figure_of
-from acdc_engine.show.picture_file import svg_text
-from acdc_engine.show.strongest import strongest
+from acdc_engine.show.pictures.curve import sizes_figure
+from acdc_engine.show.pictures.draw import figure_of
+from acdc_engine.show.pictures.figure import svg_text
+from acdc_engine.show.pictures.selection import strongest
 
 MOST_EDGES = 250
 """Edges drawn; more cannot be told apart on a page."""

@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+from acdc_engine.errors import CircuitFileError
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.evidence_records import Figures
+from acdc_engine.graph.evidence_records import Figures, SizePoint
 from acdc_engine.graph.looks import Measure, by_strength, measure_of, strength_of
 from acdc_engine.graph.nodes import all_nodes, targets_of
-from acdc_engine.graph.records import CircuitEdge, CircuitNode
+from acdc_engine.graph.records import MODEL_SIZES, CircuitEdge, CircuitNode
 from acdc_engine.graph.views import edge_counts
-from acdc_engine.show.draw_edges import first_lines, line_counts
+from acdc_engine.show.pictures.role_layout import place_roles
+from acdc_engine.show.pictures.roles import MLPS, grouped
+from acdc_engine.show.pictures.selection import first_lines, line_counts, on_paths
 from acdc_engine.show.text import evidence_of, facts
-from acdc_engine.show.viewer.known import check_same_model
 from acdc_engine.show.viewer.positions import bends_of, places_of
-from acdc_engine.show.viewer.records import Status, ViewData, ViewEdge, ViewLine, ViewNode, ViewOverlay
-from acdc_engine.show.viewer.roles import view_roles
-from acdc_engine.show.viewer.sizes import larger_of, slider_stops
+from acdc_engine.show.viewer.records import (
+    Status,
+    ViewBox,
+    ViewData,
+    ViewEdge,
+    ViewLine,
+    ViewNode,
+    ViewOverlay,
+    ViewRoles,
+    ViewSize,
+    ViewWay,
+)
 
 MOST_LINES = 5_000
 """More are not shown: the weakest edges are left out, and the page says how many."""
 
+_STOPS = 24  # of the slider, where no sizes were measured
 _NUMBERS = ("score", "effect", "without", "stability", "necessity")
 
 
@@ -51,7 +64,7 @@ def view_data(circuit: Circuit, known: Circuit | None = None, *, known_name: str
     """
     union = _union(circuit, known)
     measure = measure_of(circuit)
-    sizes, appears = slider_stops(circuit)
+    sizes, appears = _slider(circuit)
     places = places_of(union.whole)
     bends = bends_of(union.whole, places)
     rank = {_name(edge): place for place, edge in enumerate(by_strength(circuit), 1)} if measure else {}
@@ -87,8 +100,8 @@ def view_data(circuit: Circuit, known: Circuit | None = None, *, known_name: str
         nodes=tuple(_nodes(circuit, known, union, places)),
         edges=tuple(edges),
         sizes=sizes,
-        larger=larger_of(circuit),
-        by_role=view_roles(union.whole, {} if known is None else {node.name: node.role for node in known.nodes}),
+        larger=tuple(_measured(circuit, "more")),
+        by_role=_by_role(union.whole, {} if known is None else {node.name: node.role for node in known.nodes}),
         examples=circuit.examples,
         overlay=overlay,
     )
@@ -202,3 +215,125 @@ def _held_out(figures: Figures) -> Iterator[tuple[str, str]]:
         text = "" if interval is None else f" ({interval.level:.0%} interval {interval.low:.3f} to {interval.high:.3f})"
         yield label, f"{value:.3f}{text}"
     yield "Agreement", f"{figures.agreement:.1%} of the {figures.n_prompts:,} held-out prompts judged as the model does"
+
+
+def _slider(circuit: Circuit) -> tuple[tuple[ViewSize, ...], dict[CircuitEdge, int]]:
+    """Lays out the slider: measured sizes where the file has them, otherwise some without faithfulness.
+
+    A part is the strongest edges, less those on no path from input to logits. Of a larger part more edges lie on paths,
+    so an edge that is there once stays.
+
+    Returns:
+        The sizes, smallest first, the circuit last; and for every edge the index of the first that has it.
+    """
+    order = by_strength(circuit)
+    stops = [*_parts(circuit), _whole(circuit)]
+    sizes: list[ViewSize] = []
+    appears: dict[CircuitEdge, int] = {}
+    for stop in stops:
+        there = order if stop.kind == "circuit" else on_paths(circuit, order[: stop.requested])
+        if stop.kind == "part" and stop.faithfulness is None:
+            if len(there) == len(appears):
+                continue  # nothing new to see, and nothing measured
+            stop = stop.model_copy(update={"edges": len(there)})
+        for edge in there:
+            appears.setdefault(edge, len(sizes))
+        sizes.append(stop)
+    return tuple(sizes), appears
+
+
+def _parts(circuit: Circuit) -> list[ViewSize]:
+    n = len(circuit.edges)
+    measured = [size for size in _measured(circuit, "part") if size.requested < n]
+    if measured:
+        return measured
+    if measure_of(circuit) is None:
+        return []
+    counts = {round(n ** (step / _STOPS)) for step in range(1, _STOPS)}
+    return [ViewSize(kind="part", requested=count, edges=0) for count in sorted(counts - {n})]
+
+
+def _whole(circuit: Circuit) -> ViewSize:
+    n = len(circuit.edges)
+    known = next((point for point in circuit.sizes if point.kind == "circuit"), None)
+    random = () if known is None else known.random
+    if circuit.evaluation is not None:
+        if circuit.evaluation.random_circuits is not None:  # more of them
+            random = circuit.evaluation.random_circuits.faithfulness
+        return _stop("circuit", n, n, circuit.evaluation.held_out, random)
+    return ViewSize(kind="circuit", requested=n, edges=n) if known is None else _stop("circuit", n, n, known, random)
+
+
+def _measured(circuit: Circuit, kind: Literal["part", "more"]) -> list[ViewSize]:
+    points = sorted((point for point in circuit.sizes if point.kind == kind), key=lambda point: point.requested)
+    return [_stop(kind, point.requested, point.edges, point, point.random) for point in points]
+
+
+def _stop(
+    kind: Literal["part", "circuit", "more"],
+    requested: int,
+    edges: int,
+    figures: Figures | SizePoint,
+    random: tuple[float, ...],
+) -> ViewSize:
+    interval = figures.faithfulness_interval
+    return ViewSize(
+        kind=kind,
+        requested=requested,
+        edges=edges,
+        faithfulness=figures.faithfulness,
+        low=None if interval is None else interval.low,
+        high=None if interval is None else interval.high,
+        kl_recovered=figures.kl_recovered,
+        random_low=min(random, default=None),
+        random_high=max(random, default=None),
+    )
+
+
+def _by_role(circuit: Circuit, known_roles: Mapping[str, str | None]) -> ViewRoles:
+    """The picture by role of all that is shown; nodes without a role have that of the known circuit."""
+    nodes = tuple(
+        node if node.role else node.model_copy(update={"role": known_roles.get(node.name)}) for node in circuit.nodes
+    )
+    picture = place_roles(grouped(circuit.model_copy(update={"nodes": nodes})))
+    boxes = (
+        ViewBox(
+            name=name,
+            role=box.group.role,
+            nodes=box.group.members,
+            lines=box.lines,
+            mlps=name == MLPS,
+            **{key: getattr(box, key) for key in ("x", "y", "width", "height")},
+        )
+        for name, box in picture.boxes.items()
+    )
+    ways = (
+        ViewWay(source=way.source, target=way.target, via=way.via, points=line.points, label=line.label)
+        for line in picture.lines
+        for way in [line.bundle]
+    )
+    return ViewRoles(
+        boxes=tuple(boxes),
+        ways=tuple(ways),
+        width=picture.width,
+        width_with_mlps=picture.width_with_mlps,
+        height=picture.height,
+    )
+
+
+def check_same_model(circuit: Circuit, known: Circuit) -> None:
+    """Refuses a known circuit of a model of other sizes.
+
+    Raises:
+        CircuitFileError: With what differs.
+    """
+    ours, theirs = circuit.model, known.model
+    wrong = [key for key in MODEL_SIZES if getattr(ours, key) != getattr(theirs, key)]
+    if wrong:
+        sizes = "; ".join(f"{key} {getattr(ours, key)} and {getattr(theirs, key)}" for key in wrong)
+        raise CircuitFileError(
+            f"A known circuit must be one of the same model: this is a circuit of {ours.name}, the known one of "
+            f"{theirs.name}, and the models differ: {sizes}. Leave the known circuit out, or give one of "
+            f"{ours.name}."
+            + (" Find the circuit with or without --ungroup-kv, as the known one." if "ungrouped_kv" in wrong else "")
+        )

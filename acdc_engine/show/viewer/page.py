@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.looks import OTHER_FILL, ROLE_FILLS
-from acdc_engine.show.html.page import render
+from acdc_engine.show.page import render
 from acdc_engine.show.viewer.data import view_data
 
 _SCRIPTS = (
@@ -63,13 +63,13 @@ def viewer_html(
         data=data.model_dump(mode="json"),
         title=_cut(data.title),
         role_names=list(ROLE_FILLS),
-        role_style=Markup(role_style()),
+        role_style=Markup(_role_style()),
         scripts=_SCRIPTS,
         styles=_STYLES,
     )
 
 
-def role_style() -> str:
+def _role_style() -> str:
     """The style sheet of roles, numbered as in `ROLE_FILLS`; the last number is that of all others."""
     fills = (*ROLE_FILLS.values(), OTHER_FILL)
     light, dark = ("".join(f"--role-{n}:{fill[side]};" for n, fill in enumerate(fills)) for side in (0, 1))

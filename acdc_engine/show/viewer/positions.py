@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.nodes import targets_of
-from acdc_engine.show.draw_edges import PORTS
-from acdc_engine.show.layered import BOX_HEIGHT, BOX_WIDTH, TALLEST, Point, clearance, place_nodes
+from acdc_engine.show.pictures.layered import BOX_HEIGHT, BOX_WIDTH, PORTS, TALLEST, Point, clearance, place_nodes
+from acdc_engine.show.pictures.selection import lines_of
 
-UNIT = 100.0
+_UNIT = 100.0
 """Pixels of the length that place_nodes calls one."""
 _MOST_ROUTED = 300
 """Lines up to which each is led around the boxes; beyond that boxes are nowhere to be avoided."""
@@ -20,7 +19,7 @@ _MLP_RISE = 0.8
 _SLANT = 2.0
 _ARC, _ARC_BY_HEIGHT = 0.6, 0.4
 
-Bends = dict[tuple[str, str], tuple[Point, ...]]
+_Bends = dict[tuple[str, str], tuple[Point, ...]]
 
 
 def places_of(circuit: Circuit) -> dict[str, Point]:
@@ -36,10 +35,10 @@ def places_of(circuit: Circuit) -> dict[str, Point]:
         found = dict(place_nodes(circuit).places)
     else:
         found = _by_number(circuit)
-    return {name: (round(x * UNIT, 1), round(-y * UNIT, 1) + 0.0) for name, (x, y) in found.items()}
+    return {name: (round(x * _UNIT, 1), round(-y * _UNIT, 1) + 0.0) for name, (x, y) in found.items()}
 
 
-def bends_of(circuit: Circuit, places: dict[str, Point]) -> Bends:
+def bends_of(circuit: Circuit, places: dict[str, Point]) -> _Bends:
     """Points that lines pass, by sender and receiver-with-target; lines without are straight.
 
     Args:
@@ -49,14 +48,7 @@ def bends_of(circuit: Circuit, places: dict[str, Point]) -> Bends:
     Returns:
         For keys `(sender, target<kind>)`, points from the sender on.
     """
-    layout = circuit.layout()
-    lines = [
-        (edge.sender, target, kind)
-        for edge in circuit.edges
-        for kind, targets in [targets_of(layout, edge.receiver)]
-        for target in targets
-        if target in places
-    ]
+    lines = [(edge.sender, target, kind) for edge, kind, target in lines_of(circuit, circuit.edges)]
     if len(lines) <= _MOST_ROUTED:
         return {(s, f"{t}<{kind}>"): _routed(places, s, t, kind, lane) for lane, (s, t, kind) in enumerate(lines)}
     # MLPs stand in one column: their lines would lie on each other.
@@ -90,9 +82,9 @@ def _routed(places: dict[str, Point], sender: str, target: str, kind: str, lane:
 
     `layered.route` does the same for curves, which leave and arrive straight up and so keep clear of boxes' corners.
     """
-    half_height, margin = BOX_HEIGHT / 2 * UNIT, clearance(lane) * UNIT
+    half_height, margin = BOX_HEIGHT / 2 * _UNIT, clearance(lane) * _UNIT
     x, y = places[sender][0], places[sender][1] - half_height
-    end_x, end_y = places[target][0] + PORTS[kind] * UNIT, places[target][1] + half_height
+    end_x, end_y = places[target][0] + PORTS[kind] * _UNIT, places[target][1] + half_height
     bends: list[Point] = []
     boxes = (place for name, place in places.items() if name not in (sender, target))
     for box_x, box_y in sorted(boxes, key=lambda place: -place[1]):
@@ -109,6 +101,6 @@ def _routed(places: dict[str, Point], sender: str, target: str, kind: str, lane:
 
 def _arc(start: Point, end: Point) -> tuple[Point, ...]:
     """Out to the right, the further the more layers it spans, and back."""
-    out = start[0] + (BOX_WIDTH / 2 + _ARC + _ARC_BY_HEIGHT * (abs(end[1] - start[1]) / UNIT) ** 0.5) * UNIT
+    out = start[0] + (BOX_WIDTH / 2 + _ARC + _ARC_BY_HEIGHT * (abs(end[1] - start[1]) / _UNIT) ** 0.5) * _UNIT
     third = (end[1] - start[1]) / 4
     return ((round(out, 1), round(start[1] + third, 1)), (round(out, 1), round(end[1] - third, 1)))

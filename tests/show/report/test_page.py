@@ -15,8 +15,8 @@ from acdc_engine.run.known import against_known
 from acdc_engine.score.methods import METHODS as ALL_METHODS
 from acdc_engine.search.strategies import STRATEGIES as ALL_STRATEGIES
 from acdc_engine.shipped import graphs_folder
-from acdc_engine.show.charts import sizes_figure
 from acdc_engine.show.figure_tables import figure_rows
+from acdc_engine.show.pictures.curve import sizes_figure
 from acdc_engine.show.remarks import remarks
 from acdc_engine.show.report.comparison import comparison_parts
 from acdc_engine.show.report.glossary import METHODS, METRICS, STRATEGIES

@@ -1,6 +1,5 @@
 """The viewer's picture in a real Chromium: what it draws, says, traces and filters."""
 
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -27,25 +26,12 @@ from tests.show.viewer.pages import (
     looks,
     next_frame,
     paths_through,
-    reset,
     shown,
 )
 
 CIRCUIT = made_circuit(200)
 LINES = lines_of(CIRCUIT)
 LAYERS = {node.name: node.layer for node in CIRCUIT.nodes}
-
-
-@pytest.fixture(scope="module")
-def opened_page(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    with shown(browser, tmp_path_factory.mktemp("view") / "view.html", CIRCUIT) as page:
-        yield page
-
-
-@pytest.fixture
-def page(opened_page: Page) -> Page:
-    reset(opened_page)
-    return opened_page
 
 
 def chosen(page: Page) -> str | None:
@@ -123,15 +109,6 @@ def test_click_on_a_node_traces_the_paths_through_it(page: Page, which: int) -> 
     expect(page.locator("#live")).to_contain_text(f"{len(through)} line")
 
 
-def test_traces_run_only_through_what_filters_leave(page: Page) -> None:
-    click(page, "input")
-    assert lines(page, "traced") == set(LINES)
-    page.locator("#kind-v").uncheck()
-    left = [edge for edge in CIRCUIT.edges if "<v>" not in edge.receiver]
-    part = CIRCUIT.model_copy(update={"edges": tuple(left), "nodes": nodes_of_edges(CIRCUIT.layout(), left)})
-    assert lines(page, "traced") == paths_through(part, "input")[1] < set(lines_of(part))
-
-
 def test_escape_and_the_empty_ground_clear(page: Page) -> None:
     click(page, "logits")
     assert chosen(page) == "logits"
@@ -155,30 +132,26 @@ def test_least_strength_leaves_the_edges_that_have_it(page: Page) -> None:
     expect(page.locator("#least-value")).to_have_text(f"{least:.4f}")
 
 
-def test_layers_leave_the_edges_among_them(page: Page) -> None:
+def test_layers_and_kinds_leave_the_edges_that_pass_and_hide_lonely_nodes(page: Page) -> None:
     page.locator("#layer-from").select_option("3")
     page.locator("#layer-to").select_option("8")
     inside = {name for name, layer in LAYERS.items() if layer is None or 3 <= layer <= 8}
     among = {name for name, edge in LINES.items() if edge.sender in inside and edge.receiver.split("<")[0] in inside}
     assert drawn_edges(page) == among and 0 < len(among) < 200
-
-
-@pytest.mark.parametrize("kind", ["q", "k", "v", "mlp", "logits"])
-def test_kinds_of_input_can_be_left_out(page: Page, kind: str) -> None:
-    layout = CIRCUIT.layout()
-    page.locator(f"#kind-{kind}").uncheck()
-    rest = {name for name, edge in LINES.items() if layout.receiver_kind(layout.receiver_index(edge.receiver)) != kind}
-    assert drawn_edges(page) == rest != set(LINES)
-
-
-def test_lonely_nodes_are_hidden_unless_asked_for(page: Page) -> None:
-    page.locator("#kind-q").uncheck()
-    touched = {"input", "logits"}
-    for name in drawn_edges(page):
-        touched |= {LINES[name].sender, LINES[name].receiver.split("<")[0]}
-    assert drawn_nodes(page) == touched < set(LAYERS)
+    page.locator("#reset").click()
+    layout, left = CIRCUIT.layout(), set(LINES)
+    for kind in ("v", "mlp", "q"):
+        page.locator(f"#kind-{kind}").uncheck()
+        left -= {n for n in left if layout.receiver_kind(layout.receiver_index(LINES[n].receiver)) == kind}
+        assert drawn_edges(page) == left
+    touched = {name for edge in map(LINES.get, left) if edge for name in (edge.sender, edge.receiver.split("<")[0])}
+    assert drawn_nodes(page) == {"input", "logits"} | touched < set(LAYERS)
     page.locator("#lonely").uncheck()
     assert drawn_nodes(page) == set(LAYERS)
+    click(page, "input")
+    edges = tuple(LINES[name] for name in left)
+    part = CIRCUIT.model_copy(update={"edges": edges, "nodes": nodes_of_edges(CIRCUIT.layout(), edges)})
+    assert lines(page, "traced") == paths_through(part, "input")[1] < left
 
 
 def test_filters_that_leave_nothing_say_so(page: Page) -> None:
@@ -229,14 +202,6 @@ def test_search_by_name_number_and_role(page: Page) -> None:
     found.first.click()
     assert chosen(page) == head.name
     expect(page.locator("#panel h2")).to_have_text(head.name)
-
-
-def test_search_finds_what_filters_hide(page: Page) -> None:
-    slide(page, "size", 0)
-    hidden = next(name for name in LAYERS if name not in drawn_nodes(page))
-    page.locator("#search").fill(hidden)
-    page.keyboard.press("Enter")
-    assert chosen(page) == hidden and hidden in drawn_nodes(page)
 
 
 def test_everything_by_keyboard(page: Page) -> None:
@@ -342,7 +307,6 @@ def test_roles_have_the_colours_of_all_pictures(page: Page, theme: Literal["ligh
             swatch = page.locator("#legend li", has_text=node.role).locator(".swatch")
             drawn = swatch.evaluate("(it) => getComputedStyle(it).backgroundColor")
             assert drawn == f"rgb({red}, {green}, {blue})"
-    page.emulate_media(color_scheme="light")
 
 
 @pytest.mark.parametrize("n_edges", [76, 1_000])

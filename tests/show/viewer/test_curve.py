@@ -1,6 +1,5 @@
 """The chart of faithfulness against edges below the slider over sizes, in a real Chromium."""
 
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Interval, SizePoint
 from tests.made_circuits import made_circuit
-from tests.show.viewer.pages import MINUS, drawn_edges, next_frame, reset, shown
+from tests.show.viewer.pages import MINUS, drawn_edges, next_frame, shown
 
 KINDS = ("part", "part", "part", "circuit", "more", "more")
 SIZES = (10, 20, 50, 100, 200, 400)
@@ -36,19 +35,6 @@ POINTS = tuple(map(point, KINDS, SIZES, VALUES))
 CIRCUIT = made_circuit(100).model_copy(update={"sizes": POINTS, "evaluation": None})
 
 
-@pytest.fixture(scope="module")
-def opened_page(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    with shown(browser, tmp_path_factory.mktemp("curve") / "view.html", CIRCUIT) as page:
-        yield page
-
-
-@pytest.fixture
-def page(opened_page: Page) -> Iterator[Page]:
-    reset(opened_page)
-    yield opened_page
-    opened_page.emulate_media(media="screen", color_scheme="light")
-
-
 def places(page: Page, selector: str) -> list[tuple[float, float]]:
     """Middles of marks in the window, from left to right."""
     script = """(found) => found.map((it) => {
@@ -56,12 +42,6 @@ def places(page: Page, selector: str) -> list[tuple[float, float]]:
         return [box.left + box.width / 2, box.top + box.height / 2];
     })"""
     return sorted(tuple(place) for place in page.locator(selector).evaluate_all(script))
-
-
-def heights(page: Page, selector: str) -> tuple[float, float]:
-    """Top and bottom of an element, in the drawing's own units."""
-    box = page.locator(selector).first.evaluate("(it) => { const b = it.getBBox(); return [b.y, b.y + b.height]; }")
-    return box[0], box[1]
 
 
 def height_of(page: Page, value: float) -> float:
@@ -93,15 +73,6 @@ def test_kinds_of_sizes_have_marks_of_their_own_and_those_beyond_the_chart_stand
     expect(page.locator("#curve .mark.circuit")).to_have_count(1)
 
 
-def test_intervals_and_random_circuits_are_drawn_as_far_as_they_were_measured(page: Page) -> None:
-    """Those of the two beyond the chart lie beyond it as well."""
-    expect(page.locator("#curve .interval")).to_have_count(4)
-    assert heights(page, "#curve .interval.circuit") == pytest.approx((height_of(page, 1.2), height_of(page, 0.7)))
-    assert heights(page, "#curve polygon.random") == pytest.approx((height_of(page, 0.0625), height_of(page, -0.125)))
-    corners = page.locator("#curve polygon.random").evaluate("(it) => it.points.numberOfItems")
-    assert corners == 2 * 5
-
-
 def test_a_click_on_a_size_moves_the_slider_and_the_picture(page: Page) -> None:
     for index, size in ((1, 20), (2, 50), (3, 100)):
         page.locator("#curve .point", has_text=f"{size} edges:").locator(".reach").click()
@@ -124,13 +95,6 @@ def test_a_click_where_marks_lie_on_each_other_takes_the_nearest(browser: Browse
         for index in (1, 2, 1):
             page.mouse.click(*marks[index])
             assert page.locator("#size").input_value() == str(index)
-
-
-def test_the_slider_moves_the_mark_of_the_present_size(page: Page) -> None:
-    marks = places(page, "#curve .reach")
-    for index in (0, 2, 3):
-        page.locator("#size").fill(str(index))
-        assert places(page, "#curve .present")[0][0] == pytest.approx(marks[index][0], abs=0.5)
 
 
 def test_texts_say_what_each_mark_is(page: Page) -> None:

@@ -146,12 +146,6 @@ def test_random_circuits_are_those_of_each_size_and_of_the_circuit_itself_the_ma
     assert [size.edges for size in data.larger] == [80]
 
 
-def test_larger_sizes_come_smallest_first() -> None:
-    points = [SizePoint(kind="more", requested=n, edges=n - 1, faithfulness=1.0, kl_recovered=1.0) for n in (16, 8)]
-    larger = view_data(EARLY.model_copy(update={"sizes": tuple(points)})).larger
-    assert [(size.requested, size.edges) for size in larger] == [(8, 7), (16, 15)]
-
-
 def test_an_edge_is_there_from_one_size_on() -> None:
     """Whatever is on paths at one size is at the next: cleaning a larger part takes nothing more away."""
     made = made_circuit(300, seed=3).model_copy(update={"sizes": ()})
@@ -187,13 +181,6 @@ def test_layers_go_up_and_no_two_boxes_overlap(shape: GraphShape) -> None:
     assert max(y for _, y in at.values()) == at["input"][1] and min(y for _, y in at.values()) == at["logits"][1]
     for (x0, y0), (x1, y1) in combinations(at.values(), 2):
         assert abs(x0 - x1) >= 86 or abs(y0 - y1) >= 40
-
-
-def test_wide_rows_are_read_by_head_number() -> None:
-    data = view_data(made_circuit(2_000))
-    row = [node for node in data.nodes if node.kind == "head" and node.layer == 5]
-    assert len(row) == 12
-    assert sorted(row, key=lambda node: node.x) == row
 
 
 def test_lines_of_small_circuits_bend_around_boxes() -> None:
@@ -287,13 +274,6 @@ def test_the_limit_is_one_of_lines_and_edges_are_hidden_whole(monkeypatch: pytes
     data = view_data(circuit_of(heads | {"input->m0": 1.0}, GraphShape(2, 4, 1)), whole)
     assert [edge.id for edge in data.edges if edge.status == "missed"] == ["input->a1.kv0<k>"]
     assert (n_lines(data), data.hidden_edges, data.hidden_missed) == (8, 1, 2)
-
-
-def test_no_circuit_is_too_wide_to_show_its_strongest_edge(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data_module, "MOST_LINES", 3)
-    heads: Effects = {f"a1.h{head}->logits": 1.0 for head in range(4)}
-    data = view_data(circuit_of({"input->a1.kv0<k>": 5.0} | heads, GraphShape(2, 4, 1)))
-    assert (n_lines(data), data.hidden_edges) == (4, 4)
 
 
 def test_a_file_of_half_a_megabyte_is_no_million_lines() -> None:

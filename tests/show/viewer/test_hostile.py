@@ -123,16 +123,6 @@ def test_they_do_not_break_the_layout(opened_page: tuple[Page, str]) -> None:
     page.locator("#by-role").click()
 
 
-def test_long_texts_are_cut_and_can_be_had_in_full(browser: Browser, tmp_path: Path) -> None:
-    with shown(browser, tmp_path / "view.html", hostile_circuit(LONG)) as page:
-        command = page.locator("#panel dd").last
-        assert len(command.inner_text()) < 700
-        command.get_by_role("button", name="Show all 10000 characters").click()
-        assert command.inner_text().strip() == LONG
-        assert len(page.title()) <= 120
-        assert overflow(page) <= 0
-
-
 def test_right_to_left_text_turns_nothing_beside_it(browser: Browser, tmp_path: Path) -> None:
     """Text with an override, cut before its end: what stands behind it in the same line stays as it is."""
     text = "\u202e" + "abc " * 100

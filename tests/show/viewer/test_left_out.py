@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -57,20 +56,6 @@ def test_which_edges_are_hidden_is_said_of_either_circuit(page: Page) -> None:
     expect(said).to_contain_text(f"{len(MISSED)} missed")  # of all, hidden or not
 
 
-def test_without_strengths_no_edge_is_called_weak(
-    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(data_module, "MOST_LINES", 199)
-    edges = tuple(edge.model_copy(update={"score": None, "effect": None}) for edge in CIRCUIT.edges)
-    last = CIRCUIT.edges[-1]
-    with shown(browser, tmp_path / "view.html", CIRCUIT.model_copy(update={"edges": edges})) as page:
-        expect(page.locator("#notice")).to_have_text(
-            "Too many edges to draw: 1 edge, the last of the file, is hidden; the circuit file has all."
-        )
-        page.evaluate("(id) => acdc.page.graph.select(id)", last.sender)
-        expect(page.locator("#panel")).to_contain_text("1 other one was left out of this page.")
-
-
 @pytest.mark.parametrize("whose", ["own", "missed"])
 def test_a_node_whose_edges_are_all_hidden_is_found(page: Page, whose: str) -> None:
     drawn = drawn_nodes(page)
@@ -87,18 +72,6 @@ def test_a_node_whose_edges_are_all_hidden_is_found(page: Page, whose: str) -> N
     reset(page)
     expect(page.locator("#lonely")).to_be_checked()
     assert drawn_nodes(page) == drawn
-
-
-def test_a_node_that_filters_hide_is_found_without_its_lonely_neighbours(page: Page) -> None:
-    everything = drawn_nodes(page)
-    for box in page.locator("#kinds input:enabled").all():
-        box.uncheck()
-    hidden = sorted(everything - drawn_nodes(page))[0]
-    page.locator("#search").fill(hidden)
-    page.keyboard.press("Enter")
-    assert drawn_nodes(page) == everything
-    expect(page.locator("#lonely")).to_be_checked()
-    expect(page.locator("#panel")).not_to_contain_text("not drawn in this page")
 
 
 def test_weaker_edges_of_a_node_are_counted(page: Page) -> None:

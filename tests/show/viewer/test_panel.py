@@ -1,7 +1,6 @@
 """The viewer's side panel: the numbers of the file, and where heads look."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -12,23 +11,11 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Example, HeadPattern
 from acdc_engine.graph.records import CircuitNode
 from tests.made_circuits import SMOLLM2, TOKENS, made_circuit
-from tests.show.viewer.pages import MINUS, lines_of, next_frame, reset, shown
+from tests.show.viewer.pages import MINUS, lines_of, next_frame, shown
 
 CIRCUIT = made_circuit(200)
 HEAD = next(node for node in CIRCUIT.nodes if node.role and node.name == CIRCUIT.examples[0].patterns[9].head)
 PATTERN = CIRCUIT.examples[0].patterns[9]
-
-
-@pytest.fixture(scope="module")
-def opened_page(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    with shown(browser, tmp_path_factory.mktemp("panel") / "view.html", CIRCUIT) as page:
-        yield page
-
-
-@pytest.fixture
-def page(opened_page: Page) -> Page:
-    reset(opened_page)
-    return opened_page
 
 
 def select(page: Page, id: str | None) -> Locator:
@@ -120,32 +107,6 @@ def test_attention_is_that_of_the_file_by_arrow_keys(page: Page) -> None:
     expect(map).to_be_focused()
 
 
-def test_attention_is_that_of_the_file_under_the_mouse(page: Page) -> None:
-    select(page, HEAD.name)
-    map, readout = page.locator("#panel .heatmap"), page.locator("#panel .readout")
-    map.scroll_into_view_if_needed()
-    for side, rows in enumerate((PATTERN.clean, PATTERN.corrupt)):
-        ground = map.locator(".ground").nth(side).bounding_box()
-        assert ground is not None
-        cell = ground["width"] / len(TOKENS)
-        page.mouse.move(ground["x"] + 3.5 * cell, ground["y"] + 7.5 * cell)
-        expect(readout).to_contain_text(f"from {TOKENS[7].replace(' ', '·')} (7) to ·and (3)")
-        expect(readout).to_contain_text(f"{('clean', 'corrupt')[side]} {rows[7][3]:.3f}")
-        dark = [
-            float(opacity)
-            for opacity in map.locator("rect.plus").evaluate_all(
-                "(cells, [x, y]) => cells.filter((cell) => { const box = cell.getBoundingClientRect(); "
-                "return box.left < x && x < box.right && box.top < y && y < box.bottom; })"
-                ".map((cell) => cell.getAttribute('fill-opacity'))",
-                [ground["x"] + 3.5 * cell, ground["y"] + 7.5 * cell],
-            )
-        ]
-        assert dark == ([pytest.approx(rows[7][3])] if rows[7][3] >= 0.004 else [])
-    read = map.locator(".read-row").first.bounding_box()
-    ground = map.locator(".ground").first.bounding_box()
-    assert read and ground and read["y"] + read["height"] == pytest.approx(ground["y"] + ground["height"], abs=1.5)
-
-
 def test_difference_examples_and_a_larger_picture(page: Page) -> None:
     panel = select(page, HEAD.name)
     difference = panel.get_by_role("button", name="Difference")
@@ -213,14 +174,11 @@ def test_all_texts_of_the_page_stand_out(page: Page, scheme: Literal["light", "d
     """Contrast of at least 4.5 to 1, as WCAG 2 asks for."""
     page.emulate_media(color_scheme=scheme)
     next_frame(page)
-    try:
-        for id in (None, HEAD.name, "input->logits"):
-            select(page, id)
-            pairs = page.locator("body").evaluate(_COLOURS)
-            assert len(pairs) > 30
-            assert [(text, colours) for text, *colours in pairs if _contrast(*colours) < 4.5] == []
-    finally:
-        page.emulate_media(color_scheme="light")
+    for id in (None, HEAD.name, "input->logits"):
+        select(page, id)
+        pairs = page.locator("body").evaluate(_COLOURS)
+        assert len(pairs) > 30
+        assert [(text, colours) for text, *colours in pairs if _contrast(*colours) < 4.5] == []
 
 
 _COLOURS = """(panel) => {
@@ -279,20 +237,6 @@ def test_long_prompts_fit_and_scroll(browser: Browser, tmp_path: Path) -> None:
         expect(panel.locator(".readout")).to_contain_text("from ·word138 (138) to ·word11 (11): clean 0.007")
 
 
-def test_prompts_of_two_lengths_have_no_difference(browser: Browser, tmp_path: Path) -> None:
-    circuit = made_circuit(30)
-    head = next(node.name for node in circuit.nodes if node.kind == "head")
-    pattern = HeadPattern(head=head, clean=((1.0,), (0.25, 0.75)), corrupt=((1.0,), (0.5, 0.5), (0.125, 0.25, 0.625)))
-    example = Example(clean=("A", "\n"), corrupt=("A", "", "C"), read_at=1, patterns=(pattern,))
-    with shown(browser, tmp_path / "view.html", with_examples(circuit, example)) as page:
-        panel = select(page, head)
-        expect(panel.get_by_role("button", name="Difference")).to_have_count(0)
-        panel.locator(".heatmap").press("ArrowDown")
-        expect(panel.locator(".readout")).to_have_text("from C (2) to A (0): clean may not look there, corrupt 0.125")
-        panel.locator(".heatmap").press("ArrowUp")
-        expect(panel.locator(".readout")).to_contain_text("from ⏎ / (empty) (1) to A (0): clean 0.250, corrupt 0.500")
-
-
 def bare(circuit: Circuit) -> Circuit:
     """As files are that nothing was measured for."""
     nodes = [CircuitNode(name=node.name, kind=node.kind, layer=node.layer) for node in circuit.nodes]
@@ -319,19 +263,6 @@ def test_what_is_not_known_is_said_in_words(browser: Browser, tmp_path: Path) ->
         expect(select(page, "m11" if "m11" in {node.name for node in circuit.nodes} else "logits")).not_to_contain_text(
             "Attention"
         )
-
-
-def test_a_head_without_a_pattern_says_why(browser: Browser, tmp_path: Path) -> None:
-    first, small = CIRCUIT.examples[0], made_circuit(30)
-    other, head = [node.name for node in small.nodes if node.kind == "head"][:2]
-    for patterns, words in (
-        ((first.patterns[0].model_copy(update={"head": other}),), "Not kept for this head"),
-        ((), "Not kept: too many heads, or too long a prompt."),
-    ):
-        circuit = with_examples(small, first.model_copy(update={"patterns": patterns}))
-        with shown(browser, tmp_path / "view.html", circuit) as page:
-            select(page, head)
-            expect(section(page, "Attention on an example")).to_contain_text(words)
 
 
 def test_heads_that_share_keys_are_told_of_one_edge_each(browser: Browser, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.looks import fill_of
 from acdc_engine.shipped import graphs_folder
-from acdc_engine.show.by_role import MLPS, grouped
+from acdc_engine.show.pictures.roles import MLPS, grouped
 from tests.made_circuits import made_circuit
 from tests.show.viewer.pages import MINUS, shown
 
@@ -196,11 +196,3 @@ def test_narrow_windows_and_a_known_circuit_beside(browser: Browser, tmp_path: P
         edges = {(edge.sender, edge.receiver) for edge in circuit.edges}
         counted = [int(text.split(" ")[0].split(",")[0]) for text in said(page).values() if "via" not in text]
         assert 0 < sum(counted) <= len(edges), "missed edges are not added"
-
-
-def test_printing_shows_the_boxes(browser: Browser, tmp_path: Path) -> None:
-    with shown(browser, tmp_path / "view.html", IOI) as page:
-        page.locator("#by-role").click()
-        page.emulate_media(media="print")
-        expect(page.locator("#roles svg")).to_be_visible()
-        expect(page.locator("#paper")).to_be_hidden()

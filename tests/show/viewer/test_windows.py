@@ -3,7 +3,6 @@
 import re
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator
 from itertools import accumulate, pairwise
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from playwright.sync_api import Browser, Page, expect
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import find_circuit
 from tests.made_circuits import SMOLLM2, made_circuit
-from tests.show.viewer.pages import click, drawn_edges, drawn_nodes, lines_of, next_frame, overflow, reset, shown
+from tests.show.viewer.pages import click, drawn_edges, drawn_nodes, lines_of, next_frame, overflow, shown
 
 CIRCUIT = made_circuit(60)
 HEAD = CIRCUIT.examples[0].patterns[0].head
@@ -29,20 +28,6 @@ _BLUE = """() => {
   return found;
 }"""
 """Pixels of the printed picture that are near #0072b2."""
-
-
-@pytest.fixture(scope="module")
-def opened_page(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    with shown(browser, tmp_path_factory.mktemp("windows") / "view.html", CIRCUIT) as page:
-        yield page
-
-
-@pytest.fixture
-def page(opened_page: Page) -> Iterator[Page]:
-    reset(opened_page)
-    yield opened_page
-    opened_page.set_viewport_size({"width": 1280, "height": 720})
-    opened_page.emulate_media(media="screen", color_scheme="light")
 
 
 def boxes(page: Page, *selectors: str) -> list[dict[str, float]]:
