@@ -178,11 +178,8 @@ class Experiment:
     def check(self, force: bool = False) -> Behaviour:
         """Asks whether the model shows the behaviour and the corruption removes it.
 
-        Args:
-            force: Measure only, never refuse.
-
         Raises:
-            BehaviourError: It does not.
+            BehaviourError: It does not, and `force` is not given.
         """
         return check_behaviour(self.judge, force)
 
@@ -256,10 +253,8 @@ class Experiment:
             MethodError: Unknown names, parameters that do not fit, or a size or threshold that leaves no circuit.
         """
         choice = strategy if isinstance(strategy, Choice) else Choice(strategy, **parameters)
-        told = report or (lambda what, found, met: None)
-        found = find_circuit(
-            self.view.graph, scores.both, self.objective, Target(target), choice, told, note=note, progress=progress
-        )
+        asked = (self.view.graph, scores.both, self.objective, Target(target), choice, report or _nobody)
+        found = find_circuit(*asked, note=note, progress=progress)
         return self.chosen(found, scores, choice, target)
 
     def chosen(self, found: Found, scores: EdgeScores, choice: Choice, target: float) -> Selection:
@@ -275,11 +270,7 @@ class Experiment:
         return Selection(found.mask, found.faithfulness, scores, record)
 
     def minimal(
-        self,
-        found: Selection,
-        *,
-        report: Report | None = None,
-        progress: Callable[[int, int], None] | None = None,
+        self, found: Selection, *, report: Report | None = None, progress: Callable[[int, int], None] | None = None
     ) -> Selection:
         """Drops edges until none can go on its own: every removal is run exactly, and so is every edge that stays.
 
@@ -293,9 +284,8 @@ class Experiment:
         """
         if found.target is None:
             raise MethodError("Only edges chosen for a target can be made minimal: there is nothing else to keep to.")
-        told = report or (lambda what, found, met: None)
         whole = Found(found.mask, found.value)
-        tested = minimal(self.view.graph, whole, self.objective, found.target, told, progress)
+        tested = minimal(self.view.graph, whole, self.objective, found.target, report or _nobody, progress)
         return replace(found, mask=tested.found.mask, value=tested.found.faithfulness, tested=tested, by_metric=None)
 
     def test_edges(self, found: Selection, progress: Callable[[int, int], None] | None = None) -> Selection:
@@ -345,12 +335,7 @@ class Experiment:
         return judge.evaluator.logits(self.selection(circuit).mask[None])[0]
 
     def circuit(
-        self,
-        circuit: CircuitLike,
-        *,
-        n_random: int = 20,
-        tests: bool = False,
-        progress: Stages = silent,
+        self, circuit: CircuitLike, *, n_random: int = 20, tests: bool = False, progress: Stages = silent
     ) -> Circuit:
         """The circuit with all its evidence, as a file holds it.
 
@@ -371,7 +356,9 @@ class Experiment:
 
     def bare(self, found: Selection, edges: tuple[CircuitEdge, ...] | None = None) -> Circuit:
         """The circuit with where it comes from, and nothing measured but scores."""
-        scores = found.scores
+        scores, attribution = found.scores, None
+        if scores is not None:
+            attribution = AttributionRecord(method=scores.method, settings=dict(scores.settings))
         if edges is None:
             edges = edges_of_mask(self.view.graph, found.mask, None if scores is None else scores.mean)
         return Circuit(
@@ -385,9 +372,7 @@ class Experiment:
             ),
             metric=MetricRecord(name=self.metric.name, sign=1),
             ablation=self.ablation,
-            attribution=None
-            if scores is None
-            else AttributionRecord(method=scores.method, settings=dict(scores.settings)),
+            attribution=attribution,
             search=found.search,
             environment=environment(self.view),
             nodes=nodes_of_edges(self.view.graph, edges),
@@ -441,6 +426,9 @@ class Experiment:
             sizes = sizes_of(unseen, circuit, ranked, seed=self.seed, progress=progress)
             circuit = circuit.model_copy(update={"sizes": sizes})
         return describe(circuit, self.judge, unseen, seed=self.seed, batch_size=self.batch_size, progress=progress)
+
+
+def _nobody(what: str, found: Found, met: bool) -> None: ...
 
 
 def _in_words(given: object) -> str:

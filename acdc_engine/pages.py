@@ -16,7 +16,7 @@ from acdc_engine.display import html_of
 from acdc_engine.formats.registry import opened
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import name_of, write_text
-from acdc_engine.run.compare import Found, compare_circuits, found_at
+from acdc_engine.run.compare import compare
 from acdc_engine.run.known import known_beside
 from acdc_engine.show.report.page import report_html
 from acdc_engine.show.viewer.data import check_same_model
@@ -60,10 +60,9 @@ class Page(ABC):
         self.circuit, self._file = opened(circuit)
         beside = known_beside(self._file, self.circuit) if known is None else known
         self.known: Circuit | None = None
-        self._known_name = "the known circuit"
+        self._known_file: Path | None = None
         if beside is not None:
-            self.known, file = opened(beside)
-            self._known_name = self._known_name if file is None else name_of(file)
+            self.known, self._known_file = opened(beside)
 
     @property
     @abstractmethod
@@ -104,7 +103,8 @@ class Viewer(Page):
         Raises:
             CircuitFileError: The known circuit is one of another graph.
         """
-        return viewer_html(self.circuit, self.known, known_name=self._known_name)
+        name = "the known circuit" if self._known_file is None else name_of(self._known_file)
+        return viewer_html(self.circuit, self.known, known_name=name)
 
 
 class Report(Page):
@@ -120,6 +120,5 @@ class Report(Page):
         if self.known is None:
             return report_html(self.circuit)
         check_same_model(self.circuit, self.known)
-        ours = Found(self.circuit) if self._file is None else found_at(self._file, self.circuit.model)
-        comparison = compare_circuits(ours, self.known, "this circuit", self._known_name)
+        comparison = compare(self._file or self.circuit, self._known_file or self.known, other_model=True)
         return report_html(self.circuit, comparison=comparison, known=self.known)

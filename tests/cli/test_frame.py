@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from acdc_engine import cli
 from acdc_engine.cli import completions, frame
+from acdc_engine.cli.completions import OBJECTIVES
 from acdc_engine.cli.exit_codes import MEANINGS, Exit, Terminated
-from acdc_engine.experiment import OBJECTIVES
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.model.devices import pick_dtype
 from acdc_engine.model.load import WELL_KNOWN

@@ -195,17 +195,17 @@ def test_not_finite_weights_name_the_layer(tmp_path: Path) -> None:
 
 
 def test_existing_folders_are_not_touched(tmp_path: Path) -> None:
-    card, out = write_card(tmp_path), tmp_path / "run"
-    discover(card, tiny_view(), out=out, **QUICK)
+    card, out, quick = write_card(tmp_path), tmp_path / "run", {**QUICK, "strategy": "top-k", "size": 20, "n_random": 0}
+    discover(card, tiny_view(), out=out, **quick)
     before = (out / "circuit.json").read_bytes()
     with pytest.raises(RunFolderError, match=r"run exists and holds a run\. Choose another --out, or add --overwrite"):
-        discover(card, tiny_view(), out=out, **QUICK)
+        discover(card, tiny_view(), out=out, **quick)
     assert (out / "circuit.json").read_bytes() == before
-    discover(card, tiny_view(), out=out, overwrite=True, seed=3, **QUICK)
+    discover(card, tiny_view(), out=out, overwrite=True, seed=3, **quick)
     assert (out / "circuit.json").read_bytes() != before
     (out / "notes.txt").write_text("mine")
     with pytest.raises(RunFolderError, match=r"holds other files \(notes.txt\)"):
-        discover(card, tiny_view(), out=out, overwrite=True, **QUICK)
+        discover(card, tiny_view(), out=out, overwrite=True, **quick)
 
 
 def test_an_interruption_leaves_usable_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
