@@ -17,8 +17,8 @@ from acdc_engine.errors import CircuitFileError, PromptError
 from acdc_engine.graph.evidence_records import PromptRecord
 from acdc_engine.graph.records import Environment, LeftOutRecord
 from acdc_engine.model.view import TransformerView
-from acdc_engine.prompts.misfits import LeftOut
 from acdc_engine.prompts.prompt_set import NO_ANSWER, PromptSet
+from acdc_engine.prompts.tokens import LeftOut
 
 _PACKAGES = ("acdc-engine", "torch", "transformers", "transformer-lens", "numpy", "scipy", "networkx", "safetensors")
 _Split = Literal["discovery", "held_out"]

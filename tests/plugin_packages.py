@@ -12,14 +12,14 @@ PAIRS = (
 
 GENERATOR = """
 from pydantic import BaseModel, ConfigDict
-from acdc_engine.prompts.generators import register
+from acdc_engine.prompts.generators import GENERATORS
 from acdc_engine.prompts.template import PairTemplate
 
 class Parameters(BaseModel):
     model_config = ConfigDict(extra="forbid")
     words: list[str]
 
-@register("{name}", Parameters)
+@GENERATORS.add("{name}", "a word twice", parameters=Parameters)
 def make(rng, tokenizer, parameters):
     pattern = PairTemplate.parse("echo", "{{w}} and {{w}}", "{{v}} and {{w}}", [" {{w}}"], [" {{v}}"])
     for w in parameters.words:

@@ -96,8 +96,8 @@ def test_holds_the_package_and_nothing_else(unpacked: Path) -> None:
     assert {path.name.split("-")[0] for path in unpacked.iterdir()} == {"acdc_engine"}
     assert (unpacked / "acdc_engine" / "py.typed").is_file()
     modules = {path.relative_to(CHECKOUT) for path in CHECKOUT.glob("acdc_engine/**/*.py")}
-    # Known circuits come with the scripts that their files name.
-    scripts = CHECKOUT.glob("graphs/make/*.py")
+    # Known circuits come with the scripts that their files name, tasks with their generators.
+    scripts = [*CHECKOUT.glob("graphs/make/*.py"), *CHECKOUT.glob("tasks/*/generator.py")]
     modules |= {"acdc_engine" / Path("_shipped") / path.relative_to(CHECKOUT) for path in scripts}
     assert {path.relative_to(unpacked) for path in unpacked.glob("acdc_engine/**/*.py")} == modules
 

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from acdc_engine.prompts.find import KnownTask, KnownTasks
-from acdc_engine.prompts.plugins import Broken
+from acdc_engine.registers import Broken
 from acdc_engine.show.visible import plain
 
 

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from acdc_engine.cli.task_list import lines_of, origin
 from acdc_engine.graph.looks import style_of, texts_of
-from acdc_engine.prompts.examples import Example
+from acdc_engine.prompts.check import Example
 from acdc_engine.run.check_task import COUNTED, Figures, TaskCheck, TaskExamples, Unfit
 from acdc_engine.show.token_columns import LABEL, token_columns
 from acdc_engine.show.visible import SPACE, plain, visible_token

@@ -19,7 +19,7 @@ from acdc_engine.model.view import TransformerView
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.judge import Judge
 from acdc_engine.prompts.prompt_set import NO_ANSWER, PromptSet
-from acdc_engine.prompts.tokenizer import of_answers, one_token, token_text
+from acdc_engine.prompts.tokens import of_answers, one_token, token_text
 
 _EXAMPLES = 3
 _LIKELY = 5

@@ -16,6 +16,12 @@ from acdc_engine.errors import MetricError
 from acdc_engine.prompts.prompt_set import NO_ANSWER, PromptSet
 from acdc_engine.registers import Register
 
+Logits = Float[Tensor, "b vocab"]
+"""Logits at the prompts' reading positions."""
+
+Values = Float[Tensor, "b"]
+"""A number for each prompt."""
+
 
 class Metric(ABC):
     """A number per prompt from the logits at its reading position; differentiable, float32 or wider inside.
@@ -41,12 +47,7 @@ class Metric(ABC):
     def __init_subclass__(cls) -> None:
         cls.name = cls.__name__
 
-    def __call__(
-        self,
-        logits: Float[Tensor, "b vocab"],
-        prompts: PromptSet,
-        clean_logits: Float[Tensor, "b vocab"] | None = None,
-    ) -> Float[Tensor, "b"]:
+    def __call__(self, logits: Logits, prompts: PromptSet, clean_logits: Logits | None = None) -> Values:
         """Returns the metric of each prompt.
 
         Args:
@@ -78,14 +79,12 @@ class Metric(ABC):
         return self._values(_wide(logits), prompts, clean)
 
     @abstractmethod
-    def _values(
-        self, logits: Float[Tensor, "b vocab"], prompts: PromptSet, clean: Float[Tensor, "b vocab"] | None
-    ) -> Float[Tensor, "b"]:
+    def _values(self, logits: Logits, prompts: PromptSet, clean: Logits | None) -> Values:
         """The metric proper; input already checked and in float32."""
 
 
-MetricFunction = Callable[[Float[Tensor, "b vocab"], PromptSet], Float[Tensor, "b"]]
-"""Logits at the prompts' reading positions, in float32, and the prompts; one number each, higher for more."""
+MetricFunction = Callable[[Logits, PromptSet], Values]
+"""Logits, in float32, and prompts; one number each, higher for more of the behaviour."""
 
 METRICS: Register[type[Metric] | MetricFunction] = Register("metric", "acdc_engine.metrics", MetricError)
 """Metrics by name."""
@@ -98,9 +97,7 @@ class LogitDifference(Metric):
     needs_wrong_answers = True
     answers_only = True
 
-    def _values(
-        self, logits: Float[Tensor, "b vocab"], prompts: PromptSet, clean: Float[Tensor, "b vocab"] | None
-    ) -> Float[Tensor, "b"]:
+    def _values(self, logits: Logits, prompts: PromptSet, clean: Logits | None) -> Values:
         return _mean_over(logits, prompts.answers) - _mean_over(logits, prompts.wrong_answers)
 
 
@@ -110,9 +107,7 @@ class ProbabilityDifference(Metric):
 
     needs_wrong_answers = True
 
-    def _values(
-        self, logits: Float[Tensor, "b vocab"], prompts: PromptSet, clean: Float[Tensor, "b vocab"] | None
-    ) -> Float[Tensor, "b"]:
+    def _values(self, logits: Logits, prompts: PromptSet, clean: Logits | None) -> Values:
         probabilities = logits.softmax(dim=-1)
         right = _gather(probabilities, prompts.answers, fill=0.0).sum(dim=1)
         return right - _gather(probabilities, prompts.wrong_answers, fill=0.0).sum(dim=1)
@@ -129,9 +124,7 @@ class KLToClean(Metric):
     needs_clean_logits = True
     zero_gradient_at_clean = True
 
-    def _values(
-        self, logits: Float[Tensor, "b vocab"], prompts: PromptSet, clean: Float[Tensor, "b vocab"] | None
-    ) -> Float[Tensor, "b"]:
+    def _values(self, logits: Logits, prompts: PromptSet, clean: Logits | None) -> Values:
         assert clean is not None  # __call__ checked
         # The clean run is a fixed target: its own graph, if the caller kept one, must not be differentiated.
         log_clean, log_run = clean.detach().log_softmax(dim=-1), logits.log_softmax(dim=-1)
@@ -142,9 +135,7 @@ class KLToClean(Metric):
 class LogLikelihood(Metric):
     """Minus the negative log-likelihood: log of the right answers' summed probability."""
 
-    def _values(
-        self, logits: Float[Tensor, "b vocab"], prompts: PromptSet, clean: Float[Tensor, "b vocab"] | None
-    ) -> Float[Tensor, "b"]:
+    def _values(self, logits: Logits, prompts: PromptSet, clean: Logits | None) -> Values:
         return _gather(logits.log_softmax(dim=-1), prompts.answers, fill=-torch.inf).logsumexp(dim=1)
 
 
@@ -158,9 +149,7 @@ class _Own(Metric):
         self.name = "own" if said in ("<lambda>", "partial") else said
         self._function = function
 
-    def _values(
-        self, logits: Float[Tensor, "b vocab"], prompts: PromptSet, clean: Float[Tensor, "b vocab"] | None
-    ) -> Float[Tensor, "b"]:
+    def _values(self, logits: Logits, prompts: PromptSet, clean: Logits | None) -> Values:
         found: Any = self._function(logits, prompts)
         if not isinstance(found, Tensor) or found.shape != logits.shape[:1]:
             what = f"shape {list(found.shape)}" if isinstance(found, Tensor) else f"type {type(found).__name__}"
@@ -227,7 +216,7 @@ def columns_read(metric: Metric, prompts: PromptSet) -> tuple[PromptSet, Int[Ten
     return prompts.counted_in(places[:, :n_right], places[:, n_right:]), columns[filled:]
 
 
-def accuracy(logits: Float[Tensor, "b vocab"], prompts: PromptSet) -> Bool[Tensor, "b"]:
+def accuracy(logits: Logits, prompts: PromptSet) -> Bool[Tensor, "b"]:
     """Whether each prompt is answered rightly.
 
     With wrong answers: the best right logit lies above the best wrong one (chance is about a half for one of

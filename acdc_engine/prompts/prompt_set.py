@@ -11,14 +11,12 @@ from jaxtyping import Int
 from torch import Tensor
 
 from acdc_engine.errors import PromptError
-from acdc_engine.prompts.pair import PromptPair
-
-__all__ = ["NO_ANSWER", "PADDING", "PromptPair", "PromptSet"]
+from acdc_engine.prompts.template import PromptPair
 
 NO_ANSWER = -1
 """Fills the rows of `answers` and `wrong_answers` that have fewer answers than the longest row."""
 
-PADDING = 0
+_PADDING = 0
 """Token id to the right of a prompt. Any id would do: a causal model never sees it from the prompt's side."""
 
 TokenRows = Tensor | Sequence[Tensor] | Sequence[Sequence[int]]
@@ -134,8 +132,8 @@ class PromptSet:
         read = [at if at >= 0 else size + at for at, size in zip(each, sizes, strict=True)]
         made = PromptSet(
             pairs=tuple(pairs),
-            clean=_pad(rows[0], PADDING),
-            corrupt=_pad(rows[1], PADDING),
+            clean=_pad(rows[0], _PADDING),
+            corrupt=_pad(rows[1], _PADDING),
             lengths=torch.tensor(sizes, dtype=torch.long),
             read_at=torch.tensor(read, dtype=torch.long),
             answers=_pad(_answer_rows("answers", answers, n), NO_ANSWER),

@@ -8,8 +8,6 @@ from pathlib import Path
 
 from acdc_engine.errors import TaskError
 
-_NAME = re.compile(r"[a-z][a-z0-9_]*")
-
 _CARD = """\
 # A task: prompts that show a behaviour, matching prompts that do not, and how to measure it.
 # It works as it stands. Change it piece by piece, and look after each change:
@@ -67,68 +65,13 @@ words = [
 {places}
 ]
 """
-_SINGULAR = [
-    "dog",
-    "cat",
-    "horse",
-    "bird",
-    "child",
-    "teacher",
-    "doctor",
-    "farmer",
-    "student",
-    "driver",
-    "soldier",
-    "king",
-    "queen",
-    "boy",
-    "girl",
-    "friend",
-]
-_PLURAL = [
-    "dogs",
-    "cats",
-    "horses",
-    "birds",
-    "children",
-    "teachers",
-    "doctors",
-    "farmers",
-    "students",
-    "drivers",
-    "soldiers",
-    "kings",
-    "queens",
-    "boys",
-    "girls",
-    "friends",
-]
-_PLACES = [
-    "house",
-    "river",
-    "garden",
-    "market",
-    "school",
-    "station",
-    "church",
-    "bridge",
-    "forest",
-    "castle",
-    "road",
-    "shop",
-    "lake",
-    "park",
-    "wall",
-    "door",
-    "tree",
-    "field",
-    "tower",
-    "office",
-    "hotel",
-    "library",
-    "museum",
-    "kitchen",
-]
+_WORDS = {
+    "singular": "dog cat horse bird child teacher doctor farmer student driver soldier king queen boy girl friend",
+    "plural": "dogs cats horses birds children teachers doctors farmers students drivers soldiers kings queens boys "
+    "girls friends",
+    "places": "house river garden market school station church bridge forest castle road shop lake park wall door tree "
+    "field tower office hotel library museum kitchen",
+}
 
 
 def check_new_name(name: str) -> None:
@@ -137,7 +80,7 @@ def check_new_name(name: str) -> None:
     Raises:
         TaskError: It has other characters than lower-case letters, digits and underscores.
     """
-    if not _NAME.fullmatch(name):
+    if not re.fullmatch("[a-z][a-z0-9_]*", name):
         raise TaskError(
             f"A task's name is made of lower-case letters, digits and underscores, a letter first, not {name!r}. The "
             "file gets that name, with .toml or .jsonl behind it."
@@ -146,15 +89,15 @@ def check_new_name(name: str) -> None:
 
 def starter_card(name: str) -> str:
     """Returns the text of a card that can be used as it stands."""
-    words = {"singular": _SINGULAR, "plural": _PLURAL, "places": _PLACES}
-    return _CARD.format(name=name, **{key: _in_lines(listed) for key, listed in words.items()})
+    return _CARD.format(name=name, **{key: _in_lines(words.split()) for key, words in _WORDS.items()})
 
 
 def starter_pairs() -> str:
     """Returns the text of a file of prompt pairs, a JSON object a line, that can be used as it stands."""
+    singular, plural, places = (words.split() for words in _WORDS.values())
     lines = []
-    for i, place in enumerate(_PLACES):
-        one, many = (words[i % len(words)] for words in (_SINGULAR, _PLURAL))
+    for i, place in enumerate(places):
+        one, many = singular[i % len(singular)], plural[i % len(plural)]
         nouns, verbs = ((many, one), (" are", " is")) if i % 2 else ((one, many), (" is", " are"))
         clean, corrupt = (f"The {noun} near the {place}" for noun in nouns)
         pair = {"clean": clean, "corrupt": corrupt, "answers": [verbs[0]], "wrong_answers": [verbs[1]]}

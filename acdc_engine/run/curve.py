@@ -34,8 +34,7 @@ from acdc_engine.graph.result_records import (
 )
 from acdc_engine.model.load import DEFAULT_MODEL
 from acdc_engine.model.view import TransformerView
-from acdc_engine.prompts.bos import as_hashed
-from acdc_engine.prompts.card import TaskCard
+from acdc_engine.prompts.card import TaskCard, as_hashed
 from acdc_engine.prompts.find import find_task
 from acdc_engine.prompts.metrics import Metric
 from acdc_engine.run.prepare import Prepared, look_before_loading, metric_for, prepare

@@ -9,9 +9,8 @@ from acdc_engine.errors import CircuitFileError, MethodError, TaskError
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.records import TaskRecord
 from acdc_engine.model.view import TransformerView
-from acdc_engine.prompts.bos import as_hashed
 from acdc_engine.prompts.build import Splits
-from acdc_engine.prompts.card import TaskCard
+from acdc_engine.prompts.card import TaskCard, as_hashed
 from acdc_engine.prompts.find import find_task
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.provenance import prompt_sets_of, prompts_hash, without

@@ -11,12 +11,11 @@ from acdc_engine.graph.records import TaskRecord
 from acdc_engine.model.load import load_model, load_tokenizer
 from acdc_engine.model.view import TransformerView
 from acdc_engine.patch import CircuitEvaluator
-from acdc_engine.prompts.bos import settled
 from acdc_engine.prompts.build import Splits, split_prompts
-from acdc_engine.prompts.card import TaskCard
+from acdc_engine.prompts.card import TaskCard, settled
 from acdc_engine.prompts.check import Rules
 from acdc_engine.prompts.metrics import Metric, get_metric
-from acdc_engine.prompts.misfits import Limits
+from acdc_engine.prompts.tokens import Limits
 from acdc_engine.provenance import left_out_record, prompts_hash
 from acdc_engine.run.progress import Reporter
 from acdc_engine.run.settings import Settings

@@ -283,7 +283,7 @@ def read_run_file(path: Path) -> dict[str, Any]:
     """
     from pydantic import ConfigDict, ValidationError, create_model
 
-    from acdc_engine.prompts.schema_errors import explain
+    from acdc_engine.prompts.card_problems import explain
 
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))

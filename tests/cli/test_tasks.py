@@ -69,14 +69,14 @@ def test_plug_ins_are_listed_and_broken_ones_named(tmp_path: Path) -> None:
     assert listed.returncode == 0 and "\x1b" not in listed.stdout + listed.stderr
     assert "\nFrom sound 1.2\n  theirs" in listed.stdout and r"\x1b[31mRed!" in listed.stdout
     said = " ".join(listed.stderr.split())
-    assert "The task plug-in broken 1.2 (entry point 'mine = broken') cannot be used: importing it raises Val" in said
+    assert "The plug-in broken 1.2 (entry point 'mine = broken') cannot be used: importing it raises Val" in said
     as_json = acdc("tasks", "--json", site=tmp_path)
     (broken,) = json.loads(as_json.stdout)["broken"]
     assert (broken["package"], broken["entry_point"]) == ("broken 1.2", "mine = broken")
     assert "noise" in as_json.stderr
     missing = acdc("discover", "nothing", site=tmp_path, columns=1000)
     assert missing.returncode == 1 and "Traceback" not in missing.stderr
-    assert "There is no task 'nothing'." in missing.stderr and "The task plug-in broken 1.2" in missing.stderr
+    assert "There is no task 'nothing'." in missing.stderr and "The plug-in broken 1.2" in missing.stderr
 
 
 def test_example_pairs(tiny: str) -> None:

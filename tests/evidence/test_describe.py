@@ -18,8 +18,8 @@ from acdc_engine.model.view import TransformerView
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.judge import Judge
 from acdc_engine.prompts.metrics import get_metric
-from acdc_engine.prompts.pair import PromptPair
 from acdc_engine.prompts.prompt_set import PromptSet
+from acdc_engine.prompts.template import PromptPair
 from tests.micro_models import head_feeds_query
 from tests.run.circuit_files import DISCOVERY, HELD_OUT, NAME, circuit, judge_of
 from tests.tiny_models import random_prompts

@@ -15,7 +15,7 @@ from acdc_engine.model.small_file import read_small_model, small_models, write_s
 from acdc_engine.model.small_model import WordTokenizer, small_view
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.prompts.metrics import get_metric
-from acdc_engine.prompts.tokenizer import Tokenizer, continuation, show_tokens, token_ids, token_text
+from acdc_engine.prompts.tokens import Tokenizer, continuation, show_tokens, token_ids, token_text
 from acdc_engine.score import get_method, score_edges
 from acdc_engine.shipped import graphs_folder
 from tests.patch.slow_twin import slow_logits, slow_run

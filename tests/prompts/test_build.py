@@ -75,12 +75,6 @@ def test_properties(
     assert [p.fingerprint() for p in again] == [discovery.fingerprint(), held_out.fingerprint()]
 
 
-def test_another_seed_gives_other_prompts(card_data: Callable[[], Data], make_tokenizer: Any) -> None:
-    card = card_with(card_data(), 8, 3)
-    first, second = (build_splits(card, make_tokenizer(), 10, 10, seed)[0] for seed in (0, 1))
-    assert [p.clean for p in first.pairs] != [p.clean for p in second.pairs]
-
-
 def test_the_number_possible_is_said(card_data: Callable[[], Data], make_tokenizer: Any) -> None:
     # One template, three names, one place: 3 * 2 clean prompts, each with its own corrupt prompt.
     card = card_with(card_data(), 3, 1, n_templates=1)
@@ -93,43 +87,6 @@ def test_the_number_possible_is_said(card_data: Callable[[], Data], make_tokeniz
     )
     discovery, held_out = build_splits(card, make_tokenizer(), 3, 3, seed=0)
     assert len(texts(discovery)[0] | texts(held_out)[0]) == 6
-
-
-def test_pairs_that_share_a_corrupt_prompt_stay_together(card_data: Callable[[], Data], make_tokenizer: Any) -> None:
-    # ABBA (A=x, B=y) and BABA (A=y, B=x) have the corrupt prompt "x and y ...; z" in common: with three names
-    # that makes 12 clean prompts in 6 pairs that may not be torn apart.
-    card = card_with(card_data(), 3, 1)
-    discovery, held_out = build_splits(card, make_tokenizer(), 6, 6, seed=0)
-    assert len(texts(discovery)[1]) == len(texts(held_out)[1]) == 3
-
-
-def swap_card(data: Data, n_names: int) -> TaskCard:
-    """The corrupt prompt of (A, B) is the clean prompt of (B, A)."""
-    data["slots"] = {"A": "names", "B": "names"}
-    data["distinct"] = [["A", "B"]]
-    data["words"] = {"names": {"words": NAMES[:n_names]}}
-    data["templates"] = [
-        {
-            "name": "swap",
-            "clean": "{A} met {B} and saw",
-            "corrupt": "{B} met {A} and saw",
-            "answers": [" {B}"],
-            "wrong_answers": [" {A}"],
-        }
-    ]
-    return parse_card(data, "x")
-
-
-def test_what_is_clean_in_one_split_is_not_corrupt_in_the_other(
-    card_data: Callable[[], Data], make_tokenizer: Any
-) -> None:
-    # Four names: 12 clean prompts in 6 pairs of swaps. Every text is clean once and corrupt once.
-    card = swap_card(card_data(), 4)
-    for seed in range(10):
-        discovery, held_out = build_splits(card, make_tokenizer(), 6, 6, seed)
-        assert not shared(discovery, held_out)
-    with pytest.raises(PromptError, match=r"12 different clean prompts in 6 groups that share no text"):
-        build_splits(card, make_tokenizer(), 7, 6, seed=0)
 
 
 def test_sizes_must_make_sense(card_data: Callable[[], Data], make_tokenizer: Any) -> None:

@@ -1,6 +1,5 @@
 """The generator for compiled models: its functions by hand, its pairs over whole domains."""
 
-import json
 import random
 from collections import Counter
 
@@ -8,12 +7,12 @@ import pytest
 
 from acdc_engine.errors import PromptError, TaskError
 from acdc_engine.model.small_model import WordTokenizer
-from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.card import parse_card
-from acdc_engine.prompts.compiled import FUNCTIONS, CompiledParameters, compiled
-from acdc_engine.prompts.find import find_task
-from acdc_engine.prompts.pair import Draft
-from acdc_engine.shipped import graphs_folder
+from acdc_engine.prompts.template import Draft
+from tests.task_generators import generator_module
+
+MODULE = generator_module("compiled")
+FUNCTIONS, CompiledParameters, compiled = MODULE.FUNCTIONS, MODULE.CompiledParameters, MODULE.compiled
 
 TOKENIZER = WordTokenizer(["bos", "a", "b", "c", "x", *"012345", "="], "bos")
 CARD = {"name": "small", "description": "A small one.", "prepend_bos": True, "generator": "compiled"}
@@ -41,7 +40,7 @@ def test_functions_by_hand(function: str, words: str, wanted: str) -> None:
 
 
 def make(function: str, letters: str, length: int, seed: int = 0) -> list[Draft]:
-    parameters = CompiledParameters(function=function, letters=list(letters), length=length)  # type: ignore[arg-type]
+    parameters = CompiledParameters(function=function, letters=list(letters), length=length)
     return list(compiled(random.Random(seed), TOKENIZER, parameters))
 
 
@@ -102,23 +101,3 @@ def test_bad_parameters_are_all_listed() -> None:
         parse_card(card, "small.toml")
     for key in ("parameters.function", "parameters.letters", "parameters.length", "parameters.depth"):
         assert key in str(caught.value)
-
-
-def test_letters_listed_twice_are_refused() -> None:
-    card = CARD | {"parameters": {"function": "hist", "letters": ["a", "b", "a"], "length": 3}}
-    with pytest.raises(TaskError, match=r"parameters\.letters: listed more than once: 'a'\."):
-        parse_card(card, "small.toml")
-
-
-@pytest.mark.parametrize("name", ["reverse", "frac_prevs", "hist", "double_hist", "sort", "sort_freq", "majority"])
-def test_shipped_cards_have_enough_prompts_and_read_every_position(name: str) -> None:
-    card = find_task(f"tracr_{name}")
-    parameters = CompiledParameters.model_validate(card.parameters)
-    model = json.loads((graphs_folder() / f"tracr-{name.replace('_', '-')}" / "model.json").read_text())
-    tokenizer = WordTokenizer(model["vocabulary"], model["bos"])
-    discovery, held_out = build_splits(card, tokenizer, 64, 64, seed=0)
-    texts = [{text for pair in split.pairs for text in (pair.clean, pair.corrupt)} for split in (discovery, held_out)]
-    assert not texts[0] & texts[1]
-    # The beginning-of-sequence token comes first.
-    assert set(discovery.read_at.tolist()) == set(range(1, parameters.length + 1))
-    assert discovery.clean.shape == (64, parameters.length + 1)

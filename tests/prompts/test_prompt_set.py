@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acdc_engine.errors import PromptError
-from acdc_engine.prompts.pair import PromptPair
 from acdc_engine.prompts.prompt_set import PromptSet
+from acdc_engine.prompts.template import PromptPair
 
 
 def small() -> PromptSet:
@@ -33,14 +33,9 @@ def test_from_tokens_pads_on_the_right() -> None:
     assert len(prompts) == 3 and prompts.device == torch.device("cpu")
 
 
-def test_answers_may_be_left_out() -> None:
-    prompts = PromptSet.from_tokens([[1, 2]], [[1, 3]], read_at=[0])
+def test_empty_and_without_answers() -> None:
+    prompts, empty = PromptSet.from_tokens([[1, 2]], [[1, 3]], read_at=[0]), PromptSet.from_tokens([], [])
     assert prompts.answers.shape == prompts.wrong_answers.shape == (1, 0)
-    assert prompts.read_at.tolist() == [0]
-
-
-def test_an_empty_set_is_a_set() -> None:
-    empty = PromptSet.from_tokens([], [])
     assert len(empty) == 0 and list(empty.batches(4)) == [] and len(empty.select([])) == 0
 
 

@@ -54,8 +54,3 @@ def test_a_pair_knows_where_it_differs() -> None:
     assert draft.pair.corrupt == "Ann saw Bob, Cemal"
     assert (draft.pair.answers, draft.pair.wrong_answers) == ((" Ann",), (" Bob", " x"))
     assert draft.clean_spans == ((13, 16),) and draft.corrupt_spans == ((13, 18),)
-
-
-def test_a_replaced_slot_with_the_same_word_is_no_difference() -> None:
-    draft = PairTemplate.parse("p", "{A}", "{B}", [" x"], []).fill({"A": "same", "B": "same"})
-    assert draft.clean_spans == draft.corrupt_spans == ()

@@ -12,9 +12,9 @@ from acdc_engine.evidence.shortcoming import Shortcoming
 from acdc_engine.model.load import load_model
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.card import TaskCard, parse_card
+from acdc_engine.prompts.drafts import sample_pairs
 from acdc_engine.prompts.find import find_task, list_tasks
-from acdc_engine.prompts.sample import sample_pairs
-from acdc_engine.prompts.tokenizer import token_ids
+from acdc_engine.prompts.tokens import token_ids
 from acdc_engine.run import check_task as module
 from acdc_engine.run.check_task import TaskCheck, Unfit, check_task, check_tasks
 from tests.fake_tokenizer import FakeTokenizer

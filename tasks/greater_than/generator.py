@@ -20,10 +20,9 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from acdc_engine.errors import PromptError
-from acdc_engine.prompts.generators import register
-from acdc_engine.prompts.pair import Draft
-from acdc_engine.prompts.template import PairTemplate
-from acdc_engine.prompts.tokenizer import Tokenizer, continuation
+from acdc_engine.prompts.generators import GENERATORS
+from acdc_engine.prompts.template import Draft, PairTemplate
+from acdc_engine.prompts.tokens import Tokenizer, continuation
 
 _CLEAN = "The {noun} lasted from the year {century}{year} to the year {century}"
 _CORRUPT = "The {noun} lasted from the year {century}{first_year} to the year {century}"
@@ -54,7 +53,7 @@ class _Question:
     wrong: tuple[str, ...]
 
 
-@register("greater_than", GreaterThanParameters)
+@GENERATORS.add("greater_than", "a war from 1732 to 17..: years after 32", parameters=GreaterThanParameters)
 def greater_than(rng: random.Random, tokenizer: Tokenizer, parameters: GreaterThanParameters) -> Iterator[Draft]:
     """Yields every noun with every year once, in random order.
 

@@ -16,9 +16,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from acdc_engine.errors import PromptError
-from acdc_engine.prompts.generators import register
-from acdc_engine.prompts.pair import Draft, PromptPair
-from acdc_engine.prompts.tokenizer import Tokenizer
+from acdc_engine.prompts.generators import GENERATORS
+from acdc_engine.prompts.template import Draft, PromptPair
+from acdc_engine.prompts.tokens import Tokenizer
 
 Words = Sequence[str]
 
@@ -86,7 +86,7 @@ class CompiledParameters(BaseModel):
         return letters
 
 
-@register("compiled", CompiledParameters)
+@GENERATORS.add("compiled", "every input of a compiled model", parameters=CompiledParameters)
 def compiled(rng: random.Random, tokenizer: Tokenizer, parameters: CompiledParameters) -> Iterator[Draft]:
     """Yields every input of the length at most once as a clean prompt, in random order.
 

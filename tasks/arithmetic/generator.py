@@ -18,10 +18,9 @@ from itertools import product
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from acdc_engine.errors import PromptError
-from acdc_engine.prompts.generators import register
-from acdc_engine.prompts.pair import Draft
-from acdc_engine.prompts.template import PairTemplate
-from acdc_engine.prompts.tokenizer import Tokenizer, continuation
+from acdc_engine.prompts.generators import GENERATORS
+from acdc_engine.prompts.template import Draft, PairTemplate
+from acdc_engine.prompts.tokens import Tokenizer, continuation
 
 _LARGEST_SUM = 99
 _PROBED = "12 + 34 ="
@@ -88,7 +87,7 @@ _WHOLE = (_Form("sum", 0, 2, "", " "), _Form("sum", 0, 2, " ", ""))
 _DIGITS = (_Form("tens", 0, 1, " ", ""), _Form("units", 1, 1, " ", ""))
 
 
-@register("arithmetic", ArithmeticParameters)
+@GENERATORS.add("arithmetic", "additions of two-digit numbers", parameters=ArithmeticParameters)
 def arithmetic(rng: random.Random, tokenizer: Tokenizer, parameters: ArithmeticParameters) -> Iterator[Draft]:
     """Yields additions without end; the templates in turn.
 

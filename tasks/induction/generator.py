@@ -13,10 +13,9 @@ from collections.abc import Iterator
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from acdc_engine.errors import PromptError
-from acdc_engine.prompts.generators import register
-from acdc_engine.prompts.pair import Draft
-from acdc_engine.prompts.template import PairTemplate
-from acdc_engine.prompts.tokenizer import Tokenizer, continuation
+from acdc_engine.prompts.generators import GENERATORS
+from acdc_engine.prompts.template import Draft, PairTemplate
+from acdc_engine.prompts.tokens import Tokenizer, continuation
 
 
 class InductionParameters(BaseModel):
@@ -56,7 +55,7 @@ class InductionParameters(BaseModel):
         return self
 
 
-@register("induction", InductionParameters)
+@GENERATORS.add("induction", "random words, and the same words again", parameters=InductionParameters)
 def induction(rng: random.Random, tokenizer: Tokenizer, parameters: InductionParameters) -> Iterator[Draft]:
     """Yields prompts without end, the numbers of shown words in turn.
 
