@@ -127,7 +127,7 @@ def test_nothing_is_repeated_in_the_corrupt_prompt(make_tokenizer: Any) -> None:
 
 
 def test_prompts_pass_the_checks_and_splits_are_disjoint(make_tokenizer: Any) -> None:
-    discovery, held_out = build_splits(card(), make_tokenizer(), 10, 10, seed=0)
+    discovery, held_out = build_splits(induction_card(), make_tokenizer(), 10, 10, seed=0)
     assert sorted(discovery.lengths.tolist()) == [4] * 5 + [5] * 5
     assert (discovery.clean != discovery.corrupt).nonzero()[:, 1].tolist() == [0, 1, 2] * 10
     texts = [{text for p in split.pairs for text in (p.clean, p.corrupt)} for split in (discovery, held_out)]
