@@ -84,11 +84,6 @@ def test_spans_mark_the_words_that_differ() -> None:
         assert [pair.corrupt[start:end] for start, end in draft.corrupt_spans] == [b for _, b in differing]
 
 
-def test_the_seed_decides_the_order() -> None:
-    assert make("hist", "abc", 3, seed=1) == make("hist", "abc", 3, seed=1)
-    assert make("hist", "abc", 3, seed=1) != make("hist", "abc", 3, seed=2)
-
-
 def test_another_models_tokenizer_is_refused_with_the_words_it_lacks() -> None:
     parameters = CompiledParameters(function="hist", letters=["a", "y", "z"], length=2)
     with pytest.raises(PromptError, match=r"has not 'y', 'z'\. Use the compiled model of this task"):

@@ -8,7 +8,7 @@ import pytest
 
 from acdc_engine.errors import PromptError
 from acdc_engine.prompts.card import TaskCard, parse_card
-from acdc_engine.prompts.drafts import count_pairs, sample_pairs, some_of_each_template, usable_words
+from acdc_engine.prompts.drafts import count_pairs, sample_pairs, usable_words
 from tests.fake_tokenizer import FakeTokenizer
 
 Data = dict[str, Any]
@@ -103,12 +103,3 @@ def test_samples_are_spread_over_the_templates_and_seeded(card_data: Callable[[]
     assert len({draft.pair.clean for draft in chosen}) == 9
     again, other = (sample_pairs(card, FakeTokenizer(), 9, seed=seed) for seed in (3, 4))
     assert [d.pair for d in again] == [d.pair for d in chosen] != [d.pair for d in other]
-
-
-def test_some_of_each_template_in_the_cards_order(card_data: Callable[[], dict[str, Any]]) -> None:
-    data = card_data()
-    data["templates"].reverse()
-    found = some_of_each_template(parse_card(data, "small"), FakeTokenizer(), 2, seed=0)
-    assert {name: len(drafts) for name, drafts in found.items()} == {"BABA": 2, "ABBA": 2}
-    assert list(found) == ["BABA", "ABBA"]
-    assert all(draft.pair.template == name for name, drafts in found.items() for draft in drafts)

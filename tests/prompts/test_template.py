@@ -14,10 +14,6 @@ def test_parse_splits_fixed_text_and_slots() -> None:
     assert template.slots == ("A", "B_2", "A")
 
 
-def test_double_braces_are_text() -> None:
-    assert Template.parse("{{x}} {A}").fill({"A": "y"})[0] == "{x} y"
-
-
 def test_fill_reports_the_range_of_every_slot() -> None:
     text, spans = Template.parse("{A}{B} or {A}").fill({"A": "no", "B": "thing"})
     assert text == "nothing or no"
