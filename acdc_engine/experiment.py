@@ -18,13 +18,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from acdc_engine.errors import MethodError, ScoreError, nearest
-from acdc_engine.evidence import check_behaviour, evaluate
-from acdc_engine.evidence.behaviour import Behaviour
-from acdc_engine.evidence.describe import describe
-from acdc_engine.evidence.evaluate import Stages, silent
+from acdc_engine.evidence.behaviour import Behaviour, check_behaviour
+from acdc_engine.evidence.evaluate import Stages, evaluate, silent
 from acdc_engine.evidence.minimality import EDGES_UP_TO
 from acdc_engine.evidence.single_edges import edge_evidence, edge_records, in_metric, per_example_fits, stability_of
-from acdc_engine.evidence.sizes import sizes_of
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.graph.editing import EdgeLike, edges_named, edges_of_mask
@@ -419,6 +416,10 @@ class Experiment:
 
     def described(self, circuit: Circuit, scores: EdgeScores | None, *, progress: Stages = silent) -> Circuit:
         """The circuit with what stands around it: other sizes, what its nodes do, examples."""
+        # Late, as in `with_figures`: scoring and searching need none of it.
+        from acdc_engine.evidence.describe import describe
+        from acdc_engine.evidence.sizes import sizes_of
+
         unseen, ranked = self.judge if self.held_out is None else self.held_out_judge, None
         if scores is not None:
             ranked = scores.both[1] if self.objective_metric.zero_gradient_at_clean else scores.mean

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from acdc_engine.errors import MethodError
-from acdc_engine.evidence import figures_of
+from acdc_engine.evidence.figures import figures_of
 from acdc_engine.formats.from_eap import circuit_from_eap
 from acdc_engine.model import TransformerView
 from acdc_engine.patch import CircuitEvaluator

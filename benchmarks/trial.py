@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from acdc_engine.evidence import figures_of
+from acdc_engine.evidence.figures import figures_of
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.model import TransformerView
 from acdc_engine.patch import CircuitEvaluator

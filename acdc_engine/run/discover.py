@@ -7,7 +7,7 @@ from typing import Any, Unpack
 
 import torch
 
-from acdc_engine.evidence import MIN_PROMPTS
+from acdc_engine.evidence.bootstrap import MIN_PROMPTS
 from acdc_engine.evidence.minimality import EDGES_UP_TO
 from acdc_engine.experiment import Selection
 from acdc_engine.graph.circuit import Circuit

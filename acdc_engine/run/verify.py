@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from acdc_engine.display import html_of, line_of
-from acdc_engine.evidence import figures_of
+from acdc_engine.evidence.figures import figures_of
 from acdc_engine.evidence.single_edges import EdgeEvidence, edge_evidence
 from acdc_engine.experiment import MetricLike, Selection
 from acdc_engine.formats.engine import is_engine

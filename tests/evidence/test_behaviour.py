@@ -3,7 +3,8 @@
 import pytest
 
 from acdc_engine.errors import BehaviourError, MetricError
-from acdc_engine.evidence import check_behaviour, figures_of
+from acdc_engine.evidence.behaviour import check_behaviour
+from acdc_engine.evidence.figures import figures_of
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.judge import Judge
 from acdc_engine.prompts.metrics import get_metric

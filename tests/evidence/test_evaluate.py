@@ -7,7 +7,11 @@ import pytest
 import torch
 
 from acdc_engine.errors import MethodError
-from acdc_engine.evidence import completeness_of, evaluate, figures_of, random_circuits, run_tests
+from acdc_engine.evidence.completeness import completeness_of
+from acdc_engine.evidence.evaluate import evaluate
+from acdc_engine.evidence.figures import figures_of
+from acdc_engine.evidence.hypotheses import run_tests
+from acdc_engine.evidence.random_circuits import random_circuits
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.judge import Judge
 from acdc_engine.prompts.metrics import get_metric

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from acdc_engine.errors import BehaviourError
-from acdc_engine.evidence import check_behaviour, figures_of
+from acdc_engine.evidence.behaviour import check_behaviour
+from acdc_engine.evidence.figures import figures_of
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.judge import Judge
 from acdc_engine.prompts.metrics import get_metric

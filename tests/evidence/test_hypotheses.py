@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from acdc_engine.errors import MethodError
-from acdc_engine.evidence import hypotheses, random_circuits, run_tests
+from acdc_engine.evidence import hypotheses
 from acdc_engine.evidence import minimality as minimality_module
-from acdc_engine.evidence.hypotheses import equivalence, independence
+from acdc_engine.evidence.hypotheses import equivalence, independence, run_tests
 from acdc_engine.evidence.minimality import minimality, minimality_runs
 from acdc_engine.evidence.outcomes import holm
+from acdc_engine.evidence.random_circuits import random_circuits
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.judge import Judge

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from acdc_engine.errors import MethodError
-from acdc_engine.evidence import random_baseline, random_circuits
-from acdc_engine.evidence.random_circuits import RandomPaths
+from acdc_engine.evidence.random_circuits import RandomPaths, random_baseline, random_circuits
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.graph.names import GraphShape

@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from acdc_engine.errors import MethodError
-from acdc_engine.evidence import necessity, score_stability
 from acdc_engine.evidence import stability as module
-from acdc_engine.evidence.stability import resample_weights
+from acdc_engine.evidence.stability import necessity, resample_weights, score_stability
 from acdc_engine.patch.judge import Target
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from acdc_engine.evidence import figures_of
+from acdc_engine.evidence.figures import figures_of
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_file import json_text
 from acdc_engine.graph.connectivity import clean

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from acdc_engine.errors import AcdcError, CircuitFileError, MethodError, ModelError, RunFolderError
-from acdc_engine.evidence import figures_of, random_circuits
+from acdc_engine.evidence.figures import figures_of
+from acdc_engine.evidence.random_circuits import random_circuits
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.result_records import Curve
 from acdc_engine.patch import CircuitEvaluator

@@ -131,7 +131,7 @@ def test_under_kl_larger_circuits_take_the_largest_root_mean_squares(
         asked.append(scores)
         return ()
 
-    monkeypatch.setattr("acdc_engine.experiment.sizes_of", noted)
+    monkeypatch.setattr("acdc_engine.evidence.sizes.sizes_of", noted)
     card, out = write_card(tmp_path), tmp_path / "run"
     discover(card, tiny_view(), out=out, objective="kl", **QUICK)
     with safe_open(out / "scores.safetensors", "pt") as file:
@@ -230,18 +230,18 @@ def test_an_interruption_leaves_usable_files(tmp_path: Path, monkeypatch: pytest
     assert sorted(f.name for f in (tmp_path / "run").iterdir()) == LEFT
 
 
-@pytest.mark.parametrize("step", ["edge_evidence", "describe"])
+@pytest.mark.parametrize("step", ["experiment.edge_evidence", "evidence.describe.describe"])
 def test_an_interruption_after_the_search_leaves_what_was_found(
     step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(f"acdc_engine.experiment.{step}", interrupted)
+    monkeypatch.setattr(f"acdc_engine.{step}", interrupted)
     with pytest.raises(KeyboardInterrupt):
         discover(write_card(tmp_path), tiny_view(), out=tmp_path / "run", **QUICK)
     so_far = Circuit.load(tmp_path / "run" / "circuit-so-far.json")
-    assert so_far.edges and (so_far.evaluation is not None) is (step == "describe")
+    assert so_far.edges and (so_far.evaluation is not None) is (step == "evidence.describe.describe")
     monkeypatch.undo()
     discover(write_card(tmp_path), tiny_view(), out=tmp_path / "run", **QUICK)
     assert sorted(f.name for f in (tmp_path / "run").iterdir()) == LEFT

@@ -9,7 +9,7 @@ import pytest
 
 import acdc_engine
 from acdc_engine.errors import CircuitFileError
-from acdc_engine.evidence import figures_of
+from acdc_engine.evidence.figures import figures_of
 from acdc_engine.graph.evidence_records import Evaluation
 from acdc_engine.provenance import records_of
 from acdc_engine.run.verify import Verification, verify

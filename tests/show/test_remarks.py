@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from acdc_engine.evidence import figures_of
+from acdc_engine.evidence.figures import figures_of
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.editing import edges_of_mask
 from acdc_engine.graph.evidence_records import AnswerFigures, Evaluation, Interval, RandomCircuits, TemplateFigures
