@@ -2,19 +2,20 @@
 
 import shlex
 import time
+from dataclasses import fields
 from datetime import datetime
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from acdc_engine.cli import options
 from acdc_engine.cli.console import err, examples, out, print_notes
 from acdc_engine.cli.frame import AsJson, beside, command, print_json, progress, starting, stoppable
 from acdc_engine.cli.report import write_report
+from acdc_engine.run.settings import Settings
 
 if TYPE_CHECKING:
     from acdc_engine.graph.circuit import Circuit
-    from acdc_engine.run.settings import DiscoverSettings
 
 RESULTS = ("circuit.json", "report.html")
 """Files that only a finished run writes."""
@@ -53,7 +54,7 @@ def discover(
     prepend_bos: options.PrependBos = None,
     drop_misfits: options.DropMisfits = False,
     n_random: options.RandomCircuits = 20,
-    no_edge_tests: options.NoEdgeTests = False,
+    edge_tests: options.EdgeTests = True,
     minutes: options.Minutes = None,
     batch_size: options.BatchSize = 16,
     out_folder: options.OutFolder = None,
@@ -68,35 +69,11 @@ def discover(
     line per circuit tried (trace.jsonl). Ctrl-C leaves what is there so far. The
     same command goes on with a run that was interrupted or killed.
     """
+    given = dict(locals())  # options are called as the settings are
     with starting():
         from acdc_engine.run.discover import discover as run
 
-    settings: DiscoverSettings = {
-        "method": method,
-        "steps": steps,
-        "strategy": strategy,
-        "objective": objective,
-        "faithfulness": faithfulness,
-        "size": size,
-        "threshold": threshold,
-        "candidates": candidates,
-        "rank": rank,
-        "ablation": ablation,
-        "metric": metric,
-        "n": n,
-        "n_held_out": n_held_out,
-        "n_random": n_random,
-        "seed": seed,
-        "edge_tests": not no_edge_tests,
-        "minutes": minutes,
-        "batch_size": batch_size,
-        "device": device,
-        "dtype": dtype,
-        "ungroup_kv": ungroup_kv,
-        "prepend_bos": prepend_bos,
-        "drop_misfits": drop_misfits,
-        "force": force,
-    }
+    settings: Any = {one.name: given[one.name] for one in fields(Settings)}
     folder = out_folder or _default_folder(task, model, settings)
     started = time.time()
     with stoppable(lambda: _left_in(folder, started)):
@@ -132,7 +109,7 @@ def _left_in(folder: Path, started: float) -> str:
     return "\n".join(lines)
 
 
-def _default_folder(task: str, model: str, settings: "DiscoverSettings") -> Path:
+def _default_folder(task: str, model: str, settings: dict[str, Any]) -> Path:
     """A folder in runs/ called after task and time; that of a killed run of the same command, where there is one."""
     from acdc_engine.run.discover import unfinished_run
 

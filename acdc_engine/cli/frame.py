@@ -38,8 +38,6 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
         from acdc_engine.run.settings import read_run_file
 
         asked = read_run_file(path)
-        if "edge_tests" in asked:
-            asked["no_edge_tests"] = not asked.pop("edge_tests")
         context.default_map = {**(context.default_map or {}), **asked}
     return path
 

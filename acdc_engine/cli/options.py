@@ -79,14 +79,7 @@ DropMisfits = Annotated[bool, _option("drop_misfits", PROMPTS, "--drop-misfits")
 Seed = Annotated[int, _option("seed", PROMPTS, callback=check_seed)]
 PrependBos = Annotated[bool | None, _option("prepend_bos", PROMPTS, "--bos/--no-bos")]
 Minutes = Annotated[float | None, _option("minutes", RUN, show_default="until the search ends")]
-NoEdgeTests = Annotated[
-    bool,
-    typer.Option(
-        "--no-edge-tests",
-        help="Do not test every edge singly, which can take most of the time: no effects, no certificate.",
-        rich_help_panel=RUN,
-    ),
-]
+EdgeTests = Annotated[bool, _option("edge_tests", RUN, " /--no-edge-tests", show_default=False)]
 BatchSize = Annotated[int, _option("batch_size", RUN)]
 OutFolder = Annotated[
     Path | None,

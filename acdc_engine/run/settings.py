@@ -138,8 +138,8 @@ class Settings:
     )
     edge_tests: bool = _setting(
         True,
-        "Test every edge of the circuit singly, which can take most of the time: without, circuits are larger, and "
-        "there are no effects and no certificate.",
+        "Whether every edge of the circuit is tested singly, which can take most of the time; without, circuits are "
+        "larger, and have neither effects nor a certificate.",
     )
     minutes: float | None = _setting(
         None,

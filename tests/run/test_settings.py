@@ -109,8 +109,7 @@ def test_signatures_editors_and_the_command_line_have_the_same_settings() -> Non
     assert list(shown) == ["task", "model", "out", "overwrite", "progress", *names]
     assert all(shown[name].default == field.default for name, field in names.items())
     asked = inspect.signature(command).parameters
-    assert all(asked[name].default == field.default for name, field in names.items() if name != "edge_tests")
-    assert asked["no_edge_tests"].default is not Settings().edge_tests
+    assert all(asked[name].default == field.default for name, field in names.items())
     assert discover.__doc__ is not None and not [name for name in names if name not in discover.__doc__]
 
 
