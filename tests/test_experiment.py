@@ -87,6 +87,9 @@ def test_a_metric_of_ones_own_is_given_again(lab: Experiment, circuit: Circuit) 
     again = evaluate(circuit, model=lab.view, metric=own, n_random=0, tests=False)
     assert again.evaluation is not None and circuit.evaluation is not None
     assert again.evaluation.held_out == circuit.evaluation.held_out
+    with pytest.warns(UserWarning, match="measured by kl, as asked, not by the file's own"):
+        other_metric = evaluate(circuit, model=lab.view, metric="kl", n_random=0, tests=False)
+    assert other_metric.metric is not None and other_metric.metric.name == "kl"
 
 
 @pytest.mark.parametrize("ablation", ["patch", "mean"])

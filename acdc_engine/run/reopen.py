@@ -188,12 +188,11 @@ def _look(given: Circuit | str | Path, model: Any, by: MetricLike | None, asked:
     metric, remarks = as_metric(by) if by is not None else _metric(path, circuit, source), []
     if circuit is None or circuit.ablation is None:
         remarks.append("the file does not say what edges outside the circuit carry: patch ablation is used")
-    if isinstance(source, Anew) and circuit is not None and circuit.metric is not None:
-        if circuit.metric.name != metric.name:
-            remarks.append(
-                f"measured by {metric.name}, the metric of the task, not by the file's {circuit.metric.name}"
-            )
-    elif not isinstance(source, Anew):
+    record = None if circuit is None else circuit.metric
+    if record is not None and record.name != metric.name:
+        whose = "the metric of the task" if by is None else "as asked"
+        remarks.append(f"measured by {metric.name}, {whose}, not by the file's {record.name}")
+    if isinstance(source, Stored):
         assert circuit is not None, "there is no other source of stored prompts"
         _check_metric(metric, source.held_out or source.discovery, circuit.model.d_vocab)
     return _File(path, circuit, source, metric, remarks)
@@ -309,14 +308,14 @@ def _other_weights(circuit: Circuit, ours: ModelRecord, dtype: str) -> str:
 
 def _with_prompts(file: _File, circuit: Circuit, view: TransformerView) -> tuple[Circuit, PromptSet, PromptSet | None]:
     """The circuit with the records of what it is judged on, and the prompts of both splits."""
-    source, update = file.source, {"ablation": circuit.ablation or "patch"}
+    source, metric = file.source, MetricRecord(name=file.metric.name, sign=1)
+    update = {"ablation": circuit.ablation or "patch", "metric": metric}
     if isinstance(source, Stored):
         return circuit.model_copy(update=update), source.discovery, source.held_out
     card, prompts = source.made(view, file.path)
     file.remarks.extend(note.removesuffix(".") for note in prompts.notes)
     judged = update | {
         "prompts": records_of(prompts.discovery, prompts.held_out),
-        "metric": MetricRecord(name=file.metric.name, sign=1),
         "task": task_record(card, prompts, source.seed),
     }
     return circuit.model_copy(update=judged), prompts.discovery, prompts.held_out
