@@ -123,6 +123,12 @@ class Experiment:
         evaluator: Callable[[TransformerView, PromptSet, str, int], CircuitEvaluator] = CircuitEvaluator,
     ) -> None:
         """See the class."""
+        for given, kind, maker in (
+            (view, TransformerView, "load_model"),
+            (prompts, PromptSet, "PromptSet.from_tokens"),
+        ):
+            if not isinstance(given, kind):
+                raise MethodError(f"An experiment takes what {maker}(...) gives, not a {type(given).__name__}.")
         if objective not in OBJECTIVES:
             raise MethodError(f"Unknown objective {objective!r}.{nearest(objective, OBJECTIVES)}")
         self.view, self.prompts, self.held_out = view, prompts, held_out

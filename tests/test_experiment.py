@@ -159,6 +159,13 @@ def test_what_an_experiment_refuses(options: dict[str, Any], message: str) -> No
         Experiment(view("gpt2"), random_prompts(5, seed=3), **options)
 
 
+def test_what_was_not_loaded(lab: Experiment, unchecked: None) -> None:
+    with pytest.raises(MethodError, match=r"takes what load_model\(\.\.\.\) gives, not a str"):
+        Experiment("gpt2", lab.prompts)  # type: ignore[arg-type]
+    with pytest.raises(MethodError, match=r"takes what PromptSet\.from_tokens\(\.\.\.\) gives, not a list"):
+        Experiment(lab.view, [[1, 2]])  # type: ignore[arg-type]
+
+
 def test_masks_of_another_graph(lab: Experiment) -> None:
     with pytest.raises(MethodError, match=r"one place per sender and receiver: it is \[2, 3\], not"):
         lab.faithfulness(torch.ones(2, 3))
