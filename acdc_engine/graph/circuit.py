@@ -64,8 +64,9 @@ class Circuit(Shown):
     """What a hand-written circuit does: the name of a task, if there is one. Left out of the file where not known."""
     metric: MetricRecord | None = None
     """The number that measures the behaviour. Null for hand-written circuits."""
-    ablation: Literal["patch", "mean", "zero"] | None = None
-    """What edges outside the circuit carry: corrupt activations, their mean over prompts, or zero."""
+    ablation: str | None = None
+    """What edges outside the circuit carry, by the name of the ablation: "patch" (corrupt activations), "mean" (their
+    mean over prompts), "zero", or one of a package of others."""
     attribution: AttributionRecord | None = None
     """How the edges were scored. Null for hand-written circuits."""
     search: SearchRecord | None = None

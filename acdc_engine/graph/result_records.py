@@ -146,7 +146,7 @@ class Curve(Shown):
     """The behaviour and its prompts."""
     metric: MetricRecord
     """The number that measures the behaviour."""
-    ablation: Literal["patch", "mean", "zero"]
+    ablation: str
     """What edges outside a circuit carry."""
     n_edges: int = Field(ge=1)
     """Edges of the whole graph."""

@@ -92,7 +92,8 @@ def facts(circuit: Circuit) -> dict[str, str]:
             aim = aim_of(circuit.search.objective)
             rows["Target"] = f"{aim} {circuit.search.target_faithfulness:g} on the discovery prompts"
     if circuit.ablation is not None:
-        rows["Ablation"] = f"{circuit.ablation}: {_ABLATIONS[circuit.ablation]}"
+        what = _ABLATIONS.get(circuit.ablation)
+        rows["Ablation"] = circuit.ablation + (f": {what}" if what else "")
     if circuit.source is not None:
         rows["Source"] = circuit.source
     if circuit.rule is not None:

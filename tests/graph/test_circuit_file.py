@@ -158,7 +158,7 @@ def test_unknown_keys_come_with_the_nearest(saved: Path) -> None:
         (lambda file: file.pop("edges"), "edges is missing."),
         (lambda file: file["model"].update(n_layers="2"), "model.n_layers is '2': input should be a valid int"),
         (lambda file: file["model"].update(n_layers=0), "model.n_layers is 0: input should be greater than"),
-        (lambda file: file.update(ablation="noise"), "ablation is 'noise': input should be 'patch', 'mean' or"),
+        (lambda file: file.update(metric={"name": "x", "sign": 0}), "metric.sign is 0: input should be 1 or -1"),
         (lambda file: file["edges"][0].update(sender=3), "edges.0.sender is 3: input should be a valid string."),
         (
             lambda file: file["edges"][0].update(sender="m1"),
