@@ -213,7 +213,7 @@ def scorings(bench: Bench) -> Iterator[tuple[Scored, Tensor]]:
         ending = KL if metric.name == "kl" else ""
         works: dict[str, Callable[[], Tensor]] = {
             f"{name}{ending}": partial(_scores, bench, metric, get_method(name))
-            for name in METHODS
+            for name in METHODS.names
             if not (metric.zero_gradient_at_clean and name == "eap")
         }
         if bench.small:

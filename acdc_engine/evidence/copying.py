@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from acdc_engine.model.forward import effective_w_o
+from acdc_engine.model.layers import effective_w_o
 from acdc_engine.model.view import TransformerView
 
 AMONG = 5

@@ -13,8 +13,9 @@ from acdc_engine.graph.evidence_records import Example, HeadPattern, NextToken, 
 from acdc_engine.graph.looks import measure_of, strength_of
 from acdc_engine.graph.nodes import targets_of, with_roles
 from acdc_engine.graph.records import CircuitNode
-from acdc_engine.model.forward import Record, read_positions, run_layers
+from acdc_engine.model.layers import read_positions
 from acdc_engine.model.patterns import attention_patterns
+from acdc_engine.model.twins import Record
 from acdc_engine.model.view import TransformerView
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.judge import Judge
@@ -173,7 +174,7 @@ def _run(
     """The most likely next tokens of each prompt, and patterns by name; without heads a run keeps nothing."""
     embed = view.embed(tokens)
     record = Record(embed) if heads else None
-    final = run_layers(view, embed, record, keep_inputs=bool(heads))
+    final = view.run(embed, record, keep_inputs=bool(heads))
     return _likely(view, view.unembed(read_positions(final, read_at))), {} if record is None else _patterns(
         view, record, heads
     )

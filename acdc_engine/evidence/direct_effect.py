@@ -11,7 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from acdc_engine.graph.records import DirectEffect
-from acdc_engine.model.forward import Record, effective_w_o, read_positions
+from acdc_engine.model.layers import effective_w_o, read_positions
+from acdc_engine.model.twins import Record
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.prompt_set import NO_ANSWER, PromptSet
 
@@ -101,9 +102,10 @@ def write_at(
         return read_positions(record.embed, read_at)
     layer = int(name[1:].split(".")[0])
     if name.startswith("m"):
-        return read_positions(record.mlp[layer], read_at)
+        return read_positions(record.of(graph, "mlp", layer).values[0], read_at)
     head = index - graph.heads(layer).start
-    return read_positions(record.z[layer][:, :, head], read_at) @ effective_w_o(view.layers[layer])[head]
+    z = record.of(graph, "attention", layer).values[head]
+    return read_positions(z, read_at) @ effective_w_o(view.layers[layer])[head]
 
 
 def _mean_rows(weight: Float[Tensor, "d_vocab d_model"], ids: Int[Tensor, "batch n"]) -> Float[Tensor, "batch d_model"]:

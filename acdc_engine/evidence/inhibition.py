@@ -14,8 +14,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from acdc_engine.evidence.movers import Places
-from acdc_engine.model.forward import Record, effective_w_o
+from acdc_engine.graph.blocks import Graph
+from acdc_engine.model.layers import effective_w_o
 from acdc_engine.model.patterns import Heads, pattern_row
+from acdc_engine.model.twins import Record
 from acdc_engine.model.view import Rotation, TransformerView
 from acdc_engine.prompts.prompt_set import PromptSet
 
@@ -42,14 +44,18 @@ class Turning:
     change: dict[int, Float[Tensor, "batch heads d_head"]]
 
     @staticmethod
-    def of(batch: PromptSet, places: Places, clean: Record, corrupt: Record, heads: Heads) -> "Turning":
+    def of(batch: PromptSet, places: Places, clean: Record, corrupt: Record, heads: Heads, graph: Graph) -> "Turning":
         """Keeps what a batch's runs say about the layers of some heads."""
         rows, at = _rows(batch)
+        z = {
+            layer: [run.of(graph, "attention", layer).values[:, rows, at] for run in (clean, corrupt)]
+            for layer in heads
+        }
         return Turning(
             batch=batch,
             lean=places.answers.float() - places.wrong.float(),
             both=places.answers.any(1) & places.wrong.any(1),
-            change={layer: clean.z[layer][rows, at] - corrupt.z[layer][rows, at] for layer in heads},
+            change={layer: (ours - theirs).transpose(0, 1) for layer, (ours, theirs) in z.items()},
         )
 
 
@@ -74,7 +80,7 @@ class InhibitionTally:
         rows, at = _rows(turning.batch)
         rotations = self._view.rotations(turning.lean.shape[1])
         for mover in self._movers:
-            residual = clean.attention_in[mover[0]][rows, at]
+            residual = clean.of(self._view.graph, "attention", mover[0]).x[rows, at]
             lean = partial(_lean, self._view, turning, clean, mover, rotations[mover[0]])
             before = lean(residual)
             for layer in (layer for layer in self._heads if layer < mover[0]):
@@ -106,8 +112,8 @@ def _lean(
 ) -> Float[Tensor, "batch"]:
     """A mover's attention on right answers less that on wrong ones when its query reads `read`."""
     layer, (rows, at) = mover[0], _rows(turning.batch)
-    q = clean.q[layer][rows, at][:, None]
-    return (pattern_row(view, mover, read, q, clean.k[layer], rotation, at) * turning.lean).sum(1)
+    q, k, _ = clean.of(view.graph, "attention", layer).inputs
+    return (pattern_row(view, mover, read, q[rows, at][:, None], k, rotation, at) * turning.lean).sum(1)
 
 
 def _rows(batch: PromptSet) -> tuple[Tensor, Tensor]:

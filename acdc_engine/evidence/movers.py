@@ -9,7 +9,7 @@ from torch import Tensor
 
 from acdc_engine.evidence.copying import copied, moved
 from acdc_engine.graph.records import RoleName
-from acdc_engine.model.forward import Record
+from acdc_engine.model.twins import Record
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.prompt_set import NO_ANSWER, PromptSet
 
@@ -70,7 +70,8 @@ class MoverTally:
         row, position = places.answers.nonzero(as_tuple=True)
         if not len(row):
             return
-        tokens, values = batch.clean[row, position], clean.v[layer][row, position]
+        tokens = batch.clean[row, position]
+        values = clean.of(self._view.graph, "attention", layer).inputs[2][row, position]
         # Together, so that the unembedding is gone through once per layer.
         writes = torch.cat([moved(self._view, layer, head, values) for head in heads])
         copies, falls = (which.view(len(heads), -1) for which in copied(self._view, writes, tokens.repeat(len(heads))))

@@ -14,8 +14,8 @@ from acdc_engine.evidence.movers import MoverTally, Places
 from acdc_engine.evidence.random_tokens import repeated_tokens
 from acdc_engine.graph.records import DirectEffect, RoleName, RoleScore
 from acdc_engine.model.devices import fitting_prompts
-from acdc_engine.model.forward import Record, run_layers
 from acdc_engine.model.patterns import attention_patterns
+from acdc_engine.model.twins import Record
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.prompt_set import PromptSet
 
@@ -135,7 +135,7 @@ class _Work:
             self._task.add(layer, patterns, targets)
             rows = patterns[torch.arange(len(batch), device=batch.device), :, batch.read_at]
             self._movers.add(layer, self._heads[layer], rows, batch, clean, places)
-        self._turnings.append(Turning.of(batch, places, clean, corrupt, self._heads))
+        self._turnings.append(Turning.of(batch, places, clean, corrupt, self._heads, self._view.graph))
 
     def add_random(self, tokens: torch.Tensor) -> None:
         """Counts repeated random tokens."""
@@ -189,5 +189,5 @@ def _place(view: TransformerView, name: str) -> Head:
 
 def _run(view: TransformerView, tokens: torch.Tensor, keep_inputs: bool = True) -> Record:
     record = Record(embed=view.embed(tokens))
-    run_layers(view, record.embed, record, keep_inputs)
+    view.run(record.embed, record, keep_inputs)
     return record

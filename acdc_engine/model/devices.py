@@ -7,7 +7,8 @@ import torch
 from acdc_engine.errors import DeviceError, nearest
 
 if TYPE_CHECKING:
-    from acdc_engine.model.view import Attention, TransformerView
+    from acdc_engine.model.layers import Attention
+    from acdc_engine.model.view import TransformerView
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}

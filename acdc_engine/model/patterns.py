@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from acdc_engine.model.forward import Record, project
+from acdc_engine.model.layers import project
+from acdc_engine.model.twins import Record
 from acdc_engine.model.view import Rotation, TransformerView
 
 Heads = Mapping[int, Sequence[int]]
@@ -30,7 +31,7 @@ def attention_patterns(
     rotations = view.rotations(record.embed.shape[1])
     for layer, some in heads.items():
         attention = view.layers[layer].attention
-        yield layer, attention.weights(record.q[layer], record.k[layer], rotations[layer], some)
+        yield layer, attention.weights(*record.of(view.graph, "attention", layer).inputs[:2], rotations[layer], some)
 
 
 def pattern_row(

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from acdc_engine.errors import ScoreError, UnsupportedModelError
 from acdc_engine.model.devices import DTYPES
-from acdc_engine.model.forward import Record, effective_w_o, run_layers
+from acdc_engine.model.twins import Record
 from acdc_engine.model.view import TransformerView
+from acdc_engine.model.work import Work
 
 MERGE = "merged = peft_model.merge_and_unload()"
 """How peft makes a plain model of one with adapters."""
@@ -192,13 +193,13 @@ def _first(view: TransformerView, embed: Tensor) -> str:
     if not _finite(embed):
         return "the embedding"
     record = Record(embed)
-    run_layers(view, embed, record)
-    for index, (layer, z) in enumerate(zip(view.layers, record.z, strict=True)):
-        written = torch.einsum("nphe,hed->npd", z, effective_w_o(layer))
+    view.run(embed, record)
+    for twin, block in zip(view.twins, record.blocks, strict=True):
+        values = block.values.flatten(1, 2)
+        written = values.new_empty(*values.shape[:2], view.d_model)
+        twin.write_out(values, written, Work())
         if not _finite(written):
-            return f"the attention of layer {index}"
-        if record.mlp and not _finite(record.mlp[index]):
-            return f"the MLP of layer {index}"
+            return f"the {'MLP' if twin.block.kind == 'mlp' else twin.block.kind} of layer {twin.block.layer}"
     return "the final norm or the unembedding"
 
 

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from acdc_engine.model.forward import run_layer
 from acdc_engine.model.refusals import check_finite, refuse
+from acdc_engine.model.twins import run_blocks
 from acdc_engine.model.view import TransformerView
 
 _TOKENS = 12  # length of the random sequence on which view and model are compared
@@ -84,7 +84,8 @@ class _Comparison:
         if self._last is None:
             self._compare("token embeddings", _widened(self._view.embed)(self._tokens), x)
         layer = _widened(self._view.layers[self._done])
-        ours = run_layer(layer, x, self._rotations[self._done], self._view.shape.parallel)
+        twins = [type(twin)(layer, twin.block) for twin in self._view.twins if twin.block.layer == self._done]
+        ours = run_blocks(twins, x, self._rotations)
         self._compare(f"layer {self._done}", ours - x, theirs - x)
         self._last, self._done = theirs, self._done + 1
         module.to("meta")  # the twin's weights are not needed again

@@ -5,7 +5,7 @@ tensors and the MLP modules, so a forward pass costs what the arithmetic costs, 
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property
 from typing import Any
@@ -19,193 +19,10 @@ from acdc_engine.errors import PromptError
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.names import GraphShape
 from acdc_engine.graph.records import ModelRecord
+from acdc_engine.model.layers import Layer, Rotation
 from acdc_engine.model.norms import Norm
+from acdc_engine.model.twins import TWINS, Record, Twin, run_blocks
 from acdc_engine.model.work import Work
-
-Rotation = tuple[Tensor, Tensor]
-"""Cosines and sines `[pos, rotary dimensions]` of the rotary position embedding."""
-
-
-@dataclass(frozen=True)
-class Attention:
-    """One attention layer: per-head weights and what happens between projection and output.
-
-    Attributes:
-        w_q: Query weights `[heads, d_head, d_model]`.
-        w_k: Key weights `[kv_heads, d_head, d_model]`; `w_v` likewise.
-        b_q: Biases `[heads, d_head]` or None; `b_k`, `b_v` `[kv_heads, d_head]`.
-        w_o: Output weights `[heads, d_head, d_model]`.
-        b_o: Output bias `[d_model]` or None; it belongs to no head and is the same in every run.
-        scale: Factor on the attention scores.
-        q_norm: Norm of the projected queries (Qwen 3, Gemma 3, OLMo 2) or None; `k_norm` likewise.
-        norm_spans_heads: The query/key norm runs over all heads together (OLMo 2) instead of head by head.
-        rotate: `rotate_half` of the architecture, or None without rotary positions.
-        rope_kind: Which of the model's rotary tables this layer uses (Gemma 3 has two).
-        window: Sliding window in tokens, or None; of causal attention only.
-        softcap: Soft cap on the scores (Gemma 2), or None.
-        causal: Whether queries look at their own and earlier positions only. False lets them look everywhere; such
-            models take prompts of one length only (see `TransformerView.check_lengths`).
-    """
-
-    w_q: Float[Tensor, "heads d_head d_model"]
-    w_k: Float[Tensor, "kv d_head d_model"]
-    w_v: Float[Tensor, "kv d_head d_model"]
-    w_o: Float[Tensor, "heads d_head d_model"]
-    b_q: Float[Tensor, "heads d_head"] | None
-    b_k: Float[Tensor, "kv d_head"] | None
-    b_v: Float[Tensor, "kv d_head"] | None
-    b_o: Float[Tensor, "d_model"] | None
-    scale: float
-    q_norm: Norm | None = None
-    k_norm: Norm | None = None
-    norm_spans_heads: bool = False
-    rotate: Callable[[Tensor], Tensor] | None = None
-    rope_kind: str | None = None
-    window: int | None = None
-    softcap: float | None = None
-    # Later than the first circuit files: it counts in hashes only where it is not the default, so that theirs hold.
-    causal: bool = field(default=True, metadata={"hashed_unless": True})
-
-    def mix(
-        self,
-        q: Float[Tensor, "batch queries some_heads d_head"],
-        k: Float[Tensor, "batch pos some_kv d_head"],
-        v: Float[Tensor, "batch pos some_kv d_head"],
-        rotation: Rotation | None,
-        groups: Sequence[int] | None = None,
-        at: Int[Tensor, "batch"] | None = None,
-    ) -> Float[Tensor, "batch queries some_heads d_head"]:
-        """Attention from projected queries, keys and values to the heads' outputs before `w_o`.
-
-        Args:
-            q: Raw projections (before query norm and rotation) of all heads, or of some of them; at all positions, or
-                at the one of `at`.
-            k: Raw keys of all groups, or of some.
-            v: Values of the same groups.
-            rotation: Rotary table of this layer, cut to `pos`.
-            groups: For each given head the index into `k`/`v` of its group; None when all heads are given.
-            at: The position of each example's single query; None for queries at all positions.
-
-        Returns:
-            `z`: attention-weighted values, per head.
-        """
-        q, k = self._placed(q, k, rotation, at)
-        if groups is None:
-            groups = [h * k.shape[2] // q.shape[2] for h in range(q.shape[2])]
-        if list(groups) != list(range(k.shape[2])):
-            index = torch.as_tensor(groups, device=k.device)
-            k, v = k.index_select(2, index), v.index_select(2, index)
-        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
-        blocked = self._blocked(k.shape[2], k.device)
-        if at is not None:
-            blocked = blocked[at][:, None, None]
-        if self.softcap is None:
-            unbounded = self.window is None or self.window >= k.shape[2]
-            simple = self.causal and unbounded and at is None
-            mask = None if simple or not self.causal else ~blocked
-            z = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=simple, scale=self.scale)
-        else:
-            scores = torch.tanh((q @ k.transpose(-1, -2)) * self.scale / self.softcap) * self.softcap
-            z = torch.softmax(scores.masked_fill(blocked, -torch.inf).float(), -1).to(v.dtype) @ v
-        return z.transpose(1, 2)
-
-    def weights(
-        self,
-        q: Float[Tensor, "batch queries heads d_head"],
-        k: Float[Tensor, "batch pos kv d_head"],
-        rotation: Rotation | None,
-        heads: Sequence[int],
-        at: Int[Tensor, "batch"] | None = None,
-    ) -> Float[Tensor, "batch some_heads queries pos"]:
-        """How much of each position some heads mix: what `mix` multiplies the values with.
-
-        Args:
-            q: Raw projections of all heads, at all positions or at the one of `at`; a norm over all heads needs them.
-            k: Raw keys of all groups.
-            rotation: Rotary table of this layer, cut to `pos`.
-            heads: The heads asked for.
-            at: The position of each example's single query; None for queries at all positions.
-
-        Returns:
-            Rows that add up to one, float32 at least; zero where a query may not look.
-        """
-        some, groups = list(heads), [head * k.shape[2] // q.shape[2] for head in heads]
-        if self.norm_spans_heads:
-            q, k = self._placed(q, k, rotation, at)
-            q, k = q[:, :, some], k[:, :, groups]
-        else:  # the others change nothing here, and may be many
-            q, k = self._placed(q[:, :, some], k[:, :, groups], rotation, at)
-        q, k = q.transpose(1, 2), k.transpose(1, 2)
-        scores = (q @ k.transpose(-1, -2)) * self.scale
-        if self.softcap is not None:
-            scores = torch.tanh(scores / self.softcap) * self.softcap
-        blocked = self._blocked(k.shape[2], k.device)
-        if at is not None:
-            blocked = blocked[at][:, None, None]
-        wide = scores if scores.dtype == torch.float64 else scores.float()
-        return torch.softmax(wide.masked_fill(blocked, -torch.inf), -1)
-
-    def _placed(self, q: Tensor, k: Tensor, rotation: Rotation | None, at: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Queries and keys after their norms and rotation."""
-        turned = rotation if rotation is None or at is None else (rotation[0][at][:, None], rotation[1][at][:, None])
-        return self._place(q, self.q_norm, turned), self._place(k, self.k_norm, rotation)
-
-    def _place(self, x: Tensor, norm: Norm | None, rotation: Rotation | None) -> Tensor:
-        """Query/key norm and rotation of `[batch, pos, heads, d_head]`; tables `[pos, rotary]`, or one per example."""
-        if norm is not None:
-            x = norm(x.flatten(-2)).view_as(x) if self.norm_spans_heads else norm(x)
-        if self.rotate is None or rotation is None:
-            return x
-        cos, sin = rotation[0].unsqueeze(-2), rotation[1].unsqueeze(-2)
-        turned, kept = x[..., : cos.shape[-1]], x[..., cos.shape[-1] :]
-        # Some architectures keep their tables in float32 whatever the weights are.
-        turned = (turned * cos + self.rotate(turned) * sin).to(x.dtype)
-        return torch.cat((turned, kept), -1) if kept.shape[-1] else turned
-
-    def _blocked(self, pos: int, device: torch.device) -> Tensor:
-        """Bool `[pos, pos]`: key positions a query may not look at."""
-        if not self.causal:
-            return torch.zeros(pos, pos, dtype=torch.bool, device=device)
-        offset = torch.arange(pos, device=device)
-        distance = offset[:, None] - offset[None, :]
-        blocked = distance < 0
-        return blocked if self.window is None else blocked | (distance >= self.window)
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One block: what its attention and MLP read, compute and write.
-
-    Attributes:
-        attention_norm: Norm on the way into q, k and v.
-        attention: The attention layer.
-        attention_post: Norm on the attention's write (Gemma 2/3, OLMo 2), or None.
-        mlp_norm: Norm on the way into the MLP.
-        mlp: The MLP (dense, gated or mixture of experts), or None in attention-only models.
-        mlp_post: Norm on the MLP's write, or None.
-        write_scale: Factor on everything the layer writes (Granite's residual multiplier).
-    """
-
-    attention_norm: Norm
-    attention: Attention
-    attention_post: Norm | None
-    mlp_norm: Norm
-    mlp: nn.Module | None
-    mlp_post: Norm | None
-    write_scale: float = 1.0
-
-    @property
-    def couples_heads(self) -> bool:
-        """Whether a head's write depends on its neighbours' (norm after attention, or over all heads' queries)."""
-        return self.attention_post is not None or self.attention.norm_spans_heads
-
-    def mlp_write(self, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
-        """What the MLP writes when its branch reads the residual stream `x`."""
-        assert self.mlp is not None, "mlp_write of an attention-only layer"
-        out = self.mlp(self.mlp_norm(x))
-        out = out[0] if isinstance(out, tuple) else out
-        out = out if self.mlp_post is None else self.mlp_post(out)
-        return out * self.write_scale if self.write_scale != 1.0 else out
 
 
 @dataclass(frozen=True)
@@ -233,6 +50,8 @@ class TransformerView:
         same_words: Whether the logit of a number is that of the token of this number; False for models that answer in
             words of their own (`tokenizer.answers`).
         kv_copies: How often the view holds each of the model's key/value heads; above one when they were ungrouped.
+        own_graph: The graph, where its blocks are not attention and MLP of every layer.
+        kinds: The twins of the graph's blocks, by kind.
         work: What has been computed with this view so far.
     """
 
@@ -256,8 +75,9 @@ class TransformerView:
     revision: str | None = None
     same_words: bool = True
     kv_copies: int = 1
+    own_graph: Graph | None = field(default=None, repr=False)
+    kinds: Mapping[str, type[Twin]] = field(default_factory=lambda: TWINS, repr=False)
     work: Work = field(default_factory=Work, repr=False)
-    _cached_graph: list[Graph] = field(default_factory=list, repr=False)
 
     @property
     def device(self) -> torch.device:
@@ -269,17 +89,20 @@ class TransformerView:
         """Number format of the weights."""
         return self.unembed_weight.dtype
 
-    @property
+    @cached_property
     def graph(self) -> Graph:
         """Senders, receivers and edges of this model."""
-        if not self._cached_graph:
-            self._cached_graph.append(Graph(self.shape))
-        return self._cached_graph[0]
+        return self.own_graph or Graph(self.shape)
+
+    @cached_property
+    def twins(self) -> tuple[Twin, ...]:
+        """What the blocks of the graph compute, in their order."""
+        return tuple(self.kinds[block.kind](self.layers[block.layer], block) for block in self.graph.blocks)
 
     @property
-    def couples_heads(self) -> bool:
-        """Whether any layer couples its heads' writes (see `Layer.couples_heads`)."""
-        return any(layer.couples_heads for layer in self.layers)
+    def coupled(self) -> bool:
+        """Whether any block couples its senders' writes (see `Twin.coupled`)."""
+        return any(twin.coupled for twin in self.twins)
 
     @property
     def causal(self) -> bool:
@@ -338,12 +161,32 @@ class TransformerView:
         logits = logits * self.logit_scale if self.logit_scale != 1.0 else logits
         return logits if self.logit_softcap is None else torch.tanh(logits / self.logit_softcap) * self.logit_softcap
 
+    def run(
+        self, embed: Float[Tensor, "batch pos d_model"], record: Record | None = None, keep_inputs: bool = False
+    ) -> Float[Tensor, "batch pos d_model"]:
+        """Runs all blocks on what `input` writes.
+
+        Args:
+            embed: Output of `embed`, or a point between two such outputs (integrated gradients).
+            record: Filled with the senders' values when given.
+            keep_inputs: Fill the receivers' side too.
+
+        Returns:
+            The final residual stream, before the final norm. Differentiable; gradients at what the record keeps of the
+            receivers and at the result are those at the receivers alone: an MLP's input is a node of its own there, so
+            that the skip connection around the MLP is not part of its gradient.
+        """
+        for twin in self.twins:
+            twin.count(self.work, *embed.shape[:2])
+        final = run_blocks(self.twins, embed, self.rotations(embed.shape[1]), record, keep_inputs)
+        if record is not None:
+            record.final = final
+        return final
+
     def logits(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_vocab"]:
         """A plain forward pass without gradients: logits at every position."""
-        from acdc_engine.model.forward import run_layers
-
         with torch.no_grad():
-            return self.unembed(run_layers(self, self.embed(tokens)))
+            return self.unembed(self.run(self.embed(tokens)))
 
     def model_record(self) -> ModelRecord:
         """What a circuit file says of the model; takes a pass over all weights, for their hash."""

@@ -1,30 +1,25 @@
 """Judging circuits exactly on a fixed set of prompts."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from acdc_engine.errors import MethodError, PromptError
-from acdc_engine.graph.connectivity import clean
+from acdc_engine.graph.connectivity import Candidate, clean
 from acdc_engine.model.devices import fitting_prompts
-from acdc_engine.model.forward import read_positions, run_layers
+from acdc_engine.model.layers import read_positions
 from acdc_engine.model.refusals import check_finite, check_gradients
 from acdc_engine.model.view import TransformerView
-from acdc_engine.patch.bank import Bank, Nearby, joined
-from acdc_engine.patch.baseline import (
-    Baseline,
-    build_baseline,
-    check_ablation,
-    corrupt_values,
-    mean_values,
-    zero_values,
-)
 from acdc_engine.patch.patched_run import PatchedRun
-from acdc_engine.patch.plan import Plan, make_plan
+from acdc_engine.patch.plan import Masks, Plan, make_plan
+from acdc_engine.patch.references import ABLATIONS, Baseline, build_baseline, check_ablation
+from acdc_engine.patch.sums import Bank
 from acdc_engine.prompts.metrics import Metric, columns_read
 from acdc_engine.prompts.prompt_set import PromptSet
 
@@ -42,12 +37,19 @@ class _Ready:
     baseline: Baseline
     input: Bank
     clean_logits: Float[Tensor, "batch d_vocab"]
+    columns: dict[Metric, tuple[PromptSet, Tensor | None]] = field(default_factory=dict)
+
+    def read(self, metric: Metric) -> tuple[PromptSet, Tensor | None]:
+        """Which logits a metric reads, looked up once: that waits for the device."""
+        if metric not in self.columns:
+            self.columns[metric] = columns_read(metric, self.batch)
+        return self.columns[metric]
 
     def measured(
         self, view: TransformerView, metric: Metric, final: Float[Tensor, "masks batch d_model"]
     ) -> Float[Tensor, "masks batch"]:
         """The metric of every prompt from what the logits read; only logits that the metric reads are computed."""
-        prompts, columns = columns_read(metric, self.batch)
+        prompts, columns = self.read(metric)
         clean = self.clean_logits if columns is None else None
         return torch.stack([metric(row, prompts, clean) for row in view.unembed(final, columns)])
 
@@ -85,26 +87,20 @@ class CircuitEvaluator:
         order = [row for part in parts for row in part]
         self._order = None if order == sorted(order) else torch.tensor(order, device=view.device).argsort()
         self._ready = list(self._prepare(prompts.to(view.device), batch_size))
-        self._near: list[Nearby] = []
+        self._near: tuple[Tensor, list[Bank]] | None = None
 
     def _prepare(self, prompts: PromptSet, batch_size: int) -> Iterator[_Ready]:
-        mean = mean_values(self.view, prompts, batch_size) if self.ablation == "mean" else None
+        with torch.no_grad():
+            reference = ABLATIONS[self.ablation].value(self.view, prompts, batch_size)
         for batch in prompts.batches(batch_size, partial(fitting_prompts, self.view)):
-            if self.ablation == "patch":
-                values = corrupt_values(self.view, batch)
-            elif mean is not None:
-                values = mean
-            else:
-                values = zero_values(self.view, batch.clean.shape[1])
             with torch.no_grad():
                 embed = self.view.embed(batch.clean)
-                final = run_layers(self.view, embed)
-                logits = self.view.unembed(read_positions(final, batch.read_at))
-            baseline = build_baseline(self.view, batch, values)
+                logits = self.view.unembed(read_positions(self.view.run(embed), batch.read_at))
+                baseline = build_baseline(self.view, batch, reference(batch))
             check_finite(self.view, embed, [logits], "clean")
             if self.ablation == "patch":
                 check_finite(self.view, self.view.embed(batch.corrupt), [baseline.final], "corrupt")
-            yield _Ready(batch, baseline, self._bank_of_input(batch, embed - baseline.values.embed), logits)
+            yield _Ready(batch, baseline, self._bank_of_input(batch, embed - baseline.embed), logits)
 
     def clean_logits(self) -> Float[Tensor, "prompts d_vocab"]:
         """Logits of the unpatched model at the reading positions."""
@@ -151,13 +147,18 @@ class CircuitEvaluator:
             raise MethodError("There are no circuits to run.")
         if near is not None:
             self._run_near(self._defined(near[None])[0])
-        groups = self._alike(masks, None if near is None else self._near[0].mask)
+        base, candidates = self._base(masks, near is not None)
+        groups = self._alike(masks, None if near is None else candidates)
         rows = []
         for place, ready in enumerate(self._ready):
-            known = self._near[place] if near is not None else None
-            runs = (run for group in groups for run in self._runs(ready, masks[group], known, n_logits))
+            known = self._near[1][place] if near is not None and self._near is not None else None
+            runs = (
+                run
+                for group in groups
+                for run in self._runs(ready, base, [candidates[i] for i in group], known, n_logits)
+            )
             rows.append(torch.cat([take(ready, run.final()) for run in runs]))
-        return self._in_order(rows, 1)[torch.cat(groups).argsort().to(self.view.device)]
+        return self._in_order(rows, 1)[torch.from_numpy(np.concatenate(groups).argsort()).to(self.view.device)]
 
     def values(
         self,
@@ -216,25 +217,31 @@ class CircuitEvaluator:
 
     def _measure(self, ready: _Ready, metric: Metric) -> Callable[[Tensor], Tensor]:
         """From what the logits read to the metric of every prompt of a batch."""
+        ready.read(metric)
         return lambda final: ready.measured(self.view, metric, final[None])[0]
 
     def _defined(self, masks: Tensor) -> Tensor:
         masks = masks.bool() & self.view.graph.exists.to(masks.device)
-        return clean(self.view.graph, masks) if self.view.couples_heads or self.ablation != "patch" else masks
+        return clean(self.view.graph, masks) if self.view.coupled or self.ablation != "patch" else masks
 
     def _run_near(self, mask: Tensor) -> None:
         """Runs a mask and keeps what it computed, for masks that differ from it in few edges."""
-        if self._near and torch.equal(self._near[0].mask, mask):
+        if self._near is not None and torch.equal(self._near[0], mask):
             return
-        self._near = []
-        found = []
+        self._near, found, written = None, list[Bank](), mask.numpy(force=True)
         for ready in self._ready:
-            (run,) = self._runs(ready, mask[None], None, 0)
+            (run,) = self._runs(ready, written, [Candidate(np.empty(0, np.int64))], None, 0)
             run.final()
-            found.append(Nearby(mask, joined(ready.input, run.own)))
-        self._near = found
+            found.append(ready.input.joined(run.own))
+        self._near = mask, found
 
-    def _alike(self, masks: Tensor, near: Tensor | None) -> list[Tensor]:
+    def _base(self, masks: Tensor, near: bool) -> tuple[NDArray[np.bool_], list[Candidate]]:
+        """Masks as one of them, or the one that was run before, and how each differs from it."""
+        written = masks.numpy(force=True)
+        base = written[0] if not near or self._near is None else self._near[0].numpy(force=True)
+        return base, [Candidate(np.flatnonzero(mask != base)) for mask in written]
+
+    def _alike(self, masks: Tensor, near: list[Candidate] | None) -> list[NDArray[np.int64]]:
         """Places of masks that go together: they have the same nodes or, near another mask, change the same receivers.
 
         Masks that run together compute the union of what each of them needs.
@@ -242,57 +249,66 @@ class CircuitEvaluator:
         On a CPU a node more in a batch costs what it costs alone; on a GPU larger batches are worth it, as long as all
         of them start at late layers.
         """
-        needs = torch.cat([masks.any(1), masks.any(2)], 1) if near is None else (masks != near).any(1)
-        if masks.device.type != "cpu" or self.view.device.type != "cpu":
-            return [needs.int().argmax(1).argsort(stable=True).cpu()]
-        _, kinds = needs.unique(dim=0, return_inverse=True)
-        return [(kinds == kind).nonzero().flatten() for kind in kinds.unique()]
+        n_receivers = self.view.graph.n_receivers
+        if near is None:
+            written = masks.numpy(force=True)
+            needs = [np.flatnonzero(np.concatenate([mask.any(0), mask.any(1)])) for mask in written]
+        else:
+            needs = [np.unique(np.concatenate([one.remove, one.add]) % n_receivers) for one in near]
+        if self.view.device.type != "cpu":
+            first = [int(one[0]) if len(one) else n_receivers for one in needs]
+            return [np.argsort(first, kind="stable")]
+        kinds: dict[bytes, list[int]] = {}
+        for place, one in enumerate(needs):
+            kinds.setdefault(one.tobytes(), []).append(place)
+        return [np.array(places) for places in kinds.values()]
 
-    def _runs(self, ready: _Ready, masks: Tensor, known: Nearby | None, n_logits: int) -> Iterator[PatchedRun]:
+    def _runs(
+        self,
+        ready: _Ready,
+        base: NDArray[np.bool_],
+        candidates: list[Candidate],
+        known: Bank | None,
+        n_logits: int,
+    ) -> Iterator[PatchedRun]:
         """Splits masks so that one run's buffer, and one layer's inputs and their norms, stay within bounds."""
         start = 0
-        while start < len(masks):
-            group = masks[start : start + MOST_MASKS]
-            plan = self._plan(group, known)
+        while start < len(candidates):
+            masks = Masks.near(base, candidates[start : start + MOST_MASKS])
+            plan = self._plan(masks, known)
             fitting = max(1, BUFFER_BYTES // self._bytes_per_mask(plan, ready.batch, n_logits))
-            if fitting < len(group):
-                group = group[:fitting]
-                plan = self._plan(group, known)
-            shared = ready.input if known is None else known.bank
+            if fitting < len(masks):
+                masks = Masks.near(base, candidates[start : start + fitting])
+                plan = self._plan(masks, known)
             self.before_run()
-            yield PatchedRun(self.view, ready.batch, ready.baseline, plan, group, shared)
-            start += len(group)
+            yield PatchedRun(self.view, ready.batch, ready.baseline, plan, masks, known or ready.input)
+            start += len(masks)
 
     def _bank_of_input(self, batch: PromptSet, change: Tensor) -> Bank:
         """What `input` changes by: the same in every run."""
-        senders = (self.view.graph.INPUT,)
+        senders = np.array([self.view.graph.INPUT])
         bank = Bank.empty(senders, senders, 1, change)
-        bank.store(senders, change[None, None], batch.read_at)
+        bank.store(senders, True, change[None, None], batch.read_at)
         return bank
 
     def _whole(self, ready: _Ready, masks: Tensor) -> PatchedRun:
         """A run that can be differentiated: everything at all positions."""
         self.before_run()
-        plan = self._plan(masks != 0, None, all_positions=True)
-        return PatchedRun(self.view, ready.batch, ready.baseline, plan, masks, ready.input)
+        written = Masks.of(masks)
+        plan = self._plan(written, None, all_positions=True)
+        return PatchedRun(self.view, ready.batch, ready.baseline, plan, written, ready.input)
 
-    def _plan(self, masks: Tensor, known: Nearby | None, *, all_positions: bool = False) -> Plan:
-        layers = self.view.layers
-        return make_plan(
-            self.view.graph,
-            masks,
-            [layer.couples_heads for layer in layers],
-            [layer.attention.norm_spans_heads for layer in layers],
-            known=None if known is None else known.known(),
-            all_positions=all_positions,
-        )
+    def _plan(self, masks: Masks, known: Bank | None, *, all_positions: bool = False) -> Plan:
+        graph = self.view.graph
+        left = None if known is None else known.known(graph.n_senders)
+        return make_plan(graph, self.view.twins, masks, known=left, all_positions=all_positions)
 
     def _bytes_per_mask(self, plan: Plan, batch: PromptSet, n_logits: int) -> int:
         wide, narrow = len(plan.everywhere), len(plan.computed)
         wide += 3 * max((len(step.rows) for step in plan.steps if step.everywhere), default=0)
-        narrow += 3 * max(len(step.rows) for step in plan.steps)
-        # Keys and values of a layer are read at all positions, wherever its queries are.
-        wide += 6 * any(step.kind == "attention" for step in plan.steps)
+        narrow += 3 * max((len(step.rows) for step in plan.steps), default=1)
+        # What spreads is read at all positions, wherever the rest of its block is.
+        wide += 6 * any(self.view.graph.blocks[step.place].spreads.any() for step in plan.steps)
         numbers = (wide * batch.clean.numel() + narrow * len(batch)) * self.view.d_model
         numbers += 2 * len(batch) * n_logits + 2 * self.view.graph.exists.numel()
         return max(1, numbers * self.view.unembed_weight.element_size())

@@ -10,59 +10,102 @@ take from an earlier run of a similar mask what no changed edge leads to.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor
 
-from acdc_engine.model.forward import read_positions
-from acdc_engine.model.view import Rotation, TransformerView
-from acdc_engine.patch.bank import Bank, Reads, reads
-from acdc_engine.patch.baseline import Baseline
-from acdc_engine.patch.plan import Plan, Step
-from acdc_engine.patch.steps import attention_delta, mlp_delta
+from acdc_engine.model.layers import read_positions
+from acdc_engine.model.twins import Patched, Reads
+from acdc_engine.model.view import TransformerView
+from acdc_engine.patch.plan import Masks, Plan, Step
+from acdc_engine.patch.references import Baseline
+from acdc_engine.patch.sums import Bank, Pack, Sums, Weights
 from acdc_engine.prompts.prompt_set import PromptSet
+
+
+@dataclass(frozen=True, eq=False)
+class _Stage:
+    """A step with what it needs of the masks.
+
+    Attributes:
+        step: The step.
+        done: Senders computed before it; `wide` those of them that are kept at all positions.
+        here: Inputs of receivers that act where they read; `elsewhere` of those that spread.
+        read: Whether anyone reads the senders under each mask, a place in the pack.
+        ids: Its receivers' numbers, `here` before `elsewhere`, a place in the pack.
+    """
+
+    step: Step
+    done: int
+    wide: int
+    here: Sums
+    elsewhere: Sums
+    read: int
+    ids: tuple[int, int]
 
 
 @dataclass
 class PatchedRun:
-    """One batch of prompts under a set of masks.
+    """One batch of prompts under a set of masks. What it needs of them is decided and moved when it is made.
 
     Attributes:
         view: The model.
         batch: The prompts, on the model's device.
         baseline: The ablated model on them.
         plan: Which nodes run.
-        masks: Kept edges, one mask per run; or weights between 0 and 1.
+        masks: Kept edges; or weights between 0 and 1.
         shared: Changes of senders that the masks share, for all of them; the plan says which of them hold.
+        own: Changes of the senders computed here.
     """
 
     view: TransformerView
     batch: PromptSet
     baseline: Baseline
     plan: Plan
-    masks: Shaped[Tensor, "masks senders receivers"]
+    masks: Masks
     shared: Bank
+    own: Bank = field(init=False)
 
     def __post_init__(self) -> None:
-        """Makes room for the computed senders."""
-        self._kept = self.masks.to(self.view.device, self.view.dtype).transpose(1, 2).contiguous()
-        like = self.baseline.values.embed
-        self.own = Bank.empty(self.plan.everywhere, self.plan.computed, len(self.masks), like)
-        holds = torch.zeros(self._kept.shape[2], dtype=torch.bool, device=self.view.device)
-        holds[list(self.plan.shared)] = True
-        self._holding = self._kept * holds
-        self.rotations: list[Rotation | None] = self.view.rotations(like.shape[1])
+        """Lays out the run and makes room for the computed senders."""
+        self.own = Bank.empty(self.plan.everywhere, self.plan.computed, len(self.masks), self.baseline.embed)
+        self._pack = Pack()
+        self._weights = Weights(self.masks, self.plan.shared, self.shared, self.own, self._pack)
+        done = wide = 0
+        self._stages = []
+        for step in self.plan.steps:
+            self._stages.append(self._stage(step, done, wide))
+            done, wide = done + len(step.senders), wide + step.everywhere * len(step.senders)
+        graph, computed = self.view.graph, self.plan.computed
+        logits = np.array([graph.logits])
+        self._logits = self._weights.sums(logits, graph.logits, False, len(computed))
+        self._banks = self._pack.add(self.shared.all), self._pack.add(computed), self._pack.add(logits)
+        self._pack.move(self.view.device, self.view.dtype)
+
+    def _stage(self, step: Step, done: int, wide: int) -> _Stage:
+        block, twin = self.view.graph.blocks[step.place], self.view.twins[step.place]
+        spreads = block.spreads[step.rows - block.reads.start]
+        here, elsewhere = step.rows[~spreads], step.rows[spreads]
+        shape = len(self.masks), len(step.senders)
+        return _Stage(
+            step,
+            done,
+            wide,
+            self._weights.sums(here, block.reads.start, step.everywhere, wide if step.everywhere else done),
+            self._weights.sums(elsewhere, block.reads.start, True, wide),
+            self._pack.add(self._weights.readers(step.senders) if twin.coupled else np.ones(shape, np.bool_)),
+            (self._pack.add(here), self._pack.add(elsewhere)),
+        )
 
     @torch.no_grad()
     def final(self) -> Float[Tensor, "masks batch d_model"]:
         """What the logits read at the reading positions, under every mask."""
-        done = 0
-        for step in self.plan.steps[:-1]:
-            queries, others = self._inputs(step, done)
-            self.own.store(step.senders, self._compute(step, queries, others), self.batch.read_at)
-            done += len(step.senders)
+        for stage in self._stages:
+            delta = self._compute(stage, *self._inputs(stage))
+            self.own.store(stage.step.senders, stage.step.everywhere, delta, self.batch.read_at)
         return self._final_inputs()
 
     def edge_gradients(
@@ -82,19 +125,18 @@ class PatchedRun:
             The metric of every prompt; sum over prompts of the gradients and of their squares, from computed senders
             into receivers with kept incoming edges, zero elsewhere: not computed.
         """
-        tape: list[tuple[Step, int, list[Tensor], Tensor]] = []
-        done = 0
-        for step in self.plan.steps[:-1]:
-            queries, others = self._inputs(step, done)
-            inputs = [part.values.requires_grad_() for part in (queries, others)]
+        tape: list[tuple[_Stage, list[Tensor], Tensor]] = []
+        for stage in self._stages:
+            reads = self._inputs(stage)
+            inputs = [part.values.requires_grad_() for part in reads]
             counted = self.view.work.operations
             with torch.enable_grad():
-                delta = self._compute(step, queries, others)
+                delta = self._compute(stage, *reads)
             self.view.work.operations += self.view.work.operations - counted  # as much again for its gradient
-            self.own.store(step.senders, delta.detach(), self.batch.read_at)
-            tape.append((step, done, inputs, delta))
-            done += len(step.senders)
-        out = torch.zeros(2, *self.masks.shape[1:], dtype=torch.float32, device=self.view.device)
+            self.own.store(stage.step.senders, True, delta.detach(), self.batch.read_at)
+            tape.append((stage, inputs, delta))
+        shape = self.masks.usual.shape
+        out = torch.zeros(2, *shape, dtype=torch.float32, device=self.view.device)
         flow = torch.zeros_like(self.own.values[0])
         final = self._final_inputs().requires_grad_()
         with torch.enable_grad():
@@ -102,77 +144,68 @@ class PatchedRun:
         (at_final,) = torch.autograd.grad(values, final, torch.ones_like(values))
         self._pull_back_final(at_final[0], flow, out)
         while tape:
-            step, before, inputs, delta = tape.pop()
-            pulled = flow[before : before + len(step.senders)][None]
+            stage, inputs, delta = tape.pop()
+            pulled = flow[stage.done : stage.done + len(stage.step.senders)][None]
             gradients = torch.autograd.grad(delta, inputs, pulled, allow_unused=True, materialize_grads=True)
-            self._pull_back(step, before, torch.cat(gradients, 1)[0], flow, out)
+            for sums, rows, gradient in zip((stage.here, stage.elsewhere), stage.ids, gradients, strict=True):
+                if sums.moving:
+                    self._pull_back(sums, rows, stage.done, gradient[0], flow, out)
         return values.detach(), out
 
-    def _inputs(self, step: Step, done: int) -> tuple[Reads, Reads]:
-        """What the step's queries read, and its keys and values; an MLP counts among the queries."""
-        queries = (
-            self.view.graph.part(step.layer, "q").stop if step.kind == "attention" else self.view.graph.n_receivers
-        )
-        base = (self.baseline.attention_in if step.kind == "attention" else self.baseline.mlp_in)[step.layer]
-        asking, asked = [r for r in step.rows if r < queries], [r for r in step.rows if r >= queries]
-        return self._read(asking, base, done, step.everywhere), self._read(asked, base, done, True)
+    def _inputs(self, stage: _Stage) -> tuple[Reads, Reads]:
+        """What receivers that act where they read are given, and those that spread."""
+        base = self.baseline.grounds[stage.step.place].x
+        wide, pack, work = self.own.values[:, : stage.wide], self._pack, self.view.work
+        elsewhere = stage.elsewhere.reads(base, self.shared.values, wide, pack, work)
+        if stage.step.everywhere:
+            return stage.here.reads(base, self.shared.values, wide, pack, work), elsewhere
+        return self._at_reads(stage.here, read_positions(base, self.batch.read_at), stage.done), elsewhere
 
-    def _read(self, rows: list[int], base: Tensor, done: int, everywhere: bool) -> Reads:
-        """The residual stream as receivers read it, at all positions or at the reading ones."""
-        if not everywhere:
-            return self._read_at_reads(rows, read_positions(base, self.batch.read_at)[:, None], done)
-        wide = sum(sender in self.own.everywhere for sender in self.own.all[:done])
-        weights = self._weights(self._holding, rows, self.shared.everywhere)
-        own_weights = self._weights(self._kept, rows, self.own.everywhere[:wide])
-        return reads(rows, base, self.shared.values, weights, self.own.values[:, :wide], own_weights, self.view.work)
-
-    def _read_at_reads(self, rows: list[int], base: Tensor, done: int) -> Reads:
-        weights = self._weights(self._holding, rows, self.shared.all)
-        own_weights = self._weights(self._kept, rows, self.own.all[:done])
+    def _at_reads(self, sums: Sums, base: Float[Tensor, "batch d_model"], done: int) -> Reads:
         shared, own = self.shared.at_reads[:, :, :, None], self.own.at_reads[:, :done, :, None]
-        return reads(rows, base, shared, weights, own, own_weights, self.view.work)
-
-    def _weights(self, kept: Tensor, rows: list[int], senders: tuple[int, ...]) -> Float[Tensor, "masks rows senders"]:
-        return kept[:, rows][:, :, list(senders)]
+        return sums.reads(base[:, None], shared, own, self._pack, self.view.work)
 
     def _final_inputs(self) -> Float[Tensor, "masks batch d_model"]:
         """What the logits read; the plain baseline where no edge into them is kept."""
-        read = self._read_at_reads([self.view.graph.logits], self.baseline.final[:, None], len(self.own.all))
-        return (read.values if read.moving else read.same.expand(len(self.masks), -1, -1, -1, -1))[:, 0, :, 0]
+        return self._at_reads(self._logits, self.baseline.final, len(self.own.all)).of(0)[:, :, 0]
 
-    def _compute(self, step: Step, queries: Reads, others: Reads) -> Tensor:
-        at = None if step.everywhere else self.batch.read_at
-        if step.kind == "mlp":
-            inputs = queries.values if queries.moving else queries.same
-            return mlp_delta(self.view, step, inputs, self.baseline, at)
-        read = (self._kept[:, :, list(step.senders)] != 0).any(1)
-        rotation = self.rotations[step.layer]
-        return attention_delta(self.view, step, queries, others, self.baseline, rotation, read, at)
+    def _compute(self, stage: _Stage, here: Reads, elsewhere: Reads) -> Tensor:
+        step, twin = stage.step, self.view.twins[stage.step.place]
+        senders, at = (step.senders - twin.block.writes.start).tolist(), None if step.everywhere else self.batch.read_at
+        patched = Patched(senders, here, elsewhere, self._pack[stage.read] != 0, at)
+        return twin.change(patched, self.baseline.grounds[step.place], self.view.work)
 
-    def _pull_back(self, step: Step, before: int, gradient: Tensor, flow: Tensor, out: Tensor) -> None:
-        rows = list(step.rows)
-        for senders, values in ((self.shared.all, self.shared.values[0]), (self.own.all, self.own.values[0, :before])):
+    def _pull_back(self, sums: Sums, rows: int, before: int, gradient: Tensor, flow: Tensor, out: Tensor) -> None:
+        by_prompt = _by_prompt(gradient).transpose(1, 2)
+        banks = ((self._banks[0], self.shared.values[0]), (self._banks[1], self.own.values[0, :before]))
+        for senders, values in banks:
             self.view.work.product(len(values), gradient.numel())
-            per_prompt = torch.matmul(_by_prompt(values), _by_prompt(gradient).transpose(1, 2)).float()
-            self._note(out, senders[: len(values)], rows, per_prompt)
-        self.view.work.product(before, gradient.numel())
-        weights = self._weights(self._kept, rows, self.own.all[:before])[0]
-        flow[:before].flatten(1).addmm_(weights.T, gradient.flatten(1))
+            self._note(out, senders, rows, torch.matmul(_by_prompt(values), by_prompt).float())
+        weights = self._pack[sums.weights]
+        self.view.work.product(weights.shape[1], gradient.numel())
+        if sums.own.index is None:
+            flow[sums.own.slice].flatten(1).addmm_(weights.T, gradient.flatten(1))
+        else:
+            flow.flatten(1).index_add_(0, self._pack[sums.own.index], weights.T @ gradient.flatten(1))
 
     def _pull_back_final(self, gradient: Tensor, flow: Tensor, out: Tensor) -> None:
-        row = [self.view.graph.logits]
-        for bank in (self.shared, self.own):
+        for senders, bank in zip(self._banks, (self.shared, self.own), strict=False):
             per_prompt = torch.einsum("und,nd->nu", bank.at_reads[0], gradient).float()
-            self._note(out, bank.all, row, per_prompt[:, :, None])
-        at = torch.arange(len(self.batch), device=flow.device)
-        flow[:, at, self.batch.read_at] += self._weights(self._kept, row, self.own.all)[0, 0][:, None, None] * gradient
+            self._note(out, senders, self._banks[2], per_prompt[:, :, None])
+        at, own, weights = torch.arange(len(self.batch), device=flow.device), self._logits.own, self._logits.weights
+        if self._pack[weights].numel():
+            pulled = self._pack[weights][0, :, None, None] * gradient
+            senders = own.slice if own.index is None else self._pack[own.index]
+            if isinstance(senders, slice):
+                flow[senders][:, at, self.batch.read_at] += pulled
+            else:
+                flow[senders[:, None], at, self.batch.read_at] += pulled
 
-    def _note(self, out: Tensor, senders: tuple[int, ...], rows: list[int], per_prompt: Tensor) -> None:
-        """Puts `[batch, senders, rows]` where it belongs, summed."""
-        from_senders = torch.as_tensor(senders, device=self.view.device, dtype=torch.long)[:, None]
-        to_rows = torch.as_tensor(rows, device=self.view.device)[None]
-        out[0, from_senders, to_rows] = per_prompt.sum(0)
-        out[1, from_senders, to_rows] = per_prompt.square().sum(0)
+    def _note(self, out: Tensor, senders: int, rows: int, per_prompt: Float[Tensor, "batch senders rows"]) -> None:
+        """Puts in, summed, what belongs to the first so many senders of a bank and to some receivers."""
+        places = self._pack[senders][: per_prompt.shape[1], None], self._pack[rows][None]
+        out[0, *places] = per_prompt.sum(0)
+        out[1, *places] = per_prompt.square().sum(0)
 
 
 def _by_prompt(values: Float[Tensor, "some batch pos d_model"]) -> Float[Tensor, "batch some numbers"]:

@@ -1,80 +1,122 @@
-"""Which nodes a set of masks needs, and at which positions, so that everything else is never computed."""
+"""Which nodes of a patched run are computed, where, and which are taken from an earlier run: decided before it starts.
+
+Numpy on the CPU, block by block: what a batch of candidates costs here does not grow with their number times the graph.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-import torch
-from jaxtyping import Bool
+import numpy as np
+from jaxtyping import Shaped
+from numpy.typing import NDArray
 from torch import Tensor
 
 from acdc_engine.graph.blocks import Graph
+from acdc_engine.graph.connectivity import Candidate
+from acdc_engine.model.twins import Twin
 
 
-@dataclass(frozen=True)
-class Step:
-    """One attention layer, one MLP, or the logits, as far as the masks need it.
+@dataclass(frozen=True, eq=False)
+class Masks:
+    """Masks as what is usual among them, and the edges in which each differs from that.
 
     Attributes:
-        layer: Layer index; the number of layers for the logits.
-        kind: "attention", "mlp" or "logits".
-        rows: Receivers with at least one kept incoming edge, to be read from the patched residual stream.
-        senders: Senders this step computes, by graph index, in order.
-        everywhere: Whether the senders are needed at all positions; otherwise at the reading positions only.
+        usual: Whether most of them keep an edge, bool `[senders, receivers]`; or the weights of a single mask.
+        changes: Per mask, flat ids of the edges that it keeps and others do not, or the other way round.
+        moved: Flat ids of the edges in which any mask differs from the base that they are near.
     """
 
-    layer: int
-    kind: str
-    rows: tuple[int, ...]
-    senders: tuple[int, ...]
+    usual: NDArray[np.generic]
+    changes: tuple[NDArray[np.int64], ...]
+    moved: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """How many they are."""
+        return len(self.changes)
+
+    @staticmethod
+    def near(base: NDArray[np.bool_], candidates: Sequence[Candidate]) -> "Masks":
+        """Masks that differ from one in few edges."""
+        differences = [np.concatenate([one.remove, one.add]) for one in candidates]
+        moved, times = np.unique(np.concatenate(differences), return_counts=True)
+        flipped = moved[2 * times > len(differences)]
+        usual = base.copy()
+        usual.reshape(-1)[flipped] ^= True
+        changes = (np.setxor1d(one, flipped, assume_unique=True) for one in differences)
+        return Masks(usual, tuple(changes), moved)
+
+    @staticmethod
+    def of(masks: Shaped[Tensor, "masks senders receivers"]) -> "Masks":
+        """Masks that are written out; or a single one of weights between 0 and 1."""
+        written = masks.numpy(force=True)
+        if len(written) == 1:
+            nothing = np.empty(0, np.int64)
+            return Masks(written[0], (nothing,), nothing)
+        return Masks.near(written[0], [Candidate(np.flatnonzero(mask != written[0])) for mask in written])
+
+    def union(self) -> NDArray[np.bool_]:
+        """Whether any of them keeps an edge, bool `[senders, receivers]`."""
+        union = self.usual != 0
+        for changes in self.changes:
+            union.reshape(-1)[changes] = True
+        return union
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One block, as far as the masks need it.
+
+    Attributes:
+        place: Of the block in the graph.
+        rows: Its receivers with at least one kept incoming edge, to be read from the patched residual stream.
+        senders: Those of its senders that are computed, in order.
+        everywhere: Whether they are needed at all positions; otherwise at the reading positions only.
+    """
+
+    place: int
+    rows: NDArray[np.int64]
+    senders: NDArray[np.int64]
     everywhere: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """Steps of a patched run, for the union of its masks.
 
     Attributes:
-        steps: In order of computation; the last one is the logits.
-        shared: Senders that run but are taken from an earlier run, by graph index.
+        steps: In order of computation; the logits come after the last one.
+        shared: Whether a sender runs but is taken from an earlier run, bool `[senders]`.
     """
 
     steps: tuple[Step, ...]
-    shared: tuple[int, ...]
+    shared: NDArray[np.bool_]
 
     @property
-    def everywhere(self) -> tuple[int, ...]:
-        """Computed senders that are needed at all positions."""
-        return tuple(sender for step in self.steps if step.everywhere for sender in step.senders)
+    def everywhere(self) -> NDArray[np.int64]:
+        """Computed senders that are needed at all positions, in order."""
+        return _joined([step.senders for step in self.steps if step.everywhere])
 
     @property
-    def computed(self) -> tuple[int, ...]:
+    def computed(self) -> NDArray[np.int64]:
         """All computed senders, in order."""
-        return tuple(sender for step in self.steps for sender in step.senders)
+        return _joined([step.senders for step in self.steps])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Known:
-    """What an earlier run of another mask left.
+    """What an earlier run of the masks' base left.
 
     Attributes:
-        mask: The mask it ran.
-        everywhere: Senders whose values it has at all positions.
-        at_reads: Senders whose values it has at the reading positions at least.
+        everywhere: Senders whose changes it has at all positions, bool `[senders]`.
+        at_reads: Senders whose changes it has at the reading positions at least.
     """
 
-    mask: Bool[Tensor, "senders receivers"]
-    everywhere: frozenset[int]
-    at_reads: frozenset[int]
+    everywhere: NDArray[np.bool_]
+    at_reads: NDArray[np.bool_]
 
 
 def make_plan(
-    graph: Graph,
-    masks: Bool[Tensor, "masks senders receivers"],
-    coupled: Sequence[bool],
-    spanned: Sequence[bool],
-    *,
-    known: Known | None = None,
-    all_positions: bool = False,
+    graph: Graph, twins: Sequence[Twin], masks: Masks, *, known: Known | None = None, all_positions: bool = False
 ) -> Plan:
     """Finds the nodes that must run.
 
@@ -85,110 +127,93 @@ def make_plan(
 
     Args:
         graph: The model's graph.
+        twins: Of its blocks.
         masks: Kept edges.
-        coupled: Per layer, whether a head's write depends on its neighbours'; then they are computed together.
-        spanned: Per layer, whether its heads' query/key norm spans heads; then all rows of the layer that have kept
-            edges are read, whichever head they belong to.
-        known: An earlier run whose values may be used; only `input` is known without one.
+        known: The earlier run whose values may be used; only `input` is known without one.
         all_positions: Compute everything at all positions, as gradients with respect to missing edges need it.
     """
-    return _Planner(graph, masks.cpu(), coupled, spanned, known, all_positions).plan()
+    union = masks.union()
+    read, fed = union.any(1), union.any(0)
+    running = [(place, *_running(twin, read, fed)) for place, twin in enumerate(twins)]
+    running = [(place, depends, runs) for place, depends, runs in running if runs.any()]
+    wide = _needed_everywhere(twins, running, union, fed, all_positions)
+    changes = None if known is None else _Changes(graph, twins, masks, union, known, running)
+    shared = np.zeros(graph.n_senders, np.bool_)
+    shared[graph.INPUT] = read[graph.INPUT]
+    steps = []
+    for place, depends, runs in running:
+        block = twins[place].block
+        everywhere = bool(wide[block.writes][runs].any())
+        stale = runs if changes is None else changes.stale(twins[place], depends, runs, everywhere)
+        shared[block.writes] = runs & ~stale
+        if stale.any():
+            rows = block.reads.start + np.flatnonzero((depends & stale).any(1) & fed[block.reads])
+            steps.append(Step(place, rows, block.writes.start + np.flatnonzero(stale), everywhere))
+    return Plan(tuple(steps), shared)
 
 
-@dataclass
-class _Planner:
-    graph: Graph
-    masks: Bool[Tensor, "masks senders receivers"]
-    coupled: Sequence[bool]
-    spanned: Sequence[bool]
-    known: Known | None
-    all_positions: bool
-    dirty: set[int] = field(default_factory=set)
+_Running = list[tuple[int, NDArray[np.bool_], NDArray[np.bool_]]]
+"""Places of blocks, which receivers their senders depend on, and which senders run."""
 
-    def plan(self) -> Plan:
-        self.union = self.masks.any(0)
-        self.read, self.fed = self.union.any(1).tolist(), self.union.any(0).tolist()
-        running = self._running()
-        wide = self._needed_everywhere(running)
-        changed = self.union if self.known is None else (self.masks != self.known.mask.cpu()).any(0)
-        self.into, self.out_of = changed.any(0), changed.any(1)
-        if self.known is not None:  # what ran there and does not here has changed too
-            runs = {sender for _, _, senders in running for sender in senders}
-            self.dirty = set(self.known.at_reads) - runs - {self.graph.INPUT}
-        steps, shared = [], [self.graph.INPUT] if self.read[self.graph.INPUT] else []
-        for layer, kind, senders in running:
-            everywhere = self.all_positions or any(wide[s] for s in senders)
-            stale = senders if self.known is None else self._stale(layer, kind, senders, everywhere)
-            self.dirty.update(stale)
-            shared += [s for s in senders if s not in stale]
-            if stale:
-                steps.append(Step(layer, kind, self._rows(layer, kind, stale), tuple(stale), everywhere))
-        rows = (self.graph.logits,) if self.fed[self.graph.logits] else ()
-        steps.append(Step(self.graph.shape.n_layers, "logits", rows, (), False))
-        return Plan(tuple(steps), tuple(shared))
 
-    def _running(self) -> list[tuple[int, str, list[int]]]:
-        """Layer, kind and senders of every step, in order, whether they are known or not."""
-        graph, found = self.graph, []
-        for layer in range(graph.shape.n_layers):
-            heads = [s for s in range(graph.heads(layer).start, graph.heads(layer).stop) if self._runs(layer, s)]
-            if heads and any(self.fed[r] for r in self._rows(layer, "attention", heads)):
-                found.append((layer, "attention", heads))
-            if (
-                graph.shape.mlps
-                and self.read[graph.block("mlp", layer).writes.start]
-                and self.fed[graph.block("mlp", layer).reads.start]
-            ):
-                found.append((layer, "mlp", [graph.block("mlp", layer).writes.start]))
-        return found
+def _running(
+    twin: Twin, read: NDArray[np.bool_], fed: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    block = twin.block
+    depends = np.ones_like(block.feeds) if twin.entangled else block.feeds
+    return depends, read[block.writes] & (depends & fed[block.reads, None]).any(0)
 
-    def _runs(self, layer: int, sender: int) -> bool:
-        entered = self.spanned[layer] or any(self.fed[r] for r in self._reads(layer, sender))
-        return self.read[sender] and entered
 
-    def _reads(self, layer: int, sender: int) -> tuple[int, int, int]:
-        """The q, k and v receivers of a head."""
-        graph, head = self.graph, sender - self.graph.heads(layer).start
-        group = graph.group_of(head)
-        return (
-            graph.part(layer, "q").start + head,
-            graph.part(layer, "k").start + group,
-            graph.part(layer, "v").start + group,
-        )
+def _needed_everywhere(
+    twins: Sequence[Twin], running: _Running, union: NDArray[np.bool_], fed: NDArray[np.bool_], whole: bool
+) -> NDArray[np.bool_]:
+    """Per sender, whether anything needs it at other positions than the reading ones."""
+    wide = np.full(len(union), whole)
+    for place, depends, runs in reversed(running):
+        block = twins[place].block
+        rows = (depends & runs).any(1) & fed[block.reads]
+        if not wide[block.writes][runs].any():
+            rows &= block.spreads
+        wide[: block.before] |= union[: block.before, block.reads][:, rows].any(1)
+    return wide
 
-    def _rows(self, layer: int, kind: str, senders: Sequence[int]) -> tuple[int, ...]:
-        if kind == "mlp":
-            return (self.graph.block("mlp", layer).reads.start,)
-        if self.spanned[layer]:
-            attention = self.graph.block("attention", layer).reads
-            return tuple(r for r in range(attention.start, attention.stop) if self.fed[r])
-        return tuple(sorted({r for s in senders for r in self._reads(layer, s) if self.fed[r]}))
 
-    def _needed_everywhere(self, running: list[tuple[int, str, list[int]]]) -> list[bool]:
-        """Per sender, whether anything needs it at other positions than the reading ones."""
-        wide = torch.zeros(self.graph.n_senders, dtype=torch.bool)
-        for layer, kind, senders in reversed(running):
-            everywhere = bool(wide[senders].any())
-            queries = self.graph.part(layer, "q").stop
-            rows = [r for r in self._rows(layer, kind, senders) if everywhere or (kind == "attention" and r >= queries)]
-            wide |= self.union[:, rows].any(1)
-        return [bool(w) for w in wide]
+class _Changes:
+    """What has changed since the known run, block after block."""
 
-    def _stale(self, layer: int, kind: str, senders: list[int], everywhere: bool) -> list[int]:
+    def __init__(
+        self,
+        graph: Graph,
+        twins: Sequence[Twin],
+        masks: Masks,
+        union: NDArray[np.bool_],
+        known: Known,
+        running: _Running,
+    ) -> None:
+        self._union, self._known = union, known
+        self._into, self._out_of = np.zeros(graph.n_receivers, np.bool_), np.zeros(graph.n_senders, np.bool_)
+        senders, receivers = np.divmod(masks.moved, graph.n_receivers)
+        self._into[receivers], self._out_of[senders] = True, True
+        # What ran there and does not here has changed too.
+        self._dirty = known.at_reads.copy()
+        self._dirty[graph.INPUT] = False
+        for place, _, runs in running:
+            self._dirty[twins[place].block.writes] &= ~runs
+
+    def stale(
+        self, twin: Twin, depends: NDArray[np.bool_], runs: NDArray[np.bool_], everywhere: bool
+    ) -> NDArray[np.bool_]:
         """Senders that differ from the known run, or that it does not have where they are needed."""
-        assert self.known is not None
-        have = self.known.everywhere if everywhere else self.known.at_reads
-        dirty = sorted(self.dirty)
-        stale = []
-        for sender in senders:
-            rows = [self.graph.block("mlp", layer).reads.start] if kind == "mlp" else list(self._reads(layer, sender))
-            moved = bool(self.into[rows].any()) or bool(self.union[dirty][:, rows].any())
-            if sender not in have or moved:
-                stale.append(sender)
-        if kind == "attention" and self.coupled[layer]:
+        block, have = twin.block, self._known.everywhere if everywhere else self._known.at_reads
+        dirty = np.flatnonzero(self._dirty[: block.before])
+        moved = self._into[block.reads] | self._union[:, block.reads][dirty].any(0)
+        stale: NDArray[np.bool_] = runs & (~have[block.writes] | (depends & moved[:, None]).any(0))
+        if twin.coupled and (stale.any() or moved.any() or self._out_of[block.writes].any()):
             # A norm over all heads sees which of them are read, and what the others compute.
-            attention, heads = self.graph.block("attention", layer).reads, self.graph.heads(layer)
-            moved = bool(self.into[attention].any()) or bool(self.out_of[heads].any())
-            if stale or moved or bool(self.union[dirty][:, attention].any()):
-                return senders
+            stale = runs
+        self._dirty[block.writes] |= stale
         return stale
+
+
+def _joined(parts: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+    return np.concatenate(parts) if parts else np.empty(0, np.int64)

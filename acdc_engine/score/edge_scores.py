@@ -1,8 +1,9 @@
 """Scores of all edges by attribution patching, in batches, without splitting any input."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -10,16 +11,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from acdc_engine.display import html_of, line_of
-from acdc_engine.errors import MetricError, PromptError, ScoreError
+from acdc_engine.errors import ScoreError
 from acdc_engine.model.devices import fitting_prompts
-from acdc_engine.model.forward import Record, read_positions, run_layers
+from acdc_engine.model.layers import read_positions
 from acdc_engine.model.refusals import check_finite, check_gradients
+from acdc_engine.model.twins import BlockRecord, Record, Twin
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.metrics import Metric, columns_read
 from acdc_engine.prompts.prompt_set import PromptSet
-from acdc_engine.score.methods import Method
-from acdc_engine.score.receivers import ReceiverGradients, expand
-from acdc_engine.score.senders import SenderDifferences
 
 BLOCK_BYTES = {"cpu": 24 * 2**20, "cuda": 1024 * 2**20}
 """Room for the expanded senders of one block of tokens, by kind of device. On a CPU a block that stays in the cache is
@@ -69,24 +68,12 @@ class EdgeScores:
         return html_of(self)
 
 
-def check_metric(metric: Metric, method: Method) -> None:
-    """Refuses a metric that a method cannot learn anything from.
-
-    Raises:
-        MetricError: The metric's gradient vanishes at the only point the method looks at.
-    """
-    if metric.zero_gradient_at_clean and set(method.alphas) == {1.0}:
-        raise MetricError(
-            f"Metric {metric.name!r} has zero gradient at the clean run, the only point where {method.name!r} looks: "
-            "all scores would be zero. Use --method eap-ig or clean-corrupted, or another metric."
-        )
-
-
-def score_edges(
+def attribution_patching(
     view: TransformerView,
     prompts: PromptSet,
     metric: Metric,
-    method: Method,
+    alphas: Sequence[float],
+    name: str,
     *,
     batch_size: int = 16,
     rms: bool = False,
@@ -111,21 +98,16 @@ def score_edges(
         view: The model.
         prompts: Aligned clean and corrupt prompts.
         metric: Oriented so that higher means more of the behaviour.
-        method: Where gradients are taken, see `get_method`.
+        alphas: The points at which gradients are taken, from 0 (corrupt) to 1 (clean).
+        name: Of the method.
         batch_size: Examples per run, at most: of long prompts fewer, see `acdc_engine.model.devices`.
         rms: Take examples apart for their root mean square.
         per_example: Keep every example's scores (the bootstrap needs them).
         progress: Called with the number of examples done after each batch.
 
     Raises:
-        MetricError: The metric's gradient vanishes at the only point the method looks at.
-        PromptError: There are no prompts, or prompts of unequal length for a model whose attention is not causal.
         ScoreError: A run or a score is not finite; the layer is named. Or `torch.inference_mode()` is on.
     """
-    if not len(prompts):
-        raise PromptError("There are no prompts to score edges on.")
-    view.check_lengths(prompts.lengths)
-    check_metric(metric, method)
     check_gradients(view)
     graph = view.graph
     apart = rms or per_example
@@ -135,7 +117,7 @@ def score_edges(
     parts = prompts.batch_rows(batch_size, partial(fitting_prompts, view))
     for part in parts:
         batch = prompts.select(part).to(view.device)
-        sums = _sums(view, batch, metric, method, apart)
+        sums = _sums(view, batch, metric, alphas, apart)
         total += sums.sum(0)
         if apart:
             squares += sums.square().sum(0)
@@ -143,12 +125,12 @@ def score_edges(
             rows.append(sums.cpu())
         if progress is not None:
             progress(len(batch))
-    points = len(method.alphas)
+    points = len(alphas)
     mean = (total.cpu() / (len(prompts) * points)).masked_fill(~graph.exists, 0.0)
     _check_scores(view, mean)
     spread = (squares.cpu() / len(prompts)).sqrt().div_(points).masked_fill_(~graph.exists, 0.0) if apart else None
     each = _in_order(rows, parts).div_(points).masked_fill_(~graph.exists, 0.0) if per_example else None
-    return EdgeScores(mean, spread, each, graph.senders, graph.receivers, method.name, {"alphas": list(method.alphas)})
+    return EdgeScores(mean, spread, each, graph.senders, graph.receivers, name, {"alphas": list(alphas)})
 
 
 def _in_order(rows: list[Tensor], parts: list[list[int]]) -> Tensor:
@@ -171,7 +153,7 @@ def _check_scores(view: TransformerView, scores: Float[Tensor, "senders receiver
 
 @torch.enable_grad()
 def _sums(
-    view: TransformerView, batch: PromptSet, metric: Metric, method: Method, apart: bool
+    view: TransformerView, batch: PromptSet, metric: Metric, alphas: Sequence[float], apart: bool
 ) -> Float[Tensor, "rows senders receivers"]:
     """All model runs of one batch, clean, corrupt and the points between, and what they come to.
 
@@ -183,20 +165,19 @@ def _sums(
     ends: dict[float, Record] = {}
     clean_logits = None
     for alpha in (0.0, 1.0):
-        if alpha not in method.alphas:
+        if alpha not in alphas:
             ends[alpha] = Record(embeds[alpha])
             with torch.no_grad():
-                final = run_layers(view, embeds[alpha], ends[alpha])
+                final = view.run(embeds[alpha], ends[alpha])
                 if alpha == 1.0 and metric.needs_clean_logits:
                     clean_logits = view.unembed(read_positions(final, batch.read_at))
     senders = _differences(view, ends) if len(ends) == 2 else None
-    n, pos = batch.clean.shape
-    receivers = ReceiverGradients(view, n, pos, points=min(POINTS, len(method.alphas)))
-    rows = n if apart else 1
+    receivers = ReceiverGradients(view, *batch.clean.shape, points=min(POINTS, len(alphas)))
+    rows = len(batch) if apart else 1
     out = torch.zeros(rows, *view.graph.exists.shape, dtype=torch.float32, device=view.device)
     # The ends first: the senders are their difference, and metrics that compare with the clean run need its logits.
-    alphas = sorted(method.alphas, key=lambda alpha: (alpha not in embeds, -alpha))
-    for done, alpha in enumerate(alphas, 1):
+    ordered = sorted(alphas, key=lambda alpha: (alpha not in embeds, -alpha))
+    for done, alpha in enumerate(ordered, 1):
         embed = embeds[alpha] if alpha in embeds else torch.lerp(embeds[0.0], embeds[1.0], alpha)
         record, logits = _add_point(view, batch, metric, read, embed, clean_logits, receivers)
         if alpha == 1.0:
@@ -204,19 +185,57 @@ def _sums(
         if alpha in embeds:
             ends[alpha] = record
         del record
-        if receivers.points == POINTS or done == len(alphas):
+        if receivers.points == POINTS or done == len(ordered):
             senders = senders or _differences(view, ends)
             _contract(view, senders, receivers, out)
             receivers.clear()
     return out
 
 
-def _differences(view: TransformerView, ends: dict[float, Record]) -> SenderDifferences:
-    """Clean minus corrupt senders; empties `ends`, whose runs are not needed any more."""
+def _differences(view: TransformerView, ends: dict[float, Record]) -> Record:
+    """Clean minus corrupt senders, laid out to be written out; empties `ends`, whose runs are not needed any more."""
     clean, corrupt = ends.pop(1.0), ends.pop(0.0)
     for run, name in ((clean, "clean"), (corrupt, "corrupt")):
-        check_finite(view, run.embed, [run.embed, *run.z, *run.mlp], name)
-    return SenderDifferences.between(clean, corrupt)
+        check_finite(view, run.embed, run.values(), name)
+    pairs = zip(clean.blocks, corrupt.blocks, strict=True)
+    blocks = [BlockRecord((a.values - b.values).detach().contiguous()) for a, b in pairs]
+    return Record((clean.embed - corrupt.embed).detach(), blocks)
+
+
+class ReceiverGradients:
+    """Gradients of the summed metric at every receiver's input for one batch, summed over a few integration points.
+
+    All memory is taken at once, before the first run: tensors that outlive a run, allocated between those that do not,
+    would leave the heap in pieces (a third more resident memory on SmolLM2).
+    """
+
+    def __init__(self, view: TransformerView, batch: int, pos: int, points: int) -> None:
+        like = view.unembed_weight
+        self.blocks = [twin.sums(points, batch, pos, like) for twin in view.twins]
+        wide = torch.promote_types(like.dtype, torch.float32)
+        self.logits = like.new_zeros(batch, pos, view.d_model, dtype=wide)
+        self.points = 0
+
+    def clear(self) -> None:
+        """Begins a new sum."""
+        for block in self.blocks:
+            block.clear()
+        self.logits.zero_()
+        self.points = 0
+
+    def add(self, view: TransformerView, record: Record, metric: Float[Tensor, ""]) -> None:
+        """Differentiates a run that was recorded with its inputs, and adds its gradients."""
+        assert record.final is not None, "the run is over"
+        wanted = [*(one for block in record.blocks for one in block.inputs), record.final]
+        for twin in view.twins:
+            twin.count(view.work, *record.embed.shape[:2])
+        gradients = list(torch.autograd.grad(metric, wanted, materialize_grads=True))
+        self.logits += gradients.pop()
+        for block, into in zip(record.blocks, self.blocks, strict=True):
+            assert block.x is not None, "inputs were kept"
+            own, gradients = gradients[: len(block.inputs)], gradients[len(block.inputs) :]
+            into.add(block.x.detach(), [one.detach() for one in block.inputs], own)
+        self.points += 1
 
 
 def _add_point(
@@ -234,20 +253,17 @@ def _add_point(
         The run's senders, detached, and its logits.
     """
     record = Record(embed.detach().requires_grad_())
-    final = read_positions(run_layers(view, record.embed, record, keep_inputs=True), batch.read_at)
+    final = read_positions(view.run(record.embed, record, keep_inputs=True), batch.read_at)
     prompts, columns = read
     logits = view.unembed(final, columns)
     reference = logits.detach() if clean_logits is None else clean_logits
     receivers.add(view, record, metric(logits, prompts, reference).sum())
-    return Record(embed, [z.detach() for z in record.z], [m.detach() for m in record.mlp]), logits.detach()
+    return Record(embed, [BlockRecord(block.values.detach()) for block in record.blocks]), logits.detach()
 
 
 @torch.no_grad()
 def _contract(
-    view: TransformerView,
-    senders: SenderDifferences,
-    receivers: ReceiverGradients,
-    out: Float[Tensor, "rows senders receivers"],
+    view: TransformerView, senders: Record, receivers: ReceiverGradients, out: Float[Tensor, "rows senders receivers"]
 ) -> None:
     """Adds `difference . gradient`, summed over tokens, one block of tokens at a time.
 
@@ -265,44 +281,60 @@ def _contract(
         examples = slice(start, min(start + step, n))
         rows = out[examples] if len(out) == n else out
         for first in range(0, pos, room):
-            _contract_block(view, senders, receivers, examples, slice(first, min(first + room, pos)), rows)
+            _contract_tokens(view, senders, receivers, examples, slice(first, min(first + room, pos)), rows)
 
 
-def _contract_block(
+def _contract_tokens(
     view: TransformerView,
-    senders: SenderDifferences,
+    senders: Record,
     receivers: ReceiverGradients,
     examples: slice,
     positions: slice,
     out: Float[Tensor, "rows senders receivers"],
 ) -> None:
-    """Adds one block's products to the scores.
+    """Adds the products of some tokens to the scores.
 
     All receivers of some layers share one product with every sender that any of them reads. What it fills in for pairs
     without an edge (a layer's own heads into its q, k and v) is taken out in the end.
     """
-    graph, shape = view.graph, senders.embed[examples, positions].shape
+    shape = senders.embed[examples, positions].shape
     tokens = shape[:2].numel()
-    factored = view.shape.n_layers * 2 * (view.shape.n_heads + view.shape.n_kv_heads)  # heads, and their q, k and v
-    view.work.product(tokens, factored, view.d_head, view.d_model)
-    differences = senders.expand(view, examples, positions).unflatten(1, shape[:2])
-    per_layer = graph.block("attention", 0).reads.stop - graph.block("attention", 0).reads.start + view.shape.mlps
-    at_once = max(1, COLUMNS // per_layer)
-    for first in range(0, len(view.layers), at_once):
-        layers = range(first, min(first + at_once, len(view.layers)))
-        gradients = differences.new_empty(len(layers) * per_layer, *shape)
-        for index, into in zip(layers, gradients.split(per_layer), strict=True):
-            into = into.flatten(1, 2)
-            attention, layer = receivers.attention[index], view.layers[index]
-            expand(layer, attention, receivers.points, examples, positions, into[: per_layer - view.shape.mlps])
-            if layer.mlp is not None:
-                into[-1] = receivers.mlp[index][examples, positions].flatten(0, 1)
-        start, last = graph.block("attention", first).reads.start, layers[-1]
-        before = graph.block("mlp", last).before if view.shape.mlps else graph.block("attention", last).before
+    differences = _written(view, senders, examples, positions).unflatten(1, shape[:2])
+    for group in _sharing(view.twins):
+        first, last = group[0].block, group[-1].block
+        start, stop, before = first.reads.start, last.reads.stop, max(twin.block.before for twin in group)
+        gradients = differences.new_empty(stop - start, *shape)
+        for twin in group:
+            into = gradients[twin.block.reads.start - start : twin.block.reads.stop - start].flatten(1, 2)
+            receivers.blocks[view.twins.index(twin)].expand(examples, positions, into, view.work)
         view.work.product(tokens, before, len(gradients), view.d_model)
-        _add_product(differences[:before], gradients, out[:, :before, start : start + len(gradients)])
-    final = receivers.logits[examples, positions].to(differences.dtype)[None]
-    _add_product(differences, final, out[:, :, graph.logits : graph.logits + 1])
+        _add_product(differences[:before], gradients, out[:, :before, start:stop])
+    final, logits = receivers.logits[examples, positions].to(differences.dtype)[None], view.graph.logits
+    _add_product(differences, final, out[:, :, logits : logits + 1])
+
+
+def _written(
+    view: TransformerView, senders: Record, examples: slice, positions: slice
+) -> Float[Tensor, "senders tokens d_model"]:
+    """What all senders write to the residual stream, in graph order, for a block of tokens."""
+    first = senders.embed[examples, positions].flatten(0, 1)
+    out = first.new_empty(view.graph.n_senders, *first.shape)
+    out[view.graph.INPUT] = first
+    for twin, block in zip(view.twins, senders.blocks, strict=True):
+        twin.write_out(block.values[:, examples, positions].flatten(1, 2), out[twin.block.writes], view.work)
+    return out
+
+
+def _sharing(twins: Sequence[Twin]) -> Iterator[list[Twin]]:
+    """Blocks whose receivers share a product: those of a layer, and of as many layers as have few."""
+    group: list[Twin] = []
+    for _, layer in groupby(twins, key=lambda twin: twin.block.layer):
+        more = list(layer)
+        if group and sum(len(twin.block.feeds) for twin in (*group, *more)) > COLUMNS:
+            yield group
+            group = []
+        group += more
+    yield group
 
 
 def _add_product(

@@ -30,7 +30,7 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.editing import Wiring, circuit_by_rule
 from acdc_engine.graph.records import MetricRecord, TaskRecord
 from acdc_engine.model import load_model
-from acdc_engine.model.forward import project, run_layers
+from acdc_engine.model.layers import project
 from acdc_engine.model.small_file import SmallModel, write_small_model
 from acdc_engine.model.small_model import small_view
 from acdc_engine.model.view import TransformerView
@@ -191,7 +191,7 @@ def _recall_loss(view: TransformerView, training: Training, generator: torch.Gen
 
 
 def _logits(view: TransformerView, tokens: Tensor) -> Tensor:
-    return view.unembed(run_layers(view, view.embed(tokens)))
+    return view.unembed(view.run(view.embed(tokens)))
 
 
 def _head_sizes(weights: dict[str, Tensor], n_layers: int) -> Tensor:

@@ -13,7 +13,7 @@ from acdc_engine.evidence.roles import measure_roles, role_of
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.nodes import nodes_of_edges
 from acdc_engine.graph.records import CircuitEdge, ModelRecord
-from acdc_engine.model.forward import Record, run_layers
+from acdc_engine.model.twins import Record
 from acdc_engine.model.view import TransformerView
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.judge import Judge
@@ -106,12 +106,13 @@ def test_an_example_says_what_the_model_does() -> None:
         assert [token.probability for token in shown] == pytest.approx(probabilities[order].tolist(), abs=1e-6)
     record = Record(embed=model.embed(tokens[None]))
     with torch.no_grad():
-        run_layers(model, record.embed, record, keep_inputs=True)
+        model.run(record.embed, record, keep_inputs=True)
     assert {pattern.head for pattern in example.patterns} == {n.name for n in circuit().nodes if n.kind == "head"}
     for pattern in example.patterns:
         layer, head = int(pattern.head[1]), int(pattern.head[4])
         rotation = model.rotations(len(tokens))[layer]
-        weights = model.layers[layer].attention.weights(record.q[layer], record.k[layer], rotation, [head])[0, 0]
+        q, k, _ = record.of(model.graph, "attention", layer).inputs
+        weights = model.layers[layer].attention.weights(q, k, rotation, [head])[0, 0]
         for i, row in enumerate(pattern.clean):
             assert len(row) == i + 1 and row == pytest.approx(weights[i, : i + 1].tolist(), abs=5.1e-4)
             assert all(value == round(value, 3) for value in row)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from acdc_engine.evidence.direct_effect import DirectEffects, answer_direction, sender_effects
 from acdc_engine.model.bridge import view_of
-from acdc_engine.model.forward import Record, run_layers
+from acdc_engine.model.twins import Record
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import NO_ANSWER, PromptSet
@@ -27,7 +27,7 @@ def wide_view(name: str) -> TransformerView:
 def record_of(model: TransformerView, tokens: Tensor) -> Record:
     record = Record(embed=model.embed(tokens))
     with torch.no_grad():
-        run_layers(model, record.embed, record)
+        model.run(record.embed, record)
     return record
 
 

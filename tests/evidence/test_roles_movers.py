@@ -10,9 +10,10 @@ from acdc_engine.evidence.copying import copied, moved
 from acdc_engine.evidence.inhibition import InhibitionTally, Turning
 from acdc_engine.evidence.movers import Places
 from acdc_engine.evidence.roles import measure_roles
-from acdc_engine.model.forward import Record, effective_w_o, project, run_layers
+from acdc_engine.model.layers import Attention, effective_w_o, project
 from acdc_engine.model.norms import Norm
-from acdc_engine.model.view import Attention, TransformerView
+from acdc_engine.model.twins import Record
+from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.prompt_set import PromptSet
 from tests.micro_models import attention, copying_head, head_feeds_query, micro_view
 from tests.tiny_models import random_prompts, view
@@ -171,9 +172,9 @@ def turnings(model: TransformerView, prompts: PromptSet, size: int) -> list[tupl
     for batch in prompts.batches(size):
         records = [Record(model.embed(tokens)) for tokens in (batch.clean, batch.corrupt)]
         for record in records:
-            run_layers(model, record.embed, record, keep_inputs=True)
+            model.run(record.embed, record, keep_inputs=True)
         clean, corrupt = records
-        found.append((Turning.of(batch, Places.of(batch, True), clean, corrupt, ALL_HEADS), clean))
+        found.append((Turning.of(batch, Places.of(batch, True), clean, corrupt, ALL_HEADS, model.graph), clean))
     return found
 
 
@@ -194,14 +195,17 @@ def test_inhibition_batch_by_batch_is_that_of_all_prompts_at_once(name: str) -> 
     ((turning, clean),) = turnings(model, prompts, 6)
     rows, at, attention = torch.arange(6), prompts.read_at, model.layers[1].attention
     write = turning.change[0][:, 2] @ effective_w_o(model.layers[0])[2]
-    read = clean.attention_in[1].clone()
+    block = clean.of(model.graph, "attention", 1)
+    assert block.x is not None
+    own, k, _ = block.inputs
+    read = block.x.clone()
     read[rows, at] -= write
     asked = project(model.layers[1].attention_norm(read), attention.w_q, attention.b_q)
     lost = []
     for _, head in movers:
-        q = clean.q[1].clone()
+        q = own.clone()
         q[:, :, head] = asked[:, :, head]
-        looks = [attention.weights(x, clean.k[1], model.rotations(12)[1], [head]) for x in (clean.q[1], q)]
+        looks = [attention.weights(x, k, model.rotations(12)[1], [head]) for x in (own, q)]
         lean = [(look[rows, 0, at] * turning.lean).sum(1) for look in looks]
         lost.append(float((lean[0] - lean[1]).mean()))
     assert means[2][2] == pytest.approx(sum(lost) / 2, abs=1e-6) and abs(sum(lost)) > 1e-5

@@ -7,7 +7,8 @@ from torch import Tensor
 from acdc_engine.evidence.roles import measure_roles
 from acdc_engine.model import devices
 from acdc_engine.model.devices import fitting_prompts, scoring_bytes
-from acdc_engine.model.forward import Record, read_positions, run_layers
+from acdc_engine.model.layers import read_positions
+from acdc_engine.model.twins import Record
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
@@ -32,7 +33,7 @@ def saved_bytes(name: str, batch: int, pos: int) -> int:
     prompts = random_prompts(batch, pos)
     record = Record(v.embed(prompts.clean).detach().requires_grad_())
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        METRIC(v.unembed(read_positions(run_layers(v, record.embed, record, True), prompts.read_at)), prompts).sum()
+        METRIC(v.unembed(read_positions(v.run(record.embed, record, True), prompts.read_at)), prompts).sum()
     return sum(kept.values())
 
 

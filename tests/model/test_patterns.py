@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from acdc_engine.model.forward import Record, run_layers
+from acdc_engine.model.layers import Attention
 from acdc_engine.model.patterns import attention_patterns, pattern_row
-from acdc_engine.model.view import Attention, Rotation, TransformerView
+from acdc_engine.model.twins import BlockRecord, Record
+from acdc_engine.model.view import Rotation, TransformerView
 from tests.micro_models import head_feeds_query
 from tests.tiny_models import CONFIGS, random_prompts, relative, view
 
@@ -16,10 +17,14 @@ PROMPTS = random_prompts(n=4, pos=9, seed=3)
 AT = torch.tensor([8, 3, 0, 6])
 
 
+def of(model: TransformerView, record: Record, layer: int) -> BlockRecord:
+    return record.of(model.graph, "attention", layer)
+
+
 def record_of(model: TransformerView, tokens: Tensor = PROMPTS.clean) -> Record:
     record = Record(embed=model.embed(tokens))
     with torch.no_grad():
-        run_layers(model, record.embed, record, keep_inputs=True)
+        model.run(record.embed, record, keep_inputs=True)
     return record
 
 
@@ -42,7 +47,7 @@ def test_patterns_times_values_is_what_heads_mix(name: str, ungroup: bool) -> No
     everything = {i: range(model.shape.n_heads) for i in range(len(model.layers))}
     for layer, patterns in attention_patterns(model, record, everything):
         attention, rotation = layers_of(model)[layer][1:]
-        q, k, v = record.q[layer], record.k[layer], record.v[layer]
+        q, k, v = of(model, record, layer).inputs
         ours = (patterns @ values_per_head(attention, v)).transpose(1, 2)
         assert relative(ours, attention.mix(q, k, v, rotation)) < 1e-5
         assert torch.allclose(patterns.sum(-1), torch.ones(()))
@@ -55,12 +60,12 @@ def test_one_position_and_some_heads_are_rows_of_the_whole(name: str) -> None:
     model = view(name)
     record, rows = record_of(model), torch.arange(len(AT))
     for layer, attention, rotation in layers_of(model):
-        q, k = record.q[layer], record.k[layer]
+        q, k, _ = of(model, record, layer).inputs
         whole = attention.weights(q, k, rotation, range(4))
         at = q[rows, AT][:, None]
         some = attention.weights(at, k, rotation, [3, 1], AT)
         assert torch.allclose(some[:, :, 0], whole[rows, :, AT][:, [3, 1]], atol=1e-6)
-        residual = record.attention_in[layer][rows, AT]
+        residual = of(model, record, layer).x[rows, AT]
         row = pattern_row(model, (layer, 2), residual, at, k, rotation, AT)
         assert torch.allclose(row, whole[rows, 2, AT], atol=1e-5)
 
@@ -71,22 +76,23 @@ def test_a_query_that_reads_something_else(name: str) -> None:
     model = view(name)
     record, rows, layer = record_of(model), torch.arange(len(AT)), 1
     attention, rotation = layers_of(model)[layer][1:]
-    other = record.attention_in[layer] + torch.randn(32, generator=torch.Generator().manual_seed(0))
+    q, k, _ = of(model, record, layer).inputs
+    other = of(model, record, layer).x + torch.randn(32, generator=torch.Generator().manual_seed(0))
     weight, bias = attention.w_q[2], None if attention.b_q is None else attention.b_q[2]
-    q = record.q[layer].clone()
-    q[:, :, 2] = torch.nn.functional.linear(model.layers[layer].attention_norm(other), weight, bias)
-    wanted = attention.weights(q, record.k[layer], rotation, [2])[rows, 0, AT]
-    at = record.q[layer][rows, AT][:, None]
-    ours = pattern_row(model, (layer, 2), other[rows, AT], at, record.k[layer], rotation, AT)
+    moved = q.clone()
+    moved[:, :, 2] = torch.nn.functional.linear(model.layers[layer].attention_norm(other), weight, bias)
+    wanted = attention.weights(moved, k, rotation, [2])[rows, 0, AT]
+    at = q[rows, AT][:, None]
+    ours = pattern_row(model, (layer, 2), other[rows, AT], at, k, rotation, AT)
     assert torch.allclose(ours, wanted, atol=1e-5)
-    assert not torch.allclose(ours, attention.weights(record.q[layer], record.k[layer], rotation, [2])[rows, 0, AT])
+    assert not torch.allclose(ours, attention.weights(q, k, rotation, [2])[rows, 0, AT])
 
 
 def test_attention_that_is_not_causal_looks_everywhere() -> None:
     model, _ = head_feeds_query()
     record = record_of(model, torch.tensor([[0, 1, 2]]))
     free = replace(model.layers[1].attention, causal=False)
-    q, k, v = record.q[1], record.k[1], record.v[1]
+    q, k, v = of(model, record, 1).inputs
     weights = free.weights(q, k, None, [0])
     assert bool((weights > 0).all())
     assert torch.allclose((weights @ v.transpose(1, 2)).transpose(1, 2), free.mix(q, k, v, None))
@@ -104,6 +110,7 @@ def test_half_precision_patterns_are_float32() -> None:
     model = view("gemma2")
     record = record_of(model)
     attention, rotation = layers_of(model)[0][1:]
-    weights = attention.weights(record.q[0].bfloat16(), record.k[0].bfloat16(), rotation, [0])
+    q, k, _ = of(model, record, 0).inputs
+    weights = attention.weights(q.bfloat16(), k.bfloat16(), rotation, [0])
     assert weights.dtype == torch.float32
     assert torch.allclose(weights.sum(-1), torch.ones(()))

@@ -8,8 +8,9 @@ import transformers as hf
 
 from acdc_engine.errors import ScoreError, UnsupportedModelError
 from acdc_engine.model.bridge import view_of
-from acdc_engine.model.forward import Record, effective_w_o, run_layers
+from acdc_engine.model.layers import effective_w_o
 from acdc_engine.model.same_function import relative_distance
+from acdc_engine.model.twins import Record
 from tests.tiny_models import CONFIGS, VOCAB, hf_model, relative, view
 
 
@@ -34,13 +35,13 @@ def test_senders_add_up_to_the_residual_stream(name: str) -> None:
     tokens = torch.randint(0, VOCAB, (2, 7), generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         record = Record(v.embed(tokens))
-        final = run_layers(v, record.embed, record)
+        final = v.run(record.embed, record)
         total = record.embed.clone()
         for index, layer in enumerate(v.layers):
-            total += torch.einsum("nphe,hed->npd", record.z[index], effective_w_o(layer))
+            total += torch.einsum("hnpe,hed->npd", record.of(v.graph, "attention", index).values, effective_w_o(layer))
             if layer.attention.b_o is not None:
                 total += layer.attention.b_o * layer.write_scale
-            total += record.mlp[index]
+            total += record.of(v.graph, "mlp", index).values[0]
     assert relative(total, final) < 1e-5
 
 

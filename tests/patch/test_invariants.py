@@ -66,7 +66,7 @@ def test_many_masks_in_one_batch_equal_one_by_one(name: str) -> None:
 
 
 # Where heads are coupled the evaluator cleans masks by definition (docs/architecture.md): nothing to test there.
-@pytest.mark.parametrize("name", [name for name in CONFIGS if not view(name).couples_heads])
+@pytest.mark.parametrize("name", [name for name in CONFIGS if not view(name).coupled])
 @settings(max_examples=8, deadline=None)
 @given(share=st.floats(0.1, 0.9), seed=st.integers(0, 10_000))
 def test_cleaning_never_changes_the_output(name: str, share: float, seed: int) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,10 +10,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from acdc_engine.graph.blocks import Graph
-from acdc_engine.graph.connectivity import clean
+from acdc_engine.graph.connectivity import Candidate, clean
 from acdc_engine.patch import CircuitEvaluator, evaluator
-from acdc_engine.patch.baseline import ABLATIONS
-from acdc_engine.patch.plan import Known, make_plan
+from acdc_engine.patch.plan import Known, Masks, make_plan
+from acdc_engine.patch.references import ABLATIONS
 from acdc_engine.prompts.metrics import get_metric
 from tests.patch.slow_twin import slow_logits
 from tests.tiny_models import CONFIGS, CORE, random_prompts, relative, view
@@ -49,7 +50,7 @@ def test_near_equals_far(name: str, share: float) -> None:
 
 
 @pytest.mark.parametrize("name", CORE)
-@pytest.mark.parametrize("ablation", ABLATIONS)
+@pytest.mark.parametrize("ablation", ABLATIONS.names)
 def test_near_equals_the_slow_twin(name: str, ablation: str) -> None:
     v, prompts = view(name), random_prompts(3)
     base = clean(v.graph, random_mask(v.graph, 0.4, seed=3))
@@ -110,18 +111,20 @@ def edges_of(graph: Graph, *names: str) -> Tensor:
     return mask
 
 
-def plan_of(graph: Graph, mask: Tensor, known: Known | None = None) -> list[tuple[str, bool]]:
-    loose = [False] * graph.shape.n_layers
-    plan = make_plan(graph, mask[None], loose, loose, known=known)
-    return [(graph.senders[s], step.everywhere) for step in plan.steps for s in step.senders]
+def plan_of(mask: Tensor, base: Tensor | None = None, known: Known | None = None) -> list[tuple[str, bool]]:
+    v = view("gpt2")
+    near = mask if base is None else base
+    masks = Masks.near(near.numpy(), [Candidate(np.flatnonzero(mask != near))])
+    plan = make_plan(v.graph, v.twins, masks, known=known)
+    return [(v.graph.senders[s], step.everywhere) for step in plan.steps for s in step.senders.tolist()]
 
 
 def test_only_keys_and_values_need_other_positions() -> None:
     graph = view("gpt2").graph
     mask = edges_of(graph, "input->m0", "m0->a1.h0<q>", "a1.h0->logits", "input->a1.h0<v>")
-    assert plan_of(graph, mask) == [("m0", False), ("a1.h0", False)]
+    assert plan_of(mask) == [("m0", False), ("a1.h0", False)]
     mask = edges_of(graph, "input->a0.h1<q>", "a0.h1->m0", "m0->a1.h0<k>", "a1.h0->m1", "m1->logits")
-    assert plan_of(graph, mask) == [("a0.h1", True), ("m0", True), ("a1.h0", False), ("m1", False)]
+    assert plan_of(mask) == [("a0.h1", True), ("m0", True), ("a1.h0", False), ("m1", False)]
 
 
 def test_only_what_a_changed_edge_leads_to_runs_again() -> None:
@@ -129,20 +132,20 @@ def test_only_what_a_changed_edge_leads_to_runs_again() -> None:
     mask = edges_of(
         graph, "input->a0.h0<v>", "input->a0.h1<v>", "a0.h0->m1", "a0.h1->a1.h0<v>", "a1.h0->m1", "m1->logits"
     )
-    senders = frozenset(range(graph.n_senders))
-    known = Known(mask, senders, senders)
+    senders = np.ones(graph.n_senders, np.bool_)
+    known = Known(senders, senders)
     without = mask.clone()
     without[graph.parse_edge("a0.h1->a1.h0<v>")] = False
     without[graph.parse_edge("input->a0.h1<v>")] = False
     changed = without | edges_of(graph, "input->a1.h0<v>")
-    assert plan_of(graph, changed, known) == [("a1.h0", False), ("m1", False)]
-    assert plan_of(graph, mask, known) == []
+    assert plan_of(changed, mask, known) == [("a1.h0", False), ("m1", False)]
+    assert plan_of(mask, mask, known) == []
     last = mask.clone()
     last[graph.parse_edge("a0.h0->m1")] = False
-    assert plan_of(graph, last, known) == [("m1", False)]
+    assert plan_of(last, mask, known) == [("m1", False)]
     cut = without & ~edges_of(graph, "input->a0.h0<v>")
-    assert plan_of(graph, clean(graph, cut), known) == [], "nothing is left"
+    assert plan_of(clean(graph, cut), mask, known) == [], "nothing is left"
     fed = mask & ~edges_of(graph, "input->a0.h0<v>")
-    assert plan_of(graph, fed, known) == [("m1", False)], "m1 still reads a0.h0, which is back at its baseline"
-    nowhere = Known(mask, frozenset(), senders)
-    assert plan_of(graph, last, nowhere) == [("a0.h1", True), ("a1.h0", False), ("m1", False)]
+    assert plan_of(fed, mask, known) == [("m1", False)], "m1 still reads a0.h0, which is back at its baseline"
+    nowhere = Known(~senders, senders)
+    assert plan_of(last, mask, nowhere) == [("a0.h1", True), ("a1.h0", False), ("m1", False)]

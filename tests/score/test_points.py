@@ -5,11 +5,12 @@ import torch
 
 from acdc_engine.errors import ScoreError
 from acdc_engine.model.bridge import view_of
+from acdc_engine.model.gradients import AttentionSums
 from acdc_engine.model.view import TransformerView
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.prompts.metrics import LogitDifference, get_metric
 from acdc_engine.score import edge_scores, get_method, score_edges
-from acdc_engine.score.receivers import ReceiverGradients
+from acdc_engine.score.edge_scores import ReceiverGradients
 from tests.tiny_models import CORE, hf_model, random_prompts, relative, view
 
 METRIC = get_metric("logit_diff")
@@ -61,7 +62,9 @@ def test_what_is_kept_does_not_grow_with_the_points(monkeypatch: pytest.MonkeyPa
     class Watched(ReceiverGradients):
         def __init__(self, v: TransformerView, batch: int, pos: int, points: int) -> None:
             super().__init__(v, batch, pos, points)
-            made.append(self.attention[0].x_hat.shape[0])
+            (first, *_) = self.blocks
+            assert isinstance(first, AttentionSums)
+            made.append(first.x_hat.shape[0])
 
     monkeypatch.setattr(edge_scores, "ReceiverGradients", Watched)
     score_edges(view("gpt2"), random_prompts(2), METRIC, get_method("eap-ig", 40))

@@ -4,12 +4,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from acdc_engine.model.forward import Record, read_positions, run_layers
-from acdc_engine.model.view import Layer, TransformerView
+from acdc_engine.model.layers import read_positions
+from acdc_engine.model.twins import Record
+from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.score import get_method, score_edges
-from acdc_engine.score.receivers import AttentionGradients, ReceiverGradients, expand
+from acdc_engine.score.edge_scores import ReceiverGradients
 from tests.patch.slow_twin import slow_run
 from tests.tiny_models import random_prompts, relative, view
 
@@ -17,10 +18,10 @@ METRIC = get_metric("logit_diff")
 SPLIT = ["gpt2", "llama_grouped", "qwen3", "gemma3", "olmo2", "phi", "mixtral", "granite"]
 
 
-def expanded(layer: Layer, gradients: AttentionGradients, points: int, examples: slice, positions: slice) -> Tensor:
-    tokens = gradients.scaled[:, examples, positions].shape[1:3].numel()
-    out = torch.full((gradients.scaled.shape[0], tokens, layer.attention.w_q.shape[2]), torch.nan)
-    expand(layer, gradients, points, examples, positions, out)
+def expanded(v: TransformerView, ours: ReceiverGradients, place: int, examples: slice, positions: slice) -> Tensor:
+    tokens = ours.logits[examples, positions].shape[:2].numel()
+    out = torch.full((len(v.graph.blocks[place].feeds), tokens, v.d_model), torch.nan)
+    ours.blocks[place].expand(examples, positions, out, v.work)
     return out
 
 
@@ -41,16 +42,13 @@ def test_expanded_gradients_are_those_at_split_inputs(name: str, alphas: tuple[f
     for alpha in alphas:
         embed = torch.lerp(v.embed(prompts.corrupt), v.embed(prompts.clean), alpha)
         record = Record(embed.detach().requires_grad_())
-        final = run_layers(v, record.embed, record, keep_inputs=True)
+        final = v.run(record.embed, record, keep_inputs=True)
         ours.add(v, record, METRIC(v.unembed(read_positions(final, prompts.read_at)), prompts).sum())
         wanted = [a + b for a, b in zip(wanted, split_gradients(v, prompts, embed), strict=True)]
 
-    everything = slice(None)
-    for index, layer in enumerate(v.layers):
-        reads = expanded(layer, ours.attention[index], ours.points, everything, everything)
-        theirs = torch.stack(wanted[v.graph.block("attention", index).reads]).flatten(1, 2)
-        assert relative(reads, theirs) < 1e-4
-        assert relative(ours.mlp[index], wanted[v.graph.block("mlp", index).reads.start]) < 1e-4
+    for place, block in enumerate(v.graph.blocks):
+        theirs = torch.stack(wanted[block.reads]).flatten(1, 2)
+        assert relative(expanded(v, ours, place, slice(None), slice(None)), theirs) < 1e-4
     assert relative(ours.logits, wanted[v.graph.logits]) < 1e-4
 
 
@@ -71,9 +69,9 @@ def test_scores_are_differences_times_split_gradients(name: str) -> None:
 def test_expanding_a_block_is_a_part_of_expanding_all() -> None:
     v, prompts = view("gpt2"), random_prompts(4, 6)
     record = Record(v.embed(prompts.clean).requires_grad_())
-    final = run_layers(v, record.embed, record, keep_inputs=True)
+    final = v.run(record.embed, record, keep_inputs=True)
     gradients = ReceiverGradients(v, 4, 6, points=1)
     gradients.add(v, record, METRIC(v.unembed(read_positions(final, prompts.read_at)), prompts).sum())
-    whole = expanded(v.layers[0], gradients.attention[0], 1, slice(None), slice(None)).unflatten(1, (4, 6))
-    part = expanded(v.layers[0], gradients.attention[0], 1, slice(1, 3), slice(2, 5)).unflatten(1, (2, 3))
+    whole = expanded(v, gradients, 0, slice(None), slice(None)).unflatten(1, (4, 6))
+    part = expanded(v, gradients, 0, slice(1, 3), slice(2, 5)).unflatten(1, (2, 3))
     assert relative(part, whole[:, 1:3, 2:5]) < 1e-6

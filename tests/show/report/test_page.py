@@ -269,7 +269,7 @@ def test_what_was_not_held_against_it_is_said(circuit: Circuit) -> None:
 def test_names_of_this_engine_are_explained(circuit: Circuit) -> None:
     """All of them, as listed where they are made; a name of another tool stands alone."""
     assert set(METRICS) == {entry.name for entry in metrics.METRICS.own()} and set(STRATEGIES) == set(ALL_STRATEGIES)
-    assert set(METHODS) == set(ALL_METHODS)
+    assert set(METHODS) == {entry.name for entry in ALL_METHODS.own()}
     asked = section(report_html(circuit), "asked")
     assert "mean logit of the right answers less that of the wrong ones (logits)" in asked
     assert "edge attribution patching, its gradients averaged" in asked and "drop the weakest edges" in asked
