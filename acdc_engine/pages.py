@@ -13,7 +13,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from acdc_engine.display import html_of
-from acdc_engine.formats.registry import opened
+from acdc_engine.formats.register import opened
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import name_of, write_text
 from acdc_engine.run.compare import compare

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from acdc_engine.errors import MethodError
 from acdc_engine.evidence.figures import figures_of
-from acdc_engine.formats.from_eap import circuit_from_eap
+from acdc_engine.formats.register import import_circuit
 from acdc_engine.model import TransformerView
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.judge import Judge
@@ -155,7 +155,7 @@ def _theirs(view: TransformerView, work: Work, settings: Numbers) -> Iterator[Fo
     if answer.circuits:
         record = view.model_record()
         for size, path in answer.circuits.items():
-            yield work.tool, work.method, work.n_prompts, size, circuit_from_eap(path, record).mask()
+            yield work.tool, work.method, work.n_prompts, size, import_circuit(path, model=record).mask()
     elif answer.scores:
         mean = answer.tensor(graph).nan_to_num()
 

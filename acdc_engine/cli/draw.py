@@ -68,7 +68,7 @@ def draw(
     those are large enough to read.
     """
     from acdc_engine.errors import CircuitFileError
-    from acdc_engine.formats.registry import import_circuit
+    from acdc_engine.formats.register import import_circuit
     from acdc_engine.show.pictures.draw import SMALL_PRINT
     from acdc_engine.show.pictures.draw import draw as drawn
 

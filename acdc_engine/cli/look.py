@@ -45,7 +45,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Prints a circuit: where it comes from, its figures, its nodes by layer, its edges by strength."""
-    from acdc_engine.formats.registry import import_circuit
+    from acdc_engine.formats.register import import_circuit
     from acdc_engine.show.remarks import remarks
     from acdc_engine.show.text import show as shown
 

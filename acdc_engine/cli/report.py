@@ -45,7 +45,7 @@ def report(
     out (acdc evaluate --out adds figures, other sizes, roles and examples).
     """
     from acdc_engine.errors import CircuitFileError
-    from acdc_engine.formats.registry import import_circuit
+    from acdc_engine.formats.register import import_circuit
     from acdc_engine.graph.files import check_target, find_circuit
 
     options.check_page(out_file)

@@ -48,7 +48,7 @@ def view(
     role, and adds up the edges between boxes. Needs no model.
     """
     from acdc_engine.errors import CircuitFileError
-    from acdc_engine.formats.registry import import_circuit
+    from acdc_engine.formats.register import import_circuit
     from acdc_engine.graph.files import check_target, find_circuit, name_of, write_text
     from acdc_engine.run.known import known_beside
     from acdc_engine.show.viewer.page import viewer_html

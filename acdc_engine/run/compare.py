@@ -10,9 +10,8 @@ from torch import Tensor
 
 from acdc_engine.errors import CircuitFileError, ModelNeededError, ScoreError
 from acdc_engine.evidence import compare as measure
-from acdc_engine.formats.format import Source
-from acdc_engine.formats.from_eap import is_eap, scores_from_eap
-from acdc_engine.formats.registry import import_circuit, opened
+from acdc_engine.formats.eap import is_eap, scores_from_eap
+from acdc_engine.formats.register import Source, import_circuit, opened
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import SCORES, find_circuit, name_of
 from acdc_engine.graph.records import MODEL_SIZES, ModelRecord

@@ -19,7 +19,7 @@ from acdc_engine.evidence.bootstrap import ratio_interval
 from acdc_engine.evidence.figures import prompt_values
 from acdc_engine.evidence.random_circuits import random_circuits
 from acdc_engine.experiment import Experiment, Selection
-from acdc_engine.formats.registry import opened
+from acdc_engine.formats.register import opened
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Interval
 from acdc_engine.graph.files import CIRCUIT, SO_FAR

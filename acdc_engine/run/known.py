@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from acdc_engine.formats.registry import import_circuit
+from acdc_engine.formats.register import import_circuit
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import find_circuit, known_graphs
 from acdc_engine.graph.records import MODEL_SIZES, ModelRecord

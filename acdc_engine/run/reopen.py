@@ -15,7 +15,7 @@ from torch import Tensor
 from acdc_engine.errors import CircuitFileError, MethodError, MetricError, ModelError, ModelNeededError, nearest
 from acdc_engine.evidence.bootstrap import check_enough_prompts
 from acdc_engine.experiment import Experiment, MetricLike
-from acdc_engine.formats.registry import import_circuit
+from acdc_engine.formats.register import import_circuit
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.graph.files import find_circuit

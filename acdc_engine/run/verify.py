@@ -10,8 +10,7 @@ from acdc_engine.display import html_of, line_of
 from acdc_engine.evidence.figures import figures_of
 from acdc_engine.evidence.single_edges import EdgeEvidence, edge_evidence
 from acdc_engine.experiment import MetricLike, Selection
-from acdc_engine.formats.engine import is_engine
-from acdc_engine.formats.format import Source
+from acdc_engine.formats.register import Source
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Certificate
 from acdc_engine.graph.files import check_target, find_circuit, write_text
@@ -193,8 +192,8 @@ def verify(
 
 def _checksum(path: Path) -> str | None:
     """The checksum in a circuit file; files of other formats have none."""
-    source = Source(path)
-    return source.json.get("checksum") if is_engine(source) else None
+    content = Source(path).json
+    return content.get("checksum") if isinstance(content, dict) and "format" in content else None
 
 
 def _file_claims(checksum: str | None, opened: Reopened) -> Iterator[Claim]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from acdc_engine.formats.eap import eap_text
+from acdc_engine.formats.register import FORMATS
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.graph.editing import edges_of_mask
@@ -185,7 +185,7 @@ def fake_eap_ig(job: Job) -> Answer:
         edges = edges_of_mask(view.graph, clean(view.graph, mask))
         circuit = Circuit(model=view.model_record(), nodes=nodes_of_edges(view.graph, edges), edges=edges)
         paths[size] = str(Path(job.folder) / f"{len(job.alphas)}-{size}.json")
-        Path(paths[size]).write_text(eap_text(circuit))
+        Path(paths[size]).write_text(FORMATS["eap"].value().text(circuit))
     return ours.model_copy(update={"versions": {"fake": "1"}, "circuits": paths})
 
 

@@ -98,7 +98,7 @@ def test_any_command_that_is_stopped_says_so(
         raise stop
 
     monkeypatch.chdir(tmp_path)
-    for place in ("formats.registry.import_circuit", "prompts.find.known_tasks"):
+    for place in ("formats.register.import_circuit", "prompts.find.known_tasks"):
         monkeypatch.setattr(f"acdc_engine.{place}", stopped)
     ran = acdc(*command)
     assert (ran.exit_code, ran.stderr) == (status, "\nInterrupted.\n")

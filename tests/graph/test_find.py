@@ -10,7 +10,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from acdc_engine.errors import AcdcWarning, CircuitFileError
-from acdc_engine.formats.registry import import_circuit
+from acdc_engine.formats.register import import_circuit
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import is_clean
 from acdc_engine.graph.files import find_circuit, known_graphs

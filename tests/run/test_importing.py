@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from acdc_engine.errors import CircuitFileError, ModelNeededError
-from acdc_engine.formats.registry import export
+from acdc_engine.formats.register import export
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import find_circuit
 from acdc_engine.run.compare import compare

@@ -268,7 +268,7 @@ def test_a_hand_written_circuit_needs_a_task_only(tmp_path: Path) -> None:
 
 
 def test_eap_json(tmp_path: Path) -> None:
-    from acdc_engine.formats.registry import export
+    from acdc_engine.formats.register import export
 
     path = tmp_path / "circuit.eap.json"
     export(circuit(), "eap", path)
