@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -29,14 +29,15 @@ from acdc_engine.graph.evidence_records import Certificate
 from acdc_engine.graph.nodes import nodes_of_edges
 from acdc_engine.graph.records import AttributionRecord, CircuitEdge, MetricRecord, SearchRecord, TaskRecord
 from acdc_engine.model.view import TransformerView
-from acdc_engine.patch import CircuitEvaluator
+from acdc_engine.patch.evaluator import Evaluator
 from acdc_engine.patch.judge import Judge, Target
+from acdc_engine.patch.memory import remembering
 from acdc_engine.patch.references import check_ablation
 from acdc_engine.prompts.metrics import Metric, MetricFunction, as_metric, get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.provenance import environment, prompts_hash, records_of
 from acdc_engine.score import EdgeScores, check_metric, get_method, score_edges
-from acdc_engine.search import RANKS, Choice, Found, Minimal, Report, find_circuit, minimal, singles
+from acdc_engine.search import RANKS, Choice, Found, Minimal, Report, Search, find_circuit, minimal, nobody, singles
 
 OBJECTIVES = ("faithfulness", "kl")
 MetricLike = str | Metric | MetricFunction
@@ -120,7 +121,7 @@ class Experiment:
         name: str = "own prompts",
         seed: int = 0,
         batch_size: int = 16,
-        evaluator: Callable[[TransformerView, PromptSet, str, int], CircuitEvaluator] = CircuitEvaluator,
+        evaluator: Callable[[TransformerView, PromptSet, str, int], Evaluator] = remembering,
     ) -> None:
         """See the class."""
         for given, kind, maker in (
@@ -138,7 +139,7 @@ class Experiment:
         self._evaluator = evaluator
 
     @cached_property
-    def evaluator(self) -> CircuitEvaluator:
+    def evaluator(self) -> Evaluator:
         """Runs circuits on the discovery prompts."""
         return self._evaluator(self.view, self.prompts, self.ablation, self.batch_size)
 
@@ -255,20 +256,19 @@ class Experiment:
             SearchError: No circuit smaller than the whole graph meets the target.
             MethodError: Unknown names, parameters that do not fit, or a size or threshold that leaves no circuit.
         """
-        choice = strategy if isinstance(strategy, Choice) else Choice(strategy, **parameters)
-        asked = (self.view.graph, scores.both, self.objective, Target(target), choice, report or _nobody)
-        found = find_circuit(*asked, note=note, progress=progress)
+        choice = strategy if isinstance(strategy, Choice) else Choice.of(strategy, **parameters)
+        told = {"report": report, "note": note, "progress": progress}
+        given = {name: callback for name, callback in told.items() if callback is not None}
+        found = find_circuit(Search(self.objective, scores.both, Target(target), **given), choice)
         return self.chosen(found, scores, choice, target)
 
     def chosen(self, found: Found, scores: EdgeScores, choice: Choice, target: float) -> Selection:
         """What a search has found, with how it was found."""
-        takes_no = {"strategy", *(() if choice.takes_rank else ("rank",))}
-        settings = {key: value for key, value in asdict(choice).items() if key not in takes_no and value is not None}
         record = SearchRecord(
             strategy=choice.strategy,
             objective=self.aim,
-            target_faithfulness=target if choice.searches else None,
-            settings=settings,
+            target_faithfulness=target if choice.aims else None,
+            settings=dict(choice.given),
         )
         return Selection(found.mask, found.faithfulness, scores, record)
 
@@ -288,12 +288,12 @@ class Experiment:
         if found.target is None:
             raise MethodError("Only edges chosen for a target can be made minimal: there is nothing else to keep to.")
         whole = Found(found.mask, found.value)
-        tested = minimal(self.view.graph, whole, self.objective, found.target, report or _nobody, progress)
+        tested = minimal(self.objective, whole, found.target, report or nobody, progress)
         return replace(found, mask=tested.found.mask, value=tested.found.faithfulness, tested=tested, by_metric=None)
 
     def test_edges(self, found: Selection, progress: Callable[[int, int], None] | None = None) -> Selection:
         """Runs the circuit without each of its edges, and drops none."""
-        tested = singles(self.view.graph, Found(found.mask, found.value), self.objective, found.target, progress)
+        tested = singles(self.objective, Found(found.mask, found.value), found.target, progress)
         return replace(found, tested=tested, by_metric=None)
 
     def with_effects(self, found: Selection, progress: Callable[[int, int], None] | None = None) -> Selection:
@@ -432,7 +432,9 @@ class Experiment:
         if self.held_out is not None:
             sizes = sizes_of(unseen, circuit, ranked, seed=self.seed, progress=progress)
             circuit = circuit.model_copy(update={"sizes": sizes})
-        return describe(circuit, self.judge, unseen, seed=self.seed, batch_size=self.batch_size, progress=progress)
+        return describe(
+            self.view, circuit, self.judge, unseen, seed=self.seed, batch_size=self.batch_size, progress=progress
+        )
 
 
 def _nobody(what: str, found: Found, met: bool) -> None: ...

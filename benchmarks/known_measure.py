@@ -26,7 +26,7 @@ from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.run.meter import forward_seconds, peak_memory
 from acdc_engine.score import Method, get_method, score_edges
 from acdc_engine.score.methods import METHODS
-from acdc_engine.search import MINIMAL, STRATEGIES, Choice, Found, find_circuit, minimal, singles
+from acdc_engine.search import SEARCHES, Choice, Found, Search, find_circuit, minimal, singles
 
 EXACT_SCORES = "exact"
 """The scoring that removes every edge by itself, exactly: no attribution method, but what they all estimate."""
@@ -234,10 +234,10 @@ def _scores(bench: Bench, metric: Metric, method: Method) -> Tensor:
 def _effects(bench: Bench, metric: Metric) -> Tensor:
     """What every edge is worth to the whole model, exactly: mean and root mean square over prompts."""
     graph = bench.view.graph
-    tested = singles(graph, Found(graph.exists, 1.0), Judge(bench.evaluator, metric), None)
+    tested = singles(Judge(bench.evaluator, metric), Found(graph.exists, 1.0), None)
     effects = tested.whole[None] - tested.without
     both = torch.zeros(2, *graph.exists.shape)
-    both[:, tested.edges[:, 0], tested.edges[:, 1]] = torch.stack([effects.mean(1), effects.square().mean(1).sqrt()])
+    both[:, graph.exists] = torch.stack([effects.mean(1), effects.square().mean(1).sqrt()])
     return both
 
 
@@ -261,38 +261,36 @@ def searches(bench: Bench, scores: Tensor, kl_scores: Tensor) -> Iterator[Search
     least = settings.share * abs(judge.range)
     start = None if bench.small else settings.candidates
     works: dict[str, tuple[Choice, Judge, Target]] = {}
-    for strategy in STRATEGIES:
+    for strategy in SEARCHES.names:
         if strategy == "threshold":
-            works[f"{strategy} {settings.share:g} of the range"] = (Choice(strategy, threshold=least), judge, target)
+            works[f"{strategy} {settings.share:g} of the range"] = (Choice.of(strategy, threshold=least), judge, target)
         elif strategy == "acdc":
             works[f"{strategy}, {settings.share:g} of the range"] = (
-                Choice(strategy, threshold=least, candidates=start),
+                Choice.of(strategy, threshold=least, candidates=start),
                 judge,
                 target,
             )
-            exact = Choice(strategy, threshold=settings.kl_share * abs(kl.range), candidates=start)
+            exact = Choice.of(strategy, threshold=settings.kl_share * abs(kl.range), candidates=start)
             works[EXACT_SEARCH] = (exact, kl, kl_target)
         else:
-            works[f"{strategy}, f {target.faithfulness:g}"] = (Choice(strategy), judge, target)
+            works[f"{strategy}, f {target.faithfulness:g}"] = (Choice.of(strategy), judge, target)
             works[f"{strategy}, KL recovered {kl_target.faithfulness:g}"] = (_by_rms(strategy), kl, kl_target)
-            if strategy not in MINIMAL:
-                works[f"{strategy}, size {size}"] = (Choice(strategy, size=size), judge, target)
+            if strategy != "iterative":
+                works[f"{strategy}, size {size}"] = (Choice.of(strategy, size=size), judge, target)
     for name, (choice, objective, aim) in works.items():
         yield _search(bench, name, choice, objective, aim, kl_scores if objective is kl else scores)
 
 
 def _by_rms(strategy: str) -> Choice:
     """KL has no signed effects to rank by."""
-    return Choice(strategy) if strategy in MINIMAL else Choice(strategy, rank="rms")
+    return Choice.of(strategy) if strategy == "iterative" else Choice.of(strategy, rank="rms")
 
 
 def _search(bench: Bench, name: str, choice: Choice, judge: Judge, target: Target, scores: Tensor) -> Searched:
-    graph = bench.view.graph
-
     def search() -> Found:
-        found = find_circuit(graph, scores, judge, target, choice, lambda *_: None)
-        if choice.strategy in MINIMAL:
-            return minimal(graph, found, judge, target, lambda *_: None).found
+        found = find_circuit(Search(judge, scores, target), choice)
+        if choice.parameters.minimal:
+            return minimal(judge, found, target).found
         return found
 
     try:

@@ -17,8 +17,8 @@ from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.patch.evaluator import CircuitEvaluator
 from acdc_engine.patch.judge import Judge, Target
-from acdc_engine.search.order import Rank, best_first, first_edges, of_size, strengths
-from acdc_engine.search.smallest import Found, Report, smallest_of_order
+from acdc_engine.search.order import Rank, best_first, first_edges, of_size, smallest_of_order, strengths
+from acdc_engine.search.strategies import Found, Report
 
 BETA = 2 / 3
 """Temperature: the smaller, the more often a weight is exactly 0 or 1."""
@@ -145,7 +145,7 @@ def learned(
         found = Found(mask, judge.faithfulness(mask[None])[0])
         report("learned order", found, target.met(found.faithfulness))
         return found
-    found = smallest_of_order(graph, order, judge, target, report)
+    found = smallest_of_order(Search(judge, scores, target, report), order)
     return min((found, *training.met), key=lambda run: run.size)
 
 
@@ -202,9 +202,10 @@ class _Training:
             if step % CHECK_EVERY == 0:
                 self._check(step)
 
-    def order(self) -> Int[Tensor, "edges 2"]:
-        """The candidates, likeliest first; ties by score."""
-        return self.edges[self.log_alpha.detach().argsort(descending=True, stable=True)]
+    def order(self) -> Int[Tensor, "edges"]:
+        """The candidates by flat id, likeliest first; ties by score."""
+        senders, receivers = self.edges[self.log_alpha.detach().argsort(descending=True, stable=True)].T
+        return senders * self.graph.n_receivers + receivers
 
     def _weighted(self, weights: Float[Tensor, "edges"], step: int) -> tuple[float, Float[Tensor, "edges"] | None]:
         """Faithfulness of a weighted run, and its gradient by candidate where the input reaches the logits."""
@@ -274,9 +275,9 @@ def _start(graph: Graph, scores: Tensor, ranks: Sequence[Rank], count: int) -> t
     """The candidates by the first rank, and their first log_alpha: falling with the rank, low without strength."""
     chosen = torch.zeros_like(graph.exists)
     for rank in ranks:
-        order = best_first(graph, scores, rank)[:count]
-        chosen[order[:, 0], order[:, 1]] = True
-    first = best_first(graph, scores, ranks[0])
+        chosen.view(-1)[best_first(graph, scores, rank)[:count]] = True
+    order = best_first(graph, scores, ranks[0])
+    first = torch.stack([order // graph.n_receivers, order % graph.n_receivers], 1)
     edges = first[chosen[first[:, 0], first[:, 1]]]
     helps = strengths(scores, ranks[0])[edges[:, 0], edges[:, 1]] > 0
     log_alpha = torch.full((len(edges),), START[2])
@@ -284,8 +285,6 @@ def _start(graph: Graph, scores: Tensor, ranks: Sequence[Rank], count: int) -> t
     return edges, log_alpha
 
 
-def _then_the_rest(order: Int[Tensor, "edges 2"], first: Int[Tensor, "candidates 2"]) -> Int[Tensor, "edges 2"]:
+def _then_the_rest(order: Int[Tensor, "edges"], first: Int[Tensor, "candidates"]) -> Int[Tensor, "edges"]:
     """An order that begins with the given edges; the others follow as they were."""
-    taken = set(map(tuple, first.tolist()))
-    others = [edge for edge in order.tolist() if tuple(edge) not in taken]
-    return torch.cat([first, torch.tensor(others, dtype=first.dtype).view(-1, 2)])
+    return torch.cat([first, order[~torch.isin(order, first)]])

@@ -82,16 +82,17 @@ def _every_edge_once(trial: Trial, name: str, mask: Tensor) -> tuple[list[Cost],
     graph, judge = trial.graph, trial.judge
     found = Found(mask, judge.faithfulness(mask[None])[0])
     with trial.reporter.stage(f"Every edge: {name}", found.size) as stage:
-        tested, took = trial.clock(lambda: singles(graph, found, judge, None, stage.at), judge)
+        tested, took = trial.clock(lambda: singles(judge, found, None, stage.at), judge)
     costs = [Cost(name, found.size, ONCE, None, took, found.size)]
-    blocks = _sampled(tested.edges, trial.settings.sample)
+    edges = mask.nonzero()
+    blocks = _sampled(edges, trial.settings.sample)
     tried = sum(len(block) for block in blocks)
     with trial.reporter.stage(f"From the input: {name}", tried) as stage:
 
         def from_input() -> Tensor:
             parts = []
             for block in blocks:
-                parts.append(judge.values(_without_each(graph, mask, tested.edges[block])))
+                parts.append(judge.values(_without_each(graph, mask, edges[block])))
                 stage.advance(len(block))
             return torch.cat(parts)
 

@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
+import torch
 from torch import Tensor
 
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.judge import Judge
 from acdc_engine.prompts.metrics import get_metric
-from acdc_engine.search import Found
+from acdc_engine.search import Found, Search
 from acdc_engine.search.acdc import Tally, acdc
 from acdc_engine.search.order import best_first, first_edges
 from benchmarks.report import Table
@@ -85,7 +86,10 @@ def _both(trial: Trial, judge: Judge, start: Tensor, threshold: float) -> tuple[
     name = f"ACDC, {metric}, {threshold:g}"
     with trial.reporter.stage(name, int(start.sum())) as stage:
         (found, tally), took = trial.clock(
-            lambda: acdc(trial.graph, start, judge, threshold, saying(stage), stage.at), judge
+            lambda: acdc(
+                Search(judge, torch.empty(0), trial.target, saying(stage), progress=stage.at), start, threshold
+            ),
+            judge,
         )
     with trial.reporter.stage(f"{name}, one by one", int(start.sum())) as stage:
         slow, slow_took = trial.clock(lambda: one_by_one(judge, start, threshold, stage.advance), judge)

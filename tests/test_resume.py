@@ -189,14 +189,14 @@ def test_ctrl_c_and_the_same_command_without_out(card: Path, tmp_path: Path, mon
 
 
 DRIVER = """
-import os, random, signal, sys, time
+import os, random, signal, sys, time, traceback
 from datetime import datetime, tzinfo
 from pathlib import Path
 import torch
 torch.set_num_threads(1)  # no pool of threads that a fork would lose
 from acdc_engine import experiment
 from acdc_engine.run import discover, folder
-from acdc_engine.run.trace import Trace
+from acdc_engine.patch.trace import Trace
 from tests.tiny_task import tiny_view
 
 card, runs = Path(sys.argv[1]), Path(sys.argv[2])
@@ -249,6 +249,8 @@ def run(name, prepare, seconds=None):
             prepare()
             discover.discover(card, view, out=runs / name, n=6, n_held_out=5, faithfulness=0.7, force=True)
             os._exit(0)
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(1)
     if seconds is not None:

@@ -60,7 +60,7 @@ def check_behaviour(judge: Judge, force: bool = False) -> Behaviour:
     found = _measure(judge)
     if force:
         return found
-    n = len(judge.evaluator.prompts)
+    n = len(judge.prompts)
     right = None if found.accuracy is None else round(found.accuracy * n)
     problems = shortcomings(right, found.chance, judge.clean, judge.ablated, judge.metric.name)
     if problems:
@@ -78,12 +78,12 @@ def _remedy(problem: Shortcoming, found: Behaviour, metric: str) -> str:
 
 
 def _measure(judge: Judge) -> Behaviour:
-    evaluator, prompts = judge.evaluator, judge.evaluator.prompts.to(judge.evaluator.view.device)
+    evaluator, prompts = judge.evaluator, judge.prompts
     right = accuracy(evaluator.clean_logits(), prompts) if prompts.answers.shape[1] else None
     return Behaviour(
         accuracy=None if right is None else float(right.float().mean()),
         answers=answer_figures(evaluator.clean_logits(), prompts),
-        chance=chance_of(prompts, evaluator.view.d_vocab),
+        chance=chance_of(prompts, evaluator.clean_logits().shape[1]),
         metric_clean=float(judge.clean.mean()),
         metric_ablated=float(judge.ablated.mean()),
     )

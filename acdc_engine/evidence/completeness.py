@@ -10,7 +10,7 @@ from acdc_engine.patch.judge import Judge
 
 def complement_of(judge: Judge, mask: Bool[Tensor, "senders receivers"]) -> Bool[Tensor, "senders receivers"]:
     """All edges of the graph but the circuit's."""
-    return judge.evaluator.view.graph.exists.to(mask.device) & ~mask
+    return judge.graph.exists.to(mask.device) & ~mask
 
 
 def completeness_of(judge: Judge, mask: Bool[Tensor, "senders receivers"]) -> Completeness:

@@ -17,7 +17,7 @@ from acdc_engine.model.layers import read_positions
 from acdc_engine.model.patterns import attention_patterns
 from acdc_engine.model.twins import Record
 from acdc_engine.model.view import TransformerView
-from acdc_engine.patch import CircuitEvaluator
+from acdc_engine.patch.evaluator import Evaluator
 from acdc_engine.patch.judge import Judge
 from acdc_engine.prompts.prompt_set import NO_ANSWER, PromptSet
 from acdc_engine.prompts.tokens import of_answers, one_token, token_text
@@ -34,6 +34,7 @@ _ENOUGH_HEADS = 12
 
 
 def describe(
+    view: TransformerView,
     circuit: Circuit,
     discovery: Judge,
     held_out: Judge,
@@ -45,7 +46,8 @@ def describe(
     """Measures what the circuit's nodes do, and picks prompts to show.
 
     Args:
-        circuit: A circuit of the judges' model.
+        view: The judges' model.
+        circuit: A circuit of it.
         discovery: Judges on the prompts that the search saw; examples are taken from them where there are too few
             others.
         held_out: Judges on those it did not see: everything is measured on these.
@@ -56,13 +58,13 @@ def describe(
     Returns:
         The circuit with roles, direct effects and examples. Roles that it had are kept.
     """
-    view, prompts = held_out.evaluator.view, held_out.evaluator.prompts
+    prompts = held_out.prompts
     senders = [node.name for node in circuit.nodes if node.kind != "logits"]
     with progress("Roles", None) as stage:
         roles = measure_roles(view, senders, prompts, seed=seed, batch_size=batch_size, progress=stage.advance)
     shown = held_out if len(prompts) >= _EXAMPLES else discovery
     with progress("Examples", None):
-        examples = examples_of(circuit, shown.evaluator)
+        examples = examples_of(view, circuit, shown.evaluator)
     nodes = tuple(_described(node, roles) for node in circuit.nodes)
     edges = with_roles(circuit.layout(), nodes, circuit.edges)
     return circuit.model_copy(update={"nodes": nodes, "edges": edges, "examples": examples})
@@ -80,15 +82,15 @@ def _described(node: CircuitNode, roles: Roles) -> CircuitNode:
 
 
 @torch.no_grad()
-def examples_of(circuit: Circuit, evaluator: CircuitEvaluator) -> tuple[Example, ...]:
+def examples_of(view: TransformerView, circuit: Circuit, evaluator: Evaluator) -> tuple[Example, ...]:
     """Makes up to three examples, of different templates where the prompts know theirs.
 
     Args:
-        circuit: Of the evaluator's model; its strongest heads come first where not all patterns fit.
-        evaluator: Runs the circuit on the prompts to choose from. Where its model has no tokenizer, tokens are shown as
-            their numbers.
+        view: The evaluator's model. Where it has no tokenizer, tokens are shown as their numbers.
+        circuit: Of that model; its strongest heads come first where not all patterns fit.
+        evaluator: Runs the circuit on the prompts to choose from.
     """
-    view, prompts = evaluator.view, evaluator.prompts
+    prompts = evaluator.prompts
     rows = choose(prompts)
     some = prompts.select(rows).to(view.device)
     under = _likely(view, evaluator.logits(circuit.mask()[None])[0, rows])

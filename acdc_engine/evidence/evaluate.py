@@ -90,7 +90,7 @@ def evaluate(
 
 
 def _check_connected(judge: Judge, mask: Bool[Tensor, "senders receivers"]) -> None:
-    if not clean(judge.evaluator.view.graph, mask.cpu()).any():
+    if not clean(judge.graph, mask.cpu()).any():
         raise MethodError(
             f"None of the circuit's {int(mask.sum())} edges lies on a path of its edges from input to logits, so it "
             "computes nothing: it equals the ablated model. Add the edges that are missing between its nodes."

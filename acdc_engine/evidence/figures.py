@@ -42,7 +42,7 @@ class PromptValues:
 def prompt_values(judge: Judge, mask: Bool[Tensor, "senders receivers"]) -> PromptValues:
     """Runs one circuit once, for the metric and for KL."""
     evaluator, kl = judge.evaluator, get_metric("kl")
-    prompts = evaluator.prompts.to(evaluator.view.device)
+    prompts = evaluator.prompts
     logits, clean, ablated = evaluator.logits(mask[None])[0], evaluator.clean_logits(), evaluator.ablated_logits()
     return PromptValues(
         metric=judge.metric(logits, prompts, clean).float().cpu(),
@@ -81,7 +81,7 @@ def figures_of(judge: Judge, mask: Bool[Tensor, "senders receivers"], seed: int 
         seed: Of the bootstrap.
     """
     evaluator = judge.evaluator
-    prompts = evaluator.prompts.to(evaluator.view.device)
+    prompts = evaluator.prompts
     found, clean = prompt_values(judge, mask), evaluator.clean_logits()
     values = found.metric
     if judge.metric.name in TWO_SIGNED:
@@ -116,7 +116,7 @@ def _templates(
     judge: Judge, found: PromptValues, agree: Bool[Tensor, "prompts"], seed: int
 ) -> Iterator[TemplateFigures]:
     """The figures of every template, in the order of the prompts; none where there is only one."""
-    of_prompts = judge.evaluator.prompts.templates
+    of_prompts = judge.prompts.templates
     names = list(dict.fromkeys(of_prompts))
     for name in names if len(names) > 1 else []:
         rows = torch.tensor([other == name for other in of_prompts])

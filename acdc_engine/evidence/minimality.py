@@ -1,6 +1,6 @@
 """Is any edge of a circuit no better than a random edge? The minimality test of Shi et al. 2024, section 3.3."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -12,6 +12,8 @@ from acdc_engine.errors import MethodError
 from acdc_engine.evidence.outcomes import SAME, Outcome, holm, undecided
 from acdc_engine.evidence.random_circuits import RandomPaths
 from acdc_engine.graph.blocks import Graph
+from acdc_engine.graph.connectivity import Candidate
+from acdc_engine.patch.evaluator import Variants
 from acdc_engine.patch.judge import Judge
 
 RANDOM_EDGES = 50
@@ -84,14 +86,16 @@ def minimality(
         )
     if not len(edges):
         return undecided("minimality", "the circuit has no edges.")
-    inflated = _inflated(judge.evaluator.view.graph, mask.cpu(), n_random_edges, rng)
-    if not len(inflated):
+    graph = judge.graph
+    inflated = _inflated(graph, mask.cpu(), n_random_edges, rng)
+    if not inflated:
         return undecided("minimality", "the circuit holds the whole graph, so no random edge can be added.")
     if without is None:
         if len(edges) > EDGES_UP_TO:
             edges = edges[torch.from_numpy(np.sort(rng.choice(len(edges), EDGES_UP_TO, replace=False)))]
-        without = _values(judge, mask, (_each_without(mask, some) for some in edges.split(BATCH)), progress)
-    pairs = _values(judge, mask, inflated.unbind(), progress).unflatten(0, (-1, 2))
+        ids = (edges[:, 0] * graph.n_receivers + edges[:, 1]).numpy()
+        without = _values(judge, mask, [Candidate(ids[at : at + 1]) for at in range(len(ids))], progress)
+    pairs = _values(judge, mask, [one for pair in inflated for one in pair], progress).unflatten(0, (-1, 2))
     effects, random = (whole - without).abs().mean(1), (pairs[:, 0] - pairs[:, 1]).abs().mean(1)
     least = SAME * abs(judge.range)
     return _outcome(judge, edges, effects * (effects > least), random * (random > least), alpha)
@@ -104,7 +108,7 @@ def _outcome(
     random: Float[Tensor, "random"],
     alpha: float,
 ) -> Outcome:
-    graph, name = judge.evaluator.view.graph, judge.metric.name
+    graph, name = judge.graph, judge.metric.name
     beaten = (effects[:, None] > random).sum(1)
     adjusted = holm(stats.binom.cdf(beaten.numpy(), len(random), QUANTILE).tolist())
     weakest = int(beaten.argmin())
@@ -126,40 +130,31 @@ def _outcome(
 def _values(
     judge: Judge,
     mask: Bool[Tensor, "senders receivers"],
-    batches: Iterable[Tensor],
+    candidates: Sequence[Candidate],
     progress: Callable[[int], None] | None,
 ) -> Float[Tensor, "runs prompts"]:
     """The metric under all masks, which differ from the circuit in few edges."""
     rows = []
-    for batch in batches:
-        rows.append(judge.values(batch, near=mask))
+    for start in range(0, len(candidates), BATCH):
+        batch = Variants(mask.cpu(), tuple(candidates[start : start + BATCH]))
+        rows.append(judge.values(batch))
         if progress is not None:
             progress(len(batch))
     return torch.cat(rows)
 
 
-def _each_without(
-    mask: Bool[Tensor, "senders receivers"], edges: Int[Tensor, "edges 2"]
-) -> Bool[Tensor, "edges senders receivers"]:
-    masks = mask.repeat(len(edges), 1, 1)
-    masks[torch.arange(len(edges)), edges[:, 0], edges[:, 1]] = False
-    return masks
-
-
 def _inflated(
     graph: Graph, mask: Bool[Tensor, "senders receivers"], count: int, rng: np.random.Generator
-) -> Bool[Tensor, "random 2 senders receivers"]:
+) -> list[tuple[Candidate, Candidate]]:
     """The circuit with a random path, and the same without one of its new edges; fewer where paths bring none."""
-    paths, kept = RandomPaths(graph, rng), mask.flatten().numpy()
-    pairs: list[Tensor] = []
+    paths, kept, nothing = RandomPaths(graph, rng), mask.flatten().numpy(), np.empty(0, np.int64)
+    pairs: list[tuple[Candidate, Candidate]] = []
     for _ in range(ROUNDS):
         owners, edges = paths.draw(count)
         for path in np.unique(owners[~kept[edges]])[: count - len(pairs)]:
             of_path = edges[owners == path]
-            pair = mask.repeat(2, 1, 1)
-            pair.flatten(1)[:, torch.from_numpy(of_path)] = True
-            pair.flatten(1)[1, int(rng.choice(of_path[~kept[of_path]]))] = False
-            pairs.append(pair)
+            new = of_path[~kept[of_path]]
+            pairs.append((Candidate(nothing, new), Candidate(nothing, new[new != rng.choice(new)])))
         if len(pairs) == count or bool(mask[graph.exists].all()):
             break
-    return torch.stack(pairs) if pairs else mask.new_zeros(0, 2, *mask.shape)
+    return pairs

@@ -132,7 +132,7 @@ def random_baseline(
     Raises:
         MethodError: The circuit has no path, or fewer than one random circuit is asked for.
     """
-    graph = judge.evaluator.view.graph
+    graph = judge.graph
     size = int(clean(graph, mask.cpu()).sum())
     masks = random_circuits(graph, size, count, seed)
     (found,) = judge.faithfulness(mask[None])

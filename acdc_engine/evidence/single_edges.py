@@ -56,7 +56,7 @@ def in_metric(
     """
     if judge.metric.name == objective.metric.name:
         return tested
-    return singles(judge.evaluator.view.graph, tested.found, judge, None, progress)
+    return singles(judge, tested.found, None, progress)
 
 
 def edge_evidence(
@@ -98,7 +98,7 @@ def edge_records(
     stability: Float[Tensor, "senders receivers"] | None,
 ) -> tuple[CircuitEdge, ...]:
     """The edges of a circuit file, in the graph's order, with all that is known of them."""
-    edges = edges_of_mask(judge.evaluator.view.graph, mask, scores)
+    edges = edges_of_mask(judge.graph, mask, scores)
     stable = None if stability is None else stability[mask].tolist()
     out = []
     for row, edge in enumerate(edges):

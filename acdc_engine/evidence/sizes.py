@@ -65,7 +65,7 @@ def sizes_of(
     Returns:
         The smallest first. Empty where no path of the circuit leads from input to logits.
     """
-    graph = judge.evaluator.view.graph
+    graph = judge.graph
     masks = _plan(graph, circuit, scores)
     found = []
     with progress("Other sizes", sum(1 + _draws(edges) for edges in masks)) as stage:

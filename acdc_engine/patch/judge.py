@@ -8,8 +8,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from acdc_engine.errors import BehaviourError, MethodError
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.looks import texts_of
-from acdc_engine.patch.evaluator import CircuitEvaluator
+from acdc_engine.patch.evaluator import Circuits, Evaluator
 from acdc_engine.prompts.metrics import Metric
 from acdc_engine.prompts.prompt_set import PromptSet
 
@@ -73,6 +74,8 @@ class Judge:
         metric: Higher for more of the behaviour.
 
     Attributes:
+        graph: The model's graph.
+        prompts: The prompts, on the device that logits are on.
         clean: The metric of every prompt on the clean run; `ablated` likewise under full ablation.
         range: Difference of their means.
 
@@ -80,10 +83,12 @@ class Judge:
         BehaviourError: Clean and ablated metric are equal, so that faithfulness is undefined.
     """
 
-    def __init__(self, evaluator: CircuitEvaluator, metric: Metric) -> None:
+    def __init__(self, evaluator: Evaluator, metric: Metric) -> None:
         """See the class."""
         self.evaluator, self.metric = evaluator, metric
-        prompts, clean_logits = evaluator.prompts.to(evaluator.view.device), evaluator.clean_logits()
+        self.graph: Graph = evaluator.graph
+        self.prompts: PromptSet = evaluator.prompts
+        prompts, clean_logits = evaluator.prompts, evaluator.clean_logits()
         self.clean: Tensor = metric(clean_logits, prompts, clean_logits).float().cpu()
         self.ablated: Tensor = metric(evaluator.ablated_logits(), prompts, clean_logits).float().cpu()
         self.range = float(self.clean.double().mean()) - float(self.ablated.double().mean())
@@ -115,23 +120,13 @@ class Judge:
         """The one of them that asks how much an edge does, for or against."""
         return "rms" if "rms" in self.ranks else "absolute"
 
-    def values(
-        self, masks: Bool[Tensor, "masks senders receivers"], near: Bool[Tensor, "senders receivers"] | None = None
-    ) -> Float[Tensor, "masks prompts"]:
-        """The metric of every prompt under every circuit, on the CPU.
+    def values(self, circuits: Circuits) -> Float[Tensor, "circuits prompts"]:
+        """The metric of every prompt under every circuit, on the CPU."""
+        return self.evaluator.values(circuits, self.metric).float().cpu()
 
-        Args:
-            masks: The circuits.
-            near: A circuit that all of them differ from in few edges: what they share with it is computed once and
-                kept for the next call with the same one. Changes the cost, not the values.
-        """
-        return self.evaluator.values(masks, self.metric, near).float().cpu()
-
-    def faithfulness(
-        self, masks: Bool[Tensor, "masks senders receivers"], near: Bool[Tensor, "senders receivers"] | None = None
-    ) -> list[float]:
-        """Faithfulness of every circuit; `near` as in `values`."""
-        return [self.faithfulness_of(row) for row in self.values(masks, near)]
+    def faithfulness(self, circuits: Circuits) -> list[float]:
+        """Faithfulness of every circuit."""
+        return [self.faithfulness_of(row) for row in self.values(circuits)]
 
     def faithfulness_of(self, values: Float[Tensor, "prompts"]) -> float:
         """Faithfulness from the metric of every prompt."""
@@ -141,7 +136,7 @@ class Judge:
         """First-order estimate of the faithfulness every kept edge of a circuit contributes, taken at the circuit.
 
         Returns:
-            Mean over prompts, and root mean square over prompts (see `CircuitEvaluator.edge_gradients`).
+            Mean over prompts, and root mean square over prompts (see `Evaluator.edge_gradients`).
         """
         mean, rms = self.evaluator.edge_gradients(mask, self.metric)
         return torch.stack([mean / self.range, rms / abs(self.range)])

@@ -267,7 +267,7 @@ class _Work:
             return lab.score(plan.method, per_example=False, progress=stage.advance, **parameters).both
 
     def _series(self, plan: Settings, scores: Tensor, held_out: _HeldOut) -> CurveSeries:
-        rank = check_rank(plan.choice.rank)
+        rank = check_rank(plan.choice.given["rank"])
         order = (greedy_from_logits if plan.strategy == "greedy" else best_first)(self.graph, scores, rank)
         points: list[CurvePoint] = []
         title = f"{plan.method}, {rank}" + (", greedy" if plan.strategy == "greedy" else "")

@@ -14,8 +14,8 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import SO_FAR
 from acdc_engine.graph.records import SIGN_CONVENTION, Unfinished
 from acdc_engine.model.load import DEFAULT_MODEL
-from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.judge import Target
+from acdc_engine.patch.memory import remembering
 from acdc_engine.prompts.find import find_task
 from acdc_engine.run.deadline import Deadline
 from acdc_engine.run.fingerprint import asked_facts, loaded_facts
@@ -23,11 +23,10 @@ from acdc_engine.run.folder import RunFolder, newest_unfinished
 from acdc_engine.run.meter import Meter, forward_seconds, memory_note
 from acdc_engine.run.prepare import Prepared, look_before_loading, metric_for, prepare
 from acdc_engine.run.progress import Reporter, reporter_of
-from acdc_engine.run.recorded import RecordedEvaluator
 from acdc_engine.run.settings import DiscoverSettings, Settings, command_of, run_file_text, shows_settings
 from acdc_engine.run.steps import Steps
 from acdc_engine.score import EdgeScores
-from acdc_engine.search import MINIMAL, Found
+from acdc_engine.search import Found
 
 
 @shows_settings
@@ -76,7 +75,8 @@ def discover(
         folder = None if out is None else RunFolder(out, overwrite, asked_facts(card, chosen, model))
         metric_for(card, chosen)
         look_before_loading(card, model, chosen)
-    evaluator = CircuitEvaluator if folder is None else partial(RecordedEvaluator, folder.trace)
+    trace = None if folder is None else folder.trace
+    evaluator = partial(remembering, trace=trace, before_run=deadline.check)
     prepared = prepare(card, model, chosen, report, evaluator)
     run = _Run(prepared, folder, deadline, report, command_of(task, model, chosen))
     again = run_file_text(task, model, chosen, torch.get_num_threads()) if isinstance(model, str | Path) else None
@@ -137,7 +137,6 @@ class _Run:
                 # About what everything behind the search costs, in plain forward passes over the discovery prompts.
                 share = len(self.held_out) / len(lab.prompts)
                 self.deadline.keep((15 + share * (40 + self.settings.n_random)) * unit)
-            lab.evaluator.before_run = self.deadline.check
         behaviour = lab.check(self.settings.force)
         report.note(behaviour.in_words(f"{lab.metric.name} on {len(lab.prompts)} discovery prompts"))
         if len(self.held_out) < MIN_PROMPTS:
@@ -149,7 +148,7 @@ class _Run:
     def _search(self) -> Circuit:
         """Scores, prunes, tests every edge and concludes; what is known is in the folder at any time."""
         scores = self._scores()
-        target = Target(self.settings.faithfulness) if self.settings.choice.searches else None
+        target = Target(self.settings.faithfulness) if self.settings.choice.aims else None
         steps = Steps(self.lab, target, self.folder, self.deadline, partial(self._so_far, scores))
         found = self._tested(self._found(scores, steps), steps)
         self.deadline.armed = False  # what follows is never cut short
@@ -196,7 +195,7 @@ class _Run:
     def _tested(self, found: Selection, steps: Steps) -> Selection:
         """Removes every edge by itself, exactly, and for good where the target holds without it."""
         lab, choice = self.lab, self.settings.choice
-        drops = choice.strategy in MINIMAL and choice.searches
+        drops = choice.parameters.minimal and choice.aims
         if steps.unfinished or not self.settings.edge_tests or (found.size > EDGES_UP_TO and not drops):
             return found
         tested = None

@@ -1,9 +1,6 @@
 """What fixes the numbers of a run: two runs of the same facts are the same run."""
 
-import hashlib
-import json
 import platform
-from collections.abc import Mapping
 from dataclasses import asdict
 from numbers import Integral, Real
 from pathlib import Path
@@ -17,14 +14,10 @@ from acdc_engine.prompts.card import TaskCard
 from acdc_engine.provenance import environment, prompts_hash
 from acdc_engine.run.settings import Settings
 
-Facts = Mapping[str, JsonValue]
-"""What fixes the numbers of a run, by name."""
-
 MACHINE = ("hardware", "processor", "threads", "acdc-engine", "torch", "transformers")
 """Facts of machine and libraries. Sums are rounded by them, so they move the last bits of everything."""
 _ABOUT_ENDS = ("force", "minutes")
 """Settings that decide whether a run starts and when it is stopped, not what it finds."""
-_HASHES = ("task card", "weights", "prompts")
 
 
 def asked_facts(card: TaskCard, settings: Settings, model: Any) -> dict[str, JsonValue]:
@@ -55,20 +48,6 @@ def loaded_facts(lab: Experiment) -> dict[str, JsonValue]:
     }
 
 
-def fingerprint_of(facts: Facts) -> str:
-    """SHA-256 of the facts as JSON, sorted keys, no spaces."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def differences(there: Facts, here: Facts) -> dict[str, str]:
-    """What `here` says otherwise than `there`, by name: `"8 there and 16 here"`. Hashes are cut to 8 digits."""
-    return {
-        name: f"{_shown(name, there.get(name))} there and {_shown(name, value)} here"
-        for name, value in here.items()
-        if there.get(name) != value
-    }
-
-
 def _plain(value: Any) -> JsonValue:
     """A setting as JSON knows it: numpy's numbers become Python's."""
     if value is None or isinstance(value, bool | str):
@@ -77,7 +56,3 @@ def _plain(value: Any) -> JsonValue:
         return int(value)
     assert isinstance(value, Real), f"settings are texts, numbers or None, not {value!r}"
     return float(value)
-
-
-def _shown(name: str, value: JsonValue) -> str:
-    return str(value)[:8] if name in _HASHES else str(value)

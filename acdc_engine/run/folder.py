@@ -12,9 +12,9 @@ from filelock import FileLock, Timeout
 from acdc_engine.errors import CircuitFileError, RunFolderError
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import CIRCUIT, SCORES, SO_FAR, TRACE, write_text, write_with
-from acdc_engine.run.fingerprint import MACHINE, Facts, differences, fingerprint_of
+from acdc_engine.patch.trace import Facts, Recorded, Trace, differences, fingerprint_of, read_trace, unfinished_facts
+from acdc_engine.run.fingerprint import MACHINE
 from acdc_engine.run.settings import RUN_FILE
-from acdc_engine.run.trace import Recorded, Trace, read_trace, unfinished_facts
 from acdc_engine.score import EdgeScores
 
 _REPORT = "report.html"

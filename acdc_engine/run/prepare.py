@@ -10,7 +10,8 @@ from acdc_engine.experiment import Experiment
 from acdc_engine.graph.records import TaskRecord
 from acdc_engine.model.load import load_model, load_tokenizer
 from acdc_engine.model.view import TransformerView
-from acdc_engine.patch import CircuitEvaluator
+from acdc_engine.patch.evaluator import Evaluator
+from acdc_engine.patch.memory import remembering
 from acdc_engine.prompts.build import Splits, split_prompts
 from acdc_engine.prompts.card import TaskCard, settled
 from acdc_engine.prompts.check import Rules
@@ -90,7 +91,7 @@ def prepare(
     model: Any,
     settings: Settings,
     report: Reporter,
-    evaluator: Callable[..., CircuitEvaluator] = CircuitEvaluator,
+    evaluator: Callable[..., Evaluator] = remembering,
 ) -> Prepared:
     """Loads the model and makes the prompts.
 

@@ -9,7 +9,7 @@ import math
 import shlex
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 from pathlib import Path
 from types import NoneType
@@ -197,9 +197,10 @@ class Settings:
         """
         from acdc_engine.search import Choice
 
-        choice = Choice(self.strategy, self.rank or "absolute", self.size, self.threshold, self.candidates)
+        given = {"rank": self.rank, "size": self.size, "threshold": self.threshold, "candidates": self.candidates}
+        choice = Choice.of(self.strategy, **given)
         by_square = self.rank is None and self.objective == "kl" and choice.takes_rank
-        return replace(choice, rank="rms") if by_square else choice
+        return Choice.of(self.strategy, **given | {"rank": "rms"}) if by_square else choice
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> "Settings":

@@ -3,16 +3,15 @@
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.patch.judge import Judge, Target
-from acdc_engine.search.order import Rank, best_first, first_edges, strengths
-from acdc_engine.search.smallest import FIRST, Found, Report, smallest_of_order
+from acdc_engine.search.order import FIRST, Rank, best_first, first_edges, smallest_of_order, strengths
+from acdc_engine.search.strategies import SEARCHES, Found, Search, SearchParameters
 
 SHARES = (0.5, 0.35, 0.25, 0.17, 0.12, 0.08, 0.05, 0.03, 0.02, 0.01, 0.005)
 """Shares of the edges tried in one round, largest first; one edge at least."""
@@ -28,9 +27,19 @@ WORTH = 0.01
 """Share of the edges that adding and pruning again must save to be tried another time."""
 
 
-def iterative(
-    graph: Graph, scores: Float[Tensor, "2 senders receivers"], judge: Judge, target: Target, report: Report
-) -> Found:
+@dataclass(frozen=True)
+class IterativeParameters(SearchParameters):
+    """It decides everything by itself."""
+
+    minimal: ClassVar[bool] = True
+
+
+@SEARCHES.add(
+    "iterative",
+    "score again inside the circuit and drop the weakest, as long as the target holds",
+    parameters=IterativeParameters,
+)
+def iterative(search: Search, parameters: IterativeParameters | None = None) -> Found:
     """Finds a small circuit that meets the target.
 
     1. The smallest circuit among the best edges of each rank that meets the target; the whole graph where none does.
@@ -57,21 +66,18 @@ def iterative(
     forward pass once the circuit is sparse.
 
     Args:
-        graph: The model's graph.
-        scores: Attribution scores, mean and root mean square over prompts; positive means support the behaviour.
-        judge: Runs circuits on the discovery prompts.
-        target: The band to stay in.
-        report: Called for every circuit that was run.
+        search: What it works with.
+        parameters: None are needed.
 
     Returns:
         The circuit; the whole graph when nothing can be dropped.
     """
-    search = _Search(graph, scores, judge, target, report, judge.ranks)
-    start = search.start()
-    if "rms" in search.ranks:
-        start = search.grow(start) or start
-    best = search.shrink(start, target.met)
-    while (smaller := search.kick(best)) is not None:
+    rounds = _Rounds(search, search.judge.ranks)
+    start = rounds.start()
+    if "rms" in rounds.ranks:
+        start = rounds.grow(start) or start
+    best = rounds.shrink(start, search.target.met)
+    while (smaller := rounds.kick(best)) is not None:
         worth = best.size - smaller.size > WORTH * best.size
         best = smaller
         if not worth:
@@ -80,23 +86,18 @@ def iterative(
 
 
 @dataclass(frozen=True)
-class _Search:
-    graph: Graph
-    scores: Float[Tensor, "2 senders receivers"]
-    judge: Judge
-    target: Target
-    report: Report
+class _Rounds:
+    search: Search
     ranks: Sequence[Rank]
-    rounds: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def start(self) -> Found:
         """The smallest of the circuits that the ranks lead to."""
         best: Found | None = None
         for rank in self.ranks:
-            order = best_first(self.graph, self.scores, rank)
-            up_to = None if best is None else best.size
-            found = smallest_of_order(self.graph, order, self.judge, self.target, self.report, up_to)
-            if best is None or (found.size < best.size and self.target.met(found.faithfulness)):
+            order = best_first(self.search.graph, self.search.scores, rank)
+            found = smallest_of_order(self.search, order, None if best is None else best.size)
+            if best is None or (found.size < best.size and self.search.target.met(found.faithfulness)):
                 best = found
         assert best is not None, "there is at least one rank"
         return best
@@ -110,11 +111,12 @@ class _Search:
 
     def grow(self, smallest: Found) -> Found | None:
         """A circuit in the target grown from the best edges; None where it does not get there with fewer edges."""
-        order = best_first(self.graph, self.scores, "rms")
+        graph, judge, least = self.search.graph, self.search.judge, GROWN_FROM * self.search.target.faithfulness
+        order = best_first(graph, self.search.scores, "rms")
         length = FIRST
-        while int((mask := first_edges(self.graph, order, length)).sum()) < smallest.size:
+        while int((mask := first_edges(graph, order, length)).sum()) < smallest.size:
             length *= 2
-            if mask.any() and self.judge.faithfulness(mask[None])[0] >= GROWN_FROM * self.target.faithfulness:
+            if mask.any() and judge.faithfulness(mask[None])[0] >= least:
                 grown = self._grown(mask, smallest.size)
                 if grown is not None:
                     return grown
@@ -125,7 +127,7 @@ class _Search:
         while (grown := self._with_more(mask, self._promise(mask), GROWN_BY)) is not None:
             if not int(mask.sum()) < grown.size < up_to:
                 return None
-            if self.target.met(grown.faithfulness):
+            if self.search.target.met(grown.faithfulness):
                 return grown
             mask = grown.mask
         return None
@@ -140,7 +142,7 @@ class _Search:
             if not self._above(found.faithfulness):
                 continue
             found = self.shrink(found, self._above)
-            if found.size < best.size and self.target.met(found.faithfulness):
+            if found.size < best.size and self.search.target.met(found.faithfulness):
                 return found
         return None
 
@@ -150,11 +152,11 @@ class _Search:
         Hundreds of edges are added there one gradient after the other, each of which the prompts searched on decide:
         a standard error less of it keeps what helps other prompts too.
         """
-        mean, rms = self.judge.contributions(mask)
+        mean, rms = self.search.judge.contributions(mask)
         promise: Tensor = mean
         if "rms" in self.ranks:
             variance = (rms.square() - mean.square()).clamp(min=0.0)
-            promise = mean - (variance / len(self.judge.clean)).sqrt()
+            promise = mean - (variance / len(self.search.judge.clean)).sqrt()
         return promise.masked_fill(mask, 0.0)
 
     def _with_more(
@@ -169,26 +171,23 @@ class _Search:
             return None
         more = mask.clone().flatten()
         more[promise.flatten().topk(count).indices] = True
-        more = clean(self.graph, more.view_as(mask))
-        found = Found(more, self.judge.faithfulness(more[None])[0])
-        self.report("added edges", found, self.target.met(found.faithfulness))
-        return found
+        return self.search.run(clean(self.search.graph, more.view_as(mask)), "added edges")
 
     def _above(self, faithfulness: float) -> bool:
-        return self.target.met(min(faithfulness, 1.0))
+        return self.search.target.met(min(faithfulness, 1.0))
 
     def _round(self, current: Found, level: int, good: Callable[[float], bool]) -> "_Step | None":
         """One round from one circuit, starting with the share at `level`; None when nothing can be dropped."""
-        inside, what = self.judge.contributions(current.mask), f"round {next(self.rounds)}"
+        inside, what = self.search.judge.contributions(current.mask), f"round {next(self.numbers)}"
         tried: set[int] = set()
         while level < len(SHARES):
             counts = {max(1, int(current.size * share)) for share in SHARES[level : level + BATCH]} - tried
             tried |= counts
             masks = _distinct([m for n in sorted(counts) for m in self._without_weakest(current.mask, inside, n)])
-            values = self.judge.faithfulness(torch.stack(masks)) if masks else []
+            values = self.search.judge.faithfulness(torch.stack(masks)) if masks else []
             runs = [Found(mask, value) for mask, value in zip(masks, values, strict=True)]
             for run in runs:
-                self.report(what, run, self.target.met(run.faithfulness))
+                self.search.report(what, run, self.search.target.met(run.faithfulness))
             fitting = [run for run in runs if good(run.faithfulness)]
             if fitting:
                 return _Step(min(fitting, key=lambda run: run.size), level)
@@ -206,11 +205,11 @@ class _Search:
             if rank == "rms":
                 # Near the metric's maximum one gradient sees little; the scores along the path from the corrupt run see
                 # the rest. Their product ranks better than either (docs/method.md).
-                strength = strength * strengths(self.scores, rank)
+                strength = strength * strengths(self.search.scores, rank)
             weakest = edges[strength[mask].argsort(stable=True)[:count]]
             rest = mask.clone()
             rest[weakest[:, 0], weakest[:, 1]] = False
-            rest = clean(self.graph, rest)
+            rest = clean(self.search.graph, rest)
             if rest.any():
                 out.append(rest)
         return out

@@ -1,17 +1,18 @@
 """The minimality pass: exact tests until no single edge can go, and the table that proves it."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
+from numpy.typing import NDArray
 from torch import Tensor
 
-from acdc_engine.graph.blocks import Graph
-from acdc_engine.graph.connectivity import clean
+from acdc_engine.graph.connectivity import Candidate, CleanBase
+from acdc_engine.patch.evaluator import Variants
 from acdc_engine.patch.judge import Judge, Target
 from acdc_engine.search.order import strengths
-from acdc_engine.search.smallest import Found, Report
+from acdc_engine.search.strategies import Found, Progress, Report, nobody
 
 BATCH = 32
 """Circuits run at once when every edge is tried on its own."""
@@ -21,30 +22,23 @@ REBASE = 16
 
 @dataclass(frozen=True)
 class Minimal:
-    """A circuit, and what exact tests say about its edges.
+    """A circuit, and what exact tests say about its edges, in the order of `mask.nonzero()`.
 
     Attributes:
         found: The circuit.
-        edges: Its edges as (sender, receiver), in the graph's order.
         without: Metric of every prompt without that one edge `[edges, prompts]`.
         whole: Metric of every prompt under the circuit itself `[prompts]`.
         needed: Whether the target is missed without the edge.
     """
 
     found: Found
-    edges: Int[Tensor, "edges 2"]
     without: Float[Tensor, "edges prompts"]
     whole: Float[Tensor, "prompts"]
     needed: Bool[Tensor, "edges"]
 
 
 def minimal(
-    graph: Graph,
-    found: Found,
-    judge: Judge,
-    target: Target,
-    report: Report,
-    progress: Callable[[int, int], None] | None = None,
+    judge: Judge, found: Found, target: Target, report: Report = nobody, progress: Progress | None = None
 ) -> Minimal:
     """Drops edges until none can go on its own.
 
@@ -58,13 +52,12 @@ def minimal(
     Every removal that is kept was run exactly, with what it disconnects. Other circuits of fewer edges may exist: no
     *single* edge can go from this one.
 
-    Cost: one exact evaluation per edge and pass, restarted at the edge's layer, and O(log block) per block of a sweep;
+    Cost: one exact evaluation per edge and pass, restarted at the edge's block, and O(log block) per block of a sweep;
     where most edges can go, far fewer than one evaluation per edge.
 
     Args:
-        graph: The model's graph.
-        found: A clean circuit that meets the target.
         judge: Runs circuits on the discovery prompts.
+        found: A clean circuit that meets the target.
         target: The band to stay in.
         report: Called for every circuit that was kept.
         progress: Called with edges tried and edges to try in the present pass.
@@ -72,76 +65,99 @@ def minimal(
     Returns:
         The 1-minimal circuit with its certificate.
     """
-    edges = found.mask.nonzero()
     inside = strengths(judge.contributions(found.mask), judge.unsigned_rank)
-    weakest = inside[edges[:, 0], edges[:, 1]].argsort(stable=True)
-    found = _sweep(graph, found, edges[weakest], judge, target, report)
+    weakest = inside[found.mask].argsort(stable=True).numpy()
+    found = _sweep(judge, found, target, report, _edges_of(found.mask)[weakest])
     while True:
-        tested = singles(graph, found, judge, target, progress)
+        tested = singles(judge, found, target, progress)
         free = ~tested.needed
         if not free.any():
             return tested
-        least = (tested.without - tested.whole).mean(1).abs()[free].argsort(stable=True)
-        smaller = _sweep(graph, found, tested.edges[free][least], judge, target, report)
+        least = (tested.without - tested.whole).mean(1).abs()[free].argsort(stable=True).numpy()
+        smaller = _sweep(judge, found, target, report, _edges_of(found.mask)[free.numpy()][least])
         if smaller.size == found.size:
             # Rounding may let an edge go in one batch and not in another; what one test says is enough to end.
             return tested
         found = smaller
 
 
-def singles(
-    graph: Graph,
-    found: Found,
-    judge: Judge,
-    target: Target | None,
-    progress: Callable[[int, int], None] | None = None,
-) -> Minimal:
+def singles(judge: Judge, found: Found, target: Target | None, progress: Progress | None = None) -> Minimal:
     """Runs a circuit without each single edge, one after the other.
 
     Args:
-        graph: The model's graph.
-        found: The circuit.
         judge: Runs circuits on the discovery prompts.
+        found: The circuit.
         target: The band; None where the circuit does not claim any: then every edge counts as needed.
         progress: Called with edges tried and edges to try.
     """
-    edges = found.mask.nonzero()
-    by_receiver = edges[:, 1].argsort(stable=True)
+    edges, base = _edges_of(found.mask), CleanBase(judge.graph, found.mask)
+    by_receiver = (edges % judge.graph.n_receivers).argsort(kind="stable")
     rows = torch.empty(len(edges), len(judge.clean), dtype=torch.float32)
-    whole = judge.values(found.mask[None], found.mask)[0]
-    for done, some in enumerate(by_receiver.split(BATCH)):
-        masks = found.mask.repeat(len(some), 1, 1)
-        masks[torch.arange(len(some)), edges[some, 0], edges[some, 1]] = False
-        rows[some] = judge.values(clean(graph, masks), found.mask)
+    whole = judge.values(Variants(found.mask, (Candidate(np.empty(0, np.int64)),)))[0]
+    for start in range(0, len(edges), BATCH):
+        some = by_receiver[start : start + BATCH]
+        candidates = tuple(base.without([edge]) for edge in edges[some].tolist())
+        rows[torch.from_numpy(some)] = judge.values(Variants(found.mask, candidates))
         if progress is not None:
-            progress(min((done + 1) * BATCH, len(edges)), len(edges))
+            progress(start + len(some), len(edges))
     met = [target is not None and target.met(judge.faithfulness_of(row)) for row in rows]
-    return Minimal(found, edges, rows, whole, ~torch.tensor(met, dtype=torch.bool))
+    return Minimal(found, rows, whole, ~torch.tensor(met, dtype=torch.bool))
 
 
-def _sweep(
-    graph: Graph, found: Found, order: Int[Tensor, "edges 2"], judge: Judge, target: Target, report: Report
-) -> Found:
+def _edges_of(mask: Bool[Tensor, "senders receivers"]) -> NDArray[np.int64]:
+    """Flat ids of a mask's edges."""
+    return np.flatnonzero(mask.numpy())
+
+
+class _Shrinking:
+    """A circuit that edges are taken from, as what it lacks of one that was run and kept."""
+
+    def __init__(self, judge: Judge, found: Found) -> None:
+        self.judge, self.found = judge, found
+        self._rebase()
+
+    def _rebase(self) -> None:
+        self._base, self._size = CleanBase(self.judge.graph, self.found.mask), self.found.size
+        self._kept, self._gone = self.found.mask.numpy().reshape(-1), np.empty(0, np.int64)
+
+    def without(self, edges: NDArray[np.int64]) -> Candidate:
+        """The clean circuit without some more edges; those that are gone already do not count."""
+        return self._base.without([*self._gone.tolist(), *edges[self._kept[edges]].tolist()])
+
+    def faithfulness(self, candidates: list[Candidate]) -> list[float]:
+        """Of each; an empty circuit is the ablated model, whatever the target."""
+        values = self.judge.faithfulness(Variants(self._base.mask, tuple(candidates)))
+        return [f if self.size(one) else 0.0 for f, one in zip(values, candidates, strict=True)]
+
+    def size(self, candidate: Candidate) -> int:
+        """Edges that a candidate has left."""
+        return self._size - len(candidate.remove)
+
+    def take(self, candidate: Candidate, faithfulness: float) -> None:
+        """Goes on with a candidate."""
+        mask = Variants(self._base.mask, (candidate,)).masks()[0]
+        self.found, self._gone = Found(mask, faithfulness), candidate.remove
+        if len(self._gone) > REBASE:
+            self._rebase()
+
+
+def _sweep(judge: Judge, found: Found, target: Target, report: Report, order: NDArray[np.int64]) -> Found:
     """Removes what can go of some edges, in their order, in blocks that grow and shrink with success."""
-    place, block = 0, max(1, len(order) // 8)
-    base = found.mask
+    place, block, left = 0, max(1, len(order) // 8), _Shrinking(judge, found)
     while place < len(order):
         sizes = _halvings(min(block, len(order) - place))
-        masks = torch.stack([_without(graph, found.mask, order[place : place + size]) for size in sizes])
-        # An empty circuit is the ablated model, whatever the target.
-        values = [f if mask.any() else 0.0 for f, mask in zip(judge.faithfulness(masks, base), masks, strict=True)]
-        fitting = [i for i, f in enumerate(values) if masks[i].any() and target.met(f)]
+        candidates = [left.without(order[place : place + size]) for size in sizes]
+        values = left.faithfulness(candidates)
+        fitting = [i for i, f in enumerate(values) if left.size(candidates[i]) and target.met(f)]
         if not fitting:
             place, block = place + 1, max(1, block // 4)
             continue
         largest = fitting[0]
-        found = Found(masks[largest], values[largest])
-        report("removed exactly", found, True)
+        left.take(candidates[largest], values[largest])
+        report("removed exactly", left.found, True)
         place += sizes[largest]
         block = block * 2 if largest == 0 else max(1, sizes[largest])
-        if int((base != found.mask).sum()) > REBASE:
-            base = found.mask
-    return found
+    return left.found
 
 
 def _halvings(size: int) -> list[int]:
@@ -150,9 +166,3 @@ def _halvings(size: int) -> list[int]:
     while out[-1] > 1:
         out.append(out[-1] // 2)
     return out
-
-
-def _without(graph: Graph, mask: Tensor, edges: Tensor) -> Bool[Tensor, "senders receivers"]:
-    rest = mask.clone()
-    rest[edges[:, 0], edges[:, 1]] = False
-    return clean(graph, rest)

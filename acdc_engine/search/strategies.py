@@ -1,205 +1,164 @@
-"""The search strategies by name, and which settings each of them takes."""
+"""Search strategies by name, what each of them takes, and running one of them."""
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar
 
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from acdc_engine.errors import MethodError, SearchError, nearest
+from acdc_engine.errors import MethodError, SearchError
 from acdc_engine.graph.blocks import Graph
-from acdc_engine.graph.connectivity import clean
 from acdc_engine.patch.judge import Judge, Target
-from acdc_engine.search.acdc import acdc
-from acdc_engine.search.iterative import iterative
-from acdc_engine.search.order import best_first, check_rank, first_edges, greedy_from_logits, of_size, strengths
-from acdc_engine.search.smallest import Found, Report, smallest_of_order
+from acdc_engine.registers import Register
 
-STRATEGIES = {
-    "iterative": "score again inside the circuit and drop the weakest, as long as the target holds",
-    "top-k": "the strongest edges: --size many, or as few as reach the target",
-    "greedy": "grown from the logits, strongest edge first: --size many, or as few as reach the target",
-    "threshold": "every edge whose strength is at least --threshold",
-    "acdc": "greedy sweep from the logits back (Conmy et al.): drop what costs less than --threshold",
-}
-MINIMAL = ("iterative",)
-"""Strategies whose circuit is made 1-minimal by exact tests in the end."""
+
+@dataclass(frozen=True)
+class Found:
+    """A circuit and its faithfulness on the prompts it was searched on.
+
+    Attributes:
+        mask: Kept edges, clean.
+        faithfulness: On the discovery prompts.
+    """
+
+    mask: Bool[Tensor, "senders receivers"]
+    faithfulness: float
+
+    @property
+    def size(self) -> int:
+        """Number of edges."""
+        return int(self.mask.sum())
+
+
+Report = Callable[[str, Found, bool], None]
+"""Called for every circuit that was run: what it was, the circuit, whether it meets the target."""
+Progress = Callable[[int, int], None]
+"""Called with how many edges are done, and of how many."""
+
+
+def nobody(what: str, found: Found, met: bool) -> None:
+    """A `Report` to nobody."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a strategy works with.
+
+    Attributes:
+        judge: Runs circuits on the discovery prompts.
+        scores: Attribution scores, mean and root mean square over prompts; positive means support the behaviour.
+        target: The band to reach, for strategies that aim at it.
+        report: Called for every circuit that was run.
+        note: Called with what a search says of itself when it is done.
+        progress: Called with edges visited and edges to visit, by searches that know them.
+    """
+
+    judge: Judge
+    scores: Float[Tensor, "2 senders receivers"]
+    target: Target
+    report: Report = nobody
+    note: Callable[[str], None] = lambda text: None
+    progress: Progress = lambda done, total: None
+
+    @property
+    def graph(self) -> Graph:
+        """The model's graph."""
+        return self.judge.graph
+
+    def run(self, mask: Bool[Tensor, "senders receivers"], what: str) -> Found:
+        """Runs one circuit and reports it. An empty one is the ablated model itself, and meets no target."""
+        found = Found(mask, self.judge.faithfulness(mask[None])[0] if mask.any() else 0.0)
+        self.report(what, found, found.size > 0 and self.target.met(found.faithfulness))
+        return found
+
+
+@dataclass(frozen=True)
+class SearchParameters:
+    """What every strategy's parameters say of it; its fields are what it takes.
+
+    Attributes:
+        minimal: Whether its circuit is made 1-minimal by exact tests in the end.
+    """
+
+    minimal: ClassVar[bool] = False
+
+    @property
+    def aims(self) -> bool:
+        """Whether the target decides the size."""
+        return True
+
+
+SEARCHES: Register[Callable[[Search, Any], Found]] = Register("strategy", "acdc_engine.searches", MethodError)
+"""A strategy is given what it works with and its parameters, and returns a clean circuit; the whole graph where nothing
+smaller meets the target."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A strategy with its settings, checked when it is made.
+    """A strategy with its parameters, checked when it is made (`Choice.of`)."""
 
-    Attributes:
-        strategy: Key of `STRATEGIES`.
-        rank: "absolute" (by |score|), "signed", or "rms" (root mean square over prompts), for "top-k", "greedy" and
-            "threshold"; the others decide by themselves.
-        size: Number of edges for "top-k" and "greedy"; None to search for the smallest circuit that meets the target.
-        threshold: For "threshold": smallest strength of a kept edge. For "acdc": largest loss of the objective that
-            one removal may cost, in units of the metric (nats when the objective is "kl").
-        candidates: For "acdc": sweep only over this many of the best edges, by |score| (where the objective
-            is "kl", by root mean square); None for the whole graph.
-    """
+    strategy: str
+    parameters: SearchParameters = field(default_factory=SearchParameters)
 
-    strategy: str = "iterative"
-    rank: str = "absolute"
-    size: int | None = None
-    threshold: float | None = None
-    candidates: int | None = None
+    @classmethod
+    def of(cls, strategy: str = "iterative", **given: Any) -> "Choice":
+        """Chooses a strategy.
 
-    def __post_init__(self) -> None:
-        """Checks the settings.
+        Args:
+            strategy: A name in `SEARCHES`.
+            **given: Its parameters; None stands for the default.
 
         Raises:
-            MethodError: Unknown names, or settings that do not fit the strategy.
+            MethodError: Unknown names, or parameters that do not fit the strategy.
         """
-        if self.strategy not in STRATEGIES:
-            raise MethodError(f"Unknown strategy {self.strategy!r}.{nearest(self.strategy, STRATEGIES)}")
-        check_rank(self.rank)
-        if self.rank != "absolute" and not self.takes_rank:
-            why = "tries its ranks" if self.strategy == "iterative" else "takes its candidates"
-            raise MethodError(
-                f"Strategy {self.strategy!r} takes no rank: it {why} by itself; --rank is for top-k, greedy and "
-                "threshold."
-            )
-        if self.size is not None and self.strategy not in ("top-k", "greedy"):
-            raise MethodError(f"Strategy {self.strategy!r} takes no size; use 'top-k' or 'greedy' for a given size.")
-        if self.size is not None and self.size < 1:
-            raise MethodError(f"A circuit needs at least one edge, not {self.size}.")
-        self._check_threshold()
-        if self.candidates is not None and self.strategy != "acdc":
-            raise MethodError(f"Strategy {self.strategy!r} takes no candidates; --candidates is for 'acdc'.")
-        if self.candidates is not None and self.candidates < 1:
-            raise MethodError(f"At least one candidate edge is needed, not {self.candidates}.")
-
-    def _check_threshold(self) -> None:
-        takes_one = self.strategy in ("threshold", "acdc")
-        if self.threshold is None and takes_one:
-            raise MethodError(
-                f"Strategy {self.strategy!r} needs a threshold (in units of the metric"
-                f"{', or nats with --objective kl' if self.strategy == 'acdc' else ''})."
-            )
-        if self.threshold is not None and not takes_one:
-            raise MethodError(f"Strategy {self.strategy!r} takes no threshold; use 'threshold' or 'acdc' for that.")
-        if self.threshold is not None and not math.isfinite(self.threshold):
-            raise MethodError(f"The threshold must be a finite number, not {self.threshold}.")
-        if self.strategy == "acdc" and self.threshold is not None and self.threshold <= 0:
-            raise MethodError(
-                f"ACDC's threshold must be above 0, not {self.threshold:g}: an edge goes if its removal costs less "
-                "than that, and at 0 nothing but harmful edges would go. Try 0.01."
-            )
+        entry = SEARCHES[strategy]
+        chosen = {name: value for name, value in given.items() if value is not None}
+        for name in chosen:
+            if not _takes(entry.parameters, name):
+                *some, last = [other.name for other in SEARCHES if _takes(other.parameters, name)] or ["no strategy"]
+                others = f"{', '.join(some)} and {last}" if some else last
+                raise MethodError(f"Strategy {strategy!r} takes no {name}; --{name} is for {others}.")
+        return cls(strategy, entry.parameters(**chosen))
 
     @property
-    def searches(self) -> bool:
+    def aims(self) -> bool:
         """Whether the target decides the size."""
-        return self.size is None and self.threshold is None
+        return self.parameters.aims
 
     @property
     def takes_rank(self) -> bool:
         """Whether edges are ranked as `rank` says; otherwise the strategy decides."""
-        return self.strategy in ("top-k", "greedy", "threshold")
+        return _takes(type(self.parameters), "rank")
+
+    @property
+    def given(self) -> Mapping[str, Any]:
+        """The parameters that are set, by name."""
+        values = {one.name: getattr(self.parameters, one.name) for one in fields(self.parameters)}
+        return {name: value for name, value in values.items() if value is not None}
 
 
-def find_circuit(
-    graph: Graph,
-    scores: Float[Tensor, "2 senders receivers"],
-    judge: Judge,
-    target: Target,
-    choice: Choice,
-    report: Report,
-    note: Callable[[str], None] | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> Found:
+def _takes(parameters: type, name: str) -> bool:
+    return any(one.name == name for one in fields(parameters))
+
+
+def find_circuit(search: Search, choice: Choice) -> Found:
     """Turns scores into a clean circuit.
-
-    Args:
-        graph: The model's graph.
-        scores: Attribution scores, mean and root mean square over prompts; positive means support the behaviour.
-        judge: Runs circuits on the discovery prompts.
-        target: The band to reach, for strategies that search.
-        choice: The strategy and its settings.
-        report: Called for every circuit that was run.
-        note: Called with what a search says of itself when it is done.
-        progress: Called with edges visited and edges to visit, by searches that know them.
 
     Raises:
         SearchError: No circuit smaller than the whole graph meets the target.
-        MethodError: The size or threshold leaves no circuit.
+        MethodError: The parameters leave no circuit.
     """
-    if choice.strategy == "acdc":
-        return _sweep(graph, scores, judge, choice, report, note, progress)
     tried: list[Found] = []
 
     def remember(what: str, found: Found, met: bool) -> None:
         tried.append(found)
-        report(what, found, met)
+        search.report(what, found, met)
 
-    found = _search(graph, scores, judge, target, choice, remember)
-    if choice.searches and found.size == graph.n_edges:
-        raise SearchError(_how_far(graph, tried, target))
+    found = SEARCHES[choice.strategy].value(replace(search, report=remember), choice.parameters)
+    if choice.aims and found.size == search.graph.n_edges:
+        raise SearchError(_how_far(search.graph, tried, search.target))
     return found
-
-
-def _sweep(
-    graph: Graph,
-    scores: Tensor,
-    judge: Judge,
-    choice: Choice,
-    report: Report,
-    note: Callable[[str], None] | None,
-    progress: Callable[[int, int], None] | None,
-) -> Found:
-    assert choice.threshold is not None, "checked when the choice was made"
-    start = graph.exists
-    if choice.candidates is not None:
-        start = first_edges(graph, best_first(graph, scores, judge.unsigned_rank), choice.candidates)
-        if not start.any():
-            raise MethodError(
-                f"The best {choice.candidates} edges by score do not connect the input to the logits. Ask for more "
-                "with --candidates."
-            )
-    found, tally = acdc(graph, start, judge, choice.threshold, report, progress)
-    if note is not None:
-        note(f"ACDC: {tally}.")
-    if not found.size:
-        raise MethodError(
-            f"Threshold {choice.threshold:g} leaves no circuit: every edge could go, one after the other. Choose a "
-            "smaller threshold."
-        )
-    return found
-
-
-def _search(graph: Graph, scores: Tensor, judge: Judge, target: Target, choice: Choice, report: Report) -> Found:
-    if choice.strategy == "iterative":
-        return iterative(graph, scores, judge, target, report)
-    if choice.searches:
-        return smallest_of_order(graph, _order(graph, scores, choice), judge, target, report)
-    mask = _of_given_size(graph, scores, choice)
-    found = Found(mask, judge.faithfulness(mask[None])[0])
-    report(choice.strategy, found, target.met(found.faithfulness))
-    return found
-
-
-def _order(graph: Graph, scores: Tensor, choice: Choice) -> Tensor:
-    rank = check_rank(choice.rank)
-    if choice.strategy == "greedy":
-        return greedy_from_logits(graph, scores, rank)
-    return best_first(graph, scores, rank)
-
-
-def _of_given_size(graph: Graph, scores: Tensor, choice: Choice) -> Bool[Tensor, "senders receivers"]:
-    if choice.size is not None:
-        return of_size(graph, _order(graph, scores, choice), choice.size)
-    assert choice.threshold is not None, "checked when the choice was made"
-    strength = strengths(scores, check_rank(choice.rank))
-    mask = clean(graph, (strength >= choice.threshold) & graph.exists)
-    if not mask.any():
-        raise MethodError(
-            f"Threshold {choice.threshold:g} leaves no path from the input to the logits. The strongest edge has "
-            f"{float(strength[graph.exists].max()):.4g}; choose a lower threshold."
-        )
-    return mask
 
 
 def _how_far(graph: Graph, tried: list[Found], target: Target) -> str:

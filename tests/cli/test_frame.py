@@ -24,7 +24,7 @@ from acdc_engine.patch.references import check_ablation
 from acdc_engine.prompts.find import list_tasks
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.score.methods import METHODS
-from acdc_engine.search import RANKS, STRATEGIES
+from acdc_engine.search import RANKS, SEARCHES
 from tests.cli.test_console import _commands
 from tests.fake_tokenizer import FakeTokenizer
 from tests.tiny_task import tiny_view, write_card
@@ -176,7 +176,7 @@ def test_a_shell_completes_tasks_models_circuits_and_names() -> None:
 
 
 def test_what_is_completed_exists() -> None:
-    assert set(completions.METHODS) == set(METHODS.names) and set(completions.STRATEGIES) == set(STRATEGIES)
+    assert set(completions.METHODS) == set(METHODS) and set(completions.STRATEGIES) == set(SEARCHES.names)
     assert set(completions.OBJECTIVES) == set(OBJECTIVES) and set(completions.RANKS) == set(RANKS)
     assert set(completions.HUB_MODELS) <= set(WELL_KNOWN) and set(list_tasks()) <= set(completions.tasks(""))
     for names, check in (

@@ -27,7 +27,7 @@ from tests.tiny_task import tiny_view
 
 
 def described(what: Circuit | None = None, **options: Any) -> Circuit:
-    return describe(what or circuit(), judge_of(DISCOVERY), judge_of(HELD_OUT), **options)
+    return describe(tiny_view(NAME), what or circuit(), judge_of(DISCOVERY), judge_of(HELD_OUT), **options)
 
 
 def test_nodes_have_what_was_measured(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_known_roles_are_kept_and_edges_agree(tmp_path: Path) -> None:
 def test_a_task_measured_by_kl_without_answers() -> None:
     bare = [PromptSet.from_tokens(p.clean.tolist(), p.corrupt.tolist()) for p in (DISCOVERY, HELD_OUT)]
     judges = [judge_of(prompts, "kl") for prompts in bare]
-    found = describe(circuit(), *judges)
+    found = describe(tiny_view(NAME), circuit(), *judges)
     assert all(node.direct_effect is None for node in found.nodes)
     assert [example.answers for example in found.examples] == [()] * 3 and found.examples[0].next_clean
 
@@ -89,7 +89,7 @@ def test_an_example_says_what_the_model_does() -> None:
     """Texts, next tokens and patterns of the second pair against a run of that pair alone."""
     model = replace(tiny_view(NAME), tokenizer=None)
     evaluator = CircuitEvaluator(model, HELD_OUT)
-    example = examples_of(circuit(), evaluator)[1]
+    example = examples_of(evaluator.view, circuit(), evaluator)[1]
     tokens, at = HELD_OUT.clean[1], int(HELD_OUT.read_at[1])
     assert example.clean == tuple(f"[{token}]" for token in tokens.tolist())
     assert example.corrupt == tuple(f"[{token}]" for token in HELD_OUT.corrupt[1].tolist())
@@ -130,10 +130,10 @@ def test_tokens_are_texts_where_the_tokenizer_has_them() -> None:
 def test_prompts_of_unequal_length() -> None:
     """Padding is cut off, and changes nothing."""
     ragged = random_prompts(3, 9, seed=8, ragged=True)
-    found = examples_of(circuit(), CircuitEvaluator(tiny_view(NAME), ragged))
+    found = examples_of(tiny_view(NAME), circuit(), CircuitEvaluator(tiny_view(NAME), ragged))
     assert [len(example.clean) for example in found] == ragged.lengths.tolist() == [9, 8, 7]
     assert [len(example.patterns[0].clean) for example in found] == [9, 8, 7]
-    (alone,) = examples_of(circuit(), CircuitEvaluator(tiny_view(NAME), ragged.select([2])))
+    (alone,) = examples_of(tiny_view(NAME), circuit(), CircuitEvaluator(tiny_view(NAME), ragged.select([2])))
     assert alone.patterns == found[2].patterns and alone.clean == found[2].clean
 
 

@@ -14,6 +14,7 @@ from acdc_engine.model import load_model
 from acdc_engine.model.small_file import read_small_model, small_models, write_small_model
 from acdc_engine.model.small_model import WordTokenizer, small_view
 from acdc_engine.patch import CircuitEvaluator
+from acdc_engine.patch.evaluator import Variants
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.tokens import Tokenizer, continuation, show_tokens, token_ids, token_text
 from acdc_engine.score import get_method, score_edges
@@ -107,7 +108,7 @@ def test_reading_before_the_end_sees_what_comes_after(kind: str) -> None:
     generator = torch.Generator().manual_seed(3)
     mask = clean(v.graph, (torch.rand(full.shape, generator=generator) < 0.6) & full)
     assert relative(evaluator.logits(mask[None])[0], slow_logits(v, prompts, mask)) < 2e-5
-    assert relative(evaluator.logits(mask[None], near=full)[0], slow_logits(v, prompts, mask)) < 2e-5
+    assert relative(evaluator.logits(Variants.of(full, mask[None]))[0], slow_logits(v, prompts, mask)) < 2e-5
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -12,6 +12,7 @@ from torch import Tensor
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.connectivity import Candidate, clean
 from acdc_engine.patch import CircuitEvaluator, evaluator
+from acdc_engine.patch.evaluator import Variants
 from acdc_engine.patch.plan import Known, Masks, make_plan
 from acdc_engine.patch.references import ABLATIONS
 from acdc_engine.prompts.metrics import get_metric
@@ -45,8 +46,10 @@ def test_near_equals_far(name: str, share: float) -> None:
     masks = neighbours(v.graph, base, 9, seed=2)
     ours = CircuitEvaluator(v, prompts, batch_size=3)
     far = CircuitEvaluator(v, prompts, batch_size=3).logits(masks)
-    assert relative(ours.logits(masks, base), far) < 2e-5
-    assert relative(ours.logits(masks[:2], masks[3]), far[:2]) < 2e-5, "another mask is run when another one is near"
+    assert relative(ours.logits(Variants.of(base, masks)), far) < 2e-5
+    assert relative(ours.logits(Variants.of(masks[3], masks[:2])), far[:2]) < 2e-5, (
+        "another mask is run when another one is near"
+    )
 
 
 @pytest.mark.parametrize("name", CORE)
@@ -55,7 +58,7 @@ def test_near_equals_the_slow_twin(name: str, ablation: str) -> None:
     v, prompts = view(name), random_prompts(3)
     base = clean(v.graph, random_mask(v.graph, 0.4, seed=3))
     masks = clean(v.graph, neighbours(v.graph, base, 4, seed=4))
-    ours = CircuitEvaluator(v, prompts, ablation).logits(masks, base)
+    ours = CircuitEvaluator(v, prompts, ablation).logits(Variants.of(base, masks))
     for mask, logits in zip(masks, ours, strict=True):
         assert relative(logits, slow_logits(v, prompts, mask, ablation)) < 2e-5
 
@@ -81,26 +84,26 @@ def test_near_equals_far_for_any_mask(seed: int, share: float, name: str) -> Non
     base = random_mask(v.graph, share, seed)
     masks = neighbours(v.graph, base, 3, seed + 1)
     run = CircuitEvaluator(v, prompts)
-    assert relative(run.logits(masks, base), run.logits(masks)) < 2e-5
+    assert relative(run.logits(Variants.of(base, masks)), run.logits(masks)) < 2e-5
 
 
 def test_groups_of_any_size_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     v, prompts = view("gpt2"), random_prompts(4)
     base = random_mask(v.graph, 0.5, seed=6)
     masks = neighbours(v.graph, base, 10, seed=7)
-    whole = CircuitEvaluator(v, prompts).logits(masks, base)
+    whole = CircuitEvaluator(v, prompts).logits(Variants.of(base, masks))
     monkeypatch.setattr(evaluator, "BUFFER_BYTES", 1)
-    assert relative(CircuitEvaluator(v, prompts).logits(masks, base), whole) < 2e-5
+    assert relative(CircuitEvaluator(v, prompts).logits(Variants.of(base, masks)), whole) < 2e-5
     monkeypatch.undo()
     monkeypatch.setattr(evaluator, "MOST_MASKS", 3)
-    assert relative(CircuitEvaluator(v, prompts).logits(masks, base), whole) < 2e-5
+    assert relative(CircuitEvaluator(v, prompts).logits(Variants.of(base, masks)), whole) < 2e-5
 
 
 def test_exact_evaluations_count_masks_and_not_the_run_near_them() -> None:
     v, prompts = view("gpt2"), random_prompts(2)
     run = CircuitEvaluator(v, prompts)
     base = random_mask(v.graph, 0.5, seed=6)
-    run.values(neighbours(v.graph, base, 5, seed=7), METRIC, base)
+    run.values(Variants.of(base, neighbours(v.graph, base, 5, seed=7)), METRIC)
     assert run.exact_evaluations == 5
 
 

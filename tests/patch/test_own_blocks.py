@@ -21,6 +21,7 @@ from acdc_engine.model.twins import TWINS, BlockRecord, Ground, Patched, Record,
 from acdc_engine.model.view import TransformerView
 from acdc_engine.model.work import Work
 from acdc_engine.patch import CircuitEvaluator
+from acdc_engine.patch.evaluator import Variants
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.score import get_method, score_edges
 from tests.micro_models import attention, micro_view
@@ -185,7 +186,7 @@ def test_circuits_equal_the_slow_twin(share: float) -> None:
         assert relative(logits, slow_logits(mask)) < 1e-5
         assert relative(evaluator.logits(clean(GRAPH, mask)[None])[0], logits) < 1e-5, "cleaning changes nothing"
     near = [masks[0] ^ torch.zeros_like(masks[0]).index_put_(edge, torch.tensor(True)) for edge in _edges(6)]
-    for mask, logits in zip(near, evaluator.logits(torch.stack(near), masks[0]), strict=True):
+    for mask, logits in zip(near, evaluator.logits(Variants.of(masks[0], torch.stack(near))), strict=True):
         assert relative(logits, slow_logits(mask)) < 1e-5
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from acdc_engine.patch import CircuitEvaluator
+from acdc_engine.patch.evaluator import Variants
 from acdc_engine.patch.patched_run import PatchedRun
 from acdc_engine.prompts.metrics import get_metric
 from tests.patch.test_near import neighbours, random_mask
@@ -56,6 +57,6 @@ def test_a_patched_run_waits_for_nothing(name: str, monkeypatch: pytest.MonkeyPa
         base = random_mask(v.graph, share, seed=1)
         masks = neighbours(v.graph, base, 6, seed=2)
         evaluator.values(masks, METRIC)
-        evaluator.values(masks, METRIC, base)
+        evaluator.values(Variants.of(base, masks), METRIC)
         evaluator.edge_gradients(base, METRIC)
     assert dict(waits.found) == {}, waits.found

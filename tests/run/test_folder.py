@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from acdc_engine.errors import RunFolderError
 from acdc_engine.graph.files import SCORES, TRACE
-from acdc_engine.run.fingerprint import Facts
+from acdc_engine.patch.trace import Facts, Packed
 from acdc_engine.run.folder import LOCK, ROOM, RunFolder, in_use, newest_unfinished
 from acdc_engine.score.edge_scores import EdgeScores
 from tests.made_circuits import made_circuit
@@ -24,7 +24,9 @@ def leave(path: Path, facts: Facts = FACTS, answers: int = 1, ended: bool = Fals
     folder = RunFolder(path, overwrite=True, asked=facts)
     with folder.open(facts, 0.0):
         for number in range(answers):
-            folder.trace.answer("values", str(number), (torch.zeros(3, 2),))
+            folder.trace.answer(
+                "values", "about", [f"{number}{place}" for place in "abc"], Packed.of(torch.zeros(3, 2))
+            )
         if ended:
             folder.trace.end()
 

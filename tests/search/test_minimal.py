@@ -6,17 +6,14 @@ from torch import Tensor
 
 from acdc_engine.graph.connectivity import clean, is_clean
 from acdc_engine.patch import CircuitEvaluator
+from acdc_engine.patch.evaluator import Circuits, Variants
 from acdc_engine.patch.judge import Judge, Target
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.score import get_method, score_edges
 from acdc_engine.search.minimal import Minimal, minimal, singles
-from acdc_engine.search.order import Rank, best_first
-from acdc_engine.search.smallest import Found, smallest_of_order
+from acdc_engine.search.order import Rank, best_first, smallest_of_order
+from acdc_engine.search.strategies import Found, Search
 from tests.tiny_models import random_prompts, view
-
-
-def ignore(what: str, found: Found, met: bool) -> None:
-    pass
 
 
 def start(name: str, target: Target, metric: str = "logit_diff", ablation: str = "patch") -> tuple[Judge, Found]:
@@ -24,7 +21,7 @@ def start(name: str, target: Target, metric: str = "logit_diff", ablation: str =
     judge = Judge(CircuitEvaluator(view(name), prompts, ablation), get_metric(metric))
     graph = view(name).graph
     scores = score_edges(view(name), prompts, get_metric(metric), get_method("eap-ig"), rms=True).both
-    return judge, smallest_of_order(graph, best_first(graph, scores, "absolute"), judge, target, ignore)
+    return judge, smallest_of_order(Search(judge, scores, target), best_first(graph, scores, "absolute"))
 
 
 def one_by_one(judge: Judge, mask: Tensor) -> dict[tuple[int, int], float]:
@@ -33,7 +30,7 @@ def one_by_one(judge: Judge, mask: Tensor) -> dict[tuple[int, int], float]:
     for u, v in mask.nonzero().tolist():
         without = mask.clone()
         without[u, v] = False
-        out[(u, v)] = judge.faithfulness(clean(judge.evaluator.view.graph, without)[None])[0]
+        out[(u, v)] = judge.faithfulness(clean(judge.graph, without)[None])[0]
     return out
 
 
@@ -42,8 +39,8 @@ def one_by_one(judge: Judge, mask: Tensor) -> dict[tuple[int, int], float]:
 def test_what_is_left_is_one_minimal(name: str, metric: str) -> None:
     target = Target(0.8)
     judge, found = start(name, target, metric)
-    graph, seen = judge.evaluator.view.graph, []
-    left = minimal(graph, found, judge, target, lambda *step: seen.append(step))
+    graph, seen = judge.graph, []
+    left = minimal(judge, found, target, lambda *step: seen.append(step))
     assert is_clean(graph, left.found.mask) and not bool((left.found.mask & ~found.mask).any())
     assert target.met(left.found.faithfulness) and left.needed.all()
     assert left.found.faithfulness == pytest.approx(judge.faithfulness(left.found.mask[None])[0], abs=1e-4)
@@ -58,15 +55,15 @@ def test_the_table_equals_one_by_one(ablation: str) -> None:
     target = Target(0.7)
     judge, found = start("llama_grouped", target, ablation=ablation)
     shown: list[tuple[int, int]] = []
-    table = singles(judge.evaluator.view.graph, found, judge, target, lambda *at: shown.append(at))
+    table = singles(judge, found, target, lambda *at: shown.append(at))
     wanted = one_by_one(judge, found.mask)
-    assert [tuple(edge) for edge in table.edges.tolist()] == list(wanted)
+    assert len(table.without) == len(wanted)
     for row, needed, f in zip(table.without, table.needed.tolist(), wanted.values(), strict=True):
         assert judge.faithfulness_of(row) == pytest.approx(f, abs=1e-4)
         assert needed == (not target.met(f))
     assert judge.faithfulness_of(table.whole) == pytest.approx(found.faithfulness, abs=1e-4)
     assert shown[-1] == (found.size, found.size)
-    assert singles(judge.evaluator.view.graph, found, judge, None).needed.all(), "no target, no claim"
+    assert singles(judge, found, None).needed.all(), "no target, no claim"
 
 
 def test_few_evaluations_where_most_can_go() -> None:
@@ -76,11 +73,12 @@ def test_few_evaluations_where_most_can_go() -> None:
 
     class OnePath(Judge):
         def __init__(self) -> None:
-            self.clean, self.evaluations = torch.ones(1), 0
+            self.graph, self.clean, self.evaluations = graph, torch.ones(1), 0
 
-        def values(self, masks: Tensor, near: Tensor | None = None) -> Tensor:
-            self.evaluations += len(masks)
-            return torch.tensor([[float(all(mask[edge] for edge in path))] for mask in masks])
+        def values(self, circuits: Circuits) -> Tensor:
+            assert isinstance(circuits, Variants)
+            self.evaluations += len(circuits)
+            return torch.tensor([[float(all(mask[edge] for edge in path))] for mask in circuits.masks()])
 
         @property
         def ranks(self) -> tuple[Rank, ...]:
@@ -93,6 +91,6 @@ def test_few_evaluations_where_most_can_go() -> None:
             return torch.rand(2, *mask.shape, generator=torch.Generator().manual_seed(1))
 
     judge = OnePath()
-    left: Minimal = minimal(graph, Found(graph.exists.clone(), 1.0), judge, Target(0.9), ignore)
-    assert sorted(map(tuple, left.edges.tolist())) == sorted(path)
+    left: Minimal = minimal(judge, Found(graph.exists.clone(), 1.0), Target(0.9))
+    assert sorted(map(tuple, left.found.mask.nonzero().tolist())) == sorted(path)
     assert judge.evaluations < 0.7 * graph.n_edges

@@ -13,7 +13,7 @@ from acdc_engine.graph.result_records import Comparison, Rank, Ranking, Scope
 from acdc_engine.prompts import metrics
 from acdc_engine.run.known import against_known
 from acdc_engine.score.methods import METHODS as ALL_METHODS
-from acdc_engine.search.strategies import STRATEGIES as ALL_STRATEGIES
+from acdc_engine.search import SEARCHES
 from acdc_engine.shipped import graphs_folder
 from acdc_engine.show.figure_tables import figure_rows
 from acdc_engine.show.pictures.curve import sizes_figure
@@ -268,8 +268,8 @@ def test_what_was_not_held_against_it_is_said(circuit: Circuit) -> None:
 
 def test_names_of_this_engine_are_explained(circuit: Circuit) -> None:
     """All of them, as listed where they are made; a name of another tool stands alone."""
-    assert set(METRICS) == {entry.name for entry in metrics.METRICS.own()} and set(STRATEGIES) == set(ALL_STRATEGIES)
-    assert set(METHODS) == {entry.name for entry in ALL_METHODS.own()}
+    assert set(METRICS) == {entry.name for entry in metrics.METRICS.own()} and set(STRATEGIES) == set(SEARCHES.names)
+    assert set(METHODS) == set(ALL_METHODS)
     asked = section(report_html(circuit), "asked")
     assert "mean logit of the right answers less that of the wrong ones (logits)" in asked
     assert "edge attribution patching, its gradients averaged" in asked and "drop the weakest edges" in asked

@@ -1,19 +1,20 @@
-"""`trace.jsonl`: what a run asked the model and what it answered, a line each, so that a killed run can go on.
+"""`trace.jsonl`: what a run asked of circuits and what it was answered, a line each, so that a killed run can go on.
 
 The search is deterministic given the numbers it asks for. A run that goes on therefore runs the same search again and
-reads the answers that are there already instead of running the model, up to the line at which it was killed.
+finds the answers that are there already, whatever the order in which it asks (`acdc_engine.patch.memory`).
 """
 
 import base64
 import binascii
+import hashlib
 import json
 import math
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Annotated, Literal
+from typing import IO, Annotated, Literal, Protocol, runtime_checkable
 
 import torch
 from pydantic import Field, JsonValue, NonNegativeInt, TypeAdapter, ValidationError, model_validator
@@ -21,27 +22,44 @@ from torch import Tensor
 
 from acdc_engine.errors import RunFolderError
 from acdc_engine.graph.records import Record
-from acdc_engine.run.fingerprint import Facts, fingerprint_of
-from acdc_engine.run.meter import Spent
 
+Facts = Mapping[str, JsonValue]
+"""What fixes the numbers of a run, by name: two runs of the same facts are the same run."""
 Kind = Literal["values", "gradients"]
-"""What the model was asked for: a method of `CircuitEvaluator`."""
-Format = Literal["float64", "float32", "bfloat16", "float16"]
-_START_ANEW = "Remove that line and all after it to go on from there, or add --overwrite to start anew."
+"""What was asked: a method of `Evaluator`."""
+_HASHES = ("task card", "weights", "prompts")
 
 
-class RunLine(Record):
+def fingerprint_of(facts: Facts) -> str:
+    """SHA-256 of the facts as JSON, sorted keys, no spaces."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def differences(there: Facts, here: Facts) -> dict[str, str]:
+    """What `here` says otherwise than `there`, by name: `"8 there and 16 here"`. Hashes are cut to 8 digits."""
+
+    def shown(name: str, value: JsonValue) -> str:
+        return str(value)[:8] if name in _HASHES else str(value)
+
+    return {
+        name: f"{shown(name, there.get(name))} there and {shown(name, value)} here"
+        for name, value in here.items()
+        if there.get(name) != value
+    }
+
+
+class _RunLine(Record):
     """The first line: which run this is."""
 
     kind: Literal["run"] = "run"
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     fingerprint: str
     """SHA-256 of the facts."""
     facts: dict[str, JsonValue]
     """What fixes the run's numbers: settings, task, model, prompts, machine, libraries."""
 
     @model_validator(mode="after")
-    def _fits(self) -> "RunLine":
+    def _fits(self) -> "_RunLine":
         if self.fingerprint != fingerprint_of(self.facts):
             raise ValueError("the fingerprint is not that of the facts")
         return self
@@ -50,7 +68,7 @@ class RunLine(Record):
 class Packed(Record):
     """A tensor, bit by bit."""
 
-    format: Format
+    format: Literal["float64", "float32", "bfloat16", "float16"]
     """Number format of its elements."""
     shape: tuple[NonNegativeInt, ...]
     """Its sizes."""
@@ -89,21 +107,29 @@ class Packed(Record):
 
 
 class AnswerLine(Record):
-    """What the model answered."""
+    """What was answered, of one or several circuits."""
 
     kind: Kind
-    key: str
-    """Hash of the question: kind, metric, prompts and masks."""
+    about: str
+    """Hash of what the answer depends on beside the circuit: metric, prompts, ablation, batches."""
+    circuits: tuple[str, ...] = Field(min_length=1)
+    """Hash of each circuit's edges."""
     seconds: float
     """Since the start of the run, the times of killed processes included."""
     passes: float = 0.0
     """Forward passes' worth of operations, as the seconds; so are those of processors."""
     cpu_seconds: float = 0.0
-    tensors: tuple[Packed, ...] = Field(min_length=1)
-    """The answer: `[masks, prompts]` for values, `[senders, receivers]` for gradients."""
+    answer: Packed
+    """`[circuits, prompts]` for values, `[circuits, 2, senders, receivers]` for gradients."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> "AnswerLine":
+        if self.answer.shape[:1] != (len(self.circuits),):
+            raise ValueError(f"an answer of shape {self.answer.shape} is not one of {len(self.circuits)} circuits")
+        return self
 
 
-class StepLine(Record):
+class _StepLine(Record):
     """A circuit that the search tried."""
 
     kind: Literal["step"] = "step"
@@ -121,7 +147,7 @@ class StepLine(Record):
     """As in an answer."""
 
 
-class EndLine(Record):
+class _EndLine(Record):
     """The last line of a run that is done."""
 
     kind: Literal["end"] = "end"
@@ -129,8 +155,8 @@ class EndLine(Record):
     """As in an answer."""
 
 
-_Line = Annotated[AnswerLine | StepLine | EndLine, Field(discriminator="kind")]
-_LINES: TypeAdapter[AnswerLine | StepLine | EndLine] = TypeAdapter(_Line)
+_Line = AnswerLine | _StepLine | _EndLine
+_LINES: TypeAdapter[_Line] = TypeAdapter(Annotated[_Line, Field(discriminator="kind")])
 
 
 @dataclass(frozen=True)
@@ -139,7 +165,7 @@ class Recorded:
 
     Attributes:
         facts: Of the run.
-        answers: Each with the number of its line.
+        answers: In the order in which they were written.
         steps: How many steps were written.
         seconds: Time of the last line, since the start of the run.
         passes: Of the last answer, as its seconds; `cpu_seconds` likewise.
@@ -148,7 +174,7 @@ class Recorded:
     """
 
     facts: Facts
-    answers: tuple[tuple[int, AnswerLine], ...] = ()
+    answers: tuple[AnswerLine, ...] = ()
     steps: int = 0
     seconds: float = 0.0
     ended: bool = False
@@ -159,7 +185,7 @@ class Recorded:
     @property
     def evaluations(self) -> int:
         """Circuits whose values are there."""
-        return sum(answer.tensors[0].shape[0] for _, answer in self.answers if answer.kind == "values")
+        return sum(len(answer.circuits) for answer in self.answers if answer.kind == "values")
 
 
 def read_trace(path: Path) -> Recorded | None:
@@ -188,14 +214,18 @@ def read_trace(path: Path) -> Recorded | None:
     facts = _facts_of(first)
     if facts is None:
         return Recorded({}, ended=True)
-    answers, steps, seconds, ended = [], 0, 0.0, False
-    for number, line in enumerate(_lines(path, rest), 2):
-        seconds, ended = line.seconds, line.kind == "end"
-        if isinstance(line, AnswerLine):
-            answers.append((number, line))
-        steps += line.kind == "step"
-    passes, cpu = (answers[-1][1].passes, answers[-1][1].cpu_seconds) if answers else (0.0, 0.0)
-    return Recorded(facts, tuple(answers), steps, seconds, ended, len(whole), passes, cpu)
+    lines = list(_lines(path, rest))
+    answers = tuple(line for line in lines if isinstance(line, AnswerLine))
+    return Recorded(
+        facts,
+        answers,
+        steps=sum(line.kind == "step" for line in lines),
+        seconds=lines[-1].seconds if lines else 0.0,
+        ended=bool(lines) and lines[-1].kind == "end",
+        length=len(whole),
+        passes=answers[-1].passes if answers else 0.0,
+        cpu_seconds=answers[-1].cpu_seconds if answers else 0.0,
+    )
 
 
 def unfinished_facts(path: Path) -> Facts | None:
@@ -213,12 +243,12 @@ def unfinished_facts(path: Path) -> Facts | None:
 
 def _facts_of(first: bytes) -> Facts | None:
     try:
-        return RunLine.model_validate_json(first).facts
+        return _RunLine.model_validate_json(first).facts
     except ValidationError:
         return None
 
 
-def _lines(path: Path, lines: list[bytes]) -> Iterator[AnswerLine | StepLine | EndLine]:
+def _lines(path: Path, lines: list[bytes]) -> Iterator[_Line]:
     for number, line in enumerate(lines, 2):
         try:
             yield _LINES.validate_json(line)
@@ -226,12 +256,23 @@ def _lines(path: Path, lines: list[bytes]) -> Iterator[AnswerLine | StepLine | E
             fault = error.errors(include_url=False, include_input=False)[0]
             place = ".".join(str(part) for part in fault["loc"])
             raise RunFolderError(
-                f"{path}, line {number} is damaged: {f'{place}: ' if place else ''}{fault['msg']}. {_START_ANEW}"
+                f"{path}, line {number} is damaged: {f'{place}: ' if place else ''}{fault['msg']}. Remove that line "
+                "and all after it to go on from there, or add --overwrite to start anew."
             ) from error
 
 
+@runtime_checkable
+class _Spent(Protocol):
+    """What a run has taken so far, see `acdc_engine.run`."""
+
+    @property
+    def passes(self) -> float: ...
+    @property
+    def cpu_seconds(self) -> float: ...
+
+
 class Trace:
-    """The record of one run: answers are replayed from it as long as there are any, and written to it after that.
+    """The file of one run: what an earlier process left in it, and what this one adds.
 
     Args:
         path: The file.
@@ -239,16 +280,16 @@ class Trace:
     Attributes:
         path: The file.
         earlier: What killed processes left, or None.
-        spent: Passes and processor seconds so far, written with every answer.
+        spent: Passes and processor seconds so far, written with every answer; None for none.
     """
 
     def __init__(self, path: Path) -> None:
         """See the class."""
         self.path = path
         self.earlier: Recorded | None = None
-        self.spent: Callable[[], Spent] = Spent
+        self.spent: Callable[[], _Spent] | None = None
         self._file: IO[bytes] | None = None
-        self._replayed = self._steps = 0
+        self._steps = 0
         self._started = 0.0
         self._paused = False
 
@@ -263,7 +304,7 @@ class Trace:
         Raises:
             OSError: The disk refuses.
         """
-        self.earlier, self._replayed, self._steps, self._paused = earlier, 0, 0, False
+        self.earlier, self._steps, self._paused = earlier, 0, False
         self._started = started - (earlier.seconds if earlier else 0.0)
         # Unbuffered: after a write that failed nothing is left that closing would try to write again.
         self._file = open(self.path, "r+b" if earlier else "wb", buffering=0)  # noqa: SIM115
@@ -271,12 +312,13 @@ class Trace:
             self._file.truncate(earlier.length)
             self._file.seek(earlier.length)
         else:
-            self._write(RunLine(fingerprint=fingerprint_of(facts), facts=dict(facts)))
+            self._write(_RunLine(fingerprint=fingerprint_of(facts), facts=dict(facts)))
 
     def pause(self) -> None:
-        """From now on nothing is replayed or written, until the file is opened again.
+        """From now on nothing is written, until the file is opened again.
 
-        The trace then ends where the search was stopped, and a run that goes on finds there what it asks for.
+        The trace then ends where the search was stopped: what is asked for the evidence of a circuit that is not the
+        last one would be answered otherwise, in the last bits, than a whole run answers it.
         """
         self._paused = True
 
@@ -286,39 +328,21 @@ class Trace:
             self._file.close()
             self._file = None
 
-    def recorded(self, kind: Kind, key: str) -> tuple[Tensor, ...] | None:
-        """The answer to the next question; None when the record is used up and the model has to be asked.
-
-        Raises:
-            RunFolderError: The record answers another question at this place.
-        """
-        if self._paused or self.earlier is None or self._replayed == len(self.earlier.answers):
-            return None
-        number, answer = self.earlier.answers[self._replayed]
-        if (answer.kind, answer.key) != (kind, key):
-            raise RunFolderError(
-                f"{self.path}, line {number} answers another question than the one this run asks at that place "
-                f"({answer.kind} {answer.key[:8]}, not {kind} {key[:8]}): it was written by other code, or edited. "
-                "Remove that line and all after it to go on from there, or remove the file to start anew."
-            )
-        self._replayed += 1
-        return tuple(packed.tensor() for packed in answer.tensors)
-
-    def answer(self, kind: Kind, key: str, tensors: tuple[Tensor, ...]) -> None:
+    def answer(self, kind: Kind, about: str, circuits: Sequence[str], answer: Packed) -> None:
         """Writes down an answer of the model.
 
         Raises:
             RunFolderError: The disk refuses; so for the other lines.
         """
-        packed = tuple(Packed.of(tensor) for tensor in tensors)
-        spent = self.spent()
+        spent = None if self.spent is None else self.spent()
         line = AnswerLine.model_construct(
             kind=kind,
-            key=key,
+            about=about,
+            circuits=tuple(circuits),
             seconds=self._seconds(),
-            passes=round(spent.passes, 3),
-            cpu_seconds=round(spent.cpu_seconds, 3),
-            tensors=packed,
+            passes=0.0 if spent is None else round(spent.passes, 3),
+            cpu_seconds=0.0 if spent is None else round(spent.cpu_seconds, 3),
+            answer=answer,
         )
         self._write(line)
 
@@ -327,7 +351,7 @@ class Trace:
         self._steps += 1
         if self.earlier is None or self._steps > self.earlier.steps:
             value = faithfulness if math.isfinite(faithfulness) else None
-            line = StepLine(
+            line = _StepLine(
                 step=self._steps,
                 what=what,
                 edges=edges,
@@ -339,7 +363,7 @@ class Trace:
 
     def end(self) -> None:
         """Writes the last line: the run is done."""
-        self._write(EndLine(seconds=self._seconds()))
+        self._write(_EndLine(seconds=self._seconds()))
 
     def _seconds(self) -> float:
         return round(time.perf_counter() - self._started, 3)
@@ -348,8 +372,8 @@ class Trace:
         """Appends one line."""
         if self._paused:
             return
-        # Not synced to disk: what the operating system has been given outlives a kill. Only a power cut could lose it.
         assert self._file is not None, "the trace is open while its folder is"
+        # Not synced to disk: what the operating system has been given outlives a kill. Only a power cut could lose it.
         rest = memoryview(json.dumps(line.model_dump(mode="json"), separators=(",", ":")).encode() + b"\n")
         try:
             while rest:

@@ -1,4 +1,4 @@
-"""The trace: bit-exact answers, torn and damaged lines, replay in order."""
+"""The trace: bit-exact answers, torn and damaged lines."""
 
 import json
 from pathlib import Path
@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acdc_engine.errors import RunFolderError
-from acdc_engine.run.fingerprint import Facts, fingerprint_of
-from acdc_engine.run.trace import Packed, Trace, read_trace, unfinished_facts
+from acdc_engine.patch.trace import Facts, Packed, Trace, fingerprint_of, read_trace, unfinished_facts
 
 FACTS: Facts = {"task": "ioi", "n": 8, "faithfulness": 0.9, "steps": None}
 
@@ -21,7 +20,7 @@ def written(path: Path, answers: int = 3, ended: bool = False) -> list[str]:
     trace = Trace(path)
     trace.open(None, FACTS, 0.0)
     for number in range(answers):
-        trace.answer("values", f"key {number}", (torch.full((2, 3), number / 3),))
+        trace.answer("values", "about", [f"{number} a", f"{number} b"], Packed.of(torch.full((2, 3), number / 3)))
         trace.step("bisection", 10 - number, number / 7, number == 2)
     if ended:
         trace.end()
@@ -51,7 +50,7 @@ def test_a_gradient_of_zeros_is_small() -> None:
 def test_a_whole_trace_is_read_back(tmp_path: Path) -> None:
     lines = written(tmp_path / "trace", ended=True)
     first = json.loads(lines[0])
-    assert (first["kind"], first["version"], first["facts"]) == ("run", 1, FACTS)
+    assert (first["kind"], first["version"], first["facts"]) == ("run", 2, FACTS)
     assert first["fingerprint"] == fingerprint_of(FACTS)
     steps = [json.loads(line) for line in lines if '"kind":"step"' in line]
     assert [(s["step"], s["what"], s["edges"], s["faithfulness"], s["meets_target"]) for s in steps] == [
@@ -61,7 +60,8 @@ def test_a_whole_trace_is_read_back(tmp_path: Path) -> None:
     ]
     found = read_trace(tmp_path / "trace")
     assert found is not None and found.facts == FACTS and found.ended
-    assert [number for number, _ in found.answers] == [2, 4, 6]
+    assert [line.circuits for line in found.answers] == [(f"{n} a", f"{n} b") for n in range(3)]
+    assert torch.equal(found.answers[2].answer.tensor(), torch.full((2, 3), 2 / 3))
     assert (found.steps, found.evaluations, found.length) == (3, 6, sum(map(len, lines)))
 
 
@@ -86,8 +86,8 @@ def test_no_trace_and_no_whole_first_line(tmp_path: Path) -> None:
     "first",
     [
         '{"step": 1, "what": "first edges"}',
-        '{"kind":"run","version":2,"fingerprint":"x","facts":{}}',
         '{"kind":"run","version":1,"fingerprint":"x","facts":{}}',
+        '{"kind":"run","version":2,"fingerprint":"x","facts":{}}',
         "[]",
         "no json",
     ],
@@ -123,7 +123,7 @@ def test_at_every_byte_a_torn_line_is_dropped(tmp_path: Path) -> None:
         ('"shape":[2,3]', '"shape":[2,4]', r"the data is damaged|24 bytes of data do not fill the shape \(2, 4\)"),
         ('"data":"', '"data":"A', "line 4 is damaged: .*the data is damaged"),
         ('"format":"float32"', '"format":"int8"', "line 4 is damaged"),
-        ('"tensors":[', '"tensors":[],"rest":[', "line 4 is damaged"),
+        ('"circuits":["1 a",', '"circuits":[', r"an answer of shape \(2, 3\) is not one of 1 circuits"),
     ],
 )
 def test_damage_in_the_middle_names_the_line_and_says_what_to_do(
@@ -141,42 +141,21 @@ def test_damage_in_the_middle_names_the_line_and_says_what_to_do(
     )
 
 
-def test_answers_are_replayed_in_order_and_then_written(tmp_path: Path) -> None:
+def test_a_torn_line_is_written_over_and_steps_are_not_written_twice(tmp_path: Path) -> None:
     lines = written(tmp_path / "trace")
-    torn = "".join(lines[:4]) + lines[4][:17]
-    (tmp_path / "trace").write_text(torn)
+    (tmp_path / "trace").write_text("".join(lines[:4]) + lines[4][:17])
     trace = Trace(tmp_path / "trace")
     trace.open(read_trace(tmp_path / "trace"), FACTS, 0.0)
-    for number in range(2):
-        found = trace.recorded("values", f"key {number}")
-        assert found is not None and torch.equal(found[0], torch.full((2, 3), number / 3))
-        trace.step("bisection", 10 - number, number / 7, False)
-    assert trace.recorded("values", "key 2") is None
-    trace.answer("values", "key 2", (torch.full((2, 3), 2 / 3),))
-    trace.step("bisection", 8, 2 / 7, True)
+    trace.answer("values", "about", ["1 a", "1 b"], Packed.of(torch.full((2, 3), 1 / 3)))
+    for number in range(3):
+        trace.step("bisection", 10 - number, number / 7, number == 2)
+    trace.pause()
+    trace.step("bisection", 7, 0.5, False)
     trace.close()
     again = (tmp_path / "trace").read_text().splitlines(keepends=True)
     assert again[:4] == lines[:4]
-
-    def untimed(lines: list[str]) -> list[dict[str, object]]:
-        return [{key: value for key, value in json.loads(line).items() if key != "seconds"} for line in lines]
-
-    assert untimed(again) == untimed(lines)
-
-
-@pytest.mark.parametrize(("kind", "key"), [("values", "key 1"), ("gradients", "key 0")])
-def test_another_question_than_the_recorded_one(kind: str, key: str, tmp_path: Path) -> None:
-    written(tmp_path / "trace")
-    trace = Trace(tmp_path / "trace")
-    trace.open(read_trace(tmp_path / "trace"), FACTS, 0.0)
-    with pytest.raises(RunFolderError) as caught:
-        trace.recorded(kind, key)  # type: ignore[arg-type] # one of them, by the parameters above
-    trace.close()
-    assert str(caught.value) == (
-        f"{tmp_path / 'trace'}, line 2 answers another question than the one this run asks at that place (values "
-        f"key 0, not {kind} {key}): it was written by other code, or edited. Remove that line and all after it to go "
-        "on from there, or remove the file to start anew."
-    )
+    kinds = [(line["kind"], line.get("step")) for line in map(json.loads, again[4:])]
+    assert kinds == [("values", None), ("step", 2), ("step", 3)]
 
 
 def test_times_go_on_from_the_killed_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +192,7 @@ def test_a_disk_that_fills_up_in_the_middle_of_a_line(tmp_path: Path) -> None:
 
     trace._file = SimpleNamespace(write=fill)  # type: ignore[assignment] # all that is asked of it
     with pytest.raises(RunFolderError) as caught:
-        trace.answer("values", "key 3", (torch.zeros(2, 3),))
+        trace.answer("values", "about", ["a", "b"], Packed.of(torch.zeros(2, 3)))
     assert str(caught.value) == (
         f"Cannot write {tmp_path / 'trace'}: No space left on device. Make room there, and run the same command again "
         "to go on."
