@@ -61,18 +61,18 @@ class Attention:
         v: Float[Tensor, "batch pos some_kv d_head"],
         rotation: Rotation | None,
         groups: Sequence[int] | None = None,
-        at: Int[Tensor, "batch"] | None = None,
+        at: Int[Tensor, "batch queries"] | None = None,
     ) -> Float[Tensor, "batch queries some_heads d_head"]:
         """Attention from projected queries, keys and values to the heads' outputs before `w_o`.
 
         Args:
             q: Raw projections (before query norm and rotation) of all heads, or of some of them; at all positions, or
-                at the one of `at`.
+                at those of `at`.
             k: Raw keys of all groups, or of some.
             v: Values of the same groups.
             rotation: Rotary table of this layer, cut to `pos`.
             groups: For each given head the index into `k`/`v` of its group; None when all heads are given.
-            at: The position of each example's single query; None for queries at all positions.
+            at: The positions of each example's queries; None for queries at all positions.
 
         Returns:
             `z`: attention-weighted values, per head.
@@ -86,7 +86,7 @@ class Attention:
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
         blocked = self._blocked(k.shape[2], k.device)
         if at is not None:
-            blocked = blocked[at][:, None, None]
+            blocked = blocked[at][:, None]
         if self.softcap is None:
             unbounded = self.window is None or self.window >= k.shape[2]
             simple = self.causal and unbounded and at is None
@@ -119,10 +119,10 @@ class Attention:
         """
         some, groups = list(heads), [head * k.shape[2] // q.shape[2] for head in heads]
         if self.norm_spans_heads:
-            q, k = self._placed(q, k, rotation, at)
+            q, k = self._placed(q, k, rotation, None if at is None else at[:, None])
             q, k = q[:, :, some], k[:, :, groups]
         else:  # the others change nothing here, and may be many
-            q, k = self._placed(q[:, :, some], k[:, :, groups], rotation, at)
+            q, k = self._placed(q[:, :, some], k[:, :, groups], rotation, None if at is None else at[:, None])
         q, k = q.transpose(1, 2), k.transpose(1, 2)
         scores = (q @ k.transpose(-1, -2)) * self.scale
         if self.softcap is not None:
@@ -135,7 +135,7 @@ class Attention:
 
     def _placed(self, q: Tensor, k: Tensor, rotation: Rotation | None, at: Tensor | None) -> tuple[Tensor, Tensor]:
         """Queries and keys after their norms and rotation."""
-        turned = rotation if rotation is None or at is None else (rotation[0][at][:, None], rotation[1][at][:, None])
+        turned = rotation if rotation is None or at is None else (rotation[0][at], rotation[1][at])
         return self._place(q, self.q_norm, turned), self._place(k, self.k_norm, rotation)
 
     def _place(self, x: Tensor, norm: Norm | None, rotation: Rotation | None) -> Tensor:

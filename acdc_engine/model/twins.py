@@ -5,7 +5,7 @@ A view's `run`, scoring and patching are loops over twins. A new kind of node is
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -82,13 +82,17 @@ class Stream:
 class Ground:
     """One block of the fully ablated model on one batch: the ground on which kept edges are added.
 
+    Positions are those from `start` on. What lies before is the same whatever edges are kept, and is not held, but for
+    `raw`: later positions look back at its keys and values.
+
     Attributes:
         x: Sum of the earlier senders' values `[batch, pos, d_model]`.
         values: What its own senders contribute `[senders, batch, pos, width]`.
         rotation: Rotary table of the layer.
-        raw: Raw q, k, v of `x`, receivers in graph order `[receivers, batch, pos, d_head]`; for attention.
+        raw: Raw q, k, v of `x`, receivers in graph order `[receivers, batch, start + pos, d_head]`; for attention.
         z: Unscaled head outputs computed from `raw` `[heads, batch, pos, d_head]`; for norms after attention.
         total: Their sum through `w_o` `[batch, pos, d_model]`; for norms after attention.
+        start: The first position.
     """
 
     x: Tensor
@@ -97,6 +101,13 @@ class Ground:
     raw: Tensor | None = None
     z: Tensor | None = None
     total: Tensor | None = None
+    start: int = 0
+
+    def cut(self, start: int) -> "Ground":
+        """The same from a position on."""
+        z, total = (part if part is None else part[..., start:, :] for part in (self.z, self.total))
+        x, values = self.x[:, start:], self.values[..., start:, :]
+        return replace(self, x=x, values=values, z=z, total=total, start=start)
 
 
 @dataclass(frozen=True)
@@ -263,8 +274,13 @@ class AttentionTwin(Twin):
         keys = [self._heads + group for group in groups]
         both = [*keys, *(self._groups + key for key in keys)]
         q = self._projected(patched.here, run, ground, at, n_masks, work)
-        k, v = self._projected(patched.elsewhere, both, ground, None, n_masks, work).split(len(groups), 2)
-        where = None if at is None else at.repeat(n_masks)
+        kv = self._projected(patched.elsewhere, both, ground, None, n_masks, work)
+        if ground.start:  # keys and values before are those of the ground
+            assert ground.raw is not None, "attention's ground has its projections"
+            before = torch.stack([ground.raw[place, :, : ground.start] for place in both], 2)
+            kv = torch.cat([before.repeat(n_masks, 1, 1, 1), kv], 1)
+        k, v = kv.split(len(groups), 2)
+        where = self._queries(at, ground, kv.shape[:2])
         z = layer.attention.mix(q, k, v, ground.rotation, [groups.index(self._group_of(h)) for h in run], where)
         z = z.unflatten(0, (n_masks, -1)).permute(0, 3, 1, 2, 4)
         z = z if run == heads else some(z, 1, heads)
@@ -275,8 +291,18 @@ class AttentionTwin(Twin):
         change = scaled - positions(some(ground.values, 0, heads), at)
         w_o = some(effective_w_o(layer), 0, heads)
         work.product(change.numel(), w_o.shape[-1])
-        work.mix(len(run), change.shape[2] * change.shape[3] * n_masks, ground.x.shape[1], self.width)
+        work.mix(len(run), change.shape[2] * change.shape[3] * n_masks, kv.shape[1], self.width)
         return torch.matmul(change.flatten(2, 3), w_o).unflatten(2, change.shape[2:4])
+
+    def _queries(
+        self, at: Int[Tensor, "batch"] | None, ground: Ground, shape: Sequence[int]
+    ) -> Int[Tensor, "examples queries"] | None:
+        """Positions of the queries of all masks' examples, counted from the beginning; None for all."""
+        if at is not None:
+            return (at + ground.start).repeat(shape[0] // len(at))[:, None]
+        if not ground.start:
+            return None
+        return torch.arange(ground.start, shape[1], device=ground.x.device).expand(shape[0], -1)
 
     def _project_all(self, x: Tensor) -> list[Tensor]:
         normed = self.layer.attention_norm(x)
@@ -301,7 +327,8 @@ class AttentionTwin(Twin):
                 out = out if biases[0] is None else out + torch.stack(biases)[:, None]
                 out = out.unflatten(2, inputs.shape[2:4]).expand(n_masks, -1, -1, -1, -1)
                 computed.update(zip(places, out.unbind(1), strict=True))
-        rest = {place: positions(raw[place][None], at)[0] for place in wanted if place not in computed}
+        rest = [place for place in wanted if place not in computed]
+        rest = {place: positions(raw[place][None, :, ground.start :], at)[0] for place in rest}
         computed.update((place, part.expand(n_masks, -1, -1, -1)) for place, part in rest.items())
         return torch.stack([computed[place] for place in wanted], 3).flatten(0, 1)
 

@@ -20,7 +20,7 @@ from acdc_engine.model.refusals import check_finite, check_gradients
 from acdc_engine.model.view import TransformerView
 from acdc_engine.patch.patched_run import PatchedRun
 from acdc_engine.patch.plan import Masks, Plan, make_plan
-from acdc_engine.patch.references import ABLATIONS, Baseline, build_baseline, check_ablation
+from acdc_engine.patch.references import ABLATIONS, Baseline, build_baseline, check_ablation, first_change
 from acdc_engine.patch.sums import Bank
 from acdc_engine.prompts.metrics import Metric, columns_read
 from acdc_engine.prompts.prompt_set import PromptSet
@@ -190,11 +190,12 @@ class CircuitEvaluator:
             with torch.no_grad():
                 embed = self.view.embed(batch.clean)
                 logits = self.view.unembed(read_positions(self.view.run(embed), batch.read_at))
-                baseline = build_baseline(self.view, batch, reference(batch))
+                start = first_change(self.view, batch) if self.ablation == "patch" else 0
+                baseline = build_baseline(self.view, batch, reference(batch), start)
             check_finite(self.view, embed, [logits], "clean")
             if self.ablation == "patch":
                 check_finite(self.view, self.view.embed(batch.corrupt), [baseline.final], "corrupt")
-            yield _Ready(batch, baseline, self._bank_of_input(batch, embed - baseline.embed), logits)
+            yield _Ready(batch, baseline, self._bank_of_input(baseline, embed[:, start:] - baseline.embed), logits)
 
     def clean_logits(self) -> Float[Tensor, "prompts d_vocab"]:
         """See `Evaluator`; so the others."""
@@ -348,19 +349,19 @@ class CircuitEvaluator:
         while start < len(candidates):
             masks = Masks.near(base, candidates[start : start + MOST_MASKS])
             plan = self._plan(masks, known)
-            fitting = max(1, BUFFER_BYTES // self._bytes_per_mask(plan, ready.batch, n_logits))
+            fitting = max(1, BUFFER_BYTES // self._bytes_per_mask(plan, ready.baseline, n_logits))
             if fitting < len(masks):
                 masks = Masks.near(base, candidates[start : start + fitting])
                 plan = self._plan(masks, known)
             self._before_run()
-            yield PatchedRun(self.view, ready.batch, ready.baseline, plan, masks, known or ready.input)
+            yield PatchedRun(self.view, ready.baseline, plan, masks, known or ready.input)
             start += len(masks)
 
-    def _bank_of_input(self, batch: PromptSet, change: Tensor) -> Bank:
+    def _bank_of_input(self, baseline: Baseline, change: Tensor) -> Bank:
         """What `input` changes by: the same in every run."""
         senders = np.array([self.graph.INPUT])
         bank = Bank.empty(senders, senders, 1, change)
-        bank.store(senders, True, change[None, None], batch.read_at)
+        bank.store(senders, True, change[None, None], baseline.read_at)
         return bank
 
     def _whole(self, ready: _Ready, masks: Tensor) -> PatchedRun:
@@ -368,21 +369,22 @@ class CircuitEvaluator:
         self._before_run()
         written = Masks.of(masks)
         plan = self._plan(written, None, all_positions=True)
-        return PatchedRun(self.view, ready.batch, ready.baseline, plan, written, ready.input)
+        return PatchedRun(self.view, ready.baseline, plan, written, ready.input)
 
     def _plan(self, masks: Masks, known: Bank | None, *, all_positions: bool = False) -> Plan:
         graph = self.graph
         left = None if known is None else known.known(graph.n_senders)
         return make_plan(graph, self.view.twins, masks, known=left, all_positions=all_positions)
 
-    def _bytes_per_mask(self, plan: Plan, batch: PromptSet, n_logits: int) -> int:
+    def _bytes_per_mask(self, plan: Plan, baseline: Baseline, n_logits: int) -> int:
         wide, narrow = len(plan.everywhere), len(plan.computed)
         wide += 3 * max((len(step.rows) for step in plan.steps if step.everywhere), default=0)
         narrow += 3 * max((len(step.rows) for step in plan.steps), default=1)
         # What spreads is read at all positions, wherever the rest of its block is.
         wide += 6 * any(self.graph.blocks[step.place].spreads.any() for step in plan.steps)
-        numbers = (wide * batch.clean.numel() + narrow * len(batch)) * self.view.d_model
-        numbers += 2 * len(batch) * n_logits + 2 * self.graph.exists.numel()
+        n, pos, d_model = baseline.embed.shape
+        numbers = (wide * pos + narrow) * n * d_model
+        numbers += 2 * n * n_logits + 2 * self.graph.exists.numel()
         return max(1, numbers * self.view.unembed_weight.element_size())
 
 

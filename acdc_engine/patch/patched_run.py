@@ -23,7 +23,6 @@ from acdc_engine.model.view import TransformerView
 from acdc_engine.patch.plan import Masks, Plan, Step
 from acdc_engine.patch.references import Baseline
 from acdc_engine.patch.sums import Bank, Pack, Sums, Weights
-from acdc_engine.prompts.prompt_set import PromptSet
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +52,7 @@ class PatchedRun:
 
     Attributes:
         view: The model.
-        batch: The prompts, on the model's device.
-        baseline: The ablated model on them.
+        baseline: The ablated model on the prompts.
         plan: Which nodes run.
         masks: Kept edges; or weights between 0 and 1.
         shared: Changes of senders that the masks share, for all of them; the plan says which of them hold.
@@ -62,7 +60,6 @@ class PatchedRun:
     """
 
     view: TransformerView
-    batch: PromptSet
     baseline: Baseline
     plan: Plan
     masks: Masks
@@ -105,7 +102,7 @@ class PatchedRun:
         """What the logits read at the reading positions, under every mask."""
         for stage in self._stages:
             delta = self._compute(stage, *self._inputs(stage))
-            self.own.store(stage.step.senders, stage.step.everywhere, delta, self.batch.read_at)
+            self.own.store(stage.step.senders, stage.step.everywhere, delta, self.baseline.read_at)
         return self._final_inputs()
 
     def edge_gradients(
@@ -133,7 +130,7 @@ class PatchedRun:
             with torch.enable_grad():
                 delta = self._compute(stage, *reads)
             self.view.work.operations += self.view.work.operations - counted  # as much again for its gradient
-            self.own.store(stage.step.senders, True, delta.detach(), self.batch.read_at)
+            self.own.store(stage.step.senders, True, delta.detach(), self.baseline.read_at)
             tape.append((stage, inputs, delta))
         shape = self.masks.usual.shape
         out = torch.zeros(2, *shape, dtype=torch.float32, device=self.view.device)
@@ -159,7 +156,7 @@ class PatchedRun:
         elsewhere = stage.elsewhere.reads(base, self.shared.values, wide, pack, work)
         if stage.step.everywhere:
             return stage.here.reads(base, self.shared.values, wide, pack, work), elsewhere
-        return self._at_reads(stage.here, read_positions(base, self.batch.read_at), stage.done), elsewhere
+        return self._at_reads(stage.here, read_positions(base, self.baseline.read_at), stage.done), elsewhere
 
     def _at_reads(self, sums: Sums, base: Float[Tensor, "batch d_model"], done: int) -> Reads:
         shared, own = self.shared.at_reads[:, :, :, None], self.own.at_reads[:, :done, :, None]
@@ -171,7 +168,10 @@ class PatchedRun:
 
     def _compute(self, stage: _Stage, here: Reads, elsewhere: Reads) -> Tensor:
         step, twin = stage.step, self.view.twins[stage.step.place]
-        senders, at = (step.senders - twin.block.writes.start).tolist(), None if step.everywhere else self.batch.read_at
+        senders, at = (
+            (step.senders - twin.block.writes.start).tolist(),
+            None if step.everywhere else self.baseline.read_at,
+        )
         patched = Patched(senders, here, elsewhere, self._pack[stage.read] != 0, at)
         return twin.change(patched, self.baseline.grounds[step.place], self.view.work)
 
@@ -192,14 +192,18 @@ class PatchedRun:
         for senders, bank in zip(self._banks, (self.shared, self.own), strict=False):
             per_prompt = torch.einsum("und,nd->nu", bank.at_reads[0], gradient).float()
             self._note(out, senders, self._banks[2], per_prompt[:, :, None])
-        at, own, weights = torch.arange(len(self.batch), device=flow.device), self._logits.own, self._logits.weights
+        at, own, weights = (
+            torch.arange(len(self.baseline.read_at), device=flow.device),
+            self._logits.own,
+            self._logits.weights,
+        )
         if self._pack[weights].numel():
             pulled = self._pack[weights][0, :, None, None] * gradient
             senders = own.slice if own.index is None else self._pack[own.index]
             if isinstance(senders, slice):
-                flow[senders][:, at, self.batch.read_at] += pulled
+                flow[senders][:, at, self.baseline.read_at] += pulled
             else:
-                flow[senders[:, None], at, self.batch.read_at] += pulled
+                flow[senders[:, None], at, self.baseline.read_at] += pulled
 
     def _note(self, out: Tensor, senders: int, rows: int, per_prompt: Float[Tensor, "batch senders rows"]) -> None:
         """Puts in, summed, what belongs to the first so many senders of a bank and to some receivers."""

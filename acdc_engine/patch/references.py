@@ -89,21 +89,27 @@ class Baseline:
         embed: What `input` contributes `[batch, pos, d_model]`.
         grounds: Every block, in order.
         final: What the logits read, at the reading positions only `[batch, d_model]`.
+        read_at: The reading positions.
+
+    Positions are counted from the first at which kept edges can change anything (`build_baseline`).
     """
 
     embed: Tensor
     grounds: list[Ground]
     final: Float[Tensor, "batch d_model"]
+    read_at: Int[Tensor, "batch"]
 
 
 @torch.no_grad()
-def build_baseline(view: TransformerView, batch: PromptSet, reference: Record) -> Baseline:
+def build_baseline(view: TransformerView, batch: PromptSet, reference: Record, start: int = 0) -> Baseline:
     """Adds up the senders' values to what each receiver reads when no edge is kept.
 
     Args:
         view: The model.
         batch: The prompts; only their shape and reading positions matter.
         reference: The senders' values.
+        start: Where all of them are those of the clean run up to here, kept edges change nothing there: patched runs
+            begin at this position.
     """
     n, pos = batch.clean.shape
     embed, *values = [x[..., :pos, :].expand(*x.shape[:-3], n, -1, -1) for x in reference.values()]
@@ -111,6 +117,18 @@ def build_baseline(view: TransformerView, batch: PromptSet, reference: Record) -
     for twin, own in zip(view.twins, values, strict=True):
         read = stream.before(twin.block)
         ground, write = twin.ground(read, own, rotations[twin.block.layer], view.work)
-        grounds.append(ground)
+        grounds.append(ground.cut(start))
         stream.add(twin.block, write)
-    return Baseline(embed, grounds, read_positions(stream.now, batch.read_at))
+    return Baseline(embed[:, start:], grounds, read_positions(stream.now, batch.read_at), batch.read_at - start)
+
+
+def first_change(view: TransformerView, batch: PromptSet) -> int:
+    """The first position at which a clean and a corrupt prompt of the batch differ, and so may anything that is computed.
+
+    Attention that is not causal sees every position from every other.
+    """
+    if not view.causal:
+        return 0
+    differ = (batch.clean != batch.corrupt).any(0).cpu()
+    first = int(differ.int().argmax()) if bool(differ.any()) else 0
+    return min(first, int(batch.read_at.min()))
