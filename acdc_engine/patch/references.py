@@ -123,7 +123,7 @@ def build_baseline(view: TransformerView, batch: PromptSet, reference: Record, s
 
 
 def first_change(view: TransformerView, batch: PromptSet) -> int:
-    """The first position at which a clean and a corrupt prompt of the batch differ, and so may anything that is computed.
+    """The first position at which clean and corrupt prompts of a batch differ, and so may anything that is computed.
 
     Attention that is not causal sees every position from every other.
     """

@@ -17,14 +17,12 @@ from acdc_engine.model.load import DEFAULT_MODEL
 from acdc_engine.patch.judge import Target
 from acdc_engine.patch.memory import remembering
 from acdc_engine.prompts.find import find_task
-from acdc_engine.run.deadline import Deadline
-from acdc_engine.run.fingerprint import asked_facts, loaded_facts
-from acdc_engine.run.folder import RunFolder, newest_unfinished
+from acdc_engine.run.folder import RunFolder, asked_facts, loaded_facts, newest_unfinished
 from acdc_engine.run.meter import Meter, forward_seconds, memory_note
 from acdc_engine.run.prepare import Prepared, look_before_loading, metric_for, prepare
 from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.settings import DiscoverSettings, Settings, command_of, run_file_text, shows_settings
-from acdc_engine.run.steps import Steps
+from acdc_engine.run.steps import Deadline, Steps
 from acdc_engine.score import EdgeScores
 from acdc_engine.search import Found
 

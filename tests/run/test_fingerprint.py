@@ -12,7 +12,7 @@ from acdc_engine.experiment import Experiment
 from acdc_engine.patch.trace import Facts, differences, fingerprint_of
 from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.find import find_task
-from acdc_engine.run.fingerprint import asked_facts, loaded_facts
+from acdc_engine.run.folder import asked_facts, loaded_facts
 from acdc_engine.run.settings import Settings
 from tests.tiny_task import tiny_view, write_card
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from acdc_engine.run.deadline import Deadline, OutOfTime
+from acdc_engine.run.steps import Deadline, OutOfTime
 
 
 class Hand:
