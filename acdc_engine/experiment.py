@@ -437,8 +437,5 @@ class Experiment:
         )
 
 
-def _nobody(what: str, found: Found, met: bool) -> None: ...
-
-
 def _in_words(given: object) -> str:
     return f"{list(given.mean.shape)}" if isinstance(given, EdgeScores) else f"a {type(given).__name__}"
