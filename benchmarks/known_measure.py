@@ -41,6 +41,7 @@ RESET = Path("/proc/self/clear_refs")
 the peak)."""
 
 T = TypeVar("T")
+STRATEGIES = tuple(entry.name for entry in SEARCHES.own())
 
 
 @dataclass(frozen=True)
@@ -261,7 +262,7 @@ def searches(bench: Bench, scores: Tensor, kl_scores: Tensor) -> Iterator[Search
     least = settings.share * abs(judge.range)
     start = None if bench.small else settings.candidates
     works: dict[str, tuple[Choice, Judge, Target]] = {}
-    for strategy in SEARCHES.names:
+    for strategy in STRATEGIES:
         if strategy == "threshold":
             works[f"{strategy} {settings.share:g} of the range"] = (Choice.of(strategy, threshold=least), judge, target)
         elif strategy == "acdc":
