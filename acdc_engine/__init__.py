@@ -10,6 +10,8 @@ so that `import acdc_engine` and `acdc --help` do not wait for torch and transfo
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from acdc_engine import display
+
 if TYPE_CHECKING:
     from acdc_engine.experiment import Experiment
     from acdc_engine.graph.circuit import Circuit
@@ -69,3 +71,18 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+def _line_of(thing: object) -> str:
+    from acdc_engine.show.results import line_of
+
+    return line_of(thing)
+
+
+def _html_of(thing: object) -> str:
+    from acdc_engine.show.notebook import html_of
+
+    return html_of(thing)
+
+
+display.install(_line_of, _html_of)

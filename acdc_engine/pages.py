@@ -12,13 +12,12 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from acdc_engine.display import html_of
 from acdc_engine.formats.register import opened
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import name_of, write_text
 from acdc_engine.run.compare import compare
 from acdc_engine.run.known import known_beside
-from acdc_engine.show.report.page import report_html
+from acdc_engine.show.report import report_html
 from acdc_engine.show.viewer.data import check_same_model
 from acdc_engine.show.viewer.page import viewer_html
 
@@ -88,7 +87,7 @@ class Page(ABC):
     def _repr_html_(self) -> str:
         """What a notebook shows: the page in a frame that reaches nothing of the notebook, or else the circuit."""
         kind = type(self).__name__
-        instead = Markup(html_of(self.circuit))
+        instead = Markup(self.circuit._repr_html_())
         # A str first: the page is a text to escape, not a piece of this one.
         return str(_FRAME.format(page=str(self.html), name=kind.lower(), kind=kind, height=HEIGHT, instead=instead))
 

@@ -15,7 +15,7 @@ from acdc_engine.patch.trace import read_trace
 from acdc_engine.run.discover import discover
 from acdc_engine.run.steps import Deadline
 from acdc_engine.show.remarks import remarks
-from acdc_engine.show.text import evidence_of, facts
+from acdc_engine.show.words import evidence_of, facts
 from tests.test_resume import same_but_for_times, scores_in, trace_but_for_times
 from tests.tiny_task import tiny_view, write_card
 
@@ -34,7 +34,7 @@ SEARCHES: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(autouse=True)
 def short_reports(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("acdc_engine.show.report.page.report_html", lambda circuit, **_: "a report")
+    monkeypatch.setattr("acdc_engine.show.report.report_html", lambda circuit, **_: "a report")
 
 
 @pytest.fixture

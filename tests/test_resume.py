@@ -48,7 +48,7 @@ def scores_in(folder: Path) -> torch.Tensor:
 @pytest.fixture(autouse=True)
 def short_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is in a report is tested elsewhere; drawing it takes a third of a tiny run."""
-    monkeypatch.setattr("acdc_engine.show.report.page.report_html", lambda circuit, **_: "a report")
+    monkeypatch.setattr("acdc_engine.show.report.report_html", lambda circuit, **_: "a report")
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,8 @@ from acdc_engine.cli.exit_codes import Exit
 from acdc_engine.cli.frame import AsJson, beside, command, print_json, progress, starting, stoppable
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from acdc_engine.graph.circuit import Circuit
     from acdc_engine.run.verify import Verification
-
-MOST_LINES = 20
-"""Claims about single edges that are printed; all of them are in the JSON."""
 
 ModelOrOwn = Annotated[
     str | None,
@@ -192,14 +187,15 @@ def evaluate(
 
 
 def _close(judged: "Circuit", out_file: Path | None, as_json: bool) -> None:
+    from acdc_engine.show.figures import summary
     from acdc_engine.show.remarks import remarks
-    from acdc_engine.show.text import summary
+    from acdc_engine.show.terminal import text_of
 
     if as_json:
         print_json(judged.to_json())
     else:
         out.print()
-        out.print(summary(judged))
+        out.print(text_of(summary(judged)))
         print_notes(remarks(judged))
     if out_file is None:
         written = "\nTo keep this, with the figures of every edge, add:  --out FILE"
@@ -209,51 +205,9 @@ def _close(judged: "Circuit", out_file: Path | None, as_json: bool) -> None:
 
 
 def _print_verification(found: "Verification") -> None:
+    from acdc_engine.show.results import verification_remarks, verification_sections
+    from acdc_engine.show.terminal import text_of
+
     out.print()
-    out.print(_claims(found))
-    out.print()
-    failing, edges = found.failing, sum(claim.edge is not None for claim in found.claims)
-    within = f"largest deviation {found.largest_deviation:.2g}, of {found.tolerance:g} allowed"
-    if found.holds:
-        about = f", {edges:,} of them about single edges" if edges else ""
-        out.print(
-            f"Everything holds: {len(found.claims):,} claims{about}; {within}.", style="bold green", highlight=False
-        )
-    else:
-        counted = f"{len(failing):,} of {len(found.claims):,} claims do not hold; {within}:"
-        out.print(counted, style="bold red", highlight=False)
-        for claim in failing[:MOST_LINES]:
-            about = f"{claim.what}, {claim.edge}" if claim.edge else claim.what
-            text = f"  {about}: the file says {claim.claimed}, found {claim.found}"
-            out.print(text, markup=False, highlight=False)
-        if len(failing) > MOST_LINES:
-            out.print(f"  ... and {len(failing) - MOST_LINES:,} more: --json", style="dim", highlight=False)
-    notes = [f"{remark}." for remark in found.remarks]
-    if found.unclaimed:
-        notes.append(f"the file does not claim {'; '.join(found.unclaimed)}.")
-    if found.unchecked:
-        notes.append(f"not recomputed: {', '.join(found.unchecked)} (acdc evaluate computes them anew).")
-    print_notes(notes)
-
-
-def _claims(found: "Verification") -> "Table":
-    """Claims of the whole circuit one a line, claims of single edges one line for each kind."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, padding=(0, 2), collapse_padding=True)
-    for name in ("claim", "file", "recomputed"):
-        table.add_column(name, overflow="fold")
-    table.add_column("")
-
-    def add(what: str, claimed: str, recomputed: str, holds: bool) -> None:
-        verdict = Text("holds", style="green") if holds else Text("WRONG", style="bold red")
-        table.add_row(Text(what), Text(claimed), Text(recomputed), verdict)
-
-    for claim in found.claims:
-        if claim.edge is None:
-            add(claim.what, claim.claimed, claim.found, claim.holds)
-    for kind in dict.fromkeys(claim.what for claim in found.claims if claim.edge is not None):
-        these = [claim.holds for claim in found.claims if claim.what == kind and claim.edge is not None]
-        add(f"each edge: {kind}", f"{len(these):,} edges", f"{sum(these):,} as claimed", all(these))
-    return table
+    out.print(text_of(verification_sections(found, rest=": --json")))
+    print_notes(verification_remarks(found))

@@ -54,8 +54,9 @@ def compare(
 
     with starting():
         from acdc_engine.run.compare import compare as run
-        from acdc_engine.show.compare_text import comparison_tables
         from acdc_engine.show.pictures.comparison import draw_comparison
+        from acdc_engine.show.results import comparison_sections
+        from acdc_engine.show.terminal import text_of
 
     if picture is not None:
         check_picture(picture.suffix.lstrip(".").lower())
@@ -65,7 +66,7 @@ def compare(
     if as_json:
         print_json(compared.model_dump_json(indent=1))
     else:
-        out.print(comparison_tables(compared, None if show_all else 10))
+        out.print(text_of(comparison_sections(compared, None if show_all else 10, rest=": --all")))
         print_notes(list(compared.remarks))
     if picture is not None:
         with stage("Drawing"):

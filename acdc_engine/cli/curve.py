@@ -202,14 +202,16 @@ def _picture(folder: Path, to: str, overwrite: bool) -> Path | None:
 
 
 def _close(found: "Curve", folder: Path, picture: Path | None, as_json: bool) -> None:
-    from acdc_engine.show.curve_text import curve_remarks, curve_tables
     from acdc_engine.show.pictures.curve import draw_curve
+    from acdc_engine.show.remarks import curve_remarks
+    from acdc_engine.show.results import curve_sections
+    from acdc_engine.show.terminal import text_of
 
     if as_json:
         print_json(found.model_dump_json(indent=2))
     else:
         out.print()
-        out.print(curve_tables(found))
+        out.print(text_of(curve_sections(found)))
         print_notes(curve_remarks(found))
     if picture is not None:
         draw_curve(found, picture, overwrite=True)

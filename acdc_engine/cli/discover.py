@@ -132,14 +132,15 @@ def _name_of(task: str) -> str:
 
 
 def _close(circuit: "Circuit", folder: Path, as_json: bool) -> None:
+    from acdc_engine.show.figures import summary
     from acdc_engine.show.remarks import remarks
-    from acdc_engine.show.text import summary
+    from acdc_engine.show.terminal import text_of
 
     if as_json:
         print_json(circuit.to_json())
     else:
         out.print()
-        out.print(summary(circuit))
+        out.print(text_of(summary(circuit)))
         print_notes(remarks(circuit))
     report, circuit_file = folder / "report.html", folder / "circuit.json"
     written = (

@@ -46,12 +46,13 @@ def show(
 ) -> None:
     """Prints a circuit: where it comes from, its figures, its nodes by layer, its edges by strength."""
     from acdc_engine.formats.register import import_circuit
+    from acdc_engine.show.figures import whole
     from acdc_engine.show.remarks import remarks
-    from acdc_engine.show.text import show as shown
+    from acdc_engine.show.terminal import text_of
 
     loaded = import_circuit(circuit)
     if as_json:
         print_json(loaded.to_json())
         return
-    out.print(shown(loaded, None if show_all else 40))
+    out.print(text_of(whole(loaded, None if show_all else 40)))
     print_notes(remarks(loaded))

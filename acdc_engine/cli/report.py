@@ -69,7 +69,7 @@ def write_report(path: Path, circuit: "Circuit", target: Path, known: str | None
     """
     from acdc_engine.graph.files import write_text
     from acdc_engine.run.known import against_known
-    from acdc_engine.show.report.page import report_html
+    from acdc_engine.show.report import report_html
 
     with stage("Report"):
         comparison, other = against_known(path, circuit, known) or (None, None)

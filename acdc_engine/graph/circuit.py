@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from acdc_engine.display import Shown
 from acdc_engine.errors import CircuitFileError, GraphError
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit_file import VERSION, checksum_of, explain_faults, json_text, read_content
@@ -27,8 +28,8 @@ from acdc_engine.graph.records import (
     Environment,
     MetricRecord,
     ModelRecord,
+    Record,
     SearchRecord,
-    Shown,
     TaskRecord,
 )
 
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from acdc_engine.graph.editing import EdgeLike
 
 
-class Circuit(Shown):
+class Circuit(Shown, Record):
     """A circuit of a transformer: its nodes and edges, where they come from and how well they do the task.
 
     Scores and effects are positive where the edge supports the behaviour.

@@ -6,7 +6,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from acdc_engine.graph.records import Record, Shown
+from acdc_engine.display import Shown
+from acdc_engine.graph.records import Record
 
 
 class Interval(Record):
@@ -158,7 +159,7 @@ class Figures(Record):
     """The figures of each template, or group of a pairs file. Left out of the file where there is only one."""
 
 
-class Evaluation(Shown):
+class Evaluation(Shown, Record):
     """Figures on the prompts the search saw and on those it did not."""
 
     discovery: Figures

@@ -11,8 +11,6 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_serializer, model_validator
 
-from acdc_engine.display import html_of, line_of
-
 SIGN_CONVENTION = "positive: the edge supports the behaviour"
 MODEL_SIZES = ("n_layers", "n_heads", "n_kv_heads", "d_model", "d_vocab", "parallel", "mlps", "ungrouped_kv")
 """Fields of a model's record that are the same in two records of the same model, whatever it is called."""
@@ -35,19 +33,6 @@ class Record(BaseModel):
                 if name in content and getattr(self, name) == fields[name].default:
                     del content[name]
         return content
-
-
-class Shown(Record):
-    """A result that shows itself, in one line of text and in a notebook: it holds too many numbers for all of them."""
-
-    def __repr__(self) -> str:
-        """One line."""
-        return line_of(self)
-
-    __str__ = __repr__
-
-    def _repr_html_(self) -> str:
-        return html_of(self)
 
 
 class ModelRecord(Record):

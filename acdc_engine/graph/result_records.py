@@ -11,9 +11,10 @@ from typing import Literal
 
 from pydantic import Field
 
+from acdc_engine.display import Shown
 from acdc_engine.graph.evidence_records import Interval
 from acdc_engine.graph.files import write_text
-from acdc_engine.graph.records import Environment, MetricRecord, ModelRecord, Record, Shown, TaskRecord
+from acdc_engine.graph.records import Environment, MetricRecord, ModelRecord, Record, TaskRecord
 
 Scope = Literal["edges", "nodes"]
 Rank = Literal["absolute", "signed", "rms"]
@@ -133,7 +134,7 @@ class KnownCircuit(Record):
     """Whether they are the prompts of the curves."""
 
 
-class Curve(Shown):
+class Curve(Shown, Record):
     """What `acdc curve` finds. Edges are scored on discovery prompts, every figure is of held-out prompts."""
 
     format: Literal["acdc-engine/curve"] = "acdc-engine/curve"
@@ -283,7 +284,7 @@ class EditEdge(Record):
     """In the known circuit."""
 
 
-class Comparison(Shown):
+class Comparison(Shown, Record):
     """What `acdc compare` finds."""
 
     format: Literal["acdc-engine/comparison"] = "acdc-engine/comparison"

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from acdc_engine.display import html_of, line_of
+from acdc_engine.display import Shown
 from acdc_engine.evidence.figures import figures_of
 from acdc_engine.evidence.single_edges import EdgeEvidence, edge_evidence
 from acdc_engine.experiment import MetricLike, Selection
@@ -66,7 +66,7 @@ class Claim(Record):
     faithfulness, |m(clean) - m(corrupt)| in units of the metric). Null where no number was compared."""
 
 
-class Verification(Record):
+class Verification(Shown, Record):
     """All claims of a circuit file."""
 
     path: str
@@ -96,16 +96,6 @@ class Verification(Record):
     def largest_deviation(self) -> float:
         """The largest of all numbers compared."""
         return max((claim.deviation for claim in self.claims if claim.deviation is not None), default=0.0)
-
-    def __repr__(self) -> str:
-        """One line: there are claims about every edge."""
-        return line_of(self)
-
-    __str__ = __repr__
-
-    def _repr_html_(self) -> str:
-        """What a notebook shows: the verdict, and the claims."""
-        return html_of(self)
 
 
 def verify(

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from acdc_engine.display import html_of, line_of
+from acdc_engine.display import Shown
 from acdc_engine.errors import ScoreError
 from acdc_engine.model.devices import fitting_prompts
 from acdc_engine.model.layers import read_positions
@@ -31,7 +31,7 @@ COLUMNS = 64
 
 
 @dataclass(frozen=True, repr=False)
-class EdgeScores:
+class EdgeScores(Shown):
     """Scores of all edges.
 
     Attributes:
@@ -58,14 +58,6 @@ class EdgeScores:
     def both(self) -> Float[Tensor, "2 senders receivers"]:
         """Mean and root mean square; the latter is |mean| where examples were not taken apart."""
         return torch.stack([self.mean, self.mean.abs() if self.rms is None else self.rms])
-
-    def __repr__(self) -> str:
-        """One line: there are thousands of names and numbers."""
-        return line_of(self)
-
-    def _repr_html_(self) -> str:
-        """What a notebook shows: the strongest edges, and how the scores are spread."""
-        return html_of(self)
 
 
 def attribution_patching(

@@ -23,7 +23,7 @@ from acdc_engine.graph.records import Record
 from acdc_engine.graph.result_records import Comparison
 from acdc_engine.show.index_entries import COLUMNS, HEIGHT, WIDTH, Entry, compared, entry_of
 from acdc_engine.show.page import render
-from acdc_engine.show.report.page import report_html
+from acdc_engine.show.report import report_html
 from acdc_engine.show.viewer.page import viewer_html
 from acdc_engine.show.visible import plain
 

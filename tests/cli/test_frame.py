@@ -44,7 +44,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The path of a card, for a tiny model whatever model is asked for."""
     for place in ("run.prepare", "run.reopen", "run.check_task"):
         monkeypatch.setattr(f"acdc_engine.{place}.load_model", lambda *a, **k: tiny_view())
-    monkeypatch.setattr("acdc_engine.show.report.page.report_html", lambda circuit, **_: "a report")
+    monkeypatch.setattr("acdc_engine.show.report.report_html", lambda circuit, **_: "a report")
     for place in ("check_task", "prepare"):
         monkeypatch.setattr(f"acdc_engine.run.{place}.load_tokenizer", lambda *a, **k: FakeTokenizer())
     monkeypatch.chdir(tmp_path)

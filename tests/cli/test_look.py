@@ -1,4 +1,4 @@
-"""`acdc show`; what it prints of a circuit is tested in tests/show/test_text.py."""
+"""`acdc show`; what it prints of a circuit is tested in tests/show/test_terminal.py."""
 
 import pytest
 from typer.testing import CliRunner

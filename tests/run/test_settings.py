@@ -192,7 +192,7 @@ def test_a_run_leaves_the_file_that_repeats_it(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("acdc_engine.run.prepare.load_model", lambda *a, **k: tiny_view())
     monkeypatch.setattr("acdc_engine.run.prepare.load_tokenizer", lambda model: FakeTokenizer())
-    monkeypatch.setattr("acdc_engine.show.report.page.report_html", lambda circuit, **_: "a report")
+    monkeypatch.setattr("acdc_engine.show.report.report_html", lambda circuit, **_: "a report")
     write_card(tmp_path)
     asked = ["tiny.toml", "--n", "6", "--n-held-out", "5", "--strategy", "top-k", "--size", "20", "--force"]
     first = RUNNER.invoke(cli.app, ["discover", *asked, "--no-edge-tests", "--random", "2", "--out", "first"])

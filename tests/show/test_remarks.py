@@ -13,13 +13,12 @@ from acdc_engine.graph.records import MetricRecord, ModelRecord, SearchRecord
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.judge import Judge
 from acdc_engine.prompts.metrics import get_metric
-from acdc_engine.show.figure_tables import answer_rows, figure_rows
-from acdc_engine.show.notebook import circuit_html
-from acdc_engine.show.notebook_evidence import evaluation_html
+from acdc_engine.show.figures import figures as figure_sections
+from acdc_engine.show.notebook import html_of
 from acdc_engine.show.remarks import remarks, warning
-from acdc_engine.show.report.page import report_html
+from acdc_engine.show.report import report_html
 from tests.micro_models import lowering_head, mask_of
-from tests.show.test_text import printed
+from tests.show.test_terminal import printed
 
 AGAINST = (
     "Not a faithful circuit, with a faithfulness of 1.000 in logit_diff on the held-out prompts: KL recovered is "
@@ -68,7 +67,7 @@ def lowering() -> Circuit:
 def test_a_circuit_that_lowers_the_wrong_answer_is_not_called_faithful(lowering: Circuit) -> None:
     assert warning(lowering) == AGAINST
     assert AGAINST in " ".join(printed(lowering))
-    for page in (report_html(lowering), str(circuit_html(lowering)), str(evaluation_html(lowering.evaluation))):  # type: ignore[arg-type]
+    for page in (report_html(lowering), html_of(lowering), html_of(lowering.evaluation)):
         assert "Not a faithful circuit" in page and "lowers the wrong answers" in page
         assert "No reservations" not in page
     random = RandomCircuits(faithfulness=(1.0, 0.0), p_value=2 / 3, seed=0)
@@ -143,8 +142,8 @@ def test_answers_without_wrong_ones_have_no_rows_about_them(found: Circuit) -> N
     alone = answers(0.5).model_copy(update={"right_above_wrong": None, "wrong_logit": None})
     with_answers = judged(found, answers_clean=alone, answers_corrupt=alone, answers_circuit=alone)
     assert with_answers.evaluation is not None
-    labels = [row.label for row in answer_rows(with_answers.evaluation)]
-    assert labels == [
+    table = figure_sections(with_answers.evaluation)[-1].table
+    assert table is not None and [row[0].text for row in table.rows] == [
         "right answer is the most likely token",
         "rank of the right answer, median",
         "mean logit of right answers",
@@ -181,6 +180,6 @@ def test_a_miss_by_little_shows(found: Circuit) -> None:
 
 def test_small_metrics_have_digits(found: Circuit) -> None:
     tiny = {"metric_clean": 1.157e-6, "metric_corrupt": 1.120e-6, "metric_circuit": 1.15e-6}
-    shown = {row.label: row.held_out for row in figure_rows(judged(found, seen=tiny, **tiny))}
-    assert shown["logit_diff, model on clean prompts"] == "1.157e-06"
-    assert shown["logit_diff, model on corrupt prompts"] == "1.120e-06"
+    lines = printed(judged(found, seen=tiny, **tiny))
+    assert "logit_diff, model on clean prompts 1.157e-06 1.157e-06" in lines
+    assert "logit_diff, model on corrupt prompts 1.120e-06 1.120e-06" in lines

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acdc_engine.graph.result_records import Comparison, Overlap, Ranking, Scope
-from acdc_engine.show.compare_text import RANKS
 from acdc_engine.show.pictures.figure import drawn, write_figure
+from acdc_engine.show.results import RANKS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,7 +16,6 @@ from acdc_engine.graph.views import edge_counts
 from acdc_engine.show.pictures.role_layout import place_roles
 from acdc_engine.show.pictures.roles import MLPS, grouped
 from acdc_engine.show.pictures.selection import first_lines, line_counts, on_paths
-from acdc_engine.show.text import evidence_of, facts
 from acdc_engine.show.viewer.positions import bends_of, places_of
 from acdc_engine.show.viewer.records import (
     Status,
@@ -30,6 +29,7 @@ from acdc_engine.show.viewer.records import (
     ViewSize,
     ViewWay,
 )
+from acdc_engine.show.words import evidence_of, facts
 
 MOST_LINES = 5_000
 """More are not shown: the weakest edges are left out, and the page says how many."""

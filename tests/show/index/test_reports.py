@@ -8,7 +8,7 @@ from acdc_engine.errors import ScoreError
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.result_records import Comparison
 from acdc_engine.show.index import write_gallery
-from acdc_engine.show.report.page import report_html
+from acdc_engine.show.report import report_html
 from acdc_engine.show.viewer.page import viewer_html
 from tests.browser import opened
 from tests.made_circuits import made_circuit

@@ -8,8 +8,9 @@ from rich.console import Console
 
 from acdc_engine.graph.records import ModelRecord
 from acdc_engine.graph.result_records import ClassResult, Comparison, EditEdge, Overlap, Rank, Ranking, Scope
-from acdc_engine.show.compare_text import comparison_tables
 from acdc_engine.show.pictures.comparison import comparison_figure
+from acdc_engine.show.results import comparison_sections
+from acdc_engine.show.terminal import text_of
 
 pytest.importorskip("matplotlib")
 
@@ -60,7 +61,7 @@ def compared() -> Comparison:
 
 def printed(compared: Comparison, max_edges: int | None = 10, width: int = 80) -> list[str]:
     console = Console(file=io.StringIO(), width=width)
-    console.print(comparison_tables(compared, max_edges))
+    console.print(text_of(comparison_sections(compared, max_edges, rest=": --all")))
     assert isinstance(console.file, io.StringIO)
     return [" ".join(line.split()) for line in console.file.getvalue().splitlines()]
 
@@ -70,22 +71,23 @@ def test_tables(compared: Comparison) -> None:
     for line in (
         "Found runs/mine/circuit.json",
         "Source a [paper]",
+        "AUC AUC AP AP",
         "known others |score| score |score| score",
         "edges 2 4 0.875 0.625 0.438 0.312",
         "nodes, no MLPs 2 4 0.875 0.625 0.438 0.312",
         "known found both precision recall F1 Jaccard",
         "edges, no MLPs 2 4 1 0.250 0.500 0.333 0.200",
         "induction 3 of 4 4 of 10 0.750 4 of 5 0.750",
-        "Missing (known, not found): 1, strongest first",
-        "a0.h1->a1.h0<q> -0.5000 3 previous token -> a1.h0<q>",
-        "Extra (found, not known): 12, strongest first",
+        "Missing: 1 known edges that were not found, strongest first",
+        "a0.h1 -> a1.h0<q> -0.5000 3 previous token -> a1.h0<q>",
+        "Extra: 12 found edges that are not known, strongest first",
         "... and 2 more: --all",
     ):
         assert line in lines
     edits = tuple(edit.model_copy(update={"score": None, "place": None}) for edit in compared.missing)
-    assert "a0.h1->a1.h0<q> previous token -> a1.h0<q>" in printed(compared.model_copy(update={"missing": edits}))
-    assert "Extra: nothing" in printed(compared.model_copy(update={"extra": ()}))
-    assert any(line.startswith("m11->logits") for line in printed(compared, None))
+    assert "a0.h1 -> a1.h0<q> previous token -> a1.h0<q>" in printed(compared.model_copy(update={"missing": edits}))
+    assert "All edges found are known." in printed(compared.model_copy(update={"extra": ()}))
+    assert any(line.startswith("m11 -> logits") for line in printed(compared, None))
 
 
 def test_different_tasks_are_said_in_text_and_picture(compared: Comparison) -> None:
@@ -105,6 +107,13 @@ def test_without_scores_there_are_no_areas(compared: Comparison) -> None:
     lines = printed(bare)
     assert "Scores none" in lines and not any("chance" in line for line in lines)
     assert "induction 3 of 4 4 of 10 4 of 5" in lines and "edges 2 4 1 - 0.500 0.333 0.200" in lines
+
+
+def test_rankings_have_a_row_for_what_is_ranked_and_a_column_for_each_rank(compared: Comparison) -> None:
+    edges = ranking("edges", True, "absolute", 0.5), ranking("edges", True, "rms", 0.75)
+    lines = printed(compared.model_copy(update={"rankings": (*edges, ranking("nodes", True, "rms", 1.0))}))
+    for line in ("known others |score| rms |score| rms", "edges 2 4 0.500 0.750 0.250 0.375", "nodes 2 4 1.000 0.500"):
+        assert line in lines
 
 
 @pytest.mark.parametrize("width", [80, 120])

@@ -21,8 +21,10 @@ from acdc_engine.graph.result_records import (
     RandomPoint,
     RandomSeries,
 )
-from acdc_engine.show.curve_text import curve_remarks, curve_tables
 from acdc_engine.show.pictures.curve import curve_figure, draw_curve, picture_remarks, sizes_figure
+from acdc_engine.show.remarks import curve_remarks
+from acdc_engine.show.results import curve_sections
+from acdc_engine.show.terminal import text_of as laid_out
 from tests.made_circuits import made_circuit
 
 pytest.importorskip("matplotlib")
@@ -101,7 +103,7 @@ def points_of(line: Line2D) -> list[list[float]]:
 
 def text_of(found: Curve, width: int = 120) -> str:
     console = Console(width=width, record=True, file=StringIO())
-    console.print(curve_tables(found))
+    console.print(laid_out(curve_sections(found)))
     return console.export_text()
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from acdc_engine.show.report.page import report_html
+from acdc_engine.show.report import report_html
 from tests.browser import opened
 from tests.made_circuits import made_circuit
 

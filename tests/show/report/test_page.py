@@ -9,19 +9,17 @@ import pytest
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Evaluation, HypothesisTest
 from acdc_engine.graph.files import find_circuit
-from acdc_engine.graph.result_records import Comparison, Rank, Ranking, Scope
 from acdc_engine.prompts import metrics
 from acdc_engine.run.known import against_known
 from acdc_engine.score.methods import METHODS as ALL_METHODS
 from acdc_engine.search import SEARCHES
 from acdc_engine.shipped import graphs_folder
-from acdc_engine.show.figure_tables import figure_rows
+from acdc_engine.show.figures import figures
+from acdc_engine.show.glossary import METHODS, METRICS, STRATEGIES
 from acdc_engine.show.pictures.curve import sizes_figure
 from acdc_engine.show.remarks import remarks
-from acdc_engine.show.report.comparison import comparison_parts
-from acdc_engine.show.report.glossary import METHODS, METRICS, STRATEGIES
-from acdc_engine.show.report.page import report_html
-from acdc_engine.show.text import evidence_of
+from acdc_engine.show.report import report_html
+from acdc_engine.show.words import evidence_of
 from tests.made_circuits import made_circuit
 
 SECTIONS = ("asked", "circuit", "size", "figures", "nodes", "edges", "again", "reading")
@@ -70,8 +68,10 @@ def test_headline_and_figures(page: str, circuit: Circuit) -> None:
         f"{held_out.faithfulness:.3f}"
     ) in page
     shown = section(page, "figures")
-    for row in figure_rows(circuit):
-        assert " ".join(part for part in (row.label, row.discovery, row.held_out, row.between) if part) in shown
+    for part in figures(circuit.evaluation, circuit):
+        assert part.table is not None
+        for row in part.table.rows:
+            assert " ".join(cell.text for cell in row if cell.text) in shown
     for name, text in evidence_of(circuit).items():
         assert f"{name} {text}" in shown
     assert "Stability of an edge is the share of" in shown and "Necessity of an edge is the share of" in shown
@@ -90,7 +90,7 @@ def test_strongest_edges_and_the_count_of_the_rest(circuit: Circuit) -> None:
     strongest = max(circuit.edges, key=lambda edge: abs(edge.effect or 0))
     shown = section(report_html(circuit), "edges")
     first = f"{strongest.sender} -> {strongest.receiver} {strongest.effect:+.4f} {strongest.score:+.4f}"
-    assert shown.split("classes ")[1].startswith(first) and "weaker edges" not in shown
+    assert shown.split("roles ")[1].startswith(first) and "weaker edges" not in shown
     rest = "And 10 weaker edges, in the circuit file: acdc show FILE --all lists them, acdc export FILE --to csv writes"
     assert rest in section(report_html(made_circuit(50)), "edges")
 
@@ -173,46 +173,13 @@ def test_against_a_known_circuit(tmp_path: Path) -> None:
     shown = section(report_html(found, comparison=comparison, known=other), "known")
     edges = next(row for row in comparison.overlaps if row.name == "edges")
     assert f"edges 963 40 {edges.n_both} {edges.precision:.3f} {edges.recall:.3f}" in shown
-    assert f"Missing: {len(comparison.missing)} known edges that were not found, the first 10" in shown
-    assert f"Extra: {len(comparison.extra)} found edges that are not known, the strongest 10" in shown
+    assert f"Missing: {len(comparison.missing)} known edges that were not found edge" in shown
+    assert f"Extra: {len(comparison.extra)} found edges that are not known, strongest first" in shown
     for result in comparison.classes:
         assert f"{result.edges_found} of {result.edges}" in shown
     whole = comparison.model_copy(update={"missing": (), "extra": ()})
     alike = section(report_html(found, comparison=whole, known=other), "known")
     assert "All known edges were found. All edges found are known." in alike and "Missing:" not in alike
-
-
-def test_rankings_have_a_row_for_what_is_ranked_and_a_column_for_each_rank() -> None:
-    def ranking(scope: Scope, rank: Rank, auc: float) -> Ranking:
-        return Ranking(
-            scope=scope,
-            mlps=True,
-            rank=rank,
-            n_true=1,
-            n_false=1,
-            auc=auc,
-            average_precision=auc / 2,
-            true_positives=(0, 1),
-            false_positives=(0, 1),
-        )
-
-    rankings = (ranking("edges", "absolute", 0.5), ranking("edges", "rms", 0.75), ranking("nodes", "rms", 1.0))
-    table = comparison_parts(
-        Comparison(
-            found="found",
-            known="known",
-            known_source=None,
-            model=made_circuit(12).model,
-            scores="beside it",
-            rankings=rankings,
-            overlaps=(),
-            classes=(),
-            missing=(),
-            extra=(),
-        )
-    ).tables[1]
-    assert table.heading == ["what", "AUC, |score|", "AUC, rms", "AP, |score|", "AP, rms"]
-    assert table.rows == [["edges", "0.500", "0.750", "0.250", "0.375"], ["nodes", "", "1.000", "", "0.500"]]
 
 
 def test_large_circuits_without_strengths_do_not_call_the_rest_weaker() -> None:

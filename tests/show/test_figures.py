@@ -1,4 +1,4 @@
-"""Rows of the report's tables, words and examples, against what can be counted by hand."""
+"""Figures and words of a circuit, against what can be counted by hand."""
 
 import pytest
 
@@ -6,9 +6,10 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Example, NextToken
 from acdc_engine.graph.nodes import nodes_of_edges
 from acdc_engine.graph.records import CircuitEdge, DirectEffect, RoleScore
-from acdc_engine.show.report.examples import MOST_TOKENS, example_parts
-from acdc_engine.show.report.tables import MOST_NODES, edge_rows, node_rows, signed, size_rows
-from acdc_engine.show.report.words import headline, spread
+from acdc_engine.show.figures import classes, edges, sizes
+from acdc_engine.show.report import MOST_TOKENS, report_html
+from acdc_engine.show.sections import Section, signed
+from acdc_engine.show.words import headline, spread
 from tests.made_circuits import made_circuit
 
 EFFECTS = {"input->a0.h0<q>": 1.0, "a0.h0->m3": -2.0, "m3->logits": 0.5, "a0.h0->logits": 3.0}
@@ -35,38 +36,41 @@ def by_hand() -> Circuit:
     return made.model_copy(update={"nodes": tuple(nodes), "edges": tuple(edges)})
 
 
+def rows(section: Section) -> list[list[str]]:
+    """Heading and rows of a section's table."""
+    assert section.table is not None
+    heading = [column.name for column in section.table.columns]
+    return [heading, *([cell.text for cell in row] for row in section.table.rows)]
+
+
 def test_nodes_by_hand() -> None:
     """The head's class first, then the others by the summed |effect| of their edges."""
-    found = node_rows(by_hand())
-    assert [(row.name, row.role, row.classed) for row in found.rows] == [
-        ("a0.h0", "induction", True),
-        ("logits", "", False),
-        ("m3", "MLP", False),
-        ("input", "", False),
+    assert rows(classes(by_hand(), 120)) == [
+        ["node", "class", "measured roles", "direct effect", "edges in", "edges out", "effect read", "effect written"],
+        ["a0.h0", "induction", "induction 0.50 (task), 0.75 (random tokens)", "-0.250", "1", "2", "+1.0000", "+1.0000"],
+        ["logits", "", "", "", "2", "0", "+3.5000", ""],
+        ["m3", "MLP", "", "", "1", "1", "-2.0000", "+0.5000"],
+        ["input", "", "", "", "0", "1", "", "+1.0000"],
     ]
-    head, logits, mlp, start = found.rows
-    assert head.measured == ["induction 0.50 (task), 0.75 (random tokens)"] and head.direct.text == "-0.250"
-    assert [(row.edges_in, row.edges_out) for row in found.rows] == [(1, 2), (2, 0), (1, 1), (0, 1)]
-    assert [row.read.value for row in (head, logits, mlp)] == [1.0, 3.5, -2.0] and start.read.text == ""
-    assert [row.written.text for row in (head, logits, mlp, start)] == ["+1.0000", "", "+0.5000", "+1.0000"]
-    assert (found.left, found.measure, found.measured, found.direct) == (0, "effect", True, True)
+    assert len(classes(by_hand(), 120).notes) == 3
 
 
 def test_many_nodes_are_cut() -> None:
     circuit = made_circuit(1000)
-    found = node_rows(circuit)
-    assert len(found.rows) == MOST_NODES and found.left == len(circuit.nodes) - MOST_NODES
+    found = classes(circuit, 120)
+    assert len(rows(found)) == 121 and found.left == len(circuit.nodes) - 120
 
 
-def test_edges_by_hand() -> None:
-    found = edge_rows(by_hand())
-    assert found.columns == ["effect", "stability", "necessity"] and (found.left, found.roles) == (0, False)
-    assert [(row.name, [cell.text for cell in row.cells]) for row in found.rows] == [
-        ("a0.h0 -> logits", ["+3.0000", "75%", "25%"]),
-        ("a0.h0 -> m3", ["-2.0000", "25%", "75%"]),
-        ("input -> a0.h0<q>", ["+1.0000", "0%", "100%"]),
-        ("m3 -> logits", ["+0.5000", "50%", "50%"]),
+def test_edges_by_hand_and_no_columns_of_what_is_not_known() -> None:
+    found = edges(by_hand())
+    assert rows(found) == [
+        ["edge", "effect", "stability", "necessity"],
+        ["a0.h0 -> logits", "+3.0000", "75%", "25%"],
+        ["a0.h0 -> m3", "-2.0000", "25%", "75%"],
+        ["input -> a0.h0<q>", "+1.0000", "0%", "100%"],
+        ["m3 -> logits", "+0.5000", "50%", "50%"],
     ]
+    assert found.left == 0 and edges(by_hand(), 1).left == 3
 
 
 @pytest.mark.parametrize(
@@ -81,13 +85,15 @@ def test_edges_by_hand() -> None:
 )
 def test_signs(value: float, style: str, text: str, sign: str) -> None:
     cell = signed(value, style)
-    assert (cell.text, cell.value, cell.sign) == (text, value, sign)
+    assert (cell.text, cell.value, cell.style) == (text, value, sign)
 
 
 def test_sizes_say_which_is_the_circuit_and_how_many_random_ones() -> None:
-    rows = size_rows(made_circuit(100))
-    assert [row.own for row in rows].count(True) == 1 and rows[-1].kind == "with the best other edges"
-    assert all(row.random.endswith(" (5)") for row in rows)
+    found = sizes(made_circuit(100))
+    assert found.table is not None and found.table.own is not None
+    _, *shown = rows(found)
+    assert shown[found.table.own][0] == "the circuit" and shown[-1][0] == "with the best other edges"
+    assert all(row[-1].endswith(" (5)") for row in shown)
 
 
 def test_spread_by_hand() -> None:
@@ -136,15 +142,15 @@ def test_examples_of_unlike_lengths_and_long_ones() -> None:
         clean=("a", " b"), corrupt=("a",), read_at=1, answers=("x",), next_clean=(NextToken(text="x", probability=1),)
     )
     many = Example(clean=long, corrupt=long, read_at=0)
-    first, second = example_parts(made_circuit(12).model_copy(update={"examples": (short, many)}))
-    assert [token.mark for token in first.clean] == ["", "differs read"] and len(first.corrupt) == 1
-    assert first.next_clean[0].right and first.next_clean[0].percent == "100.0%" and first.next_corrupt == []
-    gaps = [token.text for token in second.clean if token.mark == "gap"]
-    assert gaps == ["10 more"] and len(second.clean) == MOST_TOKENS + 1
+    page = report_html(made_circuit(12).model_copy(update={"examples": (short, many)}))
+    first, second = page.split("<h3>Example 1</h3>")[1].split("<h3>Example 2</h3>")
+    assert first.count('class="token') == 3 and 'strange differs read">·b<' in first
+    assert "100.0% right" in first and "corrupt</caption>" not in first
+    assert second.count('gap">10 more<') == 2 and second.count('class="token') == 2 * (MOST_TOKENS + 1)
 
 
 def test_small_effects_have_digits() -> None:
     circuit = by_hand()
-    edges = tuple(edge.model_copy(update={"effect": 3e-5 * (edge.effect or 0)}) for edge in circuit.edges)
-    rows = edge_rows(circuit.model_copy(update={"edges": edges})).rows
-    assert [row.cells[0].text for row in rows] == ["+9.0e-05", "-6.0e-05", "+3.0e-05", "+1.5e-05"]
+    small = tuple(edge.model_copy(update={"effect": 3e-5 * (edge.effect or 0)}) for edge in circuit.edges)
+    _, *shown = rows(edges(circuit.model_copy(update={"edges": small})))
+    assert [row[1] for row in shown] == ["+9.0e-05", "-6.0e-05", "+3.0e-05", "+1.5e-05"]

@@ -1,4 +1,4 @@
-"""What `acdc show` prints, word by word, and that it fits 80 columns."""
+"""What `acdc show` prints, word by word, and that it fits 80 columns; what `acdc verify` prints."""
 
 import io
 
@@ -10,14 +10,15 @@ from acdc_engine.graph.evidence_records import Certificate, Completeness, Hypoth
 from acdc_engine.graph.names import GraphShape
 from acdc_engine.graph.nodes import with_roles
 from acdc_engine.graph.records import SearchRecord
+from acdc_engine.show.figures import whole
 from acdc_engine.show.remarks import remarks
-from acdc_engine.show.text import show
+from acdc_engine.show.terminal import text_of
 from tests.show.conftest import Make
 
 
 def printed(circuit: Circuit, max_edges: int | None = 40, width: int = 80) -> list[str]:
     console = Console(file=io.StringIO(), width=width)
-    console.print(show(circuit, max_edges))
+    console.print(text_of(whole(circuit, max_edges)))
     assert isinstance(console.file, io.StringIO)
     return [" ".join(line.split()) for line in console.file.getvalue().splitlines()]
 
@@ -202,7 +203,8 @@ def test_edges_with_everything(judged: Circuit) -> None:
         "without: faithfulness without the edge, discovery prompts",
         "stability: share of resampled prompts whose scores select it",
         "necessity: share of resampled prompts that miss the target without it",
-        "edge effect score without stability necessity",
+        "stabi- neces-",
+        "edge effect score without lity sity",
         "a1.h2 -> logits +4.0000 +2.0000 0.5000 88% 100%",
         "... and 7 more: --all",
     ]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Evaluation
 from acdc_engine.graph.looks import measure_of
 from acdc_engine.graph.records import SIGN_CONVENTION
-from acdc_engine.show.text import column_meanings
 
 METRICS = {
     "logit_diff": ("mean logit of the right answers less that of the wrong ones", "logits"),
@@ -44,41 +43,38 @@ _NODES = (
 _GROUPS = "; a5.kv1<k> is the key input of group 1, which several heads share"
 
 
-def meaning(names: dict[str, str], name: str) -> str:
-    """What stands behind a name, after a colon; empty for one of a plug-in or a newer version."""
-    return f": {names[name]}" if name in names else ""
+def described(circuit: Circuit) -> dict[str, str]:
+    """What the names in `words.facts` stand for, by the same labels; a plug-in's or a newer version's have none."""
+    found = {}
+    if circuit.metric is not None and circuit.metric.name in METRICS:
+        text, unit = METRICS[circuit.metric.name]
+        found["Metric"] = f"{text} ({unit})"
+    if circuit.attribution is not None:
+        found["Scores"] = METHODS.get(circuit.attribution.method, "")
+    if circuit.search is not None:
+        found["Search"] = STRATEGIES.get(circuit.search.strategy, "")
+    return {name: text for name, text in found.items() if text}
 
 
-def metric_meaning(name: str) -> str:
-    """What a metric is, with its unit, after a colon; empty for an unknown one."""
-    if name not in METRICS:
-        return ""
-    text, unit = METRICS[name]
-    return f": {text} ({unit})"
-
-
-def unit_of(circuit: Circuit) -> str:
-    """Such as ` (logits)`; empty where the metric is not known."""
-    known = METRICS.get(circuit.metric.name) if circuit.metric else None
-    return f" ({known[1]})" if known else ""
-
-
-def edge_meanings(circuit: Circuit, columns: Sequence[str]) -> list[str]:
-    """What the columns of the table of edges mean."""
-    metric = circuit.metric.name if circuit.metric else "the metric"
-    found = []
-    if "effect" in columns:
-        found.append(
-            f"effect: how much {metric}{unit_of(circuit)} falls when this edge alone is taken out of the circuit, "
-            "exactly, mean over discovery prompts"
+def edge_notes(circuit: Circuit) -> list[str]:
+    """What the effect and the score of an edge are, as far as any edge has one."""
+    metric, known = "the metric", ""
+    if circuit.metric is not None:
+        metric = circuit.metric.name
+        known = f" ({METRICS[metric][1]})" if metric in METRICS else ""
+    notes = []
+    if any(edge.effect is not None for edge in circuit.edges):
+        notes.append(
+            f"effect: how much {metric}{known} falls when this edge alone is taken out of the circuit, exactly, mean "
+            "over discovery prompts"
         )
-    if "score" in columns:
+    if any(edge.score is not None for edge in circuit.edges):
         of = " on KL (nats)" if circuit.search is not None and circuit.search.objective == "kl" else ""
-        found.append(
+        notes.append(
             f"score: the estimate of its effect{of} in the whole model, by which edges were ranked; not on the scale "
             "of effects"
         )
-    return found + column_meanings(circuit, columns)
+    return notes
 
 
 def reading(circuit: Circuit) -> list[str]:
