@@ -72,7 +72,7 @@ def level_of(evaluation: Evaluation) -> str:
 def _splits(evaluation: Evaluation, circuit: Circuit | None) -> Table:
     """Intervals are of the held-out prompts alone: on those that the circuit was searched on they say nothing."""
     discovery, held_out = sides = evaluation.discovery, evaluation.held_out
-    metric = circuit.metric.name if circuit and circuit.metric else "metric"
+    metric = plain(circuit.metric.name, NAME) if circuit and circuit.metric else "metric"
     whole = "everything ablated" if _ablated(circuit) else "model on corrupt prompts"
     unit = style_of(value for side in sides for value in (side.metric_clean, side.metric_corrupt, side.metric_circuit))
     rows = [

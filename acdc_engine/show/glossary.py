@@ -8,6 +8,8 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Evaluation
 from acdc_engine.graph.looks import measure_of
 from acdc_engine.graph.records import SIGN_CONVENTION
+from acdc_engine.show.remarks import NAME
+from acdc_engine.show.visible import plain
 
 METRICS = {
     "logit_diff": ("mean logit of the right answers less that of the wrong ones", "logits"),
@@ -60,7 +62,7 @@ def edge_notes(circuit: Circuit) -> list[str]:
     """What the effect and the score of an edge are, as far as any edge has one."""
     metric, known = "the metric", ""
     if circuit.metric is not None:
-        metric = circuit.metric.name
+        metric = plain(circuit.metric.name, NAME)
         known = f" ({METRICS[metric][1]})" if metric in METRICS else ""
     notes = []
     if any(edge.effect is not None for edge in circuit.edges):
