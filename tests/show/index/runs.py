@@ -1,5 +1,6 @@
 """Folders of runs, made up."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from acdc_engine.graph.circuit import Circuit
@@ -41,7 +42,7 @@ def named(
     )
 
 
-def bare(effects: dict[str, float | None], shape: GraphShape = TINY) -> Circuit:
+def bare(effects: Mapping[str, float | None], shape: GraphShape = TINY) -> Circuit:
     """A hand-written circuit of edges such as `input->m0` with their effects."""
     ends = [name.split("->") for name in effects]
     edges = tuple(

@@ -26,6 +26,7 @@ from acdc_engine.show.pictures.layered import BOX_HEIGHT, BOX_WIDTH, place_nodes
 from acdc_engine.show.pictures.selection import first_lines, line_counts
 from tests.made_circuits import made_circuit
 from tests.show.conftest import Make
+from tests.show.index.runs import bare
 
 
 @given(data=st.data())
@@ -248,16 +249,8 @@ def test_every_edge_lies_in_the_picture(n_edges: int, width: float | None) -> No
 
 def crowded(n_edges: int) -> Circuit:
     """MLPs that are all joined: most edges bend around those between, at the right border."""
-    return wired(tuple((f"m{one}", f"m{other}") for one in range(24) for other in range(one + 1, 24))[:n_edges], 24)
-
-
-def wired(pairs: tuple[tuple[str, str], ...], n_layers: int) -> Circuit:
-    names = {"input->m0": 1.0, f"m{n_layers - 1}->logits": 1.0} | {f"{one}->{other}": 1.0 for one, other in pairs}
-    ends = [name.split("->") for name in names]
-    edges = tuple(CircuitEdge(sender=sender, receiver=receiver, effect=1.0) for sender, receiver in ends)
-    model = ModelRecord(name="wired", n_layers=n_layers, n_heads=1, n_kv_heads=1, d_model=8, d_vocab=10)
-    layout = Circuit(model=model, nodes=(), edges=()).layout()
-    return Circuit(model=model, nodes=nodes_of_edges(layout, edges), edges=edges)
+    pairs = [f"m{one}->m{other}" for one in range(24) for other in range(one + 1, 24)][:n_edges]
+    return bare(dict.fromkeys(["input->m0", "m23->logits", *pairs], 1.0), GraphShape(24, 1, 1))
 
 
 def test_circuits_of_many_layers_are_as_wide_as_names_allow(tmp_path: Path) -> None:

@@ -8,17 +8,15 @@ from pathlib import Path
 import pytest
 
 from acdc_engine.errors import CircuitFileError
-from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import SizePoint
 from acdc_engine.graph.names import GraphShape
-from acdc_engine.graph.nodes import nodes_of_edges
-from acdc_engine.graph.records import CircuitEdge, ModelRecord
 from acdc_engine.shipped import graphs_folder
 from acdc_engine.show.viewer import data as data_module
 from acdc_engine.show.viewer.data import view_data
 from acdc_engine.show.viewer.records import ViewData, schema_text
 from tests.made_circuits import SMOLLM2, made_circuit
+from tests.show.index.runs import bare
 from tests.show.viewer.pages import made_for
 
 GROUPED = GraphShape(3, 4, 2)
@@ -27,17 +25,7 @@ SCHEMA = Path(__file__).parents[3] / "docs" / "view-schema.json"
 
 def circuit_of(effects: Mapping[str, float | None], shape: GraphShape = GROUPED) -> Circuit:
     """A circuit of edges such as `input->m0` with their effects."""
-    edges = [(name.split("->"), effect) for name, effect in effects.items()]
-    made = tuple(CircuitEdge(sender=ends[0], receiver=ends[1], effect=effect) for ends, effect in edges)
-    model = ModelRecord(
-        name="owner/tiny",
-        n_layers=shape.n_layers,
-        n_heads=shape.n_heads,
-        n_kv_heads=shape.n_kv_heads,
-        d_model=8,
-        d_vocab=10,
-    )
-    return Circuit(model=model, nodes=nodes_of_edges(Graph(shape), made), edges=made)
+    return bare(effects, shape)
 
 
 Effects = dict[str, float | None]
@@ -66,7 +54,7 @@ def test_edges_come_with_their_rank_and_kind() -> None:
     ]
     counts = {node.id: (node.edges_in, node.edges_out) for node in data.nodes}
     assert counts == {"input": (0, 1), "a0.h1": (1, 2), "a1.h0": (1, 1), "logits": (2, 0)}
-    assert data.title == "owner/tiny: 4 edges"
+    assert data.title == "tiny: 4 edges"
     assert (data.n_edges, data.hidden_edges, data.overlay, data.task) == (4, 0, None, None)
 
 
@@ -228,7 +216,7 @@ def test_numbers_of_missed_edges_are_left_out_and_their_classes_kept() -> None:
 def test_known_circuits_of_another_graph_are_refused() -> None:
     with pytest.raises(CircuitFileError, match="n_layers 3 and 12; n_heads 4 and 12; n_kv_heads 2 and 12") as error:
         view_data(circuit_of(CHAIN), Circuit.load(graphs_folder() / "gpt2" / "ioi.json"))
-    assert "a circuit of owner/tiny, the known one of gpt2" in str(error.value)
+    assert "a circuit of tiny, the known one of gpt2" in str(error.value)
     ours = circuit_of(CHAIN)
     split = ours.model_copy(update={"model": ours.model.model_copy(update={"ungrouped_kv": True})})
     with pytest.raises(CircuitFileError, match="with or without --ungroup-kv"):
@@ -290,5 +278,5 @@ def test_a_file_of_half_a_megabyte_is_no_million_lines() -> None:
 def test_a_circuit_without_edges() -> None:
     model = circuit_of(CHAIN).model
     data = view_data(Circuit(model=model, nodes=(), edges=()))
-    assert (data.nodes, data.edges, data.title) == ((), (), "owner/tiny: 0 edges")
+    assert (data.nodes, data.edges, data.title) == ((), (), "tiny: 0 edges")
     assert [(size.kind, size.edges) for size in data.sizes] == [("circuit", 0)]
