@@ -19,10 +19,14 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def write(
-    out: str | Path = "site", title: str = "one", meanwhile: Callable[[], object] = lambda: None, **settings: bool
+    out: str | Path = "site",
+    title: str = "one",
+    meanwhile: Callable[[], object] = lambda: None,
+    *,
+    overwrite: bool = False,
 ) -> Gallery:
     """Writes a gallery, in the middle of which something happens."""
-    return write_gallery("runs", out, title=title, progress=lambda done, total: meanwhile(), **settings)
+    return write_gallery("runs", out, title=title, progress=lambda done, total: meanwhile(), overwrite=overwrite)
 
 
 def again(meanwhile: Callable[[], object] = lambda: None) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from tests.show.pictures.test_comparison import compared
 from tests.show.pictures.test_curve import found as found_curve
 
 __all__ = ["compared", "found_curve"]
-Draw = Callable[..., None]
+Draw = Callable[..., object]
 
 
 @pytest.fixture(params=["circuit", "curve", "comparison"])
