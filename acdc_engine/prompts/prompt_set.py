@@ -231,7 +231,7 @@ def _lists(name: str, given: Any) -> list[list[int]]:
         if given.is_floating_point() or given.dtype == torch.bool or given.ndim != 2:
             found = f"{str(given.dtype).removeprefix('torch.')} of shape {list(given.shape)}"
             raise PromptError(f"{name} is to be token ids, whole numbers [prompts, positions], not {found}.")
-        return given.tolist()  # type: ignore[no-any-return]
+        return given.tolist()
     rows = [row.tolist() if isinstance(row, Tensor) else list(row) for row in given]
     for i, row in enumerate(rows):
         if not all(isinstance(token, int) for token in row):

@@ -8,14 +8,13 @@ from pathlib import Path
 import jaxtyping
 import pytest
 
-from acdc_engine import registers
 from acdc_engine.errors import TaskError
 from acdc_engine.prompts import find
 from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.find import find_task, known_tasks, list_tasks
 from acdc_engine.prompts.generators import GENERATORS, get_generator, register_shipped
 from tests.fake_tokenizer import FakeTokenizer
-from tests.plugin_packages import GENERATOR, PAIRS, card, generator_card, install
+from tests.plugin_packages import GENERATOR, PAIRS, card, fresh_site, generator_card, install
 from tests.tiny_task import CARD
 
 CHECKOUT = Path(__file__).parents[2]
@@ -24,20 +23,9 @@ RAISING = "The plug-in raising 1.2 (entry point 'mine = raising') cannot be used
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder of installed packages; what is imported from it is forgotten afterwards."""
-    folder, modules = tmp_path / "site-packages", set(sys.modules)
-    folder.mkdir()
-    monkeypatch.syspath_prepend(folder)
     register_shipped()
-    monkeypatch.setattr(GENERATORS, "_entries", dict(GENERATORS._entries))
-    monkeypatch.setattr(GENERATORS, "_complete", False)
     monkeypatch.setattr(find, "_warned", set())
-    registers.plugins.cache_clear()
-    yield folder
-    registers.plugins.cache_clear()
-    for name in set(sys.modules) - modules:
-        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(folder)):
-            del sys.modules[name]
+    yield from fresh_site(tmp_path / "site-packages", monkeypatch, GENERATORS)
 
 
 def reasons() -> dict[str, str]:
