@@ -76,7 +76,7 @@ def test_pages_have_their_templates_scripts_and_styles(unpacked: Path) -> None:
     pages = {
         path.relative_to(CHECKOUT)
         for kind in ("static", "templates")
-        for path in CHECKOUT.glob(f"acdc_engine/*/{kind}/*")
+        for path in CHECKOUT.glob(f"acdc_engine/**/{kind}/*")
     }
     assert pages and all((unpacked / path).is_file() for path in pages)
     assert (unpacked / "acdc_engine/prompts/starter.toml").is_file()
