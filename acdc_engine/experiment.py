@@ -36,7 +36,7 @@ from acdc_engine.patch.references import check_ablation
 from acdc_engine.prompts.metrics import Metric, MetricFunction, as_metric, get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.provenance import environment, prompts_hash, records_of
-from acdc_engine.score import EdgeScores, check_metric, get_method, score_edges
+from acdc_engine.score import EdgeScores, get_method, score_edges
 from acdc_engine.search import RANKS, Choice, Found, Minimal, Report, Search, find_circuit, minimal, nobody, singles
 
 OBJECTIVES = ("faithfulness", "kl")
@@ -209,25 +209,29 @@ class Experiment:
                 not finite or not those of this graph.
         """
         if callable(method):
-            return self._own_scores(method, parameters)
+            own = getattr(method, "__name__", "own").strip("<>")
+            return self._checked(own, method(self, **parameters), parameters)
         chosen = get_method(method, **parameters)
-        check_metric(self.objective_metric, chosen)
         if per_example is None:
             per_example = per_example_fits(self.view.graph, len(self.prompts))
         how = {"batch_size": self.batch_size, "rms": True, "per_example": per_example}
-        return score_edges(self.view, self.prompts, self.objective_metric, chosen, progress=progress, **how)
+        found = score_edges(self.view, self.prompts, self.objective_metric, chosen, progress=progress, **how)
+        return self._checked(method, found, parameters)
 
-    def _own_scores(self, method: Callable[..., EdgeScores], parameters: dict[str, Any]) -> EdgeScores:
-        name = getattr(method, "__name__", "own").strip("<>")
-        scores, exists = method(self, **parameters), self.view.graph.exists
-        if not isinstance(scores, EdgeScores) or scores.mean.shape != exists.shape:
+    def _checked(self, method: str, scores: EdgeScores, parameters: dict[str, Any]) -> EdgeScores:
+        """Scores of a stranger's method may be anything, and need not say what they are."""
+        graph = self.view.graph
+        if not isinstance(scores, EdgeScores) or scores.mean.shape != graph.exists.shape:
+            what = list(scores.mean.shape) if isinstance(scores, EdgeScores) else f"a {type(scores).__name__}"
             raise ScoreError(
-                f"The scoring method {name!r} must give EdgeScores(mean) with one number per edge, "
-                f"{' x '.join(map(str, exists.shape))}, not {_in_words(scores)}."
+                f"The scoring method {method!r} must give EdgeScores(mean) with one number per edge, "
+                f"{' x '.join(map(str, graph.exists.shape))}, not {what}."
             )
         if not bool(scores.both.isfinite().all()):
-            raise ScoreError(f"The scoring method {name!r} gives scores that are NaN or infinite.")
-        return replace(scores, method=scores.method or name, settings={**parameters, **scores.settings})
+            raise ScoreError(f"The scoring method {method!r} gives scores that are NaN or infinite.")
+        named = {"senders": tuple(graph.senders), "receivers": tuple(graph.receivers), "method": method}
+        said = {name: getattr(scores, name) or value for name, value in {**named, "settings": parameters}.items()}
+        return replace(scores, **said)
 
     def search(
         self,
@@ -435,7 +439,3 @@ class Experiment:
         return describe(
             self.view, circuit, self.judge, unseen, seed=self.seed, batch_size=self.batch_size, progress=progress
         )
-
-
-def _in_words(given: object) -> str:
-    return f"{list(given.mean.shape)}" if isinstance(given, EdgeScores) else f"a {type(given).__name__}"

@@ -18,6 +18,7 @@ from acdc_engine.run.file_prompts import Asked
 from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.reopen import Reopened, reopen
 from acdc_engine.score.edge_scores import EdgeScores
+from acdc_engine.score.methods import METHODS
 
 
 def evaluate(
@@ -160,6 +161,8 @@ class _Work:
 
 def _parameters(record: AttributionRecord) -> dict[str, Any]:
     """What the method was given, as far as it can be given again."""
+    if record.method not in [entry.name for entry in METHODS.own()]:
+        return dict(record.settings)
     alphas = record.settings.get("alphas")
     known = record.method == "eap-ig" and isinstance(alphas, list)
     return {"alphas": alphas} if known and all(isinstance(alpha, int | float) for alpha in alphas or ()) else {}

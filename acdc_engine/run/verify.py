@@ -221,7 +221,7 @@ def _figure_claims(opened: Reopened, tolerance: float) -> Iterator[Claim]:
         for run, name in (("clean", "model"), ("corrupt", "ablated"), ("circuit", "circuit")):
             theirs, ours = getattr(claimed, f"answers_{run}"), getattr(found, f"answers_{run}")
             if ours and theirs:
-                largest = max(abs(ours.right_logit), abs(ours.wrong_logit or 0))
+                largest = max(abs(ours.right_logit), abs(ours.wrong_logit or 0)) or 1.0  # zero ablation: all are 0
                 units = {key: largest for key in _ANSWERS if key.endswith("logit")}
                 yield from _numbers(f"{split}: ", f", {name}", _ANSWERS, theirs, ours, units, tolerance)
         there = {template.name: template for template in found.templates}
