@@ -260,9 +260,9 @@ class Experiment:
             SearchError: No circuit smaller than the whole graph meets the target.
             MethodError: Unknown names, parameters that do not fit, or a size or threshold that leaves no circuit.
         """
-        choice = strategy if isinstance(strategy, Choice) else Choice.of(strategy, **parameters)
-        told = {"report": report, "note": note, "progress": progress}
-        given = {name: callback for name, callback in told.items() if callback is not None}
+        choice = strategy if isinstance(strategy, Choice) else choice_of(strategy, self.aim, **parameters)
+        told = (("report", report), ("note", note), ("progress", progress))
+        given = {name: callback for name, callback in told if callback is not None}
         found = find_circuit(Search(self.objective, scores.both, Target(target), **given), choice)
         return self.chosen(found, scores, choice, target)
 
@@ -439,3 +439,10 @@ class Experiment:
         return describe(
             self.view, circuit, self.judge, unseen, seed=self.seed, batch_size=self.batch_size, progress=progress
         )
+
+
+def choice_of(strategy: str, objective: str, **parameters: Any) -> Choice:
+    """A strategy with its parameters; where the objective is "kl", edges are ranked by root mean square by default."""
+    choice = Choice.of(strategy, **parameters)
+    by_square = objective == "kl" and choice.takes_rank and parameters.get("rank") is None
+    return Choice.of(strategy, **{**parameters, "rank": "rms"}) if by_square else choice

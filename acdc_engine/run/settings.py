@@ -195,12 +195,10 @@ class Settings:
         Raises:
             MethodError: Unknown names, or settings that do not fit the strategy.
         """
-        from acdc_engine.search import Choice
+        from acdc_engine.experiment import choice_of
 
         given = {"rank": self.rank, "size": self.size, "threshold": self.threshold, "candidates": self.candidates}
-        choice = Choice.of(self.strategy, **given)
-        by_square = self.rank is None and self.objective == "kl" and choice.takes_rank
-        return Choice.of(self.strategy, **given | {"rank": "rms"}) if by_square else choice
+        return choice_of(self.strategy, self.objective, **given)
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> "Settings":
