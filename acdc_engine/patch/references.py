@@ -28,13 +28,12 @@ ABLATIONS: Register[Ablation] = Register("ablation", "acdc_engine.ablations", Me
 
 
 @ABLATIONS.add("patch", "what the sender writes on the corrupt prompt")
-def patch(view: TransformerView, prompts: PromptSet, batch_size: int) -> Reference:
-    """The corrupt run."""
+def _patch(view: TransformerView, prompts: PromptSet, batch_size: int) -> Reference:
     return lambda batch: recorded(view, batch.corrupt)
 
 
 @ABLATIONS.add("mean", "its mean over the corrupt prompts, position by position")
-def mean(view: TransformerView, prompts: PromptSet, batch_size: int) -> Reference:
+def _mean(view: TransformerView, prompts: PromptSet, batch_size: int) -> Reference:
     """Every sender's mean over the corrupt prompts; a position's mean runs over the prompts that have a token there."""
     width = prompts.clean.shape[1]
     counts = torch.zeros(width, dtype=torch.float32, device=view.device)
@@ -53,8 +52,7 @@ def mean(view: TransformerView, prompts: PromptSet, batch_size: int) -> Referenc
 
 
 @ABLATIONS.add("zero", "zero")
-def zero(view: TransformerView, prompts: PromptSet, batch_size: int) -> Reference:
-    """Zeros for every sender."""
+def _zero(view: TransformerView, prompts: PromptSet, batch_size: int) -> Reference:
     return lambda batch: _zeros(view, batch.clean.shape[1])
 
 

@@ -34,18 +34,6 @@ def test_method_settings(settings: dict[str, Any], text: str) -> None:
         get_method(**settings)
 
 
-def test_points() -> None:
-    assert get_method("eap").alphas == (1.0,)
-    assert get_method("clean-corrupted").alphas == (0.0, 1.0)
-    assert get_method("eap-ig", steps=2).alphas == (0.25, 0.75)
-    assert len(get_method("eap-ig").alphas) == 5
-
-
-def test_unknown_ablation() -> None:
-    with pytest.raises(MethodError, match=r"ablation 'maen'\. Did you mean 'mean'\? Known: mean, patch, zero\."):
-        CircuitEvaluator(view("gpt2"), random_prompts(1), "maen")
-
-
 def test_kl_has_no_gradient_where_eap_looks() -> None:
     kl = get_metric("kl")
     with pytest.raises(MetricError, match=r"'kl' has zero gradient at the clean run.*'eap' looks.*--method eap-ig"):
