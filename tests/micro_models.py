@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from acdc_engine.graph.names import GraphShape
-from acdc_engine.model.layers import Attention
+from acdc_engine.model.layers import Attention, Layer
 from acdc_engine.model.norms import Norm
-from acdc_engine.model.view import Layer, TransformerView
+from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.prompt_set import PromptSet
 
 LN3 = log(3.0)

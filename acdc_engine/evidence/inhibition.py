@@ -15,10 +15,10 @@ from torch import Tensor
 
 from acdc_engine.evidence.movers import Places
 from acdc_engine.graph.blocks import Graph
-from acdc_engine.model.layers import effective_w_o
+from acdc_engine.model.layers import Rotation, effective_w_o
 from acdc_engine.model.patterns import Heads, pattern_row
 from acdc_engine.model.twins import Record
-from acdc_engine.model.view import Rotation, TransformerView
+from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.prompt_set import PromptSet
 
 Head = tuple[int, int]
@@ -80,7 +80,9 @@ class InhibitionTally:
         rows, at = _rows(turning.batch)
         rotations = self._view.rotations(turning.lean.shape[1])
         for mover in self._movers:
-            residual = clean.of(self._view.graph, "attention", mover[0]).x[rows, at]
+            stream = clean.of(self._view.graph, "attention", mover[0]).x
+            assert stream is not None, "the clean run has kept its inputs"
+            residual = stream[rows, at]
             lean = partial(_lean, self._view, turning, clean, mover, rotations[mover[0]])
             before = lean(residual)
             for layer in (layer for layer in self._heads if layer < mover[0]):

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from acdc_engine.graph.names import GraphShape
-from acdc_engine.model.layers import Attention
+from acdc_engine.model.layers import Attention, Layer, Rotation
 from acdc_engine.model.norms import Norm, norm_of
 from acdc_engine.model.refusals import refuse, refuse_config, refuse_unseen
 from acdc_engine.model.same_function import check_same_function, computing_twin
-from acdc_engine.model.view import Layer, Rotation, TransformerView
+from acdc_engine.model.view import TransformerView
 
 
 def view_of(

@@ -226,3 +226,17 @@ def share_scale(layer: Layer, total: Float[Tensor, "*any d_model"]) -> Tensor | 
 def read_positions(x: Float[Tensor, "batch pos d_model"], read_at: Tensor) -> Float[Tensor, "batch d_model"]:
     """Picks the position whose logits the metric reads, one per example."""
     return x[torch.arange(x.shape[0], device=x.device), read_at.to(x.device)]
+
+
+def positions(
+    values: Float[Tensor, "some batch pos dim"], at: Int[Tensor, "batch"] | None
+) -> Float[Tensor, "some batch positions dim"]:
+    """The values at one position of each example; all of them for None."""
+    return values if at is None else values[:, torch.arange(len(at), device=values.device), at][:, :, None]
+
+
+def some(x: Tensor, dim: int, places: Sequence[int]) -> Tensor:
+    """A tensor at some places of a dimension: a slice where they lie side by side, never an index from the host."""
+    if len(places) == places[-1] + 1 - places[0]:
+        return x.narrow(dim, places[0], len(places))
+    return torch.stack([x.select(dim, place) for place in places], dim)

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from acdc_engine.model.layers import project
+from acdc_engine.model.layers import Rotation, project
 from acdc_engine.model.twins import Record
-from acdc_engine.model.view import Rotation, TransformerView
+from acdc_engine.model.view import TransformerView
 
 Heads = Mapping[int, Sequence[int]]
 """Layers, and which heads of each."""
@@ -30,8 +30,8 @@ def attention_patterns(
     """
     rotations = view.rotations(record.embed.shape[1])
     for layer, some in heads.items():
-        attention = view.layers[layer].attention
-        yield layer, attention.weights(*record.of(view.graph, "attention", layer).inputs[:2], rotations[layer], some)
+        q, k, _ = record.of(view.graph, "attention", layer).inputs
+        yield layer, view.layers[layer].attention.weights(q, k, rotations[layer], some)
 
 
 def pattern_row(

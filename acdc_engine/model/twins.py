@@ -14,7 +14,7 @@ from torch import Tensor
 
 from acdc_engine.graph.blocks import Block, Graph
 from acdc_engine.model.gradients import AttentionSums, PlainSums, ReceiverSums
-from acdc_engine.model.layers import Layer, Rotation, effective_w_o, project, share_scale
+from acdc_engine.model.layers import Layer, Rotation, effective_w_o, positions, project, share_scale, some
 from acdc_engine.model.work import Work
 
 
@@ -255,10 +255,10 @@ class AttentionTwin(Twin):
         """See `Twin`."""
         layer, a = self.layer, self.layer.attention
         work.product(x.shape[:2].numel(), sum(weight.numel() for weight in (*self._weights, a.w_o)))
-        parts = self._project_all(x)
-        raw, z, total = torch.cat(parts, 2).permute(2, 0, 1, 3).contiguous(), None, None
+        q, k, v = self._project_all(x)
+        raw, z, total = torch.cat([q, k, v], 2).permute(2, 0, 1, 3).contiguous(), None, None
         if layer.attention_post is not None:
-            z = a.mix(*parts, rotation).permute(2, 0, 1, 3)
+            z = a.mix(q, k, v, rotation).permute(2, 0, 1, 3)
             total = torch.einsum("hnpe,hed->npd", z, a.w_o)
         write = torch.einsum("hnpe,hed->npd", values, effective_w_o(layer))
         write = write if a.b_o is None else write + a.b_o * layer.write_scale
@@ -292,7 +292,8 @@ class AttentionTwin(Twin):
         w_o = some(effective_w_o(layer), 0, heads)
         work.product(change.numel(), w_o.shape[-1])
         work.mix(len(run), change.shape[2] * change.shape[3] * n_masks, kv.shape[1], self.width)
-        return torch.matmul(change.flatten(2, 3), w_o).unflatten(2, change.shape[2:4])
+        write: Tensor = torch.matmul(change.flatten(2, 3), w_o).unflatten(2, change.shape[2:4])
+        return write
 
     def _queries(
         self, at: Int[Tensor, "batch"] | None, ground: Ground, shape: Sequence[int]
@@ -327,9 +328,8 @@ class AttentionTwin(Twin):
                 out = out if biases[0] is None else out + torch.stack(biases)[:, None]
                 out = out.unflatten(2, inputs.shape[2:4]).expand(n_masks, -1, -1, -1, -1)
                 computed.update(zip(places, out.unbind(1), strict=True))
-        rest = [place for place in wanted if place not in computed]
-        rest = {place: positions(raw[place][None, :, ground.start :], at)[0] for place in rest}
-        computed.update((place, part.expand(n_masks, -1, -1, -1)) for place, part in rest.items())
+        for place in set(wanted) - computed.keys():
+            computed[place] = positions(raw[place][None, :, ground.start :], at).expand(n_masks, -1, -1, -1)
         return torch.stack([computed[place] for place in wanted], 3).flatten(0, 1)
 
     def _reading(self, place: int) -> tuple[Tensor, Tensor | None]:
@@ -429,20 +429,6 @@ def run_blocks(
 
 TWINS: dict[str, type[Twin]] = {"attention": AttentionTwin, "mlp": MlpTwin}
 """The twins of a transformer's blocks, by kind."""
-
-
-def positions(
-    values: Float[Tensor, "some batch pos dim"], at: Int[Tensor, "batch"] | None
-) -> Float[Tensor, "some batch positions dim"]:
-    """The values at one position of each example; all of them for None."""
-    return values if at is None else values[:, torch.arange(len(at), device=values.device), at][:, :, None]
-
-
-def some(x: Tensor, dim: int, places: Sequence[int]) -> Tensor:
-    """A tensor at some places of a dimension: a slice where they lie side by side, never an index from the host."""
-    if len(places) == places[-1] + 1 - places[0]:
-        return x.narrow(dim, places[0], len(places))
-    return torch.stack([x.select(dim, place) for place in places], dim)
 
 
 @torch.no_grad()

@@ -192,18 +192,13 @@ class PatchedRun:
         for senders, bank in zip(self._banks, (self.shared, self.own), strict=False):
             per_prompt = torch.einsum("und,nd->nu", bank.at_reads[0], gradient).float()
             self._note(out, senders, self._banks[2], per_prompt[:, :, None])
-        at, own, weights = (
-            torch.arange(len(self.baseline.read_at), device=flow.device),
-            self._logits.own,
-            self._logits.weights,
-        )
+        at, (own, weights) = torch.arange(flow.shape[1], device=flow.device), (self._logits.own, self._logits.weights)
         if self._pack[weights].numel():
             pulled = self._pack[weights][0, :, None, None] * gradient
-            senders = own.slice if own.index is None else self._pack[own.index]
-            if isinstance(senders, slice):
-                flow[senders][:, at, self.baseline.read_at] += pulled
+            if own.index is None:
+                flow[own.slice][:, at, self.baseline.read_at] += pulled
             else:
-                flow[senders[:, None], at, self.baseline.read_at] += pulled
+                flow[self._pack[own.index][:, None], at, self.baseline.read_at] += pulled
 
     def _note(self, out: Tensor, senders: int, rows: int, per_prompt: Float[Tensor, "batch senders rows"]) -> None:
         """Puts in, summed, what belongs to the first so many senders of a bank and to some receivers."""

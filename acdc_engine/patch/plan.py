@@ -56,7 +56,7 @@ class Masks:
 
     def union(self) -> NDArray[np.bool_]:
         """Whether any of them keeps an edge, bool `[senders, receivers]`."""
-        union = self.usual != 0
+        union: NDArray[np.bool_] = np.not_equal(self.usual, 0)
         for changes in self.changes:
             union.reshape(-1)[changes] = True
         return union
@@ -133,7 +133,7 @@ def make_plan(
         all_positions: Compute everything at all positions, as gradients with respect to missing edges need it.
     """
     union = masks.union()
-    read, fed = union.any(1), union.any(0)
+    read, fed = np.asarray(union.any(1)), np.asarray(union.any(0))
     running = [(place, *_running(twin, read, fed)) for place, twin in enumerate(twins)]
     running = [(place, depends, runs) for place, depends, runs in running if runs.any()]
     wide = _needed_everywhere(twins, running, union, fed, all_positions)

@@ -61,9 +61,12 @@ class Bank:
 
     def joined(self, later: "Bank") -> "Bank":
         """One bank of two, of the same masks."""
-        pairs = ((self.everywhere, later.everywhere), (self.all, later.all))
-        tensors = ((self.values, later.values), (self.at_reads, later.at_reads))
-        return Bank(*map(np.concatenate, pairs), *(torch.cat(pair, 1) for pair in tensors))
+        return Bank(
+            np.concatenate([self.everywhere, later.everywhere]),
+            np.concatenate([self.all, later.all]),
+            torch.cat([self.values, later.values], 1),
+            torch.cat([self.at_reads, later.at_reads], 1),
+        )
 
 
 class Pack:
@@ -228,8 +231,8 @@ class Weights:
         by_own, by_shared = _some(usual.T, own.senders[:done]).T, _some(usual.T, shared.senders[shared.held]).T
         masks, senders, at_rows = self._changes(rows)
         told, ran = shared.at[senders] >= 0, (own.at[senders] >= 0) & (own.at[senders] < done)
-        used, needed = by_own.any(0), by_shared.any(0)
-        moves = np.full(len(rows), True) if self._n_masks == 1 else by_own.any(1)
+        used, needed = np.asarray(by_own.any(0)), np.asarray(by_shared.any(0))
+        moves = np.full(len(rows), True) if self._n_masks == 1 else np.asarray(by_own.any(1))
         if len(masks):
             moves[at_rows[told | ran]] = True
             used[own.at[senders[ran]]] = True

@@ -164,8 +164,9 @@ def _sums(
                 if alpha == 1.0 and metric.needs_clean_logits:
                     clean_logits = view.unembed(read_positions(final, batch.read_at))
     senders = _differences(view, ends) if len(ends) == 2 else None
-    receivers = ReceiverGradients(view, *batch.clean.shape, points=min(POINTS, len(alphas)))
-    rows = len(batch) if apart else 1
+    n, pos = batch.clean.shape
+    receivers = ReceiverGradients(view, n, pos, min(POINTS, len(alphas)))
+    rows = n if apart else 1
     out = torch.zeros(rows, *view.graph.exists.shape, dtype=torch.float32, device=view.device)
     # The ends first: the senders are their difference, and metrics that compare with the clean run need its logits.
     ordered = sorted(alphas, key=lambda alpha: (alpha not in embeds, -alpha))

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from acdc_engine.model.layers import Attention
+from acdc_engine.model.layers import Attention, Rotation
 from acdc_engine.model.patterns import attention_patterns, pattern_row
 from acdc_engine.model.twins import BlockRecord, Record
-from acdc_engine.model.view import Rotation, TransformerView
+from acdc_engine.model.view import TransformerView
 from tests.micro_models import head_feeds_query
 from tests.tiny_models import CONFIGS, random_prompts, relative, view
 

@@ -40,12 +40,12 @@ class Mlp(nn.Module):
         self.w_in = nn.Parameter(torch.randn(HIDDEN, D_MODEL, generator=draw), requires_grad=False)
         self.w_out = nn.Parameter(torch.randn(D_MODEL, HIDDEN, generator=draw), requires_grad=False)
 
-    def half(self, which: int, x: Tensor) -> Tensor:
+    def part(self, which: int, x: Tensor) -> Tensor:
         some = slice(which * HIDDEN // 2, (which + 1) * HIDDEN // 2)
         return (x @ self.w_in[some].T).relu() @ self.w_out[:, some].T
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.half(0, x) + self.half(1, x)
+        return self.part(0, x) + self.part(1, x)
 
 
 class HalvesTwin(Twin):
@@ -84,7 +84,7 @@ class HalvesTwin(Twin):
 
     def half(self, which: int, x: Tensor) -> Tensor:
         assert isinstance(self.layer.mlp, Mlp)
-        return self.layer.mlp.half(which, self.layer.mlp_norm(x))
+        return self.layer.mlp.part(which, self.layer.mlp_norm(x))
 
 
 def halved(shape: GraphShape) -> Graph:
@@ -116,7 +116,7 @@ def model() -> TransformerView:
     plain = micro_view(numbers(VOCAB, D_MODEL), heads, numbers(VOCAB, D_MODEL), mlp=Mlp(draw))
     norm = Norm("layer", None, None, 1e-5)
     layers = tuple(Layer(norm, one.attention, None, norm, Mlp(draw), None) for one in plain.layers)
-    kinds = {**TWINS, "halves": HalvesTwin}
+    kinds: dict[str, type[Twin]] = {**TWINS, "halves": HalvesTwin}
     return replace(plain, layers=layers, own_graph=halved(plain.shape), kinds=kinds)
 
 
@@ -143,7 +143,7 @@ def slow_run(embed: Tensor, mask: Tensor | None = None, removed: list[Tensor] | 
         reads = GRAPH.block("halves", index).reads
         assert isinstance(layer.mlp, Mlp)
         mlp, norm = layer.mlp, layer.mlp_norm
-        run.values += [mlp.half(i, normalize(norm, read(reads.start + i))) for i in range(2)]
+        run.values += [mlp.part(i, normalize(norm, read(reads.start + i))) for i in range(2)]
     run.logits = read(GRAPH.logits) @ MODEL.unembed_weight.T
     return run
 
@@ -206,7 +206,7 @@ def test_one_edge_is_path_patching_by_hand() -> None:
     layer = MODEL.layers[1]
     assert isinstance(layer.mlp, Mlp)
     moved = clean_run.inputs[receiver] + corrupt.values[sender] - clean_run.values[sender]
-    change = layer.mlp.half(0, layer.mlp_norm(moved)) - layer.mlp.half(0, layer.mlp_norm(clean_run.inputs[receiver]))
+    change = layer.mlp.part(0, layer.mlp_norm(moved)) - layer.mlp.part(0, layer.mlp_norm(clean_run.inputs[receiver]))
     wanted = (clean_run.logits + change @ MODEL.unembed_weight.T)[at]
     assert relative(CircuitEvaluator(MODEL, PROMPTS).logits(mask[None])[0], wanted) < 1e-5
 

@@ -23,7 +23,7 @@ class Waits(TorchDispatchMode):
     """Counts operations whose result, or whose size, the host has to know before it goes on; and moves to a device."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.found: Counter[str] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
