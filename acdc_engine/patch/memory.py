@@ -57,6 +57,7 @@ class RememberingEvaluator:
         self._gradients: dict[str, Packed] = {}
         self._earlier: set[str] = set()
         self._recalled = 0
+        self._metrics: dict[str, list[tuple[type, dict[str, object]]]] = {}
         self._base: tuple[Tensor, NDArray[np.uint64]] | None = None
 
     @property
@@ -135,7 +136,12 @@ class RememberingEvaluator:
                 self._earlier.update(keys)
 
     def _about(self, metric: Metric) -> str:
-        return hashlib.sha256(f"{metric.name} {self.about}".encode()).hexdigest()[:16]
+        """Hash of what fixes an answer beside the circuit; other metrics of a name that is taken are numbered."""
+        known, this = self._metrics.setdefault(metric.name, []), (type(metric), vars(metric))
+        if this not in known:
+            known.append(this)
+        text = f"{metric.name} {known.index(this) or ''} {self.about}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _hashes(self, circuits: Circuits) -> list[str]:
         if isinstance(circuits, Variants):

@@ -54,9 +54,7 @@ class _RunLine(Record):
     kind: Literal["run"] = "run"
     version: Literal[2] = 2
     fingerprint: str
-    """SHA-256 of the facts."""
     facts: dict[str, JsonValue]
-    """What fixes the run's numbers: settings, task, model, prompts, machine, libraries."""
 
     @model_validator(mode="after")
     def _fits(self) -> "_RunLine":
@@ -134,17 +132,11 @@ class _StepLine(Record):
 
     kind: Literal["step"] = "step"
     step: int
-    """Counted from 1."""
     what: str
-    """Where it came from."""
     edges: int
-    """Its size."""
     faithfulness: float | None
-    """On the discovery prompts; null where it is not a finite number."""
     meets_target: bool
-    """Whether it lies in the target band."""
     seconds: float
-    """As in an answer."""
 
 
 class _EndLine(Record):
@@ -152,7 +144,6 @@ class _EndLine(Record):
 
     kind: Literal["end"] = "end"
     seconds: float
-    """As in an answer."""
 
 
 _Line = AnswerLine | _StepLine | _EndLine

@@ -16,7 +16,7 @@ from acdc_engine.search.strategies import SEARCHES, Found, Search, SearchParamet
 SHARES = (0.5, 0.35, 0.25, 0.17, 0.12, 0.08, 0.05, 0.03, 0.02, 0.01, 0.005)
 """Shares of the edges tried in one round, largest first; one edge at least."""
 BATCH = 2
-"""Shares tried at once."""
+"""Shares tried before the next smaller ones."""
 GROWN_FROM = 0.5
 """Share of the target that the best edges must reach for growth to begin with them."""
 GROWN_BY = 0.03
@@ -177,20 +177,20 @@ class _Rounds:
         return self.search.target.met(min(faithfulness, 1.0))
 
     def _round(self, current: Found, level: int, good: Callable[[float], bool]) -> "_Step | None":
-        """One round from one circuit, starting with the share at `level`; None when nothing can be dropped."""
+        """One round from one circuit, starting with the share at `level`; None when nothing can be dropped.
+
+        Of the circuits that two shares leave the smallest is run first, and the first that is good is taken.
+        """
         inside, what = self.search.judge.contributions(current.mask), f"round {next(self.numbers)}"
         tried: set[int] = set()
         while level < len(SHARES):
             counts = {max(1, int(current.size * share)) for share in SHARES[level : level + BATCH]} - tried
             tried |= counts
             masks = _distinct([m for n in sorted(counts) for m in self._without_weakest(current.mask, inside, n)])
-            values = self.search.judge.faithfulness(torch.stack(masks)) if masks else []
-            runs = [Found(mask, value) for mask, value in zip(masks, values, strict=True)]
-            for run in runs:
-                self.search.report(what, run, self.search.target.met(run.faithfulness))
-            fitting = [run for run in runs if good(run.faithfulness)]
-            if fitting:
-                return _Step(min(fitting, key=lambda run: run.size), level)
+            for mask in sorted(masks, key=lambda mask: int(mask.sum())):
+                found = self.search.run(mask, what)
+                if good(found.faithfulness):
+                    return _Step(found, level)
             level += BATCH
         return None
 

@@ -16,7 +16,7 @@ from acdc_engine.patch.evaluator import Circuits, Evaluator, Variants
 from acdc_engine.patch.judge import Judge
 from acdc_engine.patch.memory import RememberingEvaluator, edges_hash
 from acdc_engine.patch.trace import Facts, Trace, read_trace
-from acdc_engine.prompts.metrics import Metric, get_metric
+from acdc_engine.prompts.metrics import Metric, as_metric, get_metric
 from acdc_engine.search import Found, singles
 from tests.tiny_models import random_prompts, view
 
@@ -157,6 +157,15 @@ def test_another_question_is_another_answer(changed: str, tmp_path: Path) -> Non
     else:
         other.values(masks[1:2] if changed == "mask" else masks[:1], KL if changed == "metric" else METRIC)
     assert len(inner.asked) == 1
+
+
+def test_two_functions_of_one_name_are_two_metrics() -> None:
+    evaluator, inner, _ = remembering(None)
+    mask = some_masks("gpt2", 1)
+    one, two = as_metric(lambda logits, prompts: logits[:, 0]), as_metric(lambda logits, prompts: logits[:, 1])
+    assert one.name == two.name and not torch.equal(evaluator.values(mask, one), evaluator.values(mask, two))
+    evaluator.values(mask, one)
+    assert inner.asked == [1, 1]
 
 
 @given(st.sets(st.integers(0, 2**21)), st.sets(st.integers(0, 2**21)))

@@ -14,10 +14,10 @@ from acdc_engine.graph.connectivity import Candidate, clean
 from acdc_engine.patch import CircuitEvaluator, evaluator
 from acdc_engine.patch.evaluator import Variants
 from acdc_engine.patch.plan import Known, Masks, make_plan
-from acdc_engine.patch.references import ABLATIONS
+from acdc_engine.patch.references import ABLATIONS, first_change
 from acdc_engine.prompts.metrics import get_metric
 from tests.patch.slow_twin import slow_logits
-from tests.tiny_models import CONFIGS, CORE, random_prompts, relative, view
+from tests.tiny_models import CONFIGS, CORE, VOCAB, random_prompts, relative, view
 
 METRIC = get_metric("logit_diff")
 
@@ -75,6 +75,37 @@ def test_reading_before_the_end_of_the_prompt() -> None:
             alone, clean=alone.clean[:, :5], corrupt=alone.corrupt[:, :5], lengths=alone.read_at + 1
         )
         assert relative(CircuitEvaluator(v, cut).logits(masks)[:, 0], together[:, i]) < 2e-5
+
+
+@pytest.mark.parametrize("name", [*CORE, "mistral", "gemma2"])
+def test_runs_begin_where_the_corruption_does(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values and gradients are those of a run of all positions, for less; windows and coupled heads included."""
+    v, prompts = view(name), random_prompts(5, 9, ragged=True)
+    corrupt = prompts.clean.clone()
+    corrupt[:, 4] = (corrupt[:, 4] + 7) % VOCAB
+    late = dataclasses.replace(prompts, corrupt=corrupt)
+    assert first_change(v, late) == 4
+    masks = torch.stack([random_mask(v.graph, share, seed=9) for share in (1.0, 0.5, 0.15)])
+
+    def found() -> tuple[list[Tensor], int]:
+        before, run = v.work.operations, CircuitEvaluator(v, late, batch_size=3)
+        values = [run.logits(masks), run.logits(Variants.of(masks[1], masks)), run.edge_gradients(masks[1], METRIC)]
+        return values, v.work.operations - before
+
+    ours, cost = found()
+    monkeypatch.setattr(evaluator, "first_change", lambda *_: 0)
+    whole, cost_of_all = found()
+    assert all(relative(one, other) < 2e-5 for one, other in zip(ours, whole, strict=True))
+    assert cost < 0.85 * cost_of_all
+
+
+def test_where_anything_may_change() -> None:
+    v, prompts = view("gpt2"), random_prompts(3, 7)
+    assert first_change(v, prompts) == 1
+    assert first_change(v, dataclasses.replace(prompts, read_at=torch.tensor([5, 0, 3]))) == 0, (
+        "no later than it is read"
+    )
+    assert first_change(v, dataclasses.replace(prompts, corrupt=prompts.clean)) == 0, "nothing changes"
 
 
 @settings(max_examples=30, deadline=None)
