@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from acdc_engine import cli
-from acdc_engine.cli.exit_codes import Exit
+from acdc_engine.cli.command import Exit
 from acdc_engine.graph.circuit import Circuit
 from tests.run.circuit_files import NAME, by_hand, circuit, saved, with_edge
 from tests.tiny_task import tiny_view, write_card

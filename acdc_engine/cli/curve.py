@@ -5,9 +5,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from acdc_engine.cli import completions, options
-from acdc_engine.cli.console import examples, out, print_notes
-from acdc_engine.cli.frame import AsJson, beside, command, print_json, progress, starting, stoppable
+from acdc_engine.cli import options
+from acdc_engine.cli.command import (
+    AsJson,
+    beside,
+    command,
+    examples,
+    out,
+    print_json,
+    print_notes,
+    progress,
+    starting,
+    stoppable,
+)
 
 if TYPE_CHECKING:
     from acdc_engine.graph.result_records import Curve
@@ -16,7 +26,7 @@ Methods = Annotated[
     list[str],
     typer.Option(
         "--method",
-        autocompletion=completions.among(completions.METHODS),
+        autocompletion=options.among(options.METHODS),
         help="How edges are scored: eap-ig, eap or clean-corrupted. Repeat it for several.",
         rich_help_panel=options.PRUNING,
     ),
@@ -25,7 +35,7 @@ Ranks = Annotated[
     list[str],
     typer.Option(
         "--rank",
-        autocompletion=completions.among(completions.RANKS[:2]),
+        autocompletion=options.among(options.RANKS[:2]),
         help="What counts as strong: signed or absolute scores. Repeat it for both. MIB publishes CPR for signed and "
         "CMD for absolute.",
         rich_help_panel=options.PRUNING,
@@ -35,7 +45,7 @@ Strategies = Annotated[
     list[str],
     typer.Option(
         "--strategy",
-        autocompletion=completions.among(("top-k", "greedy")),
+        autocompletion=options.among(("top-k", "greedy")),
         help="top-k: the strongest edges. greedy: grown from the logits. Repeat it for both.",
         rich_help_panel=options.PRUNING,
     ),
@@ -132,7 +142,7 @@ def curve(
     with starting():
         from acdc_engine.run.curve import curve as run
 
-    folder = out_folder or Path("runs") / f"{_name_of(task)}-curve"
+    folder = out_folder or Path("runs") / f"{options.name_of_task(task)}-curve"
     picture = _picture(folder, to, overwrite)
     chosen: dict[str, Any] = {} if sizes is None else {"sizes": _percent(sizes)}
     with stoppable(lambda: f"In {folder}: {', '.join(_names_in(folder)) or 'nothing yet'}."):
@@ -168,12 +178,6 @@ def curve(
 
 def _names_in(folder: Path) -> list[str]:
     return sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
-
-
-def _name_of(task: str) -> str:
-    """What to call a task before its card is read; cards are often called task.toml, in a folder of the task's name."""
-    path = Path(task)
-    return (path.absolute().parent.name if path.name == "task.toml" else "") or path.stem
 
 
 def _percent(text: str) -> tuple[float, ...]:

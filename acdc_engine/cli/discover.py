@@ -9,9 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acdc_engine.cli import options
-from acdc_engine.cli.console import err, examples, out, print_notes
-from acdc_engine.cli.frame import AsJson, beside, command, print_json, progress, starting, stoppable
-from acdc_engine.cli.report import write_report
+from acdc_engine.cli.command import (
+    AsJson,
+    beside,
+    command,
+    err,
+    examples,
+    out,
+    print_json,
+    print_notes,
+    progress,
+    starting,
+    stoppable,
+)
+from acdc_engine.cli.look import write_report
 from acdc_engine.run.settings import Settings
 
 if TYPE_CHECKING:
@@ -113,7 +124,7 @@ def _default_folder(task: str, model: str, settings: dict[str, Any]) -> Path:
     """A folder in runs/ called after task and time; that of a killed run of the same command, where there is one."""
     from acdc_engine.run.discover import unfinished_run
 
-    runs, name = Path("runs"), _name_of(task)
+    runs, name = Path("runs"), options.name_of_task(task)
     started = any(path.name.startswith(f"{name}-") for path in runs.glob("*"))
     unfinished = unfinished_run(task, model, runs, name, **settings) if started else None
     return unfinished or _unused(runs / f"{name}-{datetime.now():%Y%m%d-%H%M%S}")
@@ -123,12 +134,6 @@ def _unused(path: Path) -> Path:
     """The path, or one with a number behind it: two runs may begin in the same second."""
     paths = (path.with_name(f"{path.name}-{number}") for number in count(2))
     return path if not path.exists() else next(p for p in paths if not p.exists())
-
-
-def _name_of(task: str) -> str:
-    """What to call a task before its card is read; cards are often called task.toml, in a folder of the task's name."""
-    path = Path(task)
-    return (path.absolute().parent.name if path.name == "task.toml" else "") or path.stem
 
 
 def _close(circuit: "Circuit", folder: Path, as_json: bool) -> None:

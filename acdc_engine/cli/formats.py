@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from acdc_engine.cli import options
-from acdc_engine.cli.console import examples, out, print_notes
-from acdc_engine.cli.frame import command, progress, stage
+from acdc_engine.cli.command import command, examples, out, print_notes, progress, stage
 
 if TYPE_CHECKING:
     from acdc_engine.graph.circuit import Circuit
@@ -39,7 +38,6 @@ Listed = Annotated[
         "--list", is_eager=True, callback=_list_formats, help="List the formats, what reads each and what is not in it."
     ),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace that file.")]
 
 
 @command(epilog=examples("export runs/demo --to graphml", "export gpt2/ioi --to neuronpedia --out ioi.json"))
@@ -49,7 +47,7 @@ def export(
     out_file: Annotated[
         Path | None, typer.Option("--out", help="File to write.", show_default="beside the circuit")
     ] = None,
-    overwrite: Overwrite = False,
+    overwrite: options.ReplaceFile = False,
     list_formats: Listed = False,
 ) -> None:
     """Writes a circuit for other tools: networkx, Gephi, Cytoscape, Graphviz, pandas, EAP-IG and more.
@@ -112,7 +110,7 @@ def import_file(
     ungroup_kv: Annotated[
         bool, typer.Option("--ungroup-kv", help="With --model: a k and v for every query head, as in MIB.")
     ] = False,
-    overwrite: Overwrite = False,
+    overwrite: options.ReplaceFile = False,
 ) -> None:
     """Makes a circuit file of a table of edges, a graph of networkx, or a file of EAP-IG, MIB or auto-circuit.
 

@@ -8,9 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from acdc_engine.cli import options
-from acdc_engine.cli.console import app, err, examples, out
-from acdc_engine.cli.exit_codes import Exit
-from acdc_engine.cli.frame import AsJson, command, print_json, progress, starting
+from acdc_engine.cli.command import AsJson, Exit, app, command, err, examples, out, print_json, progress, starting
 
 if TYPE_CHECKING:
     from acdc_engine.run.check_task import TaskCheck, Unfit

@@ -14,9 +14,10 @@ import typer
 from typer.testing import CliRunner
 
 from acdc_engine import cli
-from acdc_engine.cli import completions, frame
-from acdc_engine.cli.completions import OBJECTIVES
-from acdc_engine.cli.exit_codes import MEANINGS, Exit, Terminated
+from acdc_engine.cli import command as frame
+from acdc_engine.cli import options
+from acdc_engine.cli.command import MEANINGS, Exit, Terminated
+from acdc_engine.cli.options import OBJECTIVES
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.model.devices import pick_dtype
 from acdc_engine.model.load import WELL_KNOWN
@@ -176,13 +177,13 @@ def test_a_shell_completes_tasks_models_circuits_and_names() -> None:
 
 
 def test_what_is_completed_exists() -> None:
-    assert set(completions.METHODS) == set(METHODS) and set(completions.STRATEGIES) == set(SEARCHES.names)
-    assert set(completions.OBJECTIVES) == set(OBJECTIVES) and set(completions.RANKS) == set(RANKS)
-    assert set(completions.HUB_MODELS) <= set(WELL_KNOWN) and set(list_tasks()) <= set(completions.tasks(""))
+    assert set(options.METHODS) == set(METHODS) and set(options.STRATEGIES) == set(SEARCHES.names)
+    assert set(options.OBJECTIVES) == set(OBJECTIVES) and set(options.RANKS) == set(RANKS)
+    assert set(options.HUB_MODELS) <= set(WELL_KNOWN) and set(list_tasks()) <= set(options.task_names(""))
     for names, check in (
-        (completions.METRICS, get_metric),
-        (completions.ABLATIONS, check_ablation),
-        (completions.DTYPES, pick_dtype),
+        (options.METRICS, get_metric),
+        (options.ABLATIONS, check_ablation),
+        (options.DTYPES, pick_dtype),
     ):
         for name in names:
             check(name)
@@ -192,9 +193,9 @@ def test_files_are_completed_without_hidden_ones(tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
     for name in ("run.toml", ".hidden"):
         (tmp_path / name).touch()
-    assert completions.files(f"{tmp_path}/ru") == [f"{tmp_path}/run.toml", f"{tmp_path}/runs/"]
-    assert completions.files(f"{tmp_path}/") == [f"{tmp_path}/run.toml", f"{tmp_path}/runs/"]
-    assert completions.files(f"{tmp_path}/nowhere/x") == []
+    assert options.file_names(f"{tmp_path}/ru") == [f"{tmp_path}/run.toml", f"{tmp_path}/runs/"]
+    assert options.file_names(f"{tmp_path}/") == [f"{tmp_path}/run.toml", f"{tmp_path}/runs/"]
+    assert options.file_names(f"{tmp_path}/nowhere/x") == []
 
 
 def test_a_message_of_what_is_left(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from acdc_engine import cli
-from acdc_engine.cli.exit_codes import Exit
+from acdc_engine.cli.command import Exit
 from acdc_engine.errors import TaskError
 from acdc_engine.prompts.find import list_tasks
 from tests.fake_tokenizer import FakeTokenizer

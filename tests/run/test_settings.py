@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from acdc_engine import cli
-from acdc_engine.cli import completions
+from acdc_engine.cli import options
 from acdc_engine.cli.discover import discover as command
 from acdc_engine.errors import MethodError
 from acdc_engine.graph.circuit import Circuit
@@ -84,8 +84,8 @@ def test_every_setting_has_its_words() -> None:
     """And they name every choice that comes with the engine."""
     assert all(help_of(field.name).endswith(".") for field in fields(Settings))
     for name, choices in (
-        ("method", completions.METHODS),
-        ("strategy", completions.STRATEGIES),
+        ("method", options.METHODS),
+        ("strategy", options.STRATEGIES),
         ("metric", [entry.name for entry in METRICS.own()]),
     ):
         assert all(choice in help_of(name) for choice in choices)
