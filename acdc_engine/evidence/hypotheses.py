@@ -20,6 +20,7 @@ from acdc_engine.evidence.completeness import complement_of
 from acdc_engine.evidence.minimality import RANDOM_EDGES, minimality
 from acdc_engine.evidence.outcomes import NULLS, SAME, Outcome, holm, undecided
 from acdc_engine.graph.evidence_records import HypothesisTest
+from acdc_engine.patch.evaluator import Variants
 from acdc_engine.patch.judge import Judge
 
 EPSILON = 0.1
@@ -64,7 +65,8 @@ def run_tests(
         outcomes = [undecided(name, too_few(len(judge.clean), "a test")) for name in NULLS]
     else:
         # The circuit as the circuits without one edge are run, so that rounding is no difference between them.
-        circuit, complement = judge.values(mask[None], mask)[0], judge.values(complement_of(judge, mask)[None])[0]
+        circuit = judge.values(Variants.of(mask, mask[None]))[0]
+        complement = judge.values(complement_of(judge, mask)[None])[0]
         if progress is not None:
             progress(2)
         outcomes = [

@@ -15,7 +15,7 @@ from acdc_engine.model.twins import Reads
 from acdc_engine.model.work import Work
 from acdc_engine.patch.plan import Known, Masks
 
-GAPS = 3
+_GAPS = 3
 """Senders that nobody uses are multiplied with zero rather than left out, up to so many times those in use."""
 
 
@@ -107,7 +107,7 @@ _NUMPY = {torch.float64: np.float64}
 
 
 @dataclass(frozen=True)
-class Chosen:
+class _Chosen:
     """Some places of a bank's senders: a slice, or an index in the pack.
 
     Attributes:
@@ -119,16 +119,16 @@ class Chosen:
     index: int | None = None
 
     @staticmethod
-    def of(places: NDArray[np.int64], pack: Pack) -> tuple["Chosen", NDArray[np.int64]]:
+    def of(places: NDArray[np.int64], pack: Pack) -> tuple["_Chosen", NDArray[np.int64]]:
         """Chooses the places, and says which ones are then gone through."""
         if not len(places):
-            return Chosen(slice(0, 0)), places
+            return _Chosen(slice(0, 0)), places
         first, last = int(places[0]), int(places[-1]) + 1
-        if last - first <= GAPS * len(places):
-            return Chosen(slice(first, last)), np.arange(first, last)
-        return Chosen(slice(first, last), pack.add(places)), places
+        if last - first <= _GAPS * len(places):
+            return _Chosen(slice(first, last)), np.arange(first, last)
+        return _Chosen(slice(first, last), pack.add(places)), places
 
-    def from_(self, values: Float[Tensor, "masks senders *rest"], pack: Pack) -> Tensor:
+    def of_bank(self, values: Float[Tensor, "masks senders *rest"], pack: Pack) -> Tensor:
         """Those senders' values."""
         return values[:, self.slice] if self.index is None else values.index_select(1, pack[self.index])
 
@@ -150,10 +150,10 @@ class Sums:
 
     moving: list[int]
     steady: list[int]
-    shared: Chosen
+    shared: _Chosen
     usual: int
     odd: tuple[int, int] | None
-    own: Chosen
+    own: _Chosen
     weights: int
     toggled: tuple[int, int] | None
 
@@ -168,7 +168,7 @@ class Sums:
             work: Counts what is computed.
         """
         n_masks, usual = len(own), pack[self.usual]
-        senders = self.shared.from_(shared, pack)[0].flatten(1)
+        senders = self.shared.of_bank(shared, pack)[0].flatten(1)
         work.product(*usual.shape, base.numel())
         common = usual @ senders + base.flatten()
         flat, same = common.split([len(self.moving), len(self.steady)])
@@ -179,7 +179,7 @@ class Sums:
                 every = every.clone()
                 every.view(-1).index_copy_(0, pack[self.toggled[0]], pack[self.toggled[1]])
             work.product(*every.shape, base.numel())
-            changes = self.own.from_(own, pack).flatten(2)
+            changes = self.own.of_bank(own, pack).flatten(2)
             values = torch.baddbmm(flat.expand(n_masks, -1, -1), every, changes)
         else:
             values = flat.repeat(n_masks, 1, 1)
@@ -242,7 +242,7 @@ class Weights:
         row_of = np.empty(len(rows), np.int64)
         row_of[order] = np.arange(len(rows))
 
-        chosen, places = Chosen.of(shared.held[needed], self._pack)
+        chosen, places = _Chosen.of(shared.held[needed], self._pack)
         weights = usual[order][:, shared.senders[places]] * self._holds[shared.senders[places]]
         odd, toggled = None, None
         if told.any():
@@ -251,7 +251,7 @@ class Weights:
             signs = np.where(usual[at_rows[told], senders[told]] != 0, -1, 1)
             change[which, np.searchsorted(places, shared.at[senders[told]])] = signs
             odd = self._pack.add(change), self._pack.add(pairs)
-        own_chosen, own_places = Chosen.of(np.flatnonzero(used), self._pack)
+        own_chosen, own_places = _Chosen.of(np.flatnonzero(used), self._pack)
         if ran.any():
             column = np.searchsorted(own_places, own.at[senders[ran]])
             at = (masks[ran] * len(moving) + row_of[at_rows[ran]]) * len(own_places) + column

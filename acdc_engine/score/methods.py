@@ -5,9 +5,9 @@ A point `alpha` is a run whose input embedding is `corrupt + alpha * (clean - co
 clean run.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from acdc_engine.errors import MethodError, MetricError, PromptError
 from acdc_engine.model.view import TransformerView
@@ -16,27 +16,10 @@ from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.registers import NoParameters, Register, parameter
 from acdc_engine.score.edge_scores import EdgeScores, attribution_patching
 
-DEFAULT_STEPS = 5
-
-
-class ScoringMethod(Protocol):
-    """What the register holds."""
-
-    def __call__(
-        self, view: TransformerView, prompts: PromptSet, metric: Metric, parameters: Any, **options: Any
-    ) -> EdgeScores:
-        """Scores every edge.
-
-        Args:
-            view: The model.
-            prompts: Aligned clean and corrupt prompts.
-            metric: Oriented so that higher means more of the behaviour.
-            parameters: An instance of the dataclass that the method was entered with.
-            options: `batch_size`, `rms`, `per_example` and `progress`, as in `attribution_patching`.
-        """
-
-
-METHODS: Register[ScoringMethod] = Register("scoring method", "acdc_engine.methods", MethodError)
+_STEPS = 5
+METHODS: Register[Callable[..., EdgeScores]] = Register("scoring method", "acdc_engine.methods", MethodError)
+"""Functions of view, prompts, metric, an instance of the dataclass that the method was entered with, and of the options
+of `attribution_patching` by their names: `batch_size`, `rms`, `per_example` and `progress`."""
 
 
 def midpoints(steps: int) -> tuple[float, ...]:
@@ -57,7 +40,7 @@ class Points:
         MethodError: Both are given, or they do not lie on the way from the corrupt to the clean input.
     """
 
-    steps: int | None = parameter(None, f"Number of integration points, {DEFAULT_STEPS} by default.")
+    steps: int | None = parameter(None, f"Number of integration points, {_STEPS} by default.")
     alphas: Sequence[float] | None = parameter(None, "The points, from 0 (corrupt) to 1 (clean), instead of steps.")
 
     def __post_init__(self) -> None:
@@ -74,7 +57,7 @@ class Points:
     @property
     def points(self) -> tuple[float, ...]:
         """All of them."""
-        return midpoints(self.steps or DEFAULT_STEPS) if self.alphas is None else tuple(map(float, self.alphas))
+        return midpoints(self.steps or _STEPS) if self.alphas is None else tuple(map(float, self.alphas))
 
 
 _FIXED = {"eap": (1.0,), "clean-corrupted": (0.0, 1.0)}

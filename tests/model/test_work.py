@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from acdc_engine.model.view import TransformerView
 from acdc_engine.model.work import plain_forward
 from acdc_engine.patch import CircuitEvaluator
+from acdc_engine.patch.evaluator import Variants
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.score import get_method, score_edges
 from tests.patch.test_invariants import random_mask
@@ -63,11 +64,12 @@ def test_less_is_computed_near_a_known_circuit() -> None:
     evaluator, whole = CircuitEvaluator(v, prompts), v.graph.exists
     masks = whole.repeat(3, 1, 1)
     masks[0, -1, v.graph.logits] = masks[1, -2, v.graph.logits] = False
-    evaluator.values(masks, METRIC, whole)
+    variants = Variants.of(whole, masks)
+    evaluator.values(variants, METRIC)
     counts = []
-    for near in (whole, None):
+    for asked in (variants, masks):
         before = v.work.operations
-        evaluator.values(masks, METRIC, near)
+        evaluator.values(asked, METRIC)
         counts.append(v.work.operations - before)
     assert counts[0] < counts[1] / 3
 

@@ -56,15 +56,6 @@ def test_all_edges_are_clean_and_no_edges_are_ablated(name: str, ablation: str) 
         assert relative(logits[1], v.logits(prompts.corrupt)[at, prompts.read_at]) < 1e-4
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_many_masks_in_one_batch_equal_one_by_one(name: str) -> None:
-    masks = torch.stack([random_mask(name, share, seed) for seed, share in enumerate((0.05, 0.3, 0.7, 0.95))])
-    evaluator = CircuitEvaluator(view(name), random_prompts())
-    together = evaluator.logits(masks)
-    for mask, row in zip(masks, together, strict=True):
-        assert relative(evaluator.logits(mask[None])[0], row) < 1e-5
-
-
 # Where heads are coupled the evaluator cleans masks by definition (docs/architecture.md): nothing to test there.
 @pytest.mark.parametrize("name", [name for name in CONFIGS if not view(name).coupled])
 @settings(max_examples=8, deadline=None)

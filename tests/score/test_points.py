@@ -8,6 +8,7 @@ from acdc_engine.model.bridge import view_of
 from acdc_engine.model.gradients import AttentionSums
 from acdc_engine.model.view import TransformerView
 from acdc_engine.patch import CircuitEvaluator
+from acdc_engine.patch.evaluator import Variants
 from acdc_engine.prompts.metrics import LogitDifference, get_metric
 from acdc_engine.score import edge_scores, get_method, score_edges
 from acdc_engine.score.edge_scores import ReceiverGradients
@@ -143,7 +144,7 @@ def test_columns_of_the_answers_alone_equal_the_whole_vocabulary(name: str, ragg
     masks[1, ::2] = False
     masks[2, :, ::2] = False
     assert relative(evaluator.values(masks, METRIC), evaluator.values(masks, slow)) < 1e-5
-    near = evaluator.values(masks, METRIC, masks[1])
+    near = evaluator.values(Variants.of(masks[1], masks), METRIC)
     assert relative(near, evaluator.values(masks, slow)) < 1e-5
     assert relative(evaluator.edge_gradients(masks[1], METRIC), evaluator.edge_gradients(masks[1], slow)) < 1e-5
     ours, theirs = (score_edges(v, prompts, metric, get_method("eap-ig"), batch_size=3) for metric in (METRIC, slow))
