@@ -65,7 +65,7 @@ def run_tests(
         outcomes = [undecided(name, too_few(len(judge.clean), "a test")) for name in NULLS]
     else:
         # The circuit as the circuits without one edge are run, so that rounding is no difference between them.
-        circuit = judge.values(Variants.of(mask, mask[None]))[0]
+        circuit = judge.values(Variants.of(mask.cpu(), mask.cpu()[None]))[0]
         complement = judge.values(complement_of(judge, mask)[None])[0]
         if progress is not None:
             progress(2)
