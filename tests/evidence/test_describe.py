@@ -123,7 +123,7 @@ def test_tokens_are_texts_where_the_tokenizer_has_them() -> None:
     """The fake tokenizer has two words of the tiny model's 61 tokens."""
     model = tiny_view(NAME)
     prompts = PromptSet.from_tokens([[1, 0, 5]], [[1, 1, 5]], [[0]], [[7]])
-    (example,) = examples_of(circuit(), CircuitEvaluator(model, prompts))
+    (example,) = examples_of(model, circuit(), CircuitEvaluator(model, prompts))
     assert example.clean == ("<bos>", "<pad>", "[5]") and example.answers == ("<pad>",)
 
 
@@ -140,7 +140,8 @@ def test_prompts_of_unequal_length() -> None:
 def test_attention_that_is_not_causal_has_whole_rows() -> None:
     causal, prompts = head_feeds_query()
     layers = tuple(replace(a, attention=replace(a.attention, causal=False)) for a in causal.layers)
-    (example,) = examples_of(small_circuit(causal), CircuitEvaluator(replace(causal, layers=layers), prompts))
+    whole = replace(causal, layers=layers)
+    (example,) = examples_of(whole, small_circuit(causal), CircuitEvaluator(whole, prompts))
     assert [pattern.head for pattern in example.patterns] == ["a0.h0", "a1.h0"]
     assert example.patterns[1].clean == ((0.75, 0.25), (0.75, 0.25))
     assert example.patterns[1].corrupt == ((0.5, 0.5), (0.5, 0.5))
@@ -163,7 +164,7 @@ def test_one_token() -> None:
     model, _ = head_feeds_query()
     prompts = PromptSet.from_tokens([[0]], [[1]], [[0]], [[1]])
     judge = Judge(CircuitEvaluator(model, prompts), get_metric("logit_diff"))
-    found = describe(small_circuit(model), judge, judge)
+    found = describe(model, small_circuit(model), judge, judge)
     assert found.examples[0].patterns[0].clean == ((1.0,),)
     assert [node.role for node in found.nodes] == [None, None, "name mover", None]
 
@@ -171,7 +172,7 @@ def test_one_token() -> None:
 def test_long_prompts_get_no_patterns() -> None:
     model, _ = head_feeds_query()
     prompts = PromptSet.from_tokens([[0] * 65, [0] * 64], [[1] * 65, [1] * 64])
-    long, short = examples_of(small_circuit(model), CircuitEvaluator(model, prompts))
+    long, short = examples_of(model, small_circuit(model), CircuitEvaluator(model, prompts))
     assert long.patterns == () and len(long.clean) == 65
     assert len(short.patterns) == 2 and len(short.patterns[0].clean) == 64
 
