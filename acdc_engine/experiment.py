@@ -11,17 +11,14 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from acdc_engine.errors import MethodError, ScoreError, nearest
-from acdc_engine.evidence.behaviour import Behaviour, check_behaviour
-from acdc_engine.evidence.evaluate import Stages, evaluate, silent
-from acdc_engine.evidence.minimality import EDGES_UP_TO
-from acdc_engine.evidence.single_edges import edge_evidence, edge_records, in_metric, per_example_fits, stability_of
+from acdc_engine.evidence import Stages, silent
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.graph.editing import EdgeLike, edges_named, edges_of_mask
@@ -37,8 +34,14 @@ from acdc_engine.prompts.metrics import Metric, MetricFunction, as_metric, get_m
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.provenance import environment, prompts_hash, records_of
 from acdc_engine.score import EdgeScores, get_method, score_edges
+from acdc_engine.score.edge_scores import per_example_fits
 from acdc_engine.search import RANKS, Choice, Found, Minimal, Report, Search, find_circuit, minimal, nobody, singles
+from acdc_engine.search.strategies import choice_of
 
+if TYPE_CHECKING:
+    from acdc_engine.evidence.behaviour import Behaviour
+
+# Evidence is imported where it is asked for: scoring and searching need none of it.
 OBJECTIVES = ("faithfulness", "kl")
 MetricLike = str | Metric | MetricFunction
 """A metric by its name, or a function of logits `[prompts, d_vocab]` and prompts that gives one number for each."""
@@ -135,8 +138,7 @@ class Experiment:
         self.view, self.prompts, self.held_out = view, prompts, held_out
         self.metric, self.ablation = as_metric(metric), check_ablation(ablation)
         self.aim: Literal["faithfulness", "kl"] = "kl" if objective == "kl" else "faithfulness"
-        self.name, self.seed, self.batch_size = name, seed, batch_size
-        self._evaluator = evaluator
+        self.name, self.seed, self.batch_size, self._evaluator = name, seed, batch_size, evaluator
 
     @cached_property
     def evaluator(self) -> Evaluator:
@@ -176,8 +178,8 @@ class Experiment:
     @property
     def exact_evaluations(self) -> int:
         """Circuits run so far."""
-        judges = [self.__dict__[name] for name in ("judge", "held_out_judge") if name in self.__dict__]
-        return sum(judge.evaluator.exact_evaluations for judge in judges)
+        made = (self.__dict__.get(name) for name in ("judge", "held_out_judge"))
+        return sum(judge.evaluator.exact_evaluations for judge in made if judge is not None)
 
     def check(self, force: bool = False) -> Behaviour:
         """Asks whether the model shows the behaviour and the corruption removes it.
@@ -185,6 +187,8 @@ class Experiment:
         Raises:
             BehaviourError: It does not, and `force` is not given.
         """
+        from acdc_engine.evidence.behaviour import check_behaviour
+
         return check_behaviour(self.judge, force)
 
     def score(
@@ -302,6 +306,8 @@ class Experiment:
 
     def with_effects(self, found: Selection, progress: Callable[[int, int], None] | None = None) -> Selection:
         """Adds what the tests of single edges say in the metric: where the objective is another one, they run again."""
+        from acdc_engine.evidence.single_edges import in_metric
+
         assert found.tested is not None, "of edges that were tested"
         return replace(found, by_metric=in_metric(found.tested, self.objective, self.judge, progress))
 
@@ -329,9 +335,7 @@ class Experiment:
     def faithfulness(self, circuit: CircuitLike, held_out: bool = False) -> float:
         """Share of the metric's difference between clean and ablated model that a circuit keeps.
 
-        Args:
-            circuit: As for `selection`.
-            held_out: On the held-out prompts instead of those that the search sees.
+        `circuit` is as for `selection`; with `held_out` on the prompts that the search does not see.
         """
         judge = self.held_out_judge if held_out else self.judge
         return judge.faithfulness(self.selection(circuit).mask[None])[0]
@@ -352,6 +356,8 @@ class Experiment:
             tests: Whether to run the hypothesis tests.
             progress: Opens the stages of the work.
         """
+        from acdc_engine.evidence.minimality import EDGES_UP_TO
+
         found = self.selection(circuit)
         if found.tested is None and found.size <= EDGES_UP_TO:
             with progress("Testing every edge", found.size):
@@ -398,6 +404,8 @@ class Experiment:
 
     def edge_figures(self, found: Selection) -> tuple[tuple[CircuitEdge, ...], Certificate | None]:
         """What is known of each edge, from its exact tests and the scores of single prompts."""
+        from acdc_engine.evidence.single_edges import edge_evidence, edge_records, stability_of
+
         evidence = None
         if found.tested is not None:
             evidence = edge_evidence(found.tested, found.by_metric, self.objective, found.target, self.seed)
@@ -417,6 +425,8 @@ class Experiment:
         self, circuit: Circuit, mask: Mask, *, n_random: int, tests: bool, progress: Stages = silent
     ) -> Circuit:
         """The circuit with its figures on both splits; as it is without held-out prompts."""
+        from acdc_engine.evidence.evaluate import evaluate
+
         if self.held_out is None:
             return circuit
         found = evaluate(
@@ -426,7 +436,6 @@ class Experiment:
 
     def described(self, circuit: Circuit, scores: EdgeScores | None, *, progress: Stages = silent) -> Circuit:
         """The circuit with what stands around it: other sizes, what its nodes do, examples."""
-        # Late, as in `with_figures`: scoring and searching need none of it.
         from acdc_engine.evidence.describe import describe
         from acdc_engine.evidence.sizes import sizes_of
 
@@ -439,10 +448,3 @@ class Experiment:
         return describe(
             self.view, circuit, self.judge, unseen, seed=self.seed, batch_size=self.batch_size, progress=progress
         )
-
-
-def choice_of(strategy: str, objective: str, **parameters: Any) -> Choice:
-    """A strategy with its parameters; where the objective is "kl", edges are ranked by root mean square by default."""
-    choice = Choice.of(strategy, **parameters)
-    by_square = objective == "kl" and choice.takes_rank and parameters.get("rank") is None
-    return Choice.of(strategy, **{**parameters, "rank": "rms"}) if by_square else choice

@@ -85,7 +85,7 @@ def test_run_folders_are_called_after_the_task(monkeypatch: pytest.MonkeyPatch, 
     ("arguments", "message"),
     [
         (("discover", "ioj"), "There is no task 'ioj'. Did you mean 'ioi'?"),
-        (("discover", "ioi", "--method", "eapig"), "Unknown attribution method 'eapig'. Did you mean 'eap-ig'"),
+        (("discover", "ioi", "--method", "eapig"), "Unknown scoring method 'eapig'. Did you mean 'eap-ig'"),
         (("discover", "ioi", "--faithfulness", "1.5"), "must lie in (0, 1], not 1.5"),
         (("discover", "ioi", "--device", "cuda:99"), "Device 'cuda:99' was asked for"),
         (("discover", "ioi", "--model", "./no/such/folder"), "There is no model folder at"),

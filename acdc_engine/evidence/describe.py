@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from acdc_engine.evidence.evaluate import Stages, silent
+from acdc_engine.evidence import Stages, silent
 from acdc_engine.evidence.roles import Roles, measure_roles, role_of
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Example, HeadPattern, NextToken, Rows

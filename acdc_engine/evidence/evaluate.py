@@ -1,13 +1,10 @@
 """Everything that is said about how good a circuit is."""
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
-
 from jaxtyping import Bool
 from torch import Tensor
 
 from acdc_engine.errors import MethodError
+from acdc_engine.evidence import Stages, silent
 from acdc_engine.evidence.completeness import completeness_of
 from acdc_engine.evidence.figures import figures_of
 from acdc_engine.evidence.hypotheses import run_tests
@@ -16,28 +13,6 @@ from acdc_engine.evidence.random_circuits import random_baseline
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.graph.evidence_records import Evaluation, HypothesisTest
 from acdc_engine.patch.judge import Judge
-
-
-class Counter(Protocol):
-    """A stage of the work that is told how far it has come."""
-
-    def advance(self, count: int = 1, /) -> None:
-        """Says that `count` more of the stage's total are done."""
-
-
-Stages = Callable[[str, int | None], AbstractContextManager[Counter]]
-"""Opens a stage, given its title and how much there is to do (None: not known); `Reporter.stage` is one."""
-
-
-class _Silent:
-    def advance(self, count: int = 1, /) -> None:
-        """Says nothing."""
-
-
-@contextmanager
-def silent(title: str, total: int | None) -> Iterator[Counter]:
-    """Stages that say nothing."""
-    yield _Silent()
 
 
 def evaluate(

@@ -8,20 +8,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from acdc_engine.evidence.stability import necessity, score_stability
-from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.editing import edges_of_mask
 from acdc_engine.graph.evidence_records import Certificate
 from acdc_engine.graph.records import CircuitEdge
 from acdc_engine.patch.judge import Judge, Target
 from acdc_engine.search import Minimal, check_rank, singles
-
-_PER_EXAMPLE_BYTES = 2**30
-"""Room for the scores of single prompts, which stability is computed from; without it there is none."""
-
-
-def per_example_fits(graph: Graph, n_prompts: int) -> bool:
-    """Whether the scores of so many single prompts are kept (float32; ranking needs about as much again, twice)."""
-    return n_prompts * graph.exists.numel() * 4 <= _PER_EXAMPLE_BYTES
 
 
 @dataclass(frozen=True)

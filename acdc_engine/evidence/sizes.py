@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from acdc_engine.evidence import Stages, silent
 from acdc_engine.evidence.bootstrap import ratio_interval
-from acdc_engine.evidence.evaluate import Stages, silent
 from acdc_engine.evidence.figures import prompt_values
 from acdc_engine.evidence.random_circuits import random_circuits
 from acdc_engine.graph.blocks import Graph

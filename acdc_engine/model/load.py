@@ -17,7 +17,6 @@ from acdc_engine.errors import AcdcError, ModelError, nearest
 from acdc_engine.model.devices import pick_device, pick_dtype
 from acdc_engine.model.refusals import MERGE, refuse_config
 from acdc_engine.model.small_file import MANIFEST, read_small_model, small_models
-from acdc_engine.model.small_model import small_view, words_of
 from acdc_engine.model.view import TransformerView
 from acdc_engine.shipped import graphs_folder
 
@@ -94,6 +93,8 @@ def load_model(
         return view_of(model, model.name_or_path or type(model).__name__, tokenizer, revision, ungroup_kv)
     target, number_format = pick_device(device), pick_dtype(dtype)
     if (small := _small_model_folder(model)) is not None:
+        from acdc_engine.model.small_model import small_view
+
         return small_view(*read_small_model(small), device=target, dtype=number_format, tokenizer=tokenizer)
     source, name = _resolve(model)
     with quiet(stderr=Path(source).is_dir()):
@@ -118,6 +119,8 @@ def load_tokenizer(model: str | Path = DEFAULT_MODEL) -> Any:
     """
     small = _small_model_folder(model)
     if small is not None:
+        from acdc_engine.model.small_model import words_of
+
         described, _ = read_small_model(small)
         return words_of(described)
     from transformers import AutoConfig

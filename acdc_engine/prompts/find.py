@@ -25,7 +25,6 @@ from pathlib import Path
 from acdc_engine.errors import TaskError, nearest
 from acdc_engine.prompts.card import TaskCard, load_card
 from acdc_engine.prompts.generators import GENERATORS, register_shipped
-from acdc_engine.prompts.pairs_file import load_pairs, looks_like_pairs
 from acdc_engine.registers import Broken, Plugin, plugins
 from acdc_engine.shipped import tasks_folder
 
@@ -127,6 +126,8 @@ def load_task_file(path: Path) -> TaskCard:
     ending = path.suffix.lower()
     if ending == _CARD:
         return load_card(path)
+    from acdc_engine.prompts.pairs_file import load_pairs, looks_like_pairs
+
     if ending in _PAIRS or looks_like_pairs(path):
         return load_pairs(path)
     if path.exists():

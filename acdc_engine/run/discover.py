@@ -7,8 +7,6 @@ from typing import Any, Unpack
 
 import torch
 
-from acdc_engine.evidence.bootstrap import MIN_PROMPTS
-from acdc_engine.evidence.minimality import EDGES_UP_TO
 from acdc_engine.experiment import Selection
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import SO_FAR
@@ -123,6 +121,8 @@ class _Run:
 
     def _begin(self) -> None:
         """Runs the model on both splits: what cannot be run or judged is found out before anything long."""
+        from acdc_engine.evidence.bootstrap import MIN_PROMPTS
+
         lab, report, batch_size = self.lab, self.report, self.lab.batch_size
         report.begin(lab.view, lab.prompts, batch_size)
         much = memory_note(lab.view, lab.prompts, self.held_out, batch_size=batch_size)
@@ -192,6 +192,8 @@ class _Run:
 
     def _tested(self, found: Selection, steps: Steps) -> Selection:
         """Removes every edge by itself, exactly, and for good where the target holds without it."""
+        from acdc_engine.evidence.minimality import EDGES_UP_TO
+
         lab, choice = self.lab, self.settings.choice
         drops = choice.parameters.minimal and choice.aims
         if steps.unfinished or not self.settings.edge_tests or (found.size > EDGES_UP_TO and not drops):

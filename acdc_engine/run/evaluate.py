@@ -7,7 +7,6 @@ from typing import Any
 
 from acdc_engine.errors import MethodError, MetricError
 from acdc_engine.evidence.minimality import EDGES_UP_TO
-from acdc_engine.evidence.single_edges import per_example_fits
 from acdc_engine.experiment import MetricLike, Selection
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.editing import OF_EDGES
@@ -17,7 +16,7 @@ from acdc_engine.graph.records import AttributionRecord
 from acdc_engine.run.file_prompts import Asked
 from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.reopen import Reopened, reopen
-from acdc_engine.score.edge_scores import EdgeScores
+from acdc_engine.score.edge_scores import EdgeScores, per_example_fits
 from acdc_engine.score.methods import METHODS
 
 

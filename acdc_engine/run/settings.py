@@ -195,7 +195,7 @@ class Settings:
         Raises:
             MethodError: Unknown names, or settings that do not fit the strategy.
         """
-        from acdc_engine.experiment import choice_of
+        from acdc_engine.search.strategies import choice_of
 
         given = {"rank": self.rank, "size": self.size, "threshold": self.threshold, "candidates": self.candidates}
         return choice_of(self.strategy, self.objective, **given)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from acdc_engine.display import Shown
 from acdc_engine.errors import ScoreError
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.model.devices import fitting_prompts
 from acdc_engine.model.layers import read_positions
 from acdc_engine.model.refusals import check_finite, check_gradients
@@ -28,6 +29,8 @@ POINTS = 5
 them, and the product costs little beside this many runs. At least two: both ends come before the first product."""
 COLUMNS = 64
 """Receivers of one product: layers with fewer share one, or the senders would be read from memory for each of them."""
+_PER_EXAMPLE_BYTES = 2**30
+"""Room for the scores of single prompts, which stability is computed from; without it there is none."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -341,3 +344,8 @@ def _add_product(
         return
     for row, example in enumerate(out):
         example += (senders[:, row].flatten(1) @ receivers[:, row].flatten(1).T).float()
+
+
+def per_example_fits(graph: Graph, n_prompts: int) -> bool:
+    """Whether the scores of so many single prompts are kept (float32; ranking needs about as much again, twice)."""
+    return n_prompts * graph.exists.numel() * 4 <= _PER_EXAMPLE_BYTES

@@ -138,6 +138,13 @@ class Choice:
         return {name: value for name, value in values.items() if value is not None}
 
 
+def choice_of(strategy: str, objective: str, **parameters: Any) -> Choice:
+    """A strategy with its parameters; where the objective is "kl", edges are ranked by root mean square by default."""
+    choice = Choice.of(strategy, **parameters)
+    by_square = objective == "kl" and choice.takes_rank and parameters.get("rank") is None
+    return Choice.of(strategy, **{**parameters, "rank": "rms"}) if by_square else choice
+
+
 def _takes(parameters: type, name: str) -> bool:
     return any(one.name == name for one in fields(parameters))
 

@@ -177,7 +177,7 @@ def test_a_shell_completes_tasks_models_circuits_and_names() -> None:
 
 
 def test_what_is_completed_exists() -> None:
-    assert set(options.METHODS) == set(METHODS) and set(options.STRATEGIES) == set(SEARCHES.names)
+    assert set(options.METHODS) == set(METHODS.names) and set(options.STRATEGIES) == set(SEARCHES.names)
     assert set(options.OBJECTIVES) == set(OBJECTIVES) and set(options.RANKS) == set(RANKS)
     assert set(options.HUB_MODELS) <= set(WELL_KNOWN) and set(list_tasks()) <= set(options.task_names(""))
     for names, check in (
