@@ -7,6 +7,7 @@ from acdc_engine.errors import BehaviourError
 from acdc_engine.evidence.behaviour import check_behaviour
 from acdc_engine.evidence.figures import figures_of
 from acdc_engine.patch import CircuitEvaluator
+from acdc_engine.patch.evaluator import Circuits
 from acdc_engine.patch.judge import Judge
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
@@ -46,7 +47,7 @@ def test_figures_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 
     class Fixed(CircuitEvaluator):
         def __init__(self) -> None:
-            self.view, self.prompts = view("llama"), prompts
+            self.graph, self.prompts = view("llama").graph, prompts
 
         def clean_logits(self) -> torch.Tensor:
             return rows(2, 4)
@@ -54,7 +55,7 @@ def test_figures_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
         def ablated_logits(self) -> torch.Tensor:
             return rows(0, -2)
 
-        def logits(self, masks: torch.Tensor, near: torch.Tensor | None = None) -> torch.Tensor:
+        def logits(self, circuits: Circuits) -> torch.Tensor:
             return rows(3, -1)[None]
 
     found = figures_of(Judge(Fixed(), LOGIT_DIFF), torch.zeros(1, 1, dtype=torch.bool))
@@ -72,7 +73,7 @@ class Made(CircuitEvaluator):
     """Answers with given logits: clean, ablated, circuit."""
 
     def __init__(self, prompts: PromptSet, clean: torch.Tensor, ablated: torch.Tensor, circuit: torch.Tensor) -> None:
-        self.view, self.prompts = view("llama"), prompts
+        self.graph, self.prompts = view("llama").graph, prompts
         self.rows = clean, ablated, circuit
 
     def clean_logits(self) -> torch.Tensor:
@@ -81,7 +82,7 @@ class Made(CircuitEvaluator):
     def ablated_logits(self) -> torch.Tensor:
         return self.rows[1]
 
-    def logits(self, masks: torch.Tensor, near: torch.Tensor | None = None) -> torch.Tensor:
+    def logits(self, circuits: Circuits) -> torch.Tensor:
         return self.rows[2][None]
 
 

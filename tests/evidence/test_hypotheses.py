@@ -19,6 +19,7 @@ from acdc_engine.evidence.outcomes import holm
 from acdc_engine.evidence.random_circuits import random_circuits
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.patch import CircuitEvaluator
+from acdc_engine.patch.evaluator import Variants
 from acdc_engine.patch.judge import Judge
 from acdc_engine.prompts.metrics import get_metric
 from tests.micro_models import mask_of
@@ -132,8 +133,8 @@ def test_edges_that_carry_everything_stand(monkeypatch: pytest.MonkeyPatch) -> N
     judge = tiny_judge()
     mask = mask_of(judge.evaluator.view, PATHS)
 
-    def values(masks: Tensor, near: Tensor | None = None) -> Tensor:
-        return (masks & mask).flatten(1).sum(1)[:, None].float().expand(-1, 12)
+    def values(circuits: Variants) -> Tensor:
+        return (circuits.masks() & mask).flatten(1).sum(1)[:, None].float().expand(-1, 12)
 
     monkeypatch.setattr(judge, "values", values)
     found = minimality(judge, mask, torch.full((12,), 4.0))
@@ -161,6 +162,7 @@ def test_random_edges_lie_on_paths_of_the_inflated_circuit() -> None:
     mask = random_circuits(graph, 20, 1, 0)[0]
     pairs = minimality_module._inflated(graph, mask, 30, np.random.default_rng(0))
     assert len(pairs) == 30
+    pairs = torch.stack([Variants(mask, pair).masks() for pair in pairs])
     assert torch.equal(clean(graph, pairs[:, 0]), pairs[:, 0]) and (pairs[:, 0] & mask == mask).all()
     assert (pairs[:, 1] & mask == mask).all() and ((pairs[:, 0] & ~pairs[:, 1]).flatten(1).sum(1) == 1).all()
 

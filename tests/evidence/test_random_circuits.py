@@ -85,7 +85,7 @@ def baseline_of(monkeypatch: pytest.MonkeyPatch, found: float, drawn: list[float
     judge = Judge(CircuitEvaluator(view("llama"), random_prompts()), get_metric("logit_diff"))
     rows = iter([found, *drawn])
 
-    def faithfulness(masks: Tensor, near: Tensor | None = None) -> list[float]:
+    def faithfulness(masks: Tensor) -> list[float]:
         return [next(rows) for _ in masks]
 
     monkeypatch.setattr(judge, "faithfulness", faithfulness)
