@@ -1,6 +1,7 @@
 """Against transformers' own, slower way of loading a GGUF file."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import gguf
@@ -21,68 +22,63 @@ MERGES = ["t h", "th e", "Ġ the", "i n", "e r"]
 TOKENS = SPECIAL + LETTERS + [merge.replace(" ", "") for merge in MERGES]
 
 
-def add_fields(writer: gguf.GGUFWriter) -> None:
-    writer.add_name("tiny")
-    writer.add_context_length(64)
-    writer.add_block_count(LAYERS)
-    writer.add_embedding_length(D_MODEL)
-    writer.add_feed_forward_length(D_MLP)
-    writer.add_head_count(HEADS)
-    writer.add_head_count_kv(KV_HEADS)
-    writer.add_rope_dimension_count(D_HEAD)
-    writer.add_rope_freq_base(100000.0)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_vocab_size(len(TOKENS))
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("smollm")
-    writer.add_token_list(TOKENS)
-    writer.add_token_types([gguf.TokenType.CONTROL] * 3 + [gguf.TokenType.NORMAL] * (len(TOKENS) - 3))
-    writer.add_token_merges(MERGES)
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
-    writer.add_unk_token_id(0)
-    writer.add_pad_token_id(2)
+FIELDS = {
+    "name": "tiny",
+    "context_length": 64,
+    "block_count": LAYERS,
+    "embedding_length": D_MODEL,
+    "feed_forward_length": D_MLP,
+    "head_count": HEADS,
+    "head_count_kv": KV_HEADS,
+    "rope_dimension_count": D_HEAD,
+    "rope_freq_base": 100000.0,
+    "layer_norm_rms_eps": 1e-5,
+    "vocab_size": len(TOKENS),
+    "tokenizer_model": "gpt2",
+    "tokenizer_pre": "smollm",
+    "token_list": TOKENS,
+    "token_types": [gguf.TokenType.CONTROL] * 3 + [gguf.TokenType.NORMAL] * (len(TOKENS) - 3),
+    "token_merges": MERGES,
+    **{f"{name}_token_id": number for name, number in (("bos", 1), ("eos", 2), ("unk", 0), ("pad", 2))},
+}
+
+
+def write_gguf(path: Path, add_tensors: Callable[[gguf.GGUFWriter], object]) -> Path:
+    writer = gguf.GGUFWriter(path, "llama")
+    for name, value in FIELDS.items():
+        getattr(writer, f"add_{name}")(value)
+    add_tensors(writer)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
 
 
 def add_weights(writer: gguf.GGUFWriter) -> None:
     """Norms as floats, matrices in 4 and 8 bits, like the real file."""
     rng = np.random.default_rng(0)
 
-    def norm(name: str) -> None:
-        writer.add_tensor(f"{name}.weight", rng.normal(size=D_MODEL).astype(np.float32))
-
     def matrix(name: str, rows: int, columns: int, kind: gguf.GGMLQuantizationType) -> None:
         packed = gguf.quantize(rng.normal(size=(rows, columns)).astype(np.float32), kind)
         writer.add_tensor(f"{name}.weight", packed, raw_dtype=kind)
 
     matrix("token_embd", len(TOKENS), D_MODEL, gguf.GGMLQuantizationType.Q8_0)
-    norm("output_norm")
-    for layer in range(LAYERS):
-        norm(f"blk.{layer}.attn_norm")
-        norm(f"blk.{layer}.ffn_norm")
-        for part, rows, columns in [
-            ("attn_q", HEADS * D_HEAD, D_MODEL),
-            ("attn_k", KV_HEADS * D_HEAD, D_MODEL),
-            ("attn_v", KV_HEADS * D_HEAD, D_MODEL),
-            ("attn_output", D_MODEL, HEADS * D_HEAD),
-            ("ffn_gate", D_MLP, D_MODEL),
-            ("ffn_up", D_MLP, D_MODEL),
-            ("ffn_down", D_MODEL, D_MLP),
-        ]:
-            matrix(f"blk.{layer}.{part}", rows, columns, gguf.GGMLQuantizationType.Q4_1)
+    blocks = [f"blk.{layer}" for layer in range(LAYERS)]
+    for name in ("output_norm", *(f"{block}.{part}_norm" for block in blocks for part in ("attn", "ffn"))):
+        writer.add_tensor(f"{name}.weight", rng.normal(size=D_MODEL).astype(np.float32))
+    reads, writes = {"attn_q": HEADS * D_HEAD}, {"attn_output": HEADS * D_HEAD, "ffn_down": D_MLP}
+    reads |= {"attn_k": KV_HEADS * D_HEAD, "attn_v": KV_HEADS * D_HEAD, "ffn_gate": D_MLP, "ffn_up": D_MLP}
+    for block in blocks:
+        for part, rows in reads.items():
+            matrix(f"{block}.{part}", rows, D_MODEL, gguf.GGMLQuantizationType.Q4_1)
+        for part, columns in writes.items():
+            matrix(f"{block}.{part}", D_MODEL, columns, gguf.GGMLQuantizationType.Q4_1)
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
-    writer = gguf.GGUFWriter(path, "llama")
-    add_fields(writer)
-    add_weights(writer)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
+    return write_gguf(tmp_path_factory.mktemp("gguf") / "tiny.gguf", add_weights)
 
 
 @pytest.fixture(scope="module")
@@ -126,13 +122,7 @@ def test_progress_only_grows(tiny: Path, tmp_path: Path) -> None:
 
 
 def test_tensor_of_another_architecture(tiny: Path, tmp_path: Path) -> None:
-    path = tmp_path / "other.gguf"
-    writer = gguf.GGUFWriter(path, "llama")
-    add_fields(writer)
-    writer.add_tensor("blk.0.attn_q_norm.weight", np.ones(4, dtype=np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    odd = np.ones(4, dtype=np.float32)
+    path = write_gguf(tmp_path / "other.gguf", lambda writer: writer.add_tensor("blk.0.attn_q_norm.weight", odd))
     with pytest.raises(KeyError, match="attn_q_norm"):
         write_hf_folder(path, tmp_path, lambda share, step: None)
