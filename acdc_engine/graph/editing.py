@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from acdc_engine.errors import GraphError, did_you_mean
 from acdc_engine.graph.blocks import Graph
@@ -188,12 +188,8 @@ def _with_edges(circuit: Circuit, kept: set[tuple[str, str]]) -> Circuit:
     note = f"edited: {len(edges):,} of {len(circuit.edges):,} edges"
     changed = {"nodes": nodes, "edges": bare, "examples": examples, "checksum": None}
     source = "; ".join(filter(None, (circuit.source, note)))
-    return circuit.model_copy(update={**whole_unknown(circuit), **changed, "source": source})
-
-
-def whole_unknown(circuit: Circuit) -> dict[str, Any]:
-    """Values of the fields in `_OF_THE_WHOLE` that say nothing."""
-    return {name: type(circuit).model_fields[name].default for name in _OF_THE_WHOLE}
+    unknown = {name: type(circuit).model_fields[name].default for name in _OF_THE_WHOLE}
+    return circuit.model_copy(update={**unknown, **changed, "source": source})
 
 
 def _still_true(nodes: tuple[CircuitNode, ...], before: tuple[CircuitNode, ...]) -> tuple[CircuitNode, ...]:

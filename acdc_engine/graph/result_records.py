@@ -20,7 +20,7 @@ Scope = Literal["edges", "nodes"]
 Rank = Literal["absolute", "signed", "rms"]
 """By |score|, by score (edges against the behaviour last), or by root mean square over prompts."""
 
-NODE_SCORES = "a node's score is the largest score of its outgoing edges (absolute: of their |score|)"
+_NODE_SCORES = "a node's score is the largest score of its outgoing edges (absolute: of their |score|)"
 """In a circuit without loose ends a node is kept only if one of its outgoing edges is."""
 
 
@@ -42,7 +42,7 @@ class Areas(Record):
     """Over the fraction left after cleaning."""
 
 
-class CurveSize(Record):
+class _CurveSize(Record):
     """One size of a curve."""
 
     requested_fraction: float = Field(gt=0, le=1)
@@ -51,7 +51,7 @@ class CurveSize(Record):
     """The same in edges, rounded down."""
 
 
-class CurvePoint(CurveSize):
+class CurvePoint(_CurveSize):
     """The circuit that a method's strongest edges make at one size, judged on the held-out prompts."""
 
     edges: int = Field(ge=0)
@@ -86,7 +86,7 @@ class CurveSeries(Record):
         return f"{self.method}, {self.rank}" + (", greedy" if self.strategy == "greedy" else "")
 
 
-class RandomPoint(CurveSize):
+class RandomPoint(_CurveSize):
     """Random clean circuits of one size, judged on the held-out prompts."""
 
     edges: int = Field(ge=0)
@@ -305,7 +305,7 @@ class Comparison(Shown, Record):
     """The model of the known circuit."""
     scores: str | None
     """Where the scores of all edges come from. Null: there are none, and the found circuit is one point."""
-    node_scores: str = NODE_SCORES
+    node_scores: str = _NODE_SCORES
     """How nodes are scored."""
     rankings: tuple[Ranking, ...]
     """Empty without scores."""

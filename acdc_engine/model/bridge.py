@@ -128,7 +128,7 @@ def _embedding(bridge: Any, config: Any) -> Embedding:
 
 
 @dataclass(frozen=True)
-class RotaryTables:
+class _RotaryTables:
     """Rotary tables by number of positions.
 
     Attributes:
@@ -158,13 +158,13 @@ class RotaryTables:
         return cos[0], sin[0]
 
 
-def _rotary(bridge: Any, config: Any) -> RotaryTables | None:
+def _rotary(bridge: Any, config: Any) -> _RotaryTables | None:
     module = _raw(bridge.rotary_emb) if hasattr(bridge, "rotary_emb") else None
     if module is None:
         return None
     by_kind = "layer_type" in inspect.signature(module.forward).parameters
     kinds = tuple(sorted(set(config.layer_types))) if by_kind else (None,)
-    return RotaryTables(copy.deepcopy(module), _raw(bridge.embed).weight[:1, :1], kinds)
+    return _RotaryTables(copy.deepcopy(module), _raw(bridge.embed).weight[:1, :1], kinds)
 
 
 def _layer(block: Any, config: Any, index: int, n_heads: int, ungroup_kv: bool, parallel: bool) -> Layer:

@@ -15,7 +15,7 @@ from acdc_engine.model.norms import Norm
 from acdc_engine.model.small_file import SmallModel
 from acdc_engine.model.view import TransformerView
 
-NO_NORM = Norm("none")
+_NO_NORM = Norm("none")
 
 
 def small_view(
@@ -187,11 +187,11 @@ def _layer(model: SmallModel, weights: dict[str, Tensor], prefix: str) -> Layer:
         attention_norm=_norm(model, weights, prefix + "ln1"),
         attention=attention,
         attention_post=None,
-        mlp_norm=NO_NORM if mlp is None else _norm(model, weights, prefix + "ln2"),
+        mlp_norm=_NO_NORM if mlp is None else _norm(model, weights, prefix + "ln2"),
         mlp=mlp,
         mlp_post=None,
     )
 
 
 def _norm(model: SmallModel, weights: dict[str, Tensor], name: str) -> Norm:
-    return Norm("layer", weights.get(name), weights.get(f"{name}_bias"), model.norm_eps) if model.norm else NO_NORM
+    return Norm("layer", weights.get(name), weights.get(f"{name}_bias"), model.norm_eps) if model.norm else _NO_NORM
