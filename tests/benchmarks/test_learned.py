@@ -13,6 +13,7 @@ from acdc_engine.patch.judge import Judge, Target
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.score import get_method, score_edges
+from acdc_engine.search import Found
 from benchmarks.learned import learned, stretched
 from tests.micro_models import head_feeds_query, mask_of
 from tests.tiny_models import random_prompts, view
