@@ -7,6 +7,7 @@ or, from a model, prompts and a metric of one's own, `Experiment`. The public na
 so that `import acdc_engine` and `acdc --help` do not wait for torch and transformers.
 """
 
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -85,4 +86,17 @@ def _html_of(thing: object) -> str:
     return html_of(thing)
 
 
-display.install(_line_of, _html_of)
+def _meaning_of(kind: str, name: str) -> str:
+    from acdc_engine.errors import AcdcError
+    from acdc_engine.patch.references import ABLATIONS
+    from acdc_engine.prompts.metrics import METRICS
+    from acdc_engine.score.methods import METHODS
+    from acdc_engine.search.strategies import SEARCHES
+
+    registers = {register.noun: register for register in (ABLATIONS, METRICS, METHODS, SEARCHES)}
+    with suppress(AcdcError):  # a name of another tool, or of a package that is not installed here
+        return registers[kind][name].help
+    return ""
+
+
+display.install(_line_of, _html_of, _meaning_of)

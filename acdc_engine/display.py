@@ -9,14 +9,31 @@ from collections.abc import Callable
 _by: dict[str, Callable[[object], str]] = {}
 
 
-def install(line_of: Callable[[object], str], html_of: Callable[[object], str]) -> None:
+_meaning: list[Callable[[str, str], str]] = []
+
+
+def install(
+    line_of: Callable[[object], str], html_of: Callable[[object], str], meaning_of: Callable[[str, str], str]
+) -> None:
     """Says what shows results.
 
     Args:
         line_of: Says in one line what a result is.
         html_of: Renders it for a notebook.
+        meaning_of: See `meaning_of`.
     """
     _by.update(line=line_of, html=html_of)
+    _meaning[:] = [meaning_of]
+
+
+def meaning_of(kind: str, name: str) -> str:
+    """What a name stands for, in its register's words; empty for one that is not known here.
+
+    Args:
+        kind: "metric", "scoring method", "strategy" or "ablation".
+        name: As circuit files have it.
+    """
+    return _meaning[0](kind, name)
 
 
 class Shown:

@@ -24,7 +24,7 @@ from acdc_engine.cli.command import (
 
 if TYPE_CHECKING:
     from acdc_engine.graph.circuit import Circuit
-    from acdc_engine.run.verify import Verification
+    from acdc_engine.graph.result_records import Verification
 
 
 ModelOrOwn = Annotated[

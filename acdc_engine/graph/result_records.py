@@ -334,3 +334,53 @@ class Comparison(Shown, Record):
             CircuitFileError: The file exists, or cannot be written.
         """
         write_text(path, self.model_dump_json(indent=1) + "\n", overwrite=overwrite)
+
+
+class Claim(Record):
+    """One thing a circuit file claims, and what was found."""
+
+    what: str
+    """What it is about."""
+    edge: str | None = None
+    """The edge, for claims made of every edge."""
+    claimed: str
+    """What the file says."""
+    found: str
+    """What came out."""
+    holds: bool
+    """Whether that is the same, within the tolerance."""
+    deviation: float | None = Field(default=None, ge=0)
+    """How far a number is off: as a share of it, or of its natural unit where that is larger (1 for shares and
+    faithfulness, |m(clean) - m(corrupt)| in units of the metric). Null where no number was compared."""
+
+
+class Verification(Shown, Record):
+    """All claims of a circuit file."""
+
+    path: str
+    """The file, or "the circuit" where it was given as an object."""
+    tolerance: float
+    """Largest deviation that counts as the same."""
+    claims: tuple[Claim, ...]
+    """What was recomputed."""
+    unclaimed: tuple[str, ...]
+    """What such a file can claim and this one does not."""
+    unchecked: tuple[str, ...]
+    """What the file says and nobody recomputed."""
+    remarks: tuple[str, ...]
+    """What a reader should know besides."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether every claim does."""
+        return all(claim.holds for claim in self.claims)
+
+    @property
+    def failing(self) -> tuple[Claim, ...]:
+        """The claims that do not."""
+        return tuple(claim for claim in self.claims if not claim.holds)
+
+    @property
+    def largest_deviation(self) -> float:
+        """The largest of all numbers compared."""
+        return max((claim.deviation for claim in self.claims if claim.deviation is not None), default=0.0)

@@ -1,42 +1,18 @@
-"""What the words and numbers of a report mean: names of metrics and methods, units, columns, how to read it."""
+"""What the words and numbers of a report mean: names, as their registers say, units, columns, how to read it."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
+from acdc_engine.display import meaning_of
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Evaluation
 from acdc_engine.graph.looks import measure_of
 from acdc_engine.graph.records import SIGN_CONVENTION
 from acdc_engine.show.remarks import NAME
 from acdc_engine.show.visible import plain
-
-METRICS = {
-    "logit_diff": ("mean logit of the right answers less that of the wrong ones", "logits"),
-    "prob_diff": ("probability of the right answers less that of the wrong ones", "as a probability, -1 to 1"),
-    "kl": ("minus the KL divergence of the output from the model's own, 0 at best", "nats"),
-    "nll": ("logarithm of the right answers' probability, 0 at best", "nats"),
-}
-"""Metrics by name: what they are, and their unit."""
-
-METHODS = {
-    "eap": "edge attribution patching, the gradient of the clean run (Syed et al. 2023, arXiv 2310.10348)",
-    "eap-ig": "edge attribution patching, its gradients averaged over points between the corrupt input (0) and the "
-    "clean one (1) (Hanna et al. 2024, arXiv 2403.17806)",
-    "clean-corrupted": "edge attribution patching, the mean of the clean and the corrupt run's gradient "
-    "(Hanna et al. 2024, arXiv 2403.17806)",
-}
-"""How edges are scored."""
-
-STRATEGIES = {
-    "iterative": "drop the weakest edges, check what is left exactly, score again inside it; then test every edge",
-    "top-k": "the strongest edges of the whole model",
-    "greedy": "grown from the logits, strongest edge first",
-    "threshold": "every edge that scores at least the threshold",
-    "acdc": "from the logits back, drop every edge whose removal costs less than the threshold (Conmy et al. 2023, "
-    "arXiv 2304.14997)",
-}
-"""How a circuit is made of the scores."""
+from acdc_engine.show.words import ABLATIONS_IN_WORDS
 
 _NODES = (
     "Names: a5.h3 is head 3 of layer 5 and m4 the MLP of layer 4, counted from 0; a5.h3<q>, <k> and <v> are the head's "
@@ -46,28 +22,29 @@ _GROUPS = "; a5.kv1<k> is the key input of group 1, which several heads share"
 
 
 def described(circuit: Circuit) -> dict[str, str]:
-    """What the names in `words.facts` stand for, by the same labels; a plug-in's or a newer version's have none."""
-    found = {}
-    if circuit.metric is not None and circuit.metric.name in METRICS:
-        text, unit = METRICS[circuit.metric.name]
-        found["Metric"] = f"{text} ({unit})"
-    if circuit.attribution is not None:
-        found["Scores"] = METHODS.get(circuit.attribution.method, "")
-    if circuit.search is not None:
-        found["Search"] = STRATEGIES.get(circuit.search.strategy, "")
-    return {name: text for name, text in found.items() if text}
+    """What the names in `words.facts` stand for, by the same labels; names of other tools have no meaning here."""
+    names = {
+        "Metric": ("metric", circuit.metric and circuit.metric.name),
+        "Scores": ("scoring method", circuit.attribution and circuit.attribution.method),
+        "Search": ("strategy", circuit.search and circuit.search.strategy),
+    }
+    if circuit.ablation not in ABLATIONS_IN_WORDS:
+        names["Ablation"] = ("ablation", circuit.ablation)
+    found = {label: meaning_of(kind, name) for label, (kind, name) in names.items() if name}
+    return {label: plain(text) for label, text in found.items() if text}
 
 
 def edge_notes(circuit: Circuit) -> list[str]:
     """What the effect and the score of an edge are, as far as any edge has one."""
-    metric, known = "the metric", ""
+    metric, unit = "the metric", ""
     if circuit.metric is not None:
         metric = plain(circuit.metric.name, NAME)
-        known = f" ({METRICS[metric][1]})" if metric in METRICS else ""
+        told = re.search(r"\(([^(),]+)[^()]*\)$", meaning_of("metric", circuit.metric.name))
+        unit = f" ({told[1]})" if told else ""
     notes = []
     if any(edge.effect is not None for edge in circuit.edges):
         notes.append(
-            f"effect: how much {metric}{known} falls when this edge alone is taken out of the circuit, exactly, mean "
+            f"effect: how much {metric}{unit} falls when this edge alone is taken out of the circuit, exactly, mean "
             "over discovery prompts"
         )
     if any(edge.score is not None for edge in circuit.edges):

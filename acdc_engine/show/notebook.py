@@ -27,7 +27,6 @@ from acdc_engine.show.pictures.marks import MANY
 from acdc_engine.show.remarks import curve_remarks, remarks
 from acdc_engine.show.results import (
     Scores,
-    Verified,
     comparison_sections,
     curve_sections,
     scores_sections,
@@ -81,7 +80,7 @@ def _parts(thing: object) -> tuple[list[Section], Markup, Sequence[str]]:
     if isinstance(thing, Comparison):
         drawn = picture_html(comparison_figure(thing), "receiver operating characteristic, precision and recall")
         return comparison_sections(thing, ROWS), drawn, thing.remarks
-    if isinstance(thing, Verified):
+    if isinstance(thing, Verification):
         return verification_sections(thing), Markup(), verification_remarks(thing)
     if isinstance(thing, Scores):
         drawn = picture_html(_heatmap(thing), "sum of |score| between layers") if thing.senders else Markup()

@@ -46,42 +46,6 @@ class Scores(Protocol):
     def method(self) -> str: ...  # noqa: D102
 
 
-@runtime_checkable
-class _Claim(Protocol):
-    @property
-    def what(self) -> str: ...
-    @property
-    def edge(self) -> str | None: ...
-    @property
-    def claimed(self) -> str: ...
-    @property
-    def found(self) -> str: ...
-    @property
-    def holds(self) -> bool: ...
-
-
-@runtime_checkable
-class Verified(Protocol):
-    """What is asked of `acdc_engine.run.verify.Verification`."""
-
-    @property
-    def path(self) -> str: ...  # noqa: D102
-    @property
-    def tolerance(self) -> float: ...  # noqa: D102
-    @property
-    def claims(self) -> Sequence[_Claim]: ...  # noqa: D102
-    @property
-    def failing(self) -> Sequence[_Claim]: ...  # noqa: D102
-    @property
-    def largest_deviation(self) -> float: ...  # noqa: D102
-    @property
-    def unclaimed(self) -> Sequence[str]: ...  # noqa: D102
-    @property
-    def unchecked(self) -> Sequence[str]: ...  # noqa: D102
-    @property
-    def remarks(self) -> Sequence[str]: ...  # noqa: D102
-
-
 def line_of(thing: object) -> str:
     """Says in one line what a result is; texts of strangers are cut, and cannot steer a terminal.
 
@@ -109,7 +73,7 @@ def line_of(thing: object) -> str:
             if edges.scope == "edges" and edges.mlps
         ]
         return f"<Comparison of {plain(thing.found, _LONGEST)} with {plain(thing.known, _LONGEST)}{''.join(both)}>"
-    if isinstance(thing, Verified):
+    if isinstance(thing, Verification):
         failing, claims = len(thing.failing), len(thing.claims)
         verdict = f"{failing} of {claims} claims do not hold" if failing else f"all {claims} claims hold"
         return f"<Verification of {plain(thing.path, _LONGEST)}: {verdict}>"
@@ -308,7 +272,7 @@ def _areas(curve: Curve) -> Section:
     return Section("Areas: CPR under the curve, CMD between it and 1 (MIB)", table=table)
 
 
-def verification_sections(found: Verified, rest: str = "") -> list[Section]:
+def verification_sections(found: Verification, rest: str = "") -> list[Section]:
     """A verification: the claims of the whole circuit, those of single edges by kind, the verdict, and what fails.
 
     Args:
@@ -344,7 +308,7 @@ def _claim(what: str, claimed: str, found: str, holds: bool) -> Sequence[Cell | 
     return (*(plain(text, _SOURCE) for text in (what, claimed, found)), verdict)
 
 
-def verification_remarks(found: Verified) -> list[str]:
+def verification_remarks(found: Verification) -> list[str]:
     """What a reader should know besides."""
     notes = [f"{remark}." for remark in found.remarks]
     if found.unclaimed:

@@ -18,11 +18,12 @@ NAME = 120
 """Characters shown of a name."""
 _FEW = 8
 """Values that have no quartiles to speak of."""
-_ABLATIONS = {
+ABLATIONS_IN_WORDS = {
     "patch": "edges outside the circuit carry the corrupt run's activations",
     "mean": "edges outside the circuit carry the mean over prompts",
     "zero": "edges outside the circuit carry zero",
 }
+"""Here and not from their register, which needs torch: `acdc show` answers at once."""
 
 
 def facts(circuit: Circuit) -> dict[str, str]:
@@ -54,7 +55,7 @@ def facts(circuit: Circuit) -> dict[str, str]:
         if search.target_faithfulness is not None:
             rows["Target"] = f"{aim_of(search.objective)} {search.target_faithfulness:g} on the discovery prompts"
     if circuit.ablation is not None:
-        what = _ABLATIONS.get(circuit.ablation)  # none of a package of others
+        what = ABLATIONS_IN_WORDS.get(circuit.ablation)  # none of a package of others
         rows["Ablation"] = circuit.ablation + (f": {what}" if what else "")
     rows |= {"Source": circuit.source, "Rule": circuit.rule, "Made by": circuit.made_by}
     rows["Cost"] = None if circuit.cost is None else cost_of(circuit.cost)

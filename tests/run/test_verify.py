@@ -11,8 +11,9 @@ import acdc_engine
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.evidence.figures import figures_of
 from acdc_engine.graph.evidence_records import Evaluation
+from acdc_engine.graph.result_records import Verification
 from acdc_engine.provenance import records_of
-from acdc_engine.run.verify import Verification, verify
+from acdc_engine.run.verify import verify
 from tests.run.circuit_files import DISCOVERY, HELD_OUT, NAME, TARGET, by_hand, circuit, judge_of, saved, with_edge
 from tests.tiny_task import tiny_view, write_card
 

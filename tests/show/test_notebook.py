@@ -14,8 +14,7 @@ from PIL import Image
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.names import GraphShape
-from acdc_engine.graph.result_records import Comparison, Curve
-from acdc_engine.run.verify import Claim
+from acdc_engine.graph.result_records import Claim, Comparison, Curve
 from acdc_engine.score.edge_scores import EdgeScores
 from acdc_engine.show import notebook
 from acdc_engine.show.notebook import ROWS, html_of, picture_html

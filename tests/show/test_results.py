@@ -7,8 +7,7 @@ import torch
 from rich.console import Console
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.result_records import Comparison, Curve
-from acdc_engine.run.verify import Claim, Verification
+from acdc_engine.graph.result_records import Claim, Comparison, Curve, Verification
 from acdc_engine.score.edge_scores import EdgeScores
 from acdc_engine.show.results import line_of, verification_sections
 from acdc_engine.show.terminal import text_of
