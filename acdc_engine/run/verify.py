@@ -12,6 +12,7 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Certificate
 from acdc_engine.graph.files import check_target, find_circuit, write_text
 from acdc_engine.graph.records import CircuitEdge, Record
+from acdc_engine.graph.result_records import Claim, Verification
 from acdc_engine.patch.judge import Target
 from acdc_engine.provenance import prompts_hash
 from acdc_engine.run.file_prompts import Asked

@@ -293,7 +293,7 @@ def edges(circuit: Circuit, most: int | None = 40, rest: str = "") -> Section:
     names = ("effect", "score", "without", "stability", "necessity")
     styles = {name: column_style(getattr(edge, name) for edge in ordered) for name in names}
     shown = ordered if most is None else ordered[:most]
-    rows = [
+    rows: list[Sequence[Cell | str]] = [
         (
             f"{edge.sender} -> {edge.receiver}",
             *(_figure(edge, name, styles[name]) for name in names),

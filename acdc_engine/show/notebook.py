@@ -17,7 +17,7 @@ from markupsafe import Markup
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Evaluation
-from acdc_engine.graph.result_records import Comparison, Curve
+from acdc_engine.graph.result_records import Comparison, Curve, Verification
 from acdc_engine.show.figures import edges, evaluation_sections, summary
 from acdc_engine.show.page import environment
 from acdc_engine.show.pictures.comparison import comparison_figure

@@ -13,7 +13,16 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Evaluation
 from acdc_engine.graph.looks import column_style
 from acdc_engine.graph.records import ModelRecord
-from acdc_engine.graph.result_records import ClassResult, Comparison, Curve, CurvePoint, EditEdge, RandomPoint, Ranking
+from acdc_engine.graph.result_records import (
+    ClassResult,
+    Comparison,
+    Curve,
+    CurvePoint,
+    EditEdge,
+    RandomPoint,
+    Ranking,
+    Verification,
+)
 from acdc_engine.show.figures import ROLE, roles
 from acdc_engine.show.sections import Cell, Column, Section, signed, table_of, three
 from acdc_engine.show.visible import plain
