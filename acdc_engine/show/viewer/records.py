@@ -224,6 +224,6 @@ def schema_text() -> str:
     """The content of `docs/view-schema.json`."""
     schema: dict[str, Any] = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **ViewData.model_json_schema(mode="serialization"),
+        **ViewData.model_json_schema(),
     }
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
