@@ -253,24 +253,13 @@ def _known_keys(location: Location) -> list[str]:
 
 
 def settled(card: TaskCard, tokenizer: Tokenizer, asked: bool | None = None) -> TaskCard:
-    """Returns the card with `prepend_bos` decided: by what is asked for, else by the card, else by the tokenizer.
-
-    Args:
-        card: The task.
-        tokenizer: The model's.
-        asked: What the user says; None for nothing.
-    """
+    """Returns the card with `prepend_bos` decided: by what is asked for, else by the card, else by the tokenizer."""
     chosen = card.prepend_bos if asked is None else asked
     return card.model_copy(update={"prepend_bos": adds_bos(tokenizer) if chosen is None else chosen})
 
 
 def as_hashed(card: TaskCard, card_hash: str) -> TaskCard | None:
-    """Returns the card with the beginning-of-sequence setting that gives a hash: a run decides what a card leaves open.
-
-    Args:
-        card: As it is today.
-        card_hash: Of the card of a run.
-    """
+    """Returns the card with the `prepend_bos` that gives a hash, as a run decides what a card leaves open."""
     cards = (card.model_copy(update={"prepend_bos": setting}) for setting in (card.prepend_bos, False, True))
     return next((variant for variant in cards if variant.fingerprint() == card_hash), None)
 
@@ -279,7 +268,6 @@ class NotText(Exception):
     """A file that is not UTF-8 text, with a line for each place."""
 
     def __init__(self, problems: list[str]) -> None:
-        """Takes the problems, each with its line."""
         super().__init__("\n".join(problems))
         self.problems = problems
 

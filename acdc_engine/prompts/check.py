@@ -5,9 +5,10 @@ replaced, when the position to read is one of the prompt's, when every answer is
 prompt up to there, and when no answer is both right and wrong.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Any
 
 from acdc_engine.errors import PromptError
 from acdc_engine.prompts.card import TaskCard, settled
@@ -18,7 +19,6 @@ from acdc_engine.prompts.tokens import (
     AnswerReader,
     Limits,
     Problem,
-    Remembered,
     Tokenizer,
     of_answers,
     one_token,
@@ -115,8 +115,30 @@ def check(drafts: Sequence[Draft], rules: Rules) -> list[Checked]:
     front = _front(rules) if rules.prepend_bos else []
     prompts = (text for draft in drafts for text in (draft.pair.clean, draft.pair.corrupt))
     continued = (f"{d.pair.clean}{text}" for d in drafts for text in (*d.pair.answers, *d.pair.wrong_answers))
-    tokenizer = Remembered(rules.tokenizer, [*prompts, *continued])
+    tokenizer = _Remembered(rules.tokenizer, [*prompts, *continued])
     return [_check_one(draft, replace(rules, tokenizer=tokenizer), front) for draft in drafts]
+
+
+class _Remembered:
+    """A tokenizer that has split texts beforehand, all at once where that is faster, and splits none twice."""
+
+    def __init__(self, tokenizer: Tokenizer, texts: Iterable[str]) -> None:
+        self._tokenizer, self._known = tokenizer, dict[str, list[int]]()
+        self.bos_token_id, own = tokenizer.bos_token_id, of_answers(tokenizer)
+        self.answers = self if own is tokenizer else own
+        self.decode, self.convert_ids_to_tokens = tokenizer.decode, tokenizer.convert_ids_to_tokens
+        different = list(dict.fromkeys(texts))
+        if different and getattr(tokenizer, "is_fast", False):  # Hugging Face's fast ones take lists
+            split: Any = tokenizer
+            found = split(different, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+            self._known = dict(zip(different, found, strict=True))
+
+    def __call__(self, text: str, *, add_special_tokens: bool) -> Any:
+        if add_special_tokens:
+            return self._tokenizer(text, add_special_tokens=True)
+        if text not in self._known:
+            self._known[text] = token_ids(self._tokenizer, text)
+        return {"input_ids": self._known[text]}
 
 
 def refuse_misfits(rows: Sequence[Checked], rules: Rules) -> None:
@@ -238,15 +260,13 @@ def _common_start(a: list[int], b: list[int]) -> int:
     return next(same, min(len(a), len(b)))
 
 
-def _describe(name: str, row: Checked, tokenizer: Tokenizer) -> str:
-    return "\n".join(
-        [
-            f"  {name}:",
-            *(f"    {problem.text}" for problem in row.problems),
-            f"    clean   [{len(row.clean)}] {_both_ends(row.clean, tokenizer)}",
-            f"    corrupt [{len(row.corrupt)}] {_both_ends(row.corrupt, tokenizer)}",
-        ]
-    )
+def _describe(name: str, row: Checked, tokenizer: Tokenizer) -> list[str]:
+    return [
+        f"  {name}:",
+        *(f"    {problem.text}" for problem in row.problems),
+        f"    clean   [{len(row.clean)}] {_both_ends(row.clean, tokenizer)}",
+        f"    corrupt [{len(row.corrupt)}] {_both_ends(row.corrupt, tokenizer)}",
+    ]
 
 
 def _both_ends(ids: list[int], tokenizer: Tokenizer) -> str:
@@ -257,7 +277,8 @@ def _both_ends(ids: list[int], tokenizer: Tokenizer) -> str:
 
 def _message(rules: Rules, failures: dict[str, Checked], n: int, written_out: bool) -> str:
     lines = [f"{len(failures)} of the {n} prompts of task {rules.task!r} do not fit this model:"]
-    lines += [_describe(name, row, rules.tokenizer) for name, row in islice(failures.items(), _SHOWN)]
+    for name, row in islice(failures.items(), _SHOWN):
+        lines += _describe(name, row, rules.tokenizer)
     if len(failures) > _SHOWN:
         names = f": {', '.join(list(failures)[_SHOWN:])}" if written_out else ""
         lines.append(f"  ... and {len(failures) - _SHOWN} more{names}.")

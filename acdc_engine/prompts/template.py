@@ -181,11 +181,8 @@ class PairTemplate:
         words = {name: word for name, word in values.items() if isinstance(word, str)}
         clean, clean_spans = self.clean.fill(words)
         corrupt, corrupt_spans = self.corrupt.fill(words)
-        differ = [
-            i
-            for i, (a, b) in enumerate(zip(self.clean.slots, self.corrupt.slots, strict=True))
-            if values[a] != values[b]
-        ]
+        both = zip(self.clean.slots, self.corrupt.slots, strict=True)
+        differ = [i for i, (a, b) in enumerate(both) if values[a] != values[b]]
         right, wrong = (
             tuple(text for template in templates for text in template.fill_all(values))
             for templates in (self.answers, self.wrong_answers)

@@ -31,47 +31,6 @@ def of_answers(tokenizer: Any) -> Any:
     return getattr(tokenizer, "answers", tokenizer)
 
 
-class Remembered:
-    """A tokenizer that has split texts beforehand, all at once where that is faster, and splits none twice."""
-
-    def __init__(self, tokenizer: Tokenizer, texts: Sequence[str] = ()) -> None:
-        """Splits the texts if the tokenizer is one of Hugging Face's fast ones, which take lists."""
-        self._tokenizer = tokenizer
-        self._known: dict[str, list[int]] = {}
-        different = list(dict.fromkeys(texts))
-        if different and getattr(tokenizer, "is_fast", False):
-            split: Any = tokenizer
-            found = split(different, add_special_tokens=False, return_attention_mask=False)["input_ids"]
-            self._known = dict(zip(different, found, strict=True))
-
-    @property
-    def bos_token_id(self) -> int | None:
-        """As the tokenizer's."""
-        return self._tokenizer.bos_token_id
-
-    @property
-    def answers(self) -> Any:
-        """The tokenizer of answers, where it is another."""
-        own = of_answers(self._tokenizer)
-        return self if own is self._tokenizer else own
-
-    def __call__(self, text: str, *, add_special_tokens: bool) -> Any:
-        """As the tokenizer's."""
-        if add_special_tokens:
-            return self._tokenizer(text, add_special_tokens=True)
-        if text not in self._known:
-            self._known[text] = list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
-        return {"input_ids": self._known[text]}
-
-    def decode(self, token_ids: list[int]) -> str:
-        """As the tokenizer's."""
-        return self._tokenizer.decode(token_ids)
-
-    def convert_ids_to_tokens(self, ids: list[int]) -> list[str]:
-        """As the tokenizer's."""
-        return self._tokenizer.convert_ids_to_tokens(ids)
-
-
 def token_ids(tokenizer: Tokenizer, text: str) -> list[int]:
     """Returns the token ids of `text`, without any special token added."""
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
