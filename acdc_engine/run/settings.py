@@ -154,7 +154,7 @@ class Settings:
         Raises:
             AcdcError: Of the kind that fits the setting, with its name, its value and what is allowed.
         """
-        from acdc_engine.cli.options import OBJECTIVES
+        from acdc_engine.experiment import OBJECTIVES
         from acdc_engine.model.devices import pick_device, pick_dtype
         from acdc_engine.patch.judge import Target
         from acdc_engine.patch.references import check_ablation
