@@ -195,6 +195,7 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)  # no pool of threads that a fork would lose
 from acdc_engine import experiment
+from acdc_engine.evidence import single_edges
 from acdc_engine.run import discover, folder
 from acdc_engine.patch.trace import Trace
 from tests.tiny_task import tiny_view
@@ -225,7 +226,7 @@ def in_a_line():
     Trace._write = half
 
 def after_the_search():
-    experiment.edge_evidence = kill
+    single_edges.edge_evidence = kill
 
 def before_circuit_json():
     save = folder.RunFolder.save_circuit

@@ -230,7 +230,7 @@ def test_an_interruption_leaves_usable_files(tmp_path: Path, monkeypatch: pytest
     assert sorted(f.name for f in (tmp_path / "run").iterdir()) == LEFT
 
 
-@pytest.mark.parametrize("step", ["experiment.edge_evidence", "evidence.describe.describe"])
+@pytest.mark.parametrize("step", ["evidence.single_edges.edge_evidence", "evidence.describe.describe"])
 def test_an_interruption_after_the_search_leaves_what_was_found(
     step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
