@@ -17,8 +17,8 @@ from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.patch.evaluator import CircuitEvaluator
 from acdc_engine.patch.judge import Judge, Target
-from acdc_engine.search.order import Rank, best_first, first_edges, of_size, smallest_of_order, strengths
 from acdc_engine.search import Found, Report, Search
+from acdc_engine.search.order import Rank, best_first, first_edges, of_size, smallest_of_order, strengths
 
 BETA = 2 / 3
 """Temperature: the smaller, the more often a weight is exactly 0 or 1."""
