@@ -233,9 +233,13 @@ class Experiment:
             )
         if not bool(scores.both.isfinite().all()):
             raise ScoreError(f"The scoring method {method!r} gives scores that are NaN or infinite.")
-        named = {"senders": tuple(graph.senders), "receivers": tuple(graph.receivers), "method": method}
-        said = {name: getattr(scores, name) or value for name, value in {**named, "settings": parameters}.items()}
-        return replace(scores, **said)
+        return replace(
+            scores,
+            senders=scores.senders or graph.senders,
+            receivers=scores.receivers or graph.receivers,
+            method=scores.method or method,
+            settings=scores.settings or parameters,
+        )
 
     def search(
         self,
@@ -265,9 +269,14 @@ class Experiment:
             MethodError: Unknown names, parameters that do not fit, or a size or threshold that leaves no circuit.
         """
         choice = strategy if isinstance(strategy, Choice) else choice_of(strategy, self.aim, **parameters)
-        told = (("report", report), ("note", note), ("progress", progress))
-        given = {name: callback for name, callback in told if callback is not None}
-        found = find_circuit(Search(self.objective, scores.both, Target(target), **given), choice)
+        search = Search(self.objective, scores.both, Target(target))
+        search = replace(
+            search,
+            report=report or search.report,
+            note=note or search.note,
+            progress=progress or search.progress,
+        )
+        found = find_circuit(search, choice)
         return self.chosen(found, scores, choice, target)
 
     def chosen(self, found: Found, scores: EdgeScores, choice: Choice, target: float) -> Selection:

@@ -67,7 +67,7 @@ def compare_devices(name: str, config: Any, device: str, n: int = 8, pos: int = 
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
-        pairs = {f"scores, {method}": [_scores(view, prompts, method) for view in views] for method in METHODS}
+        pairs = {f"scores, {method}": [_scores(view, prompts, method) for view in views] for method in METHODS.names}
         scores = pairs["scores, eap-ig"][0]
         mask = scores.abs() >= scores.abs().flatten().topk(views[0].graph.n_edges // 10).values[-1]
         pairs["metric of a circuit"] = [_metric(view, prompts, mask) for view in views]

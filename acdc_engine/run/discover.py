@@ -169,7 +169,7 @@ class _Run:
         if known is not None:
             return known
         with self.report.stage("Scoring all edges", len(lab.prompts)) as stage:
-            how = {} if settings.steps is None else {"steps": settings.steps}
+            how: dict[str, Any] = {} if settings.steps is None else {"steps": settings.steps}
             scores = lab.score(settings.method, progress=stage.advance, **how)
         if folder is not None:
             folder.save_scores(scores, {"metric": lab.objective_metric.name, "sign": SIGN_CONVENTION})

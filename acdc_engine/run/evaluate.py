@@ -163,8 +163,9 @@ def _parameters(record: AttributionRecord) -> dict[str, Any]:
     if record.method not in [entry.name for entry in METHODS.own()]:
         return dict(record.settings)
     alphas = record.settings.get("alphas")
-    known = record.method == "eap-ig" and isinstance(alphas, list)
-    return {"alphas": alphas} if known and all(isinstance(alpha, int | float) for alpha in alphas or ()) else {}
+    if record.method != "eap-ig" or not isinstance(alphas, list):
+        return {}
+    return {"alphas": alphas} if all(isinstance(alpha, int | float) for alpha in alphas) else {}
 
 
 def _only_measured(opened: Reopened) -> Reopened:

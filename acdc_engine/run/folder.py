@@ -240,9 +240,15 @@ class RunFolder:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 it is no dict
         except (OSError, SafetensorError):
             return None
-        names = (tuple(json.loads(about[key])) for key in ("senders", "receivers"))
-        rest = about["method"], json.loads(about.get("settings", "{}"))
-        return EdgeScores(tensors["scores"], tensors["rms"], tensors.get("per_example"), *names, *rest)
+        return EdgeScores(
+            tensors["scores"],
+            tensors["rms"],
+            tensors.get("per_example"),
+            senders=tuple(json.loads(about["senders"])),
+            receivers=tuple(json.loads(about["receivers"])),
+            method=about["method"],
+            settings=json.loads(about.get("settings", "{}")),
+        )
 
     def save_circuit(self, circuit: Circuit, name: str = CIRCUIT) -> Path:
         """Writes a circuit under its final name, complete or not at all; the final one ends the run.

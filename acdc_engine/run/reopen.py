@@ -252,7 +252,7 @@ def _load(file: _File, model: Any, device: str, dtype: str | None) -> Transforme
     pick_dtype(number_format)
     if circuit is None:
         return load_model(model, device=device, dtype=number_format)
-    how = {"device": device, "dtype": number_format, "ungroup_kv": circuit.model.ungrouped_kv}
+    how: dict[str, Any] = {"device": device, "dtype": number_format, "ungroup_kv": circuit.model.ungrouped_kv}
     if model is not None:
         return load_model(model, **how)
     try:

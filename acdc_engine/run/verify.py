@@ -111,6 +111,7 @@ def verify(
         with report.stage("Each edge removed", len(claimed.edges)) as stage:
             tested = opened.lab.test_edges(Selection(opened.mask), stage.at)
             tested = opened.lab.with_effects(tested, stage.at)
+        assert tested.tested is not None, "they have just been tested"
         evidence = edge_evidence(tested.tested, tested.by_metric, opened.lab.objective, None)
         claims += _edge_claims(opened, evidence, tolerance)
         if claimed.certificate is not None:
