@@ -10,6 +10,7 @@ from acdc_engine.model.devices import fitting_prompts, scoring_bytes
 from acdc_engine.model.layers import read_positions
 from acdc_engine.model.twins import Record
 from acdc_engine.patch import CircuitEvaluator
+from acdc_engine.patch.evaluator import Variants
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.run.meter import memory_note
@@ -59,7 +60,7 @@ def test_results_are_equal_however_batches_are_cut(name: str, tokens: int, monke
             *scores.both,
             scores.per_example,
             *(e.values(torch.stack([mask, v.graph.exists]), METRIC) for e in evaluators),
-            *(e.values(mask[None], METRIC, v.graph.exists) for e in evaluators),
+            *(e.values(Variants.of(v.graph.exists, mask[None]), METRIC) for e in evaluators),
             *(e.edge_gradients(mask, METRIC) for e in evaluators),
             evaluators[0].soft_gradients(mask.float(), METRIC)[0],
             evaluators[0].clean_logits(),
