@@ -365,7 +365,7 @@ class Experiment:
             tests: Whether to run the hypothesis tests.
             progress: Opens the stages of the work.
         """
-        from acdc_engine.evidence.minimality import EDGES_UP_TO
+        from acdc_engine.evidence.hypotheses import EDGES_UP_TO
 
         found = self.selection(circuit)
         if found.tested is None and found.size <= EDGES_UP_TO:

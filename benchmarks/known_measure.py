@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from acdc_engine.errors import AcdcError
-from acdc_engine.evidence.compare import overlaps, rankings
-from acdc_engine.evidence.roc import without_rounding
+from acdc_engine.evidence.comparison import overlaps, rankings, without_rounding
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.editing import edges_of_mask
 from acdc_engine.graph.nodes import nodes_of_edges

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from functools import partial
 
-from acdc_engine.evidence.stability import score_stability
+from acdc_engine.evidence.resampling import score_stability
 from acdc_engine.score import score_edges
 from acdc_engine.search import RANKS
 from acdc_engine.search.order import best_first, of_size

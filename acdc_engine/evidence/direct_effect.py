@@ -18,15 +18,10 @@ from acdc_engine.prompts.prompt_set import NO_ANSWER, PromptSet
 
 
 class DirectEffects:
-    """Adds up direct effects batch by batch.
-
-    Args:
-        view: The model.
-        senders: Names of the nodes: input, heads, MLPs.
-    """
+    """Adds up direct effects batch by batch."""
 
     def __init__(self, view: TransformerView, senders: Sequence[str]) -> None:
-        """See the class."""
+        """Of `senders`, names of nodes: input, heads, MLPs."""
         self._view, self._senders = view, tuple(senders)
         self._sums = torch.zeros(2, len(self._senders), dtype=torch.float64)
         self._n_prompts = 0
@@ -59,7 +54,7 @@ def sender_effects(
         view: The model.
         record: Of a run on the prompts, clean or corrupt, with `final`.
         prompts: With right answers.
-        senders: Names of the senders.
+        senders: Names.
 
     Returns:
         Logits, before a soft cap: mean of the right answers less mean of the wrong ones, or less the mean of all
@@ -69,7 +64,7 @@ def sender_effects(
     direction = answer_direction(view, record, prompts)
     columns = []
     for name in senders:
-        write = write_at(view, record, name, prompts.read_at)
+        write = _write_at(view, record, name, prompts.read_at)
         columns.append((write.to(direction.dtype) * direction).sum(-1))
     return torch.stack(columns, 1)
 
@@ -92,7 +87,7 @@ def answer_direction(view: TransformerView, record: Record, prompts: PromptSet) 
     return direction * scale
 
 
-def write_at(
+def _write_at(
     view: TransformerView, record: Record, name: str, read_at: Int[Tensor, "batch"]
 ) -> Float[Tensor, "batch d_model"]:
     """What a sender writes at one position of each prompt."""

@@ -5,13 +5,11 @@ from torch import Tensor
 
 from acdc_engine.errors import MethodError
 from acdc_engine.evidence import Stages, silent
-from acdc_engine.evidence.completeness import completeness_of
-from acdc_engine.evidence.figures import figures_of
-from acdc_engine.evidence.hypotheses import run_tests
-from acdc_engine.evidence.minimality import minimality_runs
+from acdc_engine.evidence.figures import completeness_of, figures_of
+from acdc_engine.evidence.hypotheses import minimality_runs, run_tests
 from acdc_engine.evidence.random_circuits import random_baseline
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.graph.evidence_records import Evaluation, HypothesisTest
+from acdc_engine.graph.evidence_records import Evaluation, HypothesisTest, RandomCircuits
 from acdc_engine.patch.judge import Judge
 
 
@@ -48,20 +46,30 @@ def evaluate(
         raise MethodError(f"{n_random} random circuits were asked for; 0 leaves them out.")
     _check_connected(held_out, mask)
     with progress("Figures", None):
-        on_discovery, on_held_out = figures_of(discovery, mask, seed), figures_of(held_out, mask, seed)
+        figures = [figures_of(judge, mask, seed) for judge in (discovery, held_out)]
     with progress("Completeness", None):
         completeness = completeness_of(held_out, mask)
-    random = None
-    if n_random:
-        with progress("Random circuits", n_random) as stage:
-            random = random_baseline(held_out, mask, n_random, seed, stage.advance)
-    found: tuple[HypothesisTest, ...] = ()
-    if tests:
-        with progress("Hypothesis tests", 2 + minimality_runs(int(mask.sum()))) as stage:
-            found = run_tests(held_out, mask, seed=seed, progress=stage.advance)
     return Evaluation(
-        discovery=on_discovery, held_out=on_held_out, random_circuits=random, completeness=completeness, tests=found
+        discovery=figures[0],
+        held_out=figures[1],
+        completeness=completeness,
+        random_circuits=_random(held_out, mask, n_random, seed, progress) if n_random else None,
+        tests=_tests(held_out, mask, seed, progress) if tests else (),
     )
+
+
+def _random(
+    judge: Judge, mask: Bool[Tensor, "senders receivers"], n_random: int, seed: int, progress: Stages
+) -> RandomCircuits:
+    with progress("Random circuits", n_random) as stage:
+        return random_baseline(judge, mask, n_random, seed, stage.advance)
+
+
+def _tests(
+    judge: Judge, mask: Bool[Tensor, "senders receivers"], seed: int, progress: Stages
+) -> tuple[HypothesisTest, ...]:
+    with progress("Hypothesis tests", 2 + minimality_runs(int(mask.sum()))) as stage:
+        return run_tests(judge, mask, seed=seed, progress=stage.advance)
 
 
 def _check_connected(judge: Judge, mask: Bool[Tensor, "senders receivers"]) -> None:

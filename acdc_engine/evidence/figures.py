@@ -1,20 +1,58 @@
-"""The figures a circuit is judged by."""
+"""The figures a circuit is judged by: faithfulness, KL, agreement, answers, by template; and completeness."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from acdc_engine.evidence.answers import answer_figures
-from acdc_engine.evidence.bootstrap import ratio_interval
-from acdc_engine.graph.evidence_records import Figures, Interval, TemplateFigures
+from acdc_engine.evidence.resampling import ratio_interval
+from acdc_engine.graph.evidence_records import AnswerFigures, Completeness, Figures, Interval, TemplateFigures
 from acdc_engine.patch.judge import Judge
 from acdc_engine.prompts.metrics import accuracy, get_metric
+from acdc_engine.prompts.prompt_set import NO_ANSWER, PromptSet
 
-TWO_SIGNED = ("logit_diff", "prob_diff")
+_TWO_SIGNED = ("logit_diff", "prob_diff")
 """Metrics whose sign says which answer wins."""
+
+
+def answer_figures(logits: Float[Tensor, "prompts d_vocab"], prompts: PromptSet) -> AnswerFigures | None:
+    """Looks at the answers in the logits of one run.
+
+    `right_above_wrong` compares the answers with one another only: a model that expects neither can be right on every
+    prompt. `most_likely` and `median_rank` compare with the whole vocabulary; ties count against the right answer.
+
+    Returns:
+        None for prompts without right answers.
+    """
+    if not prompts.answers.shape[1]:
+        return None
+    has_wrong = bool(prompts.wrong_answers.shape[1])
+    ranks = right_ranks(logits, prompts)
+    return AnswerFigures(
+        right_above_wrong=float(accuracy(logits, prompts).double().mean()) if has_wrong else None,
+        most_likely=float((ranks == 1).double().mean()),
+        median_rank=float(ranks.double().quantile(0.5)),
+        right_logit=_mean_logit(logits, prompts.answers),
+        wrong_logit=_mean_logit(logits, prompts.wrong_answers) if has_wrong else None,
+    )
+
+
+def right_ranks(logits: Float[Tensor, "prompts d_vocab"], prompts: PromptSet) -> Int[Tensor, "prompts"]:
+    """The best right answer's place among the tokens that are not right answers; 1 is before all of them."""
+    right = torch.zeros_like(logits, dtype=torch.bool)
+    rows, places = (prompts.answers != NO_ANSWER).nonzero(as_tuple=True)
+    right[rows, prompts.answers[rows, places]] = True
+    best = logits.masked_fill(~right, -torch.inf).amax(1, keepdim=True)
+    return 1 + ((logits >= best) & ~right).sum(1)
+
+
+def _mean_logit(logits: Float[Tensor, "prompts d_vocab"], ids: Int[Tensor, "prompts k"]) -> float:
+    """Mean over each prompt's answers, then over the prompts."""
+    there = ids != NO_ANSWER
+    found = logits.double().gather(1, ids.clamp(min=0)).masked_fill(~there, 0.0)
+    return float((found.sum(1) / there.sum(1)).mean())
 
 
 @dataclass(frozen=True)
@@ -74,17 +112,12 @@ def figures_of(judge: Judge, mask: Bool[Tensor, "senders receivers"], seed: int 
     bootstrap intervals over the prompts, from the same single run (`ratio_interval`). The same three are given for each
     template by itself, with its own m(clean) and m(ablated), since a constant bias of one template can cancel that of
     another; and beside the metric what becomes of the answers themselves (`answer_figures`).
-
-    Args:
-        judge: The prompts.
-        mask: The circuit.
-        seed: Of the bootstrap.
     """
     evaluator = judge.evaluator
     prompts = evaluator.prompts
     found, clean = prompt_values(judge, mask), evaluator.clean_logits()
     values = found.metric
-    if judge.metric.name in TWO_SIGNED:
+    if judge.metric.name in _TWO_SIGNED:
         agree = values.sign() == judge.clean.sign()
     else:
         agree = found.logits.argmax(-1) == clean.argmax(-1)
@@ -133,3 +166,25 @@ def _templates(
             kl_interval=_kl_interval(kl, kl_ablated, seed),
             agreement=float(agree[rows].float().mean()),
         )
+
+
+def complement_of(judge: Judge, mask: Bool[Tensor, "senders receivers"]) -> Bool[Tensor, "senders receivers"]:
+    """All edges of the graph but the circuit's."""
+    return judge.graph.exists.to(mask.device) & ~mask
+
+
+def completeness_of(judge: Judge, mask: Bool[Tensor, "senders receivers"]) -> Completeness:
+    """Ablates the circuit's edges, keeps all others, and judges what is left.
+
+    A circuit that holds all of the behaviour leaves none outside: faithfulness and KL recovered near 0. One exact
+    evaluation, of nearly the whole graph.
+
+    Wang et al. 2022 (arXiv 2211.00593, section 4) call a circuit complete if circuit and model behave alike without any
+    subset K of the circuit's nodes, |F(C without K) - F(M without K)| small for all K. This is their K = C, by edges
+    instead of nodes and as a share of m(clean) - m(ablated): the one subset that needs no sampling.
+
+    *When it misleads.* A node keeps all its edges outside the circuit, so it goes on working from them: a circuit that
+    names the right nodes and few of their edges leaves much outside. Backups take over where the circuit is ablated.
+    """
+    left = prompt_values(judge, complement_of(judge, mask))
+    return Completeness(faithfulness=judge.faithfulness_of(left.metric), kl_recovered=left.kl_recovered)

@@ -14,9 +14,9 @@ from acdc_engine.graph.connectivity import clean, leading, reachable
 from acdc_engine.graph.evidence_records import RandomCircuits
 from acdc_engine.patch.judge import Judge
 
-TRIES = 64
+_TRIES = 64
 """Paths drawn at once near the end; when none of them is short enough, single edges fill the circuit up."""
-ROUNDING = 1e-6
+_ROUNDING = 1e-6
 """Faithfulness closer than this is the same."""
 
 
@@ -26,14 +26,10 @@ class RandomPaths:
     A path stands at a sender, takes one of the existing edges out of it, each with the same probability, and goes on
     from the node it has entered: for a shared k or v one of the group's heads, each with the same probability. It ends
     at `logits`.
-
-    Args:
-        graph: The model's graph.
-        rng: Where chance comes from.
     """
 
     def __init__(self, graph: Graph, rng: np.random.Generator) -> None:
-        """See the class."""
+        """Draws from `rng`."""
         self._logits, self._n_receivers, self._input = graph.logits, graph.n_receivers, graph.INPUT
         senders, self._receivers = np.nonzero(graph.joins)
         self._first = np.searchsorted(senders, np.arange(graph.n_senders + 1))
@@ -74,11 +70,7 @@ def random_circuits(graph: Graph, size: int, count: int, seed: int) -> Bool[Tens
     This is no even draw from all circuits of that size (nobody knows how to do one); it gives circuits that hang
     together as found ones do. Small ones consist of few, long paths. O(edges drawn) per circuit.
 
-    Args:
-        graph: The model's graph.
-        size: Edges of each circuit.
-        count: Number of circuits.
-        seed: Same seed, same circuits.
+    Same seed, same circuits.
 
     Raises:
         MethodError: No circuit has that size, or fewer than one is asked for.
@@ -110,7 +102,7 @@ def random_baseline(
     mask: Bool[Tensor, "senders receivers"],
     count: int,
     seed: int,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> RandomCircuits:
     """Judges random circuits of the same size: could any circuit of that many edges do it?
 
@@ -122,12 +114,7 @@ def random_baseline(
     *When it misleads.* Random circuits are easily beaten: the ablated model has |f - 1| = 1, and most of them do
     nothing else. A small p does not say that the circuit is good.
 
-    Args:
-        judge: The prompts.
-        mask: The circuit; edges on no path do not count.
-        count: Number of random circuits.
-        seed: Of the draw.
-        progress: Called with the number of circuits done.
+    Edges on no path do not count. `progress` is called with the number of circuits done.
 
     Raises:
         MethodError: The circuit has no path, or fewer than one random circuit is asked for.
@@ -140,16 +127,15 @@ def random_baseline(
     # One by one: a batch computes every node that any of its circuits needs for all of them, and random ones share few.
     for one in masks.split(1):
         drawn += judge.faithfulness(one)
-        if progress is not None:
-            progress(1)
-    as_near = sum(abs(f - 1) <= abs(found - 1) + ROUNDING for f in drawn)
+        progress(1)
+    as_near = sum(abs(f - 1) <= abs(found - 1) + _ROUNDING for f in drawn)
     return RandomCircuits(faithfulness=tuple(drawn), p_value=(1 + as_near) / (1 + count), seed=seed)
 
 
 def _join_paths(kept: NDArray[np.bool_], paths: RandomPaths, size: int) -> None:
     """Adds random paths to flat `kept` until `size` edges are reached or paths no longer fit."""
     while left := size - int(kept.sum()):
-        owners, edges = paths.draw(max(TRIES, left // 4))
+        owners, edges = paths.draw(max(_TRIES, left // 4))
         brought = np.bincount(owners[~kept[edges]], minlength=owners[-1] + 1)
         fits = ((brought > 0) & (brought <= left))[owners] & ~kept[edges]
         if not fits.any():

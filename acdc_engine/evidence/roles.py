@@ -1,17 +1,20 @@
-"""What the heads of a circuit do, measured on held-out prompts and on random tokens. Defined in docs/roles.md."""
+"""What the heads of a circuit do, measured on held-out prompts and on random tokens. Defined in docs/roles.md.
+
+Here are the roles that are told by where a head looks (previous token, duplicate token, induction), and what calls a
+head by one of them; those that are told by what it moves are in `movers`.
+"""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
-from acdc_engine.evidence.attention_roles import AttentionTally, attention_targets
 from acdc_engine.evidence.direct_effect import DirectEffects
-from acdc_engine.evidence.inhibition import Head, InhibitionTally, Turning
-from acdc_engine.evidence.movers import MoverTally, Places
-from acdc_engine.evidence.random_tokens import repeated_tokens
+from acdc_engine.evidence.movers import Head, InhibitionTally, MoverTally, Places, Turning
 from acdc_engine.graph.records import DirectEffect, RoleName, RoleScore
 from acdc_engine.model.devices import fitting_prompts
 from acdc_engine.model.patterns import attention_patterns
@@ -32,13 +35,23 @@ THRESHOLDS: Mapping[RoleName, float] = {
     "copy suppression": 0.5,
 }
 """From here on a head counts as one of the role; docs/roles.md says how they were chosen."""
-SECOND: frozenset[RoleName] = frozenset({"name mover", "negative name mover"})
+_SECOND: frozenset[RoleName] = frozenset({"name mover", "negative name mover"})
 """Roles that say what a head writes, not how it finds it: an induction head that writes the answer is an induction
 head."""
-GENERAL: frozenset[RoleName] = frozenset({"copying", "copy suppression"})
+_GENERAL: frozenset[RoleName] = frozenset({"copying", "copy suppression"})
 """Roles that say what a head would write wherever it looked: a head with a role of its own is not called by them."""
 
-Measured = tuple[RoleName, float, Literal["task", "random"]]
+_Measured = tuple[RoleName, float, Literal["task", "random"]]
+_SHORTEST_PROMPT = 8
+"""Prompts with fewer tokens do not count: where there is little to look at, chance is high."""
+_FIRST_QUERY = 2
+"""Positions before it do not count: position 1 has only the first token before it, where idle heads rest."""
+_Targets = dict[RoleName, Bool[Tensor, "batch queries pos"]]
+"""For each role the positions that a head of that role looks at, for every position that it looks from."""
+SEQUENCES = 16
+_SHORTEST, LONGEST = 8, 25
+"""Random tokens before they are repeated: as many as make the sequence as long as the task's longest prompt, between
+these. Some heads that look for repetitions see only so far."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +79,7 @@ def role_of(scores: Iterable[RoleScore]) -> RoleName | None:
         return None
 
     def rank(score: RoleScore) -> tuple[int, float]:
-        level = 0 if score.role in GENERAL else 1 if score.prompts == "random" else 2 if score.role in SECOND else 3
+        level = 0 if score.role in _GENERAL else 1 if score.prompts == "random" else 2 if score.role in _SECOND else 3
         return level, (score.value - score.threshold) / (1 - score.threshold)
 
     return max(held, key=rank).role
@@ -144,14 +157,14 @@ class _Work:
         for layer, patterns in attention_patterns(self._view, _run(self._view, tokens), self._heads):
             self._random.add(layer, patterns, targets)
 
-    def found(self) -> dict[Head, list[Measured]]:
+    def found(self) -> dict[Head, list[_Measured]]:
         """The scores of every head."""
-        found: dict[Head, list[Measured]] = {}
+        found: dict[Head, list[_Measured]] = {}
         for layer, heads in self._heads.items():
             task, random = self._task.means(layer, heads), self._random.means(layer, heads)
             for head in heads:
                 moving = self._movers.means(layer, head)
-                on_task: list[Measured] = [(role, value, "task") for role, value in {**task[head], **moving}.items()]
+                on_task: list[_Measured] = [(role, value, "task") for role, value in {**task[head], **moving}.items()]
                 found[layer, head] = [*on_task, *((role, value, "random") for role, value in random[head].items())]
         turns = self._turns([place for place, measured in found.items() if _moves(measured)])
         for place, measured in found.items():
@@ -169,7 +182,7 @@ class _Work:
         return turns
 
 
-def _moves(measured: Iterable[Measured]) -> bool:
+def _moves(measured: Iterable[_Measured]) -> bool:
     """Whether a head is a name mover.
 
     Negative ones do not count: they look at whatever the name movers before them predict (McDougall et al. 2023), so
@@ -191,3 +204,89 @@ def _run(view: TransformerView, tokens: torch.Tensor, keep_inputs: bool = True) 
     record = Record(embed=view.embed(tokens))
     view.run(record.embed, record, keep_inputs)
     return record
+
+
+def attention_targets(
+    tokens: Int[Tensor, "batch pos"],
+    lengths: Int[Tensor, "batch"],
+    corrupt: Int[Tensor, "batch pos"] | None = None,
+) -> _Targets:
+    """Where heads of each role look.
+
+    Args:
+        tokens: Prompts; what lies to the right of `lengths` does not count, nor do prompts of fewer than eight tokens.
+        lengths: Tokens of each prompt.
+        corrupt: The same prompts corrupted: repetitions that are in both do not count. They are words that any text
+            repeats, and often stand beside a token where idle heads rest, which then look like induction heads.
+    """
+    place = torch.arange(tokens.shape[1], device=tokens.device)
+    real = ((place < lengths[:, None]) & (lengths >= _SHORTEST_PROMPT)[:, None])[:, :, None]
+    previous = (place[:, None] - 1 == place) & (place >= _FIRST_QUERY)[:, None]
+    earlier = (place[:, None] > place) & (place > 0)  # the very first token is where idle heads rest
+    same = (tokens[:, :, None] == tokens[:, None, :]) & earlier & real
+    if corrupt is not None:
+        same &= corrupt[:, :, None] != corrupt[:, None, :]
+    after = torch.zeros_like(same)
+    after[:, :, 1:] = same[:, :, :-1] & (place[:, None] > place)[:, 1:]
+    return {"previous token": previous & real, "duplicate token": same, "induction": after}
+
+
+class AttentionTally:
+    """Mean attention on the targets of each role, added up batch by batch."""
+
+    def __init__(self) -> None:
+        """Nothing is counted yet."""
+        self._sums: dict[tuple[int, RoleName], Tensor] = {}
+        self._counts: dict[tuple[int, RoleName], int] = {}
+
+    def add(self, layer: int, patterns: Float[Tensor, "batch heads queries pos"], targets: _Targets) -> None:
+        """Counts the patterns of some heads of a layer, always the same heads."""
+        for role, target in targets.items():
+            queries = target.any(-1)
+            looked = (patterns * target[:, None]).sum(-1).transpose(1, 2)[queries].double().sum(0).cpu()
+            self._sums[layer, role] = self._sums.get((layer, role), torch.zeros_like(looked)) + looked
+            self._counts[layer, role] = self._counts.get((layer, role), 0) + int(queries.sum())
+
+    def means(self, layer: int, heads: Sequence[int]) -> dict[int, dict[RoleName, float]]:
+        """Mean over all positions with a target, by head; roles without such a position are left out."""
+        means = {
+            role: self._sums[layer, role] / count for (at, role), count in self._counts.items() if at == layer and count
+        }
+        return {head: {role: float(mean[i]) for role, mean in means.items()} for i, head in enumerate(heads)}
+
+
+def repeated_tokens(view: TransformerView, like: PromptSet, seed: int) -> Int[Tensor, "sequences pos"] | None:
+    """Sequences `[BOS] s s` with `s` different random tokens, BOS where the task's prompts have one.
+
+    The task's prompts, `like`, say how long the sequences are, and whether they begin with BOS.
+
+    Returns:
+        None where the model has too few positions or too few tokens (compiled models).
+    """
+    bos = _bos(view.tokenizer, like)
+    front = [] if bos is None else [bos]
+    tokens = _drawable(view, front)
+    length = min(LONGEST, max(_SHORTEST, int(like.lengths.max()) // 2))
+    if view.max_positions is not None:
+        length = min(length, (view.max_positions - len(front)) // 2)
+    if length < _SHORTEST or len(tokens) < 2 * length:
+        return None
+    generator = torch.Generator().manual_seed(seed)
+    rows = []
+    for _ in range(SEQUENCES):
+        drawn = tokens[torch.randperm(len(tokens), generator=generator)[:length]]
+        rows.append(torch.cat([torch.tensor(front, dtype=torch.long), drawn, drawn]))
+    return torch.stack(rows).to(view.device)
+
+
+def _bos(tokenizer: Any, prompts: PromptSet) -> int | None:
+    """The token that begins every prompt, if it is the tokenizer's beginning-of-sequence token."""
+    bos = getattr(tokenizer, "bos_token_id", None)
+    return bos if bos is not None and bool((prompts.clean[:, 0] == bos).all()) else None
+
+
+def _drawable(view: TransformerView, front: list[int]) -> Int[Tensor, "tokens"]:
+    """Tokens that stand for text: no special ones, none that only fill the embedding up."""
+    known = len(view.tokenizer) if hasattr(view.tokenizer, "__len__") else view.d_vocab_in
+    special = {*front, *getattr(view.tokenizer, "all_special_ids", ())}
+    return torch.tensor([i for i in range(min(known, view.d_vocab_in)) if i not in special], dtype=torch.long)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from acdc_engine.evidence.stability import necessity, score_stability
+from acdc_engine.evidence.resampling import necessity, score_stability
 from acdc_engine.graph.editing import edges_of_mask
 from acdc_engine.graph.evidence_records import Certificate
 from acdc_engine.graph.records import CircuitEdge

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from acdc_engine.errors import CircuitFileError, ModelNeededError, ScoreError
-from acdc_engine.evidence import compare as measure
+from acdc_engine.evidence import comparison as measure
 from acdc_engine.formats.eap import is_eap, scores_from_eap
 from acdc_engine.formats.register import Source, import_circuit, opened
 from acdc_engine.graph.circuit import Circuit

@@ -14,10 +14,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from acdc_engine.errors import CircuitFileError, MethodError, RunFolderError
-from acdc_engine.evidence.areas import MIB_SIZES, areas, check_sizes, edges_at
-from acdc_engine.evidence.bootstrap import ratio_interval
 from acdc_engine.evidence.figures import prompt_values
 from acdc_engine.evidence.random_circuits import random_circuits
+from acdc_engine.evidence.resampling import ratio_interval
+from acdc_engine.evidence.sizes import MIB_SIZES, areas, check_sizes, edges_at
 from acdc_engine.experiment import Experiment, Selection
 from acdc_engine.formats.register import opened
 from acdc_engine.graph.circuit import Circuit

@@ -121,7 +121,7 @@ class _Run:
 
     def _begin(self) -> None:
         """Runs the model on both splits: what cannot be run or judged is found out before anything long."""
-        from acdc_engine.evidence.bootstrap import MIN_PROMPTS
+        from acdc_engine.evidence.resampling import MIN_PROMPTS
 
         lab, report, batch_size = self.lab, self.report, self.lab.batch_size
         report.begin(lab.view, lab.prompts, batch_size)
@@ -192,7 +192,7 @@ class _Run:
 
     def _tested(self, found: Selection, steps: Steps) -> Selection:
         """Removes every edge by itself, exactly, and for good where the target holds without it."""
-        from acdc_engine.evidence.minimality import EDGES_UP_TO
+        from acdc_engine.evidence.hypotheses import EDGES_UP_TO
 
         lab, choice = self.lab, self.settings.choice
         drops = choice.parameters.minimal and choice.aims

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from acdc_engine.errors import MethodError, MetricError
-from acdc_engine.evidence.minimality import EDGES_UP_TO
+from acdc_engine.evidence.hypotheses import EDGES_UP_TO
 from acdc_engine.experiment import MetricLike, Selection
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.editing import OF_EDGES

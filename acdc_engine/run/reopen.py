@@ -13,7 +13,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from acdc_engine.errors import CircuitFileError, MethodError, MetricError, ModelError, ModelNeededError, nearest
-from acdc_engine.evidence.bootstrap import check_enough_prompts
+from acdc_engine.evidence.resampling import check_enough_prompts
 from acdc_engine.experiment import Experiment, MetricLike
 from acdc_engine.formats.register import import_circuit
 from acdc_engine.graph.circuit import Circuit

@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from acdc_engine.errors import MethodError
-from acdc_engine.evidence.completeness import completeness_of
 from acdc_engine.evidence.evaluate import evaluate
-from acdc_engine.evidence.figures import figures_of
+from acdc_engine.evidence.figures import completeness_of, figures_of
 from acdc_engine.evidence.hypotheses import run_tests
 from acdc_engine.evidence.random_circuits import random_circuits
 from acdc_engine.patch import CircuitEvaluator
@@ -34,13 +33,6 @@ def test_figures_with_intervals_cost_one_run() -> None:
     assert found.kl_interval is not None and found.kl_interval.low <= found.kl_recovered <= found.kl_interval.high
     few = figures_of(judge(9), circuit())
     assert few.faithfulness_interval is None and few.kl_interval is None
-
-
-def test_kl_interval_is_the_faithfulness_interval_under_kl() -> None:
-    found = figures_of(judge(metric="kl"), circuit())
-    assert found.faithfulness == pytest.approx(found.kl_recovered, abs=1e-5)
-    assert found.faithfulness_interval is not None and found.kl_interval is not None
-    assert found.faithfulness_interval.low == pytest.approx(found.kl_interval.low, abs=1e-5)
 
 
 def test_nothing_but_figures_and_completeness() -> None:

@@ -89,7 +89,7 @@ def baseline_of(monkeypatch: pytest.MonkeyPatch, found: float, drawn: list[float
         return [next(rows) for _ in masks]
 
     monkeypatch.setattr(judge, "faithfulness", faithfulness)
-    mask = random_circuits(judge.evaluator.view.graph, 9, 1, 0)[0]
+    mask = random_circuits(judge.graph, 9, 1, 0)[0]
     done: list[int] = []
     baseline = random_baseline(judge, mask, len(drawn), 7, done.append)
     assert baseline.faithfulness == tuple(drawn) and baseline.seed == 7 and sum(done) == len(drawn)
@@ -104,7 +104,7 @@ def test_p_value_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_random_circuits_are_really_run() -> None:
     judge = Judge(CircuitEvaluator(view("llama_grouped"), random_prompts()), get_metric("logit_diff"))
-    graph = judge.evaluator.view.graph
+    graph = judge.graph
     mask = random_circuits(graph, 25, 1, 3)[0]
     baseline = random_baseline(judge, mask, 9, 4)
     alone = [judge.faithfulness(one[None])[0] for one in random_circuits(graph, 25, 9, 4)]

@@ -1,13 +1,18 @@
-"""Sizes around a circuit's own: the right edges, and the figures of each as if it were judged alone."""
+"""Sizes around a circuit's own, each as if it were judged alone; CPR and CMD by hand and against a loop like MIB's."""
+
+import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
+from acdc_engine.errors import MethodError
 from acdc_engine.evidence import sizes as sizes_module
 from acdc_engine.evidence.figures import figures_of
 from acdc_engine.evidence.random_circuits import random_circuits
-from acdc_engine.evidence.sizes import sizes_of
+from acdc_engine.evidence.sizes import MIB_SIZES, areas, check_sizes, edges_at, sizes_of
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.patch.judge import Judge
@@ -68,7 +73,7 @@ def test_figures_are_those_of_each_circuit_judged_alone(judge: Judge) -> None:
         assert (point.faithfulness_interval is None) == (alone.faithfulness_interval is None)
         if point.faithfulness_interval and alone.faithfulness_interval:
             assert point.faithfulness_interval.low == pytest.approx(alone.faithfulness_interval.low, abs=1e-4)
-        drawn = random_circuits(judge.evaluator.view.graph, point.edges, 5 if point.edges <= 200 else 2, 3)
+        drawn = random_circuits(judge.graph, point.edges, 5 if point.edges <= 200 else 2, 3)
         assert point.random == pytest.approx([judge.faithfulness(mask[None])[0] for mask in drawn], abs=1e-5)
         assert point.requested >= point.edges
 
@@ -95,7 +100,7 @@ def test_larger_circuits_take_the_best_scores_and_stop_at_the_most(
     judge: Judge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Twice the circuit's four edges, then seven, the most: the best first, and only what lies on a path."""
-    monkeypatch.setattr(sizes_module, "MOST_EDGES", 7 + 4)
+    monkeypatch.setattr(sizes_module, "_MOST_EDGES", 7 + 4)
     kept, given = with_effects(head_in=4.0, head_out=3.0, mlp_in=2.0, mlp_out=1.0), -scores().abs() - 1
     best = ["input->logits", "a0.h0->m0", "input->m1", "a0.h1->m1", "m1->logits", "input->a0.h1<q>", "a0.h2->m1"]
     for place, name in enumerate(best):
@@ -109,7 +114,7 @@ def test_larger_circuits_take_the_best_scores_and_stop_at_the_most(
 def test_large_circuits_have_fewer_random_ones_and_the_work_is_counted(
     judge: Judge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sizes_module, "DRAWS", ((1, 5), (2, 3)))
+    monkeypatch.setattr(sizes_module, "_DRAWS", ((1, 5), (2, 3)))
     kept = with_effects(head_in=4.0, head_out=3.0, mlp_in=2.0, mlp_out=1.0)
     before = judge.evaluator.exact_evaluations
     part, whole = sizes_of(judge, kept)
@@ -126,3 +131,83 @@ def test_without_strengths_there_are_no_parts(judge: Judge) -> None:
 
 def test_a_circuit_without_edges(judge: Judge) -> None:
     assert sizes_of(judge, circuit().model_copy(update={"edges": ()})) == ()
+
+
+def single(*values: float) -> list[tuple[float]]:
+    return [(value,) for value in values]
+
+
+def test_by_hand() -> None:
+    """0.1 to 0.5: mean of 0.2 and 1.2 over 0.4 = 0.28; 0.5 to 1: mean of 1.2 and 1 over 0.5 = 0.55."""
+    found = areas([0.1, 0.5, 1.0], single(0.2, 1.2, 1.0))
+    assert found.cpr == pytest.approx(0.28 + 0.55)
+    # Distances 0.8, 0.2, 0: 0.4 * 0.5 + 0.5 * 0.1. The crossing of 1 between 0.1 and 0.5 earns nothing.
+    assert found.cmd == pytest.approx(0.2 + 0.05)
+
+
+def test_nothing_is_added_below_the_first_size() -> None:
+    """MIB's own number for a perfect method: 0.999, not 1."""
+    perfect = areas(MIB_SIZES, single(*[1.0] * 10))
+    assert perfect.cpr == pytest.approx(0.999) and perfect.cmd == 0
+
+
+def test_fractions_left_over_may_start_at_nothing_and_repeat() -> None:
+    """No circuit at the first two sizes; the step from 0 to 0 has no area, 0 to 0.5 has 0.5 * (0 + 1) / 2."""
+    found = areas([0.0, 0.0, 0.5, 0.5, 1.0], single(0.0, 0.0, 1.0, 1.0, 1.0))
+    assert found.cpr == pytest.approx(0.75) and found.cmd == pytest.approx(0.25)
+
+
+def test_several_circuits_of_a_size_are_averaged_and_their_distances_too() -> None:
+    """f 0 and 2 are 1 on average, but both are 1 away from the model."""
+    found = areas([0.5, 1.0], [(0.0, 2.0), (1.0,)])
+    assert found.cpr == pytest.approx(0.5) and found.cmd == pytest.approx(0.25)
+
+
+@given(st.lists(st.floats(-3, 3), min_size=10, max_size=10))
+def test_against_a_loop_like_mibs(values: list[float]) -> None:
+    under = away = 0.0
+    for i in range(9):
+        width = MIB_SIZES[i + 1] - MIB_SIZES[i]
+        under += width * (values[i] + values[i + 1]) / 2
+        away += width * (abs(1 - values[i]) + abs(1 - values[i + 1])) / 2
+    found = areas(MIB_SIZES, single(*values))
+    assert found.cpr == pytest.approx(under, abs=1e-12) and found.cmd == pytest.approx(away, abs=1e-12)
+
+
+@pytest.mark.parametrize(("fraction", "edges"), [(0.001, 32), (0.002, 64), (1.0, 32_491), (0.00001, 0)])
+def test_sizes_in_edges_are_rounded_down(fraction: float, edges: int) -> None:
+    assert edges_at(fraction, 32_491) == edges
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ([], r"at least two sizes, not 0 \(none\)"),
+        ([0.5], r"at least two sizes, not 1 \(0\.5\)"),
+        ([0.0, 1.0], "above 0 and at most 1, not 0, 1"),
+        ([0.5, 1.5], r"above 0 and at most 1, not 0\.5, 1\.5"),
+        ([math.nan, 1.0], "above 0 and at most 1, not nan, 1"),
+        ([0.5, 0.5, 1.0], r"must grow from each to the next, not 0\.5, 0\.5, 1"),
+        ([1.0, 0.5], "must grow"),
+    ],
+)
+def test_sizes_that_give_no_area(sizes: list[float], message: str) -> None:
+    with pytest.raises(MethodError, match=message):
+        check_sizes(sizes)
+    assert check_sizes([0.1, 1.0]) == (0.1, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("fractions", "values", "message"),
+    [
+        ([0.1, 1.0], single(1.0), "2 sizes and 1 with circuits"),
+        ([1.0], single(1.0), "1 sizes and 1 with circuits"),
+        ([0.1, 1.0], [(), (1.0,)], "2 sizes and 1 with circuits"),
+        ([0.5, 0.1], single(1.0, 1.0), r"never fall, unlike \[0\.5, 0\.1\]"),
+        ([0.5, 1.1], single(1.0, 1.0), r"lie in \[0, 1\]"),
+        ([0.25, 1.0], single(math.nan, 1.0), r"at 25\.00% of the edges is not finite: \[nan\]"),
+    ],
+)
+def test_curves_without_an_area(fractions: list[float], values: list[tuple[float]], message: str) -> None:
+    with pytest.raises(MethodError, match=message):
+        areas(fractions, values)

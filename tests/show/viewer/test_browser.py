@@ -8,7 +8,7 @@ import pytest
 import torch
 from playwright.sync_api import Browser, Page, expect
 
-from acdc_engine.evidence.compare import overlaps
+from acdc_engine.evidence.comparison import overlaps
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.graph.looks import fill_of

@@ -6,9 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from acdc_engine.evidence.copying import copied, moved
-from acdc_engine.evidence.inhibition import InhibitionTally, Turning
-from acdc_engine.evidence.movers import Places
+from acdc_engine.evidence.movers import InhibitionTally, Places, Turning, copied, moved
 from acdc_engine.evidence.roles import measure_roles
 from acdc_engine.model.layers import Attention, effective_w_o, project
 from acdc_engine.model.norms import Norm
@@ -57,7 +55,7 @@ def test_blocks_of_the_vocabulary_change_nothing(monkeypatch: pytest.MonkeyPatch
     writes = torch.randn(50, 32, generator=torch.Generator().manual_seed(0))
     tokens = torch.arange(50)
     whole = copied(model, writes, tokens)
-    monkeypatch.setattr("acdc_engine.evidence.copying.BLOCK_NUMBERS", 50 * 7)
+    monkeypatch.setattr("acdc_engine.evidence.movers._BLOCK_NUMBERS", 50 * 7)
     assert all(map(torch.equal, copied(model, writes, tokens), whole))
     assert model.final_norm.weight is not None
     logits = (writes * model.final_norm.weight) @ model.unembed_weight.T
