@@ -205,7 +205,8 @@ class _Training:
     def order(self) -> Int[Tensor, "edges"]:
         """The candidates by flat id, likeliest first; ties by score."""
         senders, receivers = self.edges[self.log_alpha.detach().argsort(descending=True, stable=True)].T
-        return senders * self.graph.n_receivers + receivers
+        ids: Tensor = senders * self.graph.n_receivers + receivers
+        return ids
 
     def _weighted(self, weights: Float[Tensor, "edges"], step: int) -> tuple[float, Float[Tensor, "edges"] | None]:
         """Faithfulness of a weighted run, and its gradient by candidate where the input reaches the logits."""

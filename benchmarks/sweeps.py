@@ -114,7 +114,7 @@ def one_by_one(judge: Judge, start: Tensor, threshold: float, advance: Callable[
     Returns:
         The edges that stay, cleaned.
     """
-    graph, mask = judge.evaluator.view.graph, start.clone()
+    graph, mask = judge.graph, start.clone()
     current = float(judge.values(mask[None])[0].mean())
     for receiver in reversed(range(graph.n_receivers)):
         unread = receiver != graph.logits and not mask[list(graph.fed(receiver))].any()

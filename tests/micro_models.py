@@ -132,11 +132,12 @@ def lowering_head() -> tuple[TransformerView, PromptSet]:
     return view, PromptSet.from_tokens([[0]], [[1]], [[0]], [[1]])
 
 
-def mask_of(view: TransformerView, edges: str) -> Tensor:
+def mask_of(of: TransformerView | Graph, edges: str) -> Tensor:
     """The mask that keeps the named edges, given with blanks between them."""
-    mask = torch.zeros_like(view.graph.exists)
+    graph = of if isinstance(of, Graph) else of.graph
+    mask = torch.zeros_like(graph.exists)
     for edge in edges.split():
-        mask[view.graph.parse_edge(edge)] = True
+        mask[graph.parse_edge(edge)] = True
     return mask
 
 

@@ -41,7 +41,7 @@ def random_setup(name: str, metric: str = "logit_diff") -> tuple[Judge, torch.Te
 def search(judge: Judge, scores: torch.Tensor, seen: Seen | None = None, **given: Any) -> Found:
     target = given.pop("target", Target(0.8))
     chosen = {"candidates": 100, "steps": 30} | given
-    return learned(judge.evaluator.view.graph, scores, judge, target, seen or Seen(), **chosen)
+    return learned(judge.graph, scores, judge, target, seen or Seen(), **chosen)
 
 
 def test_weights_by_hand() -> None:
@@ -65,7 +65,7 @@ def test_recovers_the_known_circuit() -> None:
 )
 def test_what_is_found_meets_the_target_and_is_clean(name: str, metric: str) -> None:
     judge, scores = random_setup(name, metric)
-    graph, seen = judge.evaluator.view.graph, Seen()
+    graph, seen = judge.graph, Seen()
     found = search(judge, scores, seen)
     assert is_clean(graph, found.mask) and 0 < found.size < graph.n_edges
     (again,) = judge.faithfulness(found.mask[None])

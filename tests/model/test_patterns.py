@@ -65,7 +65,9 @@ def test_one_position_and_some_heads_are_rows_of_the_whole(name: str) -> None:
         at = q[rows, AT][:, None]
         some = attention.weights(at, k, rotation, [3, 1], AT)
         assert torch.allclose(some[:, :, 0], whole[rows, :, AT][:, [3, 1]], atol=1e-6)
-        residual = of(model, record, layer).x[rows, AT]
+        x = of(model, record, layer).x
+        assert x is not None
+        residual = x[rows, AT]
         row = pattern_row(model, (layer, 2), residual, at, k, rotation, AT)
         assert torch.allclose(row, whole[rows, 2, AT], atol=1e-5)
 
@@ -77,7 +79,9 @@ def test_a_query_that_reads_something_else(name: str) -> None:
     record, rows, layer = record_of(model), torch.arange(len(AT)), 1
     attention, rotation = layers_of(model)[layer][1:]
     q, k, _ = of(model, record, layer).inputs
-    other = of(model, record, layer).x + torch.randn(32, generator=torch.Generator().manual_seed(0))
+    x = of(model, record, layer).x
+    assert x is not None
+    other = x + torch.randn(32, generator=torch.Generator().manual_seed(0))
     weight, bias = attention.w_q[2], None if attention.b_q is None else attention.b_q[2]
     moved = q.clone()
     moved[:, :, 2] = torch.nn.functional.linear(model.layers[layer].attention_norm(other), weight, bias)

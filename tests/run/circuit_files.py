@@ -44,7 +44,7 @@ def faithfulness(judge: Judge, mask: Tensor) -> float:
 
 def smallest(judge: Judge, target: Target) -> Tensor:
     """Drops edges from the whole graph as long as the target holds: no single edge of what is left can go."""
-    graph = judge.evaluator.view.graph
+    graph = judge.graph
     mask, at_once = graph.exists.clone(), 32
     while at_once:
         parts = mask.nonzero().split(at_once)
