@@ -175,6 +175,7 @@ class _Training:
     def __post_init__(self) -> None:
         """Splits the prompts."""
         whole = self.judge.evaluator
+        assert isinstance(whole, CircuitEvaluator), "weights between 0 and 1 are run by the local evaluator"
         self.batches = [
             (CircuitEvaluator(whole.view, part, whole.ablation, PROMPTS), float(clean_metric.double().mean()))
             for part, clean_metric in zip(whole.prompts.batches(PROMPTS), self.judge.clean.split(PROMPTS), strict=True)

@@ -88,6 +88,7 @@ def check_threshold(strategy: str, threshold: float | None, unit: str = "") -> N
 @SEARCHES.add("threshold", "every edge whose strength is at least --threshold", parameters=ThresholdParameters)
 def _threshold(search: Search, parameters: ThresholdParameters) -> Found:
     graph, strength = search.graph, strengths(search.scores, check_rank(parameters.rank))
+    assert parameters.threshold is not None, "checked when the choice was made"
     mask = clean(graph, (strength >= parameters.threshold) & graph.exists)
     if not mask.any():
         raise MethodError(
