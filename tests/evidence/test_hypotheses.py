@@ -116,7 +116,7 @@ PATHS = "input->a0.kv0<v> a0.h0->logits input->a1.kv1<v> a1.h2->logits"
 
 def test_edges_that_lead_nowhere_are_superfluous() -> None:
     judge = tiny_judge()
-    mask = mask_of(judge.evaluator.view, PATHS + " input->m1")
+    mask = mask_of(judge.graph, PATHS + " input->m1")
     whole = judge.values(mask[None])[0]
     found = minimality(judge, mask, whole)
     assert found.statistic == 0 and found.p_value < 1e-6
@@ -127,7 +127,7 @@ def test_edges_that_lead_nowhere_are_superfluous() -> None:
 def test_edges_that_carry_everything_stand(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every effect is 1 and every random one 0: each edge beats all of them, so no tail is small."""
     judge = tiny_judge()
-    mask = mask_of(judge.evaluator.view, PATHS)
+    mask = mask_of(judge.graph, PATHS)
 
     def values(circuits: Variants) -> Tensor:
         return (circuits.masks() & mask).flatten(1).sum(1)[:, None].float().expand(-1, 12)
@@ -174,7 +174,7 @@ def test_minimality_that_cannot_be_tested() -> None:
 
 def test_all_three_together_are_corrected_and_say_what_they_mean() -> None:
     judge = tiny_judge(24)
-    mask = mask_of(judge.evaluator.view, PATHS + " input->m1")
+    mask = mask_of(judge.graph, PATHS + " input->m1")
     tests = run_tests(judge, mask, seed=1)
     assert [test.name for test in tests] == ["equivalence", "independence", "minimality"]
     assert [test.p_adjusted for test in tests] == holm([test.p_value for test in tests])
