@@ -258,7 +258,9 @@ def _measured(
         chance=chance,
         whole=whole,
         templates=tuple(figures(name, torch.tensor([other == name for other in names])) for name in in_order),
-        shortcomings=tuple(shortcomings(whole.right, chance, values["metric_clean"], values["metric_corrupt"], lab.metric.name)),
+        shortcomings=tuple(
+            shortcomings(whole.right, chance, values["metric_clean"], values["metric_corrupt"], lab.metric.name)
+        ),
     )
 
 
