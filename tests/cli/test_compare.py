@@ -31,8 +31,8 @@ def test_two_known_circuits(tmp_path: Path) -> None:
     for text in (
         "Jaccard",
         "year attention",
-        "Missing (known, not found): 57",
-        "Extra (found, not known): 28",
+        "Missing: 57 known edges",
+        "Extra: 28 found edges",
         "Note: there are no scores",
     ):
         assert text in ran.output
