@@ -1,6 +1,7 @@
 """Experiment: from a model, tensors and a metric of one's own to a circuit like any other."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,21 +18,9 @@ from acdc_engine.score import get_method, score_edges
 from acdc_engine.score.methods import METHODS
 from tests.tiny_models import VOCAB, hf_model, random_prompts, view
 
-SCRIPT = """
-from acdc_engine import Experiment, PromptSet, load_model, verify
-
-model = load_model(hf_model)  # a Hugging Face model
-prompts = PromptSet.from_tokens(clean[:12], corrupt[:12])  # tensors of token ids [prompts, positions]
-held_out = PromptSet.from_tokens(clean[12:], corrupt[12:])
-metric = lambda logits, prompts: logits[:, 7] - logits[:, 11]  # one number per prompt, higher for more of the behaviour
-
-lab = Experiment(model, prompts, held_out, metric=metric)
-scores = lab.score("eap-ig")
-found = lab.minimal(lab.search(scores, target=0.7))
-lab.circuit(found).save("circuit.json")
-print(verify("circuit.json", model=model, metric=metric))
-"""
-"""The one in the README."""
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+SCRIPT = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)[1]
+"""The one in the README that works on tensors of one's own."""
 
 
 def own(logits: Tensor, prompts: PromptSet) -> Tensor:
