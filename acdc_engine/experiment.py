@@ -222,7 +222,7 @@ class Experiment:
         found = score_edges(self.view, self.prompts, self.objective_metric, chosen, progress=progress, **how)
         return self._checked(method, found, parameters)
 
-    def _checked(self, method: str, scores: EdgeScores, parameters: dict[str, Any]) -> EdgeScores:
+    def _checked(self, method: str, scores: Any, parameters: dict[str, Any]) -> EdgeScores:
         """Scores of a stranger's method may be anything, and need not say what they are."""
         graph = self.view.graph
         if not isinstance(scores, EdgeScores) or scores.mean.shape != graph.exists.shape:
