@@ -270,23 +270,14 @@ class Experiment:
         """
         choice = strategy if isinstance(strategy, Choice) else choice_of(strategy, self.aim, **parameters)
         search = Search(self.objective, scores.both, Target(target))
-        search = replace(
-            search,
-            report=report or search.report,
-            note=note or search.note,
-            progress=progress or search.progress,
-        )
-        found = find_circuit(search, choice)
+        told = report or search.report, note or search.note, progress or search.progress
+        found = find_circuit(replace(search, report=told[0], note=told[1], progress=told[2]), choice)
         return self.chosen(found, scores, choice, target)
 
     def chosen(self, found: Found, scores: EdgeScores, choice: Choice, target: float) -> Selection:
         """What a search has found, with how it was found."""
-        record = SearchRecord(
-            strategy=choice.strategy,
-            objective=self.aim,
-            target_faithfulness=target if choice.aims else None,
-            settings=dict(choice.given),
-        )
+        aim, given = target if choice.aims else None, dict(choice.given)
+        record = SearchRecord(strategy=choice.strategy, objective=self.aim, target_faithfulness=aim, settings=given)
         return Selection(found.mask, found.faithfulness, scores, record)
 
     def minimal(
@@ -336,8 +327,7 @@ class Experiment:
             mask = circuit.cpu().bool() & graph.exists
         else:
             mask = torch.zeros_like(graph.exists)
-            named = circuit.edges if isinstance(circuit, Circuit) else edges_named(graph, circuit)
-            for edge in named:
+            for edge in circuit.edges if isinstance(circuit, Circuit) else edges_named(graph, circuit):
                 mask[graph.sender_index(edge.sender), graph.receiver_index(edge.receiver)] = True
         return Selection(clean(graph, mask))
 

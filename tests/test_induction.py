@@ -66,7 +66,7 @@ def heads(role: str) -> list[str]:
 
 def test_the_files_are_small_and_belong_together() -> None:
     assert sum(file.stat().st_size for file in FOLDER.iterdir()) < 500_000
-    assert known().model == script().model_record(model())
+    assert known().model == model().model_record()
 
 
 def test_it_goes_on_with_fresh_sequences() -> None:
