@@ -130,7 +130,9 @@ def test_methods_and_ablations_of_others(lab: Experiment, tmp_path: Path, monkey
     for register in (METHODS, ABLATIONS):
         monkeypatch.setattr(register, "_entries", dict(register._entries))
     METHODS.add("magnitude", "|EAP|")(
-        lambda view, prompts, metric, parameters, **_: EdgeScores(score_edges(view, prompts, metric, get_method("eap")).mean.abs())
+        lambda view, prompts, metric, _, **options: EdgeScores(
+            score_edges(view, prompts, metric, get_method("eap")).mean.abs()
+        )
     )
     ABLATIONS.add("nothing", "nothing at all")(ABLATIONS["zero"].value)
     others = Experiment(lab.view, lab.prompts, lab.held_out, metric=own, ablation="nothing")
