@@ -3,27 +3,36 @@
     from acdc_engine import discover
     circuit = discover("ioi", model="gpt2")
 
-The public names are loaded when they are first used, so that `import acdc_engine` and `acdc --help` do not
-wait for torch and transformers.
+or, from a model, prompts and a metric of one's own, `Experiment`. The public names are loaded when they are first used,
+so that `import acdc_engine` and `acdc --help` do not wait for torch and transformers.
 """
 
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from acdc_engine import display
+
 if TYPE_CHECKING:
+    from acdc_engine.experiment import Experiment
     from acdc_engine.graph.circuit import Circuit
-    from acdc_engine.models.load import load_model
+    from acdc_engine.model.load import load_model
     from acdc_engine.pages import Report, Viewer
-    from acdc_engine.pipeline import discover
+    from acdc_engine.prompts.prompt_set import PromptSet
     from acdc_engine.run.compare import compare
     from acdc_engine.run.curve import curve
+    from acdc_engine.run.discover import discover
     from acdc_engine.run.evaluate import evaluate
     from acdc_engine.run.verify import verify
+    from acdc_engine.score.edge_scores import EdgeScores
 
     __version__: str
 
 __all__ = [
     "Circuit",
+    "EdgeScores",
+    "Experiment",
+    "PromptSet",
     "Report",
     "Viewer",
     "__version__",
@@ -37,13 +46,16 @@ __all__ = [
 
 _HOMES = {
     "Circuit": "acdc_engine.graph.circuit",
+    "EdgeScores": "acdc_engine.score.edge_scores",
+    "Experiment": "acdc_engine.experiment",
+    "PromptSet": "acdc_engine.prompts.prompt_set",
     "Report": "acdc_engine.pages",
     "Viewer": "acdc_engine.pages",
     "compare": "acdc_engine.run.compare",
     "curve": "acdc_engine.run.curve",
-    "discover": "acdc_engine.pipeline",
+    "discover": "acdc_engine.run.discover",
     "evaluate": "acdc_engine.run.evaluate",
-    "load_model": "acdc_engine.models.load",
+    "load_model": "acdc_engine.model.load",
     "verify": "acdc_engine.run.verify",
 }
 
@@ -60,3 +72,31 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+def _line_of(thing: object) -> str:
+    from acdc_engine.show.results import line_of
+
+    return line_of(thing)
+
+
+def _html_of(thing: object) -> str:
+    from acdc_engine.show.notebook import html_of
+
+    return html_of(thing)
+
+
+def _meaning_of(kind: str, name: str) -> str:
+    from acdc_engine.errors import AcdcError
+    from acdc_engine.patch.references import ABLATIONS
+    from acdc_engine.prompts.metrics import METRICS
+    from acdc_engine.score.methods import METHODS
+    from acdc_engine.search.strategies import SEARCHES
+
+    registers = {register.noun: register for register in (ABLATIONS, METRICS, METHODS, SEARCHES)}
+    with suppress(AcdcError):  # a name of another tool, or of a package that is not installed here
+        return registers[kind][name].help
+    return ""
+
+
+display.install(_line_of, _html_of, _meaning_of)

@@ -1,55 +1,51 @@
-"""How results show themselves: which function renders which kind of object, in a notebook and in one line of text.
+"""How results show themselves, at a prompt and in a notebook.
 
-Records must not import what draws them (`graph` is below `export`), so renderers are found by name when they are
-first needed, as the public names of the package are.
+Records must not import what draws them (`graph` is below `show`). So the package's `__init__`, which is above all, says
+here who does it; `show` is imported when the first result is shown.
 """
 
-from collections.abc import Mapping
-from importlib import import_module
-from typing import TypeVar
+from collections.abc import Callable
 
-T = TypeVar("T")
-
-RENDERERS = {
-    "acdc_engine.graph.circuit.Circuit": ("acdc_engine.export.notebook", "circuit_html"),
-    "acdc_engine.graph.circuit_records.Evaluation": ("acdc_engine.export.notebook_evidence", "evaluation_html"),
-    "acdc_engine.graph.curve_records.Curve": ("acdc_engine.export.notebook", "curve_html"),
-    "acdc_engine.graph.comparison_records.Comparison": ("acdc_engine.export.notebook", "comparison_html"),
-    "acdc_engine.attribution.edge_scores.EdgeScores": ("acdc_engine.export.notebook_scores", "scores_html"),
-    "acdc_engine.run.verify.Verification": ("acdc_engine.export.notebook_evidence", "verification_html"),
-}
-"""By class, the module and the function that renders it as HTML."""
-LINES = {
-    "acdc_engine.graph.circuit.Circuit": "circuit_line",
-    "acdc_engine.graph.circuit_records.Evaluation": "evaluation_line",
-    "acdc_engine.graph.curve_records.Curve": "curve_line",
-    "acdc_engine.graph.comparison_records.Comparison": "comparison_line",
-    "acdc_engine.attribution.edge_scores.EdgeScores": "scores_line",
-    "acdc_engine.run.verify.Verification": "verification_line",
-}
-"""By class, the function of `acdc_engine.export.one_line` that says what it is."""
+_by: dict[str, Callable[[object], str]] = {}
 
 
-def html_of(thing: object) -> str:
-    """Renders a result as HTML for a notebook.
+_meaning: list[Callable[[str, str], str]] = []
+
+
+def install(
+    line_of: Callable[[object], str], html_of: Callable[[object], str], meaning_of: Callable[[str, str], str]
+) -> None:
+    """Says what shows results.
 
     Args:
-        thing: An object of one of the classes in `RENDERERS`.
+        line_of: Says in one line what a result is.
+        html_of: Renders it for a notebook.
+        meaning_of: See `meaning_of`.
     """
-    module, function = _found(RENDERERS, thing)
-    return str(getattr(import_module(module), function)(thing))
+    _by.update(line=line_of, html=html_of)
+    _meaning[:] = [meaning_of]
 
 
-def line_of(thing: object) -> str:
-    """Says in one line what a result is.
+def meaning_of(kind: str, name: str) -> str:
+    """What a name stands for, in its register's words; empty for one that is not known here.
 
     Args:
-        thing: An object of one of the classes in `LINES`.
+        kind: "metric", "scoring method", "strategy" or "ablation".
+        name: As circuit files have it.
     """
-    return str(getattr(import_module("acdc_engine.export.one_line"), _found(LINES, thing))(thing))
+    return _meaning[0](kind, name)
 
 
-def _found(table: Mapping[str, T], thing: object) -> T:
-    """The entry of an object's class, or of the nearest class above it."""
-    names = [f"{kind.__module__}.{kind.__qualname__}" for kind in type(thing).__mro__]
-    return table[next((name for name in names if name in table), names[0])]
+class Shown:
+    """A result that says in one line what it is, and that notebooks show as a picture with its figures.
+
+    Results hold thousands of numbers, which Python would print all of.
+    """
+
+    def __repr__(self) -> str:
+        return _by["line"](self)
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        return _by["html"](self)

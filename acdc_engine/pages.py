@@ -1,6 +1,7 @@
 """The viewer and the report as objects, for notebooks and scripts: `Viewer(circuit)`, `Report(circuit)`.
 
-They are named after what they are: `acdc_engine.viewer` and `acdc_engine.report` are the folders that make them.
+They are named after what they are: `acdc_engine.show.viewer` and `acdc_engine.show.report` are the folders that make
+them.
 """
 
 from __future__ import annotations
@@ -11,16 +12,14 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from acdc_engine.display import html_of
-from acdc_engine.formats.registry import opened
+from acdc_engine.formats.register import opened
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.files import write_text
-from acdc_engine.graph.find import name_of
-from acdc_engine.report.page import report_html
-from acdc_engine.run.compare import Found, compare_circuits, found_at
-from acdc_engine.run.known_for import known_beside
-from acdc_engine.viewer.known import check_same_model
-from acdc_engine.viewer.page import viewer_html
+from acdc_engine.graph.files import name_of, write_text
+from acdc_engine.run.compare import compare
+from acdc_engine.run.known import known_beside
+from acdc_engine.show.report import report_html
+from acdc_engine.show.viewer.data import check_same_model
+from acdc_engine.show.viewer.page import viewer_html
 
 HEIGHT = 700
 """Pixels that a page is high in a notebook."""
@@ -60,10 +59,9 @@ class Page(ABC):
         self.circuit, self._file = opened(circuit)
         beside = known_beside(self._file, self.circuit) if known is None else known
         self.known: Circuit | None = None
-        self._known_name = "the known circuit"
+        self._known_file: Path | None = None
         if beside is not None:
-            self.known, file = opened(beside)
-            self._known_name = self._known_name if file is None else name_of(file)
+            self.known, self._known_file = opened(beside)
 
     @property
     @abstractmethod
@@ -89,7 +87,7 @@ class Page(ABC):
     def _repr_html_(self) -> str:
         """What a notebook shows: the page in a frame that reaches nothing of the notebook, or else the circuit."""
         kind = type(self).__name__
-        instead = Markup(html_of(self.circuit))
+        instead = Markup(self.circuit._repr_html_())
         # A str first: the page is a text to escape, not a piece of this one.
         return str(_FRAME.format(page=str(self.html), name=kind.lower(), kind=kind, height=HEIGHT, instead=instead))
 
@@ -104,7 +102,8 @@ class Viewer(Page):
         Raises:
             CircuitFileError: The known circuit is one of another graph.
         """
-        return viewer_html(self.circuit, self.known, known_name=self._known_name)
+        name = "the known circuit" if self._known_file is None else name_of(self._known_file)
+        return viewer_html(self.circuit, self.known, known_name=name)
 
 
 class Report(Page):
@@ -120,6 +119,5 @@ class Report(Page):
         if self.known is None:
             return report_html(self.circuit)
         check_same_model(self.circuit, self.known)
-        ours = Found(self.circuit) if self._file is None else found_at(self._file, self.circuit.model)
-        comparison = compare_circuits(ours, self.known, "this circuit", self._known_name)
+        comparison = compare(self._file or self.circuit, self._known_file or self.known, other_model=True)
         return report_html(self.circuit, comparison=comparison, known=self.known)

@@ -11,22 +11,19 @@ import torch
 import typer
 from torch import Tensor
 
-from acdc_engine.attribution import Method, get_method, score_edges
 from acdc_engine.errors import AcdcError
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.models import TransformerView, load_model
-from acdc_engine.models.smollm2 import smollm2_folder
-from acdc_engine.patching import CircuitEvaluator
+from acdc_engine.model import TransformerView, load_model
+from acdc_engine.model.smollm2 import smollm2_folder
+from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.find import find_task
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
-from benchmarks.fresh_python import seconds_of_python
-from benchmarks.machine import describe_machine
-from benchmarks.peak_memory import peak_of
-from benchmarks.report import RESULTS, Table, print_tables, write_results
-from benchmarks.timing import Timing, interleaved
-from benchmarks.units import HUGGING_FACE, PLAIN, forward_units
+from acdc_engine.score import Method, get_method, score_edges
+from benchmarks.fresh_python import peak_of, seconds_of_python
+from benchmarks.report import RESULTS, Table, describe_machine, print_tables, write_results
+from benchmarks.timing import HUGGING_FACE, PLAIN, Timing, forward_units, interleaved
 
 MODEL, TASK = "smollm2-135m", "ioi"
 EAP, IG = "EAP over all edges", "EAP-IG over all edges"

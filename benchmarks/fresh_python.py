@@ -1,5 +1,6 @@
-"""Running a fresh Python. Imports nothing large: processes that measure themselves import this too."""
+"""Running a fresh Python, and the most memory it took. Processes that measure themselves import this: nothing large."""
 
+import resource
 import statistics
 import subprocess
 import sys
@@ -47,3 +48,34 @@ def run_python(arguments: Sequence[str]) -> str:
     if finished.returncode != 0:
         raise CommandError(f"This command failed: python {' '.join(arguments)}\n{finished.stderr.strip()}")
     return finished.stdout
+
+
+def peak_of(code: str) -> int:
+    """Runs code in a fresh Python and returns the most memory it ever held.
+
+    Args:
+        code: Python statements.
+
+    Returns:
+        Peak resident bytes, interpreter, imports and weights included.
+
+    Raises:
+        CommandError: The code failed; with what it wrote.
+    """
+    ask = "from benchmarks.fresh_python import peak_resident_bytes\nprint(peak_resident_bytes())"
+    return int(run_python(["-c", f"{code}\n{ask}"]).split()[-1])
+
+
+def peak_resident_bytes() -> int:
+    """Peak resident bytes of this process.
+
+    On Linux VmHWM, because getrusage's ru_maxrss is inherited: a child started by a process that once held 4 GB reports
+    4 GB, whatever it does itself. Without a parent that large the two agree.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

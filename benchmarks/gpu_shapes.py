@@ -3,26 +3,127 @@
 Run it: `python -m benchmarks.gpu_shapes`.
 """
 
+import copy
+import gc
 import statistics
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from acdc_engine.attribution import Method, get_method, score_edges
-from acdc_engine.models import TransformerView
+from acdc_engine.model import TransformerView, load_model
+from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
-from benchmarks.agreement import TOLERANCE, Agreement, compare_devices
-from benchmarks.fitting import fits_in_memory, free_memory, largest_that_fits
-from benchmarks.machine import describe_machine
-from benchmarks.report import RESULTS, Table, print_tables, write_results
-from benchmarks.shapes import FULL_SIZE, GPT2_SMALL, TINY, random_prompts, random_view
-from benchmarks.timing import interleaved, seconds_of
-from benchmarks.units import HUGGING_FACE, PLAIN, forward_units
+from acdc_engine.score import METHODS, Method, get_method, score_edges
+from benchmarks.report import RESULTS, Table, describe_machine, print_tables, write_results
+from benchmarks.shapes import FULL_SIZE, GPT2_SMALL, TINY, random_model, random_prompts, random_view
+from benchmarks.timing import HUGGING_FACE, PLAIN, forward_units, interleaved, seconds_of
+
+TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far a device's numbers are from the CPU's, float32.
+
+    Attributes:
+        model: Which model.
+        what: Scores of a method, or a circuit's exact metric.
+        difference: Largest absolute difference over the largest absolute value on the CPU.
+    """
+
+    model: str
+    what: str
+    difference: float
+
+    @property
+    def close(self) -> bool:
+        """Whether the difference is within `TOLERANCE`."""
+        return self.difference <= TOLERANCE
+
+
+def compare_devices(name: str, config: Any, device: str, n: int = 8, pos: int = 12) -> list[Agreement]:
+    """Scores one random model on the CPU and on the device, and evaluates the top 10 % circuit exactly on both.
+
+    Args:
+        name: What to call the model.
+        config: Its configuration.
+        device: Compared with the CPU. TF32 is switched off while it computes.
+        n: Prompts.
+        pos: Their length.
+    """
+    on_cpu = random_model(config, "cpu", torch.float32)
+    with torch.no_grad():
+        for parameter in on_cpu.parameters():  # away from zeros and ones, which would hide mistakes
+            parameter.add_(torch.randn_like(parameter) * 0.02)
+    prompts = random_prompts(config.vocab_size, n, pos)
+    views = load_model(on_cpu), load_model(copy.deepcopy(on_cpu).to(device))
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        pairs = {f"scores, {method}": [_scores(view, prompts, method) for view in views] for method in METHODS.names}
+        scores = pairs["scores, eap-ig"][0]
+        mask = scores.abs() >= scores.abs().flatten().topk(views[0].graph.n_edges // 10).values[-1]
+        pairs["metric of a circuit"] = [_metric(view, prompts, mask) for view in views]
+    finally:
+        torch.set_float32_matmul_precision(before)
+    return [Agreement(name, what, _difference(ours, theirs)) for what, (theirs, ours) in pairs.items()]
+
+
+def _scores(view: TransformerView, prompts: PromptSet, method: str) -> Tensor:
+    return score_edges(view, prompts, get_metric("logit_diff"), get_method(method), batch_size=4).mean
+
+
+def _metric(view: TransformerView, prompts: PromptSet, mask: Tensor) -> Tensor:
+    return CircuitEvaluator(view, prompts, batch_size=4).values(mask[None], get_metric("logit_diff")).cpu()
+
+
+def _difference(ours: Tensor, theirs: Tensor) -> float:
+    return float((ours - theirs).abs().max() / theirs.abs().max())
+
+
+def largest_that_fits(fits: Callable[[int], bool], limit: int) -> int:
+    """Bisects for the largest size that fits, trying the limit first: where there is room, that is the only try.
+
+    Args:
+        fits: Whether a size fits; must not fit again above a size that did not.
+        limit: Largest size of interest.
+
+    Returns:
+        A size from 0 (not even 1 fits) to `limit`.
+    """
+    if fits(limit):
+        return limit
+    low, high = 0, limit
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def fits_in_memory(work: Callable[[], object]) -> bool:
+    """Runs something and says whether the device's memory was enough."""
+    enough = True
+    try:
+        work()
+    except torch.OutOfMemoryError:
+        enough = False
+    # Outside the handler: the error holds on to the frames it came through, and they to their tensors.
+    free_memory()
+    return enough
+
+
+def free_memory() -> None:
+    """Gives unused blocks back, so that the next measurement starts from what is really held."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 @dataclass(frozen=True)

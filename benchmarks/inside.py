@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from acdc_engine.errors import SearchError
-from acdc_engine.patching.judge import Judge, Target
+from acdc_engine.patch.judge import Judge, Target
 from acdc_engine.prompts.metrics import get_metric
-from acdc_engine.pruning import Choice, Found, Rank, Report, find_circuit
+from acdc_engine.search import Choice, Found, Rank, Report, Search, find_circuit
 from benchmarks.learned import learned
 from benchmarks.one_shot import smallest_row
 from benchmarks.report import Table
@@ -99,7 +99,7 @@ def _search(
     def search(report: Report) -> Found:
         if strategy == LEARNED:
             return learned(graph, scores, judge, target, report, seed=trial.settings.seed)
-        return find_circuit(graph, scores, judge, target, Choice(strategy), report)
+        return find_circuit(Search(judge, scores, target, report), Choice.of(strategy))
 
     with trial.watched(f"Search: {name}") as report:
         found, took = trial.clock(lambda: search(report), judge)

@@ -14,7 +14,7 @@ import typer
 
 from acdc_engine.errors import AcdcError, PromptError
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.models import TransformerView, load_model
+from acdc_engine.model import TransformerView, load_model
 from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.card import TaskCard
 from acdc_engine.prompts.find import find_task, list_tasks
@@ -23,8 +23,7 @@ from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.shipped import graphs_folder
 from benchmarks.known_measure import KL, Bench, Scored, Searched, Settings, scorings, searches
 from benchmarks.known_tables import figures_of_known, known_tables
-from benchmarks.machine import describe_machine
-from benchmarks.report import RESULTS, Table, print_tables, write_results
+from benchmarks.report import RESULTS, Table, describe_machine, print_tables, write_results
 
 SMALL_MODEL = "model.json"
 """What a folder of `graphs/` holds if the model itself is shipped."""

@@ -11,22 +11,21 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from acdc_engine.attribution import Method, get_method, score_edges
-from acdc_engine.attribution.methods import METHODS
 from acdc_engine.errors import AcdcError
-from acdc_engine.evaluation.compare import overlaps, rankings
-from acdc_engine.evaluation.roc import without_rounding
+from acdc_engine.evidence.comparison import overlaps, rankings, without_rounding
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import nodes_of_edges
-from acdc_engine.graph.comparison_records import Ranking
-from acdc_engine.graph.from_mask import edges_of_mask
-from acdc_engine.models import TransformerView
-from acdc_engine.patching import CircuitEvaluator
-from acdc_engine.patching.judge import Judge, Target
+from acdc_engine.graph.editing import edges_of_mask
+from acdc_engine.graph.nodes import nodes_of_edges
+from acdc_engine.graph.result_records import Ranking
+from acdc_engine.model import TransformerView
+from acdc_engine.patch import CircuitEvaluator
+from acdc_engine.patch.judge import Judge, Target
 from acdc_engine.prompts.metrics import Metric, get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
-from acdc_engine.pruning import MINIMAL, STRATEGIES, Choice, Found, find_circuit, minimal, singles
-from acdc_engine.run.measure import forward_seconds, peak_memory
+from acdc_engine.run.meter import forward_seconds, peak_memory
+from acdc_engine.score import Method, get_method, score_edges
+from acdc_engine.score.methods import METHODS
+from acdc_engine.search import SEARCHES, Choice, Found, Search, find_circuit, minimal, singles
 
 EXACT_SCORES = "exact"
 """The scoring that removes every edge by itself, exactly: no attribution method, but what they all estimate."""
@@ -41,6 +40,7 @@ RESET = Path("/proc/self/clear_refs")
 the peak)."""
 
 T = TypeVar("T")
+STRATEGIES = tuple(entry.name for entry in SEARCHES.own())
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ def scorings(bench: Bench) -> Iterator[tuple[Scored, Tensor]]:
         ending = KL if metric.name == "kl" else ""
         works: dict[str, Callable[[], Tensor]] = {
             f"{name}{ending}": partial(_scores, bench, metric, get_method(name))
-            for name in METHODS
+            for name in METHODS.names
             if not (metric.zero_gradient_at_clean and name == "eap")
         }
         if bench.small:
@@ -234,10 +234,10 @@ def _scores(bench: Bench, metric: Metric, method: Method) -> Tensor:
 def _effects(bench: Bench, metric: Metric) -> Tensor:
     """What every edge is worth to the whole model, exactly: mean and root mean square over prompts."""
     graph = bench.view.graph
-    tested = singles(graph, Found(graph.exists, 1.0), Judge(bench.evaluator, metric), None)
+    tested = singles(Judge(bench.evaluator, metric), Found(graph.exists, 1.0), None)
     effects = tested.whole[None] - tested.without
     both = torch.zeros(2, *graph.exists.shape)
-    both[:, tested.edges[:, 0], tested.edges[:, 1]] = torch.stack([effects.mean(1), effects.square().mean(1).sqrt()])
+    both[:, graph.exists] = torch.stack([effects.mean(1), effects.square().mean(1).sqrt()])
     return both
 
 
@@ -263,36 +263,34 @@ def searches(bench: Bench, scores: Tensor, kl_scores: Tensor) -> Iterator[Search
     works: dict[str, tuple[Choice, Judge, Target]] = {}
     for strategy in STRATEGIES:
         if strategy == "threshold":
-            works[f"{strategy} {settings.share:g} of the range"] = (Choice(strategy, threshold=least), judge, target)
+            works[f"{strategy} {settings.share:g} of the range"] = (Choice.of(strategy, threshold=least), judge, target)
         elif strategy == "acdc":
             works[f"{strategy}, {settings.share:g} of the range"] = (
-                Choice(strategy, threshold=least, candidates=start),
+                Choice.of(strategy, threshold=least, candidates=start),
                 judge,
                 target,
             )
-            exact = Choice(strategy, threshold=settings.kl_share * abs(kl.range), candidates=start)
+            exact = Choice.of(strategy, threshold=settings.kl_share * abs(kl.range), candidates=start)
             works[EXACT_SEARCH] = (exact, kl, kl_target)
         else:
-            works[f"{strategy}, f {target.faithfulness:g}"] = (Choice(strategy), judge, target)
+            works[f"{strategy}, f {target.faithfulness:g}"] = (Choice.of(strategy), judge, target)
             works[f"{strategy}, KL recovered {kl_target.faithfulness:g}"] = (_by_rms(strategy), kl, kl_target)
-            if strategy not in MINIMAL:
-                works[f"{strategy}, size {size}"] = (Choice(strategy, size=size), judge, target)
+            if strategy != "iterative":
+                works[f"{strategy}, size {size}"] = (Choice.of(strategy, size=size), judge, target)
     for name, (choice, objective, aim) in works.items():
         yield _search(bench, name, choice, objective, aim, kl_scores if objective is kl else scores)
 
 
 def _by_rms(strategy: str) -> Choice:
     """KL has no signed effects to rank by."""
-    return Choice(strategy) if strategy in MINIMAL else Choice(strategy, rank="rms")
+    return Choice.of(strategy) if strategy == "iterative" else Choice.of(strategy, rank="rms")
 
 
 def _search(bench: Bench, name: str, choice: Choice, judge: Judge, target: Target, scores: Tensor) -> Searched:
-    graph = bench.view.graph
-
     def search() -> Found:
-        found = find_circuit(graph, scores, judge, target, choice, lambda *_: None)
-        if choice.strategy in MINIMAL:
-            return minimal(graph, found, judge, target, lambda *_: None).found
+        found = find_circuit(Search(judge, scores, target), choice)
+        if choice.parameters.minimal:
+            return minimal(judge, found, target).found
         return found
 
     try:

@@ -6,20 +6,50 @@ but started from attribution scores, on the exact gradient of the patched run, a
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import exp, isfinite
+from math import exp, isfinite, log
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from acdc_engine.errors import MethodError, SearchError
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.graph.edges import Graph
-from acdc_engine.patching.evaluator import CircuitEvaluator
-from acdc_engine.patching.judge import Judge, Target
-from acdc_engine.pruning.order import Rank, best_first, first_edges, of_size, strengths
-from acdc_engine.pruning.smallest import Found, Report, smallest_of_order
-from benchmarks.hard_concrete import keep_probability, stretched
+from acdc_engine.patch.evaluator import CircuitEvaluator
+from acdc_engine.patch.judge import Judge, Target
+from acdc_engine.search import Found, Report, Search
+from acdc_engine.search.order import Rank, best_first, first_edges, of_size, smallest_of_order, strengths
+
+BETA = 2 / 3
+"""Temperature: the smaller, the more often a weight is exactly 0 or 1."""
+LOW, HIGH = -0.1, 1.1
+"""The interval that the sigmoid is stretched to before it is clipped to [0, 1] (gamma and zeta in the paper)."""
+
+
+def stretched(log_alpha: Float[Tensor, "edges"], uniform: Float[Tensor, "edges"]) -> Float[Tensor, "edges"]:
+    """Samples weights, differentiable with respect to log_alpha (eqs. 10 and 11).
+
+        s = sigmoid((log u - log(1 - u) + log_alpha) / beta)
+        z = min(1, max(0, s (zeta - gamma) + gamma))
+
+    Args:
+        log_alpha: The larger, the closer to 1. The median weight is above one half where it is positive.
+        uniform: u, numbers strictly between 0 and 1; one half everywhere gives the medians.
+
+    Returns:
+        Weights. Their gradient is zero where they are 0 or 1.
+    """
+    relaxed = ((uniform.logit() + log_alpha) / BETA).sigmoid()
+    return (relaxed * (HIGH - LOW) + LOW).clamp(0.0, 1.0)
+
+
+def keep_probability(log_alpha: Float[Tensor, "edges"]) -> Float[Tensor, "edges"]:
+    """Probability that a weight is not 0 (eq. 12): sigmoid(log_alpha - beta log(-gamma / zeta)).
+
+    Its sum over edges is the expected number of edges, the L0 penalty.
+    """
+    return (log_alpha - BETA * log(-LOW / HIGH)).sigmoid()
+
 
 CANDIDATES = 300
 STEPS = 100
@@ -115,7 +145,7 @@ def learned(
         found = Found(mask, judge.faithfulness(mask[None])[0])
         report("learned order", found, target.met(found.faithfulness))
         return found
-    found = smallest_of_order(graph, order, judge, target, report)
+    found = smallest_of_order(Search(judge, scores, target, report), order)
     return min((found, *training.met), key=lambda run: run.size)
 
 
@@ -145,6 +175,7 @@ class _Training:
     def __post_init__(self) -> None:
         """Splits the prompts."""
         whole = self.judge.evaluator
+        assert isinstance(whole, CircuitEvaluator), "weights between 0 and 1 are run by the local evaluator"
         self.batches = [
             (CircuitEvaluator(whole.view, part, whole.ablation, PROMPTS), float(clean_metric.double().mean()))
             for part, clean_metric in zip(whole.prompts.batches(PROMPTS), self.judge.clean.split(PROMPTS), strict=True)
@@ -172,9 +203,11 @@ class _Training:
             if step % CHECK_EVERY == 0:
                 self._check(step)
 
-    def order(self) -> Int[Tensor, "edges 2"]:
-        """The candidates, likeliest first; ties by score."""
-        return self.edges[self.log_alpha.detach().argsort(descending=True, stable=True)]
+    def order(self) -> Int[Tensor, "edges"]:
+        """The candidates by flat id, likeliest first; ties by score."""
+        senders, receivers = self.edges[self.log_alpha.detach().argsort(descending=True, stable=True)].T
+        ids: Tensor = senders * self.graph.n_receivers + receivers
+        return ids
 
     def _weighted(self, weights: Float[Tensor, "edges"], step: int) -> tuple[float, Float[Tensor, "edges"] | None]:
         """Faithfulness of a weighted run, and its gradient by candidate where the input reaches the logits."""
@@ -244,9 +277,9 @@ def _start(graph: Graph, scores: Tensor, ranks: Sequence[Rank], count: int) -> t
     """The candidates by the first rank, and their first log_alpha: falling with the rank, low without strength."""
     chosen = torch.zeros_like(graph.exists)
     for rank in ranks:
-        order = best_first(graph, scores, rank)[:count]
-        chosen[order[:, 0], order[:, 1]] = True
-    first = best_first(graph, scores, ranks[0])
+        chosen.view(-1)[best_first(graph, scores, rank)[:count]] = True
+    order = best_first(graph, scores, ranks[0])
+    first = torch.stack([order // graph.n_receivers, order % graph.n_receivers], 1)
     edges = first[chosen[first[:, 0], first[:, 1]]]
     helps = strengths(scores, ranks[0])[edges[:, 0], edges[:, 1]] > 0
     log_alpha = torch.full((len(edges),), START[2])
@@ -254,8 +287,6 @@ def _start(graph: Graph, scores: Tensor, ranks: Sequence[Rank], count: int) -> t
     return edges, log_alpha
 
 
-def _then_the_rest(order: Int[Tensor, "edges 2"], first: Int[Tensor, "candidates 2"]) -> Int[Tensor, "edges 2"]:
+def _then_the_rest(order: Int[Tensor, "edges"], first: Int[Tensor, "candidates"]) -> Int[Tensor, "edges"]:
     """An order that begins with the given edges; the others follow as they were."""
-    taken = set(map(tuple, first.tolist()))
-    others = [edge for edge in order.tolist() if tuple(edge) not in taken]
-    return torch.cat([first, torch.tensor(others, dtype=first.dtype).view(-1, 2)])
+    return torch.cat([first, order[~torch.isin(order, first)]])

@@ -4,10 +4,9 @@ from dataclasses import asdict
 from functools import partial
 
 from acdc_engine.errors import MethodError
-from acdc_engine.patching.judge import Judge, Target
-from acdc_engine.pruning import RANKS, Found, Rank
-from acdc_engine.pruning.order import best_first, of_size
-from acdc_engine.pruning.smallest import smallest_of_order
+from acdc_engine.patch.judge import Judge, Target
+from acdc_engine.search import RANKS, Found, Rank, Search
+from acdc_engine.search.order import best_first, of_size, smallest_of_order
 from benchmarks.report import Table
 from benchmarks.section import Section, cost_cells, rows_table
 from benchmarks.trial import EAP, IG, IG_LEFT, Row, Trial
@@ -51,9 +50,10 @@ def smallest_row(trial: Trial, metric: str, method: str, rank: Rank, judge: Judg
         target: The band.
     """
     graph, name = trial.graph, f"{method} of {metric}, {rank}"
-    order = best_first(graph, trial.scores(metric, method), rank)
+    scores = trial.scores(metric, method)
+    order = best_first(graph, scores, rank)
     with trial.watched(f"Smallest by {name}") as report:
-        found, took = trial.clock(lambda: smallest_of_order(graph, order, judge, target, report), judge)
+        found, took = trial.clock(lambda: smallest_of_order(Search(judge, scores, target, report), order), judge)
         return trial.row(name, found, took)
 
 

@@ -5,12 +5,12 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.graph.edges import Graph
-from acdc_engine.patching.judge import Judge, Target
-from acdc_engine.pruning import Found, Rank, singles
-from acdc_engine.pruning.minimal import BATCH
-from acdc_engine.pruning.order import best_first, first_edges, of_size
+from acdc_engine.patch.judge import Judge, Target
+from acdc_engine.search import Found, Rank, singles
+from acdc_engine.search.minimal import BATCH
+from acdc_engine.search.order import best_first, first_edges, of_size
 from benchmarks.report import Table
 from benchmarks.section import Figure, Section, cost_cells, rows_table
 from benchmarks.trial import IG, Row, Took, Trial
@@ -82,16 +82,17 @@ def _every_edge_once(trial: Trial, name: str, mask: Tensor) -> tuple[list[Cost],
     graph, judge = trial.graph, trial.judge
     found = Found(mask, judge.faithfulness(mask[None])[0])
     with trial.reporter.stage(f"Every edge: {name}", found.size) as stage:
-        tested, took = trial.clock(lambda: singles(graph, found, judge, None, stage.at), judge)
+        tested, took = trial.clock(lambda: singles(judge, found, None, stage.at), judge)
     costs = [Cost(name, found.size, ONCE, None, took, found.size)]
-    blocks = _sampled(tested.edges, trial.settings.sample)
+    edges = mask.nonzero()
+    blocks = _sampled(edges, trial.settings.sample)
     tried = sum(len(block) for block in blocks)
     with trial.reporter.stage(f"From the input: {name}", tried) as stage:
 
         def from_input() -> Tensor:
             parts = []
             for block in blocks:
-                parts.append(judge.values(_without_each(graph, mask, tested.edges[block])))
+                parts.append(judge.values(_without_each(graph, mask, edges[block])))
                 stage.advance(len(block))
             return torch.cat(parts)
 

@@ -8,18 +8,17 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from acdc_engine.attribution import get_method, score_edges
-from acdc_engine.attribution.methods import left_points
 from acdc_engine.errors import MethodError
-from acdc_engine.evaluation import figures_of
-from acdc_engine.formats.from_eap import circuit_from_eap
-from acdc_engine.models import TransformerView
-from acdc_engine.patching import CircuitEvaluator
-from acdc_engine.patching.judge import Judge
+from acdc_engine.evidence.figures import figures_of
+from acdc_engine.formats.register import import_circuit
+from acdc_engine.model import TransformerView
+from acdc_engine.patch import CircuitEvaluator
+from acdc_engine.patch.judge import Judge
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
-from acdc_engine.pruning.order import best_first, first_edges, of_size
-from acdc_engine.run.records import model_record
+from acdc_engine.score import get_method, score_edges
+from acdc_engine.score.methods import left_points
+from acdc_engine.search.order import best_first, first_edges, of_size
 from benchmarks.peer_engine import load_ungrouped
 from benchmarks.peer_job import Answer
 from benchmarks.report import Table
@@ -154,9 +153,9 @@ def _theirs(view: TransformerView, work: Work, settings: Numbers) -> Iterator[Fo
     """Circuits that the tool wrote; else, of its scores, what is left of the largest by absolute value."""
     graph, answer = view.graph, work.theirs
     if answer.circuits:
-        record = model_record(view)
+        record = view.model_record()
         for size, path in answer.circuits.items():
-            yield work.tool, work.method, work.n_prompts, size, circuit_from_eap(path, record).mask()
+            yield work.tool, work.method, work.n_prompts, size, import_circuit(path, model=record).mask()
     elif answer.scores:
         mean = answer.tensor(graph).nan_to_num()
 

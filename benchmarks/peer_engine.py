@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM
 
-from acdc_engine.attribution import get_method, score_edges
-from acdc_engine.models import TransformerView, load_model
-from acdc_engine.patching import CircuitEvaluator
+from acdc_engine.model import TransformerView, load_model
+from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.prompts.metrics import get_metric
-from benchmarks.peak_memory import peak_resident_bytes
+from acdc_engine.score import get_method, score_edges
+from benchmarks.fresh_python import peak_resident_bytes
 from benchmarks.peer_job import Answer, Job
 
 

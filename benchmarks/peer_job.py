@@ -16,7 +16,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from acdc_engine.graph.edges import Graph
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.prompts.prompt_set import NO_ANSWER, PromptSet
 from benchmarks.fresh_python import CHECKOUT, CommandError
 

@@ -25,7 +25,7 @@ from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_f
 from transformer_lens.tools.analysis.attribution_patching import EdgeAttributionConfig, Node, attribution_patch
 from transformers import AutoModelForCausalLM
 
-from benchmarks.peak_memory import peak_resident_bytes
+from benchmarks.fresh_python import peak_resident_bytes
 from benchmarks.peer_job import Answer, Job
 
 READS = {"q_input": "q", "k_input": "k", "v_input": "v"}

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from acdc_engine.attribution.methods import left_points
-from acdc_engine.graph.edges import Graph
+from acdc_engine.graph.blocks import Graph
+from acdc_engine.score.methods import left_points
 from benchmarks.peer_job import Answer, Job, Likeness, ask, likeness
 from benchmarks.report import Table
 from benchmarks.section import Figure

@@ -14,12 +14,11 @@ import torch
 import typer
 
 from acdc_engine.errors import AcdcError
-from acdc_engine.models.smollm2 import smollm2_folder
+from acdc_engine.model.smollm2 import smollm2_folder
 from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.find import find_task
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.run.progress import Reporter, reporter_of
-from benchmarks.machine import describe_machine
 from benchmarks.peer_circuits import circuit_table, judged_circuits
 from benchmarks.peer_engine import load_ungrouped
 from benchmarks.peer_job import Job, job_parts
@@ -35,7 +34,7 @@ from benchmarks.peer_work import (
     work_tables,
     works,
 )
-from benchmarks.report import RESULTS, Table, print_tables, write_results
+from benchmarks.report import RESULTS, Table, describe_machine, print_tables, write_results
 from benchmarks.shapes import TINY, random_model, random_prompts
 
 MODEL, TASK = "smollm2-135m", "ioi"

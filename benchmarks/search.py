@@ -14,15 +14,14 @@ import torch
 import typer
 
 from acdc_engine.errors import AcdcError
-from acdc_engine.models import load_model
+from acdc_engine.model import load_model
 from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.find import find_task
 from acdc_engine.run.progress import Reporter, reporter_of
 from benchmarks.inside import kl_part, search_part
-from benchmarks.machine import describe_machine
 from benchmarks.one_shot import one_shot_part
 from benchmarks.pass_costs import minimality_part
-from benchmarks.report import RESULTS, Table, write_results
+from benchmarks.report import RESULTS, Table, describe_machine, write_results
 from benchmarks.section import Section, figures_table
 from benchmarks.shapes import TINY, random_prompts, random_view
 from benchmarks.stability_costs import stability_part

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from acdc_engine.patching.judge import Target
+from acdc_engine.patch.judge import Target
 from benchmarks.report import Table
 from benchmarks.trial import Row, Took
 

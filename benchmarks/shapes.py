@@ -5,7 +5,7 @@ from typing import Any
 import torch
 import transformers as hf
 
-from acdc_engine.models import TransformerView, load_model
+from acdc_engine.model import TransformerView, load_model
 from acdc_engine.prompts.prompt_set import PromptSet
 
 _TINY: dict[str, Any] = {

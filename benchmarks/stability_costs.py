@@ -3,15 +3,14 @@
 from dataclasses import asdict
 from functools import partial
 
-from acdc_engine.attribution import score_edges
-from acdc_engine.evaluation import score_stability
-from acdc_engine.pruning import RANKS
-from acdc_engine.pruning.order import best_first, of_size
+from acdc_engine.evidence.resampling import score_stability
+from acdc_engine.score import score_edges
+from acdc_engine.search import RANKS
+from acdc_engine.search.order import best_first, of_size
 from benchmarks.report import Table
 from benchmarks.section import Figure, Section
-from benchmarks.timing import Timing, interleaved
+from benchmarks.timing import PLAIN, Timing, interleaved
 from benchmarks.trial import IG, Trial
-from benchmarks.units import PLAIN
 
 ASKED = 10.0
 """Seconds that stability may take after scoring."""

@@ -3,15 +3,16 @@
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
+import torch
 from torch import Tensor
 
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.patching import CircuitEvaluator
-from acdc_engine.patching.judge import Judge
+from acdc_engine.patch import CircuitEvaluator
+from acdc_engine.patch.judge import Judge
 from acdc_engine.prompts.metrics import get_metric
-from acdc_engine.pruning import Found
-from acdc_engine.pruning.acdc import Tally, acdc
-from acdc_engine.pruning.order import best_first, first_edges
+from acdc_engine.search import Found, Search
+from acdc_engine.search.acdc import Tally, acdc
+from acdc_engine.search.order import best_first, first_edges
 from benchmarks.report import Table
 from benchmarks.section import Figure, Section, rows_table
 from benchmarks.trial import IG, Row, Took, Trial, saying
@@ -85,7 +86,10 @@ def _both(trial: Trial, judge: Judge, start: Tensor, threshold: float) -> tuple[
     name = f"ACDC, {metric}, {threshold:g}"
     with trial.reporter.stage(name, int(start.sum())) as stage:
         (found, tally), took = trial.clock(
-            lambda: acdc(trial.graph, start, judge, threshold, saying(stage), stage.at), judge
+            lambda: acdc(
+                Search(judge, torch.empty(0), trial.target, saying(stage), progress=stage.at), start, threshold
+            ),
+            judge,
         )
     with trial.reporter.stage(f"{name}, one by one", int(start.sum())) as stage:
         slow, slow_took = trial.clock(lambda: one_by_one(judge, start, threshold, stage.advance), judge)
@@ -110,10 +114,10 @@ def one_by_one(judge: Judge, start: Tensor, threshold: float, advance: Callable[
     Returns:
         The edges that stay, cleaned.
     """
-    graph, mask = judge.evaluator.view.graph, start.clone()
+    graph, mask = judge.graph, start.clone()
     current = float(judge.values(mask[None])[0].mean())
     for receiver in reversed(range(graph.n_receivers)):
-        unread = receiver != graph.logits and not mask[graph.receiver_sender(receiver)].any()
+        unread = receiver != graph.logits and not mask[list(graph.fed(receiver))].any()
         for sender in reversed(mask[:, receiver].nonzero().flatten().tolist()):
             advance()
             without = mask.clone()

@@ -14,15 +14,14 @@ import typer
 
 from acdc_engine.errors import AcdcError
 from acdc_engine.graph.files import write_text
-from acdc_engine.models import load_model
-from acdc_engine.models.view import TransformerView
+from acdc_engine.model import load_model
+from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.card import TaskCard
 from acdc_engine.prompts.find import find_task, list_tasks
 from acdc_engine.run.check_task import COUNTED, Figures, TaskCheck, Unfit, check_task
 from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.shipped import graphs_folder
-from benchmarks.machine import describe_machine
-from benchmarks.report import RESULTS, Table, print_tables, write_results
+from benchmarks.report import RESULTS, Table, describe_machine, print_tables, write_results
 
 MODEL = "smollm2-135m"
 TABLE = Path(__file__).resolve().parent.parent / "docs" / "task-table.md"

@@ -1,11 +1,18 @@
-"""Timing that survives a machine whose speed drifts: every run is compared with units measured right before it."""
+"""Timing that survives a machine whose speed drifts: runs are compared with units measured right before them.
+
+The unit is one plain forward pass, without gradients, of the same batches in the same process.
+"""
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import Tensor
+
+from acdc_engine.model import TransformerView
 
 Work = Callable[[], object]
 
@@ -71,3 +78,31 @@ def interleaved(
 def _wait(device: torch.device | str) -> None:
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
+
+
+PLAIN = "plain forward"
+HUGGING_FACE = "Hugging Face's eager forward"
+
+
+def forward_units(view: TransformerView, hf_model: Any, batches: Sequence[Tensor]) -> dict[str, Work]:
+    """The engine's own forward pass, and Hugging Face's as the witness that the unit was not made slow.
+
+    Args:
+        view: The model.
+        hf_model: The same model as Hugging Face runs it, with eager attention.
+        batches: Token ids; both compute the logits at every position.
+
+    Returns:
+        Work by name.
+    """
+
+    def plain() -> None:
+        for tokens in batches:
+            view.logits(tokens)
+
+    @torch.no_grad()
+    def hugging_face() -> None:
+        for tokens in batches:
+            hf_model(tokens, use_cache=False)
+
+    return {PLAIN: plain, HUGGING_FACE: hugging_face}

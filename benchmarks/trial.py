@@ -9,19 +9,19 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from acdc_engine.attribution import Method, get_method, score_edges
-from acdc_engine.attribution.methods import left_points
-from acdc_engine.evaluation import figures_of
-from acdc_engine.graph.edges import Graph
-from acdc_engine.models import TransformerView
-from acdc_engine.patching import CircuitEvaluator
-from acdc_engine.patching.judge import Judge, Target
+from acdc_engine.evidence.figures import figures_of
+from acdc_engine.graph.blocks import Graph
+from acdc_engine.model import TransformerView
+from acdc_engine.patch import CircuitEvaluator
+from acdc_engine.patch.judge import Judge, Target
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
-from acdc_engine.pruning import Found, minimal
-from acdc_engine.pruning.smallest import Report
-from acdc_engine.run.measure import forward_seconds
+from acdc_engine.run.meter import forward_seconds
 from acdc_engine.run.progress import Reporter, Stage
+from acdc_engine.score import Method, get_method, score_edges
+from acdc_engine.score.methods import left_points
+from acdc_engine.search import Found, minimal
+from acdc_engine.search.strategies import Report
 
 EAP, IG, IG_LEFT = "EAP", "EAP-IG", "EAP-IG, left points"
 NEAR_UNITS = 3
@@ -240,7 +240,7 @@ class Trial:
     def minimality_pass(self, found: Found, judge: Judge, target: Target) -> tuple[Found, Took]:
         """The 1-minimal circuit that the minimality pass leaves of one that meets the target."""
         with self.reporter.stage(f"Minimality pass, {found.size:,} edges", found.size) as stage:
-            return self.clock(lambda: minimal(self.graph, found, judge, target, saying(stage), stage.at).found, judge)
+            return self.clock(lambda: minimal(judge, found, target, saying(stage), stage.at).found, judge)
 
     def row(self, what: str, found: Found, took: Took) -> Row:
         """Judges a circuit on the held-out prompts."""

@@ -12,11 +12,10 @@ import typer
 from playwright.sync_api import Browser, CDPSession, Page
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.report.page import report_html
 from acdc_engine.shipped import graphs_folder
-from acdc_engine.viewer.page import viewer_html
-from benchmarks.machine import describe_machine
-from benchmarks.report import RESULTS, Table, print_tables, write_results
+from acdc_engine.show.report import report_html
+from acdc_engine.show.viewer.page import viewer_html
+from benchmarks.report import RESULTS, Table, describe_machine, print_tables, write_results
 from benchmarks.section import Figure
 from tests.browser import chromium
 from tests.made_circuits import made_circuit

@@ -4,27 +4,39 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import nodes_of_edges, with_roles
-from acdc_engine.graph.circuit_records import (
+from acdc_engine.graph.evidence_records import (
+    AnswerFigures,
+    Certificate,
+    Completeness,
+    Evaluation,
+    Example,
+    Figures,
+    HeadPattern,
+    Interval,
+    NextToken,
+    PromptRecord,
+    RandomCircuits,
+    SizePoint,
+    TemplateFigures,
+)
+from acdc_engine.graph.names import GraphShape
+from acdc_engine.graph.nodes import nodes_of_edges, with_roles
+from acdc_engine.graph.records import (
     AttributionRecord,
     CircuitEdge,
     CircuitNode,
     Cost,
+    DirectEffect,
     Environment,
-    Evaluation,
-    Figures,
     MetricRecord,
     ModelRecord,
+    RoleName,
+    RoleScore,
     SearchRecord,
     TaskRecord,
 )
-from acdc_engine.graph.evidence_records import Certificate, Completeness, Interval, PromptRecord, RandomCircuits
-from acdc_engine.graph.example_records import Example, HeadPattern, NextToken
-from acdc_engine.graph.figure_records import AnswerFigures, TemplateFigures
-from acdc_engine.graph.layout import GraphShape, Layout
-from acdc_engine.graph.role_records import DirectEffect, RoleName, RoleScore
-from acdc_engine.graph.size_records import SizePoint
 
 GPT2 = GraphShape(12, 12, 12)
 SMOLLM2 = GraphShape(30, 9, 3)
@@ -51,7 +63,7 @@ def made_circuit(n_edges: int, seed: int = 0, shape: GraphShape = GPT2, *, hosti
         hostile: Every text that strangers write is one of `HOSTILE`.
     """
     rng = random.Random(seed)
-    layout = Layout(shape)
+    layout = Graph(shape)
     text = (lambda plain: rng.choice(HOSTILE)) if hostile else (lambda plain: plain)
     edges = tuple(_edge(rng, name) for name in sorted(_names(rng, layout, n_edges), key=layout.parse_edge))
     nodes = tuple(_node(rng, node, text) for node in nodes_of_edges(layout, edges))
@@ -107,22 +119,22 @@ def made_circuit(n_edges: int, seed: int = 0, shape: GraphShape = GPT2, *, hosti
     return circuit.model_copy(update={"edges": with_roles(layout, nodes, edges)})
 
 
-def _names(rng: random.Random, layout: Layout, n_edges: int) -> set[str]:
+def _names(rng: random.Random, layout: Graph, n_edges: int) -> set[str]:
     """Whole paths from input to logits, until there are so many edges; the last path closes in one or two."""
     names = {"input->logits"}
     while len(names) < n_edges:
         path, sender = [], "input"
         while sender != "logits":
             place = layout.sender_index(sender)
-            low = 0 if sender == "input" else next(r for r, n in enumerate(layout.senders_before) if n > place)
+            low = 0 if sender == "input" else int(layout.joins[place].argmax())
             # Short hops near the input, long ones later: paths of four to six edges.
             high = min(layout.n_receivers, low + layout.n_receivers // 3)
             receiver = rng.randrange(low, high)
-            if layout.senders_before[receiver] <= place or rng.random() < 0.05:
+            if not layout.joins[place, receiver] or rng.random() < 0.05:
                 receiver = layout.logits
             path.append(f"{sender}->{layout.receivers[receiver]}")
-            fed = layout.receiver_sender(receiver)
-            sender = "logits" if receiver == layout.logits else layout.senders[rng.randrange(fed.start, fed.stop)]
+            fed = layout.fed(receiver)
+            sender = "logits" if receiver == layout.logits else layout.senders[rng.randrange(fed[0], fed[-1] + 1)]
         fresh = [name for name in path if name not in names]
         if len(names) + len(fresh) <= n_edges:
             names.update(fresh)

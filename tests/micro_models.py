@@ -6,9 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from acdc_engine.graph.edges import GraphShape
-from acdc_engine.models.norms import Norm
-from acdc_engine.models.view import Attention, Layer, TransformerView
+from acdc_engine.graph.blocks import Graph
+from acdc_engine.graph.names import GraphShape
+from acdc_engine.model.layers import Attention, Layer
+from acdc_engine.model.norms import Norm
+from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.prompt_set import PromptSet
 
 LN3 = log(3.0)
@@ -131,11 +133,12 @@ def lowering_head() -> tuple[TransformerView, PromptSet]:
     return view, PromptSet.from_tokens([[0]], [[1]], [[0]], [[1]])
 
 
-def mask_of(view: TransformerView, edges: str) -> Tensor:
+def mask_of(of: TransformerView | Graph, edges: str) -> Tensor:
     """The mask that keeps the named edges, given with blanks between them."""
-    mask = torch.zeros_like(view.graph.exists)
+    graph = of if isinstance(of, Graph) else of.graph
+    mask = torch.zeros_like(graph.exists)
     for edge in edges.split():
-        mask[view.graph.parse_edge(edge)] = True
+        mask[graph.parse_edge(edge)] = True
     return mask
 
 

@@ -1,8 +1,14 @@
-"""Installed packages with task plug-ins, made in a folder: a package and its dist-info, as pip leaves them."""
+"""Installed packages with plug-ins, made in a folder: a package and its dist-info, as pip leaves them."""
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from acdc_engine import registers
+from acdc_engine.registers import Register
 from tests.tiny_task import CARD
 
 PAIRS = (
@@ -12,14 +18,14 @@ PAIRS = (
 
 GENERATOR = """
 from pydantic import BaseModel, ConfigDict
-from acdc_engine.prompts.generators import register
+from acdc_engine.prompts.generators import GENERATORS
 from acdc_engine.prompts.template import PairTemplate
 
 class Parameters(BaseModel):
     model_config = ConfigDict(extra="forbid")
     words: list[str]
 
-@register("{name}", Parameters)
+@GENERATORS.add("{name}", "a word twice", parameters=Parameters)
 def make(rng, tokenizer, parameters):
     pattern = PairTemplate.parse("echo", "{{w}} and {{w}}", "{{v}} and {{w}}", [" {{w}}"], [" {{v}}"])
     for w in parameters.words:
@@ -40,7 +46,14 @@ def generator_card(name: str, generator: str) -> str:
     return f'name = "{name}"\ndescription = "x"\ngenerator = "{generator}"\n[parameters]\nwords = {words}\n'
 
 
-def install(site: Path, distribution: str, value: str, files: Mapping[str, str], key: str = "mine") -> None:
+def install(
+    site: Path,
+    distribution: str,
+    value: str,
+    files: Mapping[str, str],
+    key: str = "mine",
+    group: str = "acdc_engine.tasks",
+) -> None:
     """Writes a package and says in its metadata that `value` is a plug-in.
 
     Args:
@@ -49,6 +62,7 @@ def install(site: Path, distribution: str, value: str, files: Mapping[str, str],
         value: Value of the entry point.
         files: Paths below `site`, and what they hold.
         key: Name of the entry point.
+        group: Its group.
     """
     for path, text in files.items():
         (site / path).parent.mkdir(parents=True, exist_ok=True)
@@ -56,4 +70,21 @@ def install(site: Path, distribution: str, value: str, files: Mapping[str, str],
     info = site / f"{distribution.replace('-', '_')}-1.2.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.2\n")
-    (info / "entry_points.txt").write_text(f"[acdc_engine.tasks]\n{key} = {value}\n")
+    (info / "entry_points.txt").write_text(f"[{group}]\n{key} = {value}\n")
+
+
+def fresh_site(folder: Path, monkeypatch: pytest.MonkeyPatch, *tables: Register[Any]) -> Iterator[Path]:
+    """A folder of installed packages; what is imported from it is forgotten afterwards, in the tables too."""
+    modules = set(sys.modules)
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+    for table in tables:
+        monkeypatch.setattr(table, "_entries", dict(table._entries))
+        monkeypatch.setattr(table, "_complete", False)
+        monkeypatch.setattr(table, "broken", [])
+    registers.plugins.cache_clear()
+    yield folder
+    registers.plugins.cache_clear()
+    for name in set(sys.modules) - modules:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(folder)):
+            del sys.modules[name]

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from acdc_engine import cli
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.pipeline import discover
+from acdc_engine.run.discover import discover
 from tests.fake_tokenizer import FakeTokenizer
 from tests.tiny_task import tiny_view, write_card
 
@@ -76,7 +76,7 @@ def test_run_folders_are_called_after_the_task(monkeypatch: pytest.MonkeyPatch, 
         folders.append(out)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("acdc_engine.pipeline.discover", run)
+    monkeypatch.setattr("acdc_engine.run.discover.discover", run)
     assert RUNNER.invoke(cli.app, ["discover", task]).exit_code == 130
     assert folders[0].parent == Path("runs") and folders[0].name.startswith(f"{name}-2")
 
@@ -85,7 +85,7 @@ def test_run_folders_are_called_after_the_task(monkeypatch: pytest.MonkeyPatch, 
     ("arguments", "message"),
     [
         (("discover", "ioj"), "There is no task 'ioj'. Did you mean 'ioi'?"),
-        (("discover", "ioi", "--method", "eapig"), "Unknown attribution method 'eapig'. Did you mean 'eap-ig'"),
+        (("discover", "ioi", "--method", "eapig"), "Unknown scoring method 'eapig'. Did you mean 'eap-ig'"),
         (("discover", "ioi", "--faithfulness", "1.5"), "must lie in (0, 1], not 1.5"),
         (("discover", "ioi", "--device", "cuda:99"), "Device 'cuda:99' was asked for"),
         (("discover", "ioi", "--model", "./no/such/folder"), "There is no model folder at"),
@@ -123,8 +123,8 @@ def test_show(circuit_file: Path) -> None:
 
 
 def test_discover_prints_a_closing_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("acdc_engine.pipeline.load_model", lambda *a, **k: tiny_view())
-    monkeypatch.setattr("acdc_engine.run.prompts.load_tokenizer", lambda model: FakeTokenizer())
+    monkeypatch.setattr("acdc_engine.run.prepare.load_model", lambda *a, **k: tiny_view())
+    monkeypatch.setattr("acdc_engine.run.prepare.load_tokenizer", lambda model: FakeTokenizer())
     monkeypatch.setattr(cli.out, "width", 100)
     arguments = ["discover", str(write_card(tmp_path)), "--out", str(tmp_path / "run"), "--n", "6", "--n-held-out", "5"]
     ran = RUNNER.invoke(cli.app, [*arguments, "--faithfulness", "0.7", "--force"])
@@ -141,12 +141,11 @@ import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a process behind a shell's & would ignore
 sys.path.insert(0, {str(CHECKOUT)!r})
 from tests.tiny_task import tiny_view, write_card
-import acdc_engine.pipeline as pipeline
-from acdc_engine.patching.judge import Judge
+from acdc_engine.run import prepare
+from acdc_engine.patch.judge import Judge
 import time, pathlib
-pipeline.load_model = lambda *a, **k: tiny_view()
-from acdc_engine.run import prompts
-prompts.load_tokenizer = lambda model: tiny_view().tokenizer
+prepare.load_model = lambda *a, **k: tiny_view()
+prepare.load_tokenizer = lambda model: tiny_view().tokenizer
 slow = Judge.contributions
 Judge.contributions = lambda self, mask: (print("searching", flush=True), time.sleep(3600))[1]
 sys.argv = ["acdc", "discover", {str(write_card(tmp_path))!r}, "--out", {str(tmp_path / "run")!r}, "--n", "6",

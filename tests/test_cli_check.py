@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from acdc_engine import cli
-from acdc_engine.cli.exit_codes import Exit
+from acdc_engine.cli.command import Exit
 from acdc_engine.graph.circuit import Circuit
 from tests.run.circuit_files import NAME, by_hand, circuit, saved, with_edge
 from tests.tiny_task import tiny_view, write_card
@@ -79,7 +79,7 @@ def test_a_lie_is_named_and_ends_with_status_3(tmp_path: Path) -> None:
 
 
 def test_many_lies_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("acdc_engine.cli.check.MOST_LINES", 2)
+    monkeypatch.setattr("acdc_engine.show.results.MOST_CLAIMS", 2)
     edges = tuple(edge.model_copy(update={"effect": 9.0}) for edge in circuit().edges)
     path = str(by_hand(tmp_path, edges=edges))
     found = acdc("verify", path)
@@ -145,7 +145,7 @@ sys.path.insert(0, {str(CHECKOUT)!r})
 from tests.run.circuit_files import NAME
 from tests.tiny_task import tiny_view
 import acdc_engine.run.reopen as reopen
-from acdc_engine.patching import CircuitEvaluator
+from acdc_engine.patch import CircuitEvaluator
 reopen.load_model = lambda *a, **k: tiny_view(NAME)
 CircuitEvaluator.values = lambda *a, **k: (print("running", flush=True), time.sleep(3600))[1]
 CircuitEvaluator.logits = CircuitEvaluator.values

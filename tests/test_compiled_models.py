@@ -11,18 +11,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from acdc_engine.attribution import get_method, score_edges
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.models.load import load_model
-from acdc_engine.models.view import TransformerView
-from acdc_engine.patching import CircuitEvaluator
-from acdc_engine.pipeline import discover
+from acdc_engine.model.load import load_model
+from acdc_engine.model.view import TransformerView
+from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.prompts.build import build_splits
-from acdc_engine.prompts.compiled import FUNCTIONS, CompiledParameters
 from acdc_engine.prompts.find import find_task
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
+from acdc_engine.run.discover import discover
+from acdc_engine.score import get_method, score_edges
 from acdc_engine.shipped import graphs_folder
+from tests.task_generators import generator_module
 
 NAMES = ["reverse", "frac-prevs", "hist", "double-hist", "sort", "sort-freq", "majority"]
 EDGES = {
@@ -48,8 +48,10 @@ def truth_of(name: str) -> Circuit:
     return Circuit.load(graphs_folder() / f"tracr-{name}" / f"{name.replace('-', '_')}.json")
 
 
-def parameters_of(name: str) -> CompiledParameters:
-    return CompiledParameters.model_validate(find_task(f"tracr_{name.replace('-', '_')}").parameters)
+def parameters_of(name: str) -> Any:
+    return generator_module("compiled").CompiledParameters.model_validate(
+        find_task(f"tracr_{name.replace('-', '_')}").parameters
+    )
 
 
 def letters_of(name: str) -> list[int]:
@@ -74,7 +76,7 @@ def script() -> Any:
 @pytest.mark.parametrize("name", NAMES)
 def test_model_computes_its_function_on_every_input(name: str) -> None:
     view, parameters = view_of(name), parameters_of(name)
-    words, function = view.tokenizer.vocabulary, FUNCTIONS[parameters.function]
+    words, function = view.tokenizer.vocabulary, generator_module("compiled").FUNCTIONS[parameters.function]
     for length in range(1, parameters.length + 1):
         inputs = inputs_of(name, length)
         logits = view.logits(torch.tensor(inputs))[:, 1:]

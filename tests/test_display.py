@@ -2,45 +2,18 @@
 
 import html
 import re
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser
 
 from acdc_engine import Circuit, Report, Viewer
-from acdc_engine.display import LINES, RENDERERS, html_of, line_of
 from acdc_engine.errors import CircuitFileError
-from acdc_engine.graph.find import find_circuit
-from acdc_engine.report.page import report_html
-from acdc_engine.viewer.page import viewer_html
+from acdc_engine.graph.files import find_circuit
+from acdc_engine.show.report import report_html
+from acdc_engine.show.viewer.page import viewer_html
 from tests.browser import opened
 from tests.made_circuits import made_circuit
-
-
-@pytest.mark.parametrize("name", RENDERERS)
-def test_every_kind_asks_for_its_own_renderer(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The names are of classes and functions that exist, and `_repr_html_` gives what the function makes."""
-    module, _, kind = name.rpartition(".")
-    made = getattr(import_module(module), kind)
-    home, function = RENDERERS[name]
-    assert callable(getattr(import_module(home), function))
-    monkeypatch.setattr(f"{home}.{function}", lambda thing: f"<b>{type(thing).__name__}</b>")
-    thing = made.__new__(made)
-    assert thing._repr_html_() == html_of(thing) == f"<b>{kind}</b>"
-
-
-@pytest.mark.parametrize("name", LINES)
-def test_every_kind_asks_for_its_own_line(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    module, _, kind = name.rpartition(".")
-    made = getattr(import_module(module), kind)
-    monkeypatch.setattr(f"acdc_engine.export.one_line.{LINES[name]}", lambda thing: f"<{type(thing).__name__}>")
-    thing = made.__new__(made)
-    assert repr(thing) == str(thing) == line_of(thing) == f"<{kind}>"
-
-
-def test_what_has_html_has_a_line() -> None:
-    assert LINES.keys() == RENDERERS.keys()
 
 
 def test_classes_below_show_themselves_alike() -> None:
@@ -49,13 +22,7 @@ def test_classes_below_show_themselves_alike() -> None:
 
     circuit = made_circuit(5)
     mine = Mine.model_validate(circuit.model_dump())
-    assert repr(mine) == repr(circuit) and mine._repr_html_() == circuit._repr_html_()
-
-
-def test_other_objects_are_not_rendered() -> None:
-    for show in (html_of, line_of):
-        with pytest.raises(KeyError, match=r"builtins\.int"):
-            show(1)
+    assert repr(mine) == str(mine) == repr(circuit) and mine._repr_html_() == circuit._repr_html_()
 
 
 @pytest.mark.parametrize(("kind", "function"), [(Viewer, viewer_html), (Report, report_html)])

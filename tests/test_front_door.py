@@ -153,16 +153,15 @@ def test_smollm2_does_what_the_card_in_readme_asks(tmp_path: Path, smollm2_path:
 def test_the_python_in_readme_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """On a model that takes a second instead of minutes."""
-    (code,) = blocks(README, "python")
+    """On a model that takes a second instead of minutes; tests/test_experiment.py runs the second block."""
+    code, _ = blocks(README, "python")
     assert len(code.splitlines()) <= 9, "eight lines or so"
     quick = code.replace('"ioi", model="smollm2-135m"', '"induction_2l", model="induction-2l"')
     assert quick != code
     monkeypatch.chdir(tmp_path)
     exec(compile(quick, "README.md", "exec"), {})
-    said = capsys.readouterr().out
-    assert "True" in said and " -> " in said
-    assert list(tmp_path.glob("*.html")) and Circuit.load(tmp_path / "runs" / "ioi" / "circuit.json").edges
+    assert "True" in capsys.readouterr().out
+    assert Circuit.load(tmp_path / "runs" / "ioi" / "circuit.json").edges
 
 
 def test_the_python_that_goes_step_by_step_runs(capsys: pytest.CaptureFixture[str]) -> None:

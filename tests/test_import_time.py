@@ -53,6 +53,14 @@ def test_the_package_alone_loads_next_to_nothing() -> None:
     assert "acdc_engine" in loaded and len(loaded) <= 40, loaded
 
 
+def test_a_run_loads_what_it_needs() -> None:
+    """Evidence, other tools' formats, pictures: when they are asked for."""
+    code = (
+        "import sys, acdc_engine.run.discover; print(*[name for name in sys.modules if name.startswith('acdc_engine')])"
+    )
+    assert len(in_new_python(code).split()) <= 70
+
+
 def test_type_checkers_see_the_public_names() -> None:
     """They read imports, not names that are looked up when first used."""
     assert (Path(acdc_engine.__file__).parent / "py.typed").is_file()

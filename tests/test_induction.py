@@ -12,15 +12,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from acdc_engine import Circuit, discover
-from acdc_engine.attribution import get_method, score_edges
-from acdc_engine.models import TransformerView, load_model
-from acdc_engine.models.small_file import SmallModel
-from acdc_engine.models.small_model import small_view
-from acdc_engine.patching import CircuitEvaluator
+from acdc_engine.model import TransformerView, load_model
+from acdc_engine.model.small_file import SmallModel
+from acdc_engine.model.small_model import small_view
+from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
+from acdc_engine.score import get_method, score_edges
 from acdc_engine.shipped import graphs_folder
-from tests.patching.slow_twin import slow_logits
+from tests.patch.slow_twin import slow_logits
 
 FOLDER = graphs_folder() / "induction-2l"
 METRIC = get_metric("logit_diff")
@@ -66,7 +66,7 @@ def heads(role: str) -> list[str]:
 
 def test_the_files_are_small_and_belong_together() -> None:
     assert sum(file.stat().st_size for file in FOLDER.iterdir()) < 500_000
-    assert known().model == script().model_record(model())
+    assert known().model == model().model_record()
 
 
 def test_it_goes_on_with_fresh_sequences() -> None:

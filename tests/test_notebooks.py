@@ -155,10 +155,10 @@ def test_the_quick_ones_run(name: str, tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_attributes_of_records_exist() -> None:
     """What the cells of the slow one read of circuits, figures and claims are fields or methods of the records."""
-    from acdc_engine.graph import circuit, circuit_records, evidence_records, role_records
+    from acdc_engine.graph import circuit, evidence_records, records
     from acdc_engine.run import check_task, verify
 
-    modules = (circuit, circuit_records, evidence_records, role_records, check_task, verify)
+    modules = (circuit, evidence_records, records, check_task, verify)
     classes = [thing for module in modules for thing in vars(module).values() if inspect.isclass(thing)]
     known = {name for kind in classes for name in (*dir(kind), *getattr(kind, "__annotations__", {}))}
     tree = NOTEBOOKS["own-behaviour"].tree

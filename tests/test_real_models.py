@@ -8,12 +8,12 @@ import transformers as hf
 
 from acdc_engine.errors import ModelError
 from acdc_engine.graph.connectivity import is_clean
-from acdc_engine.models import TransformerView, load_model
-from acdc_engine.models.from_bridge import view_of
-from acdc_engine.patching import CircuitEvaluator
-from acdc_engine.pipeline import discover
+from acdc_engine.model import TransformerView, load_model
+from acdc_engine.model.bridge import view_of
+from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.find import find_task
+from acdc_engine.run.discover import discover
 from tests.tiny_models import relative
 
 

@@ -15,11 +15,10 @@ from typer.testing import CliRunner
 
 from acdc_engine import cli
 from acdc_engine.errors import RunFolderError
-from acdc_engine.graph.find import CIRCUIT, SCORES, TRACE
-from acdc_engine.patching import CircuitEvaluator
-from acdc_engine.patching.judge import Judge
-from acdc_engine.pipeline import discover
-from acdc_engine.run.folder import REPORT
+from acdc_engine.graph.files import CIRCUIT, SCORES, TRACE
+from acdc_engine.patch import CircuitEvaluator
+from acdc_engine.patch.judge import Judge
+from acdc_engine.run.discover import discover
 from tests.fake_tokenizer import FakeTokenizer
 from tests.tiny_task import tiny_view, write_card
 
@@ -49,7 +48,7 @@ def scores_in(folder: Path) -> torch.Tensor:
 @pytest.fixture(autouse=True)
 def short_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is in a report is tested elsewhere; drawing it takes a third of a tiny run."""
-    monkeypatch.setattr("acdc_engine.pipeline.report_html", lambda circuit, **_: "a report")
+    monkeypatch.setattr("acdc_engine.show.report.report_html", lambda circuit, **_: "a report")
 
 
 @pytest.fixture(scope="module")
@@ -108,14 +107,14 @@ def test_a_run_killed_at_any_byte_of_its_trace_ends_alike_and_asks_nothing_twice
         assert len(asked) == sum(answers[trace[:cut].count(b"\n") :])
         assert same_but_for_times(folder / CIRCUIT) == same_but_for_times(whole / CIRCUIT)
         assert trace_but_for_times(folder / TRACE) == trace_but_for_times(whole / TRACE)
-        assert sorted(file.name for file in folder.iterdir()) == [CIRCUIT, REPORT, SCORES, TRACE]
+        assert sorted(file.name for file in folder.iterdir()) == [CIRCUIT, SCORES, TRACE]
 
 
 def test_scores_are_not_computed_twice(
     card: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     leave(whole, tmp_path / "run", (whole / TRACE).read_bytes().splitlines(keepends=True)[0])
-    monkeypatch.setattr("acdc_engine.pipeline.score_edges", lambda *a, **k: pytest.fail("edges were scored again"))
+    monkeypatch.setattr("acdc_engine.experiment.score_edges", lambda *a, **k: pytest.fail("edges were scored again"))
     discover(card, tiny_view(), out=tmp_path / "run", **QUICK)
     assert same_but_for_times(tmp_path / "run" / CIRCUIT) == same_but_for_times(whole / CIRCUIT)
 
@@ -124,7 +123,7 @@ def test_another_command_is_refused_before_the_model_is_loaded(
     card: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     leave(whole, tmp_path / "run", (whole / TRACE).read_bytes()[:-20])
-    monkeypatch.setattr("acdc_engine.pipeline.load_model", lambda *a, **k: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("acdc_engine.run.prepare.load_model", lambda *a, **k: pytest.fail("the model was loaded"))
     with pytest.raises(RunFolderError, match=r"unfinished run of another command \(seed: 0 there and 7 here\)"):
         discover(card, tiny_view(), out=tmp_path / "run", **QUICK, seed=7)
 
@@ -162,8 +161,8 @@ class Stopped(datetime):
 def test_ctrl_c_and_the_same_command_without_out(card: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "300")
-    monkeypatch.setattr("acdc_engine.pipeline.load_model", lambda *a, **k: tiny_view())
-    monkeypatch.setattr("acdc_engine.run.prompts.load_tokenizer", lambda model: FakeTokenizer())
+    monkeypatch.setattr("acdc_engine.run.prepare.load_model", lambda *a, **k: tiny_view())
+    monkeypatch.setattr("acdc_engine.run.prepare.load_tokenizer", lambda model: FakeTokenizer())
     command = ["discover", str(card), "--n", "6", "--n-held-out", "5", "--faithfulness", "0.7", "--force"]
     calls = iter(range(10**6))
     original = Judge.contributions
@@ -190,25 +189,25 @@ def test_ctrl_c_and_the_same_command_without_out(card: Path, tmp_path: Path, mon
 
 
 DRIVER = """
-import os, random, signal, sys, time
+import os, random, signal, sys, time, traceback
 from datetime import datetime, tzinfo
 from pathlib import Path
 import torch
 torch.set_num_threads(1)  # no pool of threads that a fork would lose
-from acdc_engine import pipeline
-from acdc_engine.run import folder
-from acdc_engine.run.trace import Trace
+from acdc_engine import experiment
+from acdc_engine.evidence import single_edges
+from acdc_engine.run import discover, folder
+from acdc_engine.patch.trace import Trace
 from tests.tiny_task import tiny_view
 
 card, runs = Path(sys.argv[1]), Path(sys.argv[2])
-pipeline.report_html = lambda circuit, **_: "a report"  # drawing it takes a third of a tiny run
 view = tiny_view()
 
 def kill(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 
 def while_scoring():
-    pipeline.score_edges = kill
+    experiment.score_edges = kill
 
 def in_the_scores_file():
     import safetensors.torch
@@ -227,7 +226,7 @@ def in_a_line():
     Trace._write = half
 
 def after_the_search():
-    pipeline.edge_evidence = kill
+    single_edges.edge_evidence = kill
 
 def before_circuit_json():
     save = folder.RunFolder.save_circuit
@@ -249,8 +248,10 @@ def run(name, prepare, seconds=None):
     if child == 0:
         try:
             prepare()
-            pipeline.discover(card, view, out=runs / name, n=6, n_held_out=5, faithfulness=0.7, force=True)
+            discover.discover(card, view, out=runs / name, n=6, n_held_out=5, faithfulness=0.7, force=True)
             os._exit(0)
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(1)
     if seconds is not None:
@@ -269,10 +270,9 @@ for number in range(2):
     while (ended := run(name, nothing, draw.uniform(0.02, 0.1 + 0.1 * kills))) == -signal.SIGKILL:
         kills += 1  # and a little more time for the next, or no run would ever end
         trace = runs / name / "trace.jsonl"
-        if trace.is_file() and b'"kind":"end"' in trace.read_bytes():  # all but the report was there: acdc report
-            for half in (*trace.parent.glob(".report*"), *trace.parent.glob(folder.LOCK)):
+        if trace.is_file() and b'"kind":"end"' in trace.read_bytes():  # all was there
+            for half in trace.parent.glob(folder.LOCK):
                 half.unlink()  # nobody was left to do so
-            (trace.parent / "report.html").touch()
             ended = 0
             break
     print(name, "kills" if kills else "no kills", ended)
@@ -294,4 +294,4 @@ def test_sigkill_at_named_and_at_random_points(card: Path, tmp_path: Path) -> No
         assert same_but_for_times(folder / CIRCUIT) == expected, name
         assert torch.equal(scores_in(folder), scores_in(tmp_path / "whole")), name
         assert trace_but_for_times(folder / TRACE) == trace_but_for_times(tmp_path / "whole" / TRACE), name
-        assert sorted(file.name for file in folder.iterdir()) == [CIRCUIT, REPORT, SCORES, TRACE], name
+        assert sorted(file.name for file in folder.iterdir()) == [CIRCUIT, SCORES, TRACE], name

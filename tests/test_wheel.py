@@ -60,7 +60,7 @@ def test_schema_and_known_circuits_are_there(unpacked: Path) -> None:
         "from acdc_engine.shipped import graphs_folder; print((graphs_folder() / 'schema.json').read_text())",
     )
     assert json.loads(schema) == json.loads((CHECKOUT / "graphs" / "schema.json").read_text())
-    code = "from acdc_engine.graph.find import known_graphs; print(*sorted(known_graphs()), sep='\\n')"
+    code = "from acdc_engine.graph.files import known_graphs; print(*sorted(known_graphs()), sep='\\n')"
     there = {f"{path.parent.name}/{path.stem}" for path in CHECKOUT.glob("graphs/*/*.json") if path.stem != "model"}
     assert set(run_outside(unpacked, code).split()) == there and "gpt2/ioi" in there
 
@@ -76,9 +76,10 @@ def test_pages_have_their_templates_scripts_and_styles(unpacked: Path) -> None:
     pages = {
         path.relative_to(CHECKOUT)
         for kind in ("static", "templates")
-        for path in CHECKOUT.glob(f"acdc_engine/*/{kind}/*")
+        for path in CHECKOUT.glob(f"acdc_engine/**/{kind}/*")
     }
     assert pages and all((unpacked / path).is_file() for path in pages)
+    assert (unpacked / "acdc_engine/prompts/starter.toml").is_file()
 
 
 def test_console_command(unpacked: Path) -> None:
@@ -96,8 +97,8 @@ def test_holds_the_package_and_nothing_else(unpacked: Path) -> None:
     assert {path.name.split("-")[0] for path in unpacked.iterdir()} == {"acdc_engine"}
     assert (unpacked / "acdc_engine" / "py.typed").is_file()
     modules = {path.relative_to(CHECKOUT) for path in CHECKOUT.glob("acdc_engine/**/*.py")}
-    # Known circuits come with the scripts that their files name.
-    scripts = CHECKOUT.glob("graphs/make/*.py")
+    # Known circuits come with the scripts that their files name, tasks with their generators.
+    scripts = [*CHECKOUT.glob("graphs/make/*.py"), *CHECKOUT.glob("tasks/*/generator.py")]
     modules |= {"acdc_engine" / Path("_shipped") / path.relative_to(CHECKOUT) for path in scripts}
     assert {path.relative_to(unpacked) for path in unpacked.glob("acdc_engine/**/*.py")} == modules
 

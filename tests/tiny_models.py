@@ -9,8 +9,8 @@ import torch
 import transformers as hf
 from safetensors.torch import load_file
 
-from acdc_engine.models.from_bridge import view_of
-from acdc_engine.models.view import TransformerView
+from acdc_engine.model.bridge import view_of
+from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.prompt_set import PromptSet
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -3,7 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-from acdc_engine.models.view import TransformerView
+from acdc_engine.model.view import TransformerView
 from tests.fake_tokenizer import FakeTokenizer
 from tests.tiny_models import view
 

@@ -3,15 +3,10 @@
 import sys
 
 # Each of these adds its commands to the application; help lists them in this order.
-from acdc_engine.cli import discover, look, view, draw, report, gallery, check, curve, compare, formats, tasks
-from acdc_engine.cli.console import app, err, out, print_error, write_any_letter
-from acdc_engine.cli.exit_codes import Exit
-from acdc_engine.cli.frame import stopping_at_sigterm
+from acdc_engine.cli import discover, look, judge, curve, formats, tasks
+from acdc_engine.cli.command import Exit, app, err, out, print_error, stopping_at_sigterm, write_any_letter
 
-__all__ = [
-    "app", "check", "compare", "curve", "discover", "draw", "err", "formats", "gallery", "look", "main", "out",
-    "report", "tasks", "view",
-]  # fmt: skip
+__all__ = ["app", "curve", "discover", "err", "formats", "judge", "look", "main", "out", "tasks"]
 
 
 def main() -> None:

@@ -5,18 +5,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from acdc_engine.cli import completions, options
-from acdc_engine.cli.console import examples, out, print_notes
-from acdc_engine.cli.frame import AsJson, beside, command, print_json, progress, starting, stoppable
+from acdc_engine.cli import options
+from acdc_engine.cli.command import (
+    AsJson,
+    beside,
+    command,
+    examples,
+    out,
+    print_json,
+    print_notes,
+    progress,
+    starting,
+    stoppable,
+)
 
 if TYPE_CHECKING:
-    from acdc_engine.graph.curve_records import Curve
+    from acdc_engine.graph.result_records import Curve
 
 Methods = Annotated[
     list[str],
     typer.Option(
         "--method",
-        autocompletion=completions.among(completions.METHODS),
+        autocompletion=options.among(options.METHODS),
         help="How edges are scored: eap-ig, eap or clean-corrupted. Repeat it for several.",
         rich_help_panel=options.PRUNING,
     ),
@@ -25,7 +35,7 @@ Ranks = Annotated[
     list[str],
     typer.Option(
         "--rank",
-        autocompletion=completions.among(completions.RANKS[:2]),
+        autocompletion=options.among(options.RANKS[:2]),
         help="What counts as strong: signed or absolute scores. Repeat it for both. MIB publishes CPR for signed and "
         "CMD for absolute.",
         rich_help_panel=options.PRUNING,
@@ -35,7 +45,7 @@ Strategies = Annotated[
     list[str],
     typer.Option(
         "--strategy",
-        autocompletion=completions.among(("top-k", "greedy")),
+        autocompletion=options.among(("top-k", "greedy")),
         help="top-k: the strongest edges. greedy: grown from the logits. Repeat it for both.",
         rich_help_panel=options.PRUNING,
     ),
@@ -132,7 +142,7 @@ def curve(
     with starting():
         from acdc_engine.run.curve import curve as run
 
-    folder = out_folder or Path("runs") / f"{_name_of(task)}-curve"
+    folder = out_folder or Path("runs") / f"{options.name_of_task(task)}-curve"
     picture = _picture(folder, to, overwrite)
     chosen: dict[str, Any] = {} if sizes is None else {"sizes": _percent(sizes)}
     with stoppable(lambda: f"In {folder}: {', '.join(_names_in(folder)) or 'nothing yet'}."):
@@ -170,12 +180,6 @@ def _names_in(folder: Path) -> list[str]:
     return sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
 
 
-def _name_of(task: str) -> str:
-    """What to call a task before its card is read; cards are often called task.toml, in a folder of the task's name."""
-    path = Path(task)
-    return (path.absolute().parent.name if path.name == "task.toml" else "") or path.stem
-
-
 def _percent(text: str) -> tuple[float, ...]:
     from acdc_engine.errors import MethodError
 
@@ -190,7 +194,7 @@ def _percent(text: str) -> tuple[float, ...]:
 def _picture(folder: Path, to: str, overwrite: bool) -> Path | None:
     """Where the picture will be; refused now rather than after the computation."""
     from acdc_engine.errors import RunFolderError
-    from acdc_engine.export.picture_file import check_picture
+    from acdc_engine.show.pictures.figure import check_picture
 
     if to == "none":
         return None
@@ -202,14 +206,16 @@ def _picture(folder: Path, to: str, overwrite: bool) -> Path | None:
 
 
 def _close(found: "Curve", folder: Path, picture: Path | None, as_json: bool) -> None:
-    from acdc_engine.export.curve import draw_curve
-    from acdc_engine.export.curve_text import curve_remarks, curve_tables
+    from acdc_engine.show.pictures.curve import draw_curve
+    from acdc_engine.show.remarks import curve_remarks
+    from acdc_engine.show.results import curve_sections
+    from acdc_engine.show.terminal import text_of
 
     if as_json:
         print_json(found.model_dump_json(indent=2))
     else:
         out.print()
-        out.print(curve_tables(found))
+        out.print(text_of(curve_sections(found)))
         print_notes(curve_remarks(found))
     if picture is not None:
         draw_curve(found, picture, overwrite=True)

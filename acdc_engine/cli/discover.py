@@ -2,18 +2,31 @@
 
 import shlex
 import time
+from dataclasses import fields
 from datetime import datetime
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from acdc_engine.cli import options
-from acdc_engine.cli.console import examples, out, print_notes
-from acdc_engine.cli.frame import AsJson, beside, command, print_json, progress, starting, stoppable
+from acdc_engine.cli.command import (
+    AsJson,
+    beside,
+    command,
+    err,
+    examples,
+    out,
+    print_json,
+    print_notes,
+    progress,
+    starting,
+    stoppable,
+)
+from acdc_engine.cli.look import write_report
+from acdc_engine.run.settings import Settings
 
 if TYPE_CHECKING:
     from acdc_engine.graph.circuit import Circuit
-    from acdc_engine.run.settings import DiscoverSettings
 
 RESULTS = ("circuit.json", "report.html")
 """Files that only a finished run writes."""
@@ -52,7 +65,7 @@ def discover(
     prepend_bos: options.PrependBos = None,
     drop_misfits: options.DropMisfits = False,
     n_random: options.RandomCircuits = 20,
-    no_edge_tests: options.NoEdgeTests = False,
+    edge_tests: options.EdgeTests = True,
     minutes: options.Minutes = None,
     batch_size: options.BatchSize = 16,
     out_folder: options.OutFolder = None,
@@ -67,40 +80,31 @@ def discover(
     line per circuit tried (trace.jsonl). Ctrl-C leaves what is there so far. The
     same command goes on with a run that was interrupted or killed.
     """
+    given = dict(locals())  # options are called as the settings are
     with starting():
-        from acdc_engine.pipeline import discover as run
+        from acdc_engine.run.discover import discover as run
 
-    settings: DiscoverSettings = {
-        "method": method,
-        "steps": steps,
-        "strategy": strategy,
-        "objective": objective,
-        "faithfulness": faithfulness,
-        "size": size,
-        "threshold": threshold,
-        "candidates": candidates,
-        "rank": rank,
-        "ablation": ablation,
-        "metric": metric,
-        "n": n,
-        "n_held_out": n_held_out,
-        "n_random": n_random,
-        "seed": seed,
-        "edge_tests": not no_edge_tests,
-        "minutes": minutes,
-        "batch_size": batch_size,
-        "device": device,
-        "dtype": dtype,
-        "ungroup_kv": ungroup_kv,
-        "prepend_bos": prepend_bos,
-        "drop_misfits": drop_misfits,
-        "force": force,
-    }
+    settings: Any = {one.name: given[one.name] for one in fields(Settings)}
     folder = out_folder or _default_folder(task, model, settings)
     started = time.time()
     with stoppable(lambda: _left_in(folder, started)):
         circuit = run(task, model, out=folder, overwrite=overwrite, progress=progress(), **settings)
+        _report(circuit, folder)
     _close(circuit, folder, as_json)
+
+
+def _report(circuit: "Circuit", folder: Path) -> None:
+    """Writes the report. The run is over by now: what goes wrong here is told, and takes nothing from it."""
+    from acdc_engine.errors import AcdcError
+
+    try:
+        write_report(folder / "circuit.json", circuit, folder / "report.html", overwrite=True)
+    except AcdcError as error:
+        err.print(
+            f"The report could not be written: {error} acdc report {folder} tries it again.",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def _left_in(folder: Path, started: float) -> str:
@@ -116,11 +120,11 @@ def _left_in(folder: Path, started: float) -> str:
     return "\n".join(lines)
 
 
-def _default_folder(task: str, model: str, settings: "DiscoverSettings") -> Path:
+def _default_folder(task: str, model: str, settings: dict[str, Any]) -> Path:
     """A folder in runs/ called after task and time; that of a killed run of the same command, where there is one."""
-    from acdc_engine.pipeline import unfinished_run
+    from acdc_engine.run.discover import unfinished_run
 
-    runs, name = Path("runs"), _name_of(task)
+    runs, name = Path("runs"), options.name_of_task(task)
     started = any(path.name.startswith(f"{name}-") for path in runs.glob("*"))
     unfinished = unfinished_run(task, model, runs, name, **settings) if started else None
     return unfinished or _unused(runs / f"{name}-{datetime.now():%Y%m%d-%H%M%S}")
@@ -132,21 +136,16 @@ def _unused(path: Path) -> Path:
     return path if not path.exists() else next(p for p in paths if not p.exists())
 
 
-def _name_of(task: str) -> str:
-    """What to call a task before its card is read; cards are often called task.toml, in a folder of the task's name."""
-    path = Path(task)
-    return (path.absolute().parent.name if path.name == "task.toml" else "") or path.stem
-
-
 def _close(circuit: "Circuit", folder: Path, as_json: bool) -> None:
-    from acdc_engine.export.remarks import remarks
-    from acdc_engine.export.text import summary
+    from acdc_engine.show.figures import summary
+    from acdc_engine.show.remarks import remarks
+    from acdc_engine.show.terminal import text_of
 
     if as_json:
         print_json(circuit.to_json())
     else:
         out.print()
-        out.print(summary(circuit))
+        out.print(text_of(summary(circuit)))
         print_notes(remarks(circuit))
     report, circuit_file = folder / "report.html", folder / "circuit.json"
     written = (

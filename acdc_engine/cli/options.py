@@ -1,12 +1,71 @@
-"""The options that commands share: what they are called, what they mean, where `--help` lists them."""
+"""The options that commands share: their names, what they mean, where `--help` lists them, what a shell completes.
 
+Completions are names that are cheap to know: nothing large is imported for them.
+"""
+
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from acdc_engine.cli import completions
 from acdc_engine.errors import CircuitFileError
+from acdc_engine.run.settings import help_of
+from acdc_engine.shipped import graphs_folder, tasks_folder
+
+METRICS = ("logit_diff", "prob_diff", "kl", "nll")
+METHODS = ("eap-ig", "eap", "clean-corrupted")
+STRATEGIES = ("iterative", "top-k", "greedy", "threshold", "acdc")
+OBJECTIVES = ("faithfulness", "kl")
+RANKS = ("absolute", "signed", "rms")
+ABLATIONS = ("patch", "mean", "zero")
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+DEVICES = ("auto", "cpu", "cuda", "mps")
+HUB_MODELS = ("smollm2-135m", "gpt2", "gpt2-medium", "EleutherAI/pythia-160m", "Qwen/Qwen3-0.6B", "google/gemma-3-270m")
+
+Completion = Callable[[str], list[str]]
+
+
+def among(names: tuple[str, ...]) -> Completion:
+    """Completes one of some names."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [name for name in names if name.startswith(incomplete)]
+
+    return complete
+
+
+def task_names(incomplete: str) -> list[str]:
+    """Names of shipped tasks, and files."""
+    names = [path.parent.name for path in sorted(tasks_folder().glob("*/task.toml"))]
+    return [*(name for name in names if name.startswith(incomplete)), *file_names(incomplete)]
+
+
+def model_names(incomplete: str) -> list[str]:
+    """Well-known models, those that come along, and folders."""
+    shipped = [path.parent.name for path in sorted(graphs_folder().glob("*/model.json"))]
+    return [*(name for name in (*HUB_MODELS, *shipped) if name.startswith(incomplete)), *file_names(incomplete)]
+
+
+def circuit_names(incomplete: str) -> list[str]:
+    """Known circuits that come along, and files."""
+    from acdc_engine.graph.files import known_graphs
+
+    return [*(name for name in known_graphs() if name.startswith(incomplete)), *file_names(incomplete)]
+
+
+def file_names(incomplete: str) -> list[str]:
+    """Paths, which a shell leaves to a program that completes anything by itself."""
+    from pathlib import Path
+
+    typed = Path(incomplete)
+    folder, beginning = (typed, "") if incomplete.endswith("/") else (typed.parent, typed.name)
+    try:
+        found = sorted(path for path in folder.iterdir() if path.name.startswith(beginning))
+    except OSError:
+        return []
+    hidden = beginning.startswith(".")
+    return [f"{path}{'/' if path.is_dir() else ''}" for path in found if hidden or not path.name.startswith(".")]
 
 
 def check_seed(seed: int | None) -> int | None:
@@ -17,6 +76,12 @@ def check_seed(seed: int | None) -> int | None:
 
 
 MODEL, PRUNING, PROMPTS, RUN = "Model", "Scoring and pruning", "Prompts", "Run"
+
+
+def _option(name: str, panel: str, *flags: str, choices: tuple[str, ...] = (), **more: Any) -> Any:
+    """The option of a setting, in the setting's words."""
+    complete = among(choices) if choices else None
+    return typer.Option(*flags, autocompletion=complete, help=help_of(name), rich_help_panel=panel, **more)
 
 
 def check_page(path: Path | None) -> None:
@@ -33,11 +98,11 @@ CIRCUIT = (
     "that comes along, such as gpt2/ioi (acdc show --list)."
 )
 """What every command takes for a circuit."""
-AnyCircuit = Annotated[str, typer.Argument(autocompletion=completions.circuits, metavar="CIRCUIT", help=CIRCUIT)]
+AnyCircuit = Annotated[str, typer.Argument(autocompletion=circuit_names, metavar="CIRCUIT", help=CIRCUIT)]
 Task = Annotated[
     str,
     typer.Argument(
-        autocompletion=completions.tasks,
+        autocompletion=task_names,
         metavar="TASK",
         help="A task by its name ([bold]ioi[/bold]; [bold]acdc tasks[/bold] lists them), or the path of your own: a "
         "card (.toml) or prompt pairs (.jsonl, .json, .csv, .tsv).",
@@ -46,192 +111,34 @@ Task = Annotated[
 Model = Annotated[
     str,
     typer.Option(
-        autocompletion=completions.models,
+        autocompletion=model_names,
         help="smollm2-135m (no hub needed), any Hugging Face name (gpt2, ...) or a local directory.",
         rich_help_panel=MODEL,
     ),
 ]
-Device = Annotated[
-    str,
-    typer.Option(
-        autocompletion=completions.among(completions.DEVICES),
-        help="auto, cpu, cuda, cuda:N or mps.",
-        rich_help_panel=MODEL,
-    ),
-]
-Dtype = Annotated[
-    str,
-    typer.Option(
-        autocompletion=completions.among(completions.DTYPES),
-        help="float32, bfloat16, float16 or float64.",
-        rich_help_panel=MODEL,
-    ),
-]
-UngroupKv = Annotated[
-    bool,
-    typer.Option(
-        "--ungroup-kv",
-        help="Give every query head a k and v of its own where the model shares them, as the MIB benchmark does.",
-        rich_help_panel=MODEL,
-    ),
-]
-Method = Annotated[
-    str,
-    typer.Option(
-        autocompletion=completions.among(completions.METHODS),
-        help="How edges are scored: eap-ig (integrated gradients), eap (one gradient) or clean-corrupted (mean of "
-        "two).",
-        rich_help_panel=PRUNING,
-    ),
-]
-Steps = Annotated[
-    int | None,
-    typer.Option(
-        help="Integration points of eap-ig: more are more exact and slower.",
-        show_default="5",
-        rich_help_panel=PRUNING,
-    ),
-]
-Strategy = Annotated[
-    str,
-    typer.Option(
-        autocompletion=completions.among(completions.STRATEGIES),
-        help="How the circuit is found. iterative: drop the weakest edges, check the rest exactly, score again "
-        "inside. top-k: the strongest edges; greedy: grown from the logits; both to --size or as few as meet the "
-        "target. threshold: see --threshold. acdc: Conmy et al.'s greedy sweep, see --threshold and --candidates.",
-        rich_help_panel=PRUNING,
-    ),
-]
-Objective = Annotated[
-    str,
-    typer.Option(
-        autocompletion=completions.among(completions.OBJECTIVES),
-        help="What the target is about. faithfulness: the task's metric. kl: the share of the KL divergence from the "
-        "model's whole output distribution that is recovered; it cannot overshoot, and needs larger circuits.",
-        rich_help_panel=PRUNING,
-    ),
-]
-Candidates = Annotated[
-    int | None,
-    typer.Option(
-        help="Sweep over this many of the best edges by |score|, for acdc.",
-        show_default="the whole graph",
-        rich_help_panel=PRUNING,
-    ),
-]
-RandomCircuits = Annotated[
-    int,
-    typer.Option(
-        "--random",
-        help="Random circuits of the same size to compare with on the held-out prompts; 0 for none.",
-        rich_help_panel=RUN,
-    ),
-]
-Faithfulness = Annotated[
-    float,
-    typer.Option(
-        help="Target t, above 0 and at most 1: the circuit's share of the clean-corrupt difference (or of the KL "
-        "divergence, see --objective) must lie between t and 2 - t on the discovery prompts.",
-        rich_help_panel=PRUNING,
-    ),
-]
-Size = Annotated[
-    int | None,
-    typer.Option(
-        help="At most this many edges, for top-k and greedy; edges on no path from input to logits do not count.",
-        show_default="as few as meet the target",
-        rich_help_panel=PRUNING,
-    ),
-]
-Threshold = Annotated[
-    float | None,
-    typer.Option(
-        help="For threshold: keep edges that score at least this. For acdc: drop edges whose removal costs less than "
-        "this. In units of the metric (nats with --objective kl).",
-        rich_help_panel=PRUNING,
-    ),
-]
-RankName = Annotated[
-    str | None,
-    typer.Option(
-        autocompletion=completions.among(completions.RANKS),
-        help="Edges count as strong by their absolute or signed score, or by rms, the root mean square over prompts; "
-        "for top-k, greedy and threshold. Default: absolute, with --objective kl rms.",
-        rich_help_panel=PRUNING,
-    ),
-]
-Ablation = Annotated[
-    str,
-    typer.Option(
-        autocompletion=completions.among(completions.ABLATIONS),
-        help="What edges outside the circuit carry: patch (the corrupt prompt's value), mean (over the corrupt "
-        "prompts) or zero.",
-        rich_help_panel=PRUNING,
-    ),
-]
-MetricName = Annotated[
-    str | None,
-    typer.Option(
-        autocompletion=completions.among(completions.METRICS),
-        help="What measures the behaviour: logit_diff, prob_diff, kl or nll.",
-        show_default="the task's",
-        rich_help_panel=PROMPTS,
-    ),
-]
-Prompts = Annotated[
-    int | None,
-    typer.Option(
-        help="Number of discovery prompts, which the search sees.",
-        show_default="32, or as many as the task can give",
-        rich_help_panel=PROMPTS,
-    ),
-]
-HeldOut = Annotated[
-    int | None,
-    typer.Option(
-        help="Number of held-out prompts, on which the circuit is judged.",
-        show_default="64, or as many as the task can give",
-        rich_help_panel=PROMPTS,
-    ),
-]
-DropMisfits = Annotated[
-    bool,
-    typer.Option(
-        "--drop-misfits",
-        help="Leave out prompt pairs that do not fit the model, and say how many and why, instead of refusing all.",
-        rich_help_panel=PROMPTS,
-    ),
-]
-Seed = Annotated[
-    int, typer.Option(callback=check_seed, help="Seed of the prompts and of their split.", rich_help_panel=PROMPTS)
-]
-PrependBos = Annotated[
-    bool | None,
-    typer.Option(
-        "--bos/--no-bos",
-        help="Start prompts with the model's beginning-of-sequence token. [dim]default: what the task says, else what "
-        "the model's tokenizer does by itself[/dim]",
-        rich_help_panel=PROMPTS,
-    ),
-]
-Minutes = Annotated[
-    float | None,
-    typer.Option(
-        help="End the search in time for the whole run to take about so long: with the best circuit so far and its "
-        "evidence. The same command goes on with it, for as long again.",
-        show_default="until the search ends",
-        rich_help_panel=RUN,
-    ),
-]
-NoEdgeTests = Annotated[
-    bool,
-    typer.Option(
-        "--no-edge-tests",
-        help="Do not test every edge singly, which can take most of the time: no effects, no certificate.",
-        rich_help_panel=RUN,
-    ),
-]
-BatchSize = Annotated[int, typer.Option(help="Prompts run at once: fewer need less memory.", rich_help_panel=RUN)]
+Device = Annotated[str, _option("device", MODEL, choices=DEVICES)]
+Dtype = Annotated[str, _option("dtype", MODEL, choices=DTYPES)]
+UngroupKv = Annotated[bool, _option("ungroup_kv", MODEL, "--ungroup-kv")]
+Method = Annotated[str, _option("method", PRUNING, choices=METHODS)]
+Steps = Annotated[int | None, _option("steps", PRUNING, show_default="5")]
+Strategy = Annotated[str, _option("strategy", PRUNING, choices=STRATEGIES)]
+Objective = Annotated[str, _option("objective", PRUNING, choices=OBJECTIVES)]
+Candidates = Annotated[int | None, _option("candidates", PRUNING, show_default="the whole graph")]
+RandomCircuits = Annotated[int, _option("n_random", RUN, "--random")]
+Faithfulness = Annotated[float, _option("faithfulness", PRUNING)]
+Size = Annotated[int | None, _option("size", PRUNING, show_default="as few as meet the target")]
+Threshold = Annotated[float | None, _option("threshold", PRUNING)]
+RankName = Annotated[str | None, _option("rank", PRUNING, choices=RANKS)]
+Ablation = Annotated[str, _option("ablation", PRUNING, choices=ABLATIONS)]
+MetricName = Annotated[str | None, _option("metric", PROMPTS, choices=METRICS, show_default="the task's")]
+Prompts = Annotated[int | None, _option("n", PROMPTS, show_default="32, or as many as the task can give")]
+HeldOut = Annotated[int | None, _option("n_held_out", PROMPTS, show_default="64, or as many as the task can give")]
+DropMisfits = Annotated[bool, _option("drop_misfits", PROMPTS, "--drop-misfits")]
+Seed = Annotated[int, _option("seed", PROMPTS, callback=check_seed)]
+PrependBos = Annotated[bool | None, _option("prepend_bos", PROMPTS, "--bos/--no-bos")]
+Minutes = Annotated[float | None, _option("minutes", RUN, show_default="until the search ends")]
+EdgeTests = Annotated[bool, _option("edge_tests", RUN, " /--no-edge-tests", show_default=False)]
+BatchSize = Annotated[int, _option("batch_size", RUN)]
 OutFolder = Annotated[
     Path | None,
     typer.Option("--out", help="Folder for the results.", show_default="runs/TASK-DATE-TIME", rich_help_panel=RUN),
@@ -244,6 +151,11 @@ Overwrite = Annotated[
         rich_help_panel=RUN,
     ),
 ]
-Force = Annotated[
-    bool, typer.Option("--force", help="Go on although the model does not show the behaviour.", rich_help_panel=RUN)
-]
+Force = Annotated[bool, _option("force", RUN, "--force")]
+ReplaceFile = Annotated[bool, typer.Option("--overwrite", help="Replace that file.", rich_help_panel=RUN)]
+
+
+def name_of_task(task: str) -> str:
+    """What to call a task before its card is read; cards are often called task.toml, in a folder of the task's name."""
+    path = Path(task)
+    return (path.absolute().parent.name if path.name == "task.toml" else "") or path.stem

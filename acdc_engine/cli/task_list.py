@@ -7,9 +7,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from acdc_engine.export.visible import plain
 from acdc_engine.prompts.find import KnownTask, KnownTasks
-from acdc_engine.prompts.plugins import Broken
+from acdc_engine.registers import Broken
+from acdc_engine.show.visible import plain
 
 
 def task_list(found: KnownTasks) -> RenderableType:

@@ -8,12 +8,10 @@ from rich.table import Table
 from rich.text import Text
 
 from acdc_engine.cli.task_list import lines_of, origin
-from acdc_engine.export.token_columns import LABEL, token_columns
-from acdc_engine.export.visible import SPACE, plain, visible_token
-from acdc_engine.graph.digits import style_of, texts_of
-from acdc_engine.prompts.examples import Example
-from acdc_engine.run.check_task import COUNTED, Figures, TaskCheck, Unfit
-from acdc_engine.run.show_task import TaskExamples
+from acdc_engine.graph.looks import style_of, texts_of
+from acdc_engine.prompts.check import Example
+from acdc_engine.run.check_task import COUNTED, Figures, TaskCheck, TaskExamples, Unfit
+from acdc_engine.show.visible import LABEL, SPACE, plain, token_columns, visible_token
 
 LEGEND = (
     "Right: a right answer is more likely than all wrong ones (where there are none: than all other tokens). Top-1: it "

@@ -8,9 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from acdc_engine.cli import options
-from acdc_engine.cli.console import app, err, examples, out
-from acdc_engine.cli.exit_codes import Exit
-from acdc_engine.cli.frame import AsJson, command, print_json, progress, starting
+from acdc_engine.cli.command import AsJson, Exit, app, command, err, examples, out, print_json, progress, starting
 
 if TYPE_CHECKING:
     from acdc_engine.run.check_task import TaskCheck, Unfit
@@ -120,7 +118,7 @@ def show(
     """
     with starting():
         from acdc_engine.cli.task_tables import example_pairs
-        from acdc_engine.run.show_task import task_examples
+        from acdc_engine.run.check_task import task_examples
 
         found = task_examples(task, model, n=n, seed=seed, prepend_bos=prepend_bos)
     if as_json:

@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acdc_engine.errors import CircuitFileError
-from acdc_engine.formats.format import Format, Source, needs_model
+from acdc_engine.formats.register import FORMATS, Format, Source, needs_model
 from acdc_engine.formats.torch_file import check_tensor, index_of, torch_content
-from acdc_engine.formats.ungrouped import edges_here, edges_there, loose_edges, own_shape, source_text, their_shape
+from acdc_engine.formats.ungrouped import circuit_here, edges_there, their_layout
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import nodes_of_edges
-from acdc_engine.graph.circuit_records import CircuitEdge, ModelRecord
-from acdc_engine.graph.layout import Layout
+from acdc_engine.graph.nodes import nodes_of_edges
+from acdc_engine.graph.records import ModelRecord
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,106 +33,87 @@ if TYPE_CHECKING:
 _WHAT = "a file of auto-circuit's prune scores"
 
 
-def write_auto_circuit(circuit: Circuit, path: Path) -> None:
-    """Writes prune scores that `torch.load` and auto-circuit's `load_cache` read.
+@FORMATS.add("auto-circuit", "prune scores of auto-circuit: torch.load and its load_cache read them")
+class _PruneScores(Format):
+    suffix = "auto_circuit.pt"
+    lost = "all but the edges, their nodes and scores; where an edge has no score, all scores"
 
-    Every edge of the circuit gets its score, in double precision, and every other edge 0; but 1 for all edges of the
-    circuit where one of them has no score, or 0, or where the circuit is the whole graph, because auto-circuit could
-    not tell the circuit from the rest.
+    def write(self, circuit: Circuit, path: Path) -> None:
+        """Every edge of the circuit gets its score, in double precision, and every other edge 0.
 
-    Args:
-        circuit: The circuit.
-        path: Where to.
-    """
-    import torch
+        But 1 for all edges of the circuit where one of them has no score, or 0, or where the circuit is the whole
+        graph, because auto-circuit could not tell the circuit from the rest.
+        """
+        import torch
 
-    theirs, edges = Layout(their_shape(circuit.model, mlps=circuit.model.mlps)), edges_there(circuit)
-    scored = len(edges) < theirs.n_edges and all(edge.score for edge in edges.values())
-    content = {
-        module: torch.zeros(theirs.shape.n_heads * heads or 1, before, dtype=torch.float64)
-        for module, _, before, heads in _modules(theirs)
-    }
-    places = {
-        first + head: (module, head)
-        for module, first, _, heads in _modules(theirs)
-        for head in range(theirs.shape.n_heads * heads or 1)
-    }
-    for name, edge in edges.items():
-        sender, receiver = theirs.parse_edge(name)
-        module, head = places[receiver]
-        content[module][head, sender] = (edge.score or 1.0) if scored else 1.0
-    torch.save(
-        {module: content[module] if heads else content[module][0] for module, _, _, heads in _modules(theirs)}, path
-    )
+        theirs, edges = their_layout(circuit.model, mlps=circuit.model.mlps), edges_there(circuit)
+        scored = len(edges) < theirs.n_edges and all(edge.score for edge in edges.values())
+        matrix = torch.zeros(theirs.n_senders, theirs.n_receivers, dtype=torch.float64)
+        for name, edge in edges.items():
+            matrix[theirs.parse_edge(name)] = (edge.score or 1.0) if scored else 1.0
+        content = {}
+        for module, first, before, heads in _modules(theirs):
+            part = matrix[:before, first : first + (theirs.shape.n_heads if heads else 1)].T
+            content[module] = (part if heads else part[0]).clone(memory_format=torch.contiguous_format)
+        torch.save(content, path)
 
+    def read(self, path: Path, model: ModelRecord | None) -> Circuit:
+        """The edges whose score is not 0, with the file's sign: which one supports the behaviour is not in the file.
 
-def read_auto_circuit(path: Path, model: ModelRecord | None) -> Circuit:
-    """Reads a circuit from prune scores: the edges whose score is not 0.
+        Edges that are on no path from the input to the logits are left out, because auto-circuit does not remove them;
+        the circuit's `source` says how many. The prune scores may lie inside a dict, by task and algorithm, if there is
+        one of each.
+        """
+        if model is None:
+            raise needs_model(path, _WHAT)
+        theirs = their_layout(model, mlps=model.mlps)
+        scores = _matrix(path, _prune_scores(path, torch_content(path, _WHAT)), theirs)
+        kept = [theirs.edge_name(sender, receiver) for sender, receiver in scores.nonzero().tolist()]
+        if not kept:
+            raise CircuitFileError(f"{path} keeps no edge: all {theirs.n_edges:,} scores are 0.")
+        binary = bool((scores[scores != 0] == 1).all())
+        if len(kept) == theirs.n_edges and not binary:
+            raise CircuitFileError(
+                f"{path} holds a score for every one of the {theirs.n_edges:,} edges, and so no circuit. Choose one "
+                "first: torch.save({name: part * (part.abs() >= threshold) for name, part in prune_scores.items()}, "
+                "file)."
+            )
 
-    Edges that are on no path from the input to the logits are left out, because auto-circuit does not remove them; the
-    circuit's `source` says how many.
+        def score_of(name: str) -> float | None:
+            return None if binary else float(scores[theirs.parse_edge(name)])
 
-    Args:
-        path: The file. The prune scores may lie inside a dict, by task and algorithm, if there is one of each.
-        model: The model that the circuit is part of: the file does not name it.
+        return _connected(path, *circuit_here(path, "prune scores of auto-circuit", kept, score_of, model))
 
-    Returns:
-        The circuit, without task, metric or figures. Scores keep the file's sign; which sign supports the behaviour is
-        the algorithm's affair, and not in the file.
-
-    Raises:
-        CircuitFileError: There is no model; the file cannot be read, holds no prune scores or several, fits another
-            model, tells token positions apart or does not tell q, k and v apart, or has a score for every edge.
-    """
-    if model is None:
-        raise needs_model(path, _WHAT)
-    theirs = Layout(their_shape(model, mlps=model.mlps))
-    found = _prune_scores(path, torch_content(path, _WHAT))
-    scores = _matrix(path, found, theirs)
-    kept = [theirs.edge_name(sender, receiver) for sender, receiver in scores.nonzero().tolist()]
-    if not kept:
-        raise CircuitFileError(f"{path} keeps no edge: all {theirs.n_edges:,} scores are 0.")
-    values = scores[scores != 0]
-    binary = bool((values == 1).all())
-    if len(kept) == theirs.n_edges and not binary:
-        raise CircuitFileError(
-            f"{path} holds a score for every one of the {theirs.n_edges:,} edges, and so no circuit. Choose one first: "
-            "torch.save({name: part * (part.abs() >= threshold) for name, part in prune_scores.items()}, file)."
-        )
-
-    def score_of(name: str) -> float | None:
-        return None if binary else float(scores[theirs.parse_edge(name)])
-
-    edges, gained = edges_here(path, kept, score_of, model)
-    return _connected(path, edges, source_text(path, "prune scores of auto-circuit", gained), model)
+    def recognises(self, source: Source) -> bool:
+        index = index_of(source)
+        return b"hook_resid_post" in index and (b"hook_q_input" in index or b"hook_attn_in" in index)
 
 
-def _connected(path: Path, edges: tuple[CircuitEdge, ...], source: str, model: ModelRecord) -> Circuit:
-    """The circuit without edges that are on no path."""
-    layout = Layout(own_shape(model))
-    circuit = Circuit(model=model, source=source, nodes=nodes_of_edges(layout, edges), edges=edges)
-    loose = set(loose_edges(circuit))
+def _connected(path: Path, circuit: Circuit, loose: list[str]) -> Circuit:
+    """The circuit without its edges that are on no path."""
     if not loose:
         return circuit
-    if len(loose) == len(edges):
+    if len(loose) == len(circuit.edges):
         raise CircuitFileError(
-            f"{path}: none of its {len(edges):,} edges is on a path from input to logits. Keep more edges: choose a "
+            f"{path}: none of its {len(loose):,} edges is on a path from input to logits. Keep more edges: choose a "
             "lower threshold."
         )
-    edges = tuple(edge for edge in edges if f"{edge.sender}->{edge.receiver}" not in loose)
-    source += f"; left out: {len(loose):,} edges on no path from input to logits"
-    return Circuit(model=model, source=source, nodes=nodes_of_edges(layout, edges), edges=edges)
+    gone = set(loose)
+    edges = tuple(edge for edge in circuit.edges if f"{edge.sender}->{edge.receiver}" not in gone)
+    source = f"{circuit.source}; left out: {len(loose):,} edges on no path from input to logits"
+    return Circuit(model=circuit.model, source=source, nodes=nodes_of_edges(circuit.layout(), edges), edges=edges)
 
 
-def _modules(theirs: Layout) -> Iterator[tuple[str, int, int, bool]]:
+def _modules(theirs: Graph) -> Iterator[tuple[str, int, int, bool]]:
     """Every module with the first of its receivers, how many senders come before it, and whether it has heads."""
     shape = theirs.shape
     for layer in range(shape.n_layers):
-        for letter, part in (("q", theirs.q(layer)), ("k", theirs.k(layer)), ("v", theirs.v(layer))):
-            yield f"blocks.{layer}.hook_{letter}_input", part.start, theirs.senders_before[part.start], True
+        before = theirs.block("attention", layer).before
+        for letter in "qkv":
+            yield f"blocks.{layer}.hook_{letter}_input", theirs.part(layer, letter).start, before, True
         if shape.mlps:
-            mlp = theirs.receiver_index(f"m{layer}")
-            yield f"blocks.{layer}.hook_mlp_in", mlp, theirs.senders_before[mlp], False
+            mlp = theirs.block("mlp", layer)
+            yield f"blocks.{layer}.hook_mlp_in", mlp.reads.start, mlp.before, False
     yield f"blocks.{shape.n_layers - 1}.hook_resid_post", theirs.logits, theirs.n_senders, False
 
 
@@ -163,7 +144,7 @@ def _prune_scores(path: Path, content: Any) -> dict[str, Any]:
     return found[0][1]
 
 
-def _matrix(path: Path, found: dict[str, Any], theirs: Layout) -> Tensor:
+def _matrix(path: Path, found: dict[str, Any], theirs: Graph) -> Tensor:
     """The scores `[senders, receivers]`, checked; 0 where there is no edge."""
     import torch
 
@@ -198,19 +179,3 @@ def _check_modules(path: Path, found: dict[str, Any], known: list[str]) -> None:
             f"{path} holds prune scores of another model, or of an unfactorized one: {wrong}, and {len(known)} modules "
             f"are needed, from {known[0]} to {known[-1]}. Give its own model with --model."
         )
-
-
-def _recognises(source: Source) -> bool:
-    index = index_of(source)
-    return b"hook_resid_post" in index and (b"hook_q_input" in index or b"hook_attn_in" in index)
-
-
-FORMAT = Format(
-    name="auto-circuit",
-    suffix="auto_circuit.pt",
-    title="prune scores of auto-circuit: torch.load and its load_cache read them",
-    write=write_auto_circuit,
-    read=read_auto_circuit,
-    recognises=_recognises,
-    lossy="all but the edges, their nodes and scores; where an edge has no score, all scores",
-)

@@ -13,185 +13,243 @@ Theirs are graphs of features at token positions, for one prompt. A circuit has 
 - `logits` is the right answer of that prompt, with its probability where the circuit file has it;
 - the sliders of the front ends leave nodes of little `influence` out, which is computed as in circuit-tracer.
 
-The circuit file lies whole in `metadata.acdc_engine`, and is what is read back.
+Which keys there are, and of which kind, is stated by Neuronpedia's schema (graph-schema.json in
+apps/webapp/app/api/graph); the rest by the code of the two front ends, which fails or leaves nodes out otherwise. The
+tests check both. `name` of nodes and `parts` of links are this engine's own.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import sys
+import unicodedata
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from acdc_engine.errors import CircuitFileError
-from acdc_engine.formats.format import Format, Source, writer
-from acdc_engine.formats.json_graph import parsed
-from acdc_engine.formats.neuronpedia_nodes import (
-    LABEL,
-    Prompt,
-    influences,
-    links_of,
-    node_of,
-    parts_of,
-    prompt_of,
-    shown,
-    tokens_of,
-)
-from acdc_engine.formats.neuronpedia_records import Generator, GraphFile, Info, Metadata, QParams
+from acdc_engine.formats.register import FORMATS, Format, Source
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_faults import explain_faults
-from acdc_engine.graph.circuit_file import checksum_of
-from acdc_engine.graph.circuit_records import ModelRecord
-from acdc_engine.graph.strength import measure_of
+from acdc_engine.graph.looks import measure_of, strength_of
+from acdc_engine.graph.nodes import targets_of
+from acdc_engine.graph.records import CircuitNode
 
 _PINNED = 24
 """Nodes in the subgraph at first."""
-_PROMPT = 2_000
-"""Characters of the prompt."""
-_WEIGHTS = {"effect": "exact effects", "score": "attribution scores", None: "numbers of edges"}
+_LABEL, _PROMPT = 60, 2_000
+"""Characters of a token or a role in a label, and of the prompt."""
+_ENDS = ("input", "logits")
 _KEYS = {"metadata", "qParams", "nodes", "links"}
-_METADATA_KEYS = {"slug", "scan", "prompt", "prompt_tokens"}
+_TAG = re.compile(r"<(?=[a-zA-Z/!?])")
+_SIGNS = str.maketrans({"\n": "⏎", "\t": "→", "\r": "↵"})
+_DESCRIPTION = (
+    "A circuit of attention heads and MLPs, not of features. It is one for all prompts of its task and has no token "
+    "positions: every node but the input is drawn at the position read. Weights are {} on {}; positive ones support "
+    "the behaviour. The tokens of the prompt are drawn without links."
+)
+_WEIGHTS = {"effect": "exact effects", "score": "attribution scores", None: "numbers of edges"}
+
+_Parts = dict[tuple[str, str], dict[str, float | None]]
+"""What the edges between two nodes weigh, by what they enter: q, k, v, mlp or logits. None: not known."""
 
 
-def neuronpedia_text(circuit: Circuit) -> str:
-    """The circuit as an attribution graph."""
-    prompt, parts = prompt_of(circuit), parts_of(circuit)
-    influence = influences(circuit, parts)
-    nodes = {node.name: node_of(circuit, node, prompt, influence.get(node.name)) for node in circuit.nodes}
-    ids = {name: node.node_id for name, node in nodes.items()}
-    graph = GraphFile(
-        metadata=_metadata(circuit, prompt),
-        qParams=_shown_first(circuit, influence, ids),
-        nodes=[*tokens_of(prompt), *nodes.values()],
-        links=links_of(parts, ids),
-    )
-    return json.dumps(graph.model_dump(mode="json", exclude_none=True), allow_nan=False) + "\n"
+@FORMATS.add("neuronpedia", "attribution graph JSON: Neuronpedia's and circuit-tracer's front ends show it")
+class _AttributionGraph(Format):
+    suffix = "neuronpedia.json"
+    lost = "all that is about the whole circuit, and which edges have no score or effect"
+
+    def text(self, circuit: Circuit) -> str:
+        prompt, parts = _prompt_of(circuit), _parts_of(circuit)
+        influence = _influences(circuit, parts)
+        nodes = {node.name: _node(circuit, node, prompt, influence.get(node.name)) for node in circuit.nodes}
+        ids = {name: node["node_id"] for name, node in nodes.items()}
+        tokens = [_embedding(place) for place in range(len(prompt.tokens) - 1)]
+        links = [_link(ids[sender], ids[target], weights) for (sender, target), weights in parts.items()]
+        content = {
+            "metadata": _metadata(circuit, prompt),
+            "qParams": _shown_first(circuit, influence, ids),
+            "nodes": [*tokens, *nodes.values()],
+            "links": links,
+        }
+        return json.dumps(content, allow_nan=False) + "\n"
+
+    def recognises(self, source: Source) -> bool:
+        return isinstance(source.json, dict) and source.json.keys() >= _KEYS
 
 
-def circuit_from_neuronpedia(path: str | Path, model: ModelRecord | None = None) -> Circuit:
-    """Reads back a circuit that this engine wrote as an attribution graph.
+@dataclass(frozen=True)
+class _Drawn:
+    """Where a circuit is drawn.
+
+    Attributes:
+        tokens: The columns: the tokens of the prompt, and one more for the node `input`, which stands for all of them.
+        read_at: The column of all other nodes.
+        answer: The right answer.
+        probability: What the model gives it; None where the circuit file does not say.
+    """
+
+    tokens: tuple[str, ...]
+    read_at: int
+    answer: str
+    probability: float | None
+
+
+def _prompt_of(circuit: Circuit) -> _Drawn:
+    """The clean prompt of the circuit's first example; without one, a column for the position read."""
+    if not circuit.examples:
+        return _Drawn(("(position read)", "(all tokens)"), 0, "logits", None)
+    example = circuit.examples[0]
+    answers = (*example.answers, *(token.text for token in example.next_clean), "logits")
+    known = {token.text: token.probability for token in example.next_clean}
+    tokens = (*map(shown, example.clean), "(all tokens)")
+    return _Drawn(tokens, example.read_at, answers[0], known.get(answers[0]))
+
+
+def _parts_of(circuit: Circuit) -> _Parts:
+    """The circuit's edges, joined where they run between the same nodes, in the circuit's order."""
+    layout, measure = circuit.layout(), measure_of(circuit)
+    kept, parts = {node.name for node in circuit.nodes}, _Parts()
+    for edge in circuit.edges:
+        kind, targets = targets_of(layout, edge.receiver)
+        weight = 1.0 if measure is None else strength_of(edge, measure)
+        for target in filter(kept.__contains__, targets):
+            parts.setdefault((edge.sender, target), {})[kind] = weight
+    return parts
+
+
+def _influences(circuit: Circuit, parts: _Parts) -> dict[str, float]:
+    """Per node but the logits: the share of all influence that it and the stronger nodes have together, 0 to 1.
+
+    A node's influence is that of circuit-tracer: 1 for the logits; and a node hands its own on to those that write to
+    it, by their shares in the sum of |weight| of all its incoming links.
+    """
+    into: dict[str, dict[str, float]] = {}
+    for (sender, receiver), weights in parts.items():
+        into.setdefault(receiver, {})[sender] = abs(_total(weights))
+    influence = {node.name: 0.0 for node in circuit.nodes} | {"logits": 1.0}
+    for node in reversed(circuit.nodes):
+        weights_in = into.get(node.name, {})
+        largest = max(weights_in.values(), default=0.0)
+        if largest > 0:
+            shares = {sender: weight / largest for sender, weight in weights_in.items()}
+            for sender, share in shares.items():
+                influence[sender] += influence[node.name] * share / sum(shares.values())
+    del influence["logits"]
+    total, reached, cumulative = sum(influence.values(), 0.0), 0.0, dict[str, float]()
+    for name in sorted(influence, key=lambda name: -influence[name]):
+        reached += influence[name]
+        cumulative[name] = min(1.0, reached / total) if total else 1.0
+    return cumulative
+
+
+def shown(text: str, most: int = _LABEL) -> str:
+    """A text for a label. circuit-tracer shows labels as HTML, so nothing in one may begin a tag.
 
     Args:
-        path: The file.
-        model: Not needed, and not compared with: the file has the circuit's own.
-
-    Raises:
-        CircuitFileError: The file cannot be read or does not follow the format; it is a graph of features, which has
-            no circuit of heads and MLPs in it; or its nodes or links are no longer those of the circuit in it.
+        text: Anything.
+        most: Characters; the rest is cut off.
     """
-    path = Path(path)
-    content = parsed(path)
-    if not _is_graph(content):
-        raise CircuitFileError(
-            f"{path} is no attribution graph: it needs the keys metadata, qParams, nodes and links, and in metadata "
-            "slug, scan, prompt and prompt_tokens."
-        )
-    if content["metadata"].get("acdc_engine") is None:
-        raise CircuitFileError(
-            f"{path} is an attribution graph of features at token positions, and a circuit here is one of heads and "
-            "MLPs: only graphs that acdc export wrote can be read back (they have metadata.acdc_engine)."
-        )
-    try:
-        graph = GraphFile.model_validate(content)
-    except ValidationError as error:
-        raise CircuitFileError(
-            f"{path} does not follow the format of attribution graphs:\n{explain_faults(error, GraphFile)}"
-        ) from error
-    fault = graph.fault()
-    if fault is not None:
-        raise CircuitFileError(f"{path} does not follow the format of attribution graphs: {fault}.")
-    circuit = _carried(path, graph.metadata.acdc_engine or {})
-    names = {node.node_id: node.name for node in graph.nodes if node.name is not None}
-    drawn = {(names.get(link.source), names.get(link.target)) for link in graph.links}
-    if set(names.values()) != {node.name for node in circuit.nodes} or drawn != set(parts_of(circuit)):
-        raise CircuitFileError(
-            f"{path}: its nodes or links are not those of the circuit in metadata.acdc_engine: they were edited. "
-            "Change the circuit file instead, and export it again."
-        )
-    return circuit
+    text = _TAG.sub("\u2039", text[: most + 1].translate(_SIGNS))
+    text = "".join("�" if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") else c for c in text)
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
-def _carried(path: Path, content: dict[str, Any]) -> Circuit:
-    """The circuit file inside."""
-    place = f"{path}: metadata.acdc_engine"
-    rest = {key: value for key, value in content.items() if key != "checksum"}
-    try:
-        circuit = Circuit.model_validate_json(json.dumps(rest, allow_nan=False), strict=True)
-    except ValidationError as error:
-        raise CircuitFileError(f"{place} does not follow the format:\n{explain_faults(error, Circuit)}") from error
-    except (ValueError, CircuitFileError) as error:
-        raise CircuitFileError(f"{place}: {error}") from error
-    if content.get("checksum") != checksum_of(rest):
-        raise CircuitFileError(
-            f"{place} was edited since it was written: it does not match its checksum. Export the circuit again."
-        )
-    return circuit
-
-
-def _metadata(circuit: Circuit, prompt: Prompt) -> Metadata:
+def _metadata(circuit: Circuit, prompt: _Drawn) -> dict[str, Any]:
     metric = shown(circuit.metric.name) if circuit.metric else "the metric"
     model = _slug(circuit.model.name.rstrip("/").rsplit("/", 1)[-1]) or "model"
     task = _slug(circuit.task.name) if circuit.task else ""
-    content = circuit.model_dump(mode="json")
-    return Metadata(
-        slug="-".join(filter(None, (task or "circuit", model, f"{len(circuit.edges)}-edges"))),
-        scan=f"{model}-circuit",
-        prompt_tokens=list(prompt.tokens),
-        prompt=shown("".join(circuit.examples[0].clean), _PROMPT) if circuit.examples else "(no prompt)",
-        node_threshold=1.0,
-        info=Info(
-            description=(
-                "A circuit of attention heads and MLPs, not of features. It is one for all prompts of its task and has "
-                "no token positions: every node but the input is drawn at the position read. Weights are "
-                f"{_WEIGHTS[measure_of(circuit)]} on {metric}; positive ones support the behaviour. The tokens of the "
-                "prompt are drawn without links."
-            ),
-            generator=Generator(name="acdc-engine", version=version("acdc-engine")),
-        ),
-        acdc_engine={**content, "checksum": checksum_of(content)},
-    )
+    return {
+        "slug": "-".join(filter(None, (task or "circuit", model, f"{len(circuit.edges)}-edges"))),
+        "scan": f"{model}-circuit",
+        "transcoder_list": [],  # circuit-tracer's own reader needs it
+        "prompt_tokens": list(prompt.tokens),
+        "prompt": shown("".join(circuit.examples[0].clean), _PROMPT) if circuit.examples else "(no prompt)",
+        "node_threshold": 1.0,
+        "info": {
+            "description": _DESCRIPTION.format(_WEIGHTS[measure_of(circuit)], metric),
+            "generator": {"name": "acdc-engine", "version": version("acdc-engine")},
+        },
+    }
 
 
-def _shown_first(circuit: Circuit, influence: Mapping[str, float], ids: Mapping[str, str]) -> QParams:
+def _shown_first(circuit: Circuit, influence: Mapping[str, float], ids: Mapping[str, str]) -> dict[str, Any]:
     """The strongest nodes pinned, heads of one role as one group, and the logits selected."""
-    ends = ("input", "logits")
-    strongest = [name for name in influence if name not in ends][: _PINNED - len(ends)]
-    pinned = [name for name in ids if name in (*ends, *strongest)]
+    strongest = [name for name in influence if name not in _ENDS][: _PINNED - len(_ENDS)]
+    pinned = [name for name in ids if name in (*_ENDS, *strongest)]
     roles: dict[str, list[str]] = {}
     for node in circuit.nodes:
-        if node.role is not None and node.name in pinned and node.name not in ends:
+        if node.role is not None and node.name in pinned and node.name not in _ENDS:
             roles.setdefault(shown(node.role), []).append(ids[node.name])
-    return QParams(
-        pinnedIds=[ids[name] for name in pinned],
-        supernodes=[[role, *members] for role, members in roles.items() if len(members) > 1],
-        clickedId=ids.get("logits", ""),
-    )
+    return {
+        "pinnedIds": [ids[name] for name in pinned],
+        "supernodes": [[role, *members] for role, members in roles.items() if len(members) > 1],
+        "linkType": "both",
+        "clickedId": ids.get("logits", ""),
+        "sg_pos": "",
+    }
+
+
+def _node(circuit: Circuit, node: CircuitNode, prompt: _Drawn, influence: float | None) -> dict[str, Any]:
+    if node.kind == "input":
+        return {**_embedding(len(prompt.tokens) - 1), "influence": influence, "name": "input"}
+    logits = node.kind == "logits"
+    layer = circuit.model.n_layers + 1 if logits else node.layer
+    feature = 0 if logits else int(node.name.split(".h")[1]) if node.kind == "head" else circuit.model.n_heads
+    label = (_output(circuit, prompt) if logits else node.name) + (f" {shown(node.role)}" if node.role else "")
+    return {
+        "node_id": f"{layer}_{feature}_{prompt.read_at}",
+        "feature": feature,
+        "layer": str(layer),
+        "ctx_idx": prompt.read_at,
+        "feature_type": "logit" if logits else "attention head" if node.kind == "head" else "mlp",
+        "token_prob": prompt.probability or 0.0 if logits else 0.0,
+        "is_target_logit": logits,
+        "run_idx": 0,
+        "reverse_ctx_idx": 0,
+        "jsNodeId": f"{layer}_{feature}-0",
+        "clerp": label,
+        **({} if influence is None else {"influence": influence}),
+        "name": node.name,
+    }
+
+
+def _embedding(place: int) -> dict[str, Any]:
+    """A node for a token. Both front ends write its label themselves: `Emb:` and the token of its column."""
+    return {
+        "node_id": f"E_{place}_{place}",
+        "feature": place,
+        "layer": "E",
+        "ctx_idx": place,
+        "feature_type": "embedding",
+        "token_prob": 0.0,
+        "is_target_logit": False,
+        "run_idx": 0,
+        "reverse_ctx_idx": 0,
+        "jsNodeId": f"E_{place}-{place}",
+        "clerp": "",
+    }
+
+
+def _link(source: str, target: str, weights: Mapping[str, float | None]) -> dict[str, Any]:
+    known = {kind: weight for kind, weight in weights.items() if weight is not None}
+    return {"source": source, "target": target, "weight": _total(weights), "parts": known}
+
+
+def _output(circuit: Circuit, prompt: _Drawn) -> str:
+    # The front ends take what is between the first two quotes as the token, and what is between the first "(p=" and
+    # the next bracket as its probability, which must be a number.
+    answer = shown(prompt.answer).replace('"', "”").replace("(p=", "(p =")
+    known = "" if prompt.probability is not None else ", probability not known"
+    metric = "" if circuit.metric is None else f", {shown(circuit.metric.name)}"
+    return f'Output "{answer}" (p={prompt.probability or 0.0:.3f}){known}{metric}'
+
+
+def _total(weights: Mapping[str, float | None]) -> float:
+    """Sums of finite numbers may overflow, and JSON has no infinities."""
+    total = sum((weight for weight in weights.values() if weight is not None), 0.0)
+    return max(-sys.float_info.max, min(sys.float_info.max, total))
 
 
 def _slug(text: str) -> str:
-    return re.sub(r"[^a-zA-Z0-9_.]+", "-", text)[:LABEL].strip("-.").lower()
-
-
-def _is_graph(content: Any) -> bool:
-    if not isinstance(content, dict) or not content.keys() >= _KEYS:
-        return False
-    return isinstance(content["metadata"], dict) and content["metadata"].keys() >= _METADATA_KEYS
-
-
-def _recognises(source: Source) -> bool:
-    return _is_graph(source.json)
-
-
-FORMAT = Format(
-    name="neuronpedia",
-    suffix="neuronpedia.json",
-    title="attribution graph JSON: Neuronpedia's and circuit-tracer's front ends show it",
-    write=writer(neuronpedia_text),
-    read=circuit_from_neuronpedia,
-    recognises=_recognises,
-    lossy="",
-)
+    return re.sub(r"[^a-zA-Z0-9_.]+", "-", text)[:_LABEL].strip("-.").lower()

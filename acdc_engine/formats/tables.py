@@ -1,87 +1,180 @@
-"""Tables of edges, one row each: what CSV and Parquet have in common."""
+"""Tables of edges: CSV (RFC 4180) written and read, Parquet written; and rows of any file as a circuit."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from acdc_engine.errors import CircuitFileError, GraphError, nearest
-from acdc_engine.formats.carried import Carried, finished
-from acdc_engine.formats.from_graph import checked
+from acdc_engine.formats.register import FORMATS, Format, Source, check_size, needs_model
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import nodes_of_edges
-from acdc_engine.graph.circuit_records import CircuitEdge, CircuitNode
-from acdc_engine.graph.edge_table import COLUMNS
-from acdc_engine.graph.layout import Layout
-from acdc_engine.graph.networkx_view import targets_of
+from acdc_engine.graph.circuit_file import explain_faults
+from acdc_engine.graph.nodes import nodes_of_edges, targets_of, with_roles
+from acdc_engine.graph.records import CircuitEdge, ModelRecord
+from acdc_engine.graph.views import COLUMNS, FIGURES, rows_of
 
-TEXTS = ("sender", "receiver", "kind", "sender_role", "receiver_role")
+MOST_TEXT = 128 * 2**20
+"""Characters that the roles of nodes may have, written at every edge: those of 30,000 edges at 2,000 each end."""
+Rows = list[tuple[str, dict[str, Any]]]
+"""The known cells of each edge, with its place for messages."""
+_KEPT = "everything but the edges, their figures and the roles at their ends"
+_TEXTS = ("sender", "receiver", "kind", "sender_role", "receiver_role")
 
 
-def edge_of(path: Path, layout: Layout, place: str, row: dict[str, Any]) -> CircuitEdge:
-    """An edge of the model's graph from the known cells of a row."""
-    where = f"{path}: {place}"
-    kind = row.pop("kind", None)
-    edge: CircuitEdge = checked(CircuitEdge, row, where)
+@FORMATS.add("csv", "table of edges, CSV: spreadsheets, pandas, R")
+class _Csv(Format):
+    suffix, lost = "csv", f"{_KEPT}; reading needs --model or --like"
+
+    def text(self, circuit: Circuit) -> str:
+        """A header, commas, lines that end in CR LF, empty cells where unknown; texts as they are, even formulas."""
+        file = io.StringIO()
+        writing = csv.DictWriter(file, COLUMNS)
+        writing.writeheader()
+        writing.writerows(rows_of(circuit))
+        return file.getvalue()
+
+    def read(self, path: Path, model: ModelRecord | None) -> Circuit:
+        rows = _csv_rows(path)
+        if model is None:
+            raise needs_model(path, "a table of edges in CSV")
+        return circuit_of(path, "a table of edges", model, rows)
+
+    def recognises(self, source: Source) -> bool:
+        """Tables that are not parted by commas are recognised too, and refused with that reason."""
+        line = source.head.removeprefix(b"\xef\xbb\xbf").split(b"\n")[0].replace(b'"', b"").strip()
+        names = re.split(rb"[,;\t]", line)
+        return b"sender" in names and b"receiver" in names
+
+
+@FORMATS.add("parquet", "table of edges, Parquet: pandas, polars, DuckDB, Arrow")
+class _Parquet(Format):
+    suffix, lost = "parquet", _KEPT
+
+    def write(self, circuit: Circuit, path: Path) -> None:
+        import pyarrow as pa  # type: ignore[import-untyped]
+        import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
+        schema = pa.schema([(name, pa.string() if name in _TEXTS else pa.float64()) for name in COLUMNS])
+        pq.write_table(pa.Table.from_pylist(rows_of(circuit), schema=schema), path)
+
+    def recognises(self, source: Source) -> bool:
+        return source.head.startswith(b"PAR1")
+
+
+def circuit_of(
+    path: Path, what: str, model: ModelRecord, rows: Rows, roles: Mapping[str, str] | None = None
+) -> Circuit:
+    """A circuit from a table of its edges, which have the model's own names.
+
+    Args:
+        path: The file, for messages.
+        what: What it is, for the circuit's `source`.
+        model: The model.
+        rows: The edges, by the columns of `Circuit.to_dataframe`; `sender` and `receiver` are enough.
+        roles: Roles of nodes by name, beside those at the ends of edges.
+
+    Raises:
+        CircuitFileError: It is no circuit of that model; the edge is named.
+    """
+    layout = Circuit(model=model, nodes=(), edges=()).layout()
+    if len(rows) > layout.n_edges:  # before each becomes a record
+        raise CircuitFileError(
+            f"{path} has {len(rows):,} rows, but the model's graph has {layout.n_edges:,} edges, and each may be "
+            "listed once. Remove rows that are there twice, or give the model that the table is of."
+        )
+    edges = tuple(_edge_of(path, layout, place, row) for place, row in rows)
+    known = _roles_of(path, layout, edges, roles or {})
+    _check_text(path, edges, known)
+    nodes = nodes_of_edges(layout, edges, known)
+    try:
+        return Circuit(model=model, source=f"{path.name}, {what}", nodes=nodes, edges=with_roles(layout, nodes, edges))
+    except CircuitFileError as error:
+        raise CircuitFileError(f"{path}: {error}") from error
+
+
+def _edge_of(path: Path, layout: Graph, place: str, row: dict[str, Any]) -> CircuitEdge:
+    """An edge of the model's graph from the known cells of a row, none of which is changed to fit."""
+    where, kind = f"{path}: {place}", row.pop("kind", None)
+    try:
+        edge = CircuitEdge.model_validate_json(json.dumps(row), strict=True)
+    except ValidationError as error:
+        raise CircuitFileError(f"{where}:\n{explain_faults(error, CircuitEdge)}") from error
+    except (TypeError, ValueError) as error:
+        raise CircuitFileError(f"{where} has a value that is neither text nor number: {error}.") from error
     try:
         layout.parse_edge(f"{edge.sender}->{edge.receiver}")
     except GraphError as error:
         raise CircuitFileError(f"{where} cannot exist in this model's graph: {str(error)[:300]}") from error
     known = targets_of(layout, edge.receiver)[0]
     if kind not in (None, known):
-        raise CircuitFileError(f"{where}: kind is {kind!r}, but the receiver {edge.receiver} is of kind {known!r}.")
+        raise CircuitFileError(
+            f"{where}: kind is {str(kind)[:60]!r}, but the receiver {edge.receiver} is of kind {known!r}."
+        )
     return edge
 
 
-def circuit_of(
-    path: Path, carried: Carried, rows: Iterable[tuple[str, dict[str, Any]]], nodes: Iterable[CircuitNode] | None
-) -> Circuit:
-    """A circuit from a table.
-
-    Args:
-        path: The file.
-        carried: What the file says beside the table.
-        rows: The known cells, each row with its place for messages.
-        nodes: The nodes; None where the file does not list them: then those of the edges.
-
-    Raises:
-        CircuitFileError: It is no circuit of that model; the row is named.
-    """
-    layout = carried.circuit.layout()
-    edges = tuple(edge_of(path, layout, place, row) for place, row in rows)
-    roles = roles_of(path, layout, edges)
-    bare = tuple(edge.model_copy(update={"sender_role": None, "receiver_role": None}) for edge in edges)
-    return finished(carried, nodes_of_edges(layout, bare, roles) if nodes is None else nodes, bare, path)
-
-
-def check_rows(path: Path, n_rows: int, n_edges: int) -> None:
-    """Refuses a table with more rows than the model's graph has edges, before each row becomes a record."""
-    if n_rows > n_edges:
-        raise CircuitFileError(
-            f"{path} has {n_rows:,} rows, but the model's graph has {n_edges:,} edges, and each may be listed once. "
-            "Remove rows that are there twice, or give the model that the table is of."
-        )
-
-
-def roles_of(path: Path, layout: Layout, edges: Iterable[CircuitEdge]) -> dict[str, str]:
-    """Roles of nodes, as far as edges tell them: a receiver that several heads share has all of theirs."""
-    roles: dict[str, str] = {}
+def _roles_of(path: Path, layout: Graph, edges: Iterable[CircuitEdge], roles: Mapping[str, str]) -> dict[str, str]:
+    """Roles of nodes, with those that edges tell: a receiver that several heads share has all of theirs."""
+    found = dict(roles)
     for edge in edges:
         ends = [(edge.sender, edge.sender_role)]
         targets = targets_of(layout, edge.receiver)[1]
         if len(targets) == 1:
             ends.append((targets[0], edge.receiver_role))
         for name, role in ends:
-            if role is not None and roles.setdefault(name, role) != role:
+            if role is not None and found.setdefault(name, role) != role:
                 raise CircuitFileError(
-                    f"{path}: {name} has the role {roles[name][:60]!r} at one edge and {role[:60]!r} at another. Write "
+                    f"{path}: {name} has the role {found[name][:60]!r} at one edge and {role[:60]!r} at another. Write "
                     "the same at all, or leave the columns of roles out."
                 )
-    return roles
+    return found
 
 
-def check_columns(path: Path, header: list[str]) -> None:
+def _check_text(path: Path, edges: Iterable[CircuitEdge], roles: Mapping[str, str]) -> None:
+    """Refuses a role so long that to write it at every edge of its node would fill the memory."""
+    ends = [name for edge in edges for name in (edge.sender, edge.receiver.partition("<")[0])]
+    size = sum(len(roles.get(name, "")) for name in ends)
+    if size > MOST_TEXT:
+        longest = max(roles, key=lambda name: len(roles[name]))
+        raise CircuitFileError(
+            f"{path}: the roles of its nodes, written at every edge, have {size:,} characters; at most "
+            f"{MOST_TEXT:,} are read. {longest} has a role of {len(roles[longest]):,} characters: shorten it."
+        )
+
+
+def _csv_rows(path: Path) -> Rows:
+    """The rows with their lines, without empty cells; figures as numbers."""
+    check_size(path)
+    try:
+        text = path.read_bytes().decode("utf-8-sig")  # spreadsheets write a byte order mark
+        lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+    except UnicodeDecodeError as error:
+        raise CircuitFileError(f"{path} is no CSV: byte {error.start} is not UTF-8.") from error
+    except csv.Error as error:
+        raise CircuitFileError(f"{path} is no CSV: {error}. Quote texts that hold quotes or line breaks.") from error
+    header = [name.strip() for name in lines[0]] if lines else []
+    _check_columns(path, header)
+    rows = []
+    for place, cells in enumerate(lines[1:], 2):
+        if not cells:
+            continue  # an empty line
+        if len(cells) != len(header):
+            raise CircuitFileError(f"{path}: row {place} has {len(cells)} cells, the header has {len(header)}.")
+        row: dict[str, Any] = {key: cell for key, cell in zip(header, cells, strict=True) if cell and key in COLUMNS}
+        row |= {name: _number(path, place, name, row[name]) for name in FIGURES if name in row}
+        rows.append((f"row {place}", row))
+    return rows
+
+
+def _check_columns(path: Path, header: list[str]) -> None:
     """Refuses tables without ends of edges, and columns that are there twice; others of other programs are skipped."""
     for name in ("sender", "receiver"):
         if name not in header:
@@ -94,3 +187,15 @@ def check_columns(path: Path, header: list[str]) -> None:
     twice = {name for name in header if name in COLUMNS and header.count(name) > 1}
     if twice:
         raise CircuitFileError(f"{path} has the column {min(twice)} twice. Keep one.")
+
+
+def _number(path: Path, place: int, name: str, cell: str) -> float:
+    try:
+        if "_" in cell:  # Python reads 1_0 as 10
+            raise ValueError(cell)
+        return float(cell)
+    except ValueError as error:
+        raise CircuitFileError(
+            f"{path}: row {place}: {name} is {cell[:60]!r}, no number. Write it with a point, or leave it empty where "
+            "it is not known."
+        ) from error

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acdc_engine.errors import CircuitFileError
-from acdc_engine.formats.format import LARGEST_FILE, Source, check_size
+from acdc_engine.formats.register import LARGEST_FILE, Source, check_size
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,14 +21,7 @@ _LARGEST_INT = 2**63
 
 
 def index_of(source: Source) -> bytes:
-    """The part of a file of torch.save that holds its keys, as it is: nothing in it is run.
-
-    Args:
-        source: A file of unknown format.
-
-    Returns:
-        The bytes; none where the file is no such file.
-    """
+    """The part of a file of torch.save that holds its keys, as it is: nothing in it is run. Empty for other files."""
     if not source.head.startswith(b"PK"):
         return b""
     try:
@@ -81,9 +74,6 @@ def check_tensor(path: Path, key: str, value: Any, shape: tuple[int, ...], kind:
         value: What is there.
         shape: The shape that it must have.
         kind: `bool`, or `numbers`, which are floats of any precision.
-
-    Raises:
-        CircuitFileError: Which of these does not hold.
     """
     import torch
 

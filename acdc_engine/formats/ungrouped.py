@@ -17,26 +17,26 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from acdc_engine.errors import CircuitFileError, GraphError
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import CircuitEdge, ModelRecord
-from acdc_engine.graph.layout import GraphShape, Layout
-from acdc_engine.graph.networkx_view import targets_of
+from acdc_engine.graph.names import GraphShape
+from acdc_engine.graph.nodes import nodes_of_edges, targets_of
+from acdc_engine.graph.records import CircuitEdge, ModelRecord
 
 
-def own_shape(model: ModelRecord) -> GraphShape:
-    """Shape of the model's graph in this engine, with the key/value groups that it tells apart."""
-    n_kv_heads = model.n_heads if model.ungrouped_kv else model.n_kv_heads
-    return GraphShape(model.n_layers, model.n_heads, n_kv_heads, model.parallel, model.mlps)
+def own_layout(model: ModelRecord) -> Graph:
+    """The model's graph in this engine, with the key/value groups that it tells apart."""
+    return Circuit(model=model, nodes=(), edges=()).layout()
 
 
-def their_shape(model: ModelRecord, *, mlps: bool) -> GraphShape:
-    """Shape of the same model's graph with a k and a v for every query head.
+def their_layout(model: ModelRecord, *, mlps: bool) -> Graph:
+    """The same model's graph with a k and a v for every query head.
 
     Args:
         model: The model.
         mlps: Whether the tool's graph has MLPs; EAP-IG's has them even where the model has none.
     """
-    return GraphShape(model.n_layers, model.n_heads, model.n_heads, model.parallel, mlps)
+    return Graph(GraphShape(model.n_layers, model.n_heads, model.n_heads, model.parallel, mlps))
 
 
 def edges_there(circuit: Circuit) -> dict[str, CircuitEdge]:
@@ -50,24 +50,40 @@ def edges_there(circuit: Circuit) -> dict[str, CircuitEdge]:
     return edges
 
 
-def edges_here(
-    path: Path, kept: Iterable[str], score_of: Callable[[str], float | None], model: ModelRecord
-) -> tuple[tuple[CircuitEdge, ...], int]:
-    """Edges of the model's own graph from those of such a tool.
+def circuit_here(
+    path: Path, what: str, kept: Iterable[str], score_of: Callable[[str], float | None], model: ModelRecord
+) -> tuple[Circuit, list[str]]:
+    """The circuit in the model's own graph from the edges of such a tool.
 
     Args:
-        path: The file, for the error.
+        path: The file, for errors and the circuit's source.
+        what: What it is, such as `JSON of EAP-IG or MIB`.
         kept: Names of the kept edges; all exist in the tool's graph.
         score_of: The score of an edge by its name, kept or not; None where it is unknown.
         model: The model.
 
     Returns:
-        The edges in the graph's order, and how many of them some head of the circuit gains by sharing.
+        The circuit, edges in the graph's order; and names of those that are on no path from the input to the logits.
 
     Raises:
         CircuitFileError: An edge that the model does not have, such as one into an MLP of an attention-only model.
     """
-    ours, places = Layout(own_shape(model)), dict[tuple[int, int], set[str]]()
+    from acdc_engine.graph.connectivity import clean
+
+    edges, gained = _edges_here(path, kept, score_of, model)
+    note = f"; {gained} edges into shared keys or values, kept there for some heads only, now reach all of a group"
+    source = f"{path.name}, {what}" + (note if gained else "")
+    circuit = Circuit(model=model, source=source, nodes=nodes_of_edges(own_layout(model), edges), edges=edges)
+    layout, mask = circuit.layout(), circuit.mask()
+    loose = mask & ~clean(circuit.graph(), mask)
+    return circuit, [layout.edge_name(sender, receiver) for sender, receiver in loose.nonzero().tolist()]
+
+
+def _edges_here(
+    path: Path, kept: Iterable[str], score_of: Callable[[str], float | None], model: ModelRecord
+) -> tuple[tuple[CircuitEdge, ...], int]:
+    """The edges, and how many of them some head of the circuit gains by sharing."""
+    ours, places = own_layout(model), dict[tuple[int, int], set[str]]()
     for name in kept:
         try:
             places.setdefault(_place(name, ours), set()).add(name)
@@ -77,33 +93,20 @@ def edges_here(
     edges, gained = [], 0
     for (sender, receiver), names in sorted(places.items()):
         siblings = siblings_of(sender, receiver, ours)
-        heads = ours.receiver_sender(receiver)
-        active = [name for name, head in zip(siblings, range(heads.start, heads.stop), strict=False) if head in inside]
+        active = [name for name, head in zip(siblings, ours.fed(receiver), strict=False) if head in inside]
         gained += not names.issuperset(active)
         score = joint_score(map(score_of, siblings))
         edges.append(CircuitEdge(sender=ours.senders[sender], receiver=ours.receivers[receiver], score=score))
     return tuple(edges), gained
 
 
-def source_text(path: Path, what: str, gained: int) -> str:
-    """What a circuit says it comes from.
-
-    Args:
-        path: The file.
-        what: What it is, such as `JSON of EAP-IG or MIB`.
-        gained: As `edges_here` counts it.
-    """
-    note = f"; {gained} edges into shared keys or values, kept there for some heads only, now reach all of a group"
-    return f"{path.name}, {what}" + (note if gained else "")
-
-
-def siblings_of(sender: int, receiver: int, ours: Layout) -> list[str]:
+def siblings_of(sender: int, receiver: int, ours: Graph) -> list[str]:
     """What such a tool calls an edge of the model's own graph: one name, or one per head of a key/value group."""
-    kind, fed = ours.receiver_kind(receiver), ours.receiver_sender(receiver)
+    kind, fed = ours.receiver_kind(receiver), ours.fed(receiver)
     source = ours.senders[sender]
     if kind not in ("k", "v"):
         return [f"{source}->{ours.receivers[receiver]}"]
-    return [f"{source}->{head}<{kind}>" for head in ours.senders[fed]]
+    return [f"{source}->{head}<{kind}>" for head in map(ours.senders.__getitem__, fed)]
 
 
 def joint_score(scores: Iterable[float | None]) -> float | None:
@@ -113,16 +116,7 @@ def joint_score(scores: Iterable[float | None]) -> float | None:
     return None if not known else different.pop() if len(different) == 1 else sum(known)
 
 
-def loose_edges(circuit: Circuit) -> list[str]:
-    """Names of the edges that are on no path from the input to the logits."""
-    from acdc_engine.graph.connectivity import clean
-
-    layout, mask = circuit.layout(), circuit.mask()
-    loose = mask & ~clean(circuit.graph(), mask)
-    return [layout.edge_name(sender, receiver) for sender, receiver in loose.nonzero().tolist()]
-
-
-def _place(name: str, ours: Layout) -> tuple[int, int]:
+def _place(name: str, ours: Graph) -> tuple[int, int]:
     """Where an edge of the file, one per query head, lies in the model's own graph."""
     head, mark, letter = name.partition("<")
     if ours.shape.grouped and letter in ("k>", "v>"):

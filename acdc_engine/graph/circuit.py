@@ -7,47 +7,42 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field, ValidationError, model_serializer, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from acdc_engine.display import html_of, line_of
+from acdc_engine.display import Shown
 from acdc_engine.errors import CircuitFileError, GraphError
-from acdc_engine.graph.circuit_check import check_circuit
-from acdc_engine.graph.circuit_faults import explain_faults
-from acdc_engine.graph.circuit_file import VERSION, checksum_of, json_text, read_content
-from acdc_engine.graph.circuit_records import (
+from acdc_engine.graph.blocks import Graph
+from acdc_engine.graph.circuit_file import VERSION, checksum_of, explain_faults, json_text, read_content
+from acdc_engine.graph.evidence_records import Certificate, Evaluation, Example, PromptRecord, SizePoint
+from acdc_engine.graph.files import find_circuit, write_text
+from acdc_engine.graph.names import GraphShape
+from acdc_engine.graph.nodes import check_circuit
+from acdc_engine.graph.records import (
     AttributionRecord,
     CircuitEdge,
     CircuitNode,
     Cost,
     Environment,
-    Evaluation,
     MetricRecord,
     ModelRecord,
+    Record,
     SearchRecord,
     TaskRecord,
 )
-from acdc_engine.graph.evidence_records import Certificate, PromptRecord
-from acdc_engine.graph.example_records import Example
-from acdc_engine.graph.files import write_text
-from acdc_engine.graph.find import find_circuit
-from acdc_engine.graph.layout import GraphShape, Layout
-from acdc_engine.graph.record import Record, without_empty
-from acdc_engine.graph.size_records import SizePoint
 
 if TYPE_CHECKING:
     import networkx as nx
     import pandas as pd
     from torch import Tensor
 
-    from acdc_engine.graph.edges import Graph
+    from acdc_engine.graph.blocks import Graph
     from acdc_engine.graph.editing import EdgeLike
 
 
-class Circuit(Record):
+class Circuit(Shown, Record):
     """A circuit of a transformer: its nodes and edges, where they come from and how well they do the task.
 
     Scores and effects are positive where the edge supports the behaviour.
@@ -55,6 +50,8 @@ class Circuit(Record):
     Raises:
         CircuitFileError: Edges that cannot exist, duplicates, nodes that are not the ends of the edges.
     """
+
+    _left_out: ClassVar[tuple[str, ...]] = ("behaviour", "command", "sizes", "examples")
 
     format: Literal["acdc-engine/circuit"] = "acdc-engine/circuit"
     """Says that this is a circuit file."""
@@ -68,8 +65,9 @@ class Circuit(Record):
     """What a hand-written circuit does: the name of a task, if there is one. Left out of the file where not known."""
     metric: MetricRecord | None = None
     """The number that measures the behaviour. Null for hand-written circuits."""
-    ablation: Literal["patch", "mean", "zero"] | None = None
-    """What edges outside the circuit carry: corrupt activations, their mean over prompts, or zero."""
+    ablation: str | None = None
+    """What edges outside the circuit carry, by the name of the ablation: "patch" (corrupt activations), "mean" (their
+    mean over prompts), "zero", or one of a package of others."""
     attribution: AttributionRecord | None = None
     """How the edges were scored. Null for hand-written circuits."""
     search: SearchRecord | None = None
@@ -113,11 +111,6 @@ class Circuit(Record):
         check_circuit(layout, self.nodes, self.edges)
         return self
 
-    @model_serializer(mode="wrap")
-    def _without_empty(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        """Hand-written circuits have none of these, and no lines about them."""
-        return without_empty(handler(self), "behaviour", "command", "sizes", "examples")
-
     @property
     def behaviour_name(self) -> str | None:
         """What the circuit does, in a word: the task's name, or what a hand-written circuit says."""
@@ -134,13 +127,13 @@ class Circuit(Record):
         n_kv_heads = model.n_heads if model.ungrouped_kv else model.n_kv_heads
         return GraphShape(model.n_layers, model.n_heads, n_kv_heads, model.parallel, model.mlps)
 
-    def layout(self) -> Layout:
+    def layout(self) -> Graph:
         """Names and indices of the graph that the circuit is part of; needs no torch."""
-        return Layout(self.shape())
+        return Graph(self.shape())
 
     def graph(self) -> Graph:
         """The graph that the circuit is part of."""
-        from acdc_engine.graph.edges import Graph
+        from acdc_engine.graph.blocks import Graph
 
         return Graph(self.shape())
 
@@ -155,8 +148,8 @@ class Circuit(Record):
         return mask
 
     def to_networkx(self) -> nx.MultiDiGraph[str]:
-        """The circuit as a networkx graph, see `acdc_engine.graph.networkx_view.networkx_of`."""
-        from acdc_engine.graph.networkx_view import networkx_of
+        """The circuit as a networkx graph, see `acdc_engine.graph.views.networkx_of`."""
+        from acdc_engine.graph.views import networkx_of
 
         return networkx_of(self)
 
@@ -173,7 +166,7 @@ class Circuit(Record):
         Raises:
             AcdcError: pandas is not installed.
         """
-        from acdc_engine.graph.edge_table import dataframe_of
+        from acdc_engine.graph.views import dataframe_of
 
         return dataframe_of(self)
 
@@ -211,41 +204,34 @@ class Circuit(Record):
     def from_edges(cls, model: Any, edges: Iterable[EdgeLike]) -> Circuit:
         """Makes a circuit of edges that somebody names.
 
-            Circuit.from_edges("gpt2", ["input->a0.h1<q>", "a0.h1->logits"])
+            Circuit.from_edges(load_model("gpt2"), ["input->a0.h1<q>", "a0.h1->logits"])
 
         Args:
-            model: The model: another circuit of it or its `ModelRecord` (nothing is loaded), or as for `load_model`: a
-                view, a loaded model, or a name, which is loaded to learn its sizes.
+            model: The model: what `load_model` gives, another circuit of it, or its `ModelRecord`.
             edges: Their names, such as a5.h3->a7.h1<v>; pairs of ends; or `CircuitEdge`s, of which only the ends count.
 
         Returns:
             The circuit, with nothing but model, nodes and edges; `evaluate(circuit, task=...)` judges it.
 
         Raises:
-            GraphError: An edge that cannot exist in this model's graph: which rule it breaks, and the nearest name.
+            GraphError: An edge that cannot exist in this model's graph: which rule it breaks, and the nearest name; or
+                a model that is only named.
             CircuitFileError: An edge is there twice.
-            ModelError: The model cannot be loaded.
         """
-        from acdc_engine.graph.circuit_check import nodes_of_edges
         from acdc_engine.graph.editing import edges_named
+        from acdc_engine.graph.nodes import nodes_of_edges
 
         record = model.model if isinstance(model, Circuit) else model
         if not isinstance(record, ModelRecord):
-            # By its name, as in display.py: graph is below run and may not import it.
-            record = import_module("acdc_engine.run.importing").record_of(model)
+            if not hasattr(model, "model_record"):
+                raise GraphError(
+                    f"A circuit is one of a loaded model, not of {model!r}: give load_model(...), or another circuit "
+                    "of the model."
+                )
+            record = model.model_record()
         layout = cls(model=record, nodes=(), edges=()).layout()
         named = edges_named(layout, edges)
         return cls(model=record, nodes=nodes_of_edges(layout, named), edges=named)
-
-    def __repr__(self) -> str:
-        """One line: a circuit holds thousands of numbers."""
-        return line_of(self)
-
-    __str__ = __repr__
-
-    def _repr_html_(self) -> str:
-        """What a notebook shows: picture, figures and strongest edges."""
-        return html_of(self)
 
     @classmethod
     def load(cls, path: str | Path) -> Circuit:
@@ -296,3 +282,8 @@ class Circuit(Record):
         """JSON schema of a circuit file, the content of `graphs/schema.json`."""
         schema = cls.model_json_schema()
         return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def schema_text() -> str:
+    """The content of `graphs/schema.json`."""
+    return json.dumps(Circuit.json_schema(), indent=2, ensure_ascii=False) + "\n"

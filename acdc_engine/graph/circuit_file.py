@@ -1,4 +1,4 @@
-"""The circuit file as text: its layout, its checksum, and what can be wrong before its parts are read."""
+"""The circuit file as text: its layout, its checksum, and what is wrong with one that cannot be read, in words."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from acdc_engine.errors import CircuitFileError
+from pydantic import BaseModel, ValidationError
+
+from acdc_engine.errors import CircuitFileError, nearest
 
 FORMAT = "acdc-engine/circuit"
 VERSION = 1
+_MOST_LINES = 10  # one typing mistake in a program that writes files is found at every edge
 
 
 def json_text(content: Mapping[str, Any]) -> str:
@@ -63,6 +66,20 @@ def read_content(path: Path) -> dict[str, Any]:
             "Remove the checksum, with the comma before it, to use it as a hand-written circuit."
         )
     return content
+
+
+def explain_faults(error: ValidationError, root: type[BaseModel]) -> str:
+    """Says one fault per line, with the path to the key.
+
+    Args:
+        error: What pydantic found.
+        root: The model it was looking for, whose keys are offered in place of unknown ones.
+    """
+    faults = error.errors(include_url=False)
+    lines = [_explain(fault["loc"], fault["type"], fault["msg"], fault["input"], root) for fault in faults]
+    if len(lines) > _MOST_LINES:
+        lines = [*lines[:_MOST_LINES], f"... and {len(lines) - _MOST_LINES} more."]
+    return "\n".join(f"  {line}" for line in lines)
 
 
 def _read(path: Path) -> str:
@@ -119,3 +136,31 @@ def _first_not_finite(value: object, path: str = "") -> str | None:
         if found:
             return found
     return None
+
+
+def _explain(loc: tuple[int | str, ...], kind: str, message: str, value: object, root: type[BaseModel]) -> str:
+    place = ".".join(str(part) for part in loc) or "the file"
+    if kind == "extra_forbidden":
+        keys = _record_at(loc[:-1], root).model_fields
+        return f"{place} is not a key of the format.{nearest(str(loc[-1]), keys)}"
+    if kind == "missing":
+        return f"{place} is missing."
+    text = repr(value)
+    shown = text if len(text) <= 60 else f"{text[:57]}..."
+    return f"{place} is {shown}: {message[0].lower()}{message[1:]}."
+
+
+def _record_at(loc: tuple[int | str, ...], root: type[BaseModel]) -> type[BaseModel]:
+    """The part of a file that a path leads to."""
+    record = root
+    for part in loc:
+        if isinstance(part, str):
+            record = _record_in(record.model_fields[part].annotation) or record
+    return record
+
+
+def _record_in(annotation: Any) -> type[BaseModel] | None:
+    """The model inside an annotation such as `tuple[Model, ...]` or `Model | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_record_in, get_args(annotation))), None)

@@ -1,15 +1,21 @@
 """Which kept edges carry anything from the input to the logits.
 
-One sweep forward over the layers marks the senders that the input reaches, one backward marks the receivers
-that lead on to the logits. A head is entered through any one of q, k and v: with corrupt values its pattern
-still moves, so asking for a kept v edge would change what a circuit computes.
+One sweep forward over the blocks marks the senders that the input reaches, one backward marks the receivers that lead
+on to the logits. A head is entered through any one of q, k and v: with corrupt values its pattern still moves, so
+asking for a kept v edge would change what a circuit computes.
 """
 
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
 import torch
 from jaxtyping import Bool
+from numpy.typing import NDArray
 from torch import Tensor
 
-from acdc_engine.graph.edges import Graph
+from acdc_engine.graph.blocks import Block, Graph
 
 
 def clean(graph: Graph, mask: Bool[Tensor, "*batch senders receivers"]) -> Bool[Tensor, "*batch senders receivers"]:
@@ -37,14 +43,9 @@ def reachable(graph: Graph, mask: Bool[Tensor, "*batch senders receivers"]) -> B
     """Marks the senders that `input` reaches through kept edges, `input` itself included."""
     reached = mask.new_zeros(mask.shape[:-1])
     reached[..., graph.INPUT] = True
-    for layer in range(graph.shape.n_layers):
-        before = graph.senders_before_attention(layer)
-        entered = _any_reached(reached, mask, before, graph.attention(layer))
-        reached[..., graph.heads(layer)] = _heads_of_reads(graph, entered)
-        if graph.shape.mlps:
-            column = graph.mlp_receiver(layer)
-            entered = _any_reached(reached, mask, graph.senders_before_mlp(layer), slice(column, column + 1))
-            reached[..., graph.mlp_sender(layer)] = entered[..., 0]
+    for block in graph.blocks:
+        entered = (mask[..., : block.before, block.reads] & reached[..., : block.before, None]).any(-2)
+        reached[..., block.writes] = (entered[..., :, None] & _feeds(block, mask)).any(-2)
     return reached
 
 
@@ -52,35 +53,81 @@ def leading(graph: Graph, mask: Bool[Tensor, "*batch senders receivers"]) -> Boo
     """Marks the receivers that lead on to `logits` through kept edges, `logits` itself included."""
     leads = mask.new_zeros(*mask.shape[:-2], graph.n_receivers)
     leads[..., graph.logits] = True
-    for layer in reversed(range(graph.shape.n_layers)):
-        if graph.shape.mlps:
-            sender = graph.mlp_sender(layer)
-            later = slice(graph.mlp_receiver(layer) + 1, None)
-            leads[..., graph.mlp_receiver(layer)] = (mask[..., sender, later] & leads[..., later]).any(-1)
-        later = slice(graph.attention(layer).stop, None)
-        heads = (mask[..., graph.heads(layer), later] & leads[..., None, later]).any(-1)
-        leads[..., graph.attention(layer)] = _reads_of_heads(graph, heads)
+    for block in reversed(graph.blocks):
+        later = slice(block.reads.stop, None)
+        read = (mask[..., block.writes, later] & leads[..., None, later]).any(-1)
+        leads[..., block.reads] = (read[..., None, :] & _feeds(block, mask)).any(-1)
     return leads
 
 
-def _any_reached(
-    reached: Bool[Tensor, "*batch senders"],
-    mask: Bool[Tensor, "*batch senders receivers"],
-    before: int,
-    columns: slice,
-) -> Bool[Tensor, "*batch columns"]:
-    """Marks the receivers of `columns` with a kept edge from a reached sender among the first `before`."""
-    return (mask[..., :before, columns] & reached[..., :before, None]).any(-2)
+def _feeds(block: Block, like: Tensor) -> Bool[Tensor, "reads writes"]:
+    return torch.from_numpy(block.feeds).to(like.device)
 
 
-def _heads_of_reads(graph: Graph, entered: Bool[Tensor, "*batch reads"]) -> Bool[Tensor, "*batch heads"]:
-    """Marks the heads entered through their q or their group's k or v."""
-    n_heads, n_kv = graph.shape.n_heads, graph.shape.n_kv_heads
-    query, key, value = torch.split(entered, [n_heads, n_kv, n_kv], dim=-1)
-    return query | (key | value).repeat_interleave(graph.shape.group_size, dim=-1)
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A mask as what it lacks of a base mask, and what it has beyond it.
+
+    Attributes:
+        remove: Flat ids (`sender * n_receivers + receiver`) of edges of the base that it lacks, each once.
+        add: Flat ids of edges that the base lacks.
+    """
+
+    remove: NDArray[np.int64]
+    add: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
 
-def _reads_of_heads(graph: Graph, heads: Bool[Tensor, "*batch heads"]) -> Bool[Tensor, "*batch reads"]:
-    """Marks the q of every marked head, and the k and v of every group with a marked head."""
-    groups = heads.reshape(*heads.shape[:-1], graph.shape.n_kv_heads, graph.shape.group_size).any(-1)
-    return torch.cat([heads, groups, groups], dim=-1)
+class CleanBase:
+    """A clean mask, prepared for candidates that lack a few of its edges.
+
+    What goes with an edge is followed node by node, so that a candidate costs what it takes away and not the graph.
+
+    Args:
+        graph: The graph.
+        mask: A clean mask.
+    """
+
+    def __init__(self, graph: Graph, mask: Bool[Tensor, "senders receivers"]) -> None:
+        """See the class."""
+        self.graph, self.mask = graph, mask
+        senders, receivers = np.nonzero(mask.numpy(force=True))
+        by_receiver = np.argsort(receivers, kind="stable")
+        self._out, self._out_from = receivers, np.searchsorted(senders, np.arange(graph.n_senders + 1))
+        self._into = senders[by_receiver]
+        self._into_from = np.searchsorted(receivers[by_receiver], np.arange(graph.n_receivers + 1))
+        self._n_out, self._n_into = np.diff(self._out_from), np.diff(self._into_from)
+        # Through how many kept receivers each sender is entered, and to how many kept senders each receiver leads.
+        self._n_entries, self._n_exits = np.zeros(graph.n_senders, np.int64), np.zeros(graph.n_receivers, np.int64)
+        for block in graph.blocks:
+            self._n_entries[block.writes] = (self._n_into[block.reads] > 0).astype(np.int64) @ block.feeds
+            self._n_exits[block.reads] = block.feeds @ (self._n_out[block.writes] > 0).astype(np.int64)
+
+    def without(self, edges: Iterable[int]) -> Candidate:
+        """The clean candidate that lacks some edges of the base: they go, and what then lies on no path.
+
+        Args:
+            edges: Flat ids.
+        """
+        width, gone, lost = self.graph.n_receivers, set[int](), Counter[tuple[str, int]]()
+        waiting = [int(edge) for edge in edges]
+
+        def lose(what: str, node: int, of: np.int64) -> bool:
+            """Whether the last of so many is lost now."""
+            lost[what, node] += 1
+            return lost[what, node] == int(of)
+
+        while waiting:
+            edge = waiting.pop()
+            if edge in gone:
+                continue
+            gone.add(edge)
+            sender, receiver = divmod(edge, width)
+            if lose("into", receiver, self._n_into[receiver]):
+                for fed in self.graph.fed(receiver):
+                    if lose("entries", fed, self._n_entries[fed]):
+                        waiting += (self._out[slice(*self._out_from[fed : fed + 2])] + fed * width).tolist()
+            if lose("out", sender, self._n_out[sender]):
+                for read in self.graph.feeding(sender):
+                    if lose("exits", read, self._n_exits[read]):
+                        waiting += (self._into[slice(*self._into_from[read : read + 2])] * width + read).tolist()
+        return Candidate(np.sort(np.fromiter(gone, np.int64, len(gone))))

@@ -1,22 +1,25 @@
-"""Circuits from other circuits and from names of edges: what is kept, and what is no longer known of the result."""
+"""Circuits made of others, of names of edges, of masks and of rules; and what is no longer known of an edited one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from acdc_engine.errors import GraphError, did_you_mean
-from acdc_engine.graph.circuit_check import nodes_of_edges, with_roles
-from acdc_engine.graph.circuit_records import CircuitEdge, CircuitNode
-from acdc_engine.graph.layout import Layout
-from acdc_engine.graph.strength import by_strength, measure_of
+from acdc_engine.graph.blocks import Graph
+from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.looks import by_strength, measure_of
+from acdc_engine.graph.nodes import nodes_of_edges, targets_of, with_roles
+from acdc_engine.graph.records import CircuitEdge, CircuitNode, ModelRecord
 
 if TYPE_CHECKING:
-    from acdc_engine.graph.circuit import Circuit
+    from jaxtyping import Bool, Float
+    from torch import Tensor
+
 
 EdgeLike = CircuitEdge | str | tuple[str, str]
 """An edge, its name (`a5.h3->a7.h1<v>`) or its two ends."""
-OF_THE_WHOLE = ("search", "rule", "made_by", "evaluation", "certificate", "cost", "command", "sizes")
+_OF_THE_WHOLE = ("search", "rule", "made_by", "evaluation", "certificate", "cost", "command", "sizes")
 """Fields of a circuit that say something of exactly these edges: an edited circuit has none of them."""
 OF_EDGES = ("effect", "without", "stability", "necessity")
 """Figures of an edge that depend on the other edges of the circuit; its score does not."""
@@ -42,7 +45,7 @@ def cleaned(circuit: Circuit) -> Circuit:
     return _with_edges(circuit, kept)
 
 
-def edges_named(layout: Layout, edges: Iterable[EdgeLike]) -> tuple[CircuitEdge, ...]:
+def edges_named(layout: Graph, edges: Iterable[EdgeLike]) -> tuple[CircuitEdge, ...]:
     """Edges of a graph, without figures.
 
     Raises:
@@ -56,8 +59,116 @@ def edges_named(layout: Layout, edges: Iterable[EdgeLike]) -> tuple[CircuitEdge,
         except GraphError as error:
             hint = "" if "write" in str(error) else _nearest(layout, name)  # some say themselves what to write
             raise GraphError(f"{error}{hint}") from error
-        found.append(CircuitEdge(sender=layout.senders[sender], receiver=layout.receivers[receiver]))
+        found.append(_edge(layout, sender, receiver))
     return tuple(found)
+
+
+def edges_of_mask(
+    graph: Graph,
+    mask: Bool[Tensor, "senders receivers"],
+    scores: Float[Tensor, "senders receivers"] | None = None,
+    effects: Float[Tensor, "senders receivers"] | None = None,
+) -> tuple[CircuitEdge, ...]:
+    """Lists the kept edges, in the graph's order.
+
+    Args:
+        graph: The graph that the tensors are laid out by.
+        mask: Kept edges.
+        scores: Attribution scores; positive supports the behaviour.
+        effects: Exact effects; positive supports the behaviour. NaN: not measured.
+
+    Raises:
+        GraphError: The mask keeps an edge that does not exist.
+    """
+    kept = mask.cpu()
+    score = [None] * int(kept.sum()) if scores is None else scores.cpu()[kept].tolist()
+    effect = [None] * len(score) if effects is None else effects.cpu()[kept].tolist()
+    edges = []
+    for (sender, receiver), value, exact in zip(kept.nonzero().tolist(), score, effect, strict=True):
+        graph.edge_name(sender, receiver)  # raises where there is no such edge
+        ends = graph.senders[sender], graph.receivers[receiver]
+        known = None if exact != exact else exact
+        edges.append(CircuitEdge(sender=ends[0], receiver=ends[1], score=value, effect=known))
+    return tuple(edges)
+
+
+class Wiring:
+    """The edges of a rule, group by group.
+
+    Args:
+        layout: The graph that the edges are part of.
+
+    Attributes:
+        edges: What has been joined so far, as sender and receiver index.
+    """
+
+    def __init__(self, layout: Graph) -> None:
+        """See the class."""
+        self.layout = layout
+        self.edges: set[tuple[int, int]] = set()
+        self._reads: dict[str, list[tuple[int, str]]] = {}
+        for column, receiver in enumerate(layout.receivers):
+            kind, nodes = targets_of(layout, receiver)
+            for node in nodes:
+                self._reads.setdefault(node, []).append((column, kind))
+
+    def join(self, senders: Iterable[str], receivers: Iterable[str], letters: str = "qkv") -> None:
+        """Adds every edge that exists from one of some nodes to one of others: nothing reads what is computed later.
+
+        Args:
+            senders: Nodes that write, such as `input`, `a5.h5` or `m0`.
+            receivers: Nodes that read, such as `a7.h3`, `m7` or `logits`.
+            letters: Through which of q, k and v heads are entered.
+
+        Raises:
+            GraphError: A node that does not exist.
+        """
+        columns = [column for node in receivers for column in self._columns(node, letters)]
+        for sender in senders:
+            row = self.layout.sender_index(sender)
+            self.edges.update((row, column) for column in columns if self.layout.joins[row, column])
+
+    def _columns(self, node: str, letters: str) -> list[int]:
+        """Receivers of a node; the k and v of a head that shares them are its group's."""
+        if node not in self._reads:  # one of these two says why there is none
+            self.layout.sender_index(node)
+            self.layout.receiver_index(node)
+        return [column for column, kind in self._reads[node] if kind not in ("q", "k", "v") or kind in letters]
+
+
+def circuit_by_rule(
+    model: ModelRecord,
+    wiring: Wiring,
+    roles: Mapping[str, Iterable[str]],
+    *,
+    behaviour: str,
+    source: str,
+    rule: str,
+    made_by: str,
+) -> Circuit:
+    """The circuit of a wiring, its edges in the graph's order.
+
+    Args:
+        model: The model that the circuit is part of.
+        wiring: Its edges.
+        roles: What groups of nodes do: role by role, the names of its nodes.
+        behaviour: What the circuit does: the name of a task.
+        source: Paper and code.
+        rule: The rule in words.
+        made_by: The script.
+    """
+    layout = wiring.layout
+    edges = [_edge(layout, *ends) for ends in sorted(wiring.edges)]
+    nodes = nodes_of_edges(layout, edges, {name: role for role, names in roles.items() for name in names})
+    return Circuit(
+        model=model,
+        behaviour=behaviour,
+        source=source,
+        rule=rule,
+        made_by=made_by,
+        nodes=nodes,
+        edges=with_roles(layout, nodes, edges),
+    )
 
 
 def _with_edges(circuit: Circuit, kept: set[tuple[str, str]]) -> Circuit:
@@ -77,12 +188,8 @@ def _with_edges(circuit: Circuit, kept: set[tuple[str, str]]) -> Circuit:
     note = f"edited: {len(edges):,} of {len(circuit.edges):,} edges"
     changed = {"nodes": nodes, "edges": bare, "examples": examples, "checksum": None}
     source = "; ".join(filter(None, (circuit.source, note)))
-    return circuit.model_copy(update={**whole_unknown(circuit), **changed, "source": source})
-
-
-def whole_unknown(circuit: Circuit) -> dict[str, Any]:
-    """Values of the fields in `OF_THE_WHOLE` that say nothing."""
-    return {name: type(circuit).model_fields[name].default for name in OF_THE_WHOLE}
+    unknown = {name: type(circuit).model_fields[name].default for name in _OF_THE_WHOLE}
+    return circuit.model_copy(update={**unknown, **changed, "source": source})
 
 
 def _still_true(nodes: tuple[CircuitNode, ...], before: tuple[CircuitNode, ...]) -> tuple[CircuitNode, ...]:
@@ -128,7 +235,7 @@ def _named(circuit: Circuit, keep: Iterable[EdgeLike]) -> Iterable[tuple[str, st
         yield _ends(edge)
 
 
-def _nearest(layout: Layout, name: str) -> str:
+def _nearest(layout: Graph, name: str) -> str:
     """The nearest names of ends that do not exist."""
     ends = [end.strip() for end in name.split("->")]
     if len(ends) != 2:
@@ -151,3 +258,7 @@ def _name(edge: EdgeLike) -> str:
     raise GraphError(
         f"An edge is given by its name, such as a5.h3->a7.h1<v>, or as a pair of its ends, not as {edge!r}."
     )
+
+
+def _edge(layout: Graph, sender: int, receiver: int) -> CircuitEdge:
+    return CircuitEdge(sender=layout.senders[sender], receiver=layout.receivers[receiver])

@@ -1,13 +1,13 @@
-"""What a circuit file says about how sure its figures are: intervals, baselines, tests, the certificate."""
+"""What a circuit file says of how sure its figures are, and of what was seen: tests, sizes, prompts, examples."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field, model_serializer
+from pydantic import Field, model_validator
 
-from acdc_engine.graph.record import Record, without_empty
+from acdc_engine.display import Shown
+from acdc_engine.graph.records import Record
 
 
 class Interval(Record):
@@ -81,8 +81,103 @@ class Certificate(Record):
     """Whether the circuit lies in the band and without any single edge (see `without` there) it does not."""
 
 
+class AnswerFigures(Record):
+    """What one run does to the right and the wrong answers. Over prompts.
+
+    The run is the model, the ablated model or the circuit; the answers are always those of the clean prompts.
+    """
+
+    right_above_wrong: float | None = Field(default=None, ge=0, le=1)
+    """Share of the prompts on which the best right answer has a higher logit than the best wrong one. Null without
+    wrong answers."""
+    most_likely: float = Field(ge=0, le=1)
+    """Share of the prompts on which a right answer is the most likely token of the whole vocabulary (top-1)."""
+    median_rank: float = Field(ge=1)
+    """Median over prompts of the best right answer's place among all tokens that are not right answers; 1 is the most
+    likely."""
+    right_logit: float
+    """Mean logit of the right answers."""
+    wrong_logit: float | None = None
+    """Mean logit of the wrong answers. Null without any."""
+
+
+class TemplateFigures(Record):
+    """The figures of one template, or of one group of a pairs file, by itself."""
+
+    name: str
+    """Of the template or group."""
+    n_prompts: int = Field(ge=1)
+    """Its prompt pairs."""
+    faithfulness: float | None
+    """With the template's own clean and ablated metric. Null where those two are the same."""
+    faithfulness_interval: Interval | None = None
+    """How far it can be trusted. Null where there are too few prompts."""
+    kl_recovered: float
+    """1 - KL(model || circuit) / KL(model || ablated) over its prompts."""
+    kl_interval: Interval | None = None
+    """The same for KL recovered."""
+    agreement: float = Field(ge=0, le=1)
+    """Share of its prompts that circuit and model judge alike."""
+
+
+class Figures(Record):
+    """How well the circuit does the task, on one set of prompts. Means over prompts."""
+
+    _left_out: ClassVar[tuple[str, ...]] = ("answers_clean", "answers_corrupt", "answers_circuit", "templates")
+
+    n_prompts: int = Field(ge=1)
+    """Prompt pairs."""
+    metric_clean: float
+    """Metric of the whole model on the clean prompts."""
+    metric_corrupt: float
+    """Metric of the fully ablated model: the corrupt prompts, under patch ablation."""
+    metric_circuit: float
+    """Metric when every receiver reads ablated values over all edges outside the circuit."""
+    faithfulness: float
+    """(circuit - corrupt) / (clean - corrupt), of the metrics above. 1 is perfect, more overshoots."""
+    kl_recovered: float
+    """1 - KL(model || circuit) / KL(model || corrupt). 1 is perfect and the most there is."""
+    agreement: float = Field(ge=0, le=1)
+    """Share of the prompts that circuit and model judge alike: same sign of the metric, or, for metrics of one sign
+    (kl, nll), the same most likely token."""
+    normalised_error: float = Field(ge=0)
+    """Mean over prompts of |circuit - clean|, divided by |clean - corrupt| of the means."""
+    accuracy_clean: float | None = Field(default=None, ge=0, le=1)
+    """Share of the clean prompts on which the whole model puts the best right answer above the best wrong one; without
+    wrong answers, on which a right answer is its most likely token. Null without right answers."""
+    faithfulness_interval: Interval | None = None
+    """How far the faithfulness can be trusted. Null where there are too few prompts."""
+    kl_interval: Interval | None = None
+    """The same for KL recovered."""
+    answers_clean: AnswerFigures | None = None
+    """The answers under the whole model. Null, and left out of the file, without right answers."""
+    answers_corrupt: AnswerFigures | None = None
+    """The same under the fully ablated model."""
+    answers_circuit: AnswerFigures | None = None
+    """The same under the circuit."""
+    templates: tuple[TemplateFigures, ...] = ()
+    """The figures of each template, or group of a pairs file. Left out of the file where there is only one."""
+
+
+class Evaluation(Shown, Record):
+    """Figures on the prompts the search saw and on those it did not."""
+
+    discovery: Figures
+    """Prompts that the search saw: flattering."""
+    held_out: Figures
+    """Prompts that the search did not see."""
+    random_circuits: RandomCircuits | None = None
+    """Random circuits of the same size on the held-out prompts."""
+    completeness: Completeness | None = None
+    """The circuit's complement on the held-out prompts."""
+    tests: tuple[HypothesisTest, ...] = ()
+    """Hypothesis tests on the held-out prompts."""
+
+
 class PromptRecord(Record):
     """A clean and a corrupt prompt, as token ids."""
+
+    _left_out: ClassVar[tuple[str, ...]] = ("template",)
 
     split: Literal["discovery", "held_out"]
     """Whether the search saw it."""
@@ -99,7 +194,90 @@ class PromptRecord(Record):
     template: str | None = None
     """Name of the template, or group of a pairs file, that it is of. Left out of the file where it is not known."""
 
-    @model_serializer(mode="wrap")
-    def _without_unknown_template(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        """Older files know none."""
-        return without_empty(handler(self), "template")
+
+class SizePoint(Record):
+    """A circuit of another size, judged on the held-out prompts.
+
+    Smaller ones are made of the circuit's own edges, those with the largest |effect| first (|score| where effects are
+    not known); larger ones of all of them and the edges with the largest scores besides. Both are cleaned.
+    """
+
+    kind: Literal["part", "circuit", "more"]
+    """A part of the circuit, the circuit itself, or the circuit with more edges."""
+    requested: int = Field(ge=1)
+    """Edges before cleaning."""
+    edges: int = Field(ge=0)
+    """Edges after cleaning. 0: no path joins input and logits, and the circuit is the ablated model."""
+    faithfulness: float
+    """1 is the model, 0 the ablated model, more than 1 overshoots."""
+    faithfulness_interval: Interval | None = None
+    """How far it can be trusted. Null where there are too few prompts, and for the empty circuit."""
+    kl_recovered: float
+    """1 - KL(model || circuit) / KL(model || ablated)."""
+    random: tuple[float, ...] = ()
+    """Faithfulness of random clean circuits with as many edges."""
+
+
+Rows = tuple[tuple[float, ...], ...]
+"""Attention by query position; causal heads have as many numbers in a row as the query may look at."""
+
+
+class NextToken(Record):
+    """A next token that the model, or the circuit, thinks likely."""
+
+    text: str
+    """The token."""
+    probability: float = Field(ge=0, le=1)
+    """Its probability."""
+
+
+class HeadPattern(Record):
+    """Where one head looks on an example, on the clean and on the corrupt prompt."""
+
+    head: str
+    """Such as a5.h3."""
+    clean: Rows
+    """Attention on the clean prompt, rounded to three decimals."""
+    corrupt: Rows
+    """The same on the corrupt prompt."""
+
+
+class Example(Record):
+    """One pair of prompts, token by token."""
+
+    _left_out: ClassVar[tuple[str, ...]] = ("next_circuit",)
+
+    clean: tuple[str, ...] = Field(min_length=1)
+    """Tokens of the clean prompt as texts, BOS included where there is one."""
+    corrupt: tuple[str, ...] = Field(min_length=1)
+    """Tokens of the corrupt prompt."""
+    read_at: int = Field(ge=0)
+    """Position whose logits the metric reads."""
+    answers: tuple[str, ...] = ()
+    """Right next tokens."""
+    wrong_answers: tuple[str, ...] = ()
+    """Wrong next tokens."""
+    next_clean: tuple[NextToken, ...] = ()
+    """What the model thinks most likely after the clean prompt."""
+    next_corrupt: tuple[NextToken, ...] = ()
+    """The same after the corrupt prompt."""
+    next_circuit: tuple[NextToken, ...] = ()
+    """What the circuit thinks most likely after the clean prompt. Left out of the file where it is not known."""
+    patterns: tuple[HeadPattern, ...] = ()
+    """Of the circuit's heads. Empty where there are too many, or where the prompt is too long."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Example:
+        """Positions, and as many rows of attention as tokens."""
+        if self.read_at >= len(self.clean):
+            raise ValueError(f"read_at is {self.read_at}, but the prompt has {len(self.clean)} tokens")
+        for pattern in self.patterns:
+            for name, rows, tokens in (
+                ("clean", pattern.clean, self.clean),
+                ("corrupt", pattern.corrupt, self.corrupt),
+            ):
+                if len(rows) != len(tokens) or any(len(row) > len(tokens) for row in rows):
+                    raise ValueError(
+                        f"the {name} attention of {pattern.head} does not fit the {len(tokens)} tokens of the prompt"
+                    )
+        return self

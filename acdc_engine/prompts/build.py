@@ -1,21 +1,20 @@
 """From a card to its discovery and held-out prompts: checked against the model, seeded, as many as can be had."""
 
+import math
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 from acdc_engine.errors import PromptError, TooFewPairsError
-from acdc_engine.prompts.bos import settled
-from acdc_engine.prompts.card import TaskCard
+from acdc_engine.prompts.card import TaskCard, settled
 from acdc_engine.prompts.check import Rules, check, encode, refuse_misfits
-from acdc_engine.prompts.deal import Sizes, both_texts, clean_text, counts_of, deal, extent
 from acdc_engine.prompts.drafts import drafts, written
-from acdc_engine.prompts.misfits import LeftOut, Limits, Problem
-from acdc_engine.prompts.pair import Draft
 from acdc_engine.prompts.prompt_set import PromptSet
-from acdc_engine.prompts.tokenizer import Tokenizer
+from acdc_engine.prompts.template import Draft
+from acdc_engine.prompts.tokens import LeftOut, Limits, Problem, Tokenizer
 
 DEFAULT_SIZES = (32, 64)
 """Discovery and held-out pairs where the user names no numbers; as many as there are where a task has fewer."""
@@ -28,6 +27,18 @@ _CHUNK, _HOPELESS = 200, 10
 
 _LISTED = 10
 """Places named in a note."""
+
+_POOL_FACTORS = (2, 8, 32)
+"""Pool sizes tried, as multiples of the pairs asked for. Few are enough unless many pairs share a prompt."""
+
+_DRAWS_PER_PAIR = 10
+"""Draws from an endless stream for one new pair in the pool, before it counts as used up."""
+
+_Sizes = tuple[int, int]
+"""Discovery and held-out pairs."""
+
+_Key = Callable[[Draft], tuple[str, ...]]
+"""What tells pairs apart."""
 
 
 @dataclass(frozen=True)
@@ -96,28 +107,14 @@ def split_prompts(
 
 
 class _Source:
-    """The pairs of a task, in their random order, as often as they are asked for.
-
-    Attributes:
-        card: The task.
-        key: What tells pairs apart.
-        names: Of the templates, where the card knows them.
-        notes: What a reader should know of the pairs.
-    """
+    """The pairs of a task, in their random order, as often as they are asked for; with notes for a reader."""
 
     def __init__(self, card: TaskCard, rules: Rules, seed: int, drop_misfits: bool) -> None:
-        """Checks pairs that are written out, all of them: whoever wrote them wants to know of every problem.
-
-        Raises:
-            PromptError: Some of them do not fit, and are not to be left out.
-        """
-        self.card = card
-        self.key = both_texts if card.pairs else clean_text
+        """Checks pairs that are written out, all of them: whoever wrote them wants to know of every problem."""
+        self.card, self._rules = card, rules
+        self.key: _Key = _both_texts if card.pairs else _clean_text
         self.names = [text.name for text in card.templates]
-        self.notes: list[str] = []
-        self._rules = rules
-        self._problems: list[list[Problem]] = []
-        self._read: list[Draft] = []
+        self.notes, self._problems, self._read = list[str](), list[list[Problem]](), list[Draft]()
         stream = drafts(card, rules.tokenizer, random.Random(seed))
         if card.pairs:
             self._stream = self._written_out(list(islice(stream, LOOKED_AT)), drop_misfits)
@@ -125,7 +122,6 @@ class _Source:
             self._stream = self._fitting(stream) if drop_misfits else stream
 
     def __iter__(self) -> Iterator[Draft]:
-        """The pairs from the first on."""
         yield from self._read
         for draft in self._stream:
             self._read.append(draft)
@@ -133,7 +129,6 @@ class _Source:
 
     @property
     def left_out(self) -> LeftOut | None:
-        """What did not fit of all that was read."""
         return LeftOut.from_problems(self._problems)
 
     def _written_out(self, drawn: list[Draft], drop_misfits: bool) -> Iterator[Draft]:
@@ -142,7 +137,7 @@ class _Source:
             self.notes.append(f"{len(drawn):,} of the {len(pairs):,} pairs were drawn; the others are not used.")
         chosen, different, again = set(drawn), dict[tuple[str, ...], Draft](), list[str]()
         for draft in (draft for draft in map(written, pairs) if draft in chosen):
-            if different.setdefault(both_texts(draft), draft) is not draft:
+            if different.setdefault(_both_texts(draft), draft) is not draft:
                 again.append(draft.where or repr(draft.pair.clean))
         if again:
             self.notes.append(
@@ -152,8 +147,8 @@ class _Source:
         if not drop_misfits:
             refuse_misfits(rows, self._rules)
         self._problems = [row.problems for row in rows]
-        fitting = {both_texts(row.draft) for row in rows if not row.problems}
-        return iter([draft for draft in drawn if both_texts(draft) in fitting])
+        fitting = {_both_texts(row.draft) for row in rows if not row.problems}
+        return iter([draft for draft in drawn if _both_texts(draft) in fitting])
 
     def _fitting(self, stream: Iterator[Draft]) -> Iterator[Draft]:
         in_vain = 0
@@ -166,32 +161,27 @@ class _Source:
 
 
 def _fitting_splits(source: _Source, asked: tuple[int | None, int | None]) -> list[list[Draft]]:
-    """The pairs of both splits.
-
-    Raises:
-        TooFewPairsError: The sizes asked for cannot be had.
-    """
     wanted = _or_default(asked)
     splits = _largest(source, wanted, (asked[0] is None, asked[1] is None))
     if splits is None:
         possible = _largest(source, wanted, (True, wanted[1] > 0))
-        raise TooFewPairsError(_too_few(source, wanted, None if possible is None else counts_of(possible)))
+        raise TooFewPairsError(_too_few(source, wanted, None if possible is None else _counts_of(possible)))
     return splits
 
 
-def _or_default(asked: tuple[int | None, int | None]) -> Sizes:
+def _or_default(asked: tuple[int | None, int | None]) -> _Sizes:
     n, n_held_out = (default if size is None else size for size, default in zip(asked, DEFAULT_SIZES, strict=True))
     return n, n_held_out
 
 
-def _largest(source: _Source, sizes: Sizes, may_shrink: tuple[bool, bool]) -> list[list[Draft]] | None:
+def _largest(source: _Source, sizes: _Sizes, may_shrink: tuple[bool, bool]) -> list[list[Draft]] | None:
     """Deals splits of the sizes, or of the largest found below where they may shrink; None if there are none.
 
     Sizes shrink to what was dealt until exactly that many are dealt: whoever asks for these gets the same prompts.
     """
     while True:
-        splits = deal(source, source.key, source.names, sizes)
-        found = counts_of(splits)
+        splits = _dealt(source, source.key, source.names, sizes)
+        found = _counts_of(splits)
         if found == sizes:
             return splits
         smaller = [got if may else size for got, size, may in zip(found, sizes, may_shrink, strict=True)]
@@ -202,14 +192,14 @@ def _largest(source: _Source, sizes: Sizes, may_shrink: tuple[bool, bool]) -> li
         sizes = smaller[0], smaller[1]
 
 
-def _too_few(source: _Source, sizes: Sizes, possible: Sizes | None) -> str:
+def _too_few(source: _Source, sizes: _Sizes, possible: _Sizes | None) -> str:
     card = source.card
     what, remedy = "different clean prompts", "add words to its lists or templates"
     if card.generator:
         remedy = "add nouns or other parameters"
     elif card.pairs:
         what, remedy = "pairs", "add pairs, with texts of their own"
-    n_pairs, n_groups = extent(source, source.key, sizes)
+    n_pairs, n_groups = _extent(source, source.key, sizes)
     has = f"it has {n_pairs} {what} in {n_groups} group{'s' * (n_groups != 1)} that share no text"
     asked = f"Task {card.name!r} was asked for {sizes[0]} discovery and {sizes[1]} held-out pairs and can give"
     if possible is None:
@@ -218,7 +208,7 @@ def _too_few(source: _Source, sizes: Sizes, possible: Sizes | None) -> str:
 
 
 def _notes(source: _Source, asked: tuple[int | None, int | None], splits: Sequence[Sequence[Draft]]) -> tuple[str, ...]:
-    left_out, sizes = source.left_out, counts_of(splits)
+    left_out, sizes = source.left_out, _counts_of(splits)
     notes = [*source.notes, *([] if left_out is None else [str(left_out)]), *_about_spaces([*splits[0], *splits[1]])]
     if sizes != _or_default(asked):
         notes.append(
@@ -243,3 +233,162 @@ def _about_spaces(chosen: Sequence[Draft]) -> Iterator[str]:
 def _listed(names: Sequence[str]) -> str:
     shown = ", ".join(names[:_LISTED])
     return shown if len(names) <= _LISTED else f"{shown} and {len(names) - _LISTED} more"
+
+
+def _dealt(stream: Iterable[Draft], key: _Key, templates: Sequence[str], sizes: _Sizes) -> list[list[Draft]]:
+    """Deals splits of the sizes, evenly over the templates as far as they have pairs, or smaller ones.
+
+    No text is in both. Pairs that share a text stay together: they are joined into groups first, and whole groups are
+    dealt out. Where that does not give enough (a corruption that replaces a country by any other ties all countries
+    together), pairs are dealt one by one, and those that would put a text into both splits are left out.
+    """
+    found = _Unique(iter(stream), key)
+    for factor in _POOL_FACTORS:
+        found.read(factor * sum(sizes))
+        names = templates or list(dict.fromkeys(draft.pair.template for draft in found.pool))
+        quotas = [Counter({name: _share(size, i, len(names)) for i, name in enumerate(names)}) for size in sizes]
+        splits = _deal_groups(found, quotas)
+        if found.exhausted or _counts_of(splits) == sizes:
+            break
+    best = splits
+    while _counts_of(best) != sizes:
+        splits = max(splits, _deal_pairs(found, quotas), key=lambda dealt: _worth(dealt, sizes))
+        if splits is not best and _worth(splits, sizes) <= _worth(best, sizes):
+            break
+        best, quotas = splits, [_spread(*each) for each in zip(quotas, splits, sizes, strict=True)]
+        splits = _deal_groups(found, quotas)
+    return best
+
+
+def _extent(stream: Iterable[Draft], key: _Key, sizes: _Sizes) -> tuple[int, int]:
+    """How many different pairs there are to deal splits of the sizes from, and in how many groups."""
+    found = _Unique(iter(stream), key)
+    found.read(_POOL_FACTORS[-1] * sum(sizes))
+    return len(found.pool), len(_groups(found.pool))
+
+
+def _counts_of(splits: Sequence[Sequence[Draft]]) -> _Sizes:
+    return len(splits[0]), len(splits[1])
+
+
+def _worth(splits: Sequence[Sequence[Draft]], sizes: _Sizes) -> tuple[int, int]:
+    """How good splits are: nothing if one is empty that should not be, better the more pairs and the more even."""
+    counts = [len(split) for split, size in zip(splits, sizes, strict=True) if size]
+    return math.prod(counts), sum(counts)
+
+
+def _spread(quota: Counter[str], dealt: Sequence[Draft], size: int) -> Counter[str]:
+    """Quotas for another try: what templates with too few pairs lack is shared out over the others."""
+    found = Counter(draft.pair.template for draft in dealt)
+    full = [name for name in quota if found[name] >= quota[name]]
+    missing = size - len(dealt)
+    more = {name: _share(missing, i, len(full)) for i, name in enumerate(full)}
+    return Counter({name: found[name] + more.get(name, 0) for name in quota})
+
+
+def _clean_text(draft: Draft) -> tuple[str, ...]:
+    return (draft.pair.clean,)
+
+
+def _both_texts(draft: Draft) -> tuple[str, ...]:
+    return (draft.pair.clean, draft.pair.corrupt)
+
+
+class _Unique:
+    """Collects pairs from a stream."""
+
+    def __init__(self, stream: Iterator[Draft], key: _Key) -> None:
+        self.pool: list[Draft] = []  # with different keys
+        self.others: list[Draft] = []  # each has the key of one in the pool, and another corrupt prompt
+        self.exhausted = False  # reading on would give nothing new
+        self.key, self._stream = key, stream
+        self._keys: set[tuple[str, ...]] = set()
+        self._seen: set[tuple[str, ...]] = set()
+
+    def read(self, size: int) -> None:
+        """Reads until the pool has `size` pairs or the stream has no new ones."""
+        for draft in islice(self._stream, _DRAWS_PER_PAIR * size):
+            if self.key(draft) not in self._keys:
+                self.pool.append(draft)
+            elif _both_texts(draft) not in self._seen:
+                self.others.append(draft)
+            self._keys.add(self.key(draft))
+            self._seen.add(_both_texts(draft))
+            if len(self.pool) >= size:
+                return
+        self.exhausted = True
+
+
+class _Deal:
+    """Two splits being filled, from how many pairs of each template each is to have."""
+
+    def __init__(self, quotas: Sequence[Counter[str]]) -> None:
+        self.splits: list[list[Draft]] = [[], []]
+        self._sizes = [quota.total() for quota in quotas]
+        self._missing = [quota.copy() for quota in quotas]
+
+    def neediest(self, pairs: Sequence[Draft]) -> int | None:
+        """The split that lacks the larger share, of those that have room for one of the pairs."""
+        counts = Counter(draft.pair.template for draft in pairs)
+        useful = [side for side in (0, 1) if (counts & self._missing[side]).total()]
+        return max(useful, key=lambda side: self._missing[side].total() / self._sizes[side], default=None)
+
+    def add(self, side: int, draft: Draft) -> bool:
+        """Puts a pair into a split if there is room for it."""
+        if self._missing[side][draft.pair.template] <= 0:
+            return False
+        self._missing[side][draft.pair.template] -= 1
+        self.splits[side].append(draft)
+        return True
+
+
+def _deal_groups(found: _Unique, quotas: Sequence[Counter[str]]) -> list[list[Draft]]:
+    """Deals whole groups of pairs to the split that lacks the larger share, up to each template's quota."""
+    deal = _Deal(quotas)
+    for group in _groups(found.pool):
+        side = deal.neediest(group)
+        if side is not None:
+            for draft in group:
+                deal.add(side, draft)
+    return deal.splits
+
+
+def _deal_pairs(found: _Unique, quotas: Sequence[Counter[str]]) -> list[list[Draft]]:
+    """Deals pairs one by one: each to where its texts are already, and none that would join the two splits."""
+    deal = _Deal(quotas)
+    side_of: dict[str, int] = {}
+    used: set[tuple[str, ...]] = set()
+    # First pairs whose texts are both new, which spreads the texts evenly over the splits; then the others.
+    for fresh in (True, False):
+        for draft in (*found.pool, *found.others):
+            taken = {side_of[text] for text in _both_texts(draft) if text in side_of}
+            if found.key(draft) in used or len(taken) > 1 or (taken and fresh):
+                continue
+            side = taken.pop() if taken else deal.neediest([draft])
+            if side is not None and deal.add(side, draft):
+                used.add(found.key(draft))
+                side_of |= dict.fromkeys(_both_texts(draft), side)
+    return deal.splits
+
+
+def _share(size: int, index: int, of: int) -> int:
+    return size // of + (index < size % of)
+
+
+def _groups(pool: Sequence[Draft]) -> list[list[Draft]]:
+    """Groups of pairs connected through shared texts, clean or corrupt (union-find), in pool order."""
+    parent: dict[str, str] = {}
+
+    def root(text: str) -> str:
+        parent.setdefault(text, text)
+        while parent[text] != text:
+            parent[text] = parent[parent[text]]
+            text = parent[text]
+        return text
+
+    for draft in pool:
+        parent[root(draft.pair.corrupt)] = root(draft.pair.clean)
+    groups: dict[str, list[Draft]] = {}
+    for draft in pool:
+        groups.setdefault(root(draft.pair.clean), []).append(draft)
+    return list(groups.values())

@@ -7,11 +7,12 @@ is checked here, and every problem is listed, not just the first.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import (
     BaseModel,
@@ -26,12 +27,9 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from acdc_engine.errors import TaskError
-from acdc_engine.prompts.card_problems import card_problems
-from acdc_engine.prompts.schema_errors import Location, explain
+from acdc_engine.prompts.card_problems import Location, card_problems, explain
 from acdc_engine.prompts.template import PairTemplate
-from acdc_engine.prompts.text_file import NotText, read_text
-
-MetricName = Literal["logit_diff", "prob_diff", "kl", "nll"]
+from acdc_engine.prompts.tokens import Tokenizer, adds_bos
 
 
 def _cell(found: object) -> tuple[str, ...]:
@@ -178,7 +176,7 @@ class TaskCard(BaseModel):
     description: str = Field(min_length=1)
     source: str = ""
     known_in: str = ""
-    metric: MetricName = "logit_diff"
+    metric: str = "logit_diff"
     prepend_bos: bool | None = None
     words: dict[str, WordList] = {}
     slots: dict[str, str] = {}
@@ -252,3 +250,58 @@ def _known_keys(location: Location) -> list[str]:
     tables: dict[str, type[BaseModel]] = {"words": WordList, "templates": TemplateText, "pairs": PairText}
     fields = (tables[str(location[0])] if location else TaskCard).model_fields
     return [name for name, field in fields.items() if not field.exclude]
+
+
+def settled(card: TaskCard, tokenizer: Tokenizer, asked: bool | None = None) -> TaskCard:
+    """Returns the card with `prepend_bos` decided: by what is asked for, else by the card, else by the tokenizer."""
+    chosen = card.prepend_bos if asked is None else asked
+    return card.model_copy(update={"prepend_bos": adds_bos(tokenizer) if chosen is None else chosen})
+
+
+def as_hashed(card: TaskCard, card_hash: str) -> TaskCard | None:
+    """Returns the card with the `prepend_bos` that gives a hash, as a run decides what a card leaves open."""
+    cards = (card.model_copy(update={"prepend_bos": setting}) for setting in (card.prepend_bos, False, True))
+    return next((variant for variant in cards if variant.fingerprint() == card_hash), None)
+
+
+class NotText(Exception):
+    """A file that is not UTF-8 text, with a line for each place."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def read_text(path: Path) -> str:
+    """Reads UTF-8 with or without a byte order mark, or UTF-16 with one; lines end in line feeds or both characters.
+
+    Raises:
+        OSError: It cannot be read.
+        NotText: It is in another encoding.
+    """
+    data = path.read_bytes()
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        text = data.decode("utf-16", errors="replace")
+    else:
+        data = data.removeprefix(codecs.BOM_UTF8)
+        lines = enumerate(data.split(b"\n"), start=1)
+        problems = [f"line {number}: {fault}" for number, line in lines if (fault := _fault(line))]
+        if problems:
+            raise NotText(problems)
+        text = data.decode()
+    return text if "\n" in text else text.replace("\r", "\n")  # as old Macs and some spreadsheets write them
+
+
+def _fault(line: bytes) -> str | None:
+    """What is not UTF-8 in a line, if anything; most such files are in Windows' western encoding."""
+    try:
+        line.decode()
+    except UnicodeDecodeError as error:
+        before = line[: error.start].decode()[-20:]
+        byte = line[error.start : error.start + 1]
+        meant = byte.decode("cp1252", errors="replace")
+        return (
+            f"not UTF-8 text: the byte 0x{byte.hex()} after {before!r} (in Windows-1252 and Latin-1 files it is "
+            f"{meant!r}). Save the file as UTF-8."
+        )
+    return None

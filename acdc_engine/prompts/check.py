@@ -5,20 +5,30 @@ replaced, when the position to read is one of the prompt's, when every answer is
 prompt up to there, and when no answer is both right and wrong.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Any
 
 from acdc_engine.errors import PromptError
-from acdc_engine.prompts.answer_tokens import AnswerReader
-from acdc_engine.prompts.misfits import Limits, Problem
-from acdc_engine.prompts.pair import Draft, PromptPair
-from acdc_engine.prompts.prompt_set import PromptSet
-from acdc_engine.prompts.tokenizer import Remembered, Tokenizer, of_answers, one_token, show_tokens, token_ids
+from acdc_engine.prompts.card import TaskCard, settled
+from acdc_engine.prompts.drafts import some_of_each_template
+from acdc_engine.prompts.prompt_set import NO_ANSWER, PromptSet
+from acdc_engine.prompts.template import Draft, PromptPair
+from acdc_engine.prompts.tokens import (
+    AnswerReader,
+    Limits,
+    Problem,
+    Tokenizer,
+    of_answers,
+    one_token,
+    show_tokens,
+    token_ids,
+)
 
-SHOWN = 10
+_SHOWN = 10
 """How many failing prompts an error lists; the rest are counted."""
-ENDS = 30
+_ENDS = 30
 """Tokens shown of a long prompt's beginning and of its end."""
 
 
@@ -105,8 +115,30 @@ def check(drafts: Sequence[Draft], rules: Rules) -> list[Checked]:
     front = _front(rules) if rules.prepend_bos else []
     prompts = (text for draft in drafts for text in (draft.pair.clean, draft.pair.corrupt))
     continued = (f"{d.pair.clean}{text}" for d in drafts for text in (*d.pair.answers, *d.pair.wrong_answers))
-    tokenizer = Remembered(rules.tokenizer, [*prompts, *continued])
+    tokenizer = _Remembered(rules.tokenizer, [*prompts, *continued])
     return [_check_one(draft, replace(rules, tokenizer=tokenizer), front) for draft in drafts]
+
+
+class _Remembered:
+    """A tokenizer that has split texts beforehand, all at once where that is faster, and splits none twice."""
+
+    def __init__(self, tokenizer: Tokenizer, texts: Iterable[str]) -> None:
+        self._tokenizer, self._known = tokenizer, dict[str, list[int]]()
+        self.bos_token_id, own = tokenizer.bos_token_id, of_answers(tokenizer)
+        self.answers = self if own is tokenizer else own
+        self.decode, self.convert_ids_to_tokens = tokenizer.decode, tokenizer.convert_ids_to_tokens
+        different = list(dict.fromkeys(texts))
+        if different and getattr(tokenizer, "is_fast", False):  # Hugging Face's fast ones take lists
+            split: Any = tokenizer
+            found = split(different, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+            self._known = dict(zip(different, found, strict=True))
+
+    def __call__(self, text: str, *, add_special_tokens: bool) -> Any:
+        if add_special_tokens:
+            return self._tokenizer(text, add_special_tokens=True)
+        if text not in self._known:
+            self._known[text] = token_ids(self._tokenizer, text)
+        return {"input_ids": self._known[text]}
 
 
 def refuse_misfits(rows: Sequence[Checked], rules: Rules) -> None:
@@ -134,26 +166,19 @@ def _front(rules: Rules) -> list[int]:
 
 
 def _check_one(draft: Draft, rules: Rules, front: list[int]) -> Checked:
-    pair, tokenizer, problems = draft.pair, rules.tokenizer, list[Problem]()
-    clean, corrupt = token_ids(tokenizer, pair.clean), token_ids(tokenizer, pair.corrupt)
-    if pair.clean == pair.corrupt:
-        problems.append(Problem("nothing is corrupted", "clean and corrupt are the same prompt"))
-    elif len(clean) != len(corrupt):
-        text = f"clean has {len(clean)} tokens and corrupt {len(corrupt)}: both must have as many"
-        problems.append(Problem("clean and corrupt differ in their number of tokens", text))
-    elif draft.clean_spans != ((0, len(pair.clean)),) or draft.corrupt_spans != ((0, len(pair.corrupt)),):
-        problems += _misaligned(draft, clean, corrupt, tokenizer)
-    problems += _too_much([*front, *clean], [*front, *corrupt], rules)
-    at = pair.read_at if pair.read_at >= 0 else len(clean) + pair.read_at
-    if not 0 <= at < len(clean):
-        text = f"read_at is {pair.read_at}, and the prompt has {len(clean)} tokens"
+    pair, tokenizer = draft.pair, rules.tokenizer
+    own, other = token_ids(tokenizer, pair.clean), token_ids(tokenizer, pair.corrupt)
+    clean, corrupt = [*front, *own], [*front, *other]
+    problems = [*_not_parallel(draft, own, other, tokenizer), *_too_much(clean, corrupt, rules)]
+    at = pair.read_at if pair.read_at >= 0 else len(own) + pair.read_at
+    if not 0 <= at < len(own):
+        text = f"read_at is {pair.read_at}, and the prompt has {len(own)} tokens"
         problems.append(Problem("read_at is outside the prompt", text))
-        return Checked(draft, pair, [*front, *clean], [*front, *corrupt], [], [], 0, problems)
-    reader = AnswerReader(tokenizer, pair.clean, clean, at)
+        return Checked(draft, pair, clean, corrupt, [], [], 0, problems)
+    reader = AnswerReader(tokenizer, pair.clean, own, at)
     right, right_texts = reader.read(pair.answers, draft.answer_ids)
     wrong, wrong_texts = reader.read(pair.wrong_answers, draft.wrong_answer_ids)
-    problems += reader.problems
-    problems += _no_logits([*right, *wrong], rules)
+    problems += [*reader.problems, *_no_logits([*right, *wrong], rules)]
     both = sorted(set(right) & set(wrong))
     if both:
         text = f"right and wrong at the same time: {show_tokens(of_answers(tokenizer), both)}"
@@ -161,8 +186,29 @@ def _check_one(draft: Draft, rules: Rules, front: list[int]) -> Checked:
     if any(len(set(ids)) < len(ids) for ids in (right, wrong)):
         problems.append(Problem("an answer is listed twice", "an answer is listed twice"))
     with_texts = replace(pair, answers=right_texts, wrong_answers=wrong_texts)
-    at += len(front)
-    return Checked(draft, with_texts, [*front, *clean], [*front, *corrupt], right, wrong, at, problems)
+    return Checked(draft, with_texts, clean, corrupt, right, wrong, at + len(front), problems)
+
+
+def _not_parallel(draft: Draft, clean: list[int], corrupt: list[int], tokenizer: Tokenizer) -> Iterator[Problem]:
+    """Whether clean and corrupt have as many tokens and differ where they are meant to."""
+    pair, kind = draft.pair, "clean and corrupt do not line up"
+    if pair.clean == pair.corrupt:
+        yield Problem("nothing is corrupted", "clean and corrupt are the same prompt")
+        return
+    if len(clean) != len(corrupt):
+        text = f"clean has {len(clean)} tokens and corrupt {len(corrupt)}: both must have as many"
+        yield Problem("clean and corrupt differ in their number of tokens", text)
+        return
+    if draft.clean_spans == ((0, len(pair.clean)),) and draft.corrupt_spans == ((0, len(pair.corrupt)),):
+        return  # all may differ
+    meant = _token_ranges(tokenizer, pair.clean, draft.clean_spans, clean)
+    if meant != _token_ranges(tokenizer, pair.corrupt, draft.corrupt_spans, corrupt):
+        yield Problem(kind, "the replaced words do not stand at the same positions in clean and corrupt")
+        return
+    allowed = {position for start, end in meant for position in range(start, end)}
+    stray = [i for i, (a, b) in enumerate(zip(clean, corrupt, strict=True)) if a != b and i not in allowed]
+    if stray:
+        yield Problem(kind, f"clean and corrupt differ at positions {stray}, where no slot was replaced")
 
 
 def _too_much(clean: list[int], corrupt: list[int], rules: Rules) -> Iterator[Problem]:
@@ -182,29 +228,17 @@ def _too_much(clean: list[int], corrupt: list[int], rules: Rules) -> Iterator[Pr
 
 
 def _no_logits(answers: list[int], rules: Rules) -> Iterator[Problem]:
-    limits = rules.limits
-    beyond = {} if limits is None else dict.fromkeys(token for token in answers if token >= limits.logits)
-    if limits is not None and beyond:
-        text = f"the model's logits end at token {limits.logits - 1:,}, and the answers hold"
-        yield Problem(
-            "an answer that the model has no logit for", f"{text} {_shown(beyond, of_answers(rules.tokenizer))}"
-        )
+    if rules.limits is None:
+        return
+    last = rules.limits.logits - 1
+    if beyond := dict.fromkeys(token for token in answers if token > last):
+        shown = _shown(beyond, of_answers(rules.tokenizer))
+        text = f"the model's logits end at token {last:,}, and the answers hold {shown}"
+        yield Problem("an answer that the model has no logit for", text)
 
 
 def _shown(ids: dict[int, None], tokenizer: Tokenizer) -> str:
     return ", ".join(f"{token:,} ({one_token(tokenizer, token)!r})" for token in ids)
-
-
-def _misaligned(draft: Draft, clean: list[int], corrupt: list[int], tokenizer: Tokenizer) -> Iterator[Problem]:
-    kind = "clean and corrupt do not line up"
-    meant = _token_ranges(tokenizer, draft.pair.clean, draft.clean_spans, clean)
-    if meant != _token_ranges(tokenizer, draft.pair.corrupt, draft.corrupt_spans, corrupt):
-        yield Problem(kind, "the replaced words do not stand at the same positions in clean and corrupt")
-        return
-    allowed = {position for start, end in meant for position in range(start, end)}
-    stray = [i for i, (a, b) in enumerate(zip(clean, corrupt, strict=True)) if a != b and i not in allowed]
-    if stray:
-        yield Problem(kind, f"clean and corrupt differ at positions {stray}, where no slot was replaced")
 
 
 def _token_ranges(
@@ -226,29 +260,74 @@ def _common_start(a: list[int], b: list[int]) -> int:
     return next(same, min(len(a), len(b)))
 
 
-def _describe(name: str, row: Checked, tokenizer: Tokenizer) -> str:
-    return "\n".join(
-        [
-            f"  {name}:",
-            *(f"    {problem.text}" for problem in row.problems),
-            f"    clean   [{len(row.clean)}] {_both_ends(row.clean, tokenizer)}",
-            f"    corrupt [{len(row.corrupt)}] {_both_ends(row.corrupt, tokenizer)}",
-        ]
-    )
+def _describe(name: str, row: Checked, tokenizer: Tokenizer) -> list[str]:
+    return [
+        f"  {name}:",
+        *(f"    {problem.text}" for problem in row.problems),
+        f"    clean   [{len(row.clean)}] {_both_ends(row.clean, tokenizer)}",
+        f"    corrupt [{len(row.corrupt)}] {_both_ends(row.corrupt, tokenizer)}",
+    ]
 
 
 def _both_ends(ids: list[int], tokenizer: Tokenizer) -> str:
-    if len(ids) <= 2 * ENDS:
+    if len(ids) <= 2 * _ENDS:
         return show_tokens(tokenizer, ids)
-    return f"{show_tokens(tokenizer, ids[:ENDS])} ... {show_tokens(tokenizer, ids[-ENDS:])}"
+    return f"{show_tokens(tokenizer, ids[:_ENDS])} ... {show_tokens(tokenizer, ids[-_ENDS:])}"
 
 
 def _message(rules: Rules, failures: dict[str, Checked], n: int, written_out: bool) -> str:
     lines = [f"{len(failures)} of the {n} prompts of task {rules.task!r} do not fit this model:"]
-    lines += [_describe(name, row, rules.tokenizer) for name, row in islice(failures.items(), SHOWN)]
-    if len(failures) > SHOWN:
-        names = f": {', '.join(list(failures)[SHOWN:])}" if written_out else ""
-        lines.append(f"  ... and {len(failures) - SHOWN} more{names}.")
+    for name, row in islice(failures.items(), _SHOWN):
+        lines += _describe(name, row, rules.tokenizer)
+    if len(failures) > _SHOWN:
+        names = f": {', '.join(list(failures)[_SHOWN:])}" if written_out else ""
+        lines.append(f"  ... and {len(failures) - _SHOWN} more{names}.")
     what = "Correct these pairs or take them out" if written_out else "Change the words, the answers or the fixed text"
     lines.append(f"{what} of the {'file' if written_out else 'card'}; or go on without them: --drop-misfits.")
     return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Example:
+    """One pair, token by token.
+
+    Attributes:
+        template: Name of its template.
+        clean: Texts of the clean prompt's tokens, the beginning-of-sequence token included.
+        corrupt: Of the corrupt prompt's, as many.
+        read_at: Index of the position whose logits are read.
+        answers: Texts of the right answers' tokens.
+        wrong_answers: Of the wrong ones.
+    """
+
+    template: str
+    clean: tuple[str, ...]
+    corrupt: tuple[str, ...]
+    read_at: int
+    answers: tuple[str, ...]
+    wrong_answers: tuple[str, ...]
+
+
+def examples(card: TaskCard, tokenizer: Tokenizer, n: int, seed: int) -> list[Example]:
+    """Makes up to `n` pairs of every template; they pass the checks that any prompts pass.
+
+    Raises:
+        PromptError: The task does not fit the tokenizer.
+    """
+    drafts = [draft for pairs in some_of_each_template(card, tokenizer, n, seed).values() for draft in pairs]
+    prompts = encode(drafts, Rules(tokenizer, card.name, bool(settled(card, tokenizer).prepend_bos)))
+
+    def texts(ids: Sequence[int]) -> tuple[str, ...]:
+        return tuple(one_token(tokenizer, token) for token in ids if token != NO_ANSWER)
+
+    return [
+        Example(
+            template=draft.pair.template,
+            clean=texts(prompts.clean[row, : int(prompts.lengths[row])].tolist()),
+            corrupt=texts(prompts.corrupt[row, : int(prompts.lengths[row])].tolist()),
+            read_at=int(prompts.read_at[row]),
+            answers=texts(prompts.answers[row].tolist()),
+            wrong_answers=texts(prompts.wrong_answers[row].tolist()),
+        )
+        for row, draft in enumerate(drafts)
+    ]

@@ -1,26 +1,40 @@
-"""Finding tasks: the shipped ones and those of plug-ins by name, anyone's by the path of its file."""
+"""Finding tasks: the shipped ones and those of plug-ins by name, anyone's by the path of its file.
+
+A plug-in is a package that says in its pyproject.toml
+
+    [project.entry-points."acdc_engine.tasks"]
+    my_tasks = "my_package.tasks"
+
+The value names a package (a folder that can be imported). Importing it may add generators (`GENERATORS.add`). Task
+files are looked for in its folder: `NAME/task.toml`, and `.toml` and `.jsonl` files directly in it; every one of them
+must be a task.
+
+Nothing is imported before somebody asks for a task or a generator that does not come with the engine, or for the list
+of all. What cannot be used is handed on with the reason, never skipped in silence, and stops nothing else.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from acdc_engine.errors import TaskError, nearest
 from acdc_engine.prompts.card import TaskCard, load_card
-from acdc_engine.prompts.pairs_file import load_pairs, looks_like_pairs
-from acdc_engine.prompts.plugins import Broken, Plugin, imported_plugins, named
+from acdc_engine.prompts.generators import GENERATORS, register_shipped
+from acdc_engine.registers import Broken, Plugin, plugins
 from acdc_engine.shipped import tasks_folder
 
-CARD = ".toml"
-PAIRS = (".jsonl", ".json", ".csv", ".tsv")
-IN_FOLDER = "task.toml"
+_CARD = ".toml"
+_PAIRS = (".jsonl", ".json", ".csv", ".tsv")
+_IN_FOLDER = "task.toml"
 """What the card is called in a folder that is a task."""
 
-_ENDINGS = f"a task card ending in {CARD}, or prompt pairs ending in {', '.join(PAIRS[:-1])} or {PAIRS[-1]}"
+_ENDINGS = f"a task card ending in {_CARD}, or prompt pairs ending in {', '.join(_PAIRS[:-1])} or {_PAIRS[-1]}"
+_IN_PLUGINS = ("*/task.toml", "*.toml", "*.jsonl")
 _log = logging.getLogger(__name__)
 _warned: set[Broken] = set()
 
@@ -55,7 +69,7 @@ class KnownTasks:
 
 def list_tasks() -> dict[str, Path]:
     """Returns the shipped tasks: name to the path of the card."""
-    return {path.parent.name: path for path in sorted(tasks_folder().glob(f"*/{IN_FOLDER}"))}
+    return {path.parent.name: path for path in sorted(tasks_folder().glob(f"*/{_IN_FOLDER}"))}
 
 
 def known_tasks() -> KnownTasks:
@@ -92,9 +106,10 @@ def find_task(name_or_path: str | Path) -> TaskCard:
         return load_card(shipped[name])
     found = _of_plugins(shipped)
     if name not in found.tasks:
+        broken = "".join(f"\n{one}" for one in found.broken)
         raise TaskError(
             f"There is no task {name!r}.{_beside(name)}{nearest(name, [*shipped, *found.tasks])} A task of your own is "
-            f"given by its path: {_ENDINGS}.{named(found.broken)}"
+            f"given by its path: {_ENDINGS}.{broken}"
         )
     log_broken(found.broken)
     return found.tasks[name].card
@@ -109,16 +124,18 @@ def load_task_file(path: Path) -> TaskCard:
     if path.is_dir():
         return load_card(_card_in(path))
     ending = path.suffix.lower()
-    if ending == CARD:
+    if ending == _CARD:
         return load_card(path)
-    if ending in PAIRS or looks_like_pairs(path):
+    from acdc_engine.prompts.pairs_file import load_pairs, looks_like_pairs
+
+    if ending in _PAIRS or looks_like_pairs(path):
         return load_pairs(path)
     if path.exists():
         raise TaskError(f"{path} cannot be read as a task by its ending {path.suffix!r}: give {_ENDINGS}.")
     raise TaskError(f"There is no file {path}.{_beside(str(path))} A task is {_ENDINGS}, or a name (see acdc tasks).")
 
 
-def log_broken(broken: Collection[Broken]) -> None:
+def log_broken(broken: Iterable[Broken]) -> None:
     """Names broken plug-ins on standard error (unless logging is set up otherwise), each once per process."""
     for one in broken:
         if one not in _warned:
@@ -132,57 +149,68 @@ def _is_path(text: str) -> bool:
 
 
 def _card_in(folder: Path) -> Path:
-    card = folder / IN_FOLDER
+    card = folder / _IN_FOLDER
     if card.is_file():
         return card
-    files = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in (CARD, *PAIRS))
+    files = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in (_CARD, *_PAIRS))
     there = f" Give one of its files: {', '.join(files)}." if files else f" Give the path of a file: {_ENDINGS}."
-    raise TaskError(f"The folder {folder} holds no {IN_FOLDER}.{there}")
+    raise TaskError(f"The folder {folder} holds no {_IN_FOLDER}.{there}")
 
 
 def _beside(text: str) -> str:
     """A hint for somebody who left away an ending or a slash."""
-    files = [text + ending for ending in (CARD, *PAIRS) if Path(text + ending).is_file()]
-    if not files and (Path(text) / IN_FOLDER).is_file():
+    files = [text + ending for ending in (_CARD, *_PAIRS) if Path(text + ending).is_file()]
+    if not files and (Path(text) / _IN_FOLDER).is_file():
         files = [f"{os.curdir}{os.sep}{text}"]
     return f" Did you mean {' or '.join(files)}?" if files else ""
 
 
 def _of_plugins(shipped: Collection[str]) -> KnownTasks:
     """The tasks of plug-ins. One that is called like a shipped one, or like another plug-in's, cannot be used."""
-    plugins, broken = imported_plugins()
+    register_shipped()
+    imported, broken = plugins(GENERATORS.group)
     problems = list(broken)
     found: dict[str, list[tuple[Plugin, KnownTask]]] = defaultdict(list)
     read: set[Path] = set()
-    for plugin in plugins:
-        files = plugin.task_files()
-        if not files and not plugin.generators:
-            where = ", ".join(map(str, plugin.folders))
-            problems.append(_broken(plugin, f"there is no task file in {where}. Does the package include its data?"))
+    for plugin in imported:
+        folders = [folder for folder in map(Path, getattr(plugin.module, "__path__", ())) if folder.is_dir()]
+        files = sorted({path.resolve() for folder in folders for kind in _IN_PLUGINS for path in folder.glob(kind)})
+        if not files:
+            problems += _without_tasks(plugin, folders)
         for path in (path for path in files if path not in read):  # two entry points may name one package
             read.add(path)
             try:
                 card = load_task_file(path)
             except TaskError as error:
-                problems.append(_broken(plugin, str(error)))
+                problems.append(plugin.broken(str(error)))
             else:
                 found[card.name].append((plugin, KnownTask(card, path, plugin.package)))
     tasks = {}
     for name, same in found.items():
         if name in shipped:
-            problems += [_broken(p, f"its task {name!r} ({t.path}) is called like a shipped one.") for p, t in same]
+            problems += [p.broken(f"its task {name!r} ({t.path}) is called like a shipped one.") for p, t in same]
         elif len(same) > 1:
-            problems += [_broken(p, _clash(name, t, [other for _, other in same])) for p, t in same]
+            problems += [p.broken(_clash(name, t, [other for _, other in same])) for p, t in same]
         else:
             tasks[name] = same[0][1]
     in_order = sorted(tasks.items(), key=lambda item: (str(item[1].package), item[0]))
     return KnownTasks(dict(in_order), tuple(problems))
 
 
+def _without_tasks(plugin: Plugin, folders: Sequence[Path]) -> Iterator[Broken]:
+    """What is wrong with a plug-in that has no task file, unless it has added a generator."""
+    name = plugin.module.__name__
+    if not hasattr(plugin.module, "__path__"):
+        yield plugin.broken(
+            f"{name} is a module, not a package. Name a package: task files are looked for in its folder."
+        )
+    elif not folders:
+        yield plugin.broken(f"{name} does not lie in a folder (a zip archive?), so its task files cannot be read.")
+    elif not any(generator.source == plugin.package for generator in GENERATORS):
+        where = ", ".join(map(str, folders))
+        yield plugin.broken(f"there is no task file in {where}. Does the package include its data?")
+
+
 def _clash(name: str, task: KnownTask, same: list[KnownTask]) -> str:
     others = ", ".join(f"{other.path} of {other.package}" for other in same if other is not task)
     return f"its task {name!r} ({task.path}) is called like another: {others}. Give the path of the one you mean."
-
-
-def _broken(plugin: Plugin, reason: str) -> Broken:
-    return Broken(plugin.package, plugin.entry_point, reason)

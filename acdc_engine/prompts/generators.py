@@ -1,97 +1,61 @@
 """Named Python generators: prompts that templates cannot say. A card uses one with `generator = "name"`.
 
-A generator gets a seeded random source, the tokenizer and its parameters, and yields drafts in random order
-until it has no more; repeated drafts are allowed and skipped. To add one, decorate it with `register` and
-import its module before the card is loaded; for the command line, make it a plug-in (plugins.py). A card cannot name
-a file with code: reading a card never runs anything that is not installed.
+A generator gets a seeded random source, the tokenizer and its parameters, and yields drafts in random order until it
+has no more; repeated drafts are allowed and skipped. One enters the register with `GENERATORS.add`; the engine's own
+lie beside the cards (`tasks/NAME/generator.py`), those of others in plug-ins (find.py). A card cannot name a file with
+code: reading a card never runs anything that is not installed.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import random
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, TypeVar
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from pydantic import BaseModel
 
-from acdc_engine.errors import TaskError, nearest
-from acdc_engine.prompts.pair import Draft
-from acdc_engine.prompts.tokenizer import Tokenizer
+from acdc_engine.errors import TaskError
+from acdc_engine.prompts.template import Draft
+from acdc_engine.prompts.tokens import Tokenizer
+from acdc_engine.registers import Entry, Register
+from acdc_engine.shipped import tasks_folder
 
-P = TypeVar("P", bound=BaseModel)
+Make = Callable[[random.Random, Tokenizer, Any], Iterator[Draft]]
+"""Random source, tokenizer, parameters -> drafts."""
 
-
-@dataclass(frozen=True)
-class Generator:
-    """A registered generator.
-
-    Attributes:
-        name: What cards call it.
-        parameters: Pydantic model of a card's `[parameters]` table.
-        make: The function: (random source, tokenizer, parameters) -> drafts.
-    """
-
-    name: str
-    parameters: type[BaseModel]
-    make: Callable[[random.Random, Tokenizer, Any], Iterator[Draft]]
+GENERATORS: Register[Make] = Register("generator", "acdc_engine.tasks", TaskError)
+"""Generators by name. Parameters, a card's `[parameters]` table, are a dataclass or a pydantic model."""
 
 
-_GENERATORS: dict[str, Generator] = {}
-
-Make = Callable[[random.Random, Tokenizer, P], Iterator[Draft]]
-
-
-def register(name: str, parameters: type[P]) -> Callable[[Make[P]], Make[P]]:
-    """Decorates a function as the generator called `name`.
-
-    Args:
-        name: What cards write as `generator`.
-        parameters: Pydantic model of its parameters; make it refuse unknown keys (`extra="forbid"`).
-
-    Returns:
-        The decorator, which leaves the function as it is.
-
-    Raises:
-        TaskError: The name is taken.
-    """
-
-    def decorate(make: Make[P]) -> Make[P]:
-        if name in _GENERATORS:
-            raise TaskError(f"There is a generator called {name!r} already: choose another name.")
-        _GENERATORS[name] = Generator(name, parameters, make)
-        return make
-
-    return decorate
-
-
-def register_shipped() -> None:
-    """Registers the engine's own generators, so that their names are taken."""
-    from acdc_engine.prompts import arithmetic, compiled, greater_than, induction  # noqa: F401
-
-
-def get_generator(name: str) -> Generator:
+def get_generator(name: str) -> Entry[Make]:
     """Returns the generator called `name`. Plug-ins are imported only for one that does not come with the engine.
 
     Raises:
         TaskError: There is none of that name.
     """
     register_shipped()
-    if name in _GENERATORS:
-        return _GENERATORS[name]
-    from acdc_engine.prompts.plugins import imported_plugins, named  # which knows this module
-
-    _, broken = imported_plugins()
-    if name not in _GENERATORS:
-        raise TaskError(
-            f"there is no generator {name!r}.{nearest(name, _GENERATORS)} A generator of your own must be "
-            "registered (acdc_engine.prompts.generators.register) before the card is loaded; for the command line, by "
-            f"a plug-in (docs/tasks.md).{named(broken)}"
-        )
-    return _GENERATORS[name]
+    return GENERATORS[name]
 
 
-def generators_of(package: str) -> tuple[str, ...]:
-    """Returns the names of the generators that a package or its modules have registered, sorted."""
-    modules = ((name, found.make.__module__) for name, found in _GENERATORS.items())
-    return tuple(sorted(name for name, module in modules if f"{module}.".startswith(f"{package}.")))
+def generator_parameters(name: str, given: Mapping[str, Any]) -> Any:
+    """Returns a card's parameters as its generator takes them.
+
+    Raises:
+        TaskError: There is no generator of that name, or it takes no such parameter.
+        ValidationError: Pydantic's.
+    """
+    model: Any = get_generator(name).parameters
+    return model.model_validate(given) if issubclass(model, BaseModel) else GENERATORS.parameters_of(name, given)
+
+
+@functools.cache
+def register_shipped() -> None:
+    """Runs the engine's own generators; before any plug-in, which must not take their names."""
+    for path in sorted(tasks_folder().glob("*/generator.py")):
+        spec = importlib.util.spec_from_file_location(f"acdc_engine_generator_{path.parent.name}", path)
+        assert spec is not None and spec.loader is not None  # as for any file of Python
+        module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)

@@ -1,23 +1,33 @@
-"""The four metrics: one number per prompt, oriented so that higher means more of the behaviour."""
+"""Metrics: one number per prompt, oriented so that higher means more of the behaviour.
+
+Four come with the engine. One of your own is a function `(logits, prompts) -> one number each`, or a subclass of
+`Metric` where it needs answers or the clean run's logits; `METRICS.add` gives it a name that cards and commands know.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from acdc_engine.errors import MetricError, nearest
+from acdc_engine.errors import MetricError
 from acdc_engine.prompts.prompt_set import NO_ANSWER, PromptSet
+from acdc_engine.registers import Register
+
+Logits = Float[Tensor, "b vocab"]
+"""Logits at the prompts' reading positions."""
+
+Values = Float[Tensor, "b"]
+"""A number for each prompt."""
 
 
 class Metric(ABC):
     """A number per prompt from the logits at its reading position; differentiable, float32 or wider inside.
 
     Attributes:
-        name: What cards and the command line call it.
-        description: One line for listings, with the sign convention and the unit.
+        name: What cards and the command line call it; the name of its class until it is taken from `METRICS`.
         needs_answers: Whether prompts must have right answers.
         needs_wrong_answers: Whether prompts must have wrong answers too.
         needs_clean_logits: Whether the clean run's logits must be given.
@@ -28,19 +38,16 @@ class Metric(ABC):
     """
 
     name: str
-    description: str
     needs_answers: bool = True
     needs_wrong_answers: bool = False
     needs_clean_logits: bool = False
     answers_only: bool = False
     zero_gradient_at_clean: bool = False
 
-    def __call__(
-        self,
-        logits: Float[Tensor, "b vocab"],
-        prompts: PromptSet,
-        clean_logits: Float[Tensor, "b vocab"] | None = None,
-    ) -> Float[Tensor, "b"]:
+    def __init_subclass__(cls) -> None:
+        cls.name = cls.__name__
+
+    def __call__(self, logits: Logits, prompts: PromptSet, clean_logits: Logits | None = None) -> Values:
         """Returns the metric of each prompt.
 
         Args:
@@ -72,82 +79,90 @@ class Metric(ABC):
         return self._values(_wide(logits), prompts, clean)
 
     @abstractmethod
-    def _values(
-        self, logits: Float[Tensor, "b vocab"], prompts: PromptSet, clean: Float[Tensor, "b vocab"] | None
-    ) -> Float[Tensor, "b"]:
+    def _values(self, logits: Logits, prompts: PromptSet, clean: Logits | None) -> Values:
         """The metric proper; input already checked and in float32."""
 
 
+MetricFunction = Callable[[Logits, PromptSet], Values]
+"""Logits, in float32, and prompts; one number each, higher for more of the behaviour."""
+
+METRICS: Register[type[Metric] | MetricFunction] = Register("metric", "acdc_engine.metrics", MetricError)
+"""Metrics by name."""
+
+
+@METRICS.add("logit_diff", "mean logit of the right answers - mean logit of the wrong answers (logits)")
 class LogitDifference(Metric):
     """Mean right logit minus mean wrong logit (Wang et al. 2022, arXiv 2211.00593)."""
 
-    name = "logit_diff"
-    description = "mean logit of the right answers - mean logit of the wrong answers (logits)"
     needs_wrong_answers = True
     answers_only = True
 
-    def _values(
-        self, logits: Float[Tensor, "b vocab"], prompts: PromptSet, clean: Float[Tensor, "b vocab"] | None
-    ) -> Float[Tensor, "b"]:
+    def _values(self, logits: Logits, prompts: PromptSet, clean: Logits | None) -> Values:
         return _mean_over(logits, prompts.answers) - _mean_over(logits, prompts.wrong_answers)
 
 
+@METRICS.add("prob_diff", "probability of the right answers - probability of the wrong answers (-1 to 1)")
 class ProbabilityDifference(Metric):
     """Summed right minus summed wrong probability (Hanna et al. 2023, arXiv 2305.00586)."""
 
-    name = "prob_diff"
-    description = "probability of the right answers - probability of the wrong answers (-1 to 1)"
     needs_wrong_answers = True
 
-    def _values(
-        self, logits: Float[Tensor, "b vocab"], prompts: PromptSet, clean: Float[Tensor, "b vocab"] | None
-    ) -> Float[Tensor, "b"]:
+    def _values(self, logits: Logits, prompts: PromptSet, clean: Logits | None) -> Values:
         probabilities = logits.softmax(dim=-1)
         right = _gather(probabilities, prompts.answers, fill=0.0).sum(dim=1)
         return right - _gather(probabilities, prompts.wrong_answers, fill=0.0).sum(dim=1)
 
 
+@METRICS.add("kl", "minus KL(clean || run), natural logarithm: 0 is the clean output itself (nats, <= 0)")
 class KLToClean(Metric):
     """Minus KL(clean || run) over the whole vocabulary, so that 0 is best and lower is worse.
 
     Its gradient is zero at the clean run, where it has its maximum.
     """
 
-    name = "kl"
-    description = "minus KL(clean || run), natural logarithm: 0 is the clean output itself (nats, <= 0)"
     needs_answers = False
     needs_clean_logits = True
     zero_gradient_at_clean = True
 
-    def _values(
-        self, logits: Float[Tensor, "b vocab"], prompts: PromptSet, clean: Float[Tensor, "b vocab"] | None
-    ) -> Float[Tensor, "b"]:
+    def _values(self, logits: Logits, prompts: PromptSet, clean: Logits | None) -> Values:
         assert clean is not None  # __call__ checked
         # The clean run is a fixed target: its own graph, if the caller kept one, must not be differentiated.
         log_clean, log_run = clean.detach().log_softmax(dim=-1), logits.log_softmax(dim=-1)
         return -(log_clean.exp() * (log_clean - log_run)).sum(dim=-1)
 
 
+@METRICS.add("nll", "minus the negative log-likelihood of the right answers (nats, <= 0)")
 class LogLikelihood(Metric):
     """Minus the negative log-likelihood: log of the right answers' summed probability."""
 
-    name = "nll"
-    description = "minus the negative log-likelihood of the right answers (nats, <= 0)"
-
-    def _values(
-        self, logits: Float[Tensor, "b vocab"], prompts: PromptSet, clean: Float[Tensor, "b vocab"] | None
-    ) -> Float[Tensor, "b"]:
+    def _values(self, logits: Logits, prompts: PromptSet, clean: Logits | None) -> Values:
         return _gather(logits.log_softmax(dim=-1), prompts.answers, fill=-torch.inf).logsumexp(dim=1)
 
 
-_METRICS: dict[str, Callable[[], Metric]] = {
-    m.name: m for m in (LogitDifference, ProbabilityDifference, KLToClean, LogLikelihood)
-}
+class _Own(Metric):
+    """A function as a metric."""
 
+    needs_answers = False
 
-def metric_names() -> list[str]:
-    """Names of all metrics, sorted."""
-    return sorted(_METRICS)
+    def __init__(self, function: MetricFunction) -> None:
+        said = getattr(function, "__name__", type(function).__name__)
+        self.name = "own" if said in ("<lambda>", "partial") else said
+        self._function = function
+
+    def _values(self, logits: Logits, prompts: PromptSet, clean: Logits | None) -> Values:
+        found: Any = self._function(logits, prompts)
+        if not isinstance(found, Tensor) or found.shape != logits.shape[:1]:
+            what = f"shape {list(found.shape)}" if isinstance(found, Tensor) else f"type {type(found).__name__}"
+            raise MetricError(
+                f"The metric {self.name!r} is to give one number for each of the {len(prompts)} prompts, a tensor of "
+                f"shape [{len(prompts)}], and gives something of {what}."
+            )
+        if logits.requires_grad and not found.requires_grad:
+            raise MetricError(
+                f"The metric {self.name!r} gives numbers without a gradient (argmax, a comparison, .detach()), and "
+                "edges are scored by its gradient."
+            )
+        return _wide(found)
 
 
 def get_metric(name: str) -> Metric:
@@ -156,9 +171,29 @@ def get_metric(name: str) -> Metric:
     Raises:
         MetricError: There is none of that name.
     """
-    if name not in _METRICS:
-        raise MetricError(f"There is no metric {name!r}.{nearest(name, _METRICS)}")
-    return _METRICS[name]()
+    entry = METRICS[name]
+    metric = as_metric(entry.value)
+    metric.name = entry.name
+    return metric
+
+
+def as_metric(metric: str | Metric | type[Metric] | MetricFunction) -> Metric:
+    """Returns a metric made of its name, its class, or a function `(logits, prompts) -> one number each`.
+
+    A function keeps its name; one without a name, such as a lambda, is called `own`.
+
+    Raises:
+        MetricError: There is no metric of that name, or it is nothing that can be called.
+    """
+    if isinstance(metric, Metric):
+        return metric
+    if isinstance(metric, str):
+        return get_metric(metric)
+    if isinstance(metric, type):
+        return as_metric(metric())
+    if not callable(metric):
+        raise MetricError(f"A metric is a name or a function (logits, prompts) -> one number each, not {metric!r}.")
+    return _Own(metric)
 
 
 def columns_read(metric: Metric, prompts: PromptSet) -> tuple[PromptSet, Int[Tensor, "columns"] | None]:
@@ -178,10 +213,10 @@ def columns_read(metric: Metric, prompts: PromptSet) -> tuple[PromptSet, Int[Ten
     columns, places = torch.cat([prompts.answers, prompts.wrong_answers], 1).unique(return_inverse=True)
     filled = int(columns[0] == NO_ANSWER)  # the smallest id of all, so that places of fillers become NO_ANSWER again
     places = places - filled
-    return replace(prompts, answers=places[:, :n_right], wrong_answers=places[:, n_right:]), columns[filled:]
+    return prompts.counted_in(places[:, :n_right], places[:, n_right:]), columns[filled:]
 
 
-def accuracy(logits: Float[Tensor, "b vocab"], prompts: PromptSet) -> Bool[Tensor, "b"]:
+def accuracy(logits: Logits, prompts: PromptSet) -> Bool[Tensor, "b"]:
     """Whether each prompt is answered rightly.
 
     With wrong answers: the best right logit lies above the best wrong one (chance is about a half for one of

@@ -4,21 +4,29 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from acdc_engine.errors import PromptError
-from acdc_engine.prompts.pair import PromptPair
-
-__all__ = ["NO_ANSWER", "PADDING", "PromptPair", "PromptSet"]
+from acdc_engine.prompts.template import PromptPair
 
 NO_ANSWER = -1
 """Fills the rows of `answers` and `wrong_answers` that have fewer answers than the longest row."""
 
-PADDING = 0
+_PADDING = 0
 """Token id to the right of a prompt. Any id would do: a causal model never sees it from the prompt's side."""
+
+TokenRows = Tensor | Sequence[Tensor] | Sequence[Sequence[int]]
+"""Token ids of each prompt."""
+
+AnswerRows = Tensor | Sequence[Tensor] | Sequence[int] | Sequence[Sequence[int]]
+"""Token ids of each prompt's answers, or of its one answer."""
+
+Numbers = Tensor | Sequence[int]
+"""A whole number for each prompt."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +70,10 @@ class PromptSet:
             raise PromptError(f"{len(self.templates)} template names were given for {n} rows of tokens.")
         if n == 0:
             return
+        negative = (self.clean < 0) | (self.corrupt < 0)
+        if bool(negative.any()):
+            row = int(negative.any(dim=1).nonzero()[0, 0])
+            raise PromptError(f"Token ids are not negative: prompt {row} has {int(self.clean[row].min())}.")
         if bool((self.lengths < 1).any()) or bool((self.lengths > self.clean.shape[1]).any()):
             raise PromptError(f"Lengths must lie in 1..{self.clean.shape[1]}, not {self.lengths.tolist()}.")
         if bool((self.read_at < 0).any()) or bool((self.read_at >= self.lengths).any()):
@@ -75,53 +87,60 @@ class PromptSet:
 
     @staticmethod
     def from_tokens(
-        clean: Sequence[Sequence[int]],
-        corrupt: Sequence[Sequence[int]],
-        answers: Sequence[Sequence[int]] = (),
-        wrong_answers: Sequence[Sequence[int]] = (),
+        clean: TokenRows,
+        corrupt: TokenRows,
+        answers: AnswerRows = (),
+        wrong_answers: AnswerRows = (),
         *,
-        read_at: Sequence[int] | None = None,
+        lengths: Numbers | None = None,
+        padding: int | None = None,
+        read_at: int | Numbers | None = None,
         pairs: Sequence[PromptPair] = (),
         templates: Sequence[str] = (),
     ) -> "PromptSet":
-        """Builds a set from lists of token ids of any lengths.
+        """Makes a set from token ids: tensors `[prompts, pos]`, or lists of any lengths.
 
         Args:
             clean: Token ids of each clean prompt.
             corrupt: Token ids of each corrupt prompt, as long as its clean prompt.
-            answers: Right answer ids of each prompt; nothing at all for a set used with KL only.
-            wrong_answers: Wrong answer ids of each prompt; may be nothing at all.
-            read_at: Position to read per prompt; default the last one.
+            answers: Right answer ids: one for each prompt, or a row for each, filled up with -1 where it is a tensor.
+                Nothing at all for a metric that needs none.
+            wrong_answers: Wrong answer ids, likewise.
+            lengths: Tokens of each prompt, where rows have padding on their right.
+            padding: Or the id that fills rows on their right; a prompt must not end with it.
+            read_at: Position to read, one for all or one each; a negative one counts from the prompt's end. Default the
+                last one.
             pairs: The texts, where there are any.
             templates: Name of each prompt's template; default those of `pairs`.
 
         Returns:
-            The padded set.
+            The set, on the device of `clean`.
 
         Raises:
-            PromptError: A clean and a corrupt prompt of different lengths, or rows that do not fit otherwise.
+            PromptError: A clean and a corrupt prompt of different lengths, or what does not fit otherwise.
         """
-        lengths = [len(row) for row in clean]
-        if lengths != [len(row) for row in corrupt]:
-            raise PromptError(
-                "Clean and corrupt prompts must have the same number of tokens: "
-                f"{lengths} and {[len(row) for row in corrupt]}."
-            )
-        n = len(lengths)
-        for name, given in (("answers", answers), ("wrong_answers", wrong_answers)):
-            if given and len(given) != n:
-                raise PromptError(f"{name} has {len(given)} rows for {n} prompts: give one row each, or none at all.")
-        last = [length - 1 for length in lengths]
-        return PromptSet(
+        device = clean.device if isinstance(clean, Tensor) else torch.device("cpu")
+        rows = _cut(_lists("clean", clean), lengths, padding), _cut(_lists("corrupt", corrupt), lengths, padding)
+        n = len(rows[0])
+        if len(rows[1]) != n:
+            raise PromptError(f"There are {n} clean prompts and {len(rows[1])} corrupt ones.")
+        sizes, others = ([len(row) for row in side] for side in rows)
+        if sizes != others:
+            raise PromptError(f"Clean and corrupt prompts must have the same number of tokens: {sizes} and {others}.")
+        at = -1 if read_at is None else read_at
+        each = [at] * n if isinstance(at, int) else _numbers("read_at", at, n)
+        read = [at if at >= 0 else size + at for at, size in zip(each, sizes, strict=True)]
+        made = PromptSet(
             pairs=tuple(pairs),
-            clean=_pad(clean, PADDING),
-            corrupt=_pad(corrupt, PADDING),
-            lengths=torch.tensor(lengths, dtype=torch.long),
-            read_at=torch.tensor(last if read_at is None else list(read_at), dtype=torch.long),
-            answers=_pad(answers or [[]] * n, NO_ANSWER),
-            wrong_answers=_pad(wrong_answers or [[]] * n, NO_ANSWER),
+            clean=_pad(rows[0], _PADDING),
+            corrupt=_pad(rows[1], _PADDING),
+            lengths=torch.tensor(sizes, dtype=torch.long),
+            read_at=torch.tensor(read, dtype=torch.long),
+            answers=_pad(_answer_rows("answers", answers, n), NO_ANSWER),
+            wrong_answers=_pad(_answer_rows("wrong_answers", wrong_answers, n), NO_ANSWER),
             templates=tuple(templates) or tuple(pair.template for pair in pairs),
         )
+        return made.to(device)
 
     def __len__(self) -> int:
         """Number of prompt pairs."""
@@ -136,15 +155,12 @@ class PromptSet:
         """Returns the rows `indices`, in that order, with the columns cut to the longest of them."""
         rows = torch.tensor(list(indices), dtype=torch.long, device=self.device)
         width = int(self.lengths[rows].max()) if len(rows) else 0
-        return PromptSet(
+        return self._with(
             pairs=tuple(self.pairs[i] for i in indices) if self.pairs else (),
             clean=self.clean[rows, :width],
             corrupt=self.corrupt[rows, :width],
-            lengths=self.lengths[rows],
-            read_at=self.read_at[rows],
-            answers=self.answers[rows],
-            wrong_answers=self.wrong_answers[rows],
             templates=tuple(self.templates[i] for i in indices) if self.templates else (),
+            **{name: getattr(self, name)[rows] for name in ("lengths", "read_at", "answers", "wrong_answers")},
         )
 
     def batches(self, batch_size: int, fitting: Callable[[int], int] | None = None) -> Iterator["PromptSet"]:
@@ -181,16 +197,17 @@ class PromptSet:
 
     def to(self, device: torch.device | str) -> "PromptSet":
         """Returns the same set on another device."""
-        return PromptSet(
-            pairs=self.pairs,
-            clean=self.clean.to(device),
-            corrupt=self.corrupt.to(device),
-            lengths=self.lengths.to(device),
-            read_at=self.read_at.to(device),
-            answers=self.answers.to(device),
-            wrong_answers=self.wrong_answers.to(device),
-            templates=self.templates,
-        )
+        return self._with(**{name: each.to(device) for name, each in vars(self).items() if isinstance(each, Tensor)})
+
+    def counted_in(self, answers: Int[Tensor, "n right"], wrong_answers: Int[Tensor, "n wrong"]) -> "PromptSet":
+        """Returns the set with answers that are counted otherwise, such as in a few columns of the vocabulary."""
+        return self._with(answers=answers, wrong_answers=wrong_answers)
+
+    def _with(self, **changed: Any) -> "PromptSet":
+        """The set with changes that are known to fit: nothing is checked, so that no device is waited for."""
+        made = object.__new__(PromptSet)
+        vars(made).update({**vars(self), **changed})
+        return made
 
     def fingerprint(self) -> str:
         """Returns the sha256 (hex) of the token ids, reading positions and answers, in row order.
@@ -206,6 +223,65 @@ class PromptSet:
             clean, corrupt = self.clean[i, :length].tolist(), self.corrupt[i, :length].tolist()
             rows.append([clean, corrupt, int(self.read_at[i]), right, wrong])
         return hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode()).hexdigest()
+
+
+def _lists(name: str, given: Any) -> list[list[int]]:
+    """Rows of token ids as lists."""
+    if isinstance(given, Tensor):
+        if given.is_floating_point() or given.dtype == torch.bool or given.ndim != 2:
+            found = f"{str(given.dtype).removeprefix('torch.')} of shape {list(given.shape)}"
+            raise PromptError(f"{name} is to be token ids, whole numbers [prompts, positions], not {found}.")
+        return given.tolist()
+    rows = [row.tolist() if isinstance(row, Tensor) else list(row) for row in given]
+    for i, row in enumerate(rows):
+        if not all(isinstance(token, int) for token in row):
+            raise PromptError(f"{name} is to be token ids, a list of whole numbers for each prompt; row {i} is {row}.")
+    return rows
+
+
+def _cut(rows: list[list[int]], lengths: Numbers | None, padding: int | None) -> list[list[int]]:
+    """Rows without what is padding at their right."""
+    if lengths is not None and padding is not None:
+        raise PromptError("Give the lengths of the prompts, or the id that they are padded with, not both.")
+    if lengths is not None:
+        each = _numbers("lengths", lengths, len(rows))
+        for i, (row, length) in enumerate(zip(rows, each, strict=True)):
+            if not 1 <= length <= len(row):
+                raise PromptError(f"Lengths must lie in 1..{len(row)}, not {length} (prompt {i}).")
+        return [row[:length] for row, length in zip(rows, each, strict=True)]
+    if padding is None:
+        return rows
+    fronts = [_front(row, padding) for row in rows]
+    if len(set(fronts)) > 1:  # as many in all of them may be the beginning-of-sequence token
+        raise PromptError(
+            f"Prompts are padded on the right, and some here begin with {max(fronts)} tokens of padding ({padding}): "
+            'set the tokenizer\'s padding_side to "right", or cut the padding off and give lists.'
+        )
+    return [row[: len(row) - _front(row[::-1], padding)] for row in rows]
+
+
+def _front(row: Sequence[int], padding: int) -> int:
+    """How many tokens of padding a row begins with."""
+    return next((i for i, token in enumerate(row) if token != padding), len(row))
+
+
+def _numbers(name: str, given: Any, n: int) -> list[int]:
+    """One whole number for each prompt."""
+    numbers = given.tolist() if isinstance(given, Tensor) else list(given)
+    if len(numbers) != n or not all(isinstance(number, int) for number in numbers):
+        raise PromptError(f"{name} is to be a whole number for each of the {n} prompts, not {numbers}.")
+    return numbers
+
+
+def _answer_rows(name: str, given: Any, n: int) -> list[list[int]]:
+    """The ids of each prompt's answers."""
+    listed = given.tolist() if isinstance(given, Tensor) else list(given)
+    if not listed:
+        return [[]] * n
+    if len(listed) != n:
+        raise PromptError(f"{name} has {len(listed)} rows for {n} prompts: give one row each, or none at all.")
+    rows = _lists(name, [[row] if isinstance(row, int) else row for row in listed])
+    return [[token for token in row if token != NO_ANSWER] for row in rows]
 
 
 def _pad(rows: Sequence[Sequence[int]], fill: int) -> Int[Tensor, "n width"]:

@@ -1,7 +1,8 @@
-"""The template language: fixed text with slots in braces, `When {A} and {B} went to the {place}`.
+"""A clean and a corrupt prompt as text, and the template language in which cards say many of them.
 
-`{X.capital}` is a cell: the column `capital` of the row X of a table. `{{` and `}}` stand for the braces themselves.
-There is nothing else in it: no conditions, no loops. What it cannot say is said by a Python generator (generators.py).
+A template is fixed text with slots in braces: `When {A} and {B} went to the {place}`. `{X.capital}` is a cell: the
+column `capital` of the row X of a table. `{{` and `}}` stand for the braces themselves. There is nothing else in it: no
+conditions, no loops. What it cannot say is said by a Python generator (generators.py).
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from dataclasses import dataclass
 from itertools import product
 
 from acdc_engine.errors import TaskError
-from acdc_engine.prompts.pair import Draft, PromptPair
 
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]|[^{}]+")
 _NAME = r"[A-Za-z][A-Za-z0-9_]*"
@@ -25,6 +25,50 @@ Values = Mapping[str, str | tuple[str, ...]]
 def is_name(text: str) -> bool:
     """Whether a slot, a row or a column can be called that."""
     return re.fullmatch(_NAME, text) is not None
+
+
+@dataclass(frozen=True)
+class PromptPair:
+    """A clean prompt, a corrupt prompt of the same length in tokens, and what should and should not follow.
+
+    Attributes:
+        clean: The prompt that shows the behaviour.
+        corrupt: The prompt that does not.
+        answers: Right continuations of the clean prompt, exactly as they follow it (leading space included); of the
+            prompt up to and including `read_at`, where that is not its end. Empty for a task measured by KL alone.
+        wrong_answers: Wrong continuations, likewise. May be empty.
+        template: Name of the template or pattern the pair comes from.
+        read_at: Position whose logits are read, in tokens: a negative number counts from the prompt's end (-1 is its
+            last token), any other from its first token, a beginning-of-sequence token not counted.
+    """
+
+    clean: str
+    corrupt: str
+    answers: tuple[str, ...]
+    wrong_answers: tuple[str, ...]
+    template: str
+    read_at: int = -1
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A pair before it meets a tokenizer: also knows which characters are meant to differ.
+
+    Attributes:
+        pair: The texts.
+        clean_spans: Character ranges (start, end) of `pair.clean` that may differ from the corrupt prompt.
+        corrupt_spans: The same ranges in `pair.corrupt`, in the same order.
+        where: The pair's place in its file, such as `line 7`, for errors; empty for a pair made from a template.
+        answer_ids: The right answers as token ids, where the file gives ids instead of texts.
+        wrong_answer_ids: The wrong ones, likewise.
+    """
+
+    pair: PromptPair
+    clean_spans: tuple[tuple[int, int], ...]
+    corrupt_spans: tuple[tuple[int, int], ...]
+    where: str = ""
+    answer_ids: tuple[int, ...] = ()
+    wrong_answer_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -137,11 +181,8 @@ class PairTemplate:
         words = {name: word for name, word in values.items() if isinstance(word, str)}
         clean, clean_spans = self.clean.fill(words)
         corrupt, corrupt_spans = self.corrupt.fill(words)
-        differ = [
-            i
-            for i, (a, b) in enumerate(zip(self.clean.slots, self.corrupt.slots, strict=True))
-            if values[a] != values[b]
-        ]
+        both = zip(self.clean.slots, self.corrupt.slots, strict=True)
+        differ = [i for i, (a, b) in enumerate(both) if values[a] != values[b]]
         right, wrong = (
             tuple(text for template in templates for text in template.fill_all(values))
             for templates in (self.answers, self.wrong_answers)

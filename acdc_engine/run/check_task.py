@@ -1,4 +1,4 @@
-"""Does a model do a task? Asked before anyone spends an hour on a circuit for it."""
+"""Does a model do a task, and what does it look like to it? Asked before anyone spends an hour on a circuit."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -8,30 +8,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool
 from torch import Tensor
 
 from acdc_engine.errors import AcdcError, MethodError, PromptError, TaskError, TooFewPairsError
-from acdc_engine.evaluation.answers import right_ranks
-from acdc_engine.evaluation.shortcoming import Shortcoming, chance_of, shortcomings
-from acdc_engine.models.load import load_model
-from acdc_engine.models.sources import DEFAULT_MODEL
-from acdc_engine.models.view import TransformerView
-from acdc_engine.patching import CircuitEvaluator
-from acdc_engine.prompts.bos import settled
+from acdc_engine.evidence.behaviour import Shortcoming, chance_of, shortcomings
+from acdc_engine.evidence.figures import right_ranks
+from acdc_engine.experiment import Experiment
+from acdc_engine.model.load import DEFAULT_MODEL, load_model, load_tokenizer
+from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.build import DEFAULT_SIZES
-from acdc_engine.prompts.card import TaskCard
-from acdc_engine.prompts.check import Rules, check, encode
+from acdc_engine.prompts.card import TaskCard, settled
+from acdc_engine.prompts.check import Example, Rules, check, encode, examples
+from acdc_engine.prompts.drafts import count_pairs, sample_pairs, template_names
 from acdc_engine.prompts.find import find_task, known_tasks, log_broken
-from acdc_engine.prompts.metrics import accuracy, get_metric
-from acdc_engine.prompts.misfits import LeftOut
-from acdc_engine.prompts.pair import Draft
-from acdc_engine.prompts.prompt_set import PromptSet
-from acdc_engine.prompts.sample import count_pairs, sample_pairs, template_names
-from acdc_engine.run.command import command_of
+from acdc_engine.prompts.metrics import accuracy
+from acdc_engine.prompts.template import Draft
+from acdc_engine.prompts.tokens import LeftOut
+from acdc_engine.run.prepare import look_before_loading, prompts_of, rules_of, tokenizer_of
 from acdc_engine.run.progress import Reporter, reporter_of
-from acdc_engine.run.prompts import look_before_loading, prompts_of, rules_of, tokenizer_of
-from acdc_engine.run.settings import Settings
+from acdc_engine.run.settings import Settings, command_of
 
 COUNTED = 10_000
 """Possible pairs are counted up to this."""
@@ -197,7 +193,7 @@ def check_task(card: TaskCard, view: TransformerView, *, n: int = 32, **settings
     rules = rules_of(settled(card, tokenizer, chosen.prepend_bos), view)
     splits, lacking = None, list[Shortcoming]()
     try:
-        _, splits = prompts_of(card, view, chosen)
+        _, splits = prompts_of(card, view, chosen, chosen.prepend_bos)
     except TooFewPairsError as error:
         lacking.append(Shortcoming("split", str(error)))
     drafts = sample_pairs(card, tokenizer, n, chosen.seed, _fits(rules) if chosen.drop_misfits else None)
@@ -235,22 +231,36 @@ class _Measured:
 def _measured(
     drafts: Sequence[Draft], rules: Rules, card: TaskCard, view: TransformerView, batch_size: int
 ) -> _Measured:
-    prompts, metric = encode(drafts, rules), get_metric(card.metric)
-    evaluator = CircuitEvaluator(view, prompts, "patch", batch_size)
-    placed, logits = prompts.to(view.device), evaluator.clean_logits()
-    clean = metric(logits, placed, logits).float().cpu()
-    corrupt = metric(evaluator.ablated_logits(), placed, logits).float().cpu()
-    right = _Answered.of(logits, placed) if placed.answers.shape[1] else None
-    chance = chance_of(prompts, view.d_vocab)
-    names = [draft.pair.template for draft in drafts]
+    lab = Experiment(view, encode(drafts, rules), metric=card.metric, batch_size=batch_size)
+    prompts, logits = lab.prompts.to(view.device), lab.evaluator.clean_logits()
+    values = {
+        "metric_clean": lab.metric(logits, prompts, logits).float().cpu(),
+        "metric_corrupt": lab.metric(lab.evaluator.ablated_logits(), prompts, logits).float().cpu(),
+    }
+    above, ranks = None, None
+    if prompts.answers.shape[1]:  # right before wrong ones, and the right one's place among all
+        above, ranks = accuracy(logits, prompts).cpu(), right_ranks(logits, prompts).cpu()
+
+    def figures(name: str, rows: Bool[Tensor, "n"]) -> Figures:
+        return Figures(
+            name=name,
+            prompts=int(rows.sum()),
+            right=None if above is None else int(above[rows].sum()),
+            top=None if ranks is None else int((ranks[rows] == 1).sum()),
+            rank=None if ranks is None else float(ranks[rows].double().quantile(0.5)),
+            **{key: float(value[rows].mean()) for key, value in values.items()},
+        )
+
+    chance, names = chance_of(lab.prompts, view.d_vocab), [draft.pair.template for draft in drafts]
     in_order = [name for name in template_names(card) if name in names] or sorted(set(names))
-    rows = {name: torch.tensor([other == name for other in names]) for name in in_order}
-    whole = _figures("all", torch.ones(len(names), dtype=torch.bool), clean, corrupt, right)
+    whole = figures("all", torch.ones(len(names), dtype=torch.bool))
     return _Measured(
         chance=chance,
         whole=whole,
-        templates=tuple(_figures(name, chosen, clean, corrupt, right) for name, chosen in rows.items()),
-        shortcomings=tuple(shortcomings(whole.right, chance, clean, corrupt, metric.name)),
+        templates=tuple(figures(name, torch.tensor([other == name for other in names])) for name in in_order),
+        shortcomings=tuple(
+            shortcomings(whole.right, chance, values["metric_clean"], values["metric_corrupt"], lab.metric.name)
+        ),
     )
 
 
@@ -298,30 +308,41 @@ def _cards(tasks: Sequence[str | Path]) -> list[TaskCard]:
 
 
 @dataclass(frozen=True)
-class _Answered:
-    """How each clean prompt is answered, on the CPU: right before wrong ones, and the right one's place among all."""
+class TaskExamples:
+    """A task with some of its pairs.
 
-    above: Bool[Tensor, "n"]
-    ranks: Int[Tensor, "n"]
+    Attributes:
+        card: The task.
+        pairs: Examples of each template, template by template.
+    """
 
-    @staticmethod
-    def of(logits: Float[Tensor, "n d_vocab"], prompts: PromptSet) -> "_Answered":
-        return _Answered(accuracy(logits, prompts).cpu(), right_ranks(logits, prompts).cpu())
+    card: TaskCard
+    pairs: tuple[Example, ...]
 
 
-def _figures(
-    name: str,
-    chosen: Bool[Tensor, "n"],
-    clean: Float[Tensor, "n"],
-    corrupt: Float[Tensor, "n"],
-    right: "_Answered | None",
-) -> Figures:
-    return Figures(
-        name=name,
-        prompts=int(chosen.sum()),
-        right=None if right is None else int(right.above[chosen].sum()),
-        top=None if right is None else int((right.ranks[chosen] == 1).sum()),
-        rank=None if right is None else float(right.ranks[chosen].double().quantile(0.5)),
-        metric_clean=float(clean[chosen].mean()),
-        metric_corrupt=float(corrupt[chosen].mean()),
-    )
+def task_examples(
+    task: str | Path,
+    model: str | Path = DEFAULT_MODEL,
+    *,
+    n: int = 3,
+    seed: int = 0,
+    prepend_bos: bool | None = None,
+) -> TaskExamples:
+    """Makes example pairs of a task.
+
+    Args:
+        task: Name or path, as for `find_task`.
+        model: Whose tokenizer splits them: a name or folder.
+        n: Pairs of each template.
+        seed: The same seed gives the same pairs.
+        prepend_bos: Overrides the task's setting.
+
+    Raises:
+        AcdcError: A task or model that cannot be found, or a task that does not fit the tokenizer.
+    """
+    if n < 1:
+        raise MethodError(f"n must be at least 1, not {n}.")
+    card = find_task(task)
+    if prepend_bos is not None:
+        card = card.model_copy(update={"prepend_bos": prepend_bos})
+    return TaskExamples(card, tuple(examples(card, load_tokenizer(model), n, seed)))

@@ -9,27 +9,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from acdc_engine.errors import CircuitFileError, ModelNeededError, ScoreError
-from acdc_engine.evaluation import compare as measure
-from acdc_engine.formats.format import Source
-from acdc_engine.formats.from_eap import is_eap, scores_from_eap
-from acdc_engine.formats.registry import import_circuit, opened
+from acdc_engine.evidence import comparison as measure
+from acdc_engine.formats.eap import is_eap, scores_from_eap
+from acdc_engine.formats.register import Source, import_circuit, opened
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import MODEL_SIZES, ModelRecord
-from acdc_engine.graph.comparison_records import Comparison, Rank
-from acdc_engine.graph.find import SCORES, find_circuit, name_of
+from acdc_engine.graph.files import SCORES, find_circuit, name_of
+from acdc_engine.graph.records import MODEL_SIZES, ModelRecord
+from acdc_engine.graph.result_records import Comparison, Rank
 
 
 @dataclass(frozen=True)
-class Found:
-    """A found circuit and what is known of the rest of its graph.
-
-    Attributes:
-        circuit: The circuit.
-        scores: Signed scores of all edges, where there are any.
-        rms: Their root mean square over prompts, where there is one.
-        origin: Where the scores come from.
-        remarks: What a reader should know.
-    """
+class _Found:
+    """A found circuit, the scores of all edges where there are any, where they come from, and remarks."""
 
     circuit: Circuit
     scores: Float[Tensor, "senders receivers"] | None = None
@@ -58,32 +49,17 @@ def compare(found: Circuit | str | Path, known: Circuit | str | Path, *, other_m
     path, truth_path = file or Path("the found circuit"), truth_file or Path("the known circuit")
     truth = known if isinstance(known, Circuit) else _truth(truth_path, found if isinstance(found, Circuit) else path)
     _check_truth(truth_path, truth)
-    ours = Found(found) if isinstance(found, Circuit) else found_at(path, truth.model)
+    ours = _Found(found) if isinstance(found, Circuit) else _found_at(path, truth.model)
     _check_models(path, ours.circuit.model, truth_path, truth.model, other_model)
     names = str(path if file is None else found), str(truth_path) if truth_file is None else name_of(truth_path)
-    return compare_circuits(ours, truth, *names)
-
-
-def compare_circuits(ours: Found, truth: Circuit, found: str, known: str) -> Comparison:
-    """Compares circuits of the same model.
-
-    Args:
-        ours: The found circuit, with the scores of all edges where there are any.
-        truth: The known circuit.
-        found: What to call the found one.
-        known: What to call the known one.
-
-    Raises:
-        ScoreError: Scores that are not finite.
-    """
     ranked: dict[Rank, Float[Tensor, "senders receivers"]] = {}
     if ours.scores is not None:
         ranked = {"absolute": ours.scores.abs(), "signed": ours.scores}
         ranked |= {} if ours.rms is None else {"rms": ours.rms}
     missing, extra = measure.edits(ours.circuit, truth, ours.scores)
     return Comparison(
-        found=found,
-        known=known,
+        found=names[0],
+        known=names[1],
         known_source=truth.source,
         found_task=ours.circuit.behaviour_name,
         known_task=truth.behaviour_name,
@@ -134,7 +110,7 @@ def _plain(name: str) -> str:
     return name.rstrip("/").rpartition("/")[2].lower()
 
 
-def found_at(path: Path, model: ModelRecord) -> Found:
+def _found_at(path: Path, model: ModelRecord) -> _Found:
     """A circuit file, and the scores of all edges where they are in it or beside it."""
     circuit = import_circuit(path, model=model)
     if is_eap(Source(path).json):
@@ -142,13 +118,13 @@ def found_at(path: Path, model: ModelRecord) -> Found:
         outside = circuit.graph().exists & ~circuit.mask()
         # acdc export, for one, knows the scores of the circuit's edges only and writes 0 for the others.
         if scores is None or (bool(outside.any()) and not bool(scores[outside].any())):
-            return Found(circuit, remarks=(f"{path.name} has no scores of edges outside its circuit.",))
-        return Found(circuit, scores, origin=f"{path.name}, of EAP-IG or MIB")
+            return _Found(circuit, remarks=(f"{path.name} has no scores of edges outside its circuit.",))
+        return _Found(circuit, scores, origin=f"{path.name}, of EAP-IG or MIB")
     beside = path.parent / SCORES
-    return _with_scores(circuit, beside) if beside.is_file() else Found(circuit)
+    return _with_scores(circuit, beside) if beside.is_file() else _Found(circuit)
 
 
-def _with_scores(circuit: Circuit, path: Path) -> Found:
+def _with_scores(circuit: Circuit, path: Path) -> _Found:
     """The circuit with a run's scores, unless they are of another graph or not those the circuit was chosen by."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -165,8 +141,8 @@ def _with_scores(circuit: Circuit, path: Path) -> Found:
         raise ScoreError(f"{path} holds scores that are not finite. Run acdc discover again, or move the circuit away.")
     whole = scores is not None and scores.shape == exists.shape and (rms is None or rms.shape == exists.shape)
     if scores is None or not whole or not _fit(circuit, scores.float()):
-        return Found(circuit, remarks=(f"{path} holds scores of another run than the circuit's: not used.",))
-    return Found(circuit, scores.float(), None if rms is None else rms.float(), str(path))
+        return _Found(circuit, remarks=(f"{path} holds scores of another run than the circuit's: not used.",))
+    return _Found(circuit, scores.float(), None if rms is None else rms.float(), str(path))
 
 
 def _fit(circuit: Circuit, scores: Float[Tensor, "senders receivers"]) -> bool:
@@ -178,7 +154,7 @@ def _fit(circuit: Circuit, scores: Float[Tensor, "senders receivers"]) -> bool:
     return torch.allclose(ours, torch.tensor(there, dtype=torch.float64), rtol=1e-4, atol=rounding)
 
 
-def _remarks(found: Found, truth: Circuit) -> list[str]:
+def _remarks(found: _Found, truth: Circuit) -> list[str]:
     notes = []
     tasks = found.circuit.behaviour_name, truth.behaviour_name
     if None not in tasks and tasks[0] != tasks[1]:

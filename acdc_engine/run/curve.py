@@ -13,34 +13,40 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from acdc_engine.attribution import check_metric, get_method, score_edges
-from acdc_engine.errors import MethodError, RunFolderError
-from acdc_engine.evaluation import check_behaviour
-from acdc_engine.evaluation.areas import MIB_SIZES, areas, check_sizes, edges_at
-from acdc_engine.evaluation.bootstrap import ratio_interval
-from acdc_engine.evaluation.figures import prompt_values
-from acdc_engine.evaluation.random_circuits import random_circuits
+from acdc_engine.errors import CircuitFileError, MethodError, RunFolderError
+from acdc_engine.evidence.figures import prompt_values
+from acdc_engine.evidence.random_circuits import random_circuits
+from acdc_engine.evidence.resampling import ratio_interval
+from acdc_engine.evidence.sizes import MIB_SIZES, areas, check_sizes, edges_at
+from acdc_engine.experiment import Experiment, Selection
+from acdc_engine.formats.register import opened
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.curve_records import Areas, Curve, CurvePoint, CurveSeries, RandomPoint, RandomSeries
 from acdc_engine.graph.evidence_records import Interval
-from acdc_engine.models.load import load_model
-from acdc_engine.models.sources import DEFAULT_MODEL
-from acdc_engine.patching import CircuitEvaluator
-from acdc_engine.patching.judge import Judge
-from acdc_engine.prompts.card import TaskCard
+from acdc_engine.graph.files import CIRCUIT, SO_FAR
+from acdc_engine.graph.result_records import (
+    Areas,
+    Curve,
+    CurvePoint,
+    CurveSeries,
+    KnownCircuit,
+    RandomPoint,
+    RandomSeries,
+)
+from acdc_engine.model.load import DEFAULT_MODEL
+from acdc_engine.model.view import TransformerView
+from acdc_engine.prompts.card import TaskCard, as_hashed
 from acdc_engine.prompts.find import find_task
-from acdc_engine.prompts.metrics import Metric, get_metric
-from acdc_engine.pruning.order import best_first, check_rank, first_edges, greedy_from_logits
-from acdc_engine.run.known_circuits import KnownFile, check_model, known_circuit, read_known
+from acdc_engine.prompts.metrics import Metric
+from acdc_engine.run.prepare import Prepared, look_before_loading, metric_for, prepare
 from acdc_engine.run.progress import Reporter, reporter_of
-from acdc_engine.run.prompts import look_before_loading, prompts_of
-from acdc_engine.run.records import Run, circuit_of
 from acdc_engine.run.settings import CurveSettings, Settings
+from acdc_engine.score import get_method
+from acdc_engine.search.order import best_first, check_rank, first_edges, greedy_from_logits
 
 FILE = "curve.json"
 STRATEGIES = ("top-k", "greedy")
 """Those that put edges in an order; the others have no circuit of a given size."""
-FEWER_ABOVE = 0.05
+_FEWER_ABOVE = 0.05
 """Random circuits of a larger share of the graph than this are drawn in smaller numbers, see `draws`."""
 _FIXED = {"method": "methods", "rank": "ranks", "strategy": "strategies", "size": "sizes", "threshold": "sizes"}
 
@@ -96,12 +102,14 @@ def curve(
     fractions = check_sizes(sizes)
     if not isinstance(n_random, Integral) or isinstance(n_random, bool) or n_random < 0:
         raise MethodError(f"n_random must be an integer of at least 0, not {n_random!r}.")
-    path = None if out is None else check_out(Path(out), overwrite)
+    path = None if out is None else _check_out(Path(out), overwrite)
     card, metric = _task(task, plans)
-    known = [read_known(given, place, card, metric.name, plans[0].ablation) for place, given in enumerate(circuits, 1)]
+    known = [_read_known(given, place, card, metric.name, plans[0].ablation) for place, given in enumerate(circuits, 1)]
     report = reporter_of(progress)
-    run = _load(model, card, metric, plans[0], started, report)
-    return _Work(run, fractions, int(n_random), path, report).curve(plans, known)
+    with report.stage("Reading the task"):
+        look_before_loading(card, model, plans[0])
+    run = prepare(card, model, plans[0], report)
+    return _Work(run, started, fractions, int(n_random), path, report).curve(plans, known)
 
 
 def draws(n_random: int, fraction: float) -> int:
@@ -112,10 +120,10 @@ def draws(n_random: int, fraction: float) -> int:
     """
     if fraction >= 1:
         return min(n_random, 1)
-    return min(n_random, max(2, round(n_random * FEWER_ABOVE / fraction)))
+    return min(n_random, max(2, round(n_random * _FEWER_ABOVE / fraction)))
 
 
-def check_out(folder: Path, overwrite: bool) -> Path:
+def _check_out(folder: Path, overwrite: bool) -> Path:
     """The path of the curve's file in a folder, which need not exist yet. Other files there stay as they are.
 
     Raises:
@@ -169,22 +177,8 @@ def _task(task: str | Path, plans: list[Settings]) -> tuple[TaskCard, Metric]:
     card = find_task(task)
     if plans[0].prepend_bos is not None:
         card = card.model_copy(update={"prepend_bos": plans[0].prepend_bos})
-    metric = get_metric(plans[0].metric or card.metric)
-    for plan in plans:
-        check_metric(metric, get_method(plan.method, plan.steps))
-    return card, metric
-
-
-def _load(model: Any, card: TaskCard, metric: Metric, settings: Settings, started: float, report: Reporter) -> Run:
-    with report.stage("Reading the task"):
-        look_before_loading(card, model, settings)
-    with report.stage("Loading the model"):
-        view = load_model(model, device=settings.device, dtype=settings.dtype, ungroup_kv=settings.ungroup_kv)
-    with report.stage("Prompts"):
-        card, prompts = prompts_of(card, view, settings)
-    for note in prompts.notes:
-        report.note(note)
-    return Run(view, card, settings, metric, prompts, started)
+    metrics = [metric_for(card, plan) for plan in plans]  # each method must be able to learn from it
+    return card, metrics[0]
 
 
 @dataclass(frozen=True)
@@ -203,9 +197,9 @@ _NOTHING = _Verdict(0.0, None, 0.0)
 class _HeldOut:
     """Judges circuits on the held-out prompts, the whole graph only once."""
 
-    def __init__(self, run: Run) -> None:
-        self.judge = _judge(run, held_out=True)
-        self._seed, self._n_edges = run.settings.seed, run.view.graph.n_edges
+    def __init__(self, lab: Experiment) -> None:
+        self.judge = lab.held_out_judge
+        self._seed, self._n_edges = lab.seed, lab.view.graph.n_edges
         self._whole: _Verdict | None = None
 
     def of(self, mask: Bool[Tensor, "senders receivers"], with_interval: bool = True) -> _Verdict:
@@ -227,17 +221,23 @@ class _Work:
     """The curve as it grows, and its file."""
 
     def __init__(
-        self, run: Run, fractions: tuple[float, ...], n_random: int, path: Path | None, report: Reporter
+        self,
+        run: Prepared,
+        started: float,
+        fractions: tuple[float, ...],
+        n_random: int,
+        path: Path | None,
+        report: Reporter,
     ) -> None:
-        self.run, self.fractions, self.n_random, self.path, self.report = run, fractions, n_random, path, report
-        self.graph = run.view.graph
+        self.run, self.lab, self.started, self.graph = run, run.lab, started, run.lab.view.graph
+        self.fractions, self.n_random, self.path, self.report = fractions, n_random, path, report
 
-    def curve(self, plans: list[Settings], known: list[KnownFile]) -> Curve:
+    def curve(self, plans: list[Settings], known: list[tuple[Path, Circuit]]) -> Curve:
         """All series, saved one by one."""
-        check_model(known, self.run)
+        _check_model(known, self.lab.view)
         with self.report.stage("Running the model"):
-            check_behaviour(_judge(self.run, held_out=False), self.run.settings.force)
-            held_out = _HeldOut(self.run)
+            self.lab.check(self.run.settings.force)
+            held_out = _HeldOut(self.lab)
         found = _empty(self.run, known)
         scores: dict[str, Tensor] = {}
         for plan in plans:
@@ -249,7 +249,7 @@ class _Work:
         return self._keep(found, complete=True)
 
     def _keep(self, found: Curve, **parts: Any) -> Curve:
-        seconds = time.perf_counter() - self.run.started
+        seconds = time.perf_counter() - self.started
         found = found.model_copy(update={**parts, "seconds": seconds})
         if self.path is not None:
             try:
@@ -262,22 +262,12 @@ class _Work:
         return found
 
     def _scores(self, plan: Settings) -> Float[Tensor, "2 senders receivers"]:
-        run = self.run
-        with self.report.stage(f"Scoring edges, {plan.method}", len(run.discovery)) as stage:
-            method = get_method(plan.method, plan.steps)
-            scores = score_edges(
-                run.view,
-                run.discovery,
-                run.metric,
-                method,
-                batch_size=plan.batch_size,
-                rms=True,
-                progress=stage.advance,
-            )
-        return scores.both
+        lab, parameters = self.lab, {} if plan.steps is None else {"steps": plan.steps}
+        with self.report.stage(f"Scoring edges, {plan.method}", len(lab.prompts)) as stage:
+            return lab.score(plan.method, per_example=False, progress=stage.advance, **parameters).both
 
     def _series(self, plan: Settings, scores: Tensor, held_out: _HeldOut) -> CurveSeries:
-        rank = check_rank(plan.choice.rank)
+        rank = check_rank(plan.choice.given["rank"])
         order = (greedy_from_logits if plan.strategy == "greedy" else best_first)(self.graph, scores, rank)
         points: list[CurvePoint] = []
         title = f"{plan.method}, {rank}" + (", greedy" if plan.strategy == "greedy" else "")
@@ -308,7 +298,7 @@ class _Work:
         )
 
     def _random(self, held_out: _HeldOut) -> RandomSeries:
-        points, seed = [], self.run.settings.seed
+        points, seed = [], self.lab.seed
         counts = [draws(self.n_random, fraction) for fraction in self.fractions]
         with self.report.stage("Random circuits", sum(counts)) as stage:
             for fraction, count in zip(self.fractions, counts, strict=True):
@@ -339,23 +329,90 @@ class _Work:
         )
 
 
-def _empty(run: Run, known: list[KnownFile]) -> Curve:
+def _empty(run: Prepared, known: list[tuple[Path, Circuit]]) -> Curve:
     """The curve without series. Its provenance is a circuit's: that of the circuit without edges."""
-    bare = circuit_of(run, ())
-    assert bare.task and bare.metric and bare.ablation and bare.environment, "a run knows where it comes from"
+    lab = run.lab
+    bare = lab.bare(Selection(torch.zeros_like(lab.view.graph.exists)))
+    assert bare.metric and bare.ablation and bare.environment and lab.held_out, "a run knows where it comes from"
     return Curve(
         model=bare.model,
-        task=bare.task,
+        task=run.task_record(),
         metric=bare.metric,
         ablation=bare.ablation,
-        n_edges=run.view.graph.n_edges,
+        n_edges=lab.view.graph.n_edges,
         target=run.settings.faithfulness,
-        circuits=tuple(known_circuit(file, run.held_out.fingerprint()) for file in known),
+        circuits=tuple(_known_point(*one, lab.held_out.fingerprint()) for one in known),
         seconds=0.0,
         environment=bare.environment,
     )
 
 
-def _judge(run: Run, held_out: bool) -> Judge:
-    prompts = run.held_out if held_out else run.discovery
-    return Judge(CircuitEvaluator(run.view, prompts, run.settings.ablation, run.settings.batch_size), run.metric)
+def _read_known(
+    given: Circuit | str | Path, place: int, card: TaskCard, metric: str, ablation: str
+) -> tuple[Path, Circuit]:
+    """Reads a circuit to compare with; looks at everything but the model, which is not loaded yet."""
+    circuit, file = opened(given)
+    path = file or Path(f"circuit {place}")
+    if circuit.evaluation is None or circuit.task is None or circuit.metric is None:
+        raise CircuitFileError(
+            f"{path} has no held-out figures, so it is no point on a curve. acdc discover writes circuits with them."
+        )
+    if not circuit.edges:
+        raise CircuitFileError(f"{path} has no edges, so it is no point on a curve.")
+    if circuit.task.name != card.name:
+        raise CircuitFileError(
+            f"{path} is a circuit for the task {circuit.task.name}, the curve is one for {card.name}."
+        )
+    if not _is_of(card, circuit.task.card_hash):
+        raise CircuitFileError(
+            f"{path} was found with another version of the task card {card.name} (or another --bos): its "
+            "figures do not compare with the curve's. Find it again with this card."
+        )
+    for what, theirs, ours in (("metric", circuit.metric.name, metric), ("ablation", circuit.ablation, ablation)):
+        if theirs != ours:
+            raise CircuitFileError(
+                f"{path} was judged with {what} {theirs}, the curve is with {ours}: the figures do not compare. Give "
+                f"--{what} {theirs}, or leave the circuit out."
+            )
+    return path, circuit
+
+
+def _is_of(card: TaskCard, card_hash: str | None) -> bool:
+    """Whether a file's circuit was found with this card; what the card leaves open a run has decided."""
+    if card_hash is None or card.fingerprint() == card_hash:
+        return True
+    return card.prepend_bos is None and as_hashed(card, card_hash) is not None
+
+
+def _check_model(known: list[tuple[Path, Circuit]], view: TransformerView) -> None:
+    own_hash = view.weights_hash() if known else None
+    for path, circuit in known:
+        model = circuit.model
+        if circuit.shape() != view.shape:
+            raise CircuitFileError(
+                f"{path} is a circuit of {model.name} with {circuit.shape()}; this model is {view.name} "
+                f"with {view.shape}. Give the same --model and --ungroup-kv, or leave the circuit out."
+            )
+        if model.weights_hash not in (None, own_hash):
+            raise CircuitFileError(
+                f"{path} is a circuit of {model.name} with other weights, or in another number format, than "
+                f"{view.name} ({view.dtype}). Give the same --model and --dtype, or leave the circuit out."
+            )
+
+
+def _known_point(path: Path, circuit: Circuit, held_out_hash: str) -> KnownCircuit:
+    """The point; called after its folder, as runs call all their circuits circuit.json."""
+    assert circuit.evaluation is not None, "checked when it was read"
+    figures = circuit.evaluation.held_out
+    prompts = circuit.task.prompts_hash if circuit.task is not None else None
+    name = path.absolute().parent.name if path.name in (CIRCUIT, SO_FAR) else path.stem
+    return KnownCircuit(
+        name=name,
+        edges=len(circuit.edges),
+        strategy=None if circuit.search is None else circuit.search.strategy,
+        n_held_out=figures.n_prompts,
+        faithfulness=figures.faithfulness,
+        faithfulness_interval=figures.faithfulness_interval,
+        kl_recovered=figures.kl_recovered,
+        same_prompts=prompts is not None and prompts.split("+")[-1] == held_out_hash,
+    )

@@ -1,36 +1,30 @@
 """Everything that can be said about any circuit file, run anew: `acdc evaluate`."""
 
-import math
 import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from jaxtyping import Float
-from torch import Tensor
-
-from acdc_engine.attribution import check_metric, get_method, score_edges
-from acdc_engine.attribution.methods import Method
 from acdc_engine.errors import MethodError, MetricError
-from acdc_engine.evaluation import evaluate as judge_circuit
-from acdc_engine.evaluation.minimality import EDGES_UP_TO
-from acdc_engine.evaluation.sizes import sizes_of
+from acdc_engine.evidence.hypotheses import EDGES_UP_TO
+from acdc_engine.experiment import MetricLike, Selection
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import with_roles
 from acdc_engine.graph.editing import OF_EDGES
 from acdc_engine.graph.files import check_target
-from acdc_engine.patching.judge import Target
-from acdc_engine.pruning import RANKS, Found, singles
-from acdc_engine.run.describe import describe
-from acdc_engine.run.edge_records import edge_evidence, edge_records, in_metric, per_example_fits, stability_of
+from acdc_engine.graph.nodes import with_roles
+from acdc_engine.graph.records import AttributionRecord
+from acdc_engine.run.file_prompts import Asked
 from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.reopen import Reopened, reopen
+from acdc_engine.score.edge_scores import EdgeScores, per_example_fits
+from acdc_engine.score.methods import METHODS
 
 
 def evaluate(
     circuit: Circuit | str | Path,
     *,
     model: Any = None,
+    metric: MetricLike | None = None,
     task: str | Path | None = None,
     n: int | None = None,
     n_held_out: int | None = None,
@@ -48,7 +42,7 @@ def evaluate(
     """Judges any circuit: of this engine, written by hand, edited, or of another tool.
 
     Figures with intervals, random circuits, completeness and hypothesis tests as in
-    `acdc_engine.evaluation.evaluate`; and for each edge, on the discovery prompts, its exact effect, the objective
+    `acdc_engine.evidence.evaluate`; and for each edge, on the discovery prompts, its exact effect, the objective
     without it, and its stability and necessity under resampling where the file says how edges were scored and what the
     target was. Cost: as there, one exact evaluation per edge, and one scoring of all edges.
 
@@ -56,6 +50,8 @@ def evaluate(
         circuit: A circuit, a circuit file of any format, the folder of a run, or the name of a circuit that comes with
             the engine, such as `gpt2/ioi`.
         model: As for `load_model`; None for the one that the file names.
+        metric: What measures the behaviour; None for the file's, or the task's. A function of one's own, as for
+            `Experiment`, where the circuit was measured by one.
         task: Name or path of a task card to judge the circuit on; None for the prompts it was found with.
         n: Discovery prompts to make from `task`; None for as many as the file's task had, or 32, or as many as the task
             can give.
@@ -87,26 +83,23 @@ def evaluate(
     opened = reopen(
         circuit,
         model=model,
-        task=task,
-        n=n,
-        n_held_out=n_held_out,
-        seed=seed,
-        intervals=True,
+        metric=metric,
+        asked=Asked(task, n, n_held_out, seed, drop_misfits),
         device=device,
         dtype=dtype,
         batch_size=batch_size,
-        drop_misfits=drop_misfits,
         report=report,
     )
-    work = _Work(_only_measured(opened), seed or 0, batch_size, report, progress is not False)
+    work = _Work(_only_measured(opened), report, progress is not False)
     for remark in opened.remarks:
         work.remark(remark)
     judged = work.edges()
     if target is not None:  # what took one run per edge is not lost when the rest is interrupted
         judged.model_copy(update={"evaluation": None}).save(target, overwrite=overwrite)
-    judged = work.judged(judged, n_random, tests)
+    lab = work.lab
+    judged = lab.with_figures(judged, work.opened.mask, n_random=n_random, tests=tests, progress=report.stage)
     if target is not None:
-        judged = work.described(judged)
+        judged = lab.described(judged, work.scores, progress=report.stage)
         judged.save(target, overwrite=True)
     return judged
 
@@ -114,11 +107,10 @@ def evaluate(
 class _Work:
     """The steps of the evaluation, each of which adds to the circuit what it measures."""
 
-    def __init__(self, opened: Reopened, seed: int, batch_size: int, report: Reporter, progress: bool) -> None:
-        self.opened, self.seed, self.batch_size = opened, seed, batch_size
-        self.report, self.progress = report, progress
-        self.ranked: Float[Tensor, "senders receivers"] | None = None
-        """Scores of all edges, once they are known; root mean squares under KL."""
+    def __init__(self, opened: Reopened, report: Reporter, progress: bool) -> None:
+        self.opened, self.lab, self.report, self.progress = opened, opened.lab, report, progress
+        self.scores: EdgeScores | None = None
+        """Of all edges, once they are known."""
 
     def remark(self, text: str) -> None:
         """Tells the user, on stderr or as a warning."""
@@ -136,96 +128,44 @@ class _Work:
                 "are left out"
             )
             return circuit
-        target, stability = self._target(), self._stability()
+        self.scores = self._scores()
+        found = Selection(opened.mask, scores=self.scores, search=circuit.search)
         with self.report.stage("Each edge removed", len(circuit.edges)) as stage:
-            found = Found(opened.mask, math.nan)
-            tested = singles(opened.view.graph, found, opened.objective, target, stage.at)
-            by_metric = in_metric(tested, opened.objective, opened.discovery, stage.at)
+            found = self.lab.with_effects(self.lab.test_edges(found, stage.at), stage.at)
         with self.report.stage("Evidence of each edge"):
-            evidence = edge_evidence(tested, by_metric, opened.objective, target, self.seed)
-        records = edge_records(opened.discovery, opened.mask, None, evidence, stability)
+            records, certificate = self.lab.edge_figures(found)
         figures = {(edge.sender, edge.receiver): edge for edge in records}
         edges = tuple(
             edge.model_copy(update={name: getattr(figures[edge.sender, edge.receiver], name) for name in OF_EDGES})
             for edge in circuit.edges
         )
-        return circuit.model_copy(update={"edges": edges, "certificate": evidence.certificate})
+        return circuit.model_copy(update={"edges": edges, "certificate": certificate})
 
-    def judged(self, circuit: Circuit, n_random: int, tests: bool) -> Circuit:
-        """The circuit with all that is said about it as a whole."""
-        opened = self.opened
-        evaluation = judge_circuit(
-            opened.discovery,
-            opened.held_out,
-            opened.mask,
-            n_random=n_random,
-            tests=tests,
-            seed=self.seed,
-            progress=self.report.stage,
-        )
-        return circuit.model_copy(update={"evaluation": evaluation})
-
-    def described(self, circuit: Circuit) -> Circuit:
-        """The circuit with what stands around it: other sizes, what its nodes do, examples."""
-        opened = self.opened
-        sizes = sizes_of(opened.held_out, circuit, self.ranked, seed=self.seed, progress=self.report.stage)
-        return describe(
-            circuit.model_copy(update={"sizes": sizes}),
-            opened.discovery,
-            opened.held_out,
-            seed=self.seed,
-            batch_size=self.batch_size,
-            progress=self.report.stage,
-        )
-
-    def _target(self) -> Target | None:
-        search = self.opened.circuit.search
-        if search is None or search.target_faithfulness is None:
-            return None
-        return Target(search.target_faithfulness)
-
-    def _stability(self) -> Float[Tensor, "senders receivers"] | None:
-        """Stability under the file's own method of scoring; None where it does not name one that exists here."""
-        opened, record = self.opened, self.opened.circuit.attribution
+    def _scores(self) -> EdgeScores | None:
+        """Scores by the file's own method, for stability; None where it does not name one that exists here."""
+        record, lab = self.opened.circuit.attribution, self.lab
         if record is None:
             return None
+        n = len(lab.prompts)
+        if not per_example_fits(lab.view.graph, n):
+            self.remark(f"no stability: the scores of {n} single prompts of this model need too much memory")
+            return None
         try:
-            method = _method(record.method, record.settings.get("alphas"))
-            check_metric(opened.objective.metric, method)
+            with self.report.stage("Scoring all edges", n) as stage:
+                return lab.score(record.method, progress=stage.advance, **_parameters(record))
         except (MethodError, MetricError) as error:
             self.remark(f"no stability: the scores of the file cannot be computed again ({error})".rstrip("."))
             return None
-        prompts = opened.discovery.evaluator.prompts
-        if not per_example_fits(opened.view.graph, len(prompts)):
-            self.remark(f"no stability: the scores of {len(prompts)} single prompts of this model need too much memory")
-            return None
-        with self.report.stage("Scoring all edges", len(prompts)) as stage:
-            scores = score_edges(
-                opened.view,
-                prompts,
-                opened.objective.metric,
-                method,
-                batch_size=self.batch_size,
-                rms=True,
-                per_example=True,
-                progress=stage.advance,
-            )
-        assert scores.per_example is not None, "as asked"
-        self.ranked = scores.both[1] if "rms" in opened.objective.ranks else scores.mean
-        with self.report.stage("Stability"):
-            return stability_of(scores.per_example, opened.mask, self._rank(), self.seed)
-
-    def _rank(self) -> str:
-        """By what the search ranked edges; the first rank of its objective where it was told nothing."""
-        search = self.opened.circuit.search
-        asked = None if search is None else search.settings.get("rank")
-        return asked if asked in RANKS else self.opened.objective.ranks[0]
 
 
-def _method(name: str, alphas: object) -> Method:
-    if name == "eap-ig" and isinstance(alphas, list) and all(isinstance(alpha, int | float) for alpha in alphas):
-        return get_method(name, alphas=alphas)
-    return get_method(name)
+def _parameters(record: AttributionRecord) -> dict[str, Any]:
+    """What the method was given, as far as it can be given again."""
+    if record.method not in [entry.name for entry in METHODS.own()]:
+        return dict(record.settings)
+    alphas = record.settings.get("alphas")
+    if record.method != "eap-ig" or not isinstance(alphas, list):
+        return {}
+    return {"alphas": alphas} if all(isinstance(alpha, int | float) for alpha in alphas) else {}
 
 
 def _only_measured(opened: Reopened) -> Reopened:

@@ -1,26 +1,40 @@
-"""The folder a run leaves: scores, a trace to go on from, the circuit, its report. Nothing half-written."""
+"""The folder a run leaves: scores, a trace to go on from, the circuit, its report; and which run it is of."""
 
 import contextlib
+import json
 import os
+import platform
 import shutil
 from collections.abc import Iterator
+from dataclasses import asdict
+from numbers import Integral, Real
 from pathlib import Path
+from typing import Any
 
+import torch
 from filelock import FileLock, Timeout
-from torch import Tensor
+from pydantic import JsonValue
 
 from acdc_engine.errors import CircuitFileError, RunFolderError
+from acdc_engine.experiment import Experiment
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.files import write_text, write_with
-from acdc_engine.graph.find import CIRCUIT, SCORES, SO_FAR, TRACE
-from acdc_engine.run.fingerprint import MACHINE, Facts, differences, fingerprint_of
-from acdc_engine.run.run_file import RUN_FILE
-from acdc_engine.run.trace import Recorded, Trace, read_trace, unfinished_facts
+from acdc_engine.graph.files import CIRCUIT, SCORES, SO_FAR, TRACE, write_text, write_with
+from acdc_engine.patch.trace import Facts, Recorded, Trace, differences, fingerprint_of, read_trace, unfinished_facts
+from acdc_engine.prompts.card import TaskCard
+from acdc_engine.provenance import environment, prompts_hash
+from acdc_engine.run.settings import RUN_FILE, Settings
+from acdc_engine.score import EdgeScores
 
-REPORT = "report.html"
+_MACHINE = ("hardware", "processor", "threads", "acdc-engine", "torch", "transformers")
+"""Facts of machine and libraries. Sums are rounded by them, so they move the last bits of everything."""
+_ABOUT_ENDS = ("force", "minutes")
+"""Settings that decide whether a run starts and when it is stopped, not what it finds."""
+_REPORT = "report.html"
 LOCK = ".trace.lock"
 """Held by the process that writes into the folder; the system lets go of it however that process ends."""
-OURS = (RUN_FILE, "circuit.", "circuit-so-far.", "scores.", "trace.", "report.", ".circuit", ".scores", ".report", LOCK)
+_HALF = (".circuit", ".scores", ".report", ".run")
+"""How the names begin of what a killed process was writing."""
+OURS = (RUN_FILE, "circuit.", "circuit-so-far.", "scores.", "trace.", "report.", *_HALF, LOCK)
 """How the names of a run's files begin: results, exports beside them, and what a killed process left unfinished."""
 ROOM = 64 * 2**20
 """Free space asked for before a run starts, in bytes."""
@@ -113,7 +127,7 @@ class RunFolder:
     def _another(self, others: dict[str, str]) -> RunFolderError:
         """An unfinished run of another command, or of the same one on another machine."""
         told = "; ".join(f"{name}: {what}" for name, what in others.items())
-        if set(others) <= set(MACHINE):
+        if set(others) <= set(_MACHINE):
             why = f"that began elsewhere ({told}), and results computed half there and half here would be neither's"
         else:
             why = f"of another command ({told})"
@@ -180,7 +194,7 @@ class RunFolder:
         for name in (SO_FAR, SCORES, TRACE) if anew else ():
             (self.path / name).unlink(missing_ok=True)
         for name in self._names():
-            if name.startswith((".circuit", ".scores", ".report")):
+            if name.startswith(_HALF):
                 (self.path / name).unlink(missing_ok=True)
 
     def save_run_file(self, text: str) -> None:
@@ -194,8 +208,8 @@ class RunFolder:
         except CircuitFileError as error:
             raise RunFolderError(f"{error} {_AGAIN}") from error
 
-    def save_scores(self, tensors: dict[str, Tensor], labels: dict[str, str]) -> None:
-        """Writes the edge scores, and which run they are of.
+    def save_scores(self, scores: EdgeScores, labels: dict[str, str]) -> None:
+        """Writes the edge scores, what rows and columns are, and which run they are of.
 
         Raises:
             RunFolderError: The disk refuses.
@@ -203,23 +217,38 @@ class RunFolder:
         from safetensors import SafetensorError
         from safetensors.torch import save_file
 
-        metadata = {**labels, "fingerprint": self._fingerprint}
+        names = {"senders": json.dumps(scores.senders), "receivers": json.dumps(scores.receivers)}
+        about = {**names, "method": scores.method, "settings": json.dumps(dict(scores.settings)), **labels}
+        metadata = {**about, "fingerprint": self._fingerprint}
+        tensors = {"scores": scores.mean, "rms": scores.both[1].clone()}
+        if scores.per_example is not None:
+            tensors["per_example"] = scores.per_example
         try:
             write_with(self.path / SCORES, lambda temporary: save_file(tensors, temporary, metadata), overwrite=True)
         except (CircuitFileError, SafetensorError) as error:
             raise RunFolderError(f"{error} {_AGAIN}") from error
 
-    def load_scores(self) -> dict[str, Tensor] | None:
+    def load_scores(self) -> EdgeScores | None:
         """The edge scores a killed process has left; None where there are none of this very run."""
         from safetensors import SafetensorError, safe_open
 
         try:
             with safe_open(self.path / SCORES, "pt") as file:
-                if (file.metadata() or {}).get("fingerprint") != self._fingerprint:
+                about = file.metadata() or {}
+                if about.get("fingerprint") != self._fingerprint:
                     return None
-                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 it is no dict
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 it is no dict
         except (OSError, SafetensorError):
             return None
+        return EdgeScores(
+            tensors["scores"],
+            tensors["rms"],
+            tensors.get("per_example"),
+            senders=tuple(json.loads(about["senders"])),
+            receivers=tuple(json.loads(about["receivers"])),
+            method=about["method"],
+            settings=json.loads(about.get("settings", "{}")),
+        )
 
     def save_circuit(self, circuit: Circuit, name: str = CIRCUIT) -> Path:
         """Writes a circuit under its final name, complete or not at all; the final one ends the run.
@@ -232,28 +261,13 @@ class RunFolder:
         try:
             circuit.save(self.path / name, overwrite=True)
             if name == CIRCUIT:
-                for old in (SO_FAR, REPORT):  # a report is one of the circuit beside it
+                for old in (SO_FAR, _REPORT):  # a report is one of the circuit beside it
                     (self.path / old).unlink(missing_ok=True)
                 if circuit.search is None or circuit.search.unfinished is None:  # or else it can be gone on with
                     self.trace.end()
         except (CircuitFileError, OSError) as error:
             raise RunFolderError(f"{error} {_AGAIN}") from error
         return self.path / name
-
-    def save_report(self, text: str) -> Path:
-        """Writes the report, complete or not at all; the circuit is there already, and the run has ended.
-
-        Raises:
-            RunFolderError: The disk refuses.
-        """
-        try:
-            write_text(self.path / REPORT, text, overwrite=True)
-        except CircuitFileError as error:
-            raise RunFolderError(
-                f"{error} The circuit is in {self.path / CIRCUIT}: make room, and write the report with "
-                f"acdc report {self.path}"
-            ) from error
-        return self.path / REPORT
 
 
 def in_use(path: Path) -> bool:
@@ -283,3 +297,41 @@ def newest_unfinished(folders: Path, name: str, asked: Facts) -> Path | None:
             if facts is not None and not differences(facts, asked) and not in_use(path):
                 return path
     return None
+
+
+def asked_facts(card: TaskCard, settings: Settings, model: Any) -> dict[str, JsonValue]:
+    """The facts that are there before the model is loaded: enough to tell commands apart.
+
+    Args:
+        card: The task.
+        settings: The settings.
+        model: As given to `discover`; only a name or path is a fact, what objects hold is known by `loaded_facts`.
+    """
+    named: dict[str, JsonValue] = {"model": str(model)} if isinstance(model, str | Path) else {}
+    chosen = {name: _plain(value) for name, value in asdict(settings).items() if name not in _ABOUT_ENDS}
+    return {"task": card.name, "task card": card.fingerprint(), **named, **chosen}
+
+
+def loaded_facts(lab: Experiment) -> dict[str, JsonValue]:
+    """The facts that the loaded model, its prompts and this machine add. Takes a pass over all weights, for a hash."""
+    here = environment(lab.view)
+    return {
+        "model": lab.view.name,
+        "weights": lab.view.weights_hash(),
+        "number format": here.dtype,
+        "prompts": prompts_hash(lab.prompts, lab.held_out),
+        "hardware": here.device,
+        "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+        "threads": here.threads,
+        **{name: here.versions[name] for name in _MACHINE if name in here.versions},
+    }
+
+
+def _plain(value: Any) -> JsonValue:
+    """A setting as JSON knows it: numpy's numbers become Python's."""
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, Integral):
+        return int(value)
+    assert isinstance(value, Real), f"settings are texts, numbers or None, not {value!r}"
+    return float(value)

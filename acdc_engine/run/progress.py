@@ -11,23 +11,46 @@ from rich.table import Column
 
 Clock = Callable[[], float]
 """Seconds since some fixed moment, such as `time.monotonic`."""
-SOON = 2.0
+_SOON = 2.0
 """Seconds after which a stage says its first line."""
-EVERY, LATER, EVERY_LATER = 10.0, 60.0, 60.0
-"""Seconds between two lines of a stage, until it has taken `LATER`, and from then on."""
+_EVERY, _LATER, _EVERY_LATER = 10.0, 60.0, 60.0
+"""Seconds between two lines of a stage, until it has taken `_LATER`, and from then on."""
 
 
 class Stage:
-    """One stage of a run; this one says nothing."""
+    """One stage of a run: how far it has come, and how long the rest will take. This one says nothing."""
+
+    def __init__(self, total: int | None = None, clock: Clock = time.monotonic) -> None:
+        """A stage that begins now, with so much to do where that is known."""
+        self.done, self.total, self.remark, self.clock = 0, total, "", clock
+        self.started = self._since = clock()
+        self._from = 0
 
     def advance(self, count: int = 1) -> None:
         """Says that `count` more of the stage's total are done."""
+        self.at(self.done + count, self.total)
 
-    def at(self, done: int, total: int) -> None:
-        """Says how much is done of how much, for stages that begin again or whose total changes."""
+    def at(self, done: int, total: int | None) -> None:
+        """Says how much is done of how much; a smaller number than before begins anew."""
+        if done < self.done:
+            self._from, self._since = done, self.clock()
+        self.done, self.total = done, total
+        self._told()
 
     def say(self, text: str) -> None:
         """Replaces the remark beside the stage's title."""
+        self.remark = text
+        self._told()
+
+    def _told(self) -> None:
+        """Something has changed."""
+
+    def _left(self) -> str:
+        """How long the rest takes if it goes on like that; empty where nothing is known of it yet."""
+        done, now = self.done - self._from, self.clock()
+        if self.total is None or done <= 0 or self.done >= self.total:
+            return ""
+        return f"about {duration((now - self._since) / done * (self.total - self.done))} left"
 
 
 class Reporter:
@@ -69,55 +92,14 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-class _Count:
-    """How far a stage has come, and how long the rest will take if it goes on like that."""
-
-    def __init__(self, total: int | None, now: float) -> None:
-        self.done, self.total = 0, total
-        self._from, self._since = 0, now
-
-    def at(self, done: int, total: int | None, now: float) -> None:
-        """Notes a new state; a smaller number than before begins anew."""
-        if done < self.done:
-            self._from, self._since = done, now
-        self.done, self.total = done, total
-
-    def left(self, now: float) -> float | None:
-        """Seconds; None where nothing is known of it yet."""
-        done = self.done - self._from
-        if self.total is None or done <= 0 or self.done >= self.total:
-            return None
-        return (now - self._since) / done * (self.total - self.done)
-
-
-def _left(seconds: float | None) -> str:
-    return "" if seconds is None else f"about {duration(seconds)} left"
-
-
 class _RichStage(Stage):
     def __init__(self, progress: Progress, title: str, total: int | None) -> None:
-        self._progress, self._remark = progress, ""
-        self._count = _Count(total, time.monotonic())
-        self._task = progress.add_task(title, total=total, remark="")
+        super().__init__(total)
+        self._progress, self._task = progress, progress.add_task(title, total=total, remark="")
 
-    def advance(self, count: int = 1) -> None:
-        self._move(self._count.done + count, self._count.total)
-
-    def at(self, done: int, total: int) -> None:
-        self._move(done, total)
-
-    def say(self, text: str) -> None:
-        self._remark = text
-        self._show()
-
-    def _move(self, done: int, total: int | None) -> None:
-        self._count.at(done, total, time.monotonic())
-        self._show()
-
-    def _show(self) -> None:
-        words = [self._remark, _left(self._count.left(time.monotonic()))]
-        remark = "; ".join(word for word in words if word)
-        self._progress.update(self._task, completed=self._count.done, total=self._count.total, remark=remark)
+    def _told(self) -> None:
+        remark = "; ".join(word for word in (self.remark, self._left()) if word)
+        self._progress.update(self._task, completed=self.done, total=self.total, remark=remark)
 
 
 class RichReporter(Reporter):
@@ -202,40 +184,27 @@ class LineReporter(Reporter):
 
 class _LineStage(Stage):
     def __init__(self, reporter: LineReporter, title: str, total: int | None) -> None:
-        self._reporter, self._title, self._remark = reporter, title, ""
-        self._started = reporter.clock()
-        self._count = _Count(total, self._started)
-        self._next = self._started + SOON
-        self._lock = threading.Lock()
-
-    def advance(self, count: int = 1) -> None:
-        self.at(self._count.done + count, self._count.total)
-
-    def at(self, done: int, total: int | None) -> None:
-        self._count.at(done, total, self._reporter.clock())
-        self._told()
-
-    def say(self, text: str) -> None:
-        self._remark = text
-        self._told()
+        super().__init__(total, reporter.clock)
+        self._reporter, self._title, self._lock = reporter, title, threading.Lock()
+        self._next = self.started + _SOON
 
     def long(self) -> bool:
         """Whether it has taken long enough to be spoken of."""
-        return self._reporter.clock() - self._started >= SOON
+        return self.clock() - self.started >= _SOON
 
     def tick(self) -> None:
         """Says a line if it is time for one."""
         with self._lock:
-            if self._reporter.clock() >= self._next:
+            if self.clock() >= self._next:
                 self.line()
 
     def line(self) -> None:
         """Says how things stand."""
-        now = self._reporter.clock()
-        taken = now - self._started
-        self._next = now + (EVERY if taken < LATER else EVERY_LATER)
-        count = "" if self._count.total is None else f"{self._count.done:,} of {self._count.total:,}"
-        words = [count, self._remark, duration(taken), _left(self._count.left(now))]
+        now = self.clock()
+        taken = now - self.started
+        self._next = now + (_EVERY if taken < _LATER else _EVERY_LATER)
+        count = "" if self.total is None else f"{self.done:,} of {self.total:,}"
+        words = [count, self.remark, duration(taken), self._left()]
         self._reporter.note(f"{self._title}: {'; '.join(word for word in words if word)}")
 
     def _told(self) -> None:

@@ -12,24 +12,23 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from acdc_engine.errors import CircuitFileError, MethodError, MetricError, ModelError, ModelNeededError
-from acdc_engine.evaluation import check_enough_prompts
-from acdc_engine.formats.registry import import_circuit
+from acdc_engine.errors import CircuitFileError, MethodError, MetricError, ModelError, ModelNeededError, nearest
+from acdc_engine.evidence.resampling import check_enough_prompts
+from acdc_engine.experiment import Experiment, MetricLike
+from acdc_engine.formats.register import import_circuit
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import MetricRecord, ModelRecord, TaskRecord
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.graph.find import find_circuit
-from acdc_engine.models.devices import pick_device, pick_dtype
-from acdc_engine.models.load import load_model
-from acdc_engine.models.view import TransformerView
-from acdc_engine.patching import CircuitEvaluator
-from acdc_engine.patching.judge import Judge
-from acdc_engine.prompts.metrics import Metric, get_metric, metric_names
+from acdc_engine.graph.files import find_circuit
+from acdc_engine.graph.records import MetricRecord, ModelRecord
+from acdc_engine.model.devices import pick_device, pick_dtype
+from acdc_engine.model.load import load_model
+from acdc_engine.model.view import TransformerView
+from acdc_engine.prompts.metrics import METRICS, Metric, as_metric, get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
-from acdc_engine.run.progress import Reporter
-from acdc_engine.run.prompt_records import prompts_hash, records_of
-from acdc_engine.run.prompt_source import Anew, Asked, PromptSource, Stored, prompt_source
-from acdc_engine.run.records import left_out_record, model_record
+from acdc_engine.provenance import records_of
+from acdc_engine.run.file_prompts import Anew, Asked, Stored, prompt_source
+from acdc_engine.run.prepare import task_record
+from acdc_engine.run.progress import Reporter, reporter_of
 
 
 @dataclass(frozen=True)
@@ -39,24 +38,15 @@ class Reopened:
     Attributes:
         circuit: The circuit; its model, task, metric, ablation and prompts are those it is judged with now.
         claimed: The circuit as the file has it.
-        view: The model.
+        lab: The experiment that it is judged in; searches there aim at what the circuit's target is about.
         mask: The circuit's edges.
-        discovery: Judges with the circuit's metric on the prompts that the search saw.
-        held_out: The same on those it did not see.
-        aim: What the circuit's target is about.
-        objective: Judges on the discovery prompts by the aim: with the metric, or with "kl", whose faithfulness is the
-            share of KL recovered.
         remarks: What a reader should know: what was missing in the file, what is not as it was.
     """
 
     circuit: Circuit
     claimed: Circuit
-    view: TransformerView
+    lab: Experiment
     mask: Bool[Tensor, "senders receivers"]
-    discovery: Judge
-    held_out: Judge
-    aim: Literal["faithfulness", "kl"]
-    objective: Judge
     remarks: tuple[str, ...]
 
 
@@ -69,7 +59,7 @@ class _File:
 
     path: Path
     circuit: Circuit | None
-    source: PromptSource
+    source: Stored | Anew
     metric: Metric
     remarks: list[str] = field(default_factory=list)
 
@@ -78,16 +68,12 @@ def reopen(
     circuit: Circuit | str | Path,
     *,
     model: Any = None,
-    task: str | Path | None = None,
-    n: int | None = None,
-    n_held_out: int | None = None,
-    seed: int | None = None,
+    metric: MetricLike | None = None,
+    asked: Asked | None = None,
     strict: bool = False,
-    intervals: bool = False,
     device: str = "auto",
     dtype: str | None = None,
     batch_size: int = 16,
-    drop_misfits: bool = False,
     report: Reporter | None = None,
 ) -> Reopened:
     """Opens a circuit file together with its model and prompts.
@@ -99,16 +85,13 @@ def reopen(
         circuit: A circuit; a circuit file of this engine, also hand-written, or of any format that is read; the folder
             of a run; or the name of a circuit that comes with the engine, such as `gpt2/ioi`.
         model: As for `load_model`; None for the one that the file names.
-        task: Name or path of a task card to judge the circuit on.
-        n: Discovery prompts to make from `task`; None for as many as the file's task had, or 32.
-        n_held_out: Held-out prompts to make; None for as many as the file's task had, or 64.
-        seed: Of the prompts made from `task`; None for the file's, or 0.
-        strict: The circuit is to be judged on its own prompts with its own weights or not at all.
-        intervals: Refuse fewer held-out prompts than an interval needs.
+        metric: What measures the behaviour, where it is not the file's or has no name there.
+        asked: What the caller says about prompts.
+        strict: The circuit is to be judged on its own prompts with its own weights or not at all; without, there must
+            be as many held-out prompts as an interval needs.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         dtype: Number format of the weights; None for the file's, or float32.
         batch_size: Prompts per run.
-        drop_misfits: Leave out pairs of `task` that do not fit the model.
         report: Told about loading.
 
     Raises:
@@ -119,43 +102,73 @@ def reopen(
     report = report or Reporter()
     if batch_size < 1:
         raise MethodError(f"batch_size must be at least 1, not {batch_size}.")
-    if seed is not None and seed < 0:
-        raise MethodError(f"seed must be at least 0, not {seed}.")
+    asked = asked or Asked()
     pick_device(device)
-    file = _look(circuit, model, Asked(task, n, n_held_out, seed, drop_misfits), strict)
-    if intervals and file.source.n_held_out is not None:
+    file = _look(circuit, model, metric, asked, strict)
+    if not strict and file.source.n_held_out is not None:
         check_enough_prompts(file.source.n_held_out)
     with report.stage("Loading the model"):
         view = _load(file, model, device, dtype)
-        record = model_record(view)
+        record = view.model_record()
         claimed = file.circuit or import_circuit(file.path, model=record)
         judged = _with_model(file, claimed, record, view.dtype, strict)
     file.remarks.extend(file.source.remarks)
     judged, discovery, held_out = _with_prompts(file, judged, view)
-    if intervals:
-        check_enough_prompts(len(held_out))
-    _check_metric(file.metric, held_out, judged.model.d_vocab)
-    with report.stage("Running the model"):
-        judge, held_out_judge = (
-            Judge(CircuitEvaluator(view, prompts, judged.ablation or "patch", batch_size), file.metric)
-            for prompts in (discovery, held_out)
-        )
-        aim = _aim(judged)
-        objective = Judge(judge.evaluator, get_metric("kl")) if aim == "kl" and file.metric.name != "kl" else judge
-    return Reopened(
-        circuit=judged,
-        claimed=claimed,
-        view=view,
-        mask=judged.mask(),
-        discovery=judge,
-        held_out=held_out_judge,
-        aim=aim,
-        objective=objective,
-        remarks=tuple(file.remarks),
+    if not strict:
+        check_enough_prompts(0 if held_out is None else len(held_out))
+    _check_metric(file.metric, held_out or discovery, judged.model.d_vocab)
+    lab = Experiment(
+        view,
+        discovery,
+        held_out,
+        metric=file.metric,
+        ablation=judged.ablation or "patch",
+        objective=_aim(judged),
+        seed=asked.seed or 0,
+        batch_size=batch_size,
     )
+    with report.stage("Running the model"):
+        _ = lab.objective, lab.judge if held_out is None else lab.held_out_judge
+    return Reopened(judged, claimed, lab, judged.mask(), tuple(file.remarks))
 
 
-def _look(given: Circuit | str | Path, model: Any, asked: Asked, strict: bool) -> _File:
+def import_with_model(
+    path: str | Path,
+    fmt: str | None = None,
+    *,
+    model: str | None = None,
+    like: str | Path | None = None,
+    ungroup_kv: bool = False,
+    progress: bool | Reporter = False,
+) -> Circuit:
+    """Reads a circuit from any format; the model is loaded only if the file does not describe it.
+
+    Args:
+        path: The file.
+        fmt: Its format; by default what the content shows.
+        model: The model's name or folder.
+        like: Instead, a circuit of the same model: a file, run folder or name such as gpt2/ioi.
+        ungroup_kv: With `model`: one k and v per query head, where the model shares them.
+        progress: Show progress on stderr, or on a reporter of one's own (`acdc_engine.run.progress`).
+
+    Raises:
+        CircuitFileError: Both `model` and `like` are given; or as for `import_circuit`.
+        ModelError: The model cannot be loaded.
+    """
+    if model is not None and like is not None:
+        raise CircuitFileError("--model and --like both say of which model the circuit is: give one of them.")
+    donor = None if like is None else import_circuit(like).model
+    try:
+        return import_circuit(path, fmt=fmt, model=donor)
+    except ModelNeededError:
+        if model is None:
+            raise
+    with reporter_of(progress).stage("Loading the model"):
+        record = load_model(model, device="cpu", ungroup_kv=ungroup_kv).model_record()
+    return import_circuit(path, fmt=fmt, model=record)
+
+
+def _look(given: Circuit | str | Path, model: Any, by: MetricLike | None, asked: Asked, strict: bool) -> _File:
     """Everything that can be said without the model."""
     path = Path("the circuit") if isinstance(given, Circuit) else find_circuit(given)
     circuit = given if isinstance(given, Circuit) else None
@@ -172,17 +185,16 @@ def _look(given: Circuit | str | Path, model: Any, asked: Asked, strict: bool) -
     if circuit is not None:
         _check_edges(path, circuit)
     source = prompt_source(path, circuit, asked, strict)
-    metric, remarks = _metric(path, circuit, source), []
+    metric, remarks = as_metric(by) if by is not None else _metric(path, circuit, source), []
     if circuit is None or circuit.ablation is None:
         remarks.append("the file does not say what edges outside the circuit carry: patch ablation is used")
-    if isinstance(source, Anew) and circuit is not None and circuit.metric is not None:
-        if circuit.metric.name != metric.name:
-            remarks.append(
-                f"measured by {metric.name}, the metric of the task, not by the file's {circuit.metric.name}"
-            )
-    elif not isinstance(source, Anew):
+    record = None if circuit is None else circuit.metric
+    if record is not None and record.name != metric.name:
+        whose = "the metric of the task" if by is None else "as asked"
+        remarks.append(f"measured by {metric.name}, {whose}, not by the file's {record.name}")
+    if isinstance(source, Stored):
         assert circuit is not None, "there is no other source of stored prompts"
-        _check_metric(metric, source.held_out, circuit.model.d_vocab)
+        _check_metric(metric, source.held_out or source.discovery, circuit.model.d_vocab)
     return _File(path, circuit, source, metric, remarks)
 
 
@@ -203,7 +215,7 @@ def _check_edges(path: Path, circuit: Circuit) -> None:
         )
 
 
-def _metric(path: Path, circuit: Circuit | None, source: PromptSource) -> Metric:
+def _metric(path: Path, circuit: Circuit | None, source: Stored | Anew) -> Metric:
     """The file's metric, unless the circuit is judged on another task than its own."""
     record = None if circuit is None else circuit.metric
     own_task = None if circuit is None or circuit.task is None else circuit.task.name
@@ -212,12 +224,17 @@ def _metric(path: Path, circuit: Circuit | None, source: PromptSource) -> Metric
     if record is None:
         raise MetricError(
             f'{path} holds prompts but no metric. Write one into the file, such as "metric": {{"name": "logit_diff", '
-            f'"sign": 1}} (known: {", ".join(metric_names())}), or give a task with --task.'
+            f'"sign": 1}} (known: {", ".join(METRICS.names)}), or give a task with --task.'
         )
     if record.sign != 1:
         raise MetricError(
             f"{path}: metric.sign is {record.sign}; every metric here is oriented so that higher supports the "
             "behaviour. Write 1, and change the signs of scores and effects."
+        )
+    if record.name not in METRICS:
+        raise MetricError(
+            f"{path} was measured by {record.name!r}, a function of somebody's own: give it, as in verify(circuit, "
+            f"metric=...).{nearest(record.name, METRICS.names)}"
         )
     return get_metric(record.name)
 
@@ -235,13 +252,11 @@ def _load(file: _File, model: Any, device: str, dtype: str | None) -> Transforme
     pick_dtype(number_format)
     if circuit is None:
         return load_model(model, device=device, dtype=number_format)
-    named = circuit.model
+    how: dict[str, Any] = {"device": device, "dtype": number_format, "ungroup_kv": circuit.model.ungrouped_kv}
     if model is not None:
-        return load_model(model, device=device, dtype=number_format, ungroup_kv=named.ungrouped_kv)
+        return load_model(model, **how)
     try:
-        return load_model(
-            named.name, device=device, dtype=number_format, ungroup_kv=named.ungrouped_kv, revision=named.revision
-        )
+        return load_model(circuit.model.name, **how, revision=circuit.model.revision)
     except ModelError as error:
         raise ModelError(
             f"{error} The name is the one in {file.path}: if the model came from a folder or an object, say where it "
@@ -291,25 +306,17 @@ def _other_weights(circuit: Circuit, ours: ModelRecord, dtype: str) -> str:
     return text if made_in in (None, dtype) else f"{text}: they are in {dtype}, and the file's were in {made_in}"
 
 
-def _with_prompts(file: _File, circuit: Circuit, view: TransformerView) -> tuple[Circuit, PromptSet, PromptSet]:
+def _with_prompts(file: _File, circuit: Circuit, view: TransformerView) -> tuple[Circuit, PromptSet, PromptSet | None]:
     """The circuit with the records of what it is judged on, and the prompts of both splits."""
-    source, update = file.source, {"ablation": circuit.ablation or "patch"}
+    source, metric = file.source, MetricRecord(name=file.metric.name, sign=1)
+    update = {"ablation": circuit.ablation or "patch", "metric": metric}
     if isinstance(source, Stored):
         return circuit.model_copy(update=update), source.discovery, source.held_out
     card, prompts = source.made(view, file.path)
     file.remarks.extend(note.removesuffix(".") for note in prompts.notes)
     judged = update | {
         "prompts": records_of(prompts.discovery, prompts.held_out),
-        "metric": MetricRecord(name=file.metric.name, sign=1),
-        "task": TaskRecord(
-            name=card.name,
-            card_hash=card.fingerprint(),
-            prompts_hash=prompts_hash(prompts.discovery, prompts.held_out),
-            n_discovery=len(prompts.discovery),
-            n_held_out=len(prompts.held_out),
-            seed=source.seed,
-            left_out=left_out_record(prompts.left_out),
-        ),
+        "task": task_record(card, prompts, source.seed),
     }
     return circuit.model_copy(update=judged), prompts.discovery, prompts.held_out
 

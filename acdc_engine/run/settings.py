@@ -1,25 +1,35 @@
-"""All settings of a run, checked before anything is loaded."""
+"""What a run is asked for beside task and model: names, defaults, words and checks; as a command and as `run.toml`.
+
+Nothing here imports torch until a setting is checked: `acdc --help` reads the words.
+"""
 
 import inspect
+import json
 import math
+import shlex
+import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+from pathlib import Path
+from types import NoneType
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, get_args
 
 from acdc_engine.errors import MethodError, nearest
 
 if TYPE_CHECKING:
-    from acdc_engine.pruning.strategies import Choice
+    from acdc_engine.search import Choice
 
-_KINDS: dict[str, type] = {"an integer": Integral, "a number": Real, "a text": str}
-_FIELDS = {
-    "an integer": ("n", "n_held_out", "batch_size", "seed", "size", "steps", "candidates", "n_random"),
-    "a number": ("faithfulness", "threshold", "minutes"),
-    "a text": ("method", "strategy", "objective", "rank", "ablation", "metric", "device", "dtype"),
+RUN_FILE = "run.toml"
+_KINDS: dict[type, tuple[str, type]] = {
+    int: ("an integer", Integral),
+    float: ("a number", Real),
+    str: ("a text", str),
 }
-_MAY_BE_NONE = ("rank", "size", "steps", "threshold", "candidates", "metric", "minutes", "n", "n_held_out")
-OBJECTIVES = ("faithfulness", "kl")
+_OPTIONS = {"n_random": "--random", "prepend_bos": "--bos"}
+"""Options of the command line that are not called as the setting is."""
+_MORE = {"task": (str, ""), "model": (str, ""), "threads": (int, 0)}
+"""What `run.toml` holds beside the settings: kind, and a value that is never used."""
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -57,66 +67,86 @@ class DiscoverSettings(CurveSettings, total=False):
     n_random: int
 
 
+def _setting(default: Any, help: str, least: int | None = None) -> Any:
+    return field(default=default, metadata={"help": help, "least": least})
+
+
 @dataclass(frozen=True)
 class Settings:
-    """What a run is asked for, beside task and model.
+    """What a run is asked for, beside task and model; `help_of` has the words on each."""
 
-    Attributes:
-        method: How edges are scored: "eap-ig", "eap" or "clean-corrupted".
-        steps: Integration points of "eap-ig" (default 5).
-        strategy: How a circuit is found: "iterative", "top-k", "greedy", "threshold" or "acdc".
-        objective: What the target and the search are about: "faithfulness" in the metric, or "kl", the share of the KL
-            divergence from the model's output distribution that is recovered.
-        faithfulness: Target t; a circuit meets it if its objective on the discovery prompts lies in [t, 2 - t].
-        size: Edges of the circuit, for "top-k" and "greedy"; None to search for the smallest that meets the target.
-        threshold: Smallest strength of a kept edge, for "threshold"; largest loss per removed edge, for "acdc".
-        candidates: Best edges that "acdc" sweeps over; None for all.
-        rank: Edges are ranked by "absolute" or "signed" score or by "rms", the root mean square over prompts; for
-            "top-k", "greedy" and "threshold". None: absolute, or rms where the objective is "kl".
-        ablation: What edges outside the circuit carry: "patch" (the corrupt prompt's value), "mean" or "zero".
-        metric: Overrides the task's metric: "logit_diff", "prob_diff", "kl" or "nll".
-        n: Discovery prompts; None for 32, or as many as the task can give.
-        n_held_out: Held-out prompts, disjoint from the discovery prompts; None for 64, likewise.
-        drop_misfits: Leave out pairs that do not fit the model, instead of refusing the task.
-        n_random: Random circuits of the same size that the circuit is compared with; 0 for none.
-        seed: Of the prompts and their split, and of everything else that is drawn.
-        batch_size: Prompts per run of the model.
-        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
-        dtype: Number format of the weights.
-        ungroup_kv: One k and v receiver per query head where the model shares them (MIB's convention).
-        prepend_bos: Start every prompt with the tokenizer's beginning-of-sequence token; None for what the task says,
-            or else for what the tokenizer does by itself.
-        edge_tests: Test every edge of the circuit singly: its exact effect, and where a target decides the size also
-            whether it is needed. Without, circuits are larger, and have neither effects nor a certificate.
-        minutes: End the search in time for the whole run to take about so long, with the best circuit so far; None to
-            let it end by itself. Scores, one circuit and the evidence are computed however long they take.
-        force: Go on although the model does not show the behaviour.
-    """
-
-    method: str = "eap-ig"
-    steps: int | None = None
-    strategy: str = "iterative"
-    objective: str = "faithfulness"
-    faithfulness: float = 0.9
-    size: int | None = None
-    threshold: float | None = None
-    candidates: int | None = None
-    rank: str | None = None
-    ablation: str = "patch"
-    metric: str | None = None
-    n: int | None = None
-    n_held_out: int | None = None
-    drop_misfits: bool = False
-    n_random: int = 20
-    seed: int = 0
-    batch_size: int = 16
-    device: str = "auto"
-    dtype: str = "float32"
-    ungroup_kv: bool = False
-    prepend_bos: bool | None = None
-    edge_tests: bool = True
-    minutes: float | None = None
-    force: bool = False
+    method: str = _setting(
+        "eap-ig",
+        "How edges are scored: eap-ig (integrated gradients), eap (one gradient) or clean-corrupted (mean of two).",
+    )
+    steps: int | None = _setting(None, "Integration points of eap-ig: more are more exact and slower.")
+    strategy: str = _setting(
+        "iterative",
+        "How the circuit is found. iterative: drop the weakest edges, check the rest exactly, score again inside. "
+        "top-k: the strongest edges; greedy: grown from the logits; both to --size or as few as meet the target. "
+        "threshold: see --threshold. acdc: Conmy et al.'s greedy sweep, see --threshold and --candidates.",
+    )
+    objective: str = _setting(
+        "faithfulness",
+        "What the target is about. faithfulness: the task's metric. kl: the share of the KL divergence from the "
+        "model's whole output distribution that is recovered; it cannot overshoot, and needs larger circuits.",
+    )
+    faithfulness: float = _setting(
+        0.9,
+        "Target t, above 0 and at most 1: the circuit's share of the clean-corrupt difference (or of the KL "
+        "divergence, see --objective) must lie between t and 2 - t on the discovery prompts.",
+    )
+    size: int | None = _setting(
+        None, "At most this many edges, for top-k and greedy; edges on no path from input to logits do not count."
+    )
+    threshold: float | None = _setting(
+        None,
+        "For threshold: keep edges that score at least this. For acdc: drop edges whose removal costs less than this. "
+        "In units of the metric (nats with --objective kl).",
+    )
+    candidates: int | None = _setting(None, "Sweep over this many of the best edges by |score|, for acdc.")
+    rank: str | None = _setting(
+        None,
+        "Edges count as strong by their absolute or signed score, or by rms, the root mean square over prompts; for "
+        "top-k, greedy and threshold. Default: absolute, with --objective kl rms.",
+    )
+    ablation: str = _setting(
+        "patch",
+        "What edges outside the circuit carry: patch (the corrupt prompt's value), mean (over the corrupt prompts) or "
+        "zero.",
+    )
+    metric: str | None = _setting(None, "What measures the behaviour: logit_diff, prob_diff, kl or nll.")
+    n: int | None = _setting(None, "Number of discovery prompts, which the search sees.", 1)
+    n_held_out: int | None = _setting(None, "Number of held-out prompts, on which the circuit is judged.", 1)
+    drop_misfits: bool = _setting(
+        False, "Leave out prompt pairs that do not fit the model, and say how many and why, instead of refusing all."
+    )
+    n_random: int = _setting(
+        20, "Random circuits of the same size to compare with on the held-out prompts; 0 for none.", 0
+    )
+    seed: int = _setting(0, "Seed of the prompts and of their split.", 0)
+    batch_size: int = _setting(16, "Prompts run at once: fewer need less memory.", 1)
+    device: str = _setting("auto", "auto, cpu, cuda, cuda:N or mps.")
+    dtype: str = _setting("float32", "float32, bfloat16, float16 or float64.")
+    ungroup_kv: bool = _setting(
+        False, "Give every query head a k and v of its own where the model shares them, as the MIB benchmark does."
+    )
+    prepend_bos: bool | None = _setting(
+        None,
+        "Start prompts with the model's beginning-of-sequence token. Default: what the task says, else what the "
+        "model's tokenizer does by itself.",
+    )
+    edge_tests: bool = _setting(
+        True,
+        "Whether every edge of the circuit is tested singly, which can take most of the time; without, circuits are "
+        "larger, and have neither effects nor a certificate.",
+    )
+    minutes: float | None = _setting(
+        None,
+        "End the search in time for the whole run to take about so long: with the best circuit so far and its "
+        "evidence. The same command goes on with it, for as long again.",
+    )
+    force: bool = _setting(False, "Go on although the model does not show the behaviour.")
 
     def __post_init__(self) -> None:
         """Checks every setting.
@@ -124,19 +154,18 @@ class Settings:
         Raises:
             AcdcError: Of the kind that fits the setting, with its name, its value and what is allowed.
         """
-        from acdc_engine.attribution.methods import get_method
-        from acdc_engine.models.devices import pick_device, pick_dtype
-        from acdc_engine.patching.baseline import check_ablation
-        from acdc_engine.patching.judge import Target
+        from acdc_engine.experiment import OBJECTIVES
+        from acdc_engine.model.devices import pick_device, pick_dtype
+        from acdc_engine.patch.judge import Target
+        from acdc_engine.patch.references import check_ablation
         from acdc_engine.prompts.metrics import get_metric
+        from acdc_engine.score.methods import get_method
 
         self._check_kinds()
-        for name in ("n", "n_held_out", "batch_size"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise MethodError(f"{name} must be at least 1, not {value}.")
-        for name in ("n_random", "seed"):
-            if getattr(self, name) < 0:
-                raise MethodError(f"{name} must be at least 0, not {getattr(self, name)}.")
+        for one in fields(self):
+            value, least = getattr(self, one.name), one.metadata["least"]
+            if least is not None and value is not None and value < least:
+                raise MethodError(f"{one.name} must be at least {least}, not {value}.")
         if self.minutes is not None and not 0 < self.minutes < math.inf:
             raise MethodError(f"minutes must be a number above 0, not {self.minutes}.")
         if self.objective not in OBJECTIVES:
@@ -150,6 +179,15 @@ class Settings:
         pick_device(self.device)
         pick_dtype(self.dtype)
 
+    def _check_kinds(self) -> None:
+        for one in fields(self):
+            value, kinds = getattr(self, one.name), get_args(one.type) or (one.type,)
+            if kinds[0] is bool or (value is None and NoneType in kinds):
+                continue
+            wanted, kind = _KINDS[kinds[0]]
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise MethodError(f"{one.name} must be {wanted}, not {value!r} of type {type(value).__name__}.")
+
     @property
     def choice(self) -> "Choice":
         """The search strategy with its settings.
@@ -157,20 +195,10 @@ class Settings:
         Raises:
             MethodError: Unknown names, or settings that do not fit the strategy.
         """
-        from acdc_engine.pruning.strategies import Choice
+        from acdc_engine.search.strategies import choice_of
 
-        choice = Choice(self.strategy, self.rank or "absolute", self.size, self.threshold, self.candidates)
-        by_square = self.rank is None and self.objective == "kl" and choice.takes_rank
-        return replace(choice, rank="rms") if by_square else choice
-
-    def _check_kinds(self) -> None:
-        for wanted, names in _FIELDS.items():
-            for name in names:
-                value = getattr(self, name)
-                if value is None and name in _MAY_BE_NONE:
-                    continue
-                if not isinstance(value, _KINDS[wanted]) or isinstance(value, bool):
-                    raise MethodError(f"{name} must be {wanted}, not {value!r} of type {type(value).__name__}.")
+        given = {"rank": self.rank, "size": self.size, "threshold": self.threshold, "candidates": self.candidates}
+        return choice_of(self.strategy, self.objective, **given)
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> "Settings":
@@ -179,11 +207,21 @@ class Settings:
         Raises:
             MethodError: A keyword that does not exist.
         """
-        known = [field.name for field in fields(cls)]
+        known = [one.name for one in fields(cls)]
         for key in given:
             if key not in known:
                 raise MethodError(f"There is no setting {key!r}.{nearest(key, known)}")
         return cls(**given)
+
+    def changed(self) -> dict[str, Any]:
+        """Those that are not the default."""
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {one.name: values[one.name] for one in fields(self) if values[one.name] != one.default}
+
+
+def help_of(name: str) -> str:
+    """What a setting means, in the words of `--help`, glossary and report."""
+    return str(Settings.__dataclass_fields__[name].metadata["help"])
 
 
 def shows_settings(function: F) -> F:
@@ -191,8 +229,83 @@ def shows_settings(function: F) -> F:
     whole = inspect.signature(function)
     own = [one for one in whole.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
     taken = [
-        inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type)
-        for field in fields(Settings)
+        inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=one.type)
+        for one in fields(Settings)
     ]
     function.__signature__ = whole.replace(parameters=[*own, *taken])  # type: ignore[attr-defined]
     return function
+
+
+def command_of(task: str | Path, model: Any, settings: Settings) -> str:
+    """What to type to run the same again, with every option that is not the default; for a shell of POSIX.
+
+    Where the model is an object no command names it: then it is the call in Python, with the model in words.
+
+    Args:
+        task: As given: a name or a path.
+        model: As given to `discover`.
+        settings: Of the run.
+    """
+    if not isinstance(model, str | Path):
+        named = "".join(f", {name}={_python(value)}" for name, value in settings.changed().items())
+        return f"discover({_python(str(task))}, model{named}) in Python, with model a loaded {type(model).__name__}"
+    words = ["acdc", "discover", str(task), "--model", str(model)]
+    for name, value in settings.changed().items():
+        option = _OPTIONS.get(name, f"--{name.replace('_', '-')}")
+        if isinstance(value, bool):
+            words.append(option if value else f"--no-{option.removeprefix('--')}")
+        else:
+            words += [option, str(value)]
+    return shlex.join(words)
+
+
+def run_file_text(task: str | Path, model: str | Path, settings: Settings, threads: int) -> str:
+    """All that a run was asked for, to run it again with `acdc discover --config run.toml`.
+
+    Args:
+        task: As given.
+        model: As given: its name or folder.
+        settings: Of the run; those that are None are left out.
+        threads: CPU threads it runs with: the last bits of all numbers depend on them.
+    """
+    settled = {one.name: getattr(settings, one.name) for one in fields(settings)}
+    content = {"task": str(task), "model": str(model), "threads": threads, **settled}
+    lines = [f"{key} = {_toml(value)}" for key, value in content.items() if value is not None]
+    return "\n".join([f"# acdc discover --config {RUN_FILE}    (options of the command line go before)", *lines, ""])
+
+
+def read_run_file(path: Path) -> dict[str, Any]:
+    """What a file asks for, by the names of `discover`'s keywords; keys that it does not have are not there.
+
+    Raises:
+        MethodError: It cannot be read, is no TOML, or has keys or values that there are not.
+    """
+    from pydantic import ConfigDict, ValidationError, create_model
+
+    from acdc_engine.prompts.card_problems import explain
+
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise MethodError(f"Cannot read {path}: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise MethodError(f"{path} is not TOML: {error}.") from error
+    keys: dict[str, Any] = {**_MORE, **{one.name: (one.type, one.default) for one in fields(Settings)}}
+    model = create_model("_Content", __config__=ConfigDict(extra="forbid", strict=True), **keys)
+    try:
+        model.model_validate(content)
+    except ValidationError as error:
+        problems = "\n".join(f"  {line}" for line in explain(error, lambda _: list(keys)))
+        raise MethodError(f"{path} does not say what a run needs:\n{problems}") from error
+    return content
+
+
+def _python(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value)
+
+
+def _toml(value: object) -> str:
+    """A text, number or truth value as TOML, which writes texts as JSON does."""
+    if isinstance(value, str | bool):
+        return json.dumps(value, ensure_ascii=False)
+    return repr(value) if isinstance(value, int | float) else str(value)

@@ -1,23 +1,73 @@
-"""What a search tells of itself: the trace, the remark beside its progress, the best circuit when it has to stop."""
+"""A search under way: what it tells of itself, the best circuit so far, and when it has to end."""
 
 import math
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Literal
 
-from jaxtyping import Float
-from torch import Tensor
-
-from acdc_engine.graph.circuit_records import Unfinished
+from acdc_engine.experiment import Experiment
+from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.graph.find import SO_FAR
-from acdc_engine.graph.from_mask import edges_of_mask
-from acdc_engine.pruning import Found
-from acdc_engine.run.deadline import Deadline, OutOfTime
+from acdc_engine.graph.files import SO_FAR
+from acdc_engine.graph.records import Unfinished
+from acdc_engine.patch.judge import Target
 from acdc_engine.run.folder import RunFolder
-from acdc_engine.run.progress import Stage
-from acdc_engine.run.records import Run, circuit_of
+from acdc_engine.run.progress import Clock, Stage, duration
+from acdc_engine.search import Found
+
+MOST_KEPT = 0.5
+"""Share of the time that is kept for the evidence, at most."""
+
+
+class OutOfTime(Exception):
+    """The search's time is over. Never leaves a run."""
+
+
+class Deadline:
+    """Ends a search in time: `check` is called before every run of a circuit.
+
+    It waits until it is `armed`, which is when there is a circuit to deliver, and does nothing once it is disarmed.
+
+    Args:
+        minutes: Time of the whole run, from now on; None for all the time there is.
+        clock: What tells the time.
+
+    Attributes:
+        minutes: As given.
+        armed: Whether `check` may end the search.
+    """
+
+    def __init__(self, minutes: float | None, clock: Clock = time.monotonic) -> None:
+        """See the class."""
+        self.minutes, self.armed = minutes, False
+        self._clock, self._started, self._kept = clock, clock(), 0.0
+
+    def keep(self, seconds: float) -> None:
+        """Keeps so much time for what follows the search, and not more than half of all."""
+        if self.minutes is not None:
+            self._kept = min(seconds, MOST_KEPT * 60 * self.minutes)
+
+    def check(self) -> None:
+        """Ends the search where its time is over.
+
+        Raises:
+            OutOfTime: It is.
+        """
+        left = self._left()
+        if self.armed and left is not None and left <= 0:
+            raise OutOfTime
+
+    def left(self) -> str:
+        """What is left for the search, in words; empty without a limit."""
+        left = self._left()
+        return "" if left is None else f"at most {duration(left)} left"
+
+    def _left(self) -> float | None:
+        if self.minutes is None:
+            return None
+        return 60 * self.minutes - self._kept - (self._clock() - self._started)
 
 
 class Steps:
@@ -27,10 +77,11 @@ class Steps:
     Without a target it is the latest.
 
     Args:
-        run: The run.
-        scores: Of all edges; written with the best circuit so far.
+        lab: What is searched in.
+        target: The band to reach; None where the size is given.
         folder: Where trace and circuit go; None to write nothing.
         deadline: When the search has to end; armed by the first circuit that could be delivered.
+        circuit_of: Makes the circuit that goes into the folder.
 
     Attributes:
         unfinished: What the search was stopped in, once it was.
@@ -38,16 +89,18 @@ class Steps:
 
     def __init__(
         self,
-        run: Run,
-        scores: Float[Tensor, "senders receivers"],
+        lab: Experiment,
+        target: Target | None,
         folder: RunFolder | None,
         deadline: Deadline,
+        circuit_of: Callable[[Found, Unfinished], Circuit],
     ) -> None:
         """See the class."""
-        self._run, self._scores, self._folder, self._deadline = run, scores, folder, deadline
+        self._graph, self._target, self._folder, self._deadline = lab.view.graph, target, folder, deadline
+        self._circuit_of = circuit_of
         self._best: tuple[Found, bool] | None = None
         self._stage = Stage()
-        self._called = "KL recovered" if run.settings.objective == "kl" else "f"
+        self._called = "KL recovered" if lab.aim == "kl" else "f"
         self.unfinished: Unfinished | None = None
 
     @contextmanager
@@ -67,9 +120,7 @@ class Steps:
             self.unfinished = Unfinished(stage=part, minutes=self._deadline.minutes)
         except KeyboardInterrupt:
             if self._best is not None and self._folder is not None:
-                edges = edges_of_mask(self._run.view.graph, self.best.mask, self._scores)
-                stopped = replace(self._run, unfinished=Unfinished(stage=part))
-                self._folder.save_circuit(circuit_of(stopped, edges), SO_FAR)
+                self._folder.save_circuit(self._circuit_of(self.best, Unfinished(stage=part)), SO_FAR)
             raise
 
     @property
@@ -77,7 +128,7 @@ class Steps:
         """The best circuit so far, clean."""
         assert self._best is not None, "a search is stopped when there is a circuit"
         found = self._best[0]
-        return replace(found, mask=clean(self._run.view.graph, found.mask))
+        return replace(found, mask=clean(self._graph, found.mask))
 
     def take(self, what: str, found: Found, met: bool) -> None:
         """Notes a circuit that was run; a `Report`."""
@@ -100,12 +151,12 @@ class Steps:
         return f"{found.size:,} edges, {self._called} {found.faithfulness:.2f}"
 
     def _better(self, found: Found, met: bool) -> bool:
-        target = self._run.target
+        target = self._target
         if not found.size or not math.isfinite(found.faithfulness):
             return False
         if target is None:
             return True
-        if found.size == self._run.view.graph.n_edges:  # no result of a search: see `find_circuit`
+        if found.size == self._graph.n_edges:  # no result of a search: see `find_circuit`
             return False
         if self._best is None:
             return True

@@ -1,35 +1,30 @@
 """Recomputes what a circuit file claims, from nothing but the file and the model, and says what does not hold."""
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
-from acdc_engine.display import html_of, line_of
-from acdc_engine.evaluation import figures_of
-from acdc_engine.formats.engine import is_engine
-from acdc_engine.formats.format import Source
+from acdc_engine.evidence.figures import figures_of
+from acdc_engine.evidence.single_edges import EdgeEvidence, edge_evidence
+from acdc_engine.experiment import MetricLike, Selection
+from acdc_engine.formats.register import Source
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import CircuitEdge, Figures
 from acdc_engine.graph.evidence_records import Certificate
-from acdc_engine.graph.files import check_target, write_text
-from acdc_engine.graph.find import find_circuit
-from acdc_engine.graph.record import Record
-from acdc_engine.patching.judge import Target
-from acdc_engine.pruning import Found, singles
-from acdc_engine.run.edge_records import EdgeEvidence, edge_evidence, in_metric
+from acdc_engine.graph.files import check_target, find_circuit, write_text
+from acdc_engine.graph.records import CircuitEdge, Record
+from acdc_engine.graph.result_records import Claim, Verification
+from acdc_engine.patch.judge import Target
+from acdc_engine.provenance import prompts_hash
+from acdc_engine.run.file_prompts import Asked
 from acdc_engine.run.progress import Reporter, reporter_of
-from acdc_engine.run.prompt_records import prompts_hash
 from acdc_engine.run.reopen import Reopened, reopen
 
 TOLERANCE = 1e-3
 """How far a number may be off, see `Claim.deviation`. Machines, thread counts and batches differ in rounding."""
-HALF_TOLERANCE = 5e-2
+_HALF_TOLERANCE = 5e-2
 """The same for bfloat16 and float16, where a single rounding is off by up to 4e-3 and 5e-4. Not measured between
 machines; on one, other batch sizes moved tiny models by up to 4e-4."""
-EFFECT, WITHOUT, NEEDED = "effect", "objective without it", "needed for target"
+_EFFECT, _WITHOUT, NEEDED = "effect", "objective without it", "needed for target"
 """What is claimed of every edge."""
 _FIGURES = {
     "metric_clean": "metric, clean",
@@ -51,70 +46,11 @@ _OF_TEMPLATES = {"faithfulness": "faithfulness", "kl_recovered": "KL recovered",
 _OBJECTIVES = {"faithfulness": "faithfulness", "kl": "KL recovered"}
 
 
-class Claim(Record):
-    """One thing a circuit file claims, and what was found."""
-
-    what: str
-    """What it is about."""
-    edge: str | None = None
-    """The edge, for claims made of every edge."""
-    claimed: str
-    """What the file says."""
-    found: str
-    """What came out."""
-    holds: bool
-    """Whether that is the same, within the tolerance."""
-    deviation: float | None = Field(default=None, ge=0)
-    """How far a number is off: as a share of it, or of its natural unit where that is larger (1 for shares and
-    faithfulness, |m(clean) - m(corrupt)| in units of the metric). Null where no number was compared."""
-
-
-class Verification(Record):
-    """All claims of a circuit file."""
-
-    path: str
-    """The file, or "the circuit" where it was given as an object."""
-    tolerance: float
-    """Largest deviation that counts as the same."""
-    claims: tuple[Claim, ...]
-    """What was recomputed."""
-    unclaimed: tuple[str, ...]
-    """What such a file can claim and this one does not."""
-    unchecked: tuple[str, ...]
-    """What the file says and nobody recomputed."""
-    remarks: tuple[str, ...]
-    """What a reader should know besides."""
-
-    @property
-    def holds(self) -> bool:
-        """Whether every claim does."""
-        return all(claim.holds for claim in self.claims)
-
-    @property
-    def failing(self) -> tuple[Claim, ...]:
-        """The claims that do not."""
-        return tuple(claim for claim in self.claims if not claim.holds)
-
-    @property
-    def largest_deviation(self) -> float:
-        """The largest of all numbers compared."""
-        return max((claim.deviation for claim in self.claims if claim.deviation is not None), default=0.0)
-
-    def __repr__(self) -> str:
-        """One line: there are claims about every edge."""
-        return line_of(self)
-
-    __str__ = __repr__
-
-    def _repr_html_(self) -> str:
-        """What a notebook shows: the verdict, and the claims."""
-        return html_of(self)
-
-
 def verify(
     circuit: Circuit | str | Path,
     *,
     model: Any = None,
+    metric: MetricLike | None = None,
     task: str | Path | None = None,
     device: str = "auto",
     dtype: str | None = None,
@@ -135,6 +71,7 @@ def verify(
     Args:
         circuit: A circuit, its file, the folder of its run, or the name of one that comes with the engine.
         model: As for `load_model`; None for the one that the file names.
+        metric: The function that the circuit was measured by, where that is one of its author's own.
         task: The path of the task card, for a file without prompts whose task is not a shipped one.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         dtype: Number format of the weights; None for the file's.
@@ -154,9 +91,17 @@ def verify(
     report = reporter_of(progress)
     given = circuit if isinstance(circuit, Circuit) else find_circuit(circuit)
     opened = reopen(
-        given, model=model, task=task, strict=True, device=device, dtype=dtype, batch_size=batch_size, report=report
+        given,
+        model=model,
+        metric=metric,
+        asked=Asked(task),
+        strict=True,
+        device=device,
+        dtype=dtype,
+        batch_size=batch_size,
+        report=report,
     )
-    tolerance = TOLERANCE if opened.view.dtype.itemsize >= 4 else HALF_TOLERANCE
+    tolerance = TOLERANCE if opened.lab.view.dtype.itemsize >= 4 else _HALF_TOLERANCE
     checksum = None if isinstance(given, Circuit) else _checksum(given)
     claims = [*_file_claims(checksum, opened)]
     with report.stage("Figures of both splits"):
@@ -164,10 +109,10 @@ def verify(
     claimed = opened.claimed
     if claimed.certificate or any(edge.effect is not None or edge.without is not None for edge in claimed.edges):
         with report.stage("Each edge removed", len(claimed.edges)) as stage:
-            found = Found(opened.mask, math.nan)
-            tested = singles(opened.view.graph, found, opened.objective, None, stage.at)
-            by_metric = in_metric(tested, opened.objective, opened.discovery, stage.at)
-        evidence = edge_evidence(tested, by_metric, opened.objective, None)
+            tested = opened.lab.test_edges(Selection(opened.mask), stage.at)
+            tested = opened.lab.with_effects(tested, stage.at)
+        assert tested.tested is not None, "they have just been tested"
+        evidence = edge_evidence(tested.tested, tested.by_metric, opened.lab.objective, None)
         claims += _edge_claims(opened, evidence, tolerance)
         if claimed.certificate is not None:
             claims += _certificate_claims(claimed, claimed.certificate, evidence, tolerance)
@@ -186,8 +131,8 @@ def verify(
 
 def _checksum(path: Path) -> str | None:
     """The checksum in a circuit file; files of other formats have none."""
-    source = Source(path)
-    return source.json.get("checksum") if is_engine(source) else None
+    content = Source(path).json
+    return content.get("checksum") if isinstance(content, dict) and "format" in content else None
 
 
 def _file_claims(checksum: str | None, opened: Reopened) -> Iterator[Claim]:
@@ -198,11 +143,11 @@ def _file_claims(checksum: str | None, opened: Reopened) -> Iterator[Claim]:
     if circuit.model.weights_hash is not None:
         digest = _short(circuit.model.weights_hash)
         yield Claim(what="weights of the model", claimed=digest, found=digest, holds=True)
-    sets = [judge.evaluator.prompts for judge in (opened.discovery, opened.held_out)]
+    sets = opened.lab.prompts, opened.lab.held_out
     if circuit.task is not None:
         numbers = ((circuit.task.n_discovery, "discovery"), (circuit.task.n_held_out, "held-out"))
         for (number, split), prompts in zip(numbers, sets, strict=True):
-            yield _exact(f"number of {split} prompts", number, len(prompts))
+            yield _exact(f"number of {split} prompts", number, 0 if prompts is None else len(prompts))
     if circuit.task is not None and circuit.task.prompts_hash is not None:
         claimed, found = circuit.task.prompts_hash, prompts_hash(*sets)
         yield Claim(what="prompts", claimed=_short(claimed), found=_short(found), holds=claimed == found)
@@ -214,52 +159,53 @@ def _figure_claims(opened: Reopened, tolerance: float) -> Iterator[Claim]:
     if evaluation is None:
         return
     for split, claimed, judge in (
-        ("discovery", evaluation.discovery, opened.discovery),
-        ("held-out", evaluation.held_out, opened.held_out),
+        ("discovery", evaluation.discovery, opened.lab.judge),
+        ("held-out", evaluation.held_out, opened.lab.held_out_judge),
     ):
         found = figures_of(judge, opened.mask)
         yield _exact(f"{split}: prompts", claimed.n_prompts, found.n_prompts)
-        for name, label in _FIGURES.items():
-            a, b = getattr(claimed, name), getattr(found, name)
-            unit = abs(judge.range) if name.startswith("metric") else 1.0
-            if a is not None and b is not None:
-                yield _number(f"{split}: {label}", a, b, unit, tolerance)
-        yield from _answer_claims(split, claimed, found, tolerance)
-        yield from _template_claims(split, claimed, found, tolerance)
+        unit = abs(judge.range)
+        units = {name: unit for name in _FIGURES if name.startswith("metric")}
+        yield from _numbers(f"{split}: ", "", _FIGURES, claimed, found, units, tolerance)
+        for run, name in (("clean", "model"), ("corrupt", "ablated"), ("circuit", "circuit")):
+            theirs, ours = getattr(claimed, f"answers_{run}"), getattr(found, f"answers_{run}")
+            if ours and theirs:
+                largest = max(abs(ours.right_logit), abs(ours.wrong_logit or 0)) or 1.0  # zero ablation: all are 0
+                units = {key: largest for key in _ANSWERS if key.endswith("logit")}
+                yield from _numbers(f"{split}: ", f", {name}", _ANSWERS, theirs, ours, units, tolerance)
+        there = {template.name: template for template in found.templates}
+        for template in claimed.templates:
+            own, where = there.get(template.name), f"{split}, {template.name}: "
+            yield _exact(f"{where}prompts", template.n_prompts, 0 if own is None else own.n_prompts)
+            if own is not None:
+                yield from _numbers(where, "", _OF_TEMPLATES, template, own, {}, tolerance)
 
 
-def _answer_claims(split: str, claimed: Figures, found: Figures, tolerance: float) -> Iterator[Claim]:
-    """What becomes of the answers in model, ablated model and circuit, where the file says it."""
-    for run, name in (("clean", "model"), ("corrupt", "ablated"), ("circuit", "circuit")):
-        ours, theirs = getattr(found, f"answers_{run}"), getattr(claimed, f"answers_{run}")
-        for field, label in _ANSWERS.items() if ours and theirs else ():
-            a, b = getattr(theirs, field), getattr(ours, field)
-            if a is not None and b is not None:
-                unit = max(abs(ours.right_logit), abs(ours.wrong_logit or 0)) if field.endswith("logit") else 1.0
-                yield _number(f"{split}: {label}, {name}", a, b, unit, tolerance)
-
-
-def _template_claims(split: str, claimed: Figures, found: Figures, tolerance: float) -> Iterator[Claim]:
-    """The figures of each template, where the file gives them."""
-    there = {template.name: template for template in found.templates}
-    for template in claimed.templates:
-        ours = there.get(template.name)
-        yield _exact(f"{split}, {template.name}: prompts", template.n_prompts, 0 if ours is None else ours.n_prompts)
-        for field, label in _OF_TEMPLATES.items() if ours else ():
-            a, b = getattr(template, field), getattr(ours, field)
-            if a is not None and b is not None:
-                yield _number(f"{split}, {template.name}: {label}", a, b, 1.0, tolerance)
+def _numbers(
+    before: str,
+    after: str,
+    labels: dict[str, str],
+    claimed: Record,
+    found: Record,
+    units: dict[str, float],
+    tolerance: float,
+) -> Iterator[Claim]:
+    """Every number that both have."""
+    for name, label in labels.items():
+        a, b = getattr(claimed, name), getattr(found, name)
+        if a is not None and b is not None:
+            yield _number(f"{before}{label}{after}", a, b, units.get(name, 1.0), tolerance)
 
 
 def _edge_claims(opened: Reopened, evidence: EdgeEvidence, tolerance: float) -> Iterator[Claim]:
     """Effect of every edge and objective without it, where the file gives them."""
-    unit, places = abs(opened.discovery.range), _places(opened)
+    unit, places = abs(opened.lab.judge.range), _places(opened)
     for edge in opened.claimed.edges:
         place, name = places[edge.sender, edge.receiver], _name(edge)
         if edge.effect is not None:
-            yield _number(EFFECT, edge.effect, evidence.effects[place], unit, tolerance, name)
+            yield _number(_EFFECT, edge.effect, evidence.effects[place], unit, tolerance, name)
         if edge.without is not None:
-            yield _number(WITHOUT, edge.without, evidence.without[place], 1.0, tolerance, name)
+            yield _number(_WITHOUT, edge.without, evidence.without[place], 1.0, tolerance, name)
     certificate = opened.claimed.certificate
     if certificate is None or not certificate.minimal:
         return

@@ -26,14 +26,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from acdc_engine.graph.by_rule import Wiring, circuit_by_rule
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.models.load import load_model
-from acdc_engine.models.view import TransformerView
-from acdc_engine.patching import CircuitEvaluator
+from acdc_engine.graph.editing import Wiring, circuit_by_rule
+from acdc_engine.model.load import load_model
+from acdc_engine.model.view import TransformerView
+from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.prompts.prompt_set import PromptSet
-from acdc_engine.run.records import model_record
 
 GRAPHS = Path(__file__).resolve().parent.parent
 ZERO = 1e-6
@@ -83,7 +82,7 @@ def bound(view: TransformerView, letters: Sequence[int]) -> Tensor:
     def arriving(reads: Tensor, receiver: int) -> Tensor:
         """All changes that a receiver with these rows `[some, d_model]` can see; marks the edges they come through."""
         seen = [torch.zeros(view.d_model, 0).double()]
-        for sender in range(graph.senders_before[receiver]):
+        for sender in graph.sources(receiver):
             if not vanishes(reads, changes[sender]):
                 mask[sender, receiver] = True
                 seen.append(changes[sender])
@@ -94,16 +93,16 @@ def bound(view: TransformerView, letters: Sequence[int]) -> Tensor:
         for head in range(view.shape.n_heads):
             w_q, w_k, w_v = (w[head].double() for w in (attention.w_q, attention.w_k, attention.w_v))
             writes = attention.w_o[head].double().T @ w_v
-            query = arriving(span(w_k).T @ w_q, graph.q(index).start + head)
-            key = arriving(span(w_q).T @ w_k, graph.k(index).start + head)
-            value = arriving(writes, graph.v(index).start + head)
+            query = arriving(span(w_k).T @ w_q, graph.part(index, "q").start + head)
+            key = arriving(span(w_q).T @ w_k, graph.part(index, "k").start + head)
+            value = arriving(writes, graph.part(index, "v").start + head)
             moving = query.shape[1] or key.shape[1]
             changes[graph.heads(index).start + head] = span(writes if moving else writes @ value)
         mlp = layer.mlp
         reads, writes = mlp.w_in.double(), mlp.w_out.double()
-        into = arriving(reads, graph.mlp_receiver(index))
+        into = arriving(reads, graph.block("mlp", index).reads.start)
         reached = [unit for unit in range(len(reads)) if not vanishes(reads[unit : unit + 1], into)]
-        changes[graph.mlp_sender(index)] = span(writes[:, reached])
+        changes[graph.block("mlp", index).writes.start] = span(writes[:, reached])
     arriving(view.unembed_weight.double(), graph.logits)
     return clean(graph, mask)
 
@@ -175,7 +174,7 @@ def truth(name: str) -> Circuit:
     wiring = Wiring(view.graph)
     wiring.edges.update((int(u), int(v)) for u, v in bound(view, letters).nonzero())
     # Without the hash: the circuit is that of the program, in any number format.
-    model = model_record(view).model_copy(update={"weights_hash": None})
+    model = view.model_record().model_copy(update={"weights_hash": None})
     circuit = circuit_by_rule(
         model,
         wiring,

@@ -5,10 +5,11 @@ Heads are written as in the post: 3.6 is head 6 of layer 3.
 
 from pathlib import Path
 
-from acdc_engine.graph.by_rule import Wiring, circuit_by_rule
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import ModelRecord
-from acdc_engine.graph.layout import GraphShape, Layout
+from acdc_engine.graph.editing import Wiring, circuit_by_rule
+from acdc_engine.graph.names import GraphShape
+from acdc_engine.graph.records import ModelRecord
 
 MODEL = ModelRecord(name="attn-only-4l", n_layers=4, n_heads=8, n_kv_heads=8, d_model=512, d_vocab=48262, mlps=False)
 
@@ -18,7 +19,7 @@ def docstring() -> Circuit:
     movers = ["a3.h0", "a3.h6"]
     # Head 0.5 works mostly as a second embedding: what it writes is read wherever the token itself is.
     token = ["input", "a0.h5"]
-    wiring = Wiring(Layout(GraphShape(4, 8, 8, mlps=False)))
+    wiring = Wiring(Graph(GraphShape(4, 8, 8, mlps=False)))
     wiring.join(["input"], ["a0.h5"], "v")
     wiring.join(token, ["a1.h2"], "qk")
     wiring.join(token, ["a1.h4"], "v")

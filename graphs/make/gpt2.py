@@ -5,15 +5,16 @@ Heads are written as in the papers: 9.6 is head 6 of layer 9.
 
 from pathlib import Path
 
-from acdc_engine.graph.by_rule import Wiring, circuit_by_rule
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import ModelRecord
-from acdc_engine.graph.layout import GraphShape, Layout
+from acdc_engine.graph.editing import Wiring, circuit_by_rule
+from acdc_engine.graph.names import GraphShape
+from acdc_engine.graph.records import ModelRecord
 
 MODEL = ModelRecord(
     name="gpt2", architecture="GPT2LMHeadModel", n_layers=12, n_heads=12, n_kv_heads=12, d_model=768, d_vocab=50257
 )
-LAYOUT = Layout(GraphShape(12, 12, 12))
+LAYOUT = Graph(GraphShape(12, 12, 12))
 MADE_BY = "graphs/make/gpt2.py"
 INPUT, LOGITS = ["input"], ["logits"]
 

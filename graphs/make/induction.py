@@ -26,20 +26,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from acdc_engine.graph.by_rule import Wiring, circuit_by_rule
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import MetricRecord, TaskRecord
-from acdc_engine.models import load_model
-from acdc_engine.models.forward import project, run_layers
-from acdc_engine.models.small_file import SmallModel, write_small_model
-from acdc_engine.models.small_model import small_view
-from acdc_engine.models.view import TransformerView
-from acdc_engine.patching import CircuitEvaluator
+from acdc_engine.graph.editing import Wiring, circuit_by_rule
+from acdc_engine.graph.records import MetricRecord, TaskRecord
+from acdc_engine.model import load_model
+from acdc_engine.model.layers import project
+from acdc_engine.model.small_file import SmallModel, write_small_model
+from acdc_engine.model.small_model import small_view
+from acdc_engine.model.view import TransformerView
+from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.find import find_task
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
-from acdc_engine.run.records import model_record
 
 FOLDER = Path(__file__).resolve().parents[1] / "induction-2l"
 LINES = (
@@ -192,7 +191,7 @@ def _recall_loss(view: TransformerView, training: Training, generator: torch.Gen
 
 
 def _logits(view: TransformerView, tokens: Tensor) -> Tensor:
-    return view.unembed(run_layers(view, view.embed(tokens)))
+    return view.unembed(view.run(view.embed(tokens)))
 
 
 def _head_sizes(weights: dict[str, Tensor], n_layers: int) -> Tensor:
@@ -302,7 +301,7 @@ def true_circuit(view: TransformerView, seed: int = 0) -> Circuit:
     wiring = Wiring(view.graph)
     wiring.edges = {(u, v) for u, v in effects.needed.nonzero().tolist()}
     circuit = circuit_by_rule(
-        model_record(view),
+        view.model_record(),
         wiring,
         roles(view),
         behaviour=card.name,

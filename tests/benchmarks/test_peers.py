@@ -8,19 +8,16 @@ from typing import Any
 
 import pytest
 import torch
-import typer
 from typer.testing import CliRunner
 
-from acdc_engine.formats.eap import eap_text
+from acdc_engine.formats.register import FORMATS
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import nodes_of_edges
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.graph.from_mask import edges_of_mask
+from acdc_engine.graph.editing import edges_of_mask
+from acdc_engine.graph.nodes import nodes_of_edges
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.run.progress import Reporter
-from acdc_engine.run.records import model_record
 from benchmarks import peer_eap_ig, peer_engine, peer_lens, peer_work, peers
-from benchmarks.fresh_python import CommandError
 from benchmarks.peer_job import Answer, Job, ask, job_parts, likeness
 from benchmarks.report import Table
 from benchmarks.shapes import TINY, random_model, random_prompts
@@ -70,12 +67,6 @@ def test_transformer_lens_scores_are_ours_at_the_corrupt_end(
     assert len(ours.seconds) == len(theirs.seconds) == 2
     assert theirs.median > ours.median > 0
     assert theirs.cpu_median > ours.cpu_median > 0
-
-
-def test_transformer_lens_scores_differ_from_ours_at_the_clean_end(folders: dict[str, Path], tmp_path: Path) -> None:
-    ours = peer_engine.answer(job_of(folders[LLAMA], (1.0,), tmp_path))
-    theirs = peer_lens.answer(job_of(folders[LLAMA], (0.0,), tmp_path))
-    assert likeness(peer_engine.load_ungrouped(str(folders[LLAMA])).graph, ours, theirs).difference > 0.01
 
 
 def test_prompts_of_unequal_length(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -165,39 +156,6 @@ def test_a_checkout_is_copied_for_the_device(tmp_path: Path, monkeypatch: pytest
     assert peer_eap_ig.checkout_version(tmp_path) == "unknown"
 
 
-def test_eap_ig_worker_refuses_other_models(folders: dict[str, Path], tmp_path: Path) -> None:
-    for place, (name, alphas, says) in enumerate(
-        [("tiny GPT-2", [1.0], "Llama-like models only"), (LLAMA, [0.3], "at the clean end, or at 0, 1/m")]
-    ):
-        job = {"model": str(folders[name]), "alphas": alphas}
-        (tmp_path / "job.json").write_text(json.dumps(job))
-        peer_eap_ig.main(
-            str(checkout(tmp_path / str(place))), str(tmp_path / "job.json"), str(tmp_path / "answer.json")
-        )
-        answer = Answer.model_validate_json((tmp_path / "answer.json").read_text())
-        assert answer.refused is not None and says in answer.refused
-        assert answer.versions["eap-ig"] == "0123456"
-
-
-@pytest.mark.parametrize("missing", ["checkout", "python"])
-def test_an_eap_ig_that_is_not_there(tmp_path: Path, missing: str) -> None:
-    if missing == "python":
-        checkout(tmp_path)
-    says = {"checkout": "give a checkout of hannamw/EAP-IG", "python": "There is no Python at .*--eap-ig-python"}
-    with pytest.raises(typer.BadParameter, match=says[missing]):
-        peers.eap_ig_peer(tmp_path, None)
-
-
-def test_where_eap_ig_is_looked_for(tmp_path: Path) -> None:
-    checkout(tmp_path)
-    (tmp_path / ".venv" / "bin").mkdir(parents=True)
-    (tmp_path / ".venv" / "bin" / "python").touch()
-    peer = peers.eap_ig_peer(tmp_path, None)
-    assert peer.command[:2] == (str(tmp_path / ".venv" / "bin" / "python"), "-I")
-    assert peer.command[2].endswith("benchmarks/peer_eap_ig.py") and peer.command[3] == str(tmp_path.resolve())
-    assert peers.eap_ig_peer(tmp_path, Path(sys.executable)).command[0] == sys.executable
-
-
 # A process of its own.
 
 
@@ -214,12 +172,6 @@ def test_a_process_answers(folders: dict[str, Path], tmp_path: Path) -> None:
     assert Job.read(tmp_path / "fake.job.json") == job_of(folders[LLAMA], (1.0,), tmp_path)
 
 
-def test_a_process_that_fails_is_quoted(folders: dict[str, Path], tmp_path: Path) -> None:
-    command = (sys.executable, "-c", "raise SystemExit('no room')")
-    with pytest.raises(CommandError, match=r"This command failed: .*\nno room"):
-        ask(command, job_of(folders[LLAMA], (1.0,), tmp_path), "fake")
-
-
 # All of it, in this process.
 
 
@@ -231,9 +183,9 @@ def fake_eap_ig(job: Job) -> Answer:
         strong = ours.tensor(view.graph).nan_to_num().abs()
         mask = view.graph.exists & (strong >= strong[view.graph.exists].topk(size).values[-1])
         edges = edges_of_mask(view.graph, clean(view.graph, mask))
-        circuit = Circuit(model=model_record(view), nodes=nodes_of_edges(view.graph, edges), edges=edges)
+        circuit = Circuit(model=view.model_record(), nodes=nodes_of_edges(view.graph, edges), edges=edges)
         paths[size] = str(Path(job.folder) / f"{len(job.alphas)}-{size}.json")
-        Path(paths[size]).write_text(eap_text(circuit))
+        Path(paths[size]).write_text(FORMATS["eap"].value().text(circuit))
     return ours.model_copy(update={"versions": {"fake": "1"}, "circuits": paths})
 
 
@@ -282,24 +234,6 @@ def test_measures_and_judges(in_this_process: list[peer_work.Peer], tmp_path: Pa
         assert row["faithfulness"] == pytest.approx(ours[f"{row['method']}, absolute", row["edges"]], abs=1e-4)
     assert {row["tool"] for row in circuits} == {"this engine", "transformer-lens", "EAP-IG"}
     assert json.loads(json.dumps(record))["work"][0]["agreement"]["difference"] < 1e-4
-
-
-def test_slow_models_get_few_prompts_and_one_run(in_this_process: list[peer_work.Peer], tmp_path: Path) -> None:
-    settings = replace(SETTINGS, lens_prompts=2)
-    subject = peers.tiny_subject(LLAMA, tmp_path, settings)
-    done = peers.compare_all(subject, in_this_process, settings, True, tmp_path, Reporter())
-    compared = [work for work in done if isinstance(work, peer_work.Compared)]
-    assert [(work.tool, work.n_prompts) for work in compared] == [
-        ("transformer-lens", 2),
-        ("EAP-IG", 4),
-        ("EAP-IG", 4),
-    ]
-    assert all(len(work.theirs.seconds) == 1 and len(work.ours.seconds) == 3 for work in compared)
-    lens, ig = compared[:2]
-    assert lens.factor == lens.theirs.median / lens.ours.median
-    assert lens.whole is not None and lens.n_whole == 4
-    assert lens.per_prompt == pytest.approx((lens.theirs.median / 2) / (lens.whole.median / 4))
-    assert ig.whole is None and ig.per_prompt == ig.factor
 
 
 def test_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -75,9 +75,3 @@ def test_results_and_page_are_written(tmp_path: Path, monkeypatch: pytest.Monkey
     page.unlink()
     said = CliRunner().invoke(tasks.app, [*asked, "--tasks", str(tmp_path / "tiny.toml")])
     assert said.exit_code == 0 and not page.exists(), "a page of some tasks would be mistaken for one of all"
-
-
-def test_an_unknown_task_ends_it(tmp_path: Path) -> None:
-    said = CliRunner().invoke(tasks.app, ["--tasks", "nothing", "--out", str(tmp_path)])
-    assert said.exit_code == 1 and "There is no task 'nothing'" in said.output
-    assert not list(tmp_path.iterdir())

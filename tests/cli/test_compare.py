@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from acdc_engine import cli
 from acdc_engine.errors import CircuitFileError
-from acdc_engine.graph.comparison_records import Comparison
+from acdc_engine.graph.result_records import Comparison
 from acdc_engine.shipped import graphs_folder
 
 RUNNER = CliRunner()
@@ -31,8 +31,8 @@ def test_two_known_circuits(tmp_path: Path) -> None:
     for text in (
         "Jaccard",
         "year attention",
-        "Missing (known, not found): 57",
-        "Extra (found, not known): 28",
+        "Missing: 57 known edges",
+        "Extra: 28 found edges",
         "Note: there are no scores",
     ):
         assert text in ran.output

@@ -12,7 +12,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from acdc_engine import __version__, cli
-from acdc_engine.cli import console
+from acdc_engine.cli import command as console
 
 
 def test_notes_are_wrapped_to_the_width_and_printed_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from acdc_engine import cli
 from acdc_engine.errors import AcdcError, CircuitFileError, MethodError, RunFolderError
-from acdc_engine.graph.curve_records import Curve
+from acdc_engine.graph.result_records import Curve
 from tests.fake_tokenizer import FakeTokenizer
 from tests.tiny_task import tiny_view, write_card
 
@@ -18,8 +18,8 @@ QUICK = ("--n", "5", "--n-held-out", "12", "--method", "eap", "--sizes", "10,50,
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
-    monkeypatch.setattr("acdc_engine.run.curve.load_model", lambda *a, **k: tiny_view())
-    monkeypatch.setattr("acdc_engine.run.prompts.load_tokenizer", lambda model: FakeTokenizer())
+    monkeypatch.setattr("acdc_engine.run.prepare.load_model", lambda *a, **k: tiny_view())
+    monkeypatch.setattr("acdc_engine.run.prepare.load_tokenizer", lambda model: FakeTokenizer())
     monkeypatch.setattr(cli.out, "width", 100)
     return str(write_card(tmp_path))
 
@@ -48,7 +48,7 @@ def test_it_prints_tables_and_leaves_files(tiny: str, tmp_path: Path, to: str, f
 def test_bad_options_are_refused_before_the_model_is_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], error: type[AcdcError], message: str
 ) -> None:
-    monkeypatch.setattr("acdc_engine.run.curve.load_model", lambda *a, **k: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("acdc_engine.run.prepare.load_model", lambda *a, **k: pytest.fail("the model was loaded"))
     with pytest.raises(error, match=message):
         RUNNER.invoke(cli.app, ["curve", "ioi", "--out", str(tmp_path), *arguments], catch_exceptions=False)
 
@@ -59,7 +59,7 @@ def test_existing_files_are_kept_unless_overwriting(
 ) -> None:
     (tmp_path / name).write_text("mine")
     with monkeypatch.context() as patch, pytest.raises(RunFolderError, match=f"{name} exists already"):
-        patch.setattr("acdc_engine.run.curve.load_model", lambda *a, **k: pytest.fail("the model was loaded"))
+        patch.setattr("acdc_engine.run.prepare.load_model", lambda *a, **k: pytest.fail("the model was loaded"))
         RUNNER.invoke(cli.app, ["curve", tiny, "--out", str(tmp_path), *QUICK], catch_exceptions=False)
     assert (tmp_path / name).read_text() == "mine"
     ran = RUNNER.invoke(cli.app, ["curve", tiny, "--out", str(tmp_path), "--overwrite", *QUICK])

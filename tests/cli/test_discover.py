@@ -1,4 +1,4 @@
-"""`acdc discover`: what it says when it is interrupted."""
+"""`acdc discover`: its report, and what it says when it is interrupted."""
 
 import os
 from pathlib import Path
@@ -7,6 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from acdc_engine import cli
+from acdc_engine.errors import CircuitFileError
+from acdc_engine.graph.circuit import Circuit
+from tests.made_circuits import made_circuit
 
 
 @pytest.fixture
@@ -19,7 +22,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             (out / name).write_text("{}")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("acdc_engine.pipeline.discover", run)
+    monkeypatch.setattr("acdc_engine.run.discover.discover", run)
     monkeypatch.setattr(cli.err, "width", 300)
     return tmp_path / "run"
 
@@ -48,3 +51,35 @@ def test_results_of_an_earlier_run_are_told_from_those_of_this_one(folder: Path)
         "Still there from an earlier run: circuit.json, report.html.",
         "Run the same command to go on.",
     ]
+
+
+@pytest.fixture
+def found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a run that ends at once."""
+
+    def run(task: str, model: str, out: Path, **settings: object) -> Circuit:
+        out.mkdir(exist_ok=True)
+        circuit = made_circuit(20)
+        circuit.save(out / "circuit.json", overwrite=True)
+        return circuit
+
+    monkeypatch.setattr("acdc_engine.run.discover.discover", run)
+    monkeypatch.setattr(cli.err, "width", 300)
+    return tmp_path / "run"
+
+
+def test_the_command_line_writes_the_report(found: Path) -> None:
+    ran = CliRunner().invoke(cli.app, ["discover", "ioi", "--out", str(found)])
+    assert ran.exit_code == 0 and f"Read {found / 'report.html'}" in ran.output.replace("\n", " ")
+    assert "20 of " in (found / "report.html").read_text()
+
+
+def test_a_report_that_fails_is_a_note_and_loses_no_circuit(found: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise CircuitFileError("scores.safetensors is damaged.")
+
+    monkeypatch.setattr("acdc_engine.run.known.against_known", broken)
+    ran = CliRunner().invoke(cli.app, ["discover", "ioi", "--out", str(found)])
+    said = f"The report could not be written: scores.safetensors is damaged. acdc report {found} tries it again."
+    assert ran.exit_code == 0 and said in ran.stderr.replace("\n", " ")
+    assert [file.name for file in found.iterdir()] == ["circuit.json"]

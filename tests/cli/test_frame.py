@@ -14,17 +14,18 @@ import typer
 from typer.testing import CliRunner
 
 from acdc_engine import cli
-from acdc_engine.attribution.methods import METHODS
-from acdc_engine.cli import completions, frame
-from acdc_engine.cli.exit_codes import MEANINGS, Exit, Terminated
+from acdc_engine.cli import command as frame
+from acdc_engine.cli import options
+from acdc_engine.cli.command import MEANINGS, Exit, Terminated
+from acdc_engine.cli.options import OBJECTIVES
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.models.devices import pick_dtype
-from acdc_engine.models.sources import WELL_KNOWN
-from acdc_engine.patching.baseline import check_ablation
+from acdc_engine.model.devices import pick_dtype
+from acdc_engine.model.load import WELL_KNOWN
+from acdc_engine.patch.references import check_ablation
 from acdc_engine.prompts.find import list_tasks
 from acdc_engine.prompts.metrics import get_metric
-from acdc_engine.pruning import RANKS, STRATEGIES
-from acdc_engine.run.settings import OBJECTIVES
+from acdc_engine.score.methods import METHODS
+from acdc_engine.search import RANKS, SEARCHES
 from tests.cli.test_console import _commands
 from tests.fake_tokenizer import FakeTokenizer
 from tests.tiny_task import tiny_view, write_card
@@ -42,12 +43,11 @@ QUICK = ["--n", "6", "--n-held-out", "10", "--force"]
 @pytest.fixture
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The path of a card, for a tiny model whatever model is asked for."""
-    for place in ("pipeline", "run.reopen", "run.curve", "run.check_task"):
+    for place in ("run.prepare", "run.reopen", "run.check_task"):
         monkeypatch.setattr(f"acdc_engine.{place}.load_model", lambda *a, **k: tiny_view())
-    monkeypatch.setattr("acdc_engine.pipeline.report_html", lambda circuit, **_: "a report")
-    for place in ("show_task", "prompts"):
-        monkeypatch.setattr(f"acdc_engine.run.{place}.load_tokenizer", lambda *a, **k: tiny_view().tokenizer)
-    monkeypatch.setattr("acdc_engine.run.prompts.load_tokenizer", lambda model: FakeTokenizer())
+    monkeypatch.setattr("acdc_engine.show.report.report_html", lambda circuit, **_: "a report")
+    for place in ("check_task", "prepare"):
+        monkeypatch.setattr(f"acdc_engine.run.{place}.load_tokenizer", lambda *a, **k: FakeTokenizer())
     monkeypatch.chdir(tmp_path)
     return str(write_card(tmp_path))
 
@@ -99,7 +99,7 @@ def test_any_command_that_is_stopped_says_so(
         raise stop
 
     monkeypatch.chdir(tmp_path)
-    for place in ("formats.registry.import_circuit", "prompts.find.known_tasks"):
+    for place in ("formats.register.import_circuit", "prompts.find.known_tasks"):
         monkeypatch.setattr(f"acdc_engine.{place}", stopped)
     ran = acdc(*command)
     assert (ran.exit_code, ran.stderr) == (status, "\nInterrupted.\n")
@@ -108,12 +108,12 @@ def test_any_command_that_is_stopped_says_so(
 SLEEPER = """
 import sys, time
 sys.path.insert(0, {checkout!r})
-from acdc_engine import cli, pipeline
-from acdc_engine.patching.judge import Judge
+from acdc_engine import cli
+from acdc_engine.patch.judge import Judge
 from tests.tiny_task import tiny_view
-pipeline.load_model = lambda *a, **k: tiny_view()
-from acdc_engine.run import prompts
-prompts.load_tokenizer = lambda model: tiny_view().tokenizer
+from acdc_engine.run import prepare
+prepare.load_model = lambda *a, **k: tiny_view()
+prepare.load_tokenizer = lambda model: tiny_view().tokenizer
 original, calls = Judge.contributions, []
 def slow(self, mask):
     calls.append(1)
@@ -177,13 +177,13 @@ def test_a_shell_completes_tasks_models_circuits_and_names() -> None:
 
 
 def test_what_is_completed_exists() -> None:
-    assert set(completions.METHODS) == set(METHODS) and set(completions.STRATEGIES) == set(STRATEGIES)
-    assert set(completions.OBJECTIVES) == set(OBJECTIVES) and set(completions.RANKS) == set(RANKS)
-    assert set(completions.HUB_MODELS) <= set(WELL_KNOWN) and set(list_tasks()) <= set(completions.tasks(""))
+    assert set(options.METHODS) == set(METHODS.names) and set(options.STRATEGIES) == set(SEARCHES.names)
+    assert set(options.OBJECTIVES) == set(OBJECTIVES) and set(options.RANKS) == set(RANKS)
+    assert set(options.HUB_MODELS) <= set(WELL_KNOWN) and set(list_tasks()) <= set(options.task_names(""))
     for names, check in (
-        (completions.METRICS, get_metric),
-        (completions.ABLATIONS, check_ablation),
-        (completions.DTYPES, pick_dtype),
+        (options.METRICS, get_metric),
+        (options.ABLATIONS, check_ablation),
+        (options.DTYPES, pick_dtype),
     ):
         for name in names:
             check(name)
@@ -193,9 +193,9 @@ def test_files_are_completed_without_hidden_ones(tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
     for name in ("run.toml", ".hidden"):
         (tmp_path / name).touch()
-    assert completions.files(f"{tmp_path}/ru") == [f"{tmp_path}/run.toml", f"{tmp_path}/runs/"]
-    assert completions.files(f"{tmp_path}/") == [f"{tmp_path}/run.toml", f"{tmp_path}/runs/"]
-    assert completions.files(f"{tmp_path}/nowhere/x") == []
+    assert options.file_names(f"{tmp_path}/ru") == [f"{tmp_path}/run.toml", f"{tmp_path}/runs/"]
+    assert options.file_names(f"{tmp_path}/") == [f"{tmp_path}/run.toml", f"{tmp_path}/runs/"]
+    assert options.file_names(f"{tmp_path}/nowhere/x") == []
 
 
 def test_a_message_of_what_is_left(capsys: pytest.CaptureFixture[str]) -> None:

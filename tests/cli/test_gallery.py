@@ -8,13 +8,12 @@ from typer.testing import CliRunner
 
 from acdc_engine import cli
 from acdc_engine.errors import GalleryError
-from acdc_engine.gallery import site
-from acdc_engine.gallery.output import is_gallery
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.comparison_records import Comparison
-from acdc_engine.graph.find import find_circuit
-from acdc_engine.html.page import render
-from tests.gallery.folders import bare, lean, named, save, some_runs
+from acdc_engine.graph.files import find_circuit
+from acdc_engine.graph.result_records import Comparison
+from acdc_engine.show import index
+from acdc_engine.show.page import render
+from tests.show.index.runs import bare, lean, named, save, some_runs
 
 RUNNER = CliRunner()
 
@@ -27,7 +26,7 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def short_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports take most of a gallery's time."""
-    monkeypatch.setattr(site, "report_html", lambda circuit, **known: render("html/base.html.j2"))
+    monkeypatch.setattr(index, "report_html", lambda circuit, **known: render("html/base.html.j2"))
 
 
 def invoke(*arguments: object) -> Any:
@@ -39,7 +38,7 @@ def test_a_site_of_three_runs(tmp_path: Path) -> None:
     assert ran.exit_code == 0
     assert f"Written to {tmp_path / 'site' / 'index.html'}: 3 circuits." in ran.output
     assert "Not shown" not in ran.output
-    assert is_gallery(tmp_path / "site") and "<title>Mine</title>" in (tmp_path / "site" / "index.html").read_text()
+    assert "<title>Mine</title>" in (tmp_path / "site" / "index.html").read_text()
 
 
 def test_pages_set_circuits_against_the_known_ones_that_come_along(
@@ -56,7 +55,7 @@ def test_pages_set_circuits_against_the_known_ones_that_come_along(
         reports.append((comparison.known if comparison else None, len(known.edges) if known else None))
         return render("html/base.html.j2")
 
-    monkeypatch.setattr(site, "report_html", report)
+    monkeypatch.setattr(index, "report_html", report)
     ran = invoke(tmp_path / "runs", "--out", tmp_path / "site")
     assert ran.exit_code == 0 and "4 circuits." in ran.output
     # By name: first, hand-written, other, second.
@@ -75,7 +74,7 @@ def test_a_site_in_a_folder_that_is_not_there_is_refused_before_the_work(
     def never(*_: object) -> str:
         raise AssertionError
 
-    monkeypatch.setattr(site, "viewer_html", never)
+    monkeypatch.setattr(index, "viewer_html", never)
     with pytest.raises(GalleryError, match=r"there is no folder .*public\. Create it first"):
         invoke(some_runs(tmp_path / "runs"), "--out", tmp_path / "public" / "site")
 

@@ -19,9 +19,9 @@ QUICK = ("--force", "--strategy", "top-k", "--size", "9", "--random", "0", "--me
 @pytest.fixture
 def pairs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     """A file of 18 pairs, 2 of which do not fit the tokenizer of the model that the commands get, and 1 twice."""
-    for place in ("acdc_engine.pipeline", "acdc_engine.run.check_task"):
+    for place in ("acdc_engine.run.prepare", "acdc_engine.run.check_task"):
         monkeypatch.setattr(f"{place}.load_model", lambda *a, **k: tiny_view())
-    monkeypatch.setattr("acdc_engine.run.prompts.load_tokenizer", lambda model: FakeTokenizer(digits=None))
+    monkeypatch.setattr("acdc_engine.run.prepare.load_tokenizer", lambda model: FakeTokenizer(digits=None))
     monkeypatch.setattr(cli.out, "width", 300)
     monkeypatch.setattr(cli.err, "width", 300)
     monkeypatch.chdir(tmp_path)
@@ -39,7 +39,7 @@ def pairs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
 
 
 def test_misfits_are_refused_before_the_model_is_loaded(pairs: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for place in ("acdc_engine.pipeline", "acdc_engine.run.check_task"):
+    for place in ("acdc_engine.run.prepare", "acdc_engine.run.check_task"):
         monkeypatch.setattr(f"{place}.load_model", lambda *a, **k: pytest.fail("the model was loaded"))
     for command in (["discover", pairs], ["tasks", "check", pairs]):
         with pytest.raises(PromptError, match=r"2 of the 18 prompts of task 'pairs' do not fit this model:\n  line 2:"):

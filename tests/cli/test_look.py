@@ -1,10 +1,10 @@
-"""`acdc show`; what it prints of a circuit is tested in tests/export/test_text.py."""
+"""`acdc show`; what it prints of a circuit is tested in tests/show/test_terminal.py."""
 
 import pytest
 from typer.testing import CliRunner
 
 from acdc_engine import cli
-from acdc_engine.graph.find import known_graphs
+from acdc_engine.graph.files import known_graphs
 
 RUNNER = CliRunner()
 

@@ -8,7 +8,7 @@ from typer.testing import CliRunner, Result
 from acdc_engine import cli
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.find import find_circuit
+from acdc_engine.graph.files import find_circuit
 from tests.made_circuits import made_circuit
 
 

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from acdc_engine import cli
-from acdc_engine.cli.exit_codes import Exit
+from acdc_engine.cli.command import Exit
 from acdc_engine.errors import TaskError
 from acdc_engine.prompts.find import list_tasks
 from tests.fake_tokenizer import FakeTokenizer
@@ -34,8 +34,8 @@ def acdc(*arguments: str, site: Path | None = None, columns: int = 100) -> subpr
 def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     """The path of a card for the model and the tokenizer that the commands then get."""
     monkeypatch.setattr("acdc_engine.run.check_task.load_model", lambda *a, **k: tiny_view())
-    monkeypatch.setattr("acdc_engine.run.prompts.load_tokenizer", lambda model: FakeTokenizer())
-    monkeypatch.setattr("acdc_engine.run.show_task.load_tokenizer", lambda model: FakeTokenizer())
+    monkeypatch.setattr("acdc_engine.run.prepare.load_tokenizer", lambda model: FakeTokenizer())
+    monkeypatch.setattr("acdc_engine.run.check_task.load_tokenizer", lambda model: FakeTokenizer())
     monkeypatch.setattr(cli.out, "width", 80)
     monkeypatch.chdir(tmp_path)
     return str(write_card(tmp_path))
@@ -69,14 +69,14 @@ def test_plug_ins_are_listed_and_broken_ones_named(tmp_path: Path) -> None:
     assert listed.returncode == 0 and "\x1b" not in listed.stdout + listed.stderr
     assert "\nFrom sound 1.2\n  theirs" in listed.stdout and r"\x1b[31mRed!" in listed.stdout
     said = " ".join(listed.stderr.split())
-    assert "The task plug-in broken 1.2 (entry point 'mine = broken') cannot be used: importing it raises Val" in said
+    assert "The plug-in broken 1.2 (entry point 'mine = broken') cannot be used: importing it raises Val" in said
     as_json = acdc("tasks", "--json", site=tmp_path)
     (broken,) = json.loads(as_json.stdout)["broken"]
     assert (broken["package"], broken["entry_point"]) == ("broken 1.2", "mine = broken")
     assert "noise" in as_json.stderr
     missing = acdc("discover", "nothing", site=tmp_path, columns=1000)
     assert missing.returncode == 1 and "Traceback" not in missing.stderr
-    assert "There is no task 'nothing'." in missing.stderr and "The task plug-in broken 1.2" in missing.stderr
+    assert "There is no task 'nothing'." in missing.stderr and "The plug-in broken 1.2" in missing.stderr
 
 
 def test_example_pairs(tiny: str) -> None:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from acdc_engine import cli
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.layout import GraphShape
+from acdc_engine.graph.names import GraphShape
 from acdc_engine.shipped import graphs_folder
 from tests.made_circuits import made_circuit
 

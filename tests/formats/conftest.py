@@ -1,6 +1,6 @@
-"""The circuits that the tests of `acdc_engine.export` and `acdc_engine.graph` use, too."""
+"""The circuits that the tests of `acdc_engine.show` and `acdc_engine.graph` use, too."""
 
-from tests.export.conftest import Make, found, grouped, make
 from tests.graph.conftest import any_circuit, any_shape, small_circuit
+from tests.show.conftest import Make, found, grouped, make
 
 __all__ = ["Make", "any_circuit", "any_shape", "found", "grouped", "make", "small_circuit"]

@@ -9,12 +9,12 @@ from typing import Any, Literal, Union, get_args, get_origin
 import pytest
 from hypothesis import strategies as st
 
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import nodes_of_edges, with_roles
-from acdc_engine.graph.circuit_records import CircuitEdge, ModelRecord
-from acdc_engine.graph.example_records import Example, HeadPattern
-from acdc_engine.graph.layout import GraphShape, Layout
-from acdc_engine.graph.record import Record
+from acdc_engine.graph.evidence_records import Example, HeadPattern
+from acdc_engine.graph.names import GraphShape
+from acdc_engine.graph.nodes import nodes_of_edges, with_roles
+from acdc_engine.graph.records import CircuitEdge, ModelRecord, Record
 
 texts = st.text(max_size=12)
 LIMITS = ("ge", "gt", "le", "lt", "min_length")
@@ -98,17 +98,12 @@ measured = st.fixed_dictionaries(
 @st.composite
 def circuits(draw: st.DrawFn) -> Circuit:
     shape = draw(shapes())
-    layout = Layout(shape)
+    layout = Graph(shape)
     receivers = st.integers(0, layout.n_receivers - 1)
-    pairs = receivers.flatmap(lambda r: st.tuples(st.integers(0, layout.senders_before[r] - 1), st.just(r)))
+    pairs = receivers.flatmap(lambda r: st.tuples(st.sampled_from(layout.sources(r)), st.just(r)))
     chosen = draw(st.sets(pairs))
     edges = tuple(
-        CircuitEdge(
-            sender=layout.senders[s],
-            receiver=layout.receivers[r],
-            **draw(measured),
-        )
-        for s, r in sorted(chosen)
+        CircuitEdge(sender=layout.senders[s], receiver=layout.receivers[r], **draw(measured)) for s, r in sorted(chosen)
     )
     named = draw(st.sets(st.sampled_from(layout.senders)))
     nodes = nodes_of_edges(layout, edges, {name: draw(texts) for name in named})
@@ -159,7 +154,7 @@ def fed_by_name() -> Callable[[str, GraphShape], set[str]]:
 @pytest.fixture
 def small_circuit() -> Circuit:
     """Two layers, four heads in two groups: input, a0.h1, a1.kv1<v>, a1.h2, logits; an MLP beside."""
-    layout = Layout(GraphShape(2, 4, 2))
+    layout = Graph(GraphShape(2, 4, 2))
     names = ["input->a0.h1<q>", "a0.h1->a1.kv1<v>", "a1.h2->logits", "input->m0", "m0->a1.h2<q>"]
     edges = [CircuitEdge(sender=s, receiver=r) for s, r in (name.split("->") for name in names)]
     model = ModelRecord(name="tiny", n_layers=2, n_heads=4, n_kv_heads=2, d_model=8, d_vocab=11)

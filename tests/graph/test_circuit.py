@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from acdc_engine.errors import CircuitFileError, GraphError
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import nodes_of_edges, with_roles
-from acdc_engine.graph.circuit_records import AttributionRecord, CircuitEdge, CircuitNode
-from acdc_engine.graph.from_mask import edges_of_mask
-from acdc_engine.graph.layout import GraphShape, Layout
-from acdc_engine.graph.networkx_view import edge_counts, with_shared
+from acdc_engine.graph.editing import edges_of_mask
+from acdc_engine.graph.names import GraphShape
+from acdc_engine.graph.nodes import nodes_of_edges, with_roles
+from acdc_engine.graph.records import AttributionRecord, CircuitEdge, CircuitNode
+from acdc_engine.graph.views import edge_counts, with_shared
 
 
 def changed(circuit: Circuit, **parts: Any) -> Circuit:
@@ -68,7 +69,7 @@ def test_edges_of_mask_refuses_edges_that_do_not_exist(small_circuit: Circuit) -
 
 
 def test_nodes_of_a_shared_key_are_the_heads_that_lead_on() -> None:
-    layout = Layout(GraphShape(1, 4, 2))
+    layout = Graph(GraphShape(1, 4, 2))
     both = nodes_of_edges(layout, edges("input->a0.kv1<k>"))
     assert [node.name for node in both] == ["input", "a0.h2", "a0.h3"]
     one = nodes_of_edges(layout, edges("input->a0.kv1<k>", "a0.h3->logits"), {"a0.h3": "mover", "m0": "unused"})
@@ -80,7 +81,7 @@ def test_nodes_of_a_shared_key_are_the_heads_that_lead_on() -> None:
 
 
 def test_roles_at_edges_are_those_of_the_nodes() -> None:
-    layout = Layout(GraphShape(1, 4, 2))
+    layout = Graph(GraphShape(1, 4, 2))
     some = edges("input->a0.kv1<k>", "a0.h2->logits", "a0.h3->logits")
     nodes = nodes_of_edges(layout, some, {"a0.h2": "mover", "a0.h3": "helper"})
     assert [(edge.sender_role, edge.receiver_role) for edge in with_roles(layout, nodes, some)] == [
@@ -109,22 +110,13 @@ def test_roles_that_contradict_their_node_are_refused(small_circuit: Circuit) ->
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (
-            "a1.h2->a0.h1<q>",
-            "edges.5 cannot exist in this model's graph: No edge a1.h2->a0.h1<q>: a1.h2 comes after",
-        ),
-        (
-            "input->a0.h1<k>",
-            "edges.5 cannot exist in this model's graph: No receiver 'a0.h1<k>': head 1 shares its",
-        ),
+        ("a1.h2->a0.h1<q>", "edges.5 cannot exist in this model's graph: No edge a1.h2->a0.h1<q>: a1.h2 comes after"),
+        ("input->a0.h1<k>", "edges.5 cannot exist in this model's graph: No receiver 'a0.h1<k>': head 1 shares its"),
         ("input->a7.h1<q>", "No receiver 'a7.h1<q>': the model has layers 0 to 1."),
         ("input->m0", "edges.5: input->m0 is listed twice."),
         ("m1->logits", "edges.5: m1->logits starts at m1, which is not among the nodes."),
         ("input->m1", "edges.5: input->m1 leads to m1, which is not among the nodes."),
-        (
-            "input->a1.kv0<k>",
-            "edges.5: input->a1.kv0<k> leads to none of a1.h0, a1.h1, which are among the nodes.",
-        ),
+        ("input->a1.kv0<k>", "edges.5: input->a1.kv0<k> leads to none of a1.h0, a1.h1, which are among the nodes."),
     ],
 )
 def test_edges_that_do_not_fit_are_refused(small_circuit: Circuit, more: str, message: str) -> None:
@@ -137,14 +129,8 @@ def test_edges_that_do_not_fit_are_refused(small_circuit: Circuit, more: str, me
     [
         (("m1", "mlp", 1), "No edge starts or ends at m1: remove it from the nodes."),
         (("m0", "mlp", 0), "nodes.5: m0 is listed twice."),
-        (
-            ("m5", "mlp", 5),
-            "nodes.5 cannot exist in this model's graph: no node 'm5': the model has layers 0 to 1.",
-        ),
-        (
-            ("a1.kv1", "head", 1),
-            "no node 'a1.kv1': a key/value group only receives; its heads are the senders.",
-        ),
+        (("m5", "mlp", 5), "nodes.5 cannot exist in this model's graph: no node 'm5': the model has layers 0 to 1."),
+        (("a1.kv1", "head", 1), "no node 'a1.kv1': a key/value group only receives; its heads are the senders."),
         (("m1", "head", 1), "nodes.5: m1 has kind 'mlp' and layer 1, not kind 'head' and layer 1."),
         (("m1", "mlp", None), "nodes.5: m1 has kind 'mlp' and layer 1, not kind 'mlp' and layer None."),
     ],
@@ -183,11 +169,7 @@ def test_networkx_view(small_circuit: Circuit) -> None:
     assert graph.nodes["input"] == {"kind": "input", "position": 0}
     assert graph.nodes["logits"] == {"kind": "logits", "position": 11}
     assert graph.nodes["a1.kv1"] == {"kind": "kv", "position": 8, "layer": 1, "heads": "a1.h2"}
-    assert graph.edges["a0.h1", "a1.kv1", "v"] == {
-        "kind": "v",
-        "name": "a0.h1->a1.kv1<v>",
-        "receiver": "a1.kv1<v>",
-    }
+    assert graph.edges["a0.h1", "a1.kv1", "v"] == {"kind": "v", "name": "a0.h1->a1.kv1<v>", "receiver": "a1.kv1<v>"}
     assert set(graph.edges) >= {("m0", "a1.h2", "q"), ("input", "m0", "mlp"), ("a1.h2", "logits", "logits")}
     assert graph.graph["sign"] == "positive: the edge supports the behaviour"
     assert nx.is_directed_acyclic_graph(graph)
@@ -196,9 +178,7 @@ def test_networkx_view(small_circuit: Circuit) -> None:
 
 @given(data=st.data())
 def test_networkx_has_exactly_the_circuits_edges(
-    any_circuit: st.SearchStrategy[Circuit],
-    fed_by_name: Callable[[str, GraphShape], set[str]],
-    data: st.DataObject,
+    any_circuit: st.SearchStrategy[Circuit], fed_by_name: Callable[[str, GraphShape], set[str]], data: st.DataObject
 ) -> None:
     """One edge for each of the file, also into keys and values that heads share: those lead to the group."""
     circuit = data.draw(any_circuit)
@@ -223,9 +203,7 @@ def test_networkx_has_exactly_the_circuits_edges(
 
 @given(data=st.data())
 def test_edges_are_counted_at_every_node_they_lead_to(
-    any_circuit: st.SearchStrategy[Circuit],
-    fed_by_name: Callable[[str, GraphShape], set[str]],
-    data: st.DataObject,
+    any_circuit: st.SearchStrategy[Circuit], fed_by_name: Callable[[str, GraphShape], set[str]], data: st.DataObject
 ) -> None:
     circuit = data.draw(any_circuit)
     into, out_of = edge_counts(circuit)

@@ -8,8 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acdc_engine.graph.connectivity import clean, is_clean, leading, reachable
-from acdc_engine.graph.edges import Graph, GraphShape
+from acdc_engine.graph.blocks import Graph
+from acdc_engine.graph.connectivity import CleanBase, clean, is_clean, leading, reachable
+from acdc_engine.graph.names import GraphShape
 
 
 def mask_of(graph: Graph, *names: str) -> torch.Tensor:
@@ -122,3 +123,18 @@ def test_nothing_left_when_the_logits_are_cut_off() -> None:
     mask = graph.exists.clone()
     mask[:, graph.logits] = False
     assert not clean(graph, mask).any()
+
+
+@given(data=st.data())
+def test_a_candidate_lacks_what_cleaning_takes_away(
+    any_shape: st.SearchStrategy[GraphShape], data: st.DataObject
+) -> None:
+    graph = Graph(data.draw(any_shape))
+    mask = clean(graph, draw_mask(graph, data))
+    edges = mask.flatten().nonzero().flatten().tolist()
+    some = data.draw(st.lists(st.sampled_from(edges), max_size=5)) if edges else []
+    without = mask.clone()
+    without.view(-1)[some] = False
+    lacks = (mask & ~clean(graph, without)).flatten().nonzero().flatten()
+    candidate = CleanBase(graph, mask).without(some)
+    assert candidate.remove.tolist() == lacks.tolist() and not len(candidate.add)

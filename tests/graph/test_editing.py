@@ -1,4 +1,4 @@
-"""Circuits from other circuits and from names: which edges, what still holds of them, what is refused."""
+"""Circuits from other circuits, from names and from rules: which edges, what still holds of them, what is refused."""
 
 import subprocess
 import sys
@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from acdc_engine.errors import AcdcError, CircuitFileError, GraphError
-from acdc_engine.evaluation.roles import THRESHOLDS
+from acdc_engine.evidence.roles import THRESHOLDS
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_records import CircuitEdge, CircuitNode
 from acdc_engine.graph.connectivity import is_clean
-from acdc_engine.graph.edge_table import COLUMNS
-from acdc_engine.graph.layout import GraphShape
-from acdc_engine.graph.role_records import RoleName, RoleScore
+from acdc_engine.graph.editing import Wiring, circuit_by_rule
+from acdc_engine.graph.names import GraphShape
+from acdc_engine.graph.records import CircuitEdge, CircuitNode, ModelRecord, RoleName, RoleScore
+from acdc_engine.graph.views import COLUMNS
 from tests.made_circuits import SMOLLM2, made_circuit
 from tests.tiny_task import tiny_view
 
@@ -187,6 +188,8 @@ def test_from_edges_of_a_view() -> None:
         Circuit.from_edges(view, [("a9.h1", "logits")])
     with pytest.raises(CircuitFileError, match="input->m0 is listed twice"):
         Circuit.from_edges(view, ["input->m0", "input -> m0"])
+    with pytest.raises(GraphError, match=r"one of a loaded model, not of 'gpt2': give load_model\(\.\.\.\)"):
+        Circuit.from_edges("gpt2", ["input->m0"])
 
 
 def test_the_data_frame() -> None:
@@ -212,3 +215,62 @@ def test_editing_needs_no_torch() -> None:
         "c.subset(lambda e: e.sender == 'input'); Circuit.from_edges(c, ['input->m0']); print('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def wired(wiring: Wiring) -> set[str]:
+    return {wiring.layout.edge_name(sender, receiver) for sender, receiver in wiring.edges}
+
+
+def test_only_what_is_computed_earlier_is_read() -> None:
+    wiring = Wiring(Graph(GraphShape(2, 2, 2)))
+    wiring.join(["a0.h1", "m0", "m1"], ["a0.h0", "a1.h1", "m0", "m1", "logits"], "qv")
+    assert wired(wiring) == {
+        *("a0.h1->m0", "a0.h1->a1.h1<q>", "a0.h1->a1.h1<v>", "a0.h1->m1", "a0.h1->logits"),
+        *("m0->a1.h1<q>", "m0->a1.h1<v>", "m0->m1", "m0->logits"),
+        "m1->logits",
+    }
+
+
+@pytest.mark.parametrize(
+    ("shape", "edges"),
+    [
+        (GraphShape(2, 4, 2), {"input->a1.h3<q>", "input->a1.kv1<k>", "input->a1.kv1<v>"}),
+        (GraphShape(2, 4, 4, mlps=False), {"input->a1.h3<q>", "input->a1.h3<k>", "input->a1.h3<v>"}),
+    ],
+)
+def test_keys_and_values_are_the_group_s(shape: GraphShape, edges: set[str]) -> None:
+    wiring = Wiring(Graph(shape))
+    wiring.join(["input"], ["a1.h3"])
+    assert wired(wiring) == edges
+
+
+def test_parallel_blocks_do_not_see_their_own_heads() -> None:
+    wiring = Wiring(Graph(GraphShape(2, 2, 2, parallel=True)))
+    wiring.join(["a0.h0"], ["m0", "m1"])
+    assert wired(wiring) == {"a0.h0->m1"}
+
+
+@pytest.mark.parametrize(("sender", "receiver"), [("a9.h0", "logits"), ("input", "a0.h9"), ("input", "m4")])
+def test_unknown_nodes_are_refused(sender: str, receiver: str) -> None:
+    with pytest.raises(GraphError, match=r"the model has|a layer has heads 0 to 1"):
+        Wiring(Graph(GraphShape(2, 2, 2))).join([sender], [receiver])
+
+
+def test_the_circuit_carries_rule_and_roles() -> None:
+    wiring = Wiring(Graph(GraphShape(2, 4, 2)))
+    wiring.join(["input"], ["a0.h1"], "q")
+    wiring.join(["a0.h1"], ["a1.h2", "a1.h3"], "k")
+    wiring.join(["a1.h2", "a1.h3"], ["logits"])
+    model = ModelRecord(name="tiny", n_layers=2, n_heads=4, n_kv_heads=2, d_model=8, d_vocab=11)
+    roles = {"early": ["a0.h1"], "reader": ["a1.h2"], "helper": ["a1.h3"], "absent": ["a0.h0"]}
+    circuit = circuit_by_rule(
+        model, wiring, roles, behaviour="ioi", source="a paper", rule="a rule", made_by="a script"
+    )
+    assert circuit.behaviour == circuit.behaviour_name == "ioi"
+    assert (circuit.source, circuit.rule, circuit.made_by) == ("a paper", "a rule", "a script")
+    assert [(edge.sender, edge.receiver, edge.sender_role, edge.receiver_role) for edge in circuit.edges] == [
+        ("input", "a0.h1<q>", None, "early"),
+        ("a0.h1", "a1.kv1<k>", "early", "reader / helper"),
+        ("a1.h2", "logits", "reader", None),
+        ("a1.h3", "logits", "helper", None),
+    ]

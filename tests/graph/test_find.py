@@ -10,19 +10,14 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from acdc_engine.errors import AcdcWarning, CircuitFileError
-from acdc_engine.formats.registry import import_circuit
+from acdc_engine.formats.register import import_circuit
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import is_clean
-from acdc_engine.graph.find import find_circuit, known_graphs
+from acdc_engine.graph.files import find_circuit, known_graphs
 from acdc_engine.shipped import graphs_folder
 
 GRAPHS = Path(__file__).parents[2] / "graphs"
-BY_RULE = {
-    "gpt2/ioi": 963,
-    "gpt2/greater_than": 235,
-    "gpt2/greater_than_hanna": 264,
-    "attn-only-4l/docstring": 24,
-}
+BY_RULE = {"gpt2/ioi": 963, "gpt2/greater_than": 235, "gpt2/greater_than_hanna": 264, "attn-only-4l/docstring": 24}
 """Edges between components. The first, second and last are what the code of Conmy et al. 2023 gives."""
 
 

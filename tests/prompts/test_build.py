@@ -1,6 +1,5 @@
 """Splits: disjoint, seeded, balanced; what a card cannot give is said with the number it can."""
 
-import random
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +11,6 @@ from hypothesis import strategies as st
 from acdc_engine.errors import PromptError, TooFewPairsError
 from acdc_engine.prompts.build import build_splits, split_prompts
 from acdc_engine.prompts.card import TaskCard, parse_card
-from acdc_engine.prompts.drafts import drafts
 from acdc_engine.prompts.prompt_set import PromptSet
 
 Data = dict[str, Any]
@@ -75,12 +73,6 @@ def test_properties(
     assert [p.fingerprint() for p in again] == [discovery.fingerprint(), held_out.fingerprint()]
 
 
-def test_another_seed_gives_other_prompts(card_data: Callable[[], Data], make_tokenizer: Any) -> None:
-    card = card_with(card_data(), 8, 3)
-    first, second = (build_splits(card, make_tokenizer(), 10, 10, seed)[0] for seed in (0, 1))
-    assert [p.clean for p in first.pairs] != [p.clean for p in second.pairs]
-
-
 def test_the_number_possible_is_said(card_data: Callable[[], Data], make_tokenizer: Any) -> None:
     # One template, three names, one place: 3 * 2 clean prompts, each with its own corrupt prompt.
     card = card_with(card_data(), 3, 1, n_templates=1)
@@ -95,62 +87,12 @@ def test_the_number_possible_is_said(card_data: Callable[[], Data], make_tokeniz
     assert len(texts(discovery)[0] | texts(held_out)[0]) == 6
 
 
-def test_pairs_that_share_a_corrupt_prompt_stay_together(card_data: Callable[[], Data], make_tokenizer: Any) -> None:
-    # ABBA (A=x, B=y) and BABA (A=y, B=x) have the corrupt prompt "x and y ...; z" in common: with three names
-    # that makes 12 clean prompts in 6 pairs that may not be torn apart.
-    card = card_with(card_data(), 3, 1)
-    discovery, held_out = build_splits(card, make_tokenizer(), 6, 6, seed=0)
-    assert len(texts(discovery)[1]) == len(texts(held_out)[1]) == 3
-
-
-def swap_card(data: Data, n_names: int) -> TaskCard:
-    """The corrupt prompt of (A, B) is the clean prompt of (B, A)."""
-    data["slots"] = {"A": "names", "B": "names"}
-    data["distinct"] = [["A", "B"]]
-    data["words"] = {"names": {"words": NAMES[:n_names]}}
-    data["templates"] = [
-        {
-            "name": "swap",
-            "clean": "{A} met {B} and saw",
-            "corrupt": "{B} met {A} and saw",
-            "answers": [" {B}"],
-            "wrong_answers": [" {A}"],
-        }
-    ]
-    return parse_card(data, "x")
-
-
-def test_what_is_clean_in_one_split_is_not_corrupt_in_the_other(
-    card_data: Callable[[], Data], make_tokenizer: Any
-) -> None:
-    # Four names: 12 clean prompts in 6 pairs of swaps. Every text is clean once and corrupt once.
-    card = swap_card(card_data(), 4)
-    for seed in range(10):
-        discovery, held_out = build_splits(card, make_tokenizer(), 6, 6, seed)
-        assert not shared(discovery, held_out)
-    with pytest.raises(PromptError, match=r"12 different clean prompts in 6 groups that share no text"):
-        build_splits(card, make_tokenizer(), 7, 6, seed=0)
-
-
 def test_sizes_must_make_sense(card_data: Callable[[], Data], make_tokenizer: Any) -> None:
     card = card_with(card_data(), 3, 1)
     with pytest.raises(PromptError, match=r"At least 1 discovery prompt and no fewer than 0 held-out .* not 0 and 5"):
         build_splits(card, make_tokenizer(), 0, 5, seed=0)
     with pytest.raises(PromptError, match=r"not 5 and -1"):
         build_splits(card, make_tokenizer(), 5, -1, seed=0)
-
-
-def test_large_cards_are_drawn_from_and_respect_distinct(card_data: Callable[[], Data], make_tokenizer: Any) -> None:
-    data = card_data()
-    data["words"]["names"]["words"] = [f"N{chr(97 + i)}{chr(97 + j)}" for i in range(8) for j in range(8)]
-    card = parse_card(data, "x")  # 64 ** 3 * 2 fillings: more than are enumerated
-    stream = drafts(card, make_tokenizer(), random.Random(0))
-    for draft in (next(stream) for _ in range(2000)):
-        words = draft.pair.corrupt.split()
-        assert len({words[-7], words[-5], words[-4]} | {words[-8]}) >= 3
-        assert draft.pair.clean != draft.pair.corrupt and draft.pair.answers != draft.pair.wrong_answers
-    discovery, held_out = build_splits(card, make_tokenizer(), 30, 30, seed=0)
-    assert not shared(discovery, held_out)
 
 
 def test_a_large_card_whose_distinct_group_cannot_be_filled_ends(

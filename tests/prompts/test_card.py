@@ -2,13 +2,16 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
 from acdc_engine.errors import TaskError
-from acdc_engine.prompts.card import MetricName, load_card, parse_card
-from acdc_engine.prompts.metrics import metric_names
+from acdc_engine.prompts.build import build_splits
+from acdc_engine.prompts.card import as_hashed, load_card, parse_card, settled
+from acdc_engine.prompts.card_problems import answers_needed
+from acdc_engine.prompts.metrics import METRICS, get_metric
+from acdc_engine.prompts.tokens import adds_bos
 
 Data = dict[str, Any]
 
@@ -28,8 +31,9 @@ def test_a_sound_card_is_read(card_data: Callable[[], Data]) -> None:
     assert [t.name for t in card.templates] == ["ABBA", "BABA"]
 
 
-def test_metric_names_are_the_metrics_there_are() -> None:
-    assert sorted(get_args(MetricName)) == metric_names()
+def test_what_metrics_need_is_what_they_say() -> None:
+    for metric in map(get_metric, METRICS.names):
+        assert answers_needed(metric.name) == (metric.needs_answers, metric.needs_wrong_answers)
 
 
 def test_unknown_and_missing_keys_are_all_listed_with_their_path(card_data: Callable[[], Data]) -> None:
@@ -55,13 +59,16 @@ def test_unknown_and_missing_keys_are_all_listed_with_their_path(card_data: Call
 
 def test_wrong_types_and_values_say_what_was_found(card_data: Callable[[], Data]) -> None:
     data = card_data()
-    data["metric"] = "logitdiff"
     data["prepend_bos"] = "perhaps"
     data["name"] = "Small Task"
     found = problems(data)
-    assert any(p.startswith("metric: ") and "'logit_diff'" in p and "(found 'logitdiff')" in p for p in found)
     assert any(p.startswith("prepend_bos: ") and "(found 'perhaps')" in p for p in found)
     assert any(p.startswith("name: ") and "(found 'Small Task')" in p for p in found)
+
+
+def test_an_unknown_metric(card_data: Callable[[], Data]) -> None:
+    (found,) = problems(card_data() | {"metric": "logitdiff"})
+    assert found.startswith("metric: Unknown metric 'logitdiff'. Did you mean 'logit_diff' or 'prob_diff'? Known: ")
 
 
 def test_slots_and_words_must_fit_together(card_data: Callable[[], Data]) -> None:
@@ -157,8 +164,8 @@ def test_a_card_has_templates_or_a_generator(card_data: Callable[[], Data]) -> N
         f"{key}: a card with a generator makes its prompts in Python and has no {key}."
         for key in ("templates", "words", "slots", "distinct")
     ]
-    assert found[4].startswith("generator: there is no generator 'greater_then'. Did you mean 'greater_than'?")
-    assert "must be registered" in found[4]
+    assert found[4].startswith("generator: Unknown generator 'greater_then'. Did you mean 'greater_than'?")
+    assert found[4].endswith("A generator of your own comes in a plug-in (docs/tasks.md).")
 
 
 def test_a_generators_parameters_are_checked() -> None:
@@ -195,3 +202,31 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     path.write_bytes(b'name = "\xff"')
     with pytest.raises(TaskError, match=r"card\.toml cannot be read: line 1: not UTF-8 text: the byte 0xff after"):
         load_card(path)
+
+
+def test_habits_of_tokenizers(make_tokenizer: Any, smollm2_tokenizer: Any) -> None:
+    assert not adds_bos(smollm2_tokenizer) and not adds_bos(make_tokenizer())
+    assert adds_bos(make_tokenizer(adds_bos=True)) and not adds_bos(make_tokenizer(bos=None))
+
+
+@pytest.mark.parametrize("habit", [False, True])
+@pytest.mark.parametrize("in_card", [None, False, True])
+@pytest.mark.parametrize("asked", [None, False, True])
+def test_who_decides(
+    card_data: Callable[[], Data], make_tokenizer: Any, habit: bool, in_card: bool | None, asked: bool | None
+) -> None:
+    data = card_data() | ({} if in_card is None else {"prepend_bos": in_card})
+    card = settled(parse_card(data, "x"), make_tokenizer(adds_bos=habit), asked)
+    expected = next(said for said in (asked, in_card, habit) if said is not None)
+    assert card.prepend_bos is expected
+    prompts, _ = build_splits(card, make_tokenizer(adds_bos=habit), 4, 0, seed=0)
+    assert ((prompts.clean[:, 0] == 1) == expected).all()
+
+
+def test_a_card_that_leaves_it_open_has_the_hash_that_cards_had_before(card_data: Callable[[], Data]) -> None:
+    card = parse_card(card_data(), "x")
+    for said in (False, True):
+        before = parse_card(card_data() | {"prepend_bos": said}, "x").fingerprint()
+        found = as_hashed(card, before)
+        assert found is not None and found.prepend_bos is said and found.fingerprint() == before
+    assert as_hashed(card, "0" * 64) is None

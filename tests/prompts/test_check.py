@@ -6,8 +6,7 @@ import pytest
 
 from acdc_engine.errors import PromptError
 from acdc_engine.prompts.check import Rules, encode
-from acdc_engine.prompts.pair import Draft, PromptPair
-from acdc_engine.prompts.template import PairTemplate
+from acdc_engine.prompts.template import Draft, PairTemplate, PromptPair
 
 
 def draft(
@@ -58,11 +57,6 @@ def test_different_lengths_are_shown_with_the_tokens(make_tokenizer: Any) -> Non
     )
 
 
-def test_the_same_length_by_chance_is_not_enough(make_tokenizer: Any) -> None:
-    shifted = draft("{A} saw {B}; told", "{B} saw {A}; told", (" x",), (" y",), A="Ann", B="Ivanovich")
-    assert "do not stand at the same positions" in failure(make_tokenizer, shifted)
-
-
 def test_a_difference_where_no_slot_was_replaced(make_tokenizer: Any) -> None:
     pair = PromptPair("Ann saw it", "Ann had it", (" now",), (" then",), "t")
     text = failure(make_tokenizer, Draft(pair, (), ()))
@@ -84,37 +78,11 @@ def test_the_space_in_front_of_a_word_belongs_to_it_even_as_a_token(make_tokeniz
     assert (prompts.clean != prompts.corrupt).nonzero()[:, 1].tolist() == [5, 6]
 
 
-def test_nothing_corrupted(make_tokenizer: Any) -> None:
-    assert "clean and corrupt are the same prompt" in failure(make_tokenizer, draft(C="Bob"))
-
-
-def test_answers_are_one_token_each(make_tokenizer: Any) -> None:
-    text = failure(make_tokenizer, draft(right=(" Ivanovich",)))
-    assert "the answer ' Ivanovich' is not one token: ' Ivan' 'ovich'" in text
-    text = failure(make_tokenizer, draft(right=("Ann",)))
-    assert "the answer 'Ann' changes how the prompt before it is split: is a space in front missing?" in text
-    text = failure(make_tokenizer, draft(right=("",)))
-    assert "the answer '' is not one token: nothing" in text
-
-
-def test_right_and_wrong_answers_have_none_in_common(make_tokenizer: Any) -> None:
-    text = failure(make_tokenizer, draft(right=(" {A}", " {C}"), wrong=(" {B}", " {C}")))
-    assert "right and wrong at the same time: ' Cem'" in text
-    assert "an answer is listed twice" in failure(make_tokenizer, draft(right=(" {A}", " Ann")))
-
-
 def test_duplicates_and_the_list_is_cut_after_ten(make_tokenizer: Any) -> None:
     text = failure(make_tokenizer, *[draft()] * 13)
     assert text.startswith("12 of the 13 prompts of task 'small'")
     assert text.count("the same pair as prompt 0") == 10
     assert "  ... and 2 more.\n" in text
-
-
-def test_all_problems_of_a_prompt_are_listed(make_tokenizer: Any) -> None:
-    text = failure(make_tokenizer, draft(C="Ivanovich", right=(" {B}", " Petrovich")))
-    assert "both must have as many" in text
-    assert "right and wrong at the same time: ' Bob'" in text
-    assert "the answer ' Petrovich' is not one token" in text
 
 
 def test_part_of_a_character_is_shown_as_the_vocabulary_spells_it(make_tokenizer: Any) -> None:
@@ -124,3 +92,30 @@ def test_part_of_a_character_is_shown_as_the_vocabulary_spells_it(make_tokenizer
 
     with pytest.raises(PromptError, match=r"'_Ivan' 'ovich'"):
         encode([draft(C="Ivanovich")], Rules(Bytes(), "small"))
+
+
+@pytest.mark.parametrize(
+    ("changed", "messages"),
+    [
+        ({"C": "Bob"}, ["clean and corrupt are the same prompt"]),
+        ({"right": (" Ivanovich",)}, ["the answer ' Ivanovich' is not one token: ' Ivan' 'ovich'"]),
+        (
+            {"right": ("Ann",)},
+            ["the answer 'Ann' changes how the prompt before it is split: is a space in front"],
+        ),
+        ({"right": ("",)}, ["the answer '' is not one token: nothing"]),
+        ({"right": (" {A}", " {C}"), "wrong": (" {B}", " {C}")}, ["right and wrong at the same time: ' Cem'"]),
+        ({"right": (" {A}", " Ann")}, ["an answer is listed twice"]),
+        (
+            {"clean": "{A} saw {B}; told", "corrupt": "{B} saw {A}; told", "right": (" x",), "B": "Ivanovich"},
+            ["do not stand at the same positions"],
+        ),
+        (
+            {"C": "Ivanovich", "right": (" {B}", " Petrovich")},
+            ["both must have as many", "same time: ' Bob'", "the answer ' Petrovich' is not one token"],
+        ),
+    ],
+)
+def test_what_can_be_wrong_with_a_pair(make_tokenizer: Any, changed: dict[str, Any], messages: list[str]) -> None:
+    text = failure(make_tokenizer, draft(**changed))
+    assert all(message in text for message in messages)

@@ -1,19 +1,18 @@
 """The generator for compiled models: its functions by hand, its pairs over whole domains."""
 
-import json
 import random
 from collections import Counter
 
 import pytest
 
 from acdc_engine.errors import PromptError, TaskError
-from acdc_engine.models.word_tokenizer import WordTokenizer
-from acdc_engine.prompts.build import build_splits
+from acdc_engine.model.small_model import WordTokenizer
 from acdc_engine.prompts.card import parse_card
-from acdc_engine.prompts.compiled import FUNCTIONS, CompiledParameters, compiled
-from acdc_engine.prompts.find import find_task
-from acdc_engine.prompts.pair import Draft
-from acdc_engine.shipped import graphs_folder
+from acdc_engine.prompts.template import Draft
+from tests.task_generators import generator_module
+
+MODULE = generator_module("compiled")
+FUNCTIONS, CompiledParameters, compiled = MODULE.FUNCTIONS, MODULE.CompiledParameters, MODULE.compiled
 
 TOKENIZER = WordTokenizer(["bos", "a", "b", "c", "x", *"012345", "="], "bos")
 CARD = {"name": "small", "description": "A small one.", "prepend_bos": True, "generator": "compiled"}
@@ -41,7 +40,7 @@ def test_functions_by_hand(function: str, words: str, wanted: str) -> None:
 
 
 def make(function: str, letters: str, length: int, seed: int = 0) -> list[Draft]:
-    parameters = CompiledParameters(function=function, letters=list(letters), length=length)  # type: ignore[arg-type]
+    parameters = CompiledParameters(function=function, letters=list(letters), length=length)
     return list(compiled(random.Random(seed), TOKENIZER, parameters))
 
 
@@ -85,11 +84,6 @@ def test_spans_mark_the_words_that_differ() -> None:
         assert [pair.corrupt[start:end] for start, end in draft.corrupt_spans] == [b for _, b in differing]
 
 
-def test_the_seed_decides_the_order() -> None:
-    assert make("hist", "abc", 3, seed=1) == make("hist", "abc", 3, seed=1)
-    assert make("hist", "abc", 3, seed=1) != make("hist", "abc", 3, seed=2)
-
-
 def test_another_models_tokenizer_is_refused_with_the_words_it_lacks() -> None:
     parameters = CompiledParameters(function="hist", letters=["a", "y", "z"], length=2)
     with pytest.raises(PromptError, match=r"has not 'y', 'z'\. Use the compiled model of this task"):
@@ -102,23 +96,3 @@ def test_bad_parameters_are_all_listed() -> None:
         parse_card(card, "small.toml")
     for key in ("parameters.function", "parameters.letters", "parameters.length", "parameters.depth"):
         assert key in str(caught.value)
-
-
-def test_letters_listed_twice_are_refused() -> None:
-    card = CARD | {"parameters": {"function": "hist", "letters": ["a", "b", "a"], "length": 3}}
-    with pytest.raises(TaskError, match=r"parameters\.letters: listed more than once: 'a'\."):
-        parse_card(card, "small.toml")
-
-
-@pytest.mark.parametrize("name", ["reverse", "frac_prevs", "hist", "double_hist", "sort", "sort_freq", "majority"])
-def test_shipped_cards_have_enough_prompts_and_read_every_position(name: str) -> None:
-    card = find_task(f"tracr_{name}")
-    parameters = CompiledParameters.model_validate(card.parameters)
-    model = json.loads((graphs_folder() / f"tracr-{name.replace('_', '-')}" / "model.json").read_text())
-    tokenizer = WordTokenizer(model["vocabulary"], model["bos"])
-    discovery, held_out = build_splits(card, tokenizer, 64, 64, seed=0)
-    texts = [{text for pair in split.pairs for text in (pair.clean, pair.corrupt)} for split in (discovery, held_out)]
-    assert not texts[0] & texts[1]
-    # The beginning-of-sequence token comes first.
-    assert set(discovery.read_at.tolist()) == set(range(1, parameters.length + 1))
-    assert discovery.clean.shape == (64, parameters.length + 1)

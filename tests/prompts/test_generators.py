@@ -1,30 +1,31 @@
-"""The registry, and the greater-than generator with tokenizers that split years in different ways."""
+"""The register of generators; greater-than, induction and arithmetic with tokenizers that split in different ways."""
 
 import random
+import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
 from acdc_engine.errors import PromptError, TaskError
-from acdc_engine.prompts import generators
 from acdc_engine.prompts.build import build_splits
-from acdc_engine.prompts.card import parse_card
-from acdc_engine.prompts.generators import get_generator, register
-from acdc_engine.prompts.greater_than import GreaterThanParameters, greater_than
-from acdc_engine.prompts.pair import Draft
-from acdc_engine.prompts.template import PairTemplate
-from acdc_engine.prompts.tokenizer import Tokenizer
+from acdc_engine.prompts.card import TaskCard, parse_card
+from acdc_engine.prompts.generators import GENERATORS, get_generator
+from acdc_engine.prompts.template import Draft, PairTemplate, PromptPair
+from acdc_engine.prompts.tokens import Tokenizer
+from tests.fake_tokenizer import FakeTokenizer
+from tests.task_generators import generator_module
 
 
 def test_a_generator_of_ones_own(make_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generators, "_GENERATORS", dict(generators._GENERATORS))
+    monkeypatch.setattr(GENERATORS, "_entries", dict(GENERATORS._entries))
 
     class Parameters(BaseModel):
         words: list[str]
 
-    @register("echo", Parameters)
+    @GENERATORS.add("echo", "a word twice", parameters=Parameters)
     def echo(rng: random.Random, tokenizer: Tokenizer, parameters: Parameters) -> Iterator[Draft]:
         pattern = PairTemplate.parse("echo", "{w} {w}", "{v} {w}", [" {w}"], [" {v}"])
         while True:
@@ -44,18 +45,21 @@ def test_a_generator_of_ones_own(make_tokenizer: Any, monkeypatch: pytest.Monkey
     assert {p.template for p in (*discovery.pairs, *held_out.pairs)} == {"echo"}
     with pytest.raises(PromptError, match=r"can give 2 and 2: it has 4 different .* or add nouns or other parameters"):
         build_splits(card, make_tokenizer(), 3, 3, seed=3)
-    with pytest.raises(TaskError, match=r"There is a generator called 'echo' already: choose another name"):
-        register("echo", Parameters)(echo)
+    with pytest.raises(TaskError, match=r"The generator 'echo' is there already"):
+        GENERATORS.add("echo", "again")(echo)
 
 
 def test_unknown_generator() -> None:
-    with pytest.raises(TaskError, match=r"there is no generator 'greater'. Did you mean 'greater_than'\?"):
+    with pytest.raises(TaskError, match=r"Unknown generator 'greater'. Did you mean 'greater_than'\?"):
         get_generator("greater")
 
 
+GREATER_THAN = generator_module("greater_than")
+
+
 def years(make_tokenizer: Any, digits: int | None, centuries: list[int]) -> dict[str, Draft]:
-    parameters = GreaterThanParameters(nouns=["war"], centuries=centuries)
-    found = list(greater_than(random.Random(0), make_tokenizer(digits=digits), parameters))
+    parameters = GREATER_THAN.GreaterThanParameters(nouns=["war"], centuries=centuries)
+    found = list(GREATER_THAN.greater_than(random.Random(0), make_tokenizer(digits=digits), parameters))
     by_year = {draft.pair.clean.split()[6]: draft for draft in found}
     assert len(by_year) == len(found)
     return by_year
@@ -83,28 +87,147 @@ def test_years_that_are_one_token_are_left_out(make_tokenizer: Any) -> None:
         def pieces(self, text: str) -> list[str]:
             return [p for q in text.split("#") for p in super(Whole, self).pieces(q)] if "1776" not in text else [text]
 
-    parameters = GreaterThanParameters(nouns=["war"], centuries=[17])
-    found = list(greater_than(random.Random(0), Whole(digits=2), parameters))
+    parameters = GREATER_THAN.GreaterThanParameters(nouns=["war"], centuries=[17])
+    found = list(GREATER_THAN.greater_than(random.Random(0), Whole(digits=2), parameters))
     assert len(found) == 96
     assert all("1776" not in d.pair.clean and "76" not in (*d.pair.answers, *d.pair.wrong_answers) for d in found)
+
+
+WORDS = ["cup", "salt", "river", "plan", "north", "door", "seven", "cloud"]
+
+
+def rows_drawn(tokenizer: Any, n: int = 40, **changed: Any) -> list[Draft]:
+    module, given = generator_module("induction"), {"words": WORDS, "length": 3, "shown": [1, 2]} | changed
+    return list(islice(module.induction(random.Random(0), tokenizer, module.InductionParameters(**given)), n))
+
+
+def induction_card(**parameters: Any) -> TaskCard:
+    data = {"name": "x", "description": "x", "generator": "induction"}
+    return parse_card(data | {"parameters": {"words": WORDS, "length": 3, "shown": [1, 2]} | parameters}, "x")
+
+
+def test_the_row_begins_again_and_the_next_word_is_asked_for(make_tokenizer: Any) -> None:
+    found = rows_drawn(make_tokenizer())
+    assert [draft.pair.template for draft in found[:4]] == ["shown_1", "shown_2", "shown_1", "shown_2"]
+    for draft in found:
+        pair, shown = draft.pair, int(draft.pair.template[-1])
+        row, repetition = pair.clean.split()[:3], pair.clean.split()[3:]
+        assert pair.clean == "".join(f" {word}" for word in row + repetition)
+        assert len(set(row)) == 3 and repetition == row[:shown]
+        assert pair.answers == (f" {row[shown]}",)
+        assert set(pair.wrong_answers) == {f" {word}" for word in row if word != row[shown]}
+
+
+def test_nothing_is_repeated_in_the_corrupt_prompt(make_tokenizer: Any) -> None:
+    for draft in rows_drawn(make_tokenizer()):
+        clean, corrupt = draft.pair.clean.split(), draft.pair.corrupt.split()
+        assert len(set(corrupt)) == len(corrupt)
+        assert not set(corrupt[:3]) & set(clean) and corrupt[3:] == clean[3:]
+        assert [draft.pair.corrupt[start:end] for start, end in draft.corrupt_spans] == corrupt[:3]
+
+
+def test_prompts_pass_the_checks_and_splits_are_disjoint(make_tokenizer: Any) -> None:
+    discovery, held_out = build_splits(induction_card(), make_tokenizer(), 10, 10, seed=0)
+    assert sorted(discovery.lengths.tolist()) == [4] * 5 + [5] * 5
+    assert (discovery.clean != discovery.corrupt).nonzero()[:, 1].tolist() == [0, 1, 2] * 10
+    texts = [{text for p in split.pairs for text in (p.clean, p.corrupt)} for split in (discovery, held_out)]
+    assert not texts[0] & texts[1]
+
+
+def test_words_the_tokenizer_splits_are_left_out(make_tokenizer: Any) -> None:
+    found = rows_drawn(make_tokenizer(), n=200, words=[*WORDS, "Petrovich", "Karina"])
+    assert {word for draft in found for word in draft.pair.clean.split()} == set(WORDS)
+    with pytest.raises(PromptError, match=r"needs 6 words .* \(twice length = 3\); this tokenizer leaves 5 of the 6"):
+        rows_drawn(make_tokenizer(), words=[*WORDS[:5], "Petrovich"])
+
+
+def test_parameters_that_cannot_be_met_are_all_listed() -> None:
+    with pytest.raises(TaskError) as caught:
+        induction_card(words=["cup", "salt", "cup"], length=3, shown=[0, 1, 3])
+    assert str(caught.value).split("\n")[1:] == [
+        "  parameters.words: in it more than once: ['cup'].",
+        "  parameters.words: has 3 words, and a pair with length = 3 needs 6 different ones.",
+        "  parameters.shown: numbers from 1 to length - 1 = 2, each once, not [0, 1, 3].",
+    ]
+
+
+ONE_BY_ONE, WHOLE_WITHOUT_SPACE = r"\d", r"\d{1,3}"
+
+
+class SpaceApart(FakeTokenizer):
+    """Splits the space off a number, as SmolLM2 and Llama 3 do; the number itself as `number` says."""
+
+    def __init__(self, number: str) -> None:
+        super().__init__()
+        self.number = number
+
+    def pieces(self, text: str) -> list[str]:
+        return re.findall(rf" (?=\d)|{self.number}| ?[^\s\d]|\s", text)
+
+
+def sums(tokenizer: FakeTokenizer, n: int = 40, shots: int = 2) -> list[PromptPair]:
+    module = generator_module("arithmetic")
+    parameters = module.ArithmeticParameters(shots=shots, lowest=10, highest=80)
+    return [draft.pair for draft in islice(module.arithmetic(random.Random(0), tokenizer, parameters), n)]
+
+
+def asked(text: str) -> tuple[int, int, str]:
+    """Both numbers of the last line, and what stands behind its equals sign."""
+    found = re.fullmatch(r"(\d\d) \+ (\d\d) =( ?\d*)", text.splitlines()[-1])
+    assert found
+    return int(found[1]), int(found[2]), found[3]
+
+
+def test_digit_by_digit_the_digits_are_asked_in_turn() -> None:
+    found = sums(SpaceApart(ONE_BY_ONE))
+    assert [pair.template for pair in found[:4]] == ["tens", "units", "tens", "units"]
+    for pair in found:
+        (a, b, shown), (c, d, corrupt_shown) = asked(pair.clean), asked(pair.corrupt)
+        place = 0 if pair.template == "tens" else 1
+        assert shown == corrupt_shown == " " + str(a + b)[:place] == " " + str(c + d)[:place]
+        assert pair.answers == (str(a + b)[place],) and pair.wrong_answers == (str(c + d)[place],)
+        assert pair.answers != pair.wrong_answers and a + b <= 99 and c + d <= 99
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "before", "space"),
+    [(FakeTokenizer(digits=2), "", " "), (SpaceApart(WHOLE_WITHOUT_SPACE), " ", "")],
+)
+def test_numbers_left_whole_are_the_answer(tokenizer: FakeTokenizer, before: str, space: str) -> None:
+    for pair in sums(tokenizer):
+        (a, b, shown), (c, d, _) = asked(pair.clean), asked(pair.corrupt)
+        assert (pair.template, shown) == ("sum", before)
+        assert pair.answers == (f"{space}{a + b}",) and pair.wrong_answers == (f"{space}{c + d}",)
+        assert a + b != c + d
+
+
+def test_the_solved_additions_are_right_and_the_same_in_both() -> None:
+    for pair in sums(SpaceApart(ONE_BY_ONE), shots=3):
+        *solved, _ = pair.clean.splitlines()
+        assert len(solved) == len(set(solved)) == 3 and pair.corrupt.splitlines()[:-1] == solved
+        for line in solved:
+            a, b, total = (int(number) for number in re.findall(r"\d+", line))
+            assert a + b == total
+        a, b, _ = asked(pair.clean)
+        assert not any(line.startswith(f"{a} + {b} =") for line in solved)
+
+
+def test_other_splits_are_refused() -> None:
+    with pytest.raises(PromptError, match=r"'arithmetic' needs a tokenizer for which a two-digit number or each of"):
+        sums(FakeTokenizer(digits=1))  # 4|6 with the space at the 4: neither
+
+
+def sums_card(**parameters: int) -> dict[str, object]:
+    return {"name": "sums", "description": "x", "generator": "arithmetic", "parameters": parameters}
+
+
+@pytest.mark.parametrize(("lowest", "highest", "shots", "additions"), [(50, 60, 1, 0), (10, 11, 1, 4), (10, 12, 9, 9)])
+def test_too_few_additions(lowest: int, highest: int, shots: int, additions: int) -> None:
+    found = rf"lowest = {lowest} to highest = {highest} give {additions} additions .* more than shots = {shots} are"
+    with pytest.raises(TaskError, match=found):
+        parse_card(sums_card(shots=shots, lowest=lowest, highest=highest), "x")
 
 
 def test_years_left_whole_are_refused(make_tokenizer: Any) -> None:
     with pytest.raises(PromptError, match=r"splits years as 17\|32 or 1\|7\|3\|2, for at least one of .* \[17\]"):
         years(make_tokenizer, None, [17])
-
-
-def test_splits_do_not_share_a_corrupt_prompt(make_tokenizer: Any) -> None:
-    card = parse_card(
-        {
-            "name": "gt",
-            "description": "x",
-            "metric": "prob_diff",
-            "generator": "greater_than",
-            "parameters": {"nouns": ["war", "reign"], "centuries": [16, 17]},
-        },
-        "x",
-    )
-    discovery, held_out = build_splits(card, make_tokenizer(), 100, 100, seed=0)
-    corrupt = [{p.corrupt for p in prompts.pairs} for prompts in (discovery, held_out)]
-    assert not corrupt[0] & corrupt[1] and len(corrupt[0] | corrupt[1]) == 4

@@ -1,13 +1,15 @@
 """The metrics, computed by hand."""
 
 import math
+from typing import Any
 
+import jaxtyping
 import pytest
 import torch
 from torch.autograd import gradcheck
 
 from acdc_engine.errors import MetricError
-from acdc_engine.prompts.metrics import accuracy, columns_read, get_metric, metric_names
+from acdc_engine.prompts.metrics import METRICS, LogLikelihood, accuracy, as_metric, columns_read, get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
 
 # Probabilities (1, 2, 3, 4) / 10 and (1, 1, 1, 1) / 4; the constant added must not matter to any metric.
@@ -20,6 +22,8 @@ def prompts(answers: list[list[int]], wrong: list[list[int]]) -> PromptSet:
 
 
 TWO = prompts([[3], [0, 1]], [[0, 1], [2]])
+
+NAMES = [entry.name for entry in METRICS.own()]
 
 
 @pytest.mark.parametrize(
@@ -45,7 +49,7 @@ def test_kl_by_hand() -> None:
 
 
 def test_only_kl_has_no_gradient_at_the_clean_run() -> None:
-    for name in metric_names():
+    for name in NAMES:
         metric, logits = get_metric(name), LOGITS.clone().requires_grad_()
         (gradient,) = torch.autograd.grad(metric(logits, TWO, LOGITS).sum(), logits)
         assert bool((gradient.abs() < 1e-6).all()) == metric.zero_gradient_at_clean == (name == "kl")
@@ -57,14 +61,14 @@ def test_the_clean_run_is_not_differentiated() -> None:
     assert torch.autograd.grad(value, clean, allow_unused=True)[0] is None
 
 
-@pytest.mark.parametrize("name", metric_names())
+@pytest.mark.parametrize("name", NAMES)
 def test_gradients(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.Tensor, "float", lambda t: t)  # float64 for the finite differences
     logits = LOGITS.double().flip(0).requires_grad_()
     assert gradcheck(lambda x: get_metric(name)(x, TWO, LOGITS.double()), (logits,))
 
 
-@pytest.mark.parametrize("name", metric_names())
+@pytest.mark.parametrize("name", NAMES)
 def test_half_precision_is_computed_in_float32(name: str) -> None:
     half = LOGITS.to(torch.bfloat16)
     found = get_metric(name)(half, TWO, half)
@@ -72,17 +76,9 @@ def test_half_precision_is_computed_in_float32(name: str) -> None:
     torch.testing.assert_close(found, get_metric(name)(half.float(), TWO, half.float()))
 
 
-def test_higher_means_more_of_the_behaviour() -> None:
-    better = LOGITS.clone()
-    better[0, 3] += 1.0
-    better[1, :2] += 1.0
-    for name in ("logit_diff", "prob_diff", "nll"):
-        assert bool((get_metric(name)(better, TWO) > get_metric(name)(LOGITS, TWO)).all())
-
-
 def test_what_is_missing_is_said() -> None:
     no_wrong, nothing = prompts([[0], [0]], []), prompts([], [[], []])
-    with pytest.raises(MetricError, match=r"There is no metric 'logitdiff'. Did you mean 'logit_diff'"):
+    with pytest.raises(MetricError, match=r"Unknown metric 'logitdiff'. Did you mean 'logit_diff'"):
         get_metric("logitdiff")
     for name in ("logit_diff", "prob_diff"):
         with pytest.raises(MetricError, match=rf"'{name}' compares right with wrong answers .* use 'nll' or 'kl'"):
@@ -115,3 +111,44 @@ def test_columns_that_a_metric_reads() -> None:
     assert torch.equal(metric(logits[:, columns], found), metric(logits, prompts))
     for name in ("kl", "nll", "prob_diff"):
         assert columns_read(get_metric(name), prompts) == (prompts, None)
+
+
+def best_other(logits: torch.Tensor, prompts: PromptSet) -> torch.Tensor:
+    return logits[:, 3] - logits[:, 0]
+
+
+def test_a_function_is_a_metric() -> None:
+    metric = as_metric(best_other)
+    assert metric.name == "best_other" and as_metric(lambda logits, prompts: logits[:, 0]).name == "own"
+    half = metric(LOGITS.to(torch.bfloat16), prompts([], [[], []]))
+    assert half.dtype == torch.float32 and half.tolist() == pytest.approx([math.log(4), 0.0], abs=1e-2)
+    assert columns_read(metric, TWO) == (TWO, None)
+    for same in ("nll", LogLikelihood, get_metric("nll")):
+        assert torch.equal(as_metric(same)(LOGITS, TWO), get_metric("nll")(LOGITS, TWO))
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda logits, prompts: logits[:, 0].mean(), r"'own' is to give one number for each .* \[2\], .* shape \[\]"),
+        (lambda logits, prompts: logits[:, :1], r"a tensor of shape \[2\], and gives something of shape \[2, 1\]"),
+        (lambda logits, prompts: 1.0, r"gives something of type float"),
+        (
+            lambda logits, prompts: logits.argmax(dim=1),
+            r"without a gradient .*edges are scored by its gradient",
+        ),
+        (3, r"A metric is a name or a function \(logits, prompts\) -> one number each, not 3"),
+    ],
+)
+def test_functions_that_are_no_metrics_are_refused(function: Any, message: str, monkeypatch: Any) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users have no type checks at run time
+    with pytest.raises(MetricError, match=message):
+        as_metric(function)(LOGITS.clone().requires_grad_(), TWO)
+
+
+def test_a_metric_of_ones_own_has_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(METRICS, "_entries", dict(METRICS._entries))
+    METRICS.add("best", "logit of the fourth token - logit of the first (logits)")(best_other)
+    assert get_metric("best").name == "best"
+    with pytest.raises(MetricError, match=r"The metric 'kl' is there already: it comes with the engine"):
+        METRICS.add("kl", "")(best_other)

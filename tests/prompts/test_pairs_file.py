@@ -14,8 +14,7 @@ from acdc_engine.errors import PromptError, TaskError
 from acdc_engine.prompts import pairs_file
 from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.card import TaskCard, parse_card
-from acdc_engine.prompts.pairs_file import load_pairs
-from acdc_engine.prompts.pairs_formats import read_csv, read_json, read_jsonl
+from acdc_engine.prompts.pairs_file import load_pairs, read_csv, read_json, read_jsonl
 
 Data = dict[str, Any]
 NAMES = ["Ann", "Bob", "Cem", "Dora", "Eva", "Finn", "Gita", "Hans", "Ida", "Jon", "Kim", "Lea"]
@@ -65,13 +64,7 @@ def test_a_file_becomes_a_card(tmp_path: Path, make_tokenizer: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "task"),
-    [
-        ("IOI-pairs v2.jsonl", "ioi_pairs_v2"),
-        ("2024 été.jsonl", "pairs_2024_t"),
-        ("ü.jsonl", "pairs"),
-        ("__x__.JSONL", "x"),
-    ],
+    ("file", "task"), [("IOI-pairs v2.jsonl", "ioi_pairs_v2"), ("2024 été.jsonl", "pairs_2024_t"), ("__x__.JSONL", "x")]
 )
 def test_the_task_is_called_like_the_file(tmp_path: Path, file: str, task: str) -> None:
     assert load_pairs(write(tmp_path, pair(1), name=file)).name == task
@@ -270,42 +263,6 @@ def test_lengths_are_told_apart_by_line_for_all_pairs_not_only_those_drawn(tmp_p
     )
     with pytest.raises(PromptError, match=r"\n  \.\.\. and 1 more: line 11\.\nCorrect"):
         build_splits(load_pairs(write(tmp_path, *(x | {"read_at": 9} for x in lines))), make_tokenizer(), 1, 0, seed=0)
-
-
-def test_too_few_pairs(tmp_path: Path, make_tokenizer: Any) -> None:
-    card = load_pairs(write(tmp_path, *(pair(i) for i in range(1, 8))))
-    with pytest.raises(PromptError) as error:
-        build_splits(card, make_tokenizer(), 5, 5, seed=0)
-    assert str(error.value) == (
-        "Task 'my_pairs' was asked for 5 discovery and 5 held-out pairs and can give 4 and 3: it has 7 pairs in 7 "
-        "groups that share no text. Ask for at most that many, or "
-        "add pairs, with texts of their own."
-    )
-
-
-def test_pairs_that_share_a_text_are_in_one_split(tmp_path: Path, make_tokenizer: Any) -> None:
-    # Every prompt with every other as corrupt: all tied together, and one clean prompt may come several times.
-    lines = [
-        {"clean": f"{a} told", "corrupt": f"{b} told", "answers": f" {a}", "wrong_answers": f" {b}"}
-        for a in NAMES
-        for b in NAMES
-        if a != b
-    ]
-    card = load_pairs(write(tmp_path, *lines))
-    for seed in range(5):
-        discovery, held_out = build_splits(card, make_tokenizer(), 20, 20, seed)
-        mine, others = ({text for p in split.pairs for text in (p.clean, p.corrupt)} for split in (discovery, held_out))
-        assert not mine & others
-        assert len({(p.clean, p.corrupt) for p in discovery.pairs}) == 20
-    again, _ = build_splits(card, make_tokenizer(), 20, 20, 4)
-    assert again.fingerprint() == discovery.fingerprint()
-
-
-def test_templates_are_balanced(tmp_path: Path, make_tokenizer: Any) -> None:
-    lines = [pair(i, template="rare" if i < 5 else "common") for i in range(1, 12)]
-    card = load_pairs(write(tmp_path, *lines))
-    splits = build_splits(card, make_tokenizer(), 4, 4, seed=1)
-    assert [sum(p.template == "rare" for p in split.pairs) for split in splits] == [2, 2]
 
 
 def test_a_card_can_write_its_pairs_out(make_tokenizer: Any) -> None:

@@ -1,13 +1,16 @@
 """The aligned batch, by hand."""
 
+from typing import Any
+
+import jaxtyping
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from acdc_engine.errors import PromptError
-from acdc_engine.prompts.pair import PromptPair
 from acdc_engine.prompts.prompt_set import PromptSet
+from acdc_engine.prompts.template import PromptPair
 
 
 def small() -> PromptSet:
@@ -30,14 +33,9 @@ def test_from_tokens_pads_on_the_right() -> None:
     assert len(prompts) == 3 and prompts.device == torch.device("cpu")
 
 
-def test_answers_may_be_left_out() -> None:
-    prompts = PromptSet.from_tokens([[1, 2]], [[1, 3]], read_at=[0])
+def test_empty_and_without_answers() -> None:
+    prompts, empty = PromptSet.from_tokens([[1, 2]], [[1, 3]], read_at=[0]), PromptSet.from_tokens([], [])
     assert prompts.answers.shape == prompts.wrong_answers.shape == (1, 0)
-    assert prompts.read_at.tolist() == [0]
-
-
-def test_an_empty_set_is_a_set() -> None:
-    empty = PromptSet.from_tokens([], [])
     assert len(empty) == 0 and list(empty.batches(4)) == [] and len(empty.select([])) == 0
 
 
@@ -91,30 +89,82 @@ def test_fingerprint_follows_tokens_not_padding() -> None:
 
 
 def test_to_moves_every_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[torch.Tensor, str]] = []
-    prompts = small()
+    prompts, asked = small(), list[int]()
 
     def pretend(tensor: torch.Tensor, device: str) -> torch.Tensor:
-        asked.append((tensor, device))
+        assert device == "cuda:1"
+        asked.append(id(tensor))
         return tensor
 
     monkeypatch.setattr(torch.Tensor, "to", pretend)
-    moved = prompts.to("cuda:1")
-    assert [device for _, device in asked] == ["cuda:1"] * 6
-    assert {id(t) for t, _ in asked} == {id(t) for t in vars(prompts).values() if isinstance(t, torch.Tensor)}
-    assert moved.fingerprint() == prompts.fingerprint()
+    assert prompts.to("cuda:1").fingerprint() == prompts.fingerprint()
+    assert sorted(asked) == sorted(id(t) for t in vars(prompts).values() if isinstance(t, torch.Tensor))
+    assert len(asked) == 6
 
 
-def test_sets_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(PromptError, match=r"same number of tokens: \[2\] and \[3\]"):
-        PromptSet.from_tokens([[1, 2]], [[1, 2, 3]])
-    with pytest.raises(PromptError, match=r"Lengths must lie in 1..1, not \[0, 1\]"):
-        PromptSet.from_tokens([[], [1]], [[], [2]])
-    with pytest.raises(PromptError, match=r"only be read inside a prompt: positions \[2\] for lengths \[2\]"):
-        PromptSet.from_tokens([[1, 2]], [[1, 3]], read_at=[2])
-    with pytest.raises(PromptError, match=r"Either every prompt has wrong_answers or none has"):
-        PromptSet.from_tokens([[1], [2]], [[2], [3]], [[1], [1]], [[2], []])
-    with pytest.raises(PromptError, match=r"1 text pairs were given for 2 rows"):
-        PromptSet.from_tokens([[1], [2]], [[2], [3]], pairs=[PromptPair("", "", (), (), "t")])
-    with pytest.raises(PromptError, match=r"^answers has 1 rows for 2 prompts: give one row each"):
-        PromptSet.from_tokens([[1], [2]], [[2], [3]], [[1]])
+TOKENS = torch.tensor([[9, 5, 6, 7], [9, 8, 9, 9], [9, 3, 4, 9]])
+CORRUPT = torch.tensor([[9, 5, 4, 7], [9, 7, 9, 9], [9, 2, 4, 9]])
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"lengths": torch.tensor([4, 2, 3])},
+        {"lengths": [4, 2, 3], "read_at": -1},
+        {"padding": 9, "read_at": [3, -1, 2]},
+    ],
+)
+@pytest.mark.parametrize("answers", [torch.tensor([1, 2, 3]), torch.tensor([[1, -1], [2, -1], [3, -1]]), [1, 2, 3]])
+def test_tensors_of_ones_own(given: dict[str, Any], answers: Any) -> None:
+    prompts = PromptSet.from_tokens(TOKENS, CORRUPT, answers, torch.tensor([4, 5, 6], dtype=torch.int32), **given)
+    rows = [[9, 5, 6, 7], [9, 8], [9, 3, 4]], [[9, 5, 4, 7], [9, 7], [9, 2, 4]]
+    by_hand = PromptSet.from_tokens(*rows, [[1], [2], [3]], [[4], [5], [6]])
+    assert prompts.fingerprint() == by_hand.fingerprint()
+    assert prompts.clean.dtype == prompts.lengths.dtype == prompts.answers.dtype == torch.long
+
+
+def test_rows_of_tensors_are_rows() -> None:
+    prompts = PromptSet.from_tokens([TOKENS[0], TOKENS[1, :2]], [CORRUPT[0], CORRUPT[1, :2]], read_at=1)
+    assert prompts.lengths.tolist() == [4, 2] and prompts.read_at.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (([[1, 2]], [[1, 2, 3]]), r"same number of tokens: \[2\] and \[3\]"),
+        (([[1, 2]], []), r"There are 1 clean prompts and 0 corrupt ones"),
+        (([[], [1]], [[], [2]]), r"Lengths must lie in 1..1, not \[0, 1\]"),
+        (([[1], [2]], [[2], [3]], [[1], [1]], [[2], []]), "Either every prompt has wrong_answers or none has"),
+        (([[1], [2]], [[2], [3]], [[1]]), "^answers has 1 rows for 2 prompts: give one row each"),
+        (([[1, -100]], [[1, 3]]), "Token ids are not negative: prompt 0 has -100"),
+        (([[1.0]], [[1.0]]), r"clean is to be token ids, a list of whole numbers for each prompt; row 0 is \[1.0\]"),
+        ((TOKENS.float(), CORRUPT), r"clean is to be token ids, .*, not float32 of shape \[3, 4\]"),
+        ((TOKENS[0], CORRUPT[0]), r"whole numbers \[prompts, positions\], not int64 of shape \[4\]"),
+    ],
+)
+def test_tokens_that_do_not_fit_are_refused(given: tuple[Any, ...], message: str, monkeypatch: Any) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users have no type checks at run time
+    with pytest.raises(PromptError, match=message):
+        PromptSet.from_tokens(*given)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"read_at": [2]}, r"only be read inside a prompt: positions \[2\] for lengths \[2\]"),
+        ({"read_at": -3}, r"only be read inside a prompt: positions \[-1\]"),
+        ({"read_at": [0, 1]}, r"read_at is to be a whole number for each of the 1 prompts, not \[0, 1\]"),
+        ({"lengths": [3]}, r"Lengths must lie in 1..2, not 3 \(prompt 0\)"),
+        ({"lengths": [2], "padding": 0}, "lengths of the prompts, or the id that they are padded with, not both"),
+        ({"pairs": [PromptPair("", "", (), (), "t")] * 2}, r"2 text pairs were given for 1 rows"),
+        ({"templates": ["a", "b"]}, r"2 template names were given for 1 rows"),
+    ],
+)
+def test_what_does_not_fit_the_tokens_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(PromptError, match=message):
+        PromptSet.from_tokens([[1, 2]], [[1, 3]], **given)
+
+
+def test_padding_on_the_left_is_refused() -> None:
+    with pytest.raises(PromptError, match=r"begin with 2 tokens of padding \(0\).*padding_side"):
+        PromptSet.from_tokens([[1, 2, 3], [0, 0, 4]], [[1, 2, 4], [0, 0, 5]], padding=0)

@@ -11,8 +11,7 @@ from acdc_engine.errors import PromptError, TaskError
 from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.card import parse_card
 from acdc_engine.prompts.check import Rules, encode
-from acdc_engine.prompts.pair import Draft
-from acdc_engine.prompts.template import PairTemplate
+from acdc_engine.prompts.template import Draft, PairTemplate
 
 Data = dict[str, Any]
 WORDS = {"A": "Ann", "B": "Bob", "C": "Cem"}
@@ -88,15 +87,6 @@ def test_a_card_says_where_to_read(card_data: Callable[[], Data], make_tokenizer
     data["templates"][0]["read_at"] = "last"
     with pytest.raises(TaskError, match=r"templates\[0\]\.read_at: Input should be a valid integer .*'last'"):
         parse_card(data, "x")
-
-
-def test_kl_needs_no_answers(card_data: Callable[[], Data], make_tokenizer: Any) -> None:
-    data = card_data()
-    data["metric"] = "kl"
-    for template in data["templates"]:
-        del template["answers"], template["wrong_answers"]
-    discovery, held_out = build_splits(parse_card(data, "x"), make_tokenizer(), 4, 4, seed=0)
-    assert discovery.answers.shape == discovery.wrong_answers.shape == (4, 0) and len(held_out) == 4
 
 
 @pytest.mark.parametrize(

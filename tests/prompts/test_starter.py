@@ -21,12 +21,6 @@ def test_the_card_loads_and_gives_the_prompts_of_a_default_run() -> None:
     assert {pair.template for split in splits for pair in split.pairs} == {"plural", "singular"}
 
 
-def test_every_key_of_the_card_has_a_comment() -> None:
-    text = starter_card("mine")
-    assert text.count("#") > 15 and "acdc tasks check mine.toml" in text
-    assert max(map(len, text.splitlines())) <= 120
-
-
 def test_the_pairs_differ_in_the_noun_alone_and_share_no_text() -> None:
     pairs = [json.loads(line) for line in starter_pairs().splitlines()]
     texts = [pair[key] for pair in pairs for key in ("clean", "corrupt")]

@@ -14,10 +14,6 @@ def test_parse_splits_fixed_text_and_slots() -> None:
     assert template.slots == ("A", "B_2", "A")
 
 
-def test_double_braces_are_text() -> None:
-    assert Template.parse("{{x}} {A}").fill({"A": "y"})[0] == "{x} y"
-
-
 def test_fill_reports_the_range_of_every_slot() -> None:
     text, spans = Template.parse("{A}{B} or {A}").fill({"A": "no", "B": "thing"})
     assert text == "nothing or no"
@@ -54,8 +50,3 @@ def test_a_pair_knows_where_it_differs() -> None:
     assert draft.pair.corrupt == "Ann saw Bob, Cemal"
     assert (draft.pair.answers, draft.pair.wrong_answers) == ((" Ann",), (" Bob", " x"))
     assert draft.clean_spans == ((13, 16),) and draft.corrupt_spans == ((13, 18),)
-
-
-def test_a_replaced_slot_with_the_same_word_is_no_difference() -> None:
-    draft = PairTemplate.parse("p", "{A}", "{B}", [" x"], []).fill({"A": "same", "B": "same"})
-    assert draft.clean_spans == draft.corrupt_spans == ()

@@ -7,27 +7,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from acdc_engine.evaluation import figures_of
+from acdc_engine.evidence.figures import figures_of
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import nodes_of_edges
 from acdc_engine.graph.circuit_file import json_text
-from acdc_engine.graph.circuit_records import (
+from acdc_engine.graph.connectivity import clean
+from acdc_engine.graph.evidence_records import Certificate, Evaluation
+from acdc_engine.graph.nodes import nodes_of_edges
+from acdc_engine.graph.records import (
     AttributionRecord,
     CircuitEdge,
-    Evaluation,
     MetricRecord,
     ModelRecord,
     SearchRecord,
     TaskRecord,
 )
-from acdc_engine.graph.connectivity import clean
-from acdc_engine.graph.evidence_records import Certificate
-from acdc_engine.patching import CircuitEvaluator
-from acdc_engine.patching.judge import Judge, Target
+from acdc_engine.patch import CircuitEvaluator
+from acdc_engine.patch.judge import Judge, Target
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
-from acdc_engine.run.measure import environment
-from acdc_engine.run.prompt_records import prompts_hash, records_of
+from acdc_engine.provenance import environment, prompts_hash, records_of
 from tests.tiny_models import random_prompts
 from tests.tiny_task import tiny_view
 
@@ -46,7 +44,7 @@ def faithfulness(judge: Judge, mask: Tensor) -> float:
 
 def smallest(judge: Judge, target: Target) -> Tensor:
     """Drops edges from the whole graph as long as the target holds: no single edge of what is left can go."""
-    graph = judge.evaluator.view.graph
+    graph = judge.graph
     mask, at_once = graph.exists.clone(), 32
     while at_once:
         parts = mask.nonzero().split(at_once)

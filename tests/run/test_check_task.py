@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from acdc_engine.errors import AcdcError, DeviceError, MethodError, ModelError, PromptError, TaskError
-from acdc_engine.evaluation.shortcoming import Shortcoming
-from acdc_engine.models.load import load_model
-from acdc_engine.models.view import TransformerView
+from acdc_engine.evidence.behaviour import Shortcoming
+from acdc_engine.model.load import load_model
+from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.card import TaskCard, parse_card
+from acdc_engine.prompts.drafts import sample_pairs
 from acdc_engine.prompts.find import find_task, list_tasks
-from acdc_engine.prompts.sample import sample_pairs
-from acdc_engine.prompts.tokenizer import token_ids
+from acdc_engine.prompts.tokens import token_ids
 from acdc_engine.run import check_task as module
 from acdc_engine.run.check_task import TaskCheck, Unfit, check_task, check_tasks
 from tests.fake_tokenizer import FakeTokenizer
@@ -173,7 +173,7 @@ def test_the_command_that_will_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert isinstance(found, TaskCheck) and found.sizes == (2, 4) and found.does_it
     assert found.command is not None and found.command.startswith(f'discover("{path}", model, n=2, n_held_out=4) in ')
     monkeypatch.setattr(module, "load_model", lambda *a, **k: tiny_view())
-    monkeypatch.setattr("acdc_engine.run.prompts.load_tokenizer", lambda model: FakeTokenizer())
+    monkeypatch.setattr("acdc_engine.run.prepare.load_tokenizer", lambda model: FakeTokenizer())
     (found,) = check_tasks([path], "gpt2", prepend_bos=True)
     assert isinstance(found, TaskCheck)
     assert found.command == f"acdc discover '{path}' --model gpt2 --n 2 --n-held-out 4 --bos"

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from acdc_engine import Circuit, Report, Viewer, compare, curve, discover, evaluate, verify
+from acdc_engine import Circuit, Report, Viewer, compare, evaluate, verify
 from acdc_engine.errors import CircuitFileError
 from tests.run.circuit_files import NAME, circuit, saved
-from tests.tiny_task import tiny_view, write_card
+from tests.tiny_task import tiny_view
 
 ACCEPTED: dict[str, Any] = {"model": tiny_view(NAME)}
 
@@ -50,29 +50,6 @@ def test_compare(tmp_path: Path) -> None:
 def saved_part(folder: Path, part: Circuit) -> Path:
     (folder / "part").mkdir(exist_ok=True)
     return saved(folder / "part", part)
-
-
-def test_compare_says_which_models_differ() -> None:
-    with pytest.raises(CircuitFileError, match=r"the found circuit is a circuit of llama_grouped, .*one of gpt2"):
-        compare(circuit(), "gpt2/ioi")
-    with pytest.raises(CircuitFileError, match="the known circuit has no edges"):
-        compare(circuit(), circuit().model_copy(update={"edges": (), "nodes": ()}))
-
-
-def test_curve(tmp_path: Path) -> None:
-    card = write_card(tmp_path)
-    asked: dict[str, Any] = {"n": 5, "n_held_out": 6, "force": True, "method": "eap", "strategy": "top-k", "size": 40}
-    found = discover(card, tiny_view(), out=tmp_path / "run", **asked)
-    settings: dict[str, Any] = {"n": 5, "n_held_out": 6, "force": True, "methods": ("eap",), "sizes": (0.1, 1.0)}
-    made = curve(card, tiny_view(), circuits=(found, tmp_path / "run"), n_random=0, **settings)
-    assert [known.name for known in made.circuits] == ["circuit 1", "run"]
-    assert made.circuits[0].faithfulness == made.circuits[1].faithfulness
-
-
-def test_pages(tmp_path: Path) -> None:
-    path = saved(tmp_path)
-    assert Viewer(circuit()).html == Viewer(path).html == Viewer(tmp_path).html
-    assert "Against the known circuit" in Report(circuit(), known=tmp_path).html
 
 
 @pytest.mark.parametrize("call", [evaluate, verify, Viewer, Report, Circuit.load, lambda given: compare(given, given)])

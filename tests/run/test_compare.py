@@ -10,14 +10,13 @@ import torch
 from safetensors.torch import save_file
 
 from acdc_engine.errors import CircuitFileError, ModelNeededError, ScoreError
-from acdc_engine.formats.eap import eap_text
-from acdc_engine.formats.registry import export
+from acdc_engine.formats.register import FORMATS, export
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import nodes_of_edges
-from acdc_engine.graph.circuit_records import CircuitEdge, ModelRecord
-from acdc_engine.graph.comparison_records import Comparison
-from acdc_engine.pipeline import discover
+from acdc_engine.graph.nodes import nodes_of_edges
+from acdc_engine.graph.records import CircuitEdge, ModelRecord
+from acdc_engine.graph.result_records import Comparison
 from acdc_engine.run.compare import compare
+from acdc_engine.run.discover import discover
 from tests.tiny_task import tiny_view, write_card
 
 MODEL = ModelRecord(name="tiny", n_layers=2, n_heads=2, n_kv_heads=2, d_model=8, d_vocab=11)
@@ -104,7 +103,7 @@ def test_damaged_scores_are_refused(tmp_path: Path) -> None:
 def test_json_of_eap_ig_has_scores_of_its_own(tmp_path: Path) -> None:
     """The model's name is not in it; it takes that of the known circuit."""
     known = save(tmp_path / "known.json")
-    content = json.loads(eap_text(Circuit.load(save(tmp_path / "own.json", PATH, (3.0, -2.0, 1.0)))))
+    content = json.loads(FORMATS["eap"].value().text(Circuit.load(save(tmp_path / "own.json", PATH, (3.0, -2.0, 1.0)))))
     (tmp_path / "eap.json").write_text(json.dumps(content))
     only = compare(tmp_path / "eap.json", known)
     assert only.rankings == () and only.remarks[0] == "eap.json has no scores of edges outside its circuit."
@@ -121,7 +120,7 @@ def test_json_of_eap_ig_has_scores_of_its_own(tmp_path: Path) -> None:
 
 
 def test_json_of_eap_ig_of_other_sizes(tmp_path: Path) -> None:
-    (tmp_path / "eap.json").write_text(eap_text(Circuit.load(save(tmp_path / "own.json", n_layers=3))))
+    export(Circuit.load(save(tmp_path / "own.json", n_layers=3)), "eap", tmp_path / "eap.json")
     message = refused(tmp_path / "eap.json", save(tmp_path / "known.json"))
     assert "another model than tiny: n_layers is 3 in the file and 2 in the model" in message
 
@@ -152,7 +151,7 @@ def test_another_name_is_refused_unless_asked_for(tmp_path: Path) -> None:
 def test_the_known_circuit_may_be_of_any_format(tmp_path: Path) -> None:
     """Of the two files, one must say of which model it is."""
     found, known = save(tmp_path / "found.json", OTHER), Circuit.load(save(tmp_path / "known.json"))
-    for fmt in ("graphml", "parquet", "csv", "eap"):
+    for fmt in ("networkx-json", "csv", "eap"):
         export(known, fmt, tmp_path / f"known.{fmt}")
         compared = compare(found, tmp_path / f"known.{fmt}")
         assert compared.missing == compare(found, tmp_path / "known.json").missing and compared.model == MODEL
@@ -163,7 +162,7 @@ def test_the_known_circuit_may_be_of_any_format(tmp_path: Path) -> None:
 def test_truths_without_anything_to_find(tmp_path: Path) -> None:
     found, layout = save(tmp_path / "found.json"), Circuit(model=MODEL, nodes=(), edges=()).layout()
     assert "empty.json has no edges: there is nothing to find" in refused(found, save(tmp_path / "empty.json", ()))
-    everything = tuple(layout.edge_name(s, r) for r, before in enumerate(layout.senders_before) for s in range(before))
+    everything = tuple(layout.edge_name(s, r) for r in range(layout.n_receivers) for s in layout.sources(r))
     assert "has all 46 edges of its graph" in refused(found, save(tmp_path / "all.json", everything))
 
 

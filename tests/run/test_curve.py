@@ -7,20 +7,21 @@ from typing import Any
 import pytest
 import torch
 
-from acdc_engine.attribution import get_method, score_edges
 from acdc_engine.errors import AcdcError, CircuitFileError, MethodError, ModelError, RunFolderError
-from acdc_engine.evaluation import figures_of, random_circuits
+from acdc_engine.evidence.figures import figures_of
+from acdc_engine.evidence.random_circuits import random_circuits
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.curve_records import Curve
-from acdc_engine.patching import CircuitEvaluator
-from acdc_engine.patching.judge import Judge
-from acdc_engine.pipeline import discover
+from acdc_engine.graph.result_records import Curve
+from acdc_engine.patch import CircuitEvaluator
+from acdc_engine.patch.judge import Judge
 from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.find import find_task
 from acdc_engine.prompts.metrics import get_metric
-from acdc_engine.pruning.order import best_first, first_edges, greedy_from_logits
 from acdc_engine.run import curve as module
 from acdc_engine.run.curve import curve, draws
+from acdc_engine.run.discover import discover
+from acdc_engine.score import get_method, score_edges
+from acdc_engine.search.order import best_first, first_edges, greedy_from_logits
 from tests.tiny_models import view
 from tests.tiny_task import tiny_view, write_card
 
@@ -149,7 +150,7 @@ def test_an_interruption_leaves_the_series_that_are_finished(
 def test_bad_settings_are_refused_before_the_model_is_touched(
     settings: dict[str, Any], error: type[AcdcError], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "load_model", lambda *a, **k: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("acdc_engine.run.prepare.load_model", lambda *a, **k: pytest.fail("the model was loaded"))
     with pytest.raises(error, match=message):
         curve("ioi", **settings)
 
@@ -162,7 +163,7 @@ def test_a_name_alone_is_no_list_of_methods(monkeypatch: pytest.MonkeyPatch) -> 
 def test_an_existing_curve_and_folders_that_cannot_be(
     card: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "load_model", lambda *a, **k: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("acdc_engine.run.prepare.load_model", lambda *a, **k: pytest.fail("the model was loaded"))
     (tmp_path / "curve.json").write_text("{}")
     with pytest.raises(RunFolderError, match=r"curve.json exists already\. Choose another --out, or add --overwrite"):
         curve(card, out=tmp_path)

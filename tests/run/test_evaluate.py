@@ -1,23 +1,21 @@
 """acdc evaluate: every figure from the file's own prompts, and what is left out where it cannot be computed."""
 
-import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-import acdc_engine
-from acdc_engine.attribution import get_method, score_edges
 from acdc_engine.errors import CircuitFileError, MethodError
-from acdc_engine.evaluation import evaluate as judge_circuit
-from acdc_engine.evaluation import necessity, score_stability
+from acdc_engine.evidence.evaluate import evaluate as judge_circuit
+from acdc_engine.evidence.resampling import necessity, score_stability
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import with_roles
-from acdc_engine.graph.role_records import RoleScore
-from acdc_engine.patching.judge import Target
+from acdc_engine.graph.nodes import with_roles
+from acdc_engine.graph.records import RoleScore
+from acdc_engine.patch.judge import Target
 from acdc_engine.run.evaluate import evaluate
 from acdc_engine.run.verify import verify
+from acdc_engine.score import get_method, score_edges
 from tests.run.circuit_files import (
     DISCOVERY,
     HELD_OUT,
@@ -25,7 +23,6 @@ from tests.run.circuit_files import (
     TARGET,
     by_hand,
     circuit,
-    faithfulness,
     judge_of,
     mask_of,
     saved,
@@ -173,13 +170,6 @@ def test_large_circuits_go_without_figures_per_edge(tmp_path: Path, monkeypatch:
     assert all(edge.effect is None and edge.score == 0.5 for edge in other.edges) and other.certificate is None
 
 
-def test_the_same_seed_gives_the_same_circuit(tmp_path: Path) -> None:
-    path = saved(tmp_path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert judged(path, seed=3) == judged(path, seed=3)
-
-
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -210,8 +200,3 @@ def test_refused_before_anything_is_loaded(
 def test_too_few_held_out_prompts(tmp_path: Path) -> None:
     with pytest.raises(MethodError, match=r"9 prompts are too few for an interval; at least 10 are needed"):
         judged(by_hand(tmp_path, prompts=circuit().prompts[:21]))
-
-
-def test_public_name() -> None:
-    assert acdc_engine.evaluate is evaluate
-    assert faithfulness(judge_of(DISCOVERY), circuit().mask()) == pytest.approx(1, abs=1 - TARGET)

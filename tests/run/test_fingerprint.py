@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from acdc_engine.prompts.build import Splits, split_prompts
+from acdc_engine.experiment import Experiment
+from acdc_engine.patch.trace import Facts, differences, fingerprint_of
+from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.find import find_task
-from acdc_engine.prompts.metrics import get_metric
-from acdc_engine.run.fingerprint import Facts, asked_facts, differences, fingerprint_of, loaded_facts
-from acdc_engine.run.records import Run
+from acdc_engine.run.folder import asked_facts, loaded_facts
 from acdc_engine.run.settings import Settings
 from tests.tiny_task import tiny_view, write_card
 
@@ -48,17 +48,14 @@ def test_a_cards_content_counts(tmp_path: Path) -> None:
 
 def test_weights_prompts_and_machine_are_facts(tmp_path: Path) -> None:
     card, view = find_task(write_card(tmp_path)), tiny_view()
-    splits = split_prompts(card, view.tokenizer, 4, 4, 0)
-    run = Run(view, card, Settings(), get_metric("logit_diff"), splits, 0.0)
-    facts = loaded_facts(run)
+    prompts, held_out = build_splits(card, view.tokenizer, 4, 4, 0)
+    facts = loaded_facts(Experiment(view, prompts, held_out))
     assert facts["weights"] == view.weights_hash() and facts["threads"] == torch.get_num_threads()
     assert facts["torch"] == torch.__version__ and facts["number format"] == "float32"
-    swapped = loaded_facts(dataclasses.replace(run, prompts=Splits(splits.held_out, splits.discovery)))
+    swapped = loaded_facts(Experiment(view, held_out, prompts))
     assert list(differences(facts, swapped)) == ["prompts"]
-    assert set(differences(facts, loaded_facts(dataclasses.replace(run, view=tiny_view("gpt2"))))) == {
-        "model",
-        "weights",
-    }
+    other = loaded_facts(Experiment(tiny_view("gpt2"), prompts, held_out))
+    assert set(differences(facts, other)) == {"model", "weights"}
 
 
 def test_differences_are_told_with_both_values() -> None:

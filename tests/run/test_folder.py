@@ -10,13 +10,11 @@ from filelock import FileLock
 from safetensors.torch import save_file
 
 from acdc_engine.errors import RunFolderError
-from acdc_engine.graph.find import SCORES, TRACE
-from acdc_engine.pipeline import discover
-from acdc_engine.run.fingerprint import Facts
+from acdc_engine.graph.files import SCORES, TRACE
+from acdc_engine.patch.trace import Facts, Packed
 from acdc_engine.run.folder import LOCK, ROOM, RunFolder, in_use, newest_unfinished
-from acdc_engine.run.trace import read_trace
+from acdc_engine.score.edge_scores import EdgeScores
 from tests.made_circuits import made_circuit
-from tests.tiny_task import tiny_view, write_card
 
 FACTS: Facts = {"task": "ioi", "n": 8, "threads": 2}
 
@@ -26,7 +24,9 @@ def leave(path: Path, facts: Facts = FACTS, answers: int = 1, ended: bool = Fals
     folder = RunFolder(path, overwrite=True, asked=facts)
     with folder.open(facts, 0.0):
         for number in range(answers):
-            folder.trace.answer("values", str(number), (torch.zeros(3, 2),))
+            folder.trace.answer(
+                "values", "about", [f"{number}{place}" for place in "abc"], Packed.of(torch.zeros(3, 2))
+            )
         if ended:
             folder.trace.end()
 
@@ -59,7 +59,7 @@ def test_a_disk_that_fills_up_leaves_no_half_written_scores(tmp_path: Path, monk
     monkeypatch.setattr("safetensors.torch.save_file", full)
     folder = RunFolder(tmp_path / "run")
     with folder.open(FACTS, 0.0), pytest.raises(RunFolderError, match="No space left on device"):
-        folder.save_scores({"scores": torch.zeros(1)}, {})
+        folder.save_scores(EdgeScores(torch.zeros(1, 1)), {})
     assert [f.name for f in (tmp_path / "run").iterdir()] == [TRACE]
 
 
@@ -67,8 +67,7 @@ def test_a_disk_that_refuses_the_circuit(tmp_path: Path, monkeypatch: pytest.Mon
     def full(*names: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    card = write_card(tmp_path)
-    circuit = discover(card, tiny_view(), n=6, n_held_out=5, strategy="top-k", size=40, force=True)
+    circuit = made_circuit(20)
     monkeypatch.setattr("os.replace", full)
     folder = RunFolder(tmp_path / "run")
     with folder.open(FACTS, 0.0), pytest.raises(RunFolderError) as caught:
@@ -81,50 +80,30 @@ def test_a_disk_that_refuses_the_circuit(tmp_path: Path, monkeypatch: pytest.Mon
     assert [f.name for f in (tmp_path / "run").iterdir()] == [TRACE]
 
 
-def test_a_disk_that_refuses_the_report_says_where_the_circuit_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*names: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    folder = RunFolder(tmp_path / "run")
-    with folder.open(FACTS, 0.0):
-        folder.save_circuit(made_circuit(20))
-        monkeypatch.setattr("os.replace", full)
-        with pytest.raises(RunFolderError) as caught:
-            folder.save_report("<!DOCTYPE html>")
-    path = tmp_path / "run"
-    assert str(caught.value) == (
-        f"Cannot write {path / 'report.html'}: No space left on device. Nothing was left there. The circuit is in "
-        f"{path / 'circuit.json'}: make room, and write the report with acdc report {path}"
-    )
-    assert sorted(f.name for f in path.iterdir()) == ["circuit.json", TRACE]
-    assert read_trace(path / TRACE).ended  # type: ignore[union-attr]
-
-
 def test_a_new_circuit_does_not_stand_beside_an_old_report(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     with folder.open(FACTS, 0.0):
-        folder.save_report("old")
+        (tmp_path / "report.html").write_text("old")
         folder.save_circuit(made_circuit(20), "circuit-so-far.json")
         assert (tmp_path / "report.html").read_text() == "old"
         folder.save_circuit(made_circuit(20))
         assert sorted(f.name for f in tmp_path.iterdir()) == [LOCK, "circuit.json", TRACE]
-        assert folder.save_report("new").read_text() == "new"
 
 
 def test_scores_of_this_very_run_are_read_back(tmp_path: Path) -> None:
-    scores = torch.randn(3, 4)
+    scores = EdgeScores(torch.randn(3, 4), torch.rand(3, 4), None, ("a", "b"), ("c",), "eap-ig", {"alphas": [0.5]})
     folder = RunFolder(tmp_path / "run")
     with folder.open(FACTS, 0.0) as earlier:
         assert earlier is None and folder.load_scores() is None
-        folder.save_scores({"scores": scores}, {"method": "eap"})
+        folder.save_scores(scores, {"metric": "kl"})
     with folder.open(FACTS, 0.0) as earlier:
         assert earlier is not None
-        assert torch.equal((folder.load_scores() or {})["scores"], scores)
+        found = folder.load_scores()
+        assert found is not None and torch.equal(found.both, scores.both) and found.settings == scores.settings
+        assert (found.senders, found.receivers, found.method) == (scores.senders, scores.receivers, scores.method)
         (tmp_path / "run" / SCORES).write_bytes(b"damaged")
         assert folder.load_scores() is None
-        save_file({"scores": scores}, tmp_path / "run" / SCORES, {"fingerprint": "of another run"})
+        save_file({"scores": scores.mean}, tmp_path / "run" / SCORES, {"fingerprint": "of another run"})
         assert folder.load_scores() is None
 
 

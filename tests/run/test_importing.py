@@ -5,12 +5,11 @@ from pathlib import Path
 import pytest
 
 from acdc_engine.errors import CircuitFileError, ModelNeededError
-from acdc_engine.formats.registry import export
+from acdc_engine.formats.register import export
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.find import find_circuit
+from acdc_engine.graph.files import find_circuit
 from acdc_engine.run.compare import compare
-from acdc_engine.run.importing import import_with_model
-from acdc_engine.run.reopen import reopen
+from acdc_engine.run.reopen import import_with_model, reopen
 from tests.made_circuits import made_circuit
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.find import find_circuit, known_graphs
-from acdc_engine.run.known_for import against_known, known_for
+from acdc_engine.graph.files import find_circuit, known_graphs
+from acdc_engine.run.known import against_known, known_for
 from tests.made_circuits import made_circuit
 
 IOI = Circuit.load(find_circuit("gpt2/ioi")).model

@@ -10,17 +10,20 @@ import torch
 
 from acdc_engine.errors import AcdcError, CircuitFileError, MethodError, MetricError, ModelError, TaskError
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_check import nodes_of_edges
-from acdc_engine.graph.circuit_records import CircuitEdge
-from acdc_engine.patching import CircuitEvaluator
+from acdc_engine.graph.nodes import nodes_of_edges
+from acdc_engine.graph.records import CircuitEdge
+from acdc_engine.patch import CircuitEvaluator
+from acdc_engine.run.file_prompts import Asked
 from acdc_engine.run.reopen import Reopened, reopen
 from tests.run.circuit_files import DISCOVERY, HELD_OUT, NAME, by_hand, circuit, judge_of, saved
 from tests.tiny_models import view
 from tests.tiny_task import tiny_view, write_card
 
 
-def opened(path: Path, **options: Any) -> Reopened:
-    return reopen(path, **{"model": tiny_view(NAME), **options})
+def opened(path: Any, **options: Any) -> Reopened:
+    """As `verify` (strict) or `evaluate` does it."""
+    asked = {one.name: options.pop(one.name) for one in dataclasses.fields(Asked) if one.name in options}
+    return reopen(path, **{"model": tiny_view(NAME), "asked": Asked(**asked), **options})
 
 
 @pytest.fixture
@@ -39,15 +42,19 @@ def no_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_judges_are_those_of_the_file(tmp_path: Path) -> None:
     found = opened(saved(tmp_path))
     assert found.circuit == found.claimed == circuit() and found.remarks == ()
-    assert torch.equal(found.discovery.clean, judge_of(DISCOVERY).clean)
-    assert torch.equal(found.held_out.ablated, judge_of(HELD_OUT).ablated)
-    assert found.objective is found.discovery and found.aim == "faithfulness"
+    assert torch.equal(found.lab.judge.clean, judge_of(DISCOVERY).clean)
+    assert torch.equal(found.lab.held_out_judge.ablated, judge_of(HELD_OUT).ablated)
+    assert found.lab.objective is found.lab.judge and found.lab.aim == "faithfulness"
 
 
 def test_the_objective_may_be_kl(tmp_path: Path) -> None:
     found = opened(saved(tmp_path, circuit("kl")))
-    assert found.aim == "kl" and found.objective.metric.name == "kl" and found.discovery.metric.name == "logit_diff"
-    assert found.objective.evaluator is found.discovery.evaluator
+    assert (
+        found.lab.aim == "kl"
+        and found.lab.objective.metric.name == "kl"
+        and found.lab.judge.metric.name == "logit_diff"
+    )
+    assert found.lab.objective.evaluator is found.lab.judge.evaluator
 
 
 def test_the_model_is_the_one_the_file_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +127,7 @@ def test_edges_on_no_path(tmp_path: Path) -> None:
         ({"batch_size": 0}, MethodError, "batch_size must be at least 1, not 0"),
         ({"seed": -1}, MethodError, "seed must be at least 0, not -1"),
         ({"device": "gpu"}, AcdcError, "Unknown device 'gpu'"),
-        ({"task": "ioi", "n_held_out": 9, "intervals": True}, MethodError, r"9 prompts are too few .* at least 10"),
+        ({"task": "ioi", "n_held_out": 9}, MethodError, r"9 prompts are too few .* at least 10"),
     ],
 )
 @pytest.mark.usefixtures("no_model")
@@ -128,7 +135,7 @@ def test_arguments_refused_before_the_model_is_loaded(
     tmp_path: Path, options: dict[str, Any], error: type[AcdcError], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        reopen(saved(tmp_path), **options)
+        opened(saved(tmp_path), model=None, **options)
 
 
 def test_a_sign_that_is_not_ours(tmp_path: Path) -> None:
@@ -136,8 +143,12 @@ def test_a_sign_that_is_not_ours(tmp_path: Path) -> None:
     assert metric is not None
     with pytest.raises(MetricError, match=r"metric\.sign is -1; every metric here is oriented so that higher supports"):
         opened(by_hand(tmp_path, metric=metric.model_copy(update={"sign": -1})))
-    with pytest.raises(MetricError, match=r"no metric 'logit_dif'\. Did you mean 'logit_diff'"):
-        opened(by_hand(tmp_path, metric=metric.model_copy(update={"name": "logit_dif"})))
+    path = by_hand(tmp_path, metric=metric.model_copy(update={"name": "logit_dif"}))
+    with pytest.raises(
+        MetricError, match=r"by 'logit_dif', a function of .* metric=\.\.\.\)\. Did you mean 'logit_diff'"
+    ):
+        opened(path)
+    assert opened(path, metric="logit_diff").lab.metric.name == "logit_diff"
 
 
 def test_a_metric_that_the_prompts_do_not_fit(tmp_path: Path) -> None:
@@ -190,13 +201,13 @@ def test_another_number_format_is_said_to_be_the_reason(tmp_path: Path) -> None:
 
 def test_prompts_of_another_task(tmp_path: Path) -> None:
     card = write_card(tmp_path)
-    found = opened(saved(tmp_path), task=card, n=6, n_held_out=5)
+    found = opened(saved(tmp_path), task=card, n=6, n_held_out=10)
     assert "judged on new prompts of the task tiny, as asked, not on the 23 in the file" in found.remarks
-    assert len(found.discovery.clean) == 6 and len(found.held_out.clean) == 5
+    assert len(found.lab.judge.clean) == 6 and len(found.lab.held_out_judge.clean) == 10
     task = found.circuit.task
     assert task is not None and task.name == "tiny" and task.prompts_hash is not None
-    prints = [judge.evaluator.prompts.fingerprint() for judge in (found.discovery, found.held_out)]
-    assert task.prompts_hash == "+".join(prints) and len(found.circuit.prompts) == 11
+    prints = [judge.evaluator.prompts.fingerprint() for judge in (found.lab.judge, found.lab.held_out_judge)]
+    assert task.prompts_hash == "+".join(prints) and len(found.circuit.prompts) == 16
 
 
 def test_a_task_needs_a_tokenizer(tmp_path: Path) -> None:
@@ -247,7 +258,7 @@ def test_a_hand_written_circuit_needs_a_task_only(tmp_path: Path) -> None:
     bare = {"format": content["format"], "version": 1, "model": sizes, "nodes": content["nodes"], "edges": edges}
     path = tmp_path / "mine.json"
     path.write_text(json.dumps(bare))
-    found = opened(path, task=write_card(tmp_path), n=6, n_held_out=5)
+    found = opened(path, task=write_card(tmp_path), n=6, n_held_out=10)
     assert found.circuit.metric is not None and found.circuit.metric.name == "logit_diff"
     assert found.circuit.ablation == "patch"
     assert found.remarks == (
@@ -257,7 +268,7 @@ def test_a_hand_written_circuit_needs_a_task_only(tmp_path: Path) -> None:
 
 
 def test_eap_json(tmp_path: Path) -> None:
-    from acdc_engine.formats.registry import export
+    from acdc_engine.formats.register import export
 
     path = tmp_path / "circuit.eap.json"
     export(circuit(), "eap", path)
@@ -265,10 +276,10 @@ def test_eap_json(tmp_path: Path) -> None:
     with pytest.raises(
         CircuitFileError, match=r"EAP-IG or MIB, which does not say of which model: give it with --model"
     ):
-        reopen(path, task=card)
+        opened(path, task=card, model=None)
     with pytest.raises(CircuitFileError, match=r"claims nothing about itself that could be recomputed\. acdc evaluate"):
         opened(path, strict=True)
     with pytest.raises(CircuitFileError, match=r"holds no prompts and names no task"):
         opened(path)
-    found = opened(path, task=card, n=6, n_held_out=5)
+    found = opened(path, task=card, n=6, n_held_out=10)
     assert torch.equal(found.mask, circuit().mask()) and isinstance(found.circuit, Circuit)

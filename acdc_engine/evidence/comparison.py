@@ -1,0 +1,315 @@
+"""A found circuit, or the scores of all edges, against a known circuit: ranking curves, overlap, roles, edits."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from acdc_engine.errors import MethodError, ScoreError
+from acdc_engine.graph.blocks import Graph
+from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.nodes import role_fed
+from acdc_engine.graph.result_records import ClassResult, Counted, EditEdge, Overlap, Rank, Ranking
+
+_ROUNDING = 1e-6
+"""Share of the largest score below which a score is rounding."""
+_Scores = Mapping[Rank, Float[Tensor, "senders receivers"]]
+"""Per way of ranking, a number per edge, higher for stronger: |score|, score, root mean square."""
+
+
+def without_rounding(scores: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+    """Scores with those below 1e-6 of the largest set to zero, where they tie.
+
+    Where a model is saturated or flat, gradients that are zero leave residues of that size, which change with the
+    number format but would rank the edges they are of before those that are exactly zero.
+    """
+    return scores.masked_fill(scores.abs() < _ROUNDING * scores.abs().max(), 0.0)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """How many true and false items lie above each threshold, from none to all; a threshold per distinct score.
+
+    Attributes:
+        true_positives: `[thresholds]`, int64, never falling, from 0.
+        false_positives: The same of the others.
+    """
+
+    true_positives: Int[Tensor, "thresholds"]
+    false_positives: Int[Tensor, "thresholds"]
+
+    @property
+    def auc(self) -> float:
+        """Area under the ROC curve by trapezoids: a tie of true and false items is a slope, worth a half.
+
+        This is the probability that a true item scores above a false one, ties counting half (Mann-Whitney's U over
+        the number of pairs). 1 is perfect, 0.5 chance.
+        """
+        true, false = self.true_positives.double(), self.false_positives.double()
+        return float(torch.trapezoid(true / true[-1], false / false[-1]))
+
+    @property
+    def average_precision(self) -> float:
+        """Sum over thresholds of (recall gained) x (precision there), as scikit-learn defines it: no interpolation."""
+        true, false = self.true_positives.double(), self.false_positives.double()
+        gained = true.diff() / true[-1]
+        return float((gained * (true / (true + false))[1:]).sum())
+
+    def corners(self) -> "Sweep":
+        """Without the points inside a run of false items, which lie on straight lines."""
+        still = self.true_positives.diff() == 0
+        inside = torch.zeros_like(self.true_positives, dtype=torch.bool)
+        inside[1:-1] = still[:-1] & still[1:]
+        return Sweep(self.true_positives[~inside], self.false_positives[~inside])
+
+
+def sweep(scores: Float[Tensor, "items"], truth: Bool[Tensor, "items"]) -> Sweep:
+    """Counts true and false items above every threshold; higher scores mean more likely true. O(items log items).
+
+    Raises:
+        ScoreError: A score that is not finite.
+        MethodError: No true item, or no false one: there is no curve.
+    """
+    if not bool(scores.isfinite().all()):
+        raise ScoreError(
+            f"{int((~scores.isfinite()).sum()):,} of {scores.numel():,} scores are not finite, so they have no order. "
+            "Score in float32."
+        )
+    n_true, n = int(truth.sum()), truth.numel()
+    if n_true in (0, n):
+        raise MethodError(
+            f"A ROC curve needs both true and false items: {n_true:,} of {n:,} are true. Compare with a circuit that "
+            "has some edges of the graph and not all."
+        )
+    ordered, order = scores.sort(descending=True)
+    true = truth[order].long().cumsum(0)
+    last = torch.ones_like(truth)
+    last[:-1] = ordered.diff() != 0
+    ends = last.nonzero().squeeze(1)
+    none = true.new_zeros(1)
+    return Sweep(torch.cat([none, true[ends]]), torch.cat([none, (ends + 1 - true[ends])]))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A part of the graph that is counted by itself.
+
+    Attributes:
+        counted: What it is.
+        items: The edges that count, or the senders `[senders, 1]`.
+        edges: The edges that count.
+    """
+
+    counted: Counted
+    items: Bool[Tensor, "rows columns"]
+    edges: Bool[Tensor, "senders receivers"]
+
+
+def _between_heads(graph: Graph) -> Bool[Tensor, "senders receivers"]:
+    """The edges that neither start nor end at an MLP."""
+    return graph.exists & ~_mlp_senders(graph)[:, None] & ~_mlp_receivers(graph)[None, :]
+
+
+def parts(graph: Graph) -> Iterator[_Part]:
+    """Edges and nodes, with MLPs and, where the model has any, without."""
+    real = torch.arange(graph.n_senders) != graph.INPUT
+    for mlps in (True, False) if graph.shape.mlps else (True,):
+        edges = graph.exists if mlps else _between_heads(graph)
+        nodes = real if mlps else real & ~_mlp_senders(graph)
+        yield _Part(Counted(scope="edges", mlps=mlps), edges, edges)
+        yield _Part(Counted(scope="nodes", mlps=mlps), nodes[:, None], edges)
+
+
+def _node_mask(circuit: Circuit, graph: Graph) -> Bool[Tensor, "senders 1"]:
+    """The circuit's nodes, as senders; the logits are none."""
+    mask = torch.zeros(graph.n_senders, 1, dtype=torch.bool)
+    for node in circuit.nodes:
+        if node.name != "logits":
+            mask[graph.sender_index(node.name)] = True
+    return mask
+
+
+def rankings(known: Circuit, scores: _Scores) -> tuple[Ranking, ...]:
+    """Curves and areas, for every part of the graph in which the known circuit has something and leaves something.
+
+    A node's score is the largest of its outgoing edges: in a circuit without loose ends a node is kept only if one of
+    its outgoing edges is.
+
+    Args:
+        known: The truth.
+        scores: Of all edges. Those that are rounding count as zero.
+
+    Raises:
+        ScoreError: A score that is not finite.
+    """
+    scores = {rank: without_rounding(values) for rank, values in scores.items()}
+    graph, mask = known.graph(), known.mask()
+    truths = {"edges": mask, "nodes": _node_mask(known, graph)}
+    found = []
+    for part in parts(graph):
+        truth = truths[part.counted.scope][part.items]
+        for rank, values in scores.items() if 0 < int(truth.sum()) < truth.numel() else ():
+            if part.counted.scope == "edges":
+                items = values[part.items]
+            else:
+                items = _node_scores(values, part.edges)[part.items]
+            found.append(_ranking(part.counted, rank, sweep(items, truth)))
+    return tuple(found)
+
+
+def overlaps(found: Circuit, known: Circuit) -> tuple[Overlap, ...]:
+    """Precision, recall, F1 and Jaccard index of the found circuit, for every part of the graph."""
+    graph = known.graph()
+    masks = {"edges": (found.mask(), known.mask()), "nodes": (_node_mask(found, graph), _node_mask(known, graph))}
+    out = []
+    for part in parts(graph):
+        here, there = (mask & part.items for mask in masks[part.counted.scope])
+        n_found, n_true, n_both = int(here.sum()), int(there.sum()), int((here & there).sum())
+        out.append(
+            Overlap(
+                scope=part.counted.scope,
+                mlps=part.counted.mlps,
+                n=int(part.items.sum()),
+                n_true=n_true,
+                n_found=n_found,
+                n_both=n_both,
+                precision=_share(n_both, n_found),
+                recall=_share(n_both, n_true),
+                f1=_share(2 * n_both, n_found + n_true),
+                jaccard=_share(n_both, n_found + n_true - n_both),
+            )
+        )
+    return tuple(out)
+
+
+def classes(
+    found: Circuit, known: Circuit, scores: Float[Tensor, "senders receivers"] | None
+) -> tuple[ClassResult, ...]:
+    """Every role of the known circuit: which of its nodes and edges were found, and how its edges rank.
+
+    Scores are of all edges, signed, and ranked by their absolute values; without them there are no areas.
+    """
+    scores = None if scores is None else without_rounding(scores)
+    graph, truth, kept = known.graph(), known.mask(), found.mask()
+    members: dict[str, list[str]] = {}
+    for node in known.nodes:
+        if node.role is not None and node.name != "logits":
+            members.setdefault(node.role, []).append(node.name)
+    listed = {node.name for node in found.nodes}
+    out = []
+    for role, names in members.items():
+        own = truth & _touching(graph, names)
+        for mlps in (True, False) if graph.shape.mlps else (True,):
+            counted = graph.exists if mlps else _between_heads(graph)
+            edges = own & counted
+            rivals = counted & ~truth
+            ranked = scores is not None and bool(edges.any()) and bool(rivals.any())
+            out.append(
+                ClassResult(
+                    role=role,
+                    mlps=mlps,
+                    nodes=len(names),
+                    nodes_found=len(listed.intersection(names)),
+                    edges=int(edges.sum()),
+                    edges_found=int((edges & kept).sum()),
+                    auc=_auc(scores, edges, rivals) if ranked and scores is not None else None,
+                )
+            )
+    return tuple(out)
+
+
+def _auc(
+    scores: Float[Tensor, "senders receivers"],
+    true: Bool[Tensor, "senders receivers"],
+    false: Bool[Tensor, "senders receivers"],
+) -> float:
+    """Area under the ROC curve of some edges against others, ranked by |score|."""
+    both = true | false
+    return sweep(scores[both].float().abs(), true[both]).auc
+
+
+def edits(
+    found: Circuit, known: Circuit, scores: Float[Tensor, "senders receivers"] | None
+) -> tuple[tuple[EditEdge, ...], tuple[EditEdge, ...]]:
+    """The edges to add to the found circuit and those to remove from it to get the known one, strongest first.
+
+    Scores are of all edges, signed; without them, those that the found circuit's edges have of their own.
+
+    Returns:
+        Missing and extra edges, by |score|; edges without one last, in the graph's order.
+    """
+    graph, truth, kept = known.graph(), known.mask(), found.mask()
+    own = {(edge.sender, edge.receiver): edge.score for edge in found.edges}
+    roles = {node.name: node.role for node in known.nodes}
+    places = None if scores is None else _places(graph, scores)
+
+    def listed(mask: Bool[Tensor, "senders receivers"]) -> tuple[EditEdge, ...]:
+        edges = []
+        for sender, receiver in mask.nonzero().tolist():
+            names = graph.senders[sender], graph.receivers[receiver]
+            edges.append(
+                EditEdge(
+                    edge=graph.edge_name(sender, receiver),
+                    score=own.get(names) if scores is None else float(scores[sender, receiver]),
+                    place=None if places is None else int(places[sender, receiver]),
+                    sender_role=roles.get(names[0]),
+                    receiver_role=role_fed(graph, names[1], roles),
+                )
+            )
+        return tuple(sorted(edges, key=lambda edge: -1.0 if edge.score is None else abs(edge.score), reverse=True))
+
+    return listed(truth & ~kept), listed(kept & ~truth)
+
+
+def _ranking(counted: Counted, rank: Rank, curve: Sweep) -> Ranking:
+    corners = curve.corners()
+    return Ranking(
+        scope=counted.scope,
+        mlps=counted.mlps,
+        rank=rank,
+        n_true=int(curve.true_positives[-1]),
+        n_false=int(curve.false_positives[-1]),
+        auc=min(max(curve.auc, 0.0), 1.0),  # sums of doubles can end a last bit outside
+        average_precision=min(max(curve.average_precision, 0.0), 1.0),
+        true_positives=tuple(corners.true_positives.tolist()),
+        false_positives=tuple(corners.false_positives.tolist()),
+    )
+
+
+def _node_scores(
+    values: Float[Tensor, "senders receivers"], edges: Bool[Tensor, "senders receivers"]
+) -> Float[Tensor, "senders 1"]:
+    return values.masked_fill(~edges, -torch.inf).amax(1, keepdim=True)
+
+
+def _places(graph: Graph, scores: Float[Tensor, "senders receivers"]) -> Float[Tensor, "senders receivers"]:
+    """1 for the strongest edge by |score|; equal ones in the graph's order."""
+    order = scores[graph.exists].abs().argsort(descending=True, stable=True)
+    places = torch.zeros(graph.exists.shape, dtype=torch.float64)
+    ranks = torch.zeros(len(order), dtype=torch.float64)
+    ranks[order] = torch.arange(1, len(order) + 1, dtype=torch.float64)
+    places[graph.exists] = ranks
+    return places
+
+
+def _touching(graph: Graph, names: list[str]) -> Bool[Tensor, "senders receivers"]:
+    """Edges that start or end at one of some nodes."""
+    senders = torch.zeros(graph.n_senders, dtype=torch.bool)
+    senders[[graph.sender_index(name) for name in names]] = True
+    fed = map(graph.fed, range(graph.n_receivers))
+    receivers = torch.tensor([bool(senders[list(heads)].any()) for heads in fed])
+    return graph.exists & (senders[:, None] | receivers[None, :])
+
+
+def _mlp_senders(graph: Graph) -> Bool[Tensor, "senders"]:
+    return torch.tensor([name.startswith("m") for name in graph.senders])
+
+
+def _mlp_receivers(graph: Graph) -> Bool[Tensor, "receivers"]:
+    return torch.tensor([graph.receiver_kind(receiver) == "mlp" for receiver in range(graph.n_receivers)])
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None

@@ -1,0 +1,222 @@
+"""What the nodes of a circuit do, written into its file: roles, direct effects, and example prompts token by token."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from acdc_engine.evidence import Stages, silent
+from acdc_engine.evidence.roles import Roles, measure_roles, role_of
+from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.evidence_records import Example, HeadPattern, NextToken, Rows
+from acdc_engine.graph.looks import measure_of, strength_of
+from acdc_engine.graph.nodes import targets_of, with_roles
+from acdc_engine.graph.records import CircuitNode
+from acdc_engine.model.layers import read_positions
+from acdc_engine.model.patterns import attention_patterns
+from acdc_engine.model.twins import Record
+from acdc_engine.model.view import TransformerView
+from acdc_engine.patch.evaluator import Evaluator
+from acdc_engine.patch.judge import Judge
+from acdc_engine.prompts.prompt_set import NO_ANSWER, PromptSet
+from acdc_engine.prompts.tokens import of_answers, one_token, token_text
+
+_EXAMPLES = 3
+_LIKELY = 5
+"""Next tokens shown."""
+MOST_NUMBERS = 40_000
+"""Numbers of all patterns in a file: about a quarter of a megabyte."""
+MOST_TOKENS = 64
+"""Longer prompts get no patterns: nobody could read them."""
+_ENOUGH_HEADS = 12
+"""Where not all heads fit, rather fewer examples have patterns than fewer heads than these."""
+
+
+def describe(
+    view: TransformerView,
+    circuit: Circuit,
+    discovery: Judge,
+    held_out: Judge,
+    *,
+    seed: int = 0,
+    batch_size: int = 16,
+    progress: Stages = silent,
+) -> Circuit:
+    """Measures what the circuit's nodes do, and picks prompts to show.
+
+    Args:
+        view: The judges' model.
+        circuit: A circuit of it.
+        discovery: Judges on the prompts that the search saw; examples are taken from them where there are too few
+            others.
+        held_out: Judges on those it did not see: everything is measured on these.
+        seed: Of the random tokens.
+        batch_size: Prompts per run.
+        progress: Opens the stages of the work, see `Stages`.
+
+    Returns:
+        The circuit with roles, direct effects and examples. Roles that it had are kept.
+    """
+    prompts = held_out.prompts
+    senders = [node.name for node in circuit.nodes if node.kind != "logits"]
+    with progress("Roles", None) as stage:
+        roles = measure_roles(view, senders, prompts, seed=seed, batch_size=batch_size, progress=stage.advance)
+    shown = held_out if len(prompts) >= _EXAMPLES else discovery
+    with progress("Examples", None):
+        examples = examples_of(view, circuit, shown.evaluator)
+    nodes = tuple(_described(node, roles) for node in circuit.nodes)
+    edges = with_roles(circuit.layout(), nodes, circuit.edges)
+    return circuit.model_copy(update={"nodes": nodes, "edges": edges, "examples": examples})
+
+
+def _described(node: CircuitNode, roles: Roles) -> CircuitNode:
+    scores = roles.scores.get(node.name, ())
+    return node.model_copy(
+        update={
+            "role": role_of(scores) if node.role is None else node.role,
+            "role_scores": scores,
+            "direct_effect": roles.direct.get(node.name),
+        }
+    )
+
+
+@torch.no_grad()
+def examples_of(view: TransformerView, circuit: Circuit, evaluator: Evaluator) -> tuple[Example, ...]:
+    """Makes up to three examples, of different templates where the prompts know theirs.
+
+    Args:
+        view: The evaluator's model. Where it has no tokenizer, tokens are shown as their numbers.
+        circuit: Of that model; its strongest heads come first where not all patterns fit.
+        evaluator: Runs the circuit on the prompts to choose from.
+    """
+    prompts = evaluator.prompts
+    rows = choose(prompts)
+    some = prompts.select(rows).to(view.device)
+    under = _likely(view, evaluator.logits(circuit.mask()[None])[0, rows])
+    heads = strongest_heads(circuit)
+    numbers = [_numbers(int(length), view.causal) for length in some.lengths]
+    counts = heads_that_fit(len(heads), numbers)
+    seen = heads[: max(counts, default=0)]
+    likely, looks = zip(*(_run(view, tokens, some.read_at, seen) for tokens in (some.clean, some.corrupt)), strict=True)
+    found = []
+    for row, length in enumerate(some.lengths.tolist()):
+        shown = [
+            HeadPattern(
+                head=head,
+                clean=_rows(looks[0][head][row, :length, :length], view.causal),
+                corrupt=_rows(looks[1][head][row, :length, :length], view.causal),
+            )
+            for head in heads[: counts[row]]
+        ]
+        found.append(
+            Example(
+                clean=_texts(view.tokenizer, some.clean[row, :length]),
+                corrupt=_texts(view.tokenizer, some.corrupt[row, :length]),
+                read_at=int(some.read_at[row]),
+                answers=_texts(of_answers(view.tokenizer), some.answers[row]),
+                wrong_answers=_texts(of_answers(view.tokenizer), some.wrong_answers[row]),
+                next_clean=likely[0][row],
+                next_corrupt=likely[1][row],
+                next_circuit=under[row],
+                patterns=tuple(shown),
+            )
+        )
+    return tuple(found)
+
+
+def choose(prompts: PromptSet) -> list[int]:
+    """Rows of the first pairs, each of another template as far as there are so many and they are known."""
+    templates = prompts.templates or ("",) * len(prompts)
+    firsts = [row for row, template in enumerate(templates) if template not in templates[:row]]
+    others = [row for row in range(len(prompts)) if row not in firsts]
+    return sorted([*firsts, *others][:_EXAMPLES])
+
+
+def strongest_heads(circuit: Circuit) -> list[str]:
+    """The circuit's heads, those with the largest summed absolute strength of their edges first.
+
+    Ties, and circuits whose edges have no strength, keep the order of the model.
+    """
+    measure, layout = measure_of(circuit), circuit.layout()
+    sums = {node.name: 0.0 for node in circuit.nodes if node.kind == "head"}
+    for edge in circuit.edges:
+        _, targets = targets_of(layout, edge.receiver)
+        for name in {edge.sender, *targets} & sums.keys():
+            sums[name] += abs(strength_of(edge, measure) or 0.0)
+    return sorted(sums, key=lambda name: -sums[name])
+
+
+def heads_that_fit(n_heads: int, numbers: Sequence[int]) -> list[int]:
+    """How many heads' patterns each example gets.
+
+    Args:
+        n_heads: The circuit's heads.
+        numbers: Numbers of one head's patterns per example; 0 for an example that gets none.
+    """
+    shown = [i for i, n in enumerate(numbers) if n]
+    while shown:
+        fitting = min(n_heads, MOST_NUMBERS // sum(numbers[i] for i in shown))
+        if len(shown) == 1 or fitting >= min(n_heads, _ENOUGH_HEADS):
+            return [fitting if i in shown else 0 for i in range(len(numbers))]
+        shown.pop()
+    return [0] * len(numbers)
+
+
+def _numbers(length: int, causal: bool) -> int:
+    """Numbers of one head's patterns, clean and corrupt."""
+    if length > MOST_TOKENS:
+        return 0
+    return length * (length + 1) if causal else 2 * length * length
+
+
+def _run(
+    view: TransformerView, tokens: Tensor, read_at: Tensor, heads: Sequence[str]
+) -> tuple[list[tuple[NextToken, ...]], dict[str, Tensor]]:
+    """The most likely next tokens of each prompt, and patterns by name; without heads a run keeps nothing."""
+    embed = view.embed(tokens)
+    record = Record(embed) if heads else None
+    final = view.run(embed, record, keep_inputs=bool(heads))
+    return _likely(view, view.unembed(read_positions(final, read_at))), {} if record is None else _patterns(
+        view, record, heads
+    )
+
+
+def _patterns(view: TransformerView, record: Record, heads: Iterable[str]) -> dict[str, Tensor]:
+    """Patterns `[batch, queries, pos]` by name."""
+    layers: dict[int, list[int]] = {}
+    for name in heads:
+        layer, head = name.removeprefix("a").split(".h")
+        layers.setdefault(int(layer), []).append(int(head))
+    return {
+        f"a{layer}.h{head}": patterns[:, place].cpu()
+        for layer, patterns in attention_patterns(view, record, layers)
+        for place, head in enumerate(layers[layer])
+    }
+
+
+def _rows(pattern: Tensor, causal: bool) -> Rows:
+    rows = [row[: i + 1] if causal else row for i, row in enumerate(pattern.tolist())]
+    return tuple(tuple(round(value, 3) for value in row) for row in rows)
+
+
+def _likely(view: TransformerView, logits: Tensor) -> list[tuple[NextToken, ...]]:
+    probabilities = logits.float().softmax(-1)
+    top = probabilities.topk(min(_LIKELY, view.d_vocab))
+    return [
+        tuple(
+            NextToken(text=_text(of_answers(view.tokenizer), token), probability=min(1.0, value))
+            for value, token in zip(*row, strict=True)
+        )
+        for row in zip(top.values.tolist(), top.indices.tolist(), strict=True)
+    ]
+
+
+def _texts(tokenizer: Any, tokens: Tensor) -> tuple[str, ...]:
+    return tuple(_text(tokenizer, token) for token in tokens.tolist() if token != NO_ANSWER)
+
+
+def _text(tokenizer: Any, token: int) -> str:
+    """A token's text; its number where there is no tokenizer, or none of that number in it."""
+    known = tokenizer is not None and token_text(tokenizer, token) is not None
+    return one_token(tokenizer, token) if known else f"[{token}]"

@@ -1,0 +1,165 @@
+"""Random clean circuits of a given number of edges: what any circuit of that size would do."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from jaxtyping import Bool
+from numpy.typing import NDArray
+from torch import Tensor
+
+from acdc_engine.errors import MethodError
+from acdc_engine.graph.blocks import Graph
+from acdc_engine.graph.connectivity import clean, leading, reachable
+from acdc_engine.graph.evidence_records import RandomCircuits
+from acdc_engine.patch.judge import Judge
+
+_TRIES = 64
+"""Paths drawn at once near the end; when none of them is short enough, single edges fill the circuit up."""
+_ROUNDING = 1e-6
+"""Faithfulness closer than this is the same."""
+
+
+class RandomPaths:
+    """Draws random paths from `input` to `logits`.
+
+    A path stands at a sender, takes one of the existing edges out of it, each with the same probability, and goes on
+    from the node it has entered: for a shared k or v one of the group's heads, each with the same probability. It ends
+    at `logits`.
+    """
+
+    def __init__(self, graph: Graph, rng: np.random.Generator) -> None:
+        """Draws from `rng`."""
+        self._logits, self._n_receivers, self._input = graph.logits, graph.n_receivers, graph.INPUT
+        senders, self._receivers = np.nonzero(graph.joins)
+        self._first = np.searchsorted(senders, np.arange(graph.n_senders + 1))
+        fed = [graph.fed(receiver) for receiver in range(graph.n_receivers)]
+        self._fed, self._fed_first = np.concatenate(fed).astype(np.int64), np.cumsum([0, *map(len, fed)])
+        self._rng = rng
+
+    def draw(self, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Draws that many paths.
+
+        Returns:
+            Number of the path and edge, for every edge of every path; edge = sender * receivers + receiver. Sorted by
+            path.
+        """
+        at, path = np.full(count, self._input), np.arange(count)
+        paths, edges = [], []
+        while path.size:
+            first = self._first[at]
+            receiver = self._receivers[first + self._rng.integers(0, self._first[at + 1] - first)]
+            paths.append(path)
+            edges.append(at * self._n_receivers + receiver)
+            on = receiver != self._logits
+            path, receiver = path[on], receiver[on]
+            at = self._fed[self._rng.integers(self._fed_first[receiver], self._fed_first[receiver + 1])]
+        order = np.argsort(np.concatenate(paths), kind="stable")
+        return np.concatenate(paths)[order], np.concatenate(edges)[order]
+
+
+def random_circuits(graph: Graph, size: int, count: int, seed: int) -> Bool[Tensor, "count senders receivers"]:
+    """Draws clean circuits of exactly `size` edges each.
+
+    Up to half of the edges: random paths (`RandomPaths`) are joined; one that would bring in more new edges than are
+    still wanted is left out. When none of 64 paths in a row fits, edges are added singly, drawn evenly from those that
+    lead from a node the input reaches to one that leads to the logits. Above half: edges drawn evenly are taken out of
+    the whole graph, the rest is cleaned and filled up singly in the same way. Where no single edge can be added, a new
+    node comes in with two, and `input->logits` goes if that is one too many; so every size can be drawn.
+
+    This is no even draw from all circuits of that size (nobody knows how to do one); it gives circuits that hang
+    together as found ones do. Small ones consist of few, long paths. O(edges drawn) per circuit.
+
+    Same seed, same circuits.
+
+    Raises:
+        MethodError: No circuit has that size, or fewer than one is asked for.
+    """
+    if not 1 <= size <= graph.n_edges:
+        raise MethodError(
+            f"There are no random circuits of {size} edges: this graph's have 1 to {graph.n_edges}. 0 edges: no "
+            "path of the circuit leads from input to logits."
+        )
+    if count < 1:
+        raise MethodError(f"{count} random circuits were asked for; at least 1 is needed.")
+    rng = np.random.default_rng(seed)
+    paths = RandomPaths(graph, rng)
+    circuits = torch.zeros(count, graph.n_senders, graph.n_receivers, dtype=torch.bool)
+    for circuit in circuits:
+        if 2 * size <= graph.n_edges:
+            _join_paths(circuit.numpy().reshape(-1), paths, size)
+        else:
+            edges = graph.exists.nonzero()
+            kept = edges[torch.from_numpy(rng.choice(len(edges), size, replace=False))]
+            circuit[kept[:, 0], kept[:, 1]] = True
+            circuit.copy_(clean(graph, circuit))
+        _fill(graph, circuit, size, rng)
+    return circuits
+
+
+def random_baseline(
+    judge: Judge,
+    mask: Bool[Tensor, "senders receivers"],
+    count: int,
+    seed: int,
+    progress: Callable[[int], None] = lambda _: None,
+) -> RandomCircuits:
+    """Judges random circuits of the same size: could any circuit of that many edges do it?
+
+        p = (1 + number of random circuits with |f - 1| <= |f(C) - 1|) / (1 + number of random circuits)
+
+    The permutation p-value of the hypothesis that the circuit is drawn like them; it cannot be below 1 / (1 + count).
+    Cost: count + 1 exact evaluations.
+
+    *When it misleads.* Random circuits are easily beaten: the ablated model has |f - 1| = 1, and most of them do
+    nothing else. A small p does not say that the circuit is good.
+
+    Edges on no path do not count. `progress` is called with the number of circuits done.
+
+    Raises:
+        MethodError: The circuit has no path, or fewer than one random circuit is asked for.
+    """
+    graph = judge.graph
+    size = int(clean(graph, mask.cpu()).sum())
+    masks = random_circuits(graph, size, count, seed)
+    (found,) = judge.faithfulness(mask[None])
+    drawn: list[float] = []
+    # One by one: a batch computes every node that any of its circuits needs for all of them, and random ones share few.
+    for one in masks.split(1):
+        drawn += judge.faithfulness(one)
+        progress(1)
+    as_near = sum(abs(f - 1) <= abs(found - 1) + _ROUNDING for f in drawn)
+    return RandomCircuits(faithfulness=tuple(drawn), p_value=(1 + as_near) / (1 + count), seed=seed)
+
+
+def _join_paths(kept: NDArray[np.bool_], paths: RandomPaths, size: int) -> None:
+    """Adds random paths to flat `kept` until `size` edges are reached or paths no longer fit."""
+    while left := size - int(kept.sum()):
+        owners, edges = paths.draw(max(_TRIES, left // 4))
+        brought = np.bincount(owners[~kept[edges]], minlength=owners[-1] + 1)
+        fits = ((brought > 0) & (brought <= left))[owners] & ~kept[edges]
+        if not fits.any():
+            return
+        owners, edges = owners[fits], edges[fits]
+        _, first = np.unique(edges, return_index=True)  # an edge counts for the first path that brings it
+        total = np.cumsum(np.bincount(owners[first], minlength=owners[-1] + 1))
+        kept[edges[total[owners] <= left]] = True
+
+
+def _fill(graph: Graph, mask: Bool[Tensor, "senders receivers"], size: int, rng: np.random.Generator) -> None:
+    """Brings a clean mask up to `size` edges, in place, and keeps it clean."""
+    while left := size - int(mask.sum()):
+        leads = leading(graph, mask)
+        edges = (graph.exists & ~mask & reachable(graph, mask)[:, None] & leads[None, :]).nonzero()
+        if len(edges):
+            edges = edges[torch.from_numpy(rng.choice(len(edges), min(left, len(edges)), replace=False))]
+            mask[edges[:, 0], edges[:, 1]] = True
+            continue
+        # All edges among the nodes inside are kept, input->logits too: the circuit stays clean without that one.
+        if left == 1:
+            mask[graph.INPUT, graph.logits] = False
+        outside = (~leads).nonzero().flatten()
+        receiver = int(outside[int(rng.integers(len(outside)))])
+        fed = graph.fed(receiver)
+        mask[graph.INPUT, receiver] = True
+        mask[fed[int(rng.integers(len(fed)))], graph.logits] = True

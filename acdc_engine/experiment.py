@@ -1,0 +1,449 @@
+"""A model, prompts that show a behaviour, a metric, an ablation: what every command and every researcher starts from.
+
+lab = Experiment(load_model(hf_model), prompts, held_out, metric=lambda logits, prompts: ...)
+found = lab.minimal(lab.search(lab.score("eap-ig"), target=0.9))
+lab.circuit(found).save("circuit.json")
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from acdc_engine.errors import MethodError, ScoreError, nearest
+from acdc_engine.evidence import Stages, silent
+from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.connectivity import clean
+from acdc_engine.graph.editing import EdgeLike, edges_named, edges_of_mask
+from acdc_engine.graph.evidence_records import Certificate
+from acdc_engine.graph.nodes import nodes_of_edges
+from acdc_engine.graph.records import AttributionRecord, CircuitEdge, MetricRecord, SearchRecord, TaskRecord
+from acdc_engine.model.view import TransformerView
+from acdc_engine.patch.evaluator import Evaluator
+from acdc_engine.patch.judge import Judge, Target
+from acdc_engine.patch.memory import remembering
+from acdc_engine.patch.references import check_ablation
+from acdc_engine.prompts.metrics import Metric, MetricFunction, as_metric, get_metric
+from acdc_engine.prompts.prompt_set import PromptSet
+from acdc_engine.provenance import environment, prompts_hash, records_of
+from acdc_engine.score import EdgeScores, get_method, score_edges
+from acdc_engine.score.edge_scores import per_example_fits
+from acdc_engine.search import RANKS, Choice, Found, Minimal, Report, Search, find_circuit, minimal, nobody, singles
+from acdc_engine.search.strategies import choice_of
+
+if TYPE_CHECKING:
+    from acdc_engine.evidence.behaviour import Behaviour
+
+# Evidence is imported where it is asked for: scoring and searching need none of it.
+OBJECTIVES = ("faithfulness", "kl")
+MetricLike = str | Metric | MetricFunction
+"""A metric by its name, or a function of logits `[prompts, d_vocab]` and prompts that gives one number for each."""
+Mask = Bool[Tensor, "senders receivers"]
+
+
+@dataclass(frozen=True, repr=False)
+class Selection:
+    """Edges of a graph that were chosen, with what led to them.
+
+    Attributes:
+        mask: The edges, clean.
+        value: Their objective on the discovery prompts; NaN where nobody has measured it.
+        scores: Of all edges, by which they were chosen.
+        search: How they were chosen; None for edges that somebody names.
+        tested: The exact tests of single edges by the objective, once they were made.
+        by_metric: The same by the metric.
+    """
+
+    mask: Mask
+    value: float = math.nan
+    scores: EdgeScores | None = None
+    search: SearchRecord | None = None
+    tested: Minimal | None = None
+    by_metric: Minimal | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of edges."""
+        return int(self.mask.sum())
+
+    @property
+    def target(self) -> Target | None:
+        """The band that the edges had to reach; None where their number or a threshold was given."""
+        asked = None if self.search is None else self.search.target_faithfulness
+        return None if asked is None else Target(asked)
+
+    def __repr__(self) -> str:
+        """One line: a mask has thousands of places."""
+        return f"<{self.size:,} edges, objective {self.value:.3f}>"
+
+
+CircuitLike = Selection | Circuit | Tensor | Iterable[EdgeLike]
+"""What a search has found, a circuit, a mask `[senders, receivers]`, or edges by name."""
+
+
+class Experiment:
+    """A behaviour in a model, and how it is measured.
+
+    Everything is computed when it is first asked for, and kept.
+
+    Args:
+        view: The model, from `load_model`.
+        prompts: Clean and corrupt prompts that the search sees.
+        held_out: Others, on which the circuit it finds is judged; None for none: then circuits have no figures, but
+            effects and certificate.
+        metric: "logit_diff", "prob_diff", "kl" or "nll"; or any function of logits at the reading positions
+            `[prompts, d_vocab]` and a PromptSet, that gives one number per prompt, higher for more of the behaviour.
+        ablation: What edges outside a circuit carry: "patch" (the corrupt prompt's value), "mean" or "zero".
+        objective: What searches aim at: "faithfulness" in the metric, or "kl", the share of the KL divergence from the
+            model's output that is recovered.
+        name: What to call the behaviour in files.
+        seed: Of everything that is drawn.
+        batch_size: Prompts per run of the model.
+        evaluator: Makes what runs circuits.
+
+    Raises:
+        AcdcError: A metric, ablation or objective that does not exist.
+    """
+
+    def __init__(
+        self,
+        view: TransformerView,
+        prompts: PromptSet,
+        held_out: PromptSet | None = None,
+        *,
+        metric: MetricLike = "logit_diff",
+        ablation: str = "patch",
+        objective: str = "faithfulness",
+        name: str = "own prompts",
+        seed: int = 0,
+        batch_size: int = 16,
+        evaluator: Callable[[TransformerView, PromptSet, str, int], Evaluator] = remembering,
+    ) -> None:
+        """See the class."""
+        for given, kind, maker in (
+            (view, TransformerView, "load_model"),
+            (prompts, PromptSet, "PromptSet.from_tokens"),
+        ):
+            if not isinstance(given, kind):
+                raise MethodError(f"An experiment takes what {maker}(...) gives, not a {type(given).__name__}.")
+        if objective not in OBJECTIVES:
+            raise MethodError(f"Unknown objective {objective!r}.{nearest(objective, OBJECTIVES)}")
+        self.view, self.prompts, self.held_out = view, prompts, held_out
+        self.metric, self.ablation = as_metric(metric), check_ablation(ablation)
+        self.aim: Literal["faithfulness", "kl"] = "kl" if objective == "kl" else "faithfulness"
+        self.name, self.seed, self.batch_size, self._evaluator = name, seed, batch_size, evaluator
+
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        """Runs circuits on the discovery prompts."""
+        return self._evaluator(self.view, self.prompts, self.ablation, self.batch_size)
+
+    @cached_property
+    def judge(self) -> Judge:
+        """Judges circuits on the discovery prompts by the metric.
+
+        Raises:
+            MetricError: Clean and ablated model differ by no more than rounding.
+        """
+        return Judge(self.evaluator, self.metric)
+
+    @cached_property
+    def objective(self) -> Judge:
+        """Judges circuits on the discovery prompts by what searches aim at."""
+        return self.judge if self.objective_metric is self.metric else Judge(self.evaluator, self.objective_metric)
+
+    @cached_property
+    def held_out_judge(self) -> Judge:
+        """Judges circuits on the held-out prompts by the metric.
+
+        Raises:
+            MethodError: There are none.
+        """
+        if self.held_out is None:
+            raise MethodError("There are no held-out prompts: give some, as in Experiment(view, prompts, held_out).")
+        return Judge(self._evaluator(self.view, self.held_out, self.ablation, self.batch_size), self.metric)
+
+    @cached_property
+    def objective_metric(self) -> Metric:
+        """What edges are scored by, and what searches work with."""
+        return get_metric("kl") if self.aim == "kl" and self.metric.name != "kl" else self.metric
+
+    @property
+    def exact_evaluations(self) -> int:
+        """Circuits run so far."""
+        made = (self.__dict__.get(name) for name in ("judge", "held_out_judge"))
+        return sum(judge.evaluator.exact_evaluations for judge in made if judge is not None)
+
+    def check(self, force: bool = False) -> Behaviour:
+        """Asks whether the model shows the behaviour and the corruption removes it.
+
+        Raises:
+            BehaviourError: It does not, and `force` is not given.
+        """
+        from acdc_engine.evidence.behaviour import check_behaviour
+
+        return check_behaviour(self.judge, force)
+
+    def score(
+        self,
+        method: str | Callable[..., EdgeScores] = "eap-ig",
+        *,
+        per_example: bool | None = None,
+        progress: Callable[[int], None] | None = None,
+        **parameters: Any,
+    ) -> EdgeScores:
+        """Scores every edge: how much the objective is predicted to fall without it.
+
+        Args:
+            method: "eap-ig", "eap", "clean-corrupted"; or a function of this experiment and `parameters`.
+            per_example: Keep the scores of every prompt, from which `circuit` has the stability of edges; None: where
+                there is room for them.
+            progress: Called with the number of prompts done after each batch.
+            **parameters: Of the method: `steps` or `alphas` of "eap-ig".
+
+        Raises:
+            AcdcError: Unknown methods and parameters, a metric that the method cannot learn from, or scores that are
+                not finite or not those of this graph.
+        """
+        if callable(method):
+            own = getattr(method, "__name__", "own").strip("<>")
+            return self._checked(own, method(self, **parameters), parameters)
+        chosen = get_method(method, **parameters)
+        if per_example is None:
+            per_example = per_example_fits(self.view.graph, len(self.prompts))
+        how = {"batch_size": self.batch_size, "rms": True, "per_example": per_example}
+        found = score_edges(self.view, self.prompts, self.objective_metric, chosen, progress=progress, **how)
+        return self._checked(method, found, parameters)
+
+    def _checked(self, method: str, scores: Any, parameters: dict[str, Any]) -> EdgeScores:
+        """Scores of a stranger's method may be anything, and need not say what they are."""
+        graph = self.view.graph
+        if not isinstance(scores, EdgeScores) or scores.mean.shape != graph.exists.shape:
+            what = list(scores.mean.shape) if isinstance(scores, EdgeScores) else f"a {type(scores).__name__}"
+            raise ScoreError(
+                f"The scoring method {method!r} must give EdgeScores(mean) with one number per edge, "
+                f"{' x '.join(map(str, graph.exists.shape))}, not {what}."
+            )
+        if not bool(scores.both.isfinite().all()):
+            raise ScoreError(f"The scoring method {method!r} gives scores that are NaN or infinite.")
+        return replace(
+            scores,
+            senders=scores.senders or graph.senders,
+            receivers=scores.receivers or graph.receivers,
+            method=scores.method or method,
+            settings=scores.settings or parameters,
+        )
+
+    def search(
+        self,
+        scores: EdgeScores,
+        target: float = 0.9,
+        strategy: str | Choice = "iterative",
+        *,
+        report: Report | None = None,
+        note: Callable[[str], None] | None = None,
+        progress: Callable[[int, int], None] | None = None,
+        **parameters: Any,
+    ) -> Selection:
+        """Finds a small circuit.
+
+        Args:
+            scores: Of all edges.
+            target: The circuit's objective on the discovery prompts must lie between this and 2 minus this, for
+                strategies that decide the size by it.
+            strategy: "iterative", "top-k", "greedy", "threshold" or "acdc".
+            report: Called for every circuit that was run.
+            note: Called with what the search says of itself when it is done.
+            progress: Called with edges visited and edges to visit, by searches that know them.
+            **parameters: Of the strategy: `size`, `rank`, `threshold`, `candidates`.
+
+        Raises:
+            SearchError: No circuit smaller than the whole graph meets the target.
+            MethodError: Unknown names, parameters that do not fit, or a size or threshold that leaves no circuit.
+        """
+        choice = strategy if isinstance(strategy, Choice) else choice_of(strategy, self.aim, **parameters)
+        search = Search(self.objective, scores.both, Target(target))
+        told = report or search.report, note or search.note, progress or search.progress
+        found = find_circuit(replace(search, report=told[0], note=told[1], progress=told[2]), choice)
+        return self.chosen(found, scores, choice, target)
+
+    def chosen(self, found: Found, scores: EdgeScores, choice: Choice, target: float) -> Selection:
+        """What a search has found, with how it was found."""
+        aim, given = target if choice.aims else None, dict(choice.given)
+        record = SearchRecord(strategy=choice.strategy, objective=self.aim, target_faithfulness=aim, settings=given)
+        return Selection(found.mask, found.faithfulness, scores, record)
+
+    def minimal(
+        self, found: Selection, *, report: Report | None = None, progress: Callable[[int, int], None] | None = None
+    ) -> Selection:
+        """Drops edges until none can go on its own: every removal is run exactly, and so is every edge that stays.
+
+        Args:
+            found: Of a search with a target.
+            report: Called for every smaller circuit.
+            progress: Called with edges tried and edges to try.
+
+        Raises:
+            MethodError: The search had no target, so every edge may go.
+        """
+        if found.target is None:
+            raise MethodError("Only edges chosen for a target can be made minimal: there is nothing else to keep to.")
+        whole = Found(found.mask, found.value)
+        tested = minimal(self.objective, whole, found.target, report or nobody, progress)
+        return replace(found, mask=tested.found.mask, value=tested.found.faithfulness, tested=tested, by_metric=None)
+
+    def test_edges(self, found: Selection, progress: Callable[[int, int], None] | None = None) -> Selection:
+        """Runs the circuit without each of its edges, and drops none."""
+        tested = singles(self.objective, Found(found.mask, found.value), found.target, progress)
+        return replace(found, tested=tested, by_metric=None)
+
+    def with_effects(self, found: Selection, progress: Callable[[int, int], None] | None = None) -> Selection:
+        """Adds what the tests of single edges say in the metric: where the objective is another one, they run again."""
+        from acdc_engine.evidence.single_edges import in_metric
+
+        assert found.tested is not None, "of edges that were tested"
+        return replace(found, by_metric=in_metric(found.tested, self.objective, self.judge, progress))
+
+    def selection(self, circuit: CircuitLike) -> Selection:
+        """Edges that somebody names, cleaned: a mask `[senders, receivers]`, a circuit, or edges by name.
+
+        Raises:
+            GraphError: An edge that does not exist in this model.
+        """
+        if isinstance(circuit, Selection):
+            return circuit
+        graph = self.view.graph
+        if isinstance(circuit, Tensor):
+            if circuit.shape != graph.exists.shape:
+                shapes = f"{list(circuit.shape)}, not {list(graph.exists.shape)}"
+                raise MethodError(f"A mask has one place per sender and receiver: it is {shapes}.")
+            mask = circuit.cpu().bool() & graph.exists
+        else:
+            mask = torch.zeros_like(graph.exists)
+            for edge in circuit.edges if isinstance(circuit, Circuit) else edges_named(graph, circuit):
+                mask[graph.sender_index(edge.sender), graph.receiver_index(edge.receiver)] = True
+        return Selection(clean(graph, mask))
+
+    def faithfulness(self, circuit: CircuitLike, held_out: bool = False) -> float:
+        """Share of the metric's difference between clean and ablated model that a circuit keeps.
+
+        `circuit` is as for `selection`; with `held_out` on the prompts that the search does not see.
+        """
+        judge = self.held_out_judge if held_out else self.judge
+        return judge.faithfulness(self.selection(circuit).mask[None])[0]
+
+    def logits(self, circuit: CircuitLike, held_out: bool = False) -> Float[Tensor, "prompts d_vocab"]:
+        """Logits at the reading positions with only the edges of a circuit; `circuit` as for `selection`."""
+        judge = self.held_out_judge if held_out else self.judge
+        return judge.evaluator.logits(self.selection(circuit).mask[None])[0]
+
+    def circuit(
+        self, circuit: CircuitLike, *, n_random: int = 20, tests: bool = False, progress: Stages = silent
+    ) -> Circuit:
+        """The circuit with all its evidence, as a file holds it.
+
+        Args:
+            circuit: What a search found, or as for `selection`.
+            n_random: Random circuits of the same size to compare with.
+            tests: Whether to run the hypothesis tests.
+            progress: Opens the stages of the work.
+        """
+        from acdc_engine.evidence.hypotheses import EDGES_UP_TO
+
+        found = self.selection(circuit)
+        if found.tested is None and found.size <= EDGES_UP_TO:
+            with progress("Testing every edge", found.size):
+                found = self.test_edges(found)
+        if found.tested is not None and found.by_metric is None:
+            found = self.with_effects(found)
+        judged = self.judged(found, n_random=n_random, tests=tests, progress=progress)
+        return self.described(judged, found.scores, progress=progress)
+
+    def bare(self, found: Selection, edges: tuple[CircuitEdge, ...] | None = None) -> Circuit:
+        """The circuit with where it comes from, and nothing measured but scores."""
+        scores, attribution = found.scores, None
+        if scores is not None:
+            attribution = AttributionRecord(method=scores.method, settings=dict(scores.settings))
+        if edges is None:
+            edges = edges_of_mask(self.view.graph, found.mask, None if scores is None else scores.mean)
+        return Circuit(
+            model=self.view.model_record(),
+            task=TaskRecord(
+                name=self.name,
+                prompts_hash=prompts_hash(self.prompts, self.held_out),
+                n_discovery=len(self.prompts),
+                n_held_out=0 if self.held_out is None else len(self.held_out),
+                seed=self.seed,
+            ),
+            metric=MetricRecord(name=self.metric.name, sign=1),
+            ablation=self.ablation,
+            attribution=attribution,
+            search=found.search,
+            environment=environment(self.view),
+            nodes=nodes_of_edges(self.view.graph, edges),
+            edges=edges,
+            prompts=records_of(self.prompts, self.held_out),
+        )
+
+    def judged(
+        self, found: Selection, *, n_random: int = 20, tests: bool = False, progress: Stages = silent
+    ) -> Circuit:
+        """The circuit with the evidence of its edges, and its figures on both splits; see `circuit`."""
+        with progress("Evidence of each edge", None):
+            edges, certificate = self.edge_figures(found)
+        circuit = self.bare(found, edges).model_copy(update={"certificate": certificate})
+        return self.with_figures(circuit, found.mask, n_random=n_random, tests=tests, progress=progress)
+
+    def edge_figures(self, found: Selection) -> tuple[tuple[CircuitEdge, ...], Certificate | None]:
+        """What is known of each edge, from its exact tests and the scores of single prompts."""
+        from acdc_engine.evidence.single_edges import edge_evidence, edge_records, stability_of
+
+        evidence = None
+        if found.tested is not None:
+            evidence = edge_evidence(found.tested, found.by_metric, self.objective, found.target, self.seed)
+        stability, scores = None, found.scores
+        if scores is not None:
+            stability = stability_of(scores.per_example, found.mask, self._rank(found.search), self.seed)
+        mean = None if scores is None else scores.mean
+        records = edge_records(self.judge, found.mask, mean, evidence, stability)
+        return records, None if evidence is None else evidence.certificate
+
+    def _rank(self, search: SearchRecord | None) -> str:
+        """By what the search ranked edges; the first rank of its objective where it was told nothing."""
+        asked = None if search is None else search.settings.get("rank")
+        return asked if asked in RANKS else self.objective.ranks[0]
+
+    def with_figures(
+        self, circuit: Circuit, mask: Mask, *, n_random: int, tests: bool, progress: Stages = silent
+    ) -> Circuit:
+        """The circuit with its figures on both splits; as it is without held-out prompts."""
+        from acdc_engine.evidence.evaluate import evaluate
+
+        if self.held_out is None:
+            return circuit
+        found = evaluate(
+            self.judge, self.held_out_judge, mask, n_random=n_random, tests=tests, seed=self.seed, progress=progress
+        )
+        return circuit.model_copy(update={"evaluation": found})
+
+    def described(self, circuit: Circuit, scores: EdgeScores | None, *, progress: Stages = silent) -> Circuit:
+        """The circuit with what stands around it: other sizes, what its nodes do, examples."""
+        from acdc_engine.evidence.describe import describe
+        from acdc_engine.evidence.sizes import sizes_of
+
+        unseen, ranked = self.judge if self.held_out is None else self.held_out_judge, None
+        if scores is not None:
+            ranked = scores.both[1] if self.objective_metric.zero_gradient_at_clean else scores.mean
+        if self.held_out is not None:
+            sizes = sizes_of(unseen, circuit, ranked, seed=self.seed, progress=progress)
+            circuit = circuit.model_copy(update={"sizes": sizes})
+        return describe(
+            self.view, circuit, self.judge, unseen, seed=self.seed, batch_size=self.batch_size, progress=progress
+        )

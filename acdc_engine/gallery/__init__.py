@@ -1,1 +1,0 @@
-"""Many runs as a static site."""

@@ -1,0 +1,252 @@
+"""The graph: blocks in order of computation, their senders and receivers, and which edges join them.
+
+Senders write to the residual stream: `input`, heads `a{layer}.h{head}`, MLPs `m{layer}`. Receivers read it:
+the q, k and v inputs of attention `a{layer}.h{head}<q>`, MLPs and `logits`. Heads that share keys and values
+share the receiver, `a{layer}.kv{group}<k>`. Everything that walks a model walks its blocks; what a block computes
+is its twin's affair (`acdc_engine.model.twins`). Without torch, but for `exists`: reading a circuit file needs none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from acdc_engine.errors import GraphError
+from acdc_engine.graph.names import GraphShape, explain_edge, explain_receiver, explain_sender
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Receivers that read the residual stream at one moment, and the senders that are computed from them.
+
+    Attributes:
+        kind: "attention", "mlp", or any other kind that has a twin.
+        layer: The layer it belongs to.
+        before: How many senders it can read: those of all blocks that the residual stream holds at that moment.
+        reads: Its receivers.
+        writes: Its senders.
+        feeds: Which receiver feeds which sender, bool `[reads, writes]`.
+        spreads: Which receivers reach other positions than the one they read at, bool `[reads]`: keys and values.
+    """
+
+    kind: str
+    layer: int
+    before: int
+    reads: slice
+    writes: slice
+    feeds: NDArray[np.bool_]
+    spreads: NDArray[np.bool_]
+
+
+class Graph:
+    """Senders and receivers in order, the blocks they belong to, and which edges exist.
+
+    Senders are in topological order: `input`, then block by block; receivers block by block, last the logits. An
+    edge's flat id is `sender * n_receivers + receiver`.
+
+    Args:
+        shape: The transformer's; it lays out the blocks where none are given, and explains names that do not fit.
+        blocks: In order of computation, for a graph of other blocks, with the `names` of their senders and receivers.
+
+    Attributes:
+        blocks: In order of computation.
+        senders: Names of the senders; `receivers` likewise.
+        n_senders: How many senders; `n_receivers` likewise.
+        logits: Index of the receiver `logits`, the last.
+        joins: Whether an edge joins sender and receiver, bool `[senders, receivers]`: do not write to it.
+        n_edges: How many edges exist.
+    """
+
+    INPUT = 0
+
+    def __init__(
+        self,
+        shape: GraphShape,
+        blocks: Sequence[Block] | None = None,
+        names: tuple[Sequence[str], Sequence[str]] | None = None,
+    ) -> None:
+        """See the class."""
+        self.shape = shape
+        self.blocks = tuple(_transformer(shape) if blocks is None else blocks)
+        senders, receivers = (shape.senders, shape.receivers) if names is None else names
+        self.senders, self.receivers = ("input", *senders), (*receivers, "logits")
+        self.n_senders, self.n_receivers = len(self.senders), len(self.receivers)
+        self.logits = self.n_receivers - 1
+        self._sender_at = {name: index for index, name in enumerate(self.senders)}
+        self._receiver_at = {name: index for index, name in enumerate(self.receivers)}
+        self._place = {(block.kind, block.layer): place for place, block in enumerate(self.blocks)}
+
+    def __repr__(self) -> str:
+        """Names the shape and the counts."""
+        counts = f"{self.n_senders} senders, {self.n_receivers} receivers, {self.n_edges} edges"
+        return f"{type(self).__name__}({self.shape}: {counts})"
+
+    @cached_property
+    def joins(self) -> NDArray[np.bool_]:
+        """See the class."""
+        joins = np.zeros((self.n_senders, self.n_receivers), dtype=np.bool_)
+        for block in self.blocks:
+            joins[: block.before, block.reads] = True
+        joins[:, self.logits] = True
+        return joins
+
+    @cached_property
+    def exists(self) -> Bool[Tensor, "senders receivers"]:
+        """`joins` as a tensor `[senders, receivers]` on the CPU, of the same memory: do not write to it."""
+        import torch
+
+        return torch.from_numpy(self.joins)
+
+    @cached_property
+    def n_edges(self) -> int:
+        """How many edges exist."""
+        return int(self.joins.sum())
+
+    def place(self, kind: str, layer: int) -> int:
+        """Where the block of that kind and layer stands among `blocks`.
+
+        Raises:
+            GraphError: There is none.
+        """
+        if (kind, layer) not in self._place:
+            layers = sorted(one for of_kind, one in self._place if of_kind == kind)
+            have = f"the model has layers {layers[0]} to {layers[-1]}" if layers else "the model has none"
+            raise GraphError(f"No {kind} in layer {layer}: {have}.")
+        return self._place[kind, layer]
+
+    def block(self, kind: str, layer: int) -> Block:
+        """The block of that kind and layer. Raises GraphError where there is none."""
+        return self.blocks[self.place(kind, layer)]
+
+    def heads(self, layer: int) -> slice:
+        """Senders that are the heads of a layer."""
+        return self.block("attention", layer).writes
+
+    def part(self, layer: int, letter: str) -> slice:
+        """The receivers of a layer's attention that are its `q` (one per head), or `k` or `v` (one per group)."""
+        heads, groups = self.shape.n_heads, self.shape.n_kv_heads
+        start = self.block("attention", layer).reads.start
+        start += {"q": 0, "k": heads, "v": heads + groups}[letter]
+        return slice(start, start + (heads if letter == "q" else groups))
+
+    def group_of(self, head: int) -> int:
+        """Key/value group of a query head."""
+        return head // self.shape.group_size
+
+    def fed(self, receiver: int) -> tuple[int, ...]:
+        """Senders that a receiver feeds: all heads of the group for a k or v that heads share; none for the logits."""
+        return self._fed[receiver]
+
+    @cached_property
+    def _fed(self) -> list[tuple[int, ...]]:
+        fed = [tuple(block.writes.start + np.flatnonzero(row)) for block in self.blocks for row in block.feeds]
+        return [*(tuple(map(int, senders)) for senders in fed), ()]
+
+    def sources(self, receiver: int) -> list[int]:
+        """Senders that a receiver has an edge from."""
+        found: list[int] = np.flatnonzero(self.joins[:, receiver]).tolist()
+        return found
+
+    def feeding(self, sender: int) -> tuple[int, ...]:
+        """Receivers that feed a sender; none for `input`."""
+        return self._feeding[sender]
+
+    @cached_property
+    def _feeding(self) -> list[tuple[int, ...]]:
+        feeding = [block.reads.start + np.flatnonzero(column) for block in self.blocks for column in block.feeds.T]
+        return [(), *(tuple(map(int, receivers)) for receivers in feeding)]
+
+    def receiver_kind(self, receiver: int) -> str:
+        """What a receiver is: `q`, `k`, `v`, `logits`, or the kind of its block, as in `mlp`."""
+        return self._kinds[receiver]
+
+    @cached_property
+    def _kinds(self) -> list[str]:
+        kinds = [block.kind for block in self.blocks for _ in block.feeds]
+        letters = [name.rstrip(">").rpartition("<")[2] if name.endswith(">") else "" for name in self.receivers]
+        return [*(letter or kind for letter, kind in zip(letters, kinds, strict=False)), "logits"]
+
+    def sender_index(self, name: str) -> int:
+        """Index of a sender.
+
+        Raises:
+            GraphError: No such sender; the text says which part of the name does not fit.
+        """
+        if name not in self._sender_at:
+            raise GraphError(explain_sender(name, self.shape))
+        return self._sender_at[name]
+
+    def receiver_index(self, name: str) -> int:
+        """Index of a receiver.
+
+        Raises:
+            GraphError: No such receiver; the text says which part of the name does not fit.
+        """
+        if name not in self._receiver_at:
+            raise GraphError(explain_receiver(name, self.shape))
+        return self._receiver_at[name]
+
+    def edge_name(self, sender: int, receiver: int) -> str:
+        """Name of an edge, as in `a5.h5->a7.h3<k>`.
+
+        Raises:
+            GraphError: An index out of range, or a sender that does not come before the receiver.
+        """
+        if not 0 <= sender < self.n_senders or not 0 <= receiver < self.n_receivers:
+            raise GraphError(
+                f"No edge ({sender}, {receiver}): senders are 0 to {self.n_senders - 1}, "
+                f"receivers 0 to {self.n_receivers - 1}."
+            )
+        self._require_edge(sender, receiver)
+        return f"{self.senders[sender]}->{self.receivers[receiver]}"
+
+    def parse_edge(self, text: str) -> tuple[int, int]:
+        """Indices of an edge from its name.
+
+        Args:
+            text: As in `a5.h5->a7.h3<k>` or `m0->logits`.
+
+        Returns:
+            Sender and receiver index.
+
+        Raises:
+            GraphError: Not an edge name, an unknown end, or an edge that runs backwards.
+        """
+        ends = text.split("->")
+        if len(ends) != 2:
+            raise GraphError(f"{text!r} is not an edge: write sender->receiver, as in a5.h5->a7.h3<q>.")
+        sender, receiver = self.sender_index(ends[0].strip()), self.receiver_index(ends[1].strip())
+        self._require_edge(sender, receiver)
+        return sender, receiver
+
+    def _require_edge(self, sender: int, receiver: int) -> None:
+        if not self.joins[sender, receiver]:
+            source, target = self.senders[sender], self.receivers[receiver]
+            raise GraphError(explain_edge(source, target, self.receiver_kind(receiver), sender in self.fed(receiver)))
+
+
+def _transformer(shape: GraphShape) -> Iterator[Block]:
+    """Attention and MLP of every layer."""
+    heads, groups = np.eye(shape.n_heads, dtype=np.bool_), np.eye(shape.n_kv_heads, dtype=np.bool_)
+    shared = groups.repeat(shape.group_size, axis=1)
+    feeds, spreads = np.concatenate([heads, shared, shared]), np.arange(shape.n_reads) >= shape.n_heads
+    reads, writes = 0, 1
+    for layer in range(shape.n_layers):
+        before = writes
+        here, there = slice(reads, reads + shape.n_reads), slice(writes, writes + shape.n_heads)
+        yield Block("attention", layer, before, here, there, feeds, spreads)
+        reads, writes = here.stop, there.stop
+        if shape.mlps:
+            seen = before if shape.parallel else writes
+            here, there = slice(reads, reads + 1), slice(writes, writes + 1)
+            yield Block("mlp", layer, seen, here, there, np.ones((1, 1), np.bool_), np.zeros(1, np.bool_))
+            reads, writes = here.stop, there.stop

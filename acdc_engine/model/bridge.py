@@ -1,0 +1,277 @@
+"""From a Hugging Face model to its residual-stream view, by way of transformer-lens's TransformerBridge.
+
+The bridge knows, for every architecture it adapts, which module is the query projection, the norm before the MLP, and
+so on, and splits fused projections. The view takes those modules' weights and computes with them itself. Whether it
+computes the same function is checked on the spot, part by part (`same_function.py`).
+"""
+
+import copy
+import inspect
+import sys
+import warnings
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from acdc_engine.graph.names import GraphShape
+from acdc_engine.model.layers import Attention, Layer, Rotation
+from acdc_engine.model.norms import Norm, norm_of
+from acdc_engine.model.refusals import refuse, refuse_config, refuse_unseen
+from acdc_engine.model.same_function import check_same_function, computing_twin
+from acdc_engine.model.view import TransformerView
+
+
+def view_of(
+    hf_model: Any, name: str, tokenizer: Any = None, revision: str | None = None, ungroup_kv: bool = False
+) -> TransformerView:
+    """Builds and checks the view of a loaded Hugging Face causal language model.
+
+    Args:
+        hf_model: The model, on its device and in its number format. It is left as it is; the view shares its weights.
+        name: What messages and files call it.
+        tokenizer: Its tokenizer, or None when only token ids are used.
+        revision: Revision of the weights, where known.
+        ungroup_kv: Give every query head keys and values of its own (MIB's convention) where the model shares them.
+
+    Returns:
+        The view; each of its parts computes what `hf_model`'s does.
+
+    Raises:
+        UnsupportedModelError: What the view cannot express, by name and reason.
+    """
+    config = hf_model.config.get_text_config()
+    refuse_config(name, config)
+    refuse_unseen(name, hf_model)
+    architecture = type(hf_model).__name__
+    bridge = _boot(computing_twin(hf_model), architecture, name)
+    try:
+        built = _build(bridge, config, name, architecture, ungroup_kv)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise refuse(name, architecture, f"a part the view needs is missing or unusual ({error})") from error
+    view = replace(built, tokenizer=tokenizer, revision=revision)
+    check_same_function(view, hf_model, bridge.adapter.component_mapping["blocks"].name)
+    return view
+
+
+def _boot(twin: nn.Module, architecture: str, name: str) -> Any:
+    from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return build_bridge_from_module(twin, architecture, hf_config=twin.config, tokenizer=None)
+    except Exception as error:
+        raise refuse(name, architecture, f"transformer-lens's TransformerBridge does not adapt it ({error})") from error
+
+
+def _build(bridge: Any, config: Any, name: str, architecture: str, ungroup_kv: bool) -> TransformerView:
+    parallel = type(bridge.blocks[0]).__name__ == "ParallelBlockBridge"
+    n_heads = int(config.num_attention_heads)
+    layers = tuple(
+        _layer(block, config, index, n_heads, ungroup_kv, parallel) for index, block in enumerate(bridge.blocks)
+    )
+    n_kv = layers[0].attention.w_k.shape[0]
+    if any(layer.attention.w_k.shape[0] != n_kv or layer.attention.w_q.shape[0] != n_heads for layer in layers):
+        raise refuse(name, architecture, "its layers differ in their number of heads")
+    head = _raw(bridge.unembed)
+    native_kv = _weight(bridge.blocks[0].attn.k).shape[0] // layers[0].attention.w_q.shape[1]
+    return TransformerView(
+        name=name,
+        architecture=architecture,
+        shape=GraphShape(len(layers), n_heads, n_kv, parallel),
+        d_model=head.weight.shape[1],
+        d_head=layers[0].attention.w_q.shape[1],
+        d_vocab=head.weight.shape[0],
+        d_vocab_in=_raw(bridge.embed).weight.shape[0],
+        layers=layers,
+        final_norm=norm_of(_raw(bridge.ln_final)),
+        embed=_embedding(bridge, config),
+        unembed_weight=head.weight.detach(),
+        unembed_bias=_bias(head),
+        logit_scale=_logit_scale(config),
+        logit_softcap=getattr(config, "final_logit_softcapping", None),
+        rotary=_rotary(bridge, config),
+        max_positions=getattr(config, "max_position_embeddings", None),
+        kv_copies=n_kv // native_kv,
+    )
+
+
+def _logit_scale(config: Any) -> float:
+    """Cohere multiplies the logits, Granite divides them."""
+    return float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """What `input` writes: token embeddings, scaled, plus learned positions where the model has them."""
+
+    tokens: nn.Module
+    positions: nn.Module | None
+    factor: float
+
+    @torch.no_grad()
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """From token ids `[batch, pos]` to `[batch, pos, d_model]`."""
+        out: Tensor = self.tokens(tokens)
+        out = out * self.factor if self.factor != 1.0 else out
+        if self.positions is None:
+            return out
+        places: Tensor = self.positions(torch.arange(tokens.shape[-1], device=tokens.device))
+        return out + places
+
+
+def _embedding(bridge: Any, config: Any) -> Embedding:
+    positions = _raw(bridge.pos_embed) if hasattr(bridge, "pos_embed") else None
+    return Embedding(_raw(bridge.embed), positions, float(getattr(config, "embedding_multiplier", None) or 1.0))
+
+
+@dataclass(frozen=True)
+class _RotaryTables:
+    """Rotary tables by number of positions.
+
+    Attributes:
+        module: The model's own module that makes them.
+        probe: Any tensor `[1, 1]`; tables are of its device and number format.
+        kinds: Kinds of layer with tables of their own (Gemma 3), or `(None,)`.
+    """
+
+    module: nn.Module
+    probe: Tensor
+    kinds: tuple[str | None, ...]
+    _made: dict[int, dict[str | None, Rotation]] = field(default_factory=dict, init=False, repr=False)
+
+    def __call__(self, pos: int) -> dict[str | None, Rotation]:
+        """Cosines and sines `[pos, rotary dimensions]` by kind of layer."""
+        if pos not in self._made:
+            self._made[pos] = {kind: self._table(pos, kind) for kind in self.kinds}
+        return self._made[pos]
+
+    @torch.no_grad()
+    def _table(self, pos: int, kind: str | None) -> Rotation:
+        ids = torch.arange(pos, device=self.probe.device)[None]
+        asked = () if kind is None else (kind,)
+        # Tables that grow with the longest sequence so far forget it at a single token.
+        self.module(self.probe, ids[:, :1], *asked)
+        cos, sin = self.module(self.probe, ids, *asked)
+        return cos[0], sin[0]
+
+
+def _rotary(bridge: Any, config: Any) -> _RotaryTables | None:
+    module = _raw(bridge.rotary_emb) if hasattr(bridge, "rotary_emb") else None
+    if module is None:
+        return None
+    by_kind = "layer_type" in inspect.signature(module.forward).parameters
+    kinds = tuple(sorted(set(config.layer_types))) if by_kind else (None,)
+    return _RotaryTables(copy.deepcopy(module), _raw(bridge.embed).weight[:1, :1], kinds)
+
+
+def _layer(block: Any, config: Any, index: int, n_heads: int, ungroup_kv: bool, parallel: bool) -> Layer:
+    norm = _norm(block, "ln1") or Norm("none")
+    # Phi, Falcon and Cohere norm once and hand the result to attention and MLP alike; OLMo 2 norms writes only.
+    mlp_norm = _norm(block, "ln2") or (norm if parallel else Norm("none"))
+    attention = _attention(block.attn, config, index, n_heads, ungroup_kv)
+    post = _norm(block, "ln1_post")
+    if post is not None and (post.kind != "rms" or attention.b_o is not None):
+        raise TypeError("a norm after attention that is not an RMSNorm of the heads alone cannot be shared among them")
+    return Layer(
+        attention_norm=norm,
+        attention=attention,
+        attention_post=post,
+        mlp_norm=mlp_norm,
+        mlp=_unwrapped(block.mlp),
+        mlp_post=_norm(block, "ln2_post"),
+        write_scale=float(getattr(config, "residual_multiplier", None) or 1.0),
+    )
+
+
+def _attention(bridged: Any, config: Any, index: int, n_heads: int, ungroup_kv: bool) -> Attention:
+    module = _raw(bridged)
+    w_q, b_q = _weight(bridged.q), _bias(_raw(bridged.q))
+    d_head = w_q.shape[0] // n_heads
+
+    def split(component: Any) -> tuple[Tensor, Tensor | None]:
+        weight, bias = _weight(component), _bias(_raw(component))
+        weight = weight.view(-1, d_head, weight.shape[1])
+        bias = None if bias is None else bias.view(-1, d_head)
+        repeat = n_heads // weight.shape[0] if ungroup_kv else 1
+        if repeat > 1:
+            weight = weight.repeat_interleave(repeat, 0)
+            bias = None if bias is None else bias.repeat_interleave(repeat, 0)
+        return weight, bias
+
+    (w_k, b_k), (w_v, b_v) = split(bridged.k), split(bridged.v)
+    q_norm, k_norm = _norm(bridged, "q_norm"), _norm(bridged, "k_norm")
+    spans = q_norm is not None and q_norm.weight is not None and q_norm.weight.shape[0] != d_head
+    if spans and ungroup_kv and _weight(bridged.k).shape[0] != n_heads * d_head:
+        raise TypeError("ungrouped keys and values under a key norm over all groups would not be the same model")
+    kinds = getattr(config, "layer_types", None)
+    uses_rope = bool(getattr(module, "use_rope", True))
+    return Attention(
+        w_q=w_q.view(n_heads, d_head, -1),
+        w_k=w_k,
+        w_v=w_v,
+        w_o=_weight(bridged.o).T.view(n_heads, d_head, -1),
+        b_q=None if b_q is None else b_q.view(n_heads, d_head),
+        b_k=b_k,
+        b_v=b_v,
+        b_o=_bias(_raw(bridged.o)),
+        scale=float(getattr(module, "scaling", None) or d_head**-0.5),
+        q_norm=q_norm,
+        k_norm=k_norm,
+        norm_spans_heads=spans,
+        rotate=getattr(sys.modules[type(module).__module__], "rotate_half", None) if uses_rope else None,
+        rope_kind=kinds[index] if kinds and _tables_by_kind(module) else None,
+        window=_window(module, config, kinds[index] if kinds else None),
+        softcap=getattr(module, "attn_logit_softcapping", None),
+    )
+
+
+def _tables_by_kind(module: Any) -> bool:
+    """Gemma 3 and OLMo 3 keep one rotary table per kind of layer; their rotary module then asks for the kind."""
+    source = sys.modules[type(module).__module__]
+    classes = [value for value in vars(source).values() if inspect.isclass(value) and issubclass(value, nn.Module)]
+    rotary = [cls for cls in classes if cls.__name__.endswith("RotaryEmbedding")]
+    return any("layer_type" in inspect.signature(cls.forward).parameters for cls in rotary)
+
+
+def _window(module: Any, config: Any, kind: str | None) -> int | None:
+    if kind is not None:
+        return int(config.sliding_window) if kind == "sliding_attention" else None
+    window = getattr(config, "sliding_window", None)
+    return int(window) if window and getattr(config, "use_sliding_window", True) else None
+
+
+def _norm(component: Any, part: str) -> Norm | None:
+    norm = getattr(component, part, None)
+    return None if norm is None else norm_of(_raw(norm))
+
+
+def _weight(component: Any) -> Tensor:
+    """Weight `[out, in]`, whichever way round the module keeps it."""
+    module = _raw(component)
+    weight: Tensor = module.weight.detach()
+    return weight.T if type(module).__name__ == "Conv1D" else weight
+
+
+def _bias(module: Any) -> Tensor | None:
+    bias = getattr(module, "bias", None)
+    # The bridge adds zero biases where the model has none.
+    return None if bias is None or not bool(bias.any()) else bias.detach()
+
+
+def _raw(component: Any) -> Any:
+    """The Hugging Face module inside a bridge component, or the component itself where there is none."""
+    inner = getattr(component, "original_component", None)
+    return component if inner is None else _raw(inner)
+
+
+def _unwrapped(component: nn.Module) -> nn.Module:
+    """A copy of a module tree with what bridge components wrap in their place; weights are shared."""
+    original = _raw(component)
+    new = copy.copy(original)
+    new.__dict__["_modules"] = {
+        name: None if child is None else _unwrapped(child) for name, child in original._modules.items()
+    }
+    return new  # type: ignore[no-any-return]

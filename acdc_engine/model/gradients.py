@@ -1,0 +1,139 @@
+"""Gradients at a block's receivers, summed over points and kept factored: small vectors and rank-one corrections.
+
+Head h of a layer reads the residual stream x through `q = W_Q[h] norm(x) + b`. With g the gradient at q (an ordinary
+gradient; no input is split), r the scale and x_hat the standardized input of the norm, and W the weights behind the
+norm's gain (and centring, for LayerNorm),
+
+    gradient at (h, q)'s own input  =  W^T (r g)  -  x_hat * (r s / d_model),      s = (q - const) . g
+
+which is the norm's vector-Jacobian product written out: `x_hat . (W^T g) = (W x_hat) . g = (q - const) . g`. It is
+exact.
+Both terms are sums over integration points of small things, so a few points cost one expansion to d_model, not one
+each. Sums are kept in float32 whatever the weights are: in bfloat16 a thousand points would lose half of the sum.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from acdc_engine.model.norms import Norm
+from acdc_engine.model.work import Work
+
+
+class ReceiverSums(ABC):
+    """Gradients at the receivers of one block for one batch, summed over points. All room is taken when it is made.
+
+    Attributes:
+        points: Points added since the sum began.
+    """
+
+    points = 0
+
+    @abstractmethod
+    def add(self, x: Tensor, inputs: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+        """Adds a point: what the block read, its `BlockRecord.inputs` and the gradients there."""
+
+    @abstractmethod
+    def clear(self) -> None:
+        """Begins a new sum."""
+
+    @abstractmethod
+    def expand(
+        self, examples: slice, positions: slice, out: Float[Tensor, "receivers tokens d_model"], work: Work
+    ) -> None:
+        """Fills in the full gradients at the receivers' inputs for a block of tokens, and counts that."""
+
+
+class PlainSums(ReceiverSums):
+    """Of receivers whose input is recorded as it is: `BlockRecord.inputs` has one for each."""
+
+    def __init__(self, receivers: int, batch: int, pos: int, like: Tensor) -> None:
+        """Room for residual streams as wide as `like`."""
+        wide = torch.promote_types(like.dtype, torch.float32)
+        self.total = like.new_zeros(receivers, batch, pos, like.shape[-1], dtype=wide)
+
+    def add(self, x: Tensor, inputs: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+        """See `ReceiverSums`; so the others."""
+        for total, gradient in zip(self.total, gradients, strict=True):
+            total += gradient
+        self.points += 1
+
+    def clear(self) -> None:
+        """See `ReceiverSums`."""
+        self.total.zero_()
+        self.points = 0
+
+    def expand(
+        self, examples: slice, positions: slice, out: Float[Tensor, "receivers tokens d_model"], work: Work
+    ) -> None:
+        """See `ReceiverSums`."""
+        out.copy_(self.total[:, examples, positions].flatten(1, 2))
+
+
+class AttentionSums(ReceiverSums):
+    """Of q, k and v.
+
+    Attributes:
+        scaled: Sum of `r g`, receivers in graph order (q heads, k groups, v groups), float32 at least
+            `[receivers, batch, pos, d_head]`.
+        x_hat: Standardized input of the norm at every point `[points, batch, pos, d_model]`.
+        s: `r s / d_model` at every point `[points, receivers, batch, pos]`.
+    """
+
+    def __init__(
+        self,
+        norm: Norm,
+        weights: Sequence[Float[Tensor, "receivers d_head d_model"]],
+        biases: Sequence[Float[Tensor, "receivers d_head"] | None],
+        points: int,
+        batch: int,
+        pos: int,
+        like: Tensor,
+    ) -> None:
+        """Room for at most so many points, of a norm and the weights and biases behind it."""
+        self._norm, self._weights, self._biases = norm, weights, biases
+        self._sizes = [len(weight) for weight in weights]
+        kept = 0 if norm.kind == "none" else points
+        d_head, d_model = weights[0].shape[1:]
+        self.x_hat = like.new_zeros(kept, batch, pos, d_model)
+        self.s = like.new_zeros(kept, sum(self._sizes), batch, pos)
+        wide = torch.promote_types(like.dtype, torch.float32)
+        self.scaled = like.new_zeros(sum(self._sizes), batch, pos, d_head, dtype=wide)
+
+    def add(self, x: Tensor, inputs: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+        """See `ReceiverSums`."""
+        parts = zip(inputs, gradients, self.scaled.split(self._sizes), self._weights, self._biases, strict=True)
+        if self._norm.kind == "none":
+            for _, gradient, total, _, _ in parts:
+                total.add_(gradient.permute(2, 0, 1, 3))
+        else:
+            x_hat, r = self._norm.standardize(x)
+            self.x_hat[self.points] = x_hat
+            along = self.s[self.points].split(self._sizes)
+            for (raw, gradient, total, weight, bias), s in zip(parts, along, strict=True):
+                for part in (self._norm.constant(weight), bias):
+                    raw = raw if part is None else raw - part
+                s.copy_(((raw * gradient).sum(-1) * (r / x.shape[-1])).permute(2, 0, 1))
+                total.add_((gradient * r.unsqueeze(-1)).permute(2, 0, 1, 3))
+        self.points += 1
+
+    def clear(self) -> None:
+        """See `ReceiverSums`."""
+        self.scaled.zero_()
+        self.points = 0
+
+    def expand(
+        self, examples: slice, positions: slice, out: Float[Tensor, "receivers tokens d_model"], work: Work
+    ) -> None:
+        """See `ReceiverSums`."""
+        scaled = self.scaled[:, examples, positions].flatten(1, 2).to(out.dtype)
+        work.product(*scaled.shape, out.shape[-1])
+        for part, into, weight in zip(scaled.split(self._sizes), out.split(self._sizes), self._weights, strict=True):
+            torch.bmm(part, weight, out=into)
+        self._norm.to_standardized(out)
+        for x_hat, s in zip(self.x_hat[: self.points], self.s[: self.points], strict=True):
+            along = s[:, examples, positions].flatten(1).unsqueeze(-1)
+            out.addcmul_(along, x_hat[examples, positions].flatten(0, 1), value=-1)

@@ -1,0 +1,242 @@
+"""The layers of a transformer: weights of its heads and MLPs, and what happens between their reads and writes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from acdc_engine.model.norms import Norm
+
+Rotation = tuple[Tensor, Tensor]
+"""Cosines and sines `[pos, rotary dimensions]` of the rotary position embedding."""
+
+
+@dataclass(frozen=True)
+class Attention:
+    """One attention layer: per-head weights and what happens between projection and output.
+
+    Attributes:
+        w_q: Query weights `[heads, d_head, d_model]`.
+        w_k: Key weights `[kv_heads, d_head, d_model]`; `w_v` likewise.
+        b_q: Biases `[heads, d_head]` or None; `b_k`, `b_v` `[kv_heads, d_head]`.
+        w_o: Output weights `[heads, d_head, d_model]`.
+        b_o: Output bias `[d_model]` or None; it belongs to no head and is the same in every run.
+        scale: Factor on the attention scores.
+        q_norm: Norm of the projected queries (Qwen 3, Gemma 3, OLMo 2) or None; `k_norm` likewise.
+        norm_spans_heads: The query/key norm runs over all heads together (OLMo 2) instead of head by head.
+        rotate: `rotate_half` of the architecture, or None without rotary positions.
+        rope_kind: Which of the model's rotary tables this layer uses (Gemma 3 has two).
+        window: Sliding window in tokens, or None; of causal attention only.
+        softcap: Soft cap on the scores (Gemma 2), or None.
+        causal: Whether queries look at their own and earlier positions only. False lets them look everywhere; such
+            models take prompts of one length only (see `TransformerView.check_lengths`).
+    """
+
+    w_q: Float[Tensor, "heads d_head d_model"]
+    w_k: Float[Tensor, "kv d_head d_model"]
+    w_v: Float[Tensor, "kv d_head d_model"]
+    w_o: Float[Tensor, "heads d_head d_model"]
+    b_q: Float[Tensor, "heads d_head"] | None
+    b_k: Float[Tensor, "kv d_head"] | None
+    b_v: Float[Tensor, "kv d_head"] | None
+    b_o: Float[Tensor, "d_model"] | None
+    scale: float
+    q_norm: Norm | None = None
+    k_norm: Norm | None = None
+    norm_spans_heads: bool = False
+    rotate: Callable[[Tensor], Tensor] | None = None
+    rope_kind: str | None = None
+    window: int | None = None
+    softcap: float | None = None
+    # Later than the first circuit files: it counts in hashes only where it is not the default, so that theirs hold.
+    causal: bool = field(default=True, metadata={"hashed_unless": True})
+
+    def mix(
+        self,
+        q: Float[Tensor, "batch queries some_heads d_head"],
+        k: Float[Tensor, "batch pos some_kv d_head"],
+        v: Float[Tensor, "batch pos some_kv d_head"],
+        rotation: Rotation | None,
+        groups: Sequence[int] | None = None,
+        at: Int[Tensor, "batch queries"] | None = None,
+    ) -> Float[Tensor, "batch queries some_heads d_head"]:
+        """Attention from projected queries, keys and values to the heads' outputs before `w_o`.
+
+        Args:
+            q: Raw projections (before query norm and rotation) of all heads, or of some of them; at all positions, or
+                at those of `at`.
+            k: Raw keys of all groups, or of some.
+            v: Values of the same groups.
+            rotation: Rotary table of this layer, cut to `pos`.
+            groups: For each given head the index into `k`/`v` of its group; None when all heads are given.
+            at: The positions of each example's queries; None for queries at all positions.
+
+        Returns:
+            `z`: attention-weighted values, per head.
+        """
+        q, k = self._placed(q, k, rotation, at)
+        if groups is None:
+            shared = q.shape[2] // k.shape[2]
+            k, v = (part if shared == 1 else part.repeat_interleave(shared, 2) for part in (k, v))
+        elif list(groups) != list(range(k.shape[2])):  # views: an index would have to be moved to the device
+            k, v = (torch.stack([part[:, :, group] for group in groups], 2) for part in (k, v))
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+        blocked = self._blocked(k.shape[2], k.device)
+        if at is not None:
+            blocked = blocked[at][:, None]
+        if self.softcap is None:
+            unbounded = self.window is None or self.window >= k.shape[2]
+            simple = self.causal and unbounded and at is None
+            mask = None if simple or not self.causal else ~blocked
+            z = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=simple, scale=self.scale)
+        else:
+            scores = torch.tanh((q @ k.transpose(-1, -2)) * self.scale / self.softcap) * self.softcap
+            z = torch.softmax(scores.masked_fill(blocked, -torch.inf).float(), -1).to(v.dtype) @ v
+        return z.transpose(1, 2)
+
+    def weights(
+        self,
+        q: Float[Tensor, "batch queries heads d_head"],
+        k: Float[Tensor, "batch pos kv d_head"],
+        rotation: Rotation | None,
+        heads: Sequence[int],
+        at: Int[Tensor, "batch"] | None = None,
+    ) -> Float[Tensor, "batch some_heads queries pos"]:
+        """How much of each position some heads mix: what `mix` multiplies the values with.
+
+        Args:
+            q: Raw projections of all heads, at all positions or at the one of `at`; a norm over all heads needs them.
+            k: Raw keys of all groups.
+            rotation: Rotary table of this layer, cut to `pos`.
+            heads: The heads asked for.
+            at: The position of each example's single query; None for queries at all positions.
+
+        Returns:
+            Rows that add up to one, float32 at least; zero where a query may not look.
+        """
+        some, groups = list(heads), [head * k.shape[2] // q.shape[2] for head in heads]
+        if self.norm_spans_heads:
+            q, k = self._placed(q, k, rotation, None if at is None else at[:, None])
+            q, k = q[:, :, some], k[:, :, groups]
+        else:  # the others change nothing here, and may be many
+            q, k = self._placed(q[:, :, some], k[:, :, groups], rotation, None if at is None else at[:, None])
+        q, k = q.transpose(1, 2), k.transpose(1, 2)
+        scores = (q @ k.transpose(-1, -2)) * self.scale
+        if self.softcap is not None:
+            scores = torch.tanh(scores / self.softcap) * self.softcap
+        blocked = self._blocked(k.shape[2], k.device)
+        if at is not None:
+            blocked = blocked[at][:, None, None]
+        wide = scores if scores.dtype == torch.float64 else scores.float()
+        return torch.softmax(wide.masked_fill(blocked, -torch.inf), -1)
+
+    def _placed(self, q: Tensor, k: Tensor, rotation: Rotation | None, at: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Queries and keys after their norms and rotation."""
+        turned = rotation if rotation is None or at is None else (rotation[0][at], rotation[1][at])
+        return self._place(q, self.q_norm, turned), self._place(k, self.k_norm, rotation)
+
+    def _place(self, x: Tensor, norm: Norm | None, rotation: Rotation | None) -> Tensor:
+        """Query/key norm and rotation of `[batch, pos, heads, d_head]`; tables `[pos, rotary]`, or one per example."""
+        if norm is not None:
+            x = norm(x.flatten(-2)).view_as(x) if self.norm_spans_heads else norm(x)
+        if self.rotate is None or rotation is None:
+            return x
+        cos, sin = rotation[0].unsqueeze(-2), rotation[1].unsqueeze(-2)
+        turned, kept = x[..., : cos.shape[-1]], x[..., cos.shape[-1] :]
+        # Some architectures keep their tables in float32 whatever the weights are.
+        turned = (turned * cos + self.rotate(turned) * sin).to(x.dtype)
+        return torch.cat((turned, kept), -1) if kept.shape[-1] else turned
+
+    def _blocked(self, pos: int, device: torch.device) -> Tensor:
+        """Bool `[pos, pos]`: key positions a query may not look at."""
+        if not self.causal:
+            return torch.zeros(pos, pos, dtype=torch.bool, device=device)
+        offset = torch.arange(pos, device=device)
+        distance = offset[:, None] - offset[None, :]
+        blocked = distance < 0
+        return blocked if self.window is None else blocked | (distance >= self.window)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One block: what its attention and MLP read, compute and write.
+
+    Attributes:
+        attention_norm: Norm on the way into q, k and v.
+        attention: The attention layer.
+        attention_post: Norm on the attention's write (Gemma 2/3, OLMo 2), or None.
+        mlp_norm: Norm on the way into the MLP.
+        mlp: The MLP (dense, gated or mixture of experts), or None in attention-only models.
+        mlp_post: Norm on the MLP's write, or None.
+        write_scale: Factor on everything the layer writes (Granite's residual multiplier).
+    """
+
+    attention_norm: Norm
+    attention: Attention
+    attention_post: Norm | None
+    mlp_norm: Norm
+    mlp: nn.Module | None
+    mlp_post: Norm | None
+    write_scale: float = 1.0
+
+    def mlp_write(self, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
+        """What the MLP writes when its branch reads the residual stream `x`."""
+        assert self.mlp is not None, "mlp_write of an attention-only layer"
+        out = self.mlp(self.mlp_norm(x))
+        out = out[0] if isinstance(out, tuple) else out
+        out = out if self.mlp_post is None else self.mlp_post(out)
+        return out * self.write_scale if self.write_scale != 1.0 else out
+
+
+def project(
+    x: Float[Tensor, "batch pos d_model"],
+    weight: Float[Tensor, "heads d_head d_model"],
+    bias: Float[Tensor, "heads d_head"] | None,
+) -> Float[Tensor, "batch pos heads d_head"]:
+    """Projects a shared, normalized input to every head."""
+    flat = F.linear(x, weight.flatten(0, 1), None if bias is None else bias.flatten())
+    return flat.view(*x.shape[:-1], *weight.shape[:2])
+
+
+def effective_w_o(layer: Layer) -> Float[Tensor, "heads d_head d_model"]:
+    """`w_o` with the gain of a norm after attention folded in, so that `z @ effective_w_o` is a head's write."""
+    post = layer.attention_post
+    w_o = layer.attention.w_o
+    return w_o if post is None or post.weight is None else (w_o * post.weight).to(w_o.dtype)
+
+
+def share_scale(layer: Layer, total: Float[Tensor, "*any d_model"]) -> Tensor | None:
+    """The scale by which a head's output enters the residual stream in this very run.
+
+    Args:
+        layer: The layer.
+        total: The attention layer's output before its norm.
+
+    Returns:
+        `r(total) * write_scale` for a norm after attention, the write scale alone otherwise, None where it is one.
+    """
+    if layer.attention_post is not None:
+        return layer.attention_post.standardize(total)[1].to(total.dtype) * layer.write_scale
+    return None if layer.write_scale == 1.0 else total.new_full((1,), layer.write_scale)
+
+
+def read_positions(x: Float[Tensor, "batch pos d_model"], read_at: Tensor) -> Float[Tensor, "batch d_model"]:
+    """Picks the position whose logits the metric reads, one per example."""
+    return x[torch.arange(x.shape[0], device=x.device), read_at.to(x.device)]
+
+
+def positions(
+    values: Float[Tensor, "some batch pos dim"], at: Int[Tensor, "batch"] | None
+) -> Float[Tensor, "some batch positions dim"]:
+    """The values at one position of each example; all of them for None."""
+    return values if at is None else values[:, torch.arange(len(at), device=values.device), at][:, :, None]
+
+
+def some(x: Tensor, dim: int, places: Sequence[int]) -> Tensor:
+    """A tensor at some places of a dimension: a slice where they lie side by side, never an index from the host."""
+    if len(places) == places[-1] + 1 - places[0]:
+        return x.narrow(dim, places[0], len(places))
+    return torch.stack([x.select(dim, place) for place in places], dim)

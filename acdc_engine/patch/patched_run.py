@@ -1,0 +1,211 @@
+"""The exact intervention: running the model under one or many edge masks, and differentiating such a run.
+
+Under mask M receiver v reads
+
+    input_v = ablated residual stream at v + sum over u of M[u, v] * (current_u - ablated_u)
+
+with current_u computed in the patched run itself (Wang et al. 2022's path patching, for all edges at once; the form of
+Conmy et al. 2023, arXiv 2304.14997, algorithm 1, and of Hanna et al. 2024). All masks of a call run in one batch, and
+take from an earlier run of a similar mask what no changed edge leads to.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from acdc_engine.model.layers import read_positions
+from acdc_engine.model.twins import Patched, Reads
+from acdc_engine.model.view import TransformerView
+from acdc_engine.patch.plan import Masks, Plan, Step
+from acdc_engine.patch.references import Baseline
+from acdc_engine.patch.sums import Bank, Pack, Sums, Weights
+
+
+@dataclass(frozen=True, eq=False)
+class _Stage:
+    """A step with what it needs of the masks.
+
+    Attributes:
+        step: The step.
+        done: Senders computed before it; `wide` those of them that are kept at all positions.
+        here: Inputs of receivers that act where they read; `elsewhere` of those that spread.
+        read: Whether anyone reads the senders under each mask, a place in the pack.
+        ids: Its receivers' numbers, `here` before `elsewhere`, a place in the pack.
+    """
+
+    step: Step
+    done: int
+    wide: int
+    here: Sums
+    elsewhere: Sums
+    read: int
+    ids: tuple[int, int]
+
+
+@dataclass
+class PatchedRun:
+    """One batch of prompts under a set of masks. What it needs of them is decided and moved when it is made.
+
+    Attributes:
+        view: The model.
+        baseline: The ablated model on the prompts.
+        plan: Which nodes run.
+        masks: Kept edges; or weights between 0 and 1.
+        shared: Changes of senders that the masks share, for all of them; the plan says which of them hold.
+        own: Changes of the senders computed here.
+    """
+
+    view: TransformerView
+    baseline: Baseline
+    plan: Plan
+    masks: Masks
+    shared: Bank
+    own: Bank = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Lays out the run and makes room for the computed senders."""
+        self.own = Bank.empty(self.plan.everywhere, self.plan.computed, len(self.masks), self.baseline.embed)
+        self._pack = Pack()
+        self._weights = Weights(self.masks, self.plan.shared, self.shared, self.own, self._pack)
+        done = wide = 0
+        self._stages = []
+        for step in self.plan.steps:
+            self._stages.append(self._stage(step, done, wide))
+            done, wide = done + len(step.senders), wide + step.everywhere * len(step.senders)
+        graph, computed = self.view.graph, self.plan.computed
+        logits = np.array([graph.logits])
+        self._logits = self._weights.sums(logits, graph.logits, False, len(computed))
+        self._banks = self._pack.add(self.shared.all), self._pack.add(computed), self._pack.add(logits)
+        self._pack.move(self.view.device, self.view.dtype)
+
+    def _stage(self, step: Step, done: int, wide: int) -> _Stage:
+        block, twin = self.view.graph.blocks[step.place], self.view.twins[step.place]
+        spreads = block.spreads[step.rows - block.reads.start]
+        here, elsewhere = step.rows[~spreads], step.rows[spreads]
+        shape = len(self.masks), len(step.senders)
+        return _Stage(
+            step,
+            done,
+            wide,
+            self._weights.sums(here, block.reads.start, step.everywhere, wide if step.everywhere else done),
+            self._weights.sums(elsewhere, block.reads.start, True, wide),
+            self._pack.add(self._weights.readers(step.senders) if twin.coupled else np.ones(shape, np.bool_)),
+            (self._pack.add(here), self._pack.add(elsewhere)),
+        )
+
+    @torch.no_grad()
+    def final(self) -> Float[Tensor, "masks batch d_model"]:
+        """What the logits read at the reading positions, under every mask."""
+        for stage in self._stages:
+            delta = self._compute(stage, *self._inputs(stage))
+            self.own.store(stage.step.senders, stage.step.everywhere, delta, self.baseline.read_at)
+        return self._final_inputs()
+
+    def edge_gradients(
+        self, measure: Callable[[Float[Tensor, "batch d_model"]], Float[Tensor, "batch"]]
+    ) -> tuple[Float[Tensor, "batch"], Float[Tensor, "2 senders receivers"]]:
+        """Gradient of every prompt's metric with respect to every entry of the (single) mask.
+
+        d metric / d M[u, v] = (current_u - ablated_u) . d metric / d input_v, everything taken in the patched run: to
+        first order, what removing a kept edge costs (and adding a missing one gains). At the full mask under patch
+        ablation it is EAP's score. Reverse mode over the steps by hand, autograd inside each step. The plan must
+        compute everything at all positions.
+
+        Args:
+            measure: From what the logits read to the metric of every prompt, higher for more of the behaviour.
+
+        Returns:
+            The metric of every prompt; sum over prompts of the gradients and of their squares, from computed senders
+            into receivers with kept incoming edges, zero elsewhere: not computed.
+        """
+        tape: list[tuple[_Stage, list[Tensor], Tensor]] = []
+        for stage in self._stages:
+            reads = self._inputs(stage)
+            inputs = [part.values.requires_grad_() for part in reads]
+            counted = self.view.work.operations
+            with torch.enable_grad():
+                delta = self._compute(stage, *reads)
+            self.view.work.operations += self.view.work.operations - counted  # as much again for its gradient
+            self.own.store(stage.step.senders, True, delta.detach(), self.baseline.read_at)
+            tape.append((stage, inputs, delta))
+        shape = self.masks.usual.shape
+        out = torch.zeros(2, *shape, dtype=torch.float32, device=self.view.device)
+        flow = torch.zeros_like(self.own.values[0])
+        final = self._final_inputs().requires_grad_()
+        with torch.enable_grad():
+            values = measure(final[0])
+        (at_final,) = torch.autograd.grad(values, final, torch.ones_like(values))
+        self._pull_back_final(at_final[0], flow, out)
+        while tape:
+            stage, inputs, delta = tape.pop()
+            pulled = flow[stage.done : stage.done + len(stage.step.senders)][None]
+            gradients = torch.autograd.grad(delta, inputs, pulled, allow_unused=True, materialize_grads=True)
+            for sums, rows, gradient in zip((stage.here, stage.elsewhere), stage.ids, gradients, strict=True):
+                if sums.moving:
+                    self._pull_back(sums, rows, stage.done, gradient[0], flow, out)
+        return values.detach(), out
+
+    def _inputs(self, stage: _Stage) -> tuple[Reads, Reads]:
+        """What receivers that act where they read are given, and those that spread."""
+        base = self.baseline.grounds[stage.step.place].x
+        wide, pack, work = self.own.values[:, : stage.wide], self._pack, self.view.work
+        elsewhere = stage.elsewhere.reads(base, self.shared.values, wide, pack, work)
+        if stage.step.everywhere:
+            return stage.here.reads(base, self.shared.values, wide, pack, work), elsewhere
+        return self._at_reads(stage.here, read_positions(base, self.baseline.read_at), stage.done), elsewhere
+
+    def _at_reads(self, sums: Sums, base: Float[Tensor, "batch d_model"], done: int) -> Reads:
+        shared, own = self.shared.at_reads[:, :, :, None], self.own.at_reads[:, :done, :, None]
+        return sums.reads(base[:, None], shared, own, self._pack, self.view.work)
+
+    def _final_inputs(self) -> Float[Tensor, "masks batch d_model"]:
+        """What the logits read; the plain baseline where no edge into them is kept."""
+        return self._at_reads(self._logits, self.baseline.final, len(self.own.all)).of(0)[:, :, 0]
+
+    def _compute(self, stage: _Stage, here: Reads, elsewhere: Reads) -> Tensor:
+        step, twin = stage.step, self.view.twins[stage.step.place]
+        senders, at = (
+            (step.senders - twin.block.writes.start).tolist(),
+            None if step.everywhere else self.baseline.read_at,
+        )
+        patched = Patched(senders, here, elsewhere, self._pack[stage.read] != 0, at)
+        return twin.change(patched, self.baseline.grounds[step.place], self.view.work)
+
+    def _pull_back(self, sums: Sums, rows: int, before: int, gradient: Tensor, flow: Tensor, out: Tensor) -> None:
+        by_prompt = _by_prompt(gradient).transpose(1, 2)
+        banks = ((self._banks[0], self.shared.values[0]), (self._banks[1], self.own.values[0, :before]))
+        for senders, values in banks:
+            self.view.work.product(len(values), gradient.numel())
+            self._note(out, senders, rows, torch.matmul(_by_prompt(values), by_prompt).float())
+        weights = self._pack[sums.weights]
+        self.view.work.product(weights.shape[1], gradient.numel())
+        if sums.own.index is None:
+            flow[sums.own.slice].flatten(1).addmm_(weights.T, gradient.flatten(1))
+        else:
+            flow.flatten(1).index_add_(0, self._pack[sums.own.index], weights.T @ gradient.flatten(1))
+
+    def _pull_back_final(self, gradient: Tensor, flow: Tensor, out: Tensor) -> None:
+        for senders, bank in zip(self._banks, (self.shared, self.own), strict=False):
+            per_prompt = torch.einsum("und,nd->nu", bank.at_reads[0], gradient).float()
+            self._note(out, senders, self._banks[2], per_prompt[:, :, None])
+        at, (own, weights) = torch.arange(flow.shape[1], device=flow.device), (self._logits.own, self._logits.weights)
+        if self._pack[weights].numel():
+            pulled = self._pack[weights][0, :, None, None] * gradient
+            if own.index is None:
+                flow[own.slice][:, at, self.baseline.read_at] += pulled
+            else:
+                flow[self._pack[own.index][:, None], at, self.baseline.read_at] += pulled
+
+    def _note(self, out: Tensor, senders: int, rows: int, per_prompt: Float[Tensor, "batch senders rows"]) -> None:
+        """Puts in, summed, what belongs to the first so many senders of a bank and to some receivers."""
+        places = self._pack[senders][: per_prompt.shape[1], None], self._pack[rows][None]
+        out[0, *places] = per_prompt.sum(0)
+        out[1, *places] = per_prompt.square().sum(0)
+
+
+def _by_prompt(values: Float[Tensor, "some batch pos d_model"]) -> Float[Tensor, "batch some numbers"]:
+    return values.transpose(0, 1).flatten(2)

@@ -1,0 +1,132 @@
+"""What removed edges carry: references, the ablations that make them, and the fully ablated model they add up to.
+
+A reference gives every sender's values for a batch of prompts: a record of another run, or of what stands in for one.
+An ablation makes one from a model and prompts; packages may add their own.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from acdc_engine.errors import MethodError
+from acdc_engine.model.devices import fitting_prompts
+from acdc_engine.model.layers import read_positions
+from acdc_engine.model.twins import BlockRecord, Ground, Record, Stream
+from acdc_engine.model.view import TransformerView
+from acdc_engine.prompts.prompt_set import PromptSet
+from acdc_engine.registers import Register
+
+Reference = Callable[[PromptSet], Record]
+"""From a batch to the values that removed senders take; a batch dimension of 1 is spread, extra positions are cut."""
+Ablation = Callable[[TransformerView, PromptSet, int], Reference]
+"""From the model, all prompts and the prompts per run to a reference for batches of them."""
+ABLATIONS: Register[Ablation] = Register("ablation", "acdc_engine.ablations", MethodError)
+
+
+@ABLATIONS.add("patch", "what the sender writes on the corrupt prompt")
+def _patch(view: TransformerView, prompts: PromptSet, batch_size: int) -> Reference:
+    return lambda batch: recorded(view, batch.corrupt)
+
+
+@ABLATIONS.add("mean", "its mean over the corrupt prompts, position by position")
+def _mean(view: TransformerView, prompts: PromptSet, batch_size: int) -> Reference:
+    """Every sender's mean over the corrupt prompts; a position's mean runs over the prompts that have a token there."""
+    width = prompts.clean.shape[1]
+    counts = torch.zeros(width, dtype=torch.float32, device=view.device)
+    sums = [total.float() for total in _zeros(view, width).values()]
+    for batch in prompts.to(view.device).batches(batch_size, partial(fitting_prompts, view)):
+        pos = batch.clean.shape[1]
+        there = (torch.arange(pos, device=view.device)[None] < batch.lengths[:, None]).float()
+        counts[:pos] += there.sum(0)
+        found = recorded(view, batch.corrupt).values()
+        for total, values in zip(sums, found, strict=True):
+            total[..., 0, :pos, :] += torch.einsum("...npd,np->...pd", values.float(), there)
+    share = (1 / counts.clamp(min=1))[None, :, None]
+    embed, *blocks = [(total * share).to(view.dtype) for total in sums]
+    record = Record(embed, [BlockRecord(values) for values in blocks])
+    return lambda batch: record
+
+
+@ABLATIONS.add("zero", "zero")
+def _zero(view: TransformerView, prompts: PromptSet, batch_size: int) -> Reference:
+    return lambda batch: _zeros(view, batch.clean.shape[1])
+
+
+def check_ablation(name: str) -> str:
+    """Returns the name if there is such an ablation.
+
+    Raises:
+        MethodError: For an unknown name.
+    """
+    return ABLATIONS[name].name
+
+
+@torch.no_grad()
+def recorded(view: TransformerView, tokens: Int[Tensor, "batch pos"]) -> Record:
+    """The senders' values of a run on some tokens."""
+    record = Record(view.embed(tokens))
+    view.run(record.embed, record)
+    return record
+
+
+def _zeros(view: TransformerView, pos: int) -> Record:
+    like = view.unembed_weight
+    widths = [(twin.block.feeds.shape[1], 1, pos, twin.width) for twin in view.twins]
+    return Record(like.new_zeros(1, pos, view.d_model), [BlockRecord(like.new_zeros(width)) for width in widths])
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The fully ablated model on one batch.
+
+    Attributes:
+        embed: What `input` contributes `[batch, pos, d_model]`.
+        grounds: Every block, in order.
+        final: What the logits read, at the reading positions only `[batch, d_model]`.
+        read_at: The reading positions.
+
+    Positions are counted from the first at which kept edges can change anything (`build_baseline`).
+    """
+
+    embed: Tensor
+    grounds: list[Ground]
+    final: Float[Tensor, "batch d_model"]
+    read_at: Int[Tensor, "batch"]
+
+
+@torch.no_grad()
+def build_baseline(view: TransformerView, batch: PromptSet, reference: Record, start: int = 0) -> Baseline:
+    """Adds up the senders' values to what each receiver reads when no edge is kept.
+
+    Args:
+        view: The model.
+        batch: The prompts; only their shape and reading positions matter.
+        reference: The senders' values.
+        start: Where all of them are those of the clean run up to here, kept edges change nothing there: patched runs
+            begin at this position.
+    """
+    n, pos = batch.clean.shape
+    embed, *values = [x[..., :pos, :].expand(*x.shape[:-3], n, -1, -1) for x in reference.values()]
+    stream, rotations, grounds = Stream(embed), view.rotations(pos), []
+    for twin, own in zip(view.twins, values, strict=True):
+        read = stream.before(twin.block)
+        ground, write = twin.ground(read, own, rotations[twin.block.layer], view.work)
+        grounds.append(ground.cut(start))
+        stream.add(twin.block, write)
+    return Baseline(embed[:, start:], grounds, read_positions(stream.now, batch.read_at), batch.read_at - start)
+
+
+def first_change(view: TransformerView, batch: PromptSet) -> int:
+    """The first position at which clean and corrupt prompts of a batch differ, and so may anything that is computed.
+
+    Attention that is not causal sees every position from every other.
+    """
+    if not view.causal:
+        return 0
+    differ = (batch.clean != batch.corrupt).any(0).cpu()
+    first = int(differ.int().argmax()) if bool(differ.any()) else 0
+    return min(first, int(batch.read_at.min()))

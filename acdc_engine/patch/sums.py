@@ -1,0 +1,316 @@
+"""What receivers read in a patched run: weights of the masks, laid out on the CPU, and the sums made with them.
+
+What a run needs of its masks is moved to the device at once, before it starts: nothing in it waits for the host.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from acdc_engine.model.twins import Reads
+from acdc_engine.model.work import Work
+from acdc_engine.patch.plan import Known, Masks
+
+_GAPS = 3
+"""Senders that nobody uses are multiplied with zero rather than left out, up to so many times those in use."""
+
+
+@dataclass(eq=False)
+class Bank:
+    """Changes `current_u - ablated_u` of some senders, under one or many masks.
+
+    Attributes:
+        everywhere: Senders kept at all positions, in order of computation.
+        all: All senders, in order of computation.
+        values: Of `everywhere` `[masks, senders, batch, pos, d_model]`.
+        at_reads: Of `all` at the reading positions `[masks, senders, batch, d_model]`.
+    """
+
+    everywhere: NDArray[np.int64]
+    all: NDArray[np.int64]
+    values: Tensor
+    at_reads: Tensor
+
+    @staticmethod
+    def empty(everywhere: NDArray[np.int64], senders: NDArray[np.int64], n_masks: int, like: Tensor) -> "Bank":
+        """Room for the senders of a run, for residual streams `[batch, pos, d_model]` like the one given."""
+        n, pos, d_model = like.shape
+        values = like.new_empty(n_masks, len(everywhere), n, pos, d_model)
+        return Bank(everywhere, senders, values, like.new_empty(n_masks, len(senders), n, d_model))
+
+    def store(self, senders: NDArray[np.int64], everywhere: bool, delta: Tensor, read_at: Int[Tensor, "batch"]) -> None:
+        """Puts in what a step computed `[masks, senders, batch, positions, d_model]`, at all positions or only one."""
+        first = int(np.searchsorted(self.all, senders[0]))
+        places = slice(first, first + len(senders))
+        if not everywhere:
+            self.at_reads[:, places] = delta[:, :, :, 0]
+            return
+        wide = int(np.searchsorted(self.everywhere, senders[0]))
+        self.values[:, wide : wide + len(senders)] = delta
+        self.at_reads[:, places] = delta[:, :, torch.arange(len(read_at), device=delta.device), read_at]
+
+    def known(self, n_senders: int) -> Known:
+        """Which senders it has, for a plan."""
+        everywhere, at_reads = np.zeros(n_senders, np.bool_), np.zeros(n_senders, np.bool_)
+        everywhere[self.everywhere], at_reads[self.all] = True, True
+        return Known(everywhere, at_reads)
+
+    def joined(self, later: "Bank") -> "Bank":
+        """One bank of two, of the same masks."""
+        return Bank(
+            np.concatenate([self.everywhere, later.everywhere]),
+            np.concatenate([self.all, later.all]),
+            torch.cat([self.values, later.values], 1),
+            torch.cat([self.at_reads, later.at_reads], 1),
+        )
+
+
+class Pack:
+    """Numbers that a run needs on the device: collected on the CPU, moved together, handed out by their places."""
+
+    def __init__(self) -> None:
+        """Nothing yet."""
+        self._arrays: list[NDArray[np.generic]] = []
+        self._tensors: list[Tensor] = []
+
+    def add(self, array: NDArray[np.generic]) -> int:
+        """Puts in an array; returns its place."""
+        self._arrays.append(np.ascontiguousarray(array))
+        return len(self._arrays) - 1
+
+    def move(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Moves all arrays: whole numbers as int64, others in the given format. Does not wait for the device."""
+        places: dict[bool, list[int]] = {True: [], False: []}
+        for place, array in enumerate(self._arrays):
+            places[array.dtype == np.int64].append(place)
+        self._tensors = [torch.empty(0)] * len(self._arrays)
+        for whole, some in places.items():
+            if some:
+                wide = np.concatenate([self._arrays[place].reshape(-1) for place in some])
+                moved = torch.from_numpy(wide if whole else wide.astype(_NUMPY.get(dtype, np.float32)))
+                moved = (moved.pin_memory() if device.type == "cuda" else moved).to(device, non_blocking=True)
+                parts = (moved if whole else moved.to(dtype)).split([self._arrays[place].size for place in some])
+                for place, part in zip(some, parts, strict=True):
+                    self._tensors[place] = part.view(self._arrays[place].shape)
+        self._arrays = []
+
+    def __getitem__(self, place: int) -> Tensor:
+        """What was put in at that place, on the device."""
+        return self._tensors[place]
+
+
+_NUMPY = {torch.float64: np.float64}
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """Some places of a bank's senders: a slice, or an index in the pack.
+
+    Attributes:
+        slice: From the first to the last.
+        index: Place in the pack; None where the slice is meant, gaps included.
+    """
+
+    slice: slice
+    index: int | None = None
+
+    @staticmethod
+    def of(places: NDArray[np.int64], pack: Pack) -> tuple["_Chosen", NDArray[np.int64]]:
+        """Chooses the places, and says which ones are then gone through."""
+        if not len(places):
+            return _Chosen(slice(0, 0)), places
+        first, last = int(places[0]), int(places[-1]) + 1
+        if last - first <= _GAPS * len(places):
+            return _Chosen(slice(first, last)), np.arange(first, last)
+        return _Chosen(slice(first, last), pack.add(places)), places
+
+    def of_bank(self, values: Float[Tensor, "masks senders *rest"], pack: Pack) -> Tensor:
+        """Those senders' values."""
+        return values[:, self.slice] if self.index is None else values.index_select(1, pack[self.index])
+
+
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """How the inputs of some receivers are summed up; numbers are places in the pack.
+
+    Attributes:
+        moving: Receivers, counted from the first of their block, that do not read the same under all masks.
+        steady: The others.
+        shared: Senders that the masks share.
+        usual: Their weights, of moving and then steady receivers `[rows, shared]`.
+        odd: Where masks differ in them: changes of weights `[pairs, shared]`, and which mask's moving row each is of.
+        own: Senders that were run under every mask.
+        weights: What is usual of theirs `[moving, own]`.
+        toggled: Where masks differ in them: places in `[masks, moving, own]`, and what stands there.
+    """
+
+    moving: list[int]
+    steady: list[int]
+    shared: _Chosen
+    usual: int
+    odd: tuple[int, int] | None
+    own: _Chosen
+    weights: int
+    toggled: tuple[int, int] | None
+
+    def reads(self, base: Float[Tensor, "*rest"], shared: Tensor, own: Tensor, pack: Pack, work: Work) -> Reads:
+        """Sums up: the baseline, and weight times change of every sender. What masks have in common is added once.
+
+        Args:
+            base: What the receivers read when nothing is kept.
+            shared: Changes of the senders that are the same under all masks `[1, senders, *rest]`.
+            own: Changes of the senders that were run under every mask `[masks, senders, *rest]`.
+            pack: Holds the numbers.
+            work: Counts what is computed.
+        """
+        n_masks, usual = len(own), pack[self.usual]
+        senders = self.shared.of_bank(shared, pack)[0].flatten(1)
+        work.product(*usual.shape, base.numel())
+        common = usual @ senders + base.flatten()
+        flat, same = common.split([len(self.moving), len(self.steady)])
+        weights = pack[self.weights]
+        if weights.numel():
+            every = weights.expand(n_masks, -1, -1)
+            if self.toggled is not None:
+                every = every.clone()
+                every.view(-1).index_copy_(0, pack[self.toggled[0]], pack[self.toggled[1]])
+            work.product(*every.shape, base.numel())
+            changes = self.own.of_bank(own, pack).flatten(2)
+            values = torch.baddbmm(flat.expand(n_masks, -1, -1), every, changes)
+        else:
+            values = flat.repeat(n_masks, 1, 1)
+        if self.odd is not None:
+            change = pack[self.odd[0]]
+            work.product(*change.shape, base.numel())
+            values.view(-1, base.numel()).index_add_(0, pack[self.odd[1]], change @ senders)
+        shapes = ((n_masks, len(self.moving)), (1, len(self.steady)))
+        moving, steady = (part.view(*shape, *base.shape) for part, shape in zip((values, same), shapes, strict=True))
+        return Reads(self.moving, moving, self.steady, steady)
+
+
+class Weights:
+    """The masks' weights, as the sums of a run need them.
+
+    Args:
+        masks: The masks.
+        holds: Whether a sender is taken from the shared bank, bool `[senders]`.
+        shared: That bank.
+        own: The bank of senders computed in the run, all of them in order.
+        pack: Takes the numbers.
+    """
+
+    def __init__(self, masks: Masks, holds: NDArray[np.bool_], shared: Bank, own: Bank, pack: Pack) -> None:
+        """Sorts the changes of all masks by receiver, and looks up where senders stand in the banks."""
+        self._n_masks, self._pack, self._holds = len(masks), pack, holds
+        self._usual = np.ascontiguousarray(masks.usual.T)
+        ids = np.concatenate(masks.changes)
+        owners = np.repeat(np.arange(len(masks)), [len(one) for one in masks.changes])
+        senders, receivers = np.divmod(ids, len(self._usual))
+        order = np.argsort(receivers, kind="stable")
+        self._owners, self._senders, self._receivers = owners[order], senders[order], receivers[order]
+        self._banks = {}
+        for everywhere in (True, False):
+            ours, theirs = (bank.everywhere if everywhere else bank.all for bank in (own, shared))
+            self._banks[everywhere] = _Places.of(theirs, holds), _Places.of(ours, np.ones_like(holds))
+
+    def sums(self, rows: NDArray[np.int64], first: int, everywhere: bool, done: int) -> Sums:
+        """Of some receivers of a block.
+
+        Args:
+            rows: The receivers, ascending.
+            first: The block's first receiver; their places are counted from it.
+            everywhere: Whether they are read at all positions; otherwise at the reading ones.
+            done: How many senders of the run are there at those positions.
+        """
+        shared, own = self._banks[everywhere]
+        usual = _some(self._usual, rows)
+        by_own, by_shared = _some(usual.T, own.senders[:done]).T, _some(usual.T, shared.senders[shared.held]).T
+        masks, senders, at_rows = self._changes(rows)
+        told, ran = shared.at[senders] >= 0, (own.at[senders] >= 0) & (own.at[senders] < done)
+        used, needed = np.asarray(by_own.any(0)), np.asarray(by_shared.any(0))
+        moves = np.full(len(rows), True) if self._n_masks == 1 else np.asarray(by_own.any(1))
+        if len(masks):
+            moves[at_rows[told | ran]] = True
+            used[own.at[senders[ran]]] = True
+            needed[np.searchsorted(shared.held, shared.at[senders[told]])] = True
+        order = np.argsort(~moves, kind="stable")
+        moving, steady = order[: int(moves.sum())], order[int(moves.sum()) :]
+        row_of = np.empty(len(rows), np.int64)
+        row_of[order] = np.arange(len(rows))
+
+        chosen, places = _Chosen.of(shared.held[needed], self._pack)
+        weights = usual[order][:, shared.senders[places]] * self._holds[shared.senders[places]]
+        odd, toggled = None, None
+        if told.any():
+            pairs, which = np.unique(masks[told] * len(moving) + row_of[at_rows[told]], return_inverse=True)
+            change = np.zeros((len(pairs), len(places)), np.float32)
+            signs = np.where(usual[at_rows[told], senders[told]] != 0, -1, 1)
+            change[which, np.searchsorted(places, shared.at[senders[told]])] = signs
+            odd = self._pack.add(change), self._pack.add(pairs)
+        own_chosen, own_places = _Chosen.of(np.flatnonzero(used), self._pack)
+        if ran.any():
+            column = np.searchsorted(own_places, own.at[senders[ran]])
+            at = (masks[ran] * len(moving) + row_of[at_rows[ran]]) * len(own_places) + column
+            toggled = self._pack.add(at), self._pack.add(usual[at_rows[ran], senders[ran]] == 0)
+        first_rows = rows - first
+        return Sums(
+            moving=first_rows[moving].tolist(),
+            steady=first_rows[steady].tolist(),
+            shared=chosen,
+            usual=self._pack.add(weights),
+            odd=odd,
+            own=own_chosen,
+            weights=self._pack.add(by_own[moving][:, own_places]),
+            toggled=toggled,
+        )
+
+    def readers(self, senders: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether anyone reads some senders under each mask, bool `[masks, senders]`."""
+        counts = np.tile((self._usual[:, senders] != 0).sum(0), (self._n_masks, 1))
+        at = _Places.of(senders, np.ones(self._usual.shape[1], np.bool_)).at[self._senders]
+        inside = at >= 0
+        signs = np.where(self._usual[self._receivers[inside], self._senders[inside]] != 0, -1, 1)
+        np.add.at(counts, (self._owners[inside], at[inside]), signs)
+        return counts > 0
+
+    def _changes(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Masks, senders and places among `rows` of what is not as usual there."""
+        start, stop = np.searchsorted(self._receivers, [rows[0], rows[-1] + 1]) if len(rows) else (0, 0)
+        receivers = self._receivers[start:stop]
+        at = np.searchsorted(rows, receivers)
+        inside = rows[at] == receivers if stop > start else slice(0, 0)
+        return self._owners[start:stop][inside], self._senders[start:stop][inside], at[inside]
+
+
+@dataclass(frozen=True, eq=False)
+class _Places:
+    """Where senders stand in a bank.
+
+    Attributes:
+        senders: Its senders.
+        at: Of every sender of the graph, -1 where it is not there or does not hold.
+        held: Places of those that hold.
+    """
+
+    senders: NDArray[np.int64]
+    at: NDArray[np.int64]
+    held: NDArray[np.int64]
+
+    @staticmethod
+    def of(senders: NDArray[np.int64], holds: NDArray[np.bool_]) -> "_Places":
+        """Looks them up."""
+        at = np.full(len(holds), -1)
+        at[senders] = np.arange(len(senders))
+        at[~holds] = -1
+        return _Places(senders, at, np.flatnonzero(holds[senders]))
+
+
+def _some(x: NDArray[np.generic], places: NDArray[np.int64]) -> NDArray[np.generic]:
+    """Rows of an array: a view where they lie side by side."""
+    if len(places) and places[-1] + 1 - places[0] == len(places):
+        return x[places[0] : places[-1] + 1]
+    return x[places]

@@ -1,6 +1,0 @@
-"""The exact intervention: the model under edge masks."""
-
-from acdc_engine.patching.baseline import ABLATIONS, AblationName, check_ablation
-from acdc_engine.patching.evaluator import CircuitEvaluator
-
-__all__ = ["ABLATIONS", "AblationName", "CircuitEvaluator", "check_ablation"]

@@ -1,0 +1,151 @@
+"""Where a circuit comes from, as its file says it: prompts as records and back, and the machine.
+
+What is recomputed from a file must be about the same tokens.
+"""
+
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from importlib import metadata
+from typing import Literal, get_args
+
+import torch
+
+from acdc_engine.errors import CircuitFileError, PromptError
+from acdc_engine.graph.evidence_records import PromptRecord
+from acdc_engine.graph.records import Environment, LeftOutRecord
+from acdc_engine.model.view import TransformerView
+from acdc_engine.prompts.prompt_set import NO_ANSWER, PromptSet
+from acdc_engine.prompts.tokens import LeftOut
+
+_PACKAGES = ("acdc-engine", "torch", "transformers", "transformer-lens", "numpy", "scipy", "networkx", "safetensors")
+_Split = Literal["discovery", "held_out"]
+
+
+def records_of(discovery: PromptSet, held_out: PromptSet | None) -> tuple[PromptRecord, ...]:
+    """Both splits as records, discovery first, in row order; padding and texts are left out."""
+    seen, unseen = _records(discovery, "discovery"), () if held_out is None else _records(held_out, "held_out")
+    return (*seen, *unseen)
+
+
+def prompt_sets_of(
+    records: Sequence[PromptRecord], d_vocab: int, d_vocab_in: int | None = None
+) -> tuple[PromptSet, PromptSet | None]:
+    """The discovery and the held-out prompts of a file, on the CPU, with the fingerprints they were written with.
+
+    Held-out prompts may be missing: then there are None.
+
+    Args:
+        records: Of both splits, in any order.
+        d_vocab: Number of the model's logits.
+        d_vocab_in: Number of tokens of prompts, where it is another.
+
+    Raises:
+        CircuitFileError: No discovery prompts, a token the model does not have, a clean and a corrupt prompt of
+            different lengths, a reading position outside its prompt, or answers for some prompts only. The record is
+            named.
+    """
+    for place, record in enumerate(records):
+        _check(place, record, d_vocab, d_vocab_in or d_vocab)
+    seen, unseen = ([record for record in records if record.split == split] for split in get_args(_Split))
+    if not seen:
+        raise CircuitFileError(without("discovery"))
+    return _prompt_set(seen, "discovery"), _prompt_set(unseen, "held_out") if unseen else None
+
+
+def without(split: _Split) -> str:
+    """Says that a file lacks the prompts of a split."""
+    return (
+        f'The file holds no prompts of split "{split}": both "discovery" and "held_out" are needed. Add some, or give '
+        "a task with --task."
+    )
+
+
+def prompts_hash(discovery: PromptSet, held_out: PromptSet | None) -> str:
+    """The hash of both splits, as a circuit's task record holds it."""
+    return discovery.fingerprint() + ("" if held_out is None else f"+{held_out.fingerprint()}")
+
+
+def left_out_record(left_out: LeftOut | None) -> LeftOutRecord | None:
+    """Pairs that did not fit the model, as a circuit file says it."""
+    return None if left_out is None else LeftOutRecord(**asdict(left_out))
+
+
+def environment(view: TransformerView) -> Environment:
+    """Describes machine and libraries, without names of hosts, users or folders."""
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:  # run from a checkout that is not installed
+            versions[package] = "not installed"
+    device = view.device.type
+    return Environment(
+        versions=versions,
+        python=platform.python_version(),
+        platform=f"{platform.system()} {platform.machine()}",
+        device=torch.cuda.get_device_name(view.device) if device == "cuda" else device,
+        dtype=str(view.dtype).removeprefix("torch."),
+        threads=torch.get_num_threads() if device == "cpu" else (os.cpu_count() or 1),
+        created=datetime.now().astimezone().isoformat(timespec="seconds"),
+    )
+
+
+def _records(prompts: PromptSet, split: _Split) -> Iterator[PromptRecord]:
+    for row, length in enumerate(prompts.lengths.tolist()):
+        right, wrong = (
+            tuple(token for token in ids[row].tolist() if token != NO_ANSWER)
+            for ids in (prompts.answers, prompts.wrong_answers)
+        )
+        yield PromptRecord(
+            split=split,
+            clean=tuple(prompts.clean[row, :length].tolist()),
+            corrupt=tuple(prompts.corrupt[row, :length].tolist()),
+            read_at=int(prompts.read_at[row]),
+            answers=right,
+            wrong_answers=wrong,
+            template=prompts.templates[row] if prompts.templates else None,
+        )
+
+
+def _check(place: int, record: PromptRecord, d_vocab: int, d_vocab_in: int) -> None:
+    if len(record.clean) != len(record.corrupt):
+        raise CircuitFileError(
+            f"prompts.{place}: the clean prompt has {len(record.clean)} tokens and the corrupt one "
+            f"{len(record.corrupt)}; they must have the same number."
+        )
+    if record.read_at >= len(record.clean):
+        raise CircuitFileError(
+            f"prompts.{place}: read_at is {record.read_at}, outside the prompt's {len(record.clean)} tokens; "
+            "positions count from 0."
+        )
+    for key in ("clean", "corrupt", "answers", "wrong_answers"):
+        size = d_vocab_in if key in ("clean", "corrupt") else d_vocab
+        strange = [token for token in getattr(record, key) if not 0 <= token < size]
+        if strange:
+            raise CircuitFileError(
+                f"prompts.{place}: {key} holds the token {strange[0]}, and the model's tokens are 0 to {size - 1}. "
+                "The prompts were made with another tokenizer."
+            )
+
+
+def _prompt_set(records: Sequence[PromptRecord], split: str) -> PromptSet:
+    try:
+        return PromptSet.from_tokens(
+            [record.clean for record in records],
+            [record.corrupt for record in records],
+            [record.answers for record in records],
+            [record.wrong_answers for record in records],
+            read_at=[record.read_at for record in records],
+            templates=_templates(records),
+        )
+    except PromptError as error:
+        raise CircuitFileError(f"The prompts of split {split}: {error}") from error
+
+
+def _templates(records: Sequence[PromptRecord]) -> list[str]:
+    """Names of the prompts' templates, if any is known."""
+    names = [record.template or "not named" for record in records]
+    return names if any(record.template for record in records) else []

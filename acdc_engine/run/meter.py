@@ -1,0 +1,152 @@
+"""What a run takes: operations in plain forward passes, seconds, memory."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from acdc_engine.graph.records import Cost, StageCost
+from acdc_engine.model.devices import ROOM, fitting_prompts, kept_bytes, scoring_bytes
+from acdc_engine.model.view import TransformerView
+from acdc_engine.model.work import plain_forward
+from acdc_engine.prompts.prompt_set import PromptSet
+from acdc_engine.run.progress import Reporter, Stage
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What something took.
+
+    Attributes:
+        passes: Operations, in plain forward passes over the discovery prompts.
+        seconds: Wall-clock time.
+        cpu_seconds: Time of all processors together.
+    """
+
+    passes: float = 0.0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+    def __add__(self, other: "Spent") -> "Spent":
+        """Both together."""
+        return Spent(self.passes + other.passes, self.seconds + other.seconds, self.cpu_seconds + other.cpu_seconds)
+
+    def __sub__(self, other: "Spent") -> "Spent":
+        """What came after."""
+        return Spent(self.passes - other.passes, self.seconds - other.seconds, self.cpu_seconds - other.cpu_seconds)
+
+
+def peak_memory(device: torch.device) -> int:
+    """Largest memory so far in bytes: of the accelerator where there is one, of the process otherwise (0: unknown)."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    status = Path("/proc/self/status")
+    if status.is_file():  # ru_maxrss would start at the peak of the process that started this one
+        kilobytes = next(line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(kilobytes) * 1024
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)  # macOS counts bytes
+
+
+def forward_seconds(view: TransformerView, prompts: PromptSet, batch_size: int) -> float:
+    """Seconds of one plain forward pass over a set of prompts."""
+    fitting = partial(fitting_prompts, view)
+    batches = [batch.clean for batch in prompts.to(view.device).batches(batch_size, fitting)]
+    start = time.perf_counter()
+    for tokens in batches:
+        logits = view.logits(tokens)
+    if view.device.type == "cuda":
+        torch.cuda.synchronize(view.device)
+    else:
+        float(logits[0, 0, 0])
+    return time.perf_counter() - start
+
+
+class Meter(Reporter):
+    """Passes on what a run says, and notes what each of its stages takes.
+
+    Args:
+        reporter: Told everything.
+    """
+
+    def __init__(self, reporter: Reporter) -> None:
+        """See the class."""
+        self._reporter = reporter
+        self._stages: dict[str, Spent] = {}
+        self._view: TransformerView | None = None
+        self._operations, self._unit = 0, 1
+        self._earlier = Spent()
+        self._began = self._clock()
+
+    def begin(self, view: TransformerView, prompts: PromptSet, batch_size: int) -> None:
+        """Counts operations from now on, in plain forward passes over these prompts."""
+        batches = prompts.batches(batch_size, partial(fitting_prompts, view))
+        self._unit = sum(plain_forward(view, *batch.clean.shape) for batch in batches)
+        self._view, self._operations = view, view.work.operations
+
+    def go_on(self, passes: float, seconds: float, cpu_seconds: float) -> None:
+        """Adds what earlier processes of this run took."""
+        self._earlier = Spent(passes, seconds, cpu_seconds)
+
+    @contextmanager
+    def stage(self, title: str, total: int | None = None) -> Iterator[Stage]:
+        """See `Reporter.stage`."""
+        before = self._clock()
+        try:
+            with self._reporter.stage(title, total) as stage:
+                yield stage
+        finally:
+            self._stages[title] = self._stages.get(title, Spent()) + (self._clock() - before)
+
+    def note(self, text: str) -> None:
+        """See `Reporter.note`."""
+        self._reporter.note(text)
+
+    def spent(self) -> Spent:
+        """All so far."""
+        return self._earlier + (self._clock() - self._began)
+
+    def cost(self, exact_evaluations: int, device: torch.device) -> Cost:
+        """All so far, for the circuit file; stages that took next to nothing are left out."""
+        whole = self.spent()
+        earlier = {"earlier processes": self._earlier} if self._earlier != Spent() else {}
+        return Cost(
+            seconds=whole.seconds,
+            cpu_seconds=whole.cpu_seconds,
+            peak_memory_bytes=peak_memory(device),
+            forward_passes=whole.passes,
+            exact_evaluations=exact_evaluations,
+            stages=tuple(
+                StageCost(name=name, forward_passes=s.passes, seconds=s.seconds, cpu_seconds=s.cpu_seconds)
+                for name, s in (earlier | self._stages).items()
+            ),
+        )
+
+    def _clock(self) -> Spent:
+        done = 0 if self._view is None else self._view.work.operations - self._operations
+        return Spent(done / self._unit, time.perf_counter(), time.process_time())
+
+
+def memory_note(view: TransformerView, *splits: PromptSet, batch_size: int) -> str | None:
+    """What runs will take, where it is much: said before anything long."""
+    fitting = partial(fitting_prompts, view)
+    widest = max(
+        (batch.clean.shape for split in splits for batch in split.batches(batch_size, fitting)),
+        key=lambda shape: shape.numel() * scoring_bytes(view, shape[1]),
+    )
+    each, tokens = scoring_bytes(view, widest[1]), sum(split.clean.numel() for split in splits)
+    batch, kept = widest.numel() * each, tokens * kept_bytes(view)
+    if batch + kept <= ROOM["cpu"]:
+        return None
+    return (
+        f"Memory: scoring takes about {batch / 2**30:.1f} GiB for a batch of {widest[0]} x {widest[1]:,} tokens "
+        f"({each / 2**20:.1f} MiB each), and running circuits keeps about {kept / 2**30:.1f} GiB for the {tokens:,} "
+        "tokens of all prompts. Fewer or shorter prompts take less (--n, --n-held-out)."
+    )

@@ -1,0 +1,173 @@
+"""From a task card, a model and settings to an experiment: what `discover`, `curve` and `tasks check` begin with."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from acdc_engine.errors import ModelError
+from acdc_engine.experiment import Experiment
+from acdc_engine.graph.records import TaskRecord
+from acdc_engine.model.load import load_model, load_tokenizer
+from acdc_engine.model.view import TransformerView
+from acdc_engine.patch.evaluator import Evaluator
+from acdc_engine.patch.memory import remembering
+from acdc_engine.prompts.build import Splits, split_prompts
+from acdc_engine.prompts.card import TaskCard, settled
+from acdc_engine.prompts.check import Rules
+from acdc_engine.prompts.metrics import Metric, get_metric
+from acdc_engine.prompts.tokens import Limits
+from acdc_engine.provenance import left_out_record, prompts_hash
+from acdc_engine.run.progress import Reporter
+from acdc_engine.run.settings import Settings
+from acdc_engine.score import check_metric, get_method
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An experiment on a task.
+
+    Attributes:
+        lab: The experiment.
+        card: The task, with its beginning-of-sequence setting decided.
+        settings: What was asked for.
+        prompts: Both splits, and what was left out of them.
+    """
+
+    lab: Experiment
+    card: TaskCard
+    settings: Settings
+    prompts: Splits
+
+    def task_record(self) -> TaskRecord:
+        """What a circuit file says of the task."""
+        return task_record(self.card, self.prompts, self.settings.seed)
+
+
+def task_record(card: TaskCard, prompts: Splits, seed: int) -> TaskRecord:
+    """What a circuit file says of a task and the prompts that were made from it."""
+    return TaskRecord(
+        name=card.name,
+        card_hash=card.fingerprint(),
+        prompts_hash=prompts_hash(prompts.discovery, prompts.held_out),
+        n_discovery=len(prompts.discovery),
+        n_held_out=len(prompts.held_out),
+        seed=seed,
+        left_out=left_out_record(prompts.left_out),
+    )
+
+
+def metric_for(card: TaskCard, settings: Settings) -> Metric:
+    """The metric of a run, which its method must be able to learn from.
+
+    Raises:
+        MetricError: It does not exist, or its gradient vanishes where the method looks.
+    """
+    metric = get_metric(settings.metric or card.metric)
+    aim = get_metric("kl") if settings.objective == "kl" else metric
+    check_metric(aim, get_method(settings.method, settings.steps))
+    return metric
+
+
+def look_before_loading(card: TaskCard, model: Any, settings: Settings) -> None:
+    """Makes the prompts with the model's tokenizer alone, so that what is wrong with them is found out at once.
+
+    Nothing is done for a model that is loaded already, or whose tokenizer cannot be had by itself.
+
+    Raises:
+        PromptError: As `split_prompts`.
+    """
+    if not isinstance(model, str | Path):
+        return
+    try:
+        tokenizer = load_tokenizer(model)
+    except ModelError:  # loading the model says why
+        return
+    _split(settled(card, tokenizer, settings.prepend_bos), tokenizer, settings, None)
+
+
+def prepare(
+    card: TaskCard,
+    model: Any,
+    settings: Settings,
+    report: Reporter,
+    evaluator: Callable[..., Evaluator] = remembering,
+) -> Prepared:
+    """Loads the model and makes the prompts.
+
+    Raises:
+        ModelError: The model cannot be loaded, or has no tokenizer.
+        PromptError: As `split_prompts`.
+    """
+    metric = metric_for(card, settings)
+    with report.stage("Loading the model"):
+        view = load_model(model, device=settings.device, dtype=settings.dtype, ungroup_kv=settings.ungroup_kv)
+    with report.stage("Prompts"):
+        card, prompts = prompts_of(card, view, settings, settings.prepend_bos)
+    for note in prompts.notes:
+        report.note(note)
+    lab = Experiment(
+        view,
+        prompts.discovery,
+        prompts.held_out,
+        metric=metric,
+        ablation=settings.ablation,
+        objective=settings.objective,
+        name=card.name,
+        seed=settings.seed,
+        batch_size=settings.batch_size,
+        evaluator=evaluator,
+    )
+    return Prepared(lab, card, settings, prompts)
+
+
+def prompts_of(
+    card: TaskCard, view: TransformerView, wanted: Any, prepend_bos: bool | None = None
+) -> tuple[TaskCard, Splits]:
+    """Makes the prompts of a run.
+
+    Args:
+        card: The task.
+        view: The model.
+        wanted: How many, and which: `Settings`, or what else has n, n_held_out, seed and drop_misfits.
+        prepend_bos: Overrides the card's setting, and the tokenizer's habit.
+
+    Returns:
+        The card with its beginning-of-sequence setting decided, and its prompts.
+
+    Raises:
+        ModelError: The model has no tokenizer.
+        PromptError: As `split_prompts`.
+    """
+    tokenizer = tokenizer_of(view)
+    card = settled(card, tokenizer, prepend_bos)
+    return card, _split(card, tokenizer, wanted, limits_of(view))
+
+
+def tokenizer_of(view: TransformerView) -> Any:
+    """The model's tokenizer.
+
+    Raises:
+        ModelError: It has none.
+    """
+    if view.tokenizer is None:
+        raise ModelError(
+            f"Model {view.name!r} came without a tokenizer, which task cards need. Load it with "
+            "load_model(hf_model, tokenizer=...) and pass the view as model."
+        )
+    return view.tokenizer
+
+
+def rules_of(card: TaskCard, view: TransformerView) -> Rules:
+    """What the pairs of a card, with its beginning-of-sequence setting decided, are checked against."""
+    return Rules(tokenizer_of(view), card.name, bool(card.prepend_bos), limits_of(view))
+
+
+def limits_of(view: TransformerView) -> Limits:
+    """What prompts the model takes."""
+    return Limits(view.max_positions, view.d_vocab_in, view.d_vocab)
+
+
+def _split(card: TaskCard, tokenizer: Any, wanted: Any, limits: Limits | None) -> Splits:
+    sizes, drop = (wanted.n, wanted.n_held_out), wanted.drop_misfits
+    return split_prompts(card, tokenizer, *sizes, wanted.seed, drop_misfits=drop, limits=limits)

@@ -1,0 +1,159 @@
+"""Scoring methods by name. A method is a function that gives every edge a score; packages may add their own.
+
+The engine's three share one formula (see `attribution_patching`) and differ in the points at which gradients are taken.
+A point `alpha` is a run whose input embedding is `corrupt + alpha * (clean - corrupt)`: 0 is the corrupt run, 1 the
+clean run.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from acdc_engine.errors import MethodError, MetricError, PromptError
+from acdc_engine.model.view import TransformerView
+from acdc_engine.prompts.metrics import Metric
+from acdc_engine.prompts.prompt_set import PromptSet
+from acdc_engine.registers import NoParameters, Register, parameter
+from acdc_engine.score.edge_scores import EdgeScores, attribution_patching
+
+_STEPS = 5
+METHODS: Register[Callable[..., EdgeScores]] = Register("scoring method", "acdc_engine.methods", MethodError)
+"""Functions of view, prompts, metric, an instance of the dataclass that the method was entered with, and of the options
+of `attribution_patching` by their names: `batch_size`, `rms`, `per_example` and `progress`."""
+
+
+def midpoints(steps: int) -> tuple[float, ...]:
+    """Midpoints of `steps` equal parts of [0, 1]: neither end is favoured (the midpoint rule)."""
+    return tuple((k + 0.5) / steps for k in range(steps))
+
+
+def left_points(steps: int) -> tuple[float, ...]:
+    """`0, 1/m, ..., (m-1)/m`: the points of the EAP-IG reference code, which never reach the clean end."""
+    return tuple(k / steps for k in range(steps))
+
+
+@dataclass(frozen=True)
+class Points:
+    """Where gradients are taken: at the midpoints of so many steps, or at given points.
+
+    Raises:
+        MethodError: Both are given, or they do not lie on the way from the corrupt to the clean input.
+    """
+
+    steps: int | None = parameter(None, f"Number of integration points, {_STEPS} by default.")
+    alphas: Sequence[float] | None = parameter(None, "The points, from 0 (corrupt) to 1 (clean), instead of steps.")
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        if self.steps is not None and self.alphas is not None:
+            raise MethodError("Give either steps or alphas, not both.")
+        if self.steps is not None and self.steps < 1:
+            raise MethodError(f"The number of integration steps must be at least 1, not {self.steps}.")
+        if self.alphas is not None and (not self.alphas or any(not 0.0 <= a <= 1.0 for a in self.alphas)):
+            raise MethodError(
+                f"Alphas must be one or more numbers from 0 (corrupt) to 1 (clean), not {list(self.alphas)}."
+            )
+
+    @property
+    def points(self) -> tuple[float, ...]:
+        """All of them."""
+        return midpoints(self.steps or _STEPS) if self.alphas is None else tuple(map(float, self.alphas))
+
+
+_FIXED = {"eap": (1.0,), "clean-corrupted": (0.0, 1.0)}
+
+
+@METHODS.add("eap", "edge attribution patching: the gradient of the clean run (Syed et al. 2023, arXiv 2310.10348)")
+def _eap(
+    view: TransformerView, prompts: PromptSet, metric: Metric, parameters: NoParameters, **options: Any
+) -> EdgeScores:
+    return attribution_patching(view, prompts, metric, _FIXED["eap"], "eap", **options)
+
+
+@METHODS.add(
+    "eap-ig", "EAP with integrated gradients over the inputs (Hanna et al. 2024, arXiv 2403.17806)", parameters=Points
+)
+def _eap_ig(
+    view: TransformerView, prompts: PromptSet, metric: Metric, parameters: Points, **options: Any
+) -> EdgeScores:
+    return attribution_patching(view, prompts, metric, parameters.points, "eap-ig", **options)
+
+
+@METHODS.add("clean-corrupted", "mean of the gradients of the clean and the corrupt run (Hanna et al. 2024)")
+def _clean_corrupted(
+    view: TransformerView, prompts: PromptSet, metric: Metric, parameters: NoParameters, **options: Any
+) -> EdgeScores:
+    return attribution_patching(view, prompts, metric, _FIXED["clean-corrupted"], "clean-corrupted", **options)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A scoring method with its parameters.
+
+    Attributes:
+        name: Of its entry in `METHODS`.
+        parameters: An instance of the entry's dataclass.
+    """
+
+    name: str
+    parameters: Any
+
+    @property
+    def alphas(self) -> tuple[float, ...]:
+        """The points at which gradients are taken; empty for a method of others."""
+        return self.parameters.points if isinstance(self.parameters, Points) else _FIXED.get(self.name, ())
+
+
+def get_method(name: str, steps: int | None = None, alphas: Sequence[float] | None = None, **parameters: Any) -> Method:
+    """Looks up a method and checks its parameters.
+
+    Args:
+        name: Of an entry in `METHODS`.
+        steps: Number of points of "eap-ig" (default 5), as midpoints.
+        alphas: Explicit points of "eap-ig", instead of `steps`.
+        parameters: What a method of others takes.
+
+    Raises:
+        MethodError: Unknown name, or parameters that do not fit the method.
+    """
+    points = {key: value for key, value in (("steps", steps), ("alphas", alphas)) if value is not None}
+    if points and name in _FIXED:
+        raise MethodError(f"Method {name!r} takes no steps or alphas; use 'eap-ig' for integrated gradients.")
+    return Method(name, METHODS.parameters_of(name, points | parameters))
+
+
+def check_metric(metric: Metric, method: Method) -> None:
+    """Refuses a metric that a method cannot learn anything from.
+
+    Raises:
+        MetricError: The metric's gradient vanishes at the only point the method looks at.
+    """
+    if metric.zero_gradient_at_clean and set(method.alphas) == {1.0}:
+        raise MetricError(
+            f"Metric {metric.name!r} has zero gradient at the clean run, the only point where {method.name!r} looks: "
+            "all scores would be zero. Use --method eap-ig or clean-corrupted, or another metric."
+        )
+
+
+def score_edges(
+    view: TransformerView, prompts: PromptSet, metric: Metric, method: Method, **options: Any
+) -> EdgeScores:
+    """Scores every edge u -> v by one method.
+
+    Args:
+        view: The model.
+        prompts: Aligned clean and corrupt prompts.
+        metric: Oriented so that higher means more of the behaviour.
+        method: From `get_method`.
+        options: `batch_size`, `rms`, `per_example` and `progress`, as in `attribution_patching`.
+
+    Raises:
+        MetricError: The metric's gradient vanishes at the only point the method looks at.
+        PromptError: There are no prompts, or prompts of unequal length for a model whose attention is not causal.
+        ScoreError: A run or a score is not finite; the layer is named. Or `torch.inference_mode()` is on.
+    """
+    if not len(prompts):
+        raise PromptError("There are no prompts to score edges on.")
+    view.check_lengths(prompts.lengths)
+    check_metric(metric, method)
+    return METHODS[method.name].value(view, prompts, metric, method.parameters, **options)

@@ -1,0 +1,162 @@
+"""Orders of edges, the circuits that their prefixes make, and the smallest of them that meets a target."""
+
+import heapq
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from acdc_engine.errors import MethodError, nearest
+from acdc_engine.graph.blocks import Graph
+from acdc_engine.graph.connectivity import clean
+from acdc_engine.search.strategies import Found, Search
+
+Rank = Literal["absolute", "signed", "rms"]
+RANKS: tuple[Rank, ...] = get_args(Rank)
+FIRST = 32
+"""Edges of the shortest prefix that is run; each following one has twice as many."""
+
+
+def check_rank(name: str) -> Rank:
+    """Returns the name if edges can be ranked that way.
+
+    Raises:
+        MethodError: For an unknown name.
+    """
+    for known in RANKS:
+        if name == known:
+            return known
+    raise MethodError(f"Unknown rank {name!r}.{nearest(name, RANKS)}")
+
+
+def strengths(scores: Float[Tensor, "2 senders receivers"], rank: Rank) -> Float[Tensor, "senders receivers"]:
+    """What edges are ranked by.
+
+    Args:
+        scores: Mean and root mean square over prompts.
+        rank: "absolute" for |mean|; "signed" for the mean (which puts edges that work against the metric last); "rms"
+            for the root mean square (an edge that helps one prompt and hurts another is strong all the same).
+    """
+    mean, rms = scores.unbind()
+    return rms if rank == "rms" else mean if rank == "signed" else mean.abs()
+
+
+def best_first(graph: Graph, scores: Float[Tensor, "2 senders receivers"], rank: Rank) -> Int[Tensor, "edges"]:
+    """Flat ids (`sender * n_receivers + receiver`) of all edges, strongest first; ties in the graph's order."""
+    edges = graph.exists.flatten().nonzero().flatten()
+    values = strengths(scores, rank).flatten()[edges]
+    return edges[values.argsort(descending=True, stable=True)]
+
+
+def greedy_from_logits(graph: Graph, scores: Float[Tensor, "2 senders receivers"], rank: Rank) -> Int[Tensor, "edges"]:
+    """Flat ids of all edges in the order in which a greedy search from the logits takes them.
+
+    Starting with the logits, the strongest edge into any node reached so far is taken next and its sender becomes
+    reached (Hanna et al. 2024, arXiv 2403.17806, section 3). Every prefix is connected to the logits. O(E log E).
+    """
+    values = strengths(scores, rank).T.tolist()
+    heap: list[tuple[float, int, int]] = []
+    opened: set[int] = set()
+
+    def reach(receivers: tuple[int, ...]) -> None:
+        for receiver in receivers:
+            if receiver not in opened:  # heads of a group share their k and v
+                opened.add(receiver)
+                for sender in graph.exists[:, receiver].nonzero().flatten().tolist():
+                    heapq.heappush(heap, (-values[receiver][sender], sender, receiver))
+
+    reach((graph.logits,))
+    order, reached = [], set[int]()
+    while heap:
+        _, sender, receiver = heapq.heappop(heap)
+        order.append(sender * graph.n_receivers + receiver)
+        if sender not in reached:
+            reached.add(sender)
+            reach(graph.feeding(sender))
+    return torch.tensor(order)
+
+
+def first_edges(graph: Graph, order: Int[Tensor, "edges"], count: int) -> Bool[Tensor, "senders receivers"]:
+    """The clean circuit made by the first `count` edges of an order."""
+    mask = torch.zeros_like(graph.exists)
+    mask.view(-1)[order[:count]] = True
+    return clean(graph, mask)
+
+
+def of_size(graph: Graph, order: Int[Tensor, "edges"], size: int) -> Bool[Tensor, "senders receivers"]:
+    """The largest clean circuit with at most `size` edges that a prefix of the order makes.
+
+    Cleaning removes edges that lie on no path, so prefixes longer than `size` are looked at: the size asked for is
+    the size of the circuit, not of the request. Cleaned prefixes grow with the prefix, which allows bisection.
+
+    Raises:
+        MethodError: The size is below one or no non-empty circuit is that small.
+    """
+    if size < 1:
+        raise MethodError(f"A circuit needs at least one edge, not {size}.")
+    low, high = 0, len(order)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if int(first_edges(graph, order, middle).sum()) <= size:
+            low = middle
+        else:
+            high = middle - 1
+    mask = first_edges(graph, order, low)
+    if not mask.any():
+        smallest = int(first_edges(graph, order, low + 1).sum())
+        raise MethodError(
+            f"No circuit of at most {size} edges connects the input to the logits in this order; the smallest has "
+            f"{smallest}. Ask for a size of at least {smallest}."
+        )
+    return mask
+
+
+def smallest_of_order(search: Search, order: Int[Tensor, "edges"], up_to: int | None = None) -> Found:
+    """Finds the smallest prefix of an order whose clean circuit meets the target.
+
+    Prefixes of doubling length are run from short to long. The first interval in which the faithfulness enters the band
+    or jumps across it is bisected to 3 % of its length; where that finds no circuit in the band, the search goes on.
+    Faithfulness is not monotone in size, so this is the smallest circuit *seen*: O(log E) exact evaluations. The whole
+    graph (faithfulness 1) always ends the search.
+
+    Args:
+        search: What it works with.
+        order: Flat ids, best first.
+        up_to: Give up at circuits of that many edges.
+
+    Returns:
+        The smallest circuit seen that meets the target; the whole graph when no other does; when giving up, the last
+        circuit run, which does not meet it.
+    """
+    below, upper, side_below = 0, min(FIRST, len(order)), -1
+    while True:
+        run, side = _run_prefix(search, order, "first edges", upper)
+        if side != side_below:
+            found = _bisect(search, order, below, upper, side_below) or (run if side == 0 else None)
+            if found is not None:
+                return found
+        if upper == len(order) or (up_to is not None and run.size >= up_to):
+            return run
+        below, upper, side_below = upper, min(upper * 2, len(order)), side
+
+
+def _run_prefix(search: Search, order: Tensor, what: str, length: int) -> tuple[Found, int]:
+    """Runs a prefix; the side on which it misses the band: -1 below, 1 above, 0 inside."""
+    found, target = search.run(first_edges(search.graph, order, length), what), search.target
+    if found.size and target.met(found.faithfulness):
+        return found, 0
+    return found, -1 if found.faithfulness < target.faithfulness else 1
+
+
+def _bisect(search: Search, order: Tensor, below: int, upper: int, side_below: int) -> Found | None:
+    """Narrows an interval whose lower end misses the band on one side and whose upper end does not."""
+    best = None
+    while upper - below > max(1, upper // 32):
+        middle = (upper + below) // 2
+        run, side = _run_prefix(search, order, "bisection", middle)
+        if side == side_below:
+            below = middle
+        else:
+            upper, best = middle, run if side == 0 else best
+    return best

@@ -1,0 +1,182 @@
+"""Search strategies by name, what each of them takes, and running one of them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from acdc_engine.errors import MethodError, SearchError
+from acdc_engine.graph.blocks import Graph
+from acdc_engine.patch.judge import Judge, Target
+from acdc_engine.registers import Register
+
+
+@dataclass(frozen=True)
+class Found:
+    """A circuit and its faithfulness on the prompts it was searched on.
+
+    Attributes:
+        mask: Kept edges, clean.
+        faithfulness: On the discovery prompts.
+    """
+
+    mask: Bool[Tensor, "senders receivers"]
+    faithfulness: float
+
+    @property
+    def size(self) -> int:
+        """Number of edges."""
+        return int(self.mask.sum())
+
+
+Report = Callable[[str, Found, bool], None]
+"""Called for every circuit that was run: what it was, the circuit, whether it meets the target."""
+Progress = Callable[[int, int], None]
+"""Called with how many edges are done, and of how many."""
+
+
+def nobody(what: str, found: Found, met: bool) -> None:
+    """A `Report` to nobody."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a strategy works with.
+
+    Attributes:
+        judge: Runs circuits on the discovery prompts.
+        scores: Attribution scores, mean and root mean square over prompts; positive means support the behaviour.
+        target: The band to reach, for strategies that aim at it.
+        report: Called for every circuit that was run.
+        note: Called with what a search says of itself when it is done.
+        progress: Called with edges visited and edges to visit, by searches that know them.
+    """
+
+    judge: Judge
+    scores: Float[Tensor, "2 senders receivers"]
+    target: Target
+    report: Report = nobody
+    note: Callable[[str], None] = lambda text: None
+    progress: Progress = lambda done, total: None
+
+    @property
+    def graph(self) -> Graph:
+        """The model's graph."""
+        return self.judge.graph
+
+    def run(self, mask: Bool[Tensor, "senders receivers"], what: str) -> Found:
+        """Runs one circuit and reports it. An empty one is the ablated model itself, and meets no target."""
+        found = Found(mask, self.judge.faithfulness(mask[None])[0] if mask.any() else 0.0)
+        self.report(what, found, found.size > 0 and self.target.met(found.faithfulness))
+        return found
+
+
+@dataclass(frozen=True)
+class SearchParameters:
+    """What every strategy's parameters say of it; its fields are what it takes.
+
+    Attributes:
+        minimal: Whether its circuit is made 1-minimal by exact tests in the end.
+    """
+
+    minimal: ClassVar[bool] = False
+
+    @property
+    def aims(self) -> bool:
+        """Whether the target decides the size."""
+        return True
+
+
+SEARCHES: Register[Callable[[Search, Any], Found]] = Register("strategy", "acdc_engine.searches", MethodError)
+"""A strategy is given what it works with and its parameters, and returns a clean circuit; the whole graph where nothing
+smaller meets the target."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A strategy with its parameters, checked when it is made (`Choice.of`)."""
+
+    strategy: str
+    parameters: SearchParameters = field(default_factory=SearchParameters)
+
+    @classmethod
+    def of(cls, strategy: str = "iterative", **given: Any) -> "Choice":
+        """Chooses a strategy.
+
+        Args:
+            strategy: A name in `SEARCHES`.
+            **given: Its parameters; None stands for the default.
+
+        Raises:
+            MethodError: Unknown names, or parameters that do not fit the strategy.
+        """
+        entry = SEARCHES[strategy]
+        chosen = {name: value for name, value in given.items() if value is not None}
+        for name in chosen:
+            if not _takes(entry.parameters, name):
+                *some, last = [other.name for other in SEARCHES if _takes(other.parameters, name)] or ["no strategy"]
+                others = f"{', '.join(some)} and {last}" if some else last
+                raise MethodError(f"Strategy {strategy!r} takes no {name}; --{name} is for {others}.")
+        return cls(strategy, entry.parameters(**chosen))
+
+    @property
+    def aims(self) -> bool:
+        """Whether the target decides the size."""
+        return self.parameters.aims
+
+    @property
+    def takes_rank(self) -> bool:
+        """Whether edges are ranked as `rank` says; otherwise the strategy decides."""
+        return _takes(type(self.parameters), "rank")
+
+    @property
+    def given(self) -> Mapping[str, Any]:
+        """The parameters that are set, by name."""
+        values = {one.name: getattr(self.parameters, one.name) for one in fields(self.parameters)}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def choice_of(strategy: str, objective: str, **parameters: Any) -> Choice:
+    """A strategy with its parameters; where the objective is "kl", edges are ranked by root mean square by default."""
+    choice = Choice.of(strategy, **parameters)
+    by_square = objective == "kl" and choice.takes_rank and parameters.get("rank") is None
+    return Choice.of(strategy, **{**parameters, "rank": "rms"}) if by_square else choice
+
+
+def _takes(parameters: type, name: str) -> bool:
+    return any(one.name == name for one in fields(parameters))
+
+
+def find_circuit(search: Search, choice: Choice) -> Found:
+    """Turns scores into a clean circuit.
+
+    Raises:
+        SearchError: No circuit smaller than the whole graph meets the target.
+        MethodError: The parameters leave no circuit.
+    """
+    tried: list[Found] = []
+
+    def remember(what: str, found: Found, met: bool) -> None:
+        tried.append(found)
+        search.report(what, found, met)
+
+    found = SEARCHES[choice.strategy].value(replace(search, report=remember), choice.parameters)
+    if choice.aims and found.size == search.graph.n_edges:
+        raise SearchError(_how_far(search.graph, tried, search.target))
+    return found
+
+
+def _how_far(graph: Graph, tried: list[Found], target: Target) -> str:
+    """Says how near the search came, and which way it missed."""
+    smaller = [found for found in tried if 0 < found.size < graph.n_edges]
+    if not smaller:
+        return f"No circuit smaller than the whole graph was found for the target {target}. Lower --faithfulness."
+    closest = min(smaller, key=lambda found: abs(found.faithfulness - 1))
+    way = "falls short" if closest.faithfulness < 1 else "overshoots: edges that work against the behaviour are missing"
+    return (
+        f"No circuit smaller than the whole graph meets the target {target}. The closest of {len(smaller)} circuits "
+        f"run has {closest.size:,} of {graph.n_edges:,} edges and faithfulness {closest.faithfulness:.3f}: it {way}. "
+        "Lower --faithfulness, or score with another --method or more prompts (--n)."
+    )

@@ -1,0 +1,1 @@
+"""Pictures of circuits, curves and comparisons, drawn with matplotlib (the extra `draw`)."""

@@ -1,0 +1,157 @@
+"""Where the nodes and edges of a circuit's picture go: layers bottom to top, MLPs in a column of their own.
+
+Rows are the layers that have nodes. Heads stand in a row near what they are joined to (the barycentre
+heuristic of Sugiyama, Tagawa and Toda 1981), and edges bend around the boxes on their way.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from acdc_engine.graph.circuit import Circuit
+from acdc_engine.show.pictures.selection import lines_of
+
+BOX_WIDTH, BOX_HEIGHT = 1.04, 0.4
+PORTS = {"q": -0.31, "k": 0.0, "v": 0.31, "mlp": 0.0, "logits": 0.0}
+"""Where q, k and v enter the bottom of a head's box, from its middle."""
+SPACING = 1.5
+"""Between neighbouring heads; the gaps carry the edges that pass by."""
+TALLEST = 19.8
+"""Of all layers together; where there are more than so many, they stand closer."""
+_LEAST_WIDTH = 4.5
+_ASPECT = 0.55  # heads of many layers stand this far apart, as a share of the height: steep lines hide each other
+_LEAST_RISE = 0.62
+_SWEEPS = 12
+_LANES = 5
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Centres of the boxes by node name, the height of every layer with nodes, and the extent of it all.
+
+    `rise` is the distance from a layer to the next. An MLP stands half of it above its layer's heads, as it is computed
+    after them.
+    """
+
+    places: Mapping[str, Point]
+    layer_heights: Mapping[int, float]
+    rise: float
+    width: float
+    height: float
+
+
+def place_nodes(circuit: Circuit, most_width: float = math.inf) -> Picture:
+    """Places the nodes; one unit is about a box's width across and a layer's distance up.
+
+    Args:
+        circuit: Whose nodes.
+        most_width: Of the heads where they have room to spare; they take what they need.
+    """
+    layers = sorted({node.layer for node in circuit.nodes if node.layer is not None})
+    rise = min(1.0, max(_LEAST_RISE, TALLEST / max(1, len(layers))))
+    heights = {layer: 1.0 + row * rise for row, layer in enumerate(layers)}
+    top = 1.3 + len(layers) * rise
+    heads = [node for node in circuit.nodes if node.kind == "head"]
+    rows = [[node.name for node in heads if node.layer == layer] for layer in layers]
+    # Room to stand apart even where every layer has one head only.
+    needed = max(_LEAST_WIDTH, (max(map(len, rows), default=1) - 1) * SPACING)
+    heads_width = max(needed, min(_ASPECT * top, most_width))
+    has_mlps = any(node.kind == "mlp" for node in circuit.nodes)
+    mlp_at = heads_width + SPACING if has_mlps else heads_width
+    middle = mlp_at / 2
+    fixed = {"input": middle, "logits": middle}
+    fixed |= {node.name: mlp_at for node in circuit.nodes if node.kind == "mlp"}
+    across = _place_across(_neighbours(circuit), rows, fixed, heads_width)
+    places: dict[str, Point] = {}
+    for node in circuit.nodes:
+        if node.kind == "input":
+            up = 0.0
+        elif node.kind == "logits" or node.layer is None:
+            up = top
+        else:
+            up = heights[node.layer] + (rise / 2 if node.kind == "mlp" else 0.0)
+        places[node.name] = (across[node.name], up)
+    return Picture(places, heights, rise, mlp_at, top)
+
+
+def route(start: Point, end: Point, obstacles: Iterable[Point], lane: int = 0) -> list[Point]:
+    """Finds points for an edge to pass through, so that it does not run behind the boxes between its ends.
+
+    Args:
+        start: Where the edge leaves its sender.
+        end: Where it enters its receiver, further up.
+        obstacles: Centres of the other boxes.
+        lane: Edges of different lanes pass boxes at different distances, so as not to run on one line.
+
+    Returns:
+        The start, points beside boxes that lie on its way, the end.
+    """
+    points, margin = [start], clearance(lane)
+    between = [(y, x) for x, y in obstacles if start[1] < y < end[1]]
+    for y, x in sorted(between):
+        here = points[-1]
+        if y <= here[1]:
+            continue  # one bend per row
+        share = (y - here[1]) / (end[1] - here[1])
+        # A curve that leaves and arrives straight up; after a bend nearly a straight line.
+        share = share if points[1:] else share * share * (3 - 2 * share)
+        passes = here[0] + (end[0] - here[0]) * share
+        if abs(passes - x) < margin:
+            points.append((x + margin if passes >= x else x - margin, y))
+    return [*points, end]
+
+
+def clearance(lane: int) -> float:
+    """How far from the middle of a box a line of a lane passes it: lines of neighbouring lanes keep apart."""
+    return BOX_WIDTH / 2 + 0.08 + 0.05 * (lane % _LANES)
+
+
+def _neighbours(circuit: Circuit) -> dict[str, list[str]]:
+    near: dict[str, list[str]] = {node.name: [] for node in circuit.nodes}
+    for edge, _, target in lines_of(circuit, circuit.edges):
+        near[edge.sender].append(target)
+        near[target].append(edge.sender)
+    return near
+
+
+def _place_across(
+    near: Mapping[str, list[str]], rows: list[list[str]], fixed: Mapping[str, float], width: float
+) -> dict[str, float]:
+    across = dict(fixed)
+    for index, row in enumerate(rows):
+        # Alternating ends: averages of equal numbers would never move apart.
+        alone = width * (0.3 if index % 2 else 0.7)
+        across |= {name: width * place / (len(row) - 1) if row[1:] else alone for place, name in enumerate(row)}
+    for _ in range(_SWEEPS):
+        for row in rows:
+            # MLPs and the ends pull every head to where they stand, so heads decide where there are any.
+            wish = {}
+            for name in row:
+                heads = [across[other] for other in near[name] if other not in fixed] or [across[name]]
+                wish[name] = sum(heads) / len(heads)
+            across |= _spread(wish, width)
+        across |= _stretch({name: across[name] for row in rows for name in row}, width)
+    return across
+
+
+def _stretch(places: Mapping[str, float], width: float) -> dict[str, float]:
+    """Lets the places fill the width: averaging alone would draw all of them to the middle."""
+    low, high = min(places.values(), default=0.0), max(places.values(), default=0.0)
+    if high - low < 1e-6:
+        return {name: width / 2 for name in places}
+    return {name: (place - low) * width / (high - low) for name, place in places.items()}
+
+
+def _spread(wish: Mapping[str, float], width: float) -> dict[str, float]:
+    """Moves wished-for places apart to the least distance, in their order, within the width."""
+    order = sorted(wish, key=lambda name: (wish[name], name))
+    places = [wish[name] for name in order]
+    for index in range(1, len(places)):
+        places[index] = max(places[index], places[index - 1] + SPACING)
+    middle = (sum(wish.values()) - sum(places)) / max(1, len(places))
+    shift = min(max(middle, -places[0]), width - places[-1]) if places else 0.0
+    return {name: place + shift for name, place in zip(order, places, strict=True)}

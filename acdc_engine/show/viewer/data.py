@@ -1,0 +1,339 @@
+"""From a circuit, and perhaps a known one beside it, to what the viewer's page is given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from acdc_engine.errors import CircuitFileError
+from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.evidence_records import Figures, SizePoint
+from acdc_engine.graph.looks import Measure, by_strength, measure_of, strength_of
+from acdc_engine.graph.nodes import all_nodes, targets_of
+from acdc_engine.graph.records import MODEL_SIZES, CircuitEdge, CircuitNode
+from acdc_engine.graph.views import edge_counts
+from acdc_engine.show.pictures.role_layout import place_roles
+from acdc_engine.show.pictures.roles import MLPS, grouped
+from acdc_engine.show.pictures.selection import first_lines, line_counts, on_paths
+from acdc_engine.show.viewer.positions import bends_of, places_of
+from acdc_engine.show.viewer.records import (
+    Status,
+    ViewBox,
+    ViewData,
+    ViewEdge,
+    ViewLine,
+    ViewNode,
+    ViewOverlay,
+    ViewRoles,
+    ViewSize,
+    ViewWay,
+)
+from acdc_engine.show.words import evidence_of, facts
+
+MOST_LINES = 5_000
+"""More are not shown: the weakest edges are left out, and the page says how many."""
+
+_STOPS = 24  # of the slider, where no sizes were measured
+_NUMBERS = ("score", "effect", "without", "stability", "necessity")
+
+
+@dataclass(frozen=True)
+class _Union:
+    """A circuit's edges that are shown, with the known circuit's that it lacks."""
+
+    own: Sequence[CircuitEdge]
+    missed: Sequence[CircuitEdge]
+    status: dict[str, Status]  # of nodes and, by name, of edges; empty without a known circuit
+    whole: Circuit
+
+
+def view_data(circuit: Circuit, known: Circuit | None = None, *, known_name: str = "the known circuit") -> ViewData:
+    """Places, ranks and compares what the viewer shows.
+
+    Args:
+        circuit: The circuit.
+        known: A known circuit of the same model, to lay beside it.
+        known_name: What the page calls it.
+
+    Returns:
+        The page's data, see `ViewData`.
+
+    Raises:
+        CircuitFileError: The known circuit is one of another model.
+    """
+    union = _union(circuit, known)
+    measure = measure_of(circuit)
+    sizes, appears = _slider(circuit)
+    places = places_of(union.whole)
+    bends = bends_of(union.whole, places)
+    rank = {_name(edge): place for place, edge in enumerate(by_strength(circuit), 1)} if measure else {}
+
+    def edges_of(edges: Sequence[CircuitEdge], part: Circuit) -> Iterator[ViewEdge]:
+        layout, nodes = part.layout(), {node.name for node in part.nodes}
+        for edge in edges:
+            kind, targets = targets_of(layout, edge.receiver)
+            lines = tuple(
+                ViewLine(target=target, bends=bends.get((edge.sender, f"{target}<{kind}>"), ()))
+                for target in targets
+                if target in nodes
+            )
+            yield _edge(edge, kind, lines, measure, union, rank.get(_name(edge)), appears.get(edge, 0))
+
+    edges = [*edges_of(union.own, circuit), *edges_of(union.missed, known or circuit)]
+    n_known = 0 if known is None else len(known.edges)
+    n_found = sum(union.status.get(_name(edge)) == "found" for edge in circuit.edges)
+    overlay = None
+    if known is not None:
+        counts = {"found": n_found, "missed": n_known - n_found, "extra": len(circuit.edges) - n_found}
+        overlay = ViewOverlay(known=known_name, **counts)
+    return ViewData(
+        title=_title(circuit),
+        model=circuit.model.name,
+        task=circuit.behaviour_name,
+        about=tuple(_about(circuit)),
+        hand_written=circuit.hand_written,
+        measure=measure,
+        n_edges=len(circuit.edges),
+        hidden_edges=len(circuit.edges) - len(union.own),
+        hidden_missed=n_known - n_found - len(union.missed),
+        nodes=tuple(_nodes(circuit, known, union, places)),
+        edges=tuple(edges),
+        sizes=sizes,
+        larger=tuple(_measured(circuit, "more")),
+        by_role=_by_role(union.whole, {} if known is None else {node.name: node.role for node in known.nodes}),
+        examples=circuit.examples,
+        overlay=overlay,
+    )
+
+
+def _union(circuit: Circuit, known: Circuit | None) -> _Union:
+    """Which edges are shown, at most `MOST_LINES` lines; half of them are missed edges where there are so many."""
+    ranked = by_strength(circuit)
+    missed: Sequence[CircuitEdge]
+    status: dict[str, Status]
+    if known is None:
+        own, missed, status = first_lines(circuit, ranked, MOST_LINES), [], {}
+        nodes: Sequence[CircuitNode] = circuit.nodes
+    else:
+        check_same_model(circuit, known)
+        there, here = {_name(edge) for edge in known.edges}, {_name(edge) for edge in circuit.edges}
+        lacking = [edge for edge in known.edges if _name(edge) not in here]
+        left = MOST_LINES - sum(line_counts(circuit, ranked))
+        missed = first_lines(known, lacking, max(MOST_LINES // 2, left))
+        own = first_lines(circuit, ranked, MOST_LINES - sum(line_counts(known, missed)))
+        status = _statuses(here, there)
+        status |= _statuses({node.name for node in circuit.nodes}, {node.name for node in known.nodes})
+        listed = {node.name: node for node in (*known.nodes, *circuit.nodes)}
+        nodes = [listed[name] for name, _, _ in all_nodes(circuit.layout()) if name in listed]
+    whole = circuit.model_copy(update={"nodes": tuple(nodes), "edges": (*own, *missed)})
+    return _Union(own, missed, status, whole)
+
+
+def _statuses(here: set[str], there: set[str]) -> dict[str, Status]:
+    found: dict[str, Status] = dict.fromkeys(here & there, "found")
+    return found | dict.fromkeys(there - here, "missed") | dict.fromkeys(here - there, "extra")
+
+
+def _name(edge: CircuitEdge) -> str:
+    return f"{edge.sender}->{edge.receiver}"
+
+
+def _edge(
+    edge: CircuitEdge,
+    kind: str,
+    lines: tuple[ViewLine, ...],
+    measure: Measure | None,
+    union: _Union,
+    place: int | None,
+    appears: int,
+) -> ViewEdge:
+    """An edge with its lines. A missed edge's own numbers, if any, are on another scale: they are left out."""
+    missed = union.status.get(_name(edge)) == "missed"
+    numbers = {} if missed else edge.model_dump(include=set(_NUMBERS))
+    return ViewEdge.model_validate(
+        {
+            "source": edge.sender,
+            "receiver": edge.receiver,
+            "kind": kind,
+            **dict.fromkeys(_NUMBERS),
+            **numbers,
+            "strength": None if missed else strength_of(edge, measure),
+            "place": None if missed else place,
+            "appears": appears,
+            "status": union.status.get(_name(edge)),
+            "lines": lines,
+        }
+    )
+
+
+def _nodes(
+    circuit: Circuit, known: Circuit | None, union: _Union, places: dict[str, tuple[float, float]]
+) -> Iterator[ViewNode]:
+    own = {node.name for node in circuit.nodes}
+    classes = {} if known is None else {node.name: node.role for node in known.nodes}
+    into, out_of = edge_counts(circuit)
+    for node in union.whole.nodes:
+        x, y = places[node.name]
+        yield ViewNode(
+            id=node.name,
+            kind=node.kind,
+            layer=node.layer,
+            x=x,
+            y=y,
+            role=node.role if node.name in own else None,
+            known_role=classes.get(node.name),
+            role_scores=node.role_scores if node.name in own else (),
+            direct=node.direct_effect if node.name in own else None,
+            status=union.status.get(node.name),
+            edges_in=into[node.name],
+            edges_out=out_of[node.name],
+        )
+
+
+def _title(circuit: Circuit) -> str:
+    task = "" if circuit.behaviour_name is None else f"{circuit.behaviour_name} in "
+    n = len(circuit.edges)
+    return f"{task}{circuit.model.name}: {n:,} edge{'' if n == 1 else 's'}"
+
+
+def _about(circuit: Circuit) -> Iterator[tuple[str, str]]:
+    yield from facts(circuit).items()
+    if circuit.evaluation is not None:
+        yield from _held_out(circuit.evaluation.held_out)
+    for label, text in evidence_of(circuit).items():
+        yield label[0].upper() + label[1:], text
+    if circuit.command is not None:
+        yield "Command", circuit.command
+
+
+def _held_out(figures: Figures) -> Iterator[tuple[str, str]]:
+    for label, value, interval in (
+        ("Held-out faithfulness", figures.faithfulness, figures.faithfulness_interval),
+        ("Held-out KL recovered", figures.kl_recovered, figures.kl_interval),
+    ):
+        text = "" if interval is None else f" ({interval.level:.0%} interval {interval.low:.3f} to {interval.high:.3f})"
+        yield label, f"{value:.3f}{text}"
+    yield "Agreement", f"{figures.agreement:.1%} of the {figures.n_prompts:,} held-out prompts judged as the model does"
+
+
+def _slider(circuit: Circuit) -> tuple[tuple[ViewSize, ...], dict[CircuitEdge, int]]:
+    """Lays out the slider: measured sizes where the file has them, otherwise some without faithfulness.
+
+    A part is the strongest edges, less those on no path from input to logits. Of a larger part more edges lie on paths,
+    so an edge that is there once stays.
+
+    Returns:
+        The sizes, smallest first, the circuit last; and for every edge the index of the first that has it.
+    """
+    order = by_strength(circuit)
+    stops = [*_parts(circuit), _whole(circuit)]
+    sizes: list[ViewSize] = []
+    appears: dict[CircuitEdge, int] = {}
+    for stop in stops:
+        there = order if stop.kind == "circuit" else on_paths(circuit, order[: stop.requested])
+        if stop.kind == "part" and stop.faithfulness is None:
+            if len(there) == len(appears):
+                continue  # nothing new to see, and nothing measured
+            stop = stop.model_copy(update={"edges": len(there)})
+        for edge in there:
+            appears.setdefault(edge, len(sizes))
+        sizes.append(stop)
+    return tuple(sizes), appears
+
+
+def _parts(circuit: Circuit) -> list[ViewSize]:
+    n = len(circuit.edges)
+    measured = [size for size in _measured(circuit, "part") if size.requested < n]
+    if measured:
+        return measured
+    if measure_of(circuit) is None:
+        return []
+    counts = {round(n ** (step / _STOPS)) for step in range(1, _STOPS)}
+    return [ViewSize(kind="part", requested=count, edges=0) for count in sorted(counts - {n})]
+
+
+def _whole(circuit: Circuit) -> ViewSize:
+    n = len(circuit.edges)
+    known = next((point for point in circuit.sizes if point.kind == "circuit"), None)
+    random = () if known is None else known.random
+    if circuit.evaluation is not None:
+        if circuit.evaluation.random_circuits is not None:  # more of them
+            random = circuit.evaluation.random_circuits.faithfulness
+        return _stop("circuit", n, n, circuit.evaluation.held_out, random)
+    return ViewSize(kind="circuit", requested=n, edges=n) if known is None else _stop("circuit", n, n, known, random)
+
+
+def _measured(circuit: Circuit, kind: Literal["part", "more"]) -> list[ViewSize]:
+    points = sorted((point for point in circuit.sizes if point.kind == kind), key=lambda point: point.requested)
+    return [_stop(kind, point.requested, point.edges, point, point.random) for point in points]
+
+
+def _stop(
+    kind: Literal["part", "circuit", "more"],
+    requested: int,
+    edges: int,
+    figures: Figures | SizePoint,
+    random: tuple[float, ...],
+) -> ViewSize:
+    interval = figures.faithfulness_interval
+    return ViewSize(
+        kind=kind,
+        requested=requested,
+        edges=edges,
+        faithfulness=figures.faithfulness,
+        low=None if interval is None else interval.low,
+        high=None if interval is None else interval.high,
+        kl_recovered=figures.kl_recovered,
+        random_low=min(random, default=None),
+        random_high=max(random, default=None),
+    )
+
+
+def _by_role(circuit: Circuit, known_roles: Mapping[str, str | None]) -> ViewRoles:
+    """The picture by role of all that is shown; nodes without a role have that of the known circuit."""
+    nodes = tuple(
+        node if node.role else node.model_copy(update={"role": known_roles.get(node.name)}) for node in circuit.nodes
+    )
+    picture = place_roles(grouped(circuit.model_copy(update={"nodes": nodes})))
+    boxes = (
+        ViewBox(
+            name=name,
+            role=box.group.role,
+            nodes=box.group.members,
+            lines=box.lines,
+            mlps=name == MLPS,
+            **{key: getattr(box, key) for key in ("x", "y", "width", "height")},
+        )
+        for name, box in picture.boxes.items()
+    )
+    ways = (
+        ViewWay(source=way.source, target=way.target, via=way.via, points=line.points, label=line.label)
+        for line in picture.lines
+        for way in [line.bundle]
+    )
+    return ViewRoles(
+        boxes=tuple(boxes),
+        ways=tuple(ways),
+        width=picture.width,
+        width_with_mlps=picture.width_with_mlps,
+        height=picture.height,
+    )
+
+
+def check_same_model(circuit: Circuit, known: Circuit) -> None:
+    """Refuses a known circuit of a model of other sizes.
+
+    Raises:
+        CircuitFileError: With what differs.
+    """
+    ours, theirs = circuit.model, known.model
+    wrong = [key for key in MODEL_SIZES if getattr(ours, key) != getattr(theirs, key)]
+    if wrong:
+        sizes = "; ".join(f"{key} {getattr(ours, key)} and {getattr(theirs, key)}" for key in wrong)
+        raise CircuitFileError(
+            f"A known circuit must be one of the same model: this is a circuit of {ours.name}, the known one of "
+            f"{theirs.name}, and the models differ: {sizes}. Leave the known circuit out, or give one of "
+            f"{ours.name}."
+            + (" Find the circuit with or without --ungroup-kv, as the known one." if "ungrouped_kv" in wrong else "")
+        )

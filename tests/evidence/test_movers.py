@@ -1,0 +1,252 @@
+"""Copying, name movers and S-inhibition on models worked out on paper (tests/micro_models.py)."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+
+from acdc_engine.evidence.movers import InhibitionTally, Places, Turning, copied, moved
+from acdc_engine.evidence.roles import measure_roles
+from acdc_engine.model.layers import Attention, effective_w_o, project
+from acdc_engine.model.norms import Norm
+from acdc_engine.model.twins import Record
+from acdc_engine.model.view import TransformerView
+from acdc_engine.prompts.prompt_set import PromptSet
+from tests.micro_models import attention, copying_head, head_feeds_query, micro_view
+from tests.tiny_models import random_prompts, view
+
+ALL_HEADS = {0: range(4), 1: range(4)}
+"""Of the tiny models."""
+
+
+def wide_model(size: int = 120) -> TransformerView:
+    """Logits are the residual stream itself."""
+    model, _ = copying_head()
+    return replace(model, d_model=size, d_vocab=size, unembed_weight=torch.eye(size))
+
+
+def up_and_down(model: TransformerView, write: Sequence[float], token: int) -> tuple[bool, bool]:
+    raised, lowered = copied(model, torch.tensor([write]), torch.tensor([token]))
+    return bool(raised), bool(lowered)
+
+
+@pytest.mark.parametrize(("rank", "wanted"), [(0, True), (4, True), (5, False), (60, False)])
+def test_the_five_largest_and_the_five_smallest(rank: int, wanted: bool) -> None:
+    write = [float(-i) for i in range(120)]
+    assert up_and_down(wide_model(), write, rank) == (wanted, False)
+    assert up_and_down(wide_model(), [-x for x in write], rank) == (False, wanted)
+
+
+def test_a_small_vocabulary_asks_for_more() -> None:
+    """A twentieth of 40 tokens: the two first."""
+    write = [float(-i) for i in range(40)]
+    assert [up_and_down(wide_model(40), write, rank)[0] for rank in range(4)] == [True, True, False, False]
+
+
+def test_ties_count_against() -> None:
+    assert up_and_down(wide_model(), [0.0] * 120, 3) == (False, False)
+    assert up_and_down(wide_model(), [1.0] * 6 + [0.0] * 114, 3) == (False, False)
+    assert up_and_down(wide_model(), [1.0] * 5 + [0.0] * 115, 3) == (True, False)
+
+
+def test_blocks_of_the_vocabulary_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = view("llama_grouped")
+    writes = torch.randn(50, 32, generator=torch.Generator().manual_seed(0))
+    tokens = torch.arange(50)
+    whole = copied(model, writes, tokens)
+    monkeypatch.setattr("acdc_engine.evidence.movers._BLOCK_NUMBERS", 50 * 7)
+    assert all(map(torch.equal, copied(model, writes, tokens), whole))
+    assert model.final_norm.weight is not None
+    logits = (writes * model.final_norm.weight) @ model.unembed_weight.T
+    assert torch.equal(whole[0], (logits.argsort(-1, descending=True)[:, :3] == tokens[:, None]).any(1))
+
+
+def test_the_final_norm_counts() -> None:
+    """Gain, and for LayerNorm the mean: token 1 is first before the norm and last behind it."""
+    model = wide_model(20)
+    gain = torch.ones(20)
+    gain[1] = -1.0
+    write = [0.0, 5.0] + [1.0] * 18
+    assert up_and_down(model, write, 1) == (True, False)
+    assert up_and_down(replace(model, final_norm=Norm("rms", gain)), write, 1) == (False, True)
+    mixed = torch.eye(20)
+    mixed[0] = 3.0  # sees the sum, which centring takes away
+    centred = replace(model, unembed_weight=mixed, final_norm=Norm("layer"))
+    assert up_and_down(replace(centred, final_norm=Norm("rms")), write, 0) == (True, False)
+    assert up_and_down(centred, write, 0) == (False, False)
+
+
+def test_a_head_moves_the_values_of_its_group() -> None:
+    model = view("llama_grouped")
+    v = torch.randn(3, 2, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(moved(model, 1, 3, v), v[:, 1] @ model.layers[1].attention.w_o[3])
+    assert torch.allclose(moved(model, 1, 1, v), v[:, 0] @ model.layers[1].attention.w_o[1])
+
+
+def test_places_of_the_answers() -> None:
+    """Up to the position read where attention is causal; never in the padding."""
+    prompts = PromptSet.from_tokens(
+        [[5, 6, 5, 0], [6, 7]], [[5, 6, 5, 0], [6, 7]], [[5, 0], [9]], [[6], [6]], read_at=[1, 1]
+    )
+    found = Places.of(prompts, causal=True)
+    assert found.answers.tolist() == [[True, False, False, False], [False] * 4]
+    assert found.wrong.tolist() == [[False, True, False, False], [True, False, False, False]]
+    free = Places.of(prompts, causal=False)
+    assert free.answers.tolist() == [[True, False, True, True], [False] * 4]
+
+
+def scores(model: TransformerView, prompts: PromptSet) -> dict[str, dict[str, float]]:
+    found = measure_roles(model, model.graph.senders, prompts).scores
+    return {head: {score.role: score.value for score in by_role} for head, by_role in found.items()}
+
+
+def flipped(model: TransformerView) -> TransformerView:
+    """Every head writes the opposite."""
+    layers = [replace(layer, attention=replace(layer.attention, w_o=-layer.attention.w_o)) for layer in model.layers]
+    return replace(model, layers=tuple(layers))
+
+
+def test_a_name_mover_by_hand() -> None:
+    """copying_head gives 3/4 to the answer and copies it; the prompts are too short for any other role."""
+    model, prompts = copying_head()
+    wanted = {"name mover": 0.75, "negative name mover": 0.0, "copying": 1.0, "copy suppression": 0.0}
+    assert scores(model, prompts)["a0.h0"] == pytest.approx(wanted)
+
+
+def test_a_negative_one() -> None:
+    """It writes -(3, 1): both logits fall. Of three, that of the token it looks at falls most."""
+    model, prompts = copying_head()
+    wanted = {"name mover": 0.0, "negative name mover": 0.75, "copying": 0.0, "copy suppression": 1.0}
+    assert scores(flipped(model), prompts)["a0.h0"] == pytest.approx(wanted)
+
+
+def test_prompts_without_the_answer_do_not_count_and_mostly_without_it_nothing_is_measured() -> None:
+    model, _ = copying_head()
+    rows = [[0, 1], [2, 1]]
+    half = PromptSet.from_tokens(rows, [[2, 1]] * 2, [[0]] * 2, [[1]] * 2)
+    assert scores(model, half)["a0.h0"]["name mover"] == pytest.approx(0.75)
+    third = PromptSet.from_tokens([*rows, [2, 1]], [[2, 1]] * 3, [[0]] * 3, [[1]] * 3)
+    assert scores(model, third)["a0.h0"] == {}
+
+
+def test_inhibition_by_hand() -> None:
+    """head_feeds_query: with a0.h0's clean write a1.h0 gives 3/4 and 1/4 to right and wrong, with its corrupt one half
+    each: 1/2 - 0. It is a name mover, with no head behind it."""
+    found = scores(*head_feeds_query())
+    assert found["a1.h0"]["name mover"] == pytest.approx(0.75)
+    assert found["a0.h0"]["S-inhibition"] == pytest.approx(0.5)
+    assert "S-inhibition" not in found["a1.h0"]
+
+
+def test_turning_a_negative_mover_is_no_inhibition() -> None:
+    model, prompts = head_feeds_query()
+    found = scores(replace(model, layers=(model.layers[0], flipped(model).layers[1])), prompts)
+    assert found["a1.h0"]["negative name mover"] == pytest.approx(0.75) and "S-inhibition" not in found["a0.h0"]
+
+
+def test_inhibition_needs_movers_and_a_wrong_answer_in_the_prompt() -> None:
+    model, prompts = head_feeds_query()
+    elsewhere = PromptSet.from_tokens(prompts.clean.tolist(), prompts.corrupt.tolist(), [[0]], [[2]])
+    assert "S-inhibition" not in scores(model, elsewhere)["a0.h0"]
+    layer = replace(
+        model.layers[1], attention=replace(model.layers[1].attention, w_v=model.layers[1].attention.w_v * 0)
+    )
+    assert "S-inhibition" not in scores(replace(model, layers=(model.layers[0], layer)), prompts)["a0.h0"]
+
+
+def with_answers_inside() -> PromptSet:
+    """Prompts of several lengths in which the answers stand."""
+    made = random_prompts(6, 12, seed=4, ragged=True)
+    lengths = made.lengths.tolist()
+    clean = [[*row[:4], row[2], *row[5:n]] for row, n in zip(made.clean.tolist(), lengths, strict=True)]
+    corrupt = [row[:n] for row, n in zip(made.corrupt.tolist(), lengths, strict=True)]
+    return PromptSet.from_tokens(clean, corrupt, [[row[3]] for row in clean], [[row[2]] for row in clean])
+
+
+def turnings(model: TransformerView, prompts: PromptSet, size: int) -> list[tuple[Turning, Record]]:
+    """Of every batch, with its clean run."""
+    found = []
+    for batch in prompts.batches(size):
+        records = [Record(model.embed(tokens)) for tokens in (batch.clean, batch.corrupt)]
+        for record in records:
+            model.run(record.embed, record, keep_inputs=True)
+        clean, corrupt = records
+        found.append((Turning.of(batch, Places.of(batch, True), clean, corrupt, ALL_HEADS, model.graph), clean))
+    return found
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["gpt2", "olmo2", "llama_grouped"])
+def test_inhibition_batch_by_batch_is_that_of_all_prompts_at_once(name: str) -> None:
+    """Also against its definition: the mover's layer run again with one head's write exchanged in its query alone."""
+    prompts, model = with_answers_inside(), view(name)
+    movers = [(1, 0), (1, 3)]
+    means = []
+    for size in (1, 4, 6):
+        tally = InhibitionTally(model, ALL_HEADS, movers)
+        for turning, clean in turnings(model, prompts, size):
+            tally.add(turning, clean)
+        means.append([tally.mean((0, head)) for head in range(4)])
+        assert tally.mean((1, 2)) is None  # no mover behind it
+    assert means[0] == pytest.approx(means[2], abs=1e-6) and means[1] == pytest.approx(means[2], abs=1e-6)
+    ((turning, clean),) = turnings(model, prompts, 6)
+    rows, at, attention = torch.arange(6), prompts.read_at, model.layers[1].attention
+    write = turning.change[0][:, 2] @ effective_w_o(model.layers[0])[2]
+    block = clean.of(model.graph, "attention", 1)
+    assert block.x is not None
+    own, k, _ = block.inputs
+    read = block.x.clone()
+    read[rows, at] -= write
+    asked = project(model.layers[1].attention_norm(read), attention.w_q, attention.b_q)
+    lost = []
+    for _, head in movers:
+        q = own.clone()
+        q[:, :, head] = asked[:, :, head]
+        looks = [attention.weights(x, k, model.rotations(12)[1], [head]) for x in (own, q)]
+        lean = [(look[rows, 0, at] * turning.lean).sum(1) for look in looks]
+        lost.append(float((lean[0] - lean[1]).mean()))
+    assert means[2][2] == pytest.approx(sum(lost) / 2, abs=1e-6) and abs(sum(lost)) > 1e-5
+
+
+@torch.no_grad()
+def test_what_is_kept_until_the_movers_are_known_does_not_grow_with_the_prompts_length() -> None:
+    """Keys at all positions of 64 prompts of 512 tokens would be 16 GiB in a model of 7B."""
+    kept = []
+    for pos in (9, 18):
+        ((turning, _),) = turnings(view("gpt2"), random_prompts(4, pos), 4)
+        kept.append(sum(change.untyped_storage().nbytes() for change in turning.change.values()))
+    assert kept[0] == kept[1] == 2 * 4 * 32 * 4  # layers, prompts, d_model, bytes
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gemma2", "olmo2", "mistral"])
+def test_batches_and_padding_change_nothing(name: str) -> None:
+    """Prompts of several lengths, together and one by one; the answers stand in them."""
+    prompts, model = with_answers_inside(), view(name)
+    found = [measure_roles(model, model.graph.senders, prompts, batch_size=size) for size in (1, 4, 16)]
+    for other in found[1:]:
+        for head, by_role in found[0].scores.items():
+            assert [s.value for s in by_role] == pytest.approx([s.value for s in other.scores[head]], abs=1e-5)
+        for node, direct in found[0].direct.items():
+            assert direct.clean == pytest.approx(other.direct[node].clean, abs=1e-4)
+            assert direct.corrupt == pytest.approx(other.direct[node].corrupt, abs=1e-4)
+    roles = {score.role for by_role in found[0].scores.values() for score in by_role}
+    assert {"previous token", "duplicate token", "induction", "name mover", "copying"} <= roles
+
+
+def test_one_token() -> None:
+    """Nothing to look at: nothing but direct effects, and no number that is none."""
+    model = micro_view([[1, 0], [0, 1]], [copying_head_of_two()], [[1, 0], [0, 1]], mlp=None)
+    found = measure_roles(model, model.graph.senders, PromptSet.from_tokens([[0]], [[1]], [[1]], [[0]]))
+    assert found.scores == {"a0.h0": ()}
+    assert found.direct["input"].clean == -1.0
+
+
+def copying_head_of_two() -> Attention:
+    return attention(q=[[[0, 0]]], k=[[[0, 0]]], v=[[[1, 0]]], o=[[[1, 0]]])
+
+
+def test_scores_say_what_they_are() -> None:
+    model, prompts = copying_head()
+    (mover, *_) = measure_roles(model, ["a0.h0"], prompts).scores["a0.h0"]
+    assert (mover.role, mover.threshold, mover.prompts, mover.holds) == ("name mover", 0.25, "task", True)

@@ -1,0 +1,100 @@
+"""Batches follow tokens: what fits is estimated from the model's shape, and results do not depend on it."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from acdc_engine.evidence.roles import measure_roles
+from acdc_engine.model import devices
+from acdc_engine.model.devices import fitting_prompts, scoring_bytes
+from acdc_engine.model.layers import read_positions
+from acdc_engine.model.twins import Record
+from acdc_engine.patch import CircuitEvaluator
+from acdc_engine.patch.evaluator import Variants
+from acdc_engine.prompts.metrics import get_metric
+from acdc_engine.prompts.prompt_set import PromptSet
+from acdc_engine.run.meter import memory_note
+from acdc_engine.score import get_method, score_edges
+from tests.tiny_models import CORE, random_prompts, relative, view
+
+METRIC = get_metric("logit_diff")
+
+
+def saved_bytes(name: str, batch: int, pos: int) -> int:
+    """What autograd keeps of one recorded run."""
+    v, kept = view(name), {}
+    weights = {weight.untyped_storage().data_ptr() for layer in v.layers for weight in layer.mlp.parameters()}  # type: ignore[union-attr]
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights and tensor.shape[:1] == (batch,):
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    prompts = random_prompts(batch, pos)
+    record = Record(v.embed(prompts.clean).detach().requires_grad_())
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        METRIC(v.unembed(read_positions(v.run(record.embed, record, True), prompts.read_at)), prompts).sum()
+    return sum(kept.values())
+
+
+@pytest.mark.parametrize("name", [name for name in CORE if name != "mixtral"])
+def test_the_estimate_covers_what_a_backward_pass_keeps(name: str) -> None:
+    saved = saved_bytes(name, 4, 16) / (4 * 16)
+    assert saved < scoring_bytes(view(name), 16) < 8 * saved
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gemma3", "llama_grouped"])
+@pytest.mark.parametrize("tokens", [1, 11, 25])
+def test_results_are_equal_however_batches_are_cut(name: str, tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    v, prompts = view(name), random_prompts(7, ragged=True)
+    mask = v.graph.exists.clone()
+    mask[::3] = False
+
+    def results() -> list[Tensor]:
+        scores = score_edges(v, prompts, METRIC, get_method("eap-ig"), rms=True, per_example=True)
+        assert scores.per_example is not None
+        evaluators = [CircuitEvaluator(v, prompts, ablation) for ablation in ("patch", "mean")]
+        roles = measure_roles(v, [n for n in v.graph.senders if n != "input"], prompts)
+        return [
+            *scores.both,
+            scores.per_example,
+            *(e.values(torch.stack([mask, v.graph.exists]), METRIC) for e in evaluators),
+            *(e.values(Variants.of(v.graph.exists, mask[None]), METRIC) for e in evaluators),
+            *(e.edge_gradients(mask, METRIC) for e in evaluators),
+            evaluators[0].soft_gradients(mask.float(), METRIC)[0],
+            evaluators[0].clean_logits(),
+            evaluators[0].ablated_logits(),
+            torch.tensor([effect.clean for effect in roles.direct.values()]),
+        ]
+
+    wanted = results()
+    monkeypatch.setattr(devices, "ROOM", {"cpu": tokens * scoring_bytes(v, 8), "cuda": 1})
+    parts = prompts.batch_rows(16, lambda pos: fitting_prompts(v, pos))
+    assert len(parts) > 1
+    assert sorted(row for part in parts for row in part) == list(range(7))
+    assert all(len(part) == 1 or len(part) * max(prompts.lengths[part]) <= tokens + 8 for part in parts)
+    for ours, theirs in zip(results(), wanted, strict=True):
+        assert relative(ours, theirs) < 1e-4
+
+
+def test_short_prompts_run_in_the_batches_asked_for() -> None:
+    v, prompts = view("gpt2"), random_prompts(7, ragged=True)
+    assert prompts.batch_rows(3, lambda pos: fitting_prompts(v, pos)) == [[0, 1, 2], [3, 4, 5], [6]]
+
+
+def test_long_prompts_are_grouped_by_length() -> None:
+    lengths = [2, 9, 2, 8, 2, 2]
+    prompts = PromptSet.from_tokens([[1] * n for n in lengths], [[2] * n for n in lengths])
+    assert prompts.batch_rows(4, lambda pos: 18 // pos) == [[1, 3], [0, 2, 4, 5]]
+    assert prompts.batch_rows(4, lambda pos: max(1, 5 // pos)) == [[1], [3], [0, 2], [4, 5]]
+
+
+def test_much_memory_is_said_beforehand() -> None:
+    v, prompts = view("gpt2"), random_prompts(2)
+    assert memory_note(v, prompts, prompts, batch_size=16) is None
+    long = PromptSet.from_tokens([[1] * 90_000] * 32, [[2] * 90_000] * 32)
+    note = memory_note(v, long, prompts, batch_size=16)
+    assert note is not None
+    assert "x 90,000 tokens" in note
+    assert "--n-held-out" in note

@@ -1,0 +1,180 @@
+"""Path patching the slow, obvious way: node after node, head by head, every receiver's input summed sender by sender.
+
+Written from DESIGN.md's formula and the papers', not from the engine's code: of the view it uses weights, the rotary
+tables and the MLP modules, nothing that batches, factors or plans. Ablated values come from the same loops.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from acdc_engine.model.layers import Attention, Layer
+from acdc_engine.model.norms import Norm
+from acdc_engine.model.view import TransformerView
+from acdc_engine.prompts.prompt_set import PromptSet
+
+
+@dataclass
+class SlowRun:
+    """What a slow run leaves behind.
+
+    Attributes:
+        values: What each sender writes `[batch, pos, d_model]`, in graph order.
+        inputs: What each receiver reads `[batch, pos, d_model]`, in graph order; each a tensor of its own.
+        z: Attention-weighted values of each head, by sender index `[batch, pos, d_head]`.
+        logits: At every position.
+    """
+
+    values: list[Tensor] = field(default_factory=list)
+    inputs: list[Tensor] = field(default_factory=list)
+    z: dict[int, Tensor] = field(default_factory=dict)
+    logits: Tensor = field(default_factory=lambda: torch.empty(0))
+
+
+def slow_logits(view: TransformerView, prompts: PromptSet, mask: Tensor, ablation: str = "patch") -> Tensor:
+    """Logits at the reading positions under a clean mask, for prompts of one length."""
+    with torch.no_grad():
+        removed = slow_run(view, view.embed(prompts.corrupt)).values
+        if ablation == "mean":
+            removed = [value.mean(0, keepdim=True).expand_as(value) for value in removed]
+        if ablation == "zero":
+            removed = [torch.zeros_like(value) for value in removed]
+        nothing = slow_run(view, removed[0], torch.zeros_like(mask), removed)
+        run = slow_run(view, view.embed(prompts.clean), mask, removed, nothing)
+    return run.logits[torch.arange(len(prompts)), prompts.read_at]
+
+
+def slow_run(
+    view: TransformerView,
+    embed: Tensor,
+    mask: Tensor | None = None,
+    removed: list[Tensor] | None = None,
+    nothing: SlowRun | None = None,
+) -> SlowRun:
+    """Runs the model node by node.
+
+    Args:
+        view: The model.
+        embed: What `input` writes.
+        mask: Kept edges; None keeps all.
+        removed: What each sender is replaced by where its edge is not kept.
+        nothing: The run without any kept edge: a head nobody reads stands there as it is in that run.
+    """
+    run, graph = SlowRun([embed]), view.graph
+    biases = torch.zeros_like(embed)
+
+    def read(receiver: int) -> Tensor:
+        total = biases
+        for sender in graph.sources(receiver):
+            kept = mask is None or bool(mask[sender, receiver])
+            total = total + (run.values[sender] if kept or removed is None else removed[sender])
+        total = total.clone()
+        run.inputs.append(total)
+        return total
+
+    for index, layer in enumerate(view.layers):
+        attention = layer.attention
+        first = graph.heads(index).start
+        q = _project(layer, [read(r) for r in _range(graph.part(index, "q"))], attention.w_q, attention.b_q)
+        k = _project(layer, [read(r) for r in _range(graph.part(index, "k"))], attention.w_k, attention.b_k)
+        v = _project(layer, [read(r) for r in _range(graph.part(index, "v"))], attention.w_v, attention.b_v)
+        q, k = _norm_heads(attention.q_norm, attention, q), _norm_heads(attention.k_norm, attention, k)
+        share = len(q) // len(k)
+        heads = [_attend(view, index, q[h], k[h // share], v[h // share]) for h in range(len(q))]
+        counted = []
+        for h, z in enumerate(heads):
+            run.z[first + h] = z
+            unread = mask is not None and not bool(mask[first + h].any())
+            counted.append(nothing.z[first + h] if nothing is not None and unread else z)
+        total = sum((z @ attention.w_o[h] for h, z in enumerate(counted)), torch.zeros_like(embed))
+        writes = [_write(layer, total, z @ attention.w_o[h]) for h, z in enumerate(heads)]
+        if view.shape.parallel:  # the block's MLP sees neither its heads nor their bias
+            writes.append(_mlp(layer, read(graph.block("mlp", index).reads.start)))
+        if attention.b_o is not None:
+            biases = biases + attention.b_o * layer.write_scale
+        run.values += writes
+        if layer.mlp is not None and not view.shape.parallel:
+            run.values.append(_mlp(layer, read(graph.block("mlp", index).reads.start)))
+    run.logits = _unembed(view, read(graph.logits))
+    return run
+
+
+def normalize(norm: Norm, x: Tensor) -> Tensor:
+    """A norm written out."""
+    if norm.kind == "none":
+        return x
+    if norm.kind == "layer":
+        x = x - x.mean(-1, keepdim=True)
+    x = x / torch.sqrt((x * x).mean(-1, keepdim=True) + norm.eps)
+    x = x if norm.weight is None else x * norm.weight
+    return x if norm.bias is None else x + norm.bias
+
+
+def _range(part: slice) -> range:
+    return range(part.start, part.stop)
+
+
+def _project(layer: Layer, inputs: list[Tensor], weights: Tensor, biases: Tensor | None) -> list[Tensor]:
+    out = [normalize(layer.attention_norm, x) @ w.T for x, w in zip(inputs, weights, strict=True)]
+    return out if biases is None else [x + b for x, b in zip(out, biases, strict=True)]
+
+
+def _norm_heads(norm: Norm | None, attention: Attention, heads: list[Tensor]) -> list[Tensor]:
+    if norm is None:
+        return heads
+    if attention.norm_spans_heads:
+        return list(normalize(norm, torch.cat(heads, -1)).chunk(len(heads), -1))
+    return [normalize(norm, x) for x in heads]
+
+
+def _attend(view: TransformerView, index: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """One head: for every query position a softmax over the positions it may look at."""
+    attention = view.layers[index].attention
+    if attention.rotate is not None:
+        q, k = _rotate(view, index, q), _rotate(view, index, k)
+    rows = []
+    for at in range(q.shape[1]):
+        start = 0 if attention.window is None else max(0, at - attention.window + 1)
+        end = at + 1 if attention.causal else q.shape[1]
+        scores = (k[:, start:end] @ q[:, at, :, None])[..., 0] * attention.scale
+        if attention.softcap is not None:
+            scores = attention.softcap * torch.tanh(scores / attention.softcap)
+        rows.append((scores.softmax(-1)[:, None] @ v[:, start:end])[:, 0])
+    return torch.stack(rows, 1)
+
+
+def _rotate(view: TransformerView, index: int, x: Tensor) -> Tensor:
+    """Rotary positions in the half-split layout, which all architectures tested with this twin use."""
+    rotation = view.rotations(x.shape[1])[index]
+    assert rotation is not None
+    cos, sin = rotation
+    turned, kept = x[..., : cos.shape[-1]], x[..., cos.shape[-1] :]
+    a, b = turned.chunk(2, -1)
+    return torch.cat([turned * cos + torch.cat([-b, a], -1) * sin, kept], -1)
+
+
+def _write(layer: Layer, total: Tensor, own: Tensor) -> Tensor:
+    """A head's share of what its layer writes; a norm after attention divides by the root mean square of the total."""
+    post = layer.attention_post
+    if post is not None:
+        own = own / torch.sqrt((total * total).mean(-1, keepdim=True) + post.eps)
+        own = own if post.weight is None else own * post.weight
+    return own * layer.write_scale
+
+
+def _mlp(layer: Layer, x: Tensor) -> Tensor:
+    assert layer.mlp is not None
+    out = layer.mlp(normalize(layer.mlp_norm, x))
+    out = out[0] if isinstance(out, tuple) else out
+    out = out if layer.mlp_post is None else normalize(layer.mlp_post, out)
+    written: Tensor = out * layer.write_scale
+    return written
+
+
+def _unembed(view: TransformerView, x: Tensor) -> Tensor:
+    logits = normalize(view.final_norm, x) @ view.unembed_weight.T
+    logits = logits if view.unembed_bias is None else logits + view.unembed_bias
+    logits = logits * view.logit_scale
+    cap = view.logit_softcap
+    return logits if cap is None else cap * torch.tanh(logits / cap)

@@ -1,0 +1,96 @@
+"""The minimality pass: what it returns meets the target, and every single edge was tried on its own."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from acdc_engine.graph.connectivity import clean, is_clean
+from acdc_engine.patch import CircuitEvaluator
+from acdc_engine.patch.evaluator import Circuits, Variants
+from acdc_engine.patch.judge import Judge, Target
+from acdc_engine.prompts.metrics import get_metric
+from acdc_engine.score import get_method, score_edges
+from acdc_engine.search.minimal import Minimal, minimal, singles
+from acdc_engine.search.order import Rank, best_first, smallest_of_order
+from acdc_engine.search.strategies import Found, Search
+from tests.tiny_models import random_prompts, view
+
+
+def start(name: str, target: Target, metric: str = "logit_diff", ablation: str = "patch") -> tuple[Judge, Found]:
+    prompts = random_prompts(4)
+    judge = Judge(CircuitEvaluator(view(name), prompts, ablation), get_metric(metric))
+    graph = view(name).graph
+    scores = score_edges(view(name), prompts, get_metric(metric), get_method("eap-ig"), rms=True).both
+    return judge, smallest_of_order(Search(judge, scores, target), best_first(graph, scores, "absolute"))
+
+
+def one_by_one(judge: Judge, mask: Tensor) -> dict[tuple[int, int], float]:
+    """Faithfulness without each edge, each run alone and from the input on."""
+    out = {}
+    for u, v in mask.nonzero().tolist():
+        without = mask.clone()
+        without[u, v] = False
+        out[(u, v)] = judge.faithfulness(clean(judge.graph, without)[None])[0]
+    return out
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama_grouped", "gemma3", "phi", "mixtral"])
+@pytest.mark.parametrize("metric", ["logit_diff", "kl"])
+def test_what_is_left_is_one_minimal(name: str, metric: str) -> None:
+    target = Target(0.8)
+    judge, found = start(name, target, metric)
+    graph, seen = judge.graph, []
+    left = minimal(judge, found, target, lambda *step: seen.append(step))
+    assert is_clean(graph, left.found.mask) and not bool((left.found.mask & ~found.mask).any())
+    assert target.met(left.found.faithfulness) and left.needed.all()
+    assert left.found.faithfulness == pytest.approx(judge.faithfulness(left.found.mask[None])[0], abs=1e-4)
+    for edge, f in one_by_one(judge, left.found.mask).items():
+        assert not target.met(f), f"{graph.edge_name(*edge)} can go: f {f}"
+    sizes = [run.size for _, run, _ in seen]
+    assert sizes == sorted(sizes, reverse=True) and all(met for _, _, met in seen)
+
+
+@pytest.mark.parametrize("ablation", ["patch", "mean", "zero"])
+def test_the_table_equals_one_by_one(ablation: str) -> None:
+    target = Target(0.7)
+    judge, found = start("llama_grouped", target, ablation=ablation)
+    shown: list[tuple[int, int]] = []
+    table = singles(judge, found, target, lambda *at: shown.append(at))
+    wanted = one_by_one(judge, found.mask)
+    assert len(table.without) == len(wanted)
+    for row, needed, f in zip(table.without, table.needed.tolist(), wanted.values(), strict=True):
+        assert judge.faithfulness_of(row) == pytest.approx(f, abs=1e-4)
+        assert needed == (not target.met(f))
+    assert judge.faithfulness_of(table.whole) == pytest.approx(found.faithfulness, abs=1e-4)
+    assert shown[-1] == (found.size, found.size)
+    assert singles(judge, found, None).needed.all(), "no target, no claim"
+
+
+def test_few_evaluations_where_most_can_go() -> None:
+    """Faithfulness depends on one path; everything else goes in blocks, not one by one."""
+    graph = view("llama").graph
+    path = [graph.parse_edge(name) for name in ("input->a0.h0<v>", "a0.h0->m1", "m1->logits")]
+
+    class OnePath(Judge):
+        def __init__(self) -> None:
+            self.graph, self.clean, self.evaluations = graph, torch.ones(1), 0
+
+        def values(self, circuits: Circuits) -> Tensor:
+            assert isinstance(circuits, Variants)
+            self.evaluations += len(circuits)
+            return torch.tensor([[float(all(mask[edge] for edge in path))] for mask in circuits.masks()])
+
+        @property
+        def ranks(self) -> tuple[Rank, ...]:
+            return ("absolute",)
+
+        def faithfulness_of(self, values: Tensor) -> float:
+            return float(values.mean())
+
+        def contributions(self, mask: Tensor) -> Tensor:
+            return torch.rand(2, *mask.shape, generator=torch.Generator().manual_seed(1))
+
+    judge = OnePath()
+    left: Minimal = minimal(judge, Found(graph.exists.clone(), 1.0), Target(0.9))
+    assert sorted(map(tuple, left.found.mask.nonzero().tolist())) == sorted(path)
+    assert judge.evaluations < 0.7 * graph.n_edges

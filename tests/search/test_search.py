@@ -1,0 +1,189 @@
+"""Searches on tiny models: what they return meets the target, is clean, and is no larger than the obvious twin's."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+
+from acdc_engine.errors import MethodError, SearchError
+from acdc_engine.graph.blocks import Graph
+from acdc_engine.graph.connectivity import is_clean
+from acdc_engine.patch import CircuitEvaluator
+from acdc_engine.patch.judge import Judge, Target
+from acdc_engine.prompts.metrics import get_metric
+from acdc_engine.registers import parameter
+from acdc_engine.run.settings import Settings
+from acdc_engine.score import get_method, score_edges
+from acdc_engine.search import SEARCHES, Choice, Found, Search, find_circuit
+from acdc_engine.search.order import best_first, first_edges, smallest_of_order
+from acdc_engine.search.strategies import SearchParameters
+from tests.tiny_models import random_prompts, view
+
+METRIC = get_metric("logit_diff")
+
+
+class Seen:
+    """Remembers what a search reported."""
+
+    def __init__(self) -> None:
+        self.runs: list[tuple[str, Found, bool]] = []
+
+    def __call__(self, what: str, found: Found, met: bool) -> None:
+        self.runs.append((what, found, met))
+
+
+def search_on(name: str, faithfulness: float = 0.9, seed: int = 0, metric: str = "logit_diff") -> tuple[Search, Seen]:
+    prompts, seen = random_prompts(4, seed=seed), Seen()
+    scores = score_edges(view(name), prompts, METRIC, get_method("eap-ig"), rms=True).both
+    judge = Judge(CircuitEvaluator(view(name), prompts), get_metric(metric))
+    return Search(judge, scores, Target(faithfulness), seen), seen
+
+
+class Sized(Judge):
+    """A judge to whom faithfulness is a function of the size."""
+
+    def __init__(self, graph: Graph, faithfulness_at: "dict[range, float]", otherwise: float) -> None:
+        self.graph, self.at, self.otherwise = graph, faithfulness_at, otherwise
+
+    def faithfulness(self, circuits: object) -> list[float]:
+        assert isinstance(circuits, Tensor)
+        sizes = [int(mask.sum()) for mask in circuits]
+        return [next((f for sizes, f in self.at.items() if n in sizes), self.otherwise) for n in sizes]
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama_grouped", "gemma3", "phi", "mixtral"])
+@pytest.mark.parametrize("strategy", ["iterative", "top-k", "greedy"])
+def test_what_is_found_meets_the_target_and_is_clean(name: str, strategy: str) -> None:
+    search, seen = search_on(name, 0.8)
+    found = find_circuit(search, Choice.of(strategy))
+    assert is_clean(search.graph, found.mask) and 0 < found.size < search.graph.n_edges
+    (again,) = search.judge.faithfulness(found.mask[None])
+    assert again == pytest.approx(found.faithfulness, abs=1e-5) and search.target.met(again)
+    assert found.size == min(run.size for _, run, met in seen.runs if met), "the smallest that was seen"
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama_grouped"])
+def test_iterative_is_never_larger_than_one_shot(name: str) -> None:
+    search, _ = search_on(name)
+    orders = [best_first(search.graph, search.scores, rank) for rank in ("absolute", "signed")]
+    found = find_circuit(search, Choice.of("iterative"))
+    assert found.size <= min(smallest_of_order(search, order).size for order in orders)
+
+
+def test_under_kl_a_part_of_the_best_edges_grows_by_the_gradient_at_the_circuit() -> None:
+    search, seen = search_on("mixtral", 0.8, metric="kl")
+    graph, judge = search.graph, search.judge
+    found = find_circuit(search, Choice.of("iterative"))
+    order = best_first(graph, search.scores, "rms")
+    start = first_edges(graph, order, 32)
+    assert judge.faithfulness(start[None])[0] > 0.4, "half the target"
+    grown = next(run.mask for what, run, _ in seen.runs if what == "added edges")
+    mean, rms = judge.contributions(start)
+    gain = (mean - ((rms**2 - mean**2) / 4).clamp(min=0) ** 0.5).masked_fill(start, 0.0)
+    assert torch.equal(grown & start, start) and int((grown & ~start).sum()) == 2, "3 %, two at least"
+    assert float(gain[grown & ~start].min()) >= float(gain[~grown].max())
+    assert found.size < smallest_of_order(search, order).size and search.target.met(found.faithfulness)
+
+
+def test_bisection_equals_trying_every_prefix_where_faithfulness_is_monotone() -> None:
+    search, seen = search_on("llama_grouped", seed=1)
+    graph = search.graph
+    monotone = Sized(graph, {range(n, n + 1): n / graph.n_edges for n in range(graph.n_edges + 1)}, 0.0)
+    order = best_first(graph, search.scores, "absolute")
+    found = smallest_of_order(Search(monotone, search.scores, search.target, seen), order)
+    every = (int(first_edges(graph, order, i).sum()) for i in range(1, len(order) + 1))
+    smallest = next(size for size in every if search.target.met(size / graph.n_edges))
+    assert smallest <= found.size <= smallest * (1 + 1 / 16)
+
+
+def test_the_search_finds_the_band_between_undershoot_and_overshoot() -> None:
+    """f jumps over the band between two doublings: 0.2 at 64 edges, 3 at 128; only 90 to 100 edges fit."""
+    graph = view("llama").graph
+    jumpy = Sized(graph, {range(90): 0.2, range(90, 101): 1.0, range(graph.n_edges, graph.n_edges + 1): 1.0}, 3.0)
+    scores = torch.rand(2, *graph.exists.shape, generator=torch.Generator().manual_seed(0))
+    found = smallest_of_order(Search(jumpy, scores, Target(0.9)), best_first(graph, scores, "absolute"))
+    assert found.faithfulness == 1.0 and 90 <= found.size <= 100
+
+
+def test_a_target_only_the_whole_graph_meets_is_an_error_that_says_how_far_it_got() -> None:
+    search, _ = search_on("gpt2")
+    graph = search.graph
+    never = Sized(graph, {range(graph.n_edges, graph.n_edges + 1): 1.0}, 0.5)
+    with pytest.raises(
+        SearchError, match=r"No circuit smaller than the whole graph meets the target \[0.9, 1.1\]"
+    ) as error:
+        find_circuit(Search(never, search.scores, search.target), Choice.of("top-k"))
+    assert "faithfulness 0.500: it falls short" in str(error.value) and "--faithfulness" in str(error.value)
+
+
+def test_threshold_and_sizes() -> None:
+    search, _ = search_on("gpt2")
+    found = find_circuit(search, Choice.of("threshold", threshold=0.02))
+    assert float(search.scores[0][found.mask].abs().min()) >= 0.02
+    for strategy in ("top-k", "greedy"):
+        assert find_circuit(search, Choice.of(strategy, size=40)).size <= 40
+    with pytest.raises(MethodError, match=r"Threshold 1e\+06 leaves no path.*The strongest edge has"):
+        find_circuit(search, Choice.of("threshold", threshold=1e6))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"strategy": "iteratve"}, r"Unknown strategy 'iteratve'\. Did you mean 'iterative'\?"),
+        ({"size": 5}, r"Strategy 'iterative' takes no size; --size is for top-k and greedy\."),
+        ({"strategy": "top-k", "size": 0}, "at least one edge, not 0"),
+        ({"strategy": "threshold"}, "needs a threshold"),
+        ({"strategy": "acdc"}, "needs a threshold .in units of the metric, or nats with --objective kl"),
+        ({"strategy": "acdc", "threshold": 0.0}, "must be above 0, not 0: an edge goes if its removal costs less"),
+        ({"strategy": "acdc", "threshold": -1.0}, "must be above 0, not -1"),
+        ({"strategy": "acdc", "threshold": float("nan")}, "must be a finite number, not nan"),
+        ({"strategy": "acdc", "threshold": 0.1, "candidates": 0}, "At least one candidate edge is needed, not 0"),
+        ({"strategy": "acdc", "threshold": 0.1, "rank": "signed"}, "takes no rank; --rank is for"),
+        ({"candidates": 5}, "Strategy 'iterative' takes no candidates; --candidates is for acdc"),
+        ({"strategy": "greedy", "threshold": 0.1}, "takes no threshold; --threshold is for threshold and acdc"),
+        ({"strategy": "top-k", "rank": "size"}, "Unknown rank 'size'"),
+        ({"rank": "signed"}, r"takes no rank; --rank is for top-k, greedy and threshold\."),
+        ({"depth": 3}, "takes no depth; --depth is for no strategy"),
+    ],
+)
+def test_settings_that_do_not_fit(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(MethodError, match=message):
+        Choice.of(**settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("faithfulness", [0.0, -0.5, 1.01, float("nan")])
+def test_target_outside_its_range(faithfulness: float) -> None:
+    with pytest.raises(MethodError, match=r"must lie in \(0, 1\]"):
+        Target(faithfulness)
+
+
+def test_the_register_and_a_strategy_that_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert SEARCHES.names[:5] == ("iterative", "top-k", "greedy", "threshold", "acdc")
+    monkeypatch.setattr(SEARCHES, "_entries", dict(SEARCHES._entries))
+
+    @dataclass(frozen=True)
+    class Halves(SearchParameters):
+        share: float = parameter(0.5, "of the edges")
+
+    @SEARCHES.add("best half", "the better half of the edges", parameters=Halves)
+    def best_half(search: Search, parameters: Halves) -> Found:
+        order = best_first(search.graph, search.scores, "absolute")
+        return search.run(first_edges(search.graph, order, int(parameters.share * len(order))), "best half")
+
+    search, seen = search_on("gpt2")
+    found = find_circuit(search, Choice.of("best half", share=0.6))
+    assert seen.runs == [("best half", found, search.target.met(found.faithfulness))]
+    assert Choice.of("best half").given == {"share": 0.5} and Choice.of("best half").aims
+    with pytest.raises(MethodError, match="Strategy 'best half' takes no size"):
+        Choice.of("best half", size=4)
+
+
+def test_under_kl_edges_are_ranked_by_root_mean_square_unless_told_otherwise() -> None:
+    def rank(**settings: str) -> object:
+        return Settings(**settings).choice.given.get("rank")  # type: ignore[arg-type]
+
+    assert rank(strategy="top-k", objective="kl") == "rms"
+    assert rank(strategy="top-k", objective="kl", rank="absolute") == "absolute"
+    assert rank(strategy="top-k") == "absolute"
+    assert rank(objective="kl") is None  # iterative takes none

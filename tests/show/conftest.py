@@ -1,0 +1,100 @@
+"""Circuits to write: heads that share keys, heads that do not, parallel blocks, attention only."""
+
+from collections.abc import Callable
+
+import pytest
+
+from acdc_engine.graph.blocks import Graph
+from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.evidence_records import Evaluation, Figures
+from acdc_engine.graph.names import GraphShape
+from acdc_engine.graph.nodes import nodes_of_edges
+from acdc_engine.graph.records import (
+    AttributionRecord,
+    CircuitEdge,
+    Cost,
+    MetricRecord,
+    ModelRecord,
+    SearchRecord,
+    TaskRecord,
+)
+
+Make = Callable[..., Circuit]
+
+
+def figures(faithfulness: float) -> Figures:
+    return Figures(
+        n_prompts=64,
+        metric_clean=3.5,
+        metric_corrupt=-3.25,
+        metric_circuit=2.75,
+        faithfulness=faithfulness,
+        kl_recovered=0.8125,
+        agreement=0.984375,
+        normalised_error=0.125,
+        accuracy_clean=1.0,
+    )
+
+
+@pytest.fixture
+def make() -> Make:
+    """A circuit of a shape from edge names with their scores."""
+
+    def circuit(shape: GraphShape, scores: dict[str, float | None], *, measured: bool = False) -> Circuit:
+        edges = tuple(
+            CircuitEdge(
+                sender=name.split("->")[0],
+                receiver=name.split("->")[1],
+                score=score,
+                effect=2 * score if measured and score is not None else None,
+            )
+            for name, score in scores.items()
+        )
+        return Circuit(
+            model=ModelRecord(
+                name="tiny [v1]",
+                architecture="LlamaForCausalLM",
+                n_layers=shape.n_layers,
+                n_heads=shape.n_heads,
+                n_kv_heads=shape.n_kv_heads,
+                d_model=8,
+                d_vocab=11,
+                parallel=shape.parallel,
+                mlps=shape.mlps,
+            ),
+            nodes=nodes_of_edges(Graph(shape), edges, {"a1.h2": 'the "mover"'}),
+            edges=edges,
+        )
+
+    return circuit
+
+
+@pytest.fixture
+def grouped(make: Make) -> Circuit:
+    scores = {
+        "input->a0.h1<q>": 0.5,
+        "input->m0": -0.25,
+        "a0.h1->a1.kv1<k>": 0.125,
+        "a0.h1->a1.kv1<v>": 1.0,
+        "m0->a1.h2<q>": 0.0625,
+        "a1.h2->logits": 2.0,
+        "a1.h3->logits": -1.5,
+        "m0->logits": 0.75,
+    }
+    return make(GraphShape(2, 4, 2), scores, measured=True)
+
+
+@pytest.fixture
+def found(grouped: Circuit) -> Circuit:
+    """As `acdc discover` writes it, with everything filled."""
+    return grouped.model_copy(
+        update={
+            "task": TaskRecord(name="ioi", n_discovery=64, n_held_out=32, seed=7),
+            "metric": MetricRecord(name="logit_diff", sign=1),
+            "ablation": "patch",
+            "attribution": AttributionRecord(method="eap-ig", settings={"steps": 5}),
+            "search": SearchRecord(strategy="iterative", target_faithfulness=0.9),
+            "evaluation": Evaluation(discovery=figures(0.9375), held_out=figures(0.90625)),
+            "cost": Cost(seconds=212.4, peak_memory_bytes=3 << 29, forward_passes=700, exact_evaluations=1312),
+        }
+    )

@@ -1,0 +1,310 @@
+"""Two circuits side by side in a browser, held against what Python says of them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.names import GraphShape
+from acdc_engine.graph.nodes import targets_of
+from acdc_engine.show.index import write_gallery
+from tests.browser import opened
+from tests.made_circuits import GPT2, HOSTILE, SMOLLM2, made_circuit
+from tests.show.index.runs import bare, lean, named, save
+
+ARROW = " \u2192 "
+RUNS = {
+    "one": named(lean(60, 1, SMOLLM2), "ioi"),
+    "two": named(lean(80, 2, SMOLLM2), "induction", "fine-tuned"),
+    "tiny": bare({"input->m0": 1.0, "m0->a1.kv1<k>": -0.5, "a1.h2->logits": 0.25}),
+    "like": bare({"input->m0": 0.75, "m0->a1.kv1<k>": -0.5, "a1.h3->logits": 2.0, "m0->logits": 0.0}),
+    "unknown": bare({"input->m0": None, "m0->logits": None}),
+    "empty": bare({}),
+    "void": bare({}),
+    "parallel": bare({"input->logits": 1.0}, GraphShape(2, 4, 2, parallel=True)),
+}
+HOSTILE_NAME = "<img src=x onerror=alert(1)>"
+
+
+@pytest.fixture(scope="module")
+def compare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = tmp_path_factory.mktemp("gallery")
+    for name, circuit in RUNS.items():
+        save(base / "runs" / name, circuit)
+    save(base / "runs" / HOSTILE_NAME, made_circuit(30, 5, SMOLLM2, hostile=True))
+    return write_gallery(base / "runs", base / "site", title=HOSTILE[1]).folder / "compare.html"
+
+
+def show(page: Page, a: str, b: str) -> None:
+    page.evaluate(f"location.hash = '#a={a}&b={b}'")
+    page.wait_for_function(
+        f"() => document.getElementById('a').value === '{a}' && document.getElementById('b').value === '{b}'"
+    )
+
+
+def names(circuit: Circuit) -> set[str]:
+    return {f"{edge.sender}->{edge.receiver}" for edge in circuit.edges}
+
+
+def listed(page: Page, which: str = "differing") -> list[list[str]]:
+    """Rows of the table of edges."""
+    page.select_option("#listed", which)
+    if page.is_visible("#more"):
+        page.click("#more")
+    rows = page.locator("#edges tbody tr").evaluate_all(
+        "rows => rows.map(row => [...row.cells].map(c => c.textContent))"
+    )
+    return [[row[0].replace(ARROW, "->"), *row[1:]] for row in rows]
+
+
+def ask(page: Page, side: str, question: str) -> Any:
+    """Asks the cytoscape of a side, `c`."""
+    return page.evaluate(f"(c => {question})(document.getElementById('picture-{side}')._cyreg.cy)")
+
+
+def lines(page: Page, side: str, selector: str = "edge") -> set[tuple[str, str]]:
+    """What is drawn on a side, node to node."""
+    ends = ask(page, side, f"c.edges({selector!r}).map(edge => [edge.source().id(), edge.target().id()])")
+    return {(source, target) for source, target in ends}
+
+
+def seen(page: Page, side: str) -> set[tuple[str, str]]:
+    """Lines that are not hidden; cytoscape's own `:visible` may lag behind by a frame."""
+    drawn = "c.edges().filter(edge => edge.style('display') !== 'none')"
+    ends = ask(page, side, f"{drawn}.map(edge => [edge.source().id(), edge.target().id()])")
+    return {(source, target) for source, target in ends}
+
+
+def drawn(circuit: Circuit, edges: set[str]) -> set[tuple[str, str]]:
+    """The same from Python."""
+    layout, nodes = circuit.layout(), {node.name for node in circuit.nodes}
+    ends = [name.split("->") for name in edges]
+    return {(sender, to) for sender, receiver in ends for to in targets_of(layout, receiver)[1] if to in nodes}
+
+
+def test_edges_are_those_that_python_finds(browser: Browser, compare: Path) -> None:
+    with opened(browser, compare) as page:
+        for a, b in (("one", "two"), ("tiny", "like"), ("like", "tiny"), ("one", "one")):
+            check_edges(page, a, b)
+
+
+def check_edges(page: Page, a: str, b: str) -> None:
+    in_a, in_b = names(RUNS[a]), names(RUNS[b])
+    show(page, a, b)
+    told = {row[0]: row[1] for row in listed(page, "all")}
+    expected = dict.fromkeys(in_a - in_b, "only in A") | dict.fromkeys(in_b - in_a, "only in B")
+    assert told == expected | dict.fromkeys(in_a & in_b, "both")
+    assert {row[0] for row in listed(page)} == in_a ^ in_b
+    assert {row[0] for row in listed(page, "shared")} == in_a & in_b
+    assert lines(page, "a", ".only-a") == drawn(RUNS[a], in_a - in_b)
+    assert lines(page, "b", ".only-b") == drawn(RUNS[b], in_b - in_a)
+    assert lines(page, "a", ".both") == drawn(RUNS[a], in_a & in_b)
+    assert lines(page, "b", ".both") == drawn(RUNS[b], in_a & in_b)
+    jaccard = len(in_a & in_b) / len(in_a | in_b)
+    edges = f"Edges: {len(in_a - in_b)} only in A, {len(in_a & in_b)} in both, {len(in_b - in_a)} only in B; Jaccard"
+    nodes = [{node.name for node in RUNS[side].nodes} for side in (a, b)]
+    both, either = len(nodes[0] & nodes[1]), len(nodes[0] | nodes[1])
+    said = page.inner_text("#summary")
+    assert f"{edges} {jaccard:.3f}." in said
+    assert f"Nodes: {len(nodes[0] - nodes[1])} only in A, {both} in both" in said
+    assert f"Jaccard {both / either:.3f}." in said.split("Nodes")[1]
+
+
+def test_the_table_by_hand(browser: Browser, compare: Path) -> None:
+    with opened(browser, compare) as page:
+        show(page, "tiny", "like")
+        by_size = [
+            ["a1.h3->logits", "only in B", "", "+2.0000", "2.0000"],
+            ["a1.h2->logits", "only in A", "+0.2500", "", "0.2500"],
+            ["m0->logits", "only in B", "", "+0.0000", "0.0000"],
+        ]
+        assert listed(page) == by_size
+        assert page.inner_text("#count") == "3 edges"
+        page.click("#edges th button:text('Edge')")
+        assert [row[0] for row in listed(page)] == ["m0->logits", "a1.h2->logits", "a1.h3->logits"]
+        assert page.get_attribute("#edges th[data-key=place]", "aria-sort") == "ascending"
+        page.focus("#edges th[data-key=largest] button")
+        page.keyboard.press("Enter")
+        assert listed(page) == by_size
+        page.keyboard.press("Enter")
+        assert listed(page) == by_size[::-1]
+        page.click("#edges th[data-key=b] button")  # edges that are not in B come last
+        assert [row[0] for row in listed(page, "all")][-1] == "a1.h2->logits"
+        assert ["input->m0", "both", "+1.0000", "+0.7500", "1.0000"] in listed(page, "shared")
+
+
+def test_the_same_node_stands_in_the_same_place_in_every_comparison(browser: Browser, compare: Path) -> None:
+    def places(page: Page, side: str) -> dict[str, dict[str, float]]:
+        boxes = "c.nodes('.node').map(node => [node.id(), node.position()])"
+        found: dict[str, dict[str, float]] = ask(page, side, f"Object.fromEntries({boxes})")
+        return found
+
+    with opened(browser, compare) as page:
+        show(page, "tiny", "like")
+        first, other = places(page, "a"), places(page, "b")
+        assert first == other and set(first) == {"input", "m0", "a1.h2", "a1.h3", "logits"}
+        assert first["m0"]["x"] > first["a1.h3"]["x"] > first["a1.h2"]["x"]
+        assert first["input"]["y"] > first["m0"]["y"] > first["a1.h2"]["y"] > first["logits"]["y"]  # down is positive
+        show(page, "unknown", "tiny")
+        again = places(page, "a")
+        assert again == {name: first[name] for name in again}
+
+
+def test_pictures_move_together(browser: Browser, compare: Path) -> None:
+    def view(side: str) -> list[float]:
+        found: list[float] = ask(page, side, "[c.pan().x, c.pan().y, c.zoom()]")
+        return found
+
+    with opened(browser, compare) as page:
+        show(page, "one", "two")
+        whole = view("a")
+        assert view("b") == pytest.approx(whole)
+        page.focus("#picture-b")
+        for key in ("+", "ArrowLeft", "ArrowUp"):
+            page.keyboard.press(key)
+            assert view("a") == pytest.approx(view("b"))
+        assert view("a")[2] == pytest.approx(whole[2] * 1.25)
+        page.keyboard.press("0")
+        assert view("a") == pytest.approx(whole)
+
+
+def test_an_edge_of_the_table_is_found_in_the_picture(browser: Browser, compare: Path) -> None:
+    with opened(browser, compare) as page:
+        show(page, "tiny", "like")
+        page.focus("#edges tbody tr:first-child button")
+        page.keyboard.press("Enter")
+        assert page.inner_text("#hovered") == f"a1.h3{ARROW}logits: not in A, effect in B +2.0000."
+        assert (lines(page, "a", ".lit"), lines(page, "b", ".lit")) == (set(), {("a1.h3", "logits")})
+        page.keyboard.press("Enter")
+        assert lines(page, "b", ".lit") == set()
+
+
+def test_the_address_keeps_what_is_looked_at(browser: Browser, compare: Path) -> None:
+    with opened(browser, compare) as page:
+        show(page, "tiny", "like")
+        assert page.title().startswith("tiny, like: Two circuits side by side, ")
+        page.click("#edges th[data-key=largest] button")
+        assert page.url.endswith("#a=tiny&b=like&sort=largest&dir=asc")
+        page.click("#edges th[data-key=place] button")
+        page.select_option("#listed", "all")
+        page.uncheck("#draw-b")
+        assert page.url.endswith("#a=tiny&b=like&sort=place&list=all&hide=b")
+        page.reload()
+        rows = page.locator("#edges tbody tr td:first-child").all_inner_texts()
+        assert [row.replace(ARROW, "->") for row in rows] == [
+            "input->m0",
+            "m0->a1.kv1<k>",
+            "m0->logits",
+            "a1.h2->logits",
+            "a1.h3->logits",
+        ]
+        assert seen(page, "b") == lines(page, "b", ".both") and not page.is_checked("#draw-b")
+        page.evaluate("location.hash = '#a=tiny&b=like&sort=constructor&dir=up&list=%3Cb%3E&hide=x'")
+        page.wait_for_function("() => document.getElementById('listed').value === 'differing'")
+        assert page.get_attribute("#edges th[data-key=largest]", "aria-sort") == "descending"
+        assert page.is_checked("#draw-b") and seen(page, "b") == lines(page, "b")
+
+
+def test_unlike_models_are_refused_in_words(browser: Browser, compare: Path) -> None:
+    with opened(browser, compare) as page:
+        show(page, "one", "tiny")
+        assert page.inner_text("#refused") == (
+            "one is a circuit of a model with 30 layers of 9 heads (3 key/value groups), tiny of one with "
+            "2 layers of 4 heads (2 key/value groups): no edge of one is an edge of the other. "
+            "Choose two circuits of one model shape: the lists above are grouped by it."
+        )
+        assert not page.is_visible("#compared") and page.locator("canvas").count() == 0
+        groups = page.locator("#b optgroup").evaluate_all(
+            "groups => groups.map(group => [group.label, [...group.children].map(option => option.value)])"
+        )
+        small = ["empty", "like", "tiny", "unknown", "void"]
+        assert ["2 layers of 4 heads (2 key/value groups)", small] in groups and len(groups) == 3
+        show(page, "tiny", "parallel")
+        assert "MLPs parallel to attention" in page.inner_text("#refused")
+        page.select_option("#b", "like")
+        assert page.is_visible("#compared") and not page.is_visible("#refused")
+        assert page.url.endswith("#a=tiny&b=like")
+
+
+def test_what_makes_numbers_unlike_is_said(browser: Browser, compare: Path) -> None:
+    with opened(browser, compare) as page:
+        show(page, "one", "two")
+        assert "Different models of one shape" in page.inner_text("#remarks")
+        assert page.locator("#facts tr.unlike th").all_inner_texts()[:2] == ["Task", "Model"]
+        assert "Different tasks, ioi and induction:" in page.inner_text("#remarks")
+        page.uncheck("#draw-both")
+        page.uncheck("#draw-a")
+        page.click("#swap")
+        assert seen(page, "a") == set() != seen(page, "b") and page.url.endswith("#a=two&b=one&hide=a.both")
+        show(page, "tiny", "unknown")
+        assert "B has no strengths of edges: its lines are thin." in page.inner_text("#remarks")
+        assert ["m0->logits", "only in B", "", "unknown", ""] in listed(page)
+        show(page, "tiny", "tiny")
+        assert "A and B are the same run." in page.inner_text("#remarks")
+        assert listed(page) == [] and page.inner_text("#count") == "0 edges: both have the same."
+
+
+def test_empty_circuits_and_unknown_runs(browser: Browser, compare: Path) -> None:
+    with opened(browser, compare) as page:
+        show(page, "empty", "void")
+        assert "Jaccard undefined, both are empty" in page.inner_text("#summary")
+        page.evaluate("location.hash = '#a=tiny&b=%3Cb%3Enobody'")
+        page.wait_for_selector("#refused:visible")
+        assert page.inner_text("#refused") == "There is no run <b>nobody in this gallery."
+        assert page.is_visible("#compared")
+
+
+def test_it_prints_both_pictures_whole_in_colours_for_paper(browser: Browser, compare: Path) -> None:
+    with opened(browser, compare, color_scheme="dark") as page:
+        show(page, "one", "two")
+        colour = "getComputedStyle(document.documentElement).getPropertyValue('--ink')"
+        ink = page.evaluate(colour)
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        assert page.evaluate(colour) == ink and page.evaluate("document.documentElement.dataset.theme") is None
+        page.emulate_media(media="print")
+        for side in ("a", "b"):
+            image = page.locator(f"#paper-{side}")
+            image.evaluate("image => image.decode()")
+            assert image.is_visible() and not page.is_visible(f"#picture-{side}")
+            assert image.evaluate("image => Math.max(image.naturalWidth, image.naturalHeight)") == 2400
+            corner = (
+                "image => { const canvas = document.createElement('canvas'); const c = canvas.getContext('2d');"
+                " c.drawImage(image, 0, 0); return [...c.getImageData(0, 0, 1, 1).data]; }"
+            )
+            assert image.evaluate(corner) == [255, 255, 255, 255]
+        assert page.is_visible("#tools svg") and not page.is_visible("#draw-a") and not page.is_visible("#hovered")
+        assert not page.is_visible("#edges th button")
+        head = "getComputedStyle(document.querySelector('#edges th[data-key=a]'), '::before').content"
+        assert page.evaluate(head) == '"A: effect"'
+        page.evaluate("dispatchEvent(new Event('afterprint'))")
+        assert page.get_attribute("#paper-a", "src") is None
+
+
+def test_hostile_circuits_are_text(browser: Browser, compare: Path) -> None:
+    hostile = "img-src-x-onerror-alert-1"
+    with opened(browser, compare, viewport={"width": 400, "height": 800}, color_scheme="dark") as page:
+        show(page, hostile, "one")
+        assert HOSTILE_NAME in page.inner_text("#name-a")
+        images = page.locator("img").evaluate_all("images => images.map(image => image.id)")
+        assert images == ["paper-a", "paper-b"] and HOSTILE[1] in page.title()
+        ask(page, "a", "void c.nodes('.node').forEach(node => { node.emit('tap'); })")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_of_a_large_circuit_the_strongest_edges_are_drawn_and_all_are_listed(browser: Browser, tmp_path: Path) -> None:
+    layout = bare({}, GPT2).layout()
+    readers = [name for name in layout.receivers if name.startswith(("a2.", "a3.", "a4.", "a5.", "a6.", "a7."))]
+    every = [f"{sender}->{reader}" for sender in layout.senders[:11] for reader in readers[:200]]
+    save(tmp_path / "runs" / "large", bare({name: float(place + 1) for place, name in enumerate(every)}, GPT2))
+    save(tmp_path / "runs" / "small", bare({every[0]: 1.0, "input->logits": 2.0}, GPT2))
+    site = write_gallery(tmp_path / "runs", tmp_path / "site").folder
+    with opened(browser, site / "compare.html") as page:
+        show(page, "large", "small")
+        assert page.inner_text("#remarks").startswith("Of the 2200 edges of A the strongest 2000 are drawn.")
+        assert ask(page, "a", "c.edges().length") == 2000
+        assert "2199 only in A, 1 in both, 1 only in B" in page.inner_text("#summary")
+        assert page.locator("#edges tbody tr").count() == 300
+        assert page.inner_text("#count") == "2200 edges, the first 300 below"
+        assert len(listed(page, "all")) == 2201

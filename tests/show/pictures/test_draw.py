@@ -1,0 +1,280 @@
+"""The picture: boxes that do not overlap, edges that run upwards around them, files of the right kind."""
+
+import re
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.collections import PathCollection
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from matplotlib.text import Text
+
+from acdc_engine.errors import CircuitFileError
+from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.looks import OTHER_FILL, ROLE_FILLS
+from acdc_engine.graph.names import GraphShape
+from acdc_engine.show.pictures import draw as draw_module
+from acdc_engine.show.pictures import marks
+from acdc_engine.show.pictures.draw import draw, figure_of
+from acdc_engine.show.pictures.layered import BOX_HEIGHT, BOX_WIDTH, place_nodes, route
+from acdc_engine.show.pictures.selection import first_lines, line_counts
+from tests.made_circuits import made_circuit
+from tests.show.conftest import Make
+from tests.show.index.runs import bare
+
+
+@given(data=st.data())
+def test_boxes_do_not_overlap_and_stand_in_order(data: st.DataObject) -> None:
+    from tests.show.conftest import make
+
+    build: Make = make.__wrapped__()  # type: ignore[attr-defined]
+    shape = GraphShape(data.draw(st.integers(1, 6)), 4, 2)
+    heads = st.tuples(st.integers(0, shape.n_layers - 1), st.integers(0, 3))
+    names: dict[str, float | None] = {"input->logits": 1.0}
+    for layer, head in data.draw(st.sets(heads)):
+        names |= {
+            f"input->a{layer}.h{head}<q>": 1.0,
+            f"a{layer}.h{head}->m{layer}": 1.0,
+            f"m{layer}->logits": 1.0,
+        }
+    circuit = build(shape, names)
+    places = place_nodes(circuit).places
+    boxes = list(places.values())
+    for index, (x, y) in enumerate(boxes):
+        assert all(abs(x - a) >= BOX_WIDTH or abs(y - b) >= BOX_HEIGHT for a, b in boxes[:index])
+    for edge in circuit.edges:
+        assert places[edge.sender][1] < places[edge.receiver.split("<")[0]][1]
+
+
+def test_route_bends_around_a_box_in_the_way() -> None:
+    start, end = (0.0, 0.0), (0.0, 4.0)
+    assert route(start, end, [(3.0, 2.0)]) == [start, end]
+    points = route(start, end, [(0.1, 2.0)])
+    assert len(points) == 3 and points[1][0] < 0.1 - BOX_WIDTH / 2 and points[1][1] == 2.0
+    assert route(start, end, [(0.1, 2.0)], lane=1)[1][0] < points[1][0]
+
+
+def test_one_arrow_per_edge_coloured_by_sign(grouped: Circuit) -> None:
+    arrows = [patch for patch in figure_of(grouped).axes[0].patches if isinstance(patch, FancyArrowPatch)]
+    colours = [to_hex(arrow.get_edgecolor()).upper() for arrow in arrows]
+    assert colours.count("#D55E00") == 2 and colours.count("#0072B2") == 8
+
+
+def test_labels_legend_and_title(found: Circuit) -> None:
+    figure = figure_of(found)
+    labels = [text.get_text() for text in figure.axes[0].texts]
+    assert {"input", "a0.h1", "m0", "a1.h2", "a1.h3", "logits", "layer 0", "layer 1", 'the "mover"'} <= set(labels)
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    expected = ["supports the behaviour", "works against it", "into q", "into k", "into v, MLP, logits"]
+    largest = max(abs(edge.effect or 0) for edge in found.edges)
+    scale = [f"|effect| {largest:.3g} (the largest)", f"|effect| {largest / 10:.3g}"]
+    assert legend == [*expected, *scale, 'the "mover"']
+    assert texts(figure)[0] == "ioi in tiny [v1]: 8 edges, 6 nodes\nheld-out faithfulness 0.91"
+
+
+@pytest.mark.parametrize("n_edges", [60, 300])
+def test_the_scale_is_as_wide_as_the_edges(n_edges: int) -> None:
+    circuit = made_circuit(n_edges)
+    figure = figure_of(circuit, width=6.75)
+    largest = max(abs(edge.effect or 0) for edge in circuit.edges)
+    legend = {text.get_text(): line for text, line in zip(*_legend_lines(figure), strict=True)}
+    widest = legend[f"|effect| {largest:.3g} (the largest)"].get_linewidth()
+    if n_edges == 60:
+        drawn = [patch.get_linewidth() for patch in figure.axes[0].patches if isinstance(patch, FancyArrowPatch)]
+    else:
+        (lines,) = [part for part in figure.axes[0].collections if isinstance(part, PathCollection)]
+        drawn = [float(width) for width in np.asarray(lines.get_linewidth()).tolist()]
+    assert widest == pytest.approx(max(drawn))
+    assert legend[f"|effect| {largest / 10:.3g}"].get_linewidth() < 0.5 * widest
+
+
+def _legend_lines(figure: Figure) -> tuple[list[Text], list[Line2D]]:
+    """The texts of the legend that stand beside lines, and those lines."""
+    lines = figure.legends[0].get_lines()
+    return figure.legends[0].get_texts()[: len(lines)], lines
+
+
+def test_neighbours_of_an_mlp_are_joined_at_its_side(make: Make) -> None:
+    edges: dict[str, float | None] = {
+        "input->a0.h0<v>": 1.0,
+        "a0.h0->m0": 1.0,
+        "m0->a1.h0<q>": 1.0,
+        "m0->a1.h0<k>": 1.0,
+        "m0->a1.h0<v>": 1.0,
+        "a1.h0->logits": 1.0,
+    }
+    circuit = make(GraphShape(2, 1, 1), edges)
+    figure, places = figure_of(circuit), place_nodes(circuit).places
+    (mlp, up), (head, _), (after, row) = places["m0"], places["a0.h0"], places["a1.h0"]
+    ways = _ways(figure)
+    left = mlp - BOX_WIDTH / 2
+    into = [way for way in ways if way[-1][0] == pytest.approx(left)]
+    assert len(into) == 1 and into[0][0][0] == head and abs(into[0][-1][1] - up) < BOX_HEIGHT / 2
+    out_of = sorted((way[-1][0], way[0][1]) for way in ways if way[0][0] == pytest.approx(left))
+    assert [x - after for x, _ in out_of] == pytest.approx([-0.31, 0.0, 0.31]), "q, k and v"
+    assert [y for _, y in out_of] == sorted({y for _, y in out_of}), "on lines of their own, the farthest lowest"
+    assert all(into[0][-1][1] < y < row - BOX_HEIGHT / 2 for _, y in out_of)
+
+
+def _ways(figure: Figure) -> list[list[tuple[float, float]]]:
+    """The points of every arrow's own path, in units of the picture."""
+    ways = [vars(patch)["_path_original"] for patch in figure.axes[0].patches if isinstance(patch, FancyArrowPatch)]
+    return [[(float(x), float(y)) for x, y in way.vertices] for way in ways]
+
+
+def texts(figure: Figure) -> list[str]:
+    """What stands above the picture: the title, and what it leaves out."""
+    return [text.get_text() for text in figure.texts]
+
+
+def arrows(figure: Figure) -> int:
+    return sum(isinstance(patch, FancyArrowPatch) for patch in figure.axes[0].patches)
+
+
+def test_many_edges_are_lines_with_a_fill_for_each_role() -> None:
+    circuit = made_circuit(300)
+    figure = figure_of(circuit)
+    (lines,) = [part for part in figure.axes[0].collections if isinstance(part, PathCollection)]
+    assert arrows(figure) == 0 and len(lines.get_paths()) == 300
+    colours = [to_hex(tuple(colour)).upper() for colour in np.asarray(lines.get_edgecolor()).tolist()]
+    assert colours.count("#D55E00") == sum((edge.effect or 0) < 0 for edge in circuit.edges)
+    roles = {node.role for node in circuit.nodes if node.role}
+    assert roles.isdisjoint(text.get_text() for text in figure.axes[0].texts)
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "all edges run upwards" in legend and sorted(roles) == sorted(roles.intersection(legend))
+    assert arrows(figure_of(made_circuit(250))) == 250
+
+
+def test_lines_are_counted_where_heads_share_a_key(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores: dict[str, float | None] = {f"a1.h{head}->logits": 1.0 for head in range(4)}
+    circuit = make(GraphShape(2, 4, 1), scores | {"input->a1.kv0<k>": 2.0, "input->a1.kv0<v>": 3.0})
+    assert line_counts(circuit, circuit.edges) == [1, 1, 1, 1, 4, 4]
+    assert [len(first_lines(circuit, circuit.edges, most)) for most in (1, 7, 8, 12)] == [1, 4, 5, 6]
+    monkeypatch.setattr(marks, "_MANY_LINES", 12)
+    assert arrows(figure_of(circuit)) == 12
+    monkeypatch.setattr(marks, "_MANY_LINES", 11)
+    assert arrows(figure_of(circuit)) == 0
+    monkeypatch.setattr(draw_module, "_MOST_LINES", 11)
+    with pytest.raises(CircuitFileError, match=r"at most 11 lines\. 6 edges here are 12: .* has --top"):
+        draw(circuit, tmp_path / "x.png")
+    draw(circuit, tmp_path / "x.png", top=4)
+    assert (tmp_path / "x.png").is_file()
+
+
+def test_the_strongest_edges_and_the_picture_says_so(found: Circuit) -> None:
+    figure = figure_of(found, top=5)
+    assert texts(figure)[1] == "strongest 4 of 8 edges", "a fifth would hang loose"
+    assert arrows(figure) == 5, "two heads share the v that one of them enters"
+    assert "m0" not in [text.get_text() for text in figure.axes[0].texts]
+    assert texts(figure)[0].startswith("ioi in tiny [v1]: 8 edges, 6 nodes")
+    assert texts(figure_of(found, top=8))[1] == ""
+
+
+def test_widths_in_inches(found: Circuit, tmp_path: Path) -> None:
+    def letter_size(circuit: Circuit, width: float | None = None, top: int | None = None) -> float:
+        return draw(circuit, tmp_path / "c.svg", width=width, top=top, overwrite=True)
+
+    narrow, wide = figure_of(found, width=3.3), figure_of(found, width=6.75)
+    assert (narrow.get_figwidth(), wide.get_figwidth()) == (3.3, 6.75)
+    assert letter_size(found, 6.75) == letter_size(found) == 8.5
+    assert letter_size(made_circuit(200), 3.3) < 4 < letter_size(made_circuit(200), 3.3, 20)
+    for width in (1.9, 40.5):
+        with pytest.raises(CircuitFileError, match=f"2 to 40 inches wide, not {width}"):
+            figure_of(found, width=width)
+
+
+@pytest.mark.parametrize(("n_edges", "width"), [(30, None), (30, 3.3), (30, 6.75), (300, 3.3)])
+def test_hostile_texts_are_texts_and_stay_inside(n_edges: int, width: float | None, tmp_path: Path) -> None:
+    circuit = made_circuit(n_edges, hostile=True)
+    figure = figure_of(circuit, width=width)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of letters that the font lacks
+        figure.canvas.draw()
+    page = figure.bbox
+    legend, axes = figure.legends[0].get_window_extent(), figure.axes[0].get_window_extent()
+    assert legend.y1 <= axes.y0 + 1 and legend.y0 >= 0 and legend.x0 >= 0 and legend.x1 <= page.x1
+    for text in figure.findobj(Text):
+        if text.get_text():
+            box = text.get_window_extent()
+            assert box.x0 >= page.x0 - 1 and box.x1 <= page.x1 + 1 and box.y1 <= page.y1 + 1, text.get_text()
+    assert all(text.get_window_extent().y0 >= axes.y1 - 1 for text in figure.texts), "the title is above the boxes"
+    draw(circuit, tmp_path / "c.svg", width=width)
+    assert "<script" not in (tmp_path / "c.svg").read_text()
+
+
+def test_roles_too_small_to_read_are_left_to_the_legend() -> None:
+    circuit = made_circuit(20)
+    roles = {node.role for node in circuit.nodes if node.role}
+    for width, below in ((3.3, False), (None, True)):
+        figure = figure_of(circuit, width=width)
+        assert bool(roles.intersection(text.get_text() for text in figure.axes[0].texts)) is below
+        assert roles.issubset(text.get_text() for text in figure.legends[0].get_texts())
+
+
+def test_a_role_has_one_fill_whatever_else_there_is() -> None:
+    circuit = made_circuit(60)
+    heads = [node.name for node in circuit.nodes if node.kind == "head"][:9]
+    for others in (0, 1, 4):
+        roles = dict(zip(heads, ["name mover", *(f"role {place}" for place in range(others))], strict=False))
+        nodes = tuple(node.model_copy(update={"role": roles.get(node.name)}) for node in circuit.nodes)
+        figure = figure_of(circuit.model_copy(update={"nodes": nodes}))
+        boxes = [patch for patch in figure.axes[0].patches if isinstance(patch, FancyBboxPatch)]
+        fills = dict(zip((node.name for node in nodes), (to_hex(box.get_facecolor()) for box in boxes), strict=True))
+        assert fills[heads[0]] == ROLE_FILLS["name mover"].light
+        assert {fills[head] for head in heads[1 : 1 + others]} <= {OTHER_FILL.light}
+        legend = [text.get_text() for text in figure.legends[0].get_texts()]
+        named = [] if others == 0 else ["role 0"] if others == 1 else ["other roles"]
+        assert [text for text in legend if "role" in text or "mover" in text] == ["name mover", *named]
+
+
+@pytest.mark.parametrize("width", [None, 3.3])
+@pytest.mark.parametrize("n_edges", [20, 76, 200, 300])
+def test_every_edge_lies_in_the_picture(n_edges: int, width: float | None) -> None:
+    for circuit in (made_circuit(n_edges), made_circuit(n_edges, 1, GraphShape(30, 9, 3)), crowded(n_edges)):
+        (axes,) = figure_of(circuit, width=width).axes
+        lines = [vars(patch)["_path_original"] for patch in axes.patches if isinstance(patch, FancyArrowPatch)]
+        lines += [path for part in axes.collections if isinstance(part, PathCollection) for path in part.get_paths()]
+        (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+        assert len(lines) >= len(circuit.edges)
+        for line in lines:
+            box = line.get_extents()
+            assert left + 0.9 < box.x0 and box.x1 < right and low < box.y0 and box.y1 < high
+
+
+def crowded(n_edges: int) -> Circuit:
+    """MLPs that are all joined: most edges bend around those between, at the right border."""
+    pairs = [f"m{one}->m{other}" for one in range(24) for other in range(one + 1, 24)][:n_edges]
+    return bare(dict.fromkeys(["input->m0", "m23->logits", *pairs], 1.0), GraphShape(24, 1, 1))
+
+
+def test_circuits_of_many_layers_are_as_wide_as_names_allow(tmp_path: Path) -> None:
+    circuit = made_circuit(76, 1, GraphShape(30, 9, 3))
+    figure = figure_of(circuit)
+    assert 0.5 < figure.get_figwidth() / figure.get_figheight() < 1.0
+    assert draw(circuit, tmp_path / "c.svg") == 8.5
+    assert place_nodes(circuit, 1.0).width < place_nodes(circuit).width
+
+
+def test_a_title_of_ones_own_and_none(found: Circuit) -> None:
+    assert texts(figure_of(found, title="$x$ _y"))[0] == "$x$ _y"
+    bare = figure_of(found, title="")
+    assert texts(bare) == ["", ""] and bare.get_figheight() < figure_of(found).get_figheight()
+
+
+def test_fonts_are_truetype_in_pdf_and_text_is_text_in_svg(found: Circuit, tmp_path: Path) -> None:
+    draw(found, tmp_path / "c.pdf", width=3.3)
+    draw(found, tmp_path / "c.svg")
+    pdf, svg = (tmp_path / "c.pdf").read_bytes(), (tmp_path / "c.svg").read_text()
+    assert b"/FontFile2" in pdf and b"/Type3" not in pdf
+    assert re.search(r"<text [^>]*>a1\.h2</text>", svg)
+
+
+def test_an_empty_circuit_can_be_drawn(grouped: Circuit, tmp_path: Path) -> None:
+    draw(grouped.model_copy(update={"nodes": (), "edges": ()}), tmp_path / "c.svg")
+    assert "0 edges, 0 nodes" in (tmp_path / "c.svg").read_text()

@@ -1,0 +1,48 @@
+"""Files of pictures: the same picture is the same file, no file is written over, and unknown formats are refused."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from acdc_engine.errors import CircuitFileError
+from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.result_records import Comparison, Curve
+from acdc_engine.show.pictures.comparison import draw_comparison
+from acdc_engine.show.pictures.curve import draw_curve
+from acdc_engine.show.pictures.draw import draw
+from tests.show.pictures.test_comparison import compared
+from tests.show.pictures.test_curve import found as found_curve
+
+__all__ = ["compared", "found_curve"]
+Draw = Callable[..., object]
+
+
+@pytest.fixture(params=["circuit", "curve", "comparison"])
+def drawing(request: pytest.FixtureRequest, grouped: Circuit, found_curve: Curve, compared: Comparison) -> Draw:
+    """Draws one of each."""
+    if request.param == "circuit":
+        return lambda path, **settings: draw(grouped, path, **settings)
+    if request.param == "curve":
+        return lambda path, **settings: draw_curve(found_curve, path, **settings)
+    return lambda path, **settings: draw_comparison(compared, path, **settings)
+
+
+@pytest.mark.parametrize(("name", "start"), [("c.png", b"\x89PNG"), ("c.svg", b"<?xml"), ("c.PDF", b"%PDF")])
+def test_files(drawing: Draw, tmp_path: Path, name: str, start: bytes) -> None:
+    path = tmp_path / name
+    drawing(path)
+    content = path.read_bytes()
+    assert content.startswith(start)
+    drawing(path, overwrite=True)
+    assert path.read_bytes() == content
+    with pytest.raises(CircuitFileError, match="exists already"):
+        drawing(path)
+
+
+def test_unknown_formats(drawing: Draw, tmp_path: Path) -> None:
+    with pytest.raises(CircuitFileError, match=r"No picture format 'gif'( for .*c\.gif)?\. Known: png, svg, pdf\."):
+        drawing(tmp_path / "c.gif")
+    with pytest.raises(CircuitFileError, match=r"fig does not say what picture it is: end its name in one of png, svg"):
+        drawing(tmp_path / "fig")
+    assert not list(tmp_path.iterdir())

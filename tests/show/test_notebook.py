@@ -1,0 +1,247 @@
+"""What notebooks show: every number is in the record, and no text of a stranger is anything but text."""
+
+import base64
+import io
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+
+from acdc_engine.graph.blocks import Graph
+from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.names import GraphShape
+from acdc_engine.graph.result_records import Claim, Comparison, Curve
+from acdc_engine.score.edge_scores import EdgeScores
+from acdc_engine.show import notebook
+from acdc_engine.show.notebook import ROWS, html_of, picture_html
+from acdc_engine.show.pictures.figure import svg_text
+from tests.made_circuits import HOSTILE, made_circuit
+from tests.show.pictures.test_comparison import compared
+from tests.show.pictures.test_curve import found as found_curve
+from tests.show.test_results import CLAIMS, verified
+
+SAFE = {"div", "p", "strong", "br", "img", "table", "caption", "thead", "tbody", "tr", "td", "th"}
+__all__ = ["compared", "found_curve"]
+
+
+class Seen(HTMLParser):
+    """Elements, attributes and rows of texts of a piece of HTML."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: set[str] = set()
+        self.attributes: set[str] = set()
+        self.rows: list[list[str]] = []
+        self.images: list[Image.Image] = []
+        self.said: list[str] = []
+        self.in_cell = False
+        self.feed(str(html))  # not a Markup, whose parts would escape what is added to them
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+        self.in_cell = tag in ("td", "th") or (self.in_cell and tag == "br")
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+        elif tag == "img":
+            named = dict(attrs)
+            data = base64.b64decode((named["src"] or "").removeprefix("data:image/png;base64,"))
+            self.images.append(Image.open(io.BytesIO(data), formats=["PNG"]))
+            self.said.append(named["alt"] or "")
+
+    def handle_endtag(self, tag: str) -> None:
+        self.in_cell = False
+
+    def handle_data(self, data: str) -> None:
+        if self.in_cell:
+            self.rows[-1][-1] += data
+
+
+def test_a_found_circuit(found: Circuit) -> None:
+    seen = Seen(html_of(found))
+    for row in (
+        ["prompts", "64", "64"],
+        ["faithfulness", "0.938", "0.906"],
+        ["prompts judged as the model does", "98.4%", "98.4%"],
+        ["logit_diff, circuit", "2.750", "2.750"],
+        ["edge", "effect", "score"],
+        ["a1.h2 -> logits", "+4.0000", "+2.0000"],
+        ["a1.h3 -> logits", "-3.0000", "-1.5000"],
+    ):
+        assert row in seen.rows
+    (picture,) = seen.images
+    assert picture.mode == "P" and min(picture.size) > 300 and seen.said[0].startswith("the circuit as a graph")
+    assert html_of(found) == html_of(found)
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The texts of every picture that is made, which cannot be read off a PNG."""
+    texts: list[str] = []
+    whole = notebook.picture_html
+
+    def keep(figure: Figure, described: str) -> object:
+        texts.append(svg_text(figure))
+        return whole(figure, described)
+
+    monkeypatch.setattr(notebook, "picture_html", keep)
+    return texts
+
+
+def test_pictures_are_small_and_keep_rare_colours() -> None:
+    """A thin orange line among three hundred blue ones stays orange, and on white, whatever the page's colour is."""
+    figure = Figure(figsize=(6, 4))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    rng = np.random.default_rng(0)
+    for left, right in rng.random((300, 2)):
+        axes.plot([0, 1], [left, right], color="#0072B2", alpha=0.3)
+    axes.axhline(0.5, color="#D55E00", linewidth=2)
+    html = picture_html(figure, "lines")
+    (shown,) = Seen(html).images
+    assert shown.size == (864, 576)
+    colours = np.asarray(shown.convert("RGB")).reshape(-1, 3).astype(int)
+    for wanted in ((0xD5, 0x5E, 0x00), (255, 255, 255)):
+        assert np.abs(colours - wanted).max(1).min() <= 12
+    full = io.BytesIO()
+    figure.savefig(full, format="png", dpi=144)
+    assert len(html) * 3 / 4 < 0.6 * len(full.getvalue())
+
+
+def test_intervals_stability_and_roles() -> None:
+    circuit = made_circuit(60)
+    seen = Seen(html_of(circuit))
+    figures = circuit.evaluation
+    assert figures is not None and figures.held_out.faithfulness_interval is not None
+    low, high = figures.held_out.faithfulness_interval.low, figures.held_out.faithfulness_interval.high
+    (row,) = [row for row in seen.rows if row[0] == "faithfulness"]
+    assert row[3] == f"{low:.3f} to {high:.3f}"
+    assert ["figure", "discovery", "held-out", "95% interval"] in seen.rows
+    heading = ["edge", "effect", "score", "without", "stability", "necessity"]
+    (place,) = [place for place, row in enumerate(seen.rows) if row[:6] == heading]
+    assert len(seen.rows) - place - 1 == ROWS
+
+
+def test_large_circuits_show_their_strongest_edges(drawn: list[str]) -> None:
+    html_of(made_circuit(400))
+    (picture,) = drawn
+    assert (told := re.search(r"strongest (\d+) of 400 edges", picture)) and 100 < int(told[1]) <= 150
+
+
+def test_large_circuits_without_effects_or_a_short_path_are_drawn_whole(
+    monkeypatch: pytest.MonkeyPatch, drawn: list[str]
+) -> None:
+    circuit = made_circuit(300)
+    edges = tuple(edge.model_copy(update={"effect": None, "score": None}) for edge in circuit.edges)
+    html_of(circuit.model_copy(update={"edges": edges}))
+    monkeypatch.setattr("acdc_engine.show.notebook.SHOWN_EDGES", 1)
+    html_of(circuit)
+    assert len(drawn) == 2
+    for picture in drawn:
+        assert "strongest" not in picture and "all edges run upwards" in picture
+
+
+def test_a_circuit_written_by_hand(grouped: Circuit) -> None:
+    edges = tuple(edge.model_copy(update={"effect": None, "score": None}) for edge in grouped.edges)
+    seen = Seen(html_of(grouped.model_copy(update={"edges": edges})))
+    assert ["edge"] in seen.rows and not any(row[0] == "faithfulness" for row in seen.rows)
+
+
+@pytest.mark.parametrize("n_edges", [40, 300])
+def test_hostile_texts_are_text(n_edges: int) -> None:
+    html = html_of(made_circuit(n_edges, hostile=True))
+    seen = Seen(html)
+    assert seen.elements <= SAFE and seen.attributes <= {"style", "alt", "src", "width"}
+    assert "\u202e" not in html and "word " * 130 not in html
+
+
+def test_an_empty_circuit() -> None:
+    empty = made_circuit(30).model_copy(update={"edges": (), "nodes": ()})
+    seen = Seen(html_of(empty))
+    assert ["Circuit", "0 of 32,491 edges, 0 of 158 nodes"] in seen.rows and ["edge"] in seen.rows
+    assert len(seen.images) == 1
+
+
+def test_a_curve(found_curve: Curve) -> None:
+    seen = Seen(html_of(found_curve))
+    assert ["eap, signed", "0.875", "0.125", "0.750", "0.062"] in seen.rows
+    assert ["random", "0.250", "0.750", "0.250", "0.750"] in seen.rows
+    assert [
+        "10 %100",
+        "1.25[1.00, 1.38]90, KL 0.50",
+        "0.75[0.50, 0.88]80, KL 0.50",
+        "0.250.00 to 0.50100, KL 0.06",
+    ] in seen.rows
+    assert len(seen.images) == 1 and "br" in seen.elements
+
+
+def test_a_comparison(compared: Comparison) -> None:
+    seen = Seen(html_of(compared))
+    for row in (
+        ["Source", "a [paper]"],
+        ["edges, no MLPs", "2", "4", "1", "0.250", "0.500", "0.333", "0.200"],
+        ["edges", "2", "4", "0.875", "0.625", "0.438", "0.312"],
+        ["a0.h1 -> a1.h0<q>", "-0.5000", "3", "previous token -> a1.h0<q>"],
+    ):
+        assert row in seen.rows
+    html = html_of(compared)
+    assert "Extra: 12 found edges that are not known, strongest first" in html and "Note: a remark" in html
+    nothing = html_of(compared.model_copy(update={"missing": (), "rankings": ()}))
+    assert "All known edges were found." in nothing and "AP, |score|" not in nothing
+
+
+@pytest.fixture
+def scores() -> EdgeScores:
+    graph = Graph(GraphShape(2, 4, 2))
+    mean = torch.zeros(graph.n_senders, graph.n_receivers)
+    for name, value in (("a0.h1->a1.kv1<v>", 4.0), ("input->m0", -1.0), ("m0->logits", 0.02)):
+        mean[graph.parse_edge(name)] = value
+    return EdgeScores(mean, 2 * mean.abs(), None, graph.senders, graph.receivers, "eap-ig")
+
+
+def test_scores(scores: EdgeScores) -> None:
+    html = html_of(scores)
+    seen = Seen(html)
+    assert "from 11 senders to 19 receivers by eap-ig" in html and len(seen.images) == 1
+    assert ["a0.h1 -> a1.kv1<v>", "+4.0000", "8.0000"] in seen.rows
+    assert ["input -> m0", "-1.0000", "2.0000"] in seen.rows
+    assert ["0.1 to 1", "1", "1"] in seen.rows and ["0.001 to 0.01", "1", "0"] in seen.rows
+
+
+def test_scores_without_names_and_without_anything(scores: EdgeScores) -> None:
+    bare = Seen(html_of(EdgeScores(scores.mean, None, None)))
+    sender, receiver = Graph(GraphShape(2, 4, 2)).parse_edge("a0.h1->a1.kv1<v>")
+    assert [f"sender {sender} -> receiver {receiver}", "+4.0000"] in bare.rows and not bare.images
+    zero = EdgeScores(torch.zeros_like(scores.mean), None, None, scores.senders, scores.receivers)
+    assert ["0.1 to 1", "0", "0"] in Seen(html_of(zero)).rows
+
+
+def test_an_evaluation() -> None:
+    evaluation = made_circuit(40).evaluation
+    assert evaluation is not None and evaluation.random_circuits is not None and evaluation.completeness is not None
+    rows = Seen(html_of(evaluation)).rows
+    assert ["prompts", f"{evaluation.discovery.n_prompts}", f"{evaluation.held_out.n_prompts}"] in [r[:3] for r in rows]
+    (random,) = [row[1] for row in rows if row[0] == "random circuits"]
+    assert random.startswith(f"{len(evaluation.random_circuits.faithfulness)} of the same size: faithfulness ")
+
+
+def test_a_verification() -> None:
+    html = html_of(verified(*CLAIMS))
+    for row in (["File", "runs/ioi/circuit.json"], ["faithfulness", "0.906", "0.806", "WRONG"]):
+        assert row in Seen(html).rows
+    for note in (
+        "a remark.",
+        "the file does not claim sizes.",
+        "not recomputed: scores (acdc evaluate computes them anew).",
+    ):
+        assert f"<p>Note: {note}" in html
+    claims = [Claim(what=text, edge=text, claimed=text, found=text, holds=False) for text in HOSTILE]
+    html = html_of(verified(*claims, path=HOSTILE[0]))
+    seen = Seen(html)
+    assert seen.elements <= SAFE and seen.attributes <= {"style"} and "\u202e" not in html

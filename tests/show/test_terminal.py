@@ -1,0 +1,265 @@
+"""What `acdc show` prints, word by word, and that it fits 80 columns; what `acdc verify` prints."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.evidence_records import Certificate, Completeness, HypothesisTest, Interval, RandomCircuits
+from acdc_engine.graph.names import GraphShape
+from acdc_engine.graph.nodes import with_roles
+from acdc_engine.graph.records import SearchRecord
+from acdc_engine.show.figures import whole
+from acdc_engine.show.remarks import remarks
+from acdc_engine.show.terminal import text_of
+from tests.show.conftest import Make
+
+
+def printed(circuit: Circuit, max_edges: int | None = 40, width: int = 80) -> list[str]:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(text_of(whole(circuit, max_edges)))
+    assert isinstance(console.file, io.StringIO)
+    return [" ".join(line.split()) for line in console.file.getvalue().splitlines()]
+
+
+def test_header(found: Circuit) -> None:
+    lines = printed(found)
+    assert lines[:10] == [
+        "Circuit 8 of 82 edges, 6 of 12 nodes",
+        "Model tiny [v1]: LlamaForCausalLM, 2 layers, 4 heads, 2 k/v heads",
+        "Task ioi: 64 discovery and 32 held-out prompts, seed 7",
+        "Metric logit_diff, higher supports the behaviour",
+        "Scores eap-ig (steps 5)",
+        "Search iterative",
+        "Target faithfulness 0.9 on the discovery prompts",
+        "Ablation patch: edges outside the circuit carry the corrupt run's activations",
+        "Cost 212 s, 700 forward passes' worth of time, 1.5 GiB at most, 1,312",
+        "circuits run exactly",
+    ]
+
+
+def test_figures_side_by_side(found: Circuit) -> None:
+    lines = printed(found)
+    start = lines.index("How well it does the task")
+    assert lines[start + 1 : start + 11] == [
+        "discovery held-out",
+        "prompts 64 64",
+        "faithfulness 0.938 0.906",
+        "KL recovered 0.812 0.812",
+        "prompts judged as the model does 98.4% 98.4%",
+        "normalised error 0.125 0.125",
+        "logit_diff, model on clean prompts 3.500 3.500",
+        "logit_diff, model on corrupt prompts -3.250 -3.250",
+        "logit_diff, circuit 2.750 2.750",
+        "accuracy, model 100.0% 100.0%",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ablation", "label"),
+    [
+        ("patch", "model on corrupt prompts"),
+        (None, "model on corrupt prompts"),
+        ("mean", "everything ablated"),
+        ("zero", "everything ablated"),
+    ],
+)
+def test_the_zero_point_is_called_what_it_is(found: Circuit, ablation: str | None, label: str) -> None:
+    lines = printed(found.model_copy(update={"ablation": ablation}))
+    assert f"logit_diff, {label} -3.250 -3.250" in lines
+
+
+def test_nodes_by_layer_last_on_top(grouped: Circuit) -> None:
+    lines = printed(grouped)
+    start = lines.index("Nodes (edges in, edges out)")
+    assert lines[start + 1 : start + 6] == [
+        "layer heads MLP",
+        "logits (3, 0)",
+        '1 h2 the "mover" (3, 1) h3 (2, 1)',
+        "0 h1 (1, 2) m0 (1, 2)",
+        "input (0, 2)",
+    ]
+
+
+def test_edges_by_strength(grouped: Circuit) -> None:
+    lines = printed(grouped, max_edges=3)
+    start = lines.index("Edges, strongest effect first (positive: the edge supports the behaviour)")
+    assert lines[start + 1 :] == [
+        "edge effect score",
+        "a1.h2 -> logits +4.0000 +2.0000",
+        "a1.h3 -> logits -3.0000 -1.5000",
+        "a0.h1 -> a1.kv1<v> +2.0000 +1.0000",
+        "... and 5 more: --all",
+    ]
+    assert not any("more" in line for line in printed(grouped, max_edges=None))
+
+
+def test_scores_alone_rank_by_score(make: Make) -> None:
+    circuit = make(GraphShape(2, 1, 1), {"input->m0": 0.5, "m0->logits": -3.0, "input->logits": None})
+    lines = printed(circuit)
+    assert lines[-5:] == [
+        "Edges, strongest score first (positive: the edge supports the behaviour)",
+        "edge score",
+        "m0 -> logits -3.0000",
+        "input -> m0 +0.5000",
+        "input -> logits",
+    ]
+
+
+def test_hand_written_circuits_have_edges_and_source_only(make: Make) -> None:
+    circuit = make(GraphShape(2, 1, 1), {"input->logits": None}).model_copy(update={"source": "a paper"})
+    lines = printed(circuit)
+    assert "Source a paper" in lines and "Edges" in lines
+    assert not any(line.startswith(("Task", "How well")) for line in lines)
+
+
+@pytest.fixture
+def judged(found: Circuit) -> Circuit:
+    """As `acdc evaluate` writes it: with intervals, baseline, completeness, tests, certificate, figures per edge."""
+    assert found.evaluation is not None
+    interval = Interval(level=0.95, low=0.8125, high=1.0625, method="BCa", resamples=9999)
+    held_out = found.evaluation.held_out.model_copy(
+        update={"faithfulness_interval": interval, "kl_interval": interval.model_copy(update={"low": 0.75})}
+    )
+    tests = (
+        HypothesisTest(
+            name="equivalence",
+            null="they are alike",
+            statistic=0.5,
+            p_value=0.25,
+            p_adjusted=0.5,
+            rejected=False,
+            alpha=0.05,
+            details="The circuit is above on 30 of 64 prompts.",
+        ),
+        HypothesisTest(
+            name="minimality",
+            null="no edge is random",
+            statistic=0.5,
+            p_value=0.001,
+            p_adjusted=0.003,
+            rejected=True,
+            alpha=0.05,
+            details="2 edges do no more than random ones.",
+        ),
+    )
+    evaluation = found.evaluation.model_copy(
+        update={
+            "held_out": held_out,
+            "random_circuits": RandomCircuits(faithfulness=(-0.25, 0.5, 0.125), p_value=0.25, seed=0),
+            "completeness": Completeness(faithfulness=0.125, kl_recovered=0.375),
+            "tests": tests,
+        }
+    )
+    certificate = Certificate(objective="faithfulness", low=0.9, high=1.1, value=0.9375, minimal=True)
+    edges = tuple(
+        edge.model_copy(update={"without": 0.5, "stability": 0.875, "necessity": 1.0}) for edge in found.edges
+    )
+    return found.model_copy(update={"evaluation": evaluation, "certificate": certificate, "edges": edges})
+
+
+def test_intervals_beside_the_held_out_figures(judged: Circuit) -> None:
+    lines = printed(judged)
+    start = lines.index("How well it does the task")
+    assert lines[start + 1 : start + 6] == [
+        "discovery held-out 95% interval",
+        "prompts 64 64",
+        "faithfulness 0.938 0.906 0.812 to 1.062",
+        "KL recovered 0.812 0.812 0.750 to 1.062",
+        "prompts judged as the model does 98.4% 98.4%",
+    ]
+
+
+def test_evidence(judged: Circuit) -> None:
+    lines = printed(judged, width=1000)
+    start = lines.index("What speaks for it and against it")
+    assert lines[start + 1 : start + 6] == [
+        "certificate no edge can go: faithfulness 0.938 on the discovery prompts lies in [0.9, 1.1], and without any "
+        "one edge it does not",
+        "random circuits 3 with 8 edges each: faithfulness -0.250 to 0.500, mean 0.125; none as near to 1 as this one "
+        "(p 0.25)",
+        "completeness all that is outside the circuit has faithfulness 0.125 and KL recovered 0.375; 0 would say that "
+        "the circuit holds everything",
+        "equivalence not rejected (p 0.5, corrected). The circuit is above on 30 of 64 prompts.",
+        "minimality REJECTED (p 0.003, corrected). 2 edges do no more than random ones.",
+    ]
+
+
+def test_a_certificate_that_does_not_certify(judged: Circuit) -> None:
+    assert judged.certificate is not None
+    certificate = judged.certificate.model_copy(update={"minimal": False, "objective": "kl", "value": 0.5})
+    lines = printed(judged.model_copy(update={"certificate": certificate, "evaluation": None}), width=1000)
+    assert (
+        "certificate not minimal: KL recovered 0.500 on the discovery prompts; it leaves [0.9, 1.1], or stays in it "
+        "without some edge" in lines
+    )
+
+
+def test_edges_with_everything(judged: Circuit) -> None:
+    lines = printed(judged, max_edges=1)
+    start = lines.index("Edges, strongest effect first (positive: the edge supports the behaviour)")
+    assert lines[start + 1 :] == [
+        "without: faithfulness without the edge, discovery prompts",
+        "stability: share of resampled prompts whose scores select it",
+        "necessity: share of resampled prompts that miss the target without it",
+        "stabi- neces-",
+        "edge effect score without lity sity",
+        "a1.h2 -> logits +4.0000 +2.0000 0.5000 88% 100%",
+        "... and 7 more: --all",
+    ]
+
+
+def test_a_target_in_kl_is_called_so_and_judged_so(judged: Circuit) -> None:
+    search = SearchRecord(strategy="iterative", objective="kl", target_faithfulness=0.9)
+    aimed = judged.model_copy(update={"search": search})
+    assert "Target KL recovered 0.9 on the discovery prompts" in printed(aimed)
+    assert "without: KL recovered without the edge, discovery prompts" in printed(aimed)
+    assert any("held-out prompts the KL recovered, 0.812, lies outside the target" in text for text in remarks(aimed))
+    assert not any("lies outside the target" in text for text in remarks(judged))
+
+
+def test_a_circuit_no_better_than_random_ones_is_remarked_on(judged: Circuit) -> None:
+    assert judged.evaluation is not None
+    random = RandomCircuits(faithfulness=(0.9, 1.0, 0.125), p_value=0.75, seed=0)
+    evaluation = judged.evaluation.model_copy(update={"random_circuits": random})
+    found = remarks(judged.model_copy(update={"evaluation": evaluation}))
+    assert (
+        "2 of 3 random circuits of the same size are at least as faithful (p 0.75): this one is not shown to be "
+        "better than chance." in found
+    )
+    assert any(text.startswith("3 random circuits are too few to show that this one") for text in remarks(judged))
+
+
+@pytest.mark.parametrize(
+    ("own", "random", "p_value", "said"),
+    [
+        (2.25, (0.0, 0.125, 1.5), 1.0, "the circuit overshoots: its held-out faithfulness, 2.250, is so far above 1"),
+        (0.5, (1.4, 0.75, -0.5), 0.75, "2 of 3 random circuits of the same size are at least as faithful, 1 of them "),
+    ],
+)
+def test_who_overshoots_is_said(
+    judged: Circuit, own: float, random: tuple[float, ...], p_value: float, said: str
+) -> None:
+    assert judged.evaluation is not None
+    drawn = RandomCircuits(faithfulness=random, p_value=p_value, seed=0)
+    held_out = judged.evaluation.held_out.model_copy(update={"faithfulness": own})
+    evaluation = judged.evaluation.model_copy(update={"random_circuits": drawn, "held_out": held_out})
+    (found,) = [text for text in remarks(judged.model_copy(update={"evaluation": evaluation})) if "random" in text]
+    assert found.startswith(said)
+    assert ("not shown to be better than chance" in found) == (own < 1)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_nothing_is_cut_off(found: Circuit, judged: Circuit, width: int) -> None:
+    for circuit in (found, judged):
+        assert not any("…" in line for line in printed(circuit, width=width))
+
+
+def test_roles_of_edges_have_a_column_where_there_are_any(found: Circuit) -> None:
+    assert not any("->" in line and "mover" in line for line in printed(found))
+    edges = with_roles(found.layout(), found.nodes, found.edges)
+    hand = found.model_copy(update={"edges": edges, "rule": "Everything to everything.", "made_by": "a script"})
+    lines = printed(hand)
+    assert 'a1.h2 -> logits +4.0000 +2.0000 the "mover" -> logits' in lines
+    assert "Rule Everything to everything." in lines and "Made by a script" in lines

@@ -1,0 +1,100 @@
+"""What the viewer leaves out, of edges and of colours: the page says so, and what was left out can still be found."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.looks import OTHER_FILL
+from acdc_engine.show.viewer import data as data_module
+from tests.made_circuits import made_circuit
+from tests.show.viewer.pages import drawn_nodes, lines_of, reset, shown
+
+N_LINES = 20
+N_ROLES = 10
+
+
+def with_roles(circuit: Circuit, n_roles: int) -> Circuit:
+    """So many roles for three heads each, and four heads more of the last two."""
+    heads = [node.name for node in circuit.nodes if node.kind == "head"]
+    places = [place % n_roles for place in range(3 * n_roles)] + [n_roles - 1, n_roles - 2] * 2 if n_roles else []
+    role_of = {name: f"role {place}" for name, place in zip(heads, places, strict=False)}
+    nodes = tuple(node.model_copy(update={"role": role_of.get(node.name)}) for node in circuit.nodes)
+    return circuit.model_copy(update={"nodes": nodes})
+
+
+CIRCUIT = with_roles(made_circuit(200), N_ROLES)
+KNOWN = with_roles(made_circuit(150, seed=1), 0)
+ORDER = sorted(lines_of(CIRCUIT), key=lambda name: -abs(lines_of(CIRCUIT)[name].effect or 0))
+HERE = {(edge.sender, edge.receiver) for edge in CIRCUIT.edges}
+MISSED = [edge for edge in KNOWN.edges if (edge.sender, edge.receiver) not in HERE]
+
+
+@pytest.fixture(scope="module")
+def opened_page(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """At most so few lines, half of them missed ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data_module, "MOST_LINES", N_LINES)
+        with shown(browser, tmp_path_factory.mktemp("left-out") / "view.html", CIRCUIT, KNOWN) as page:
+            yield page
+
+
+@pytest.fixture
+def page(opened_page: Page) -> Page:
+    reset(opened_page)
+    return opened_page
+
+
+def test_which_edges_are_hidden_is_said_of_either_circuit(page: Page) -> None:
+    expect(page.locator("#notice")).to_have_text(
+        "Too many edges to draw: 190 edges, the weakest, are hidden; the circuit file has all. "
+        f"{len(MISSED) - 10} missed edges, the last of the known circuit, are hidden; that circuit's file has all."
+    )
+    said = page.locator("#overlay-counts")
+    expect(said).to_contain_text(f"{len(MISSED)} missed")  # of all, hidden or not
+
+
+@pytest.mark.parametrize("whose", ["own", "missed"])
+def test_a_node_whose_edges_are_all_hidden_is_found(page: Page, whose: str) -> None:
+    drawn = drawn_nodes(page)
+    ours, known = ({node.name for node in circuit.nodes} for circuit in (CIRCUIT, KNOWN))
+    lost = sorted((ours if whose == "own" else known - ours) - drawn)
+    assert lost, "some node has no line"
+    page.locator("#search").fill(lost[0])
+    page.keyboard.press("Enter")
+    assert page.evaluate("acdc.page.graph.chosen") == lost[0] and lost[0] in drawn_nodes(page)
+    expect(page.locator("#lonely")).not_to_be_checked()
+    expect(page.locator("#panel h2")).to_have_text(lost[0])
+    expect(page.locator("#panel")).to_contain_text("Its edges are not drawn in this page: there are too many.")
+    expect(page.locator("#panel")).not_to_contain_text("edges in (0)")
+    reset(page)
+    expect(page.locator("#lonely")).to_be_checked()
+    assert drawn_nodes(page) == drawn
+
+
+def test_weaker_edges_of_a_node_are_counted(page: Page) -> None:
+    """Once each, though missed ones are listed with them."""
+    shown_here = [lines_of(CIRCUIT)[name] for name in ORDER[: N_LINES // 2]]
+    n_all = Counter(edge.sender for edge in CIRCUIT.edges)
+    n_here = Counter(edge.sender for edge in shown_here)
+    n_cut, name = max((n_all[name] - n_here[name], name) for name in n_here)
+    assert n_cut > 1
+    page.evaluate("(id) => acdc.page.graph.select(id)", name)
+    part = page.locator("#panel section", has_text="Strongest edges out")
+    expect(part).to_contain_text(f"{n_cut} weaker ones were left out of this page.")
+
+
+def test_roles_without_a_colour_of_their_own_are_grey_and_the_legend_says_so(page: Page) -> None:
+    fills = page.evaluate(
+        "Object.fromEntries(acdc.page.graph.cy.nodes('.head').map((node) => "
+        "[node.id(), node.style('background-color')]))"
+    )
+    by_role = {node.role: fills[node.name] for node in CIRCUIT.nodes if node.role}
+    red, green, blue = (int(OTHER_FILL.light[at : at + 2], 16) for at in (1, 3, 5))
+    assert len(by_role) == N_ROLES and set(by_role.values()) == {f"rgb({red},{green},{blue})"}
+    legend = page.locator("#legend section", has_text="Roles").locator("li")
+    expect(legend).to_have_text(["other roles"])
+    swatch = legend.locator(".swatch")
+    assert swatch.evaluate("(it) => getComputedStyle(it).backgroundColor") == f"rgb({red}, {green}, {blue})"

@@ -1,0 +1,91 @@
+"""The viewer's page as text: what it holds, and that nothing of strangers gets out of its data. Behaviour is tested in
+a browser (test_browser.py and others)."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from acdc_engine.graph.circuit import Circuit
+from acdc_engine.shipped import graphs_folder
+from acdc_engine.show.page import static
+from acdc_engine.show.viewer import page
+from acdc_engine.show.viewer.data import view_data
+from acdc_engine.show.viewer.page import viewer_html
+from tests.made_circuits import HOSTILE, made_circuit
+from tests.show.viewer.pages import made_for
+
+FILES = Path(page.__file__).parent / "static"
+OWN = sorted(path.stem for path in FILES.glob("*.js") if not path.stem.startswith("panel") and path.stem != "heatmap")
+
+
+def data_in(html: str) -> object:
+    """What the page's scripts read."""
+    found = re.findall(r'<script type="application/json" id="view-data">(.*?)</script>', html, re.DOTALL)
+    assert len(found) == 1
+    return json.loads(found[0])
+
+
+def test_the_page_holds_the_data_and_the_library() -> None:
+    circuit = made_circuit(60)
+    html = viewer_html(circuit)
+    assert data_in(html) == view_data(circuit).model_dump(mode="json")
+    assert html.count(static("html/cytoscape.min.js")) == 1
+    assert "<title>ioi in made-up: 60 edges</title>" in html
+
+
+def test_texts_of_strangers_stay_data() -> None:
+    html = viewer_html(made_circuit(60, hostile=True), title=HOSTILE[0])
+    outside = re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL)
+    for text in ("<script>alert", "<img src=x", "onerror=", "{{ 7", "49"):
+        assert text not in outside
+    assert "&lt;/script&gt;&lt;script&gt;alert" in outside
+    assert html.count("<script>") == 1
+    assert data_in(html)["title"] == HOSTILE[0]  # type: ignore[index]
+
+
+def test_a_long_title_is_cut_in_the_window_and_whole_in_the_data() -> None:
+    html = viewer_html(made_circuit(20), title="t" * 10_000)
+    assert f"<title>{'t' * 119}…</title>" in html
+    assert data_in(html)["title"] == "t" * 10_000  # type: ignore[index]
+
+
+def test_nothing_is_fetched() -> None:
+    html = viewer_html(made_circuit(20))
+    own = html.replace(static("html/cytoscape.min.js"), "")
+    assert re.findall(r'(?:src|href)="(?!data:)[^"#]', own) == []
+    assert "url(" not in own and "@import" not in own and "fetch(" not in own
+    assert "default-src 'none'" in html
+
+
+def test_a_known_circuit_is_named() -> None:
+    known = Circuit.load(graphs_folder() / "gpt2" / "ioi.json")
+    data = data_in(viewer_html(made_for(known, 20), known, known_name="gpt2/ioi"))
+    assert data["overlay"]["known"] == "gpt2/ioi"  # type: ignore[index]
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_scripts_build_no_html_from_text(name: str) -> None:
+    source = (FILES / f"{name}.js").read_text(encoding="utf-8")
+    for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function", "console."):
+        assert word not in source
+    assert '"use strict";' in source
+    assert source.count("\n") < 300 and max(map(len, source.splitlines())) <= 200
+
+
+def test_every_script_and_sheet_is_used() -> None:
+    listed = {*page._SCRIPTS, *page._STYLES}
+    there = {f"viewer/{path.name}" for path in FILES.iterdir() if path.suffix in (".js", ".css")}
+    assert there == {name for name in listed if name.startswith("viewer/")}
+
+
+def test_every_element_that_scripts_ask_for_is_there() -> None:
+    html = viewer_html(made_circuit(20))
+    asked = {
+        name
+        for file in OWN
+        for name in re.findall(r'byId\("([\w-]+)"\)', (FILES / f"{file}.js").read_text(encoding="utf-8"))
+    }
+    assert {name for name in asked if f'id="{name}"' not in html} == set()
+    assert len(asked) > 20
