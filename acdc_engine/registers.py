@@ -14,7 +14,8 @@ through an entry point of the register's group; its value is a module that uses 
     my_method = "my_package.my_method"
 
 They are imported when somebody asks for a name that does not come with the engine, or for the list of all. One that
-cannot be imported is handed on with the reason, never skipped in silence, and stops nothing else.
+cannot be imported is handed on or logged with the reason, never skipped in silence, and stops nothing else.
+`tests/one_of_each/` is a package that adds something to every register.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
@@ -32,6 +34,7 @@ from typing import Any, Generic, TypeVar
 from acdc_engine.errors import AcdcError, nearest
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -110,28 +113,32 @@ class Register(Generic[T]):
         broken: Plug-ins that could not be used; filled when they are looked for.
     """
 
-    def __init__(self, noun: str, group: str, error: type[AcdcError]) -> None:
-        """An empty table whose unknown names raise `error`."""
+    def __init__(self, noun: str, group: str, error: type[AcdcError], base: type | None = None) -> None:
+        """An empty table whose unknown names raise `error`; parameters derive from `base`, where one is given."""
         self.noun, self.group, self.broken = noun, group, list[Broken]()
-        self._error, self._entries, self._complete = error, dict[str, Entry[T]](), False
+        self._error, self._entries, self._complete, self._base = error, dict[str, Entry[T]](), False, base
 
-    def add(self, name: str, help: str, *, parameters: type = NoParameters) -> Callable[[T], T]:
+    def add(self, name: str, help: str, *, parameters: type | None = None) -> Callable[[T], T]:
         """Decorator that enters a function or class.
 
         Args:
             name: What users call it.
             help: One line without a full stop.
-            parameters: Dataclass of what it takes.
+            parameters: Dataclass of what it takes; None where there is nothing to choose.
 
         Raises:
-            AcdcError: Of the register's kind: the name is taken.
+            AcdcError: Of the register's kind: the name is taken, or the parameters do not derive from the base.
         """
+        takes = parameters or self._base or NoParameters
 
         def enter(value: T) -> T:
             taken = self._entries.get(name)
             if taken is not None:
                 raise self._error(f"The {self.noun} {name!r} is there already{_by(taken.source)}.")
-            self._entries[name] = Entry(name, help, value, parameters, _importing)
+            if self._base is not None and not issubclass(takes, self._base):
+                base = f"{self._base.__module__}.{self._base.__name__}"
+                raise self._error(f"The parameters of the {self.noun} {name!r} must derive from {base}.")
+            self._entries[name] = Entry(name, help, value, takes, _importing)
             return value
 
         return enter
@@ -142,12 +149,16 @@ class Register(Generic[T]):
         Raises:
             AcdcError: Of the register's kind: there is none; near names are named, and plug-ins that are broken.
         """
-        if name not in self._entries:
-            self._load()
-        if name not in self._entries:
-            reasons = "".join(f"\n{one}" for one in self.broken)
-            raise self._error(f"Unknown {self.noun} {name!r}.{nearest(name, self._entries)}{reasons}")
-        return self._entries[name]
+        if name not in self:
+            raise self.unknown(name)
+        entry = self._entries[name]
+        if entry.source:
+            log_broken(self.broken)
+        return entry
+
+    def unknown(self, name: str, *others: str) -> AcdcError:
+        """The error of a name that is not there; `others` are names that would do as well."""
+        return self._error(f"Unknown {self.noun} {name!r}.{nearest(name, (*self.names, *others))}{self.reasons}")
 
     def __iter__(self) -> Iterator[Entry[T]]:
         """All entries, the engine's own first, in the order they were added."""
@@ -155,13 +166,20 @@ class Register(Generic[T]):
         return iter(tuple(self._entries.values()))
 
     def __contains__(self, name: object) -> bool:
-        """Whether there is an entry of that name."""
-        return any(entry.name == name for entry in self)
+        """Whether there is an entry of that name; for one of the engine's own no package of others is imported."""
+        if name not in self._entries:
+            self._load()
+        return name in self._entries
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of all entries."""
         return tuple(entry.name for entry in self)
+
+    @property
+    def reasons(self) -> str:
+        """Why plug-ins cannot be used, each in a new line: the end of messages about names that are not there."""
+        return "".join(f"\n{one}" for one in self.broken)
 
     def own(self) -> tuple[Entry[T], ...]:
         """The engine's own entries; imports no package of others."""
@@ -188,6 +206,7 @@ class Register(Generic[T]):
             self.broken = list(plugins(self.group)[1])
 
 
+_warned: set[Broken] = set()
 _importing = ""
 """Package of the plug-in that is being imported; empty while none is."""
 
@@ -205,6 +224,14 @@ def plugins(group: str) -> tuple[tuple[Plugin, ...], tuple[Broken, ...]]:
         tuple(one for one in opened if isinstance(one, Plugin)),
         tuple(one for one in opened if isinstance(one, Broken)),
     )
+
+
+def log_broken(broken: Iterable[Broken]) -> None:
+    """Names broken plug-ins on standard error (unless logging is set up otherwise), each once per process."""
+    for one in broken:
+        if one not in _warned:
+            _warned.add(one)
+            _log.warning("%s", one)
 
 
 def _open(point: EntryPoint) -> Plugin | Broken:

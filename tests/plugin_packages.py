@@ -1,5 +1,6 @@
 """Installed packages with plug-ins, made in a folder: a package and its dist-info, as pip leaves them."""
 
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -8,9 +9,24 @@ from typing import Any
 import pytest
 
 from acdc_engine import registers
+from acdc_engine.formats.register import FORMATS
+from acdc_engine.patch.references import ABLATIONS
+from acdc_engine.prompts.generators import GENERATORS
+from acdc_engine.prompts.metrics import METRICS
 from acdc_engine.registers import Register
+from acdc_engine.score import METHODS
+from acdc_engine.search import SEARCHES
 from tests.tiny_task import CARD
 
+TABLES: dict[str, Register[Any]] = {
+    "method": METHODS,
+    "strategy": SEARCHES,
+    "ablation": ABLATIONS,
+    "metric": METRICS,
+    "format": FORMATS,
+    "tasks": GENERATORS,
+}
+"""What each file of `one_of_each` adds to."""
 PAIRS = (
     '{"clean": "Ann met Bob and Bob met", "corrupt": "Ann met Bob and Cem met", "answers": [" Ann"], '
     '"wrong_answers": [" Bob"]}\n'
@@ -67,10 +83,30 @@ def install(
     for path, text in files.items():
         (site / path).parent.mkdir(parents=True, exist_ok=True)
         (site / path).write_text(text, encoding="utf-8")
+    _write_metadata(site, distribution, {group: f"{key} = {value}"})
+
+
+def install_one_of_each(site: Path) -> None:
+    """Installs `tests/one_of_each`."""
+    shutil.copytree(Path(__file__).with_name("one_of_each"), site / "one_of_each")
+    _write_metadata(site, "one-of-each", {table.group: f"mine = one_of_each.{name}" for name, table in TABLES.items()})
+
+
+def install_broken(site: Path) -> None:
+    """Installs a package that has an entry point in every group, none of which can be imported."""
+    for name in TABLES:
+        (site / "broken" / name).mkdir(parents=True)
+        (site / "broken" / name / "__init__.py").write_text(f"raise ValueError('no {name}')")
+    (site / "broken" / "__init__.py").touch()
+    _write_metadata(site, "broken", {table.group: f"theirs = broken.{name}" for name, table in TABLES.items()})
+
+
+def _write_metadata(site: Path, distribution: str, points: Mapping[str, str]) -> None:
+    """What pip leaves of a package: its entry points by their groups."""
     info = site / f"{distribution.replace('-', '_')}-1.2.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.2\n")
-    (info / "entry_points.txt").write_text(f"[{group}]\n{key} = {value}\n")
+    (info / "entry_points.txt").write_text("".join(f"[{group}]\n{line}\n" for group, line in points.items()))
 
 
 def fresh_site(folder: Path, monkeypatch: pytest.MonkeyPatch, *tables: Register[Any]) -> Iterator[Path]:
@@ -82,6 +118,7 @@ def fresh_site(folder: Path, monkeypatch: pytest.MonkeyPatch, *tables: Register[
         monkeypatch.setattr(table, "_entries", dict(table._entries))
         monkeypatch.setattr(table, "_complete", False)
         monkeypatch.setattr(table, "broken", [])
+    monkeypatch.setattr(registers, "_warned", set())
     registers.plugins.cache_clear()
     yield folder
     registers.plugins.cache_clear()

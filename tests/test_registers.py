@@ -11,7 +11,7 @@ from acdc_engine.errors import MetricError, TaskError
 from acdc_engine.prompts.card import parse_card
 from acdc_engine.prompts.metrics import METRICS, get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
-from acdc_engine.registers import Register, parameter
+from acdc_engine.registers import NoParameters, Register, parameter
 from tests.plugin_packages import fresh_site, install
 
 METRIC = """
@@ -57,6 +57,14 @@ def test_what_is_not_there_is_said_with_what_is() -> None:
         things.parameters_of("one", {"m": 1})
     with pytest.raises(TaskError, match=r"The thing 'two' has no parameter 'n'\. It takes none\."):
         things.parameters_of("two", {"n": 1})
+
+
+def test_parameters_derive_from_what_the_register_asks_of_them() -> None:
+    made: Register[Callable[[], int]] = Register("thing", "acdc_engine.nothing", TaskError, Sizes)
+    made.add("one", "the first")(lambda: 1)
+    assert made.parameters_of("one", {"n": 5}) == Sizes(5)
+    with pytest.raises(TaskError, match=r"^The parameters of the thing 'two' must derive from .*\.Sizes\.$"):
+        made.add("two", "the second", parameters=NoParameters)(lambda: 2)
 
 
 def test_a_package_adds_a_metric_that_cards_can_name(site: Path) -> None:

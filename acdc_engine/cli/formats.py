@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from acdc_engine.cli import options
-from acdc_engine.cli.command import command, examples, out, print_notes, progress, stage
+from acdc_engine.cli.command import command, err, examples, out, print_notes, progress, stage
 
 if TYPE_CHECKING:
     from acdc_engine.graph.circuit import Circuit
@@ -21,6 +21,7 @@ def _list_formats(asked: bool) -> bool:
         return False
     from rich.table import Table
 
+    from acdc_engine.cli.task_list import broken_lines
     from acdc_engine.formats.register import FORMATS, is_read
 
     table = Table("--to", "what it is, what reads it", "acdc import", "not in it", box=None, pad_edge=False)
@@ -29,6 +30,8 @@ def _list_formats(asked: bool) -> bool:
         table.add_row(entry.name, entry.help, "reads it" if is_read(entry) else "", lost)
     table.add_row("svg, png, pdf", "a picture; acdc draw has more settings", "", "figures")
     out.print(table)
+    for text in broken_lines(FORMATS.broken):
+        err.print(text)
     raise typer.Exit()
 
 
@@ -54,14 +57,13 @@ def export(
 
     Says afterwards what the format does not hold. acdc import reads some of them: see --list.
     """
-    from acdc_engine.errors import CircuitFileError, nearest
     from acdc_engine.formats.register import FORMATS, default_name, import_circuit
     from acdc_engine.formats.register import export as write
     from acdc_engine.graph.files import find_circuit
     from acdc_engine.show.pictures.figure import PICTURE_FORMATS
 
     if to not in PICTURE_FORMATS and to not in FORMATS:
-        raise CircuitFileError(f"Unknown format {to!r}.{nearest(to, (*FORMATS.names, *PICTURE_FORMATS))}")
+        raise FORMATS.unknown(to, *PICTURE_FORMATS)
     path = find_circuit(circuit)
     loaded = import_circuit(path)
     # Shipped circuits lie in the installation, which is nobody's folder for results.

@@ -200,7 +200,7 @@ def recognised(path: Path) -> Entry[type[Format]]:
     raise CircuitFileError(
         f'{path} is no circuit file: it is neither of this engine ("format": "{FILE_FORMAT}", as acdc discover writes '
         f"circuit.json) nor of a format that can be read ({', '.join(e.name for e in FORMATS if is_read(e))}). If it "
-        "is one of them, name it with acdc import --from."
+        f"is one of them, name it with acdc import --from.{FORMATS.reasons}"
     )
 
 

@@ -15,17 +15,16 @@ of all. What cannot be used is handed on with the reason, never skipped in silen
 
 from __future__ import annotations
 
-import logging
 import os
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from acdc_engine.errors import TaskError, nearest
 from acdc_engine.prompts.card import TaskCard, load_card
 from acdc_engine.prompts.generators import GENERATORS, register_shipped
-from acdc_engine.registers import Broken, Plugin, plugins
+from acdc_engine.registers import Broken, Plugin, log_broken, plugins
 from acdc_engine.shipped import tasks_folder
 
 _CARD = ".toml"
@@ -35,8 +34,6 @@ _IN_FOLDER = "task.toml"
 
 _ENDINGS = f"a task card ending in {_CARD}, or prompt pairs ending in {', '.join(_PAIRS[:-1])} or {_PAIRS[-1]}"
 _IN_PLUGINS = ("*/task.toml", "*.toml", "*.jsonl")
-_log = logging.getLogger(__name__)
-_warned: set[Broken] = set()
 
 
 @dataclass(frozen=True)
@@ -133,14 +130,6 @@ def load_task_file(path: Path) -> TaskCard:
     if path.exists():
         raise TaskError(f"{path} cannot be read as a task by its ending {path.suffix!r}: give {_ENDINGS}.")
     raise TaskError(f"There is no file {path}.{_beside(str(path))} A task is {_ENDINGS}, or a name (see acdc tasks).")
-
-
-def log_broken(broken: Iterable[Broken]) -> None:
-    """Names broken plug-ins on standard error (unless logging is set up otherwise), each once per process."""
-    for one in broken:
-        if one not in _warned:
-            _warned.add(one)
-            _log.warning("%s", one)
 
 
 def _is_path(text: str) -> bool:

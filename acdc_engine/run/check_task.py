@@ -21,10 +21,11 @@ from acdc_engine.prompts.build import DEFAULT_SIZES
 from acdc_engine.prompts.card import TaskCard, settled
 from acdc_engine.prompts.check import Example, Rules, check, encode, examples
 from acdc_engine.prompts.drafts import count_pairs, sample_pairs, template_names
-from acdc_engine.prompts.find import find_task, known_tasks, log_broken
+from acdc_engine.prompts.find import find_task, known_tasks
 from acdc_engine.prompts.metrics import accuracy
 from acdc_engine.prompts.template import Draft
 from acdc_engine.prompts.tokens import LeftOut
+from acdc_engine.registers import log_broken
 from acdc_engine.run.prepare import look_before_loading, prompts_of, rules_of, tokenizer_of
 from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.settings import Settings, command_of

@@ -1,7 +1,7 @@
 """Everything that can be said about any circuit file, run anew: `acdc evaluate`."""
 
 import warnings
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -160,12 +160,14 @@ class _Work:
 
 def _parameters(record: AttributionRecord) -> dict[str, Any]:
     """What the method was given, as far as it can be given again."""
-    if record.method not in [entry.name for entry in METHODS.own()]:
-        return dict(record.settings)
-    alphas = record.settings.get("alphas")
-    if record.method != "eap-ig" or not isinstance(alphas, list):
-        return {}
-    return {"alphas": alphas} if all(isinstance(alpha, int | float) for alpha in alphas) else {}
+    entry = METHODS[record.method]
+    takes = [one.name for one in fields(entry.parameters)]
+    given = {name: value for name, value in record.settings.items() if name in takes}
+    if entry.source:
+        return given
+    alphas = given.get("alphas")
+    sound = isinstance(alphas, list) and all(isinstance(alpha, int | float) for alpha in alphas)
+    return {"alphas": alphas} if sound else {}
 
 
 def _only_measured(opened: Reopened) -> Reopened:

@@ -234,7 +234,7 @@ def _metric(path: Path, circuit: Circuit | None, source: Stored | Anew) -> Metri
     if record.name not in METRICS:
         raise MetricError(
             f"{path} was measured by {record.name!r}, a function of somebody's own: give it, as in verify(circuit, "
-            f"metric=...).{nearest(record.name, METRICS.names)}"
+            f"metric=...).{nearest(record.name, METRICS.names)}{METRICS.reasons}"
         )
     return get_metric(record.name)
 

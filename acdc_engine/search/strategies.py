@@ -89,7 +89,9 @@ class SearchParameters:
         return True
 
 
-SEARCHES: Register[Callable[[Search, Any], Found]] = Register("strategy", "acdc_engine.searches", MethodError)
+SEARCHES: Register[Callable[[Search, Any], Found]] = Register(
+    "strategy", "acdc_engine.searches", MethodError, SearchParameters
+)
 """A strategy is given what it works with and its parameters, and returns a clean circuit; the whole graph where nothing
 smaller meets the target."""
 

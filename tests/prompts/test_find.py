@@ -9,7 +9,6 @@ import jaxtyping
 import pytest
 
 from acdc_engine.errors import TaskError
-from acdc_engine.prompts import find
 from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.find import find_task, known_tasks, list_tasks
 from acdc_engine.prompts.generators import GENERATORS, get_generator, register_shipped
@@ -24,7 +23,6 @@ RAISING = "The plug-in raising 1.2 (entry point 'mine = raising') cannot be used
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     register_shipped()
-    monkeypatch.setattr(find, "_warned", set())
     yield from fresh_site(tmp_path / "site-packages", monkeypatch, GENERATORS)
 
 
