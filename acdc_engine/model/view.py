@@ -109,6 +109,20 @@ class TransformerView:
         """Whether no position sees a later one."""
         return all(layer.attention.causal for layer in self.layers)
 
+    def first_change(
+        self, clean: Int[Tensor, "batch pos"], corrupt: Int[Tensor, "batch pos"], read_at: Int[Tensor, "batch"]
+    ) -> int:
+        """The first position at which anything that is computed may differ between clean and corrupt prompts.
+
+        That is the first token that differs in any of them, or the first reading position where that is earlier; 0
+        where attention is not causal, which sees every position from every other.
+        """
+        if not self.causal:
+            return 0
+        differ = (clean != corrupt).any(0).cpu()
+        first = int(differ.int().argmax()) if bool(differ.any()) else 0
+        return min(first, int(read_at.min()))
+
     def check_lengths(self, lengths: Int[Tensor, "prompts"]) -> None:
         """Refuses prompts of unequal length that cannot share a batch: what one computes would depend on the others.
 

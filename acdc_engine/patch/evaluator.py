@@ -20,7 +20,7 @@ from acdc_engine.model.refusals import check_finite, check_gradients
 from acdc_engine.model.view import TransformerView
 from acdc_engine.patch.patched_run import PatchedRun
 from acdc_engine.patch.plan import Masks, Plan, make_plan
-from acdc_engine.patch.references import ABLATIONS, Baseline, build_baseline, check_ablation, first_change
+from acdc_engine.patch.references import ABLATIONS, Baseline, build_baseline, check_ablation
 from acdc_engine.patch.sums import Bank
 from acdc_engine.prompts.metrics import Metric, columns_read
 from acdc_engine.prompts.prompt_set import PromptSet
@@ -190,7 +190,9 @@ class CircuitEvaluator:
             with torch.no_grad():
                 embed = self.view.embed(batch.clean)
                 logits = self.view.unembed(read_positions(self.view.run(embed), batch.read_at))
-                start = first_change(self.view, batch) if self.ablation == "patch" else 0
+                start = (
+                    self.view.first_change(batch.clean, batch.corrupt, batch.read_at) if self.ablation == "patch" else 0
+                )
                 baseline = build_baseline(self.view, batch, reference(batch), start)
             check_finite(self.view, embed, [logits], "clean")
             if self.ablation == "patch":

@@ -118,15 +118,3 @@ def build_baseline(view: TransformerView, batch: PromptSet, reference: Record, s
         grounds.append(ground.cut(start))
         stream.add(twin.block, write)
     return Baseline(embed[:, start:], grounds, read_positions(stream.now, batch.read_at), batch.read_at - start)
-
-
-def first_change(view: TransformerView, batch: PromptSet) -> int:
-    """The first position at which clean and corrupt prompts of a batch differ, and so may anything that is computed.
-
-    Attention that is not causal sees every position from every other.
-    """
-    if not view.causal:
-        return 0
-    differ = (batch.clean != batch.corrupt).any(0).cpu()
-    first = int(differ.int().argmax()) if bool(differ.any()) else 0
-    return min(first, int(batch.read_at.min()))

@@ -156,7 +156,7 @@ def _sums(
         Sums over tokens and points: a row for each example if they are taken `apart`, one for all otherwise.
     """
     embeds = {0.0: view.embed(batch.corrupt), 1.0: view.embed(batch.clean)}
-    read = columns_read(metric, batch)
+    read, start = columns_read(metric, batch), view.first_change(batch.clean, batch.corrupt, batch.read_at)
     ends: dict[float, Record] = {}
     clean_logits = None
     for alpha in (0.0, 1.0):
@@ -183,7 +183,7 @@ def _sums(
         del record
         if receivers.points == POINTS or done == len(ordered):
             senders = senders or _differences(view, ends)
-            _contract(view, senders, receivers, out)
+            _contract(view, senders, receivers, out, start)
             receivers.clear()
     return out
 
@@ -259,7 +259,11 @@ def _add_point(
 
 @torch.no_grad()
 def _contract(
-    view: TransformerView, senders: Record, receivers: ReceiverGradients, out: Float[Tensor, "rows senders receivers"]
+    view: TransformerView,
+    senders: Record,
+    receivers: ReceiverGradients,
+    out: Float[Tensor, "rows senders receivers"],
+    start: int,
 ) -> None:
     """Adds `difference . gradient`, summed over tokens, one block of tokens at a time.
 
@@ -268,15 +272,16 @@ def _contract(
         senders: Differences.
         receivers: Gradients, summed over points.
         out: A row for each example, or one for all.
+        start: The first position at which senders differ: before it there is nothing to add.
     """
     n, pos, d_model = senders.embed.shape
     block_bytes = BLOCK_BYTES.get(view.device.type, BLOCK_BYTES["cuda"])
     room = max(1, block_bytes // (view.graph.n_senders * d_model * senders.embed.element_size()))
-    step = max(1, room // pos)
-    for start in range(0, n, step):
-        examples = slice(start, min(start + step, n))
+    step = max(1, room // (pos - start))
+    for begin in range(0, n, step):
+        examples = slice(begin, min(begin + step, n))
         rows = out[examples] if len(out) == n else out
-        for first in range(0, pos, room):
+        for first in range(start, pos, room):
             _contract_tokens(view, senders, receivers, examples, slice(first, min(first + room, pos)), rows)
 
 

@@ -9,11 +9,14 @@ from torch import Tensor
 
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.connectivity import Candidate, clean
+from acdc_engine.model.view import TransformerView
 from acdc_engine.patch import CircuitEvaluator, evaluator
 from acdc_engine.patch.evaluator import Variants
 from acdc_engine.patch.plan import Known, Masks, make_plan
-from acdc_engine.patch.references import ABLATIONS, first_change
+from acdc_engine.patch.references import ABLATIONS
 from acdc_engine.prompts.metrics import get_metric
+from acdc_engine.prompts.prompt_set import PromptSet
+from acdc_engine.score import get_method, score_edges
 from tests.patch.slow_twin import slow_logits
 from tests.tiny_models import CONFIGS, CORE, VOCAB, random_prompts, relative, view
 
@@ -77,12 +80,13 @@ def test_reading_before_the_end_of_the_prompt() -> None:
 
 @pytest.mark.parametrize("name", [*CORE, "mistral", "gemma2"])
 def test_runs_begin_where_the_corruption_does(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Values and gradients are those of a run of all positions, for less; windows and coupled heads included."""
+    """Values, gradients and scores are those of all positions, for less; windows and coupled heads included."""
     v, prompts = view(name), random_prompts(5, 9, ragged=True)
     corrupt = prompts.clean.clone()
     corrupt[:, 4] = (corrupt[:, 4] + 7) % VOCAB
     late = dataclasses.replace(prompts, corrupt=corrupt)
     assert first_change(v, late) == 4
+    method = get_method("eap-ig")
     masks = torch.stack([random_mask(v.graph, share, seed=9) for share in (1.0, 0.5, 0.15)])
 
     def found() -> tuple[list[Tensor], int]:
@@ -91,10 +95,16 @@ def test_runs_begin_where_the_corruption_does(name: str, monkeypatch: pytest.Mon
         return values, v.work.operations - before
 
     ours, cost = found()
-    monkeypatch.setattr(evaluator, "first_change", lambda *_: 0)
+    scores = score_edges(v, late, METRIC, method, rms=True).both
+    monkeypatch.setattr(TransformerView, "first_change", lambda *_: 0)
     whole, cost_of_all = found()
     assert all(relative(one, other) < 2e-5 for one, other in zip(ours, whole, strict=True))
     assert cost < 0.85 * cost_of_all
+    assert relative(scores, score_edges(v, late, METRIC, method, rms=True).both) < 2e-5
+
+
+def first_change(v: TransformerView, prompts: PromptSet) -> int:
+    return v.first_change(prompts.clean, prompts.corrupt, prompts.read_at)
 
 
 def test_where_anything_may_change() -> None:

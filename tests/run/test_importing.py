@@ -13,7 +13,7 @@ from acdc_engine.run.reopen import import_with_model, reopen
 from tests.made_circuits import made_circuit
 
 
-@pytest.mark.parametrize(("fmt", "suffix"), [("graphml", "graphml"), ("csv", "csv"), ("auto-circuit", "pt")])
+@pytest.mark.parametrize(("fmt", "suffix"), [("networkx-json", "json"), ("csv", "csv"), ("auto-circuit", "pt")])
 def test_compare_takes_any_format(tmp_path: Path, fmt: str, suffix: str) -> None:
     """A table has no model: it is compared as one of the known circuit's model."""
     path = tmp_path / f"x.{suffix}"
