@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, CDPSession, Page
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.shipped import graphs_folder
 from acdc_engine.show.report import report_html
-from acdc_engine.show.viewer.page import viewer_html
+from acdc_engine.show.viewer import viewer_html
 from benchmarks.report import RESULTS, Table, describe_machine, print_tables, write_results
 from benchmarks.section import Figure
 from tests.browser import chromium

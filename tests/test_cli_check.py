@@ -79,7 +79,7 @@ def test_a_lie_is_named_and_ends_with_status_3(tmp_path: Path) -> None:
 
 
 def test_many_lies_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("acdc_engine.show.results.MOST_CLAIMS", 2)
+    monkeypatch.setattr("acdc_engine.show.results._MOST_CLAIMS", 2)
     edges = tuple(edge.model_copy(update={"effect": 9.0}) for edge in circuit().edges)
     path = str(by_hand(tmp_path, edges=edges))
     found = acdc("verify", path)

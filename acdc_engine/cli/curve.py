@@ -206,10 +206,11 @@ def _picture(folder: Path, to: str, overwrite: bool) -> Path | None:
 
 
 def _close(found: "Curve", folder: Path, picture: Path | None, as_json: bool) -> None:
-    from acdc_engine.show.pictures.curve import draw_curve
+    from acdc_engine.show.pictures.curve import curve_figure
+    from acdc_engine.show.pictures.figure import write_figure
     from acdc_engine.show.remarks import curve_remarks
     from acdc_engine.show.results import curve_sections
-    from acdc_engine.show.terminal import text_of
+    from acdc_engine.show.sections import text_of
 
     if as_json:
         print_json(found.model_dump_json(indent=2))
@@ -218,6 +219,6 @@ def _close(found: "Curve", folder: Path, picture: Path | None, as_json: bool) ->
         out.print(text_of(curve_sections(found)))
         print_notes(curve_remarks(found))
     if picture is not None:
-        draw_curve(found, picture, overwrite=True)
+        write_figure(curve_figure(found), picture, overwrite=True)
     names = "curve.json" + ("" if picture is None else f" and {picture.name}")
     beside(as_json).print(f"\nWritten to {folder}: {names}", soft_wrap=True, markup=False)

@@ -139,7 +139,7 @@ def _unused(path: Path) -> Path:
 def _close(circuit: "Circuit", folder: Path, as_json: bool) -> None:
     from acdc_engine.show.figures import summary
     from acdc_engine.show.remarks import remarks
-    from acdc_engine.show.terminal import text_of
+    from acdc_engine.show.sections import text_of
 
     if as_json:
         print_json(circuit.to_json())

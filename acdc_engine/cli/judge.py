@@ -200,7 +200,7 @@ def evaluate(
 def _close(judged: "Circuit", out_file: Path | None, as_json: bool) -> None:
     from acdc_engine.show.figures import summary
     from acdc_engine.show.remarks import remarks
-    from acdc_engine.show.terminal import text_of
+    from acdc_engine.show.sections import text_of
 
     if as_json:
         print_json(judged.to_json())
@@ -217,7 +217,7 @@ def _close(judged: "Circuit", out_file: Path | None, as_json: bool) -> None:
 
 def _print_verification(found: "Verification") -> None:
     from acdc_engine.show.results import verification_remarks, verification_sections
-    from acdc_engine.show.terminal import text_of
+    from acdc_engine.show.sections import text_of
 
     out.print()
     out.print(text_of(verification_sections(found, rest=": --json")))
@@ -265,13 +265,13 @@ def compare(
     model. Without scores of all edges the found circuit is one point.
     """
     from acdc_engine.graph.files import check_target
-    from acdc_engine.show.pictures.figure import check_picture
+    from acdc_engine.show.pictures.figure import check_picture, write_figure
 
     with starting():
         from acdc_engine.run.compare import compare as run
-        from acdc_engine.show.pictures.comparison import draw_comparison
+        from acdc_engine.show.pictures.comparison import comparison_figure
         from acdc_engine.show.results import comparison_sections
-        from acdc_engine.show.terminal import text_of
+        from acdc_engine.show.sections import text_of
 
     if picture is not None:
         check_picture(picture.suffix.lstrip(".").lower())
@@ -285,5 +285,5 @@ def compare(
         print_notes(list(compared.remarks))
     if picture is not None:
         with stage("Drawing"):
-            draw_comparison(compared, picture, overwrite=overwrite)
+            write_figure(comparison_figure(compared), picture, overwrite=overwrite)
         beside(as_json).print(f"Drawn to {picture}", soft_wrap=True, markup=False)

@@ -54,7 +54,7 @@ def show(
     from acdc_engine.formats.register import import_circuit
     from acdc_engine.show.figures import whole
     from acdc_engine.show.remarks import remarks
-    from acdc_engine.show.terminal import text_of
+    from acdc_engine.show.sections import text_of
 
     loaded = import_circuit(circuit)
     if as_json:
@@ -104,7 +104,7 @@ def view(
     from acdc_engine.formats.register import import_circuit
     from acdc_engine.graph.files import check_target, find_circuit, name_of, write_text
     from acdc_engine.run.known import known_beside
-    from acdc_engine.show.viewer.page import viewer_html
+    from acdc_engine.show.viewer import viewer_html
 
     if known is not None and no_known:
         raise CircuitFileError(f"A circuit has a known one beside it or not: give --known {known} or --no-known.")

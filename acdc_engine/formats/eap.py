@@ -186,15 +186,8 @@ def is_eap(content: Any) -> bool:
 def scores_from_eap(path: str | Path, model: ModelRecord) -> Float[Tensor, "senders receivers"] | None:
     """Reads the scores of all edges, in the circuit or not, from the JSON of EAP-IG or MIB.
 
-    Args:
-        path: The file.
-        model: The model that the circuit is part of: the file lacks its name and its key/value groups.
-
-    Returns:
-        The scores, 0 where there is no edge; None where the file lacks the score of an edge of the model.
-
-    Raises:
-        CircuitFileError: As for reading the circuit.
+    The file lacks the model's name and its key/value groups. Scores are 0 where there is no edge; there are none where
+    the file lacks the score of an edge of the model. Errors are as for reading the circuit.
     """
     import torch
 

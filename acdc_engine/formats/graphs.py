@@ -63,12 +63,9 @@ def attributed(circuit: Circuit) -> nx.MultiDiGraph[str]:
 
 
 def positions(graph: nx.MultiDiGraph[str]) -> dict[str, tuple[float, float]]:
-    """Places in pixels by node; y grows upwards, rows are centred at x = 0 and empty ones left out.
+    """Places in pixels by node of a circuit's networkx graph; rows are centred at x = 0 and empty ones left out.
 
-    The input is at the bottom, then per layer rows for groups, heads and MLP.
-
-    Args:
-        graph: From `Circuit.to_networkx`.
+    y grows upwards: the input is at the bottom, then per layer rows for groups, heads and MLP.
     """
     rows: dict[tuple[float, int], list[str]] = {}
     for name, facts in graph.nodes(data=True):

@@ -80,19 +80,12 @@ class _AttributionGraph(Format):
 
 @dataclass(frozen=True)
 class _Drawn:
-    """Where a circuit is drawn.
+    """Where a circuit is drawn."""
 
-    Attributes:
-        tokens: The columns: the tokens of the prompt, and one more for the node `input`, which stands for all of them.
-        read_at: The column of all other nodes.
-        answer: The right answer.
-        probability: What the model gives it; None where the circuit file does not say.
-    """
-
-    tokens: tuple[str, ...]
-    read_at: int
-    answer: str
-    probability: float | None
+    tokens: tuple[str, ...]  # The columns: the prompt's, and one more for `input`, which stands for all of them
+    read_at: int  # The column of all other nodes
+    answer: str  # The right answer
+    probability: float | None  # What the model gives it; None where the circuit file does not say
 
 
 def _prompt_of(circuit: Circuit) -> _Drawn:
@@ -144,12 +137,7 @@ def _influences(circuit: Circuit, parts: _Parts) -> dict[str, float]:
 
 
 def shown(text: str, most: int = _LABEL) -> str:
-    """A text for a label. circuit-tracer shows labels as HTML, so nothing in one may begin a tag.
-
-    Args:
-        text: Anything.
-        most: Characters; the rest is cut off.
-    """
+    """A text for a label, cut. circuit-tracer shows labels as HTML, so nothing in one may begin a tag."""
     text = _TAG.sub("\u2039", text[: most + 1].translate(_SIGNS))
     text = "".join("�" if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") else c for c in text)
     return text if len(text) <= most else f"{text[:most]}…"
@@ -191,43 +179,38 @@ def _shown_first(circuit: Circuit, influence: Mapping[str, float], ids: Mapping[
 
 
 def _node(circuit: Circuit, node: CircuitNode, prompt: _Drawn, influence: float | None) -> dict[str, Any]:
+    known = {} if influence is None else {"influence": influence}
     if node.kind == "input":
-        return {**_embedding(len(prompt.tokens) - 1), "influence": influence, "name": "input"}
+        return {**_embedding(len(prompt.tokens) - 1), **known, "name": "input"}
     logits = node.kind == "logits"
     layer = circuit.model.n_layers + 1 if logits else node.layer
     feature = 0 if logits else int(node.name.split(".h")[1]) if node.kind == "head" else circuit.model.n_heads
     label = (_output(circuit, prompt) if logits else node.name) + (f" {shown(node.role)}" if node.role else "")
-    return {
-        "node_id": f"{layer}_{feature}_{prompt.read_at}",
-        "feature": feature,
-        "layer": str(layer),
-        "ctx_idx": prompt.read_at,
-        "feature_type": "logit" if logits else "attention head" if node.kind == "head" else "mlp",
-        "token_prob": prompt.probability or 0.0 if logits else 0.0,
-        "is_target_logit": logits,
-        "run_idx": 0,
-        "reverse_ctx_idx": 0,
-        "jsNodeId": f"{layer}_{feature}-0",
-        "clerp": label,
-        **({} if influence is None else {"influence": influence}),
-        "name": node.name,
-    }
+    kind = "logit" if logits else "attention head" if node.kind == "head" else "mlp"
+    drawn = _drawn(str(layer), feature, prompt.read_at, kind, label)
+    if logits:
+        drawn |= {"token_prob": prompt.probability or 0.0, "is_target_logit": True}
+    return {**drawn, **known, "name": node.name}
 
 
 def _embedding(place: int) -> dict[str, Any]:
     """A node for a token. Both front ends write its label themselves: `Emb:` and the token of its column."""
+    return _drawn("E", place, place, "embedding", "")
+
+
+def _drawn(layer: str, feature: int, column: int, kind: str, label: str) -> dict[str, Any]:
     return {
-        "node_id": f"E_{place}_{place}",
-        "feature": place,
-        "layer": "E",
-        "ctx_idx": place,
-        "feature_type": "embedding",
+        "node_id": f"{layer}_{feature}_{column}",
+        "feature": feature,
+        "layer": layer,
+        "ctx_idx": column,
+        "feature_type": kind,
         "token_prob": 0.0,
         "is_target_logit": False,
         "run_idx": 0,
         "reverse_ctx_idx": 0,
-        "jsNodeId": f"E_{place}-{place}",
-        "clerp": "",
+        "jsNodeId": f"{layer}_{feature}-0" if layer != "E" else f"E_{column}-{column}",
+        "clerp": label,
     }
 
 

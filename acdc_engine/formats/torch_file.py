@@ -34,12 +34,8 @@ def index_of(source: Source) -> bytes:
 def torch_content(path: Path, what: str) -> Any:
     """The content of a file of torch.save: dicts, lists, texts, numbers and tensors on the CPU, nothing else.
 
-    Args:
-        path: The file.
-        what: What it should be, for errors, as in `a circuit of EAP-IG`.
-
     Raises:
-        CircuitFileError: It is missing, too large, no such file, damaged, or holds anything else.
+        CircuitFileError: It is missing, too large, not `what` it should be, damaged, or holds anything else.
     """
     import torch
 
@@ -66,15 +62,7 @@ def torch_content(path: Path, what: str) -> Any:
 
 
 def check_tensor(path: Path, key: str, value: Any, shape: tuple[int, ...], kind: str) -> Tensor:
-    """Refuses what is no plain tensor of a shape and kind.
-
-    Args:
-        path: The file, for the error.
-        key: Where in the file.
-        value: What is there.
-        shape: The shape that it must have.
-        kind: `bool`, or `numbers`, which are floats of any precision.
-    """
+    """The value at a key of a file, refused where it is no plain tensor of that shape and kind: bool or numbers."""
     import torch
 
     if not isinstance(value, torch.Tensor) or value.layout != torch.strided or value.device.type != "cpu":

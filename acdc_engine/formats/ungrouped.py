@@ -30,12 +30,7 @@ def own_layout(model: ModelRecord) -> Graph:
 
 
 def their_layout(model: ModelRecord, *, mlps: bool) -> Graph:
-    """The same model's graph with a k and a v for every query head.
-
-    Args:
-        model: The model.
-        mlps: Whether the tool's graph has MLPs; EAP-IG's has them even where the model has none.
-    """
+    """The same model's graph with a k and a v for every query head; EAP-IG's has MLPs even where the model has none."""
     return Graph(GraphShape(model.n_layers, model.n_heads, model.n_heads, model.parallel, mlps))
 
 
@@ -53,17 +48,10 @@ def edges_there(circuit: Circuit) -> dict[str, CircuitEdge]:
 def circuit_here(
     path: Path, what: str, kept: Iterable[str], score_of: Callable[[str], float | None], model: ModelRecord
 ) -> tuple[Circuit, list[str]]:
-    """The circuit in the model's own graph from the edges of such a tool.
+    """The circuit in the model's own graph from the edges of such a tool; and names of edges on no path to the logits.
 
-    Args:
-        path: The file, for errors and the circuit's source.
-        what: What it is, such as `JSON of EAP-IG or MIB`.
-        kept: Names of the kept edges; all exist in the tool's graph.
-        score_of: The score of an edge by its name, kept or not; None where it is unknown.
-        model: The model.
-
-    Returns:
-        The circuit, edges in the graph's order; and names of those that are on no path from the input to the logits.
+    `kept` are names of edges, which all exist in the tool's graph; `score_of` knows the scores of those and others by
+    name. The path and `what` the file is go into the circuit's source.
 
     Raises:
         CircuitFileError: An edge that the model does not have, such as one into an MLP of an attention-only model.

@@ -24,7 +24,7 @@ from acdc_engine.graph.result_records import Comparison
 from acdc_engine.show.index_entries import COLUMNS, HEIGHT, WIDTH, Entry, compared, entry_of
 from acdc_engine.show.page import render
 from acdc_engine.show.report import report_html
-from acdc_engine.show.viewer.page import viewer_html
+from acdc_engine.show.viewer import viewer_html
 from acdc_engine.show.visible import plain
 
 Against = Callable[[Path, Circuit], tuple[Comparison, Circuit] | None]
@@ -39,19 +39,12 @@ _SNIFFED = 65_536  # bytes in which a circuit file says what it is, also one tha
 
 @dataclass(frozen=True)
 class Gallery:
-    """What was written.
+    """What was written."""
 
-    Attributes:
-        folder: The site; open `index.html` in it.
-        entries: The runs in it.
-        problems: Names of runs and files that are not shown, and why.
-        remarks: What else a reader should know.
-    """
-
-    folder: Path
-    entries: tuple[Entry, ...]
-    problems: tuple[tuple[str, str], ...]
-    remarks: tuple[str, ...]
+    folder: Path  # The site; open `index.html` in it
+    entries: tuple[Entry, ...]  # The runs in it
+    problems: tuple[tuple[str, str], ...]  # Names of runs and files that are not shown, and why
+    remarks: tuple[str, ...]  # What else a reader should know
 
 
 def write_gallery(
@@ -74,8 +67,7 @@ def write_gallery(
         progress: Told after each run how many are done, and of how many.
 
     Returns:
-        What is in it. Of a run that has not finished its best circuit so far is shown; what cannot be read is listed
-        there and on the page.
+        What is in it: of a run that has not finished its best circuit so far; and what cannot be read, as on the page.
 
     Raises:
         GalleryError: There is no circuit to show; or the folder holds something else; or it cannot be written.
@@ -248,14 +240,7 @@ class _Search:
 
 
 def slugs(names: Iterable[str]) -> list[str]:
-    """Turns names into unique ones of the letters a to z, digits and hyphens, whatever the names hold.
-
-    Args:
-        names: Such as `smollm2/IOI seed 3`, which becomes `smollm2-ioi-seed-3`.
-
-    Returns:
-        One for each name, in order; the second of two that would be the same ends in -2.
-    """
+    """Turns names such as `smollm2/IOI seed 3` into unique ones of the letters a to z, digits and hyphens, in order."""
     made: dict[str, None] = {}
     for name in names:
         letters = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -62,40 +62,21 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Entry:
-    """A run in the index.
+    """A run in the index."""
 
-    Attributes:
-        slug: Its folder in `runs/`, and its name in addresses.
-        name: Its name as found, made fit to be shown.
-        cells: By key of the column.
-        source: Where a hand-written circuit comes from; empty for found ones.
-        shape: Layers, heads and groups in words: circuits of one shape can be compared.
-        badges: What must be seen at a glance, in two words each, and what they mean.
-        paths: The drawing: classes and SVG path data, bottom first; nodes are lines of no length, drawn as dots.
-        n_drawn: Edges in the drawing.
-        circuit: The circuit as the page that compares reads it.
-    """
-
-    slug: str
-    name: str
-    cells: dict[str, Cell]
-    source: str
-    shape: str
-    badges: tuple[tuple[str, str], ...]
-    paths: tuple[tuple[str, str], ...]
-    n_drawn: int
-    circuit: dict[str, Any]
+    slug: str  # Its folder in `runs/`, and its name in addresses
+    name: str  # Its name as found, made fit to be shown
+    cells: dict[str, Cell]  # By key of the column
+    source: str  # Where a hand-written circuit comes from; empty for found ones
+    shape: str  # Layers, heads and groups in words: circuits of one shape can be compared
+    badges: tuple[tuple[str, str], ...]  # What must be seen at a glance, in two words each, and what they mean
+    paths: tuple[tuple[str, str], ...]  # The drawing: classes and SVG path data, bottom first; nodes are dots
+    n_drawn: int  # Edges in the drawing
+    circuit: dict[str, Any]  # The circuit as the page that compares reads it
 
 
 def entry_of(slug: str, name: str, circuit: Circuit, *, unfinished: bool = False) -> Entry:
-    """Collects what is shown of a circuit.
-
-    Args:
-        slug: Its name in addresses.
-        name: As found.
-        circuit: The circuit.
-        unfinished: It is the best so far of a run that goes on.
-    """
+    """Collects what is shown of a circuit; an unfinished one is the best so far of a run that goes on."""
     shown = plain(name, 2 * _LONGEST)
     cells = {"name": Cell(shown, shown.lower())} | _cells(circuit)
     drawn = first_lines(circuit, by_strength(circuit), _MOST_LINES)
@@ -233,9 +214,8 @@ def _compact(circuit: Circuit) -> dict[str, Any]:
 def compared(entries: Sequence[Entry], budget: int = _BUDGET) -> tuple[dict[str, Any], list[str]]:
     """What the page that compares reads, and the names of runs whose circuits are too large for it.
 
-    Args:
-        entries: All runs; shapes of graphs are listed once.
-        budget: Characters that all circuits together may have; of the largest the page has the facts only.
+    All circuits together have at most `budget` characters: of the largest the page has the facts only. Shapes of graphs
+    are listed once.
     """
     shapes: dict[GraphShape, int] = {}
     runs = [entry.circuit | {"shape": shapes.setdefault(entry.circuit["shape"], len(shapes))} for entry in entries]
@@ -248,21 +228,20 @@ def compared(entries: Sequence[Entry], budget: int = _BUDGET) -> tuple[dict[str,
     bare: dict[str, Any] = {"edges": None, "strengths": [], "nodes": [], "roles": {}}
     listed = [run if place in fit else run | bare for place, run in enumerate(runs)]
     too_large = [entry.name for place, entry in enumerate(entries) if place not in fit]
-    return {"shapes": list(_shapes(shapes)), "runs": listed}, too_large
+    return {"shapes": list(map(_shape, shapes)), "runs": listed}, too_large
 
 
-def _shapes(shapes: Iterable[GraphShape]) -> Iterator[dict[str, Any]]:
-    for shape in shapes:
-        layout = Graph(shape)
-        yield {
-            "layers": shape.n_layers,
-            "heads": shape.n_heads,
-            "groups": shape.n_kv_heads,
-            "mlps": shape.mlps,
-            "words": _in_words(shape),
-            "senders": layout.senders,
-            "receivers": layout.receivers,
-        }
+def _shape(shape: GraphShape) -> dict[str, Any]:
+    layout = Graph(shape)
+    return {
+        "layers": shape.n_layers,
+        "heads": shape.n_heads,
+        "groups": shape.n_kv_heads,
+        "mlps": shape.mlps,
+        "words": _in_words(shape),
+        "senders": layout.senders,
+        "receivers": layout.receivers,
+    }
 
 
 def _in_words(shape: GraphShape) -> str:

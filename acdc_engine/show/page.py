@@ -31,7 +31,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals |= {"style": style, "json_block": json_block}
+    made.globals |= {"style": _style, "json_block": json_block}
     return made
 
 
@@ -91,7 +91,7 @@ def _text(kind: str, name: str) -> str:
     return resources.files("acdc_engine.show").joinpath(folder, kind, rest).read_text(encoding="utf-8")
 
 
-def style(*names: str) -> Markup:
+def _style(*names: str) -> Markup:
     """Static style sheets as one style element."""
     return Markup("<style>" + "\n".join(static(name) for name in names) + "</style>")
 

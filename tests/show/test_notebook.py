@@ -17,7 +17,7 @@ from acdc_engine.graph.names import GraphShape
 from acdc_engine.graph.result_records import Claim, Comparison, Curve
 from acdc_engine.score.edge_scores import EdgeScores
 from acdc_engine.show import notebook
-from acdc_engine.show.notebook import ROWS, html_of, picture_html
+from acdc_engine.show.notebook import _ROWS, html_of, picture_html
 from acdc_engine.show.pictures.figure import svg_text
 from tests.made_circuits import HOSTILE, made_circuit
 from tests.show.pictures.test_comparison import compared
@@ -125,7 +125,7 @@ def test_intervals_stability_and_roles() -> None:
     assert ["figure", "discovery", "held-out", "95% interval"] in seen.rows
     heading = ["edge", "effect", "score", "without", "stability", "necessity"]
     (place,) = [place for place, row in enumerate(seen.rows) if row[:6] == heading]
-    assert len(seen.rows) - place - 1 == ROWS
+    assert len(seen.rows) - place - 1 == _ROWS
 
 
 def test_large_circuits_show_their_strongest_edges(drawn: list[str]) -> None:
@@ -140,7 +140,7 @@ def test_large_circuits_without_effects_or_a_short_path_are_drawn_whole(
     circuit = made_circuit(300)
     edges = tuple(edge.model_copy(update={"effect": None, "score": None}) for edge in circuit.edges)
     html_of(circuit.model_copy(update={"edges": edges}))
-    monkeypatch.setattr("acdc_engine.show.notebook.SHOWN_EDGES", 1)
+    monkeypatch.setattr("acdc_engine.show.notebook._SHOWN_EDGES", 1)
     html_of(circuit)
     assert len(drawn) == 2
     for picture in drawn:

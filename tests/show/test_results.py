@@ -10,7 +10,7 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.result_records import Claim, Comparison, Curve, Verification
 from acdc_engine.score.edge_scores import EdgeScores
 from acdc_engine.show.results import line_of, verification_sections
-from acdc_engine.show.terminal import text_of
+from acdc_engine.show.sections import text_of
 from tests.made_circuits import made_circuit
 from tests.show.pictures.test_comparison import compared
 from tests.show.pictures.test_curve import found as found_curve

@@ -12,7 +12,7 @@ from acdc_engine.graph.nodes import with_roles
 from acdc_engine.graph.records import SearchRecord
 from acdc_engine.show.figures import whole
 from acdc_engine.show.remarks import remarks
-from acdc_engine.show.terminal import text_of
+from acdc_engine.show.sections import text_of
 from tests.show.conftest import Make
 
 

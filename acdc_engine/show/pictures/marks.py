@@ -177,12 +177,7 @@ def _curve(points: list[Point]) -> Curve:
 def draw_nodes(axes: Axes, circuit: Circuit, picture: Picture, across: float, points: float) -> None:
     """Draws the boxes over the edges: names, q, k and v, and roles as pale fills.
 
-    Args:
-        axes: In units of `picture`.
-        circuit: What to draw.
-        picture: Where its nodes are.
-        across: Inches of a unit across.
-        points: Size of the nodes' names.
+    A unit across is so many inches; the nodes' names have so many points.
     """
     from matplotlib.patches import FancyBboxPatch
 

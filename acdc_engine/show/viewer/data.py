@@ -9,7 +9,7 @@ from typing import Literal
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Figures, SizePoint
-from acdc_engine.graph.looks import Measure, by_strength, measure_of, strength_of
+from acdc_engine.graph.looks import by_strength, measure_of, strength_of
 from acdc_engine.graph.nodes import all_nodes, targets_of
 from acdc_engine.graph.records import MODEL_SIZES, CircuitEdge, CircuitNode
 from acdc_engine.graph.views import edge_counts
@@ -31,7 +31,7 @@ from acdc_engine.show.viewer.records import (
 )
 from acdc_engine.show.words import evidence_of, facts
 
-MOST_LINES = 5_000
+_MOST_LINES = 5_000
 """More are not shown: the weakest edges are left out, and the page says how many."""
 
 _STOPS = 24  # of the slider, where no sizes were measured
@@ -49,19 +49,7 @@ class _Union:
 
 
 def view_data(circuit: Circuit, known: Circuit | None = None, *, known_name: str = "the known circuit") -> ViewData:
-    """Places, ranks and compares what the viewer shows.
-
-    Args:
-        circuit: The circuit.
-        known: A known circuit of the same model, to lay beside it.
-        known_name: What the page calls it.
-
-    Returns:
-        The page's data, see `ViewData`.
-
-    Raises:
-        CircuitFileError: The known circuit is one of another model.
-    """
+    """Places, ranks and compares what the viewer shows; a known circuit of another model is a CircuitFileError."""
     union = _union(circuit, known)
     measure = measure_of(circuit)
     sizes, appears = _slider(circuit)
@@ -70,6 +58,7 @@ def view_data(circuit: Circuit, known: Circuit | None = None, *, known_name: str
     rank = {_name(edge): place for place, edge in enumerate(by_strength(circuit), 1)} if measure else {}
 
     def edges_of(edges: Sequence[CircuitEdge], part: Circuit) -> Iterator[ViewEdge]:
+        """A missed edge's own numbers, if any, are on another scale: they are left out."""
         layout, nodes = part.layout(), {node.name for node in part.nodes}
         for edge in edges:
             kind, targets = targets_of(layout, edge.receiver)
@@ -78,7 +67,14 @@ def view_data(circuit: Circuit, known: Circuit | None = None, *, known_name: str
                 for target in targets
                 if target in nodes
             )
-            yield _edge(edge, kind, lines, measure, union, rank.get(_name(edge)), appears.get(edge, 0))
+            status = union.status.get(_name(edge))
+            own = edge if status != "missed" else CircuitEdge(sender=edge.sender, receiver=edge.receiver)
+            yield ViewEdge.model_validate(
+                {"source": edge.sender, "receiver": edge.receiver, "kind": kind, "status": status, "lines": lines}
+                | {name: getattr(own, name) for name in _NUMBERS}
+                | {"strength": strength_of(own, measure), "place": rank.get(_name(own)) if own is edge else None}
+                | {"appears": appears.get(edge, 0)}
+            )
 
     edges = [*edges_of(union.own, circuit), *edges_of(union.missed, known or circuit)]
     n_known = 0 if known is None else len(known.edges)
@@ -108,20 +104,20 @@ def view_data(circuit: Circuit, known: Circuit | None = None, *, known_name: str
 
 
 def _union(circuit: Circuit, known: Circuit | None) -> _Union:
-    """Which edges are shown, at most `MOST_LINES` lines; half of them are missed edges where there are so many."""
+    """Which edges are shown, at most `_MOST_LINES` lines; half of them are missed edges where there are so many."""
     ranked = by_strength(circuit)
     missed: Sequence[CircuitEdge]
     status: dict[str, Status]
     if known is None:
-        own, missed, status = first_lines(circuit, ranked, MOST_LINES), [], {}
+        own, missed, status = first_lines(circuit, ranked, _MOST_LINES), [], {}
         nodes: Sequence[CircuitNode] = circuit.nodes
     else:
         check_same_model(circuit, known)
         there, here = {_name(edge) for edge in known.edges}, {_name(edge) for edge in circuit.edges}
         lacking = [edge for edge in known.edges if _name(edge) not in here]
-        left = MOST_LINES - sum(line_counts(circuit, ranked))
-        missed = first_lines(known, lacking, max(MOST_LINES // 2, left))
-        own = first_lines(circuit, ranked, MOST_LINES - sum(line_counts(known, missed)))
+        left = _MOST_LINES - sum(line_counts(circuit, ranked))
+        missed = first_lines(known, lacking, max(_MOST_LINES // 2, left))
+        own = first_lines(circuit, ranked, _MOST_LINES - sum(line_counts(known, missed)))
         status = _statuses(here, there)
         status |= _statuses({node.name for node in circuit.nodes}, {node.name for node in known.nodes})
         listed = {node.name: node for node in (*known.nodes, *circuit.nodes)}
@@ -137,34 +133,6 @@ def _statuses(here: set[str], there: set[str]) -> dict[str, Status]:
 
 def _name(edge: CircuitEdge) -> str:
     return f"{edge.sender}->{edge.receiver}"
-
-
-def _edge(
-    edge: CircuitEdge,
-    kind: str,
-    lines: tuple[ViewLine, ...],
-    measure: Measure | None,
-    union: _Union,
-    place: int | None,
-    appears: int,
-) -> ViewEdge:
-    """An edge with its lines. A missed edge's own numbers, if any, are on another scale: they are left out."""
-    missed = union.status.get(_name(edge)) == "missed"
-    numbers = {} if missed else edge.model_dump(include=set(_NUMBERS))
-    return ViewEdge.model_validate(
-        {
-            "source": edge.sender,
-            "receiver": edge.receiver,
-            "kind": kind,
-            **dict.fromkeys(_NUMBERS),
-            **numbers,
-            "strength": None if missed else strength_of(edge, measure),
-            "place": None if missed else place,
-            "appears": appears,
-            "status": union.status.get(_name(edge)),
-            "lines": lines,
-        }
-    )
 
 
 def _nodes(
@@ -221,10 +189,8 @@ def _slider(circuit: Circuit) -> tuple[tuple[ViewSize, ...], dict[CircuitEdge, i
     """Lays out the slider: measured sizes where the file has them, otherwise some without faithfulness.
 
     A part is the strongest edges, less those on no path from input to logits. Of a larger part more edges lie on paths,
-    so an edge that is there once stays.
-
-    Returns:
-        The sizes, smallest first, the circuit last; and for every edge the index of the first that has it.
+    so an edge that is there once stays. Returns the sizes, smallest first, the circuit last; and for every edge the
+    index of the first that has it.
     """
     order = by_strength(circuit)
     stops = [*_parts(circuit), _whole(circuit)]
@@ -322,11 +288,7 @@ def _by_role(circuit: Circuit, known_roles: Mapping[str, str | None]) -> ViewRol
 
 
 def check_same_model(circuit: Circuit, known: Circuit) -> None:
-    """Refuses a known circuit of a model of other sizes.
-
-    Raises:
-        CircuitFileError: With what differs.
-    """
+    """Refuses a known circuit of a model of other sizes with a CircuitFileError that says what differs."""
     ours, theirs = circuit.model, known.model
     wrong = [key for key in MODEL_SIZES if getattr(ours, key) != getattr(theirs, key)]
     if wrong:

@@ -39,15 +39,7 @@ def places_of(circuit: Circuit) -> dict[str, Point]:
 
 
 def bends_of(circuit: Circuit, places: dict[str, Point]) -> _Bends:
-    """Points that lines pass, by sender and receiver-with-target; lines without are straight.
-
-    Args:
-        circuit: Its edges.
-        places: From `places_of`.
-
-    Returns:
-        For keys `(sender, target<kind>)`, points from the sender on.
-    """
+    """Points that lines pass, from the sender on, by the keys `(sender, target<kind>)`; lines without are straight."""
     lines = [(edge.sender, target, kind) for edge, kind, target in lines_of(circuit, circuit.edges)]
     if len(lines) <= _MOST_ROUTED:
         return {(s, f"{t}<{kind}>"): _routed(places, s, t, kind, lane) for lane, (s, t, kind) in enumerate(lines)}

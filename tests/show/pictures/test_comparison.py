@@ -10,7 +10,7 @@ from acdc_engine.graph.records import ModelRecord
 from acdc_engine.graph.result_records import ClassResult, Comparison, EditEdge, Overlap, Rank, Ranking, Scope
 from acdc_engine.show.pictures.comparison import comparison_figure
 from acdc_engine.show.results import comparison_sections
-from acdc_engine.show.terminal import text_of
+from acdc_engine.show.sections import text_of
 
 pytest.importorskip("matplotlib")
 

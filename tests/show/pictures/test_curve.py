@@ -21,10 +21,10 @@ from acdc_engine.graph.result_records import (
     RandomPoint,
     RandomSeries,
 )
-from acdc_engine.show.pictures.curve import curve_figure, draw_curve, picture_remarks, sizes_figure
+from acdc_engine.show.pictures.curve import curve_figure, picture_remarks, sizes_figure
 from acdc_engine.show.remarks import curve_remarks
 from acdc_engine.show.results import curve_sections
-from acdc_engine.show.terminal import text_of as laid_out
+from acdc_engine.show.sections import text_of as laid_out
 from tests.made_circuits import made_circuit
 
 pytest.importorskip("matplotlib")
@@ -160,7 +160,7 @@ def test_sizes_without_a_circuit_are_not_drawn_but_told(found: Curve) -> None:
 
 def test_a_curve_with_nothing_yet_can_be_drawn(found: Curve, tmp_path: Path) -> None:
     bare = found.model_copy(update={"series": (), "random": None, "circuits": (), "complete": False})
-    draw_curve(bare, tmp_path / "c.png")
+    curve_figure(bare).savefig(tmp_path / "c.png")
     assert text_of(bare) and curve_remarks(bare)[0] == "the run was interrupted: series are missing."
 
 

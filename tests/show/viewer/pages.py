@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.nodes import targets_of
 from acdc_engine.graph.records import CircuitEdge
-from acdc_engine.show.viewer.page import viewer_html
+from acdc_engine.show.viewer import viewer_html
 from tests.browser import opened
 from tests.made_circuits import made_circuit
 
