@@ -43,16 +43,11 @@ _DECADES = 4
 class Scores(Protocol):
     """What is asked of `acdc_engine.score.EdgeScores`; `mean` is `[senders, receivers]`."""
 
-    @property
-    def mean(self) -> Tensor: ...  # noqa: D102
-    @property
-    def rms(self) -> Tensor | None: ...  # noqa: D102
-    @property
-    def senders(self) -> tuple[str, ...]: ...  # noqa: D102
-    @property
-    def receivers(self) -> tuple[str, ...]: ...  # noqa: D102
-    @property
-    def method(self) -> str: ...  # noqa: D102
+    mean: Tensor
+    rms: Tensor | None
+    senders: tuple[str, ...]
+    receivers: tuple[str, ...]
+    method: str
 
 
 def line_of(thing: object) -> str:

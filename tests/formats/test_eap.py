@@ -386,7 +386,7 @@ def test_files_made_to_fill_the_memory_or_to_take_forever(tmp_path: Path, monkey
         archive.writestr("bomb/data.pkl", b"\x00" * 2**20)
     with pytest.raises(CircuitFileError, match="it has compressed entries"):
         import_circuit(path, fmt="eap-pt", model=GROUPED)
-    monkeypatch.setattr("acdc_engine.formats.torch_file._MOST_VALUES", 50_000)
+    monkeypatch.setattr("acdc_engine.formats.foreign._MOST_VALUES", 50_000)
     parts: list[Any] = [1]
     for _ in range(15):
         parts = [parts] * 10

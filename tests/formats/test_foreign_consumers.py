@@ -19,9 +19,9 @@ from typing import Any
 import jsonschema
 import pytest
 
+from acdc_engine.formats.foreign import edges_there
 from acdc_engine.formats.graphs import positions
 from acdc_engine.formats.register import FORMATS, export, import_circuit
-from acdc_engine.formats.ungrouped import edges_there
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.names import GraphShape
 from tests.made_circuits import GPT2, SMOLLM2, made_circuit

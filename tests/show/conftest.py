@@ -1,12 +1,14 @@
 """Circuits to write: heads that share keys, heads that do not, parallel blocks, attention only."""
 
-from collections.abc import Callable
+import io
+from collections.abc import Callable, Iterable
 
 import pytest
+from rich.console import Console
 
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.evidence_records import Evaluation, Figures
+from acdc_engine.graph.evidence_records import Evaluation, Figures, HypothesisTest
 from acdc_engine.graph.names import GraphShape
 from acdc_engine.graph.nodes import nodes_of_edges
 from acdc_engine.graph.records import (
@@ -18,8 +20,17 @@ from acdc_engine.graph.records import (
     SearchRecord,
     TaskRecord,
 )
+from acdc_engine.show.sections import Section, text_of
 
 Make = Callable[..., Circuit]
+
+
+def lines_of(sections: Iterable[Section], width: int = 80) -> list[str]:
+    """What a terminal shows of sections, line by line, spaces as one."""
+    console = Console(file=io.StringIO(), width=width)
+    console.print(text_of(sections))
+    assert isinstance(console.file, io.StringIO)
+    return [" ".join(line.split()) for line in console.file.getvalue().splitlines()]
 
 
 def figures(faithfulness: float) -> Figures:
@@ -34,6 +45,13 @@ def figures(faithfulness: float) -> Figures:
         normalised_error=0.125,
         accuracy_clean=1.0,
     )
+
+
+def hypothesis_test(name: str, p_adjusted: float, details: str, *, rejected: bool = False) -> HypothesisTest:
+    return HypothesisTest(
+        name=name, null="they are alike", statistic=0.5, p_value=p_adjusted / 2, p_adjusted=p_adjusted,
+        rejected=rejected, alpha=0.05, details=details,
+    )  # fmt: skip
 
 
 @pytest.fixture

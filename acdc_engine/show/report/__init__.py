@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
@@ -50,16 +50,6 @@ _MOST_EXAMPLES = 4
 _MOST_TEMPLATES = 40
 _MOST_DRAWN = 250
 """Edges drawn; more cannot be told apart on a page."""
-
-
-@dataclass(frozen=True)
-class _Picture:
-    """An image: its data URI, what it shows, what it leaves out, and its natural width in pixels of CSS."""
-
-    uri: str
-    alt: str
-    note: str
-    width: int
 
 
 def report_html(
@@ -123,7 +113,7 @@ def _sentence(text: str) -> str:
     return plain(text[:1].upper() + text[1:], LONGEST)
 
 
-def _drawn(circuit: Circuit) -> _Picture | None:
+def _drawn(circuit: Circuit) -> dict[str, object] | None:
     """The circuit, of large ones the strongest edges, or all by role; None for a circuit without edges."""
     if not circuit.edges:
         return None
@@ -144,16 +134,18 @@ def _drawn(circuit: Circuit) -> _Picture | None:
     return _picture(figure_of(shown, title=""), alt, note)
 
 
-def _sizes(circuit: Circuit) -> _Picture | None:
+def _sizes(circuit: Circuit) -> dict[str, object] | None:
     """Faithfulness against size; None where it was not measured."""
     if not circuit.sizes:
         return None
     return _picture(sizes_figure(circuit), "Faithfulness against number of edges; the table below has the numbers.", "")
 
 
-def _picture(figure: Figure, alt: str, note: str) -> _Picture:
+def _picture(figure: Figure, alt: str, note: str) -> dict[str, object]:
+    """An image: its data URI, what it shows, what it leaves out, and its natural width in pixels of CSS."""
     data = base64.b64encode(svg_text(figure).encode()).decode()
-    return _Picture(f"data:image/svg+xml;base64,{data}", alt, note, round(96 * figure.get_figwidth()))
+    width = round(96 * figure.get_figwidth())
+    return {"uri": f"data:image/svg+xml;base64,{data}", "alt": alt, "note": note, "width": width}
 
 
 def _example(example: Example) -> dict[str, object]:

@@ -1,12 +1,10 @@
 """The picture of a curve and its tables: everything shown is in the record, and what is left out is said."""
 
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Interval
@@ -24,8 +22,8 @@ from acdc_engine.graph.result_records import (
 from acdc_engine.show.pictures.curve import curve_figure, picture_remarks, sizes_figure
 from acdc_engine.show.remarks import curve_remarks
 from acdc_engine.show.results import curve_sections
-from acdc_engine.show.sections import text_of as laid_out
 from tests.made_circuits import made_circuit
+from tests.show.conftest import lines_of
 
 pytest.importorskip("matplotlib")
 from matplotlib.axes import Axes
@@ -102,9 +100,7 @@ def points_of(line: Line2D) -> list[list[float]]:
 
 
 def text_of(found: Curve, width: int = 120) -> str:
-    console = Console(width=width, record=True, file=StringIO())
-    console.print(laid_out(curve_sections(found)))
-    return console.export_text()
+    return "\n".join(lines_of(curve_sections(found), width))
 
 
 def test_lines_bands_and_points(found: Curve) -> None:
