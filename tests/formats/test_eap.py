@@ -24,6 +24,7 @@ from acdc_engine.graph.names import GraphShape
 from acdc_engine.graph.nodes import nodes_of_edges
 from acdc_engine.graph.records import ModelRecord
 from tests.show.conftest import Make
+from tests.show.index.runs import tiny_model
 
 Edit = Callable[[dict[str, Any]], object]
 GROUPED = ModelRecord(name="tiny", n_layers=2, n_heads=4, n_kv_heads=2, d_model=8, d_vocab=11)
@@ -31,9 +32,7 @@ GROUPED = ModelRecord(name="tiny", n_layers=2, n_heads=4, n_kv_heads=2, d_model=
 
 def random_circuit(shape: GraphShape, seed: int, ungrouped: bool, share: float = 0.4) -> Circuit:
     """A clean circuit with scores."""
-    sizes = {"n_layers": shape.n_layers, "n_heads": shape.n_heads, "n_kv_heads": shape.n_kv_heads}
-    kinds = {"parallel": shape.parallel, "mlps": shape.mlps, "ungrouped_kv": ungrouped}
-    model = ModelRecord.model_validate({"name": "tiny", "d_model": 8, "d_vocab": 11, **sizes, **kinds})
+    model = tiny_model(shape).model_copy(update={"ungrouped_kv": ungrouped})
     graph, generator = Circuit(model=model, nodes=(), edges=()).graph(), torch.Generator().manual_seed(seed)
     mask = torch.rand(graph.exists.shape, generator=generator) < share
     mask[graph.parse_edge("input->logits")] = True

@@ -16,11 +16,11 @@ from acdc_engine.graph.records import (
     CircuitEdge,
     Cost,
     MetricRecord,
-    ModelRecord,
     SearchRecord,
     TaskRecord,
 )
 from acdc_engine.show.sections import Section, text_of
+from tests.show.index.runs import tiny_model
 
 Make = Callable[..., Circuit]
 
@@ -68,21 +68,9 @@ def make() -> Make:
             )
             for name, score in scores.items()
         )
-        return Circuit(
-            model=ModelRecord(
-                name="tiny [v1]",
-                architecture="LlamaForCausalLM",
-                n_layers=shape.n_layers,
-                n_heads=shape.n_heads,
-                n_kv_heads=shape.n_kv_heads,
-                d_model=8,
-                d_vocab=11,
-                parallel=shape.parallel,
-                mlps=shape.mlps,
-            ),
-            nodes=nodes_of_edges(Graph(shape), edges, {"a1.h2": 'the "mover"'}),
-            edges=edges,
-        )
+        nodes = nodes_of_edges(Graph(shape), edges, {"a1.h2": 'the "mover"'})
+        model = tiny_model(shape, "tiny [v1]").model_copy(update={"architecture": "LlamaForCausalLM"})
+        return Circuit(model=model, nodes=nodes, edges=edges)
 
     return circuit
 

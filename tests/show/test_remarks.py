@@ -164,17 +164,17 @@ def test_the_search_is_said_to_have_met_its_target_only_where_it_did(
     found: Circuit, seen: float, cost: bool, said: str
 ) -> None:
     missed = judged(found, seen={"faithfulness": seen}, faithfulness=0.8)
-    (text,) = [
-        text
-        for text in remarks(missed if cost else missed.model_copy(update={"cost": None}))
-        if "lies outside the target" in text
-    ]
+    (text,) = _outside(missed if cost else missed.model_copy(update={"cost": None}))
     assert said in text
     assert ("that the search met" in text) == (cost and seen == 0.95)
 
 
+def _outside(circuit: Circuit) -> list[str]:
+    return [text for text in remarks(circuit) if "lies outside the target" in text]
+
+
 def test_a_miss_by_little_shows(found: Circuit) -> None:
-    (text,) = [text for text in remarks(judged(found, faithfulness=1.1003)) if "lies outside the target" in text]
+    (text,) = _outside(judged(found, faithfulness=1.1003))
     assert "1.10030, lies outside the target [0.9, 1.1]" in text
 
 
