@@ -62,7 +62,7 @@ def attributed(circuit: Circuit) -> nx.MultiDiGraph[str]:
     return graph
 
 
-def positions(graph: nx.MultiDiGraph[str]) -> dict[str, tuple[float, float]]:
+def _positions(graph: nx.MultiDiGraph[str]) -> dict[str, tuple[float, float]]:
     """Places in pixels by node of a circuit's networkx graph; rows are centred at x = 0 and empty ones left out.
 
     y grows upwards: the input is at the bottom, then per layer rows for groups, heads and MLP.
@@ -218,7 +218,7 @@ class _Gexf(Format):
 
         graph = attributed(circuit)
         graph.graph.clear()
-        for name, (x, y) in positions(graph).items():
+        for name, (x, y) in _positions(graph).items():
             graph.nodes[name]["viz"] = {"position": {"x": x, "y": y, "z": 0.0}}
         edges = {(edge.sender, edge.receiver): edge for edge in circuit.edges}
         kinds: dict[str, str] = {}
@@ -251,7 +251,7 @@ class _Cytoscape(Format):
     def text(self, circuit: Circuit) -> str:
         """`data` about the graph, `elements` with `nodes` (and positions) and `edges`."""
         graph = attributed(circuit)
-        places = positions(graph)
+        places = _positions(graph)
         nodes = [
             # networkx wants value, Cytoscape name. Its y grows downwards.
             {

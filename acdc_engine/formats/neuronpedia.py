@@ -187,7 +187,7 @@ def _node(circuit: Circuit, node: CircuitNode, prompt: _Drawn, influence: float 
     feature = 0 if logits else int(node.name.split(".h")[1]) if node.kind == "head" else circuit.model.n_heads
     label = (_output(circuit, prompt) if logits else node.name) + (f" {shown(node.role)}" if node.role else "")
     kind = "logit" if logits else "attention head" if node.kind == "head" else "mlp"
-    drawn = _drawn(str(layer), feature, prompt.read_at, kind, label)
+    drawn = _node_at(str(layer), feature, prompt.read_at, kind, label)
     if logits:
         drawn |= {"token_prob": prompt.probability or 0.0, "is_target_logit": True}
     return {**drawn, **known, "name": node.name}
@@ -195,10 +195,10 @@ def _node(circuit: Circuit, node: CircuitNode, prompt: _Drawn, influence: float 
 
 def _embedding(place: int) -> dict[str, Any]:
     """A node for a token. Both front ends write its label themselves: `Emb:` and the token of its column."""
-    return _drawn("E", place, place, "embedding", "")
+    return _node_at("E", place, place, "embedding", "")
 
 
-def _drawn(layer: str, feature: int, column: int, kind: str, label: str) -> dict[str, Any]:
+def _node_at(layer: str, feature: int, column: int, kind: str, label: str) -> dict[str, Any]:
     return {
         "node_id": f"{layer}_{feature}_{column}",
         "feature": feature,

@@ -29,7 +29,7 @@ from acdc_engine.show.visible import plain
 
 Against = Callable[[Path, Circuit], tuple[Comparison, Circuit] | None]
 """Compares a circuit file, and what it holds, with a known circuit: the comparison and that circuit, or None."""
-INDEX, _COMPARE, MANIFEST = "index.html", "compare.html", "gallery.json"
+INDEX, _COMPARE, _MANIFEST = "index.html", "compare.html", "gallery.json"
 _DEPTH = 3  # folders below the one that is searched
 _LONGEST_SLUG = 60
 _RESERVED = re.compile(r"con|prn|aux|nul|com\d|lpt\d")  # names that Windows keeps for devices
@@ -78,7 +78,7 @@ def write_gallery(
     title = title or f"Circuits in {plain(source.resolve().name, 80) or '/'}"
     entries: list[Entry] = []
     with _replaced(target, search.remarks) as folder:
-        names = slugs(name for name, _ in search.found)
+        names = _slugs(name for name, _ in search.found)
         for done, (slug, (name, path)) in enumerate(zip(names, search.found, strict=True), 1):
             try:
                 circuit = Circuit.load(path)
@@ -239,7 +239,7 @@ class _Search:
         return path.relative_to(self.root).as_posix() if path != self.root else self.root.resolve().name
 
 
-def slugs(names: Iterable[str]) -> list[str]:
+def _slugs(names: Iterable[str]) -> list[str]:
     """Turns names such as `smollm2/IOI seed 3` into unique ones of the letters a to z, digits and hyphens, in order."""
     made: dict[str, None] = {}
     for name in names:
@@ -263,10 +263,10 @@ class _Manifest(Record):
 
 
 def _manifest(folder: Path) -> _Manifest | None:
-    if not os.path.isfile(folder / MANIFEST):  # a pipe would be waited for
+    if not os.path.isfile(folder / _MANIFEST):  # a pipe would be waited for
         return None
     try:
-        return _Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+        return _Manifest.model_validate_json((folder / _MANIFEST).read_bytes())
     except (OSError, ValidationError):
         return None
 
@@ -288,7 +288,7 @@ def _target(out: Path, runs: Path, overwrite: bool) -> Path:
         raise _cannot_write(out, error) from error
     if held and _manifest(target) is None:
         raise GalleryError(
-            f"{out} exists, holds {_some(held)} and was not written by acdc gallery (it has no {MANIFEST}): "
+            f"{out} exists, holds {_some(held)} and was not written by acdc gallery (it has no {_MANIFEST}): "
             "choose another --out."
         )
     if foreign:
@@ -314,7 +314,7 @@ def _replaced(target: Path, remarks: list[str]) -> Iterator[Path]:
         new.mkdir()
         yield new
         files = tuple(sorted(_held(new)[0]))
-        (new / MANIFEST).write_text(_Manifest(files=files).model_dump_json(indent=1) + "\n", encoding="utf-8")
+        (new / _MANIFEST).write_text(_Manifest(files=files).model_dump_json(indent=1) + "\n", encoding="utf-8")
         remarks += _swap(new, target)
     except OSError as error:
         raise _cannot_write(target, error) from error
@@ -362,7 +362,7 @@ def _held(folder: Path) -> tuple[set[str], set[str]]:
         links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
         held.update((Path(parent) / name).relative_to(folder).as_posix() for name in (*files, *links))
     manifest = _manifest(folder)
-    return held, held if manifest is None else held - set(manifest.files) - {MANIFEST}
+    return held, held if manifest is None else held - set(manifest.files) - {_MANIFEST}
 
 
 def _raise(error: OSError) -> None:

@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table as Grid
 from rich.text import Text
 
-Style = Literal["", "positive", "negative", "good", "wrong"]
+_Style = Literal["", "positive", "negative", "good", "wrong"]
 """How a cell stands out: by its sign, or by a verdict."""
 
 
@@ -20,7 +20,7 @@ class Cell:
 
     text: str  # What it says. Line breaks in it are meant: texts of strangers have none left.
     value: float | int | None = None  # What it is sorted by, where that is a number
-    style: Style = ""  # How it stands out
+    style: _Style = ""  # How it stands out
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def three(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-_STYLES: dict[Style, str] = {
+_STYLES: dict[_Style, str] = {
     "": "",
     "positive": "blue",
     "negative": "dark_orange3",

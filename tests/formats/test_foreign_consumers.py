@@ -20,7 +20,7 @@ import jsonschema
 import pytest
 
 from acdc_engine.formats.foreign import edges_there
-from acdc_engine.formats.graphs import positions
+from acdc_engine.formats.graphs import _positions
 from acdc_engine.formats.register import FORMATS, export, import_circuit
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.names import GraphShape
@@ -164,7 +164,7 @@ def test_graphology(shape: GraphShape, tmp_path: Path) -> None:
     assert told["multi"] and told["type"] == "directed"
     for ends in (told["ends"], told["same"]):
         assert {(sender, receiver): score for sender, receiver, score in ends} == scores_of(circuit)
-    assert {name: (x, y) for name, x, y in told["places"]} == positions(circuit.to_networkx())
+    assert {name: (x, y) for name, x, y in told["places"]} == _positions(circuit.to_networkx())
 
 
 @pytest.mark.parametrize("shape", [GPT2, SMOLLM2])

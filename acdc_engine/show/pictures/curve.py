@@ -53,13 +53,13 @@ def curve_figure(curve: Curve) -> Figure:
         fontsize=8,
         frameon=False,
         handlelength=3.2,
-        title="\n".join(picture_remarks(curve)) or None,
+        title="\n".join(_picture_remarks(curve)) or None,
         title_fontsize=7.5,
     )
     return figure
 
 
-def picture_remarks(curve: Curve) -> list[str]:
+def _picture_remarks(curve: Curve) -> list[str]:
     """What the picture leaves out: points beyond its ends, and sizes without a circuit."""
     remarks = []
     low, high = _CURVES

@@ -343,7 +343,7 @@ def _notes(circuit: Circuit, groups: Grouped, *, mlps: bool) -> list[str]:
     return notes
 
 
-def words_of(bundle: Bundle, measure: Measure | None) -> str:
+def _words_of(bundle: Bundle, measure: Measure | None) -> str:
     """What stands on a line, such as `8 kv, +3.1`."""
     if bundle.via:
         return "via MLPs"
@@ -393,7 +393,7 @@ def _draw_line(axes: Axes, line: RoleLine, measure: Measure | None, share: float
     )
     paper = {"facecolor": "white", "alpha": 0.85, "linewidth": 0, "pad": 0.5}
     look: dict[str, Any] = {"ha": "center", "va": "center", "parse_math": False, "zorder": 4, "bbox": paper}
-    text = words_of(line.bundle, measure)
+    text = _words_of(line.bundle, measure)
     axes.text(*line.label, text, fontsize=_LABELS * _POINTS * size, color="#666666" if via else "#222222", **look)
 
 

@@ -19,7 +19,7 @@ from acdc_engine.graph.result_records import (
     RandomPoint,
     RandomSeries,
 )
-from acdc_engine.show.pictures.curve import curve_figure, picture_remarks, sizes_figure
+from acdc_engine.show.pictures.curve import _picture_remarks, curve_figure, sizes_figure
 from acdc_engine.show.remarks import curve_remarks
 from acdc_engine.show.results import curve_sections
 from tests.made_circuits import made_circuit
@@ -130,7 +130,7 @@ def test_lines_bands_and_points(found: Curve) -> None:
 
 def test_nothing_in_the_ordinary_is_left_out(found: Curve) -> None:
     low, high = curve_figure(found).axes[0].get_ylim()
-    assert low < -0.25 and high > 1.375 and picture_remarks(found) == []
+    assert low < -0.25 and high > 1.375 and _picture_remarks(found) == []
 
 
 def test_an_exploding_curve_is_clipped_with_a_remark(found: Curve) -> None:
@@ -138,7 +138,7 @@ def test_an_exploding_curve_is_clipped_with_a_remark(found: Curve) -> None:
     figure = curve_figure(wild)
     low, high = figure.axes[0].get_ylim()
     assert low > -1.5 and high < 3
-    assert picture_remarks(wild) == ["eap, signed leaves the picture: f 12.5 at 90 edges."]
+    assert _picture_remarks(wild) == ["eap, signed leaves the picture: f 12.5 at 90 edges."]
     assert figure.legends[0].get_title().get_text() == "eap, signed leaves the picture: f 12.5 at 90 edges."
 
 
@@ -147,7 +147,7 @@ def test_sizes_without_a_circuit_are_not_drawn_but_told(found: Curve) -> None:
     lines = curve_figure(empty).axes[0].lines
     (line,) = [line for line in lines if str(line.get_label()).startswith("eap")]
     assert points_of(line)[0] == [90, 1000]
-    assert picture_remarks(empty) == [
+    assert _picture_remarks(empty) == [
         "Not drawn: sizes too small to connect input and logits, where f is 0 (1 of eap, signed)."
     ]
     assert "0, KL 0.50" in text_of(empty)

@@ -14,7 +14,7 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.looks import ROLE_FILLS
 from acdc_engine.graph.names import GraphShape
 from acdc_engine.shipped import graphs_folder
-from acdc_engine.show.pictures.draw import draw, figure_of, words_of
+from acdc_engine.show.pictures.draw import _words_of, draw, figure_of
 from acdc_engine.show.pictures.role_layout import RolePicture, place_roles
 from acdc_engine.show.pictures.roles import _OTHER_HEADS, _OTHER_ROLES, MLPS, Grouped, grouped
 from tests.made_circuits import SMOLLM2, made_circuit
@@ -27,7 +27,7 @@ def ioi() -> Circuit:
 
 def joined(found: Grouped, *, mlps: bool = False) -> dict[tuple[str, str], str]:
     """What stands on every line; circuits here have scores or nothing."""
-    return {(bundle.source, bundle.target): words_of(bundle, "score") for bundle in found.drawn(mlps=mlps)}
+    return {(bundle.source, bundle.target): _words_of(bundle, "score") for bundle in found.drawn(mlps=mlps)}
 
 
 def with_roles(circuit: Circuit, roles: dict[str, str]) -> Circuit:

@@ -80,7 +80,6 @@ def test_an_edge_into_shared_keys_is_one_edge_with_a_line_to_every_head_of_the_g
         "a1.h2": 1,
         "a1.h3": 1,
     }
-    assert data.n_edges == 4
 
 
 def test_sizes_that_nobody_measured_show_where_paths_open() -> None:
@@ -273,10 +272,3 @@ def test_a_file_of_half_a_megabyte_is_no_million_lines() -> None:
     data = view_data(circuit_of(effects, GraphShape(4, 256, 1)))
     assert n_lines(data) == 512 + 17 * 256 <= data_module._MOST_LINES
     assert data.hidden_edges == 3 * 256 - 17
-
-
-def test_a_circuit_without_edges() -> None:
-    model = circuit_of(CHAIN).model
-    data = view_data(Circuit(model=model, nodes=(), edges=()))
-    assert (data.nodes, data.edges, data.title) == ((), (), "tiny: 0 edges")
-    assert [(size.kind, size.edges) for size in data.sizes] == [("circuit", 0)]

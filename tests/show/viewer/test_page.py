@@ -7,13 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from acdc_engine.graph.circuit import Circuit
-from acdc_engine.shipped import graphs_folder
 from acdc_engine.show.page import static
 from acdc_engine.show.viewer import _SCRIPTS, _STYLES, data, viewer_html
 from acdc_engine.show.viewer.data import view_data
 from tests.made_circuits import HOSTILE, made_circuit
-from tests.show.viewer.pages import made_for
 
 FILES = Path(data.__file__).parent / "static"
 OWN = sorted(path.stem for path in FILES.glob("*.js") if not path.stem.startswith("panel") and path.stem != "heatmap")
@@ -56,12 +53,6 @@ def test_nothing_is_fetched() -> None:
     assert re.findall(r'(?:src|href)="(?!data:)[^"#]', own) == []
     assert "url(" not in own and "@import" not in own and "fetch(" not in own
     assert "default-src 'none'" in html
-
-
-def test_a_known_circuit_is_named() -> None:
-    known = Circuit.load(graphs_folder() / "gpt2" / "ioi.json")
-    data = data_in(viewer_html(made_for(known, 20), known, known_name="gpt2/ioi"))
-    assert data["overlay"]["known"] == "gpt2/ioi"  # type: ignore[index]
 
 
 @pytest.mark.parametrize("name", OWN)
