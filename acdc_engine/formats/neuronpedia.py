@@ -95,7 +95,7 @@ def _prompt_of(circuit: Circuit) -> _Drawn:
     example = circuit.examples[0]
     answers = (*example.answers, *(token.text for token in example.next_clean), "logits")
     known = {token.text: token.probability for token in example.next_clean}
-    tokens = (*map(shown, example.clean), "(all tokens)")
+    tokens = (*map(_shown, example.clean), "(all tokens)")
     return _Drawn(tokens, example.read_at, answers[0], known.get(answers[0]))
 
 
@@ -136,7 +136,7 @@ def _influences(circuit: Circuit, parts: _Parts) -> dict[str, float]:
     return cumulative
 
 
-def shown(text: str, most: int = _LABEL) -> str:
+def _shown(text: str, most: int = _LABEL) -> str:
     """A text for a label, cut. circuit-tracer shows labels as HTML, so nothing in one may begin a tag."""
     text = _TAG.sub("\u2039", text[: most + 1].translate(_SIGNS))
     text = "".join("�" if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") else c for c in text)
@@ -144,7 +144,7 @@ def shown(text: str, most: int = _LABEL) -> str:
 
 
 def _metadata(circuit: Circuit, prompt: _Drawn) -> dict[str, Any]:
-    metric = shown(circuit.metric.name) if circuit.metric else "the metric"
+    metric = _shown(circuit.metric.name) if circuit.metric else "the metric"
     model = _slug(circuit.model.name.rstrip("/").rsplit("/", 1)[-1]) or "model"
     task = _slug(circuit.task.name) if circuit.task else ""
     return {
@@ -152,7 +152,7 @@ def _metadata(circuit: Circuit, prompt: _Drawn) -> dict[str, Any]:
         "scan": f"{model}-circuit",
         "transcoder_list": [],  # circuit-tracer's own reader needs it
         "prompt_tokens": list(prompt.tokens),
-        "prompt": shown("".join(circuit.examples[0].clean), _PROMPT) if circuit.examples else "(no prompt)",
+        "prompt": _shown("".join(circuit.examples[0].clean), _PROMPT) if circuit.examples else "(no prompt)",
         "node_threshold": 1.0,
         "info": {
             "description": _DESCRIPTION.format(_WEIGHTS[measure_of(circuit)], metric),
@@ -168,7 +168,7 @@ def _shown_first(circuit: Circuit, influence: Mapping[str, float], ids: Mapping[
     roles: dict[str, list[str]] = {}
     for node in circuit.nodes:
         if node.role is not None and node.name in pinned and node.name not in _ENDS:
-            roles.setdefault(shown(node.role), []).append(ids[node.name])
+            roles.setdefault(_shown(node.role), []).append(ids[node.name])
     return {
         "pinnedIds": [ids[name] for name in pinned],
         "supernodes": [[role, *members] for role, members in roles.items() if len(members) > 1],
@@ -185,7 +185,7 @@ def _node(circuit: Circuit, node: CircuitNode, prompt: _Drawn, influence: float 
     logits = node.kind == "logits"
     layer = circuit.model.n_layers + 1 if logits else node.layer
     feature = 0 if logits else int(node.name.split(".h")[1]) if node.kind == "head" else circuit.model.n_heads
-    label = (_output(circuit, prompt) if logits else node.name) + (f" {shown(node.role)}" if node.role else "")
+    label = (_output(circuit, prompt) if logits else node.name) + (f" {_shown(node.role)}" if node.role else "")
     kind = "logit" if logits else "attention head" if node.kind == "head" else "mlp"
     drawn = _node_at(str(layer), feature, prompt.read_at, kind, label)
     if logits:
@@ -222,9 +222,9 @@ def _link(source: str, target: str, weights: Mapping[str, float | None]) -> dict
 def _output(circuit: Circuit, prompt: _Drawn) -> str:
     # The front ends take what is between the first two quotes as the token, and what is between the first "(p=" and
     # the next bracket as its probability, which must be a number.
-    answer = shown(prompt.answer).replace('"', "”").replace("(p=", "(p =")
+    answer = _shown(prompt.answer).replace('"', "”").replace("(p=", "(p =")
     known = "" if prompt.probability is not None else ", probability not known"
-    metric = "" if circuit.metric is None else f", {shown(circuit.metric.name)}"
+    metric = "" if circuit.metric is None else f", {_shown(circuit.metric.name)}"
     return f'Output "{answer}" (p={prompt.probability or 0.0:.3f}){known}{metric}'
 
 

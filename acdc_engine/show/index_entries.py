@@ -27,7 +27,7 @@ _MARGIN = 7
 _WIDTHS = (("thick", 0.5), ("middle", 0.1), ("thin", 0.0))  # classes of edges, by least share of the strongest
 
 
-class Cell(NamedTuple):
+class _Cell(NamedTuple):
     """A value of the table: as shown, what it is sorted by (empty ones come last), and a note in smaller letters."""
 
     text: str = ""
@@ -66,7 +66,7 @@ class Entry:
 
     slug: str  # Its folder in `runs/`, and its name in addresses
     name: str  # Its name as found, made fit to be shown
-    cells: dict[str, Cell]  # By key of the column
+    cells: dict[str, _Cell]  # By key of the column
     source: str  # Where a hand-written circuit comes from; empty for found ones
     shape: str  # Layers, heads and groups in words: circuits of one shape can be compared
     badges: tuple[tuple[str, str], ...]  # What must be seen at a glance, in two words each, and what they mean
@@ -78,7 +78,7 @@ class Entry:
 def entry_of(slug: str, name: str, circuit: Circuit, *, unfinished: bool = False) -> Entry:
     """Collects what is shown of a circuit; an unfinished one is the best so far of a run that goes on."""
     shown = plain(name, 2 * _LONGEST)
-    cells = {"name": Cell(shown, shown.lower())} | _cells(circuit)
+    cells = {"name": _Cell(shown, shown.lower())} | _cells(circuit)
     drawn = first_lines(circuit, by_strength(circuit), _MOST_LINES)
     return Entry(
         slug=slug,
@@ -110,7 +110,7 @@ def _badges(circuit: Circuit, unfinished: bool) -> Iterator[tuple[str, str]]:
         yield "overshoots target", meaning
 
 
-def _cells(circuit: Circuit) -> dict[str, Cell]:
+def _cells(circuit: Circuit) -> dict[str, _Cell]:
     figures = circuit.evaluation.held_out if circuit.evaluation else None
     interval = figures.faithfulness_interval if figures else None
     between = f"{_number(interval.low)} to {_number(interval.high)}" if interval else ""
@@ -119,35 +119,41 @@ def _cells(circuit: Circuit) -> dict[str, Cell]:
         "model": _text(circuit.model.name),
         "method": _text(circuit.attribution.method if circuit.attribution else None),
         "search": _text(circuit.search.strategy if circuit.search else None),
-        "edges": Cell(f"{len(circuit.edges):,}", str(len(circuit.edges))),
-        "faithfulness": Cell(_number(figures.faithfulness), repr(figures.faithfulness), between) if figures else Cell(),
-        "kl": Cell(_number(figures.kl_recovered), repr(figures.kl_recovered)) if figures else Cell(),
-        "date": _date(circuit.environment.created) if circuit.environment else Cell(),
-        "seconds": _seconds(circuit.cost.seconds) if circuit.cost else Cell(),
+        "edges": _Cell(f"{len(circuit.edges):,}", str(len(circuit.edges))),
+        "faithfulness": _Cell(_number(figures.faithfulness), repr(figures.faithfulness), between)
+        if figures
+        else _Cell(),
+        "kl": _Cell(_number(figures.kl_recovered), repr(figures.kl_recovered)) if figures else _Cell(),
+        "date": _date(circuit.environment.created) if circuit.environment else _Cell(),
+        "seconds": _seconds(circuit.cost.seconds) if circuit.cost else _Cell(),
     }
+
+
+def _figure(value: float, note: str = "") -> _Cell:
+    return _Cell(_number(value), repr(value), note)
 
 
 def _number(value: float) -> str:
     return f"{value:.3f}" if abs(value) < 1000 else f"{value:.3g}"
 
 
-def _text(text: str | None) -> Cell:
+def _text(text: str | None) -> _Cell:
     shown = plain(text, _LONGEST) if text else ""
-    return Cell(shown, shown.lower())
+    return _Cell(shown, shown.lower())
 
 
-def _seconds(seconds: float) -> Cell:
-    return Cell(f"{seconds:,.0f}" if seconds < 1e9 else f"{seconds:.3g}", repr(seconds))
+def _seconds(seconds: float) -> _Cell:
+    return _Cell(f"{seconds:,.0f}" if seconds < 1e9 else f"{seconds:.3g}", repr(seconds))
 
 
-def _date(created: str) -> Cell:
+def _date(created: str) -> _Cell:
     """In UTC, so that dates sort as text; what is no date is shown as it is and sorted after all dates."""
     try:
         moment = datetime.fromisoformat(created)
         text = (moment.astimezone(UTC) if moment.tzinfo else moment).strftime("%Y-%m-%d %H:%M")
     except (ValueError, OverflowError):
-        return Cell(plain(created, _LONGEST), f"~{plain(created, _LONGEST)}")
-    return Cell(text, text)
+        return _Cell(plain(created, _LONGEST), f"~{plain(created, _LONGEST)}")
+    return _Cell(text, text)
 
 
 def _drawing(circuit: Circuit) -> tuple[tuple[str, str], ...]:
@@ -172,7 +178,7 @@ def _drawing(circuit: Circuit) -> tuple[tuple[str, str], ...]:
     return (*paths, *dots.items())
 
 
-def _facts(circuit: Circuit, cells: dict[str, Cell]) -> list[tuple[str, str]]:
+def _facts(circuit: Circuit, cells: dict[str, _Cell]) -> list[tuple[str, str]]:
     return [
         ("Task", str(cells["task"])),
         ("Model", str(cells["model"])),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acdc_engine.formats.neuronpedia import shown
+from acdc_engine.formats.neuronpedia import _shown
 from acdc_engine.formats.register import FORMATS
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Example, NextToken
@@ -167,14 +167,14 @@ def test_the_strongest_are_pinned_and_grouped_by_role() -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_labels_of_hostile_texts(text: str) -> None:
-    label = shown(text)
+    label = _shown(text)
     assert len(label) <= 61 and not re.search("<[a-zA-Z/!?]", label)
     assert all(character.isprintable() for character in label)
 
 
 def test_shown_keeps_what_is_harmless() -> None:
-    assert shown("<|endoftext|> a < b & 'c' été") == "<|endoftext|> a < b & 'c' été"
-    assert shown("a\nb\tc\rd\u202ee") == "a⏎b→c↵d�e"
+    assert _shown("<|endoftext|> a < b & 'c' été") == "<|endoftext|> a < b & 'c' été"
+    assert _shown("a\nb\tc\rd\u202ee") == "a⏎b→c↵d�e"
 
 
 @pytest.mark.parametrize("shape", [GPT2, SMOLLM2])

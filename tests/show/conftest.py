@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -45,6 +46,18 @@ def figures(faithfulness: float) -> Figures:
         normalised_error=0.125,
         accuracy_clean=1.0,
     )
+
+
+def evaluated(circuit: Circuit, **changes: Any) -> Circuit:
+    """The circuit with other parts of its evaluation."""
+    assert circuit.evaluation is not None
+    return circuit.model_copy(update={"evaluation": circuit.evaluation.model_copy(update=changes)})
+
+
+def judged_as(circuit: Circuit, *, seen: dict[str, Any] | None = None, **unseen: Any) -> Circuit:
+    """The circuit with other figures on discovery (`seen`) and held-out prompts."""
+    sides = {"discovery": seen or {}, "held_out": unseen}
+    return evaluated(circuit, **{k: getattr(circuit.evaluation, k).model_copy(update=v) for k, v in sides.items()})
 
 
 def hypothesis_test(name: str, p_adjusted: float, details: str, *, rejected: bool = False) -> HypothesisTest:

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.evidence_records import HypothesisTest
 from acdc_engine.graph.files import find_circuit
 from acdc_engine.prompts.metrics import METRICS
 from acdc_engine.run.known import against_known
@@ -19,7 +18,7 @@ from acdc_engine.show.remarks import remarks
 from acdc_engine.show.report import report_html
 from acdc_engine.show.words import evidence_of
 from tests.made_circuits import made_circuit
-from tests.show.conftest import hypothesis_test
+from tests.show.conftest import evaluated, hypothesis_test, judged_as
 
 SECTIONS = ("asked", "circuit", "size", "figures", "nodes", "edges", "again", "reading")
 BARE = {
@@ -78,10 +77,8 @@ def test_headline_and_figures(page: str, circuit: Circuit) -> None:
 
 
 def test_the_verdict_has_the_remarks(circuit: Circuit) -> None:
-    assert circuit.evaluation is not None
     assert not remarks(circuit) and "No reservations." in report_html(circuit)
-    low = circuit.evaluation.held_out.model_copy(update={"faithfulness": 0.5})
-    worse = circuit.model_copy(update={"evaluation": circuit.evaluation.model_copy(update={"held_out": low})})
+    worse = judged_as(circuit, faithfulness=0.5)
     (remark,) = remarks(worse)
     assert remark[0].upper() + remark[1:] in report_html(worse) and "No reservations." not in report_html(worse)
 
@@ -181,25 +178,19 @@ def test_against_a_known_circuit(tmp_path: Path) -> None:
 
 
 def test_hypothesis_tests_are_listed(circuit: Circuit) -> None:
-    assert circuit.evaluation is not None
-
-    def tested(test: HypothesisTest) -> str:
-        return report_html(circuit.model_copy(update={"evaluation": evaluation.model_copy(update={"tests": (test,)})}))
-
-    evaluation = circuit.evaluation
-    page = tested(hypothesis_test("equivalence", 0.4, "As good as the model."))
+    test = hypothesis_test("equivalence", 0.4, "As good as the model.")
+    page = report_html(evaluated(circuit, tests=(test,)))
     assert "equivalence not rejected (p 0.4, corrected). As good as the model." in section(page, "figures")
     assert "No reservations." in page and "at most 0.05" in page
-    page = tested(hypothesis_test("equivalence", 0.4, "Worse than the model.", rejected=True))
+    test = hypothesis_test("equivalence", 0.4, "Worse than the model.", rejected=True)
+    page = report_html(evaluated(circuit, tests=(test,)))
     assert "The test of equivalence is against it. Worse than the model." in page and "No reservations." not in page
 
 
 def test_what_was_not_held_against_it_is_said(circuit: Circuit) -> None:
     asked = "Nothing is to be remarked on its faithfulness, its target, the model&#39;s outputs and random circuits, as"
     assert asked in report_html(circuit)
-    assert circuit.evaluation is not None and circuit.search is not None
-    alone = circuit.evaluation.model_copy(update={"random_circuits": None})
-    page = report_html(circuit.model_copy(update={"evaluation": alone, "search": None}))
+    page = report_html(evaluated(circuit, random_circuits=None).model_copy(update={"search": None}))
     assert "Nothing is to be remarked on its faithfulness and the model&#39;s outputs, as" in page
     assert "It was not compared with random circuits." in page and "p of random circuits" not in page
 
