@@ -33,7 +33,7 @@ def check_picture(fmt: str, path: Path | None = None) -> None:
 
 
 def write_figure(figure: Figure, path: Path, fmt: str | None = None, *, overwrite: bool, dpi: int = 160) -> None:
-    """Writes a figure as what the file's name ends in; the same figure gives the same file: no date, fixed ids.
+    """Writes a figure, by default as what the file's name ends in; the same one gives the same file: it has no date.
 
     Text stays text in SVG, and PDF embeds the font as TrueType: journals refuse Type 3.
 

@@ -28,15 +28,7 @@ def made_for(known: Circuit, n_edges: int) -> Circuit:
 def shown(
     browser: Browser, path: Path, circuit: Circuit, known: Circuit | None = None, **settings: Any
 ) -> Iterator[Page]:
-    """The page of a circuit, drawn.
-
-    Args:
-        browser: From `tests.browser.chromium`.
-        path: Where the page is written.
-        circuit: What it shows.
-        known: Beside it.
-        **settings: Of the browser's context.
-    """
+    """The page of a circuit, perhaps beside a known one, written to a path and drawn in a browser of those settings."""
     path.write_text(viewer_html(circuit, known), encoding="utf-8")
     with opened(browser, path, **settings) as page:
         page.wait_for_selector("html[data-ready]")
