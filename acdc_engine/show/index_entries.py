@@ -120,10 +120,8 @@ def _cells(circuit: Circuit) -> dict[str, _Cell]:
         "method": _text(circuit.attribution.method if circuit.attribution else None),
         "search": _text(circuit.search.strategy if circuit.search else None),
         "edges": _Cell(f"{len(circuit.edges):,}", str(len(circuit.edges))),
-        "faithfulness": _Cell(_number(figures.faithfulness), repr(figures.faithfulness), between)
-        if figures
-        else _Cell(),
-        "kl": _Cell(_number(figures.kl_recovered), repr(figures.kl_recovered)) if figures else _Cell(),
+        "faithfulness": _figure(figures.faithfulness, between) if figures else _Cell(),
+        "kl": _figure(figures.kl_recovered) if figures else _Cell(),
         "date": _date(circuit.environment.created) if circuit.environment else _Cell(),
         "seconds": _seconds(circuit.cost.seconds) if circuit.cost else _Cell(),
     }
