@@ -60,7 +60,7 @@ def judged_as(circuit: Circuit, *, seen: dict[str, Any] | None = None, **unseen:
     return evaluated(circuit, **{k: getattr(circuit.evaluation, k).model_copy(update=v) for k, v in sides.items()})
 
 
-def hypothesis_test(name: str, p_adjusted: float, details: str, *, rejected: bool = False) -> HypothesisTest:
+def hypothesis_test(name: Any, p_adjusted: float, details: str, *, rejected: bool = False) -> HypothesisTest:
     return HypothesisTest(
         name=name, null="they are alike", statistic=0.5, p_value=p_adjusted / 2, p_adjusted=p_adjusted,
         rejected=rejected, alpha=0.05, details=details,
