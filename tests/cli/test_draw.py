@@ -32,7 +32,7 @@ def run(tmp_path: Path) -> Path:
 
 def test_by_role(run: Path, tmp_path: Path) -> None:
     target = tmp_path / "roles.svg"
-    assert invoke("gpt2/ioi", "--by", "role", "--out", str(target)).output == f"Drawn to {target}\n"
+    assert invoke("gpt2/ioi", "--by", "role", "--out", str(target)).stdout == f"Drawn to {target}\n"
     text = target.read_text()
     assert "S-inhibition" in text and "ioi in gpt2: 963 edges" in text and ">MLPs<" not in text
     invoke("gpt2/ioi", "--by", "role", "--mlps", "--out", str(target), "--overwrite")
@@ -45,7 +45,7 @@ def test_by_role(run: Path, tmp_path: Path) -> None:
 def test_a_run_and_a_shipped_circuit(run: Path, tmp_path: Path) -> None:
     target = tmp_path / "fig.svg"
     ran = invoke(str(run), "--out", str(target))
-    assert ran.exit_code == 0 and ran.output == f"Drawn to {target}\n"
+    assert ran.exit_code == 0 and ran.stdout == f"Drawn to {target}\n"
     whole = target.read_text()
     assert "made-up: 60 edges" in whole
     ran = invoke(str(run / "circuit.json"), "--out", str(target), "--top", "40", "--no-title", "--overwrite")
