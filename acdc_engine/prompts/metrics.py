@@ -48,15 +48,10 @@ class Metric(ABC):
         cls.name = cls.__name__
 
     def __call__(self, logits: Logits, prompts: PromptSet, clean_logits: Logits | None = None) -> Values:
-        """Returns the metric of each prompt.
+        """Returns one number per prompt, higher for more of the behaviour.
 
-        Args:
-            logits: Logits at the prompts' `read_at` positions.
-            prompts: The prompts, on the same device, in the same order.
-            clean_logits: The clean run's logits at the same positions; only KL needs them.
-
-        Returns:
-            One number per prompt, higher for more of the behaviour.
+        Logits are those at the prompts' `read_at` positions, on their device and in their order; only KL needs those of
+        the clean run.
 
         Raises:
             MetricError: Missing answers, wrong answers or clean logits; or numbers of rows that differ.
@@ -198,10 +193,6 @@ def as_metric(metric: str | Metric | type[Metric] | MetricFunction) -> Metric:
 
 def columns_read(metric: Metric, prompts: PromptSet) -> tuple[PromptSet, Int[Tensor, "columns"] | None]:
     """Which logits of a batch a metric reads.
-
-    Args:
-        metric: The metric.
-        prompts: The batch.
 
     Returns:
         The prompts and the columns, such that the metric of them is that of all logits: answers are counted in columns

@@ -8,12 +8,12 @@ import torch
 
 from acdc_engine.evidence.movers import InhibitionTally, Places, Turning, copied, moved
 from acdc_engine.evidence.roles import measure_roles
-from acdc_engine.model.layers import Attention, effective_w_o, project
+from acdc_engine.model.layers import effective_w_o, project
 from acdc_engine.model.norms import Norm
 from acdc_engine.model.twins import Record
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.prompt_set import PromptSet
-from tests.micro_models import attention, copying_head, head_feeds_query, micro_view
+from tests.micro_models import copying_head, head_feeds_query
 from tests.tiny_models import random_prompts, view
 
 ALL_HEADS = {0: range(4), 1: range(4)}
@@ -232,18 +232,6 @@ def test_batches_and_padding_change_nothing(name: str) -> None:
             assert direct.corrupt == pytest.approx(other.direct[node].corrupt, abs=1e-4)
     roles = {score.role for by_role in found[0].scores.values() for score in by_role}
     assert {"previous token", "duplicate token", "induction", "name mover", "copying"} <= roles
-
-
-def test_one_token() -> None:
-    """Nothing to look at: nothing but direct effects, and no number that is none."""
-    model = micro_view([[1, 0], [0, 1]], [copying_head_of_two()], [[1, 0], [0, 1]], mlp=None)
-    found = measure_roles(model, model.graph.senders, PromptSet.from_tokens([[0]], [[1]], [[1]], [[0]]))
-    assert found.scores == {"a0.h0": ()}
-    assert found.direct["input"].clean == -1.0
-
-
-def copying_head_of_two() -> Attention:
-    return attention(q=[[[0, 0]]], k=[[[0, 0]]], v=[[[1, 0]]], o=[[[1, 0]]])
 
 
 def test_scores_say_what_they_are() -> None:

@@ -129,10 +129,6 @@ def test_without_strengths_there_are_no_parts(judge: Judge) -> None:
     assert [point.kind for point in sizes_of(judge, bare)] == ["circuit"]
 
 
-def test_a_circuit_without_edges(judge: Judge) -> None:
-    assert sizes_of(judge, circuit().model_copy(update={"edges": ()})) == ()
-
-
 def single(*values: float) -> list[tuple[float]]:
     return [(value,) for value in values]
 

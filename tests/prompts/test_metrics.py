@@ -133,10 +133,7 @@ def test_a_function_is_a_metric() -> None:
         (lambda logits, prompts: logits[:, 0].mean(), r"'own' is to give one number for each .* \[2\], .* shape \[\]"),
         (lambda logits, prompts: logits[:, :1], r"a tensor of shape \[2\], and gives something of shape \[2, 1\]"),
         (lambda logits, prompts: 1.0, r"gives something of type float"),
-        (
-            lambda logits, prompts: logits.argmax(dim=1),
-            r"without a gradient .*edges are scored by its gradient",
-        ),
+        (lambda logits, prompts: logits.argmax(dim=1), r"without a gradient .*edges are scored by its gradient"),
         (3, r"A metric is a name or a function \(logits, prompts\) -> one number each, not 3"),
     ],
 )
