@@ -83,8 +83,7 @@ def _write_at(
     view: TransformerView, record: Record, name: str, read_at: Int[Tensor, "batch"]
 ) -> Float[Tensor, "batch d_model"]:
     """What a sender writes at one position of each prompt."""
-    graph = view.graph
-    index = graph.sender_index(name)
+    graph, index = view.graph, view.graph.sender_index(name)
     if index == graph.INPUT:
         return read_positions(record.embed, read_at)
     layer = int(name[1:].split(".")[0])

@@ -135,7 +135,7 @@ def figures_of(judge: Judge, mask: Mask, seed: int = 0) -> Figures:
     )
 
 
-def _kl_interval(kl: Float[Tensor, "prompts"], kl_ablated: Float[Tensor, "prompts"], seed: int) -> Interval | None:
+def _kl_interval(kl: Tensor, kl_ablated: Tensor, seed: int) -> Interval | None:
     return ratio_interval(-kl, torch.zeros_like(kl), -kl_ablated, seed)
 
 

@@ -198,11 +198,9 @@ def _attention_targets(
 ) -> _Targets:
     """Where heads of each role look.
 
-    Args:
-        tokens: Prompts; what lies to the right of `lengths` does not count, nor do prompts of fewer than eight tokens.
-        lengths: Tokens of each prompt.
-        corrupt: The same prompts corrupted: repetitions that are in both do not count. They are words that any text
-            repeats, and often stand beside a token where idle heads rest, which then look like induction heads.
+    What lies to the right of `lengths` does not count, nor do prompts of fewer than eight tokens. Nor do repetitions
+    that are in the same prompts corrupted too: they are words that any text repeats, and often stand beside a token
+    where idle heads rest, which then look like induction heads.
     """
     place = torch.arange(tokens.shape[1], device=tokens.device)
     real = ((place < lengths[:, None]) & (lengths >= _SHORTEST_PROMPT)[:, None])[:, :, None]

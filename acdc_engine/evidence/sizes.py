@@ -186,9 +186,7 @@ def areas(fractions: Sequence[float], faithfulness: Sequence[Sequence[float]]) -
     is near 1, and nine tenths above 10 %: small circuits hardly count. CPR rewards overshooting. Curves over different
     sizes, over different graphs (k and v grouped or not) or ablations do not compare.
 
-    Args:
-        fractions: x, in [0, 1], never falling.
-        faithfulness: f of the circuits at each x: one, or several whose f and whose |1 - f| are averaged.
+    x lies in [0, 1] and never falls. At each x there is one circuit, or several whose f and whose |1 - f| are averaged.
 
     Raises:
         MethodError: Fewer than two sizes, lists of different lengths, a size without circuits, an x that falls or lies

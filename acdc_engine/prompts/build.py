@@ -108,7 +108,7 @@ class _Source:
     def __init__(self, card: TaskCard, rules: Rules, seed: int, drop_misfits: bool) -> None:
         """Checks pairs that are written out, all of them: whoever wrote them wants to know of every problem."""
         self.card, self._rules = card, rules
-        self.key: _Key = _both_texts if card.pairs else _clean_text
+        self.key: _Key = _both_texts if card.pairs else lambda draft: (draft.pair.clean,)
         self.names = [text.name for text in card.templates]
         self.notes, self._problems, self._read = list[str](), list[list[Problem]](), list[Draft]()
         stream = drafts(card, rules.tokenizer, random.Random(seed))
@@ -250,6 +250,10 @@ def _counts_of(splits: Sequence[Sequence[Draft]]) -> _Sizes:
     return len(splits[0]), len(splits[1])
 
 
+def _share(size: int, index: int, of: int) -> int:
+    return size // of + (index < size % of)
+
+
 def _worth(splits: Sequence[Sequence[Draft]], sizes: _Sizes) -> tuple[int, int]:
     """How good splits are: nothing if one is empty that should not be, better the more pairs and the more even."""
     counts = [len(split) for split, size in zip(splits, sizes, strict=True) if size]
@@ -263,10 +267,6 @@ def _spread(quota: Counter[str], dealt: Sequence[Draft], size: int) -> Counter[s
     missing = size - len(dealt)
     more = {name: _share(missing, i, len(full)) for i, name in enumerate(full)}
     return Counter({name: found[name] + more.get(name, 0) for name in quota})
-
-
-def _clean_text(draft: Draft) -> tuple[str, ...]:
-    return (draft.pair.clean,)
 
 
 def _both_texts(draft: Draft) -> tuple[str, ...]:
@@ -347,10 +347,6 @@ def _deal_pairs(found: _Unique, quotas: Sequence[Counter[str]]) -> list[list[Dra
                 used.add(found.key(draft))
                 side_of |= dict.fromkeys(_both_texts(draft), side)
     return deal.splits
-
-
-def _share(size: int, index: int, of: int) -> int:
-    return size // of + (index < size % of)
 
 
 def _groups(pool: Sequence[Draft]) -> list[list[Draft]]:

@@ -36,17 +36,10 @@ _ENDS = 30
 
 @dataclass(frozen=True)
 class _Checked:
-    """A pair as tokens.
+    """A pair as token ids, a beginning-of-sequence token included, and what is wrong with it.
 
-    Attributes:
-        draft: The pair.
-        pair: Its texts; the answers' as the tokenizer has them.
-        clean: Token ids of the clean prompt, a beginning-of-sequence token included.
-        corrupt: Of the corrupt prompt.
-        answers: Of the right answers that are one token.
-        wrong_answers: Of the wrong ones.
-        read_at: From the first token; 0 where it is outside the prompt.
-        problems: What is wrong with it; nothing if it fits.
+    The answers of `pair` are as the tokenizer has them, and only those that are one token have ids; `read_at` counts
+    from the first token, and is 0 where it is outside the prompt.
     """
 
     draft: Draft
@@ -272,16 +265,7 @@ def _both_ends(ids: list[int], tokenizer: Tokenizer) -> str:
 
 @dataclass(frozen=True)
 class Example:
-    """One pair, token by token.
-
-    Attributes:
-        template: Name of its template.
-        clean: Texts of the clean prompt's tokens, the beginning-of-sequence token included.
-        corrupt: Of the corrupt prompt's, as many.
-        read_at: Index of the position whose logits are read.
-        answers: Texts of the right answers' tokens.
-        wrong_answers: Of the wrong ones.
-    """
+    """The texts of a pair's tokens, the beginning-of-sequence token included; `read_at` is an index into them."""
 
     template: str
     clean: tuple[str, ...]

@@ -72,12 +72,9 @@ def known_tasks() -> KnownTasks:
 def find_task(name_or_path: str | Path) -> TaskCard:
     """Returns the card of a task.
 
-    Args:
-        name_or_path: The name of a task, shipped or of a plug-in; or the path of a file: a card (.toml) or prompt pairs
-            (.jsonl, .json, .csv, .tsv); or that of a folder with a task.toml, which needs a slash in it (`./my_task`).
-
-    Returns:
-        The card. Plug-ins are imported only for a name that is not a shipped task's; broken ones are then logged.
+    That is a name, shipped or of a plug-in; or the path of a file, a card (.toml) or prompt pairs (.jsonl, .json, .csv,
+    .tsv); or that of a folder with a task.toml, which needs a slash in it (`./my_task`). Plug-ins are imported only for
+    a name that is not a shipped task's; broken ones are then logged.
 
     Raises:
         TaskError: No such task or file, or one with problems.

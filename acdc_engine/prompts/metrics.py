@@ -161,11 +161,7 @@ class _Own(Metric):
 
 
 def get_metric(name: str) -> Metric:
-    """Returns the metric called `name`.
-
-    Raises:
-        MetricError: There is none of that name.
-    """
+    """Returns the metric called `name`, or raises a MetricError."""
     entry = METRICS[name]
     metric = as_metric(entry.value)
     metric.name = entry.name
@@ -175,10 +171,7 @@ def get_metric(name: str) -> Metric:
 def as_metric(metric: str | Metric | type[Metric] | MetricFunction) -> Metric:
     """Returns a metric made of its name, its class, or a function `(logits, prompts) -> one number each`.
 
-    A function keeps its name; one without a name, such as a lambda, is called `own`.
-
-    Raises:
-        MetricError: There is no metric of that name, or it is nothing that can be called.
+    A function keeps its name; one without a name, such as a lambda, is called `own`. Anything else is a MetricError.
     """
     if isinstance(metric, Metric):
         return metric

@@ -77,12 +77,7 @@ def adds_bos(tokenizer: Tokenizer) -> bool:
 
 
 class Problem(NamedTuple):
-    """What is wrong with a pair under a tokenizer.
-
-    Attributes:
-        kind: The rule that is broken, the same for all pairs that break it.
-        text: The same with the values found.
-    """
+    """What is wrong with a pair under a tokenizer: the rule that is broken, and the same with the values found."""
 
     kind: str
     text: str
@@ -105,12 +100,9 @@ class Limits:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Pairs that do not fit and are left out, as the user asked.
+    """How many pairs, of those looked at, do not fit and are left out, as the user asked.
 
-    Attributes:
-        count: How many.
-        of: Of how many that were looked at.
-        reasons: How many for each kind of problem; each pair counts under its first.
+    Each counts under the kind of its first problem.
     """
 
     count: int

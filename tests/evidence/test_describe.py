@@ -25,7 +25,6 @@ from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.judge import Judge
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
-from acdc_engine.prompts.template import PromptPair
 from tests.micro_models import head_feeds_query
 from tests.run.circuit_files import DISCOVERY, HELD_OUT, NAME, circuit, judge_of
 from tests.tiny_models import random_prompts
@@ -172,14 +171,9 @@ def test_long_prompts_get_no_patterns() -> None:
 
 
 def test_of_different_templates_first() -> None:
-    def prompts(*templates: str) -> PromptSet:
-        pairs = [PromptPair("a", "b", (), (), template) for template in templates]
-        rows = [[1]] * len(pairs)
-        return PromptSet.from_tokens(rows, rows, pairs=pairs)
-
-    assert _choose(prompts("x", "x", "y", "x", "z", "w")) == [0, 2, 4]
-    assert _choose(prompts("x", "x", "x", "y")) == [0, 1, 3]
-    assert _choose(prompts("x")) == [0]
+    for templates, wanted in (("xxyxzw", [0, 2, 4]), ("xxxy", [0, 1, 3]), ("x", [0])):
+        rows = [[1]] * len(templates)
+        assert _choose(PromptSet.from_tokens(rows, rows, templates=list(templates))) == wanted
     assert _choose(HELD_OUT) == [0, 1, 2]
 
 

@@ -31,23 +31,23 @@ def up_and_down(model: TransformerView, write: Sequence[float], token: int) -> t
     return bool(raised), bool(lowered)
 
 
-@pytest.mark.parametrize(("rank", "wanted"), [(0, True), (4, True), (5, False), (60, False)])
-def test_the_five_largest_and_the_five_smallest(rank: int, wanted: bool) -> None:
-    write = [float(-i) for i in range(120)]
-    assert up_and_down(wide_model(), write, rank) == (wanted, False)
-    assert up_and_down(wide_model(), [-x for x in write], rank) == (False, wanted)
+FALLING = [float(-i) for i in range(120)]
 
 
-def test_a_small_vocabulary_asks_for_more() -> None:
-    """A twentieth of 40 tokens: the two first."""
-    write = [float(-i) for i in range(40)]
-    assert [up_and_down(wide_model(40), write, rank)[0] for rank in range(4)] == [True, True, False, False]
-
-
-def test_ties_count_against() -> None:
-    assert up_and_down(wide_model(), [0.0] * 120, 3) == (False, False)
-    assert up_and_down(wide_model(), [1.0] * 6 + [0.0] * 114, 3) == (False, False)
-    assert up_and_down(wide_model(), [1.0] * 5 + [0.0] * 115, 3) == (True, False)
+@pytest.mark.parametrize(
+    ("write", "token", "raised"),
+    [
+        *((FALLING, rank, wanted) for rank, wanted in ((0, True), (4, True), (5, False), (60, False))),
+        *((FALLING[:40], rank, rank < 2) for rank in range(4)),  # of a small vocabulary a twentieth
+        ([0.0] * 120, 3, False),  # ties count against
+        ([1.0] * 6 + [0.0] * 114, 3, False),
+        ([1.0] * 5 + [0.0] * 115, 3, True),
+    ],
+)
+def test_the_five_largest_and_the_five_smallest(write: list[float], token: int, raised: bool) -> None:
+    model = wide_model(len(write))
+    assert up_and_down(model, write, token) == (raised, False)
+    assert up_and_down(model, [-x for x in write], token) == (False, raised)
 
 
 def test_blocks_of_the_vocabulary_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,16 +107,14 @@ def flipped(model: TransformerView) -> TransformerView:
     return replace(model, layers=tuple(layers))
 
 
-def test_a_name_mover_by_hand() -> None:
-    """copying_head gives 3/4 to the answer and copies it; the prompts are too short for any other role."""
+def test_a_name_mover_by_hand_and_a_negative_one() -> None:
+    """copying_head gives 3/4 to the answer and copies it; the prompts are too short for any other role.
+
+    Flipped it writes -(3, 1): both logits fall. Of three, that of the token it looks at falls most.
+    """
     model, prompts = copying_head()
     wanted = {"name mover": 0.75, "negative name mover": 0.0, "copying": 1.0, "copy suppression": 0.0}
     assert scores(model, prompts)["a0.h0"] == pytest.approx(wanted)
-
-
-def test_a_negative_one() -> None:
-    """It writes -(3, 1): both logits fall. Of three, that of the token it looks at falls most."""
-    model, prompts = copying_head()
     wanted = {"name mover": 0.0, "negative name mover": 0.75, "copying": 0.0, "copy suppression": 1.0}
     assert scores(flipped(model), prompts)["a0.h0"] == pytest.approx(wanted)
 

@@ -77,8 +77,7 @@ def baseline_of(monkeypatch: pytest.MonkeyPatch, found: float, drawn: list[float
         return [next(rows) for _ in masks]
 
     monkeypatch.setattr(judge, "faithfulness", faithfulness)
-    mask = random_circuits(judge.graph, 9, 1, 0)[0]
-    done: list[int] = []
+    mask, done = random_circuits(judge.graph, 9, 1, 0)[0], list[int]()
     baseline = random_baseline(judge, mask, len(drawn), 7, done.append)
     assert baseline.faithfulness == tuple(drawn) and baseline.seed == 7 and sum(done) == len(drawn)
     return baseline.p_value

@@ -101,13 +101,10 @@ def test_syntax_of_every_template_is_checked() -> None:
 @pytest.mark.parametrize(
     ("corrupt", "message"),
     [
-        ("At the {place} {A} or {B} met; {C} gave it to", "; clean has ' and ' where corrupt has ' or ': make a slot"),
-        ("At the {place} {A} and {B} met; {C} gave it to{C}", "; clean has 4 slots and corrupt 5."),
-        (
-            "At the {place} {A} and {B} met; {C} gave",
-            "; clean has ' gave it to' where corrupt has ' gave': make a slot",
-        ),
-        ("At the {place} {A} and {B} met; {B} gave it to", "it has the same slots as clean, so nothing would be"),
+        ("{A} or {B} met; {C} gave it to", "; clean has ' and ' where corrupt has ' or ': make a slot"),
+        ("{A} and {B} met; {C} gave it to{C}", "; clean has 4 slots and corrupt 5."),
+        ("{A} and {B} met; {C} gave", "; clean has ' gave it to' where corrupt has ' gave': make a slot"),
+        ("{A} and {B} met; {B} gave it to", "it has the same slots as clean, so nothing would be"),
     ],
 )
 def test_clean_and_corrupt_differ_in_slots_only(corrupt: str, message: str) -> None:

@@ -28,8 +28,7 @@ def failure(*drafts: Draft, **settings: Any) -> str:
 
 
 def test_a_sound_pair_becomes_tokens() -> None:
-    tokenizer = FakeTokenizer()
-    long = draft(A="Dora", B="Petrovich", C="Ivanovich", wrong=(" x",))
+    tokenizer, long = FakeTokenizer(), draft(A="Dora", B="Petrovich", C="Ivanovich", wrong=(" x",))
     prompts = encode([draft(), long], Rules(tokenizer, "small"))
     assert tokenizer.decode(prompts.clean[0, :6].tolist()) == "Ann saw Bob; Bob told"
     assert prompts.lengths.tolist() == [6, 8]
