@@ -10,7 +10,7 @@ from acdc_engine.evidence import Mask
 from acdc_engine.evidence.resampling import ratio_interval
 from acdc_engine.graph.evidence_records import AnswerFigures, Completeness, Figures, Interval, TemplateFigures
 from acdc_engine.patch.judge import Judge
-from acdc_engine.prompts.metrics import accuracy, get_metric
+from acdc_engine.prompts.metrics import accuracy, get_metric, mean_over
 from acdc_engine.prompts.prompt_set import NO_ANSWER, PromptSet
 
 _TWO_SIGNED = ("logit_diff", "prob_diff")
@@ -34,8 +34,8 @@ def answer_figures(logits: Float[Tensor, "prompts d_vocab"], prompts: PromptSet)
         right_above_wrong=float(accuracy(logits, prompts).double().mean()) if has_wrong else None,
         most_likely=float((ranks == 1).double().mean()),
         median_rank=float(ranks.double().quantile(0.5)),
-        right_logit=_mean_logit(logits, prompts.answers),
-        wrong_logit=_mean_logit(logits, prompts.wrong_answers) if has_wrong else None,
+        right_logit=float(mean_over(logits.double(), prompts.answers).mean()),
+        wrong_logit=float(mean_over(logits.double(), prompts.wrong_answers).mean()) if has_wrong else None,
     )
 
 
@@ -46,13 +46,6 @@ def right_ranks(logits: Float[Tensor, "prompts d_vocab"], prompts: PromptSet) ->
     right[rows, prompts.answers[rows, places]] = True
     best = logits.masked_fill(~right, -torch.inf).amax(1, keepdim=True)
     return 1 + ((logits >= best) & ~right).sum(1)
-
-
-def _mean_logit(logits: Float[Tensor, "prompts d_vocab"], ids: Int[Tensor, "prompts k"]) -> float:
-    """Mean over each prompt's answers, then over the prompts."""
-    there = ids != NO_ANSWER
-    found = logits.double().gather(1, ids.clamp(min=0)).masked_fill(~there, 0.0)
-    return float((found.sum(1) / there.sum(1)).mean())
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ class LogitDifference(Metric):
     answers_only = True
 
     def _values(self, logits: Logits, prompts: PromptSet, clean: Logits | None) -> Values:
-        return _mean_over(logits, prompts.answers) - _mean_over(logits, prompts.wrong_answers)
+        return mean_over(logits, prompts.answers) - mean_over(logits, prompts.wrong_answers)
 
 
 @METRICS.add("prob_diff", "probability of the right answers - probability of the wrong answers (-1 to 1)")
@@ -227,5 +227,6 @@ def _gather(values: Float[Tensor, "b vocab"], ids: Int[Tensor, "b k"], fill: flo
     return values.gather(1, ids.clamp(min=0)).masked_fill(~present, fill)
 
 
-def _mean_over(logits: Float[Tensor, "b vocab"], ids: Int[Tensor, "b k"]) -> Float[Tensor, "b"]:
+def mean_over(logits: Float[Tensor, "b vocab"], ids: Int[Tensor, "b k"]) -> Float[Tensor, "b"]:
+    """Returns the mean logit of each prompt's answers."""
     return _gather(logits, ids, fill=0.0).sum(dim=1) / (ids != NO_ANSWER).sum(dim=1)

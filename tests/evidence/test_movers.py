@@ -230,9 +230,3 @@ def test_batches_and_padding_change_nothing(name: str) -> None:
             assert direct.corrupt == pytest.approx(other.direct[node].corrupt, abs=1e-4)
     roles = {score.role for by_role in found[0].scores.values() for score in by_role}
     assert {"previous token", "duplicate token", "induction", "name mover", "copying"} <= roles
-
-
-def test_scores_say_what_they_are() -> None:
-    model, prompts = copying_head()
-    (mover, *_) = measure_roles(model, ["a0.h0"], prompts).scores["a0.h0"]
-    assert (mover.role, mover.threshold, mover.prompts, mover.holds) == ("name mover", 0.25, "task", True)

@@ -10,7 +10,6 @@ from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.card import as_hashed, load_card, parse_card, settled
 from acdc_engine.prompts.card_problems import answers_needed
 from acdc_engine.prompts.metrics import METRICS, get_metric
-from acdc_engine.prompts.tokens import adds_bos
 from tests.fake_tokenizer import FakeTokenizer
 from tests.prompts.cards import card_data
 
@@ -191,11 +190,6 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     path.write_bytes(b'name = "\xff"')
     with pytest.raises(TaskError, match=r"card\.toml cannot be read: line 1: not UTF-8 text: the byte 0xff after"):
         load_card(path)
-
-
-def test_habits_of_tokenizers(smollm2_tokenizer: Any) -> None:
-    assert not adds_bos(smollm2_tokenizer) and not adds_bos(FakeTokenizer())
-    assert adds_bos(FakeTokenizer(adds_bos=True)) and not adds_bos(FakeTokenizer(bos=None))
 
 
 @pytest.mark.parametrize("habit", [False, True])

@@ -82,20 +82,6 @@ def test_fingerprint_follows_tokens_not_padding() -> None:
     assert len({alone.fingerprint(), *(p.fingerprint() for p in changed)}) == 7
 
 
-def test_to_moves_every_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
-    prompts, asked = small(), list[int]()
-
-    def pretend(tensor: torch.Tensor, device: str) -> torch.Tensor:
-        assert device == "cuda:1"
-        asked.append(id(tensor))
-        return tensor
-
-    monkeypatch.setattr(torch.Tensor, "to", pretend)
-    assert prompts.to("cuda:1").fingerprint() == prompts.fingerprint()
-    assert sorted(asked) == sorted(id(t) for t in vars(prompts).values() if isinstance(t, torch.Tensor))
-    assert len(asked) == 6
-
-
 TOKENS = torch.tensor([[9, 5, 6, 7], [9, 8, 9, 9], [9, 3, 4, 9]])
 CORRUPT = torch.tensor([[9, 5, 4, 7], [9, 7, 9, 9], [9, 2, 4, 9]])
 
