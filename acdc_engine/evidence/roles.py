@@ -49,7 +49,7 @@ _FIRST_QUERY = 2
 _Targets = dict[RoleName, Bool[Tensor, "batch queries pos"]]
 """For each role the positions that a head of that role looks at, for every position that it looks from."""
 _SEQUENCES = 16
-_SHORTEST, LONGEST = 8, 25
+_SHORTEST, _LONGEST = 8, 25
 """Random tokens before they are repeated: as many as make the sequence as long as the task's longest prompt, between
 these. Some heads that look for repetitions see only so far."""
 
