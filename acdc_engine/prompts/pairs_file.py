@@ -135,7 +135,7 @@ def _message(path: Path, problems: Sequence[str]) -> str:
     count = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
     lines = [f"The pairs file {path} has {count}:", *(f"  {problem}" for problem in problems[:_SHOWN])]
     if len(problems) > _SHOWN:
-        lines.append(f"  ... and {len(problems) - SHOWN} more.")
+        lines.append(f"  ... and {len(problems) - _SHOWN} more.")
     return "\n".join(lines)
 
 
