@@ -47,7 +47,7 @@ def test_bos_is_put_in_front() -> None:
 
 
 def test_different_lengths_are_shown_with_the_tokens() -> None:
-    assert failure(FakeTokenizer, draft(), draft(C="Ivanovich")) == (
+    assert failure(draft(), draft(C="Ivanovich")) == (
         "1 of the 2 prompts of task 'small' do not fit this model:\n"
         "  prompt 1 (template t):\n"
         "    clean has 6 tokens and corrupt 7: both must have as many\n"
@@ -59,7 +59,7 @@ def test_different_lengths_are_shown_with_the_tokens() -> None:
 
 def test_a_difference_where_no_slot_was_replaced() -> None:
     pair = PromptPair("Ann saw it", "Ann had it", (" now",), (" then",), "t")
-    text = failure(FakeTokenizer, Draft(pair, (), ()))
+    text = failure(Draft(pair, (), ()))
     assert "clean and corrupt differ at positions [1], where no slot was replaced" in text
 
 
@@ -79,7 +79,7 @@ def test_the_space_in_front_of_a_word_belongs_to_it_even_as_a_token() -> None:
 
 
 def test_duplicates_and_the_list_is_cut_after_ten() -> None:
-    text = failure(FakeTokenizer, *[draft()] * 13)
+    text = failure(*[draft()] * 13)
     assert text.startswith("12 of the 13 prompts of task 'small'")
     assert text.count("the same pair as prompt 0") == 10
     assert "  ... and 2 more.\n" in text
@@ -114,5 +114,5 @@ def test_part_of_a_character_is_shown_as_the_vocabulary_spells_it() -> None:
     ],
 )
 def test_what_can_be_wrong_with_a_pair(changed: dict[str, Any], messages: list[str]) -> None:
-    text = failure(FakeTokenizer, draft(**changed))
+    text = failure(draft(**changed))
     assert all(message in text for message in messages)
