@@ -54,7 +54,7 @@ def years(digits: int | None, centuries: list[int]) -> dict[str, Draft]:
 
 
 def test_digit_by_digit_the_tens_digit_is_the_answer() -> None:
-    found = years(FakeTokenizer, 1, [17])
+    found = years(1, [17])
     assert sorted(found) == [str(year) for year in range(1710, 1790)]
     pair = found["1732"].pair
     assert pair.clean == "The war lasted from the year 1732 to the year 17"
@@ -63,7 +63,7 @@ def test_digit_by_digit_the_tens_digit_is_the_answer() -> None:
 
 
 def test_in_two_halves_the_year_is_the_answer_as_in_the_paper() -> None:
-    found = years(FakeTokenizer, 2, [11, 17])
+    found = years(2, [11, 17])
     assert len(found) == 2 * 97  # 02 to 98
     pair = found["1132"].pair
     assert pair.answers == tuple(str(y) for y in range(33, 100))
@@ -209,4 +209,4 @@ def test_too_few_additions(lowest: int, highest: int, shots: int, additions: int
 
 def test_years_left_whole_are_refused() -> None:
     with pytest.raises(PromptError, match=r"splits years as 17\|32 or 1\|7\|3\|2, for at least one of .* \[17\]"):
-        years(FakeTokenizer, None, [17])
+        years(None, [17])
