@@ -18,7 +18,7 @@ from tests.tiny_models import VOCAB, random_prompts, view
 
 SWITCH = 16
 """Length up to which the models below were trained: their tables change after it."""
-ORIGINAL = {"original_max_position_embeddings": SWITCH}
+ORIGINAL: dict[str, Any] = {"original_max_position_embeddings": SWITCH}
 FACTORS = {"short_factor": [1.0] * 4, "long_factor": [4.0, 3.0, 2.5, 2.0]}
 LONGROPE = {"rope_type": "longrope", "rope_theta": 10000.0, **FACTORS, **ORIGINAL}
 DYNAMIC = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0}
