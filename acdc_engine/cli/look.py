@@ -1,6 +1,7 @@
 """Looking at circuits: `acdc show` in the terminal, `view` in a browser, `draw` for a paper, `report`, `gallery`."""
 
 import tempfile
+import webbrowser
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from acdc_engine.cli import options
-from acdc_engine.cli.command import AsJson, command, examples, open_page, out, print_json, print_notes, progress, stage
+from acdc_engine.cli.command import AsJson, command, examples, out, print_json, print_notes, progress, stage
 
 if TYPE_CHECKING:
     from acdc_engine.graph.circuit import Circuit
@@ -37,17 +38,14 @@ def _list_known(asked: bool) -> bool:
     raise typer.Exit()
 
 
-Listed = Annotated[
-    bool,
-    typer.Option("--list", is_eager=True, callback=_list_known, help="List the known circuits that come along."),
-]
-
-
 @command(epilog=examples("show runs/demo", "show gpt2/ioi --all"))
 def show(
     circuit: options.AnyCircuit,
     show_all: Annotated[bool, typer.Option("--all", help="Print all edges instead of the strongest 40.")] = False,
-    list_known: Listed = False,
+    list_known: Annotated[
+        bool,
+        typer.Option("--list", is_eager=True, callback=_list_known, help="List the known circuits that come along."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Prints a circuit: where it comes from, its figures, its nodes by layer, its edges by strength."""
@@ -64,34 +62,28 @@ def show(
     print_notes(remarks(loaded))
 
 
-PageFile = Annotated[
-    Path | None,
-    typer.Option("--out", help="File to write, ending in .html.", show_default="a temporary one, which is opened"),
-]
-Beside = Annotated[
-    str | None,
-    typer.Option(
-        help="Another circuit of the same graph, a run's folder, a file or a name such as gpt2/ioi, to lay beside it: "
-        "which edges are found, missed and extra.",
-        show_default="the one that comes along for this model and task",
-    ),
-]
-NoKnown = Annotated[bool, typer.Option("--no-known", help="No known circuit beside it.")]
-OpenOrNot = Annotated[
-    bool | None,
-    typer.Option("--open/--no-open", help="OpenOrNot the file in a browser.", show_default="only without --out"),
-]
-
-
 @command(
     epilog=examples("view runs/demo", "view runs/demo --out ioi.html", "view runs/mine --known gpt2/ioi --out ioi.html")
 )
 def view(
     circuit: options.AnyCircuit,
-    out_file: PageFile = None,
-    known: Beside = None,
-    no_known: NoKnown = False,
-    open_it: OpenOrNot = None,
+    out_file: Annotated[
+        Path | None,
+        typer.Option("--out", help="File to write, ending in .html.", show_default="a temporary one, which is opened"),
+    ] = None,
+    known: Annotated[
+        str | None,
+        typer.Option(
+            help="Another circuit of the same graph, a run's folder, a file or a name such as gpt2/ioi, to lay beside "
+            "it: which edges are found, missed and extra.",
+            show_default="the one that comes along for this model and task",
+        ),
+    ] = None,
+    no_known: Annotated[bool, typer.Option("--no-known", help="No known circuit beside it.")] = False,
+    open_it: Annotated[
+        bool | None,
+        typer.Option("--open/--no-open", help="Open the file in a browser.", show_default="only without --out"),
+    ] = None,
     overwrite: options.ReplaceFile = False,
 ) -> None:
     """Shows a circuit in a browser: one HTML file that needs no network and can be sent as it is.
@@ -124,40 +116,9 @@ def view(
     out.print(f"Written to {path}", soft_wrap=True, markup=False)
     notes = [f"beside it stands the known circuit {name}; --no-known leaves it out."] if beside and not known else []
     if open_it or (open_it is None and out_file is None):
-        notes += open_page(path)
+        notes += _open(path)
         notes += [] if out_file else ["it lies in a temporary folder: --out names a file to keep."]
     print_notes(notes)
-
-
-PictureFile = Annotated[
-    Path, typer.Option("--out", help="File to write, ending in .svg, .pdf or .png. The first two are vectors.")
-]
-Width = Annotated[
-    float | None,
-    typer.Option(
-        help="Inches: one column of a paper has about 3.3, two have 6.75.", show_default="as wide as it needs"
-    ),
-]
-Top = Annotated[
-    int | None,
-    typer.Option(
-        help="Draw at most so many edges, the strongest that lie on paths; the picture says so.", show_default="all"
-    ),
-]
-PictureTitle = Annotated[
-    str | None, typer.Option("--title", help="PictureTitle of the picture.", show_default="task, model and figures")
-]
-NoTitle = Annotated[bool, typer.Option("--no-title", help="No title: the paper has a caption.")]
-By = Annotated[
-    Literal["role"] | None,
-    typer.Option(
-        help="Boxes of all heads that have one role, with what the edges between boxes add up to. Heads only: MLPs "
-        "without a role, and paths through them, are left out; dashed lines stand for these where a box would be "
-        "loose.",
-        show_default="every node a box",
-    ),
-]
-Mlps = Annotated[bool, typer.Option("--mlps", help="By role: draw the MLPs too, as one box.")]
 
 
 @command(
@@ -169,13 +130,35 @@ Mlps = Annotated[bool, typer.Option("--mlps", help="By role: draw the MLPs too, 
 )
 def draw(
     circuit: options.AnyCircuit,
-    out_file: PictureFile,
-    width: Width = None,
-    top: Top = None,
-    title: PictureTitle = None,
-    no_title: NoTitle = False,
-    by: By = None,
-    mlps: Mlps = False,
+    out_file: Annotated[
+        Path, typer.Option("--out", help="File to write, ending in .svg, .pdf or .png. The first two are vectors.")
+    ],
+    width: Annotated[
+        float | None,
+        typer.Option(
+            help="Inches: one column of a paper has about 3.3, two have 6.75.", show_default="as wide as it needs"
+        ),
+    ] = None,
+    top: Annotated[
+        int | None,
+        typer.Option(
+            help="Draw at most so many edges, the strongest that lie on paths; the picture says so.", show_default="all"
+        ),
+    ] = None,
+    title: Annotated[
+        str | None, typer.Option("--title", help="Title of the picture.", show_default="task, model and figures")
+    ] = None,
+    no_title: Annotated[bool, typer.Option("--no-title", help="No title: the paper has a caption.")] = False,
+    by: Annotated[
+        Literal["role"] | None,
+        typer.Option(
+            help="Boxes of all heads that have one role, with what the edges between boxes add up to. Heads only: MLPs "
+            "without a role, and paths through them, are left out; dashed lines stand for these where a box would be "
+            "loose.",
+            show_default="every node a box",
+        ),
+    ] = None,
+    mlps: Annotated[bool, typer.Option("--mlps", help="By role: draw the MLPs too, as one box.")] = False,
     overwrite: options.ReplaceFile = False,
 ) -> None:
     """Draws a circuit for a paper: input at the bottom, logits at the top, heads and MLPs by layer.
@@ -204,20 +187,6 @@ def draw(
         )
 
 
-Against = Annotated[
-    str | None,
-    typer.Option(
-        help="A known circuit to set it against: a run's folder, a file, or a name such as gpt2/ioi.",
-        show_default="the one of this model and task that comes along",
-    ),
-]
-ReportFile = Annotated[
-    Path | None,
-    typer.Option("--out", help="File to write.", show_default="report.html beside the circuit"),
-]
-Open = Annotated[bool, typer.Option("--open", help="Show it in the browser.")]
-
-
 @command(
     epilog=examples(
         "report runs/demo --overwrite", "report gpt2/ioi --out ioi.html --open", "report mine.json --known gpt2/ioi"
@@ -225,10 +194,18 @@ Open = Annotated[bool, typer.Option("--open", help="Show it in the browser.")]
 )
 def report(
     circuit: options.AnyCircuit,
-    known: Against = None,
-    out_file: ReportFile = None,
+    known: Annotated[
+        str | None,
+        typer.Option(
+            help="A known circuit to set it against: a run's folder, a file, or a name such as gpt2/ioi.",
+            show_default="the one of this model and task that comes along",
+        ),
+    ] = None,
+    out_file: Annotated[
+        Path | None, typer.Option("--out", help="File to write.", show_default="report.html beside the circuit")
+    ] = None,
     overwrite: options.ReplaceFile = False,
-    open_it: Open = False,
+    open_it: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
 ) -> None:
     """Writes the report of a circuit: one HTML file to read, print and send, with the viewer in it.
 
@@ -249,7 +226,7 @@ def report(
     write_report(path, loaded, target, known, overwrite=overwrite)
     out.print(f"Written to {target}", soft_wrap=True, markup=False)
     if open_it:
-        print_notes(open_page(target))
+        print_notes(_open(target))
 
 
 def write_report(path: Path, circuit: "Circuit", target: Path, known: str | None = None, *, overwrite: bool) -> None:
@@ -267,23 +244,19 @@ def write_report(path: Path, circuit: "Circuit", target: Path, known: str | None
         write_text(target, report_html(circuit, comparison=comparison, known=other), overwrite=overwrite)
 
 
-RunsFolder = Annotated[
-    Path,
-    typer.Argument(help="Folder that holds run folders or circuit files, up to three folders down.", metavar="RUNS"),
-]
-SiteFolder = Annotated[Path, typer.Option("--out", help="Folder of the site.")]
-SiteTitle = Annotated[
-    str | None,
-    typer.Option(help="Heading of the site.", show_default="Circuits in RUNS"),
-]
-ReplaceSite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace an earlier gallery in that folder; other folders are refused.")
-]
-
-
 @command(epilog=examples("gallery runs/ --out site", "gallery runs/ --out site --overwrite"))
 def gallery(
-    runs: RunsFolder, out_folder: SiteFolder = Path("site"), title: SiteTitle = None, overwrite: ReplaceSite = False
+    runs: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder that holds run folders or circuit files, up to three folders down.", metavar="RUNS"
+        ),
+    ],
+    out_folder: Annotated[Path, typer.Option("--out", help="Folder of the site.")] = Path("site"),
+    title: Annotated[str | None, typer.Option(help="Heading of the site.", show_default="Circuits in RUNS")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier gallery in that folder; other folders are refused.")
+    ] = False,
 ) -> None:
     """Builds a static site of many runs: cards, a sortable table, two circuits side by side.
 
@@ -329,3 +302,10 @@ def _known_circuits() -> "_Against":
         return against_known(path, circuit) if there[asked] else None
 
     return against
+
+
+def _open(path: Path) -> list[str]:
+    """Opens a page in the browser, and returns what a user should know of that."""
+    if webbrowser.open(path.resolve().as_uri()):
+        return []
+    return [f"no browser could be opened here. Open {path} yourself."]

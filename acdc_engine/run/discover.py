@@ -181,12 +181,7 @@ class _Run:
         known = self.lab.view.graph.n_edges if choice.strategy == "acdc" else None
         with self.report.stage("Pruning", known) as stage, steps.watched(stage):
             return self.lab.search(
-                scores,
-                settings.faithfulness,
-                choice,
-                report=steps.take,
-                note=self.report.note,
-                progress=stage.at,
+                scores, settings.faithfulness, choice, report=steps.take, note=self.report.note, progress=stage.at
             )
         return self._selection(steps.best, scores)
 

@@ -34,11 +34,10 @@ LOCK = ".trace.lock"
 """Held by the process that writes into the folder; the system lets go of it however that process ends."""
 _HALF = (".circuit", ".scores", ".report", ".run")
 """How the names begin of what a killed process was writing."""
-OURS = (RUN_FILE, "circuit.", "circuit-so-far.", "scores.", "trace.", "report.", *_HALF, LOCK)
+_OURS = (RUN_FILE, "circuit.", "circuit-so-far.", "scores.", "trace.", "report.", *_HALF, LOCK)
 """How the names of a run's files begin: results, exports beside them, and what a killed process left unfinished."""
 ROOM = 64 * 2**20
 """Free space asked for before a run starts, in bytes."""
-_AGAIN = "Make room there or choose another --out, and run again."
 
 
 class RunFolder:
@@ -58,7 +57,7 @@ class RunFolder:
 
     Raises:
         RunFolderError: The folder holds a finished run, an unfinished one of another command, or other files; another
-            process is writing into it; its trace is damaged; or it cannot be written.
+            process is writing into it; its trace is damaged; or it cannot be written, now or later.
     """
 
     def __init__(self, path: str | Path, overwrite: bool = False, asked: Facts | None = None) -> None:
@@ -67,13 +66,15 @@ class RunFolder:
         self.trace = Trace(self.path / TRACE)
         self._fingerprint = ""
         try:
-            if self.path.is_file():
-                raise RunFolderError(f"{self.path} is a file; --out names a folder.")
-            parent = next(p for p in (self.path.absolute(), *self.path.absolute().parents) if p.exists())
+            free = shutil.disk_usage(check_place(self.path)).free
             self._names()
         except OSError as error:
             raise self._cannot_write(error) from error
-        self._check_room(parent)
+        if free < ROOM:
+            raise RunFolderError(
+                f"Only {free / 2**20:.0f} MB are free where {self.path} would be; a run asks for {ROOM // 2**20} MB. "
+                "Make room or choose another --out."
+            )
         if in_use(self.path):
             raise self._busy()
         self._earlier(self.asked)
@@ -81,25 +82,10 @@ class RunFolder:
     def _names(self) -> set[str]:
         return {entry.name for entry in self.path.iterdir()} if self.path.is_dir() else set()
 
-    def _check_room(self, parent: Path) -> None:
-        if not parent.is_dir():
-            raise RunFolderError(f"Cannot write to {self.path}: {parent} is a file. Choose another --out.")
-        try:
-            free = shutil.disk_usage(parent).free
-        except OSError as error:
-            raise self._cannot_write(error) from error
-        if not os.access(parent, os.W_OK | os.X_OK):
-            raise RunFolderError(f"Cannot write to {self.path}: no permission in {parent}. Choose another --out.")
-        if free < ROOM:
-            raise RunFolderError(
-                f"Only {free / 2**20:.0f} MB are free where {self.path} would be; a run asks for {ROOM // 2**20} MB. "
-                "Make room or choose another --out."
-            )
-
     def _earlier(self, facts: Facts) -> Recorded | None:
         """The unfinished run of the same facts that the folder holds; None where this run starts anew."""
         names = self._names()
-        foreign = sorted(name for name in names if not name.startswith(OURS))
+        foreign = sorted(name for name in names if not name.startswith(_OURS))
         if foreign:
             held = f"other files ({', '.join(foreign[:3])})"
             raise RunFolderError(f"{self.path} exists and holds {held}. Choose another --out.")
@@ -198,23 +184,12 @@ class RunFolder:
                 (self.path / name).unlink(missing_ok=True)
 
     def save_run_file(self, text: str) -> None:
-        """Writes the file that repeats the run.
-
-        Raises:
-            RunFolderError: The disk refuses.
-        """
-        try:
+        """Writes the file that repeats the run."""
+        with _writing():
             write_text(self.path / RUN_FILE, text, overwrite=True)
-        except CircuitFileError as error:
-            raise RunFolderError(f"{error} {_AGAIN}") from error
 
     def save_scores(self, scores: EdgeScores, labels: dict[str, str]) -> None:
-        """Writes the edge scores, what rows and columns are, and which run they are of.
-
-        Raises:
-            RunFolderError: The disk refuses.
-        """
-        from safetensors import SafetensorError
+        """Writes the edge scores, what rows and columns are, and which run they are of."""
         from safetensors.torch import save_file
 
         names = {"senders": json.dumps(scores.senders), "receivers": json.dumps(scores.receivers)}
@@ -223,10 +198,8 @@ class RunFolder:
         tensors = {"scores": scores.mean, "rms": scores.both[1].clone()}
         if scores.per_example is not None:
             tensors["per_example"] = scores.per_example
-        try:
+        with _writing():
             write_with(self.path / SCORES, lambda temporary: save_file(tensors, temporary, metadata), overwrite=True)
-        except (CircuitFileError, SafetensorError) as error:
-            raise RunFolderError(f"{error} {_AGAIN}") from error
 
     def load_scores(self) -> EdgeScores | None:
         """The edge scores a killed process has left; None where there are none of this very run."""
@@ -254,20 +227,42 @@ class RunFolder:
         """Writes a circuit under its final name, complete or not at all; the final one ends the run.
 
         One whose search was stopped does not: the same command goes on, and replaces it.
-
-        Raises:
-            RunFolderError: The disk refuses.
         """
-        try:
+        with _writing():
             circuit.save(self.path / name, overwrite=True)
             if name == CIRCUIT:
                 for old in (SO_FAR, _REPORT):  # a report is one of the circuit beside it
                     (self.path / old).unlink(missing_ok=True)
                 if circuit.search is None or circuit.search.unfinished is None:  # or else it can be gone on with
                     self.trace.end()
-        except (CircuitFileError, OSError) as error:
-            raise RunFolderError(f"{error} {_AGAIN}") from error
         return self.path / name
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    """Says what to do where the disk refuses."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (CircuitFileError, SafetensorError, OSError) as error:
+        raise RunFolderError(f"{error} Make room there or choose another --out, and run again.") from error
+
+
+def check_place(folder: Path) -> Path:
+    """The folder itself, or the nearest above it that exists, in which it can be made.
+
+    Raises:
+        RunFolderError: It is a file, or nothing can be written there.
+    """
+    if folder.is_file():
+        raise RunFolderError(f"{folder} is a file; --out names a folder.")
+    parent = next(above for above in (folder.absolute(), *folder.absolute().parents) if above.exists())
+    if not parent.is_dir():
+        raise RunFolderError(f"Cannot write to {folder}: {parent} is a file. Choose another --out.")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise RunFolderError(f"Cannot write to {folder}: no permission in {parent}. Choose another --out.")
+    return parent
 
 
 def in_use(path: Path) -> bool:

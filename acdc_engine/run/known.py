@@ -66,5 +66,10 @@ def _is(circuit: Circuit, known: Circuit) -> bool:
 
 
 def _same(ours: ModelRecord, theirs: ModelRecord) -> bool:
-    names = {model.name.rstrip("/").rpartition("/")[2].lower() for model in (ours, theirs)}
+    names = {plain_name(model.name) for model in (ours, theirs)}
     return len(names) == 1 and all(getattr(ours, key) == getattr(theirs, key) for key in MODEL_SIZES)
+
+
+def plain_name(name: str) -> str:
+    """`gpt2` for `openai-community/gpt2` and for a local folder of that name."""
+    return name.rstrip("/").rpartition("/")[2].lower()

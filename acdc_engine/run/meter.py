@@ -19,13 +19,7 @@ from acdc_engine.run.progress import Reporter, Stage
 
 @dataclass(frozen=True)
 class Spent:
-    """What something took.
-
-    Attributes:
-        passes: Operations, in plain forward passes over the discovery prompts.
-        seconds: Wall-clock time.
-        cpu_seconds: Time of all processors together.
-    """
+    """What something took: operations in plain forward passes over the discovery prompts, and time."""
 
     passes: float = 0.0
     seconds: float = 0.0

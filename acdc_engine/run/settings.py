@@ -21,16 +21,12 @@ if TYPE_CHECKING:
     from acdc_engine.search import Choice
 
 RUN_FILE = "run.toml"
-_KINDS: dict[type, tuple[str, type]] = {
-    int: ("an integer", Integral),
-    float: ("a number", Real),
-    str: ("a text", str),
-}
+_KINDS: dict[type, tuple[str, type]] = {int: ("an integer", Integral), float: ("a number", Real), str: ("a text", str)}
 _OPTIONS = {"n_random": "--random", "prepend_bos": "--bos"}
 """Options of the command line that are not called as the setting is."""
 _MORE = {"task": (str, ""), "model": (str, ""), "threads": (int, 0)}
 """What `run.toml` holds beside the settings: kind, and a value that is never used."""
-F = TypeVar("F", bound=Callable[..., Any])
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 
 class CurveSettings(TypedDict, total=False):
@@ -215,8 +211,7 @@ class Settings:
 
     def changed(self) -> dict[str, Any]:
         """Those that are not the default."""
-        values = {one.name: getattr(self, one.name) for one in fields(self)}
-        return {one.name: values[one.name] for one in fields(self) if values[one.name] != one.default}
+        return {one.name: value for one in fields(self) if (value := getattr(self, one.name)) != one.default}
 
 
 def help_of(name: str) -> str:
@@ -224,7 +219,7 @@ def help_of(name: str) -> str:
     return str(Settings.__dataclass_fields__[name].metadata["help"])
 
 
-def shows_settings(function: F) -> F:
+def shows_settings(function: _F) -> _F:
     """Has notebooks complete the settings of a function that takes them as `**settings`, each with its default."""
     whole = inspect.signature(function)
     own = [one for one in whole.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
@@ -240,11 +235,6 @@ def command_of(task: str | Path, model: Any, settings: Settings) -> str:
     """What to type to run the same again, with every option that is not the default; for a shell of POSIX.
 
     Where the model is an object no command names it: then it is the call in Python, with the model in words.
-
-    Args:
-        task: As given: a name or a path.
-        model: As given to `discover`.
-        settings: Of the run.
     """
     if not isinstance(model, str | Path):
         named = "".join(f", {name}={_python(value)}" for name, value in settings.changed().items())
@@ -260,13 +250,9 @@ def command_of(task: str | Path, model: Any, settings: Settings) -> str:
 
 
 def run_file_text(task: str | Path, model: str | Path, settings: Settings, threads: int) -> str:
-    """All that a run was asked for, to run it again with `acdc discover --config run.toml`.
+    """All that a run was asked for, to run it again with `acdc discover --config run.toml`; what is None is left out.
 
-    Args:
-        task: As given.
-        model: As given: its name or folder.
-        settings: Of the run; those that are None are left out.
-        threads: CPU threads it runs with: the last bits of all numbers depend on them.
+    `threads` are those it runs with: the last bits of all numbers depend on them.
     """
     settled = {one.name: getattr(settings, one.name) for one in fields(settings)}
     content = {"task": str(task), "model": str(model), "threads": threads, **settled}

@@ -17,7 +17,7 @@ from acdc_engine.run.folder import RunFolder
 from acdc_engine.run.progress import Clock, Stage, duration
 from acdc_engine.search import Found
 
-MOST_KEPT = 0.5
+_MOST_KEPT = 0.5
 """Share of the time that is kept for the evidence, at most."""
 
 
@@ -47,7 +47,7 @@ class Deadline:
     def keep(self, seconds: float) -> None:
         """Keeps so much time for what follows the search, and not more than half of all."""
         if self.minutes is not None:
-            self._kept = min(seconds, MOST_KEPT * 60 * self.minutes)
+            self._kept = min(seconds, _MOST_KEPT * 60 * self.minutes)
 
     def check(self) -> None:
         """Ends the search where its time is over.

@@ -17,7 +17,7 @@ from acdc_engine import cli
 from acdc_engine.cli import command as frame
 from acdc_engine.cli import options
 from acdc_engine.cli.command import MEANINGS, Exit, Terminated
-from acdc_engine.cli.options import OBJECTIVES
+from acdc_engine.experiment import OBJECTIVES
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.model.devices import pick_dtype
 from acdc_engine.model.load import WELL_KNOWN
@@ -177,15 +177,12 @@ def test_a_shell_completes_tasks_models_circuits_and_names() -> None:
 
 
 def test_what_is_completed_exists() -> None:
-    assert set(options.METHODS) == set(METHODS.names) and set(options.STRATEGIES) == set(SEARCHES.names)
-    assert set(options.OBJECTIVES) == set(OBJECTIVES) and set(options.RANKS) == set(RANKS)
-    assert set(options.HUB_MODELS) <= set(WELL_KNOWN) and set(list_tasks()) <= set(options.task_names(""))
-    for names, check in (
-        (options.METRICS, get_metric),
-        (options.ABLATIONS, check_ablation),
-        (options.DTYPES, pick_dtype),
-    ):
-        for name in names:
+    known = options.CHOICES
+    assert set(known["method"]) == set(METHODS.names) and set(known["strategy"]) == set(SEARCHES.names)
+    assert set(known["objective"]) == set(OBJECTIVES) and set(known["rank"]) == set(RANKS)
+    assert set(known["model"]) <= set(WELL_KNOWN) and set(list_tasks()) <= set(options.task_names(""))
+    for setting, check in (("metric", get_metric), ("ablation", check_ablation), ("dtype", pick_dtype)):
+        for name in known[setting]:
             check(name)
 
 

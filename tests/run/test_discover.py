@@ -11,15 +11,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from acdc_engine.errors import (
-    AcdcError,
-    BehaviourError,
-    MethodError,
-    ModelError,
-    RunFolderError,
-    ScoreError,
-    TaskError,
-)
+from acdc_engine.errors import AcdcError, BehaviourError, MethodError, ModelError, RunFolderError, ScoreError, TaskError
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import is_clean
 from acdc_engine.patch import CircuitEvaluator

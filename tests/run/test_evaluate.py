@@ -16,17 +16,7 @@ from acdc_engine.patch.judge import Target
 from acdc_engine.run.evaluate import evaluate
 from acdc_engine.run.verify import verify
 from acdc_engine.score import get_method, score_edges
-from tests.run.circuit_files import (
-    DISCOVERY,
-    HELD_OUT,
-    NAME,
-    TARGET,
-    by_hand,
-    circuit,
-    judge_of,
-    mask_of,
-    saved,
-)
+from tests.run.circuit_files import DISCOVERY, HELD_OUT, NAME, TARGET, by_hand, circuit, judge_of, mask_of, saved
 from tests.tiny_task import tiny_view, write_card
 
 FEW: dict[str, Any] = {"n_random": 3, "tests": False}
@@ -184,11 +174,7 @@ def test_large_circuits_go_without_figures_per_edge(tmp_path: Path, monkeypatch:
     ],
 )
 def test_refused_before_anything_is_loaded(
-    tmp_path: Path,
-    options: dict[str, Any],
-    error: type[Exception],
-    message: str,
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, options: dict[str, Any], error: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("acdc_engine.run.reopen.load_model", lambda *a, **k: pytest.fail("the model was loaded"))
     if "out" in options:

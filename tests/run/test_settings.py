@@ -11,11 +11,11 @@ from typing import Any, get_type_hints
 import jaxtyping
 import numpy as np
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from acdc_engine import cli
 from acdc_engine.cli import options
-from acdc_engine.cli.discover import discover as command
 from acdc_engine.errors import MethodError
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.prompts.metrics import METRICS
@@ -84,8 +84,8 @@ def test_every_setting_has_its_words() -> None:
     """And they name every choice that comes with the engine."""
     assert all(help_of(field.name).endswith(".") for field in fields(Settings))
     for name, choices in (
-        ("method", options.METHODS),
-        ("strategy", options.STRATEGIES),
+        ("method", options.CHOICES["method"]),
+        ("strategy", options.CHOICES["strategy"]),
         ("metric", [entry.name for entry in METRICS.own()]),
     ):
         assert all(choice in help_of(name) for choice in choices)
@@ -108,8 +108,9 @@ def test_signatures_editors_and_the_command_line_have_the_same_settings() -> Non
     shown = inspect.signature(discover).parameters
     assert list(shown) == ["task", "model", "out", "overwrite", "progress", *names]
     assert all(shown[name].default == field.default for name, field in names.items())
-    asked = inspect.signature(command).parameters
-    assert all(asked[name].default == field.default for name, field in names.items())
+    root: Any = typer.main.get_command(cli.app)
+    asked = {option.name: option.default for option in root.commands["discover"].params}
+    assert all(asked[name] == field.default for name, field in names.items())
     assert discover.__doc__ is not None and not [name for name in names if name not in discover.__doc__]
 
 
