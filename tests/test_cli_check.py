@@ -11,7 +11,6 @@ from typer.testing import CliRunner
 from acdc_engine import cli
 from acdc_engine.cli.command import Exit
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.patch import CircuitEvaluator
 from tests.run.circuit_files import NAME, by_hand, circuit, saved, with_edge
 from tests.tiny_task import tiny_view, write_card
 
@@ -102,14 +101,11 @@ def test_an_existing_file_is_not_overwritten(tmp_path: Path) -> None:
     assert again.exit_code == 0, again.output
 
 
-@pytest.mark.parametrize("command", ["verify", "evaluate"])
-def test_ctrl_c(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = str(saved(tmp_path))  # tests/test_cli.py stops a real process
-
+@pytest.mark.parametrize(("command", "step"), [("verify", "verify.figures_of"), ("evaluate", "evaluate.Selection")])
+def test_ctrl_c(command: str, step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    for run in ("values", "logits"):
-        monkeypatch.setattr(CircuitEvaluator, run, interrupted)
-    found = acdc(command, path)
+    monkeypatch.setattr(f"acdc_engine.run.{step}", interrupted)
+    found = acdc(command, str(saved(tmp_path)))
     assert found.exit_code == 130 and "Interrupted. Nothing was written." in found.stderr

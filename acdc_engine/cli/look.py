@@ -13,7 +13,6 @@ from acdc_engine.cli.command import AsJson, command, examples, out, print_json, 
 
 if TYPE_CHECKING:
     from acdc_engine.graph.circuit import Circuit
-    from acdc_engine.show.index import Against as _Against
 
 
 _LONGEST = 42
@@ -269,39 +268,20 @@ def gallery(
     """
     from rich.text import Text
 
+    from acdc_engine.run.known import against_known
     from acdc_engine.run.progress import reporter_of
     from acdc_engine.show.index import INDEX, write_gallery
     from acdc_engine.show.visible import plain
 
     with reporter_of(progress()).stage("Circuits", 0) as stage:
         made = write_gallery(
-            runs, out_folder, title=title, overwrite=overwrite, against=_known_circuits(), progress=stage.at
+            runs, out_folder, title=title, overwrite=overwrite, against=against_known, progress=stage.at
         )
     for name, reason in made.problems:
         out.print(Text.assemble(("Not shown: ", "yellow"), f"{plain(name, 200)}: {plain(reason)}"))
     print_notes([plain(remark) for remark in made.remarks])
     count = f"{len(made.entries):,} circuit{'' if len(made.entries) == 1 else 's'}"
     out.print(f"Written to {out_folder / INDEX}: {count}.", soft_wrap=True, markup=False)
-
-
-def _known_circuits() -> "_Against":
-    """Compares circuits with the known ones that come along, which are looked for once per task and model."""
-    from acdc_engine.graph.circuit import Circuit
-    from acdc_engine.graph.records import ModelRecord
-    from acdc_engine.graph.result_records import Comparison
-    from acdc_engine.run.known import against_known, known_for
-
-    there: dict[tuple[str, ModelRecord], bool] = {}
-
-    def against(path: Path, circuit: Circuit) -> tuple[Comparison, Circuit] | None:
-        if circuit.task is None:
-            return None
-        asked = circuit.task.name, circuit.model
-        if asked not in there:
-            there[asked] = known_for(circuit) is not None
-        return against_known(path, circuit) if there[asked] else None
-
-    return against
 
 
 def _open(path: Path) -> list[str]:

@@ -35,7 +35,6 @@ from acdc_engine.model.load import DEFAULT_MODEL
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.card import TaskCard, as_hashed
 from acdc_engine.prompts.find import find_task
-from acdc_engine.prompts.metrics import Metric
 from acdc_engine.run.folder import check_place
 from acdc_engine.run.prepare import Prepared, look_before_loading, metric_for, prepare
 from acdc_engine.run.progress import Reporter, reporter_of
@@ -105,7 +104,10 @@ def curve(
         check_place(path.parent)
         if path.exists() and not overwrite:
             raise RunFolderError(f"{path} exists already. Choose another --out, or add --overwrite to replace it.")
-    card, metric = _task(task, plans)
+    card = find_task(task)
+    if plans[0].prepend_bos is not None:
+        card = card.model_copy(update={"prepend_bos": plans[0].prepend_bos})
+    metric, *_ = [metric_for(card, plan) for plan in plans]  # each method must be able to learn from it
     known = [_read_known(given, place, card, metric.name, plans[0].ablation) for place, given in enumerate(circuits, 1)]
     report = reporter_of(progress)
     with report.stage("Reading the task"):
@@ -147,14 +149,6 @@ def _plans(
         steps = settings.get("steps") if method == "eap-ig" else None
         plans.append(Settings.of({**settings, "method": method, "rank": rank, "strategy": strategy, "steps": steps}))
     return plans
-
-
-def _task(task: str | Path, plans: list[Settings]) -> tuple[TaskCard, Metric]:
-    card = find_task(task)
-    if plans[0].prepend_bos is not None:
-        card = card.model_copy(update={"prepend_bos": plans[0].prepend_bos})
-    metrics = [metric_for(card, plan) for plan in plans]  # each method must be able to learn from it
-    return card, metrics[0]
 
 
 class _Verdict(NamedTuple):
@@ -321,7 +315,9 @@ def _read_known(
         raise CircuitFileError(
             f"{path} is a circuit for the task {circuit.task.name}, the curve is one for {card.name}."
         )
-    if not _is_of(card, circuit.task.card_hash):
+    then = circuit.task.card_hash
+    # What the card leaves open a run has decided.
+    if then not in (None, card.fingerprint()) and (card.prepend_bos is not None or as_hashed(card, str(then)) is None):
         raise CircuitFileError(
             f"{path} was found with another version of the task card {card.name} (or another --bos): its "
             "figures do not compare with the curve's. Find it again with this card."
@@ -333,13 +329,6 @@ def _read_known(
                 f"--{what} {theirs}, or leave the circuit out."
             )
     return path, circuit
-
-
-def _is_of(card: TaskCard, card_hash: str | None) -> bool:
-    """Whether a file's circuit was found with this card; what the card leaves open a run has decided."""
-    if card_hash is None or card.fingerprint() == card_hash:
-        return True
-    return card.prepend_bos is None and as_hashed(card, card_hash) is not None
 
 
 def _check_model(known: list[tuple[Path, Circuit]], view: TransformerView) -> None:

@@ -34,7 +34,6 @@ class Asked:
     drop_misfits: bool = False
 
     def __post_init__(self) -> None:
-        """See the class."""
         for name, least in (("n", 1), ("n_held_out", 1), ("seed", 0)):
             if (value := getattr(self, name)) is not None and value < least:
                 raise MethodError(f"{name} must be at least {least}, not {value}.")

@@ -61,7 +61,6 @@ class RunFolder:
     """
 
     def __init__(self, path: str | Path, overwrite: bool = False, asked: Facts | None = None) -> None:
-        """See the class."""
         self.path, self.overwrite, self.asked = Path(path), overwrite, dict(asked or {})
         self.trace = Trace(self.path / TRACE)
         self._fingerprint = ""

@@ -71,7 +71,6 @@ class Meter(Reporter):
     """
 
     def __init__(self, reporter: Reporter) -> None:
-        """See the class."""
         self._reporter = reporter
         self._stages: dict[str, Spent] = {}
         self._view: TransformerView | None = None

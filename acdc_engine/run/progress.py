@@ -110,7 +110,6 @@ class RichReporter(Reporter):
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        """See the class."""
         self.console = console or Console(stderr=True)
 
     @contextmanager
@@ -153,7 +152,6 @@ class LineReporter(Reporter):
         clock: Clock = time.monotonic,
         look: float | None = 0.5,
     ) -> None:
-        """See the class."""
         self.console, self.every_step, self.clock, self.look = console or Console(stderr=True), every_step, clock, look
 
     @contextmanager

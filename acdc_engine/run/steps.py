@@ -40,7 +40,6 @@ class Deadline:
     """
 
     def __init__(self, minutes: float | None, clock: Clock = time.monotonic) -> None:
-        """See the class."""
         self.minutes, self.armed = minutes, False
         self._clock, self._started, self._kept = clock, clock(), 0.0
 
@@ -95,7 +94,6 @@ class Steps:
         deadline: Deadline,
         circuit_of: Callable[[Found, Unfinished], Circuit],
     ) -> None:
-        """See the class."""
         self._graph, self._target, self._folder, self._deadline = lab.view.graph, target, folder, deadline
         self._circuit_of = circuit_of
         self._best: tuple[Found, bool] | None = None
@@ -116,7 +114,10 @@ class Steps:
         try:
             yield
         except OutOfTime:
-            self._stop()
+            # From now on there is all the time, and nothing goes into the trace: it ends where the search did.
+            self._deadline.armed = False
+            if self._folder is not None:
+                self._folder.trace.pause()
             self.unfinished = Unfinished(stage=part, minutes=self._deadline.minutes)
         except KeyboardInterrupt:
             if self._best is not None and self._folder is not None:
@@ -140,12 +141,6 @@ class Steps:
         self._stage.say("; ".join(word for word in (*remark, what, self._deadline.left()) if word))
         if self._folder is not None:
             self._folder.trace.step(what, found.size, found.faithfulness, met)
-
-    def _stop(self) -> None:
-        """From now on there is all the time, and nothing goes into the trace: it ends where the search did."""
-        self._deadline.armed = False
-        if self._folder is not None:
-            self._folder.trace.pause()
 
     def _words(self, found: Found) -> str:
         return f"{found.size:,} edges, {self._called} {found.faithfulness:.2f}"

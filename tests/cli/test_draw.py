@@ -84,8 +84,6 @@ def test_files_that_cannot_be(run: Path, tmp_path: Path) -> None:
     with pytest.raises(CircuitFileError, match="exists already"):
         invoke(str(run), "--out", str(tmp_path / "c.svg"))
     assert (tmp_path / "c.svg").read_text() == "mine"
-    with pytest.raises(CircuitFileError, match="No circuit file nowhere"):
-        invoke("nowhere", "--out", str(tmp_path / "d.svg"))
 
 
 def test_a_circuit_without_effects_has_no_strongest_edges(tmp_path: Path) -> None:

@@ -22,9 +22,3 @@ def test_the_circuits_that_come_along_are_listed() -> None:
     assert named.keys() == known_graphs().keys()
     assert (named["gpt2/ioi"], named["induction-2l/induction"]) == ("963", "9")
     assert "Wang et al. 2022" in ran.stdout
-
-
-def test_every_listed_name_can_be_shown() -> None:
-    ran = RUNNER.invoke(cli.app, ["show", "tracr-hist/hist"])
-    assert ran.exit_code == 0, ran.output
-    assert "4 of 8 edges" in ran.stdout

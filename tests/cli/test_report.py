@@ -58,8 +58,3 @@ def test_a_report_is_called_html(tmp_path: Path) -> None:
     refused = acdc("gpt2/ioi", "--out", tmp_path / "x.txt")
     assert isinstance(refused.exception, CircuitFileError)
     assert "A viewer or report is an HTML file; its name ends in .html, not as" in str(refused.exception)
-
-
-def test_no_such_circuit(tmp_path: Path) -> None:
-    missing = acdc(tmp_path / "none.json", "--out", tmp_path / "x.html")
-    assert isinstance(missing.exception, CircuitFileError) and "No circuit file" in str(missing.exception)

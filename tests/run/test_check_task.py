@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from acdc_engine.errors import AcdcError, DeviceError, MethodError, ModelError, PromptError, TaskError
+from acdc_engine.errors import AcdcError, DeviceError, MethodError, PromptError, TaskError
 from acdc_engine.evidence.behaviour import Shortcoming
 from acdc_engine.model.load import load_model
 from acdc_engine.model.view import TransformerView
@@ -132,12 +132,6 @@ def test_what_is_wrong_is_said_before_the_model_is_loaded(
     monkeypatch.setattr(module, "load_model", lambda *a, **k: pytest.fail("the model was loaded"))
     with pytest.raises(error, match=message):
         check_tasks(tasks, **settings)
-
-
-def test_a_model_without_a_tokenizer(tmp_path: Path) -> None:
-    bare = dataclasses.replace(tiny_view(), tokenizer=None)
-    with pytest.raises(ModelError, match="came without a tokenizer"):
-        check_tasks([write_card(tmp_path)], bare)
 
 
 def test_the_beginning_of_sequence_token_can_be_asked_for(tmp_path: Path) -> None:

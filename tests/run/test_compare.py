@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from acdc_engine.errors import CircuitFileError, ModelNeededError, ScoreError
 from acdc_engine.formats.register import FORMATS, export
 from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.files import find_circuit
 from acdc_engine.graph.nodes import nodes_of_edges
 from acdc_engine.graph.records import CircuitEdge, ModelRecord
 from acdc_engine.graph.result_records import Comparison
@@ -157,6 +158,15 @@ def test_the_known_circuit_may_be_of_any_format(tmp_path: Path) -> None:
         assert compared.missing == compare(found, tmp_path / "known.json").missing and compared.model == MODEL
     with pytest.raises(ModelNeededError, match=r"known\.csv is .* first make a circuit file: acdc import FILE --model"):
         compare(tmp_path / "known.csv", tmp_path / "known.eap")
+
+
+@pytest.mark.parametrize(("fmt", "suffix"), [("networkx-json", "json"), ("csv", "csv"), ("auto-circuit", "pt")])
+def test_compare_takes_any_format(tmp_path: Path, fmt: str, suffix: str) -> None:
+    """A table has no model: it is compared as one of the known circuit's model."""
+    path = tmp_path / f"x.{suffix}"
+    export(Circuit.load(find_circuit("gpt2/ioi")), fmt, path)
+    compared = compare(path, "gpt2/ioi")
+    assert compared.missing == compared.extra == () and compared.overlaps[0].n_both == 963
 
 
 def test_truths_without_anything_to_find(tmp_path: Path) -> None:

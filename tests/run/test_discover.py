@@ -142,17 +142,12 @@ def test_other_architectures_and_ablations_run_to_the_end(name: str, ablation: s
     ("settings", "error", "message"),
     [
         ({"faithfulness": 0.0}, MethodError, r"must lie in \(0, 1\], not 0.0"),
-        ({"faithfulness": 1.2}, MethodError, r"must lie in \(0, 1\], not 1.2"),
         ({"method": "eap_ig"}, MethodError, "Did you mean 'eap-ig'"),
         ({"strategy": "itrative"}, MethodError, "Did you mean 'iterative'"),
         ({"ablation": "men"}, MethodError, "Did you mean 'mean'"),
         ({"metric": "logitdiff"}, AcdcError, "Did you mean 'logit_diff'"),
         ({"device": "gpu"}, AcdcError, "Unknown device 'gpu'"),
         ({"dtype": "float8"}, AcdcError, "Unknown dtype 'float8'"),
-        ({"n": 0}, MethodError, "n must be at least 1, not 0"),
-        ({"n_held_out": 0}, MethodError, "n_held_out must be at least 1"),
-        ({"batch_size": -3}, MethodError, "batch_size must be at least 1, not -3"),
-        ({"faithfullness": 0.9}, MethodError, "There is no setting 'faithfullness'. Did you mean 'faithfulness'"),
     ],
 )
 def test_bad_settings_are_refused_before_the_model_is_touched(
