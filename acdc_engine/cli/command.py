@@ -276,11 +276,7 @@ def starting() -> AbstractContextManager[None]:
 
 @contextmanager
 def stoppable(left: Callable[[], str] = lambda: "") -> Iterator[None]:
-    """Ends a command that is stopped by Ctrl-C or SIGTERM with a message and the status of either.
-
-    Args:
-        left: What there is by then, for the message.
-    """
+    """Ends a command that is stopped by Ctrl-C or SIGTERM with a message, what is left by then, and a status."""
     try:
         yield
     except KeyboardInterrupt as stop:

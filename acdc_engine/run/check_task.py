@@ -141,11 +141,8 @@ def check_tasks(
     Raises:
         AcdcError: A bad setting, task or model, before anything is run; for a single task also that it does not fit.
     """
-    for name, value in (("n", n), ("batch_size", batch_size)):
-        if value < 1:
-            raise MethodError(f"{name} must be at least 1, not {value}.")
     how = {"seed": seed, "batch_size": batch_size, "prepend_bos": prepend_bos, "drop_misfits": drop_misfits}
-    settings = Settings.of({**how, "device": device, "dtype": dtype})
+    settings = replace(Settings.of({**how, "device": device, "dtype": dtype, "n": n}), n=None)
     report = reporter_of(progress)
     with report.stage("Reading the task" if len(tasks) == 1 else "Reading the tasks"):
         cards = _cards(tasks)

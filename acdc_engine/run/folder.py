@@ -51,10 +51,6 @@ class RunFolder:
         overwrite: Replace the results of an earlier run in it.
         asked: What is known of this run so far, see `asked_facts`: refuses other runs' folders early.
 
-    Attributes:
-        path: The folder.
-        trace: The run's record, open inside `open`.
-
     Raises:
         RunFolderError: The folder holds a finished run, an unfinished one of another command, or other files; another
             process is writing into it; its trace is damaged; or it cannot be written, now or later.
@@ -137,9 +133,6 @@ class RunFolder:
 
         Yields:
             What an unfinished run has left, with which this one goes on; None when it starts anew.
-
-        Raises:
-            RunFolderError: As for the class.
         """
         facts = {**facts, **self.asked}
         self._fingerprint = fingerprint_of(facts)
@@ -278,13 +271,7 @@ def in_use(path: Path) -> bool:
 
 
 def newest_unfinished(folders: Path, name: str, asked: Facts) -> Path | None:
-    """The newest folder with an unfinished run of the same facts, which no process is working on.
-
-    Args:
-        folders: Where run folders are.
-        name: Their names begin with it and a hyphen; a date follows, by which the newest is told.
-        asked: See `asked_facts`.
-    """
+    """The newest folder `NAME-DATE` with an unfinished run of the same facts, which no process is working on."""
     for path in sorted(folders.glob("*"), reverse=True):
         if path.name.startswith(f"{name}-"):
             facts = unfinished_facts(path / TRACE)
@@ -296,10 +283,7 @@ def newest_unfinished(folders: Path, name: str, asked: Facts) -> Path | None:
 def asked_facts(card: TaskCard, settings: Settings, model: Any) -> dict[str, JsonValue]:
     """The facts that are there before the model is loaded: enough to tell commands apart.
 
-    Args:
-        card: The task.
-        settings: The settings.
-        model: As given to `discover`; only a name or path is a fact, what objects hold is known by `loaded_facts`.
+    Of a model only a name or path is one; what objects hold is known by `loaded_facts`.
     """
     named: dict[str, JsonValue] = {"model": str(model)} if isinstance(model, str | Path) else {}
     chosen = {name: _plain(value) for name, value in asdict(settings).items() if name not in _ABOUT_ENDS}

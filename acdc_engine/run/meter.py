@@ -64,11 +64,7 @@ def forward_seconds(view: TransformerView, prompts: PromptSet, batch_size: int) 
 
 
 class Meter(Reporter):
-    """Passes on what a run says, and notes what each of its stages takes.
-
-    Args:
-        reporter: Told everything.
-    """
+    """Passes on what a run says, and notes what each of its stages takes."""
 
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter

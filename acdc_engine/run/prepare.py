@@ -108,16 +108,13 @@ def prepare(
 def prompts_of(
     card: TaskCard, view: TransformerView, wanted: Any, prepend_bos: bool | None = None
 ) -> tuple[TaskCard, Splits]:
-    """Makes the prompts of a run.
+    """Makes the prompts of a run, and decides the card's beginning-of-sequence setting.
 
     Args:
         card: The task.
         view: The model.
         wanted: How many, and which: `Settings`, or what else has n, n_held_out, seed and drop_misfits.
         prepend_bos: Overrides the card's setting, and the tokenizer's habit.
-
-    Returns:
-        The card with its beginning-of-sequence setting decided, and its prompts.
 
     Raises:
         ModelError: The model has no tokenizer.

@@ -29,14 +29,7 @@ class Deadline:
     """Ends a search in time: `check` is called before every run of a circuit.
 
     It waits until it is `armed`, which is when there is a circuit to deliver, and does nothing once it is disarmed.
-
-    Args:
-        minutes: Time of the whole run, from now on; None for all the time there is.
-        clock: What tells the time.
-
-    Attributes:
-        minutes: As given.
-        armed: Whether `check` may end the search.
+    `minutes` is the time of the whole run, from now on; None is all the time there is.
     """
 
     def __init__(self, minutes: float | None, clock: Clock = time.monotonic) -> None:
@@ -73,17 +66,8 @@ class Steps:
     """Takes note of every circuit that a search runs, and ends it in time.
 
     The best circuit is the smallest that meets the target; as long as there is none, the one nearest to the target.
-    Without a target it is the latest.
-
-    Args:
-        lab: What is searched in.
-        target: The band to reach; None where the size is given.
-        folder: Where trace and circuit go; None to write nothing.
-        deadline: When the search has to end; armed by the first circuit that could be delivered.
-        circuit_of: Makes the circuit that goes into the folder.
-
-    Attributes:
-        unfinished: What the search was stopped in, once it was.
+    Without a target (the size is given) it is the latest. `circuit_of` makes the circuit that goes into the folder;
+    `unfinished` says what the search was stopped in, once it was.
     """
 
     def __init__(
@@ -103,12 +87,7 @@ class Steps:
 
     @contextmanager
     def watched(self, stage: Stage, of_edges: bool = False) -> Iterator[None]:
-        """Remarks go to this stage. When interrupted, the best circuit so far goes to the folder.
-
-        Args:
-            stage: The stage.
-            of_edges: Whether the search itself is over, and its circuit's edges are tested.
-        """
+        """Remarks go to this stage: the search, or the tests of its edges. An interruption leaves the best circuit."""
         self._stage = stage
         part: Literal["search", "edge tests"] = "edge tests" if of_edges else "search"
         try:

@@ -1,7 +1,6 @@
 """Comparing files: where scores come from, and which circuits do not compare."""
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -174,12 +173,6 @@ def test_truths_without_anything_to_find(tmp_path: Path) -> None:
     assert "empty.json has no edges: there is nothing to find" in refused(found, save(tmp_path / "empty.json", ()))
     everything = tuple(layout.edge_name(s, r) for r in range(layout.n_receivers) for s in layout.sources(r))
     assert "has all 46 edges of its graph" in refused(found, save(tmp_path / "all.json", everything))
-
-
-def test_folders_and_files_that_are_none(tmp_path: Path) -> None:
-    known = save(tmp_path / "known.json")
-    assert re.search(r"has no circuit\.json: it is no folder of a run", refused(tmp_path, known))
-    assert "No circuit file" in refused(tmp_path / "none.json", known)
 
 
 def test_remarks_on_mlps_and_weights(tmp_path: Path) -> None:
