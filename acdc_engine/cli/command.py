@@ -25,6 +25,7 @@ from rich.text import Text
 from acdc_engine.cli import options
 from acdc_engine.cli.threads import use_threads
 from acdc_engine.errors import AcdcWarning
+from acdc_engine.run.settings import GROUPS, read_run_file
 
 if TYPE_CHECKING:
     from acdc_engine.run.progress import Reporter
@@ -164,8 +165,6 @@ AsJson = Annotated[
 def _read_config(context: typer.Context, path: Path | None) -> Path | None:
     """Takes what a file asks for as the defaults of the command line."""
     if path is not None:
-        from acdc_engine.run.settings import read_run_file
-
         asked = read_run_file(path)
         context.default_map = {**(context.default_map or {}), **asked}
     return path
@@ -248,7 +247,7 @@ def _framed(function: Callable[..., None], more: Mapping[str, tuple[Any, Any]]) 
 
 def _panel(parameter: inspect.Parameter) -> int:
     panel = getattr(parameter.annotation.__metadata__[0], "rich_help_panel", None)
-    return 1 + options.PANELS.index(panel) if panel in options.PANELS else 0
+    return 1 + GROUPS.index(panel) if panel in GROUPS else 0
 
 
 def progress() -> "bool | Reporter":

@@ -26,7 +26,7 @@ def curve(
     method: Annotated[
         list[str],
         options.in_pruning(
-            autocompletion=options.among(options.CHOICES["method"]),
+            autocompletion=options.among(("eap-ig", "eap", "clean-corrupted")),
             help="How edges are scored: eap-ig, eap or clean-corrupted. Repeat it for several.",
         ),
     ] = ["eap-ig", "eap"],  # noqa: B006

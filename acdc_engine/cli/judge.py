@@ -29,19 +29,13 @@ if TYPE_CHECKING:
 
 _Model = Annotated[
     str | None,
-    typer.Option(
+    options.in_model(
         help="The model, or where it is: a Hugging Face name or a local directory.",
         show_default="the one the file names",
-        rich_help_panel=options.MODEL,
     ),
 ]
 _Dtype = Annotated[
-    str | None,
-    typer.Option(
-        help="float32, bfloat16, float16 or float64.",
-        show_default="the file's, or float32",
-        rich_help_panel=options.MODEL,
-    ),
+    str | None, options.in_model(help="float32, bfloat16, float16 or float64.", show_default="the file's, or float32")
 ]
 
 

@@ -7,63 +7,16 @@ from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
 from acdc_engine.errors import CircuitFileError
-from acdc_engine.run.settings import Settings, help_of
+from acdc_engine.run.settings import MODEL, PROMPTS, PRUNING, RUN, Settings, option_of
 from acdc_engine.shipped import graphs_folder, tasks_folder
 
-MODEL, PRUNING, PROMPTS, RUN = PANELS = ("Model", "Scoring and pruning", "Prompts", "Run")
-"""Where `--help` lists an option."""
-CHOICES = {
-    "model": (
-        "smollm2-135m",
-        "gpt2",
-        "gpt2-medium",
-        "EleutherAI/pythia-160m",
-        "Qwen/Qwen3-0.6B",
-        "google/gemma-3-270m",
-    ),
-    "device": ("auto", "cpu", "cuda", "mps"),
-    "dtype": ("float32", "bfloat16", "float16", "float64"),
-    "method": ("eap-ig", "eap", "clean-corrupted"),
-    "strategy": ("iterative", "top-k", "greedy", "threshold", "acdc"),
-    "objective": ("faithfulness", "kl"),
-    "rank": ("absolute", "signed", "rms"),
-    "ablation": ("patch", "mean", "zero"),
-    "metric": ("logit_diff", "prob_diff", "kl", "nll"),
-}
-"""What a shell completes."""
-_PANEL_OF = {
-    MODEL: ("device", "dtype", "ungroup_kv"),
-    PRUNING: (
-        "method", "steps", "strategy", "objective", "faithfulness", "size", "threshold", "candidates", "rank",
-        "ablation",
-    ),
-    PROMPTS: ("metric", "n", "n_held_out", "seed", "prepend_bos", "drop_misfits"),
-    RUN: ("n_random", "edge_tests", "minutes", "batch_size", "force"),
-}  # fmt: skip
-_DEFAULTS: dict[str, str | bool] = {
-    "steps": "5",
-    "candidates": "the whole graph",
-    "size": "as few as meet the target",
-    "metric": "the task's",
-    "n": "32, or as many as the task can give",
-    "n_held_out": "64, or as many as the task can give",
-    "minutes": "until the search ends",
-    "edge_tests": False,
-}
-"""What help says of a default that says nothing itself."""
-_FLAGS = {
-    "ungroup_kv": "--ungroup-kv",
-    "n_random": "--random",
-    "drop_misfits": "--drop-misfits",
-    "prepend_bos": "--bos/--no-bos",
-    "edge_tests": " /--no-edge-tests",
-    "force": "--force",
-}
+HUB_MODELS = ("smollm2-135m", "gpt2", "gpt2-medium", "EleutherAI/pythia-160m", "Qwen/Qwen3-0.6B", "google/gemma-3-270m")
+in_model = partial(typer.Option, rich_help_panel=MODEL)
 in_pruning = partial(typer.Option, rich_help_panel=PRUNING)
 in_prompts = partial(typer.Option, rich_help_panel=PROMPTS)
 in_run = partial(typer.Option, rich_help_panel=RUN)
@@ -88,7 +41,7 @@ def task_names(incomplete: str) -> list[str]:
 def _model_names(incomplete: str) -> list[str]:
     """Well-known models, those that come along, and folders."""
     shipped = [path.parent.name for path in sorted(graphs_folder().glob("*/model.json"))]
-    return [*(name for name in (*CHOICES["model"], *shipped) if name.startswith(incomplete)), *file_names(incomplete)]
+    return [*(name for name in (*HUB_MODELS, *shipped) if name.startswith(incomplete)), *file_names(incomplete)]
 
 
 def circuit_names(incomplete: str) -> list[str]:
@@ -119,20 +72,28 @@ def check_seed(seed: int | None) -> int | None:
 
 def settings(*names: str) -> dict[str, tuple[Any, Any]]:
     """Annotation and default of the options of some settings, in the settings' words."""
-    panels = {name: panel for panel, members in _PANEL_OF.items() for name in members}
     made: dict[str, tuple[Any, Any]] = {}
     for one in fields(Settings):
         if one.name in names:
+            told = one.metadata
             option = typer.Option(
-                *([_FLAGS[one.name]] if one.name in _FLAGS else []),
-                help=help_of(one.name),
-                rich_help_panel=panels[one.name],
-                show_default=_DEFAULTS.get(one.name, True),
-                autocompletion=among(CHOICES[one.name]) if one.name in CHOICES else None,
+                _flags(one.name, one.default),
+                help=told["help"],
+                rich_help_panel=told["group"],
+                show_default=told["shown"],
+                autocompletion=among(told["choices"]) if told["choices"] else None,
                 callback=check_seed if one.name == "seed" else None,
             )
             made[one.name] = Annotated[one.type, option], one.default
     return made
+
+
+def _flags(name: str, default: Any) -> str:
+    on = option_of(name)
+    off = f"--no-{on.removeprefix('--')}"
+    if bool not in (one := Settings.__dataclass_fields__[name].type, *get_args(one)):
+        return on
+    return on if default is False else f" /{off}" if default else f"{on}/{off}"
 
 
 def check_page(path: Path | None) -> None:
@@ -161,10 +122,9 @@ Task = Annotated[
 ]
 Model = Annotated[
     str,
-    typer.Option(
+    in_model(
         autocompletion=_model_names,
         help="smollm2-135m (no hub needed), any Hugging Face name (gpt2, ...) or a local directory.",
-        rich_help_panel=MODEL,
     ),
 ]
 ReplaceFile = Annotated[bool, typer.Option("--overwrite", help="Replace that file.", rich_help_panel=RUN)]

@@ -74,11 +74,7 @@ def list_tasks(as_json: AsJson = False) -> None:
 def show(
     task: options.Task,
     model: Annotated[
-        str,
-        typer.Option(
-            help="The model whose tokenizer splits the prompts; its weights are not read.",
-            rich_help_panel=options.MODEL,
-        ),
+        str, options.in_model(help="The model whose tokenizer splits the prompts; its weights are not read.")
     ] = "smollm2-135m",
     n: Annotated[int, options.in_prompts(help="Pairs of each template.")] = 3,
     as_json: AsJson = False,

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from acdc_engine.model.load import WELL_KNOWN
 from acdc_engine.patch.references import check_ablation
 from acdc_engine.prompts.find import list_tasks
 from acdc_engine.prompts.metrics import get_metric
+from acdc_engine.run.settings import Settings
 from acdc_engine.score.methods import METHODS
 from acdc_engine.search import RANKS, SEARCHES
 from tests.cli.test_console import _commands
@@ -177,10 +179,10 @@ def test_a_shell_completes_tasks_models_circuits_and_names() -> None:
 
 
 def test_what_is_completed_exists() -> None:
-    known = options.CHOICES
+    known = {field.name: field.metadata["choices"] for field in fields(Settings)}
     assert set(known["method"]) == set(METHODS.names) and set(known["strategy"]) == set(SEARCHES.names)
     assert set(known["objective"]) == set(OBJECTIVES) and set(known["rank"]) == set(RANKS)
-    assert set(known["model"]) <= set(WELL_KNOWN) and set(list_tasks()) <= set(options.task_names(""))
+    assert set(options.HUB_MODELS) <= set(WELL_KNOWN) and set(list_tasks()) <= set(options.task_names(""))
     for setting, check in (("metric", get_metric), ("ablation", check_ablation), ("dtype", pick_dtype)):
         for name in known[setting]:
             check(name)

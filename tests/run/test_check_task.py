@@ -1,4 +1,4 @@
-"""Example pairs, and whether a model does a task: figures against plain forward passes, and what is refused before anything runs."""
+"""Example pairs, and whether a model does a task: against plain forward passes, and what is refused before any runs."""
 
 import dataclasses
 from pathlib import Path
