@@ -99,8 +99,6 @@ class _Run:
     ) -> None:
         self.prepared, self.lab, self.settings = prepared, prepared.lab, prepared.settings
         self.folder, self.deadline, self.report, self.command = folder, deadline, report, command
-        assert self.lab.held_out is not None, "a task gives both"
-        self.held_out = self.lab.held_out
 
     def whole(self, started: float, run_file: str | None) -> Circuit:
         """Everything after the prompts are there; goes on with what the folder holds of the same run."""
@@ -123,9 +121,10 @@ class _Run:
         """Runs the model on both splits: what cannot be run or judged is found out before anything long."""
         from acdc_engine.evidence.resampling import MIN_PROMPTS
 
-        lab, report, batch_size = self.lab, self.report, self.lab.batch_size
+        lab, report, batch_size, held_out = self.lab, self.report, self.lab.batch_size, self.lab.held_out
+        assert held_out is not None, "a task gives both"
         report.begin(lab.view, lab.prompts, batch_size)
-        much = memory_note(lab.view, lab.prompts, self.held_out, batch_size=batch_size)
+        much = memory_note(lab.view, lab.prompts, held_out, batch_size=batch_size)
         if much is not None:
             report.note(much)
         with report.stage("Running the model"):
@@ -133,13 +132,13 @@ class _Run:
             if self.settings.minutes is not None:
                 unit = forward_seconds(lab.view, lab.prompts, batch_size)
                 # About what everything behind the search costs, in plain forward passes over the discovery prompts.
-                share = len(self.held_out) / len(lab.prompts)
+                share = len(held_out) / len(lab.prompts)
                 self.deadline.keep((15 + share * (40 + self.settings.n_random)) * unit)
         behaviour = lab.check(self.settings.force)
         report.note(behaviour.in_words(f"{lab.metric.name} on {len(lab.prompts)} discovery prompts"))
-        if len(self.held_out) < MIN_PROMPTS:
+        if len(held_out) < MIN_PROMPTS:
             report.note(
-                f"{len(self.held_out)} held-out prompts are too few for intervals; at least {MIN_PROMPTS} are needed "
+                f"{len(held_out)} held-out prompts are too few for intervals; at least {MIN_PROMPTS} are needed "
                 "(--n-held-out)."
             )
 
@@ -165,8 +164,7 @@ class _Run:
     def _scores(self) -> EdgeScores:
         """Scores all edges, unless a killed run has left the scores in the folder."""
         settings, lab, folder = self.settings, self.lab, self.folder
-        known = None if folder is None else folder.load_scores()
-        if known is not None:
+        if folder is not None and (known := folder.load_scores()) is not None:
             return known
         with self.report.stage("Scoring all edges", len(lab.prompts)) as stage:
             how: dict[str, Any] = {} if settings.steps is None else {"steps": settings.steps}

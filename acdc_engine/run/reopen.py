@@ -239,11 +239,11 @@ def _check_metric(metric: Metric, prompts: PromptSet, d_vocab: int) -> None:
 def _load(file: _File, model: Any, device: str, dtype: str | None) -> TransformerView:
     circuit = file.circuit
     made_in = None if circuit is None or circuit.environment is None else circuit.environment.dtype
-    number_format = dtype or made_in or "float32"
-    pick_dtype(number_format)
+    how: dict[str, Any] = {"device": device, "dtype": dtype or made_in or "float32"}
+    pick_dtype(how["dtype"])
     if circuit is None:
-        return load_model(model, device=device, dtype=number_format)
-    how: dict[str, Any] = {"device": device, "dtype": number_format, "ungroup_kv": circuit.model.ungrouped_kv}
+        return load_model(model, **how)
+    how["ungroup_kv"] = circuit.model.ungrouped_kv
     if model is not None:
         return load_model(model, **how)
     try:

@@ -9,7 +9,7 @@ import math
 import shlex
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
@@ -196,11 +196,8 @@ class Settings:
         from acdc_engine.prompts.metrics import get_metric
         from acdc_engine.score.methods import get_method
 
-        self._check_kinds()
         for one in fields(self):
-            value, least = getattr(self, one.name), one.metadata["least"]
-            if least is not None and value is not None and value < least:
-                raise MethodError(f"{one.name} must be at least {least}, not {value}.")
+            _check_kind(one, getattr(self, one.name))
         if self.minutes is not None and not 0 < self.minutes < math.inf:
             raise MethodError(f"minutes must be a number above 0, not {self.minutes}.")
         if self.objective not in OBJECTIVES:
@@ -213,15 +210,6 @@ class Settings:
             get_metric(self.metric)
         pick_device(self.device)
         pick_dtype(self.dtype)
-
-    def _check_kinds(self) -> None:
-        for one in fields(self):
-            value, kinds = getattr(self, one.name), get_args(one.type) or (one.type,)
-            if kinds[0] is bool or (value is None and NoneType in kinds):
-                continue
-            wanted, kind = _KINDS[kinds[0]]
-            if not isinstance(value, kind) or isinstance(value, bool):
-                raise MethodError(f"{one.name} must be {wanted}, not {value!r} of type {type(value).__name__}.")
 
     @property
     def choice(self) -> "Choice":
@@ -251,6 +239,17 @@ class Settings:
     def changed(self) -> dict[str, Any]:
         """Those that are not the default."""
         return {one.name: value for one in fields(self) if (value := getattr(self, one.name)) != one.default}
+
+
+def _check_kind(setting: Field[Any], value: Any) -> None:
+    kinds, least = get_args(setting.type) or (setting.type,), setting.metadata["least"]
+    if kinds[0] is bool or (value is None and NoneType in kinds):
+        return
+    wanted, kind = _KINDS[kinds[0]]
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise MethodError(f"{setting.name} must be {wanted}, not {value!r} of type {type(value).__name__}.")
+    if least is not None and value < least:
+        raise MethodError(f"{setting.name} must be at least {least}, not {value}.")
 
 
 def help_of(name: str) -> str:
