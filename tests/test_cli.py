@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -84,14 +83,6 @@ def test_errors_are_one_message_without_a_traceback(
     assert stderr.splitlines()[-1].startswith("Error: ")
 
 
-def test_an_error_of_a_real_process() -> None:
-    finished = acdc("discover", "ioj", columns=1000)
-    assert (finished.returncode, finished.stdout) == (1, "")
-    # "Starting: 0:02" may stand before it on a slow machine.
-    assert finished.stderr.splitlines()[-1].startswith("Error: There is no task 'ioj'. Did you mean 'ioi'?")
-    assert "Traceback" not in finished.stderr
-
-
 def test_show(circuit_file: Path) -> None:
     shown = RUNNER.invoke(cli.app, ["show", str(circuit_file), "--all"])
     assert shown.exit_code == 0
@@ -110,33 +101,3 @@ def test_discover_prints_a_closing_table(tmp_path: Path, monkeypatch: pytest.Mon
     for word in ("faithfulness", "KL recovered", "held-out", "clean", "corrupt", "at most", "Written to"):
         assert word in ran.output
     assert json.loads((tmp_path / "run" / "circuit.json").read_text())["format"] == "acdc-engine/circuit"
-
-
-def test_ctrl_c_ends_quietly_and_says_what_is_left(tmp_path: Path) -> None:
-    """A real process, a real SIGINT in the middle of the search."""
-    script = f"""
-import signal, sys, time
-signal.signal(signal.SIGINT, signal.default_int_handler)  # which a process behind a shell's & would ignore
-sys.path.insert(0, {str(CHECKOUT)!r})
-from tests.tiny_task import tiny_view, write_card
-from acdc_engine.run import prepare
-from acdc_engine.patch.judge import Judge
-prepare.load_model = lambda *a, **k: tiny_view()
-prepare.load_tokenizer = lambda model: tiny_view().tokenizer
-Judge.contributions = lambda self, mask: (print("searching", flush=True), time.sleep(3600))[1]
-sys.argv = ["acdc", "discover", {str(write_card(tmp_path))!r}, "--out", {str(tmp_path / "run")!r}, "--n", "6",
-            "--n-held-out", "5", "--faithfulness", "0.7", "--force"]
-from acdc_engine.cli import main
-main()
-"""
-    process = subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    while "searching" not in (line := process.stdout.readline()):
-        assert line, process.communicate()[1]
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=600)
-    assert process.returncode == 130 and "Traceback" not in stderr
-    assert "Interrupted. In" in stderr and "circuit-so-far.json" in stderr
-    assert Circuit.load(tmp_path / "run" / "circuit-so-far.json").edges

@@ -89,11 +89,11 @@ def settings(*names: str) -> dict[str, tuple[Any, Any]]:
 
 
 def _flags(name: str, default: Any) -> str:
-    on = option_of(name)
+    on, kind = option_of(name), Settings.__dataclass_fields__[name].type
     off = f"--no-{on.removeprefix('--')}"
-    if bool not in (one := Settings.__dataclass_fields__[name].type, *get_args(one)):
+    if bool not in (kind, *get_args(kind)) or default is False:
         return on
-    return on if default is False else f" /{off}" if default else f"{on}/{off}"
+    return f" /{off}" if default else f"{on}/{off}"
 
 
 def check_page(path: Path | None) -> None:

@@ -155,20 +155,13 @@ def test_bad_settings_are_refused_before_the_model_is_touched(
         curve("ioi", **settings)
 
 
-def test_an_existing_curve_and_folders_that_cannot_be(
-    card: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_existing_curve_and_a_file_in_the_way(card: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("acdc_engine.run.prepare.load_model", lambda *a, **k: pytest.fail("the model was loaded"))
     (tmp_path / "curve.json").write_text("{}")
     with pytest.raises(RunFolderError, match=r"curve.json exists already\. Choose another --out, or add --overwrite"):
         curve(card, out=tmp_path)
     with pytest.raises(RunFolderError, match=r"curve.json is a file; --out names a folder"):
         curve(card, out=tmp_path / "curve.json")
-    with pytest.raises(RunFolderError, match=r"Cannot write to .*deep: .*curve.json is a file"):
-        curve(card, out=tmp_path / "curve.json" / "deep")
-    monkeypatch.setattr("os.access", lambda path, mode: False)
-    with pytest.raises(RunFolderError, match="no permission in"):
-        curve(card, out=tmp_path / "new")
 
 
 @pytest.fixture(scope="module")
