@@ -204,11 +204,3 @@ def test_a_run_leaves_the_file_that_repeats_it(tmp_path: Path, monkeypatch: pyte
     assert there.edges == here.edges and there.evaluation == here.evaluation and there.command == here.command
     smaller = RUNNER.invoke(cli.app, ["discover", "--config", f"first/{RUN_FILE}", "--out", "b", "--size", "12"])
     assert smaller.exit_code == 0 and len(Circuit.load("b/circuit.json").edges) <= 12
-
-
-def test_a_model_that_is_an_object_has_no_such_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    discover(
-        write_card(tmp_path), tiny_view(), out=tmp_path / "run", n=6, n_held_out=5, strategy="top-k", size=20,
-        edge_tests=False, n_random=0, force=True,
-    )  # fmt: skip
-    assert not (tmp_path / "run" / RUN_FILE).exists()
