@@ -21,7 +21,7 @@ def _list_formats(asked: bool) -> bool:
         return False
     from rich.table import Table
 
-    from acdc_engine.cli.task_list import broken_lines
+    from acdc_engine.cli.task_tables import broken_lines
     from acdc_engine.formats.register import FORMATS, is_read
 
     table = Table("--to", "what it is, what reads it", "acdc import", "not in it", box=None, pad_edge=False)

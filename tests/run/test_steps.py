@@ -2,7 +2,7 @@
 
 import pytest
 
-from acdc_engine.run.steps import Deadline, OutOfTime
+from acdc_engine.run.discover import Deadline, OutOfTime
 from tests.run.test_progress import Hand
 
 
