@@ -111,13 +111,6 @@ def test_a_verdict(tiny: str) -> None:
         assert word in " ".join(ran.stdout.split())
 
 
-def test_a_verdict_as_json(tiny: str) -> None:
-    ran = RUNNER.invoke(cli.app, ["tasks", "check", tiny, "--n", "8", "--json"])
-    (found,) = json.loads(ran.stdout)["tasks"]
-    assert ran.exit_code == Exit.NO and found["does_it"] is False
-    assert found["whole"]["prompts"] == 8 and found["templates"][0]["name"] == "ABBA"
-
-
 def test_a_model_that_does_it_ends_with_status_0() -> None:
     ran = RUNNER.invoke(cli.app, ["tasks", "check", "tracr_reverse", "--model", "tracr-reverse", "--device", "cpu"])
     assert ran.exit_code == 0, ran.output

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from acdc_engine.errors import AcdcError, BehaviourError, MethodError, ModelError, RunFolderError, ScoreError, TaskError
+from acdc_engine.errors import AcdcError, BehaviourError, MethodError, ModelError, ScoreError, TaskError
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import is_clean
 from acdc_engine.patch import CircuitEvaluator
@@ -179,20 +179,6 @@ def test_not_finite_weights_name_the_layer(tmp_path: Path) -> None:
     v = dataclasses.replace(v, layers=(v.layers[0], dataclasses.replace(v.layers[1], attention=attention)))
     with pytest.raises(ScoreError, match="first in the attention of layer 1"):
         discover(write_card(tmp_path), v, out=tmp_path / "run", **QUICK)
-
-
-def test_existing_folders_are_not_touched(tmp_path: Path) -> None:
-    card, out, quick = write_card(tmp_path), tmp_path / "run", {**QUICK, "strategy": "top-k", "size": 20, "n_random": 0}
-    discover(card, tiny_view(), out=out, **quick)
-    before = (out / "circuit.json").read_bytes()
-    with pytest.raises(RunFolderError, match=r"run exists and holds a run\. Choose another --out, or add --overwrite"):
-        discover(card, tiny_view(), out=out, **quick)
-    assert (out / "circuit.json").read_bytes() == before
-    discover(card, tiny_view(), out=out, overwrite=True, seed=3, **quick)
-    assert (out / "circuit.json").read_bytes() != before
-    (out / "notes.txt").write_text("mine")
-    with pytest.raises(RunFolderError, match=r"holds other files \(notes.txt\)"):
-        discover(card, tiny_view(), out=out, overwrite=True, **quick)
 
 
 def test_an_interruption_leaves_usable_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
