@@ -308,7 +308,7 @@ def print_json(content: str | Mapping[str, Any]) -> None:
 
 def print_result(as_json: str | None, sections: Iterable["Section"], notes: list[str]) -> None:
     """Prints a result: its JSON where that was asked for, else tables and the notes below them."""
-    from acdc_engine.show.terminal import text_of
+    from acdc_engine.show.sections import text_of
 
     if as_json is not None:
         print_json(as_json)
