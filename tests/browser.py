@@ -11,8 +11,12 @@ from playwright.sync_api import Browser, Dialog, Page, Request, expect, sync_pla
 
 FLAGS = (
     "--no-sandbox",  # which root has none of
-    *("--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
 )
 SLOW = 180_000
 """Milliseconds after which what a page should show or do is given up; a machine with more to do may take some."""
@@ -37,7 +41,10 @@ def chromium() -> Iterator[Browser]:
 def opened(browser: Browser, path: Path, **settings: Any) -> Iterator[Page]:
     """A page from disk with the network off. Errors, anything on the console and requests are failures.
 
-    Settings are of the context, such as `viewport={"width": 400, "height": 800}, color_scheme="dark"`.
+    Args:
+        browser: From `chromium`.
+        path: The HTML file.
+        **settings: Of the context, such as `viewport={"width": 400, "height": 800}, color_scheme="dark"`.
     """
     context = browser.new_context(offline=True, **settings)
     context.set_default_timeout(SLOW)

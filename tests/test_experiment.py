@@ -139,8 +139,9 @@ def test_methods_and_ablations_of_others(lab: Experiment, tmp_path: Path, monkey
     found = others.search(others.score("magnitude"), strategy="top-k", size=20)
     others.circuit(found, n_random=0).save(tmp_path / "c.json")
     circuit = Circuit.load(tmp_path / "c.json")
-    assert circuit.ablation == "nothing"
-    assert circuit.attribution is not None and circuit.attribution.method == "magnitude"
+    assert (
+        circuit.ablation == "nothing" and circuit.attribution is not None and circuit.attribution.method == "magnitude"
+    )
     assert verify(circuit, model=lab.view, metric=own).holds
 
 
