@@ -10,7 +10,7 @@ import pytest
 
 from acdc_engine import registers
 from acdc_engine.formats.register import FORMATS
-from acdc_engine.patch.references import ABLATIONS
+from acdc_engine.patch.ablations import ABLATIONS
 from acdc_engine.prompts.generators import GENERATORS
 from acdc_engine.prompts.metrics import METRICS
 from acdc_engine.registers import Register

@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from acdc_engine.graph.looks import style_of, texts_of
+from acdc_engine.graph.style import style_of, texts_of
 from acdc_engine.prompts.find import KnownTask, KnownTasks
 from acdc_engine.registers import Broken
 from acdc_engine.show.visible import LABEL, SPACE, plain, token_columns, visible_token

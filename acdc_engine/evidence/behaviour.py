@@ -12,7 +12,7 @@ from torch import Tensor
 from acdc_engine.errors import BehaviourError
 from acdc_engine.evidence.figures import answer_figures
 from acdc_engine.graph.evidence_records import AnswerFigures
-from acdc_engine.graph.looks import texts_of
+from acdc_engine.graph.style import texts_of
 from acdc_engine.patch.judge import Judge
 from acdc_engine.prompts.metrics import accuracy
 from acdc_engine.prompts.prompt_set import PromptSet

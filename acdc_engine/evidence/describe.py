@@ -10,8 +10,8 @@ from acdc_engine.evidence import Stages, silent
 from acdc_engine.evidence.roles import measure_roles, role_of
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Example, HeadPattern, NextToken, Rows
-from acdc_engine.graph.looks import measure_of, strength_of
 from acdc_engine.graph.nodes import targets_of, with_roles
+from acdc_engine.graph.style import measure_of, strength_of
 from acdc_engine.model.layers import read_positions
 from acdc_engine.model.patterns import attention_patterns
 from acdc_engine.model.twins import Record

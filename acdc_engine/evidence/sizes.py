@@ -17,8 +17,8 @@ from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.graph.evidence_records import SizePoint
-from acdc_engine.graph.looks import by_strength, measure_of
 from acdc_engine.graph.result_records import Area
+from acdc_engine.graph.style import by_strength, measure_of
 from acdc_engine.patch.judge import Judge
 
 _PARTS = 8

@@ -20,9 +20,9 @@ from acdc_engine.errors import CircuitFileError
 from acdc_engine.formats.register import FORMATS, Format, Source, needs_model, parsed
 from acdc_engine.formats.tables import Rows, circuit_of
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.looks import colour_of, measure_of, relative_strengths, strength_of
 from acdc_engine.graph.nodes import node_read, targets_of
 from acdc_engine.graph.records import SIGN_CONVENTION, CircuitNode, ModelRecord
+from acdc_engine.graph.style import colour_of, measure_of, relative_strengths, strength_of
 from acdc_engine.graph.views import FIGURES
 
 if TYPE_CHECKING:

@@ -31,9 +31,9 @@ from typing import Any
 
 from acdc_engine.formats.register import FORMATS, Format, Source
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.looks import measure_of, strength_of
 from acdc_engine.graph.nodes import targets_of
 from acdc_engine.graph.records import CircuitNode
+from acdc_engine.graph.style import measure_of, strength_of
 
 _PINNED = 24
 """Nodes in the subgraph at first."""

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from acdc_engine.errors import GraphError, did_you_mean
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.looks import by_strength, measure_of
 from acdc_engine.graph.nodes import nodes_of_edges, targets_of, with_roles
 from acdc_engine.graph.records import CircuitEdge, CircuitNode, ModelRecord
+from acdc_engine.graph.style import by_strength, measure_of
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float

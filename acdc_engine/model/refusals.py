@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from acdc_engine.errors import ScoreError, UnsupportedModelError
 from acdc_engine.model.devices import DTYPES
+from acdc_engine.model.operations import Work
 from acdc_engine.model.twins import Record
 from acdc_engine.model.view import TransformerView
-from acdc_engine.model.work import Work
 
 MERGE = "merged = peft_model.merge_and_unload()"
 """How peft makes a plain model of one with adapters."""

@@ -16,7 +16,7 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import SCORES, find_circuit, name_of
 from acdc_engine.graph.records import MODEL_SIZES, ModelRecord
 from acdc_engine.graph.result_records import Comparison, Rank
-from acdc_engine.run.known import plain_name
+from acdc_engine.run.known_circuits import plain_name
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import torch
 
 from acdc_engine.graph.records import Cost, StageCost
 from acdc_engine.model.devices import ROOM, fitting_prompts, kept_bytes, scoring_bytes
+from acdc_engine.model.operations import plain_forward
 from acdc_engine.model.view import TransformerView
-from acdc_engine.model.work import plain_forward
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.run.progress import Reporter, Stage
 

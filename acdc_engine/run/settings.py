@@ -191,8 +191,8 @@ class Settings:
         """
         from acdc_engine.experiment import OBJECTIVES
         from acdc_engine.model.devices import pick_device, pick_dtype
+        from acdc_engine.patch.ablations import check_ablation
         from acdc_engine.patch.judge import Target
-        from acdc_engine.patch.references import check_ablation
         from acdc_engine.prompts.metrics import get_metric
         from acdc_engine.score.methods import get_method
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.looks import by_strength, measure_of, relative_strengths, strength_of
 from acdc_engine.graph.names import GraphShape
+from acdc_engine.graph.style import by_strength, measure_of, relative_strengths, strength_of
 from acdc_engine.show.page import json_text
 from acdc_engine.show.pictures.layered import place_nodes
 from acdc_engine.show.pictures.selection import first_lines, lines_of

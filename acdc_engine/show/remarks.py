@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Evaluation, Figures, RandomCircuits, TemplateFigures
-from acdc_engine.graph.looks import style_of, texts_of
 from acdc_engine.graph.records import SearchRecord, Unfinished
 from acdc_engine.graph.result_records import Curve, CurveSeries
+from acdc_engine.graph.style import style_of, texts_of
 from acdc_engine.show.visible import plain
 
 NAME = 40

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Evaluation
-from acdc_engine.graph.looks import column_style
 from acdc_engine.graph.records import ModelRecord
 from acdc_engine.graph.result_records import (
     ClassResult,
@@ -23,6 +22,7 @@ from acdc_engine.graph.result_records import (
     Ranking,
     Verification,
 )
+from acdc_engine.graph.style import column_style
 from acdc_engine.show.figures import ROLE, roles
 from acdc_engine.show.sections import Cell, Column, Section, signed, table_of, three
 from acdc_engine.show.visible import plain

@@ -22,7 +22,7 @@ from acdc_engine.experiment import OBJECTIVES
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.model.devices import pick_dtype
 from acdc_engine.model.load import WELL_KNOWN
-from acdc_engine.patch.references import check_ablation
+from acdc_engine.patch.ablations import check_ablation
 from acdc_engine.prompts.find import list_tasks
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.run.settings import Settings

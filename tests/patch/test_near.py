@@ -11,9 +11,9 @@ from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.connectivity import Candidate, clean
 from acdc_engine.model.view import TransformerView
 from acdc_engine.patch import CircuitEvaluator, evaluator
+from acdc_engine.patch.ablations import ABLATIONS
 from acdc_engine.patch.evaluator import Variants
 from acdc_engine.patch.plan import Known, Masks, make_plan
-from acdc_engine.patch.references import ABLATIONS
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.score import get_method, score_edges
 from tests.micro_models import mask_of

@@ -17,9 +17,9 @@ from acdc_engine.graph.names import GraphShape
 from acdc_engine.model.gradients import PlainSums, ReceiverSums
 from acdc_engine.model.layers import Layer, Rotation, positions
 from acdc_engine.model.norms import Norm
+from acdc_engine.model.operations import Work
 from acdc_engine.model.twins import TWINS, BlockRecord, Ground, Patched, Record, Twin
 from acdc_engine.model.view import TransformerView
-from acdc_engine.model.work import Work
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.evaluator import Variants
 from acdc_engine.score import get_method, score_edges

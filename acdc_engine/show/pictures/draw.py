@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.looks import (
+from acdc_engine.graph.style import (
     NEGATIVE,
     POSITIVE,
     UNKNOWN,

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.looks import Measure, strength_of
 from acdc_engine.graph.records import CircuitEdge, CircuitNode
+from acdc_engine.graph.style import Measure, strength_of
 from acdc_engine.show.pictures.selection import lines_of
 
 _OTHER_HEADS, _OTHER_ROLES, MLPS = "heads without a role", "other roles", "MLPs"

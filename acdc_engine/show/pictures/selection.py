@@ -8,9 +8,9 @@ from itertools import accumulate
 
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.looks import by_strength, measure_of
 from acdc_engine.graph.nodes import targets_of
 from acdc_engine.graph.records import CircuitEdge
+from acdc_engine.graph.style import by_strength, measure_of
 
 
 def strongest(circuit: Circuit, n: int) -> Circuit:

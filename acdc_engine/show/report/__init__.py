@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Example, NextToken
-from acdc_engine.graph.looks import measure_of
 from acdc_engine.graph.result_records import Comparison
+from acdc_engine.graph.style import measure_of
 from acdc_engine.show.figures import classes, edges, figures, sizes
 from acdc_engine.show.page import render
 from acdc_engine.show.pictures.curve import sizes_figure

@@ -5,7 +5,7 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.looks import OTHER_FILL, ROLE_FILLS
+from acdc_engine.graph.style import OTHER_FILL, ROLE_FILLS
 from acdc_engine.show.page import render
 from acdc_engine.show.viewer.data import view_data
 

@@ -11,8 +11,8 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.looks import ROLE_FILLS
 from acdc_engine.graph.names import GraphShape
+from acdc_engine.graph.style import ROLE_FILLS
 from acdc_engine.shipped import graphs_folder
 from acdc_engine.show.pictures.draw import _words_of, draw, figure_of
 from acdc_engine.show.pictures.role_layout import RolePicture, place_roles

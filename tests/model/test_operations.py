@@ -6,8 +6,8 @@ import pytest
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from acdc_engine.model.operations import plain_forward
 from acdc_engine.model.view import TransformerView
-from acdc_engine.model.work import plain_forward
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.evaluator import Variants
 from acdc_engine.prompts.metrics import get_metric

@@ -1,0 +1,76 @@
+"""What the host decides per tested edge at the shape of a large model's graph, while an accelerator would wait for it.
+
+    python -m benchmarks.host_time [edges of the circuit]
+
+1,057 senders and 1,569 receivers (805,681 edges) as in Llama 3.1 8B, and a residual stream of 32 numbers. Timed is what
+comes before a batch of 32 tested edges runs: cleaning, hashing, planning, laying out. One thread.
+"""
+
+import sys
+import time
+
+import numpy as np
+import torch
+import transformers
+
+from acdc_engine.graph.connectivity import CleanBase
+from acdc_engine.model.bridge import view_of
+from acdc_engine.patch.evaluator import CircuitEvaluator, Variants
+from acdc_engine.patch.memory import RememberingEvaluator
+from acdc_engine.patch.patched_run import PatchedRun
+from acdc_engine.patch.plan import Masks
+from acdc_engine.prompts.prompt_set import PromptSet
+from acdc_engine.search.minimal import BATCH
+from acdc_engine.search.order import best_first, of_size
+
+
+def large_evaluator() -> CircuitEvaluator:
+    """Runs circuits of a random model with as many nodes as Llama 3.1 8B."""
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=32,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        head_dim=2,
+        max_position_embeddings=16,
+    )
+    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    prompts = PromptSet.from_tokens([[1, 2, 3, 4]], [[1, 5, 3, 4]], answers=[[6]], wrong_answers=[[7]])
+    return CircuitEvaluator(view_of(model, "large graph"), prompts)
+
+
+def main(size: int) -> None:
+    """Prints milliseconds per tested edge."""
+    torch.set_num_threads(1)
+    evaluator = large_evaluator()
+    graph, remembering = evaluator.graph, RememberingEvaluator(evaluator)
+    scores = torch.rand(2, *graph.exists.shape, generator=torch.Generator().manual_seed(0))
+    mask = of_size(graph, best_first(graph, scores, "absolute"), size)
+    edges = np.flatnonzero(mask.numpy())
+    edges = edges[(edges % graph.n_receivers).argsort(kind="stable")]
+    (bank,), (ready,) = evaluator._banks_of(mask), evaluator._ready
+    remembering._hashes(Variants.of(mask, mask[None]))
+    base, spent = CleanBase(graph, mask), dict.fromkeys(("cleaning", "hashing", "planning", "laying out"), 0.0)
+    for start in range(0, len(edges), BATCH):
+        times = [time.perf_counter()]
+        candidates = tuple(base.without([edge]) for edge in edges[start : start + BATCH].tolist())
+        times.append(time.perf_counter())
+        remembering._hashes(Variants(mask, candidates))
+        times.append(time.perf_counter())
+        masks = Masks.near(mask.numpy(), candidates)
+        plan = evaluator._plan(masks, bank)
+        times.append(time.perf_counter())
+        PatchedRun(evaluator.view, ready.baseline, plan, masks, bank)
+        times.append(time.perf_counter())
+        for what, taken in zip(spent, np.diff(times), strict=True):
+            spent[what] += float(taken)
+    parts = ", ".join(f"{what} {1000 * taken / len(edges):.2f}" for what, taken in spent.items())
+    whole = 1000 * sum(spent.values()) / len(edges)
+    print(f"{len(edges):,} of {graph.n_edges:,} edges tested, ms each: {whole:.2f} ({parts})")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000)
