@@ -88,7 +88,7 @@ def _html_of(thing: object) -> str:
 
 def _meaning_of(kind: str, name: str) -> str:
     from acdc_engine.errors import AcdcError
-    from acdc_engine.patch.references import ABLATIONS
+    from acdc_engine.patch.ablations import ABLATIONS
     from acdc_engine.prompts.metrics import METRICS
     from acdc_engine.score.methods import METHODS
     from acdc_engine.search.strategies import SEARCHES

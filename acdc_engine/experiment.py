@@ -26,10 +26,10 @@ from acdc_engine.graph.evidence_records import Certificate
 from acdc_engine.graph.nodes import nodes_of_edges
 from acdc_engine.graph.records import AttributionRecord, CircuitEdge, MetricRecord, SearchRecord, TaskRecord
 from acdc_engine.model.view import TransformerView
+from acdc_engine.patch.ablations import check_ablation
 from acdc_engine.patch.evaluator import Evaluator
 from acdc_engine.patch.judge import Judge, Target
 from acdc_engine.patch.memory import remembering
-from acdc_engine.patch.references import check_ablation
 from acdc_engine.prompts.metrics import Metric, MetricFunction, as_metric, get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.provenance import environment, prompts_hash, records_of

@@ -16,10 +16,10 @@ from acdc_engine.formats.register import opened
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import name_of, write_text
 from acdc_engine.run.compare import compare
-from acdc_engine.run.known import known_beside
+from acdc_engine.run.known_circuits import known_beside
 from acdc_engine.show.report import report_html
+from acdc_engine.show.viewer import viewer_html
 from acdc_engine.show.viewer.data import check_same_model
-from acdc_engine.show.viewer.page import viewer_html
 
 HEIGHT = 700
 """Pixels that a page is high in a notebook."""

@@ -4,14 +4,12 @@ Run it: `python -m benchmarks.costs`.
 """
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
 from torch import Tensor
 
-from acdc_engine.errors import AcdcError
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.model import TransformerView, load_model
 from acdc_engine.model.smollm2 import smollm2_folder
@@ -22,7 +20,7 @@ from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.score import Method, get_method, score_edges
 from benchmarks.fresh_python import peak_of, seconds_of_python
-from benchmarks.report import RESULTS, Table, describe_machine, print_tables, write_results
+from benchmarks.report import RESULTS, Out, Table, Threads, describe_machine, errors_in_words, give, yes_or_no
 from benchmarks.timing import HUGGING_FACE, PLAIN, Timing, forward_units, interleaved
 
 MODEL, TASK = "smollm2-135m", "ioi"
@@ -39,25 +37,15 @@ START_TARGET_S = 1.0
 
 @dataclass(frozen=True)
 class Settings:
-    """What is measured.
+    """What is measured."""
 
-    Attributes:
-        prompts: Pairs of clean and corrupt prompts.
-        batch_size: Prompts per run.
-        points: Integration points of EAP-IG.
-        share: Largest share of the edges that the evaluated circuit may have.
-        repeats: Rounds; medians are reported.
-        threads: Of torch.
-        seed: Of the prompts.
-    """
-
-    prompts: int = 32
-    batch_size: int = 16
-    points: int = 5
-    share: float = 0.05
-    repeats: int = 5
-    threads: int = 2
-    seed: int = 0
+    prompts: int = 32  # pairs of clean and corrupt prompts
+    batch_size: int = 16  # prompts per run
+    points: int = 5  # integration points of EAP-IG
+    share: float = 0.05  # largest share of the edges that the evaluated circuit may have
+    repeats: int = 5  # rounds; medians are reported
+    threads: int = 2  # of torch
+    seed: int = 0  # of the prompts
 
 
 QUICK = Settings(prompts=4, batch_size=2, points=2, repeats=1)
@@ -65,22 +53,14 @@ QUICK = Settings(prompts=4, batch_size=2, points=2, repeats=1)
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured figure.
-
-    Attributes:
-        what: Of what.
-        value: The figure.
-        unit: Its unit.
-        target: What it should not exceed, where there is a target.
-        seconds: Median seconds, where time was measured.
-        hugging_face: The cost in forward passes of Hugging Face's own eager code, where time was measured.
-    """
+    """One measured figure."""
 
     what: str
-    value: float
-    unit: str
-    target: float | None = None
-    seconds: float | None = None
+    value: float  # the figure
+    unit: str  # its unit
+    target: float | None = None  # what it should not exceed, where there is a target
+    seconds: float | None = None  # median seconds, where time was measured
+    # The cost in forward passes of Hugging Face's own eager code, where time was measured.
     hugging_face: float | None = None
 
 
@@ -108,17 +88,7 @@ def top_circuit(view: TransformerView, scores: Tensor, share: float) -> Tensor:
 def time_methods(
     view: TransformerView, hf_model: Any, prompts: PromptSet, settings: Settings
 ) -> tuple[dict[str, Timing], int]:
-    """Times scoring and exact evaluation in turns with plain forward passes of the same batches.
-
-    Args:
-        view: The model.
-        hf_model: The same model as Hugging Face runs it, with eager attention.
-        prompts: The prompts.
-        settings: Batch size, points, share of edges, repeats.
-
-    Returns:
-        Timings by name, and the number of edges of the circuit that was evaluated.
-    """
+    """Times scoring and exact evaluation in turns with forward passes of the same batches; and the circuit's edges."""
     metric, size = get_metric("logit_diff"), settings.batch_size
     batches = [batch.clean for batch in prompts.batches(size)]
 
@@ -153,28 +123,13 @@ def time_figures(timings: dict[str, Timing]) -> list[Figure]:
     ]
 
 
-def memory_figures(settings: Settings) -> list[Figure]:
-    """Peak resident memory of either method, each in a process of its own."""
-    found = []
-    for name, method in ((EAP, "eap"), (IG, "eap-ig")):
-        code = f"from benchmarks.costs import Settings, score_once\nscore_once({method!r}, {settings!r})"
-        found.append(Figure(f"peak memory of {name}", peak_of(code) / 1e9, "GB", PEAK_TARGET_GB))
-    return found
-
-
-def start_figures(repeats: int) -> list[Figure]:
-    """Seconds of a fresh Python, start and end included."""
-    timed = {name: seconds_of_python(arguments, repeats) for name, arguments in STARTS.items()}
-    return [Figure(name, seconds, "s", START_TARGET_S, seconds) for name, seconds in timed.items()]
-
-
 def table_of(figures: list[Figure], edges: int, n_edges: int) -> Table:
     """The figures with their targets beside them."""
 
     def row(figure: Figure) -> tuple[str, ...]:
         value = f"{figure.value:.2f} {figure.unit}"
         target = "" if figure.target is None else f"<= {figure.target:g}"
-        met = "" if figure.target is None else "yes" if figure.value <= figure.target else "no"
+        met = "" if figure.target is None else yes_or_no(figure.value <= figure.target)
         seconds = "" if figure.seconds is None else f"{figure.seconds:.3f}"
         theirs = "" if figure.hugging_face is None else f"{figure.hugging_face:.2f}"
         return figure.what, target, value, met, seconds, theirs
@@ -190,24 +145,19 @@ def table_of(figures: list[Figure], edges: int, n_edges: int) -> Table:
 
 
 def measure(settings: Settings) -> tuple[dict[str, Any], Table]:
-    """Measures everything on SmolLM2-135M and the shipped IOI prompts.
-
-    Args:
-        settings: What is measured.
-
-    Returns:
-        The JSON-ready record and the table.
-
-    Raises:
-        ModelError: SmolLM2-135M is not installed.
-        CommandError: A process of its own failed (memory, start-up).
-    """
+    """The JSON-ready record and the table of SmolLM2-135M on the shipped IOI prompts."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging as hf_logging
 
     hf_logging.disable_progress_bar()
     folder = smollm2_folder()  # converted, where it has to be, before anything is measured
-    others = memory_figures(settings) + start_figures(settings.repeats)
+    others = []
+    for name, method in ((EAP, "eap"), (IG, "eap-ig")):  # each in a process of its own
+        code = f"from benchmarks.costs import Settings, score_once\nscore_once({method!r}, {settings!r})"
+        others.append(Figure(f"peak memory of {name}", peak_of(code) / 1e9, "GB", PEAK_TARGET_GB))
+    for name, arguments in STARTS.items():
+        seconds = seconds_of_python(arguments, settings.repeats)
+        others.append(Figure(name, seconds, "s", START_TARGET_S, seconds))
     torch.set_num_threads(settings.threads)
     hf_model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
     view = load_model(hf_model, tokenizer=AutoTokenizer.from_pretrained(folder))
@@ -233,10 +183,8 @@ def main(
     quick: Annotated[
         bool, typer.Option("--quick", help="Smoke run: 4 prompts, 1 round. Its figures mean nothing.")
     ] = False,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of torch; the targets are for 2.")] = 2,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for the results; default benchmarks/results, nowhere with --quick.")
-    ] = None,
+    threads: Threads = 2,
+    out: Out = None,
 ) -> None:
     """Measures what the engine costs on this machine's CPU and prints it beside the targets.
 
@@ -248,14 +196,9 @@ def main(
     """
     base = asdict(QUICK if quick else Settings())
     folder = out or (None if quick else RESULTS)
-    try:
+    with errors_in_words():
         record, table = measure(Settings(**base | {"threads": threads}))
-        print_tables([table])
-        for path in write_results(folder, "costs", record, [table]) if folder else ():
-            typer.echo(f"wrote {path}")
-    except AcdcError as error:
-        typer.echo(f"Error: {error}", err=True)
-        raise typer.Exit(1) from error
+        give(folder, "costs", record, [table])
 
 
 if __name__ == "__main__":

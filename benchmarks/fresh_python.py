@@ -20,12 +20,7 @@ class CommandError(AcdcError):
 def seconds_of_python(arguments: Sequence[str], repeats: int) -> float:
     """Median wall-clock seconds of a fresh Python with these arguments, its start and end included.
 
-    Args:
-        arguments: What follows `python` on the command line.
-        repeats: Runs; one more comes first and is thrown away (it may have to compile modules).
-
-    Raises:
-        CommandError: The command failed; with what it wrote.
+    One more run comes first and is thrown away: it may have to compile modules.
     """
     runs = []
     for _ in range(repeats + 1):
@@ -36,14 +31,7 @@ def seconds_of_python(arguments: Sequence[str], repeats: int) -> float:
 
 
 def run_python(arguments: Sequence[str]) -> str:
-    """Runs a fresh Python in the checkout and returns what it printed.
-
-    Args:
-        arguments: What follows `python` on the command line.
-
-    Raises:
-        CommandError: The command failed; with what it wrote.
-    """
+    """Runs a fresh Python in the checkout and returns what it printed; what it says where it fails is an error."""
     finished = subprocess.run([sys.executable, *arguments], cwd=CHECKOUT, capture_output=True, text=True)
     if finished.returncode != 0:
         raise CommandError(f"This command failed: python {' '.join(arguments)}\n{finished.stderr.strip()}")
@@ -51,17 +39,7 @@ def run_python(arguments: Sequence[str]) -> str:
 
 
 def peak_of(code: str) -> int:
-    """Runs code in a fresh Python and returns the most memory it ever held.
-
-    Args:
-        code: Python statements.
-
-    Returns:
-        Peak resident bytes, interpreter, imports and weights included.
-
-    Raises:
-        CommandError: The code failed; with what it wrote.
-    """
+    """The most bytes that a fresh Python ever held that ran this code: interpreter, imports and weights included."""
     ask = "from benchmarks.fresh_python import peak_resident_bytes\nprint(peak_resident_bytes())"
     return int(run_python(["-c", f"{code}\n{ask}"]).split()[-1])
 

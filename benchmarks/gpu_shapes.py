@@ -8,12 +8,10 @@ import gc
 import statistics
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
-from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from acdc_engine.model import TransformerView, load_model
@@ -21,7 +19,7 @@ from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.score import METHODS, Method, get_method, score_edges
-from benchmarks.report import RESULTS, Table, describe_machine, print_tables, write_results
+from benchmarks.report import RESULTS, Out, Table, describe_machine, give, yes_or_no
 from benchmarks.shapes import FULL_SIZE, GPT2_SMALL, TINY, random_model, random_prompts, random_view
 from benchmarks.timing import HUGGING_FACE, PLAIN, forward_units, interleaved, seconds_of
 
@@ -30,17 +28,11 @@ TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far a device's numbers are from the CPU's, float32.
+    """How far a device's numbers are from the CPU's, float32."""
 
-    Attributes:
-        model: Which model.
-        what: Scores of a method, or a circuit's exact metric.
-        difference: Largest absolute difference over the largest absolute value on the CPU.
-    """
-
-    model: str
-    what: str
-    difference: float
+    model: str  # which model
+    what: str  # scores of a method, or a circuit's exact metric
+    difference: float  # largest absolute difference over the largest absolute value on the CPU
 
     @property
     def close(self) -> bool:
@@ -51,52 +43,40 @@ class Agreement:
 def compare_devices(name: str, config: Any, device: str, n: int = 8, pos: int = 12) -> list[Agreement]:
     """Scores one random model on the CPU and on the device, and evaluates the top 10 % circuit exactly on both.
 
-    Args:
-        name: What to call the model.
-        config: Its configuration.
-        device: Compared with the CPU. TF32 is switched off while it computes.
-        n: Prompts.
-        pos: Their length.
+    TF32 is switched off meanwhile.
     """
     on_cpu = random_model(config, "cpu", torch.float32)
     with torch.no_grad():
         for parameter in on_cpu.parameters():  # away from zeros and ones, which would hide mistakes
             parameter.add_(torch.randn_like(parameter) * 0.02)
-    prompts = random_prompts(config.vocab_size, n, pos)
+    prompts, metric = random_prompts(config.vocab_size, n, pos), get_metric("logit_diff")
     views = load_model(on_cpu), load_model(copy.deepcopy(on_cpu).to(device))
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
-        pairs = {f"scores, {method}": [_scores(view, prompts, method) for view in views] for method in METHODS.names}
+        pairs = {
+            f"scores, {name}": [
+                score_edges(view, prompts, metric, get_method(name), batch_size=4).mean for view in views
+            ]
+            for name in METHODS.names
+        }
         scores = pairs["scores, eap-ig"][0]
         mask = scores.abs() >= scores.abs().flatten().topk(views[0].graph.n_edges // 10).values[-1]
-        pairs["metric of a circuit"] = [_metric(view, prompts, mask) for view in views]
+        pairs["metric of a circuit"] = [
+            CircuitEvaluator(view, prompts, batch_size=4).values(mask[None], metric).cpu() for view in views
+        ]
     finally:
         torch.set_float32_matmul_precision(before)
-    return [Agreement(name, what, _difference(ours, theirs)) for what, (theirs, ours) in pairs.items()]
-
-
-def _scores(view: TransformerView, prompts: PromptSet, method: str) -> Tensor:
-    return score_edges(view, prompts, get_metric("logit_diff"), get_method(method), batch_size=4).mean
-
-
-def _metric(view: TransformerView, prompts: PromptSet, mask: Tensor) -> Tensor:
-    return CircuitEvaluator(view, prompts, batch_size=4).values(mask[None], get_metric("logit_diff")).cpu()
-
-
-def _difference(ours: Tensor, theirs: Tensor) -> float:
-    return float((ours - theirs).abs().max() / theirs.abs().max())
+    return [
+        Agreement(name, what, float((ours - theirs).abs().max() / theirs.abs().max()))
+        for what, (theirs, ours) in pairs.items()
+    ]
 
 
 def largest_that_fits(fits: Callable[[int], bool], limit: int) -> int:
-    """Bisects for the largest size that fits, trying the limit first: where there is room, that is the only try.
+    """Bisects for the largest size that fits, 0 where not even 1 does; what fits, fits at every smaller size.
 
-    Args:
-        fits: Whether a size fits; must not fit again above a size that did not.
-        limit: Largest size of interest.
-
-    Returns:
-        A size from 0 (not even 1 fits) to `limit`.
+    The limit is tried first: where there is room, that is the only try.
     """
     if fits(limit):
         return limit
@@ -128,56 +108,32 @@ def free_memory() -> None:
 
 @dataclass(frozen=True)
 class Settings:
-    """What is measured.
+    """What is measured."""
 
-    Attributes:
-        device: Where.
-        dtype: Number format of the timed models.
-        prompts: Prompts; also the largest batch tried.
-        tokens: Their length.
-        points: Integration points of EAP-IG.
-        repeats: Rounds; medians are reported.
-        matrix: Side of the square matrix product that gives the device's rate.
-    """
-
-    device: str = "cuda"
-    dtype: str = "bfloat16"
-    prompts: int = 64
-    tokens: int = 64
-    points: int = 5
-    repeats: int = 3
-    matrix: int = 8192
+    device: str = "cuda"  # where
+    dtype: str = "bfloat16"  # number format of the timed models
+    prompts: int = 64  # prompts; also the largest batch tried
+    tokens: int = 64  # their length
+    points: int = 5  # integration points of EAP-IG
+    repeats: int = 3  # rounds; medians are reported
+    matrix: int = 8192  # side of the square matrix product that gives the device's rate
 
 
 @dataclass(frozen=True)
 class Cost:
-    """One method on one model.
+    """One method on one model."""
 
-    Attributes:
-        model: Whose shape.
-        method: Which method.
-        edges: Edges scored.
-        batch_size: Largest that fits, at most the number of prompts; 0 when not even one prompt fits, all else None.
-        seconds: Median seconds for all prompts.
-        forward_passes: In plain no-grad forwards of the same batches, logits at all positions.
-        hugging_face_forwards: In forwards of Hugging Face's own eager code.
-        weights_bytes: Held by the model; None where the device does not tell.
-        peak_bytes: Most memory held at once, weights included.
-        operations: Floating-point operations of all matrix products run (a multiply-add is two).
-        matrix_share: Operations per second over the device's measured matrix rate.
-    """
-
-    model: str
-    method: str
-    edges: int
-    batch_size: int
-    seconds: float | None = None
-    forward_passes: float | None = None
-    hugging_face_forwards: float | None = None
-    weights_bytes: int | None = None
-    peak_bytes: int | None = None
-    operations: int | None = None
-    matrix_share: float | None = None
+    model: str  # whose shape
+    method: str  # which method
+    edges: int  # edges scored
+    batch_size: int  # largest that fits, at most the number of prompts; 0 when not even one prompt fits, all else None
+    seconds: float | None = None  # median seconds for all prompts
+    forward_passes: float | None = None  # in plain no-grad forwards of the same batches, logits at all positions
+    hugging_face_forwards: float | None = None  # in forwards of Hugging Face's own eager code
+    weights_bytes: int | None = None  # held by the model; None where the device does not tell
+    peak_bytes: int | None = None  # most memory held at once, weights included
+    operations: int | None = None  # floating-point operations of all matrix products run (a multiply-add is two)
+    matrix_share: float | None = None  # operations per second over the device's measured matrix rate
 
 
 def matrix_rate(settings: Settings) -> float:
@@ -191,29 +147,11 @@ def matrix_rate(settings: Settings) -> float:
 
 
 def measure_shape(name: str, config: Any, settings: Settings, rate: float) -> list[Cost]:
-    """Measures EAP and EAP-IG on a random model.
-
-    Args:
-        name: What to call the model.
-        config: Its configuration.
-        settings: What is measured.
-        rate: The device's matrix rate, operations per second.
-    """
+    """Measures EAP and EAP-IG on a random model; rate: the device's, in operations per second."""
     view, hf_model = random_view(config, name, settings.device, getattr(torch, settings.dtype))
     prompts = random_prompts(config.vocab_size, settings.prompts, settings.tokens).to(settings.device)
     methods = (get_method("eap"), get_method("eap-ig", settings.points))
     return [_measure_method(view, hf_model, prompts, method, settings, rate) for method in methods]
-
-
-def count_operations(view: TransformerView, prompts: PromptSet, method: Method, batch_size: int) -> int:
-    """Floating-point operations of every matrix product that one scoring runs, forward, backward and contraction.
-
-    Counted by torch as they are dispatched, so nothing is assumed about what is run. Elementwise work counts nothing;
-    masked halves of attention patterns count in full, as usual.
-    """
-    with FlopCounterMode(display=False) as counter:
-        _score(view, prompts, method, batch_size)
-    return int(counter.get_total_flops())
 
 
 def _measure_method(
@@ -232,7 +170,10 @@ def _measure_method(
     units = forward_units(view, hf_model, batches)
     thing = {method.name: lambda: _score(view, prompts, method, size)}
     timing = interleaved(units, thing, settings.repeats, settings.device)[method.name]
-    operations = count_operations(view, prompts, method, size)
+    # Counted by torch as they are dispatched, so nothing is assumed about what is run: forward, backward, contraction.
+    with FlopCounterMode(display=False) as counter:  # elementwise work counts nothing, masked halves in full
+        _score(view, prompts, method, size)
+    operations = int(counter.get_total_flops())
     return Cost(
         model=view.name,
         method=method.name,
@@ -267,7 +208,7 @@ def _peak_bytes(
 
 def agreement_table(found: list[Agreement]) -> Table:
     """Differences between the device and the CPU."""
-    rows = tuple((a.model, a.what, f"{a.difference:.1e}", "yes" if a.close else "no") for a in found)
+    rows = tuple((a.model, a.what, f"{a.difference:.1e}", yes_or_no(a.close)) for a in found)
     columns = ("model", "what", "difference", f"within {TOLERANCE:g}")
     note = "Largest difference over the largest value on the CPU; float32, TF32 off, random models."
     return Table("Scores on the device and on the CPU", columns, rows, note)
@@ -295,16 +236,8 @@ def cost_table(costs: list[Cost], settings: Settings, rate: float) -> Table:
     return Table(
         f"{settings.prompts} prompts x {settings.tokens} tokens, {settings.dtype}, EAP-IG: {settings.points} points",
         (
-            "shape",
-            "method",
-            "edges",
-            "batch",
-            "seconds",
-            "forwards",
-            "HF forwards",
-            "peak GB",
-            "weights GB",
-            "rate",
+            *("shape", "method", "edges", "batch", "seconds", "forwards"),
+            *("HF forwards", "peak GB", "weights GB", "rate"),
         ),
         tuple(row(cost) for cost in costs),
         f"Batch: the largest that fits; up to {settings.prompts} were tried. Forwards: plain, no gradients, same "
@@ -314,15 +247,7 @@ def cost_table(costs: list[Cost], settings: Settings, rate: float) -> Table:
 
 
 def measure(settings: Settings, tiny: bool) -> tuple[dict[str, Any], list[Table], bool]:
-    """Compares with the CPU, then times all shapes.
-
-    Args:
-        settings: What is measured.
-        tiny: Tiny shapes only.
-
-    Returns:
-        The JSON-ready record, the tables, and whether the device agrees with the CPU.
-    """
+    """Compares with the CPU, then times all shapes. Record, tables, and whether the device agrees with the CPU."""
     checked = TINY if tiny else {**TINY, "GPT-2 small": GPT2_SMALL}
     found = [a for name, config in checked.items() for a in compare_devices(name, config, settings.device)]
     rate = matrix_rate(settings)
@@ -347,9 +272,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 def main(
     device: Annotated[str, typer.Option(help="cuda, cuda:1, ...; cpu only together with --tiny.")] = "cuda",
     tiny: Annotated[bool, typer.Option("--tiny", help="Smoke run on tiny models. Its times mean nothing.")] = False,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for the results; default benchmarks/results, nowhere with --tiny.")
-    ] = None,
+    out: Out = None,
 ) -> None:
     """Measures EAP and EAP-IG on a GPU, for random models shaped like GPT-2 small, Pythia-1.4B and Llama-3-8B.
 
@@ -372,10 +295,7 @@ def main(
     if tiny:
         settings = Settings(device, "float32", prompts=4, tokens=8, points=2, repeats=1, matrix=256)
     record, tables, agrees = measure(settings, tiny)
-    print_tables(tables)
-    folder = out or (None if tiny else RESULTS)
-    for path in write_results(folder, "gpu", record, tables) if folder else ():
-        typer.echo(f"wrote {path}")
+    give(out or (None if tiny else RESULTS), "gpu", record, tables)
     if not agrees:
         typer.echo(f"The device's numbers differ from the CPU's by more than {TOLERANCE:g}.", err=True)
         raise typer.Exit(1)

@@ -1,18 +1,22 @@
-"""What searching inside the circuit buys against one-shot top-k: for the task's metric and for KL."""
+"""What searching inside the circuit buys against one-shot top-k, for the task's metric and for KL.
+
+One-shot is what everybody does: score once and keep the strongest edges, as many as reach the target or a given number.
+"""
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 
-from acdc_engine.errors import SearchError
+from acdc_engine.errors import MethodError, SearchError
 from acdc_engine.patch.judge import Judge, Target
 from acdc_engine.prompts.metrics import get_metric
-from acdc_engine.search import Choice, Found, Rank, Report, Search, find_circuit
+from acdc_engine.search import RANKS, Choice, Found, Rank, Report, Search, find_circuit
+from acdc_engine.search.order import best_first, of_size, smallest_of_order
 from benchmarks.learned import learned
-from benchmarks.one_shot import smallest_row
-from benchmarks.report import Table
-from benchmarks.section import Figure, Section, interval_of, rows_table
-from benchmarks.trial import IG, IG_LEFT, Row, Trial
+from benchmarks.report import Figure, Table
+from benchmarks.trial import EAP, IG, IG_LEFT, Row, Section, Trial, cost_cells, interval_of, rows_table
 
+METHODS = (EAP, IG, IG_LEFT)
 PASS = "then the minimality pass"
 LEARNED = "learned masks"
 """Not a strategy of the engine: it lost this comparison (see `benchmarks/learned.py`)."""
@@ -24,13 +28,61 @@ SIZES = "sizes"
 """The part whose circuits these are compared with."""
 
 
-def search_part(trial: Trial, done: dict[str, Section]) -> Section:
-    """The default search and learned masks, before and after the minimality pass, beside the best one-shot circuit.
+def one_shot_part(trial: Trial, done: dict[str, Section]) -> Section:
+    """Smallest circuits of every method and rank that meet the target, and circuits of given sizes."""
+    metric, smallest, sized = trial.judge.metric.name, list[Row](), list[Row]()
+    for method in METHODS:
+        for rank in RANKS:
+            smallest.append(smallest_row(trial, metric, method, rank, trial.judge, trial.target))
+            sized += _rows_of_sizes(trial, metric, method, rank)
+    note = "The smallest circuit seen among prefixes of doubling length and a bisection to 3 % of it."
+    return Section(
+        tables=(
+            rows_table(f"One-shot top-k: smallest that meets {trial.target}", smallest, trial.target, note),
+            rows_table("One-shot top-k: given sizes", sized, trial.target, "One exact evaluation each."),
+            scoring_table(trial),
+        ),
+        record={"smallest": [asdict(row) for row in smallest], "sizes": [asdict(row) for row in sized]},
+        rows=tuple(smallest),
+    )
 
-    Args:
-        trial: The task.
-        done: Earlier parts; "sizes" is compared with where it is there.
-    """
+
+def smallest_row(trial: Trial, metric: str, method: str, rank: Rank, judge: Judge, target: Target) -> Row:
+    """The smallest circuit of one order of edges with which a judge sees a target met."""
+    graph, name = trial.graph, f"{method} of {metric}, {rank}"
+    scores = trial.scores(metric, method)
+    order = best_first(graph, scores, rank)
+    with trial.watched(f"Smallest by {name}") as report:
+        found, took = trial.clock(lambda: smallest_of_order(Search(judge, scores, target, report), order), judge)
+        return trial.row(name, found, took)
+
+
+def _rows_of_sizes(trial: Trial, metric: str, method: str, rank: Rank) -> list[Row]:
+    graph, judge, rows = trial.graph, trial.judge, list[Row]()
+    order = best_first(graph, trial.scores(metric, method), rank)
+    sizes = [size for size in trial.settings.sizes if size < graph.n_edges]
+    with trial.reporter.stage(f"Sizes by {method}, {rank}", len(sizes)) as stage:
+        for size in sizes:
+            stage.advance()
+            try:
+                mask = of_size(graph, order, size)
+            except MethodError:  # no prefix is connected and that small
+                continue
+            (value,), took = trial.clock(partial(judge.faithfulness, mask[None]), judge)
+            rows.append(trial.row(f"{method} of {metric}, {rank}, up to {size:,}", Found(mask, value), took))
+    return rows
+
+
+def scoring_table(trial: Trial) -> Table:
+    """What the scorings so far took."""
+    rows = tuple((name, *cost_cells(took)) for name, took in trial.scoring.items())
+    return Table(
+        "Scoring all edges", ("scores", "seconds", "forwards"), rows, "Mean and root mean square over prompts."
+    )
+
+
+def search_part(trial: Trial, done: dict[str, Section]) -> Section:
+    """The default search and learned masks, before and after the minimality pass, beside the best one-shot circuit."""
     rows, failed = list[Row](), list[str]()
     scores_of = trial.judge.metric.name
     for strategy in STRATEGIES:
@@ -55,10 +107,6 @@ def kl_part(trial: Trial, done: dict[str, Section]) -> Section:
 
     One-shot circuits are chosen on the held-out prompts themselves, in their favour. The search sees discovery prompts
     only; it is run for one target after the other until its circuit has the KL recovered asked for on held-out ones.
-
-    Args:
-        trial: The task.
-        done: Earlier parts; none is needed.
     """
     kl, metric, wanted = get_metric("kl"), trial.judge.metric.name, Target(trial.settings.kl_target)
     seen, unseen = Judge(trial.judge.evaluator, kl), Judge(trial.unseen.evaluator, kl)
@@ -118,13 +166,8 @@ def _compared(title: str, ours: Sequence[Row], rivals: Sequence[Row]) -> Table:
     """How many times more edges each one-shot circuit has than each of ours."""
     columns = ("one-shot", "edges", "f held out", *(f"times {row.what} ({row.edges:,})" for row in ours))
     rows = tuple(
-        (
-            rival.what,
-            f"{rival.edges:,}",
-            f"{rival.faithfulness:.3f}",
-            *(f"{rival.edges / row.edges:.1f}" for row in ours),
-        )
-        for rival in sorted(rivals, key=_edges)
+        (one.what, f"{one.edges:,}", f"{one.faithfulness:.3f}", *(f"{one.edges / row.edges:.1f}" for row in ours))
+        for one in sorted(rivals, key=_edges)
     )
     return Table(title, columns, rows, "Edges of the one-shot circuit over edges of ours; smallest one-shot first.")
 

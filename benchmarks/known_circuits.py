@@ -21,62 +21,53 @@ from acdc_engine.prompts.find import find_task, list_tasks
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.shipped import graphs_folder
-from benchmarks.known_measure import KL, Bench, Scored, Searched, Settings, scorings, searches
-from benchmarks.known_tables import figures_of_known, known_tables
-from benchmarks.report import RESULTS, Table, describe_machine, print_tables, write_results
+from benchmarks.known_measure import (
+    EXACT_SCORES,
+    EXACT_SEARCH,
+    KL,
+    MANY,
+    Bench,
+    Scored,
+    Searched,
+    Settings,
+    scorings,
+    searches,
+)
+from benchmarks.report import RESULTS, Figure, Table, describe_machine, errors_in_words, figures_table, give, yes_or_no
 
 SMALL_MODEL = "model.json"
 """What a folder of `graphs/` holds if the model itself is shipped."""
+COMPILED, TRAINED = "tracr-", "induction-"
+"""How the folders of compiled models and of the trained one begin."""
+AREA_ASKED = 0.95
 
 
 @dataclass(frozen=True)
 class Known:
-    """A known circuit.
+    """A known circuit."""
 
-    Attributes:
-        name: Folder and file, as in gpt2/ioi.
-        circuit: The truth.
-        shipped: Whether its model is shipped beside it.
-        task: Which shipped task shows the behaviour; None: none does.
-    """
-
-    name: str
-    circuit: Circuit
-    shipped: bool
-    task: str | None
+    name: str  # folder and file, as in gpt2/ioi
+    circuit: Circuit  # the truth
+    shipped: bool  # whether its model is shipped beside it
+    task: str | None  # which shipped task shows the behaviour; None: none does
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured with one known circuit.
+    """What was measured with one known circuit."""
 
-    Attributes:
-        name: Of the known circuit.
-        task: Of the task.
-        shipped: Whether its model is shipped.
-        edges: In the known circuit.
-        n_edges: In the model's graph.
-        prompts: Prompts used.
-        scored: Every scoring.
-        searched: Every search.
-    """
-
-    name: str
-    task: str
-    shipped: bool
-    edges: int
-    n_edges: int
-    prompts: int
-    scored: tuple[Scored, ...]
-    searched: tuple[Searched, ...]
+    name: str  # of the known circuit
+    task: str  # of the task
+    shipped: bool  # whether its model is shipped
+    edges: int  # in the known circuit
+    n_edges: int  # in the model's graph
+    prompts: int  # prompts used
+    scored: tuple[Scored, ...]  # every scoring
+    searched: tuple[Searched, ...]  # every search
 
 
 def known_circuits(folder: Path) -> list[Known]:
-    """The circuit files in the folders of `graphs/`, in the order of their names.
-
-    Raises:
-        CircuitFileError: One of them cannot be read.
-    """
+    """The circuit files in the folders of `graphs/`, in the order of their names."""
     found, tasks = list[Known](), list(list_tasks())
     for path in sorted(folder.glob("*/*.json")):
         if path.name != SMALL_MODEL:
@@ -102,11 +93,7 @@ def task_of(circuit: Circuit, path: Path, tasks: Sequence[str]) -> str | None:
 
 
 def prompts_of(card: TaskCard, view: TransformerView, settings: Settings) -> PromptSet:
-    """As many prompts as asked for, or as many as the task gives.
-
-    Raises:
-        PromptError: It gives not even one.
-    """
+    """As many prompts as asked for, or as many as the task gives; not even one is an error."""
     n = settings.n
     while True:
         try:
@@ -117,46 +104,19 @@ def prompts_of(card: TaskCard, view: TransformerView, settings: Settings) -> Pro
             n = n * 3 // 4
 
 
-def measure_circuit(known: Known, view: TransformerView, card: TaskCard, settings: Settings) -> Measured:
-    """Runs everything against one known circuit.
-
-    Raises:
-        AcdcError: The prompts do not fit the model, or the model's graph is not that of the circuit.
-    """
-    return measure_bench(known, Bench(view, prompts_of(card, view, settings), known.circuit, card.metric, settings))
-
-
 def measure_bench(known: Known, bench: Bench) -> Measured:
-    """The same with model and prompts at hand."""
+    """Runs everything against one known circuit."""
     scored = list(scorings(bench))
     by_method = {row.method: both for row, both in scored}
-    return Measured(
-        known.name,
-        known.task or "",
-        known.shipped,
-        len(known.circuit.edges),
-        bench.view.graph.n_edges,
-        len(bench.prompts),
-        tuple(row for row, _ in scored),
-        tuple(searches(bench, by_method["eap-ig"], by_method[f"eap-ig{KL}"])),
-    )
+    found = tuple(searches(bench, by_method["eap-ig"], by_method[f"eap-ig{KL}"]))
+    facts = (known.name, known.task or "", known.shipped, len(known.circuit.edges), bench.view.graph.n_edges)
+    return Measured(*facts, len(bench.prompts), tuple(row for row, _ in scored), found)
 
 
 def measure(
     folder: Path, models: Sequence[str], only: Sequence[str], settings: Settings, reporter: Reporter
 ) -> Iterator[Measured | tuple[str, str]]:
-    """Runs everything against every known circuit.
-
-    Args:
-        folder: With the circuits.
-        models: Names of models to load besides the shipped ones.
-        only: Names of circuits or folders; empty for all.
-        settings: What is measured.
-        reporter: Progress.
-
-    Yields:
-        What was measured; or the name of a circuit that is skipped, and why.
-    """
+    """Runs everything against every known circuit; or gives the name of one that is skipped, and why."""
     for known in known_circuits(folder):
         name, model = known.name, known.circuit.model.name
         if only and not {name, name.partition("/")[0]} & set(only):
@@ -179,7 +139,121 @@ def measure(
 def _measured(known: Known, view: TransformerView, settings: Settings) -> Measured | tuple[str, str]:
     if view.graph.shape != known.circuit.shape():
         return known.name, f"{view.name} has the graph {view.graph.shape}, the circuit {known.circuit.shape()}"
-    return measure_circuit(known, view, find_task(known.task or ""), settings)
+    card = find_task(known.task or "")
+    return measure_bench(known, Bench(view, prompts_of(card, view, settings), known.circuit, card.metric, settings))
+
+
+def known_tables(
+    done: Sequence[Measured], skipped: Sequence[tuple[str, str]], figures: Sequence[Figure]
+) -> list[Table]:
+    """Figures to reach, scorings, searches, and what was skipped."""
+    tables = [figures_table(figures), scoring_table(done), search_table(done)]
+    if skipped:
+        tables.append(Table("Skipped", ("circuit", "why"), tuple(skipped)))
+    return tables
+
+
+def scoring_table(done: Sequence[Measured]) -> Table:
+    """Areas of every scoring."""
+    columns = ("circuit: scores", "true", "of", "|score|", "rms", "no MLPs", "nodes", "seconds", "forwards", "peak GB")
+    rows = tuple(
+        (f"{one.name}: {row.method}", f"{one.edges:,}", f"{one.n_edges:,}", *_areas(row), *_cost(row))
+        for one in done
+        for row in one.scored
+    )
+    return Table(
+        "Scores: area under the ROC curve",
+        columns,
+        rows,
+        "Edges ranked by |mean score| and by root mean square over prompts; the other areas are by |mean score|. No "
+        "MLPs: only edges that neither start nor end at one, empty in models without. Nodes: a node's score is the "
+        "largest of its outgoing edges. Of: edges of the graph. Scores are of the task's metric, EAP-IG with 5 points, "
+        f"unless the name says otherwise. {EXACT_SCORES}: every edge removed by itself from the whole model. A forward "
+        "is a plain pass of the same prompts. Peak GB: the most the process held, imports and weights included.",
+    )
+
+
+def search_table(done: Sequence[Measured]) -> Table:
+    """What every search found."""
+    quality = ("true", "found", "both", "Jaccard", "exact", "AUC", "reached")
+    columns = ("circuit: search", *quality, "seconds", "forwards", "peak GB")
+    rows, failed = list[tuple[str, ...]](), list[str]()
+    for one in done:
+        for row in one.searched:
+            head = (f"{one.name}: {row.search}", f"{one.edges:,}")
+            if row.cost is None:
+                rows.append((*head, "none", *[""] * (len(columns) - 3)))
+                failed.append(f"{one.name}, {row.search}: {row.failed}")
+                continue
+            counts = (f"{row.edges:,}", f"{row.both:,}", f"{row.jaccard:.2f}", yes_or_no(row.exact))
+            rows.append((*head, *counts, _number(row.area), f"{row.reached:.3f}", *_cost(row)))
+    note = (
+        "Found: edges of the circuit that the search ends with (iterative: after the minimality pass). Exact: found is "
+        "the known circuit, edge by edge. AUC: of being in the found circuit or not. Reached: faithfulness, or KL "
+        "recovered, on the prompts searched on. Scores: EAP-IG's; scoring is not in the seconds."
+    )
+    return Table("Searches", columns, tuple(rows), " ".join((note, *failed)))
+
+
+def figures_of_known(done: Sequence[Measured]) -> list[Figure]:
+    """What was asked: of the compiled models, and of the trained one."""
+    figures = list[Figure]()
+    for one in done:
+        scored = {row.method: row for row in one.scored}
+        searched = {row.search: row for row in one.searched}
+        if one.name.startswith(COMPILED):
+            exact = searched[EXACT_SEARCH]
+            figures += [
+                *(
+                    Figure(
+                        f"{one.name}: edge AUC of {name}",
+                        f">= {AREA_ASKED}",
+                        _number(area := best_area(scored[name])),
+                        (area or 0.0) >= AREA_ASKED,
+                    )
+                    for name in ("eap-ig", f"eap-ig{KL}", f"eap-ig, {MANY} points")
+                    if name in scored
+                ),
+                Figure(
+                    f"{one.name}: exact search",
+                    "exactly the true edges",
+                    f"{exact.edges} found, {exact.both} of {one.edges} true ones, AUC {_number(exact.area)}",
+                    exact.exact,
+                ),
+            ]
+        elif one.name.startswith(TRAINED):
+            area = best_area(scored["eap-ig"])
+            minimal = next(row for name, row in searched.items() if name.startswith("iterative, f"))
+            figures += [
+                Figure(f"{one.name}: true edges rank first, EAP-IG", "AUC 1", _number(area), area == 1.0),
+                Figure(
+                    f"{one.name}: 1-minimal circuit has the true edges",
+                    "all of them",
+                    f"{minimal.both} of {one.edges}, among {minimal.edges}",
+                    minimal.both == one.edges,
+                ),
+            ]
+    return figures
+
+
+def best_area(row: Scored) -> float | None:
+    """The larger of the edge areas by |score| and by root mean square."""
+    areas = [row.areas[rank].edges for rank in ("absolute", "rms")]
+    return max((area for area in areas if area is not None), default=None)
+
+
+def _areas(row: Scored) -> tuple[str, ...]:
+    mean, rms = row.areas["absolute"], row.areas["rms"]
+    return tuple(_number(area) for area in (mean.edges, rms.edges, mean.edges_without_mlps, mean.nodes))
+
+
+def _number(area: float | None) -> str:
+    return "" if area is None else f"{area:.3f}"
+
+
+def _cost(row: Scored | Searched) -> tuple[str, str, str]:
+    assert row.cost is not None, "only rows that were measured are shown"
+    return f"{row.cost.seconds:.3f}", f"{row.cost.forwards:.1f}", f"{row.cost.peak_bytes / 1e9:.2f}"
 
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -202,15 +276,9 @@ def main(
     """
     settings = Settings(n=n, seed=seed, threads=threads)
     torch.set_num_threads(threads)
-    try:
+    with errors_in_words():
         found = list(measure(graphs or graphs_folder(), model or [], only or [], settings, reporter_of(True)))
-        record, tables = report(found, settings)
-        print_tables(tables)
-        for path in write_results(out, "known-circuits", record, tables):
-            typer.echo(f"wrote {path}")
-    except AcdcError as error:
-        typer.echo(f"Error: {error}", err=True)
-        raise typer.Exit(1) from error
+        give(out, "known-circuits", *report(found, settings))
 
 
 def report(found: Sequence[Measured | tuple[str, str]], settings: Settings) -> tuple[dict[str, Any], list[Table]]:

@@ -45,131 +45,76 @@ STRATEGIES = tuple(entry.name for entry in SEARCHES.own())
 
 @dataclass(frozen=True)
 class Settings:
-    """What is measured.
+    """What is measured."""
 
-    Attributes:
-        n: Prompts; all that the task gives where these are fewer.
-        seed: Of the prompts.
-        batch_size: Prompts per run.
-        target: Faithfulness that searches aim at.
-        kl_target: KL recovered that the search for KL aims at.
-        share: Threshold of "threshold" and "acdc", as a share of the metric's range (clean minus corrupt).
-        kl_share: Threshold of "acdc" for KL, as a share of the KL divergence of the ablated model: less than one prompt
-            in hundreds that ends with another answer.
-        exact_up_to: Edges up to which each is removed by itself, and searched for without scores.
-        candidates: Edges that "acdc" starts with in larger graphs.
-        threads: Of torch.
-    """
-
-    n: int = 128
-    seed: int = 0
-    batch_size: int = 32
-    target: float = 0.9
-    kl_target: float = 0.99
-    share: float = 0.01
+    n: int = 128  # prompts; all that the task gives where these are fewer
+    seed: int = 0  # of the prompts
+    batch_size: int = 32  # prompts per run
+    target: float = 0.9  # faithfulness that searches aim at
+    kl_target: float = 0.99  # KL recovered that the search for KL aims at
+    share: float = 0.01  # threshold of "threshold" and "acdc", as a share of the metric's range (clean minus corrupt)
+    # The same for KL, of the ablated model's divergence: less than one in hundreds of prompts ends with another answer.
     kl_share: float = 0.001
-    exact_up_to: int = 5000
-    candidates: int = 2000
-    threads: int = 2
+    exact_up_to: int = 5000  # edges up to which each is removed by itself, and searched for without scores
+    candidates: int = 2000  # edges that "acdc" starts with in larger graphs
+    threads: int = 2  # of torch
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a thing took.
+    """What a thing took."""
 
-    Attributes:
-        seconds: By the wall clock.
-        forwards: The same in plain forward passes over the prompts.
-        evaluations: Exact evaluations of circuits.
-        peak_bytes: The most memory the process held meanwhile, or, where the system does not tell, so far.
-    """
-
-    seconds: float
-    forwards: float
-    evaluations: int
-    peak_bytes: int
+    seconds: float  # by the wall clock
+    forwards: float  # the same in plain forward passes over the prompts
+    evaluations: int  # exact evaluations of circuits
+    peak_bytes: int  # the most memory the process held meanwhile, or, where the system does not tell, so far
 
 
 @dataclass(frozen=True)
 class Areas:
-    """Areas under the ROC curve; None where the known circuit has all or none of what is counted.
+    """Areas under the ROC curve; None where the known circuit has all or none of what is counted."""
 
-    Attributes:
-        edges: Over all edges.
-        edges_without_mlps: Over edges that neither start nor end at an MLP; None too without MLPs.
-        nodes: Over heads and MLPs.
-    """
-
-    edges: float | None
-    edges_without_mlps: float | None
-    nodes: float | None
+    edges: float | None  # over all edges
+    edges_without_mlps: float | None  # over edges that neither start nor end at an MLP; None too without MLPs
+    nodes: float | None  # over heads and MLPs
 
 
 @dataclass(frozen=True)
 class Scored:
-    """One scoring.
+    """One scoring."""
 
-    Attributes:
-        method: By which method.
-        areas: By rank.
-        cost: What scoring took.
-    """
-
-    method: str
-    areas: dict[str, Areas]
-    cost: Cost
+    method: str  # by which method
+    areas: dict[str, Areas]  # by rank
+    cost: Cost  # what scoring took
 
 
 @dataclass(frozen=True)
 class Searched:
-    """One search.
+    """One search."""
 
-    Attributes:
-        search: Strategy and settings, in words.
-        failed: What it said where it found nothing.
-        edges: Edges found.
-        both: Of them, in the known circuit.
-        jaccard: Of the two sets of edges.
-        exact: Whether they are the same.
-        nodes_jaccard: Of the two sets of heads and MLPs.
-        area: Area under the ROC curve of "is in the found circuit".
-        reached: The objective on the prompts searched on.
-        cost: What the search took, scoring left out.
-    """
-
-    search: str
-    failed: str | None = None
-    edges: int = 0
-    both: int = 0
-    jaccard: float = 0.0
-    exact: bool = False
-    nodes_jaccard: float = 0.0
-    area: float | None = None
-    reached: float = 0.0
-    cost: Cost | None = None
+    search: str  # strategy and settings, in words
+    failed: str | None = None  # what it said where it found nothing
+    edges: int = 0  # edges found
+    both: int = 0  # of them, in the known circuit
+    jaccard: float = 0.0  # of the two sets of edges
+    exact: bool = False  # whether they are the same
+    nodes_jaccard: float = 0.0  # of the two sets of heads and MLPs
+    area: float | None = None  # area under the ROC curve of "is in the found circuit"
+    reached: float = 0.0  # the objective on the prompts searched on
+    cost: Cost | None = None  # what the search took, scoring left out
 
 
 @dataclass
 class Bench:
-    """A model and prompts beside the known circuit, and the clock.
-
-    Attributes:
-        view: The model.
-        prompts: What edges are scored and circuits searched on.
-        known: The truth.
-        metric: The task's.
-        settings: What is measured.
-        evaluator: Runs circuits.
-        units: Seconds of every plain forward pass so far.
-    """
+    """A model and prompts beside the known circuit, and the clock."""
 
     view: TransformerView
-    prompts: PromptSet
-    known: Circuit
-    metric: str
+    prompts: PromptSet  # what edges are scored and circuits searched on
+    known: Circuit  # the truth
+    metric: str  # the task's
     settings: Settings
-    evaluator: CircuitEvaluator = field(init=False)
-    units: list[float] = field(default_factory=list)
+    evaluator: CircuitEvaluator = field(init=False)  # runs circuits
+    units: list[float] = field(default_factory=list)  # seconds of every plain forward pass so far
 
     def __post_init__(self) -> None:
         """Runs the model once."""
@@ -248,13 +193,7 @@ def areas_of(found: tuple[Ranking, ...], rank: str) -> Areas:
 
 
 def searches(bench: Bench, scores: Tensor, kl_scores: Tensor) -> Iterator[Searched]:
-    """Every search strategy: as it is used, and where it takes a size, with that of the known circuit too.
-
-    Args:
-        bench: Model, prompts, known circuit.
-        scores: Of the task's metric, mean and root mean square.
-        kl_scores: Of KL.
-    """
+    """Every search strategy: as it is used, and where it takes a size, with that of the known circuit too."""
     settings, size = bench.settings, len(bench.known.edges)
     judge, kl = (Judge(bench.evaluator, get_metric(name)) for name in (bench.metric, "kl"))
     target, kl_target = Target(settings.target), Target(settings.kl_target)
@@ -265,11 +204,8 @@ def searches(bench: Bench, scores: Tensor, kl_scores: Tensor) -> Iterator[Search
         if strategy == "threshold":
             works[f"{strategy} {settings.share:g} of the range"] = (Choice.of(strategy, threshold=least), judge, target)
         elif strategy == "acdc":
-            works[f"{strategy}, {settings.share:g} of the range"] = (
-                Choice.of(strategy, threshold=least, candidates=start),
-                judge,
-                target,
-            )
+            plain = Choice.of(strategy, threshold=least, candidates=start)
+            works[f"{strategy}, {settings.share:g} of the range"] = (plain, judge, target)
             exact = Choice.of(strategy, threshold=settings.kl_share * abs(kl.range), candidates=start)
             works[EXACT_SEARCH] = (exact, kl, kl_target)
         else:
@@ -309,15 +245,6 @@ def against(known: Circuit, mask: Tensor, name: str, reached: float, cost: Cost)
     by_part = {overlap.name: overlap for overlap in overlaps(found, known)}
     edge, node = by_part["edges"], by_part["nodes"]
     areas = areas_of(rankings(known, {"absolute": mask.float().cpu()}), "absolute")
-    return Searched(
-        name,
-        None,
-        edge.n_found,
-        edge.n_both,
-        edge.jaccard or 0.0,
-        edge.n_found == edge.n_true == edge.n_both,
-        node.jaccard or 0.0,
-        areas.edges,
-        reached,
-        cost,
-    )
+    same = edge.n_found == edge.n_true == edge.n_both
+    counts = (edge.n_found, edge.n_both, edge.jaccard or 0.0, same)
+    return Searched(name, None, *counts, node.jaccard or 0.0, areas.edges, reached, cost)

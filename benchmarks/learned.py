@@ -12,13 +12,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from acdc_engine.errors import MethodError, SearchError
+from acdc_engine.errors import SearchError
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.patch.evaluator import CircuitEvaluator
 from acdc_engine.patch.judge import Judge, Target
 from acdc_engine.search import Found, Report, Search
-from acdc_engine.search.order import Rank, best_first, first_edges, of_size, smallest_of_order, strengths
+from acdc_engine.search.order import Rank, best_first, first_edges, smallest_of_order, strengths
 
 BETA = 2 / 3
 """Temperature: the smaller, the more often a weight is exactly 0 or 1."""
@@ -88,7 +88,6 @@ def learned(
     target: Target,
     report: Report,
     *,
-    size: int | None = None,
     candidates: int = CANDIDATES,
     steps: int = STEPS,
     seed: int = 0,
@@ -103,8 +102,7 @@ def learned(
     An edge is worth keeping if it contributes more than tau to f. c_e is the gradient of the weighted run, as a running
     mean over the steps in which e was on: an edge that is off keeps what it was worth and can come back. tau is read
     off the edges: halfway between the K-th and the next largest c_e, where K is below the expected number of edges as
-    long as f > t, and above it while f < t; with `size` K goes down to the size, whatever f is. c_e / tau is clipped.
-    Steps take turns with batches of a few prompts.
+    long as f > t, and above it while f < t. c_e / tau is clipped. Steps take turns with batches of a few prompts.
 
     The gradient with respect to log_alpha is that of p_e, not of the sample z_e: that one is zero wherever z_e is 0
     or 1, and against the penalty it keeps edges that contribute less than tau.
@@ -115,36 +113,12 @@ def learned(
     Cost: per step one forward and backward pass of `PROMPTS` prompts inside the candidates that are on, an exact
     evaluation every `CHECK_EVERY` steps and those of the last bisection.
 
-    Args:
-        graph: The model's graph.
-        scores: Attribution scores, mean and root mean square over prompts; positive means support the behaviour.
-        judge: Runs circuits on the discovery prompts.
-        target: The band to reach.
-        report: Called for every circuit that was run exactly, also during training.
-        size: Number of edges at most; None for as few as meet the target.
-        candidates: As many edges are taken from the top of each of the judge's ranks.
-        steps: Of training.
-        seed: Of the samples.
-
-    Returns:
-        The smallest circuit run that meets the target, the whole graph when there is none; with `size` the largest one
-        of at most that many edges that the learned order makes, whether it meets the target or not.
-
-    Raises:
-        MethodError: A size, a number of candidates or of steps below one; or no circuit is as small as `size`.
-        SearchError: Training diverged: numbers that are not finite, or no path from the input to the logits any more.
+    Returns the smallest circuit run that meets the target, the whole graph when there is none. Training that diverges
+    (numbers that are not finite, no path from the input to the logits any more) is a SearchError.
     """
-    for name, value in (("size", size), ("candidates", candidates), ("steps", steps)):
-        if value is not None and value < 1:
-            raise MethodError(f"Learned masks need at least one of size, candidates and steps; {name} is {value}.")
-    training = _Training(graph, judge, target, report, size, *_start(graph, scores, judge.ranks, candidates))
+    training = _Training(graph, judge, target, report, *_start(graph, scores, judge.ranks, candidates))
     training.run(steps, torch.Generator().manual_seed(seed))
     order = _then_the_rest(best_first(graph, scores, judge.ranks[0]), training.order())
-    if size is not None:
-        mask = of_size(graph, order, size)
-        found = Found(mask, judge.faithfulness(mask[None])[0])
-        report("learned order", found, target.met(found.faithfulness))
-        return found
     found = smallest_of_order(Search(judge, scores, target, report), order)
     return min((found, *training.met), key=lambda run: run.size)
 
@@ -154,23 +128,18 @@ class _Training:
     """The parameters and what training has seen.
 
     Attributes:
-        edges: The candidates.
-        log_alpha: Parameter of every candidate.
-        met: Circuits run on the way that meet the target.
         batches: A few prompts each, ready to run, and their mean clean metric.
         contribution: Running mean of d f / d z_e over the steps in which e was on; NaN before the first.
-        lost: Steps in a row without a path.
     """
 
     graph: Graph
     judge: Judge
     target: Target
     report: Report
-    size: int | None
-    edges: Int[Tensor, "edges 2"]
-    log_alpha: Float[Tensor, "edges"]
-    met: list[Found] = field(default_factory=list)
-    lost: int = 0
+    edges: Int[Tensor, "edges 2"]  # the candidates
+    log_alpha: Float[Tensor, "edges"]  # parameter of every candidate
+    met: list[Found] = field(default_factory=list)  # circuits run on the way that meet the target
+    lost: int = 0  # steps in a row without a path
 
     def __post_init__(self) -> None:
         """Splits the prompts."""
@@ -247,8 +216,7 @@ class _Training:
 
     def _threshold(self, f: float, expected: float) -> float:
         """tau: what an edge has to contribute to be worth keeping, in units of faithfulness."""
-        spare = expected / self.size - 1 if self.size is not None else f - self.target.faithfulness
-        aim = expected * exp(-PACE * max(-1.0, min(1.0, spare / ROOM)))
+        aim = expected * exp(-PACE * max(-1.0, min(1.0, (f - self.target.faithfulness) / ROOM)))
         ranked = self.contribution.nan_to_num(0.0).sort(descending=True).values
         place = min(max(1, round(aim)), len(ranked))
         # Halfway to the next one, so that the K-th itself is worth keeping.

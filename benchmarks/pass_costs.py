@@ -1,19 +1,23 @@
-"""What the minimality pass costs, in forward passes: every edge once, the same from the input on, the whole pass."""
+"""What evidence costs: the minimality pass (every edge once, from the input on, the whole pass), and stability."""
 
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from acdc_engine.evidence.resampling import score_stability
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.patch.judge import Judge, Target
+from acdc_engine.patch.judge import Target
+from acdc_engine.score import score_edges
+from acdc_engine.search import RANKS as SEARCH_RANKS
 from acdc_engine.search import Found, Rank, singles
 from acdc_engine.search.minimal import BATCH
 from acdc_engine.search.order import best_first, first_edges, of_size
-from benchmarks.report import Table
-from benchmarks.section import Figure, Section, cost_cells, rows_table
-from benchmarks.trial import IG, Row, Took, Trial
+from benchmarks.report import Figure, Table
+from benchmarks.timing import PLAIN, Timing, interleaved
+from benchmarks.trial import IG, Row, Section, Took, Trial, cost_cells, rows_table
 
 ASKED = 150
 """Forward passes' worth that the pass over 1,000 edges may cost."""
@@ -21,36 +25,29 @@ RANKS: tuple[Rank, ...] = ("signed", "rms")
 """Every edge is tried once in the circuit of the first; the whole pass is measured on all."""
 GROWTH, LARGEST = 1.1, 2.0
 """Longer circuits tried for one in the band: each so many times longer, up to so many times the size asked for."""
+STABILITY_ASKED = 10.0
+"""Seconds that stability may take after scoring."""
+KINDS = {
+    "mean only": {},
+    "mean and root mean square": {"rms": True},
+    "and every prompt's scores": {"rms": True, "per_example": True},
+}
 
 
 @dataclass(frozen=True)
 class Cost:
-    """One way to test edges of one circuit.
+    """One way to test edges of one circuit."""
 
-    Attributes:
-        circuit: Which circuit.
-        edges: Its size.
-        what: What was done.
-        left: Edges left in the end, where edges were dropped.
-        took: What it took; scaled to all edges where `sampled` is smaller than `edges`.
-        sampled: Edges that were tried.
-    """
-
-    circuit: str
+    circuit: str  # which circuit
     edges: int
-    what: str
-    left: int | None
-    took: Took
-    sampled: int
+    what: str  # what was done
+    left: int | None  # edges left in the end, where edges were dropped
+    took: Took  # what it took; scaled to all edges where `sampled` is smaller than `edges`
+    sampled: int  # edges that were tried
 
 
 def minimality_part(trial: Trial, done: dict[str, Section]) -> Section:
-    """Costs of the pass on circuits of about 1,000 edges by several ranks.
-
-    Args:
-        trial: The task.
-        done: Earlier parts; none is needed.
-    """
+    """Costs of the pass on circuits of about 1,000 edges by several ranks."""
     costs, rows, checks = list[Cost](), list[Row](), list[str]()
     for rank in RANKS:
         order = best_first(trial.graph, trial.scores(trial.judge.metric.name, IG), rank)
@@ -123,7 +120,8 @@ def _start_of_pass(trial: Trial, rank: Rank, order: Tensor) -> tuple[str, Found,
     asked = min(trial.settings.tested, trial.graph.n_edges)
     length = _prefix_of_size(trial.graph, order, asked)
     while True:
-        found = _run(trial.graph, order, length, trial.judge)
+        mask = first_edges(trial.graph, order, length)
+        found = Found(mask, trial.judge.faithfulness(mask[None])[0])
         first = first or found
         if trial.target.met(found.faithfulness):
             return f"{IG}, {rank}, f {found.faithfulness:.2f}", found, trial.target
@@ -145,11 +143,6 @@ def _prefix_of_size(graph: Graph, order: Tensor, size: int) -> int:
         else:
             low = middle + 1
     return low
-
-
-def _run(graph: Graph, order: Tensor, length: int, judge: Judge) -> Found:
-    mask = first_edges(graph, order, length)
-    return Found(mask, judge.faithfulness(mask[None])[0])
 
 
 def _figure(cost: Cost) -> Figure:
@@ -183,3 +176,44 @@ def _table(costs: list[Cost], checks: list[str]) -> Table:
         "in the band; where none of up to twice the size is, from the one of the size asked for, with the band that "
         f"its own faithfulness is the end of. {' '.join(checks)}",
     )
+
+
+def stability_part(trial: Trial, done: dict[str, Section]) -> Section:
+    """Seconds of stability by every rank, and of scoring with and without every prompt's scores."""
+    settings, metric = trial.settings, trial.judge.metric
+    score = partial(score_edges, trial.view, trial.discovery, metric, trial.method(IG), batch_size=settings.batch_size)
+    with trial.reporter.stage("Scoring, plain and by prompt"):
+        unit = {PLAIN: partial(trial.forward, 1)}
+        scoring = interleaved(unit, {name: partial(score, **how) for name, how in KINDS.items()}, settings.repeats)
+    with trial.reporter.stage("Scores of every prompt"):
+        scores = score(rms=True, per_example=True)
+    assert scores.per_example is not None, "asked for"
+    found: dict[str, Timing] = {}
+    for rank in SEARCH_RANKS:
+        mask = of_size(trial.graph, best_first(trial.graph, scores.both, rank), settings.tested)
+        draws = (settings.resamples, settings.seed)
+        resample = partial(score_stability, scores.per_example, mask, rank, int(mask.sum()), *draws)
+        with trial.reporter.stage(f"Stability, {rank}"):
+            found |= interleaved(unit, {rank: resample}, settings.repeats)
+    names = {f"scoring: {name}": timing for name, timing in scoring.items()}
+    names |= {f"stability of {settings.tested:,} edges, {rank}": timing for rank, timing in found.items()}
+    plain = scoring["mean only"].median
+    rows = tuple(
+        (name, f"{timing.median:.2f}", f"{timing.worth(PLAIN):.2f}", f"{timing.median / plain:.2f}")
+        for name, timing in names.items()
+    )
+    table = Table(
+        f"Stability: {settings.resamples:,} resamples of {len(trial.discovery)} prompts",
+        ("what", "seconds", "forwards", "times plain scoring"),
+        rows,
+        f"{IG} with {settings.points} points. Medians of {settings.repeats} runs in turns with the unit. Stability "
+        "runs no model; it needs the last kind of scores, which the default run computes.",
+    )
+    slowest = max(timing.median for timing in found.values())
+    figure = Figure(
+        f"stability from {settings.resamples:,} resamples, slowest rank",
+        f"<= {STABILITY_ASKED:g} s after scoring",
+        f"{slowest:.2f} s",
+        slowest <= STABILITY_ASKED,
+    )
+    return Section((table,), {name: asdict(timing) for name, timing in names.items()}, figures=(figure,))

@@ -23,37 +23,21 @@ from benchmarks.fresh_python import CHECKOUT, CommandError
 
 @dataclass(frozen=True)
 class Job:
-    """Scores of all edges of a model, on these prompts; heads that share keys and values get their own.
+    """Scores of all edges of a model, on these prompts; heads that share keys and values get their own."""
 
-    Attributes:
-        model: Folder in Hugging Face format.
-        clean: Token ids of the clean prompts.
-        corrupt: Token ids of the corrupt prompts, as long.
-        read_at: Position per prompt whose logits are read.
-        answers: Right token ids per prompt.
-        wrong_answers: Wrong ones; the metric is the difference of the mean logits.
-        alphas: Where gradients are taken, from 0 (corrupt) to 1 (clean); they are averaged.
-        batch_size: Prompts per run, for tools that have batches.
-        threads: Of torch.
-        warm_ups: Runs that do not count.
-        repeats: Runs that do.
-        sizes: Edges that circuits are asked for with, for tools that choose circuits themselves.
-        folder: Where such circuits are written.
-    """
-
-    model: str
-    clean: list[list[int]]
-    corrupt: list[list[int]]
-    read_at: list[int]
-    answers: list[list[int]]
-    wrong_answers: list[list[int]]
-    alphas: tuple[float, ...]
-    batch_size: int
-    threads: int
-    warm_ups: int
-    repeats: int
-    sizes: tuple[int, ...]
-    folder: str
+    model: str  # folder in Hugging Face format
+    clean: list[list[int]]  # token ids of the clean prompts
+    corrupt: list[list[int]]  # token ids of the corrupt prompts, as long
+    read_at: list[int]  # position per prompt whose logits are read
+    answers: list[list[int]]  # right token ids per prompt
+    wrong_answers: list[list[int]]  # wrong ones; the metric is the difference of the mean logits
+    alphas: tuple[float, ...]  # where gradients are taken, from 0 (corrupt) to 1 (clean); they are averaged
+    batch_size: int  # prompts per run, for tools that have batches
+    threads: int  # of torch
+    warm_ups: int  # runs that do not count
+    repeats: int  # runs that do
+    sizes: tuple[int, ...]  # edges that circuits are asked for with, for tools that choose circuits themselves
+    folder: str  # where such circuits are written
 
     def prompts(self) -> PromptSet:
         """The prompts."""
@@ -79,29 +63,18 @@ def job_parts(prompts: PromptSet) -> dict[str, Any]:
 
 
 class Answer(BaseModel):
-    """What a tool's process writes.
-
-    Attributes:
-        versions: Of its libraries.
-        refused: Why the tool does not do this work; then the rest is empty.
-        seconds: Of every run that counts.
-        cpu_seconds: Processor time of the same runs, all threads: a busy machine changes it less.
-        peak_bytes: The most its process ever held, interpreter, imports and weights included.
-        clean_metric: Metric of every clean prompt: says whether it ran the same model.
-        scores: By edge, mean over prompts, summed over positions.
-        circuits: Files of circuits, by the number of edges asked for.
-    """
+    """What a tool's process writes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    versions: dict[str, str]
-    refused: str | None = None
-    seconds: tuple[float, ...] = ()
-    cpu_seconds: tuple[float, ...] = ()
-    peak_bytes: int = 0
-    clean_metric: tuple[float, ...] = ()
-    scores: dict[str, float] = {}
-    circuits: dict[int, str] = {}
+    versions: dict[str, str]  # of its libraries
+    refused: str | None = None  # why the tool does not do this work; then the rest is empty
+    seconds: tuple[float, ...] = ()  # of every run that counts
+    cpu_seconds: tuple[float, ...] = ()  # processor time of the same runs, all threads: a busy machine changes it less
+    peak_bytes: int = 0  # the most its process ever held, interpreter, imports and weights included
+    clean_metric: tuple[float, ...] = ()  # metric of every clean prompt: says whether it ran the same model
+    scores: dict[str, float] = {}  # by edge, mean over prompts, summed over positions
+    circuits: dict[int, str] = {}  # files of circuits, by the number of edges asked for
 
     @property
     def median(self) -> float:
@@ -122,16 +95,7 @@ class Answer(BaseModel):
 
 
 def ask(command: Sequence[str], job: Job, name: str) -> Answer:
-    """Has a process do a job.
-
-    Args:
-        command: Its Python and the worker; the paths of job and answer are added.
-        job: What to do.
-        name: Of the two files in the job's folder.
-
-    Raises:
-        CommandError: The process failed; with what it wrote.
-    """
+    """Has a process do a job; the paths of job and answer are added to the command, and named after the work."""
     asked, answered = (Path(job.folder) / f"{name}.{part}.json" for part in ("job", "answer"))
     asked.write_text(json.dumps(asdict(job)))
     finished = subprocess.run([*command, asked, answered], cwd=CHECKOUT, capture_output=True, text=True)
@@ -142,21 +106,13 @@ def ask(command: Sequence[str], job: Job, name: str) -> Answer:
 
 @dataclass(frozen=True)
 class Likeness:
-    """How far two tools' scores are the same, over the edges that both define.
+    """How far two tools' scores are the same, over the edges that both define."""
 
-    Attributes:
-        edges: How many those are.
-        only_ours: Edges that only the engine defines.
-        difference: Largest difference over the largest score of the other tool.
-        correlation: Pearson's.
-        metric_difference: Largest difference of the clean metric: not 0 up to rounding means another model.
-    """
-
-    edges: int
-    only_ours: int
-    difference: float
-    correlation: float
-    metric_difference: float
+    edges: int  # how many those are
+    only_ours: int  # edges that only the engine defines
+    difference: float  # largest difference over the largest score of the other tool
+    correlation: float  # Pearson's
+    metric_difference: float  # largest difference of the clean metric: not 0 up to rounding means another model
 
 
 def likeness(graph: Graph, ours: Answer, theirs: Answer) -> Likeness:

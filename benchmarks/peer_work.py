@@ -1,4 +1,7 @@
-"""A piece of work that another tool did, this engine's beside it: what it took, and whether the scores are the same."""
+"""The same work by other tools and by this engine: what it took, whether the scores are the same, whose circuits are.
+
+Circuits of every tool, as large as asked for, are judged by one evaluator on prompts that none of them saw.
+"""
 
 import json
 import sys
@@ -7,56 +10,70 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from acdc_engine.errors import MethodError
+from acdc_engine.evidence.figures import figures_of
+from acdc_engine.formats.register import import_circuit
 from acdc_engine.graph.blocks import Graph
+from acdc_engine.model import TransformerView
+from acdc_engine.patch import CircuitEvaluator
+from acdc_engine.patch.judge import Judge
+from acdc_engine.prompts.metrics import get_metric
+from acdc_engine.prompts.prompt_set import PromptSet
+from acdc_engine.score import get_method, score_edges
 from acdc_engine.score.methods import left_points
+from acdc_engine.search.order import best_first, first_edges, of_size
+from benchmarks.peer_engine import load_ungrouped
 from benchmarks.peer_job import Answer, Job, Likeness, ask, likeness
-from benchmarks.report import Table
-from benchmarks.section import Figure
+from benchmarks.report import Figure, Table
 
 OURS = (sys.executable, "-m", "benchmarks.peer_engine")
-LENS, EAP_IG = "transformer-lens", "EAP-IG"
+ENGINE, LENS, EAP_IG = "this engine", "transformer-lens", "EAP-IG"
 FACTOR_ASKED, SAME = 20.0, 1e-3
 """Times slower that transformer-lens is expected to be; largest relative difference that counts as equal."""
 
 
 @dataclass(frozen=True)
+class Settings:
+    """What is measured."""
+
+    prompts: int = 32  # pairs of IOI prompts
+    # How many of them transformer-lens gets: it works on one pair at a time, so that its time is proportional to them.
+    lens_prompts: int = 4
+    held_out: int = 64  # pairs on which circuits are judged
+    batch_size: int = 16  # prompts per run
+    points: int = 5  # integration points of EAP-IG
+    sizes: tuple[int, ...] = (100, 500, 1000, 2000, 5000, 10000, 20000)  # edges that circuits are asked for with
+    tiny_prompts: int = 8  # pairs of random prompts on tiny models
+    tiny_tokens: int = 12  # their length
+    repeats: int = 3  # runs that count, where a run takes no minutes
+    threads: int = 2  # of torch
+    seed: int = 0  # of the prompts
+
+
+@dataclass(frozen=True)
 class Peer:
-    """Another tool.
+    """Another tool."""
 
-    Attributes:
-        name: What tables call it.
-        command: Its Python and worker; the paths of job and answer are added.
-    """
-
-    name: str
-    command: tuple[str, ...]
+    name: str  # what tables call it
+    command: tuple[str, ...]  # its Python and worker; the paths of job and answer are added
 
 
 @dataclass(frozen=True)
 class Compared:
-    """One piece of work by another tool and by the engine.
+    """One piece of work by another tool and by the engine."""
 
-    Attributes:
-        model: Which model.
-        tool: Which other tool.
-        method: Where gradients are taken, in words.
-        n_prompts: Pairs of prompts, the same for both.
-        theirs: What it answered.
-        ours: What the engine answered, right after it.
-        like: How far the scores are the same.
-        whole: What the engine took for all prompts where the other tool got few of them.
-        n_whole: How many those are.
-    """
-
-    model: str
-    tool: str
-    method: str
-    n_prompts: int
-    theirs: Answer
-    ours: Answer
-    like: Likeness
-    whole: Answer | None = None
-    n_whole: int = 0
+    model: str  # which model
+    tool: str  # which other tool
+    method: str  # where gradients are taken, in words
+    n_prompts: int  # pairs of prompts, the same for both
+    theirs: Answer  # what it answered
+    ours: Answer  # what the engine answered, right after it
+    like: Likeness  # how far the scores are the same
+    whole: Answer | None = None  # what the engine took for all prompts where the other tool got few of them
+    n_whole: int = 0  # how many those are
 
     @property
     def per_prompt(self) -> float:
@@ -78,36 +95,20 @@ class Compared:
 
 @dataclass(frozen=True)
 class Refused:
-    """Work that another tool does not do.
+    """Work that another tool does not do."""
 
-    Attributes:
-        model: Which model.
-        tool: Which tool.
-        method: Where gradients would have been taken, in words.
-        reason: Why not, in the tool's words.
-    """
-
-    model: str
-    tool: str
-    method: str
-    reason: str
+    model: str  # which model
+    tool: str  # which tool
+    method: str  # where gradients would have been taken, in words
+    reason: str  # why not, in the tool's words
 
 
 def compare(
     model: str, method: str, job: Job, peer: Peer, graph: Graph, whole: Job | None = None
 ) -> Compared | Refused:
-    """Has another tool and then the engine do the same job.
+    """Has another tool and then the engine do the same job; the engine warms up in any case, and repeats.
 
-    Args:
-        model: What tables call the model.
-        method: Where gradients are taken, in words.
-        job: The work; the engine warms up in any case, and repeats.
-        peer: The other tool.
-        graph: The model's, without shared keys and values.
-        whole: The job with all prompts, where the other tool is to get few of them: for the engine, too.
-
-    Raises:
-        CommandError: A process failed.
+    Where the other tool is to get few prompts, `whole` is the job with all of them: for the engine, too.
     """
     name = f"{peer.name}-{len(job.alphas)}"
     theirs = ask(peer.command, job, name)
@@ -184,7 +185,104 @@ def figures(done: Sequence[Compared | Refused]) -> list[Figure]:
     ]
 
 
-def figures_table(figures: Sequence[Figure]) -> Table:
-    """The figures to reach."""
-    rows = tuple((f.what, f.target, f.measured, "yes" if f.met else "no") for f in figures)
-    return Table("Figures to reach", ("what", "target", "measured", "met"), rows)
+@dataclass(frozen=True)
+class Judged:
+    """One circuit."""
+
+    tool: str  # whose
+    method: str  # by which scores
+    n_prompts: int  # prompts they were taken on
+    asked: int  # edges asked for
+    edges: int  # edges it has
+    faithfulness: float  # on held-out prompts, as are the next four
+    low: float | None  # lower end of the 95 % interval; None where there is none
+    high: float | None  # upper end
+    kl_recovered: float  # share of the KL divergence that is gone
+    agreement: float  # share of the prompts judged as the model does
+
+
+def judged_circuits(
+    folder: Path, discovery: PromptSet, held_out: PromptSet, compared: Sequence[Compared], settings: Settings
+) -> list[Judged]:
+    """Judges circuits of the engine and of the other tools."""
+    view = load_ungrouped(str(folder))
+    judge = Judge(CircuitEvaluator(view, held_out, batch_size=settings.batch_size), get_metric("logit_diff"))
+    rows = list[Judged]()
+    circuits = [*_ours(view, discovery, settings)]
+    circuits += [found for work in compared for found in _theirs(view, work, settings)]
+    for tool, method, n_prompts, asked, mask in circuits:
+        figures = figures_of(judge, mask, settings.seed)
+        interval = figures.faithfulness_interval
+        ends = (None, None) if interval is None else (interval.low, interval.high)
+        quality = (figures.faithfulness, *ends, figures.kl_recovered, figures.agreement)
+        rows.append(Judged(tool, method, n_prompts, asked, int(mask.sum()), *quality))
+    return rows
+
+
+Found = tuple[str, str, int, int, Tensor]
+"""Tool, method, prompts, edges asked for, mask."""
+
+
+def _ours(view: TransformerView, discovery: PromptSet, settings: Settings) -> Iterator[Found]:
+    """The engine's own default, and the points of the other tools, so that only the choice of edges differs."""
+    points = settings.points
+    methods = {
+        "EAP, corrupt run": get_method("eap-ig", alphas=(0.0,)),
+        "EAP, clean run": get_method("eap"),
+        f"EAP-IG, {points} left points": get_method("eap-ig", alphas=left_points(points)),
+        f"EAP-IG, {points} midpoints": get_method("eap-ig", points),
+    }
+    for name, method in methods.items():
+        metric = get_metric("logit_diff")
+        scores = score_edges(view, discovery, metric, method, batch_size=settings.batch_size, rms=True).both
+        for rank in ("absolute", "rms") if "midpoints" in name else ("absolute",):
+            order = best_first(view.graph, scores, rank)
+            for size in settings.sizes:
+                try:
+                    yield ENGINE, f"{name}, {rank}", len(discovery), size, of_size(view.graph, order, size)
+                except MethodError:  # no prefix is connected and that small
+                    continue
+
+
+def _theirs(view: TransformerView, work: Compared, settings: Settings) -> Iterator[Found]:
+    """Circuits that the tool wrote; else, of its scores, what is left of the largest by absolute value."""
+    graph, answer = view.graph, work.theirs
+    if answer.circuits:
+        record = view.model_record()
+        for size, path in answer.circuits.items():
+            yield work.tool, work.method, work.n_prompts, size, import_circuit(path, model=record).mask()
+    elif answer.scores:
+        mean = answer.tensor(graph).nan_to_num()
+        order = best_first(graph, torch.stack([mean, mean.abs()]), "absolute")
+        for size in settings.sizes:
+            mask = first_edges(graph, order, size)
+            if mask.any():
+                yield work.tool, f"{work.method}, summed over positions", work.n_prompts, size, mask
+
+
+def circuit_table(model: str, rows: Sequence[Judged], n_held_out: int) -> Table:
+    """The circuits, largest last within each tool and method."""
+    columns = ("tool: scores", "prompts", "asked", "edges", "f held out", "95 % interval", "KL recovered", "agreement")
+    cells = tuple(
+        (
+            f"{row.tool}: {row.method}",
+            str(row.n_prompts),
+            f"{row.asked:,}",
+            f"{row.edges:,}",
+            f"{row.faithfulness:.3f}",
+            "" if row.low is None or row.high is None else f"{row.low:.2f} to {row.high:.2f}",
+            f"{row.kl_recovered:.3f}",
+            f"{row.agreement:.0%}",
+        )
+        for row in rows
+    )
+    return Table(
+        f"{model}: circuits of every tool, one evaluator",
+        columns,
+        cells,
+        f"Judged by this engine on {n_held_out} held-out prompts, edges outside patched with corrupt activations. "
+        "Other tools keep the so many strongest edges and then drop those on no path, so they end with fewer; the "
+        "engine fills up to the number asked for. transformer-lens chooses edges position by position; its scores are "
+        "summed over positions here, as the evaluator keeps or cuts an edge at all positions. KL recovered can fall "
+        "where faithfulness, a mean of one difference of logits, does not.",
+    )

@@ -13,13 +13,11 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from acdc_engine.errors import AcdcError
 from acdc_engine.model.smollm2 import smollm2_folder
 from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.find import find_task
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.run.progress import Reporter, reporter_of
-from benchmarks.peer_circuits import circuit_table, judged_circuits
 from benchmarks.peer_engine import load_ungrouped
 from benchmarks.peer_job import Job, job_parts
 from benchmarks.peer_work import (
@@ -28,57 +26,23 @@ from benchmarks.peer_work import (
     Compared,
     Peer,
     Refused,
+    Settings,
+    circuit_table,
     compare,
     figures,
-    figures_table,
+    judged_circuits,
     work_tables,
     works,
 )
-from benchmarks.report import RESULTS, Table, describe_machine, print_tables, write_results
+from benchmarks.report import RESULTS, Out, Table, Threads, describe_machine, errors_in_words, figures_table, give
 from benchmarks.shapes import TINY, random_model, random_prompts
 
 MODEL, TASK = "smollm2-135m", "ioi"
 JUDGED_TINY = "tiny Llama, grouped keys"
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What is measured.
-
-    Attributes:
-        prompts: Pairs of IOI prompts.
-        lens_prompts: How many of them transformer-lens gets: it works on one pair at a time, so that its time is
-            proportional to them.
-        held_out: Pairs on which circuits are judged.
-        batch_size: Prompts per run.
-        points: Integration points of EAP-IG.
-        sizes: Edges that circuits are asked for with.
-        tiny_prompts: Pairs of random prompts on tiny models.
-        tiny_tokens: Their length.
-        repeats: Runs that count, where a run takes no minutes.
-        threads: Of torch.
-        seed: Of the prompts.
-    """
-
-    prompts: int = 32
-    lens_prompts: int = 4
-    held_out: int = 64
-    batch_size: int = 16
-    points: int = 5
-    sizes: tuple[int, ...] = (100, 500, 1000, 2000, 5000, 10000, 20000)
-    tiny_prompts: int = 8
-    tiny_tokens: int = 12
-    repeats: int = 3
-    threads: int = 2
-    seed: int = 0
-
-
 def eap_ig_peer(checkout: Path, python: Path | None) -> Peer:
-    """The EAP-IG checkout as a peer.
-
-    Raises:
-        BadParameter: It is no checkout, or has no Python.
-    """
+    """The EAP-IG checkout as a peer."""
     if not (checkout / "src" / "eap" / "attribute.py").is_file():
         raise typer.BadParameter(f"{checkout} has no src/eap/attribute.py: give a checkout of hannamw/EAP-IG.")
     found = python or checkout / ".venv" / "bin" / "python"
@@ -93,19 +57,12 @@ def eap_ig_peer(checkout: Path, python: Path | None) -> Peer:
 
 @dataclass(frozen=True)
 class Subject:
-    """A model and prompts.
+    """A model and prompts."""
 
-    Attributes:
-        name: What tables call the model.
-        folder: Where it is, in Hugging Face format.
-        discovery: Prompts that edges are scored on.
-        held_out: Prompts that circuits are judged on; none: no circuits are.
-    """
-
-    name: str
-    folder: Path
-    discovery: PromptSet
-    held_out: PromptSet | None = None
+    name: str  # what tables call the model
+    folder: Path  # where it is, in Hugging Face format
+    discovery: PromptSet  # prompts that edges are scored on
+    held_out: PromptSet | None = None  # prompts that circuits are judged on; none: no circuits are
 
 
 def tiny_subject(name: str, folder: Path, settings: Settings, judged: bool = False) -> Subject:
@@ -118,11 +75,7 @@ def tiny_subject(name: str, folder: Path, settings: Settings, judged: bool = Fal
 
 
 def smollm2_subject(settings: Settings) -> Subject:
-    """SmolLM2-135M on the shipped IOI prompts.
-
-    Raises:
-        ModelError: SmolLM2-135M is not installed.
-    """
+    """SmolLM2-135M on the shipped IOI prompts."""
     from transformers import AutoTokenizer
 
     folder = smollm2_folder()
@@ -136,13 +89,7 @@ def compare_all(
 ) -> list[Compared | Refused]:
     """Everything the other tools can do on one model.
 
-    Args:
-        subject: Model and prompts.
-        peers: The other tools.
-        settings: Numbers of prompts, points, sizes and runs.
-        slow: A run takes minutes: transformer-lens gets few prompts, and the others run once.
-        folder: For files of jobs and answers.
-        reporter: Progress.
+    Where a run takes minutes (`slow`), transformer-lens gets few prompts, and the others run once.
     """
     graph, found = load_ungrouped(str(subject.folder)).graph, list[Compared | Refused]()
     for peer, method, alphas in works(peers, settings.points, subject.folder):
@@ -169,20 +116,7 @@ def compare_all(
 def measure(
     subjects: Sequence[tuple[Subject, bool]], peers: Sequence[Peer], settings: Settings, reporter: Reporter
 ) -> tuple[dict[str, Any], list[Table]]:
-    """Measures everything.
-
-    Args:
-        subjects: Models with prompts, and whether a run takes minutes there.
-        peers: The other tools.
-        settings: What is measured.
-        reporter: Progress.
-
-    Returns:
-        The JSON-ready record and the tables.
-
-    Raises:
-        CommandError: A process of a tool failed.
-    """
+    """The JSON-ready record and the tables, of models with prompts, and whether a run takes minutes there."""
     done, tables, judged = list[Compared | Refused](), list[Table](), dict[str, Any]()
     for subject, slow in subjects:
         with tempfile.TemporaryDirectory() as folder:
@@ -232,10 +166,8 @@ def main(
     prompts: Annotated[int, typer.Option(min=1, help="Pairs of IOI prompts.")] = 32,
     lens_prompts: Annotated[int, typer.Option(min=1, help="How many of them transformer-lens gets.")] = 4,
     quick: Annotated[bool, typer.Option("--quick", help="Tiny models only; circuits of one of them.")] = False,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 2,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for the results; default benchmarks/results, nowhere with --quick.")
-    ] = None,
+    threads: Threads = 2,
+    out: Out = None,
 ) -> None:
     """Measures what the same scores cost transformer-lens and EAP-IG, whether they agree, and judges all circuits.
 
@@ -255,20 +187,14 @@ def main(
         peers.append(eap_ig_peer(eap_ig, eap_ig_python))
     torch.set_num_threads(threads)
     folder = out or (None if quick else RESULTS)
-    try:
-        with tempfile.TemporaryDirectory() as tiny:
-            subjects = [
-                (tiny_subject(name, Path(tiny) / str(place), settings, quick and name == JUDGED_TINY), False)
-                for place, name in enumerate(TINY)
-            ]
-            subjects += [] if quick else [(smollm2_subject(settings), True)]
-            record, tables = measure(subjects, peers, settings, reporter_of(True))
-        print_tables(tables)
-        for path in write_results(folder, "peers", record, tables) if folder else ():
-            typer.echo(f"wrote {path}")
-    except AcdcError as error:
-        typer.echo(f"Error: {error}", err=True)
-        raise typer.Exit(1) from error
+    with errors_in_words(), tempfile.TemporaryDirectory() as tiny:
+        subjects = [
+            (tiny_subject(name, Path(tiny) / str(place), settings, quick and name == JUDGED_TINY), False)
+            for place, name in enumerate(TINY)
+        ]
+        subjects += [] if quick else [(smollm2_subject(settings), True)]
+        record, tables = measure(subjects, peers, settings, reporter_of(True))
+        give(folder, "peers", record, tables)
 
 
 if __name__ == "__main__":

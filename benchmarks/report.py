@@ -4,40 +4,77 @@ import datetime
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import transformers
+import typer
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from acdc_engine.errors import AcdcError
 from acdc_engine.graph.files import write_text
 
 MIN_WIDTH = 120
 """Columns of text a table may use even where the output is no terminal (80, by rich's guess)."""
 
 RESULTS = Path(__file__).resolve().parent / "results"
+Out = Annotated[Path | None, typer.Option(help="Folder for the results; default benchmarks/results, or nowhere.")]
+"""Where results go: of smoke runs nowhere, if no folder is named."""
+Threads = Annotated[int, typer.Option(min=1, help="Threads of torch; targets are for 2.")]
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table as text.
+    """A table as text."""
 
-    Attributes:
-        title: What it shows.
-        columns: Headings.
-        rows: Cells, as many per row as there are headings.
-        note: How to read it, below.
-    """
+    title: str  # what it shows
+    columns: tuple[str, ...]  # headings
+    rows: tuple[tuple[str, ...], ...]  # cells, as many per row as there are headings
+    note: str = ""  # how to read it, below
 
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    note: str = ""
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure that is asked for: its target and what was measured in words, and whether it is met."""
+
+    what: str
+    target: str
+    measured: str
+    met: bool
+
+
+def figures_table(figures: Sequence[Figure], note: str = "") -> Table:
+    """The figures to reach."""
+    rows = tuple((f.what, f.target, f.measured, yes_or_no(f.met)) for f in figures)
+    return Table("Figures to reach", ("what", "target", "measured", "met"), rows, note)
+
+
+def yes_or_no(met: bool) -> str:
+    """As tables say it."""
+    return "yes" if met else "no"
+
+
+@contextmanager
+def errors_in_words() -> Iterator[None]:
+    """Ends a command with what the engine's error says, and status 1."""
+    try:
+        yield
+    except AcdcError as error:
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(1) from error
+
+
+def give(folder: Path | None, name: str, record: dict[str, Any], tables: Sequence[Table]) -> None:
+    """Prints the tables, and writes the results where there is a folder for them."""
+    print_tables(tables)
+    for path in write_results(folder, name, record, tables) if folder else ():
+        typer.echo(f"wrote {path}")
 
 
 def print_tables(tables: Sequence[Table]) -> None:
@@ -56,17 +93,7 @@ def print_tables(tables: Sequence[Table]) -> None:
 def write_results(folder: Path, name: str, record: dict[str, Any], tables: Sequence[Table]) -> tuple[Path, Path]:
     """Writes `<name>-<date>.json` and `.md`; those of an earlier run on the same day are replaced.
 
-    Args:
-        folder: Made if it is not there.
-        name: What was measured.
-        record: JSON-ready; has "machine" and "settings".
-        tables: For the Markdown file.
-
-    Returns:
-        The two paths.
-
-    Raises:
-        CircuitFileError: The folder cannot be written.
+    The record is JSON-ready and has "machine" and "settings"; the tables are for the Markdown file.
     """
     folder.mkdir(parents=True, exist_ok=True)
     date = datetime.date.today().isoformat()
@@ -92,14 +119,7 @@ def _markdown(record: dict[str, Any], tables: Sequence[Table]) -> str:
 
 
 def describe_machine(device: str = "cpu") -> dict[str, str | int]:
-    """Describes processor, memory, libraries and threads; no host names, no paths.
-
-    Args:
-        device: Where the model ran; a CUDA device is described too.
-
-    Returns:
-        JSON-ready facts.
-    """
+    """JSON-ready facts on processor, GPU, memory, libraries and threads; no host names, no paths."""
     facts: dict[str, str | int] = {
         "cpu": _cpu_model(),
         "cores": os.cpu_count() or 1,

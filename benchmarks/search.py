@@ -13,20 +13,26 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from acdc_engine.errors import AcdcError
 from acdc_engine.model import load_model
 from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.find import find_task
 from acdc_engine.run.progress import Reporter, reporter_of
-from benchmarks.inside import kl_part, search_part
-from benchmarks.one_shot import one_shot_part
-from benchmarks.pass_costs import minimality_part
-from benchmarks.report import RESULTS, Table, describe_machine, write_results
-from benchmarks.section import Section, figures_table
+from benchmarks.inside import kl_part, one_shot_part, search_part
+from benchmarks.pass_costs import minimality_part, stability_part
+from benchmarks.report import (
+    RESULTS,
+    Out,
+    Table,
+    Threads,
+    describe_machine,
+    errors_in_words,
+    figures_table,
+    write_results,
+    yes_or_no,
+)
 from benchmarks.shapes import TINY, random_prompts, random_view
-from benchmarks.stability_costs import stability_part
 from benchmarks.sweeps import acdc_part
-from benchmarks.trial import Settings, Trial
+from benchmarks.trial import NOTE, Section, Settings, Trial
 
 MODEL = "smollm2-135m"
 TINY_MODEL = "tiny Llama, grouped keys"
@@ -61,18 +67,11 @@ SMALL = Settings(
 
 
 def prepare(settings: Settings, tiny: bool, reporter: Reporter) -> Trial:
-    """Loads the model and builds the prompts.
-
-    Raises:
-        AcdcError: The model is not installed, there is no such task, or it has too few prompts.
-    """
+    """Loads the model and builds the prompts."""
     if tiny:
         view, _ = random_view(TINY[TINY_MODEL], TINY_MODEL, "cpu", torch.float32)
         prompts = random_prompts(view.d_vocab, settings.n + settings.n_held_out, 6, settings.seed)
-        discovery, held_out = (
-            prompts.select(range(settings.n)),
-            prompts.select(range(settings.n, len(prompts))),
-        )
+        discovery, held_out = (prompts.select(part) for part in (range(settings.n), range(settings.n, len(prompts))))
         return Trial.of(view, "logit_diff", discovery, held_out, settings, reporter)
     card = find_task(settings.task)
     with reporter.stage("Loading the model"):
@@ -82,16 +81,7 @@ def prepare(settings: Settings, tiny: bool, reporter: Reporter) -> Trial:
 
 
 def measure(trial: Trial, parts: list[str], facts: dict[str, Any]) -> Iterator[tuple[dict[str, Any], list[Table]]]:
-    """Measures part after part.
-
-    Args:
-        trial: The task.
-        parts: Names of parts, in the order they run.
-        facts: What else to write among the settings.
-
-    Yields:
-        The JSON-ready record and the tables of everything so far, after every part.
-    """
+    """Measures part after part; after each the JSON-ready record and the tables of everything so far."""
     done: dict[str, Section] = {}
     machine = describe_machine() | {"acdc_engine": version("acdc-engine"), "scipy": version("scipy")}
     for place, name in enumerate(parts):
@@ -107,7 +97,7 @@ def measure(trial: Trial, parts: list[str], facts: dict[str, Any]) -> Iterator[t
             "scoring": {scored: asdict(took) for scored, took in trial.scoring.items()},
             **{part: section.record for part, section in done.items()},
         }
-        yield record, [figures_table(figures), *(table for section in done.values() for table in section.tables)]
+        yield record, [figures_table(figures, NOTE), *(table for section in done.values() for table in section.tables)]
 
 
 def _parts(names: str) -> list[str]:
@@ -142,11 +132,9 @@ def main(
     kl_minimality: Annotated[
         bool, typer.Option("--kl-minimality", help="Follow the search for KL with the minimality pass.")
     ] = False,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of torch; the targets are for 2.")] = 2,
+    threads: Threads = 2,
     tiny: Annotated[bool, typer.Option("--tiny", help="Smoke run on a tiny model. Its figures mean nothing.")] = False,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for the results; default benchmarks/results, nowhere with --tiny.")
-    ] = None,
+    out: Out = None,
 ) -> None:
     """Measures the searches of SmolLM2-135M beside one-shot top-k, and what they cost, in one process.
 
@@ -166,15 +154,13 @@ def main(
     record: dict[str, Any] = {"figures": []}
     paths: tuple[Path, ...] = ()
     try:
-        for record, tables in measure(prepare(settings, tiny, reporter), chosen, facts):
-            paths = write_results(folder, f"search-{settings.task}", record, tables) if folder else ()
-    except AcdcError as error:
-        typer.echo(f"Error: {error}", err=True)
-        raise typer.Exit(1) from error
+        with errors_in_words():
+            for record, tables in measure(prepare(settings, tiny, reporter), chosen, facts):
+                paths = write_results(folder, f"search-{settings.task}", record, tables) if folder else ()
     finally:
         for figure in record["figures"]:
-            met = "yes" if figure["met"] else "no"
-            typer.echo(f"{figure['what']}: {figure['measured']}; asked {figure['target']}: {met}")
+            met, asked_for = yes_or_no(figure["met"]), figure["target"]
+            typer.echo(f"{figure['what']}: {figure['measured']}; asked {asked_for}: {met}")
         for path in paths:
             typer.echo(f"wrote {path}")
 

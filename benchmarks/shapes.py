@@ -79,8 +79,5 @@ def random_prompts(vocab: int, n: int, pos: int, seed: int = 0) -> PromptSet:
     corrupt[:, 0] = clean[:, 0]
     answers = torch.stack([torch.randperm(vocab, generator=generator)[:2] for _ in range(n)])
     return PromptSet.from_tokens(
-        clean.tolist(),
-        corrupt.tolist(),
-        answers=answers[:, :1].tolist(),
-        wrong_answers=answers[:, 1:].tolist(),
+        clean.tolist(), corrupt.tolist(), answers=answers[:, :1].tolist(), wrong_answers=answers[:, 1:].tolist()
     )

@@ -13,9 +13,8 @@ from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.search import Found, Search
 from acdc_engine.search.acdc import Tally, acdc
 from acdc_engine.search.order import best_first, first_edges
-from benchmarks.report import Table
-from benchmarks.section import Figure, Section, rows_table
-from benchmarks.trial import IG, Row, Took, Trial, saying
+from benchmarks.report import Figure, Table
+from benchmarks.trial import IG, Row, Section, Took, Trial, rows_table, saying
 
 ASKED = 5.0
 """Times fewer seconds that the speculative sweep should take."""
@@ -23,27 +22,16 @@ ASKED = 5.0
 
 @dataclass(frozen=True)
 class Sweep:
-    """Both sweeps at one threshold.
+    """Both sweeps at one threshold."""
 
-    Attributes:
-        metric: Which loss is compared with the threshold.
-        threshold: In its units.
-        start: Edges they started with.
-        edges: Edges left by the speculative one.
-        different: Edges that only one of the two circuits has.
-        speculative: What it took.
-        one_by_one: What the other took.
-        tally: What the speculative one counted.
-    """
-
-    metric: str
-    threshold: float
-    start: int
-    edges: int
-    different: int
-    speculative: Took
-    one_by_one: Took
-    tally: Tally
+    metric: str  # which loss is compared with the threshold
+    threshold: float  # in its units
+    start: int  # edges they started with
+    edges: int  # edges left by the speculative one
+    different: int  # edges that only one of the two circuits has
+    speculative: Took  # what it took
+    one_by_one: Took  # what the other took
+    tally: Tally  # what the speculative one counted
 
     @property
     def ratio(self) -> float:
@@ -52,12 +40,7 @@ class Sweep:
 
 
 def acdc_part(trial: Trial, done: dict[str, Section]) -> Section:
-    """Both sweeps over the same candidates, at some thresholds of the task's metric and of KL.
-
-    Args:
-        trial: The task.
-        done: Earlier parts; none is needed.
-    """
+    """Both sweeps over the same candidates, at some thresholds of the task's metric and of KL."""
     settings, metric = trial.settings, trial.judge.metric.name
     prompts = trial.discovery.select(range(min(settings.sweep_prompts, len(trial.discovery))))
     evaluator = CircuitEvaluator(trial.view, prompts, "patch", settings.batch_size)
@@ -85,17 +68,12 @@ def _both(trial: Trial, judge: Judge, start: Tensor, threshold: float) -> tuple[
     metric = judge.metric.name
     name = f"ACDC, {metric}, {threshold:g}"
     with trial.reporter.stage(name, int(start.sum())) as stage:
-        (found, tally), took = trial.clock(
-            lambda: acdc(
-                Search(judge, torch.empty(0), trial.target, saying(stage), progress=stage.at), start, threshold
-            ),
-            judge,
-        )
+        search = Search(judge, torch.empty(0), trial.target, saying(stage), progress=stage.at)
+        (found, tally), took = trial.clock(lambda: acdc(search, start, threshold), judge)
     with trial.reporter.stage(f"{name}, one by one", int(start.sum())) as stage:
         slow, slow_took = trial.clock(lambda: one_by_one(judge, start, threshold, stage.advance), judge)
     different = int((found.mask != slow).sum())
-    size = int(start.sum())
-    sweep = Sweep(metric, threshold, size, found.size, different, took, slow_took, tally)
+    sweep = Sweep(metric, threshold, int(start.sum()), found.size, different, took, slow_took, tally)
     value = judge.faithfulness(found.mask[None])[0]
     return sweep, trial.row(name, Found(found.mask, value), took)
 
@@ -103,16 +81,7 @@ def _both(trial: Trial, judge: Judge, start: Tensor, threshold: float) -> tuple[
 def one_by_one(judge: Judge, start: Tensor, threshold: float, advance: Callable[[], None]) -> Tensor:
     """Algorithm 1 of Conmy et al. 2023 (arXiv 2304.14997) as it stands: one edge at a time, each run from the input.
 
-    Edges into nodes that nobody reads any more go without a test, as in the paper.
-
-    Args:
-        judge: Runs circuits.
-        start: Clean circuit of candidates `[senders, receivers]`.
-        threshold: In units of the metric.
-        advance: Called after every edge.
-
-    Returns:
-        The edges that stay, cleaned.
+    Edges into nodes that nobody reads any more go without a test, as in the paper. The edges that stay are cleaned.
     """
     graph, mask = judge.graph, start.clone()
     current = float(judge.values(mask[None])[0].mean())
@@ -161,17 +130,8 @@ def _table(sweeps: list[Sweep], prompts: int) -> Table:
     return Table(
         "ACDC: speculative against one by one",
         (
-            "metric, threshold",
-            "candidates",
-            "edges",
-            "same circuit",
-            "seconds",
-            "one by one",
-            "ratio",
-            "tested",
-            "evaluations",
-            "batches",
-            "saved",
+            *("metric, threshold", "candidates", "edges", "same circuit", "seconds", "one by one", "ratio", "tested"),
+            *("evaluations", "batches", "saved"),
         ),
         rows,
         f"On {prompts} prompts, over the best edges by |{IG} score|. One by one: the paper's loop, one mask per call, "

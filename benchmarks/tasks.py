@@ -21,7 +21,7 @@ from acdc_engine.prompts.find import find_task, list_tasks
 from acdc_engine.run.check_task import COUNTED, Figures, TaskCheck, Unfit, check_task
 from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.shipped import graphs_folder
-from benchmarks.report import RESULTS, Table, describe_machine, print_tables, write_results
+from benchmarks.report import RESULTS, Table, Threads, describe_machine, errors_in_words, print_tables, write_results
 
 MODEL = "smollm2-135m"
 TABLE = Path(__file__).resolve().parent.parent / "docs" / "task-table.md"
@@ -52,12 +52,7 @@ def _belongs_to_a_small_model(card: TaskCard) -> bool:
 
 
 def task_tables(cards: Sequence[TaskCard], found: Sequence[TaskCheck | Unfit]) -> list[Table]:
-    """The tasks, their templates, and what was left out.
-
-    Args:
-        cards: The tasks.
-        found: What was found about each, in the same order.
-    """
+    """The tasks, their templates, and what was left out; cards and what was found come in the same order."""
     done = [(card, one) for card, one in zip(cards, found, strict=True) if isinstance(one, TaskCheck)]
     tables = [
         Table(
@@ -99,17 +94,7 @@ def _measured(figures: Figures) -> tuple[str, str, str]:
 
 
 def write(folder: Path, page: Path | None, record: dict[str, Any], tables: Sequence[Table]) -> list[Path]:
-    """Writes the results and, from them, the page of the documentation.
-
-    Args:
-        folder: Of the results.
-        page: Of the documentation; None for none.
-        record: As for `write_results`.
-        tables: For both.
-
-    Returns:
-        What was written.
-    """
+    """Writes the results and, from them, the page of the documentation (None for none). Returns what was written."""
     as_json, as_markdown = write_results(folder, "tasks", record, tables)
     if page is None:
         return [as_json, as_markdown]
@@ -128,7 +113,7 @@ def main(
     n: Annotated[int, typer.Option(min=1, help="Prompts per task.")] = 96,
     seed: Annotated[int, typer.Option(help="Of the prompts.")] = 0,
     tasks: Annotated[str, typer.Option(help="Which tasks, with commas between them; default all.")] = "",
-    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 2,
+    threads: Threads = 2,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = RESULTS,
     page: Annotated[Path, typer.Option(help="Page of the documentation; written only for all tasks.")] = TABLE,
 ) -> None:
@@ -139,7 +124,7 @@ def main(
     torch.set_num_threads(threads)
     reporter = reporter_of(True)
     asked = [name.strip() for name in tasks.split(",") if name.strip()]
-    try:
+    with errors_in_words():
         cards = [find_task(name) for name in asked or list_tasks()]
         with reporter.stage("Loading the model"):
             view = load_model(MODEL, device="cpu")
@@ -154,9 +139,6 @@ def main(
             ],
         }
         paths = write(out, None if asked else page, record, tables)
-    except AcdcError as error:
-        typer.echo(f"Error: {error}", err=True)
-        raise typer.Exit(1) from error
     wide, *others = tables
     print_tables(
         [replace(wide, columns=COLUMNS[:ON_A_TERMINAL], rows=tuple(row[:ON_A_TERMINAL] for row in wide.rows)), *others]

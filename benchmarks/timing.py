@@ -19,15 +19,10 @@ Work = Callable[[], object]
 
 @dataclass(frozen=True)
 class Timing:
-    """One thing, timed several times.
+    """One thing, timed several times."""
 
-    Attributes:
-        seconds: Of every run.
-        units: Of every unit, by name, the seconds it took right before each of those runs.
-    """
-
-    seconds: tuple[float, ...]
-    units: dict[str, tuple[float, ...]]
+    seconds: tuple[float, ...]  # of every run
+    units: dict[str, tuple[float, ...]]  # of every unit, by name, the seconds it took right before each of those runs
 
     @property
     def median(self) -> float:
@@ -53,14 +48,7 @@ def interleaved(
 ) -> dict[str, Timing]:
     """Times things in turns with units (units, thing, units, next thing, ...), so that drift cancels in the ratios.
 
-    Args:
-        units: What costs are expressed in.
-        things: What is measured.
-        repeats: Rounds that count; one more comes first and is thrown away (caches, allocator, lazy set-up).
-        device: Where the work runs.
-
-    Returns:
-        Timings of the things by name.
+    One more round comes first and is thrown away: caches, allocator, lazy set-up.
     """
     runs: dict[str, list[float]] = {name: [] for name in things}
     before: dict[str, dict[str, list[float]]] = {name: {unit: [] for unit in units} for name in things}
@@ -87,13 +75,7 @@ HUGGING_FACE = "Hugging Face's eager forward"
 def forward_units(view: TransformerView, hf_model: Any, batches: Sequence[Tensor]) -> dict[str, Work]:
     """The engine's own forward pass, and Hugging Face's as the witness that the unit was not made slow.
 
-    Args:
-        view: The model.
-        hf_model: The same model as Hugging Face runs it, with eager attention.
-        batches: Token ids; both compute the logits at every position.
-
-    Returns:
-        Work by name.
+    Both compute the logits at every position; Hugging Face's with eager attention.
     """
 
     def plain() -> None:

@@ -14,9 +14,8 @@ from playwright.sync_api import Browser, CDPSession, Page
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.shipped import graphs_folder
 from acdc_engine.show.report import report_html
-from acdc_engine.show.viewer.page import viewer_html
-from benchmarks.report import RESULTS, Table, describe_machine, print_tables, write_results
-from benchmarks.section import Figure
+from acdc_engine.show.viewer import viewer_html
+from benchmarks.report import RESULTS, Figure, Out, Table, describe_machine, figures_table, give
 from tests.browser import chromium
 from tests.made_circuits import made_circuit
 
@@ -25,18 +24,8 @@ _MIDDLE = (640, 420)
 MOST_BYTES, MOST_MS, MOST_REPORT_S, AT = 1_500_000, 1_000, 10, "1,000 edges"
 """What the pages of a circuit of that size may take."""
 COLUMNS = (
-    "circuit",
-    "KB",
-    "usable, ms",
-    "work",
-    "frame",
-    "95 %",
-    "moving",
-    "hover",
-    "filter",
-    "size",
-    "trace",
-    "report",
+    *("circuit", "KB", "usable, ms", "work", "frame", "95 %", "moving", "hover"),
+    *("filter", "size", "trace", "report"),
 )
 _NOTE = (
     "Usable: from the start of navigation until the scripts are through and the picture has been painted; median "
@@ -78,7 +67,7 @@ def main(
     runs: Annotated[int, typer.Option(min=1, help="Fresh windows per circuit.")] = 7,
     frames: Annotated[int, typer.Option(min=1, help="Frames of the movement.")] = 120,
     tiny: Annotated[bool, typer.Option(help="One small circuit; writes nothing unless --out names a folder.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Folder for the results.", show_default=str(RESULTS))] = None,
+    out: Out = None,
 ) -> None:
     """Opens viewer files of 20 to 5,000 edges from disk, with the network off. Needs playwright and a Chromium."""
     with chromium() as browser, tempfile.TemporaryDirectory() as folder:
@@ -87,29 +76,13 @@ def main(
     tables = [Table("Viewer", COLUMNS, tuple(map(_cells, found)), _NOTE)]
     figures = [figure for row in found if row["circuit"] == AT for figure in figures_of(row)]
     if figures:
-        rows = tuple((one.what, one.target, one.measured, "yes" if one.met else "no") for one in figures)
-        tables.append(Table("Figures to reach", ("what", "target", "measured", "met"), rows))
-    print_tables(tables)
-    if out is not None or not tiny:
-        record = {"machine": machine, "settings": {"runs": runs, "frames": frames, "window": "1400x900"}, "rows": found}
-        for path in write_results(out or RESULTS, "viewer", record, tables):
-            print(f"Written to {path}")
+        tables.append(figures_table(figures))
+    record = {"machine": machine, "settings": {"runs": runs, "frames": frames, "window": "1400x900"}, "rows": found}
+    give(out or (None if tiny else RESULTS), "viewer", record, tables)
 
 
 def measured(browser: Browser, folder: Path, name: str, circuit: Circuit, runs: int, frames: int) -> dict[str, Any]:
-    """Writes the file of one circuit and times it.
-
-    Args:
-        browser: Chromium.
-        folder: Where the file goes.
-        name: Of the circuit.
-        circuit: What to show.
-        runs: Fresh windows to open it in.
-        frames: Of the movement.
-
-    Returns:
-        Bytes, and milliseconds of everything; of the report seconds.
-    """
+    """Writes the file of one circuit and times it: bytes, milliseconds of everything, seconds of the report."""
     file = folder / "page.html"
     file.write_text(viewer_html(circuit), encoding="utf-8")
     started = time.perf_counter()
@@ -194,15 +167,8 @@ def _processor_ms(session: CDPSession) -> float:
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     usable, frame = row["usable_ms"], row["frame_ms"]
-    times = (
-        frame["median"],
-        frame["p95"],
-        row["moving_processor_ms"],
-        row["hover_processor_ms"],
-        row["filter_ms"],
-        row["size_ms"],
-        row["trace_ms"],
-    )
+    kinds = ("moving_processor_ms", "hover_processor_ms", "filter_ms", "size_ms", "trace_ms")
+    times = (frame["median"], frame["p95"], *(row[kind] for kind in kinds))
     return (
         row["circuit"],
         f"{row['bytes'] / 1000:,.0f}",

@@ -4,43 +4,16 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from acdc_engine.graph import evidence_records as evidence
+from acdc_engine.graph import records
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.evidence_records import (
-    AnswerFigures,
-    Certificate,
-    Completeness,
-    Evaluation,
-    Example,
-    Figures,
-    HeadPattern,
-    Interval,
-    NextToken,
-    PromptRecord,
-    RandomCircuits,
-    SizePoint,
-    TemplateFigures,
-)
 from acdc_engine.graph.names import GraphShape
 from acdc_engine.graph.nodes import nodes_of_edges, with_roles
-from acdc_engine.graph.records import (
-    AttributionRecord,
-    CircuitEdge,
-    CircuitNode,
-    Cost,
-    DirectEffect,
-    Environment,
-    MetricRecord,
-    ModelRecord,
-    RoleName,
-    RoleScore,
-    SearchRecord,
-    TaskRecord,
-)
 
 GPT2 = GraphShape(12, 12, 12)
 SMOLLM2 = GraphShape(30, 9, 3)
-ROLES: tuple[RoleName, ...] = ("previous token", "duplicate token", "induction", "S-inhibition", "name mover")
+ROLES: tuple[records.RoleName, ...] = ("previous token", "duplicate token", "induction", "S-inhibition", "name mover")
 TOKENS = ("<|endoftext|>", "When", " Mary", " and", " John", " went", " to", " the", " store", ",", " John", " gave")
 HOSTILE = (
     "</script><script>alert('script')</script>",
@@ -54,13 +27,9 @@ HOSTILE = (
 
 
 def made_circuit(n_edges: int, seed: int = 0, shape: GraphShape = GPT2, *, hostile: bool = False) -> Circuit:
-    """A circuit without loose ends of exactly so many edges, with roles, effects, sizes, prompts and examples.
+    """A circuit without loose ends of exactly so many edges (12 at least), with everything that a circuit can hold.
 
-    Args:
-        n_edges: At least 12.
-        seed: Of everything in it.
-        shape: Of the model's graph.
-        hostile: Every text that strangers write is one of `HOSTILE`.
+    Hostile ones: every text that strangers write is one of `HOSTILE`.
     """
     rng = random.Random(seed)
     layout = Graph(shape)
@@ -69,7 +38,7 @@ def made_circuit(n_edges: int, seed: int = 0, shape: GraphShape = GPT2, *, hosti
     nodes = tuple(_node(rng, node, text) for node in nodes_of_edges(layout, edges))
     held_out = _figures(rng, 64, text)
     circuit = Circuit(
-        model=ModelRecord(
+        model=records.ModelRecord(
             name=text("made-up"),
             revision=text("main"),
             weights_hash="ab" * 32,
@@ -80,24 +49,24 @@ def made_circuit(n_edges: int, seed: int = 0, shape: GraphShape = GPT2, *, hosti
             d_model=64,
             d_vocab=100,
         ),
-        task=TaskRecord(
+        task=records.TaskRecord(
             name=text("ioi"), card_hash="cd" * 32, prompts_hash="ef" * 32, n_discovery=2, n_held_out=2, seed=0
         ),
-        metric=MetricRecord(name="logit_diff", sign=1),
+        metric=records.MetricRecord(name="logit_diff", sign=1),
         ablation="patch",
-        attribution=AttributionRecord(method="eap-ig", settings={"alphas": [0.1, 0.3, 0.5, 0.7, 0.9]}),
-        search=SearchRecord(strategy="iterative", target_faithfulness=0.9, settings={"note": text("none")}),
-        evaluation=Evaluation(
+        attribution=records.AttributionRecord(method="eap-ig", settings={"alphas": [0.1, 0.3, 0.5, 0.7, 0.9]}),
+        search=records.SearchRecord(strategy="iterative", target_faithfulness=0.9, settings={"note": text("none")}),
+        evaluation=evidence.Evaluation(
             discovery=_figures(rng, 32, text),
             held_out=held_out,
-            random_circuits=RandomCircuits(
+            random_circuits=evidence.RandomCircuits(
                 faithfulness=tuple(rng.uniform(-0.02, 0.05) for _ in range(20)), p_value=1 / 21, seed=0
             ),
-            completeness=Completeness(faithfulness=0.02, kl_recovered=0.05),
+            completeness=evidence.Completeness(faithfulness=0.02, kl_recovered=0.05),
         ),
-        certificate=Certificate(objective="faithfulness", low=0.9, high=1.1, value=0.91, minimal=True),
-        cost=Cost(seconds=123.4, peak_memory_bytes=2 << 30, forward_passes=81, exact_evaluations=374),
-        environment=Environment(
+        certificate=evidence.Certificate(objective="faithfulness", low=0.9, high=1.1, value=0.91, minimal=True),
+        cost=records.Cost(seconds=123.4, peak_memory_bytes=2 << 30, forward_passes=81, exact_evaluations=374),
+        environment=records.Environment(
             versions={"torch": "2.13.0", text("transformer-lens"): text("4.3.0")},
             python="3.11.7",
             platform=text("Linux-x86_64"),
@@ -111,7 +80,9 @@ def made_circuit(n_edges: int, seed: int = 0, shape: GraphShape = GPT2, *, hosti
         nodes=nodes,
         edges=edges,
         prompts=tuple(
-            PromptRecord(split=split, clean=(1, 2, 3), corrupt=(1, 4, 3), read_at=2, answers=(5,), wrong_answers=(6,))
+            evidence.PromptRecord(
+                split=split, clean=(1, 2, 3), corrupt=(1, 4, 3), read_at=2, answers=(5,), wrong_answers=(6,)
+            )
             for split in ("discovery", "discovery", "held_out", "held_out")
         ),
         examples=tuple(_example(rng, nodes, text) for _ in range(2)),
@@ -146,10 +117,10 @@ def _names(rng: random.Random, layout: Graph, n_edges: int) -> set[str]:
     return names
 
 
-def _edge(rng: random.Random, name: str) -> CircuitEdge:
+def _edge(rng: random.Random, name: str) -> records.CircuitEdge:
     sender, receiver = name.split("->")
     effect = rng.choice((-1, 1, 1)) * rng.paretovariate(1.5) / 10
-    return CircuitEdge(
+    return records.CircuitEdge(
         sender=sender,
         receiver=receiver,
         score=effect * rng.uniform(0.5, 1.5),
@@ -160,23 +131,24 @@ def _edge(rng: random.Random, name: str) -> CircuitEdge:
     )
 
 
-def _node(rng: random.Random, node: CircuitNode, text: Any) -> CircuitNode:
-    scores: tuple[RoleScore, ...] = ()
+def _node(rng: random.Random, node: records.CircuitNode, text: Any) -> records.CircuitNode:
+    scores: tuple[records.RoleScore, ...] = ()
     role = None
     if node.kind == "head":
         scores = tuple(
-            RoleScore(role=name, value=round(rng.random() ** 3, 3), threshold=0.4, prompts="task") for name in ROLES
+            records.RoleScore(role=name, value=round(rng.random() ** 3, 3), threshold=0.4, prompts="task")
+            for name in ROLES
         )
         held = [score for score in scores if score.holds]
         role = text(max(held, key=lambda score: score.value).role) if held else None
-    direct = DirectEffect(clean=rng.gauss(0, 1), corrupt=rng.gauss(0, 0.3), n_prompts=64)
+    direct = records.DirectEffect(clean=rng.gauss(0, 1), corrupt=rng.gauss(0, 0.3), n_prompts=64)
     known = direct if node.kind != "logits" else None
     return node.model_copy(update={"role": role, "role_scores": scores, "direct_effect": known})
 
 
-def _figures(rng: random.Random, n_prompts: int, text: Callable[[str], str]) -> Figures:
+def _figures(rng: random.Random, n_prompts: int, text: Callable[[str], str]) -> evidence.Figures:
     faithfulness = rng.uniform(0.9, 1.0)
-    return Figures(
+    return evidence.Figures(
         n_prompts=n_prompts,
         metric_clean=3.5,
         metric_corrupt=-3.25,
@@ -192,7 +164,7 @@ def _figures(rng: random.Random, n_prompts: int, text: Callable[[str], str]) -> 
         answers_corrupt=_answers(0.125, 11.0, 14.25),
         answers_circuit=_answers(0.875, 13.5, 10.75),
         templates=tuple(
-            TemplateFigures(
+            evidence.TemplateFigures(
                 name=text(name),
                 n_prompts=n_prompts // 2,
                 faithfulness=faithfulness + shift,
@@ -206,23 +178,23 @@ def _figures(rng: random.Random, n_prompts: int, text: Callable[[str], str]) -> 
     )
 
 
-def _answers(most_likely: float, right: float, wrong: float) -> AnswerFigures:
-    return AnswerFigures(
+def _answers(most_likely: float, right: float, wrong: float) -> evidence.AnswerFigures:
+    return evidence.AnswerFigures(
         right_above_wrong=0.96875, most_likely=most_likely, median_rank=1.0, right_logit=right, wrong_logit=wrong
     )
 
 
-def _interval(value: float) -> Interval:
-    return Interval(level=0.95, low=value - 0.1, high=value + 0.1, method="BCa", resamples=1000)
+def _interval(value: float) -> evidence.Interval:
+    return evidence.Interval(level=0.95, low=value - 0.1, high=value + 0.1, method="BCa", resamples=1000)
 
 
-def _sizes(rng: random.Random, n_edges: int, faithfulness: float) -> tuple[SizePoint, ...]:
+def _sizes(rng: random.Random, n_edges: int, faithfulness: float) -> tuple[evidence.SizePoint, ...]:
     points = []
     for share in (0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 2.0):
         requested = max(1, int(n_edges * share))
         value = faithfulness * min(1.0, share) ** 0.5
         points.append(
-            SizePoint(
+            evidence.SizePoint(
                 kind="part" if share < 1 else "circuit" if share == 1 else "more",
                 requested=requested,
                 edges=max(0, requested - 2) if share < 1 else requested,
@@ -235,7 +207,7 @@ def _sizes(rng: random.Random, n_edges: int, faithfulness: float) -> tuple[SizeP
     return tuple(points)
 
 
-def _example(rng: random.Random, nodes: tuple[CircuitNode, ...], text: Any) -> Example:
+def _example(rng: random.Random, nodes: tuple[records.CircuitNode, ...], text: Any) -> evidence.Example:
     clean = tuple(text(token) for token in TOKENS)
     corrupt = tuple(text(token) for token in (*TOKENS[:10], " Anna", " gave"))
     heads = [node.name for node in nodes if node.kind == "head"][:40]
@@ -244,8 +216,8 @@ def _example(rng: random.Random, nodes: tuple[CircuitNode, ...], text: Any) -> E
         drawn = [[rng.random() ** 4 for _ in range(row + 1)] for row in range(len(TOKENS))]
         return tuple(tuple(round(value / sum(row), 3) for value in row) for row in drawn)
 
-    likely = tuple(NextToken(text=text(name), probability=p) for name, p in ((" Mary", 0.6), (" John", 0.1)))
-    return Example(
+    likely = tuple(evidence.NextToken(text=text(name), probability=p) for name, p in ((" Mary", 0.6), (" John", 0.1)))
+    return evidence.Example(
         clean=clean,
         corrupt=corrupt,
         read_at=len(TOKENS) - 1,
@@ -254,5 +226,5 @@ def _example(rng: random.Random, nodes: tuple[CircuitNode, ...], text: Any) -> E
         next_clean=likely,
         next_corrupt=likely[::-1],
         next_circuit=likely[:2],
-        patterns=tuple(HeadPattern(head=head, clean=rows(), corrupt=rows()) for head in heads),
+        patterns=tuple(evidence.HeadPattern(head=head, clean=rows(), corrupt=rows()) for head in heads),
     )

@@ -10,7 +10,7 @@ import pytest
 
 from acdc_engine import registers
 from acdc_engine.formats.register import FORMATS
-from acdc_engine.patch.references import ABLATIONS
+from acdc_engine.patch.ablations import ABLATIONS
 from acdc_engine.prompts.generators import GENERATORS
 from acdc_engine.prompts.metrics import METRICS
 from acdc_engine.registers import Register
@@ -70,16 +70,7 @@ def install(
     key: str = "mine",
     group: str = "acdc_engine.tasks",
 ) -> None:
-    """Writes a package and says in its metadata that `value` is a plug-in.
-
-    Args:
-        site: Stands for site-packages.
-        distribution: Name of the package as pip knows it.
-        value: Value of the entry point.
-        files: Paths below `site`, and what they hold.
-        key: Name of the entry point.
-        group: Its group.
-    """
+    """Writes a package into a folder that stands for site-packages; its entry point `key = value` is a plug-in."""
     for path, text in files.items():
         (site / path).parent.mkdir(parents=True, exist_ok=True)
         (site / path).write_text(text, encoding="utf-8")

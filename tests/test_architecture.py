@@ -55,8 +55,7 @@ def test_pictures_and_formats_know_the_graph_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("package", "homes"),
-    [("transformers", {"model"}), ("transformer_lens", {"model"}), ("typer", {"cli"})],
+    ("package", "homes"), [("transformers", {"model"}), ("transformer_lens", {"model"}), ("typer", {"cli"})]
 )
 def test_where_packages_may_be_imported(package: str, homes: set[str]) -> None:
     users = set()

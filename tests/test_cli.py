@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -39,30 +38,10 @@ def test_help_teaches() -> None:
     shown = acdc("--help").stdout
     assert "acdc discover ioi" in shown and "acdc show" in shown
     discover_help = " ".join(acdc("discover", "--help", columns=300).stdout.split())
-    for word in (
-        "--model",
-        "--method",
-        "--faithfulness",
-        "--n",
-        "--seed",
-        "--out",
-        "between t and 2 - t",
-        "default: 0.9",
-    ):
-        assert word in discover_help
-
-
-def test_without_arguments_the_help_is_printed() -> None:
-    alone, asked = acdc(), acdc("--help")
-    assert (alone.returncode, alone.stderr) == (0, "")
-    assert alone.stdout.strip() == asked.stdout.strip() and "discover" in alone.stdout
-
-
-@pytest.mark.parametrize("command", ["discover", "show", "export", "import"])
-def test_help_is_whole_at_80_columns(command: str) -> None:
-    shown = acdc(command, "--help", columns=80).stdout
-    assert max(map(len, shown.splitlines())) <= 80
-    assert not any(trace in shown for trace in ("[/", "[bold", "[dim", "…"))
+    words = "--model, --method, --faithfulness, --n, --seed, --out, between t and 2 - t, default: 0.9"
+    assert all(word in discover_help for word in words.split(", "))
+    alone = acdc()
+    assert (alone.returncode, alone.stderr, alone.stdout.strip()) == (0, "", shown.strip()), "without arguments, too"
 
 
 @pytest.mark.parametrize(
@@ -84,13 +63,11 @@ def test_run_folders_are_called_after_the_task(monkeypatch: pytest.MonkeyPatch, 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("discover", "ioj"), "There is no task 'ioj'. Did you mean 'ioi'?"),
         (("discover", "ioi", "--method", "eapig"), "Unknown scoring method 'eapig'. Did you mean 'eap-ig'"),
         (("discover", "ioi", "--faithfulness", "1.5"), "must lie in (0, 1], not 1.5"),
         (("discover", "ioi", "--device", "cuda:99"), "Device 'cuda:99' was asked for"),
         (("discover", "ioi", "--model", "./no/such/folder"), "There is no model folder at"),
         (("discover", "no.toml"), "no.toml cannot be read: No such file"),
-        (("show", "nothing.json"), "nothing.json"),
     ],
 )
 def test_errors_are_one_message_without_a_traceback(
@@ -104,14 +81,6 @@ def test_errors_are_one_message_without_a_traceback(
     assert ended.value.code == 1
     assert message in stderr and "Traceback" not in stderr
     assert stderr.splitlines()[-1].startswith("Error: ")
-
-
-def test_an_error_of_a_real_process() -> None:
-    finished = acdc("discover", "ioj", columns=1000)
-    assert (finished.returncode, finished.stdout) == (1, "")
-    # "Starting: 0:02" may stand before it on a slow machine.
-    assert finished.stderr.splitlines()[-1].startswith("Error: There is no task 'ioj'. Did you mean 'ioi'?")
-    assert "Traceback" not in finished.stderr
 
 
 def test_show(circuit_file: Path) -> None:
@@ -132,35 +101,3 @@ def test_discover_prints_a_closing_table(tmp_path: Path, monkeypatch: pytest.Mon
     for word in ("faithfulness", "KL recovered", "held-out", "clean", "corrupt", "at most", "Written to"):
         assert word in ran.output
     assert json.loads((tmp_path / "run" / "circuit.json").read_text())["format"] == "acdc-engine/circuit"
-
-
-def test_ctrl_c_ends_quietly_and_says_what_is_left(tmp_path: Path) -> None:
-    """A real process, a real SIGINT in the middle of the search."""
-    script = f"""
-import signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # which a process behind a shell's & would ignore
-sys.path.insert(0, {str(CHECKOUT)!r})
-from tests.tiny_task import tiny_view, write_card
-from acdc_engine.run import prepare
-from acdc_engine.patch.judge import Judge
-import time, pathlib
-prepare.load_model = lambda *a, **k: tiny_view()
-prepare.load_tokenizer = lambda model: tiny_view().tokenizer
-slow = Judge.contributions
-Judge.contributions = lambda self, mask: (print("searching", flush=True), time.sleep(3600))[1]
-sys.argv = ["acdc", "discover", {str(write_card(tmp_path))!r}, "--out", {str(tmp_path / "run")!r}, "--n", "6",
-            "--n-held-out", "5", "--faithfulness", "0.7", "--force"]
-from acdc_engine.cli import main
-main()
-"""
-    process = subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    while "searching" not in (line := process.stdout.readline()):
-        assert line, process.communicate()[1]
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=600)
-    assert process.returncode == 130 and "Traceback" not in stderr
-    assert "Interrupted. In" in stderr and "circuit-so-far.json" in stderr
-    assert Circuit.load(tmp_path / "run" / "circuit-so-far.json").edges

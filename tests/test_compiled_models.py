@@ -1,10 +1,8 @@
 """The compiled models and their true circuits, by brute force over their inputs (see graphs/make/compiled_truth.py)."""
 
 import dataclasses
-import importlib.util
 import itertools
 from functools import cache
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -22,7 +20,7 @@ from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.run.discover import discover
 from acdc_engine.score import get_method, score_edges
 from acdc_engine.shipped import graphs_folder
-from tests.task_generators import generator_module
+from tests.task_generators import generator_module, module_at
 
 NAMES = ["reverse", "frac-prevs", "hist", "double-hist", "sort", "sort-freq", "majority"]
 EDGES = {
@@ -65,12 +63,7 @@ def inputs_of(name: str, length: int) -> list[list[int]]:
 
 @cache
 def script() -> Any:
-    """graphs/make/compiled_truth.py; no package, so imported from its file."""
-    spec = importlib.util.spec_from_file_location("compiled_truth", graphs_folder() / "make" / "compiled_truth.py")
-    assert spec is not None and spec.loader is not None
-    module: ModuleType = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_at(graphs_folder() / "make" / "compiled_truth.py")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -144,26 +137,21 @@ def test_other_edges_change_nothing_however_many_are_removed() -> None:
     torch.testing.assert_close(found, evaluator.clean_logits().expand_as(found), rtol=0, atol=1e-5)
 
 
-def other_values(name: str, w_v: Tensor) -> TransformerView:
-    """A compiled model with other value weights in its first attention layer."""
-    view = view_of(name)
-    first = view.layers[0]
-    layers = (dataclasses.replace(first, attention=dataclasses.replace(first.attention, w_v=w_v)), *view.layers[1:])
-    return dataclasses.replace(view, layers=layers)
-
-
 def test_bound_sees_edges_that_other_weights_would_add() -> None:
-    view = view_of("hist")
-    truth = truth_of("hist").mask()
+    view, words = view_of("hist"), view_of("hist").embed.words  # type: ignore[attr-defined]
+
+    def added(other: TransformerView) -> list[str]:
+        more = script().bound(other, letters_of("hist")) & ~truth_of("hist").mask()
+        return [view.graph.edge_name(u, v) for u, v in more.nonzero().tolist()]
+
     # The logits read the letters too.
-    unembed = view.unembed_weight + view.embed.words  # type: ignore[attr-defined]
-    added = script().bound(dataclasses.replace(view, unembed_weight=unembed), letters_of("hist")) & ~truth
-    assert [view.graph.edge_name(u, v) for u, v in added.nonzero().tolist()] == ["input->logits"]
+    assert added(dataclasses.replace(view, unembed_weight=view.unembed_weight + words)) == ["input->logits"]
     # The values are the letters: a change in them is written to where the MLP reads.
-    wide = torch.zeros_like(view.layers[0].attention.w_v)
-    wide[0, 0, :] = view.embed.words[letters_of("hist")[0]]  # type: ignore[attr-defined]
-    added = script().bound(other_values("hist", wide), letters_of("hist")) & ~truth
-    assert [view.graph.edge_name(u, v) for u, v in added.nonzero().tolist()] == ["input->a0.h0<v>"]
+    first, *others = view.layers
+    wide = torch.zeros_like(first.attention.w_v)
+    wide[0, 0, :] = words[letters_of("hist")[0]]
+    first = dataclasses.replace(first, attention=dataclasses.replace(first.attention, w_v=wide))
+    assert added(dataclasses.replace(view, layers=(first, *others))) == ["input->a0.h0<v>"]
 
 
 def test_bound_leaves_out_keys_that_no_query_tells_apart() -> None:

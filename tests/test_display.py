@@ -11,7 +11,7 @@ from acdc_engine import Circuit, Report, Viewer
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.graph.files import find_circuit
 from acdc_engine.show.report import report_html
-from acdc_engine.show.viewer.page import viewer_html
+from acdc_engine.show.viewer import viewer_html
 from tests.browser import opened
 from tests.made_circuits import made_circuit
 

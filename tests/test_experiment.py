@@ -13,7 +13,7 @@ from torch import Tensor
 from acdc_engine import Circuit, EdgeScores, Experiment, PromptSet, Report, Viewer, evaluate, verify
 from acdc_engine.errors import AcdcError, MethodError, MetricError, ScoreError
 from acdc_engine.graph.connectivity import is_clean
-from acdc_engine.patch.references import ABLATIONS
+from acdc_engine.patch.ablations import ABLATIONS
 from acdc_engine.score import get_method, score_edges
 from acdc_engine.score.methods import METHODS
 from tests.tiny_models import VOCAB, hf_model, random_prompts, view

@@ -1,40 +1,31 @@
 """The shipped induction model: what it does, which heads do it, and that its true circuit is what ablation finds."""
 
-import sys
 from functools import cache
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
 
 from acdc_engine import Circuit, discover
 from acdc_engine.model import TransformerView, load_model
 from acdc_engine.model.small_file import SmallModel
 from acdc_engine.model.small_model import small_view
 from acdc_engine.patch import CircuitEvaluator
-from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.score import get_method, score_edges
 from acdc_engine.shipped import graphs_folder
 from tests.patch.slow_twin import slow_logits
+from tests.task_generators import module_at
+from tests.tiny_models import METRIC
 
 FOLDER = graphs_folder() / "induction-2l"
-METRIC = get_metric("logit_diff")
 
 
 @cache
-def script() -> ModuleType:
-    """graphs/make/induction.py."""
-    spec = spec_from_file_location("make_induction", FOLDER.parent / "make" / "induction.py")
-    assert spec is not None and spec.loader is not None
-    module = module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their own module up
-    spec.loader.exec_module(module)
-    return module
+def script() -> Any:
+    return module_at(FOLDER.parent / "make" / "induction.py")
 
 
 @cache
@@ -51,13 +42,6 @@ def prompts(seed: int = 0, n: int = 100) -> PromptSet:
 @cache
 def known() -> Circuit:
     return Circuit.load(FOLDER / "induction.json")
-
-
-def mask_of(circuit: Circuit) -> Tensor:
-    mask = torch.zeros_like(model().graph.exists)
-    for edge in circuit.edges:
-        mask[model().graph.parse_edge(f"{edge.sender}->{edge.receiver}")] = True
-    return mask
 
 
 def heads(role: str) -> list[str]:
@@ -110,7 +94,7 @@ def test_the_edges_are_those_of_the_textbook() -> None:
 @pytest.mark.parametrize("seed", [0, 5])
 def test_ablation_of_every_edge_gives_the_file(seed: int) -> None:
     """Singly: each true edge breaks the behaviour, no other does. Jointly: the true ones do it alone, the rest not."""
-    effects, truth = script().edge_effects(model(), prompts(seed, 40 if seed else 100)), mask_of(known())
+    effects, truth = script().edge_effects(model(), prompts(seed, 40 if seed else 100)), known().mask()
     assert torch.equal(effects.needed, truth)
     shares = effects.losses / (effects.clean - effects.corrupt)
     assert float(shares[truth].min()) > 0.3 and float(shares[~truth].max()) < 0.05
@@ -130,13 +114,13 @@ def test_the_script_writes_the_file_again() -> None:
 def test_the_slow_twin_sees_the_same_circuit() -> None:
     """Only prompts of one length: the twin knows no padding."""
     some = prompts().select([i for i, length in enumerate(prompts().lengths.tolist()) if length == 8][:8])
-    slow = slow_logits(model(), some, mask_of(known()))
-    assert torch.allclose(CircuitEvaluator(model(), some).logits(mask_of(known())[None])[0], slow, atol=1e-3)
+    slow = slow_logits(model(), some, known().mask())
+    assert torch.allclose(CircuitEvaluator(model(), some).logits(known().mask()[None])[0], slow, atol=1e-3)
     assert slow.argmax(-1).tolist() == some.answers[:, 0].tolist()
 
 
 def test_the_true_edges_are_ranked_first() -> None:
-    truth = mask_of(known())
+    truth = known().mask()
     scores = score_edges(model(), prompts(), METRIC, get_method("eap-ig", steps=10)).mean.abs()
     assert float(scores[truth].min()) > float(scores[~truth].max())
 

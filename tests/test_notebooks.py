@@ -10,13 +10,14 @@ import json
 import re
 from collections.abc import Iterator
 from importlib import import_module
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
+
+from tests.task_generators import module_at
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -56,25 +57,18 @@ def test_there_is_one_for_each_topic() -> None:
 def test_format_and_size(notebook: Committed) -> None:
     nbformat.validate(nbformat.reads(notebook.text, as_version=4))
     assert len(notebook.text) < 1_000_000
-    assert [cell["id"] for cell in notebook.cells] == [
-        f"cell-{place:02}" for place in range(1, len(notebook.cells) + 1)
-    ]
+    assert [cell["id"] for cell in notebook.cells] == [f"cell-{n:02}" for n in range(1, len(notebook.cells) + 1)]
 
 
 def test_executions_leave_nothing_but_results() -> None:
     """What `docs/run_notebooks.py` takes out."""
-    spec = spec_from_file_location("run_notebooks", DOCS / "run_notebooks.py")
-    assert spec is not None and spec.loader is not None
-    script = module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = module_at(DOCS / "run_notebooks.py")
     said = [new_output("stream", name=name, text=f"to {name}") for name in ("stdout", "stderr")]
-    result = new_output(
-        "execute_result", {"text/html": "<p>1", "text/plain": "1"}, execution_count=1, metadata={"needs": "background"}
-    )
+    data = {"text/html": "<p>1", "text/plain": "1"}
+    result = new_output("execute_result", data, execution_count=1, metadata={"needs": "background"})
     cell = new_code_cell("1", outputs=[*said, result], metadata={"execution": {"iopub.execute_input": "now"}})
-    made = new_notebook(
-        cells=[cell], metadata={"widgets": {}, "language_info": {"name": "python", "version": "3.11.7"}}
-    )
+    language = {"name": "python", "version": "3.11.7"}
+    made = new_notebook(cells=[cell], metadata={"widgets": {}, "language_info": language})
     script.clean(made)
     assert [output.get("text", "result") for output in made.cells[0].outputs] == ["to stdout", "result"]
     assert dict(made.cells[0].outputs[1].data) == {"text/html": "<p>1", "text/plain": "1"}

@@ -85,6 +85,13 @@ def leave(whole: Path, folder: Path, trace: bytes) -> None:
     (folder / TRACE).write_bytes(trace)
 
 
+@pytest.fixture
+def left(whole: Path, tmp_path: Path) -> Path:
+    """A run that was killed near its end."""
+    leave(whole, tmp_path / "run", (whole / TRACE).read_bytes()[:-20])
+    return tmp_path / "run"
+
+
 def cuts(trace: bytes) -> list[int]:
     """Random places, and all around some ends of lines: at the beginning, in the middle and at the end."""
     ends = [place + 1 for place, byte in enumerate(trace) if byte == ord("\n")][:-1]
@@ -120,31 +127,29 @@ def test_scores_are_not_computed_twice(
 
 
 def test_another_command_is_refused_before_the_model_is_loaded(
-    card: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    card: Path, left: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    leave(whole, tmp_path / "run", (whole / TRACE).read_bytes()[:-20])
     monkeypatch.setattr("acdc_engine.run.prepare.load_model", lambda *a, **k: pytest.fail("the model was loaded"))
     with pytest.raises(RunFolderError, match=r"unfinished run of another command \(seed: 0 there and 7 here\)"):
-        discover(card, tiny_view(), out=tmp_path / "run", **QUICK, seed=7)
+        discover(card, tiny_view(), out=left, **QUICK, seed=7)
 
 
-def test_another_model_is_refused_and_overwrite_starts_anew(card: Path, whole: Path, tmp_path: Path) -> None:
-    leave(whole, tmp_path / "run", (whole / TRACE).read_bytes()[:-20])
+def test_another_model_is_refused_and_overwrite_starts_anew(card: Path, left: Path, tmp_path: Path) -> None:
+    before = (left / TRACE).read_bytes()
     with pytest.raises(RunFolderError, match=r"another command \(model: llama_grouped there and gpt2 here; weights: "):
-        discover(card, tiny_view("gpt2"), out=tmp_path / "run", **QUICK)
-    assert (tmp_path / "run" / TRACE).read_bytes() == (whole / TRACE).read_bytes()[:-20]
-    discover(card, tiny_view("gpt2"), out=tmp_path / "run", overwrite=True, **QUICK)
+        discover(card, tiny_view("gpt2"), out=left, **QUICK)
+    assert (left / TRACE).read_bytes() == before
+    discover(card, tiny_view("gpt2"), out=left, overwrite=True, **QUICK)
     discover(card, tiny_view("gpt2"), out=tmp_path / "fresh", **QUICK)
-    assert same_but_for_times(tmp_path / "run" / CIRCUIT) == same_but_for_times(tmp_path / "fresh" / CIRCUIT)
+    assert same_but_for_times(left / CIRCUIT) == same_but_for_times(tmp_path / "fresh" / CIRCUIT)
 
 
-def test_other_threads_are_refused(card: Path, whole: Path, tmp_path: Path) -> None:
-    leave(whole, tmp_path / "run", (whole / TRACE).read_bytes()[:-20])
+def test_other_threads_are_refused(card: Path, left: Path) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(before + 1)
     try:
         with pytest.raises(RunFolderError, match=rf"began elsewhere \(threads: {before} there and {before + 1} here\)"):
-            discover(card, tiny_view(), out=tmp_path / "run", **QUICK)
+            discover(card, tiny_view(), out=left, **QUICK)
     finally:
         torch.set_num_threads(before)
 

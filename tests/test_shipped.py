@@ -1,25 +1,21 @@
-import importlib.util
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import pytest
 
 from acdc_engine import shipped
 from acdc_engine.errors import AcdcError
+from tests.task_generators import module_at
 
 CHECKOUT = Path(__file__).parents[1]
 
 
-def module_copied_to(package: Path) -> ModuleType:
+def module_copied_to(package: Path) -> Any:
     """The module as it would run from another place."""
     package.mkdir(parents=True)
     copy = package / "shipped.py"
     copy.write_text(Path(shipped.__file__).read_text(encoding="utf-8"), encoding="utf-8")
-    spec = importlib.util.spec_from_file_location("shipped_elsewhere", copy)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_at(copy)
 
 
 def test_in_a_checkout() -> None:

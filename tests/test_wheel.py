@@ -56,8 +56,7 @@ def test_shipped_tasks_load(unpacked: Path) -> None:
 
 def test_schema_and_known_circuits_are_there(unpacked: Path) -> None:
     schema = run_outside(
-        unpacked,
-        "from acdc_engine.shipped import graphs_folder; print((graphs_folder() / 'schema.json').read_text())",
+        unpacked, "from acdc_engine.shipped import graphs_folder; print((graphs_folder() / 'schema.json').read_text())"
     )
     assert json.loads(schema) == json.loads((CHECKOUT / "graphs" / "schema.json").read_text())
     code = "from acdc_engine.graph.files import known_graphs; print(*sorted(known_graphs()), sep='\\n')"

@@ -9,12 +9,15 @@ import torch
 import transformers as hf
 from safetensors.torch import load_file
 
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.model.bridge import view_of
 from acdc_engine.model.view import TransformerView
+from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
 
 GOLDEN = Path(__file__).parent / "golden"
 VOCAB = 61
+METRIC = get_metric("logit_diff")
 _BASE: dict[str, Any] = {
     "vocab_size": VOCAB,
     "hidden_size": 32,
@@ -102,12 +105,8 @@ def golden(name: str) -> dict[str, torch.Tensor]:
 def golden_prompts(name: str) -> PromptSet:
     """The golden prompts of a model."""
     values = golden(name)
-    return PromptSet.from_tokens(
-        values["clean"].tolist(),
-        values["corrupt"].tolist(),
-        answers=values["answers"][:, :1].tolist(),
-        wrong_answers=values["answers"][:, 1:].tolist(),
-    )
+    clean, corrupt, answers = (values[name].tolist() for name in ("clean", "corrupt", "answers"))
+    return PromptSet.from_tokens(clean, corrupt, [[right] for right, _ in answers], [[wrong] for _, wrong in answers])
 
 
 def random_prompts(n: int = 5, pos: int = 7, seed: int = 0, ragged: bool = False) -> PromptSet:
@@ -119,12 +118,18 @@ def random_prompts(n: int = 5, pos: int = 7, seed: int = 0, ragged: bool = False
     corrupt[:, 2] = (clean[:, 2] + 7) % VOCAB
     answers = torch.stack([torch.randperm(VOCAB, generator=generator)[:2] for _ in range(n)])
     lengths = [pos - (i % 3 if ragged else 0) for i in range(n)]
-    return PromptSet.from_tokens(
-        [row[:m] for row, m in zip(clean.tolist(), lengths, strict=True)],
-        [row[:m] for row, m in zip(corrupt.tolist(), lengths, strict=True)],
-        answers=answers[:, :1].tolist(),
-        wrong_answers=answers[:, 1:].tolist(),
-    )
+    first, second = ([row[:m] for row, m in zip(ids.tolist(), lengths, strict=True)] for ids in (clean, corrupt))
+    return PromptSet.from_tokens(first, second, answers[:, :1].tolist(), answers[:, 1:].tolist())
+
+
+def random_mask(graph: Graph, share: float, seed: int) -> torch.Tensor:
+    """Every edge of a graph with this probability."""
+    return (torch.rand(graph.exists.shape, generator=torch.Generator().manual_seed(seed)) < share) & graph.exists
+
+
+def random_scores(graph: Graph, seed: int) -> torch.Tensor:
+    """Mean and root mean square of scores, as numbers of chance."""
+    return torch.rand(2, *graph.exists.shape, generator=torch.Generator().manual_seed(seed))
 
 
 def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:

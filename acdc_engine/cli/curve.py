@@ -3,134 +3,82 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from acdc_engine.cli import options
-from acdc_engine.cli.command import (
-    AsJson,
-    beside,
-    command,
-    examples,
-    out,
-    print_json,
-    print_notes,
-    progress,
-    starting,
-    stoppable,
-)
+from acdc_engine.cli.command import AsJson, beside, command, examples, print_result, progress, starting, stoppable
 
 if TYPE_CHECKING:
     from acdc_engine.graph.result_records import Curve
 
-Methods = Annotated[
-    list[str],
-    typer.Option(
-        "--method",
-        autocompletion=options.among(options.METHODS),
-        help="How edges are scored: eap-ig, eap or clean-corrupted. Repeat it for several.",
-        rich_help_panel=options.PRUNING,
-    ),
-]
-Ranks = Annotated[
-    list[str],
-    typer.Option(
-        "--rank",
-        autocompletion=options.among(options.RANKS[:2]),
-        help="What counts as strong: signed or absolute scores. Repeat it for both. MIB publishes CPR for signed and "
-        "CMD for absolute.",
-        rich_help_panel=options.PRUNING,
-    ),
-]
-Strategies = Annotated[
-    list[str],
-    typer.Option(
-        "--strategy",
-        autocompletion=options.among(("top-k", "greedy")),
-        help="top-k: the strongest edges. greedy: grown from the logits. Repeat it for both.",
-        rich_help_panel=options.PRUNING,
-    ),
-]
-Sizes = Annotated[
-    str | None,
-    typer.Option(
-        help="Sizes in percent of the graph's edges, growing, as in 0.5,1,5,100.",
-        show_default="MIB's: 0.1,0.2,0.5,1,2,5,10,20,50,100",
-        rich_help_panel=options.PRUNING,
-    ),
-]
-Band = Annotated[
-    float,
-    typer.Option(
-        "--faithfulness",
-        help="The picture shades the band from t to 2 - t, in which a circuit counts as faithful.",
-        rich_help_panel=options.RUN,
-    ),
-]
-Random = Annotated[
-    int,
-    typer.Option(
-        "--random",
-        help="Random circuits per size, as a baseline; fewer above 5 % of the edges, where each costs more. 0: none.",
-        rich_help_panel=options.RUN,
-    ),
-]
-Known = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--circuit",
-        help="A circuit of acdc discover (a run's folder or a file), of the same model and task, to mark on the "
-        "picture. Repeat it for several.",
-        rich_help_panel=options.RUN,
-    ),
-]
-To = Annotated[
-    str,
-    typer.Option(help="The picture: png, svg, pdf or none.", rich_help_panel=options.RUN),
-]
-OutFolder = Annotated[
-    Path | None,
-    typer.Option(
-        "--out",
-        help="Folder for curve.json and the picture.",
-        show_default="runs/TASK-curve",
-        rich_help_panel=options.RUN,
-    ),
-]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace an earlier curve in that folder.", rich_help_panel=options.RUN)
-]
+_SETTINGS = (
+    "device", "dtype", "ungroup_kv", "steps", "ablation", "metric", "n", "n_held_out", "seed", "prepend_bos",
+    "drop_misfits", "batch_size", "force",
+)  # fmt: skip
 
 
 @command(
-    model=True, epilog=examples("curve ioi", "curve ioi --method eap-ig --sizes 0.1,1,10 --circuit runs/demo --to pdf")
+    model=True,
+    settings=_SETTINGS,
+    epilog=examples("curve ioi", "curve ioi --method eap-ig --sizes 0.1,1,10 --circuit runs/demo --to pdf"),
 )
 def curve(
     task: options.Task,
     model: options.Model = "smollm2-135m",
-    device: options.Device = "auto",
-    dtype: options.Dtype = "float32",
-    ungroup_kv: options.UngroupKv = False,
-    method: Methods = ["eap-ig", "eap"],  # noqa: B006
-    steps: options.Steps = None,
-    rank: Ranks = ["signed", "absolute"],  # noqa: B006
-    strategy: Strategies = ["top-k"],  # noqa: B006
-    sizes: Sizes = None,
-    ablation: options.Ablation = "patch",
-    metric: options.MetricName = None,
-    n: options.Prompts = None,
-    n_held_out: options.HeldOut = None,
-    seed: options.Seed = 0,
-    prepend_bos: options.PrependBos = None,
-    drop_misfits: options.DropMisfits = False,
-    batch_size: options.BatchSize = 16,
-    n_random: Random = 10,
-    circuit: Known = None,
-    faithfulness: Band = 0.9,
-    to: To = "png",
-    out_folder: OutFolder = None,
-    overwrite: Overwrite = False,
-    force: options.Force = False,
+    method: Annotated[
+        list[str],
+        options.in_pruning(
+            autocompletion=options.among(("eap-ig", "eap", "clean-corrupted")),
+            help="How edges are scored: eap-ig, eap or clean-corrupted. Repeat it for several.",
+        ),
+    ] = ["eap-ig", "eap"],  # noqa: B006
+    rank: Annotated[
+        list[str],
+        options.in_pruning(
+            autocompletion=options.among(("absolute", "signed")),
+            help="What counts as strong: signed or absolute scores. Repeat it for both. MIB publishes CPR for signed "
+            "and CMD for absolute.",
+        ),
+    ] = ["signed", "absolute"],  # noqa: B006
+    strategy: Annotated[
+        list[str],
+        options.in_pruning(
+            autocompletion=options.among(("top-k", "greedy")),
+            help="top-k: the strongest edges. greedy: grown from the logits. Repeat it for both.",
+        ),
+    ] = ["top-k"],  # noqa: B006
+    sizes: Annotated[
+        str | None,
+        options.in_pruning(
+            help="Sizes in percent of the graph's edges, growing, as in 0.5,1,5,100.",
+            show_default="MIB's: 0.1,0.2,0.5,1,2,5,10,20,50,100",
+        ),
+    ] = None,
+    n_random: Annotated[
+        int,
+        options.in_run(
+            "--random",
+            help="Random circuits per size, as a baseline; fewer above 5 % of the edges, where each costs more. 0: "
+            "none.",
+        ),
+    ] = 10,
+    circuit: Annotated[
+        list[str] | None,
+        options.in_run(
+            help="A circuit of acdc discover (a run's folder or a file), of the same model and task, to mark on the "
+            "picture. Repeat it for several."
+        ),
+    ] = None,
+    faithfulness: Annotated[
+        float,
+        options.in_run(help="The picture shades the band from t to 2 - t, in which a circuit counts as faithful."),
+    ] = 0.9,
+    to: Annotated[str, options.in_run(help="The picture: png, svg, pdf or none.")] = "png",
+    out_folder: Annotated[
+        Path | None,
+        options.in_run("--out", help="Folder for curve.json and the picture.", show_default="runs/TASK-curve"),
+    ] = None,
+    overwrite: Annotated[bool, options.in_run("--overwrite", help="Replace an earlier curve in that folder.")] = False,
     as_json: AsJson = False,
+    **settings: Any,
 ) -> None:
     """Compares methods at every size: faithfulness of their strongest edges, with the areas CPR and CMD of MIB.
 
@@ -144,7 +92,8 @@ def curve(
 
     folder = out_folder or Path("runs") / f"{options.name_of_task(task)}-curve"
     picture = _picture(folder, to, overwrite)
-    chosen: dict[str, Any] = {} if sizes is None else {"sizes": _percent(sizes)}
+    if sizes is not None:
+        settings["sizes"] = _percent(sizes)
     with stoppable(lambda: f"In {folder}: {', '.join(_names_in(folder)) or 'nothing yet'}."):
         found = run(
             task,
@@ -157,21 +106,8 @@ def curve(
             out=folder,
             overwrite=overwrite,
             progress=progress(),
-            steps=steps,
             faithfulness=faithfulness,
-            ablation=ablation,
-            metric=metric,
-            n=n,
-            n_held_out=n_held_out,
-            seed=seed,
-            batch_size=batch_size,
-            device=device,
-            dtype=dtype,
-            ungroup_kv=ungroup_kv,
-            prepend_bos=prepend_bos,
-            drop_misfits=drop_misfits,
-            force=force,
-            **chosen,
+            **settings,
         )
     _close(found, folder, picture, as_json)
 
@@ -206,18 +142,13 @@ def _picture(folder: Path, to: str, overwrite: bool) -> Path | None:
 
 
 def _close(found: "Curve", folder: Path, picture: Path | None, as_json: bool) -> None:
-    from acdc_engine.show.pictures.curve import draw_curve
+    from acdc_engine.show.pictures.curve import curve_figure
+    from acdc_engine.show.pictures.figure import write_figure
     from acdc_engine.show.remarks import curve_remarks
     from acdc_engine.show.results import curve_sections
-    from acdc_engine.show.terminal import text_of
 
-    if as_json:
-        print_json(found.model_dump_json(indent=2))
-    else:
-        out.print()
-        out.print(text_of(curve_sections(found)))
-        print_notes(curve_remarks(found))
+    print_result(found.model_dump_json(indent=2) if as_json else None, curve_sections(found), curve_remarks(found))
     if picture is not None:
-        draw_curve(found, picture, overwrite=True)
+        write_figure(curve_figure(found), picture, overwrite=True)
     names = "curve.json" + ("" if picture is None else f" and {picture.name}")
     beside(as_json).print(f"\nWritten to {folder}: {names}", soft_wrap=True, markup=False)

@@ -2,39 +2,27 @@
 
 import shlex
 import time
-from dataclasses import fields
 from datetime import datetime
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from acdc_engine.cli import options
-from acdc_engine.cli.command import (
-    AsJson,
-    beside,
-    command,
-    err,
-    examples,
-    out,
-    print_json,
-    print_notes,
-    progress,
-    starting,
-    stoppable,
-)
+from acdc_engine.cli.command import AsJson, beside, command, err, examples, print_result, progress, starting, stoppable
 from acdc_engine.cli.look import write_report
 from acdc_engine.run.settings import Settings
 
 if TYPE_CHECKING:
     from acdc_engine.graph.circuit import Circuit
 
-RESULTS = ("circuit.json", "report.html")
+_RESULTS = ("circuit.json", "report.html")
 """Files that only a finished run writes."""
 
 
 @command(
     model=True,
     config=True,
+    settings=list(Settings.__dataclass_fields__),
     epilog=examples(
         "discover ioi",
         "discover my_task.toml --model gpt2 --out runs/mine",
@@ -45,33 +33,18 @@ RESULTS = ("circuit.json", "report.html")
 def discover(
     task: options.Task,
     model: options.Model = "smollm2-135m",
-    device: options.Device = "auto",
-    dtype: options.Dtype = "float32",
-    ungroup_kv: options.UngroupKv = False,
-    method: options.Method = "eap-ig",
-    steps: options.Steps = None,
-    strategy: options.Strategy = "iterative",
-    objective: options.Objective = "faithfulness",
-    faithfulness: options.Faithfulness = 0.9,
-    size: options.Size = None,
-    threshold: options.Threshold = None,
-    candidates: options.Candidates = None,
-    rank: options.RankName = None,
-    ablation: options.Ablation = "patch",
-    metric: options.MetricName = None,
-    n: options.Prompts = None,
-    n_held_out: options.HeldOut = None,
-    seed: options.Seed = 0,
-    prepend_bos: options.PrependBos = None,
-    drop_misfits: options.DropMisfits = False,
-    n_random: options.RandomCircuits = 20,
-    edge_tests: options.EdgeTests = True,
-    minutes: options.Minutes = None,
-    batch_size: options.BatchSize = 16,
-    out_folder: options.OutFolder = None,
-    overwrite: options.Overwrite = False,
-    force: options.Force = False,
+    out_folder: Annotated[
+        Path | None, options.in_run("--out", help="Folder for the results.", show_default="runs/TASK-DATE-TIME")
+    ] = None,
+    overwrite: Annotated[
+        bool,
+        options.in_run(
+            "--overwrite",
+            help="Replace an earlier run in that folder; one of this very command that is unfinished is gone on with.",
+        ),
+    ] = False,
     as_json: AsJson = False,
+    **settings: Any,
 ) -> None:
     """Finds a small circuit that meets a faithfulness target, and judges it on held-out prompts.
 
@@ -80,11 +53,9 @@ def discover(
     line per circuit tried (trace.jsonl). Ctrl-C leaves what is there so far. The
     same command goes on with a run that was interrupted or killed.
     """
-    given = dict(locals())  # options are called as the settings are
     with starting():
         from acdc_engine.run.discover import discover as run
 
-    settings: Any = {one.name: given[one.name] for one in fields(Settings)}
     folder = out_folder or _default_folder(task, model, settings)
     started = time.time()
     with stoppable(lambda: _left_in(folder, started)):
@@ -110,7 +81,7 @@ def _report(circuit: "Circuit", folder: Path) -> None:
 def _left_in(folder: Path, started: float) -> str:
     """What an interrupted run leaves, and the results of an earlier one that it would have replaced (--overwrite)."""
     files = sorted(folder.iterdir()) if folder.is_dir() else []
-    earlier = [file.name for file in files if file.name in RESULTS and file.stat().st_mtime < started]
+    earlier = [file.name for file in files if file.name in _RESULTS and file.stat().st_mtime < started]
     left = [file.name for file in files if file.name not in earlier]
     lines = [f"In {folder}: {', '.join(left) or 'nothing yet'}."]
     if earlier:
@@ -139,14 +110,8 @@ def _unused(path: Path) -> Path:
 def _close(circuit: "Circuit", folder: Path, as_json: bool) -> None:
     from acdc_engine.show.figures import summary
     from acdc_engine.show.remarks import remarks
-    from acdc_engine.show.terminal import text_of
 
-    if as_json:
-        print_json(circuit.to_json())
-    else:
-        out.print()
-        out.print(text_of(summary(circuit)))
-        print_notes(remarks(circuit))
+    print_result(circuit.to_json() if as_json else None, summary(circuit), remarks(circuit))
     report, circuit_file = folder / "report.html", folder / "circuit.json"
     written = (
         f"\nWritten to {folder}. Read {report}, or see the edges with:  acdc show {shlex.quote(str(circuit_file))}"

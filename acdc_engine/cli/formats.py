@@ -21,7 +21,7 @@ def _list_formats(asked: bool) -> bool:
         return False
     from rich.table import Table
 
-    from acdc_engine.cli.task_list import broken_lines
+    from acdc_engine.cli.task_tables import broken_lines
     from acdc_engine.formats.register import FORMATS, is_read
 
     table = Table("--to", "what it is, what reads it", "acdc import", "not in it", box=None, pad_edge=False)
@@ -35,14 +35,6 @@ def _list_formats(asked: bool) -> bool:
     raise typer.Exit()
 
 
-Listed = Annotated[
-    bool,
-    typer.Option(
-        "--list", is_eager=True, callback=_list_formats, help="List the formats, what reads each and what is not in it."
-    ),
-]
-
-
 @command(epilog=examples("export runs/demo --to graphml", "export gpt2/ioi --to neuronpedia --out ioi.json"))
 def export(
     circuit: options.AnyCircuit,
@@ -51,7 +43,15 @@ def export(
         Path | None, typer.Option("--out", help="File to write.", show_default="beside the circuit")
     ] = None,
     overwrite: options.ReplaceFile = False,
-    list_formats: Listed = False,
+    list_formats: Annotated[
+        bool,
+        typer.Option(
+            "--list",
+            is_eager=True,
+            callback=_list_formats,
+            help="List the formats, what reads each and what is not in it.",
+        ),
+    ] = False,
 ) -> None:
     """Writes a circuit for other tools: networkx, Gephi, Cytoscape, Graphviz, pandas, EAP-IG and more.
 
@@ -93,8 +93,7 @@ def import_file(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The file of another tool.")],
     out_file: Annotated[Path, typer.Option("--out", help="Circuit file to write, such as circuit.json.")],
     from_format: Annotated[
-        str | None,
-        typer.Option("--from", help=f"{_READ}.", metavar="FORMAT", show_default="what its content shows"),
+        str | None, typer.Option("--from", help=f"{_READ}.", metavar="FORMAT", show_default="what its content shows")
     ] = None,
     model: Annotated[
         str | None,

@@ -2,7 +2,7 @@
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,7 @@ from acdc_engine.cli.command import (
     out,
     print_json,
     print_notes,
+    print_result,
     progress,
     stage,
     starting,
@@ -24,104 +25,33 @@ from acdc_engine.cli.command import (
 
 if TYPE_CHECKING:
     from acdc_engine.graph.circuit import Circuit
-    from acdc_engine.graph.result_records import Verification
 
 
-ModelOrOwn = Annotated[
+_Model = Annotated[
     str | None,
-    typer.Option(
-        "--model",
+    options.in_model(
         help="The model, or where it is: a Hugging Face name or a local directory.",
         show_default="the one the file names",
-        rich_help_panel=options.MODEL,
     ),
 ]
-DtypeOrOwn = Annotated[
-    str | None,
-    typer.Option(
-        "--dtype",
-        help="float32, bfloat16, float16 or float64.",
-        show_default="the file's, or float32",
-        rich_help_panel=options.MODEL,
-    ),
-]
-CardAgain = Annotated[
-    str | None,
-    typer.Option(
-        "--task",
-        help="Path of the task card, for a file without prompts whose task does not come with this program.",
-        rich_help_panel=options.PROMPTS,
-    ),
-]
-OnTask = Annotated[
-    str | None,
-    typer.Option(
-        "--task",
-        help="Judge it on new prompts of this task: a shipped one (ioi, greater_than) or the path of a card.",
-        show_default="the prompts it was found with",
-        rich_help_panel=options.PROMPTS,
-    ),
-]
-PromptsOfTask = Annotated[
-    int | None,
-    typer.Option(
-        "--n",
-        help="Discovery prompts to make from --task.",
-        show_default="as many as in the file, or 32",
-        rich_help_panel=options.PROMPTS,
-    ),
-]
-HeldOutOfTask = Annotated[
-    int | None,
-    typer.Option(
-        "--n-held-out",
-        help="Held-out prompts to make from --task.",
-        show_default="as many as in the file, or 64",
-        rich_help_panel=options.PROMPTS,
-    ),
-]
-SeedOrOwn = Annotated[
-    int | None,
-    typer.Option(
-        "--seed",
-        callback=options.check_seed,
-        help="Seed of the prompts of --task and of all random draws.",
-        show_default="the file's for prompts, 0 for draws",
-        rich_help_panel=options.PROMPTS,
-    ),
-]
-RandomCircuits = Annotated[
-    int,
-    typer.Option("--random", help="Random circuits of the same size to compare with.", rich_help_panel=options.RUN),
-]
-NoTests = Annotated[
-    bool,
-    typer.Option(
-        "--no-tests",
-        help="Leave out the hypothesis tests, which run each edge once more.",
-        rich_help_panel=options.RUN,
-    ),
-]
-CircuitOut = Annotated[
-    Path | None,
-    typer.Option(
-        "--out",
-        help="Circuit file to write, with all figures and those of every edge.",
-        show_default=False,
-        rich_help_panel=options.RUN,
-    ),
+_Dtype = Annotated[
+    str | None, options.in_model(help="float32, bfloat16, float16 or float64.", show_default="the file's, or float32")
 ]
 
 
-@command(model=True, epilog=examples("verify runs/demo", "verify runs/demo --json"))
+@command(model=True, settings=("device", "batch_size"), epilog=examples("verify runs/demo", "verify runs/demo --json"))
 def verify(
     circuit: options.AnyCircuit,
-    model: ModelOrOwn = None,
-    device: options.Device = "auto",
-    dtype: DtypeOrOwn = None,
-    task: CardAgain = None,
-    batch_size: options.BatchSize = 16,
+    model: _Model = None,
+    dtype: _Dtype = None,
+    task: Annotated[
+        str | None,
+        options.in_prompts(
+            help="Path of the task card, for a file without prompts whose task does not come with this program."
+        ),
+    ] = None,
     as_json: AsJson = False,
+    **settings: Any,
 ) -> None:
     """Recomputes what a circuit file claims, from nothing but the file and the model.
 
@@ -130,42 +60,61 @@ def verify(
     """
     with starting():
         from acdc_engine.run.verify import verify as run
+        from acdc_engine.show.results import verification_remarks, verification_sections
 
     with stoppable(lambda: "Nothing was written."):
-        found = run(
-            circuit,
-            model=model,
-            task=task,
-            device=device,
-            dtype=dtype,
-            batch_size=batch_size,
-            progress=progress(),
-        )
-    if as_json:
-        print_json(found.model_dump_json(indent=2))
-    else:
-        _print_verification(found)
+        found = run(circuit, model=model, task=task, dtype=dtype, progress=progress(), **settings)
+    sections = verification_sections(found, rest=": --json")
+    print_result(found.model_dump_json(indent=2) if as_json else None, sections, verification_remarks(found))
     if not found.holds:
         raise typer.Exit(Exit.NO)
 
 
-@command(model=True, epilog=examples("evaluate runs/demo --task ioi --seed 1", "evaluate mine.json --out judged.json"))
+@command(
+    model=True,
+    settings=("device", "batch_size", "drop_misfits"),
+    epilog=examples("evaluate runs/demo --task ioi --seed 1", "evaluate mine.json --out judged.json"),
+)
 def evaluate(
     circuit: options.AnyCircuit,
-    model: ModelOrOwn = None,
-    device: options.Device = "auto",
-    dtype: DtypeOrOwn = None,
-    task: OnTask = None,
-    n: PromptsOfTask = None,
-    n_held_out: HeldOutOfTask = None,
-    seed: SeedOrOwn = None,
-    drop_misfits: options.DropMisfits = False,
-    random: RandomCircuits = 100,
-    no_tests: NoTests = False,
-    batch_size: options.BatchSize = 16,
-    out_file: CircuitOut = None,
+    model: _Model = None,
+    dtype: _Dtype = None,
+    task: Annotated[
+        str | None,
+        options.in_prompts(
+            help="Judge it on new prompts of this task: a shipped one (ioi, greater_than) or the path of a card.",
+            show_default="the prompts it was found with",
+        ),
+    ] = None,
+    n: Annotated[
+        int | None,
+        options.in_prompts(help="Discovery prompts to make from --task.", show_default="as many as in the file, or 32"),
+    ] = None,
+    n_held_out: Annotated[
+        int | None,
+        options.in_prompts(help="Held-out prompts to make from --task.", show_default="as many as in the file, or 64"),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        options.in_prompts(
+            callback=options.check_seed,
+            help="Seed of the prompts of --task and of all random draws.",
+            show_default="the file's for prompts, 0 for draws",
+        ),
+    ] = None,
+    random: Annotated[int, options.in_run(help="Random circuits of the same size to compare with.")] = 100,
+    no_tests: Annotated[
+        bool, options.in_run("--no-tests", help="Leave out the hypothesis tests, which run each edge once more.")
+    ] = False,
+    out_file: Annotated[
+        Path | None,
+        options.in_run(
+            "--out", help="Circuit file to write, with all figures and those of every edge.", show_default=False
+        ),
+    ] = None,
     overwrite: options.ReplaceFile = False,
     as_json: AsJson = False,
+    **settings: Any,
 ) -> None:
     """Judges any circuit file: faithfulness with intervals, random circuits, completeness, hypothesis tests.
 
@@ -184,15 +133,13 @@ def evaluate(
             n=n,
             n_held_out=n_held_out,
             seed=seed,
-            drop_misfits=drop_misfits,
             n_random=random,
             tests=not no_tests,
             out=out_file,
             overwrite=overwrite,
-            device=device,
             dtype=dtype,
-            batch_size=batch_size,
             progress=progress(),
+            **settings,
         )
     _close(judged, out_file, as_json)
 
@@ -200,14 +147,8 @@ def evaluate(
 def _close(judged: "Circuit", out_file: Path | None, as_json: bool) -> None:
     from acdc_engine.show.figures import summary
     from acdc_engine.show.remarks import remarks
-    from acdc_engine.show.terminal import text_of
 
-    if as_json:
-        print_json(judged.to_json())
-    else:
-        out.print()
-        out.print(text_of(summary(judged)))
-        print_notes(remarks(judged))
+    print_result(judged.to_json() if as_json else None, summary(judged), remarks(judged))
     if out_file is None:
         written = "\nTo keep this, with the figures of every edge, add:  --out FILE"
     else:
@@ -215,48 +156,31 @@ def _close(judged: "Circuit", out_file: Path | None, as_json: bool) -> None:
     beside(as_json).print(written, soft_wrap=True, markup=False)
 
 
-def _print_verification(found: "Verification") -> None:
-    from acdc_engine.show.results import verification_remarks, verification_sections
-    from acdc_engine.show.terminal import text_of
-
-    out.print()
-    out.print(text_of(verification_sections(found, rest=": --json")))
-    print_notes(verification_remarks(found))
-
-
-Found = Annotated[
-    str,
-    typer.Argument(
-        autocompletion=options.circuit_names,
-        metavar="FOUND",
-        help=f"{options.CIRCUIT} Scores of all edges are taken from scores.safetensors beside it, or from EAP-IG's "
-        "JSON.",
-    ),
-]
-Known = Annotated[str, typer.Argument(autocompletion=options.circuit_names, metavar="KNOWN", help=options.CIRCUIT)]
-OtherModel = Annotated[
-    bool,
-    typer.Option("--other-model", help="Compare models of other names and the same sizes: local copies, fine-tunes."),
-]
-Picture = Annotated[
-    Path | None,
-    typer.Option(
-        help="Picture to draw: its name ends in .png, .svg or .pdf.",
-        show_default=False,
-    ),
-]
-All = Annotated[bool, typer.Option("--all", help="Print the whole edit list instead of the strongest ten each way.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace that picture.")]
-
-
 @command(epilog=examples("compare runs/mine gpt2/ioi", "compare runs/mine gpt2/ioi --picture roc.pdf --json"))
 def compare(
-    found: Found,
-    known: Known,
-    other_model: OtherModel = False,
-    picture: Picture = None,
-    show_all: All = False,
-    overwrite: Overwrite = False,
+    found: Annotated[
+        str,
+        typer.Argument(
+            autocompletion=options.circuit_names,
+            metavar="FOUND",
+            help=f"{options.CIRCUIT} Scores of all edges are taken from scores.safetensors beside it, or from EAP-IG's "
+            "JSON.",
+        ),
+    ],
+    known: Annotated[str, typer.Argument(autocompletion=options.circuit_names, metavar="KNOWN", help=options.CIRCUIT)],
+    other_model: Annotated[
+        bool,
+        typer.Option(
+            "--other-model", help="Compare models of other names and the same sizes: local copies, fine-tunes."
+        ),
+    ] = False,
+    picture: Annotated[
+        Path | None, typer.Option(help="Picture to draw: its name ends in .png, .svg or .pdf.", show_default=False)
+    ] = None,
+    show_all: Annotated[
+        bool, typer.Option("--all", help="Print the whole edit list instead of the strongest ten each way.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace that picture.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Compares a found circuit with a known one: ROC, precision and recall, overlap, what is missing and extra.
@@ -265,13 +189,13 @@ def compare(
     model. Without scores of all edges the found circuit is one point.
     """
     from acdc_engine.graph.files import check_target
-    from acdc_engine.show.pictures.figure import check_picture
+    from acdc_engine.show.pictures.figure import check_picture, write_figure
 
     with starting():
         from acdc_engine.run.compare import compare as run
-        from acdc_engine.show.pictures.comparison import draw_comparison
+        from acdc_engine.show.pictures.comparison import comparison_figure
         from acdc_engine.show.results import comparison_sections
-        from acdc_engine.show.terminal import text_of
+        from acdc_engine.show.sections import text_of
 
     if picture is not None:
         check_picture(picture.suffix.lstrip(".").lower())
@@ -285,5 +209,5 @@ def compare(
         print_notes(list(compared.remarks))
     if picture is not None:
         with stage("Drawing"):
-            draw_comparison(compared, picture, overwrite=overwrite)
+            write_figure(comparison_figure(compared), picture, overwrite=overwrite)
         beside(as_json).print(f"Drawn to {picture}", soft_wrap=True, markup=False)

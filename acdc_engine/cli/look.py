@@ -1,6 +1,7 @@
 """Looking at circuits: `acdc show` in the terminal, `view` in a browser, `draw` for a paper, `report`, `gallery`."""
 
 import tempfile
+import webbrowser
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -8,11 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from acdc_engine.cli import options
-from acdc_engine.cli.command import AsJson, command, examples, open_page, out, print_json, print_notes, progress, stage
+from acdc_engine.cli.command import AsJson, command, examples, out, print_json, print_notes, progress, stage
 
 if TYPE_CHECKING:
     from acdc_engine.graph.circuit import Circuit
-    from acdc_engine.show.index import Against as _Against
 
 
 _LONGEST = 42
@@ -37,24 +37,21 @@ def _list_known(asked: bool) -> bool:
     raise typer.Exit()
 
 
-Listed = Annotated[
-    bool,
-    typer.Option("--list", is_eager=True, callback=_list_known, help="List the known circuits that come along."),
-]
-
-
 @command(epilog=examples("show runs/demo", "show gpt2/ioi --all"))
 def show(
     circuit: options.AnyCircuit,
     show_all: Annotated[bool, typer.Option("--all", help="Print all edges instead of the strongest 40.")] = False,
-    list_known: Listed = False,
+    list_known: Annotated[
+        bool,
+        typer.Option("--list", is_eager=True, callback=_list_known, help="List the known circuits that come along."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Prints a circuit: where it comes from, its figures, its nodes by layer, its edges by strength."""
     from acdc_engine.formats.register import import_circuit
     from acdc_engine.show.figures import whole
     from acdc_engine.show.remarks import remarks
-    from acdc_engine.show.terminal import text_of
+    from acdc_engine.show.sections import text_of
 
     loaded = import_circuit(circuit)
     if as_json:
@@ -64,34 +61,28 @@ def show(
     print_notes(remarks(loaded))
 
 
-PageFile = Annotated[
-    Path | None,
-    typer.Option("--out", help="File to write, ending in .html.", show_default="a temporary one, which is opened"),
-]
-Beside = Annotated[
-    str | None,
-    typer.Option(
-        help="Another circuit of the same graph, a run's folder, a file or a name such as gpt2/ioi, to lay beside it: "
-        "which edges are found, missed and extra.",
-        show_default="the one that comes along for this model and task",
-    ),
-]
-NoKnown = Annotated[bool, typer.Option("--no-known", help="No known circuit beside it.")]
-OpenOrNot = Annotated[
-    bool | None,
-    typer.Option("--open/--no-open", help="OpenOrNot the file in a browser.", show_default="only without --out"),
-]
-
-
 @command(
     epilog=examples("view runs/demo", "view runs/demo --out ioi.html", "view runs/mine --known gpt2/ioi --out ioi.html")
 )
 def view(
     circuit: options.AnyCircuit,
-    out_file: PageFile = None,
-    known: Beside = None,
-    no_known: NoKnown = False,
-    open_it: OpenOrNot = None,
+    out_file: Annotated[
+        Path | None,
+        typer.Option("--out", help="File to write, ending in .html.", show_default="a temporary one, which is opened"),
+    ] = None,
+    known: Annotated[
+        str | None,
+        typer.Option(
+            help="Another circuit of the same graph, a run's folder, a file or a name such as gpt2/ioi, to lay beside "
+            "it: which edges are found, missed and extra.",
+            show_default="the one that comes along for this model and task",
+        ),
+    ] = None,
+    no_known: Annotated[bool, typer.Option("--no-known", help="No known circuit beside it.")] = False,
+    open_it: Annotated[
+        bool | None,
+        typer.Option("--open/--no-open", help="Open the file in a browser.", show_default="only without --out"),
+    ] = None,
     overwrite: options.ReplaceFile = False,
 ) -> None:
     """Shows a circuit in a browser: one HTML file that needs no network and can be sent as it is.
@@ -103,8 +94,8 @@ def view(
     from acdc_engine.errors import CircuitFileError
     from acdc_engine.formats.register import import_circuit
     from acdc_engine.graph.files import check_target, find_circuit, name_of, write_text
-    from acdc_engine.run.known import known_beside
-    from acdc_engine.show.viewer.page import viewer_html
+    from acdc_engine.run.known_circuits import known_beside
+    from acdc_engine.show.viewer import viewer_html
 
     if known is not None and no_known:
         raise CircuitFileError(f"A circuit has a known one beside it or not: give --known {known} or --no-known.")
@@ -124,40 +115,9 @@ def view(
     out.print(f"Written to {path}", soft_wrap=True, markup=False)
     notes = [f"beside it stands the known circuit {name}; --no-known leaves it out."] if beside and not known else []
     if open_it or (open_it is None and out_file is None):
-        notes += open_page(path)
+        notes += _open(path)
         notes += [] if out_file else ["it lies in a temporary folder: --out names a file to keep."]
     print_notes(notes)
-
-
-PictureFile = Annotated[
-    Path, typer.Option("--out", help="File to write, ending in .svg, .pdf or .png. The first two are vectors.")
-]
-Width = Annotated[
-    float | None,
-    typer.Option(
-        help="Inches: one column of a paper has about 3.3, two have 6.75.", show_default="as wide as it needs"
-    ),
-]
-Top = Annotated[
-    int | None,
-    typer.Option(
-        help="Draw at most so many edges, the strongest that lie on paths; the picture says so.", show_default="all"
-    ),
-]
-PictureTitle = Annotated[
-    str | None, typer.Option("--title", help="PictureTitle of the picture.", show_default="task, model and figures")
-]
-NoTitle = Annotated[bool, typer.Option("--no-title", help="No title: the paper has a caption.")]
-By = Annotated[
-    Literal["role"] | None,
-    typer.Option(
-        help="Boxes of all heads that have one role, with what the edges between boxes add up to. Heads only: MLPs "
-        "without a role, and paths through them, are left out; dashed lines stand for these where a box would be "
-        "loose.",
-        show_default="every node a box",
-    ),
-]
-Mlps = Annotated[bool, typer.Option("--mlps", help="By role: draw the MLPs too, as one box.")]
 
 
 @command(
@@ -169,13 +129,35 @@ Mlps = Annotated[bool, typer.Option("--mlps", help="By role: draw the MLPs too, 
 )
 def draw(
     circuit: options.AnyCircuit,
-    out_file: PictureFile,
-    width: Width = None,
-    top: Top = None,
-    title: PictureTitle = None,
-    no_title: NoTitle = False,
-    by: By = None,
-    mlps: Mlps = False,
+    out_file: Annotated[
+        Path, typer.Option("--out", help="File to write, ending in .svg, .pdf or .png. The first two are vectors.")
+    ],
+    width: Annotated[
+        float | None,
+        typer.Option(
+            help="Inches: one column of a paper has about 3.3, two have 6.75.", show_default="as wide as it needs"
+        ),
+    ] = None,
+    top: Annotated[
+        int | None,
+        typer.Option(
+            help="Draw at most so many edges, the strongest that lie on paths; the picture says so.", show_default="all"
+        ),
+    ] = None,
+    title: Annotated[
+        str | None, typer.Option("--title", help="Title of the picture.", show_default="task, model and figures")
+    ] = None,
+    no_title: Annotated[bool, typer.Option("--no-title", help="No title: the paper has a caption.")] = False,
+    by: Annotated[
+        Literal["role"] | None,
+        typer.Option(
+            help="Boxes of all heads that have one role, with what the edges between boxes add up to. Heads only: MLPs "
+            "without a role, and paths through them, are left out; dashed lines stand for these where a box would be "
+            "loose.",
+            show_default="every node a box",
+        ),
+    ] = None,
+    mlps: Annotated[bool, typer.Option("--mlps", help="By role: draw the MLPs too, as one box.")] = False,
     overwrite: options.ReplaceFile = False,
 ) -> None:
     """Draws a circuit for a paper: input at the bottom, logits at the top, heads and MLPs by layer.
@@ -204,20 +186,6 @@ def draw(
         )
 
 
-Against = Annotated[
-    str | None,
-    typer.Option(
-        help="A known circuit to set it against: a run's folder, a file, or a name such as gpt2/ioi.",
-        show_default="the one of this model and task that comes along",
-    ),
-]
-ReportFile = Annotated[
-    Path | None,
-    typer.Option("--out", help="File to write.", show_default="report.html beside the circuit"),
-]
-Open = Annotated[bool, typer.Option("--open", help="Show it in the browser.")]
-
-
 @command(
     epilog=examples(
         "report runs/demo --overwrite", "report gpt2/ioi --out ioi.html --open", "report mine.json --known gpt2/ioi"
@@ -225,10 +193,18 @@ Open = Annotated[bool, typer.Option("--open", help="Show it in the browser.")]
 )
 def report(
     circuit: options.AnyCircuit,
-    known: Against = None,
-    out_file: ReportFile = None,
+    known: Annotated[
+        str | None,
+        typer.Option(
+            help="A known circuit to set it against: a run's folder, a file, or a name such as gpt2/ioi.",
+            show_default="the one of this model and task that comes along",
+        ),
+    ] = None,
+    out_file: Annotated[
+        Path | None, typer.Option("--out", help="File to write.", show_default="report.html beside the circuit")
+    ] = None,
     overwrite: options.ReplaceFile = False,
-    open_it: Open = False,
+    open_it: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
 ) -> None:
     """Writes the report of a circuit: one HTML file to read, print and send, with the viewer in it.
 
@@ -249,7 +225,7 @@ def report(
     write_report(path, loaded, target, known, overwrite=overwrite)
     out.print(f"Written to {target}", soft_wrap=True, markup=False)
     if open_it:
-        print_notes(open_page(target))
+        print_notes(_open(target))
 
 
 def write_report(path: Path, circuit: "Circuit", target: Path, known: str | None = None, *, overwrite: bool) -> None:
@@ -259,7 +235,7 @@ def write_report(path: Path, circuit: "Circuit", target: Path, known: str | None
         AcdcError: The known circuit cannot be read, or the page cannot be written.
     """
     from acdc_engine.graph.files import write_text
-    from acdc_engine.run.known import against_known
+    from acdc_engine.run.known_circuits import against_known
     from acdc_engine.show.report import report_html
 
     with stage("Report"):
@@ -267,23 +243,19 @@ def write_report(path: Path, circuit: "Circuit", target: Path, known: str | None
         write_text(target, report_html(circuit, comparison=comparison, known=other), overwrite=overwrite)
 
 
-RunsFolder = Annotated[
-    Path,
-    typer.Argument(help="Folder that holds run folders or circuit files, up to three folders down.", metavar="RUNS"),
-]
-SiteFolder = Annotated[Path, typer.Option("--out", help="Folder of the site.")]
-SiteTitle = Annotated[
-    str | None,
-    typer.Option(help="Heading of the site.", show_default="Circuits in RUNS"),
-]
-ReplaceSite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace an earlier gallery in that folder; other folders are refused.")
-]
-
-
 @command(epilog=examples("gallery runs/ --out site", "gallery runs/ --out site --overwrite"))
 def gallery(
-    runs: RunsFolder, out_folder: SiteFolder = Path("site"), title: SiteTitle = None, overwrite: ReplaceSite = False
+    runs: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder that holds run folders or circuit files, up to three folders down.", metavar="RUNS"
+        ),
+    ],
+    out_folder: Annotated[Path, typer.Option("--out", help="Folder of the site.")] = Path("site"),
+    title: Annotated[str | None, typer.Option(help="Heading of the site.", show_default="Circuits in RUNS")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier gallery in that folder; other folders are refused.")
+    ] = False,
 ) -> None:
     """Builds a static site of many runs: cards, a sortable table, two circuits side by side.
 
@@ -296,13 +268,14 @@ def gallery(
     """
     from rich.text import Text
 
+    from acdc_engine.run.known_circuits import against_known
     from acdc_engine.run.progress import reporter_of
     from acdc_engine.show.index import INDEX, write_gallery
     from acdc_engine.show.visible import plain
 
     with reporter_of(progress()).stage("Circuits", 0) as stage:
         made = write_gallery(
-            runs, out_folder, title=title, overwrite=overwrite, against=_known_circuits(), progress=stage.at
+            runs, out_folder, title=title, overwrite=overwrite, against=against_known, progress=stage.at
         )
     for name, reason in made.problems:
         out.print(Text.assemble(("Not shown: ", "yellow"), f"{plain(name, 200)}: {plain(reason)}"))
@@ -311,21 +284,8 @@ def gallery(
     out.print(f"Written to {out_folder / INDEX}: {count}.", soft_wrap=True, markup=False)
 
 
-def _known_circuits() -> "_Against":
-    """Compares circuits with the known ones that come along, which are looked for once per task and model."""
-    from acdc_engine.graph.circuit import Circuit
-    from acdc_engine.graph.records import ModelRecord
-    from acdc_engine.graph.result_records import Comparison
-    from acdc_engine.run.known import against_known, known_for
-
-    there: dict[tuple[str, ModelRecord], bool] = {}
-
-    def against(path: Path, circuit: Circuit) -> tuple[Comparison, Circuit] | None:
-        if circuit.task is None:
-            return None
-        asked = circuit.task.name, circuit.model
-        if asked not in there:
-            there[asked] = known_for(circuit) is not None
-        return against_known(path, circuit) if there[asked] else None
-
-    return against
+def _open(path: Path) -> list[str]:
+    """Opens a page in the browser, and returns what a user should know of that."""
+    if webbrowser.open(path.resolve().as_uri()):
+        return []
+    return [f"no browser could be opened here. Open {path} yourself."]

@@ -4,29 +4,26 @@ Completions are names that are cheap to know: nothing large is imported for them
 """
 
 from collections.abc import Callable
+from dataclasses import fields
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
 from acdc_engine.errors import CircuitFileError
-from acdc_engine.run.settings import help_of
+from acdc_engine.run.settings import MODEL, PROMPTS, PRUNING, RUN, Settings, option_of
 from acdc_engine.shipped import graphs_folder, tasks_folder
 
-METRICS = ("logit_diff", "prob_diff", "kl", "nll")
-METHODS = ("eap-ig", "eap", "clean-corrupted")
-STRATEGIES = ("iterative", "top-k", "greedy", "threshold", "acdc")
-OBJECTIVES = ("faithfulness", "kl")
-RANKS = ("absolute", "signed", "rms")
-ABLATIONS = ("patch", "mean", "zero")
-DTYPES = ("float32", "bfloat16", "float16", "float64")
-DEVICES = ("auto", "cpu", "cuda", "mps")
 HUB_MODELS = ("smollm2-135m", "gpt2", "gpt2-medium", "EleutherAI/pythia-160m", "Qwen/Qwen3-0.6B", "google/gemma-3-270m")
+in_model = partial(typer.Option, rich_help_panel=MODEL)
+in_pruning = partial(typer.Option, rich_help_panel=PRUNING)
+in_prompts = partial(typer.Option, rich_help_panel=PROMPTS)
+in_run = partial(typer.Option, rich_help_panel=RUN)
+"""Options with their place in `--help`."""
 
-Completion = Callable[[str], list[str]]
 
-
-def among(names: tuple[str, ...]) -> Completion:
+def among(names: tuple[str, ...]) -> Callable[[str], list[str]]:
     """Completes one of some names."""
 
     def complete(incomplete: str) -> list[str]:
@@ -41,7 +38,7 @@ def task_names(incomplete: str) -> list[str]:
     return [*(name for name in names if name.startswith(incomplete)), *file_names(incomplete)]
 
 
-def model_names(incomplete: str) -> list[str]:
+def _model_names(incomplete: str) -> list[str]:
     """Well-known models, those that come along, and folders."""
     shipped = [path.parent.name for path in sorted(graphs_folder().glob("*/model.json"))]
     return [*(name for name in (*HUB_MODELS, *shipped) if name.startswith(incomplete)), *file_names(incomplete)]
@@ -56,8 +53,6 @@ def circuit_names(incomplete: str) -> list[str]:
 
 def file_names(incomplete: str) -> list[str]:
     """Paths, which a shell leaves to a program that completes anything by itself."""
-    from pathlib import Path
-
     typed = Path(incomplete)
     folder, beginning = (typed, "") if incomplete.endswith("/") else (typed.parent, typed.name)
     try:
@@ -75,13 +70,30 @@ def check_seed(seed: int | None) -> int | None:
     return seed
 
 
-MODEL, PRUNING, PROMPTS, RUN = "Model", "Scoring and pruning", "Prompts", "Run"
+def settings(*names: str) -> dict[str, tuple[Any, Any]]:
+    """Annotation and default of the options of some settings, in the settings' words."""
+    made: dict[str, tuple[Any, Any]] = {}
+    for one in fields(Settings):
+        if one.name in names:
+            told = one.metadata
+            option = typer.Option(
+                _flags(one.name, one.default),
+                help=told["help"],
+                rich_help_panel=told["group"],
+                show_default=told["shown"],
+                autocompletion=among(told["choices"]) if told["choices"] else None,
+                callback=check_seed if one.name == "seed" else None,
+            )
+            made[one.name] = Annotated[one.type, option], one.default
+    return made
 
 
-def _option(name: str, panel: str, *flags: str, choices: tuple[str, ...] = (), **more: Any) -> Any:
-    """The option of a setting, in the setting's words."""
-    complete = among(choices) if choices else None
-    return typer.Option(*flags, autocompletion=complete, help=help_of(name), rich_help_panel=panel, **more)
+def _flags(name: str, default: Any) -> str:
+    on, kind = option_of(name), Settings.__dataclass_fields__[name].type
+    off = f"--no-{on.removeprefix('--')}"
+    if bool not in (kind, *get_args(kind)) or default is False:
+        return on
+    return f" /{off}" if default else f"{on}/{off}"
 
 
 def check_page(path: Path | None) -> None:
@@ -110,48 +122,11 @@ Task = Annotated[
 ]
 Model = Annotated[
     str,
-    typer.Option(
-        autocompletion=model_names,
+    in_model(
+        autocompletion=_model_names,
         help="smollm2-135m (no hub needed), any Hugging Face name (gpt2, ...) or a local directory.",
-        rich_help_panel=MODEL,
     ),
 ]
-Device = Annotated[str, _option("device", MODEL, choices=DEVICES)]
-Dtype = Annotated[str, _option("dtype", MODEL, choices=DTYPES)]
-UngroupKv = Annotated[bool, _option("ungroup_kv", MODEL, "--ungroup-kv")]
-Method = Annotated[str, _option("method", PRUNING, choices=METHODS)]
-Steps = Annotated[int | None, _option("steps", PRUNING, show_default="5")]
-Strategy = Annotated[str, _option("strategy", PRUNING, choices=STRATEGIES)]
-Objective = Annotated[str, _option("objective", PRUNING, choices=OBJECTIVES)]
-Candidates = Annotated[int | None, _option("candidates", PRUNING, show_default="the whole graph")]
-RandomCircuits = Annotated[int, _option("n_random", RUN, "--random")]
-Faithfulness = Annotated[float, _option("faithfulness", PRUNING)]
-Size = Annotated[int | None, _option("size", PRUNING, show_default="as few as meet the target")]
-Threshold = Annotated[float | None, _option("threshold", PRUNING)]
-RankName = Annotated[str | None, _option("rank", PRUNING, choices=RANKS)]
-Ablation = Annotated[str, _option("ablation", PRUNING, choices=ABLATIONS)]
-MetricName = Annotated[str | None, _option("metric", PROMPTS, choices=METRICS, show_default="the task's")]
-Prompts = Annotated[int | None, _option("n", PROMPTS, show_default="32, or as many as the task can give")]
-HeldOut = Annotated[int | None, _option("n_held_out", PROMPTS, show_default="64, or as many as the task can give")]
-DropMisfits = Annotated[bool, _option("drop_misfits", PROMPTS, "--drop-misfits")]
-Seed = Annotated[int, _option("seed", PROMPTS, callback=check_seed)]
-PrependBos = Annotated[bool | None, _option("prepend_bos", PROMPTS, "--bos/--no-bos")]
-Minutes = Annotated[float | None, _option("minutes", RUN, show_default="until the search ends")]
-EdgeTests = Annotated[bool, _option("edge_tests", RUN, " /--no-edge-tests", show_default=False)]
-BatchSize = Annotated[int, _option("batch_size", RUN)]
-OutFolder = Annotated[
-    Path | None,
-    typer.Option("--out", help="Folder for the results.", show_default="runs/TASK-DATE-TIME", rich_help_panel=RUN),
-]
-Overwrite = Annotated[
-    bool,
-    typer.Option(
-        "--overwrite",
-        help="Replace an earlier run in that folder; one of this very command that is unfinished is gone on with.",
-        rich_help_panel=RUN,
-    ),
-]
-Force = Annotated[bool, _option("force", RUN, "--force")]
 ReplaceFile = Annotated[bool, typer.Option("--overwrite", help="Replace that file.", rich_help_panel=RUN)]
 
 

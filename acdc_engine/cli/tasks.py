@@ -29,41 +29,6 @@ tasks = typer.Typer(
 )
 app.add_typer(tasks, name="tasks")
 
-Some = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="TASK",
-        help="Tasks: names (see [bold]acdc tasks[/bold]), or paths of cards (.toml) or prompt pairs (.jsonl, .json, "
-        ".csv, .tsv).",
-        show_default="all that have a name",
-    ),
-]
-TokenizerOf = Annotated[
-    str,
-    typer.Option(
-        "--model",
-        help="The model whose tokenizer splits the prompts; its weights are not read.",
-        rich_help_panel=options.MODEL,
-    ),
-]
-Shown = Annotated[int, typer.Option("--n", help="Pairs of each template.", rich_help_panel=options.PROMPTS)]
-Tried = Annotated[
-    int, typer.Option("--n", help="Prompts per task, or as many as it has.", rich_help_panel=options.PROMPTS)
-]
-SeedOnly = Annotated[
-    int,
-    typer.Option("--seed", callback=options.check_seed, help="Seed of the prompts.", rich_help_panel=options.PROMPTS),
-]
-Name = Annotated[
-    str, typer.Argument(metavar="NAME", help="What to call it: lower-case letters, digits and underscores.")
-]
-Pairs = Annotated[
-    bool, typer.Option("--pairs", help="Write example pairs (.jsonl, one a line) instead of a card with templates.")
-]
-NewFile = Annotated[
-    Path | None, typer.Option("--out", help="File to write.", show_default="NAME.toml or NAME.jsonl, here")
-]
-
 
 @command("list", group=tasks)
 def list_tasks(as_json: AsJson = False) -> None:
@@ -73,7 +38,7 @@ def list_tasks(as_json: AsJson = False) -> None:
     that cannot be used is named with the reason. To use a task of your own, give
     the path of its file.
     """
-    from acdc_engine.cli.task_list import broken_lines, task_list
+    from acdc_engine.cli.task_tables import broken_lines, task_list
     from acdc_engine.prompts.find import known_tasks
 
     found = known_tasks()
@@ -103,14 +68,17 @@ def list_tasks(as_json: AsJson = False) -> None:
         err.print(text)
 
 
-@command(group=tasks, epilog=examples("tasks show ioi", "tasks show pairs.jsonl --n 5"))
+@command(
+    group=tasks, settings=("seed", "prepend_bos"), epilog=examples("tasks show ioi", "tasks show pairs.jsonl --n 5")
+)
 def show(
     task: options.Task,
-    model: TokenizerOf = "smollm2-135m",
-    n: Shown = 3,
-    seed: SeedOnly = 0,
-    prepend_bos: options.PrependBos = None,
+    model: Annotated[
+        str, options.in_model(help="The model whose tokenizer splits the prompts; its weights are not read.")
+    ] = "smollm2-135m",
+    n: Annotated[int, options.in_prompts(help="Pairs of each template.")] = 3,
     as_json: AsJson = False,
+    **settings: Any,
 ) -> None:
     """Prints example pairs of each template, token by token, clean above corrupt, with what differs marked.
 
@@ -120,7 +88,7 @@ def show(
         from acdc_engine.cli.task_tables import example_pairs
         from acdc_engine.run.check_task import task_examples
 
-        found = task_examples(task, model, n=n, seed=seed, prepend_bos=prepend_bos)
+        found = task_examples(task, model, n=n, **settings)
     if as_json:
         print_json({"task": found.card.name, "model": model, "pairs": [asdict(pair) for pair in found.pairs]})
         return
@@ -128,19 +96,25 @@ def show(
 
 
 @command(
-    model=True, group=tasks, epilog=examples("tasks check ioi", "tasks check my_task.toml pairs.jsonl --model gpt2")
+    model=True,
+    group=tasks,
+    settings=("device", "dtype", "seed", "prepend_bos", "drop_misfits", "batch_size"),
+    epilog=examples("tasks check ioi", "tasks check my_task.toml pairs.jsonl --model gpt2"),
 )
 def check(
-    task: Some = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="TASK",
+            help="Tasks: names (see [bold]acdc tasks[/bold]), or paths of cards (.toml) or prompt pairs (.jsonl, "
+            ".json, .csv, .tsv).",
+            show_default="all that have a name",
+        ),
+    ] = None,
     model: options.Model = "smollm2-135m",
-    device: options.Device = "auto",
-    dtype: options.Dtype = "float32",
-    n: Tried = 32,
-    seed: SeedOnly = 0,
-    prepend_bos: options.PrependBos = None,
-    drop_misfits: options.DropMisfits = False,
-    batch_size: options.BatchSize = 16,
+    n: Annotated[int, options.in_prompts(help="Prompts per task, or as many as it has.")] = 32,
     as_json: AsJson = False,
+    **settings: Any,
 ) -> None:
     """Says whether a model does a task, before you spend an hour on its circuit.
 
@@ -154,18 +128,7 @@ def check(
         from acdc_engine.cli.task_tables import one_check, several_checks
         from acdc_engine.run.check_task import TaskCheck, check_tasks
 
-    found = check_tasks(
-        task or (),
-        model,
-        n=n,
-        seed=seed,
-        device=device,
-        dtype=dtype,
-        batch_size=batch_size,
-        prepend_bos=prepend_bos,
-        drop_misfits=drop_misfits,
-        progress=progress(),
-    )
+    found = check_tasks(task or (), model, n=n, progress=progress(), **settings)
     if as_json:
         print_json({"tasks": [_as_json(one) for one in found]})
     else:
@@ -176,7 +139,17 @@ def check(
 
 
 @command(group=tasks, epilog=examples("tasks new my_task", "tasks new my_pairs --pairs"))
-def new(name: Name, pairs: Pairs = False, out_file: NewFile = None) -> None:
+def new(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="What to call it: lower-case letters, digits and underscores.")
+    ],
+    pairs: Annotated[
+        bool, typer.Option("--pairs", help="Write example pairs (.jsonl, one a line) instead of a card with templates.")
+    ] = False,
+    out_file: Annotated[
+        Path | None, typer.Option("--out", help="File to write.", show_default="NAME.toml or NAME.jsonl, here")
+    ] = None,
+) -> None:
     """Writes a task to begin with: a card with comments, or prompt pairs. It works as it stands.
 
     With --pairs every prompt is written out, one pair a line: fields clean,

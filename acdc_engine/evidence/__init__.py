@@ -4,6 +4,14 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+Mask = Bool[Tensor, "senders receivers"]
+"""A circuit."""
+Scores = Float[Tensor, "senders receivers"]
+"""A number for each edge."""
+
 
 class Counter(Protocol):
     """A stage of the work that is told how far it has come."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from acdc_engine.errors import BehaviourError
 from acdc_engine.evidence.figures import answer_figures
 from acdc_engine.graph.evidence_records import AnswerFigures
-from acdc_engine.graph.looks import texts_of
+from acdc_engine.graph.style import texts_of
 from acdc_engine.patch.judge import Judge
 from acdc_engine.prompts.metrics import accuracy
 from acdc_engine.prompts.prompt_set import PromptSet
@@ -47,43 +47,29 @@ def shortcomings(
 ) -> list[Shortcoming]:
     """Tests the behaviour: accuracy above chance (binomial), and a metric that falls (paired t-test).
 
-    Both tests are one-sided, at 5 %.
-
-    Args:
-        right: Clean prompts answered rightly; None without right answers, where accuracy is not tested.
-        chance: Share that guessing would get right, on average.
-        clean: The metric of every clean prompt.
-        corrupt: The metric of every corrupt prompt, in the same order. A single pair is not tested.
-        metric: Its name, for the text.
+    Both tests are one-sided, at 5 %. Accuracy is not tested without right answers (`right` None: clean prompts answered
+    rightly), nor the fall of the metric (`clean` to `corrupt`, in the same order) on a single pair.
 
     Returns:
         All that is wrong; empty if the model does the task.
     """
     n, found = len(clean), list[Shortcoming]()
     if right is not None and _luck(n, n, chance):
-        found.append(
-            Shortcoming(
-                "too few",
-                f"{right} of {n} clean prompts are answered rightly, but so few prompts cannot be told from chance "
-                f"({chance:.0%}), whatever the model does.",
-            )
+        text = (
+            f"{right} of {n} clean prompts are answered rightly, but so few prompts cannot be told from chance "
+            f"({chance:.0%}), whatever the model does."
         )
+        found.append(Shortcoming("too few", text))
     elif right is not None and _luck(right, n, chance):
-        found.append(
-            Shortcoming(
-                "chance",
-                f"The model does not do this task: {right} of {n} clean prompts answered rightly ({right / n:.0%}, "
-                f"chance {chance:.0%}), not reliably better than guessing.",
-            )
+        text = (
+            f"The model does not do this task: {right} of {n} clean prompts answered rightly ({right / n:.0%}, "
+            f"chance {chance:.0%}), not reliably better than guessing."
         )
+        found.append(Shortcoming("chance", text))
     if n > 1 and not _falls((clean - corrupt).double().cpu().numpy()):
         means = texts_of(float(clean.mean()), float(corrupt.mean()))
-        found.append(
-            Shortcoming(
-                "corruption",
-                f"The corruption does not hurt: {metric} is {means[0]} on clean and {means[1]} on corrupt prompts.",
-            )
-        )
+        text = f"The corruption does not hurt: {metric} is {means[0]} on clean and {means[1]} on corrupt prompts."
+        found.append(Shortcoming("corruption", text))
     return found
 
 
@@ -133,43 +119,29 @@ class Behaviour:
 def check_behaviour(judge: Judge, force: bool = False) -> Behaviour:
     """Measures the behaviour and stops where a circuit for it would mean nothing.
 
-    A task without right answers, measured by KL, is asked for the corruption alone.
-
-    Args:
-        judge: The discovery prompts' judge.
-        force: Measure only, never stop.
+    A task without right answers, measured by KL, is asked for the corruption alone. With `force` it never stops.
 
     Raises:
         BehaviourError: The model's accuracy is not above chance (one-sided binomial test at 5 %), or the corruption
             does not lower the metric (one-sided paired t-test at 5 %). The numbers are in the message.
     """
-    found = _measure(judge)
-    if force:
-        return found
-    n = len(judge.prompts)
-    right = None if found.accuracy is None else round(found.accuracy * n)
-    problems = shortcomings(right, found.chance, judge.clean, judge.ablated, judge.metric.name)
-    if problems:
-        raise BehaviourError(f"{problems[0].text} {_remedy(problems[0], found, judge.metric.name)}")
-    return found
-
-
-def _remedy(problem: Shortcoming, found: Behaviour, metric: str) -> str:
-    if problem.kind == "too few":
-        return "Ask for more with --n, or --force to go on."
-    clean, ablated = texts_of(found.metric_clean, found.metric_ablated)
-    numbers = f"{metric} {clean} clean and {ablated} corrupt. "
-    try_another = "Try another model or task, or --force to go on all the same."
-    return (numbers if problem.kind == "chance" else "") + try_another
-
-
-def _measure(judge: Judge) -> Behaviour:
-    evaluator, prompts = judge.evaluator, judge.prompts
-    right = accuracy(evaluator.clean_logits(), prompts) if prompts.answers.shape[1] else None
-    return Behaviour(
+    logits, prompts, metric = judge.evaluator.clean_logits(), judge.prompts, judge.metric.name
+    right = accuracy(logits, prompts) if prompts.answers.shape[1] else None
+    found = Behaviour(
         accuracy=None if right is None else float(right.float().mean()),
-        answers=answer_figures(evaluator.clean_logits(), prompts),
-        chance=chance_of(prompts, evaluator.clean_logits().shape[1]),
+        answers=answer_figures(logits, prompts),
+        chance=chance_of(prompts, logits.shape[1]),
         metric_clean=float(judge.clean.mean()),
         metric_ablated=float(judge.ablated.mean()),
     )
+    n_right = None if right is None else int(right.sum())
+    problems = [] if force else shortcomings(n_right, found.chance, judge.clean, judge.ablated, metric)
+    if not problems:
+        return found
+    remedy = "Try another model or task, or --force to go on all the same."
+    if problems[0].kind == "too few":
+        remedy = "Ask for more with --n, or --force to go on."
+    elif problems[0].kind == "chance":
+        clean, ablated = texts_of(found.metric_clean, found.metric_ablated)
+        remedy = f"{metric} {clean} clean and {ablated} corrupt. {remedy}"
+    raise BehaviourError(f"{problems[0].text} {remedy}")

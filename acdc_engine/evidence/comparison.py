@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from acdc_engine.errors import MethodError, ScoreError
+from acdc_engine.evidence import Mask, Scores
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.nodes import role_fed
@@ -15,8 +16,6 @@ from acdc_engine.graph.result_records import ClassResult, Counted, EditEdge, Ove
 
 _ROUNDING = 1e-6
 """Share of the largest score below which a score is rounding."""
-_Scores = Mapping[Rank, Float[Tensor, "senders receivers"]]
-"""Per way of ranking, a number per edge, higher for stronger: |score|, score, root mean square."""
 
 
 def without_rounding(scores: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
@@ -94,29 +93,25 @@ def sweep(scores: Float[Tensor, "items"], truth: Bool[Tensor, "items"]) -> Sweep
 
 @dataclass(frozen=True)
 class _Part:
-    """A part of the graph that is counted by itself.
-
-    Attributes:
-        counted: What it is.
-        items: The edges that count, or the senders `[senders, 1]`.
-        edges: The edges that count.
-    """
+    """A part of the graph that is counted by itself: some edges, or the senders `[senders, 1]` and their edges."""
 
     counted: Counted
     items: Bool[Tensor, "rows columns"]
-    edges: Bool[Tensor, "senders receivers"]
+    edges: Mask
 
 
-def _between_heads(graph: Graph) -> Bool[Tensor, "senders receivers"]:
-    """The edges that neither start nor end at an MLP."""
-    return graph.exists & ~_mlp_senders(graph)[:, None] & ~_mlp_receivers(graph)[None, :]
+def _counted_edges(graph: Graph) -> dict[bool, Mask]:
+    """All edges, and, where the model has MLPs, those that neither start nor end at one."""
+    if not graph.shape.mlps:
+        return {True: graph.exists}
+    receivers = torch.tensor([graph.receiver_kind(receiver) == "mlp" for receiver in range(graph.n_receivers)])
+    return {True: graph.exists, False: graph.exists & ~_mlp_senders(graph)[:, None] & ~receivers[None, :]}
 
 
-def parts(graph: Graph) -> Iterator[_Part]:
+def _parts(graph: Graph) -> Iterator[_Part]:
     """Edges and nodes, with MLPs and, where the model has any, without."""
     real = torch.arange(graph.n_senders) != graph.INPUT
-    for mlps in (True, False) if graph.shape.mlps else (True,):
-        edges = graph.exists if mlps else _between_heads(graph)
+    for mlps, edges in _counted_edges(graph).items():
         nodes = real if mlps else real & ~_mlp_senders(graph)
         yield _Part(Counted(scope="edges", mlps=mlps), edges, edges)
         yield _Part(Counted(scope="nodes", mlps=mlps), nodes[:, None], edges)
@@ -131,15 +126,12 @@ def _node_mask(circuit: Circuit, graph: Graph) -> Bool[Tensor, "senders 1"]:
     return mask
 
 
-def rankings(known: Circuit, scores: _Scores) -> tuple[Ranking, ...]:
+def rankings(known: Circuit, scores: Mapping[Rank, Scores]) -> tuple[Ranking, ...]:
     """Curves and areas, for every part of the graph in which the known circuit has something and leaves something.
 
     A node's score is the largest of its outgoing edges: in a circuit without loose ends a node is kept only if one of
-    its outgoing edges is.
-
-    Args:
-        known: The truth.
-        scores: Of all edges. Those that are rounding count as zero.
+    its outgoing edges is. Scores, per way of ranking (|score|, score, root mean square), are of all edges, higher for
+    stronger; those that are rounding count as zero.
 
     Raises:
         ScoreError: A score that is not finite.
@@ -148,14 +140,12 @@ def rankings(known: Circuit, scores: _Scores) -> tuple[Ranking, ...]:
     graph, mask = known.graph(), known.mask()
     truths = {"edges": mask, "nodes": _node_mask(known, graph)}
     found = []
-    for part in parts(graph):
+    for part in _parts(graph):
         truth = truths[part.counted.scope][part.items]
         for rank, values in scores.items() if 0 < int(truth.sum()) < truth.numel() else ():
-            if part.counted.scope == "edges":
-                items = values[part.items]
-            else:
-                items = _node_scores(values, part.edges)[part.items]
-            found.append(_ranking(part.counted, rank, sweep(items, truth)))
+            if part.counted.scope == "nodes":
+                values = values.masked_fill(~part.edges, -torch.inf).amax(1, keepdim=True)
+            found.append(_ranking(part.counted, rank, sweep(values[part.items], truth)))
     return tuple(found)
 
 
@@ -164,7 +154,7 @@ def overlaps(found: Circuit, known: Circuit) -> tuple[Overlap, ...]:
     graph = known.graph()
     masks = {"edges": (found.mask(), known.mask()), "nodes": (_node_mask(found, graph), _node_mask(known, graph))}
     out = []
-    for part in parts(graph):
+    for part in _parts(graph):
         here, there = (mask & part.items for mask in masks[part.counted.scope])
         n_found, n_true, n_both = int(here.sum()), int(there.sum()), int((here & there).sum())
         out.append(
@@ -184,9 +174,7 @@ def overlaps(found: Circuit, known: Circuit) -> tuple[Overlap, ...]:
     return tuple(out)
 
 
-def classes(
-    found: Circuit, known: Circuit, scores: Float[Tensor, "senders receivers"] | None
-) -> tuple[ClassResult, ...]:
+def classes(found: Circuit, known: Circuit, scores: Scores | None) -> tuple[ClassResult, ...]:
     """Every role of the known circuit: which of its nodes and edges were found, and how its edges rank.
 
     Scores are of all edges, signed, and ranked by their absolute values; without them there are no areas.
@@ -201,11 +189,11 @@ def classes(
     out = []
     for role, names in members.items():
         own = truth & _touching(graph, names)
-        for mlps in (True, False) if graph.shape.mlps else (True,):
-            counted = graph.exists if mlps else _between_heads(graph)
-            edges = own & counted
-            rivals = counted & ~truth
-            ranked = scores is not None and bool(edges.any()) and bool(rivals.any())
+        for mlps, counted in _counted_edges(graph).items():
+            edges, rivals, auc = own & counted, counted & ~truth, None
+            if scores is not None and bool(edges.any()) and bool(rivals.any()):
+                both = edges | rivals
+                auc = sweep(scores[both].float().abs(), edges[both]).auc
             out.append(
                 ClassResult(
                     role=role,
@@ -214,25 +202,13 @@ def classes(
                     nodes_found=len(listed.intersection(names)),
                     edges=int(edges.sum()),
                     edges_found=int((edges & kept).sum()),
-                    auc=_auc(scores, edges, rivals) if ranked and scores is not None else None,
+                    auc=auc,
                 )
             )
     return tuple(out)
 
 
-def _auc(
-    scores: Float[Tensor, "senders receivers"],
-    true: Bool[Tensor, "senders receivers"],
-    false: Bool[Tensor, "senders receivers"],
-) -> float:
-    """Area under the ROC curve of some edges against others, ranked by |score|."""
-    both = true | false
-    return sweep(scores[both].float().abs(), true[both]).auc
-
-
-def edits(
-    found: Circuit, known: Circuit, scores: Float[Tensor, "senders receivers"] | None
-) -> tuple[tuple[EditEdge, ...], tuple[EditEdge, ...]]:
+def edits(found: Circuit, known: Circuit, scores: Scores | None) -> tuple[tuple[EditEdge, ...], tuple[EditEdge, ...]]:
     """The edges to add to the found circuit and those to remove from it to get the known one, strongest first.
 
     Scores are of all edges, signed; without them, those that the found circuit's edges have of their own.
@@ -245,7 +221,7 @@ def edits(
     roles = {node.name: node.role for node in known.nodes}
     places = None if scores is None else _places(graph, scores)
 
-    def listed(mask: Bool[Tensor, "senders receivers"]) -> tuple[EditEdge, ...]:
+    def listed(mask: Mask) -> tuple[EditEdge, ...]:
         edges = []
         for sender, receiver in mask.nonzero().tolist():
             names = graph.senders[sender], graph.receivers[receiver]
@@ -278,13 +254,7 @@ def _ranking(counted: Counted, rank: Rank, curve: Sweep) -> Ranking:
     )
 
 
-def _node_scores(
-    values: Float[Tensor, "senders receivers"], edges: Bool[Tensor, "senders receivers"]
-) -> Float[Tensor, "senders 1"]:
-    return values.masked_fill(~edges, -torch.inf).amax(1, keepdim=True)
-
-
-def _places(graph: Graph, scores: Float[Tensor, "senders receivers"]) -> Float[Tensor, "senders receivers"]:
+def _places(graph: Graph, scores: Scores) -> Scores:
     """1 for the strongest edge by |score|; equal ones in the graph's order."""
     order = scores[graph.exists].abs().argsort(descending=True, stable=True)
     places = torch.zeros(graph.exists.shape, dtype=torch.float64)
@@ -294,7 +264,7 @@ def _places(graph: Graph, scores: Float[Tensor, "senders receivers"]) -> Float[T
     return places
 
 
-def _touching(graph: Graph, names: list[str]) -> Bool[Tensor, "senders receivers"]:
+def _touching(graph: Graph, names: list[str]) -> Mask:
     """Edges that start or end at one of some nodes."""
     senders = torch.zeros(graph.n_senders, dtype=torch.bool)
     senders[[graph.sender_index(name) for name in names]] = True
@@ -305,10 +275,6 @@ def _touching(graph: Graph, names: list[str]) -> Bool[Tensor, "senders receivers
 
 def _mlp_senders(graph: Graph) -> Bool[Tensor, "senders"]:
     return torch.tensor([name.startswith("m") for name in graph.senders])
-
-
-def _mlp_receivers(graph: Graph) -> Bool[Tensor, "receivers"]:
-    return torch.tensor([graph.receiver_kind(receiver) == "mlp" for receiver in range(graph.n_receivers)])
 
 
 def _share(part: int, whole: int) -> float | None:

@@ -1,18 +1,17 @@
 """What the nodes of a circuit do, written into its file: roles, direct effects, and example prompts token by token."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from acdc_engine.evidence import Stages, silent
-from acdc_engine.evidence.roles import Roles, measure_roles, role_of
+from acdc_engine.evidence.roles import measure_roles, role_of
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Example, HeadPattern, NextToken, Rows
-from acdc_engine.graph.looks import measure_of, strength_of
 from acdc_engine.graph.nodes import targets_of, with_roles
-from acdc_engine.graph.records import CircuitNode
+from acdc_engine.graph.style import measure_of, strength_of
 from acdc_engine.model.layers import read_positions
 from acdc_engine.model.patterns import attention_patterns
 from acdc_engine.model.twins import Record
@@ -25,7 +24,7 @@ from acdc_engine.prompts.tokens import of_answers, one_token, token_text
 _EXAMPLES = 3
 _LIKELY = 5
 """Next tokens shown."""
-MOST_NUMBERS = 40_000
+_MOST_NUMBERS = 40_000
 """Numbers of all patterns in a file: about a quarter of a megabyte."""
 MOST_TOKENS = 64
 """Longer prompts get no patterns: nobody could read them."""
@@ -45,15 +44,8 @@ def describe(
 ) -> Circuit:
     """Measures what the circuit's nodes do, and picks prompts to show.
 
-    Args:
-        view: The judges' model.
-        circuit: A circuit of it.
-        discovery: Judges on the prompts that the search saw; examples are taken from them where there are too few
-            others.
-        held_out: Judges on those it did not see: everything is measured on these.
-        seed: Of the random tokens.
-        batch_size: Prompts per run.
-        progress: Opens the stages of the work, see `Stages`.
+    Everything is measured on the held-out prompts; examples are of those that the search saw where there are too few
+    others. `seed` is that of the random tokens.
 
     Returns:
         The circuit with roles, direct effects and examples. Roles that it had are kept.
@@ -64,39 +56,31 @@ def describe(
         roles = measure_roles(view, senders, prompts, seed=seed, batch_size=batch_size, progress=stage.advance)
     shown = held_out if len(prompts) >= _EXAMPLES else discovery
     with progress("Examples", None):
-        examples = examples_of(view, circuit, shown.evaluator)
-    nodes = tuple(_described(node, roles) for node in circuit.nodes)
-    edges = with_roles(circuit.layout(), nodes, circuit.edges)
-    return circuit.model_copy(update={"nodes": nodes, "edges": edges, "examples": examples})
-
-
-def _described(node: CircuitNode, roles: Roles) -> CircuitNode:
-    scores = roles.scores.get(node.name, ())
-    return node.model_copy(
-        update={
-            "role": role_of(scores) if node.role is None else node.role,
-            "role_scores": scores,
-            "direct_effect": roles.direct.get(node.name),
-        }
-    )
+        examples = _examples_of(view, circuit, shown.evaluator)
+    nodes = []
+    for node in circuit.nodes:
+        scores = roles.scores.get(node.name, ())
+        role = role_of(scores) if node.role is None else node.role
+        update = {"role": role, "role_scores": scores, "direct_effect": roles.direct.get(node.name)}
+        nodes.append(node.model_copy(update=update))
+    edges = with_roles(circuit.layout(), tuple(nodes), circuit.edges)
+    return circuit.model_copy(update={"nodes": tuple(nodes), "edges": edges, "examples": examples})
 
 
 @torch.no_grad()
-def examples_of(view: TransformerView, circuit: Circuit, evaluator: Evaluator) -> tuple[Example, ...]:
-    """Makes up to three examples, of different templates where the prompts know theirs.
+def _examples_of(view: TransformerView, circuit: Circuit, evaluator: Evaluator) -> tuple[Example, ...]:
+    """Makes up to three examples of the evaluator's prompts, of different templates where these are known.
 
-    Args:
-        view: The evaluator's model. Where it has no tokenizer, tokens are shown as their numbers.
-        circuit: Of that model; its strongest heads come first where not all patterns fit.
-        evaluator: Runs the circuit on the prompts to choose from.
+    The circuit's strongest heads come first where not all patterns fit. Without a tokenizer tokens are numbers.
     """
     prompts = evaluator.prompts
-    rows = choose(prompts)
+    rows = _choose(prompts)
     some = prompts.select(rows).to(view.device)
     under = _likely(view, evaluator.logits(circuit.mask()[None])[0, rows])
-    heads = strongest_heads(circuit)
-    numbers = [_numbers(int(length), view.causal) for length in some.lengths]
-    counts = heads_that_fit(len(heads), numbers)
+    heads = _strongest_heads(circuit)
+    numbers = [n * (n + 1) if view.causal else 2 * n * n for n in some.lengths.tolist()]  # clean and corrupt
+    readable = [many if n <= MOST_TOKENS else 0 for n, many in zip(some.lengths.tolist(), numbers, strict=True)]
+    counts = _heads_that_fit(len(heads), readable)
     seen = heads[: max(counts, default=0)]
     likely, looks = zip(*(_run(view, tokens, some.read_at, seen) for tokens in (some.clean, some.corrupt)), strict=True)
     found = []
@@ -125,7 +109,7 @@ def examples_of(view: TransformerView, circuit: Circuit, evaluator: Evaluator) -
     return tuple(found)
 
 
-def choose(prompts: PromptSet) -> list[int]:
+def _choose(prompts: PromptSet) -> list[int]:
     """Rows of the first pairs, each of another template as far as there are so many and they are known."""
     templates = prompts.templates or ("",) * len(prompts)
     firsts = [row for row, template in enumerate(templates) if template not in templates[:row]]
@@ -133,7 +117,7 @@ def choose(prompts: PromptSet) -> list[int]:
     return sorted([*firsts, *others][:_EXAMPLES])
 
 
-def strongest_heads(circuit: Circuit) -> list[str]:
+def _strongest_heads(circuit: Circuit) -> list[str]:
     """The circuit's heads, those with the largest summed absolute strength of their edges first.
 
     Ties, and circuits whose edges have no strength, keep the order of the model.
@@ -147,50 +131,33 @@ def strongest_heads(circuit: Circuit) -> list[str]:
     return sorted(sums, key=lambda name: -sums[name])
 
 
-def heads_that_fit(n_heads: int, numbers: Sequence[int]) -> list[int]:
-    """How many heads' patterns each example gets.
-
-    Args:
-        n_heads: The circuit's heads.
-        numbers: Numbers of one head's patterns per example; 0 for an example that gets none.
-    """
+def _heads_that_fit(n_heads: int, numbers: Sequence[int]) -> list[int]:
+    """How many heads' patterns each example gets, from the numbers of one head's patterns; 0 where it gets none."""
     shown = [i for i, n in enumerate(numbers) if n]
     while shown:
-        fitting = min(n_heads, MOST_NUMBERS // sum(numbers[i] for i in shown))
+        fitting = min(n_heads, _MOST_NUMBERS // sum(numbers[i] for i in shown))
         if len(shown) == 1 or fitting >= min(n_heads, _ENOUGH_HEADS):
             return [fitting if i in shown else 0 for i in range(len(numbers))]
         shown.pop()
     return [0] * len(numbers)
 
 
-def _numbers(length: int, causal: bool) -> int:
-    """Numbers of one head's patterns, clean and corrupt."""
-    if length > MOST_TOKENS:
-        return 0
-    return length * (length + 1) if causal else 2 * length * length
-
-
 def _run(
     view: TransformerView, tokens: Tensor, read_at: Tensor, heads: Sequence[str]
 ) -> tuple[list[tuple[NextToken, ...]], dict[str, Tensor]]:
-    """The most likely next tokens of each prompt, and patterns by name; without heads a run keeps nothing."""
+    """The most likely next tokens of each prompt, and patterns `[batch, queries, pos]` by name of the head."""
     embed = view.embed(tokens)
     record = Record(embed) if heads else None
     final = view.run(embed, record, keep_inputs=bool(heads))
-    return _likely(view, view.unembed(read_positions(final, read_at))), {} if record is None else _patterns(
-        view, record, heads
-    )
-
-
-def _patterns(view: TransformerView, record: Record, heads: Iterable[str]) -> dict[str, Tensor]:
-    """Patterns `[batch, queries, pos]` by name."""
+    likely = _likely(view, view.unembed(read_positions(final, read_at)))
     layers: dict[int, list[int]] = {}
     for name in heads:
-        layer, head = name.removeprefix("a").split(".h")
-        layers.setdefault(int(layer), []).append(int(head))
-    return {
+        layer, head = map(int, name.removeprefix("a").split(".h"))
+        layers.setdefault(layer, []).append(head)
+    found = () if record is None else attention_patterns(view, record, layers)
+    return likely, {
         f"a{layer}.h{head}": patterns[:, place].cpu()
-        for layer, patterns in attention_patterns(view, record, layers)
+        for layer, patterns in found
         for place, head in enumerate(layers[layer])
     }
 

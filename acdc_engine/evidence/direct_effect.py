@@ -18,10 +18,9 @@ from acdc_engine.prompts.prompt_set import NO_ANSWER, PromptSet
 
 
 class DirectEffects:
-    """Adds up direct effects batch by batch."""
+    """Adds up direct effects of `senders`, names of nodes (input, heads, MLPs), batch by batch."""
 
     def __init__(self, view: TransformerView, senders: Sequence[str]) -> None:
-        """Of `senders`, names of nodes: input, heads, MLPs."""
         self._view, self._senders = view, tuple(senders)
         self._sums = torch.zeros(2, len(self._senders), dtype=torch.float64)
         self._n_prompts = 0
@@ -31,7 +30,7 @@ class DirectEffects:
         if not batch.answers.shape[1]:
             return
         for row, record in enumerate((clean, corrupt)):
-            self._sums[row] += sender_effects(self._view, record, batch, self._senders).double().sum(0).cpu()
+            self._sums[row] += _sender_effects(self._view, record, batch, self._senders).double().sum(0).cpu()
         self._n_prompts += len(batch)
 
     def found(self) -> dict[str, DirectEffect]:
@@ -45,31 +44,24 @@ class DirectEffects:
         }
 
 
-def sender_effects(
+def _sender_effects(
     view: TransformerView, record: Record, prompts: PromptSet, senders: Sequence[str]
 ) -> Float[Tensor, "batch senders"]:
     """What senders write to the answers directly, at the position read.
 
-    Args:
-        view: The model.
-        record: Of a run on the prompts, clean or corrupt, with `final`.
-        prompts: With right answers.
-        senders: Names.
+    `record` is that of a run on the prompts, clean or corrupt, with `final`; the prompts have right answers.
 
     Returns:
         Logits, before a soft cap: mean of the right answers less mean of the wrong ones, or less the mean of all
         logits. Over all senders they add up to that difference itself, up to biases (attention's output biases, those
         of the final norm and of the unembedding).
     """
-    direction = answer_direction(view, record, prompts)
-    columns = []
-    for name in senders:
-        write = _write_at(view, record, name, prompts.read_at)
-        columns.append((write.to(direction.dtype) * direction).sum(-1))
-    return torch.stack(columns, 1)
+    direction = _answer_direction(view, record, prompts)
+    writes = (_write_at(view, record, name, prompts.read_at) for name in senders)
+    return torch.stack([(write.to(direction.dtype) * direction).sum(-1) for write in writes], 1)
 
 
-def answer_direction(view: TransformerView, record: Record, prompts: PromptSet) -> Float[Tensor, "batch d_model"]:
+def _answer_direction(view: TransformerView, record: Record, prompts: PromptSet) -> Float[Tensor, "batch d_model"]:
     """The direction in the final residual stream that stands for the answers, with the final norm's scale of this run.
 
     Float32 at least. The dot product of the final residual stream with it is the logit difference, up to biases.
@@ -91,8 +83,7 @@ def _write_at(
     view: TransformerView, record: Record, name: str, read_at: Int[Tensor, "batch"]
 ) -> Float[Tensor, "batch d_model"]:
     """What a sender writes at one position of each prompt."""
-    graph = view.graph
-    index = graph.sender_index(name)
+    graph, index = view.graph, view.graph.sender_index(name)
     if index == graph.INPUT:
         return read_positions(record.embed, read_at)
     layer = int(name[1:].split(".")[0])

@@ -1,16 +1,16 @@
 """The figures a circuit is judged by: faithfulness, KL, agreement, answers, by template; and completeness."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from acdc_engine.evidence import Mask
 from acdc_engine.evidence.resampling import ratio_interval
 from acdc_engine.graph.evidence_records import AnswerFigures, Completeness, Figures, Interval, TemplateFigures
 from acdc_engine.patch.judge import Judge
-from acdc_engine.prompts.metrics import accuracy, get_metric
+from acdc_engine.prompts.metrics import accuracy, get_metric, mean_over
 from acdc_engine.prompts.prompt_set import NO_ANSWER, PromptSet
 
 _TWO_SIGNED = ("logit_diff", "prob_diff")
@@ -34,8 +34,8 @@ def answer_figures(logits: Float[Tensor, "prompts d_vocab"], prompts: PromptSet)
         right_above_wrong=float(accuracy(logits, prompts).double().mean()) if has_wrong else None,
         most_likely=float((ranks == 1).double().mean()),
         median_rank=float(ranks.double().quantile(0.5)),
-        right_logit=_mean_logit(logits, prompts.answers),
-        wrong_logit=_mean_logit(logits, prompts.wrong_answers) if has_wrong else None,
+        right_logit=float(mean_over(logits.double(), prompts.answers).mean()),
+        wrong_logit=float(mean_over(logits.double(), prompts.wrong_answers).mean()) if has_wrong else None,
     )
 
 
@@ -48,23 +48,9 @@ def right_ranks(logits: Float[Tensor, "prompts d_vocab"], prompts: PromptSet) ->
     return 1 + ((logits >= best) & ~right).sum(1)
 
 
-def _mean_logit(logits: Float[Tensor, "prompts d_vocab"], ids: Int[Tensor, "prompts k"]) -> float:
-    """Mean over each prompt's answers, then over the prompts."""
-    there = ids != NO_ANSWER
-    found = logits.double().gather(1, ids.clamp(min=0)).masked_fill(~there, 0.0)
-    return float((found.sum(1) / there.sum(1)).mean())
-
-
 @dataclass(frozen=True)
-class PromptValues:
-    """What one circuit does on every prompt, on the CPU.
-
-    Attributes:
-        metric: The judge's metric; higher for more of the behaviour.
-        kl: KL(model || circuit) in nats.
-        kl_ablated: KL(model || ablated model) in nats.
-        logits: At the reading positions, on the model's device.
-    """
+class _PromptValues:
+    """What one circuit does on every prompt; KL is from the model, in nats, logits are on the model's device."""
 
     metric: Float[Tensor, "prompts"]
     kl: Float[Tensor, "prompts"]
@@ -77,12 +63,12 @@ class PromptValues:
         return _recovered(self.kl, self.kl_ablated)
 
 
-def prompt_values(judge: Judge, mask: Bool[Tensor, "senders receivers"]) -> PromptValues:
+def prompt_values(judge: Judge, mask: Mask) -> _PromptValues:
     """Runs one circuit once, for the metric and for KL."""
     evaluator, kl = judge.evaluator, get_metric("kl")
     prompts = evaluator.prompts
     logits, clean, ablated = evaluator.logits(mask[None])[0], evaluator.clean_logits(), evaluator.ablated_logits()
-    return PromptValues(
+    return _PromptValues(
         metric=judge.metric(logits, prompts, clean).float().cpu(),
         kl=-kl(_exact(logits), prompts, _exact(clean)).cpu(),
         kl_ablated=-kl(_exact(ablated), prompts, _exact(clean)).cpu(),
@@ -100,7 +86,7 @@ def _recovered(kl: Float[Tensor, "prompts"], kl_ablated: Float[Tensor, "prompts"
     return 1.0 - float(kl.double().mean()) / whole if whole else 0.0
 
 
-def figures_of(judge: Judge, mask: Bool[Tensor, "senders receivers"], seed: int = 0) -> Figures:
+def figures_of(judge: Judge, mask: Mask, seed: int = 0) -> Figures:
     """Judges one circuit three ways: faithfulness, KL recovered, and prompt by prompt.
 
     A mean can hide errors that cancel, so faithfulness stands beside
@@ -122,6 +108,7 @@ def figures_of(judge: Judge, mask: Bool[Tensor, "senders receivers"], seed: int 
     else:
         agree = found.logits.argmax(-1) == clean.argmax(-1)
     has_answers = bool(prompts.answers.shape[1])
+    names = list(dict.fromkeys(prompts.templates))
     return Figures(
         n_prompts=len(prompts),
         metric_clean=float(judge.clean.mean()),
@@ -137,43 +124,37 @@ def figures_of(judge: Judge, mask: Bool[Tensor, "senders receivers"], seed: int 
         answers_clean=answer_figures(clean, prompts),
         answers_corrupt=answer_figures(evaluator.ablated_logits(), prompts),
         answers_circuit=answer_figures(found.logits, prompts),
-        templates=tuple(_templates(judge, found, agree.cpu(), seed)),
+        templates=tuple(_of_template(name, judge, found, agree.cpu(), seed) for name in names if len(names) > 1),
     )
 
 
-def _kl_interval(kl: Float[Tensor, "prompts"], kl_ablated: Float[Tensor, "prompts"], seed: int) -> Interval | None:
+def _kl_interval(kl: Tensor, kl_ablated: Tensor, seed: int) -> Interval | None:
     return ratio_interval(-kl, torch.zeros_like(kl), -kl_ablated, seed)
 
 
-def _templates(
-    judge: Judge, found: PromptValues, agree: Bool[Tensor, "prompts"], seed: int
-) -> Iterator[TemplateFigures]:
-    """The figures of every template, in the order of the prompts; none where there is only one."""
-    of_prompts = judge.prompts.templates
-    names = list(dict.fromkeys(of_prompts))
-    for name in names if len(names) > 1 else []:
-        rows = torch.tensor([other == name for other in of_prompts])
-        circuit, clean, ablated = found.metric[rows], judge.clean[rows], judge.ablated[rows]
-        kl, kl_ablated = found.kl[rows], found.kl_ablated[rows]
-        span = judge.span(rows)
-        faithful = None if span is None else float((circuit - ablated).double().mean()) / span
-        yield TemplateFigures(
-            name=name,
-            n_prompts=int(rows.sum()),
-            faithfulness=faithful,
-            faithfulness_interval=None if span is None else ratio_interval(circuit, clean, ablated, seed),
-            kl_recovered=_recovered(kl, kl_ablated),
-            kl_interval=_kl_interval(kl, kl_ablated, seed),
-            agreement=float(agree[rows].float().mean()),
-        )
+def _of_template(
+    name: str, judge: Judge, found: _PromptValues, agree: Bool[Tensor, "prompts"], seed: int
+) -> TemplateFigures:
+    rows = torch.tensor([other == name for other in judge.prompts.templates])
+    circuit, clean, ablated = found.metric[rows], judge.clean[rows], judge.ablated[rows]
+    kl, kl_ablated, span = found.kl[rows], found.kl_ablated[rows], judge.span(rows)
+    return TemplateFigures(
+        name=name,
+        n_prompts=int(rows.sum()),
+        faithfulness=None if span is None else float((circuit - ablated).double().mean()) / span,
+        faithfulness_interval=None if span is None else ratio_interval(circuit, clean, ablated, seed),
+        kl_recovered=_recovered(kl, kl_ablated),
+        kl_interval=_kl_interval(kl, kl_ablated, seed),
+        agreement=float(agree[rows].float().mean()),
+    )
 
 
-def complement_of(judge: Judge, mask: Bool[Tensor, "senders receivers"]) -> Bool[Tensor, "senders receivers"]:
+def complement_of(judge: Judge, mask: Mask) -> Mask:
     """All edges of the graph but the circuit's."""
     return judge.graph.exists.to(mask.device) & ~mask
 
 
-def completeness_of(judge: Judge, mask: Bool[Tensor, "senders receivers"]) -> Completeness:
+def completeness_of(judge: Judge, mask: Mask) -> Completeness:
     """Ablates the circuit's edges, keeps all others, and judges what is left.
 
     A circuit that holds all of the behaviour leaves none outside: faithfulness and KL recovered near 0. One exact

@@ -12,11 +12,12 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
+from acdc_engine.evidence import Mask
 from acdc_engine.evidence.figures import complement_of
 from acdc_engine.evidence.random_circuits import RandomPaths
 from acdc_engine.evidence.resampling import MIN_PROMPTS, too_few
@@ -35,7 +36,7 @@ _NULLS: dict[_TestName, str] = {
 }
 """The hypothesis that each test can reject: that the circuit is ideal in this respect."""
 
-ALPHA = 0.05
+_ALPHA = 0.05
 """Level of the tests, after correction for their number."""
 EDGES_UP_TO = 1000
 """Edges of a circuit that are tested one by one: each costs an exact evaluation. Of larger circuits minimality takes as
@@ -67,13 +68,26 @@ class _Outcome:
     if_rejected: str = ""
     if_kept: str = ""
 
+    def record(self, p_adjusted: float) -> HypothesisTest:
+        rejected = p_adjusted <= _ALPHA
+        return HypothesisTest(
+            name=self.name,
+            null=_NULLS[self.name],
+            statistic=self.statistic,
+            p_value=self.p_value,
+            p_adjusted=p_adjusted,
+            rejected=rejected,
+            alpha=_ALPHA,
+            details=f"{self.finding} {self.if_rejected if rejected else self.if_kept}".strip(),
+        )
+
 
 def _undecided(name: _TestName, reason: str) -> _Outcome:
     """A test that cannot be made: nothing speaks against the null hypothesis."""
     return _Outcome(name, statistic=0.0, p_value=1.0, finding=f"Not tested: {reason}")
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def _holm(p_values: Sequence[float]) -> list[float]:
     """Corrects p-values for their number (Holm 1979, *A Simple Sequentially Rejective Multiple Test Procedure*).
 
         adjusted p of the i-th smallest of m = max over j <= i of min(1, (m - j + 1) p_j)
@@ -90,24 +104,17 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def run_tests(
-    judge: Judge,
-    mask: Bool[Tensor, "senders receivers"],
-    *,
-    seed: int = 0,
-    progress: Callable[[int], None] = lambda _: None,
+    judge: Judge, mask: Mask, *, seed: int = 0, progress: Callable[[int], None] = lambda _: None
 ) -> tuple[HypothesisTest, ...]:
     """Runs equivalence, independence and minimality on one circuit, corrected for the three (Holm 1979).
 
     A test that cannot be made (too few prompts, constant scores, nothing to compare with) has p-value 1, is not
     rejected, and its details say why. With fewer than `MIN_PROMPTS` prompts nothing is run.
 
-    Cost: 2 exact evaluations, one of them of nearly the whole graph, and those of `minimality`.
+    Cost: 2 exact evaluations, one of them of nearly the whole graph, and those of `_minimality`.
 
-    Args:
-        judge: The prompts: held-out ones, for a test says nothing on prompts that the circuit was chosen by.
-        mask: The circuit.
-        seed: Of permutations and random edges.
-        progress: Called with the number of circuits run.
+    The judge's prompts are held-out ones, for a test says nothing on prompts that the circuit was chosen by. `seed` is
+    that of permutations and random edges, `progress` is called with the number of circuits run.
     """
     if len(judge.clean) < MIN_PROMPTS:
         outcomes = [_undecided(name, too_few(len(judge.clean), "a test")) for name in _NULLS]
@@ -117,15 +124,15 @@ def run_tests(
         complement = judge.values(complement_of(judge, mask)[None])[0]
         progress(2)
         outcomes = [
-            equivalence(judge, circuit),
-            independence(judge, complement, seed),
-            minimality(judge, mask, circuit, seed=seed, progress=progress),
+            _equivalence(judge, circuit),
+            _independence(judge, complement, seed),
+            _minimality(judge, mask, circuit, seed=seed, progress=progress),
         ]
-    adjusted = holm([outcome.p_value for outcome in outcomes])
-    return tuple(_record(outcome, p) for outcome, p in zip(outcomes, adjusted, strict=True))
+    adjusted = _holm([outcome.p_value for outcome in outcomes])
+    return tuple(outcome.record(p) for outcome, p in zip(outcomes, adjusted, strict=True))
 
 
-def equivalence(judge: Judge, circuit: Float[Tensor, "prompts"]) -> _Outcome:
+def _equivalence(judge: Judge, circuit: Float[Tensor, "prompts"]) -> _Outcome:
     """Is the circuit above the model on about half of the prompts?
 
         null hypothesis: |P(m(C) > m(M)) - 1/2| < 0.1        (section 3.1)
@@ -163,7 +170,7 @@ def equivalence(judge: Judge, circuit: Float[Tensor, "prompts"]) -> _Outcome:
     )
 
 
-def independence(judge: Judge, complement: Float[Tensor, "prompts"], seed: int = 0) -> _Outcome:
+def _independence(judge: Judge, complement: Float[Tensor, "prompts"], seed: int = 0) -> _Outcome:
     """Does the model without the circuit still know on which prompts the model scores high?
 
         null hypothesis: m(M without C) and m(M) are independent over prompts        (section 3.2)
@@ -178,10 +185,7 @@ def independence(judge: Judge, complement: Float[Tensor, "prompts"], seed: int =
     prompt alike, even the fully ablated model depends on the whole one. A complement that works on all prompts to the
     same degree is independent. See completeness for how much of the behaviour it keeps.
 
-    Args:
-        judge: The prompts.
-        complement: Metric of every prompt with the circuit's edges ablated and all others kept.
-        seed: Of the permutations.
+    `complement` is the metric of every prompt with the circuit's edges ablated and all others kept.
     """
     name, least = judge.metric.name, _SAME * abs(judge.range)
     for whose, scores in (("complement", complement), ("model", judge.clean)):
@@ -227,28 +231,14 @@ def _centred_kernel(scores: Float[Tensor, "prompts"]) -> NDArray[np.float64]:
     return centred
 
 
-def _record(outcome: _Outcome, p_adjusted: float) -> HypothesisTest:
-    rejected = p_adjusted <= ALPHA
-    return HypothesisTest(
-        name=outcome.name,
-        null=_NULLS[outcome.name],
-        statistic=outcome.statistic,
-        p_value=outcome.p_value,
-        p_adjusted=p_adjusted,
-        rejected=rejected,
-        alpha=ALPHA,
-        details=f"{outcome.finding} {outcome.if_rejected if rejected else outcome.if_kept}".strip(),
-    )
-
-
 def minimality_runs(size: int, n_random_edges: int = _RANDOM_EDGES) -> int:
     """Circuits that minimality runs for a circuit of `size` edges, if nothing is known yet."""
     return min(size, EDGES_UP_TO) + 2 * n_random_edges
 
 
-def minimality(
+def _minimality(
     judge: Judge,
-    mask: Bool[Tensor, "senders receivers"],
+    mask: Mask,
     whole: Float[Tensor, "prompts"],
     *,
     n_random_edges: int = _RANDOM_EDGES,
@@ -273,13 +263,8 @@ def minimality(
     *When it misleads.* Random edges mostly do nothing, so this is a low bar: a rejected edge is as good as noise, but
     one that stands can still be superfluous. That no single edge can go is shown by the certificate, exactly.
 
-    Args:
-        judge: The prompts.
-        mask: The circuit; an edge on no path has effect 0.
-        whole: Metric of every prompt under the circuit.
-        n_random_edges: Random edges.
-        seed: Of the random edges, and of the edges tested in larger circuits.
-        progress: Called with the number of circuits run.
+    `whole` is the metric of every prompt under the circuit, in which an edge on no path has effect 0; `seed` is that of
+    the random edges, and of the edges tested in larger circuits.
     """
     rng, edges = np.random.default_rng(seed), mask.cpu().nonzero()
     if not len(edges):
@@ -295,28 +280,19 @@ def minimality(
     pairs = _values(judge, mask, [one for pair in inflated for one in pair], progress).unflatten(0, (-1, 2))
     effects, random = (whole - without).abs().mean(1), (pairs[:, 0] - pairs[:, 1]).abs().mean(1)
     least = _SAME * abs(judge.range)
-    return _outcome(judge, edges, effects * (effects > least), random * (random > least))
-
-
-def _outcome(
-    judge: Judge,
-    edges: Int[Tensor, "edges 2"],
-    effects: Float[Tensor, "edges"],
-    random: Float[Tensor, "random"],
-) -> _Outcome:
-    graph, name = judge.graph, judge.metric.name
+    effects, random = effects * (effects > least), random * (random > least)
     beaten = (effects[:, None] > random).sum(1)
-    adjusted = holm(stats.binom.cdf(beaten.numpy(), len(random), _QUANTILE).tolist())
+    adjusted = _holm(stats.binom.cdf(beaten.numpy(), len(random), _QUANTILE).tolist())
     weakest = int(beaten.argmin())
-    superfluous = sum(p <= ALPHA for p in adjusted)
+    superfluous = sum(p <= _ALPHA for p in adjusted)
     return _Outcome(
         "minimality",
         statistic=int(beaten[weakest]) / len(random),
         p_value=min(adjusted),
         finding=(
-            f"The weakest of {len(edges)} edges, {graph.edge_name(*edges[weakest].tolist())}, changes {name} by "
-            f"{float(effects[weakest]):.3g} a prompt, more than {int(beaten[weakest])} of {len(random)} random edges; "
-            f"an edge should beat {_QUANTILE:.0%} of them."
+            f"The weakest of {len(edges)} edges, {graph.edge_name(*edges[weakest].tolist())}, changes "
+            f"{judge.metric.name} by {float(effects[weakest]):.3g} a prompt, more than {int(beaten[weakest])} of "
+            f"{len(random)} random edges; an edge should beat {_QUANTILE:.0%} of them."
         ),
         if_rejected=f"{superfluous} edges do no more than random ones: the circuit holds edges it does not need.",
         if_kept="No edge can be told from one that does.",
@@ -324,10 +300,7 @@ def _outcome(
 
 
 def _values(
-    judge: Judge,
-    mask: Bool[Tensor, "senders receivers"],
-    candidates: Sequence[Candidate],
-    progress: Callable[[int], None],
+    judge: Judge, mask: Mask, candidates: Sequence[Candidate], progress: Callable[[int], None]
 ) -> Float[Tensor, "runs prompts"]:
     """The metric under all masks, which differ from the circuit in few edges."""
     rows = []
@@ -338,9 +311,7 @@ def _values(
     return torch.cat(rows)
 
 
-def _inflated(
-    graph: Graph, mask: Bool[Tensor, "senders receivers"], count: int, rng: np.random.Generator
-) -> list[tuple[Candidate, Candidate]]:
+def _inflated(graph: Graph, mask: Mask, count: int, rng: np.random.Generator) -> list[tuple[Candidate, Candidate]]:
     """The circuit with a random path, and the same without one of its new edges; fewer where paths bring none."""
     paths, kept, nothing = RandomPaths(graph, rng), mask.flatten().numpy(), np.empty(0, np.int64)
     pairs: list[tuple[Candidate, Candidate]] = []

@@ -31,12 +31,7 @@ Head = tuple[int, int]
 
 @dataclass(frozen=True)
 class Places:
-    """Where the answers stand in the prompts, as far as the position read can look there.
-
-    Attributes:
-        answers: Whether a position holds a right answer.
-        wrong: Whether it holds a wrong one.
-    """
+    """Which positions of the prompts hold a right answer, or a wrong one, as far as the position read can look."""
 
     answers: Bool[Tensor, "batch pos"]
     wrong: Bool[Tensor, "batch pos"]
@@ -59,12 +54,8 @@ class MoverTally:
     """What heads move from the answer's positions to the position read, added up batch by batch."""
 
     def __init__(self, view: TransformerView) -> None:
-        """Nothing is counted yet."""
-        self._view = view
-        self._sums: dict[tuple[int, int], Tensor] = {}
-        self._all = 0
-        self._prompts = 0
-        self._positions = 0
+        self._view, self._sums = view, dict[Head, Tensor]()
+        self._all = self._prompts = self._positions = 0
 
     def count(self, places: Places) -> None:
         """Counts the prompts of a batch, once, before its layers are added."""
@@ -92,9 +83,8 @@ class MoverTally:
         copies, falls = (which.view(len(heads), -1) for which in copied(self._view, writes, tokens.repeat(len(heads))))
         for i, (head, raised, lowered) in enumerate(zip(heads, copies, falls, strict=True)):
             looked = rows[row, i, position].double()
-            found = torch.stack(
-                [(looked * raised).sum(), (looked * lowered).sum(), raised.sum().double(), lowered.sum().double()]
-            ).cpu()
+            sums = (looked * raised).sum(), (looked * lowered).sum(), raised.sum().double(), lowered.sum().double()
+            found = torch.stack(sums).cpu()
             self._sums[layer, head] = self._sums.get((layer, head), torch.zeros_like(found)) + found
 
     def means(self, layer: int, head: int) -> Mapping[RoleName, float]:
@@ -185,13 +175,14 @@ class Turning:
 
 
 class InhibitionTally:
-    """How much heads turn movers to the right answer, through the movers' queries alone, added up batch by batch."""
+    """How much heads turn movers to the right answer, through the movers' queries alone, added up batch by batch.
+
+    The heads, by layer, write; movers read them where they are in later layers.
+    """
 
     def __init__(self, view: TransformerView, heads: Heads, movers: Sequence[Head]) -> None:
-        """Of `heads`, which write, by layer; `movers` read them where they are in later layers."""
         self._view, self._heads, self._movers = view, heads, movers
-        self._lost: dict[tuple[Head, Head], float] = {}
-        self._prompts = 0
+        self._lost, self._prompts = dict[tuple[Head, Head], float](), 0
 
     def add(self, turning: Turning, clean: Record) -> None:
         """Counts a batch; `clean` is its clean run, with `keep_inputs`."""
@@ -224,16 +215,11 @@ class InhibitionTally:
 
 
 def _lean(
-    view: TransformerView,
-    turning: Turning,
-    clean: Record,
-    mover: Head,
-    rotation: Rotation | None,
-    read: Float[Tensor, "batch d_model"],
+    view: TransformerView, turning: Turning, clean: Record, mover: Head, rotation: Rotation | None, read: Tensor
 ) -> Float[Tensor, "batch"]:
-    """A mover's attention on right answers less that on wrong ones when its query reads `read`."""
-    layer, (rows, at) = mover[0], _rows(turning.batch)
-    q, k, _ = clean.of(view.graph, "attention", layer).inputs
+    """A mover's attention on right answers less that on wrong ones when its query reads `read` `[batch, d_model]`."""
+    rows, at = _rows(turning.batch)
+    q, k, _ = clean.of(view.graph, "attention", mover[0]).inputs
     return (pattern_row(view, mover, read, q[rows, at][:, None], k, rotation, at) * turning.lean).sum(1)
 
 

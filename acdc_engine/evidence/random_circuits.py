@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from acdc_engine.errors import MethodError
+from acdc_engine.evidence import Mask
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.connectivity import clean, leading, reachable
 from acdc_engine.graph.evidence_records import RandomCircuits
@@ -21,7 +22,7 @@ _ROUNDING = 1e-6
 
 
 class RandomPaths:
-    """Draws random paths from `input` to `logits`.
+    """Draws random paths from `input` to `logits` with `rng`.
 
     A path stands at a sender, takes one of the existing edges out of it, each with the same probability, and goes on
     from the node it has entered: for a shared k or v one of the group's heads, each with the same probability. It ends
@@ -29,7 +30,6 @@ class RandomPaths:
     """
 
     def __init__(self, graph: Graph, rng: np.random.Generator) -> None:
-        """Draws from `rng`."""
         self._logits, self._n_receivers, self._input = graph.logits, graph.n_receivers, graph.INPUT
         senders, self._receivers = np.nonzero(graph.joins)
         self._first = np.searchsorted(senders, np.arange(graph.n_senders + 1))
@@ -98,11 +98,7 @@ def random_circuits(graph: Graph, size: int, count: int, seed: int) -> Bool[Tens
 
 
 def random_baseline(
-    judge: Judge,
-    mask: Bool[Tensor, "senders receivers"],
-    count: int,
-    seed: int,
-    progress: Callable[[int], None] = lambda _: None,
+    judge: Judge, mask: Mask, count: int, seed: int, progress: Callable[[int], None] = lambda _: None
 ) -> RandomCircuits:
     """Judges random circuits of the same size: could any circuit of that many edges do it?
 
@@ -146,7 +142,7 @@ def _join_paths(kept: NDArray[np.bool_], paths: RandomPaths, size: int) -> None:
         kept[edges[total[owners] <= left]] = True
 
 
-def _fill(graph: Graph, mask: Bool[Tensor, "senders receivers"], size: int, rng: np.random.Generator) -> None:
+def _fill(graph: Graph, mask: Mask, size: int, rng: np.random.Generator) -> None:
     """Brings a clean mask up to `size` edges, in place, and keeps it clean."""
     while left := size - int(mask.sum()):
         leads = leading(graph, mask)

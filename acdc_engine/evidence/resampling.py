@@ -11,10 +11,11 @@ from scipy import stats
 from torch import Tensor
 
 from acdc_engine.errors import MethodError
+from acdc_engine.evidence import Mask, Scores
 from acdc_engine.graph.evidence_records import Interval
 from acdc_engine.patch.judge import Target
 
-LEVEL = 0.95
+_LEVEL = 0.95
 """Confidence level."""
 _OF_RATIOS, _OF_EDGES = 9999, 1000
 """Bootstrap resamples for intervals (scipy's own default), and for what is said of edges."""
@@ -106,7 +107,7 @@ def ratio_interval(
             ratio,
             paired=True,
             vectorized=True,
-            confidence_level=LEVEL,
+            confidence_level=_LEVEL,
             n_resamples=resamples,
             batch=max(1, _BATCH_NUMBERS // len(circuit)),
             method="BCa",
@@ -119,18 +120,18 @@ def ratio_interval(
         ends, method = _percentiles(draws), "percentile"
     if not np.isfinite(ends).all():
         return None
-    return Interval(level=LEVEL, low=ends[0], high=ends[1], method=method, resamples=resamples)
+    return Interval(level=_LEVEL, low=ends[0], high=ends[1], method=method, resamples=resamples)
 
 
 def _percentiles(draws: NDArray[np.float64]) -> tuple[float, float]:
     """Ends that leave half of 1 - level outside on each side; draws without a ratio count as outside on both."""
-    tail = (1 - LEVEL) / 2
+    tail = (1 - _LEVEL) / 2
     lower = np.where(np.isfinite(draws), draws, -np.inf)
     # Without interpolation: between a number and infinity there is nothing.
     return float(np.quantile(lower, tail, method="lower")), float(np.quantile(draws, 1 - tail, method="higher"))
 
 
-def resample_weights(n_prompts: int, resamples: int, seed: int) -> Float[Tensor, "resamples prompts"]:
+def _resample_weights(n_prompts: int, resamples: int, seed: int) -> Float[Tensor, "resamples prompts"]:
     """Bootstrap resamples as weights: how often each prompt is drawn, divided by the number of prompts."""
     if n_prompts < 1 or resamples < 1:
         raise MethodError(
@@ -144,12 +145,12 @@ def resample_weights(n_prompts: int, resamples: int, seed: int) -> Float[Tensor,
 
 def score_stability(
     per_example: Float[Tensor, "examples senders receivers"],
-    mask: Bool[Tensor, "senders receivers"],
+    mask: Mask,
     rank: Literal["signed", "absolute", "rms"],
     count: int,
     resamples: int = _OF_EDGES,
     seed: int = 0,
-) -> Float[Tensor, "senders receivers"]:
+) -> Scores:
     """Share of bootstrap resamples of the prompts whose scores would select each edge.
 
         stability(e) = share of resamples in which e is among the first `count` edges by the resample's mean score
@@ -179,14 +180,15 @@ def score_stability(
     """
     if count < 1:
         raise MethodError(f"Stability is about the first edges of a ranking; at least 1, not {count}.")
-    weights = resample_weights(len(per_example), resamples, seed).to(per_example)
+    weights = _resample_weights(len(per_example), resamples, seed).to(per_example)
     ranked = (per_example != 0).any(0) | mask.to(per_example.device)
     scores, asked = per_example[:, ranked], mask.to(per_example.device)[ranked].nonzero().flatten()
-    selected = torch.zeros(len(asked), dtype=torch.float32)
-    for some in weights.split(max(1, _CHUNK_NUMBERS // max(1, scores.shape[1]))):
+    selected, edges = torch.zeros(len(asked), dtype=torch.float32), scores.shape[1]
+    for some in weights.split(max(1, _CHUNK_NUMBERS // max(1, edges))):
         strengths = some @ (scores.square() if rank == "rms" else scores)
         strengths = strengths.abs_() if rank == "absolute" else strengths
-        selected += (strengths[:, asked] >= _last_selected(strengths, count)).sum(0).cpu()
+        last_selected = strengths.kthvalue(max(1, edges - count + 1), dim=1, keepdim=True).values
+        selected += (strengths[:, asked] >= last_selected).sum(0).cpu()
     out = torch.full(mask.shape, torch.nan, dtype=torch.float32)
     out[mask.cpu()] = selected / resamples
     return out
@@ -213,14 +215,8 @@ def necessity(
     *When it misleads.* Two edges that stand in for each other both look superfluous. An edge can be needed only because
     the circuit without it overshoots.
 
-    Args:
-        without: Metric of every prompt without each edge.
-        whole: Under the whole circuit.
-        clean: On the clean run.
-        ablated: Under full ablation.
-        target: The band.
-        resamples: Bootstrap resamples.
-        seed: Of the resamples.
+    Takes the metric of every prompt without each edge, under the whole circuit, on the clean run and under full
+    ablation; `seed` is that of the resamples.
 
     Returns:
         From 0 to 1; NaN for all edges where no resample of the whole circuit meets the target.
@@ -228,22 +224,15 @@ def necessity(
     Raises:
         MethodError: There are no prompts or no resamples.
     """
-    weights = resample_weights(len(whole), resamples, seed).double()
+    weights = _resample_weights(len(whole), resamples, seed).double()
     low = ablated.double()
     span = weights @ (clean.double() - low)
     # Where the span is zero this is infinite or NaN, which no band holds.
-    meets = _met((weights @ (whole.double() - low) / span)[:, None], target)[:, 0]
+    meets = _met(weights @ (whole.double() - low) / span, target)
     faithfulness = (weights[meets] @ (without.double() - low).T) / span[meets, None]
-    missed = ~_met(faithfulness, target)
-    return missed.double().mean(0).float()
+    return (~_met(faithfulness, target)).double().mean(0).float()
 
 
-def _met(faithfulness: Float[Tensor, "resamples edges"], target: Target) -> Bool[Tensor, "resamples edges"]:
+def _met(faithfulness: Float[Tensor, "*any"], target: Target) -> Bool[Tensor, "*any"]:
     """`Target.met` for many numbers, with the same room for rounding."""
     return (faithfulness >= target.faithfulness - _ROUNDING) & (faithfulness <= target.upper + _ROUNDING)
-
-
-def _last_selected(strengths: Float[Tensor, "resamples edges"], count: int) -> Float[Tensor, "resamples 1"]:
-    """The strength of the last of the first `count` edges, in every resample."""
-    edges = strengths.shape[1]
-    return strengths.kthvalue(max(1, edges - count + 1), dim=1, keepdim=True).values

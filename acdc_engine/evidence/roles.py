@@ -22,7 +22,7 @@ from acdc_engine.model.twins import Record
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.prompt_set import PromptSet
 
-MOST_PROMPTS = 64
+_MOST_PROMPTS = 64
 """Prompts that roles and direct effects are measured on, the first ones."""
 THRESHOLDS: Mapping[RoleName, float] = {
     "previous token": 0.4,
@@ -48,8 +48,8 @@ _FIRST_QUERY = 2
 """Positions before it do not count: position 1 has only the first token before it, where idle heads rest."""
 _Targets = dict[RoleName, Bool[Tensor, "batch queries pos"]]
 """For each role the positions that a head of that role looks at, for every position that it looks from."""
-SEQUENCES = 16
-_SHORTEST, LONGEST = 8, 25
+_SEQUENCES = 16
+_SHORTEST, _LONGEST = 8, 25
 """Random tokens before they are repeated: as many as make the sequence as long as the task's longest prompt, between
 these. Some heads that look for repetitions see only so far."""
 
@@ -102,13 +102,8 @@ def measure_roles(
     head with the unembedding. Memory: what the runs of one batch leave behind, about half of what scoring the edges of
     as many prompts needs, and the attention patterns of one layer.
 
-    Args:
-        view: The model.
-        senders: Names of the nodes: input, heads, MLPs.
-        prompts: Held-out prompts.
-        seed: Of the random tokens.
-        batch_size: Prompts per run.
-        progress: Told of every batch's prompts.
+    `senders` are names of nodes (input, heads, MLPs), the prompts held-out ones; `seed` is that of the random tokens,
+    and `progress` is told of every batch's prompts.
     """
     heads = {name: _place(view, name) for name in senders if name.startswith("a")}
     layers: dict[int, list[int]] = {}
@@ -116,13 +111,13 @@ def measure_roles(
         layers.setdefault(layer, []).append(head)
     work = _Work(view, layers)
     effects = DirectEffects(view, senders)
-    some = prompts.select(range(min(len(prompts), MOST_PROMPTS))).to(view.device)
+    some = prompts.select(range(min(len(prompts), _MOST_PROMPTS))).to(view.device)
     for batch in some.batches(batch_size, partial(fitting_prompts, view)):
         clean, corrupt = _run(view, batch.clean), _run(view, batch.corrupt, keep_inputs=False)
         effects.add(batch, clean, corrupt)
         work.add(batch, clean, corrupt)
         progress(len(batch))
-    tokens = repeated_tokens(view, some, seed) if heads else None
+    tokens = _repeated_tokens(view, some, seed) if heads else None
     for part in () if tokens is None else tokens.split(batch_size):
         work.add_random(part)
         progress(len(part))
@@ -131,17 +126,20 @@ def measure_roles(
     return Roles(scores, effects.found())
 
 
+def _score(role: RoleName, value: float, prompts: Literal["task", "random"]) -> RoleScore:
+    return RoleScore(role=role, value=value, threshold=THRESHOLDS[role], prompts=prompts)
+
+
 class _Work:
     """Everything that is added up about heads."""
 
     def __init__(self, view: TransformerView, heads: dict[int, list[int]]) -> None:
         self._view, self._heads = view, heads
-        self._task, self._random, self._movers = AttentionTally(), AttentionTally(), MoverTally(view)
+        self._task, self._random, self._movers = _AttentionTally(), _AttentionTally(), MoverTally(view)
         self._turnings: list[Turning] = []
 
     def add(self, batch: PromptSet, clean: Record, corrupt: Record) -> None:
-        """Counts a batch of the task's prompts."""
-        targets = attention_targets(batch.clean, batch.lengths, batch.corrupt)
+        targets = _attention_targets(batch.clean, batch.lengths, batch.corrupt)
         places = Places.of(batch, self._view.causal, self._view.same_words)
         self._movers.count(places)
         for layer, patterns in attention_patterns(self._view, clean, self._heads):
@@ -151,14 +149,12 @@ class _Work:
         self._turnings.append(Turning.of(batch, places, clean, corrupt, self._heads, self._view.graph))
 
     def add_random(self, tokens: torch.Tensor) -> None:
-        """Counts repeated random tokens."""
         lengths = torch.full((len(tokens),), tokens.shape[1], device=tokens.device)
-        targets = attention_targets(tokens, lengths)
+        targets = _attention_targets(tokens, lengths)
         for layer, patterns in attention_patterns(self._view, _run(self._view, tokens), self._heads):
             self._random.add(layer, patterns, targets)
 
     def found(self) -> dict[Head, list[_Measured]]:
-        """The scores of every head."""
         found: dict[Head, list[_Measured]] = {}
         for layer, heads in self._heads.items():
             task, random = self._task.means(layer, heads), self._random.means(layer, heads)
@@ -166,33 +162,22 @@ class _Work:
                 moving = self._movers.means(layer, head)
                 on_task: list[_Measured] = [(role, value, "task") for role, value in {**task[head], **moving}.items()]
                 found[layer, head] = [*on_task, *((role, value, "random") for role, value in random[head].items())]
-        turns = self._turns([place for place, measured in found.items() if _moves(measured)])
-        for place, measured in found.items():
-            value = turns.mean(place)
-            if value is not None:
-                measured.append(("S-inhibition", value, "task"))
-        return found
-
-    def _turns(self, movers: Sequence[Head]) -> InhibitionTally:
-        """Runs the prompts again in which movers, where there are any, can be turned from one answer to the other."""
+        # Negative movers do not count: they look at whatever the name movers before them predict (McDougall et al.
+        # 2023), so that every name mover would seem to turn them.
+        least = THRESHOLDS["name mover"]
+        movers = [
+            place
+            for place, measured in found.items()
+            if any(role == "name mover" and value >= least for role, value, _ in measured)
+        ]
         turns = InhibitionTally(self._view, self._heads, movers)
-        for turning in self._turnings if movers else ():
+        for turning in self._turnings if movers else ():  # in which they can be turned from one answer to the other
             if turning.both.any():
                 turns.add(turning, _run(self._view, turning.batch.clean))
-        return turns
-
-
-def _moves(measured: Iterable[_Measured]) -> bool:
-    """Whether a head is a name mover.
-
-    Negative ones do not count: they look at whatever the name movers before them predict (McDougall et al. 2023), so
-    that every name mover would seem to turn them.
-    """
-    return any(role == "name mover" and value >= THRESHOLDS[role] for role, value, _ in measured)
-
-
-def _score(role: RoleName, value: float, prompts: Literal["task", "random"]) -> RoleScore:
-    return RoleScore(role=role, value=value, threshold=THRESHOLDS[role], prompts=prompts)
+        for place, measured in found.items():
+            if (value := turns.mean(place)) is not None:
+                measured.append(("S-inhibition", value, "task"))
+        return found
 
 
 def _place(view: TransformerView, name: str) -> Head:
@@ -206,18 +191,16 @@ def _run(view: TransformerView, tokens: torch.Tensor, keep_inputs: bool = True) 
     return record
 
 
-def attention_targets(
+def _attention_targets(
     tokens: Int[Tensor, "batch pos"],
     lengths: Int[Tensor, "batch"],
     corrupt: Int[Tensor, "batch pos"] | None = None,
 ) -> _Targets:
     """Where heads of each role look.
 
-    Args:
-        tokens: Prompts; what lies to the right of `lengths` does not count, nor do prompts of fewer than eight tokens.
-        lengths: Tokens of each prompt.
-        corrupt: The same prompts corrupted: repetitions that are in both do not count. They are words that any text
-            repeats, and often stand beside a token where idle heads rest, which then look like induction heads.
+    What lies to the right of `lengths` does not count, nor do prompts of fewer than eight tokens. Nor do repetitions
+    that are in the same prompts corrupted too: they are words that any text repeats, and often stand beside a token
+    where idle heads rest, which then look like induction heads.
     """
     place = torch.arange(tokens.shape[1], device=tokens.device)
     real = ((place < lengths[:, None]) & (lengths >= _SHORTEST_PROMPT)[:, None])[:, :, None]
@@ -231,11 +214,10 @@ def attention_targets(
     return {"previous token": previous & real, "duplicate token": same, "induction": after}
 
 
-class AttentionTally:
+class _AttentionTally:
     """Mean attention on the targets of each role, added up batch by batch."""
 
     def __init__(self) -> None:
-        """Nothing is counted yet."""
         self._sums: dict[tuple[int, RoleName], Tensor] = {}
         self._counts: dict[tuple[int, RoleName], int] = {}
 
@@ -255,7 +237,7 @@ class AttentionTally:
         return {head: {role: float(mean[i]) for role, mean in means.items()} for i, head in enumerate(heads)}
 
 
-def repeated_tokens(view: TransformerView, like: PromptSet, seed: int) -> Int[Tensor, "sequences pos"] | None:
+def _repeated_tokens(view: TransformerView, like: PromptSet, seed: int) -> Int[Tensor, "sequences pos"] | None:
     """Sequences `[BOS] s s` with `s` different random tokens, BOS where the task's prompts have one.
 
     The task's prompts, `like`, say how long the sequences are, and whether they begin with BOS.
@@ -266,14 +248,14 @@ def repeated_tokens(view: TransformerView, like: PromptSet, seed: int) -> Int[Te
     bos = _bos(view.tokenizer, like)
     front = [] if bos is None else [bos]
     tokens = _drawable(view, front)
-    length = min(LONGEST, max(_SHORTEST, int(like.lengths.max()) // 2))
+    length = min(_LONGEST, max(_SHORTEST, int(like.lengths.max()) // 2))
     if view.max_positions is not None:
         length = min(length, (view.max_positions - len(front)) // 2)
     if length < _SHORTEST or len(tokens) < 2 * length:
         return None
     generator = torch.Generator().manual_seed(seed)
     rows = []
-    for _ in range(SEQUENCES):
+    for _ in range(_SEQUENCES):
         drawn = tokens[torch.randperm(len(tokens), generator=generator)[:length]]
         rows.append(torch.cat([torch.tensor(front, dtype=torch.long), drawn, drawn]))
     return torch.stack(rows).to(view.device)

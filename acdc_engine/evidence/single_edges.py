@@ -4,9 +4,10 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
+from acdc_engine.evidence import Mask, Scores
 from acdc_engine.evidence.resampling import necessity, score_stability
 from acdc_engine.graph.editing import edges_of_mask
 from acdc_engine.graph.evidence_records import Certificate
@@ -37,13 +38,9 @@ class EdgeEvidence:
 def in_metric(
     tested: Minimal, objective: Judge, judge: Judge, progress: Callable[[int, int], None] | None = None
 ) -> Minimal:
-    """The tests of single edges by the metric: where the objective is another one, every edge is run once more.
+    """The tests of single edges, `tested` in the objective, by the metric.
 
-    Args:
-        tested: The tests, in the objective.
-        objective: Measures what the search aimed at.
-        judge: Measures by the metric.
-        progress: Called with edges run and edges to run.
+    Where that is another one, every edge is run once more; `progress` is called with edges run and edges to run.
     """
     if judge.metric.name == objective.metric.name:
         return tested
@@ -53,14 +50,10 @@ def in_metric(
 def edge_evidence(
     tested: Minimal, by_metric: Minimal | None, objective: Judge, target: Target | None, seed: int = 0
 ) -> EdgeEvidence:
-    """Turns the exact tests of single edges into figures.
+    """Turns the exact tests of single edges, in the objective, into figures.
 
-    Args:
-        tested: The tests, in the objective.
-        by_metric: The same by the metric, see `in_metric`; None for no effects (NaN).
-        objective: Measures what the search aimed at.
-        target: The band; None where the circuit claims none.
-        seed: Of the bootstrap.
+    `by_metric` are the same by the metric, see `in_metric`; None for no effects (NaN). Without a target the circuit
+    claims no band. `seed` is that of the bootstrap.
     """
     value = objective.faithfulness_of(tested.whole)
     without = tuple(objective.faithfulness_of(row) for row in tested.without)
@@ -82,32 +75,19 @@ def edge_evidence(
 
 
 def edge_records(
-    judge: Judge,
-    mask: Bool[Tensor, "senders receivers"],
-    scores: Float[Tensor, "senders receivers"] | None,
-    evidence: EdgeEvidence | None,
-    stability: Float[Tensor, "senders receivers"] | None,
+    judge: Judge, mask: Mask, scores: Scores | None, evidence: EdgeEvidence | None, stability: Scores | None
 ) -> tuple[CircuitEdge, ...]:
     """The edges of a circuit file, in the graph's order, with all that is known of them."""
-    edges = edges_of_mask(judge.graph, mask, scores)
-    stable = None if stability is None else stability[mask].tolist()
-    out = []
-    for row, edge in enumerate(edges):
-        update: dict[str, float | None] = {"stability": _number(stable, row)}
-        if evidence is not None:
-            update["effect"] = _number(evidence.effects, row)
-            update["without"] = _number(evidence.without, row)
-            update["necessity"] = _number(evidence.necessity, row)
-        out.append(edge.model_copy(update=update))
-    return tuple(out)
+    known: dict[str, Sequence[float] | None] = {"stability": None if stability is None else stability[mask].tolist()}
+    if evidence is not None:
+        known |= {"effect": evidence.effects, "without": evidence.without, "necessity": evidence.necessity}
+    edges = enumerate(edges_of_mask(judge.graph, mask, scores))
+    return tuple(edge.model_copy(update={name: _number(known[name], row) for name in known}) for row, edge in edges)
 
 
 def stability_of(
-    per_example: Float[Tensor, "examples senders receivers"] | None,
-    mask: Bool[Tensor, "senders receivers"],
-    rank: str,
-    seed: int,
-) -> Float[Tensor, "senders receivers"] | None:
+    per_example: Float[Tensor, "examples senders receivers"] | None, mask: Mask, rank: str, seed: int
+) -> Scores | None:
     """How often each edge is among the first so many as the circuit has, see `score_stability`."""
     if per_example is None:
         return None

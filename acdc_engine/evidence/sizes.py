@@ -6,12 +6,10 @@ from itertools import pairwise
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
 from scipy import integrate
-from torch import Tensor
 
 from acdc_engine.errors import MethodError
-from acdc_engine.evidence import Stages, silent
+from acdc_engine.evidence import Mask, Scores, Stages, silent
 from acdc_engine.evidence.figures import prompt_values
 from acdc_engine.evidence.random_circuits import random_circuits
 from acdc_engine.evidence.resampling import ratio_interval
@@ -19,8 +17,8 @@ from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.graph.evidence_records import SizePoint
-from acdc_engine.graph.looks import by_strength, measure_of
 from acdc_engine.graph.result_records import Area
+from acdc_engine.graph.style import by_strength, measure_of
 from acdc_engine.patch.judge import Judge
 
 _PARTS = 8
@@ -35,8 +33,7 @@ _DRAWS = ((200, 5), (1_000, 2))
 """Random circuits per size, up to so many edges, and none above: the more edges, the more a random circuit costs and
 the less its faithfulness varies."""
 
-Mask = Bool[Tensor, "senders receivers"]
-Kind = Literal["part", "circuit", "more"]
+_Kind = Literal["part", "circuit", "more"]
 MIB_SIZES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Fractions of the graph's edges at which MIB runs circuits."""
 
@@ -44,7 +41,7 @@ MIB_SIZES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 def sizes_of(
     judge: Judge,
     circuit: Circuit,
-    scores: Float[Tensor, "senders receivers"] | None = None,
+    scores: Scores | None = None,
     *,
     seed: int = 0,
     progress: Stages = silent,
@@ -67,7 +64,7 @@ def sizes_of(
         scores: Of all edges, larger for more of the behaviour: signed, or root mean square under KL. None: no larger
             circuits are made.
         seed: Of bootstrap and random circuits.
-        progress: Opens the stage of this work.
+        progress: Opens the stage.
 
     Returns:
         The smallest first. Empty where no path of the circuit leads from input to logits.
@@ -97,9 +94,9 @@ def sizes_of(
     return tuple(found)
 
 
-def _plan(graph: Graph, circuit: Circuit, scores: Tensor | None) -> dict[int, tuple[Kind, int, Mask]]:
+def _plan(graph: Graph, circuit: Circuit, scores: Scores | None) -> dict[int, tuple[_Kind, int, Mask]]:
     """What to judge by its number of edges: its kind, the edges before cleaning, and the edges."""
-    plan: list[tuple[Kind, int, Mask]] = [
+    plan: list[tuple[_Kind, int, Mask]] = [
         *(("more", asked, mask) for asked, mask in reversed(list(_larger(graph, circuit, scores)))),
         *(("part", asked, mask) for asked, mask in reversed(list(_parts(graph, circuit)))),
         ("circuit", len(circuit.edges), clean(graph, circuit.mask())),
@@ -135,7 +132,7 @@ def _parts(graph: Graph, circuit: Circuit) -> Iterator[tuple[int, Mask]]:
             yield asked, strongest(asked)
 
 
-def _larger(graph: Graph, circuit: Circuit, scores: Tensor | None) -> Iterator[tuple[int, Mask]]:
+def _larger(graph: Graph, circuit: Circuit, scores: Scores | None) -> Iterator[tuple[int, Mask]]:
     if scores is None:
         return
     mask, size = circuit.mask(), len(circuit.edges)
@@ -189,9 +186,7 @@ def areas(fractions: Sequence[float], faithfulness: Sequence[Sequence[float]]) -
     is near 1, and nine tenths above 10 %: small circuits hardly count. CPR rewards overshooting. Curves over different
     sizes, over different graphs (k and v grouped or not) or ablations do not compare.
 
-    Args:
-        fractions: x, in [0, 1], never falling.
-        faithfulness: f of the circuits at each x: one, or several whose f and whose |1 - f| are averaged.
+    x lies in [0, 1] and never falls. At each x there is one circuit, or several whose f and whose |1 - f| are averaged.
 
     Raises:
         MethodError: Fewer than two sizes, lists of different lengths, a size without circuits, an x that falls or lies

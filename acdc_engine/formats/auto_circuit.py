@@ -4,7 +4,7 @@ A dict from the name of the module that reads to a tensor of scores; its last di
 `Resid Start`, then per layer `A0.0`, `A0.1`, ..., `MLP 0`, as far as the module comes after them:
 
 - `blocks.5.hook_q_input`, `hook_k_input`, `hook_v_input`: `[head, sender]`; every query head has a k and a v of its own
-  (`acdc_engine.formats.ungrouped`);
+  (`acdc_engine.formats.foreign`);
 - `blocks.5.hook_mlp_in`: `[sender]`; absent in attention-only models;
 - `blocks.11.hook_resid_post`, of the last block, for the logits: `[sender]`.
 
@@ -19,9 +19,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acdc_engine.errors import CircuitFileError
+from acdc_engine.formats.foreign import (
+    check_tensor,
+    circuit_here,
+    edges_there,
+    index_of,
+    their_layout,
+    torch_content,
+)
 from acdc_engine.formats.register import FORMATS, Format, Source, needs_model
-from acdc_engine.formats.torch_file import check_tensor, index_of, torch_content
-from acdc_engine.formats.ungrouped import circuit_here, edges_there, their_layout
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.nodes import nodes_of_edges

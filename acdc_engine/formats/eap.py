@@ -1,6 +1,6 @@
 """Circuits of EAP-IG (github.com/hannamw/EAP-IG) and of the MIB circuit track, which uses its code: JSON and .pt.
 
-Every query head has a k and a v of its own there (`acdc_engine.formats.ungrouped`), and every layer has an MLP. Which
+Every query head has a k and a v of its own there (`acdc_engine.formats.foreign`), and every layer has an MLP. Which
 edges the circuit has is said by the edges alone, as in EAP-IG itself, whose nodes follow from them.
 
 The JSON (`Graph.to_json`, `Graph.from_json`) is an object of
@@ -32,9 +32,18 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from acdc_engine.errors import CircuitFileError, GraphError
+from acdc_engine.formats.foreign import (
+    check_tensor,
+    circuit_here,
+    edges_there,
+    index_of,
+    joint_score,
+    own_layout,
+    siblings_of,
+    their_layout,
+    torch_content,
+)
 from acdc_engine.formats.register import FORMATS, Format, Source, needs_model, parsed
-from acdc_engine.formats.torch_file import check_tensor, index_of, torch_content
-from acdc_engine.formats.ungrouped import circuit_here, edges_there, joint_score, own_layout, siblings_of, their_layout
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_file import explain_faults
@@ -186,15 +195,8 @@ def is_eap(content: Any) -> bool:
 def scores_from_eap(path: str | Path, model: ModelRecord) -> Float[Tensor, "senders receivers"] | None:
     """Reads the scores of all edges, in the circuit or not, from the JSON of EAP-IG or MIB.
 
-    Args:
-        path: The file.
-        model: The model that the circuit is part of: the file lacks its name and its key/value groups.
-
-    Returns:
-        The scores, 0 where there is no edge; None where the file lacks the score of an edge of the model.
-
-    Raises:
-        CircuitFileError: As for reading the circuit.
+    The file lacks the model's name and its key/value groups. Scores are 0 where there is no edge; there are none where
+    the file lacks the score of an edge of the model. Errors are as for reading the circuit.
     """
     import torch
 

@@ -20,9 +20,9 @@ from acdc_engine.errors import CircuitFileError
 from acdc_engine.formats.register import FORMATS, Format, Source, needs_model, parsed
 from acdc_engine.formats.tables import Rows, circuit_of
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.looks import colour_of, measure_of, relative_strengths, strength_of
 from acdc_engine.graph.nodes import node_read, targets_of
 from acdc_engine.graph.records import SIGN_CONVENTION, CircuitNode, ModelRecord
+from acdc_engine.graph.style import colour_of, measure_of, relative_strengths, strength_of
 from acdc_engine.graph.views import FIGURES
 
 if TYPE_CHECKING:
@@ -62,13 +62,10 @@ def attributed(circuit: Circuit) -> nx.MultiDiGraph[str]:
     return graph
 
 
-def positions(graph: nx.MultiDiGraph[str]) -> dict[str, tuple[float, float]]:
-    """Places in pixels by node; y grows upwards, rows are centred at x = 0 and empty ones left out.
+def _positions(graph: nx.MultiDiGraph[str]) -> dict[str, tuple[float, float]]:
+    """Places in pixels by node of a circuit's networkx graph; rows are centred at x = 0 and empty ones left out.
 
-    The input is at the bottom, then per layer rows for groups, heads and MLP.
-
-    Args:
-        graph: From `Circuit.to_networkx`.
+    y grows upwards: the input is at the bottom, then per layer rows for groups, heads and MLP.
     """
     rows: dict[tuple[float, int], list[str]] = {}
     for name, facts in graph.nodes(data=True):
@@ -221,7 +218,7 @@ class _Gexf(Format):
 
         graph = attributed(circuit)
         graph.graph.clear()
-        for name, (x, y) in positions(graph).items():
+        for name, (x, y) in _positions(graph).items():
             graph.nodes[name]["viz"] = {"position": {"x": x, "y": y, "z": 0.0}}
         edges = {(edge.sender, edge.receiver): edge for edge in circuit.edges}
         kinds: dict[str, str] = {}
@@ -254,7 +251,7 @@ class _Cytoscape(Format):
     def text(self, circuit: Circuit) -> str:
         """`data` about the graph, `elements` with `nodes` (and positions) and `edges`."""
         graph = attributed(circuit)
-        places = positions(graph)
+        places = _positions(graph)
         nodes = [
             # networkx wants value, Cytoscape name. Its y grows downwards.
             {

@@ -31,9 +31,9 @@ from typing import Any
 
 from acdc_engine.formats.register import FORMATS, Format, Source
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.looks import measure_of, strength_of
 from acdc_engine.graph.nodes import targets_of
 from acdc_engine.graph.records import CircuitNode
+from acdc_engine.graph.style import measure_of, strength_of
 
 _PINNED = 24
 """Nodes in the subgraph at first."""
@@ -80,19 +80,12 @@ class _AttributionGraph(Format):
 
 @dataclass(frozen=True)
 class _Drawn:
-    """Where a circuit is drawn.
+    """Where a circuit is drawn."""
 
-    Attributes:
-        tokens: The columns: the tokens of the prompt, and one more for the node `input`, which stands for all of them.
-        read_at: The column of all other nodes.
-        answer: The right answer.
-        probability: What the model gives it; None where the circuit file does not say.
-    """
-
-    tokens: tuple[str, ...]
-    read_at: int
-    answer: str
-    probability: float | None
+    tokens: tuple[str, ...]  # The columns: the prompt's, and one more for `input`, which stands for all of them
+    read_at: int  # The column of all other nodes
+    answer: str  # The right answer
+    probability: float | None  # What the model gives it; None where the circuit file does not say
 
 
 def _prompt_of(circuit: Circuit) -> _Drawn:
@@ -102,7 +95,7 @@ def _prompt_of(circuit: Circuit) -> _Drawn:
     example = circuit.examples[0]
     answers = (*example.answers, *(token.text for token in example.next_clean), "logits")
     known = {token.text: token.probability for token in example.next_clean}
-    tokens = (*map(shown, example.clean), "(all tokens)")
+    tokens = (*map(_shown, example.clean), "(all tokens)")
     return _Drawn(tokens, example.read_at, answers[0], known.get(answers[0]))
 
 
@@ -143,20 +136,15 @@ def _influences(circuit: Circuit, parts: _Parts) -> dict[str, float]:
     return cumulative
 
 
-def shown(text: str, most: int = _LABEL) -> str:
-    """A text for a label. circuit-tracer shows labels as HTML, so nothing in one may begin a tag.
-
-    Args:
-        text: Anything.
-        most: Characters; the rest is cut off.
-    """
+def _shown(text: str, most: int = _LABEL) -> str:
+    """A text for a label, cut. circuit-tracer shows labels as HTML, so nothing in one may begin a tag."""
     text = _TAG.sub("\u2039", text[: most + 1].translate(_SIGNS))
     text = "".join("�" if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") else c for c in text)
     return text if len(text) <= most else f"{text[:most]}…"
 
 
 def _metadata(circuit: Circuit, prompt: _Drawn) -> dict[str, Any]:
-    metric = shown(circuit.metric.name) if circuit.metric else "the metric"
+    metric = _shown(circuit.metric.name) if circuit.metric else "the metric"
     model = _slug(circuit.model.name.rstrip("/").rsplit("/", 1)[-1]) or "model"
     task = _slug(circuit.task.name) if circuit.task else ""
     return {
@@ -164,7 +152,7 @@ def _metadata(circuit: Circuit, prompt: _Drawn) -> dict[str, Any]:
         "scan": f"{model}-circuit",
         "transcoder_list": [],  # circuit-tracer's own reader needs it
         "prompt_tokens": list(prompt.tokens),
-        "prompt": shown("".join(circuit.examples[0].clean), _PROMPT) if circuit.examples else "(no prompt)",
+        "prompt": _shown("".join(circuit.examples[0].clean), _PROMPT) if circuit.examples else "(no prompt)",
         "node_threshold": 1.0,
         "info": {
             "description": _DESCRIPTION.format(_WEIGHTS[measure_of(circuit)], metric),
@@ -180,7 +168,7 @@ def _shown_first(circuit: Circuit, influence: Mapping[str, float], ids: Mapping[
     roles: dict[str, list[str]] = {}
     for node in circuit.nodes:
         if node.role is not None and node.name in pinned and node.name not in _ENDS:
-            roles.setdefault(shown(node.role), []).append(ids[node.name])
+            roles.setdefault(_shown(node.role), []).append(ids[node.name])
     return {
         "pinnedIds": [ids[name] for name in pinned],
         "supernodes": [[role, *members] for role, members in roles.items() if len(members) > 1],
@@ -191,43 +179,38 @@ def _shown_first(circuit: Circuit, influence: Mapping[str, float], ids: Mapping[
 
 
 def _node(circuit: Circuit, node: CircuitNode, prompt: _Drawn, influence: float | None) -> dict[str, Any]:
+    known = {} if influence is None else {"influence": influence}
     if node.kind == "input":
-        return {**_embedding(len(prompt.tokens) - 1), "influence": influence, "name": "input"}
+        return {**_embedding(len(prompt.tokens) - 1), **known, "name": "input"}
     logits = node.kind == "logits"
     layer = circuit.model.n_layers + 1 if logits else node.layer
     feature = 0 if logits else int(node.name.split(".h")[1]) if node.kind == "head" else circuit.model.n_heads
-    label = (_output(circuit, prompt) if logits else node.name) + (f" {shown(node.role)}" if node.role else "")
-    return {
-        "node_id": f"{layer}_{feature}_{prompt.read_at}",
-        "feature": feature,
-        "layer": str(layer),
-        "ctx_idx": prompt.read_at,
-        "feature_type": "logit" if logits else "attention head" if node.kind == "head" else "mlp",
-        "token_prob": prompt.probability or 0.0 if logits else 0.0,
-        "is_target_logit": logits,
-        "run_idx": 0,
-        "reverse_ctx_idx": 0,
-        "jsNodeId": f"{layer}_{feature}-0",
-        "clerp": label,
-        **({} if influence is None else {"influence": influence}),
-        "name": node.name,
-    }
+    label = (_output(circuit, prompt) if logits else node.name) + (f" {_shown(node.role)}" if node.role else "")
+    kind = "logit" if logits else "attention head" if node.kind == "head" else "mlp"
+    drawn = _node_at(str(layer), feature, prompt.read_at, kind, label)
+    if logits:
+        drawn |= {"token_prob": prompt.probability or 0.0, "is_target_logit": True}
+    return {**drawn, **known, "name": node.name}
 
 
 def _embedding(place: int) -> dict[str, Any]:
     """A node for a token. Both front ends write its label themselves: `Emb:` and the token of its column."""
+    return _node_at("E", place, place, "embedding", "")
+
+
+def _node_at(layer: str, feature: int, column: int, kind: str, label: str) -> dict[str, Any]:
     return {
-        "node_id": f"E_{place}_{place}",
-        "feature": place,
-        "layer": "E",
-        "ctx_idx": place,
-        "feature_type": "embedding",
+        "node_id": f"{layer}_{feature}_{column}",
+        "feature": feature,
+        "layer": layer,
+        "ctx_idx": column,
+        "feature_type": kind,
         "token_prob": 0.0,
         "is_target_logit": False,
         "run_idx": 0,
         "reverse_ctx_idx": 0,
-        "jsNodeId": f"E_{place}-{place}",
-        "clerp": "",
+        "jsNodeId": f"{layer}_{feature}-0" if layer != "E" else f"E_{column}-{column}",
+        "clerp": label,
     }
 
 
@@ -239,9 +222,9 @@ def _link(source: str, target: str, weights: Mapping[str, float | None]) -> dict
 def _output(circuit: Circuit, prompt: _Drawn) -> str:
     # The front ends take what is between the first two quotes as the token, and what is between the first "(p=" and
     # the next bracket as its probability, which must be a number.
-    answer = shown(prompt.answer).replace('"', "”").replace("(p=", "(p =")
+    answer = _shown(prompt.answer).replace('"', "”").replace("(p=", "(p =")
     known = "" if prompt.probability is not None else ", probability not known"
-    metric = "" if circuit.metric is None else f", {shown(circuit.metric.name)}"
+    metric = "" if circuit.metric is None else f", {_shown(circuit.metric.name)}"
     return f'Output "{answer}" (p={prompt.probability or 0.0:.3f}){known}{metric}'
 
 

@@ -167,18 +167,7 @@ def import_circuit(path: str | Path, *, fmt: str | None = None, model: ModelReco
 
 
 def opened(circuit: Circuit | str | Path, *, model: ModelRecord | None = None) -> tuple[Circuit, Path | None]:
-    """A circuit however it is given, with its file.
-
-    Args:
-        circuit: A circuit, or as for `import_circuit`.
-        model: Likewise.
-
-    Returns:
-        The circuit; its file, or None where it was given as an object.
-
-    Raises:
-        CircuitFileError: As for `import_circuit`.
-    """
+    """A circuit however it is given (see `import_circuit`), with its file; None where it was given as an object."""
     if isinstance(circuit, Circuit):
         return circuit, None
     path = find_circuit(circuit)
@@ -186,11 +175,7 @@ def opened(circuit: Circuit | str | Path, *, model: ModelRecord | None = None) -
 
 
 def recognised(path: Path) -> Entry[type[Format]]:
-    """The format of a file, by its content.
-
-    Raises:
-        CircuitFileError: It cannot be read, or is of none.
-    """
+    """The format of a file, by its content; a CircuitFileError where it cannot be read, or is of none."""
     source = Source(path)
     for entry in _own_first():
         if entry.value().recognises(source):
@@ -211,11 +196,7 @@ def _own_first() -> Iterator[Entry[type[Format]]]:
 
 
 def check_size(path: Path) -> None:
-    """Refuses what is no readable file, and files too large to be a circuit.
-
-    Raises:
-        CircuitFileError: Which of these it is.
-    """
+    """Refuses what is no readable file, and files too large to be a circuit, with a CircuitFileError."""
     try:
         with path.open("rb"):
             size = path.stat().st_size
@@ -232,11 +213,7 @@ def check_size(path: Path) -> None:
 
 
 def parsed(path: Path) -> Any:
-    """The content of a JSON file of at most `LARGEST_FILE` bytes.
-
-    Raises:
-        CircuitFileError: It is missing, too large, or not JSON.
-    """
+    """The content of a JSON file; a CircuitFileError where it is missing, too large, or not JSON."""
     check_size(path)
     try:
         return json.loads(path.read_bytes().decode())
@@ -245,12 +222,7 @@ def parsed(path: Path) -> Any:
 
 
 def needs_model(path: Path, what: str) -> ModelNeededError:
-    """The error of a file that does not say of which model it is.
-
-    Args:
-        path: The file.
-        what: What it is, as in `a table of edges in CSV`.
-    """
+    """The error of a file that does not say of which model it is; `what` is such as `a table of edges in CSV`."""
     return ModelNeededError(
         f"{path} is {what}, which does not say of which model: give it with --model, or with --like a circuit file of "
         "the same model. Where a command has neither option, first make a circuit file: acdc import FILE --model NAME "

@@ -21,7 +21,7 @@ from acdc_engine.graph.nodes import nodes_of_edges, targets_of, with_roles
 from acdc_engine.graph.records import CircuitEdge, ModelRecord
 from acdc_engine.graph.views import COLUMNS, FIGURES, rows_of
 
-MOST_TEXT = 128 * 2**20
+_MOST_TEXT = 128 * 2**20
 """Characters that the roles of nodes may have, written at every edge: those of 30,000 edges at 2,000 each end."""
 Rows = list[tuple[str, dict[str, Any]]]
 """The known cells of each edge, with its place for messages."""
@@ -72,14 +72,9 @@ class _Parquet(Format):
 def circuit_of(
     path: Path, what: str, model: ModelRecord, rows: Rows, roles: Mapping[str, str] | None = None
 ) -> Circuit:
-    """A circuit from a table of its edges, which have the model's own names.
+    """A circuit from a table of its edges, which have the model's own names; `sender` and `receiver` are enough.
 
-    Args:
-        path: The file, for messages.
-        what: What it is, for the circuit's `source`.
-        model: The model.
-        rows: The edges, by the columns of `Circuit.to_dataframe`; `sender` and `receiver` are enough.
-        roles: Roles of nodes by name, beside those at the ends of edges.
+    `what` it is goes into the circuit's `source`. Roles of nodes are by name, beside those at the ends of edges.
 
     Raises:
         CircuitFileError: It is no circuit of that model; the edge is named.
@@ -142,11 +137,11 @@ def _check_text(path: Path, edges: Iterable[CircuitEdge], roles: Mapping[str, st
     """Refuses a role so long that to write it at every edge of its node would fill the memory."""
     ends = [name for edge in edges for name in (edge.sender, edge.receiver.partition("<")[0])]
     size = sum(len(roles.get(name, "")) for name in ends)
-    if size > MOST_TEXT:
+    if size > _MOST_TEXT:
         longest = max(roles, key=lambda name: len(roles[name]))
         raise CircuitFileError(
             f"{path}: the roles of its nodes, written at every edge, have {size:,} characters; at most "
-            f"{MOST_TEXT:,} are read. {longest} has a role of {len(roles[longest]):,} characters: shorten it."
+            f"{_MOST_TEXT:,} are read. {longest} has a role of {len(roles[longest]):,} characters: shorten it."
         )
 
 

@@ -74,7 +74,6 @@ class Graph:
         blocks: Sequence[Block] | None = None,
         names: tuple[Sequence[str], Sequence[str]] | None = None,
     ) -> None:
-        """See the class."""
         self.shape = shape
         self.blocks = tuple(_transformer(shape) if blocks is None else blocks)
         senders, receivers = (shape.senders, shape.receivers) if names is None else names
@@ -112,11 +111,7 @@ class Graph:
         return int(self.joins.sum())
 
     def place(self, kind: str, layer: int) -> int:
-        """Where the block of that kind and layer stands among `blocks`.
-
-        Raises:
-            GraphError: There is none.
-        """
+        """Where the block of that kind and layer stands among `blocks`. Raises GraphError where there is none."""
         if (kind, layer) not in self._place:
             layers = sorted(one for of_kind, one in self._place if of_kind == kind)
             have = f"the model has layers {layers[0]} to {layers[-1]}" if layers else "the model has none"
@@ -153,8 +148,7 @@ class Graph:
 
     def sources(self, receiver: int) -> list[int]:
         """Senders that a receiver has an edge from."""
-        found: list[int] = np.flatnonzero(self.joins[:, receiver]).tolist()
-        return found
+        return [int(sender) for sender in np.flatnonzero(self.joins[:, receiver])]
 
     def feeding(self, sender: int) -> tuple[int, ...]:
         """Receivers that feed a sender; none for `input`."""
@@ -176,21 +170,13 @@ class Graph:
         return [*(letter or kind for letter, kind in zip(letters, kinds, strict=False)), "logits"]
 
     def sender_index(self, name: str) -> int:
-        """Index of a sender.
-
-        Raises:
-            GraphError: No such sender; the text says which part of the name does not fit.
-        """
+        """Index of a sender. Raises GraphError where there is none, which says which part of the name does not fit."""
         if name not in self._sender_at:
             raise GraphError(explain_sender(name, self.shape))
         return self._sender_at[name]
 
     def receiver_index(self, name: str) -> int:
-        """Index of a receiver.
-
-        Raises:
-            GraphError: No such receiver; the text says which part of the name does not fit.
-        """
+        """Index of a receiver. Raises GraphError likewise."""
         if name not in self._receiver_at:
             raise GraphError(explain_receiver(name, self.shape))
         return self._receiver_at[name]
@@ -210,13 +196,7 @@ class Graph:
         return f"{self.senders[sender]}->{self.receivers[receiver]}"
 
     def parse_edge(self, text: str) -> tuple[int, int]:
-        """Indices of an edge from its name.
-
-        Args:
-            text: As in `a5.h5->a7.h3<k>` or `m0->logits`.
-
-        Returns:
-            Sender and receiver index.
+        """Sender and receiver index of an edge from its name, as in `a5.h5->a7.h3<k>` or `m0->logits`.
 
         Raises:
             GraphError: Not an edge name, an unknown end, or an edge that runs backwards.

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-    from acdc_engine.graph.blocks import Graph
     from acdc_engine.graph.editing import EdgeLike
 
 
@@ -133,8 +132,6 @@ class Circuit(Shown, Record):
 
     def graph(self) -> Graph:
         """The graph that the circuit is part of."""
-        from acdc_engine.graph.blocks import Graph
-
         return Graph(self.shape())
 
     def mask(self) -> Tensor:
@@ -277,13 +274,8 @@ class Circuit(Shown, Record):
         content["checksum"] = checksum_of(content)
         return json_text(content)
 
-    @classmethod
-    def json_schema(cls) -> dict[str, Any]:
-        """JSON schema of a circuit file, the content of `graphs/schema.json`."""
-        schema = cls.model_json_schema()
-        return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
-
 
 def schema_text() -> str:
-    """The content of `graphs/schema.json`."""
-    return json.dumps(Circuit.json_schema(), indent=2, ensure_ascii=False) + "\n"
+    """The content of `graphs/schema.json`: JSON schema of a circuit file."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Circuit.model_json_schema()}
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"

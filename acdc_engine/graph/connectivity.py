@@ -88,7 +88,6 @@ class CleanBase:
     """
 
     def __init__(self, graph: Graph, mask: Bool[Tensor, "senders receivers"]) -> None:
-        """See the class."""
         self.graph, self.mask = graph, mask
         senders, receivers = np.nonzero(mask.numpy(force=True))
         by_receiver = np.argsort(receivers, kind="stable")

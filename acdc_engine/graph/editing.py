@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from acdc_engine.errors import GraphError, did_you_mean
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.looks import by_strength, measure_of
 from acdc_engine.graph.nodes import nodes_of_edges, targets_of, with_roles
 from acdc_engine.graph.records import CircuitEdge, CircuitNode, ModelRecord
+from acdc_engine.graph.style import by_strength, measure_of
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -69,13 +69,7 @@ def edges_of_mask(
     scores: Float[Tensor, "senders receivers"] | None = None,
     effects: Float[Tensor, "senders receivers"] | None = None,
 ) -> tuple[CircuitEdge, ...]:
-    """Lists the kept edges, in the graph's order.
-
-    Args:
-        graph: The graph that the tensors are laid out by.
-        mask: Kept edges.
-        scores: Attribution scores; positive supports the behaviour.
-        effects: Exact effects; positive supports the behaviour. NaN: not measured.
+    """Lists the kept edges of a mask, in the graph's order, with scores and exact effects. NaN: not measured.
 
     Raises:
         GraphError: The mask keeps an edge that does not exist.
@@ -93,17 +87,9 @@ def edges_of_mask(
 
 
 class Wiring:
-    """The edges of a rule, group by group.
-
-    Args:
-        layout: The graph that the edges are part of.
-
-    Attributes:
-        edges: What has been joined so far, as sender and receiver index.
-    """
+    """The edges of a rule in a graph, group by group; `edges` has sender and receiver index of what has been joined."""
 
     def __init__(self, layout: Graph) -> None:
-        """See the class."""
         self.layout = layout
         self.edges: set[tuple[int, int]] = set()
         self._reads: dict[str, list[tuple[int, str]]] = {}
@@ -146,16 +132,9 @@ def circuit_by_rule(
     rule: str,
     made_by: str,
 ) -> Circuit:
-    """The circuit of a wiring, its edges in the graph's order.
+    """The circuit of a wiring, its edges in the graph's order; `roles` has the names of the nodes of each role.
 
-    Args:
-        model: The model that the circuit is part of.
-        wiring: Its edges.
-        roles: What groups of nodes do: role by role, the names of its nodes.
-        behaviour: What the circuit does: the name of a task.
-        source: Paper and code.
-        rule: The rule in words.
-        made_by: The script.
+    The texts are those of the circuit's file: the task's name, paper and code, the rule in words, the script.
     """
     layout = wiring.layout
     edges = [_edge(layout, *ends) for ends in sorted(wiring.edges)]

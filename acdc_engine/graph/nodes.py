@@ -27,11 +27,7 @@ def node_read(receiver: str) -> str:
 
 
 def targets_of(layout: Graph, receiver: str) -> tuple[str, tuple[str, ...]]:
-    """Finds what a receiver is part of.
-
-    Returns:
-        Its kind (`q`, `k`, `v`, `mlp` or `logits`) and the nodes it feeds: several for a key/value group.
-    """
+    """Kind of a receiver (`q`, `k`, `v`, `mlp` or `logits`) and the nodes it feeds: several for a key/value group."""
     index = layout.receiver_index(receiver)
     kind = layout.receiver_kind(index)
     return kind, tuple(layout.senders[sender] for sender in layout.fed(index)) or ("logits",)
@@ -42,27 +38,18 @@ def nodes_of_edges(
 ) -> tuple[CircuitNode, ...]:
     """Lists the nodes that edges join, in the graph's order; `input` and `logits` only where an edge touches them.
 
-    A key/value group stands for those of its heads that have another edge; when none has, for all of them.
-
-    Args:
-        layout: The graph.
-        edges: Edges of that graph.
-        roles: What some nodes do in the circuit, by name.
+    A key/value group stands for those of its heads that have another edge; when none has, for all of them. `roles` says
+    what some nodes do in the circuit, by name.
 
     Raises:
         GraphError: An edge that does not exist.
     """
-    found: set[str] = set()
-    groups: list[tuple[str, ...]] = []
+    edges = tuple(edges)
     for edge in edges:
         layout.parse_edge(f"{edge.sender}->{edge.receiver}")
-        found.add(edge.sender)
-        _, fed = targets_of(layout, edge.receiver)
-        if len(fed) == 1:
-            found.add(fed[0])
-        else:
-            groups.append(fed)
-    for heads in groups:
+    fed = [targets_of(layout, edge.receiver)[1] for edge in edges]
+    found = {edge.sender for edge in edges} | {nodes[0] for nodes in fed if len(nodes) == 1}
+    for heads in fed:
         if found.isdisjoint(heads):
             found.update(heads)
     roles = roles or {}

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_serializer, 
 SIGN_CONVENTION = "positive: the edge supports the behaviour"
 MODEL_SIZES = ("n_layers", "n_heads", "n_kv_heads", "d_model", "d_vocab", "parallel", "mlps", "ungrouped_kv")
 """Fields of a model's record that are the same in two records of the same model, whatever it is called."""
-MOST_NODES = 30_000
+_MOST_NODES = 30_000
 """Heads and MLPs of a model at most (twice those of Llama 3.1 405B): masks have a cell for each pair of them."""
 
 
@@ -72,10 +72,10 @@ class ModelRecord(Record):
     def _fits_into_memory(self) -> ModelRecord:
         """A file of one line must not ask for gigabytes."""
         nodes = self.n_layers * (self.n_heads + 1)
-        if nodes > MOST_NODES:
+        if nodes > _MOST_NODES:
             raise ValueError(
-                f"{self.n_layers:,} layers of {self.n_heads:,} heads are more than the {MOST_NODES:,} nodes of a model "
-                "that is read"
+                f"{self.n_layers:,} layers of {self.n_heads:,} heads are more than the {_MOST_NODES:,} nodes of a "
+                "model that is read"
             )
         return self
 

@@ -71,9 +71,6 @@ def with_shared(graph: nx.MultiDiGraph[str]) -> nx.MultiDiGraph[str]:
     """A copy with an edge, of kind and key `shared`, from every key/value group to each of its heads in the circuit.
 
     With them paths lead through shared keys and values. They are no edges of the circuit.
-
-    Args:
-        graph: From `networkx_of`.
     """
     joined = graph.copy()
     for group, facts in graph.nodes(data=True):
@@ -83,11 +80,9 @@ def with_shared(graph: nx.MultiDiGraph[str]) -> nx.MultiDiGraph[str]:
 
 
 def edge_counts(circuit: Circuit) -> tuple[Counter[str], Counter[str]]:
-    """Counts the edges of a circuit by node.
+    """Counts the edges into every node of a circuit, and the edges out of it, by its name.
 
-    Returns:
-        Edges into a node and edges out of it, by its name. One into a key or value that heads share goes into each of
-        them that is in the circuit.
+    One into a key or value that heads share goes into each of them that is in the circuit.
     """
     layout, listed = circuit.layout(), {node.name for node in circuit.nodes}
     into: Counter[str] = Counter()

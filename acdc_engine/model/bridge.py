@@ -35,9 +35,6 @@ def view_of(
         revision: Revision of the weights, where known.
         ungroup_kv: Give every query head keys and values of its own (MIB's convention) where the model shares them.
 
-    Returns:
-        The view; each of its parts computes what `hf_model`'s does.
-
     Raises:
         UnsupportedModelError: What the view cannot express, by name and reason.
     """
@@ -87,10 +84,14 @@ def _build(bridge: Any, config: Any, name: str, architecture: str, ungroup_kv: b
         d_vocab_in=_raw(bridge.embed).weight.shape[0],
         layers=layers,
         final_norm=norm_of(_raw(bridge.ln_final)),
-        embed=_embedding(bridge, config),
+        embed=Embedding(
+            _raw(bridge.embed),
+            _raw(bridge.pos_embed) if hasattr(bridge, "pos_embed") else None,
+            _factor(config, "embedding_multiplier"),
+        ),
         unembed_weight=head.weight.detach(),
         unembed_bias=_bias(head),
-        logit_scale=_logit_scale(config),
+        logit_scale=_factor(config, "logit_scale") / _factor(config, "logits_scaling"),  # Cohere, Granite
         logit_softcap=getattr(config, "final_logit_softcapping", None),
         rotary=_rotary(bridge, config),
         max_positions=getattr(config, "max_position_embeddings", None),
@@ -98,9 +99,8 @@ def _build(bridge: Any, config: Any, name: str, architecture: str, ungroup_kv: b
     )
 
 
-def _logit_scale(config: Any) -> float:
-    """Cohere multiplies the logits, Granite divides them."""
-    return float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
+def _factor(config: Any, name: str) -> float:
+    return float(getattr(config, name, None) or 1.0)
 
 
 @dataclass(frozen=True)
@@ -120,11 +120,6 @@ class Embedding:
             return out
         places: Tensor = self.positions(torch.arange(tokens.shape[-1], device=tokens.device))
         return out + places
-
-
-def _embedding(bridge: Any, config: Any) -> Embedding:
-    positions = _raw(bridge.pos_embed) if hasattr(bridge, "pos_embed") else None
-    return Embedding(_raw(bridge.embed), positions, float(getattr(config, "embedding_multiplier", None) or 1.0))
 
 
 @dataclass(frozen=True)
@@ -159,8 +154,7 @@ class _RotaryTables:
 
 
 def _rotary(bridge: Any, config: Any) -> _RotaryTables | None:
-    module = _raw(bridge.rotary_emb) if hasattr(bridge, "rotary_emb") else None
-    if module is None:
+    if not hasattr(bridge, "rotary_emb") or (module := _raw(bridge.rotary_emb)) is None:
         return None
     by_kind = "layer_type" in inspect.signature(module.forward).parameters
     kinds = tuple(sorted(set(config.layer_types))) if by_kind else (None,)
@@ -182,7 +176,7 @@ def _layer(block: Any, config: Any, index: int, n_heads: int, ungroup_kv: bool, 
         mlp_norm=mlp_norm,
         mlp=_unwrapped(block.mlp),
         mlp_post=_norm(block, "ln2_post"),
-        write_scale=float(getattr(config, "residual_multiplier", None) or 1.0),
+        write_scale=_factor(config, "residual_multiplier"),
     )
 
 

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from acdc_engine.model.norms import Norm
-from acdc_engine.model.work import Work
+from acdc_engine.model.operations import Work
 
 
 class ReceiverSums(ABC):

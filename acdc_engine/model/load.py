@@ -106,23 +106,17 @@ def load_model(
 
 
 def load_tokenizer(model: str | Path = DEFAULT_MODEL) -> Any:
-    """Reads the tokenizer of a model; its weights are neither read nor downloaded.
-
-    Args:
-        model: A name or folder, as for `load_model`.
-
-    Returns:
-        A Hugging Face tokenizer, or the words of a small model.
+    """Reads the tokenizer of a model, given as to `load_model`; its weights are neither read nor downloaded.
 
     Raises:
         ModelError: The model cannot be found or reached, or has no tokenizer.
     """
     small = _small_model_folder(model)
     if small is not None:
-        from acdc_engine.model.small_model import words_of
+        from acdc_engine.model.small_model import WordTokenizer
 
         described, _ = read_small_model(small)
-        return words_of(described)
+        return WordTokenizer(described.vocabulary, described.bos, described.output_vocabulary)
     from transformers import AutoConfig
 
     source, name = _resolve(model)
@@ -135,7 +129,7 @@ def load_tokenizer(model: str | Path = DEFAULT_MODEL) -> Any:
         return _read_tokenizer(source, name, where)
 
 
-def hub_answers() -> bool:
+def _hub_answers() -> bool:
     """Whether the Hugging Face hub can be reached. Where it cannot, only its cache on disk is searched.
 
     Asked first because huggingface_hub tries six times with a timeout of 60 s before it gives up, which no setting
@@ -218,7 +212,7 @@ def _read(source: str, name: str, dtype: Any, revision: str | None, tokenizer: A
 def _where(source: str, revision: str | None = None) -> tuple[dict[str, Any], bool]:
     """Where transformers may look, and whether anything but this machine can be asked."""
     local = Path(source).is_dir()
-    reachable = local or hub_answers()
+    reachable = local or _hub_answers()
     return {"revision": revision, "local_files_only": local or not reachable, "trust_remote_code": False}, reachable
 
 

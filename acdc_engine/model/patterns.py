@@ -17,16 +17,9 @@ Heads = Mapping[int, Sequence[int]]
 def attention_patterns(
     view: TransformerView, record: Record, heads: Heads
 ) -> Iterator[tuple[int, Float[Tensor, "batch some_heads queries pos"]]]:
-    """Yields the attention patterns of some heads, layer by layer, so that one layer's are held at a time.
+    """Yields layers, and the patterns of their heads in the order given, so that one layer's are held at a time.
 
-    Args:
-        view: The model.
-        record: Of a run with `keep_inputs`.
-        heads: Those asked for.
-
-    Yields:
-        The layer, and the patterns of its heads in the order given: rows (queries) add up to one. Rows of padding mean
-        nothing.
+    The record is of a run with `keep_inputs`. Rows (queries) add up to one; those of padding mean nothing.
     """
     rotations = view.rotations(record.embed.shape[1])
     for layer, some in heads.items():
@@ -43,16 +36,10 @@ def pattern_row(
     rotation: Rotation | None,
     at: Int[Tensor, "batch"],
 ) -> Float[Tensor, "batch pos"]:
-    """Where one head looks from one position when its query reads another residual stream there.
+    """Where one head looks from the position `at` when its query reads another residual stream there.
 
-    Args:
-        view: The model.
-        place: Layer and head.
-        residual: What the head's query reads at that position.
-        q: The layer's raw queries at that position in the run itself: a norm over all heads sees the others'.
-        k: The layer's raw keys.
-        rotation: Rotary table of the layer.
-        at: The position.
+    `place` is its layer and number. `q` are the layer's raw queries at that position in the run itself, since a norm
+    over all heads sees the others', and `k` the layer's raw keys.
     """
     layer, head = view.layers[place[0]], place[1]
     attention = layer.attention

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from acdc_engine.errors import ScoreError, UnsupportedModelError
 from acdc_engine.model.devices import DTYPES
+from acdc_engine.model.operations import Work
 from acdc_engine.model.twins import Record
 from acdc_engine.model.view import TransformerView
-from acdc_engine.model.work import Work
 
 MERGE = "merged = peft_model.merge_and_unload()"
 """How peft makes a plain model of one with adapters."""
@@ -83,16 +83,10 @@ def refuse_unseen(name: str, model: nn.Module) -> None:
 def check_finite(
     view: TransformerView, embed: Float[Tensor, "batch pos d_model"], values: Iterable[Tensor], run: str
 ) -> None:
-    """Raises an error that names the first layer at fault if a run left anything that is not finite.
-
-    Args:
-        view: The model.
-        embed: What `input` writes in the run; it is run again to find the layer.
-        values: What the run left.
-        run: What to call it ("clean", "corrupt").
+    """Refuses what a run ("clean", "corrupt") left if it is not finite; `embed` is run again to find the layer.
 
     Raises:
-        ScoreError: With the layer and what to try.
+        ScoreError: With the first layer at fault and what to try.
     """
     if all(map(_finite, values)):
         return
@@ -105,12 +99,8 @@ def check_finite(
 def check_gradients(view: TransformerView, *others: Tensor) -> None:
     """Refuses what `torch.inference_mode()` rules out; `torch.no_grad()` around the caller does not matter.
 
-    Args:
-        view: The model.
-        others: Tensors that were computed before and that gradients go through.
-
     Raises:
-        ScoreError: Inference mode is on, or the weights or those tensors were made under it.
+        ScoreError: Inference mode is on, or the weights, or other tensors that gradients go through, were made in it.
     """
     if torch.is_inference_mode_enabled():
         raise ScoreError(

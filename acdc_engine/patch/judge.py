@@ -9,7 +9,7 @@ from torch import Tensor
 
 from acdc_engine.errors import BehaviourError, MethodError
 from acdc_engine.graph.blocks import Graph
-from acdc_engine.graph.looks import texts_of
+from acdc_engine.graph.style import texts_of
 from acdc_engine.patch.evaluator import Circuits, Evaluator
 from acdc_engine.prompts.metrics import Metric
 from acdc_engine.prompts.prompt_set import PromptSet

@@ -20,8 +20,8 @@ from torch import Tensor
 from acdc_engine.model.layers import read_positions
 from acdc_engine.model.twins import Patched, Reads
 from acdc_engine.model.view import TransformerView
+from acdc_engine.patch.ablations import Baseline
 from acdc_engine.patch.plan import Masks, Plan, Step
-from acdc_engine.patch.references import Baseline
 from acdc_engine.patch.sums import Bank, Pack, Sums, Weights
 
 

@@ -4,7 +4,7 @@ import math
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -19,7 +19,7 @@ from acdc_engine.prompts.tokens import LeftOut, Limits, Problem, Tokenizer
 DEFAULT_SIZES = (32, 64)
 """Discovery and held-out pairs where the user names no numbers; as many as there are where a task has fewer."""
 
-LOOKED_AT = 10_000
+_LOOKED_AT = 10_000
 """Pairs of a file that are drawn and checked; of a larger file the others are not used."""
 
 _CHUNK, _HOPELESS = 200, 10
@@ -78,14 +78,9 @@ def split_prompts(
 ) -> Splits:
     """Makes the discovery and the held-out prompts of a task.
 
-    Args:
-        card: The task.
-        tokenizer: The model's tokenizer.
-        n_discovery: Pairs the search may see; None for `DEFAULT_SIZES`, or as many as the task can give.
-        n_held_out: Pairs kept for judging what it found, likewise; may be 0.
-        seed: The same seed gives the same prompts.
-        drop_misfits: Leave out pairs that do not fit the model, instead of refusing the task.
-        limits: What the model takes, where it is known.
+    The search may see `n_discovery` pairs; `n_held_out`, which may be 0, are kept for judging what it found. None is
+    that of `DEFAULT_SIZES`, or as many as the task can give. The same seed gives the same prompts. With `drop_misfits`
+    pairs that do not fit the model are left out, instead of refusing the task.
 
     Raises:
         PromptError: Prompts that do not fit the model; a TooFewPairsError: a card that cannot give that many pairs.
@@ -98,12 +93,13 @@ def split_prompts(
         )
     rules = Rules(tokenizer, card.name, bool(settled(card, tokenizer).prepend_bos), limits)
     source = _Source(card, rules, seed, drop_misfits)
-    splits = _fitting_splits(source, asked)
-    both = encode([*splits[0], *splits[1]], rules)
-    n = len(splits[0])
-    return Splits(
-        both.select(range(n)), both.select(range(n, len(both))), source.left_out, _notes(source, asked, splits)
-    )
+    wanted = _or_default(asked)
+    splits = _largest(source, wanted, (n_discovery is None, n_held_out is None))
+    if splits is None:
+        possible = _largest(source, wanted, (True, wanted[1] > 0))
+        raise TooFewPairsError(_too_few(source, wanted, None if possible is None else _counts_of(possible)))
+    both, n, notes = encode([*splits[0], *splits[1]], rules), len(splits[0]), _notes(source, asked, splits)
+    return Splits(both.select(range(n)), both.select(range(n, len(both))), source.left_out, notes)
 
 
 class _Source:
@@ -112,12 +108,12 @@ class _Source:
     def __init__(self, card: TaskCard, rules: Rules, seed: int, drop_misfits: bool) -> None:
         """Checks pairs that are written out, all of them: whoever wrote them wants to know of every problem."""
         self.card, self._rules = card, rules
-        self.key: _Key = _both_texts if card.pairs else _clean_text
+        self.key: _Key = _both_texts if card.pairs else lambda draft: (draft.pair.clean,)
         self.names = [text.name for text in card.templates]
         self.notes, self._problems, self._read = list[str](), list[list[Problem]](), list[Draft]()
         stream = drafts(card, rules.tokenizer, random.Random(seed))
         if card.pairs:
-            self._stream = self._written_out(list(islice(stream, LOOKED_AT)), drop_misfits)
+            self._stream = self._written_out(list(islice(stream, _LOOKED_AT)), drop_misfits)
         else:
             self._stream = self._fitting(stream) if drop_misfits else stream
 
@@ -140,8 +136,10 @@ class _Source:
             if different.setdefault(_both_texts(draft), draft) is not draft:
                 again.append(draft.where or repr(draft.pair.clean))
         if again:
+            more = f" and {len(again) - _LISTED} more" if len(again) > _LISTED else ""
             self.notes.append(
-                f"{len(again)} of the {len(drawn):,} pairs say the same as others and count once: {_listed(again)}."
+                f"{len(again)} of the {len(drawn):,} pairs say the same as others and count once: "
+                f"{', '.join(again[:_LISTED])}{more}."
             )
         rows = check(list(different.values()), self._rules)
         if not drop_misfits:
@@ -160,15 +158,6 @@ class _Source:
             yield from fitting
 
 
-def _fitting_splits(source: _Source, asked: tuple[int | None, int | None]) -> list[list[Draft]]:
-    wanted = _or_default(asked)
-    splits = _largest(source, wanted, (asked[0] is None, asked[1] is None))
-    if splits is None:
-        possible = _largest(source, wanted, (True, wanted[1] > 0))
-        raise TooFewPairsError(_too_few(source, wanted, None if possible is None else _counts_of(possible)))
-    return splits
-
-
 def _or_default(asked: tuple[int | None, int | None]) -> _Sizes:
     n, n_held_out = (default if size is None else size for size, default in zip(asked, DEFAULT_SIZES, strict=True))
     return n, n_held_out
@@ -180,7 +169,7 @@ def _largest(source: _Source, sizes: _Sizes, may_shrink: tuple[bool, bool]) -> l
     Sizes shrink to what was dealt until exactly that many are dealt: whoever asks for these gets the same prompts.
     """
     while True:
-        splits = _dealt(source, source.key, source.names, sizes)
+        splits = _dealt(source, sizes)
         found = _counts_of(splits)
         if found == sizes:
             return splits
@@ -199,8 +188,10 @@ def _too_few(source: _Source, sizes: _Sizes, possible: _Sizes | None) -> str:
         remedy = "add nouns or other parameters"
     elif card.pairs:
         what, remedy = "pairs", "add pairs, with texts of their own"
-    n_pairs, n_groups = _extent(source, source.key, sizes)
-    has = f"it has {n_pairs} {what} in {n_groups} group{'s' * (n_groups != 1)} that share no text"
+    found = _Unique(source)
+    found.read(_POOL_FACTORS[-1] * sum(sizes))
+    n_groups = len(_groups(found.pool))
+    has = f"it has {len(found.pool)} {what} in {n_groups} group{'s' * (n_groups != 1)} that share no text"
     asked = f"Task {card.name!r} was asked for {sizes[0]} discovery and {sizes[1]} held-out pairs and can give"
     if possible is None:
         return f"{asked} none that are kept apart: {has}. A text that is in one split cannot be in the other: {remedy}."
@@ -230,22 +221,17 @@ def _about_spaces(chosen: Sequence[Draft]) -> Iterator[str]:
         yield f"{len(joined)} answers follow their prompts without a space: {joined[0]!r}. Is it missing in the file?"
 
 
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_LISTED])
-    return shown if len(names) <= _LISTED else f"{shown} and {len(names) - _LISTED} more"
-
-
-def _dealt(stream: Iterable[Draft], key: _Key, templates: Sequence[str], sizes: _Sizes) -> list[list[Draft]]:
+def _dealt(source: _Source, sizes: _Sizes) -> list[list[Draft]]:
     """Deals splits of the sizes, evenly over the templates as far as they have pairs, or smaller ones.
 
     No text is in both. Pairs that share a text stay together: they are joined into groups first, and whole groups are
     dealt out. Where that does not give enough (a corruption that replaces a country by any other ties all countries
     together), pairs are dealt one by one, and those that would put a text into both splits are left out.
     """
-    found = _Unique(iter(stream), key)
+    found = _Unique(source)
     for factor in _POOL_FACTORS:
         found.read(factor * sum(sizes))
-        names = templates or list(dict.fromkeys(draft.pair.template for draft in found.pool))
+        names = source.names or list(dict.fromkeys(draft.pair.template for draft in found.pool))
         quotas = [Counter({name: _share(size, i, len(names)) for i, name in enumerate(names)}) for size in sizes]
         splits = _deal_groups(found, quotas)
         if found.exhausted or _counts_of(splits) == sizes:
@@ -260,15 +246,12 @@ def _dealt(stream: Iterable[Draft], key: _Key, templates: Sequence[str], sizes: 
     return best
 
 
-def _extent(stream: Iterable[Draft], key: _Key, sizes: _Sizes) -> tuple[int, int]:
-    """How many different pairs there are to deal splits of the sizes from, and in how many groups."""
-    found = _Unique(iter(stream), key)
-    found.read(_POOL_FACTORS[-1] * sum(sizes))
-    return len(found.pool), len(_groups(found.pool))
-
-
 def _counts_of(splits: Sequence[Sequence[Draft]]) -> _Sizes:
     return len(splits[0]), len(splits[1])
+
+
+def _share(size: int, index: int, of: int) -> int:
+    return size // of + (index < size % of)
 
 
 def _worth(splits: Sequence[Sequence[Draft]], sizes: _Sizes) -> tuple[int, int]:
@@ -286,24 +269,19 @@ def _spread(quota: Counter[str], dealt: Sequence[Draft], size: int) -> Counter[s
     return Counter({name: found[name] + more.get(name, 0) for name in quota})
 
 
-def _clean_text(draft: Draft) -> tuple[str, ...]:
-    return (draft.pair.clean,)
-
-
 def _both_texts(draft: Draft) -> tuple[str, ...]:
     return (draft.pair.clean, draft.pair.corrupt)
 
 
 class _Unique:
-    """Collects pairs from a stream."""
+    """Collects different pairs of a task."""
 
-    def __init__(self, stream: Iterator[Draft], key: _Key) -> None:
+    def __init__(self, source: _Source) -> None:
         self.pool: list[Draft] = []  # with different keys
         self.others: list[Draft] = []  # each has the key of one in the pool, and another corrupt prompt
         self.exhausted = False  # reading on would give nothing new
-        self.key, self._stream = key, stream
-        self._keys: set[tuple[str, ...]] = set()
-        self._seen: set[tuple[str, ...]] = set()
+        self.key, self._stream = source.key, iter(source)
+        self._keys, self._seen = set[tuple[str, ...]](), set[tuple[str, ...]]()
 
     def read(self, size: int) -> None:
         """Reads until the pool has `size` pairs or the stream has no new ones."""
@@ -369,10 +347,6 @@ def _deal_pairs(found: _Unique, quotas: Sequence[Counter[str]]) -> list[list[Dra
                 used.add(found.key(draft))
                 side_of |= dict.fromkeys(_both_texts(draft), side)
     return deal.splits
-
-
-def _share(size: int, index: int, of: int) -> int:
-    return size // of + (index < size % of)
 
 
 def _groups(pool: Sequence[Draft]) -> list[list[Draft]]:

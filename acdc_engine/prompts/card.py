@@ -46,14 +46,14 @@ def _one_or_more(found: object) -> object:
 Cell = Annotated[tuple[str, ...], PlainValidator(_cell)]
 """A table's cell: one word, or several that are all right answers."""
 
-Texts = Annotated[tuple[str, ...], BeforeValidator(_one_or_more)]
+_Texts = Annotated[tuple[str, ...], BeforeValidator(_one_or_more)]
 """Some texts; a single one may stand without the list around it."""
 
-TokenIds = Annotated[tuple[Annotated[StrictInt, Field(ge=0)], ...], BeforeValidator(_one_or_more)]
+_TokenIds = Annotated[tuple[Annotated[StrictInt, Field(ge=0)], ...], BeforeValidator(_one_or_more)]
 """Some token ids, likewise."""
 
 
-class WordList(BaseModel):
+class _WordList(BaseModel):
     """Words for slots.
 
     Attributes:
@@ -67,7 +67,7 @@ class WordList(BaseModel):
     only_single_token: bool = False
 
 
-class Table(BaseModel):
+class _Table(BaseModel):
     """Words that belong together, such as countries and their capitals: equally long columns, any number of them.
 
     Attributes:
@@ -90,7 +90,7 @@ class Table(BaseModel):
         return min((len(cells) for cells in self.columns.values()), default=0)
 
 
-class TemplateText(BaseModel):
+class _TemplateText(BaseModel):
     """One pattern of a task; the language is described in template.py.
 
     Attributes:
@@ -139,10 +139,10 @@ class PairText(BaseModel):
 
     clean: str
     corrupt: str
-    answers: Texts = ()
-    wrong_answers: Texts = ()
-    answer_ids: TokenIds = ()
-    wrong_answer_ids: TokenIds = ()
+    answers: _Texts = ()
+    wrong_answers: _Texts = ()
+    answer_ids: _TokenIds = ()
+    wrong_answer_ids: _TokenIds = ()
     read_at: StrictInt = -1
     template: str = Field(default="pairs", min_length=1, coerce_numbers_to_str=True)
     where: str = Field(default="", exclude=True)
@@ -178,12 +178,12 @@ class TaskCard(BaseModel):
     known_in: str = ""
     metric: str = "logit_diff"
     prepend_bos: bool | None = None
-    words: dict[str, WordList] = {}
+    words: dict[str, _WordList] = {}
     slots: dict[str, str] = {}
-    tables: dict[str, Table] = {}
+    tables: dict[str, _Table] = {}
     rows: dict[str, str] = {}
     distinct: tuple[tuple[str, ...], ...] = ()
-    templates: tuple[TemplateText, ...] = ()
+    templates: tuple[_TemplateText, ...] = ()
     generator: str | None = None
     parameters: dict[str, Any] = {}
     pairs: tuple[PairText, ...] = ()
@@ -247,7 +247,7 @@ def parse_card(data: dict[str, Any], where: str) -> TaskCard:
 
 
 def _known_keys(location: Location) -> list[str]:
-    tables: dict[str, type[BaseModel]] = {"words": WordList, "templates": TemplateText, "pairs": PairText}
+    tables: dict[str, type[BaseModel]] = {"words": _WordList, "templates": _TemplateText, "pairs": PairText}
     fields = (tables[str(location[0])] if location else TaskCard).model_fields
     return [name for name, field in fields.items() if not field.exclude]
 

@@ -27,15 +27,10 @@ Location = tuple[int | str, ...]
 
 
 def explain(error: ValidationError, known_keys: Callable[[Location], list[str]], prefix: Location = ()) -> list[str]:
-    """Returns one line per problem.
+    """Returns one line per problem: `templates[0].clen: unknown key. Did you mean 'clean'? Known: ...`.
 
-    Args:
-        error: What pydantic raised.
-        known_keys: The keys there are in the table at a location (without `prefix`).
-        prefix: Where the validated table lies in the file.
-
-    Returns:
-        Lines such as `templates[0].clen: unknown key. Did you mean 'clean'? Known: ...`.
+    `known_keys` tells the keys in the table at a location (without `prefix`, where the validated table lies in the
+    file).
     """
     lines: list[str] = []
     for item in error.errors():
@@ -118,25 +113,20 @@ def _generator_problems(card: TaskCard) -> Iterator[str]:
 
 def _parse_templates(card: TaskCard) -> tuple[dict[str, PairTemplate], list[str]]:
     """The templates that can be parsed, by key path, and the problems of the others."""
-    patterns, problems = {}, []
-    for i, text in enumerate(card.templates):
-        where = f"templates[{i}]"
-        keys = {"clean": text.clean, "corrupt": text.corrupt}
-        keys |= {f"answers[{j}]": answer for j, answer in enumerate(text.answers)}
-        keys |= {f"wrong_answers[{j}]": answer for j, answer in enumerate(text.wrong_answers)}
-        broken = [f"{where}.{key}: {error}" for key, error in _syntax_errors(keys)]
-        problems += broken
-        if not broken:
-            patterns[where] = text.parse()
+    patterns, problems = {}, list[str]()
+    for i, pattern in enumerate(card.templates):
+        where, n = f"templates[{i}]", len(problems)
+        keys = {"clean": pattern.clean, "corrupt": pattern.corrupt}
+        keys |= {f"answers[{j}]": answer for j, answer in enumerate(pattern.answers)}
+        keys |= {f"wrong_answers[{j}]": answer for j, answer in enumerate(pattern.wrong_answers)}
+        for key, text in keys.items():
+            try:
+                Template.parse(text)
+            except TaskError as error:
+                problems.append(f"{where}.{key}: {error}")
+        if len(problems) == n:
+            patterns[where] = pattern.parse()
     return patterns, problems
-
-
-def _syntax_errors(texts: dict[str, str]) -> Iterator[tuple[str, TaskError]]:
-    for key, text in texts.items():
-        try:
-            Template.parse(text)
-        except TaskError as error:
-            yield key, error
 
 
 def _word_problems(card: TaskCard) -> Iterator[str]:
@@ -152,11 +142,10 @@ def _word_problems(card: TaskCard) -> Iterator[str]:
 
 
 def _slot_problems(card: TaskCard, patterns: dict[str, PairTemplate]) -> Iterator[str]:
+    used = {slot for pattern in patterns.values() for slot in pattern.all_slots}
     for slot, listed in card.slots.items():
         if listed not in card.words:
             yield f"slots.{slot}: there is no word list {listed!r}.{nearest(listed, card.words)}"
-    used = {slot for pattern in patterns.values() for slot in pattern.all_slots}
-    for slot in card.slots:
         if patterns and slot not in used:
             yield f"slots.{slot}: no template uses it."
 
@@ -237,12 +226,7 @@ def _difference(pattern: PairTemplate) -> str:
 
 
 def _row_problems(card: TaskCard, patterns: Iterable[PairTemplate]) -> Iterator[str]:
-    """Yields one line per problem of the tables and rows.
-
-    Args:
-        card: The card.
-        patterns: Its templates; none if some cannot be parsed, and what they use is not known.
-    """
+    """Yields one line per problem of the tables and rows; of no patterns if some cannot be parsed."""
     asked, answered = _columns_used(card, patterns)
     for row, table in card.rows.items():
         if not is_name(row):
@@ -308,7 +292,9 @@ def _unknown(card: TaskCard, name: str) -> str | None:
         if name in card.slots:
             return None
         if name in card.rows:
-            return f"{{{name}}} is a row; name one of its columns too, as in {_example(card, name)}."
+            table = card.tables.get(card.rows[name])
+            example = next(iter(table.columns), "column") if table is not None else "column"
+            return f"{{{name}}} is a row; name one of its columns too, as in {{{name}.{example}}}."
         return f"the slot {{{name}}} is not in [slots].{nearest(name, card.slots)}"
     if variable in card.rows:
         table = card.tables.get(card.rows[variable])
@@ -369,19 +355,8 @@ def _places(cells: tuple[Cell, ...]) -> dict[str, set[int]]:
     return found
 
 
-def _example(card: TaskCard, row: str) -> str:
-    table = card.tables.get(card.rows[row])
-    column = next(iter(table.columns), "column") if table is not None else "column"
-    return f"{{{row}.{column}}}"
-
-
 def pair_problems(pairs: Sequence[PairText], metric: str) -> Iterator[str]:
-    """Yields one line per problem, each with the pair's place.
-
-    Args:
-        pairs: The pairs.
-        metric: The task's.
-    """
+    """Yields one line per problem of a task's pairs, each with the pair's place."""
     need_right, need_wrong = answers_needed(metric)
     seen: dict[tuple[str, str], PairText] = {}
     any_right, any_wrong = (any(answers) for answers in zip(*map(_answers, pairs), strict=True)) if pairs else (0, 0)
@@ -411,9 +386,7 @@ def _answers(pair: PairText) -> tuple[tuple[object, ...], tuple[object, ...]]:
 
 
 def _problems_of(pair: PairText) -> Iterator[str]:
-    for key, text in (("clean", pair.clean), ("corrupt", pair.corrupt)):
-        if not text.strip():
-            yield f"{key}: the prompt is empty."
+    yield from (f"{key}: the prompt is empty." for key in ("clean", "corrupt") if not getattr(pair, key).strip())
     yield from _half_characters(pair)
     if pair.clean == pair.corrupt:
         yield "corrupt: it is the same prompt as clean."

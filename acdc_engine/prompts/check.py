@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
+from torch import Tensor
+
 from acdc_engine.errors import PromptError
 from acdc_engine.prompts.card import TaskCard, settled
 from acdc_engine.prompts.drafts import some_of_each_template
@@ -33,18 +35,11 @@ _ENDS = 30
 
 
 @dataclass(frozen=True)
-class Checked:
-    """A pair as tokens.
+class _Checked:
+    """A pair as token ids, a beginning-of-sequence token included, and what is wrong with it.
 
-    Attributes:
-        draft: The pair.
-        pair: Its texts; the answers' as the tokenizer has them.
-        clean: Token ids of the clean prompt, a beginning-of-sequence token included.
-        corrupt: Of the corrupt prompt.
-        answers: Of the right answers that are one token.
-        wrong_answers: Of the wrong ones.
-        read_at: From the first token; 0 where it is outside the prompt.
-        problems: What is wrong with it; nothing if it fits.
+    The answers of `pair` are as the tokenizer has them, and only those that are one token have ids; `read_at` counts
+    from the first token, and is 0 where it is outside the prompt.
     """
 
     draft: Draft
@@ -75,14 +70,7 @@ class Rules:
 
 
 def encode(drafts: Sequence[Draft], rules: Rules) -> PromptSet:
-    """Tokenizes pairs and checks every one of them.
-
-    Args:
-        drafts: The pairs.
-        rules: What they are checked against.
-
-    Returns:
-        The aligned batch, in the order of `drafts`.
+    """Tokenizes pairs, checks every one of them and returns the aligned batch, in their order.
 
     Raises:
         PromptError: Pairs that do not fit or appear twice, the first ten with their tokens; or `prepend_bos` for a
@@ -96,17 +84,14 @@ def encode(drafts: Sequence[Draft], rules: Rules) -> PromptSet:
             name = drafts[first].where or f"prompt {first}"
             rows[i].problems.append(Problem("a pair appears twice", f"the same pair as {name}"))
     refuse_misfits(rows, rules)
-    return PromptSet.from_tokens(
-        clean=[row.clean for row in rows],
-        corrupt=[row.corrupt for row in rows],
-        answers=[row.answers for row in rows],
-        wrong_answers=[row.wrong_answers for row in rows],
-        read_at=[row.read_at for row in rows],
-        pairs=[row.pair for row in rows],
+    clean, corrupt, answers, wrong_answers = (
+        [getattr(row, name) for row in rows] for name in ("clean", "corrupt", "answers", "wrong_answers")
     )
+    read_at, pairs = [row.read_at for row in rows], [row.pair for row in rows]
+    return PromptSet.from_tokens(clean, corrupt, answers, wrong_answers, read_at=read_at, pairs=pairs)
 
 
-def check(drafts: Sequence[Draft], rules: Rules) -> list[Checked]:
+def check(drafts: Sequence[Draft], rules: Rules) -> list[_Checked]:
     """Tokenizes pairs and says of each what is wrong with it.
 
     Raises:
@@ -141,19 +126,31 @@ class _Remembered:
         return {"input_ids": self._known[text]}
 
 
-def refuse_misfits(rows: Sequence[Checked], rules: Rules) -> None:
+def refuse_misfits(rows: Sequence[_Checked], rules: Rules) -> None:
     """Refuses pairs with problems.
 
     Raises:
         PromptError: Some have; the first ten are shown with their tokens.
     """
-    failures = dict[str, Checked]()
-    for i, row in enumerate(rows):
-        if row.problems:
-            name = row.draft.where or f"prompt {i} (template {row.pair.template})"
-            failures[name] = row
-    if failures:
-        raise PromptError(_message(rules, failures, len(rows), written_out=bool(rows[0].draft.where)))
+    failures = {
+        row.draft.where or f"prompt {i} (template {row.pair.template})": row
+        for i, row in enumerate(rows)
+        if row.problems
+    }
+    if not failures:
+        return
+    written_out = bool(rows[0].draft.where)
+    lines = [f"{len(failures)} of the {len(rows)} prompts of task {rules.task!r} do not fit this model:"]
+    for name, row in islice(failures.items(), _SHOWN):
+        lines += [f"  {name}:", *(f"    {problem.text}" for problem in row.problems)]
+        lines.append(f"    clean   [{len(row.clean)}] {_both_ends(row.clean, rules.tokenizer)}")
+        lines.append(f"    corrupt [{len(row.corrupt)}] {_both_ends(row.corrupt, rules.tokenizer)}")
+    if len(failures) > _SHOWN:
+        names = f": {', '.join(list(failures)[_SHOWN:])}" if written_out else ""
+        lines.append(f"  ... and {len(failures) - _SHOWN} more{names}.")
+    what = "Correct these pairs or take them out" if written_out else "Change the words, the answers or the fixed text"
+    lines.append(f"{what} of the {'file' if written_out else 'card'}; or go on without them: --drop-misfits.")
+    raise PromptError("\n".join(lines))
 
 
 def _front(rules: Rules) -> list[int]:
@@ -165,7 +162,7 @@ def _front(rules: Rules) -> list[int]:
     return [rules.tokenizer.bos_token_id]
 
 
-def _check_one(draft: Draft, rules: Rules, front: list[int]) -> Checked:
+def _check_one(draft: Draft, rules: Rules, front: list[int]) -> _Checked:
     pair, tokenizer = draft.pair, rules.tokenizer
     own, other = token_ids(tokenizer, pair.clean), token_ids(tokenizer, pair.corrupt)
     clean, corrupt = [*front, *own], [*front, *other]
@@ -174,7 +171,7 @@ def _check_one(draft: Draft, rules: Rules, front: list[int]) -> Checked:
     if not 0 <= at < len(own):
         text = f"read_at is {pair.read_at}, and the prompt has {len(own)} tokens"
         problems.append(Problem("read_at is outside the prompt", text))
-        return Checked(draft, pair, clean, corrupt, [], [], 0, problems)
+        return _Checked(draft, pair, clean, corrupt, [], [], 0, problems)
     reader = AnswerReader(tokenizer, pair.clean, own, at)
     right, right_texts = reader.read(pair.answers, draft.answer_ids)
     wrong, wrong_texts = reader.read(pair.wrong_answers, draft.wrong_answer_ids)
@@ -186,7 +183,7 @@ def _check_one(draft: Draft, rules: Rules, front: list[int]) -> Checked:
     if any(len(set(ids)) < len(ids) for ids in (right, wrong)):
         problems.append(Problem("an answer is listed twice", "an answer is listed twice"))
     with_texts = replace(pair, answers=right_texts, wrong_answers=wrong_texts)
-    return Checked(draft, with_texts, clean, corrupt, right, wrong, at + len(front), problems)
+    return _Checked(draft, with_texts, clean, corrupt, right, wrong, at + len(front), problems)
 
 
 def _not_parallel(draft: Draft, clean: list[int], corrupt: list[int], tokenizer: Tokenizer) -> Iterator[Problem]:
@@ -260,45 +257,15 @@ def _common_start(a: list[int], b: list[int]) -> int:
     return next(same, min(len(a), len(b)))
 
 
-def _describe(name: str, row: Checked, tokenizer: Tokenizer) -> list[str]:
-    return [
-        f"  {name}:",
-        *(f"    {problem.text}" for problem in row.problems),
-        f"    clean   [{len(row.clean)}] {_both_ends(row.clean, tokenizer)}",
-        f"    corrupt [{len(row.corrupt)}] {_both_ends(row.corrupt, tokenizer)}",
-    ]
-
-
 def _both_ends(ids: list[int], tokenizer: Tokenizer) -> str:
     if len(ids) <= 2 * _ENDS:
         return show_tokens(tokenizer, ids)
     return f"{show_tokens(tokenizer, ids[:_ENDS])} ... {show_tokens(tokenizer, ids[-_ENDS:])}"
 
 
-def _message(rules: Rules, failures: dict[str, Checked], n: int, written_out: bool) -> str:
-    lines = [f"{len(failures)} of the {n} prompts of task {rules.task!r} do not fit this model:"]
-    for name, row in islice(failures.items(), _SHOWN):
-        lines += _describe(name, row, rules.tokenizer)
-    if len(failures) > _SHOWN:
-        names = f": {', '.join(list(failures)[_SHOWN:])}" if written_out else ""
-        lines.append(f"  ... and {len(failures) - _SHOWN} more{names}.")
-    what = "Correct these pairs or take them out" if written_out else "Change the words, the answers or the fixed text"
-    lines.append(f"{what} of the {'file' if written_out else 'card'}; or go on without them: --drop-misfits.")
-    return "\n".join(lines)
-
-
 @dataclass(frozen=True)
 class Example:
-    """One pair, token by token.
-
-    Attributes:
-        template: Name of its template.
-        clean: Texts of the clean prompt's tokens, the beginning-of-sequence token included.
-        corrupt: Of the corrupt prompt's, as many.
-        read_at: Index of the position whose logits are read.
-        answers: Texts of the right answers' tokens.
-        wrong_answers: Of the wrong ones.
-    """
+    """The texts of a pair's tokens, the beginning-of-sequence token included; `read_at` is an index into them."""
 
     template: str
     clean: tuple[str, ...]
@@ -317,17 +284,17 @@ def examples(card: TaskCard, tokenizer: Tokenizer, n: int, seed: int) -> list[Ex
     drafts = [draft for pairs in some_of_each_template(card, tokenizer, n, seed).values() for draft in pairs]
     prompts = encode(drafts, Rules(tokenizer, card.name, bool(settled(card, tokenizer).prepend_bos)))
 
-    def texts(ids: Sequence[int]) -> tuple[str, ...]:
-        return tuple(one_token(tokenizer, token) for token in ids if token != NO_ANSWER)
+    def texts(ids: Tensor) -> tuple[str, ...]:
+        return tuple(one_token(tokenizer, token) for token in ids.tolist() if token != NO_ANSWER)
 
     return [
         Example(
             template=draft.pair.template,
-            clean=texts(prompts.clean[row, : int(prompts.lengths[row])].tolist()),
-            corrupt=texts(prompts.corrupt[row, : int(prompts.lengths[row])].tolist()),
+            clean=texts(prompts.clean[row, : prompts.lengths[row]]),
+            corrupt=texts(prompts.corrupt[row, : prompts.lengths[row]]),
             read_at=int(prompts.read_at[row]),
-            answers=texts(prompts.answers[row].tolist()),
-            wrong_answers=texts(prompts.wrong_answers[row].tolist()),
+            answers=texts(prompts.answers[row]),
+            wrong_answers=texts(prompts.wrong_answers[row]),
         )
         for row, draft in enumerate(drafts)
     ]

@@ -14,7 +14,7 @@ from acdc_engine.prompts.generators import generator_parameters, get_generator
 from acdc_engine.prompts.template import Draft, PairTemplate, PromptPair
 from acdc_engine.prompts.tokens import Tokenizer, continuation, show_tokens, token_ids
 
-ENUMERATE_UP_TO = 20_000
+_ENUMERATE_UP_TO = 20_000
 """Templates with at most this many fillings are gone through completely, so that no pair is missed."""
 
 _DEAD_ENDS = 1_000
@@ -35,7 +35,7 @@ def drafts(card: TaskCard, tokenizer: Tokenizer, rng: random.Random) -> Iterator
     if card.pairs:
         streams = _written_out(card, rng)
     else:
-        usable = usable_words(card, tokenizer)
+        usable = _usable_words(card, tokenizer)
         streams = [_fillings(card, text.parse(), usable, rng) for text in card.templates]
     while streams:
         for stream in list(streams):
@@ -68,13 +68,13 @@ _Values = dict[str, str | tuple[str, ...]]
 """What stands for some slots and cells; a row variable stands for its own number, which `distinct` compares."""
 
 
-def _fillings(card: TaskCard, pattern: PairTemplate, usable: UsableWords, rng: random.Random) -> Iterator[Draft]:
+def _fillings(card: TaskCard, pattern: PairTemplate, usable: _UsableWords, rng: random.Random) -> Iterator[Draft]:
     rivals = {
         name: {other for group in card.distinct if name in group for other in group if other != name}
         for name in (name for group in card.distinct for name in group)
     }
     choices = _choices(card, pattern, usable, rivals)
-    if math.prod(map(len, choices)) <= ENUMERATE_UP_TO:
+    if math.prod(map(len, choices)) <= _ENUMERATE_UP_TO:
         every = [{name: word for part in filling for name, word in part.items()} for filling in product(*choices)]
         every = [values for values in every if not _clash(values, values, rivals)]
         rng.shuffle(every)
@@ -91,7 +91,7 @@ def _fillings(card: TaskCard, pattern: PairTemplate, usable: UsableWords, rng: r
 
 
 def _choices(
-    card: TaskCard, pattern: PairTemplate, usable: UsableWords, rivals: Mapping[str, set[str]]
+    card: TaskCard, pattern: PairTemplate, usable: _UsableWords, rivals: Mapping[str, set[str]]
 ) -> list[list[_Values]]:
     """For every slot and row of a template, in order of appearance, what it can be."""
     choices: list[list[_Values]] = []
@@ -132,18 +132,8 @@ def _words(found: str | tuple[str, ...]) -> tuple[str, ...]:
 
 def _clash(values: _Values, others: _Values, rivals: Mapping[str, set[str]]) -> bool:
     """Whether something of `values` has a word in common with a rival in `others`."""
-    return any(
-        rival in others and _in_common(word, others[rival])
-        for name, word in values.items()
-        if name in rivals
-        for rival in rivals[name]
-    )
-
-
-def _in_common(a: str | tuple[str, ...], b: str | tuple[str, ...]) -> bool:
-    if isinstance(a, str) and isinstance(b, str):
-        return a == b
-    return not set(_words(a)).isdisjoint(_words(b))
+    pairs = ((values[name], others[rival]) for name in values.keys() & rivals for rival in rivals[name] & others.keys())
+    return any(not set(_words(one)).isdisjoint(_words(other)) for one, other in pairs)
 
 
 _LOOKED_AT = 2_000
@@ -155,7 +145,7 @@ _IDLE_PER_PAIR = 5
 the others is then missed with probability exp(-5)."""
 
 
-def different_pairs(card: TaskCard, tokenizer: Tokenizer, seed: int = 0) -> Iterator[Draft]:
+def _different_pairs(card: TaskCard, tokenizer: Tokenizer, seed: int = 0) -> Iterator[Draft]:
     """Yields pairs in random order, the templates in turn, each clean prompt once, until there are no more.
 
     Raises:
@@ -179,10 +169,7 @@ def sample_pairs(
 ) -> list[Draft]:
     """Returns `n` pairs, or as many as there are, the templates in turn as long as each has any.
 
-    Pairs that `fits` refuses are passed over, where it is given.
-
-    Raises:
-        PromptError: As `different_pairs`.
+    Pairs that `fits` refuses are passed over, where it is given. Errors are those of `_different_pairs`.
     """
     by_template = some_of_each_template(card, tokenizer, n, seed, fits).values()
     in_turn = (pair for pairs in zip_longest(*by_template) for pair in pairs if pair is not None)
@@ -190,12 +177,8 @@ def sample_pairs(
 
 
 def count_pairs(card: TaskCard, tokenizer: Tokenizer, limit: int) -> int:
-    """Returns the number of different clean prompts, counted up to `limit`.
-
-    Raises:
-        PromptError: As `different_pairs`.
-    """
-    return sum(1 for _ in islice(different_pairs(card, tokenizer), limit))
+    """Returns the number of different clean prompts, counted up to `limit`; errors are those of `_different_pairs`."""
+    return sum(1 for _ in islice(_different_pairs(card, tokenizer), limit))
 
 
 def template_names(card: TaskCard) -> list[str]:
@@ -208,11 +191,10 @@ def some_of_each_template(
 ) -> dict[str, list[Draft]]:
     """Returns up to `n` pairs of every template, by its name, in the card's order (a generator's by name).
 
-    Raises:
-        PromptError: As `different_pairs`.
+    Errors are those of `_different_pairs`.
     """
     found: dict[str, list[Draft]] = {name: [] for name in template_names(card)}
-    for draft in islice(different_pairs(card, tokenizer, seed), max(_LOOKED_AT, 2 * n)):
+    for draft in islice(_different_pairs(card, tokenizer, seed), max(_LOOKED_AT, 2 * n)):
         of_template = found.setdefault(draft.pair.template, [])
         if len(of_template) < n:
             if fits is None or fits(draft):
@@ -224,19 +206,14 @@ def some_of_each_template(
 
 
 @dataclass(frozen=True)
-class UsableWords:
-    """The words prompts can be made of.
-
-    Attributes:
-        words: The words of each list, in the card's order.
-        rows: The rows of each table, each with the cell of every column.
-    """
+class _UsableWords:
+    """The words prompts can be made of: of each list, in the card's order, and each table's rows, by column."""
 
     words: Mapping[str, Sequence[str]]
     rows: Mapping[str, Sequence[Mapping[str, Cell]]]
 
 
-def usable_words(card: TaskCard, tokenizer: Tokenizer) -> UsableWords:
+def _usable_words(card: TaskCard, tokenizer: Tokenizer) -> _UsableWords:
     """Finds the words and rows that can be used with this tokenizer.
 
     A word must be one token where a slot or cell is replaced by another or is part of an answer: there clean and
@@ -266,8 +243,13 @@ def usable_words(card: TaskCard, tokenizer: Tokenizer) -> UsableWords:
             for column, split in by_column.items():
                 problems += [f"tables.{name}.{column}: {w!r} is not a single token: {split[w]}" for w in split]
     if problems:
-        raise PromptError(_message(card, problems))
-    return UsableWords(words, rows)
+        lines = "\n  ".join([f"The word lists of task {card.name!r} do not fit this tokenizer:", *problems])
+        raise PromptError(
+            f"{lines}\nWords in slots that differ between clean and corrupt, or that are part of an answer, must be "
+            "one token. Take such words out, or set only_single_token = true for the "
+            f"{'list or table' if card.tables else 'list'} to leave them out."
+        )
+    return _UsableWords(words, rows)
 
 
 def _usable_rows(
@@ -288,22 +270,8 @@ def _too_few(card: TaskCard, where: str, what: str, n: int, of: int, names: Sequ
     """Says so where there are fewer words or rows than slots or variables of one group need."""
     needed = max([1, *(sum(name in names for name in group) for group in card.distinct)])
     if n < needed:
-        yield (
-            f"{where}: only {n} of its {of} {what} are a single token and at least {needed} are needed: add {what} to "
-            "it."
-        )
-
-
-def _message(card: TaskCard, problems: list[str]) -> str:
-    what = "list or table" if card.tables else "list"
-    return "\n".join(
-        [
-            f"The word lists of task {card.name!r} do not fit this tokenizer:",
-            *(f"  {problem}" for problem in problems),
-            "Words in slots that differ between clean and corrupt, or that are part of an answer, must be "
-            f"one token. Take such words out, or set only_single_token = true for the {what} to leave them out.",
-        ]
-    )
+        many = f"only {n} of its {of} {what} are a single token and at least {needed} are needed"
+        yield f"{where}: {many}: add {what} to it."
 
 
 def _contexts(card: TaskCard, source: str, everywhere: bool) -> set[str]:

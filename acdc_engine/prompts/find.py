@@ -38,13 +38,7 @@ _IN_PLUGINS = ("*/task.toml", "*.toml", "*.jsonl")
 
 @dataclass(frozen=True)
 class KnownTask:
-    """A task that can be called by its name.
-
-    Attributes:
-        card: What it says.
-        path: Its file.
-        package: None for a shipped one, else the distribution it comes from: `my-tasks 1.2`.
-    """
+    """A task that can be called by its name; `package` is the distribution it comes from, None for a shipped one."""
 
     card: TaskCard
     path: Path
@@ -53,12 +47,7 @@ class KnownTask:
 
 @dataclass(frozen=True)
 class KnownTasks:
-    """What there is.
-
-    Attributes:
-        tasks: Name to task; the shipped ones first, then package by package, each in the order of the names.
-        broken: Plug-ins, or tasks of theirs, that cannot be used.
-    """
+    """Tasks by name, the shipped ones first, then package by package, and plug-ins or tasks that cannot be used."""
 
     tasks: dict[str, KnownTask]
     broken: tuple[Broken, ...]
@@ -83,12 +72,9 @@ def known_tasks() -> KnownTasks:
 def find_task(name_or_path: str | Path) -> TaskCard:
     """Returns the card of a task.
 
-    Args:
-        name_or_path: The name of a task, shipped or of a plug-in; or the path of a file: a card (.toml) or prompt pairs
-            (.jsonl, .json, .csv, .tsv); or that of a folder with a task.toml, which needs a slash in it (`./my_task`).
-
-    Returns:
-        The card. Plug-ins are imported only for a name that is not a shipped task's; broken ones are then logged.
+    That is a name, shipped or of a plug-in; or the path of a file, a card (.toml) or prompt pairs (.jsonl, .json, .csv,
+    .tsv); or that of a folder with a task.toml, which needs a slash in it (`./my_task`). Plug-ins are imported only for
+    a name that is not a shipped task's; broken ones are then logged.
 
     Raises:
         TaskError: No such task or file, or one with problems.
@@ -96,8 +82,8 @@ def find_task(name_or_path: str | Path) -> TaskCard:
     if not isinstance(name_or_path, str | Path):
         raise TaskError(f"A task is a name or the path of a card, not {name_or_path!r}.")
     name = str(name_or_path)
-    if _is_path(name):
-        return load_task_file(Path(name))
+    if "." in name or "/" in name or os.sep in name:  # names have neither
+        return _load_task_file(Path(name))
     shipped = list_tasks()
     if name in shipped:
         return load_card(shipped[name])
@@ -112,12 +98,8 @@ def find_task(name_or_path: str | Path) -> TaskCard:
     return found.tasks[name].card
 
 
-def load_task_file(path: Path) -> TaskCard:
-    """Reads a task from a card, a file of prompt pairs, or a folder with a task.toml.
-
-    Raises:
-        TaskError: There is nothing at that path, it is of no known kind, or it has problems.
-    """
+def _load_task_file(path: Path) -> TaskCard:
+    """Reads a task from a card, a file of prompt pairs, or a folder with a task.toml, or raises a TaskError."""
     if path.is_dir():
         return load_card(_card_in(path))
     ending = path.suffix.lower()
@@ -130,11 +112,6 @@ def load_task_file(path: Path) -> TaskCard:
     if path.exists():
         raise TaskError(f"{path} cannot be read as a task by its ending {path.suffix!r}: give {_ENDINGS}.")
     raise TaskError(f"There is no file {path}.{_beside(str(path))} A task is {_ENDINGS}, or a name (see acdc tasks).")
-
-
-def _is_path(text: str) -> bool:
-    """Whether it can be no name: names have neither dots nor slashes."""
-    return "." in text or "/" in text or os.sep in text
 
 
 def _card_in(folder: Path) -> Path:
@@ -169,7 +146,7 @@ def _of_plugins(shipped: Collection[str]) -> KnownTasks:
         for path in (path for path in files if path not in read):  # two entry points may name one package
             read.add(path)
             try:
-                card = load_task_file(path)
+                card = _load_task_file(path)
             except TaskError as error:
                 problems.append(plugin.broken(str(error)))
             else:

@@ -31,10 +31,9 @@ GENERATORS: Register[Make] = Register("generator", "acdc_engine.tasks", TaskErro
 
 
 def get_generator(name: str) -> Entry[Make]:
-    """Returns the generator called `name`. Plug-ins are imported only for one that does not come with the engine.
+    """Returns the generator called `name`, or raises a TaskError.
 
-    Raises:
-        TaskError: There is none of that name.
+    Plug-ins are imported only for one that does not come with the engine.
     """
     register_shipped()
     return GENERATORS[name]

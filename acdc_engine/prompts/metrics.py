@@ -48,15 +48,10 @@ class Metric(ABC):
         cls.name = cls.__name__
 
     def __call__(self, logits: Logits, prompts: PromptSet, clean_logits: Logits | None = None) -> Values:
-        """Returns the metric of each prompt.
+        """Returns one number per prompt, higher for more of the behaviour.
 
-        Args:
-            logits: Logits at the prompts' `read_at` positions.
-            prompts: The prompts, on the same device, in the same order.
-            clean_logits: The clean run's logits at the same positions; only KL needs them.
-
-        Returns:
-            One number per prompt, higher for more of the behaviour.
+        Logits are those at the prompts' `read_at` positions, on their device and in their order; only KL needs those of
+        the clean run.
 
         Raises:
             MetricError: Missing answers, wrong answers or clean logits; or numbers of rows that differ.
@@ -98,7 +93,7 @@ class LogitDifference(Metric):
     answers_only = True
 
     def _values(self, logits: Logits, prompts: PromptSet, clean: Logits | None) -> Values:
-        return _mean_over(logits, prompts.answers) - _mean_over(logits, prompts.wrong_answers)
+        return mean_over(logits, prompts.answers) - mean_over(logits, prompts.wrong_answers)
 
 
 @METRICS.add("prob_diff", "probability of the right answers - probability of the wrong answers (-1 to 1)")
@@ -166,11 +161,7 @@ class _Own(Metric):
 
 
 def get_metric(name: str) -> Metric:
-    """Returns the metric called `name`.
-
-    Raises:
-        MetricError: There is none of that name.
-    """
+    """Returns the metric called `name`, or raises a MetricError."""
     entry = METRICS[name]
     metric = as_metric(entry.value)
     metric.name = entry.name
@@ -180,10 +171,7 @@ def get_metric(name: str) -> Metric:
 def as_metric(metric: str | Metric | type[Metric] | MetricFunction) -> Metric:
     """Returns a metric made of its name, its class, or a function `(logits, prompts) -> one number each`.
 
-    A function keeps its name; one without a name, such as a lambda, is called `own`.
-
-    Raises:
-        MetricError: There is no metric of that name, or it is nothing that can be called.
+    A function keeps its name; one without a name, such as a lambda, is called `own`. Anything else is a MetricError.
     """
     if isinstance(metric, Metric):
         return metric
@@ -198,10 +186,6 @@ def as_metric(metric: str | Metric | type[Metric] | MetricFunction) -> Metric:
 
 def columns_read(metric: Metric, prompts: PromptSet) -> tuple[PromptSet, Int[Tensor, "columns"] | None]:
     """Which logits of a batch a metric reads.
-
-    Args:
-        metric: The metric.
-        prompts: The batch.
 
     Returns:
         The prompts and the columns, such that the metric of them is that of all logits: answers are counted in columns
@@ -243,5 +227,6 @@ def _gather(values: Float[Tensor, "b vocab"], ids: Int[Tensor, "b k"], fill: flo
     return values.gather(1, ids.clamp(min=0)).masked_fill(~present, fill)
 
 
-def _mean_over(logits: Float[Tensor, "b vocab"], ids: Int[Tensor, "b k"]) -> Float[Tensor, "b"]:
+def mean_over(logits: Float[Tensor, "b vocab"], ids: Int[Tensor, "b k"]) -> Float[Tensor, "b"]:
+    """Returns the mean logit of each prompt's answers."""
     return _gather(logits, ids, fill=0.0).sum(dim=1) / (ids != NO_ANSWER).sum(dim=1)

@@ -10,7 +10,7 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from acdc_engine.errors import TaskError, nearest
 from acdc_engine.prompts.card import NotText, PairText, TaskCard, read_text
 from acdc_engine.prompts.card_problems import explain, pair_problems
 
-SHOWN = 40
+_SHOWN = 40
 """How many problems an error lists; the rest are counted."""
 _START = 10_000
 """Bytes that tell what a file is."""
@@ -72,10 +72,20 @@ def load_pairs(path: Path) -> TaskCard:
     Raises:
         TaskError: The file cannot be read, or has problems; each is listed with its line, the first 40 of them.
     """
-    entries = list(_read_pairs(_text(path), path.suffix.lower()))
+    try:
+        text = read_text(path)
+    except OSError as error:
+        raise TaskError(f"The pairs file {path} cannot be read: {error.strerror}.") from None
+    except NotText as error:
+        raise TaskError(_message(path, error.problems)) from None
+    entries = list(_read_pairs(text, path.suffix.lower()))
     problems = [problem for entry in entries for problem in entry.problems]
     pairs = [pair for entry in entries if not entry.problems and (pair := _pair(entry, problems)) is not None]
-    metric = _metric(pairs)
+    metric = "kl"
+    if any(pair.wrong_answers or pair.wrong_answer_ids for pair in pairs):
+        metric = "logit_diff"
+    elif any(pair.answers or pair.answer_ids for pair in pairs):
+        metric = "nll"
     problems += pair_problems(pairs, metric)
     if not entries:
         problems = ["it has no pairs."]
@@ -100,16 +110,7 @@ def looks_like_pairs(path: Path) -> bool:
     return start[:1] in ("{", "[") or "clean" in (name.strip().strip('"') for name in names)
 
 
-def _text(path: Path) -> str:
-    try:
-        return read_text(path)
-    except OSError as error:
-        raise TaskError(f"The pairs file {path} cannot be read: {error.strerror}.") from None
-    except NotText as error:
-        raise TaskError(_message(path, error.problems)) from None
-
-
-def _pair(entry: Entry, problems: list[str]) -> PairText | None:
+def _pair(entry: _Entry, problems: list[str]) -> PairText | None:
     """The entry as a pair; or None, with what is wrong added to the problems."""
     known = {_FIELDS[name]: value for name, value in entry.fields.items() if name in _FIELDS}
     try:
@@ -117,12 +118,6 @@ def _pair(entry: Entry, problems: list[str]) -> PairText | None:
     except ValidationError as error:
         problems += [f"{entry.where}: {line}" for line in explain(error, lambda _: [])]
         return None
-
-
-def _metric(pairs: Iterable[PairText]) -> str:
-    if any(pair.wrong_answers or pair.wrong_answer_ids for pair in pairs):
-        return "logit_diff"
-    return "nll" if any(pair.answers or pair.answer_ids for pair in pairs) else "kl"
 
 
 def _name(stem: str) -> str:
@@ -138,9 +133,9 @@ def _line(problem: str) -> int:
 
 def _message(path: Path, problems: Sequence[str]) -> str:
     count = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
-    lines = [f"The pairs file {path} has {count}:", *(f"  {problem}" for problem in problems[:SHOWN])]
-    if len(problems) > SHOWN:
-        lines.append(f"  ... and {len(problems) - SHOWN} more.")
+    lines = [f"The pairs file {path} has {count}:", *(f"  {problem}" for problem in problems[:_SHOWN])]
+    if len(problems) > _SHOWN:
+        lines.append(f"  ... and {len(problems) - _SHOWN} more.")
     return "\n".join(lines)
 
 
@@ -195,25 +190,19 @@ def _combination_problems(names: Collection[str]) -> Iterator[str]:
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One pair of a file.
-
-    Attributes:
-        where: Its place: `line 7`.
-        fields: What the file says about it, under the file's own names.
-        problems: What is wrong with it so far.
-    """
+class _Entry:
+    """One pair of a file: its place (`line 7`), its fields under the file's own names, what is wrong with it so far."""
 
     where: str
     fields: dict[str, Any]
     problems: tuple[str, ...] = ()
 
 
-def _read_pairs(text: str, ending: str) -> Iterator[Entry]:
+def _read_pairs(text: str, ending: str) -> Iterator[_Entry]:
     """One entry per pair; what the text begins with says more than the ending of its file's name."""
     if text.lstrip()[:1] in ("{", "["):
-        return read_jsonl(text) if _is_one_a_line(text, ending) else read_json(text)
-    return read_jsonl(text) if ending in (".jsonl", ".json") else read_csv(text)
+        return _read_jsonl(text) if _is_one_a_line(text, ending) else _read_json(text)
+    return _read_jsonl(text) if ending in (".jsonl", ".json") else _read_csv(text)
 
 
 def _is_one_a_line(text: str, ending: str) -> bool:
@@ -235,7 +224,7 @@ def _fault(error: ValueError) -> str:
     return f"{error.msg} (column {error.colno})" if isinstance(error, json.JSONDecodeError) else str(error)
 
 
-def read_jsonl(text: str) -> Iterator[Entry]:
+def _read_jsonl(text: str) -> Iterator[_Entry]:
     """Yields one entry per line; empty lines are skipped."""
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
@@ -243,23 +232,23 @@ def read_jsonl(text: str) -> Iterator[Entry]:
             try:
                 found = json.loads(line)
             except ValueError as error:
-                yield Entry(where, {}, (f"{where}: not JSON: {_fault(error)}.",))
+                yield _Entry(where, {}, (f"{where}: not JSON: {_fault(error)}.",))
             else:
                 yield _of_json(where, found)
 
 
-def read_json(text: str) -> Iterator[Entry]:
+def _read_json(text: str) -> Iterator[_Entry]:
     """Yields one entry per pair of a list, or of auto-circuit's `prompts`; what else stands there is not needed."""
     try:
         found = json.loads(text)
     except ValueError as error:
         where = f"line {getattr(error, 'lineno', 1)}"
-        yield Entry(where, {}, (f"{where}: not JSON: {_fault(error)}.",))
+        yield _Entry(where, {}, (f"{where}: not JSON: {_fault(error)}.",))
         return
     pairs = found.get("prompts") if isinstance(found, dict) else found
     if not isinstance(pairs, list):
         rule = f'it is no list of pairs: give [{_PAIR}, ...], the same as "prompts" of an object, or one pair a line.'
-        yield Entry("", {}, (rule,))
+        yield _Entry("", {}, (rule,))
         return
     lines = _lines_of_pairs(text)
     shared = Counter(lines)
@@ -268,7 +257,7 @@ def read_json(text: str) -> Iterator[Entry]:
         yield _of_json(f"line {line}" if shared[line] == 1 else f"line {line}, {name}[{i}]", fields)
 
 
-def read_csv(text: str) -> Iterator[Entry]:
+def _read_csv(text: str) -> Iterator[_Entry]:
     """Yields one entry per row below the header; empty cells count as left out, lists are written `[' a', ' b']`.
 
     Cells are separated by commas, semicolons, tabs or bars: by what parts the header into most columns that are known.
@@ -289,27 +278,27 @@ def read_csv(text: str) -> Iterator[Entry]:
                 if problems:
                     shown = ", ".join(map(repr, header))
                     found = f"{where}: the columns, with {_SEPARATORS[separator]} between them, are {shown}."
-                    yield Entry(where, {}, (*problems, found))
+                    yield _Entry(where, {}, (*problems, found))
                     return
             elif len(row) != len(header):
                 problem = (
                     f"{where}: it has {len(row)} cells, and the header has {len(header)}. A cell with "
                     f"{_SEPARATORS[separator]} in it stands in double quotes."
                 )
-                yield Entry(where, {}, (problem,))
+                yield _Entry(where, {}, (problem,))
             else:
                 cells = zip(header, row, strict=True)
-                yield Entry(where, {name: _value(name, cell) for name, cell in cells if cell and name in _FIELDS})
+                yield _Entry(where, {name: _value(name, cell) for name, cell in cells if cell and name in _FIELDS})
     except csv.Error as error:
-        yield Entry(f"line {start}", {}, (f"line {start}: not CSV: {error}.",))
+        yield _Entry(f"line {start}", {}, (f"line {start}: not CSV: {error}.",))
 
 
-def _of_json(where: str, found: Any) -> Entry:
+def _of_json(where: str, found: Any) -> _Entry:
     if not isinstance(found, dict):
         shown = "a list" if isinstance(found, list) else repr(found)
-        return Entry(where, {}, (f'{where}: a pair is an object such as {{"clean": "...", ...}}, not {shown}.',))
+        return _Entry(where, {}, (f'{where}: a pair is an object such as {{"clean": "...", ...}}, not {shown}.',))
     fields = {name: value for name, value in found.items() if value is not None}
-    return Entry(where, fields, tuple(f"{where}: {problem}" for problem in _field_problems(fields)))
+    return _Entry(where, fields, tuple(f"{where}: {problem}" for problem in _field_problems(fields)))
 
 
 def _lines_of_pairs(text: str) -> list[int]:

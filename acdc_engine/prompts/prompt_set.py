@@ -19,13 +19,13 @@ NO_ANSWER = -1
 _PADDING = 0
 """Token id to the right of a prompt. Any id would do: a causal model never sees it from the prompt's side."""
 
-TokenRows = Tensor | Sequence[Tensor] | Sequence[Sequence[int]]
+_TokenRows = Tensor | Sequence[Tensor] | Sequence[Sequence[int]]
 """Token ids of each prompt."""
 
-AnswerRows = Tensor | Sequence[Tensor] | Sequence[int] | Sequence[Sequence[int]]
+_AnswerRows = Tensor | Sequence[Tensor] | Sequence[int] | Sequence[Sequence[int]]
 """Token ids of each prompt's answers, or of its one answer."""
 
-Numbers = Tensor | Sequence[int]
+_Numbers = Tensor | Sequence[int]
 """A whole number for each prompt."""
 
 
@@ -87,14 +87,14 @@ class PromptSet:
 
     @staticmethod
     def from_tokens(
-        clean: TokenRows,
-        corrupt: TokenRows,
-        answers: AnswerRows = (),
-        wrong_answers: AnswerRows = (),
+        clean: _TokenRows,
+        corrupt: _TokenRows,
+        answers: _AnswerRows = (),
+        wrong_answers: _AnswerRows = (),
         *,
-        lengths: Numbers | None = None,
+        lengths: _Numbers | None = None,
         padding: int | None = None,
-        read_at: int | Numbers | None = None,
+        read_at: int | _Numbers | None = None,
         pairs: Sequence[PromptPair] = (),
         templates: Sequence[str] = (),
     ) -> "PromptSet":
@@ -169,11 +169,9 @@ class PromptSet:
             yield self.select(rows)
 
     def batch_rows(self, batch_size: int, fitting: Callable[[int], int] | None = None) -> list[list[int]]:
-        """Which rows run together.
+        """Which rows run together, at most `batch_size`.
 
-        Args:
-            batch_size: Rows of a part, at most.
-            fitting: How many prompts of so many tokens fit into memory at once; None where any number does.
+        `fitting` tells how many prompts of so many tokens fit into memory at once; None where any number does.
 
         Returns:
             Consecutive rows where all parts fit. Otherwise rows by length, the longest first, so that little of a part
@@ -217,11 +215,9 @@ class PromptSet:
         """
         rows = []
         for i, length in enumerate(self.lengths.tolist()):
-            right, wrong = (
-                [a for a in ids[i].tolist() if a != NO_ANSWER] for ids in (self.answers, self.wrong_answers)
-            )
+            answers = [[a for a in ids[i].tolist() if a != NO_ANSWER] for ids in (self.answers, self.wrong_answers)]
             clean, corrupt = self.clean[i, :length].tolist(), self.corrupt[i, :length].tolist()
-            rows.append([clean, corrupt, int(self.read_at[i]), right, wrong])
+            rows.append([clean, corrupt, int(self.read_at[i]), *answers])
         return hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -239,7 +235,7 @@ def _lists(name: str, given: Any) -> list[list[int]]:
     return rows
 
 
-def _cut(rows: list[list[int]], lengths: Numbers | None, padding: int | None) -> list[list[int]]:
+def _cut(rows: list[list[int]], lengths: _Numbers | None, padding: int | None) -> list[list[int]]:
     """Rows without what is padding at their right."""
     if lengths is not None and padding is not None:
         raise PromptError("Give the lengths of the prompts, or the id that they are padded with, not both.")

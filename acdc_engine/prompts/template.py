@@ -107,14 +107,7 @@ class Template:
         return Template(tuple(texts), tuple(slots))
 
     def fill(self, values: Mapping[str, str]) -> tuple[str, tuple[tuple[int, int], ...]]:
-        """Puts words into the slots.
-
-        Args:
-            values: Word of each slot name.
-
-        Returns:
-            The text, and the character range (start, end) of each slot in it.
-        """
+        """Puts a word into each slot; returns the text, and the character range (start, end) of each slot in it."""
         out, spans = self.texts[0], []
         for slot, text in zip(self.slots, self.texts[1:], strict=True):
             spans.append((len(out), len(out) + len(values[slot])))
@@ -130,15 +123,9 @@ class Template:
 
 @dataclass(frozen=True)
 class PairTemplate:
-    """Everything one pattern of a task says: both prompts and both kinds of answers.
+    """Everything one pattern of a task says: both prompts and both kinds of answers; see `PromptPair`.
 
-    Attributes:
-        name: Its name, kept in every pair made from it.
-        clean: The clean prompt.
-        corrupt: The corrupt prompt: the same fixed texts, at least one slot replaced by another.
-        answers: Right continuations of the clean prompt.
-        wrong_answers: Wrong ones.
-        read_at: Position whose logits are read; see `PromptPair`.
+    The corrupt prompt has the same fixed texts, with at least one slot replaced by another.
     """
 
     name: str
@@ -173,11 +160,7 @@ class PairTemplate:
         return list(dict.fromkeys((a, b) for a, b in both if a != b))
 
     def fill(self, values: Values) -> Draft:
-        """Makes a pair from words, with the ranges in which the two prompts differ on purpose.
-
-        Args:
-            values: What stands for each slot and cell; what stands in a prompt is one word.
-        """
+        """Makes a pair from words (one in a prompt), with the ranges in which the two prompts differ on purpose."""
         words = {name: word for name, word in values.items() if isinstance(word, str)}
         clean, clean_spans = self.clean.fill(words)
         corrupt, corrupt_spans = self.corrupt.fill(words)

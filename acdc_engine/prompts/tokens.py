@@ -37,13 +37,10 @@ def token_ids(tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 def continuation(tokenizer: Tokenizer, before: str, text: str) -> list[int] | None:
-    """Returns the tokens `text` adds when it follows `before`.
+    """Returns the tokens `text` adds when it follows `before`, or None if it changes how `before` itself is split.
 
     Tokenizing `text` alone would not do: some tokenizers put a space in front of every text, others join the
     last letters of `before` with the first of `text`.
-
-    Returns:
-        The added token ids, or None if `text` changes how `before` itself is split.
     """
     head, whole = token_ids(tokenizer, before), token_ids(tokenizer, before + text)
     return whole[len(head) :] if whole[: len(head)] == head else None
@@ -80,12 +77,7 @@ def adds_bos(tokenizer: Tokenizer) -> bool:
 
 
 class Problem(NamedTuple):
-    """What is wrong with a pair under a tokenizer.
-
-    Attributes:
-        kind: The rule that is broken, the same for all pairs that break it.
-        text: The same with the values found.
-    """
+    """What is wrong with a pair under a tokenizer: the rule that is broken, and the same with the values found."""
 
     kind: str
     text: str
@@ -108,12 +100,9 @@ class Limits:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Pairs that do not fit and are left out, as the user asked.
+    """How many pairs, of those looked at, do not fit and are left out, as the user asked.
 
-    Attributes:
-        count: How many.
-        of: Of how many that were looked at.
-        reasons: How many for each kind of problem; each pair counts under its first.
+    Each counts under the kind of its first problem.
     """
 
     count: int
@@ -146,38 +135,21 @@ class AnswerReader:
     """
 
     def __init__(self, tokenizer: Tokenizer, prompt: str, ids: list[int], at: int) -> None:
-        """Prepares for one prompt.
-
-        Args:
-            tokenizer: The model's tokenizer.
-            prompt: The clean prompt.
-            ids: Its tokens.
-            at: Position that is read, from 0.
-        """
+        """Prepares for one clean prompt, its tokens and the position that is read, from 0."""
         self.problems: list[Problem] = []
         self._tokenizer, self._own = tokenizer, of_answers(tokenizer)
         self._inside = at < len(ids) - 1
         self._before = tokenizer.decode(ids[: at + 1]) if self._inside else prompt
-        self._head = token_ids(tokenizer, self._before) if self._inside else ids
-        self._alone = self._head != ids[: at + 1]
+        self._alone = self._inside and token_ids(tokenizer, self._before) != ids[: at + 1]
 
     def read(self, texts: tuple[str, ...], ids: tuple[int, ...]) -> tuple[list[int], tuple[str, ...]]:
         """Returns the answers as tokens and as texts, without those that are not one token.
 
-        Args:
-            texts: The answers.
-            ids: The answers as token ids, where they are given so. They count before the texts, if they name the same
-                words: files with both often write texts without the space in front.
+        Where ids are given they count before the texts, if they name the same words: files with both often write texts
+        without the space in front.
         """
         if ids:
-            self.problems += self._of_another_tokenizer(texts, ids)
-            known = {token: text for token in ids if (text := token_text(self._own, token)) is not None}
-            self.problems += [
-                Problem("an answer is no token of the tokenizer", f"the tokenizer has no token {token}")
-                for token in ids
-                if token not in known
-            ]
-            return [token for token in ids if token in known], tuple(known[token] for token in ids if token in known)
+            return self._read_ids(texts, ids)
         tokens = []
         for text in texts:
             added = self._added(text)
@@ -186,27 +158,30 @@ class AnswerReader:
             tokens += (added or [])[:1]
         return tokens, texts
 
-    def _of_another_tokenizer(self, texts: tuple[str, ...], ids: tuple[int, ...]) -> list[Problem]:
-        here = [token_text(self._own, token) for token in ids]
+    def _read_ids(self, texts: tuple[str, ...], ids: tuple[int, ...]) -> tuple[list[int], tuple[str, ...]]:
+        known = {token: text for token in ids if (text := token_text(self._own, token)) is not None}
         words = [text.strip() for text in texts]
-        if not texts or all(text is not None and text.strip() in words for text in here):
-            return []
-        shown = ", ".join(f"{token} is {text!r}" for token, text in zip(ids, here, strict=True) if text is not None)
-        text = (
-            f"the answer ids and the answers {', '.join(map(repr, texts))} name different words ({shown or 'no token'} "
-            "here): the ids are another tokenizer's. Take their column out, and write the answers as they follow the "
-            "prompt, with the space in front"
-        )
-        return [Problem("answer ids of another tokenizer", text)]
+        if texts and not all(token in known and known[token].strip() in words for token in ids):
+            shown = ", ".join(f"{token} is {known[token]!r}" for token in ids if token in known) or "no token"
+            text = (
+                f"the answer ids and the answers {', '.join(map(repr, texts))} name different words ({shown} here): "
+                "the ids are another tokenizer's. Take their column out, and write the answers as they follow the "
+                "prompt, with the space in front"
+            )
+            self.problems.append(Problem("answer ids of another tokenizer", text))
+        for token in ids:
+            if token not in known:
+                text = f"the tokenizer has no token {token}"
+                self.problems.append(Problem("an answer is no token of the tokenizer", text))
+        found = [token for token in ids if token in known]
+        return found, tuple(known[token] for token in found)
 
     def _added(self, text: str) -> list[int] | None:
         """The tokens the answer adds, or None if it changes how the prompt before it is split."""
         if self._own is not self._tokenizer:
             return token_ids(self._own, text)
-        if not self._alone:
-            whole = token_ids(self._tokenizer, self._before + text)
-            if whole[: len(self._head)] == self._head:
-                return whole[len(self._head) :]
+        if not self._alone and (added := continuation(self._tokenizer, self._before, text)) is not None:
+            return added
         return token_ids(self._tokenizer, text) if self._inside else None
 
     def _not_one_token(self, answer: str, ids: list[int] | None) -> Problem:

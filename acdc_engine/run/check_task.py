@@ -1,7 +1,7 @@
 """Does a model do a task, and what does it look like to it? Asked before anyone spends an hour on a circuit."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -69,12 +69,12 @@ class TaskCheck:
         chance: Share of prompts that guessing would get right.
         whole: All prompts together.
         templates: Each template's, in the card's order.
+        shortcomings: Why it is no task for this model; empty if the model does it.
         pairs: Different clean prompts that the task can make with this tokenizer, counted up to `COUNTED`.
         sizes: Discovery and held-out pairs that `discover` uses unless told otherwise; None if it can give none.
         notes: What a reader should know of the pairs, and which setting would help.
         command: Finds the circuit; None if it is no task for this model.
         left_out: Pairs that do not fit the model.
-        shortcomings: Why it is no task for this model; empty if the model does it.
         seconds: Time it took, without loading the model.
     """
 
@@ -84,13 +84,13 @@ class TaskCheck:
     chance: float
     whole: Figures
     templates: tuple[Figures, ...]
-    pairs: int
-    sizes: tuple[int, int] | None
-    notes: tuple[str, ...]
-    command: str | None
-    left_out: LeftOut | None
     shortcomings: tuple[Shortcoming, ...]
-    seconds: float
+    pairs: int = 0
+    sizes: tuple[int, int] | None = None
+    notes: tuple[str, ...] = ()
+    command: str | None = None
+    left_out: LeftOut | None = None
+    seconds: float = 0.0
 
     @property
     def does_it(self) -> bool:
@@ -100,13 +100,7 @@ class TaskCheck:
 
 @dataclass(frozen=True)
 class Unfit:
-    """A task that cannot be asked of the model at all.
-
-    Attributes:
-        task: Its name.
-        model: The model's.
-        reason: Why.
-    """
+    """A task that cannot be asked of the model at all, and why."""
 
     task: str
     model: str
@@ -147,11 +141,8 @@ def check_tasks(
     Raises:
         AcdcError: A bad setting, task or model, before anything is run; for a single task also that it does not fit.
     """
-    for name, value in (("n", n), ("batch_size", batch_size)):
-        if value < 1:
-            raise MethodError(f"{name} must be at least 1, not {value}.")
     how = {"seed": seed, "batch_size": batch_size, "prepend_bos": prepend_bos, "drop_misfits": drop_misfits}
-    settings = Settings.of({**how, "device": device, "dtype": dtype})
+    settings = replace(Settings.of({**how, "device": device, "dtype": dtype, "n": n}), n=None)
     report = reporter_of(progress)
     with report.stage("Reading the task" if len(tasks) == 1 else "Reading the tasks"):
         cards = _cards(tasks)
@@ -197,41 +188,30 @@ def check_task(card: TaskCard, view: TransformerView, *, n: int = 32, **settings
         _, splits = prompts_of(card, view, chosen, chosen.prepend_bos)
     except TooFewPairsError as error:
         lacking.append(Shortcoming("split", str(error)))
-    drafts = sample_pairs(card, tokenizer, n, chosen.seed, _fits(rules) if chosen.drop_misfits else None)
+
+    def fits(draft: Draft) -> bool:
+        return not check([draft], rules)[0].problems
+
+    drafts = sample_pairs(card, tokenizer, n, chosen.seed, fits if chosen.drop_misfits else None)
     found = _measured(drafts, rules, card, view, chosen.batch_size)
     notes = list(splits.notes) if splits else []
     if found.shortcomings and tokenizer.bos_token_id is not None:
         notes += _other_bos(drafts, rules, card, view, chosen.batch_size)
-    return TaskCheck(
-        task=card.name,
-        model=view.name,
-        metric=card.metric,
-        chance=found.chance,
-        whole=found.whole,
-        templates=found.templates,
+    return replace(
+        found,
+        shortcomings=(*lacking, *found.shortcomings),
         pairs=count_pairs(card, tokenizer, COUNTED),
         sizes=(len(splits.discovery), len(splits.held_out)) if splits else None,
         notes=tuple(notes),
-        command=None,
         left_out=splits.left_out if splits else None,
-        shortcomings=(*lacking, *found.shortcomings),
         seconds=time.perf_counter() - started,
     )
 
 
-@dataclass(frozen=True)
-class _Measured:
-    """The model on some pairs."""
-
-    chance: float
-    whole: Figures
-    templates: tuple[Figures, ...]
-    shortcomings: tuple[Shortcoming, ...]
-
-
 def _measured(
     drafts: Sequence[Draft], rules: Rules, card: TaskCard, view: TransformerView, batch_size: int
-) -> _Measured:
+) -> TaskCheck:
+    """The model on some pairs."""
     lab = Experiment(view, encode(drafts, rules), metric=card.metric, batch_size=batch_size)
     prompts, logits = lab.prompts.to(view.device), lab.evaluator.clean_logits()
     values = {
@@ -255,7 +235,10 @@ def _measured(
     chance, names = chance_of(lab.prompts, view.d_vocab), [draft.pair.template for draft in drafts]
     in_order = [name for name in template_names(card) if name in names] or sorted(set(names))
     whole = figures("all", torch.ones(len(names), dtype=torch.bool))
-    return _Measured(
+    return TaskCheck(
+        task=card.name,
+        model=view.name,
+        metric=card.metric,
         chance=chance,
         whole=whole,
         templates=tuple(figures(name, torch.tensor([other == name for other in names])) for name in in_order),
@@ -263,10 +246,6 @@ def _measured(
             shortcomings(whole.right, chance, values["metric_clean"], values["metric_corrupt"], lab.metric.name)
         ),
     )
-
-
-def _fits(rules: Rules) -> Callable[[Draft], bool]:
-    return lambda draft: not check([draft], rules)[0].problems
 
 
 def _other_bos(
@@ -310,24 +289,14 @@ def _cards(tasks: Sequence[str | Path]) -> list[TaskCard]:
 
 @dataclass(frozen=True)
 class TaskExamples:
-    """A task with some of its pairs.
-
-    Attributes:
-        card: The task.
-        pairs: Examples of each template, template by template.
-    """
+    """A task with some of its pairs, template by template."""
 
     card: TaskCard
     pairs: tuple[Example, ...]
 
 
 def task_examples(
-    task: str | Path,
-    model: str | Path = DEFAULT_MODEL,
-    *,
-    n: int = 3,
-    seed: int = 0,
-    prepend_bos: bool | None = None,
+    task: str | Path, model: str | Path = DEFAULT_MODEL, *, n: int = 3, seed: int = 0, prepend_bos: bool | None = None
 ) -> TaskExamples:
     """Makes example pairs of a task.
 

@@ -16,6 +16,7 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import SCORES, find_circuit, name_of
 from acdc_engine.graph.records import MODEL_SIZES, ModelRecord
 from acdc_engine.graph.result_records import Comparison, Rank
+from acdc_engine.run.known_circuits import plain_name
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,7 @@ def compare(found: Circuit | str | Path, known: Circuit | str | Path, *, other_m
     """
     file, truth_file = (None if isinstance(given, Circuit) else find_circuit(given) for given in (found, known))
     path, truth_path = file or Path("the found circuit"), truth_file or Path("the known circuit")
-    truth = known if isinstance(known, Circuit) else _truth(truth_path, found if isinstance(found, Circuit) else path)
-    _check_truth(truth_path, truth)
+    truth = _truth(truth_path, known, found if isinstance(found, Circuit) else path)
     ours = _Found(found) if isinstance(found, Circuit) else _found_at(path, truth.model)
     _check_models(path, ours.circuit.model, truth_path, truth.model, other_model)
     names = str(path if file is None else found), str(truth_path) if truth_file is None else name_of(truth_path)
@@ -74,18 +74,16 @@ def compare(found: Circuit | str | Path, known: Circuit | str | Path, *, other_m
     )
 
 
-def _truth(path: Path, found: Circuit | Path) -> Circuit:
+def _truth(path: Path, known: Circuit | str | Path, found: Circuit | Path) -> Circuit:
     try:
-        return import_circuit(path)
+        truth = known if isinstance(known, Circuit) else import_circuit(path)
     except ModelNeededError:
-        return import_circuit(path, model=opened(found)[0].model)
-
-
-def _check_truth(path: Path, truth: Circuit) -> None:
+        truth = import_circuit(path, model=opened(found)[0].model)
     n = truth.layout().n_edges
     if len(truth.edges) in (0, n):
         has = "no edges" if not truth.edges else f"all {n:,} edges of its graph"
         raise CircuitFileError(f"{path} has {has}: there is nothing to find. Compare with a circuit that has some.")
+    return truth
 
 
 def _check_models(ours: Path, found: ModelRecord, theirs: Path, known: ModelRecord, other_model: bool) -> None:
@@ -98,16 +96,11 @@ def _check_models(ours: Path, found: ModelRecord, theirs: Path, known: ModelReco
             "Only circuits of the same model compare."
             + (" Find the circuit with or without --ungroup-kv, as the known one." if "ungrouped_kv" in wrong else "")
         )
-    if not other_model and _plain(found.name) != _plain(known.name):
+    if not other_model and plain_name(found.name) != plain_name(known.name):
         raise CircuitFileError(
             f"{ours} is a circuit of {found.name}, {theirs} one of {known.name}: same sizes, other names. If it is a "
             "copy of that model, or one fine-tuned from it, add --other-model."
         )
-
-
-def _plain(name: str) -> str:
-    """`gpt2` for `openai-community/gpt2` and for a local folder of that name."""
-    return name.rstrip("/").rpartition("/")[2].lower()
 
 
 def _found_at(path: Path, model: ModelRecord) -> _Found:

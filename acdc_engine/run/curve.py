@@ -1,13 +1,12 @@
 """Faithfulness against size, for several ways of choosing edges, on prompts that none of them saw."""
 
-import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Literal, Unpack, cast
+from typing import Any, Literal, NamedTuple, Unpack, cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -18,7 +17,7 @@ from acdc_engine.evidence.figures import prompt_values
 from acdc_engine.evidence.random_circuits import random_circuits
 from acdc_engine.evidence.resampling import ratio_interval
 from acdc_engine.evidence.sizes import MIB_SIZES, areas, check_sizes, edges_at
-from acdc_engine.experiment import Experiment, Selection
+from acdc_engine.experiment import Selection
 from acdc_engine.formats.register import opened
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Interval
@@ -36,16 +35,14 @@ from acdc_engine.model.load import DEFAULT_MODEL
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.card import TaskCard, as_hashed
 from acdc_engine.prompts.find import find_task
-from acdc_engine.prompts.metrics import Metric
+from acdc_engine.run.folder import check_place
 from acdc_engine.run.prepare import Prepared, look_before_loading, metric_for, prepare
 from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.settings import CurveSettings, Settings
 from acdc_engine.score import get_method
 from acdc_engine.search.order import best_first, check_rank, first_edges, greedy_from_logits
 
-FILE = "curve.json"
-STRATEGIES = ("top-k", "greedy")
-"""Those that put edges in an order; the others have no circuit of a given size."""
+_FILE = "curve.json"
 _FEWER_ABOVE = 0.05
 """Random circuits of a larger share of the graph than this are drawn in smaller numbers, see `draws`."""
 _FIXED = {"method": "methods", "rank": "ranks", "strategy": "strategies", "size": "sizes", "threshold": "sizes"}
@@ -102,8 +99,15 @@ def curve(
     fractions = check_sizes(sizes)
     if not isinstance(n_random, Integral) or isinstance(n_random, bool) or n_random < 0:
         raise MethodError(f"n_random must be an integer of at least 0, not {n_random!r}.")
-    path = None if out is None else _check_out(Path(out), overwrite)
-    card, metric = _task(task, plans)
+    path = None if out is None else Path(out) / _FILE
+    if path is not None:
+        check_place(path.parent)
+        if path.exists() and not overwrite:
+            raise RunFolderError(f"{path} exists already. Choose another --out, or add --overwrite to replace it.")
+    card = find_task(task)
+    if plans[0].prepend_bos is not None:
+        card = card.model_copy(update={"prepend_bos": plans[0].prepend_bos})
+    metric, *_ = [metric_for(card, plan) for plan in plans]  # each method must be able to learn from it
     known = [_read_known(given, place, card, metric.name, plans[0].ablation) for place, given in enumerate(circuits, 1)]
     report = reporter_of(progress)
     with report.stage("Reading the task"):
@@ -123,25 +127,6 @@ def draws(n_random: int, fraction: float) -> int:
     return min(n_random, max(2, round(n_random * _FEWER_ABOVE / fraction)))
 
 
-def _check_out(folder: Path, overwrite: bool) -> Path:
-    """The path of the curve's file in a folder, which need not exist yet. Other files there stay as they are.
-
-    Raises:
-        RunFolderError: The folder is a file, holds a curve already, or cannot be written to.
-    """
-    path = folder / FILE
-    if folder.is_file():
-        raise RunFolderError(f"{folder} is a file; --out names a folder.")
-    if path.exists() and not overwrite:
-        raise RunFolderError(f"{path} exists already. Choose another --out, or add --overwrite to replace it.")
-    parent = next(above for above in (folder.absolute(), *folder.absolute().parents) if above.exists())
-    if not parent.is_dir():
-        raise RunFolderError(f"Cannot write to {folder}: {parent} is a file. Choose another --out.")
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise RunFolderError(f"Cannot write to {folder}: no permission in {parent}. Choose another --out.")
-    return path
-
-
 def _plans(
     methods: Sequence[str], ranks: Sequence[str], strategies: Sequence[str], settings: Mapping[str, Any]
 ) -> list[Settings]:
@@ -153,68 +138,25 @@ def _plans(
         if isinstance(values, str) or not values or len(set(values)) < len(values):
             raise MethodError(f"{name} must list one or more different names, not {values!r}.")
     for strategy in strategies:
-        if strategy not in STRATEGIES:
+        if strategy not in ("top-k", "greedy"):
             raise MethodError(
                 f"Strategy {strategy!r} has no circuit of a given size, which a curve needs: use top-k or greedy."
             )
     if settings.get("steps") is not None and "eap-ig" not in methods:
         get_method(methods[0], settings["steps"])  # refuses the steps
-    return [
-        Settings.of(
-            {
-                **settings,
-                "method": method,
-                "rank": rank,
-                "strategy": strategy,
-                "steps": settings.get("steps") if method == "eap-ig" else None,
-            }
-        )
-        for method, strategy, rank in product(methods, strategies, ranks)
-    ]
+    plans = []
+    for method, strategy, rank in product(methods, strategies, ranks):
+        steps = settings.get("steps") if method == "eap-ig" else None
+        plans.append(Settings.of({**settings, "method": method, "rank": rank, "strategy": strategy, "steps": steps}))
+    return plans
 
 
-def _task(task: str | Path, plans: list[Settings]) -> tuple[TaskCard, Metric]:
-    card = find_task(task)
-    if plans[0].prepend_bos is not None:
-        card = card.model_copy(update={"prepend_bos": plans[0].prepend_bos})
-    metrics = [metric_for(card, plan) for plan in plans]  # each method must be able to learn from it
-    return card, metrics[0]
+class _Verdict(NamedTuple):
+    """A circuit on the held-out prompts; that without edges is the ablated model."""
 
-
-@dataclass(frozen=True)
-class _Verdict:
-    """A circuit on the held-out prompts."""
-
-    faithfulness: float
-    interval: Interval | None
-    kl_recovered: float
-
-
-_NOTHING = _Verdict(0.0, None, 0.0)
-"""What the empty circuit is by definition: the ablated model."""
-
-
-class _HeldOut:
-    """Judges circuits on the held-out prompts, the whole graph only once."""
-
-    def __init__(self, lab: Experiment) -> None:
-        self.judge = lab.held_out_judge
-        self._seed, self._n_edges = lab.seed, lab.view.graph.n_edges
-        self._whole: _Verdict | None = None
-
-    def of(self, mask: Bool[Tensor, "senders receivers"], with_interval: bool = True) -> _Verdict:
-        """One circuit."""
-        edges, judge = int(mask.sum()), self.judge
-        if not edges:
-            return _NOTHING
-        if edges == self._n_edges and self._whole is not None:
-            return self._whole
-        found = prompt_values(judge, mask)
-        interval = ratio_interval(found.metric, judge.clean, judge.ablated, self._seed) if with_interval else None
-        verdict = _Verdict(judge.faithfulness_of(found.metric), interval, found.kl_recovered)
-        if edges == self._n_edges:
-            self._whole = verdict
-        return verdict
+    faithfulness: float = 0.0
+    interval: Interval | None = None
+    kl_recovered: float = 0.0
 
 
 class _Work:
@@ -231,33 +173,49 @@ class _Work:
     ) -> None:
         self.run, self.lab, self.started, self.graph = run, run.lab, started, run.lab.view.graph
         self.fractions, self.n_random, self.path, self.report = fractions, n_random, path, report
+        self.asked = [edges_at(fraction, self.graph.n_edges) for fraction in fractions]
 
     def curve(self, plans: list[Settings], known: list[tuple[Path, Circuit]]) -> Curve:
         """All series, saved one by one."""
         _check_model(known, self.lab.view)
         with self.report.stage("Running the model"):
             self.lab.check(self.run.settings.force)
-            held_out = _HeldOut(self.lab)
-        found = _empty(self.run, known)
+            _ = self.lab.held_out_judge
+        found = self._empty(known)
         scores: dict[str, Tensor] = {}
         for plan in plans:
             if plan.method not in scores:
                 scores = {plan.method: self._scores(plan)}  # methods come one after the other: one is kept at a time
-            found = self._keep(found, series=(*found.series, self._series(plan, scores[plan.method], held_out)))
+            found = self._keep(found, series=(*found.series, self._series(plan, scores[plan.method])))
         if self.n_random:
-            found = self._keep(found, random=self._random(held_out))
+            found = self._keep(found, random=self._random())
         return self._keep(found, complete=True)
 
+    def _empty(self, known: list[tuple[Path, Circuit]]) -> Curve:
+        """The curve without series. Its provenance is a circuit's: that of the circuit without edges."""
+        lab = self.lab
+        bare = lab.bare(Selection(torch.zeros_like(self.graph.exists)))
+        assert bare.metric and bare.ablation and bare.environment and lab.held_out, "a run knows where it comes from"
+        return Curve(
+            model=bare.model,
+            task=self.run.task_record(),
+            metric=bare.metric,
+            ablation=bare.ablation,
+            n_edges=self.graph.n_edges,
+            target=self.run.settings.faithfulness,
+            circuits=tuple(_known_point(*one, lab.held_out.fingerprint()) for one in known),
+            seconds=0.0,
+            environment=bare.environment,
+        )
+
     def _keep(self, found: Curve, **parts: Any) -> Curve:
-        seconds = time.perf_counter() - self.started
-        found = found.model_copy(update={**parts, "seconds": seconds})
+        found = found.model_copy(update={**parts, "seconds": time.perf_counter() - self.started})
         if self.path is not None:
+            folder = self.path.parent
             try:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
+                folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise RunFolderError(
-                    f"Cannot write to {self.path.parent}: {error.strerror}. Choose another --out."
-                ) from error
+                raise RunFolderError(f"Cannot write to {folder}: {error.strerror}. Choose another --out.") from error
             found.save(self.path)
         return found
 
@@ -266,28 +224,43 @@ class _Work:
         with self.report.stage(f"Scoring edges, {plan.method}", len(lab.prompts)) as stage:
             return lab.score(plan.method, per_example=False, progress=stage.advance, **parameters).both
 
-    def _series(self, plan: Settings, scores: Tensor, held_out: _HeldOut) -> CurveSeries:
+    @cached_property
+    def _whole(self) -> _Verdict:
+        """The whole graph, which comes once in every series and is run only once."""
+        return self._run(self.graph.exists, True)
+
+    def _judged(self, mask: Bool[Tensor, "senders receivers"], with_interval: bool = True) -> _Verdict:
+        edges = int(mask.sum())
+        if not edges:
+            return _Verdict()
+        return self._whole if edges == self.graph.n_edges else self._run(mask, with_interval)
+
+    def _run(self, mask: Bool[Tensor, "senders receivers"], with_interval: bool) -> _Verdict:
+        judge = self.lab.held_out_judge
+        found = prompt_values(judge, mask)
+        interval = ratio_interval(found.metric, judge.clean, judge.ablated, self.lab.seed) if with_interval else None
+        return _Verdict(judge.faithfulness_of(found.metric), interval, found.kl_recovered)
+
+    def _series(self, plan: Settings, scores: Tensor) -> CurveSeries:
         rank = check_rank(plan.choice.given["rank"])
         order = (greedy_from_logits if plan.strategy == "greedy" else best_first)(self.graph, scores, rank)
         points: list[CurvePoint] = []
         title = f"{plan.method}, {rank}" + (", greedy" if plan.strategy == "greedy" else "")
         with self.report.stage(title, len(self.fractions)) as stage:
-            for fraction in self.fractions:
-                asked = edges_at(fraction, self.graph.n_edges)
+            for fraction, asked in zip(self.fractions, self.asked, strict=True):
                 mask = first_edges(self.graph, order, asked)
-                verdict = held_out.of(mask)
-                points.append(
-                    CurvePoint(
-                        requested_fraction=fraction,
-                        requested_edges=asked,
-                        edges=int(mask.sum()),
-                        faithfulness=verdict.faithfulness,
-                        faithfulness_interval=verdict.interval,
-                        kl_recovered=verdict.kl_recovered,
-                    )
+                verdict = self._judged(mask)
+                point = CurvePoint(
+                    requested_fraction=fraction,
+                    requested_edges=asked,
+                    edges=int(mask.sum()),
+                    faithfulness=verdict.faithfulness,
+                    faithfulness_interval=verdict.interval,
+                    kl_recovered=verdict.kl_recovered,
                 )
+                points.append(point)
                 stage.advance()
-                stage.say(f"{points[-1].edges:,} edges: f {verdict.faithfulness:.3f}")
+                stage.say(f"{point.edges:,} edges: f {verdict.faithfulness:.3f}")
         return CurveSeries(
             method=plan.method,
             alphas=get_method(plan.method, plan.steps).alphas,
@@ -297,18 +270,15 @@ class _Work:
             areas=self._areas([point.edges for point in points], [(point.faithfulness,) for point in points]),
         )
 
-    def _random(self, held_out: _HeldOut) -> RandomSeries:
-        points, seed = [], self.lab.seed
+    def _random(self) -> RandomSeries:
+        points, seed, graph = [], self.lab.seed, self.graph
         counts = [draws(self.n_random, fraction) for fraction in self.fractions]
         with self.report.stage("Random circuits", sum(counts)) as stage:
-            for fraction, count in zip(self.fractions, counts, strict=True):
-                asked = edges_at(fraction, self.graph.n_edges)
-                masks = (
-                    random_circuits(self.graph, asked, count, seed) if asked else [torch.zeros_like(self.graph.exists)]
-                )
+            for fraction, asked, count in zip(self.fractions, self.asked, counts, strict=True):
+                masks = random_circuits(graph, asked, count, seed) if asked else [torch.zeros_like(graph.exists)]
                 verdicts = []
                 for mask in masks:
-                    verdicts.append(held_out.of(mask, with_interval=False))
+                    verdicts.append(self._judged(mask, with_interval=False))
                     stage.advance()
                 points.append(
                     RandomPoint(
@@ -319,32 +289,14 @@ class _Work:
                         kl_recovered=tuple(verdict.kl_recovered for verdict in verdicts),
                     )
                 )
-        edges, faithfulness = [point.edges for point in points], [point.faithfulness for point in points]
-        return RandomSeries(seed=seed, points=tuple(points), areas=self._areas(edges, faithfulness))
+        areas_of = self._areas(self.asked, [point.faithfulness for point in points])
+        return RandomSeries(seed=seed, points=tuple(points), areas=areas_of)
 
     def _areas(self, edges: Sequence[int], faithfulness: Sequence[Sequence[float]]) -> Areas:
         return Areas(
             requested=areas(self.fractions, faithfulness),
             actual=areas([count / self.graph.n_edges for count in edges], faithfulness),
         )
-
-
-def _empty(run: Prepared, known: list[tuple[Path, Circuit]]) -> Curve:
-    """The curve without series. Its provenance is a circuit's: that of the circuit without edges."""
-    lab = run.lab
-    bare = lab.bare(Selection(torch.zeros_like(lab.view.graph.exists)))
-    assert bare.metric and bare.ablation and bare.environment and lab.held_out, "a run knows where it comes from"
-    return Curve(
-        model=bare.model,
-        task=run.task_record(),
-        metric=bare.metric,
-        ablation=bare.ablation,
-        n_edges=lab.view.graph.n_edges,
-        target=run.settings.faithfulness,
-        circuits=tuple(_known_point(*one, lab.held_out.fingerprint()) for one in known),
-        seconds=0.0,
-        environment=bare.environment,
-    )
 
 
 def _read_known(
@@ -363,7 +315,9 @@ def _read_known(
         raise CircuitFileError(
             f"{path} is a circuit for the task {circuit.task.name}, the curve is one for {card.name}."
         )
-    if not _is_of(card, circuit.task.card_hash):
+    then = circuit.task.card_hash
+    # What the card leaves open a run has decided.
+    if then not in (None, card.fingerprint()) and (card.prepend_bos is not None or as_hashed(card, str(then)) is None):
         raise CircuitFileError(
             f"{path} was found with another version of the task card {card.name} (or another --bos): its "
             "figures do not compare with the curve's. Find it again with this card."
@@ -375,13 +329,6 @@ def _read_known(
                 f"--{what} {theirs}, or leave the circuit out."
             )
     return path, circuit
-
-
-def _is_of(card: TaskCard, card_hash: str | None) -> bool:
-    """Whether a file's circuit was found with this card; what the card leaves open a run has decided."""
-    if card_hash is None or card.fingerprint() == card_hash:
-        return True
-    return card.prepend_bos is None and as_hashed(card, card_hash) is not None
 
 
 def _check_model(known: list[tuple[Path, Circuit]], view: TransformerView) -> None:

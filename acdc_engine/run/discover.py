@@ -1,14 +1,19 @@
 """From a behaviour and a model to a circuit with its evidence, and the folder of the run."""
 
+import math
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
 import torch
 
-from acdc_engine.experiment import Selection
+from acdc_engine.experiment import Experiment, Selection
 from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.connectivity import clean
 from acdc_engine.graph.files import SO_FAR
 from acdc_engine.graph.records import SIGN_CONVENTION, Unfinished
 from acdc_engine.model.load import DEFAULT_MODEL
@@ -18,11 +23,13 @@ from acdc_engine.prompts.find import find_task
 from acdc_engine.run.folder import RunFolder, asked_facts, loaded_facts, newest_unfinished
 from acdc_engine.run.meter import Meter, forward_seconds, memory_note
 from acdc_engine.run.prepare import Prepared, look_before_loading, metric_for, prepare
-from acdc_engine.run.progress import Reporter, reporter_of
+from acdc_engine.run.progress import Clock, Reporter, Stage, duration, reporter_of
 from acdc_engine.run.settings import DiscoverSettings, Settings, command_of, run_file_text, shows_settings
-from acdc_engine.run.steps import Deadline, Steps
 from acdc_engine.score import EdgeScores
 from acdc_engine.search import Found
+
+_MOST_KEPT = 0.5
+"""Share of the time that is kept for the evidence, at most."""
 
 
 @shows_settings
@@ -91,6 +98,125 @@ def unfinished_run(
     return newest_unfinished(runs, name, asked)
 
 
+class OutOfTime(Exception):
+    """The search's time is over. Never leaves a run."""
+
+
+class Deadline:
+    """Ends a search in time: `check` is called before every run of a circuit.
+
+    It waits until it is `armed`, which is when there is a circuit to deliver, and does nothing once it is disarmed.
+    `minutes` is the time of the whole run, from now on; None is all the time there is.
+    """
+
+    def __init__(self, minutes: float | None, clock: Clock = time.monotonic) -> None:
+        self.minutes, self.armed = minutes, False
+        self._clock, self._started, self._kept = clock, clock(), 0.0
+
+    def keep(self, seconds: float) -> None:
+        """Keeps so much time for what follows the search, and not more than half of all."""
+        if self.minutes is not None:
+            self._kept = min(seconds, _MOST_KEPT * 60 * self.minutes)
+
+    def check(self) -> None:
+        """Ends the search where its time is over.
+
+        Raises:
+            OutOfTime: It is.
+        """
+        left = self._left()
+        if self.armed and left is not None and left <= 0:
+            raise OutOfTime
+
+    def left(self) -> str:
+        """What is left for the search, in words; empty without a limit."""
+        left = self._left()
+        return "" if left is None else f"at most {duration(left)} left"
+
+    def _left(self) -> float | None:
+        if self.minutes is None:
+            return None
+        return 60 * self.minutes - self._kept - (self._clock() - self._started)
+
+
+class _Steps:
+    """Takes note of every circuit that a search runs, and ends it in time.
+
+    The best circuit is the smallest that meets the target; as long as there is none, the one nearest to the target.
+    Without a target (the size is given) it is the latest. `circuit_of` makes the circuit that goes into the folder;
+    `unfinished` says what the search was stopped in, once it was.
+    """
+
+    def __init__(
+        self,
+        lab: Experiment,
+        target: Target | None,
+        folder: RunFolder | None,
+        deadline: Deadline,
+        circuit_of: Callable[[Found, Unfinished], Circuit],
+    ) -> None:
+        self._graph, self._target, self._folder, self._deadline = lab.view.graph, target, folder, deadline
+        self._circuit_of = circuit_of
+        self._best: tuple[Found, bool] | None = None
+        self._stage = Stage()
+        self._called = "KL recovered" if lab.aim == "kl" else "f"
+        self.unfinished: Unfinished | None = None
+
+    @contextmanager
+    def watched(self, stage: Stage, of_edges: bool = False) -> Iterator[None]:
+        """Remarks go to this stage: the search, or the tests of its edges. An interruption leaves the best circuit."""
+        self._stage = stage
+        part: Literal["search", "edge tests"] = "edge tests" if of_edges else "search"
+        try:
+            yield
+        except OutOfTime:
+            # From now on there is all the time, and nothing goes into the trace: it ends where the search did.
+            self._deadline.armed = False
+            if self._folder is not None:
+                self._folder.trace.pause()
+            self.unfinished = Unfinished(stage=part, minutes=self._deadline.minutes)
+        except KeyboardInterrupt:
+            if self._best is not None and self._folder is not None:
+                self._folder.save_circuit(self._circuit_of(self.best, Unfinished(stage=part)), SO_FAR)
+            raise
+
+    @property
+    def best(self) -> Found:
+        """The best circuit so far, clean."""
+        assert self._best is not None, "a search is stopped when there is a circuit"
+        found = self._best[0]
+        return replace(found, mask=clean(self._graph, found.mask))
+
+    def take(self, what: str, found: Found, met: bool) -> None:
+        """Notes a circuit that was run; a `Report`."""
+        if self._better(found, met):
+            self._best, self._deadline.armed = (found, met), True
+        remark = [self._words(found)]
+        if self._best is not None and self._best[0] is not found:
+            remark.append(f"best {self._words(self._best[0])}".replace(" edges", ""))
+        self._stage.say("; ".join(word for word in (*remark, what, self._deadline.left()) if word))
+        if self._folder is not None:
+            self._folder.trace.step(what, found.size, found.faithfulness, met)
+
+    def _words(self, found: Found) -> str:
+        return f"{found.size:,} edges, {self._called} {found.faithfulness:.2f}"
+
+    def _better(self, found: Found, met: bool) -> bool:
+        target = self._target
+        if not found.size or not math.isfinite(found.faithfulness):
+            return False
+        if target is None:
+            return True
+        if found.size == self._graph.n_edges:  # no result of a search: see `find_circuit`
+            return False
+        if self._best is None:
+            return True
+        best, best_met = self._best
+        if met or best_met:
+            return met and (not best_met or found.size < best.size)
+        return target.distance(found.faithfulness) < target.distance(best.faithfulness)
+
+
 class _Run:
     """One run: its experiment, its folder, its clock."""
 
@@ -99,8 +225,6 @@ class _Run:
     ) -> None:
         self.prepared, self.lab, self.settings = prepared, prepared.lab, prepared.settings
         self.folder, self.deadline, self.report, self.command = folder, deadline, report, command
-        assert self.lab.held_out is not None, "a task gives both"
-        self.held_out = self.lab.held_out
 
     def whole(self, started: float, run_file: str | None) -> Circuit:
         """Everything after the prompts are there; goes on with what the folder holds of the same run."""
@@ -123,9 +247,10 @@ class _Run:
         """Runs the model on both splits: what cannot be run or judged is found out before anything long."""
         from acdc_engine.evidence.resampling import MIN_PROMPTS
 
-        lab, report, batch_size = self.lab, self.report, self.lab.batch_size
+        lab, report, batch_size, held_out = self.lab, self.report, self.lab.batch_size, self.lab.held_out
+        assert held_out is not None, "a task gives both"
         report.begin(lab.view, lab.prompts, batch_size)
-        much = memory_note(lab.view, lab.prompts, self.held_out, batch_size=batch_size)
+        much = memory_note(lab.view, lab.prompts, held_out, batch_size=batch_size)
         if much is not None:
             report.note(much)
         with report.stage("Running the model"):
@@ -133,13 +258,13 @@ class _Run:
             if self.settings.minutes is not None:
                 unit = forward_seconds(lab.view, lab.prompts, batch_size)
                 # About what everything behind the search costs, in plain forward passes over the discovery prompts.
-                share = len(self.held_out) / len(lab.prompts)
+                share = len(held_out) / len(lab.prompts)
                 self.deadline.keep((15 + share * (40 + self.settings.n_random)) * unit)
         behaviour = lab.check(self.settings.force)
         report.note(behaviour.in_words(f"{lab.metric.name} on {len(lab.prompts)} discovery prompts"))
-        if len(self.held_out) < MIN_PROMPTS:
+        if len(held_out) < MIN_PROMPTS:
             report.note(
-                f"{len(self.held_out)} held-out prompts are too few for intervals; at least {MIN_PROMPTS} are needed "
+                f"{len(held_out)} held-out prompts are too few for intervals; at least {MIN_PROMPTS} are needed "
                 "(--n-held-out)."
             )
 
@@ -147,7 +272,7 @@ class _Run:
         """Scores, prunes, tests every edge and concludes; what is known is in the folder at any time."""
         scores = self._scores()
         target = Target(self.settings.faithfulness) if self.settings.choice.aims else None
-        steps = Steps(self.lab, target, self.folder, self.deadline, partial(self._so_far, scores))
+        steps = _Steps(self.lab, target, self.folder, self.deadline, partial(self._so_far, scores))
         found = self._tested(self._found(scores, steps), steps)
         self.deadline.armed = False  # what follows is never cut short
         if self.folder is not None:
@@ -165,8 +290,7 @@ class _Run:
     def _scores(self) -> EdgeScores:
         """Scores all edges, unless a killed run has left the scores in the folder."""
         settings, lab, folder = self.settings, self.lab, self.folder
-        known = None if folder is None else folder.load_scores()
-        if known is not None:
+        if folder is not None and (known := folder.load_scores()) is not None:
             return known
         with self.report.stage("Scoring all edges", len(lab.prompts)) as stage:
             how: dict[str, Any] = {} if settings.steps is None else {"steps": settings.steps}
@@ -175,22 +299,17 @@ class _Run:
             folder.save_scores(scores, {"metric": lab.objective_metric.name, "sign": SIGN_CONVENTION})
         return scores
 
-    def _found(self, scores: EdgeScores, steps: Steps) -> Selection:
+    def _found(self, scores: EdgeScores, steps: _Steps) -> Selection:
         """Prunes; out of time it is the best circuit so far."""
         settings, choice = self.settings, self.settings.choice
         known = self.lab.view.graph.n_edges if choice.strategy == "acdc" else None
         with self.report.stage("Pruning", known) as stage, steps.watched(stage):
             return self.lab.search(
-                scores,
-                settings.faithfulness,
-                choice,
-                report=steps.take,
-                note=self.report.note,
-                progress=stage.at,
+                scores, settings.faithfulness, choice, report=steps.take, note=self.report.note, progress=stage.at
             )
         return self._selection(steps.best, scores)
 
-    def _tested(self, found: Selection, steps: Steps) -> Selection:
+    def _tested(self, found: Selection, steps: _Steps) -> Selection:
         """Removes every edge by itself, exactly, and for good where the target holds without it."""
         from acdc_engine.evidence.hypotheses import EDGES_UP_TO
 

@@ -1,6 +1,7 @@
 """Everything that can be said about any circuit file, run anew: `acdc evaluate`."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -90,72 +91,65 @@ def evaluate(
         batch_size=batch_size,
         report=report,
     )
-    work = _Work(_only_measured(opened), report, progress is not False)
-    for remark in opened.remarks:
-        work.remark(remark)
-    judged = work.edges()
+    opened, told = _only_measured(opened), progress is not False
+
+    def remark(text: str) -> None:
+        if told:
+            report.note(f"Note: {text}.")
+        else:
+            warnings.warn(text, stacklevel=4)
+
+    for text in opened.remarks:
+        remark(text)
+    judged, scores = _with_edges(opened, report, remark)
     if target is not None:  # what took one run per edge is not lost when the rest is interrupted
         judged.model_copy(update={"evaluation": None}).save(target, overwrite=overwrite)
-    lab = work.lab
-    judged = lab.with_figures(judged, work.opened.mask, n_random=n_random, tests=tests, progress=report.stage)
+    lab = opened.lab
+    judged = lab.with_figures(judged, opened.mask, n_random=n_random, tests=tests, progress=report.stage)
     if target is not None:
-        judged = lab.described(judged, work.scores, progress=report.stage)
+        judged = lab.described(judged, scores, progress=report.stage)
         judged.save(target, overwrite=True)
     return judged
 
 
-class _Work:
-    """The steps of the evaluation, each of which adds to the circuit what it measures."""
-
-    def __init__(self, opened: Reopened, report: Reporter, progress: bool) -> None:
-        self.opened, self.lab, self.report, self.progress = opened, opened.lab, report, progress
-        self.scores: EdgeScores | None = None
-        """Of all edges, once they are known."""
-
-    def remark(self, text: str) -> None:
-        """Tells the user, on stderr or as a warning."""
-        if self.progress:
-            self.report.note(f"Note: {text}.")
-        else:
-            warnings.warn(text, stacklevel=4)
-
-    def edges(self) -> Circuit:
-        """The circuit with figures per edge and its certificate."""
-        opened, circuit = self.opened, self.opened.circuit
-        if len(circuit.edges) > EDGES_UP_TO:
-            self.remark(
-                f"the circuit has more than {EDGES_UP_TO:,} edges: effects, stability and necessity of single edges "
-                "are left out"
-            )
-            return circuit
-        self.scores = self._scores()
-        found = Selection(opened.mask, scores=self.scores, search=circuit.search)
-        with self.report.stage("Each edge removed", len(circuit.edges)) as stage:
-            found = self.lab.with_effects(self.lab.test_edges(found, stage.at), stage.at)
-        with self.report.stage("Evidence of each edge"):
-            records, certificate = self.lab.edge_figures(found)
-        figures = {(edge.sender, edge.receiver): edge for edge in records}
-        edges = tuple(
-            edge.model_copy(update={name: getattr(figures[edge.sender, edge.receiver], name) for name in OF_EDGES})
-            for edge in circuit.edges
+def _with_edges(opened: Reopened, report: Reporter, remark: Callable[[str], None]) -> tuple[Circuit, EdgeScores | None]:
+    """The circuit with figures per edge and its certificate; and the scores of all edges, where they are known."""
+    circuit, lab = opened.circuit, opened.lab
+    if len(circuit.edges) > EDGES_UP_TO:
+        remark(
+            f"the circuit has more than {EDGES_UP_TO:,} edges: effects, stability and necessity of single edges are "
+            "left out"
         )
-        return circuit.model_copy(update={"edges": edges, "certificate": certificate})
+        return circuit, None
+    scores = _scores(opened, report, remark)
+    found = Selection(opened.mask, scores=scores, search=circuit.search)
+    with report.stage("Each edge removed", len(circuit.edges)) as stage:
+        found = lab.with_effects(lab.test_edges(found, stage.at), stage.at)
+    with report.stage("Evidence of each edge"):
+        records, certificate = lab.edge_figures(found)
+    figures = {(edge.sender, edge.receiver): edge for edge in records}
+    edges = tuple(
+        edge.model_copy(update={name: getattr(figures[edge.sender, edge.receiver], name) for name in OF_EDGES})
+        for edge in circuit.edges
+    )
+    return circuit.model_copy(update={"edges": edges, "certificate": certificate}), scores
 
-    def _scores(self) -> EdgeScores | None:
-        """Scores by the file's own method, for stability; None where it does not name one that exists here."""
-        record, lab = self.opened.circuit.attribution, self.lab
-        if record is None:
-            return None
-        n = len(lab.prompts)
-        if not per_example_fits(lab.view.graph, n):
-            self.remark(f"no stability: the scores of {n} single prompts of this model need too much memory")
-            return None
-        try:
-            with self.report.stage("Scoring all edges", n) as stage:
-                return lab.score(record.method, progress=stage.advance, **_parameters(record))
-        except (MethodError, MetricError) as error:
-            self.remark(f"no stability: the scores of the file cannot be computed again ({error})".rstrip("."))
-            return None
+
+def _scores(opened: Reopened, report: Reporter, remark: Callable[[str], None]) -> EdgeScores | None:
+    """Scores by the file's own method, for stability; None where it does not name one that exists here."""
+    record, lab = opened.circuit.attribution, opened.lab
+    if record is None:
+        return None
+    n = len(lab.prompts)
+    if not per_example_fits(lab.view.graph, n):
+        remark(f"no stability: the scores of {n} single prompts of this model need too much memory")
+        return None
+    try:
+        with report.stage("Scoring all edges", n) as stage:
+            return lab.score(record.method, progress=stage.advance, **_parameters(record))
+    except (MethodError, MetricError) as error:
+        remark(f"no stability: the scores of the file cannot be computed again ({error})".rstrip("."))
+        return None
 
 
 def _parameters(record: AttributionRecord) -> dict[str, Any]:

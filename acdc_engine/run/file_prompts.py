@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +35,6 @@ class Asked:
     drop_misfits: bool = False
 
     def __post_init__(self) -> None:
-        """See the class."""
         for name, least in (("n", 1), ("n_held_out", 1), ("seed", 0)):
             if (value := getattr(self, name)) is not None and value < least:
                 raise MethodError(f"{name} must be at least {least}, not {value}.")
@@ -157,14 +157,13 @@ def _stored(path: Path, circuit: Circuit, task: str | Path | None, strict: bool)
             f"the prompts in the file are not those it was written with: hash {_short(found)}, and the file says "
             f"{_short(str(record.prompts_hash))}"
         )
-    try:
-        card = find_task(record.name)
-    except TaskError:  # a card of the user's own
-        return Stored(discovery, held_out, tuple(remarks))
-    if record.card_hash is not None and as_hashed(card, record.card_hash) is None:
-        remarks.append(
-            f"the card of the task {record.name} has changed since the file was written; the prompts in the file count"
-        )
+    # A card of the user's own is not found.
+    with suppress(TaskError):
+        if record.card_hash is not None and as_hashed(find_task(record.name), record.card_hash) is None:
+            remarks.append(
+                f"the card of the task {record.name} has changed since the file was written; the prompts in the file "
+                "count"
+            )
     return Stored(discovery, held_out, tuple(remarks))
 
 

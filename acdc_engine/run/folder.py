@@ -34,11 +34,10 @@ LOCK = ".trace.lock"
 """Held by the process that writes into the folder; the system lets go of it however that process ends."""
 _HALF = (".circuit", ".scores", ".report", ".run")
 """How the names begin of what a killed process was writing."""
-OURS = (RUN_FILE, "circuit.", "circuit-so-far.", "scores.", "trace.", "report.", *_HALF, LOCK)
+_OURS = (RUN_FILE, "circuit.", "circuit-so-far.", "scores.", "trace.", "report.", *_HALF, LOCK)
 """How the names of a run's files begin: results, exports beside them, and what a killed process left unfinished."""
 ROOM = 64 * 2**20
 """Free space asked for before a run starts, in bytes."""
-_AGAIN = "Make room there or choose another --out, and run again."
 
 
 class RunFolder:
@@ -52,28 +51,25 @@ class RunFolder:
         overwrite: Replace the results of an earlier run in it.
         asked: What is known of this run so far, see `asked_facts`: refuses other runs' folders early.
 
-    Attributes:
-        path: The folder.
-        trace: The run's record, open inside `open`.
-
     Raises:
         RunFolderError: The folder holds a finished run, an unfinished one of another command, or other files; another
-            process is writing into it; its trace is damaged; or it cannot be written.
+            process is writing into it; its trace is damaged; or it cannot be written, now or later.
     """
 
     def __init__(self, path: str | Path, overwrite: bool = False, asked: Facts | None = None) -> None:
-        """See the class."""
         self.path, self.overwrite, self.asked = Path(path), overwrite, dict(asked or {})
         self.trace = Trace(self.path / TRACE)
         self._fingerprint = ""
         try:
-            if self.path.is_file():
-                raise RunFolderError(f"{self.path} is a file; --out names a folder.")
-            parent = next(p for p in (self.path.absolute(), *self.path.absolute().parents) if p.exists())
+            free = shutil.disk_usage(check_place(self.path)).free
             self._names()
         except OSError as error:
             raise self._cannot_write(error) from error
-        self._check_room(parent)
+        if free < ROOM:
+            raise RunFolderError(
+                f"Only {free / 2**20:.0f} MB are free where {self.path} would be; a run asks for {ROOM // 2**20} MB. "
+                "Make room or choose another --out."
+            )
         if in_use(self.path):
             raise self._busy()
         self._earlier(self.asked)
@@ -81,25 +77,10 @@ class RunFolder:
     def _names(self) -> set[str]:
         return {entry.name for entry in self.path.iterdir()} if self.path.is_dir() else set()
 
-    def _check_room(self, parent: Path) -> None:
-        if not parent.is_dir():
-            raise RunFolderError(f"Cannot write to {self.path}: {parent} is a file. Choose another --out.")
-        try:
-            free = shutil.disk_usage(parent).free
-        except OSError as error:
-            raise self._cannot_write(error) from error
-        if not os.access(parent, os.W_OK | os.X_OK):
-            raise RunFolderError(f"Cannot write to {self.path}: no permission in {parent}. Choose another --out.")
-        if free < ROOM:
-            raise RunFolderError(
-                f"Only {free / 2**20:.0f} MB are free where {self.path} would be; a run asks for {ROOM // 2**20} MB. "
-                "Make room or choose another --out."
-            )
-
     def _earlier(self, facts: Facts) -> Recorded | None:
         """The unfinished run of the same facts that the folder holds; None where this run starts anew."""
         names = self._names()
-        foreign = sorted(name for name in names if not name.startswith(OURS))
+        foreign = sorted(name for name in names if not name.startswith(_OURS))
         if foreign:
             held = f"other files ({', '.join(foreign[:3])})"
             raise RunFolderError(f"{self.path} exists and holds {held}. Choose another --out.")
@@ -152,9 +133,6 @@ class RunFolder:
 
         Yields:
             What an unfinished run has left, with which this one goes on; None when it starts anew.
-
-        Raises:
-            RunFolderError: As for the class.
         """
         facts = {**facts, **self.asked}
         self._fingerprint = fingerprint_of(facts)
@@ -198,23 +176,12 @@ class RunFolder:
                 (self.path / name).unlink(missing_ok=True)
 
     def save_run_file(self, text: str) -> None:
-        """Writes the file that repeats the run.
-
-        Raises:
-            RunFolderError: The disk refuses.
-        """
-        try:
+        """Writes the file that repeats the run."""
+        with _writing():
             write_text(self.path / RUN_FILE, text, overwrite=True)
-        except CircuitFileError as error:
-            raise RunFolderError(f"{error} {_AGAIN}") from error
 
     def save_scores(self, scores: EdgeScores, labels: dict[str, str]) -> None:
-        """Writes the edge scores, what rows and columns are, and which run they are of.
-
-        Raises:
-            RunFolderError: The disk refuses.
-        """
-        from safetensors import SafetensorError
+        """Writes the edge scores, what rows and columns are, and which run they are of."""
         from safetensors.torch import save_file
 
         names = {"senders": json.dumps(scores.senders), "receivers": json.dumps(scores.receivers)}
@@ -223,10 +190,8 @@ class RunFolder:
         tensors = {"scores": scores.mean, "rms": scores.both[1].clone()}
         if scores.per_example is not None:
             tensors["per_example"] = scores.per_example
-        try:
+        with _writing():
             write_with(self.path / SCORES, lambda temporary: save_file(tensors, temporary, metadata), overwrite=True)
-        except (CircuitFileError, SafetensorError) as error:
-            raise RunFolderError(f"{error} {_AGAIN}") from error
 
     def load_scores(self) -> EdgeScores | None:
         """The edge scores a killed process has left; None where there are none of this very run."""
@@ -254,20 +219,42 @@ class RunFolder:
         """Writes a circuit under its final name, complete or not at all; the final one ends the run.
 
         One whose search was stopped does not: the same command goes on, and replaces it.
-
-        Raises:
-            RunFolderError: The disk refuses.
         """
-        try:
+        with _writing():
             circuit.save(self.path / name, overwrite=True)
             if name == CIRCUIT:
                 for old in (SO_FAR, _REPORT):  # a report is one of the circuit beside it
                     (self.path / old).unlink(missing_ok=True)
                 if circuit.search is None or circuit.search.unfinished is None:  # or else it can be gone on with
                     self.trace.end()
-        except (CircuitFileError, OSError) as error:
-            raise RunFolderError(f"{error} {_AGAIN}") from error
         return self.path / name
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    """Says what to do where the disk refuses."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (CircuitFileError, SafetensorError, OSError) as error:
+        raise RunFolderError(f"{error} Make room there or choose another --out, and run again.") from error
+
+
+def check_place(folder: Path) -> Path:
+    """The folder itself, or the nearest above it that exists, in which it can be made.
+
+    Raises:
+        RunFolderError: It is a file, or nothing can be written there.
+    """
+    if folder.is_file():
+        raise RunFolderError(f"{folder} is a file; --out names a folder.")
+    parent = next(above for above in (folder.absolute(), *folder.absolute().parents) if above.exists())
+    if not parent.is_dir():
+        raise RunFolderError(f"Cannot write to {folder}: {parent} is a file. Choose another --out.")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise RunFolderError(f"Cannot write to {folder}: no permission in {parent}. Choose another --out.")
+    return parent
 
 
 def in_use(path: Path) -> bool:
@@ -284,13 +271,7 @@ def in_use(path: Path) -> bool:
 
 
 def newest_unfinished(folders: Path, name: str, asked: Facts) -> Path | None:
-    """The newest folder with an unfinished run of the same facts, which no process is working on.
-
-    Args:
-        folders: Where run folders are.
-        name: Their names begin with it and a hyphen; a date follows, by which the newest is told.
-        asked: See `asked_facts`.
-    """
+    """The newest folder `NAME-DATE` with an unfinished run of the same facts, which no process is working on."""
     for path in sorted(folders.glob("*"), reverse=True):
         if path.name.startswith(f"{name}-"):
             facts = unfinished_facts(path / TRACE)
@@ -302,10 +283,7 @@ def newest_unfinished(folders: Path, name: str, asked: Facts) -> Path | None:
 def asked_facts(card: TaskCard, settings: Settings, model: Any) -> dict[str, JsonValue]:
     """The facts that are there before the model is loaded: enough to tell commands apart.
 
-    Args:
-        card: The task.
-        settings: The settings.
-        model: As given to `discover`; only a name or path is a fact, what objects hold is known by `loaded_facts`.
+    Of a model only a name or path is one; what objects hold is known by `loaded_facts`.
     """
     named: dict[str, JsonValue] = {"model": str(model)} if isinstance(model, str | Path) else {}
     chosen = {name: _plain(value) for name, value in asdict(settings).items() if name not in _ABOUT_ENDS}

@@ -11,21 +11,15 @@ import torch
 
 from acdc_engine.graph.records import Cost, StageCost
 from acdc_engine.model.devices import ROOM, fitting_prompts, kept_bytes, scoring_bytes
+from acdc_engine.model.operations import plain_forward
 from acdc_engine.model.view import TransformerView
-from acdc_engine.model.work import plain_forward
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.run.progress import Reporter, Stage
 
 
 @dataclass(frozen=True)
 class Spent:
-    """What something took.
-
-    Attributes:
-        passes: Operations, in plain forward passes over the discovery prompts.
-        seconds: Wall-clock time.
-        cpu_seconds: Time of all processors together.
-    """
+    """What something took: operations in plain forward passes over the discovery prompts, and time."""
 
     passes: float = 0.0
     seconds: float = 0.0
@@ -70,14 +64,9 @@ def forward_seconds(view: TransformerView, prompts: PromptSet, batch_size: int) 
 
 
 class Meter(Reporter):
-    """Passes on what a run says, and notes what each of its stages takes.
-
-    Args:
-        reporter: Told everything.
-    """
+    """Passes on what a run says, and notes what each of its stages takes."""
 
     def __init__(self, reporter: Reporter) -> None:
-        """See the class."""
         self._reporter = reporter
         self._stages: dict[str, Spent] = {}
         self._view: TransformerView | None = None

@@ -25,14 +25,7 @@ from acdc_engine.score import check_metric, get_method
 
 @dataclass(frozen=True)
 class Prepared:
-    """An experiment on a task.
-
-    Attributes:
-        lab: The experiment.
-        card: The task, with its beginning-of-sequence setting decided.
-        settings: What was asked for.
-        prompts: Both splits, and what was left out of them.
-    """
+    """An experiment on a task, whose card has its beginning-of-sequence setting decided, and what led to it."""
 
     lab: Experiment
     card: TaskCard
@@ -87,18 +80,9 @@ def look_before_loading(card: TaskCard, model: Any, settings: Settings) -> None:
 
 
 def prepare(
-    card: TaskCard,
-    model: Any,
-    settings: Settings,
-    report: Reporter,
-    evaluator: Callable[..., Evaluator] = remembering,
+    card: TaskCard, model: Any, settings: Settings, report: Reporter, evaluator: Callable[..., Evaluator] = remembering
 ) -> Prepared:
-    """Loads the model and makes the prompts.
-
-    Raises:
-        ModelError: The model cannot be loaded, or has no tokenizer.
-        PromptError: As `split_prompts`.
-    """
+    """Loads the model and makes the prompts; errors are those of `load_model` and `prompts_of`."""
     metric = metric_for(card, settings)
     with report.stage("Loading the model"):
         view = load_model(model, device=settings.device, dtype=settings.dtype, ungroup_kv=settings.ungroup_kv)
@@ -124,7 +108,7 @@ def prepare(
 def prompts_of(
     card: TaskCard, view: TransformerView, wanted: Any, prepend_bos: bool | None = None
 ) -> tuple[TaskCard, Splits]:
-    """Makes the prompts of a run.
+    """Makes the prompts of a run, and decides the card's beginning-of-sequence setting.
 
     Args:
         card: The task.
@@ -132,16 +116,13 @@ def prompts_of(
         wanted: How many, and which: `Settings`, or what else has n, n_held_out, seed and drop_misfits.
         prepend_bos: Overrides the card's setting, and the tokenizer's habit.
 
-    Returns:
-        The card with its beginning-of-sequence setting decided, and its prompts.
-
     Raises:
         ModelError: The model has no tokenizer.
         PromptError: As `split_prompts`.
     """
     tokenizer = tokenizer_of(view)
     card = settled(card, tokenizer, prepend_bos)
-    return card, _split(card, tokenizer, wanted, limits_of(view))
+    return card, _split(card, tokenizer, wanted, _limits_of(view))
 
 
 def tokenizer_of(view: TransformerView) -> Any:
@@ -160,10 +141,10 @@ def tokenizer_of(view: TransformerView) -> Any:
 
 def rules_of(card: TaskCard, view: TransformerView) -> Rules:
     """What the pairs of a card, with its beginning-of-sequence setting decided, are checked against."""
-    return Rules(tokenizer_of(view), card.name, bool(card.prepend_bos), limits_of(view))
+    return Rules(tokenizer_of(view), card.name, bool(card.prepend_bos), _limits_of(view))
 
 
-def limits_of(view: TransformerView) -> Limits:
+def _limits_of(view: TransformerView) -> Limits:
     """What prompts the model takes."""
     return Limits(view.max_positions, view.d_vocab_in, view.d_vocab)
 

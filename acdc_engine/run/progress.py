@@ -58,12 +58,7 @@ class Reporter:
 
     @contextmanager
     def stage(self, title: str, total: int | None = None) -> Iterator[Stage]:
-        """Marks a stage from entry to exit.
-
-        Args:
-            title: What is being done.
-            total: How much there is to do, where that is known.
-        """
+        """Marks a stage from entry to exit; `total` is how much there is to do, where that is known."""
         yield Stage()
 
     def note(self, text: str) -> None:
@@ -71,11 +66,9 @@ class Reporter:
 
 
 def reporter_of(progress: "bool | Reporter") -> Reporter:
-    """The reporter that a caller asks for.
+    """The reporter that a caller asks for: its own, silence, or stderr.
 
-    Args:
-        progress: A reporter; True for one on stderr, bars where that is a terminal or a notebook and lines elsewhere;
-            False for silence.
+    True is for bars where stderr is a terminal or a notebook, and lines elsewhere.
     """
     if isinstance(progress, Reporter):
         return progress
@@ -103,14 +96,9 @@ class _RichStage(Stage):
 
 
 class RichReporter(Reporter):
-    """Progress bars on stderr that stay as a log of the stages.
-
-    Args:
-        console: Where to; stderr by default.
-    """
+    """Progress bars on stderr, or another console, that stay as a log of the stages."""
 
     def __init__(self, console: Console | None = None) -> None:
-        """See the class."""
         self.console = console or Console(stderr=True)
 
     @contextmanager
@@ -153,7 +141,6 @@ class LineReporter(Reporter):
         clock: Clock = time.monotonic,
         look: float | None = 0.5,
     ) -> None:
-        """See the class."""
         self.console, self.every_step, self.clock, self.look = console or Console(stderr=True), every_step, clock, look
 
     @contextmanager

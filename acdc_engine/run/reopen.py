@@ -81,18 +81,9 @@ def reopen(
     The prompts are those in the file; else those of its task card, made again, if they still have the file's hash; else
     those of `task`. A given `task` comes before the prompts in the file.
 
-    Args:
-        circuit: A circuit; a circuit file of this engine, also hand-written, or of any format that is read; the folder
-            of a run; or the name of a circuit that comes with the engine, such as `gpt2/ioi`.
-        model: As for `load_model`; None for the one that the file names.
-        metric: What measures the behaviour, where it is not the file's or has no name there.
-        asked: What the caller says about prompts.
-        strict: The circuit is to be judged on its own prompts with its own weights or not at all; without, there must
-            be as many held-out prompts as an interval needs.
-        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
-        dtype: Number format of the weights; None for the file's, or float32.
-        batch_size: Prompts per run.
-        report: Told about loading.
+    Arguments are as for `evaluate`; `asked` is what the caller says about prompts. Under `strict` the circuit is
+    judged on its own prompts with its own weights or not at all; without, there must be as many held-out prompts as an
+    interval needs.
 
     Raises:
         CircuitFileError: The file cannot be read, is empty, has edges on no path from input to logits, belongs to
@@ -149,7 +140,7 @@ def import_with_model(
         model: The model's name or folder.
         like: Instead, a circuit of the same model: a file, run folder or name such as gpt2/ioi.
         ungroup_kv: With `model`: one k and v per query head, where the model shares them.
-        progress: Show progress on stderr, or on a reporter of one's own (`acdc_engine.run.progress`).
+        progress: As for `evaluate`.
 
     Raises:
         CircuitFileError: Both `model` and `like` are given; or as for `import_circuit`.
@@ -171,9 +162,9 @@ def import_with_model(
 def _look(given: Circuit | str | Path, model: Any, by: MetricLike | None, asked: Asked, strict: bool) -> _File:
     """Everything that can be said without the model."""
     path = Path("the circuit") if isinstance(given, Circuit) else find_circuit(given)
-    circuit = given if isinstance(given, Circuit) else None
+    circuit = None
     try:
-        circuit = circuit or import_circuit(path)
+        circuit = given if isinstance(given, Circuit) else import_circuit(path)
     except ModelNeededError as error:
         if strict:
             raise CircuitFileError(
@@ -248,11 +239,11 @@ def _check_metric(metric: Metric, prompts: PromptSet, d_vocab: int) -> None:
 def _load(file: _File, model: Any, device: str, dtype: str | None) -> TransformerView:
     circuit = file.circuit
     made_in = None if circuit is None or circuit.environment is None else circuit.environment.dtype
-    number_format = dtype or made_in or "float32"
-    pick_dtype(number_format)
+    how: dict[str, Any] = {"device": device, "dtype": dtype or made_in or "float32"}
+    pick_dtype(how["dtype"])
     if circuit is None:
-        return load_model(model, device=device, dtype=number_format)
-    how: dict[str, Any] = {"device": device, "dtype": number_format, "ungroup_kv": circuit.model.ungrouped_kv}
+        return load_model(model, **how)
+    how["ungroup_kv"] = circuit.model.ungrouped_kv
     if model is not None:
         return load_model(model, **how)
     try:

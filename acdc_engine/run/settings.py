@@ -9,7 +9,8 @@ import math
 import shlex
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
+from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
 from types import NoneType
@@ -21,16 +22,12 @@ if TYPE_CHECKING:
     from acdc_engine.search import Choice
 
 RUN_FILE = "run.toml"
-_KINDS: dict[type, tuple[str, type]] = {
-    int: ("an integer", Integral),
-    float: ("a number", Real),
-    str: ("a text", str),
-}
-_OPTIONS = {"n_random": "--random", "prepend_bos": "--bos"}
-"""Options of the command line that are not called as the setting is."""
+_KINDS: dict[type, tuple[str, type]] = {int: ("an integer", Integral), float: ("a number", Real), str: ("a text", str)}
+MODEL, PRUNING, PROMPTS, RUN = GROUPS = ("Model", "Scoring and pruning", "Prompts", "Run")
+"""Where help lists settings, in this order."""
 _MORE = {"task": (str, ""), "model": (str, ""), "threads": (int, 0)}
 """What `run.toml` holds beside the settings: kind, and a value that is never used."""
-F = TypeVar("F", bound=Callable[..., Any])
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 
 class CurveSettings(TypedDict, total=False):
@@ -67,86 +64,124 @@ class DiscoverSettings(CurveSettings, total=False):
     n_random: int
 
 
-def _setting(default: Any, help: str, least: int | None = None) -> Any:
-    return field(default=default, metadata={"help": help, "least": least})
+def _setting(group: str, default: Any, help: str, least: int | None = None, **more: Any) -> Any:
+    """A setting: where help lists it, its default, its words, and the least number it may be.
+
+    There may be `choices`, the `option` of the command line where it is not called as the setting is, and `shown`: what
+    help says of a default that says nothing itself.
+    """
+    usual = {"choices": (), "option": None, "shown": True}
+    return field(default=default, metadata={**usual, "group": group, "help": help, "least": least, **more})
+
+
+_model, _pruning, _prompts, _run = (partial(_setting, group) for group in GROUPS)
 
 
 @dataclass(frozen=True)
 class Settings:
     """What a run is asked for, beside task and model; `help_of` has the words on each."""
 
-    method: str = _setting(
+    method: str = _pruning(
         "eap-ig",
         "How edges are scored: eap-ig (integrated gradients), eap (one gradient) or clean-corrupted (mean of two).",
+        choices=("eap-ig", "eap", "clean-corrupted"),
     )
-    steps: int | None = _setting(None, "Integration points of eap-ig: more are more exact and slower.")
-    strategy: str = _setting(
+    steps: int | None = _pruning(None, "Integration points of eap-ig: more are more exact and slower.", shown="5")
+    strategy: str = _pruning(
         "iterative",
         "How the circuit is found. iterative: drop the weakest edges, check the rest exactly, score again inside. "
         "top-k: the strongest edges; greedy: grown from the logits; both to --size or as few as meet the target. "
         "threshold: see --threshold. acdc: Conmy et al.'s greedy sweep, see --threshold and --candidates.",
+        choices=("iterative", "top-k", "greedy", "threshold", "acdc"),
     )
-    objective: str = _setting(
+    objective: str = _pruning(
         "faithfulness",
         "What the target is about. faithfulness: the task's metric. kl: the share of the KL divergence from the "
         "model's whole output distribution that is recovered; it cannot overshoot, and needs larger circuits.",
+        choices=("faithfulness", "kl"),
     )
-    faithfulness: float = _setting(
+    faithfulness: float = _pruning(
         0.9,
         "Target t, above 0 and at most 1: the circuit's share of the clean-corrupt difference (or of the KL "
         "divergence, see --objective) must lie between t and 2 - t on the discovery prompts.",
     )
-    size: int | None = _setting(
-        None, "At most this many edges, for top-k and greedy; edges on no path from input to logits do not count."
+    size: int | None = _pruning(
+        None,
+        "At most this many edges, for top-k and greedy; edges on no path from input to logits do not count.",
+        shown="as few as meet the target",
     )
-    threshold: float | None = _setting(
+    threshold: float | None = _pruning(
         None,
         "For threshold: keep edges that score at least this. For acdc: drop edges whose removal costs less than this. "
         "In units of the metric (nats with --objective kl).",
     )
-    candidates: int | None = _setting(None, "Sweep over this many of the best edges by |score|, for acdc.")
-    rank: str | None = _setting(
+    candidates: int | None = _pruning(
+        None, "Sweep over this many of the best edges by |score|, for acdc.", shown="the whole graph"
+    )
+    rank: str | None = _pruning(
         None,
         "Edges count as strong by their absolute or signed score, or by rms, the root mean square over prompts; for "
         "top-k, greedy and threshold. Default: absolute, with --objective kl rms.",
+        choices=("absolute", "signed", "rms"),
     )
-    ablation: str = _setting(
+    ablation: str = _pruning(
         "patch",
         "What edges outside the circuit carry: patch (the corrupt prompt's value), mean (over the corrupt prompts) or "
         "zero.",
+        choices=("patch", "mean", "zero"),
     )
-    metric: str | None = _setting(None, "What measures the behaviour: logit_diff, prob_diff, kl or nll.")
-    n: int | None = _setting(None, "Number of discovery prompts, which the search sees.", 1)
-    n_held_out: int | None = _setting(None, "Number of held-out prompts, on which the circuit is judged.", 1)
-    drop_misfits: bool = _setting(
+    metric: str | None = _prompts(
+        None,
+        "What measures the behaviour: logit_diff, prob_diff, kl or nll.",
+        choices=("logit_diff", "prob_diff", "kl", "nll"),
+        shown="the task's",
+    )
+    n: int | None = _prompts(
+        None, "Number of discovery prompts, which the search sees.", 1, shown="32, or as many as the task can give"
+    )
+    n_held_out: int | None = _prompts(
+        None,
+        "Number of held-out prompts, on which the circuit is judged.",
+        1,
+        shown="64, or as many as the task can give",
+    )
+    drop_misfits: bool = _prompts(
         False, "Leave out prompt pairs that do not fit the model, and say how many and why, instead of refusing all."
     )
-    n_random: int = _setting(
-        20, "Random circuits of the same size to compare with on the held-out prompts; 0 for none.", 0
+    n_random: int = _run(
+        20,
+        "Random circuits of the same size to compare with on the held-out prompts; 0 for none.",
+        0,
+        option="--random",
     )
-    seed: int = _setting(0, "Seed of the prompts and of their split.", 0)
-    batch_size: int = _setting(16, "Prompts run at once: fewer need less memory.", 1)
-    device: str = _setting("auto", "auto, cpu, cuda, cuda:N or mps.")
-    dtype: str = _setting("float32", "float32, bfloat16, float16 or float64.")
-    ungroup_kv: bool = _setting(
+    seed: int = _prompts(0, "Seed of the prompts and of their split.", 0)
+    batch_size: int = _run(16, "Prompts run at once: fewer need less memory.", 1)
+    device: str = _model("auto", "auto, cpu, cuda, cuda:N or mps.", choices=("auto", "cpu", "cuda", "mps"))
+    dtype: str = _model(
+        "float32", "float32, bfloat16, float16 or float64.", choices=("float32", "bfloat16", "float16", "float64")
+    )
+    ungroup_kv: bool = _model(
         False, "Give every query head a k and v of its own where the model shares them, as the MIB benchmark does."
     )
-    prepend_bos: bool | None = _setting(
+    prepend_bos: bool | None = _prompts(
         None,
         "Start prompts with the model's beginning-of-sequence token. Default: what the task says, else what the "
         "model's tokenizer does by itself.",
+        option="--bos",
     )
-    edge_tests: bool = _setting(
+    edge_tests: bool = _run(
         True,
         "Whether every edge of the circuit is tested singly, which can take most of the time; without, circuits are "
         "larger, and have neither effects nor a certificate.",
+        shown=False,
     )
-    minutes: float | None = _setting(
+    minutes: float | None = _run(
         None,
         "End the search in time for the whole run to take about so long: with the best circuit so far and its "
         "evidence. The same command goes on with it, for as long again.",
+        shown="until the search ends",
     )
-    force: bool = _setting(False, "Go on although the model does not show the behaviour.")
+    force: bool = _run(False, "Go on although the model does not show the behaviour.")
 
     def __post_init__(self) -> None:
         """Checks every setting.
@@ -156,16 +191,13 @@ class Settings:
         """
         from acdc_engine.experiment import OBJECTIVES
         from acdc_engine.model.devices import pick_device, pick_dtype
+        from acdc_engine.patch.ablations import check_ablation
         from acdc_engine.patch.judge import Target
-        from acdc_engine.patch.references import check_ablation
         from acdc_engine.prompts.metrics import get_metric
         from acdc_engine.score.methods import get_method
 
-        self._check_kinds()
         for one in fields(self):
-            value, least = getattr(self, one.name), one.metadata["least"]
-            if least is not None and value is not None and value < least:
-                raise MethodError(f"{one.name} must be at least {least}, not {value}.")
+            _check_kind(one, getattr(self, one.name))
         if self.minutes is not None and not 0 < self.minutes < math.inf:
             raise MethodError(f"minutes must be a number above 0, not {self.minutes}.")
         if self.objective not in OBJECTIVES:
@@ -178,15 +210,6 @@ class Settings:
             get_metric(self.metric)
         pick_device(self.device)
         pick_dtype(self.dtype)
-
-    def _check_kinds(self) -> None:
-        for one in fields(self):
-            value, kinds = getattr(self, one.name), get_args(one.type) or (one.type,)
-            if kinds[0] is bool or (value is None and NoneType in kinds):
-                continue
-            wanted, kind = _KINDS[kinds[0]]
-            if not isinstance(value, kind) or isinstance(value, bool):
-                raise MethodError(f"{one.name} must be {wanted}, not {value!r} of type {type(value).__name__}.")
 
     @property
     def choice(self) -> "Choice":
@@ -215,8 +238,18 @@ class Settings:
 
     def changed(self) -> dict[str, Any]:
         """Those that are not the default."""
-        values = {one.name: getattr(self, one.name) for one in fields(self)}
-        return {one.name: values[one.name] for one in fields(self) if values[one.name] != one.default}
+        return {one.name: value for one in fields(self) if (value := getattr(self, one.name)) != one.default}
+
+
+def _check_kind(setting: Field[Any], value: Any) -> None:
+    kinds, least = get_args(setting.type) or (setting.type,), setting.metadata["least"]
+    if kinds[0] is bool or (value is None and NoneType in kinds):
+        return
+    wanted, kind = _KINDS[kinds[0]]
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise MethodError(f"{setting.name} must be {wanted}, not {value!r} of type {type(value).__name__}.")
+    if least is not None and value < least:
+        raise MethodError(f"{setting.name} must be at least {least}, not {value}.")
 
 
 def help_of(name: str) -> str:
@@ -224,7 +257,12 @@ def help_of(name: str) -> str:
     return str(Settings.__dataclass_fields__[name].metadata["help"])
 
 
-def shows_settings(function: F) -> F:
+def option_of(name: str) -> str:
+    """What a setting is called on the command line; one that is on or off is switched off by `--no-` before that."""
+    return Settings.__dataclass_fields__[name].metadata["option"] or f"--{name.replace('_', '-')}"
+
+
+def shows_settings(function: _F) -> _F:
     """Has notebooks complete the settings of a function that takes them as `**settings`, each with its default."""
     whole = inspect.signature(function)
     own = [one for one in whole.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
@@ -240,18 +278,13 @@ def command_of(task: str | Path, model: Any, settings: Settings) -> str:
     """What to type to run the same again, with every option that is not the default; for a shell of POSIX.
 
     Where the model is an object no command names it: then it is the call in Python, with the model in words.
-
-    Args:
-        task: As given: a name or a path.
-        model: As given to `discover`.
-        settings: Of the run.
     """
     if not isinstance(model, str | Path):
         named = "".join(f", {name}={_python(value)}" for name, value in settings.changed().items())
         return f"discover({_python(str(task))}, model{named}) in Python, with model a loaded {type(model).__name__}"
     words = ["acdc", "discover", str(task), "--model", str(model)]
     for name, value in settings.changed().items():
-        option = _OPTIONS.get(name, f"--{name.replace('_', '-')}")
+        option = option_of(name)
         if isinstance(value, bool):
             words.append(option if value else f"--no-{option.removeprefix('--')}")
         else:
@@ -260,13 +293,9 @@ def command_of(task: str | Path, model: Any, settings: Settings) -> str:
 
 
 def run_file_text(task: str | Path, model: str | Path, settings: Settings, threads: int) -> str:
-    """All that a run was asked for, to run it again with `acdc discover --config run.toml`.
+    """All that a run was asked for, to run it again with `acdc discover --config run.toml`; what is None is left out.
 
-    Args:
-        task: As given.
-        model: As given: its name or folder.
-        settings: Of the run; those that are None are left out.
-        threads: CPU threads it runs with: the last bits of all numbers depend on them.
+    `threads` are those it runs with: the last bits of all numbers depend on them.
     """
     settled = {one.name: getattr(settings, one.name) for one in fields(settings)}
     content = {"task": str(task), "model": str(model), "threads": threads, **settled}

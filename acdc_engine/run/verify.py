@@ -11,7 +11,7 @@ from acdc_engine.formats.register import Source
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Certificate
 from acdc_engine.graph.files import check_target, find_circuit, write_text
-from acdc_engine.graph.records import CircuitEdge, Record
+from acdc_engine.graph.records import Record
 from acdc_engine.graph.result_records import Claim, Verification
 from acdc_engine.patch.judge import Target
 from acdc_engine.provenance import prompts_hash
@@ -19,13 +19,11 @@ from acdc_engine.run.file_prompts import Asked
 from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.reopen import Reopened, reopen
 
-TOLERANCE = 1e-3
+_TOLERANCE = 1e-3
 """How far a number may be off, see `Claim.deviation`. Machines, thread counts and batches differ in rounding."""
 _HALF_TOLERANCE = 5e-2
 """The same for bfloat16 and float16, where a single rounding is off by up to 4e-3 and 5e-4. Not measured between
 machines; on one, other batch sizes moved tiny models by up to 4e-4."""
-_EFFECT, _WITHOUT, NEEDED = "effect", "objective without it", "needed for target"
-"""What is claimed of every edge."""
 _FIGURES = {
     "metric_clean": "metric, clean",
     "metric_corrupt": "metric, corrupt",
@@ -43,7 +41,6 @@ _ANSWERS = {
     "wrong_logit": "logit of wrong answers",
 }
 _OF_TEMPLATES = {"faithfulness": "faithfulness", "kl_recovered": "KL recovered", "agreement": "agreement"}
-_OBJECTIVES = {"faithfulness": "faithfulness", "kl": "KL recovered"}
 
 
 def verify(
@@ -101,7 +98,7 @@ def verify(
         batch_size=batch_size,
         report=report,
     )
-    tolerance = TOLERANCE if opened.lab.view.dtype.itemsize >= 4 else _HALF_TOLERANCE
+    tolerance = _TOLERANCE if opened.lab.view.dtype.itemsize >= 4 else _HALF_TOLERANCE
     checksum = None if isinstance(given, Circuit) else _checksum(given)
     claims = [*_file_claims(checksum, opened)]
     with report.stage("Figures of both splits"):
@@ -199,32 +196,30 @@ def _numbers(
 
 def _edge_claims(opened: Reopened, evidence: EdgeEvidence, tolerance: float) -> Iterator[Claim]:
     """Effect of every edge and objective without it, where the file gives them."""
-    unit, places = abs(opened.lab.judge.range), _places(opened)
+    unit, graph = abs(opened.lab.judge.range), opened.lab.view.graph
+    places = {graph.edge_name(*edge): place for place, edge in enumerate(opened.mask.nonzero().tolist())}
     for edge in opened.claimed.edges:
-        place, name = places[edge.sender, edge.receiver], _name(edge)
+        name = f"{edge.sender}->{edge.receiver}"
+        place = places[name]
         if edge.effect is not None:
-            yield _number(_EFFECT, edge.effect, evidence.effects[place], unit, tolerance, name)
+            yield _number("effect", edge.effect, evidence.effects[place], unit, tolerance, name)
         if edge.without is not None:
-            yield _number(_WITHOUT, edge.without, evidence.without[place], 1.0, tolerance, name)
+            yield _number("objective without it", edge.without, evidence.without[place], 1.0, tolerance, name)
     certificate = opened.claimed.certificate
     if certificate is None or not certificate.minimal:
         return
-    for edge in opened.claimed.edges:
-        value = evidence.without[places[edge.sender, edge.receiver]]
-        yield Claim(
-            what=NEEDED,
-            edge=_name(edge),
-            claimed=f"outside {_band(certificate)}",
-            found=f"{value:.6g}",
-            holds=not _inside(value, certificate, -_room(certificate, tolerance)),
-        )
+    room, claimed = _room(certificate, tolerance), f"outside {_band(certificate)}"
+    for name, place in places.items():
+        value = evidence.without[place]
+        holds = not _inside(value, certificate, -room)
+        yield Claim(what="needed for target", edge=name, claimed=claimed, found=f"{value:.6g}", holds=holds)
 
 
 def _certificate_claims(
     circuit: Circuit, certificate: Certificate, evidence: EdgeEvidence, tolerance: float
 ) -> Iterator[Claim]:
     """Objective, band, value, and whether no single edge can go."""
-    search, label = circuit.search, f"certificate: {_OBJECTIVES[certificate.objective]}"
+    search, label = circuit.search, "KL recovered" if certificate.objective == "kl" else "faithfulness"
     if search is not None:
         yield _exact("certificate: objective", certificate.objective, search.objective)
         if search.target_faithfulness is not None:
@@ -235,7 +230,7 @@ def _certificate_claims(
                 abs(certificate.high - target.upper) < 1e-9 or (certificate.objective == "kl" and certificate.high >= 1)
             )
             yield Claim(what="certificate: band", claimed=_band(certificate), found=found, holds=same)
-    yield _number(label, certificate.value, evidence.value, 1.0, tolerance)
+    yield _number(f"certificate: {label}", certificate.value, evidence.value, 1.0, tolerance)
     # A number within the tolerance of an end may lie on either side of it on another machine.
     room = _room(certificate, tolerance) * (1 if certificate.minimal else -1)
     superfluous = sum(_inside(value, certificate, -room) for value in evidence.without)
@@ -284,14 +279,8 @@ def _unchecked(circuit: Circuit) -> Iterator[str]:
 
 def _number(what: str, claimed: float, found: float, unit: float, tolerance: float, edge: str | None = None) -> Claim:
     deviation = abs(found - claimed) / max(abs(claimed), unit)
-    return Claim(
-        what=what,
-        edge=edge,
-        claimed=f"{claimed:.6g}",
-        found=f"{found:.6g}",
-        holds=deviation <= tolerance,
-        deviation=deviation,
-    )
+    texts = {"claimed": f"{claimed:.6g}", "found": f"{found:.6g}"}
+    return Claim(what=what, edge=edge, **texts, holds=deviation <= tolerance, deviation=deviation)
 
 
 def _exact(what: str, claimed: object, found: object) -> Claim:
@@ -309,19 +298,6 @@ def _inside(value: float, band: Certificate, room: float) -> bool:
 
 def _band(certificate: Certificate) -> str:
     return f"[{certificate.low:g}, {certificate.high:g}]"
-
-
-def _places(opened: Reopened) -> dict[tuple[str, str], int]:
-    """Where each edge stands among `mask.nonzero()`."""
-    layout = opened.claimed.layout()
-    return {
-        (layout.senders[sender], layout.receivers[receiver]): place
-        for place, (sender, receiver) in enumerate(opened.mask.nonzero().tolist())
-    }
-
-
-def _name(edge: CircuitEdge) -> str:
-    return f"{edge.sender}->{edge.receiver}"
 
 
 def _short(digest: str) -> str:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Evaluation
-from acdc_engine.graph.looks import by_strength, column_style, measure_of, strength_of, style_of
 from acdc_engine.graph.nodes import targets_of
 from acdc_engine.graph.records import SIGN_CONVENTION, CircuitEdge, CircuitNode
+from acdc_engine.graph.style import by_strength, column_style, measure_of, strength_of, style_of
 from acdc_engine.graph.views import edge_counts
 from acdc_engine.show.remarks import NAME, aim_of, evaluation_warning, farthest_first, warning
 from acdc_engine.show.sections import Cell, Column, Section, Table, signed, table_of
@@ -29,7 +29,7 @@ def summary(circuit: Circuit) -> list[Section]:
 
 def whole(circuit: Circuit, most: int | None = 40) -> list[Section]:
     """The summary, the nodes by layer, and the strongest edges, or all of them for None."""
-    return [*summary(circuit), layers(circuit), edges(circuit, most, rest=": --all")]
+    return [*summary(circuit), _layers(circuit), edges(circuit, most, rest=": --all")]
 
 
 def evaluation_sections(evaluation: Evaluation) -> list[Section]:
@@ -43,12 +43,9 @@ def _told(against: str, evidence: dict[str, str]) -> list[Section]:
 
 
 def figures(evaluation: Evaluation, circuit: Circuit | None = None, templates: int = 6) -> list[Section]:
-    """The figures on both splits, template by template where there are several, and what becomes of the answers.
+    """The figures on both splits, by template where there are several (the farthest from the model), and the answers.
 
-    Args:
-        evaluation: Of a circuit.
-        circuit: The circuit, which says what its metric and its search's objective are.
-        templates: How many to show, those that are farthest from the model.
+    The circuit says what its metric and its search's objective are.
     """
     objective = "faithfulness" if circuit is None or circuit.search is None else circuit.search.objective
     found = [Section("How well it does the task", table=_splits(evaluation, circuit))]
@@ -63,7 +60,7 @@ def _ablated(circuit: Circuit | None) -> bool:
     return circuit is not None and circuit.ablation in ("mean", "zero")
 
 
-def level_of(evaluation: Evaluation) -> str:
+def _level_of(evaluation: Evaluation) -> str:
     """What a column of intervals is called."""
     known = evaluation.held_out.faithfulness_interval or evaluation.held_out.kl_interval
     return "interval" if known is None else f"{known.level:.0%} interval"
@@ -94,11 +91,11 @@ def _splits(evaluation: Evaluation, circuit: Circuit | None) -> Table:
         if seen is not None and unseen is not None:
             shown.append((label, format(seen, style), format(unseen, style), between(intervals.get(field))))
     columns = (Column("figure", "text", short=""), "discovery", Column("held-out", strong=True))
-    return table_of((*columns, Column(level_of(evaluation), "name")), shown)
+    return table_of((*columns, Column(_level_of(evaluation), "name")), shown)
 
 
 def _templates(evaluation: Evaluation, objective: str, most: int) -> Section:
-    ordered, level = farthest_first(evaluation.held_out, objective), level_of(evaluation)
+    ordered, level = farthest_first(evaluation.held_out, objective), _level_of(evaluation)
     rows = [
         (
             plain(one.name, NAME),
@@ -179,7 +176,7 @@ def sizes(circuit: Circuit) -> Section:
                 f"{min(random):.3f} to {max(random):.3f} ({len(random)})" if random else "",
             )
         )
-    level = "interval" if circuit.evaluation is None else level_of(circuit.evaluation)
+    level = "interval" if circuit.evaluation is None else _level_of(circuit.evaluation)
     columns = (
         *("circuit", "edges", "faithfulness", Column(level, "name")),
         *("KL recovered", Column("random circuits", "name")),
@@ -193,7 +190,7 @@ def sizes(circuit: Circuit) -> Section:
     return Section("Faithfulness at each size", table=table_of(columns, rows, own=own), notes=[note])
 
 
-def layers(circuit: Circuit) -> Section:
+def _layers(circuit: Circuit) -> Section:
     """The nodes by layer, in the picture's order: what is computed last on top."""
     layout, (into, out_of) = circuit.layout(), edge_counts(circuit)
 

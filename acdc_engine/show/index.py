@@ -24,12 +24,12 @@ from acdc_engine.graph.result_records import Comparison
 from acdc_engine.show.index_entries import COLUMNS, HEIGHT, WIDTH, Entry, compared, entry_of
 from acdc_engine.show.page import render
 from acdc_engine.show.report import report_html
-from acdc_engine.show.viewer.page import viewer_html
+from acdc_engine.show.viewer import viewer_html
 from acdc_engine.show.visible import plain
 
 Against = Callable[[Path, Circuit], tuple[Comparison, Circuit] | None]
 """Compares a circuit file, and what it holds, with a known circuit: the comparison and that circuit, or None."""
-INDEX, _COMPARE, MANIFEST = "index.html", "compare.html", "gallery.json"
+INDEX, _COMPARE, _MANIFEST = "index.html", "compare.html", "gallery.json"
 _DEPTH = 3  # folders below the one that is searched
 _LONGEST_SLUG = 60
 _RESERVED = re.compile(r"con|prn|aux|nul|com\d|lpt\d")  # names that Windows keeps for devices
@@ -39,19 +39,12 @@ _SNIFFED = 65_536  # bytes in which a circuit file says what it is, also one tha
 
 @dataclass(frozen=True)
 class Gallery:
-    """What was written.
+    """What was written."""
 
-    Attributes:
-        folder: The site; open `index.html` in it.
-        entries: The runs in it.
-        problems: Names of runs and files that are not shown, and why.
-        remarks: What else a reader should know.
-    """
-
-    folder: Path
-    entries: tuple[Entry, ...]
-    problems: tuple[tuple[str, str], ...]
-    remarks: tuple[str, ...]
+    folder: Path  # The site; open `index.html` in it
+    entries: tuple[Entry, ...]  # The runs in it
+    problems: tuple[tuple[str, str], ...]  # Names of runs and files that are not shown, and why
+    remarks: tuple[str, ...]  # What else a reader should know
 
 
 def write_gallery(
@@ -74,8 +67,7 @@ def write_gallery(
         progress: Told after each run how many are done, and of how many.
 
     Returns:
-        What is in it. Of a run that has not finished its best circuit so far is shown; what cannot be read is listed
-        there and on the page.
+        What is in it: of a run that has not finished its best circuit so far; and what cannot be read, as on the page.
 
     Raises:
         GalleryError: There is no circuit to show; or the folder holds something else; or it cannot be written.
@@ -86,7 +78,7 @@ def write_gallery(
     title = title or f"Circuits in {plain(source.resolve().name, 80) or '/'}"
     entries: list[Entry] = []
     with _replaced(target, search.remarks) as folder:
-        names = slugs(name for name, _ in search.found)
+        names = _slugs(name for name, _ in search.found)
         for done, (slug, (name, path)) in enumerate(zip(names, search.found, strict=True), 1):
             try:
                 circuit = Circuit.load(path)
@@ -247,15 +239,8 @@ class _Search:
         return path.relative_to(self.root).as_posix() if path != self.root else self.root.resolve().name
 
 
-def slugs(names: Iterable[str]) -> list[str]:
-    """Turns names into unique ones of the letters a to z, digits and hyphens, whatever the names hold.
-
-    Args:
-        names: Such as `smollm2/IOI seed 3`, which becomes `smollm2-ioi-seed-3`.
-
-    Returns:
-        One for each name, in order; the second of two that would be the same ends in -2.
-    """
+def _slugs(names: Iterable[str]) -> list[str]:
+    """Turns names such as `smollm2/IOI seed 3` into unique ones of the letters a to z, digits and hyphens, in order."""
     made: dict[str, None] = {}
     for name in names:
         letters = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
@@ -278,10 +263,10 @@ class _Manifest(Record):
 
 
 def _manifest(folder: Path) -> _Manifest | None:
-    if not os.path.isfile(folder / MANIFEST):  # a pipe would be waited for
+    if not os.path.isfile(folder / _MANIFEST):  # a pipe would be waited for
         return None
     try:
-        return _Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+        return _Manifest.model_validate_json((folder / _MANIFEST).read_bytes())
     except (OSError, ValidationError):
         return None
 
@@ -303,7 +288,7 @@ def _target(out: Path, runs: Path, overwrite: bool) -> Path:
         raise _cannot_write(out, error) from error
     if held and _manifest(target) is None:
         raise GalleryError(
-            f"{out} exists, holds {_some(held)} and was not written by acdc gallery (it has no {MANIFEST}): "
+            f"{out} exists, holds {_some(held)} and was not written by acdc gallery (it has no {_MANIFEST}): "
             "choose another --out."
         )
     if foreign:
@@ -329,7 +314,7 @@ def _replaced(target: Path, remarks: list[str]) -> Iterator[Path]:
         new.mkdir()
         yield new
         files = tuple(sorted(_held(new)[0]))
-        (new / MANIFEST).write_text(_Manifest(files=files).model_dump_json(indent=1) + "\n", encoding="utf-8")
+        (new / _MANIFEST).write_text(_Manifest(files=files).model_dump_json(indent=1) + "\n", encoding="utf-8")
         remarks += _swap(new, target)
     except OSError as error:
         raise _cannot_write(target, error) from error
@@ -377,7 +362,7 @@ def _held(folder: Path) -> tuple[set[str], set[str]]:
         links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
         held.update((Path(parent) / name).relative_to(folder).as_posix() for name in (*files, *links))
     manifest = _manifest(folder)
-    return held, held if manifest is None else held - set(manifest.files) - {MANIFEST}
+    return held, held if manifest is None else held - set(manifest.files) - {_MANIFEST}
 
 
 def _raise(error: OSError) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.looks import by_strength, measure_of, relative_strengths, strength_of
 from acdc_engine.graph.names import GraphShape
+from acdc_engine.graph.style import by_strength, measure_of, relative_strengths, strength_of
 from acdc_engine.show.page import json_text
 from acdc_engine.show.pictures.layered import place_nodes
 from acdc_engine.show.pictures.selection import first_lines, lines_of
@@ -27,7 +27,7 @@ _MARGIN = 7
 _WIDTHS = (("thick", 0.5), ("middle", 0.1), ("thin", 0.0))  # classes of edges, by least share of the strongest
 
 
-class Cell(NamedTuple):
+class _Cell(NamedTuple):
     """A value of the table: as shown, what it is sorted by (empty ones come last), and a note in smaller letters."""
 
     text: str = ""
@@ -62,42 +62,23 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Entry:
-    """A run in the index.
+    """A run in the index."""
 
-    Attributes:
-        slug: Its folder in `runs/`, and its name in addresses.
-        name: Its name as found, made fit to be shown.
-        cells: By key of the column.
-        source: Where a hand-written circuit comes from; empty for found ones.
-        shape: Layers, heads and groups in words: circuits of one shape can be compared.
-        badges: What must be seen at a glance, in two words each, and what they mean.
-        paths: The drawing: classes and SVG path data, bottom first; nodes are lines of no length, drawn as dots.
-        n_drawn: Edges in the drawing.
-        circuit: The circuit as the page that compares reads it.
-    """
-
-    slug: str
-    name: str
-    cells: dict[str, Cell]
-    source: str
-    shape: str
-    badges: tuple[tuple[str, str], ...]
-    paths: tuple[tuple[str, str], ...]
-    n_drawn: int
-    circuit: dict[str, Any]
+    slug: str  # Its folder in `runs/`, and its name in addresses
+    name: str  # Its name as found, made fit to be shown
+    cells: dict[str, _Cell]  # By key of the column
+    source: str  # Where a hand-written circuit comes from; empty for found ones
+    shape: str  # Layers, heads and groups in words: circuits of one shape can be compared
+    badges: tuple[tuple[str, str], ...]  # What must be seen at a glance, in two words each, and what they mean
+    paths: tuple[tuple[str, str], ...]  # The drawing: classes and SVG path data, bottom first; nodes are dots
+    n_drawn: int  # Edges in the drawing
+    circuit: dict[str, Any]  # The circuit as the page that compares reads it
 
 
 def entry_of(slug: str, name: str, circuit: Circuit, *, unfinished: bool = False) -> Entry:
-    """Collects what is shown of a circuit.
-
-    Args:
-        slug: Its name in addresses.
-        name: As found.
-        circuit: The circuit.
-        unfinished: It is the best so far of a run that goes on.
-    """
+    """Collects what is shown of a circuit; an unfinished one is the best so far of a run that goes on."""
     shown = plain(name, 2 * _LONGEST)
-    cells = {"name": Cell(shown, shown.lower())} | _cells(circuit)
+    cells = {"name": _Cell(shown, shown.lower())} | _cells(circuit)
     drawn = first_lines(circuit, by_strength(circuit), _MOST_LINES)
     return Entry(
         slug=slug,
@@ -129,7 +110,7 @@ def _badges(circuit: Circuit, unfinished: bool) -> Iterator[tuple[str, str]]:
         yield "overshoots target", meaning
 
 
-def _cells(circuit: Circuit) -> dict[str, Cell]:
+def _cells(circuit: Circuit) -> dict[str, _Cell]:
     figures = circuit.evaluation.held_out if circuit.evaluation else None
     interval = figures.faithfulness_interval if figures else None
     between = f"{_number(interval.low)} to {_number(interval.high)}" if interval else ""
@@ -138,35 +119,39 @@ def _cells(circuit: Circuit) -> dict[str, Cell]:
         "model": _text(circuit.model.name),
         "method": _text(circuit.attribution.method if circuit.attribution else None),
         "search": _text(circuit.search.strategy if circuit.search else None),
-        "edges": Cell(f"{len(circuit.edges):,}", str(len(circuit.edges))),
-        "faithfulness": Cell(_number(figures.faithfulness), repr(figures.faithfulness), between) if figures else Cell(),
-        "kl": Cell(_number(figures.kl_recovered), repr(figures.kl_recovered)) if figures else Cell(),
-        "date": _date(circuit.environment.created) if circuit.environment else Cell(),
-        "seconds": _seconds(circuit.cost.seconds) if circuit.cost else Cell(),
+        "edges": _Cell(f"{len(circuit.edges):,}", str(len(circuit.edges))),
+        "faithfulness": _figure(figures.faithfulness, between) if figures else _Cell(),
+        "kl": _figure(figures.kl_recovered) if figures else _Cell(),
+        "date": _date(circuit.environment.created) if circuit.environment else _Cell(),
+        "seconds": _seconds(circuit.cost.seconds) if circuit.cost else _Cell(),
     }
+
+
+def _figure(value: float, note: str = "") -> _Cell:
+    return _Cell(_number(value), repr(value), note)
 
 
 def _number(value: float) -> str:
     return f"{value:.3f}" if abs(value) < 1000 else f"{value:.3g}"
 
 
-def _text(text: str | None) -> Cell:
+def _text(text: str | None) -> _Cell:
     shown = plain(text, _LONGEST) if text else ""
-    return Cell(shown, shown.lower())
+    return _Cell(shown, shown.lower())
 
 
-def _seconds(seconds: float) -> Cell:
-    return Cell(f"{seconds:,.0f}" if seconds < 1e9 else f"{seconds:.3g}", repr(seconds))
+def _seconds(seconds: float) -> _Cell:
+    return _Cell(f"{seconds:,.0f}" if seconds < 1e9 else f"{seconds:.3g}", repr(seconds))
 
 
-def _date(created: str) -> Cell:
+def _date(created: str) -> _Cell:
     """In UTC, so that dates sort as text; what is no date is shown as it is and sorted after all dates."""
     try:
         moment = datetime.fromisoformat(created)
         text = (moment.astimezone(UTC) if moment.tzinfo else moment).strftime("%Y-%m-%d %H:%M")
     except (ValueError, OverflowError):
-        return Cell(plain(created, _LONGEST), f"~{plain(created, _LONGEST)}")
-    return Cell(text, text)
+        return _Cell(plain(created, _LONGEST), f"~{plain(created, _LONGEST)}")
+    return _Cell(text, text)
 
 
 def _drawing(circuit: Circuit) -> tuple[tuple[str, str], ...]:
@@ -191,7 +176,7 @@ def _drawing(circuit: Circuit) -> tuple[tuple[str, str], ...]:
     return (*paths, *dots.items())
 
 
-def _facts(circuit: Circuit, cells: dict[str, Cell]) -> list[tuple[str, str]]:
+def _facts(circuit: Circuit, cells: dict[str, _Cell]) -> list[tuple[str, str]]:
     return [
         ("Task", str(cells["task"])),
         ("Model", str(cells["model"])),
@@ -233,9 +218,8 @@ def _compact(circuit: Circuit) -> dict[str, Any]:
 def compared(entries: Sequence[Entry], budget: int = _BUDGET) -> tuple[dict[str, Any], list[str]]:
     """What the page that compares reads, and the names of runs whose circuits are too large for it.
 
-    Args:
-        entries: All runs; shapes of graphs are listed once.
-        budget: Characters that all circuits together may have; of the largest the page has the facts only.
+    All circuits together have at most `budget` characters: of the largest the page has the facts only. Shapes of graphs
+    are listed once.
     """
     shapes: dict[GraphShape, int] = {}
     runs = [entry.circuit | {"shape": shapes.setdefault(entry.circuit["shape"], len(shapes))} for entry in entries]
@@ -248,21 +232,20 @@ def compared(entries: Sequence[Entry], budget: int = _BUDGET) -> tuple[dict[str,
     bare: dict[str, Any] = {"edges": None, "strengths": [], "nodes": [], "roles": {}}
     listed = [run if place in fit else run | bare for place, run in enumerate(runs)]
     too_large = [entry.name for place, entry in enumerate(entries) if place not in fit]
-    return {"shapes": list(_shapes(shapes)), "runs": listed}, too_large
+    return {"shapes": list(map(_shape, shapes)), "runs": listed}, too_large
 
 
-def _shapes(shapes: Iterable[GraphShape]) -> Iterator[dict[str, Any]]:
-    for shape in shapes:
-        layout = Graph(shape)
-        yield {
-            "layers": shape.n_layers,
-            "heads": shape.n_heads,
-            "groups": shape.n_kv_heads,
-            "mlps": shape.mlps,
-            "words": _in_words(shape),
-            "senders": layout.senders,
-            "receivers": layout.receivers,
-        }
+def _shape(shape: GraphShape) -> dict[str, Any]:
+    layout = Graph(shape)
+    return {
+        "layers": shape.n_layers,
+        "heads": shape.n_heads,
+        "groups": shape.n_kv_heads,
+        "mlps": shape.mlps,
+        "words": _in_words(shape),
+        "senders": layout.senders,
+        "receivers": layout.receivers,
+    }
 
 
 def _in_words(shape: GraphShape) -> str:

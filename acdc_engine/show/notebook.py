@@ -40,9 +40,9 @@ from acdc_engine.show.words import LONGEST
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SHOWN_EDGES = 150
+_SHOWN_EDGES = 150
 """Edges that the picture of a larger circuit has at most."""
-ROWS = 10
+_ROWS = 10
 """Edges in a table."""
 _DPI = 144
 _COLOURS = 256
@@ -51,14 +51,7 @@ median cut sacrifices rare ones, such as a role's in the legend."""
 
 
 def html_of(thing: object) -> str:
-    """Renders a result.
-
-    Args:
-        thing: A circuit, scores of edges, an evaluation, a comparison, a curve or a verification.
-
-    Raises:
-        TypeError: It is none of these.
-    """
+    """Renders a circuit, scores, an evaluation, a comparison, a curve or a verification; else raises TypeError."""
     sections, picture, notes = _parts(thing)
     return (
         environment()
@@ -71,7 +64,7 @@ def _parts(thing: object) -> tuple[list[Section], Markup, Sequence[str]]:
     """Sections, picture and notes."""
     if isinstance(thing, Circuit):
         drawn = picture_html(_figure(thing), "the circuit as a graph, input at the bottom, logits at the top")
-        return [*summary(thing), edges(thing, ROWS)], drawn, remarks(thing)
+        return [*summary(thing), edges(thing, _ROWS)], drawn, remarks(thing)
     if isinstance(thing, Evaluation):
         return evaluation_sections(thing), Markup(), ()
     if isinstance(thing, Curve):
@@ -79,12 +72,12 @@ def _parts(thing: object) -> tuple[list[Section], Markup, Sequence[str]]:
         return curve_sections(thing), drawn, curve_remarks(thing)
     if isinstance(thing, Comparison):
         drawn = picture_html(comparison_figure(thing), "receiver operating characteristic, precision and recall")
-        return comparison_sections(thing, ROWS), drawn, thing.remarks
+        return comparison_sections(thing, _ROWS), drawn, thing.remarks
     if isinstance(thing, Verification):
         return verification_sections(thing), Markup(), verification_remarks(thing)
     if isinstance(thing, Scores):
         drawn = picture_html(_heatmap(thing), "sum of |score| between layers") if thing.senders else Markup()
-        return scores_sections(thing, ROWS), drawn, ()
+        return scores_sections(thing, _ROWS), drawn, ()
     raise TypeError(f"{type(thing)} is no result that can be shown.")
 
 
@@ -93,17 +86,12 @@ def _figure(circuit: Circuit) -> Figure:
     shown = None
     if len(circuit.edges) > MANY:
         with suppress(CircuitFileError):  # all of them in thin lines, then
-            shown = figure_of(circuit, top=SHOWN_EDGES)
+            shown = figure_of(circuit, top=_SHOWN_EDGES)
     return shown or figure_of(circuit)
 
 
 def picture_html(figure: Figure, described: str) -> Markup:
-    """A figure as an image that runs nothing.
-
-    Args:
-        figure: What to show.
-        described: What it shows, for those who do not see it.
-    """
+    """A figure as an image that runs nothing, described for those who do not see it."""
     from PIL import Image
 
     drawn, small = io.BytesIO(), io.BytesIO()

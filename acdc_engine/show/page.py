@@ -31,7 +31,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals |= {"style": style, "json_block": json_block}
+    made.globals |= {"style": _style, "json_block": _json_block}
     return made
 
 
@@ -91,12 +91,12 @@ def _text(kind: str, name: str) -> str:
     return resources.files("acdc_engine.show").joinpath(folder, kind, rest).read_text(encoding="utf-8")
 
 
-def style(*names: str) -> Markup:
+def _style(*names: str) -> Markup:
     """Static style sheets as one style element."""
     return Markup("<style>" + "\n".join(static(name) for name in names) + "</style>")
 
 
-def json_block(id: str, value: Any) -> Markup:
+def _json_block(id: str, value: Any) -> Markup:
     """Data for scripts, in a script element of type application/json."""
     return Markup('<script type="application/json" id="{}">{}</script>').format(id, Markup(json_text(value)))
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Evaluation, Figures, RandomCircuits, TemplateFigures
-from acdc_engine.graph.looks import style_of, texts_of
 from acdc_engine.graph.records import SearchRecord, Unfinished
 from acdc_engine.graph.result_records import Curve, CurveSeries
+from acdc_engine.graph.style import style_of, texts_of
 from acdc_engine.show.visible import plain
 
 NAME = 40
@@ -27,7 +27,7 @@ def aim_of(objective: str) -> str:
     return "KL recovered" if objective == "kl" else "faithfulness"
 
 
-def value_of(figures: Figures | TemplateFigures, objective: str) -> float | None:
+def _value_of(figures: Figures | TemplateFigures, objective: str) -> float | None:
     """The figure that a target is about; None where it is not defined."""
     return figures.kl_recovered if objective == "kl" else figures.faithfulness
 
@@ -36,7 +36,7 @@ def farthest_first(figures: Figures, objective: str) -> list[TemplateFigures]:
     """The templates, the one farthest from the model in the objective first, those where it is not defined before."""
 
     def distance(template: TemplateFigures) -> float:
-        value = value_of(template, objective)
+        value = _value_of(template, objective)
         return float("inf") if value is None else abs(1 - value)
 
     return sorted(figures.templates, key=lambda template: -distance(template))
@@ -125,7 +125,7 @@ def remarks(circuit: Circuit) -> list[str]:
 
 def _missed(evaluation: Evaluation, search: SearchRecord, target: float, searched_here: bool) -> Iterator[str]:
     """That the target does not hold on the held-out prompts; what is said of the search depends on what it did."""
-    there, here = (value_of(side, search.objective) or 0.0 for side in (evaluation.discovery, evaluation.held_out))
+    there, here = (_value_of(side, search.objective) or 0.0 for side in (evaluation.discovery, evaluation.held_out))
     if _within(here, target):
         return
     shown = texts_of(here, target if here < 1 else 2 - target)[0]
@@ -148,7 +148,7 @@ def _uneven(figures: Figures, search: SearchRecord | None) -> Iterator[str]:
     low, high = _FAITHFUL if target is None else (target, 2 - target)
     outside = []
     for template in farthest_first(figures, objective):
-        value = value_of(template, objective)
+        value = _value_of(template, objective)
         if value is None or not low - _ROUNDING <= value <= high + _ROUNDING:
             outside.append((template, value))
     if not outside:
@@ -238,7 +238,7 @@ def _so_far(circuit: Circuit, search: SearchRecord, stop: Unfinished) -> str:
     if target is None:
         return "the sweep had not ended; edges that it had not come to are all kept."
     if circuit.evaluation is not None:
-        value = value_of(circuit.evaluation.discovery, search.objective) or 0.0
+        value = _value_of(circuit.evaluation.discovery, search.objective) or 0.0
         if not _within(value, target):
             return (
                 f"the search had not ended, and nothing in the target {_band(target)} had been found. "

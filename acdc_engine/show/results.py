@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Evaluation
-from acdc_engine.graph.looks import column_style
 from acdc_engine.graph.records import ModelRecord
 from acdc_engine.graph.result_records import (
     ClassResult,
@@ -23,6 +22,7 @@ from acdc_engine.graph.result_records import (
     Ranking,
     Verification,
 )
+from acdc_engine.graph.style import column_style
 from acdc_engine.show.figures import ROLE, roles
 from acdc_engine.show.sections import Cell, Column, Section, signed, table_of, three
 from acdc_engine.show.visible import plain
@@ -34,7 +34,7 @@ RANKS = {"absolute": "|score|", "signed": "score", "rms": "rms"}
 """How ways of ranking are called."""
 _LONGEST = 80
 _SOURCE = 400
-MOST_CLAIMS = 20
+_MOST_CLAIMS = 20
 """Failing claims that are shown."""
 _DECADES = 4
 
@@ -43,24 +43,15 @@ _DECADES = 4
 class Scores(Protocol):
     """What is asked of `acdc_engine.score.EdgeScores`; `mean` is `[senders, receivers]`."""
 
-    @property
-    def mean(self) -> Tensor: ...  # noqa: D102
-    @property
-    def rms(self) -> Tensor | None: ...  # noqa: D102
-    @property
-    def senders(self) -> tuple[str, ...]: ...  # noqa: D102
-    @property
-    def receivers(self) -> tuple[str, ...]: ...  # noqa: D102
-    @property
-    def method(self) -> str: ...  # noqa: D102
+    mean: Tensor
+    rms: Tensor | None
+    senders: tuple[str, ...]
+    receivers: tuple[str, ...]
+    method: str
 
 
 def line_of(thing: object) -> str:
-    """Says in one line what a result is; texts of strangers are cut, and cannot steer a terminal.
-
-    Raises:
-        TypeError: It is none.
-    """
+    """One line that says what a result is, or a TypeError; texts of strangers are cut, and steer no terminal."""
     if isinstance(thing, Circuit):
         judged = thing.evaluation
         found = "" if judged is None else f", faithfulness {judged.held_out.faithfulness:.3f}"
@@ -102,12 +93,9 @@ def _by(scores: Scores) -> str:
 
 
 def comparison_sections(comparison: Comparison, most: int | None = 10, rest: str = "") -> list[Section]:
-    """A comparison with a known circuit: areas, overlap, classes, and so many of the edges that are missing and extra.
+    """A comparison with a known circuit: areas, overlap, classes, and the edges that are missing and extra.
 
-    Args:
-        comparison: What to show.
-        most: How many edges of each list, the strongest; None for all.
-        rest: How to see the others.
+    Of these `most` of each list are shown, the strongest (None: all); `rest` says how to see the others.
     """
     pairs = {
         "Found": comparison.found,
@@ -284,9 +272,7 @@ def _areas(curve: Curve) -> Section:
 def verification_sections(found: Verification, rest: str = "") -> list[Section]:
     """A verification: the claims of the whole circuit, those of single edges by kind, the verdict, and what fails.
 
-    Args:
-        found: What to show.
-        rest: How to see the failing claims that are too many to show.
+    `rest` says how to see the failing claims that are too many to show.
     """
     of_edges = [claim for claim in found.claims if claim.edge is not None]
     rows = [_claim(c.what, c.claimed, c.found, c.holds) for c in found.claims if c.edge is None]
@@ -306,7 +292,7 @@ def verification_sections(found: Verification, rest: str = "") -> list[Section]:
             f"{claim.found}",
             _SOURCE,
         )
-        for claim in failing[:MOST_CLAIMS]
+        for claim in failing[:_MOST_CLAIMS]
     ]
     wrong = f"{len(failing):,} of {n:,} claims do not hold; {within}:"
     return [claims, Section(warning=wrong, texts=said, left=len(failing) - len(said), rest=rest)]

@@ -10,12 +10,12 @@ from rich.cells import cell_len
 from rich.text import Text
 
 SPACE = "·"
-MOST = 2_000
+_MOST = 2_000
 """Characters of a text that are shown."""
 
 LABEL = 9
 """Cells in front of the tokens."""
-MOST_COLUMNS = 200
+_MOST_COLUMNS = 200
 """Longer prompts are shown in parts: both ends, and what lies around marked positions."""
 
 _AROUND, _ENDS = 4, 12
@@ -23,26 +23,17 @@ _DIFFERS, _READ = "bold yellow", "bold cyan"
 _RIGHT_TO_LEFT = ("R", "AL", "AN")
 
 
-def plain(text: str, most: int = MOST) -> str:
-    """Returns a text in which control characters (line breaks and marks of direction too) are written as escapes.
-
-    Args:
-        text: Anything.
-        most: Characters shown; the rest is counted.
-    """
+def plain(text: str, most: int = _MOST) -> str:
+    """A text in which control characters (line breaks, marks of direction too) are escapes; what is cut is counted."""
     shown = "".join(character if character.isprintable() else _escaped(character) for character in text[:most])
     return shown if len(text) <= most else f"{shown}... ({len(text) - most:,} more characters)"
 
 
 def visible_token(token: str, most: int = 24) -> str:
-    """Returns a token as one word that keeps to its column.
+    """A token as one word that keeps to its column, at most so many characters.
 
-    Spaces are dots (·). Control characters are escapes; so are letters written from right to left, which would turn
-    the order of the columns round, and a mark that would sit on the token before. Long tokens are cut.
-
-    Args:
-        token: Its text.
-        most: Characters shown.
+    Spaces are dots (·). Control characters are escapes; so are letters written from right to left, which would turn the
+    order of the columns round, and a mark that would sit on the token before.
     """
     shown = "".join(_in_column(character) for character in token[: most + 1])
     if token and unicodedata.combining(token[0]):
@@ -79,18 +70,9 @@ class _Column:
 
 
 def token_columns(clean: Sequence[str], corrupt: Sequence[str], read_at: int, width: int) -> Text:
-    """Lays out a pair in blocks of three lines: clean, corrupt, marks.
+    """Lays out a pair of equally many tokens in blocks of three lines (clean, corrupt, marks) of so many cells.
 
     `^^^` stands under positions where the two differ, `read` under the position whose logits are read.
-
-    Args:
-        clean: Texts of the clean prompt's tokens.
-        corrupt: Of the corrupt prompt's, as many.
-        read_at: Index of the position that is read.
-        width: Cells of a line.
-
-    Returns:
-        The lines, blocks apart by an empty one.
     """
     columns = list(_columns(clean, corrupt, read_at))
     text = Text(no_wrap=True, overflow="crop")
@@ -125,9 +107,9 @@ def _columns(clean: Sequence[str], corrupt: Sequence[str], read_at: int) -> Iter
 def _kept(differs: Sequence[bool], read_at: int) -> list[int]:
     """Positions that are shown: all, or those at the ends and around marked ones."""
     n = len(differs)
-    if n <= MOST_COLUMNS:
+    if n <= _MOST_COLUMNS:
         return list(range(n))
-    around = [i for i, marked in enumerate(differs) if marked][: MOST_COLUMNS // (2 * _AROUND + 1)]
+    around = [i for i, marked in enumerate(differs) if marked][: _MOST_COLUMNS // (2 * _AROUND + 1)]
     near = {j for i in (*around, read_at) for j in range(i - _AROUND, i + _AROUND + 1)}
     return sorted(near & set(range(n)) | set(range(_ENDS)) | set(range(n - _ENDS, n)))
 

@@ -1,24 +1,27 @@
-"""Sentences about a circuit: where it comes from, what came out, and what speaks for it and against it."""
+"""Sentences about a circuit: where it comes from, what came out, what speaks for and against it, what words mean."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
+from acdc_engine.display import meaning_of
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.circuit_file import checksum_of
 from acdc_engine.graph.evidence_records import Certificate, Evaluation, Interval
-from acdc_engine.graph.records import Cost, SearchRecord
-from acdc_engine.show.remarks import aim_of, as_near, in_brief, remarks, untested
+from acdc_engine.graph.records import SIGN_CONVENTION, Cost, SearchRecord
+from acdc_engine.graph.style import measure_of
+from acdc_engine.show.remarks import NAME, aim_of, as_near, in_brief, remarks, untested
 from acdc_engine.show.visible import plain
 
 LONGEST = 600
 """Characters shown of a text."""
-NAME = 120
+_NAME = 120
 """Characters shown of a name."""
 _FEW = 8
 """Values that have no quartiles to speak of."""
-ABLATIONS_IN_WORDS = {
+_ABLATIONS = {
     "patch": "edges outside the circuit carry the corrupt run's activations",
     "mean": "edges outside the circuit carry the mean over prompts",
     "zero": "edges outside the circuit carry zero",
@@ -33,7 +36,7 @@ def facts(circuit: Circuit) -> dict[str, str]:
     split = " (k and v taken apart)" if model.ungrouped_kv else ""
     kind = f"{model.architecture}, " if model.architecture else ""
     rows: dict[str, str | None] = {
-        "Circuit": size_of(circuit),
+        "Circuit": _size_of(circuit),
         "Model": f"{model.name}: {kind}{_count(model.n_layers, 'layer')}, {_count(model.n_heads, 'head')}{groups}"
         f"{split}",
     }
@@ -55,14 +58,14 @@ def facts(circuit: Circuit) -> dict[str, str]:
         if search.target_faithfulness is not None:
             rows["Target"] = f"{aim_of(search.objective)} {search.target_faithfulness:g} on the discovery prompts"
     if circuit.ablation is not None:
-        what = ABLATIONS_IN_WORDS.get(circuit.ablation)  # none of a package of others
+        what = _ABLATIONS.get(circuit.ablation)  # none of a package of others
         rows["Ablation"] = circuit.ablation + (f": {what}" if what else "")
     rows |= {"Source": circuit.source, "Rule": circuit.rule, "Made by": circuit.made_by}
     rows["Cost"] = None if circuit.cost is None else cost_of(circuit.cost)
     return {name: plain(text, LONGEST) for name, text in rows.items() if text is not None}
 
 
-def size_of(circuit: Circuit) -> str:
+def _size_of(circuit: Circuit) -> str:
     """How many of the edges and nodes it has."""
     layout = circuit.layout()
     return (
@@ -81,10 +84,8 @@ def _settings(settings: Mapping[str, object]) -> str:
 def cost_of(cost: Cost, *, stages: bool = False) -> str:
     """What a circuit took; files from before passes were counted tell time as passes.
 
-    Args:
-        cost: Of a circuit.
-        stages: Also the time of processors, and the dearest stages, in passes: everything is counted, so those left
-            out are small.
+    With `stages` also the time of processors, and the dearest stages, in passes: everything is counted, so those left
+    out are small.
     """
     processors = f" ({cost.cpu_seconds:,.0f} s of processors)" if stages and cost.cpu_seconds is not None else ""
     dear = [one for one in cost.stages if stages and one.forward_passes >= cost.forward_passes / 50]
@@ -105,12 +106,7 @@ def evidence_of(circuit: Circuit) -> dict[str, str]:
 
 
 def held_out_evidence(evaluation: Evaluation, size: int | None = None) -> dict[str, str]:
-    """Random circuits, completeness and tests, as far as there are any.
-
-    Args:
-        evaluation: Of a circuit.
-        size: Its edges, where they are known.
-    """
+    """Random circuits, completeness and tests, as far as there are any; `size` is the circuit's, where known."""
     alike = "of the same size" if size is None else f"with {size:,} edges each"
     rows, random, rest = {}, evaluation.random_circuits, evaluation.completeness
     if random is not None:
@@ -146,18 +142,18 @@ def between(interval: Interval | None) -> str:
 
 def title_of(circuit: Circuit) -> str:
     """What a page about it is called."""
-    model, behaviour = plain(circuit.model.name, NAME), circuit.behaviour_name
-    return f"{model}: a circuit" if behaviour is None else f"{plain(behaviour, NAME)} in {model}"
+    model, behaviour = plain(circuit.model.name, _NAME), circuit.behaviour_name
+    return f"{model}: a circuit" if behaviour is None else f"{plain(behaviour, _NAME)} in {model}"
 
 
 def headline(circuit: Circuit) -> str:
     """One sentence: what was asked, and what came out."""
-    model, evaluation = plain(circuit.model.name, NAME), circuit.evaluation
-    behaviour = "" if circuit.behaviour_name is None else f" for {plain(circuit.behaviour_name, NAME)}"
+    model, evaluation = plain(circuit.model.name, _NAME), circuit.evaluation
+    behaviour = "" if circuit.behaviour_name is None else f" for {plain(circuit.behaviour_name, _NAME)}"
     # Without its cost it was judged on something else since it was found.
     aim = "" if circuit.search is None or circuit.cost is None else _aim(circuit.search)
     asked = f"Asked for a circuit of {model}{behaviour} {aim}: found" if aim else f"A circuit of {model}{behaviour}:"
-    asked = f"{asked} {size_of(circuit)}"
+    asked = f"{asked} {_size_of(circuit)}"
     if evaluation is None:
         return f"{asked}. It has not been judged."
     held_out = evaluation.held_out
@@ -249,3 +245,112 @@ def origin(circuit: Circuit) -> dict[str, str]:
         listed = [f"Python {here.python}", *(f"{name} {version}" for name, version in here.versions.items())]
         rows["versions"] = ", ".join(listed)
     return {name: plain(text, 2 * LONGEST) for name, text in rows.items() if text is not None}
+
+
+_NODES = (
+    "Names: a5.h3 is head 3 of layer 5 and m4 the MLP of layer 4, counted from 0; a5.h3<q>, <k> and <v> are the head's "
+    "query, key and value input"
+)
+_GROUPS = "; a5.kv1<k> is the key input of group 1, which several heads share"
+
+
+def described(circuit: Circuit) -> dict[str, str]:
+    """What the names in `words.facts` stand for, by the same labels; names of other tools have no meaning here."""
+    names = {
+        "Metric": ("metric", circuit.metric and circuit.metric.name),
+        "Scores": ("scoring method", circuit.attribution and circuit.attribution.method),
+        "Search": ("strategy", circuit.search and circuit.search.strategy),
+    }
+    if circuit.ablation not in _ABLATIONS:
+        names["Ablation"] = ("ablation", circuit.ablation)
+    found = {label: meaning_of(kind, name) for label, (kind, name) in names.items() if name}
+    return {label: plain(text) for label, text in found.items() if text}
+
+
+def edge_notes(circuit: Circuit) -> list[str]:
+    """What the effect and the score of an edge are, as far as any edge has one."""
+    metric, unit = "the metric", ""
+    if circuit.metric is not None:
+        metric = plain(circuit.metric.name, NAME)
+        told = re.search(r"\(([^(),]+)[^()]*\)$", meaning_of("metric", circuit.metric.name))
+        unit = f" ({told[1]})" if told else ""
+    notes = []
+    if any(edge.effect is not None for edge in circuit.edges):
+        notes.append(
+            f"effect: how much {metric}{unit} falls when this edge alone is taken out of the circuit, exactly, mean "
+            "over discovery prompts"
+        )
+    if any(edge.score is not None for edge in circuit.edges):
+        of = " on KL (nats)" if circuit.search is not None and circuit.search.objective == "kl" else ""
+        notes.append(
+            f"score: the estimate of its effect{of} in the whole model, by which edges were ranked; not on the scale "
+            "of effects"
+        )
+    return notes
+
+
+def reading(circuit: Circuit) -> list[str]:
+    """How to read the report, of what is in it."""
+    groups = "" if circuit.model.n_kv_heads == circuit.model.n_heads else _GROUPS
+    lines = [f"{_NODES}{groups}."]
+    if measure_of(circuit) is not None:
+        lines.append(f"Signs: {SIGN_CONVENTION} (blue); negative: it works against it (vermilion).")
+    if circuit.evaluation is not None:
+        lines += _figures(circuit.evaluation)
+    if any(edge.stability is not None for edge in circuit.edges):
+        lines.append(
+            "Stability is about the scores of the whole model. A search that scores again inside the circuit can need "
+            "an edge that these scores put far down: that it is needed is what necessity says."
+        )
+    if any(node.role_scores for node in circuit.nodes):
+        lines.append(
+            "Measured roles are scores of what a head looks at and writes that reach the role's threshold, on the "
+            "task's prompts or on random tokens repeated. The class is one of them; docs/roles.md of acdc-engine says "
+            "which, and defines them all."
+        )
+    if circuit.cost is not None and circuit.cost.stages:
+        lines.append(
+            "A pass, where cost is told, is a plain forward pass of the model over all discovery prompts, logits at "
+            "every position. Counted are the floating-point operations of all matrix products, attention among them, "
+            "of every stage of the run: they are the same on every machine, but what takes time without them (norms, "
+            "small operations, planning, files) is not in them; seconds are. A run that was gone on with counts what "
+            "all its processes did."
+        )
+    return lines
+
+
+def _figures(evaluation: Evaluation) -> Iterator[str]:
+    yield (
+        "Discovery prompts are those that the search saw: figures on them flatter. Intervals, random circuits and "
+        "tests are about the held-out prompts. Intervals are of bootstrap resamples of them."
+    )
+    yield (
+        "Faithfulness: the circuit's share of the difference between the metric on clean and on corrupt prompts, "
+        "(m(circuit) - m(corrupt)) / (m(clean) - m(corrupt)). 1 is the model, 0 is a model with everything ablated, "
+        "more than 1 overshoots. A mean can hide errors that cancel; normalised error, the mean of |circuit - model| "
+        "over prompts on the same scale, does not: 0 is the model."
+    )
+    yield (
+        "KL recovered: how much of the KL divergence from the model's next-token distribution the circuit removes, "
+        "1 - KL(model || circuit) / KL(model || everything ablated). 1 is the most there is. It sees the whole "
+        "distribution, so it is the harder test."
+    )
+    if evaluation.held_out.answers_circuit is not None:
+        yield (
+            "What it answers: that a right answer comes above the wrong ones says nothing of all other tokens. The "
+            "most likely token is that of the whole vocabulary, and the rank is the best right answer's place in it, "
+            "other right answers not counted; the mean logits tell a circuit that raises the right answer from one "
+            "that only lowers the wrong one."
+        )
+    if evaluation.random_circuits is not None:
+        n = len(evaluation.random_circuits.faithfulness)
+        yield (
+            "p of random circuits: the share of circuits, this one counted, that are at least as near to a "
+            f"faithfulness of 1. Small is good; with {n:,} of them it cannot be below {1 / (1 + n):.2g}."
+        )
+    if evaluation.tests:
+        yield (
+            "Tests (Shi et al. 2024, arXiv 2410.13032): each asks whether the circuit falls short of an ideal one. "
+            f"Rejected, where p corrected for their number (Holm) is at most {evaluation.tests[0].alpha:g}, it does; "
+            "not rejected says only that it could not be shown."
+        )

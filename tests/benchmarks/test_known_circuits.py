@@ -21,8 +21,8 @@ from acdc_engine.run.progress import Reporter
 from acdc_engine.shipped import graphs_folder
 from benchmarks import known_circuits as bench
 from benchmarks import known_measure
+from benchmarks.known_circuits import best_area, figures_of_known, known_tables
 from benchmarks.known_measure import EXACT_SEARCH, Bench, Cost, Settings, against, scorings
-from benchmarks.known_tables import best_area, figures_of_known, known_tables
 from tests.micro_models import head_feeds_query, mask_of
 from tests.tiny_task import tiny_view, write_card
 
@@ -74,10 +74,8 @@ def test_what_was_found_against_the_truth() -> None:
     found = mask_of(model, "input->a0.h0<v> a0.h0->a1.h0<q> a0.h0->a1.h0<v> a1.h0->logits input->logits")
     row = against(known, found, "some", 0.9, cost)
     # 3 of 3 true edges and 2 of the 9 others: the corner (2/9, 1), whose area is 1 - 2/9 / 2.
-    assert (row.edges, row.both, row.exact) == (5, 3, False)
-    assert row.jaccard == pytest.approx(3 / 5)
-    assert row.nodes_jaccard == 1.0
-    assert row.area == pytest.approx(8 / 9)
+    assert (row.edges, row.both, row.exact, row.nodes_jaccard) == (5, 3, False, 1.0)
+    assert (row.jaccard, row.area) == pytest.approx((3 / 5, 8 / 9))
 
 
 def test_a_search_that_finds_nothing_is_a_row() -> None:
@@ -95,9 +93,6 @@ def test_a_search_that_finds_nothing_is_a_row() -> None:
         "1-minimal circuit has the true edges",
     ]
     assert all(figure.met for figure in figures_of_known([done]))
-
-
-# Which circuits there are, and which task shows them.
 
 
 @pytest.mark.parametrize(
@@ -133,12 +128,8 @@ def graphs(tmp_path: Path) -> Path:
     """A folder with two circuits of tiny models, one without a task and one of another graph."""
     folder = tmp_path / "graphs"
     model, _ = head_feeds_query()
-    for name, of in (
-        ("tiny/ioi", tiny_view()),
-        ("tiny/nothing", tiny_view()),
-        ("micro/ioi", model),
-        ("hub/ioi", model),
-    ):
+    models = {"tiny/ioi": tiny_view(), "tiny/nothing": tiny_view(), "micro/ioi": model, "hub/ioi": model}
+    for name, of in models.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         edges = "input->a0.kv0<v> a0.h0->logits" if of is not model else TRUE_EDGES
         circuit_of(of, edges).save(folder / f"{name}.json")
@@ -180,8 +171,7 @@ def test_command(micro: bench.Measured, monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr(bench, "measure", measured)
     monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
     folders = ["--graphs", str(tmp_path), "--out", str(tmp_path)]
-    arguments = ["--model", "gpt2", "--only", "tracr-micro", "--n", "7", *folders]
-    result = CliRunner().invoke(bench.app, arguments)
+    result = CliRunner().invoke(bench.app, ["--model", "gpt2", "--only", "tracr-micro", "--n", "7", *folders])
     assert result.exit_code == 0, result.output
     assert asked == [(tmp_path, ["gpt2"], ["tracr-micro"], Settings(n=7))]
     (as_json,) = tmp_path.glob("known-circuits-*.json")
@@ -190,9 +180,8 @@ def test_command(micro: bench.Measured, monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert record["settings"]["run_again"] == "`python -m benchmarks.known_circuits --n 7 --seed 0 --threads 2`"
     assert {row["search"]: row["exact"] for row in record["circuits"][0]["searched"]}[EXACT_SEARCH]
     (as_markdown,) = tmp_path.glob("known-circuits-*.md")
-    assert (
-        "| tracr-micro/micro: exact search | exactly the true edges | 3 found, 3 of 3 true" in as_markdown.read_text()
-    )
+    said = "| tracr-micro/micro: exact search | exactly the true edges | 3 found, 3 of 3 true"
+    assert said in as_markdown.read_text()
 
 
 def test_peak_memory_is_that_of_the_work() -> None:

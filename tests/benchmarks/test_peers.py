@@ -48,9 +48,6 @@ def job_of(folder: Path, alphas: tuple[float, ...], where: Path, prompts: Prompt
     )
 
 
-# transformer-lens.
-
-
 @pytest.mark.parametrize("name", ["tiny GPT-2", "tiny GPT-NeoX", LLAMA])
 def test_transformer_lens_scores_are_ours_at_the_corrupt_end(
     folders: dict[str, Path], tmp_path: Path, name: str
@@ -61,12 +58,9 @@ def test_transformer_lens_scores_are_ours_at_the_corrupt_end(
     graph = peer_engine.load_ungrouped(job.model).graph
     like = likeness(graph, ours, theirs)
     assert (like.edges, like.only_ours) == (graph.n_edges, 0)
-    assert like.difference < 1e-4
-    assert like.correlation > 0.99999
-    assert like.metric_difference < 1e-4
+    assert like.difference < 1e-4 and like.correlation > 0.99999 and like.metric_difference < 1e-4
     assert len(ours.seconds) == len(theirs.seconds) == 2
-    assert theirs.median > ours.median > 0
-    assert theirs.cpu_median > ours.cpu_median > 0
+    assert theirs.median > ours.median > 0 and theirs.cpu_median > ours.cpu_median > 0
 
 
 def test_prompts_of_unequal_length(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -86,9 +80,6 @@ def test_what_transformer_lens_refuses(folders: dict[str, Path], tmp_path: Path)
     assert elsewhere.refused == "it takes gradients in the corrupt run only" and not elsewhere.scores
     gemma = peer_lens.answer(job_of(folders["tiny Gemma 3"], (0.0,), tmp_path))
     assert gemma.refused is not None and "normalized or scaled before the residual add" in gemma.refused
-
-
-# EAP-IG's worker, as far as it goes without EAP-IG.
 
 
 def test_names_of_eap_ig_methods() -> None:
@@ -130,14 +121,10 @@ def test_weights_in_transformer_lens_shapes(folders: dict[str, Path]) -> None:
 
 def checkout(folder: Path) -> Path:
     """Something that looks like an EAP-IG checkout, and works on no device but the one it names."""
-    source = folder / "src" / "eap"
-    source.mkdir(parents=True)
-    for name in peer_eap_ig.MODULES:
-        (source / f"{name}.py").write_text("WHERE = dict(device='cuda')\n")
-    (folder / ".git").mkdir()
-    (folder / ".git" / "HEAD").write_text("ref: refs/heads/main\n")
-    (folder / ".git" / "refs" / "heads").mkdir(parents=True)
-    (folder / ".git" / "refs" / "heads" / "main").write_text("0123456789\n")
+    files = {f"src/eap/{name}.py": "WHERE = dict(device='cuda')\n" for name in peer_eap_ig.MODULES}
+    for name, text in {**files, ".git/HEAD": "ref: refs/heads/main\n", ".git/refs/heads/main": "0123456789\n"}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
     return folder
 
 
@@ -156,9 +143,6 @@ def test_a_checkout_is_copied_for_the_device(tmp_path: Path, monkeypatch: pytest
     assert peer_eap_ig.checkout_version(tmp_path) == "unknown"
 
 
-# A process of its own.
-
-
 def test_a_process_answers(folders: dict[str, Path], tmp_path: Path) -> None:
     worker = tmp_path / "worker.py"
     worker.write_text(
@@ -170,9 +154,6 @@ def test_a_process_answers(folders: dict[str, Path], tmp_path: Path) -> None:
     answer = ask((sys.executable, str(worker)), job_of(folders[LLAMA], (1.0,), tmp_path), "fake")
     assert answer.scores == {"input->logits": 3.0}
     assert Job.read(tmp_path / "fake.job.json") == job_of(folders[LLAMA], (1.0,), tmp_path)
-
-
-# All of it, in this process.
 
 
 def fake_eap_ig(job: Job) -> Answer:
@@ -201,7 +182,7 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> list[peer_work.Peer]:
     return [peer_work.Peer(peer_work.LENS, ("lens",)), peer_work.Peer(peer_work.EAP_IG, ("eap",))]
 
 
-SETTINGS = peers.Settings(held_out=6, tiny_prompts=4, tiny_tokens=6, sizes=(30, 60), points=2, repeats=1)
+SETTINGS = peer_work.Settings(held_out=6, tiny_prompts=4, tiny_tokens=6, sizes=(30, 60), points=2, repeats=1)
 
 
 def test_measures_and_judges(in_this_process: list[peer_work.Peer], tmp_path: Path) -> None:
@@ -210,13 +191,8 @@ def test_measures_and_judges(in_this_process: list[peer_work.Peer], tmp_path: Pa
         (tmp_path / str(place)).mkdir()
         subjects.append((peers.tiny_subject(name, tmp_path / str(place), SETTINGS, name == LLAMA), False))
     record, tables = peers.measure(subjects, in_this_process, SETTINGS, Reporter())
-    titles = [table.title for table in tables]
-    assert titles == [
-        "Figures to reach",
-        "The same work by other tools",
-        "What they do not do",
-        f"{LLAMA}: circuits of every tool, one evaluator",
-    ]
+    titles = ["Figures to reach", "The same work by other tools", "What they do not do"]
+    assert [table.title for table in tables] == [*titles, f"{LLAMA}: circuits of every tool, one evaluator"]
     assert [(row[0], row[1]) for row in tables[1].rows] == [
         (f"{LLAMA}: transformer-lens", "EAP, corrupt run"),
         (f"{LLAMA}: EAP-IG", "EAP, clean run"),
@@ -244,12 +220,10 @@ def test_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         return {"machine": {}, "settings": {}}, []
 
     monkeypatch.setattr(peers, "measure", measured)
-    monkeypatch.setattr(peers, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
     result = CliRunner().invoke(peers.app, ["--quick", "--threads", "1"])
     assert result.exit_code == 0, result.output
     assert "EAP-IG: skipped, as no --eap-ig PATH is given" in result.output
     assert asked == [(list(TINY), ["transformer-lens"], 1)]
-    assert not (tmp_path / "results").exists()
     result = CliRunner().invoke(peers.app, ["--quick", "--eap-ig", str(tmp_path)])
     assert result.exit_code == 2 and "give a checkout of hannamw/EAP-IG" in " ".join(result.output.split())

@@ -14,10 +14,9 @@ from acdc_engine.run.progress import Reporter
 from acdc_engine.search import RANKS
 from benchmarks import inside, search
 from benchmarks.fresh_python import run_python
-from benchmarks.one_shot import METHODS
-from benchmarks.section import COLUMNS, Figure, figures_table, fits, rows_table
+from benchmarks.report import Figure, figures_table
 from benchmarks.sweeps import one_by_one
-from benchmarks.trial import Row, Settings, Took
+from benchmarks.trial import COLUMNS, Row, Settings, Took, fits, rows_table
 from tests.tiny_task import tiny_view, write_card
 
 
@@ -38,7 +37,7 @@ def test_all_parts_are_written_and_agree(written: Path) -> None:
     (as_json,) = written.glob("search-random-*.json")
     record = json.loads(as_json.read_text())
     assert record["settings"]["parts"] == list(search.PARTS)
-    assert len(record["sizes"]["smallest"]) == len(METHODS) * len(RANKS)
+    assert len(record["sizes"]["smallest"]) == len(inside.METHODS) * len(RANKS)
     before, after = (found["edges"] for found in record["search"]["rows"][:2])
     assert 0 < after <= before
     assert all(found["searched"] >= 0.9 - 1e-5 for found in record["kl"]["one_shot"] + record["kl"]["ours"])
@@ -69,11 +68,9 @@ def test_what_is_done_is_there_when_a_later_part_fails(monkeypatch: pytest.Monke
 
     monkeypatch.setitem(search.PARTS, "acdc", stopped)
     monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)  # other tests keep theirs
-    arguments = ["--tiny", "--parts", "acdc, stability,search", "--out", str(tmp_path)]
     monkeypatch.setitem(search.PARTS, "search", search.PARTS["stability"])
-    result = CliRunner().invoke(search.app, arguments)
-    assert result.exit_code == 1
-    assert "Error: no circuit" in result.output
+    result = CliRunner().invoke(search.app, ["--tiny", "--parts", "acdc, stability,search", "--out", str(tmp_path)])
+    assert result.exit_code == 1 and "Error: no circuit" in result.output
     (as_json,) = tmp_path.glob("search-random-*.json")
     assert json.loads(as_json.read_text())["settings"]["parts"] == ["search"]
 
@@ -81,8 +78,7 @@ def test_what_is_done_is_there_when_a_later_part_fails(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(("parts", "says"), [("sizes,size", "size is no part"), (" ,", "nothing is no part")])
 def test_refuses_unknown_parts(parts: str, says: str) -> None:
     result = CliRunner().invoke(search.app, ["--parts", parts])
-    assert result.exit_code == 2
-    assert says in result.output
+    assert result.exit_code == 2 and says in result.output
 
 
 def test_one_by_one_drops_what_nobody_reads_without_a_run() -> None:
@@ -96,20 +92,9 @@ def test_one_by_one_drops_what_nobody_reads_without_a_run() -> None:
     assert trial.judge.evaluator.exact_evaluations - before == 1 + into_logits
 
 
-@pytest.mark.parametrize(
-    ("found", "said"),
-    [
-        (row(), "prompts"),
-        (row(kl=0.49), "mean only"),
-        (row(agreement=0.79), "mean only"),
-        (row(faithfulness=1.11), "no"),
-    ],
-)
-def test_a_circuit_that_fits_the_mean_only_is_told_apart(found: Row, said: str) -> None:
-    assert fits(found, Target(0.9)) == said
-
-
-def test_tables() -> None:
+def test_tables_and_a_circuit_that_fits_the_mean_only() -> None:
+    found = [row(), row(kl=0.49), row(agreement=0.79), row(faithfulness=1.11)]
+    assert [fits(one, Target(0.9)) for one in found] == ["prompts", "mean only", "mean only", "no"]
     (cells,) = rows_table("t", [row()], Target(0.9)).rows
     assert cells == (
         "r", "10", "1.000", "0.80 to 1.10", "0.900", "100%", "0.250", "prompts", "0.950", "1.25", "6.0", "1,234",

@@ -29,8 +29,7 @@ def test_what_does_not_fit_is_left_out_with_the_reason(tmp_path: Path, monkeypat
     monkeypatch.setattr(tasks, "graphs_folder", lambda: tmp_path / "graphs")
     split = 'known_in = "GPT-2"\n'
     done, elsewhere, known = found_in(tmp_path, compiled='known_in = "compiled-x"\n', known=split)
-    assert isinstance(done, TaskCheck) and isinstance(known, TaskCheck)
-    assert isinstance(elsewhere, Unfit)
+    assert isinstance(done, TaskCheck) and isinstance(known, TaskCheck) and isinstance(elsewhere, Unfit)
     assert elsewhere.reason == "Made for the model compiled-x, which ships with the engine."
 
 

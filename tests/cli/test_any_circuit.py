@@ -8,6 +8,7 @@ from typer.testing import CliRunner, Result
 from acdc_engine import cli
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.files import known_graphs
 from tests.run.circuit_files import NAME, saved
 from tests.tiny_task import tiny_view
 
@@ -76,3 +77,14 @@ def test_judged(command: str, given: str, tmp_path: Path, monkeypatch: pytest.Mo
     result = CliRunner().invoke(cli.app, [command, str(path if given == "file" else path.parent), *more])
     assert result.exit_code == 0, result.output
     assert ("has not finished" in " ".join(result.stderr.split())) == (given == "unfinished")
+
+
+def test_the_circuits_that_come_along_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli.out, "width", 200)
+    ran = CliRunner().invoke(cli.app, ["show", "--list"])
+    assert ran.exit_code == 0, ran.output
+    rows = [line.split() for line in ran.stdout.splitlines()]
+    named = {row[0]: row[1] for row in rows if row and row[0] in known_graphs()}
+    assert named.keys() == known_graphs().keys()
+    assert (named["gpt2/ioi"], named["induction-2l/induction"]) == ("963", "9")
+    assert "Wang et al. 2022" in ran.stdout

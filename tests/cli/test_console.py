@@ -114,3 +114,14 @@ def test_a_negative_seed_is_refused_before_anything_is_loaded(command: list[str]
     ran = CliRunner().invoke(cli.app, [*command, "--seed", "-1"])
     assert ran.exit_code == 2
     assert "A seed is a whole number from 0, not -1." in " ".join(ran.output.split())
+
+
+def test_help_of_every_command_is_whole_at_80_columns() -> None:
+    root: Any = typer.main.get_command(cli.app)
+    names = [name for name, _ in _commands(root)]
+    assert ("tasks", "check") in names
+    for name in ((), ("tasks",), *names):
+        narrow = {"COLUMNS": "80", "TERMINAL_WIDTH": "80", "NO_COLOR": "1"}
+        shown = CliRunner().invoke(cli.app, [*name, "--help"], env=narrow).output
+        assert "Usage" in shown and max(map(len, shown.splitlines())) <= 80, name
+        assert not any(trace in shown for trace in ("[/", "[bold", "[dim", "…")), name

@@ -41,8 +41,6 @@ def test_it_prints_tables_and_leaves_files(tiny: str, tmp_path: Path, to: str, f
         (["--sizes", "1,x"], MethodError, "--sizes are percentages with commas between them.*not '1,x'"),
         (["--sizes", "50,200"], MethodError, r"above 0 and at most 1, not 0\.5, 2"),
         (["--to", "gif"], CircuitFileError, "No picture format 'gif'"),
-        (["--strategy", "acdc"], MethodError, "'acdc' has no circuit of a given size"),
-        (["--circuit", "nothing.json"], CircuitFileError, "No circuit file nothing.json"),
     ],
 )
 def test_bad_options_are_refused_before_the_model_is_loaded(
@@ -87,9 +85,3 @@ def test_folders_are_called_after_the_task(monkeypatch: pytest.MonkeyPatch, task
     monkeypatch.setattr("acdc_engine.run.curve.curve", run)
     assert RUNNER.invoke(cli.app, ["curve", task]).exit_code == 130
     assert folders == [Path("runs") / name]
-
-
-def test_help_is_whole_at_80_columns() -> None:
-    shown = RUNNER.invoke(cli.app, ["curve", "--help"], env={"COLUMNS": "80", "TERMINAL_WIDTH": "80"}).output
-    assert "CPR and CMD" in shown and "--circuit" in shown
-    assert not any(trace in shown for trace in ("[/", "[bold", "[dim", "…"))

@@ -9,7 +9,6 @@ from acdc_engine import cli
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.formats.register import FORMATS, default_name, export, is_read
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.files import find_circuit
 from acdc_engine.graph.names import GraphShape
 from tests.made_circuits import made_circuit
 from tests.tiny_task import tiny_view
@@ -135,9 +134,3 @@ def test_errors_come_before_work(file: Path, tmp_path: Path) -> None:
     assert "No circuit file nothing.csv" in refused("import", "nothing.csv", "--out", tmp_path / "x.json")
     assert "Unknown format 'gefx'. Did you mean 'gexf'" in refused("import", file, "--from", "gefx", "--out", NEW)
     assert "is no CSV" in refused("import", file, "--from", "csv", "--out", NEW)
-
-
-def test_show_takes_what_export_takes(file: Path, tmp_path: Path) -> None:
-    shown = [words(acdc("show", name)) for name in (file, tmp_path)]
-    assert shown[0] == shown[1] and "20 of 190 edges" in shown[0]
-    assert "963 of 32,491 edges" in words(acdc("show", "gpt2/ioi")) and find_circuit("gpt2/ioi").is_file()

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ from acdc_engine import cli
 from acdc_engine.cli import command as frame
 from acdc_engine.cli import options
 from acdc_engine.cli.command import MEANINGS, Exit, Terminated
-from acdc_engine.cli.options import OBJECTIVES
+from acdc_engine.experiment import OBJECTIVES
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.model.devices import pick_dtype
 from acdc_engine.model.load import WELL_KNOWN
-from acdc_engine.patch.references import check_ablation
+from acdc_engine.patch.ablations import check_ablation
 from acdc_engine.prompts.find import list_tasks
 from acdc_engine.prompts.metrics import get_metric
+from acdc_engine.run.settings import Settings
 from acdc_engine.score.methods import METHODS
 from acdc_engine.search import RANKS, SEARCHES
 from tests.cli.test_console import _commands
@@ -106,7 +108,8 @@ def test_any_command_that_is_stopped_says_so(
 
 
 SLEEPER = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a process behind a shell's & would ignore
 sys.path.insert(0, {checkout!r})
 from acdc_engine import cli
 from acdc_engine.patch.judge import Judge
@@ -128,16 +131,17 @@ cli.main()
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM to catch")
-def test_sigterm_leaves_the_best_circuit_so_far(tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are another thing there")
+@pytest.mark.parametrize(("sent", "status"), [("SIGINT", Exit.INTERRUPTED), ("SIGTERM", Exit.TERMINATED)])
+def test_a_process_that_is_stopped_leaves_the_best_circuit_so_far(sent: str, status: Exit, tmp_path: Path) -> None:
     code = SLEEPER.format(checkout=str(CHECKOUT), card=str(write_card(tmp_path)))
     process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     while not (tmp_path / "ready").exists():
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(getattr(signal, sent))
     _, told = process.communicate()
-    assert process.returncode == Exit.TERMINATED
+    assert process.returncode == status and "Traceback" not in told
     assert "Interrupted. In run: circuit-so-far.json, run.toml, scores.safetensors, trace.jsonl." in told
     left = Circuit.load(tmp_path / "run" / "circuit-so-far.json")
     assert left.edges and left.search is not None and left.search.unfinished is not None
@@ -177,15 +181,12 @@ def test_a_shell_completes_tasks_models_circuits_and_names() -> None:
 
 
 def test_what_is_completed_exists() -> None:
-    assert set(options.METHODS) == set(METHODS.names) and set(options.STRATEGIES) == set(SEARCHES.names)
-    assert set(options.OBJECTIVES) == set(OBJECTIVES) and set(options.RANKS) == set(RANKS)
+    known = {field.name: field.metadata["choices"] for field in fields(Settings)}
+    assert set(known["method"]) == set(METHODS.names) and set(known["strategy"]) == set(SEARCHES.names)
+    assert set(known["objective"]) == set(OBJECTIVES) and set(known["rank"]) == set(RANKS)
     assert set(options.HUB_MODELS) <= set(WELL_KNOWN) and set(list_tasks()) <= set(options.task_names(""))
-    for names, check in (
-        (options.METRICS, get_metric),
-        (options.ABLATIONS, check_ablation),
-        (options.DTYPES, pick_dtype),
-    ):
-        for name in names:
+    for setting, check in (("metric", get_metric), ("ablation", check_ablation), ("dtype", pick_dtype)):
+        for name in known[setting]:
             check(name)
 
 

@@ -68,17 +68,6 @@ def test_pages_set_circuits_against_the_known_ones_that_come_along(
     assert "Note: second: its pages go without the known circuit. Cannot read the scores" in ran.output
 
 
-def test_a_site_in_a_folder_that_is_not_there_is_refused_before_the_work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def never(*_: object) -> str:
-        raise AssertionError
-
-    monkeypatch.setattr(index, "viewer_html", never)
-    with pytest.raises(GalleryError, match=r"there is no folder .*public\. Create it first"):
-        invoke(some_runs(tmp_path / "runs"), "--out", tmp_path / "public" / "site")
-
-
 def test_the_default_folder_is_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     save(tmp_path / "runs" / "a", bare({"input->logits": 1.0}))
@@ -100,11 +89,3 @@ def test_what_is_not_shown_is_said(tmp_path: Path) -> None:
     assert "Not shown: \\x1b[31mred: Unfinished run: it has trace.jsonl and no circuit.json." in ran.output
     assert "Note: 1 other .json file: no circuit files, left alone (other.json)." in ran.output
     assert "2 circuits." in ran.output
-
-
-def test_a_folder_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "thesis").mkdir()
-    (tmp_path / "thesis" / "chapter.tex").write_text("mine")
-    with pytest.raises(GalleryError, match="was not written by acdc gallery"):
-        invoke(some_runs(tmp_path / "runs"), "--out", tmp_path / "thesis", "--overwrite")
-    assert (tmp_path / "thesis" / "chapter.tex").read_text() == "mine"

@@ -42,9 +42,6 @@ def test_another_known_circuit_and_another_place(run: Path, tmp_path: Path, monk
     target = tmp_path / "a b.html"
     assert acdc(run / "circuit.json", "--known", "gpt2/greater_than", "--out", target, "--open").exit_code == 0
     assert "gpt2/greater_than" in target.read_text() and seen == [target.as_uri()]
-    wrong = acdc(run, "--known", "attn-only-4l/docstring", "--out", tmp_path / "no.html")
-    assert isinstance(wrong.exception, CircuitFileError) and "their graphs differ" in str(wrong.exception)
-    assert not (tmp_path / "no.html").exists()
 
 
 def test_a_circuit_that_comes_along_needs_a_place(tmp_path: Path) -> None:
@@ -58,8 +55,3 @@ def test_a_report_is_called_html(tmp_path: Path) -> None:
     refused = acdc("gpt2/ioi", "--out", tmp_path / "x.txt")
     assert isinstance(refused.exception, CircuitFileError)
     assert "A viewer or report is an HTML file; its name ends in .html, not as" in str(refused.exception)
-
-
-def test_no_such_circuit(tmp_path: Path) -> None:
-    missing = acdc(tmp_path / "none.json", "--out", tmp_path / "x.html")
-    assert isinstance(missing.exception, CircuitFileError) and "No circuit file" in str(missing.exception)

@@ -111,13 +111,6 @@ def test_a_verdict(tiny: str) -> None:
         assert word in " ".join(ran.stdout.split())
 
 
-def test_a_verdict_as_json(tiny: str) -> None:
-    ran = RUNNER.invoke(cli.app, ["tasks", "check", tiny, "--n", "8", "--json"])
-    (found,) = json.loads(ran.stdout)["tasks"]
-    assert ran.exit_code == Exit.NO and found["does_it"] is False
-    assert found["whole"]["prompts"] == 8 and found["templates"][0]["name"] == "ABBA"
-
-
 def test_a_model_that_does_it_ends_with_status_0() -> None:
     ran = RUNNER.invoke(cli.app, ["tasks", "check", "tracr_reverse", "--model", "tracr-reverse", "--device", "cpu"])
     assert ran.exit_code == 0, ran.output
@@ -131,15 +124,6 @@ def test_several_tasks_at_once(tiny: str) -> None:
     assert max(map(len, lines)) <= 80
     assert any(line.startswith("tiny ") and "does not" in line for line in lines)
     assert any(line.startswith("tracr_reverse ") for line in lines)
-
-
-def test_ctrl_c(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("acdc_engine.run.check_task.check_task", interrupted)
-    ran = RUNNER.invoke(cli.app, ["tasks", "check", tiny])
-    assert ran.exit_code == 130 and "Interrupted." in ran.stderr and "Traceback" not in ran.output
 
 
 @pytest.mark.parametrize(("options", "name"), [([], "mine.toml"), (["--pairs"], "mine.jsonl")])
@@ -158,13 +142,6 @@ def test_new_tasks_have_names_of_tasks(tiny: str, tmp_path: Path) -> None:
     with pytest.raises(TaskError, match=r"not 'mine\.toml'\. The file gets that name, with \.toml"):
         RUNNER.invoke(cli.app, ["tasks", "new", "mine.toml"], catch_exceptions=False)
     assert not (tmp_path / "mine.toml.toml").exists()
-
-
-@pytest.mark.parametrize("command", [(), ("list",), ("show",), ("check",), ("new",)])
-def test_help_is_whole_at_80_columns(command: tuple[str, ...]) -> None:
-    shown = acdc("tasks", *command, "--help", columns=80).stdout
-    assert "Usage" in shown and max(map(len, shown.splitlines())) <= 80
-    assert not any(trace in shown for trace in ("[/", "[bold", "[dim", "…"))
 
 
 def test_listing_needs_no_torch() -> None:

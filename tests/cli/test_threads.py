@@ -9,7 +9,7 @@ import torch
 from typer.testing import CliRunner
 
 from acdc_engine import cli
-from acdc_engine.cli import threads
+from acdc_engine.cli import command as threads
 
 
 @pytest.fixture
@@ -20,8 +20,8 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         folder.mkdir(parents=True)
         (folder / "thread_siblings_list").write_text(f"{cpu % 4},{cpu % 4 + 4}\n")
     (tmp_path / "cpu.max").write_text("max 100000\n")
-    monkeypatch.setattr(threads, "CPUS", tmp_path / "cpu")
-    monkeypatch.setattr(threads, "CGROUP", tmp_path)
+    monkeypatch.setattr(threads, "_CPUS", tmp_path / "cpu")
+    monkeypatch.setattr(threads, "_CGROUP", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     return tmp_path
 

@@ -6,30 +6,15 @@ import torch
 from acdc_engine.errors import BehaviourError, MetricError
 from acdc_engine.evidence.behaviour import chance_of, check_behaviour, shortcomings
 from acdc_engine.evidence.figures import figures_of
-from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.judge import Judge
-from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
-from tests.tiny_models import random_prompts, view
-
-
-def judge(prompts: PromptSet, metric: str = "logit_diff") -> Judge:
-    return Judge(CircuitEvaluator(view("llama"), prompts), get_metric(metric))
-
-
-def answered_by_the_model(right: bool, n: int = 8) -> PromptSet:
-    """Prompts whose right answer is what the model prefers, or what it does not."""
-    prompts = random_prompts(n)
-    order = view("llama").logits(prompts.clean)[:, -1].argsort(-1, descending=True)
-    best, worst = order[:, :1].tolist(), order[:, -1:].tolist()
-    answers, wrong = (best, worst) if right else (worst, best)
-    return PromptSet.from_tokens(prompts.clean.tolist(), prompts.corrupt.tolist(), answers=answers, wrong_answers=wrong)
+from tests.evidence.judges import answered_by_the_model, judge_of
+from tests.tiny_models import random_prompts
 
 
 def reading(metric: str, read_at: int) -> Judge:
     drawn = random_prompts()
-    prompts = PromptSet.from_tokens(drawn.clean.tolist(), drawn.corrupt.tolist(), read_at=[read_at] * len(drawn))
-    return Judge(CircuitEvaluator(view("llama"), prompts), get_metric(metric))
+    return judge_of(PromptSet.from_tokens(drawn.clean, drawn.corrupt, read_at=read_at), metric)
 
 
 def test_without_answers_the_corruption_alone_is_judged() -> None:
@@ -94,41 +79,31 @@ def test_chance() -> None:
 
 
 def test_a_model_that_does_the_task_passes() -> None:
-    found = check_behaviour(judge(answered_by_the_model(True)))
+    found = check_behaviour(judge_of(answered_by_the_model(True)))
     assert found.accuracy == 1 and found.chance == 0.5 and found.metric_clean > found.metric_ablated
 
 
 def test_a_model_that_does_not_do_the_task_is_stopped_with_the_numbers() -> None:
-    j = judge(answered_by_the_model(False))
-    with pytest.raises(
-        BehaviourError, match=r"does not do this task: 0 of 8 clean prompts answered rightly \(0%, chance 50%\)"
-    ):
-        check_behaviour(j)
-    with pytest.raises(BehaviourError, match=r"logit_diff -\d.*--force"):
+    j = judge_of(answered_by_the_model(False))
+    with pytest.raises(BehaviourError, match=r"task: 0 of 8 .* rightly \(0%, chance 50%\).*logit_diff -\d.*--force"):
         check_behaviour(j)
     assert check_behaviour(j, force=True).accuracy == 0
 
 
 def test_a_corruption_that_does_not_hurt_is_stopped() -> None:
-    prompts = answered_by_the_model(True)
-    j = judge(prompts)
-    j.ablated = j.clean + torch.linspace(-1, 1.2, len(prompts))
+    j = judge_of(answered_by_the_model(True))
+    j.ablated = j.clean + torch.linspace(-1, 1.2, 8)
     with pytest.raises(BehaviourError, match="The corruption does not hurt"):
         check_behaviour(j)
 
 
 def test_corrupt_equal_to_clean_is_refused_even_by_force() -> None:
-    prompts = random_prompts()
-    same = PromptSet.from_tokens(
-        prompts.clean.tolist(),
-        prompts.clean.tolist(),
-        answers=prompts.answers.tolist(),
-        wrong_answers=prompts.wrong_answers.tolist(),
-    )
+    drawn = random_prompts()
+    same = PromptSet.from_tokens(drawn.clean, drawn.clean, drawn.answers, drawn.wrong_answers)
     with pytest.raises(BehaviourError, match="The corrupt metric equals the clean one"):
-        judge(same)
+        judge_of(same)
 
 
 def test_too_few_prompts_to_tell_from_chance() -> None:
     with pytest.raises(BehaviourError, match=r"4 of 4 clean prompts are answered rightly, but so few.*more with --n"):
-        check_behaviour(judge(answered_by_the_model(True, 4)))
+        check_behaviour(judge_of(answered_by_the_model(True, 4)))

@@ -1,6 +1,5 @@
 """Roles, direct effects and examples in a circuit's file, on a tiny model."""
 
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,14 @@ from typing import Any
 import pytest
 import torch
 
-from acdc_engine.evidence.describe import MOST_NUMBERS, choose, describe, examples_of, heads_that_fit, strongest_heads
+from acdc_engine.evidence.describe import (
+    _MOST_NUMBERS,
+    _choose,
+    _examples_of,
+    _heads_that_fit,
+    _strongest_heads,
+    describe,
+)
 from acdc_engine.evidence.roles import measure_roles, role_of
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.nodes import nodes_of_edges
@@ -19,7 +25,6 @@ from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.judge import Judge
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
-from acdc_engine.prompts.template import PromptPair
 from tests.micro_models import head_feeds_query
 from tests.run.circuit_files import DISCOVERY, HELD_OUT, NAME, circuit, judge_of
 from tests.tiny_models import random_prompts
@@ -70,18 +75,6 @@ def test_a_task_measured_by_kl_without_answers() -> None:
     assert [example.answers for example in found.examples] == [()] * 3 and found.examples[0].next_clean
 
 
-def test_stages_are_told() -> None:
-    titles: list[str] = []
-
-    @contextmanager
-    def stage(title: str, total: int | None) -> Any:
-        titles.append(title)
-        yield type("Counter", (), {"advance": lambda self, n=1: None})()
-
-    described(progress=stage)
-    assert titles == ["Roles", "Examples"]
-
-
 # Examples
 
 
@@ -89,7 +82,7 @@ def test_an_example_says_what_the_model_does() -> None:
     """Texts, next tokens and patterns of the second pair against a run of that pair alone."""
     model = replace(tiny_view(NAME), tokenizer=None)
     evaluator = CircuitEvaluator(model, HELD_OUT)
-    example = examples_of(evaluator.view, circuit(), evaluator)[1]
+    example = _examples_of(evaluator.view, circuit(), evaluator)[1]
     tokens, at = HELD_OUT.clean[1], int(HELD_OUT.read_at[1])
     assert example.clean == tuple(f"[{token}]" for token in tokens.tolist())
     assert example.corrupt == tuple(f"[{token}]" for token in HELD_OUT.corrupt[1].tolist())
@@ -123,17 +116,17 @@ def test_tokens_are_texts_where_the_tokenizer_has_them() -> None:
     """The fake tokenizer has two words of the tiny model's 61 tokens."""
     model = tiny_view(NAME)
     prompts = PromptSet.from_tokens([[1, 0, 5]], [[1, 1, 5]], [[0]], [[7]])
-    (example,) = examples_of(model, circuit(), CircuitEvaluator(model, prompts))
+    (example,) = _examples_of(model, circuit(), CircuitEvaluator(model, prompts))
     assert example.clean == ("<bos>", "<pad>", "[5]") and example.answers == ("<pad>",)
 
 
 def test_prompts_of_unequal_length() -> None:
     """Padding is cut off, and changes nothing."""
     ragged = random_prompts(3, 9, seed=8, ragged=True)
-    found = examples_of(tiny_view(NAME), circuit(), CircuitEvaluator(tiny_view(NAME), ragged))
+    found = _examples_of(tiny_view(NAME), circuit(), CircuitEvaluator(tiny_view(NAME), ragged))
     assert [len(example.clean) for example in found] == ragged.lengths.tolist() == [9, 8, 7]
     assert [len(example.patterns[0].clean) for example in found] == [9, 8, 7]
-    (alone,) = examples_of(tiny_view(NAME), circuit(), CircuitEvaluator(tiny_view(NAME), ragged.select([2])))
+    (alone,) = _examples_of(tiny_view(NAME), circuit(), CircuitEvaluator(tiny_view(NAME), ragged.select([2])))
     assert alone.patterns == found[2].patterns and alone.clean == found[2].clean
 
 
@@ -141,7 +134,7 @@ def test_attention_that_is_not_causal_has_whole_rows() -> None:
     causal, prompts = head_feeds_query()
     layers = tuple(replace(a, attention=replace(a.attention, causal=False)) for a in causal.layers)
     whole = replace(causal, layers=layers)
-    (example,) = examples_of(whole, small_circuit(causal), CircuitEvaluator(whole, prompts))
+    (example,) = _examples_of(whole, small_circuit(causal), CircuitEvaluator(whole, prompts))
     assert [pattern.head for pattern in example.patterns] == ["a0.h0", "a1.h0"]
     assert example.patterns[1].clean == ((0.75, 0.25), (0.75, 0.25))
     assert example.patterns[1].corrupt == ((0.5, 0.5), (0.5, 0.5))
@@ -172,21 +165,16 @@ def test_one_token() -> None:
 def test_long_prompts_get_no_patterns() -> None:
     model, _ = head_feeds_query()
     prompts = PromptSet.from_tokens([[0] * 65, [0] * 64], [[1] * 65, [1] * 64])
-    long, short = examples_of(model, small_circuit(model), CircuitEvaluator(model, prompts))
+    long, short = _examples_of(model, small_circuit(model), CircuitEvaluator(model, prompts))
     assert long.patterns == () and len(long.clean) == 65
     assert len(short.patterns) == 2 and len(short.patterns[0].clean) == 64
 
 
 def test_of_different_templates_first() -> None:
-    def prompts(*templates: str) -> PromptSet:
-        pairs = [PromptPair("a", "b", (), (), template) for template in templates]
-        rows = [[1]] * len(pairs)
-        return PromptSet.from_tokens(rows, rows, pairs=pairs)
-
-    assert choose(prompts("x", "x", "y", "x", "z", "w")) == [0, 2, 4]
-    assert choose(prompts("x", "x", "x", "y")) == [0, 1, 3]
-    assert choose(prompts("x")) == [0]
-    assert choose(HELD_OUT) == [0, 1, 2]
+    for templates, wanted in (("xxyxzw", [0, 2, 4]), ("xxxy", [0, 1, 3]), ("x", [0])):
+        rows = [[1]] * len(templates)
+        assert _choose(PromptSet.from_tokens(rows, rows, templates=list(templates))) == wanted
+    assert _choose(HELD_OUT) == [0, 1, 2]
 
 
 def test_the_strongest_heads_come_first() -> None:
@@ -205,9 +193,9 @@ def test_the_strongest_heads_come_first() -> None:
         )
     )
     made = circuit().model_copy(update={"edges": edges, "nodes": nodes_of_edges(layout, edges)})
-    assert strongest_heads(made) == ["a0.h3", "a0.h0", "a1.h1", "a1.h0"]
+    assert _strongest_heads(made) == ["a0.h3", "a0.h0", "a1.h1", "a1.h0"]
     bare = tuple(edge.model_copy(update={"effect": None}) for edge in edges)
-    assert strongest_heads(made.model_copy(update={"edges": bare})) == ["a0.h0", "a0.h3", "a1.h0", "a1.h1"]
+    assert _strongest_heads(made.model_copy(update={"edges": bare})) == ["a0.h0", "a0.h3", "a1.h0", "a1.h1"]
 
 
 @pytest.mark.parametrize(
@@ -225,5 +213,5 @@ def test_the_strongest_heads_come_first() -> None:
     ],
 )
 def test_how_many_heads_fit(n_heads: int, numbers: list[int], wanted: list[int]) -> None:
-    assert heads_that_fit(n_heads, numbers) == wanted
-    assert sum(a * b for a, b in zip(numbers, wanted, strict=True)) <= MOST_NUMBERS
+    assert _heads_that_fit(n_heads, numbers) == wanted
+    assert sum(a * b for a, b in zip(numbers, wanted, strict=True)) <= _MOST_NUMBERS

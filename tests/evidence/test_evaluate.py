@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import torch
@@ -14,22 +15,17 @@ from acdc_engine.evidence.random_circuits import random_circuits
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.judge import Judge
 from acdc_engine.prompts.metrics import get_metric
+from tests.evidence.judges import tiny_judge as judge
 from tests.micro_models import mask_of, shared_values
-from tests.tiny_models import random_prompts, view
-
-
-def judge(n: int = 12, seed: int = 0, metric: str = "logit_diff") -> Judge:
-    return Judge(CircuitEvaluator(view("llama_grouped"), random_prompts(n, seed=seed)), get_metric(metric))
+from tests.tiny_models import view
 
 
 def circuit(size: int = 30) -> torch.Tensor:
     return random_circuits(view("llama_grouped").graph, size, 1, 0)[0]
 
 
-def test_figures_with_intervals_cost_one_run() -> None:
-    j = judge()
-    found = figures_of(j, circuit())
-    assert j.evaluator.exact_evaluations == 1
+def test_few_prompts_have_no_intervals() -> None:
+    found = figures_of(judge(), circuit())
     assert found.kl_interval is not None and found.kl_interval.low <= found.kl_recovered <= found.kl_interval.high
     few = figures_of(judge(9), circuit())
     assert few.faithfulness_interval is None and few.kl_interval is None
@@ -47,16 +43,13 @@ def test_everything_and_its_stages() -> None:
     stages: dict[str, tuple[int | None, list[int]]] = {}
 
     class Counting:
-        def __init__(self, title: str) -> None:
-            self.title = title
-
-        def advance(self, count: int = 1, /) -> None:
-            stages[self.title][1].append(count)
+        def __init__(self, done: list[int]) -> None:
+            self.advance = done.append
 
     @contextmanager
-    def stage(title: str, total: int | None) -> Iterator[Counting]:
+    def stage(title: str, total: int | None) -> Iterator[Any]:
         stages[title] = (total, [])
-        yield Counting(title)
+        yield Counting(stages[title][1])
 
     held_out = judge(seed=1)
     found = evaluate(judge(), held_out, circuit(), n_random=11, seed=3, progress=stage)

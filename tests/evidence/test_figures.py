@@ -11,28 +11,15 @@ from acdc_engine.patch.evaluator import Circuits
 from acdc_engine.patch.judge import Judge
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
-from tests.tiny_models import random_prompts, view
+from tests.evidence.judges import answered_by_the_model, judge_of
+from tests.tiny_models import view
 
 LOGIT_DIFF = get_metric("logit_diff")
 
 
-def judge(prompts: PromptSet, metric: str = "logit_diff") -> Judge:
-    return Judge(CircuitEvaluator(view("llama"), prompts), get_metric(metric))
-
-
-def answered_by_the_model(right: bool, n: int = 8) -> PromptSet:
-    """Prompts whose right answer is what the model prefers, or what it does not."""
-    prompts = random_prompts(n)
-    order = view("llama").logits(prompts.clean)[:, -1].argsort(-1, descending=True)
-    best, worst = order[:, :1].tolist(), order[:, -1:].tolist()
-    answers, wrong = (best, worst) if right else (worst, best)
-    return PromptSet.from_tokens(prompts.clean.tolist(), prompts.corrupt.tolist(), answers=answers, wrong_answers=wrong)
-
-
 def test_whole_model_and_nothing() -> None:
-    j = judge(answered_by_the_model(True))
-    full = j.graph.exists
-    whole, nothing = figures_of(j, full), figures_of(j, torch.zeros_like(full))
+    j = judge_of(answered_by_the_model(True))
+    whole, nothing = figures_of(j, j.graph.exists), figures_of(j, torch.zeros_like(j.graph.exists))
     assert whole.faithfulness == pytest.approx(1, abs=1e-4) and whole.kl_recovered == pytest.approx(1, abs=1e-4)
     assert whole.agreement == 1 and whole.normalised_error == pytest.approx(0, abs=1e-4)
     assert nothing.faithfulness == pytest.approx(0, abs=1e-4) and nothing.kl_recovered == pytest.approx(0, abs=1e-4)
@@ -172,9 +159,3 @@ def test_rare_answers_are_told_apart() -> None:
     assert 0 < judge.range < 1e-8
     found = check_behaviour(judge, force=True)
     assert found.in_words("prob_diff").startswith("prob_diff: clean 3.0e-10, corrupt -3.0e-10; right answer above")
-
-
-def test_kl_and_nll_agree_on_the_most_likely_token() -> None:
-    for metric in ("kl", "nll"):
-        j = judge(random_prompts(), metric)
-        assert figures_of(j, j.graph.exists).agreement == 1

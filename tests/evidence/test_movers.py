@@ -8,12 +8,12 @@ import torch
 
 from acdc_engine.evidence.movers import InhibitionTally, Places, Turning, copied, moved
 from acdc_engine.evidence.roles import measure_roles
-from acdc_engine.model.layers import Attention, effective_w_o, project
+from acdc_engine.model.layers import effective_w_o, project
 from acdc_engine.model.norms import Norm
 from acdc_engine.model.twins import Record
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.prompt_set import PromptSet
-from tests.micro_models import attention, copying_head, head_feeds_query, micro_view
+from tests.micro_models import copying_head, head_feeds_query
 from tests.tiny_models import random_prompts, view
 
 ALL_HEADS = {0: range(4), 1: range(4)}
@@ -31,23 +31,23 @@ def up_and_down(model: TransformerView, write: Sequence[float], token: int) -> t
     return bool(raised), bool(lowered)
 
 
-@pytest.mark.parametrize(("rank", "wanted"), [(0, True), (4, True), (5, False), (60, False)])
-def test_the_five_largest_and_the_five_smallest(rank: int, wanted: bool) -> None:
-    write = [float(-i) for i in range(120)]
-    assert up_and_down(wide_model(), write, rank) == (wanted, False)
-    assert up_and_down(wide_model(), [-x for x in write], rank) == (False, wanted)
+FALLING = [float(-i) for i in range(120)]
 
 
-def test_a_small_vocabulary_asks_for_more() -> None:
-    """A twentieth of 40 tokens: the two first."""
-    write = [float(-i) for i in range(40)]
-    assert [up_and_down(wide_model(40), write, rank)[0] for rank in range(4)] == [True, True, False, False]
-
-
-def test_ties_count_against() -> None:
-    assert up_and_down(wide_model(), [0.0] * 120, 3) == (False, False)
-    assert up_and_down(wide_model(), [1.0] * 6 + [0.0] * 114, 3) == (False, False)
-    assert up_and_down(wide_model(), [1.0] * 5 + [0.0] * 115, 3) == (True, False)
+@pytest.mark.parametrize(
+    ("write", "token", "raised"),
+    [
+        *((FALLING, rank, wanted) for rank, wanted in ((0, True), (4, True), (5, False), (60, False))),
+        *((FALLING[:40], rank, rank < 2) for rank in range(4)),  # of a small vocabulary a twentieth
+        ([0.0] * 120, 3, False),  # ties count against
+        ([1.0] * 6 + [0.0] * 114, 3, False),
+        ([1.0] * 5 + [0.0] * 115, 3, True),
+    ],
+)
+def test_the_five_largest_and_the_five_smallest(write: list[float], token: int, raised: bool) -> None:
+    model = wide_model(len(write))
+    assert up_and_down(model, write, token) == (raised, False)
+    assert up_and_down(model, [-x for x in write], token) == (False, raised)
 
 
 def test_blocks_of_the_vocabulary_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,16 +107,14 @@ def flipped(model: TransformerView) -> TransformerView:
     return replace(model, layers=tuple(layers))
 
 
-def test_a_name_mover_by_hand() -> None:
-    """copying_head gives 3/4 to the answer and copies it; the prompts are too short for any other role."""
+def test_a_name_mover_by_hand_and_a_negative_one() -> None:
+    """copying_head gives 3/4 to the answer and copies it; the prompts are too short for any other role.
+
+    Flipped it writes -(3, 1): both logits fall. Of three, that of the token it looks at falls most.
+    """
     model, prompts = copying_head()
     wanted = {"name mover": 0.75, "negative name mover": 0.0, "copying": 1.0, "copy suppression": 0.0}
     assert scores(model, prompts)["a0.h0"] == pytest.approx(wanted)
-
-
-def test_a_negative_one() -> None:
-    """It writes -(3, 1): both logits fall. Of three, that of the token it looks at falls most."""
-    model, prompts = copying_head()
     wanted = {"name mover": 0.0, "negative name mover": 0.75, "copying": 0.0, "copy suppression": 1.0}
     assert scores(flipped(model), prompts)["a0.h0"] == pytest.approx(wanted)
 
@@ -232,21 +230,3 @@ def test_batches_and_padding_change_nothing(name: str) -> None:
             assert direct.corrupt == pytest.approx(other.direct[node].corrupt, abs=1e-4)
     roles = {score.role for by_role in found[0].scores.values() for score in by_role}
     assert {"previous token", "duplicate token", "induction", "name mover", "copying"} <= roles
-
-
-def test_one_token() -> None:
-    """Nothing to look at: nothing but direct effects, and no number that is none."""
-    model = micro_view([[1, 0], [0, 1]], [copying_head_of_two()], [[1, 0], [0, 1]], mlp=None)
-    found = measure_roles(model, model.graph.senders, PromptSet.from_tokens([[0]], [[1]], [[1]], [[0]]))
-    assert found.scores == {"a0.h0": ()}
-    assert found.direct["input"].clean == -1.0
-
-
-def copying_head_of_two() -> Attention:
-    return attention(q=[[[0, 0]]], k=[[[0, 0]]], v=[[[1, 0]]], o=[[[1, 0]]])
-
-
-def test_scores_say_what_they_are() -> None:
-    model, prompts = copying_head()
-    (mover, *_) = measure_roles(model, ["a0.h0"], prompts).scores["a0.h0"]
-    assert (mover.role, mover.threshold, mover.prompts, mover.holds) == ("name mover", 0.25, "task", True)

@@ -12,10 +12,7 @@ from acdc_engine.evidence.random_circuits import RandomPaths, random_baseline, r
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.graph.names import GraphShape
-from acdc_engine.patch import CircuitEvaluator
-from acdc_engine.patch.judge import Judge
-from acdc_engine.prompts.metrics import get_metric
-from tests.tiny_models import random_prompts, view
+from tests.evidence.judges import tiny_judge
 
 
 @st.composite
@@ -34,15 +31,6 @@ def test_clean_and_of_exactly_that_size(graph: Graph, data: st.DataObject, seed:
     assert torch.equal(clean(graph, found), found)
     assert found.flatten(1).sum(1).tolist() == [size] * 3
     assert torch.equal(found, random_circuits(graph, size, 3, seed))
-
-
-@pytest.mark.parametrize("shape", [GraphShape(1, 1, 1, mlps=False), GraphShape(2, 2, 1), GraphShape(2, 2, 2, True)])
-def test_every_size_of_a_small_graph(shape: GraphShape) -> None:
-    graph = Graph(shape)
-    for size in range(1, graph.n_edges + 1):
-        found = random_circuits(graph, size, 4, seed=size)
-        assert torch.equal(clean(graph, found), found)
-        assert found.flatten(1).sum(1).tolist() == [size] * 4
 
 
 @pytest.mark.parametrize("size", [6, 40, 150, 300])
@@ -82,15 +70,14 @@ def test_sizes_there_are_no_circuits_of() -> None:
 
 def baseline_of(monkeypatch: pytest.MonkeyPatch, found: float, drawn: list[float]) -> float:
     """The p-value where faithfulness is given: of the circuit first, of the random ones after it."""
-    judge = Judge(CircuitEvaluator(view("llama"), random_prompts()), get_metric("logit_diff"))
+    judge = tiny_judge()
     rows = iter([found, *drawn])
 
     def faithfulness(masks: Tensor) -> list[float]:
         return [next(rows) for _ in masks]
 
     monkeypatch.setattr(judge, "faithfulness", faithfulness)
-    mask = random_circuits(judge.graph, 9, 1, 0)[0]
-    done: list[int] = []
+    mask, done = random_circuits(judge.graph, 9, 1, 0)[0], list[int]()
     baseline = random_baseline(judge, mask, len(drawn), 7, done.append)
     assert baseline.faithfulness == tuple(drawn) and baseline.seed == 7 and sum(done) == len(drawn)
     return baseline.p_value
@@ -103,9 +90,7 @@ def test_p_value_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_random_circuits_are_really_run() -> None:
-    judge = Judge(CircuitEvaluator(view("llama_grouped"), random_prompts()), get_metric("logit_diff"))
-    graph = judge.graph
-    mask = random_circuits(graph, 25, 1, 3)[0]
-    baseline = random_baseline(judge, mask, 9, 4)
-    alone = [judge.faithfulness(one[None])[0] for one in random_circuits(graph, 25, 9, 4)]
+    judge = tiny_judge()
+    baseline = random_baseline(judge, random_circuits(judge.graph, 25, 1, 3)[0], 9, 4)
+    alone = [judge.faithfulness(one[None])[0] for one in random_circuits(judge.graph, 25, 9, 4)]
     assert baseline.faithfulness == pytest.approx(alone, abs=1e-4)

@@ -1,6 +1,8 @@
 """Sizes around a circuit's own, each as if it were judged alone; CPR and CMD by hand and against a loop like MIB's."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -127,40 +129,30 @@ def test_without_strengths_there_are_no_parts(judge: Judge) -> None:
     unknown = {"score": None, "effect": None}
     bare = circuit().model_copy(update={"edges": tuple(edge.model_copy(update=unknown) for edge in circuit().edges)})
     assert [point.kind for point in sizes_of(judge, bare)] == ["circuit"]
-
-
-def test_a_circuit_without_edges(judge: Judge) -> None:
-    assert sizes_of(judge, circuit().model_copy(update={"edges": ()})) == ()
+    assert sizes_of(judge, bare.model_copy(update={"edges": ()})) == ()
 
 
 def single(*values: float) -> list[tuple[float]]:
     return [(value,) for value in values]
 
 
-def test_by_hand() -> None:
-    """0.1 to 0.5: mean of 0.2 and 1.2 over 0.4 = 0.28; 0.5 to 1: mean of 1.2 and 1 over 0.5 = 0.55."""
-    found = areas([0.1, 0.5, 1.0], single(0.2, 1.2, 1.0))
-    assert found.cpr == pytest.approx(0.28 + 0.55)
-    # Distances 0.8, 0.2, 0: 0.4 * 0.5 + 0.5 * 0.1. The crossing of 1 between 0.1 and 0.5 earns nothing.
-    assert found.cmd == pytest.approx(0.2 + 0.05)
-
-
-def test_nothing_is_added_below_the_first_size() -> None:
-    """MIB's own number for a perfect method: 0.999, not 1."""
-    perfect = areas(MIB_SIZES, single(*[1.0] * 10))
-    assert perfect.cpr == pytest.approx(0.999) and perfect.cmd == 0
-
-
-def test_fractions_left_over_may_start_at_nothing_and_repeat() -> None:
-    """No circuit at the first two sizes; the step from 0 to 0 has no area, 0 to 0.5 has 0.5 * (0 + 1) / 2."""
-    found = areas([0.0, 0.0, 0.5, 0.5, 1.0], single(0.0, 0.0, 1.0, 1.0, 1.0))
-    assert found.cpr == pytest.approx(0.75) and found.cmd == pytest.approx(0.25)
-
-
-def test_several_circuits_of_a_size_are_averaged_and_their_distances_too() -> None:
-    """f 0 and 2 are 1 on average, but both are 1 away from the model."""
-    found = areas([0.5, 1.0], [(0.0, 2.0), (1.0,)])
-    assert found.cpr == pytest.approx(0.5) and found.cmd == pytest.approx(0.25)
+@pytest.mark.parametrize(
+    ("fractions", "values", "cpr", "cmd"),
+    [
+        # 0.1 to 0.5: mean of 0.2 and 1.2 over 0.4; 0.5 to 1: mean of 1.2 and 1 over 0.5. Distances 0.8, 0.2, 0:
+        # 0.4 * 0.5 and 0.5 * 0.1; the crossing of 1 between 0.1 and 0.5 earns nothing.
+        ([0.1, 0.5, 1.0], single(0.2, 1.2, 1.0), 0.28 + 0.55, 0.2 + 0.05),
+        # MIB's own number for a perfect method: nothing is added below the first size.
+        (MIB_SIZES, single(*[1.0] * 10), 0.999, 0.0),
+        # No circuit at the first two sizes; the step from 0 to 0 has no area, 0 to 0.5 has 0.5 * (0 + 1) / 2.
+        ([0.0, 0.0, 0.5, 0.5, 1.0], single(0.0, 0.0, 1.0, 1.0, 1.0), 0.75, 0.25),
+        # 0 and 2 are 1 on average, but both are 1 away from the model.
+        ([0.5, 1.0], [(0.0, 2.0), (1.0,)], 0.5, 0.25),
+    ],
+)
+def test_areas_by_hand(fractions: Sequence[float], values: Any, cpr: float, cmd: float) -> None:
+    found = areas(fractions, values)
+    assert (found.cpr, found.cmd) == pytest.approx((cpr, cmd))
 
 
 @given(st.lists(st.floats(-3, 3), min_size=10, max_size=10))
@@ -174,9 +166,8 @@ def test_against_a_loop_like_mibs(values: list[float]) -> None:
     assert found.cpr == pytest.approx(under, abs=1e-12) and found.cmd == pytest.approx(away, abs=1e-12)
 
 
-@pytest.mark.parametrize(("fraction", "edges"), [(0.001, 32), (0.002, 64), (1.0, 32_491), (0.00001, 0)])
-def test_sizes_in_edges_are_rounded_down(fraction: float, edges: int) -> None:
-    assert edges_at(fraction, 32_491) == edges
+def test_sizes_in_edges_are_rounded_down() -> None:
+    assert [edges_at(fraction, 32_491) for fraction in (0.001, 0.002, 1.0, 0.00001)] == [32, 64, 32_491, 0]
 
 
 @pytest.mark.parametrize(

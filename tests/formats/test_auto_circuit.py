@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from acdc_engine.errors import CircuitFileError
 from acdc_engine.formats.register import export, import_circuit, recognised
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.names import GraphShape
 from acdc_engine.graph.records import ModelRecord
+from tests.formats.conftest import refused, scores_of
 from tests.formats.test_eap import random_circuit
 from tests.show.conftest import Make
 
@@ -43,10 +43,6 @@ def one_path() -> Scores:
     scores["blocks.1.hook_mlp_in"][2] = -0.25
     scores["blocks.1.hook_resid_post"][6] = 2.0
     return scores
-
-
-def edges_of(circuit: Circuit) -> dict[str, float | None]:
-    return {f"{edge.sender}->{edge.receiver}": edge.score for edge in circuit.edges}
 
 
 def test_laid_out_as_patch_masks_are(grouped: Circuit, tmp_path: Path) -> None:
@@ -78,9 +74,10 @@ def test_one_path_read(tmp_path: Path) -> None:
     path = tmp_path / "c.pkl"
     torch.save(one_path(), path)
     circuit = import_circuit(path, fmt="auto-circuit", model=TINY)
-    assert edges_of(circuit) == {"input->a0.h1<v>": 0.5, "a0.h1->m1": -0.25, "m1->logits": 2.0}
+    assert scores_of(circuit) == {"input->a0.h1<v>": 0.5, "a0.h1->m1": -0.25, "m1->logits": 2.0}
     assert circuit.source == "c.pkl, prune scores of auto-circuit"
     torch.save({"task": {"algorithm": one_path()}}, path)
+    assert recognised(path).name == "auto-circuit"
     assert import_circuit(path, fmt="auto-circuit", model=TINY).edges == circuit.edges, "as its experiments save them"
 
 
@@ -88,17 +85,15 @@ def test_one_path_read(tmp_path: Path) -> None:
 def test_ones_are_no_scores(tmp_path: Path, binary: Callable[[Tensor], Tensor]) -> None:
     torch.save({name: binary(part) for name, part in one_path().items()}, tmp_path / "c.pt")
     circuit = import_circuit(tmp_path / "c.pt", fmt="auto-circuit", model=TINY)
-    assert edges_of(circuit) == {"input->a0.h1<v>": None, "a0.h1->m1": None, "m1->logits": None}
+    assert scores_of(circuit) == {"input->a0.h1<v>": None, "a0.h1->m1": None, "m1->logits": None}
 
 
 @pytest.mark.parametrize("score", [None, 0.0])
 def test_an_edge_without_score_takes_them_from_all(make: Make, tmp_path: Path, score: float | None) -> None:
     circuit = make(GraphShape(2, 2, 2), {"input->m0": 0.5, "m0->logits": score})
     export(circuit, "auto-circuit", tmp_path / "c.pt")
-    assert edges_of(import_circuit(tmp_path / "c.pt", fmt="auto-circuit", model=circuit.model)) == {
-        "input->m0": None,
-        "m0->logits": None,
-    }
+    back = import_circuit(tmp_path / "c.pt", fmt="auto-circuit", model=circuit.model)
+    assert scores_of(back) == {"input->m0": None, "m0->logits": None}
 
 
 def test_loose_edges_are_left_out(tmp_path: Path) -> None:
@@ -106,7 +101,7 @@ def test_loose_edges_are_left_out(tmp_path: Path) -> None:
     scores["blocks.1.hook_q_input"][0, 3] = 4.0  # from MLP 0, which reads nothing, to a1.h0, which nothing reads
     torch.save(scores, tmp_path / "c.pt")
     circuit = import_circuit(tmp_path / "c.pt", fmt="auto-circuit", model=TINY)
-    assert edges_of(circuit) == {"input->a0.h1<v>": 0.5, "a0.h1->m1": -0.25, "m1->logits": 2.0}
+    assert scores_of(circuit) == {"input->a0.h1<v>": 0.5, "a0.h1->m1": -0.25, "m1->logits": 2.0}
     assert circuit.source == ("c.pt, prune scores of auto-circuit; left out: 1 edges on no path from input to logits")
 
 
@@ -115,12 +110,7 @@ def test_heads_of_one_group_are_joined(tmp_path: Path) -> None:
     scores["blocks.0.hook_v_input"][0, 0] = 1.0
     torch.save(scores, tmp_path / "c.pt")
     circuit = import_circuit(tmp_path / "c.pt", fmt="auto-circuit", model=TINY.model_copy(update={"n_kv_heads": 1}))
-    assert edges_of(circuit)["input->a0.kv0<v>"] == 1.5
-
-
-@pytest.fixture(scope="session")
-def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("auto_circuit") / "c.pt"
+    assert scores_of(circuit)["input->a0.kv0<v>"] == 1.5
 
 
 @given(data=st.data())
@@ -163,19 +153,10 @@ def test_files_that_cannot_be_used(tmp_path: Path, edit: Edit, message: str) -> 
     torch.manual_seed(0)
     edit(scores)
     torch.save(scores, path)
-    with pytest.raises(CircuitFileError, match=message) as caught:
-        import_circuit(path, fmt="auto-circuit", model=TINY)
-    assert str(path) in str(caught.value)
+    refused(path, message, "auto-circuit", TINY)
 
 
 def test_several_sets_of_scores(tmp_path: Path) -> None:
-    torch.save({"ioi": {"EAP": one_path(), "ACDC": one_path()}}, tmp_path / "c.pkl")
-    with pytest.raises(CircuitFileError, match=r"holds 2 sets of prune scores \(\['ioi'\]\['EAP'\], \['ioi'\]\['ACDC'"):
-        import_circuit(tmp_path / "c.pkl", fmt="auto-circuit", model=TINY)
-    with pytest.raises(CircuitFileError, match="does not say of which model: give it with --model"):
-        import_circuit(tmp_path / "c.pkl", fmt="auto-circuit", model=None)
-
-
-def test_recognised_by_their_keys(tmp_path: Path) -> None:
-    torch.save({"task": {"algorithm": one_path()}}, tmp_path / "any.name")
-    assert recognised(tmp_path / "any.name").name == "auto-circuit"
+    path = tmp_path / "c.pkl"
+    torch.save({"ioi": {"EAP": one_path(), "ACDC": one_path()}}, path)
+    refused(path, r"holds 2 sets of prune scores \(\['ioi'\]\['EAP'\], \['ioi'\]\['ACDC'", "auto-circuit", TINY)

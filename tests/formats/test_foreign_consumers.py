@@ -9,7 +9,6 @@ Each is told where it is by an environment variable; docs/formats.md says how to
 - `CIRCUIT_TRACER`, `NEURONPEDIA`: checkouts of circuit-tracer and of Neuronpedia.
 """
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -19,12 +18,13 @@ from typing import Any
 import jsonschema
 import pytest
 
-from acdc_engine.formats.graphs import positions
-from acdc_engine.formats.register import FORMATS, export, import_circuit
-from acdc_engine.formats.ungrouped import edges_there
+from acdc_engine.formats.foreign import edges_there
+from acdc_engine.formats.graphs import _positions
+from acdc_engine.formats.register import export, import_circuit
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.names import GraphShape
+from tests.formats.conftest import scores_of, text_of
 from tests.made_circuits import GPT2, SMOLLM2, made_circuit
+from tests.task_generators import module_at
 
 # Opens argv[1], prints what is in the graph, and writes it again as argv[2].
 EAP_IG = """
@@ -99,12 +99,13 @@ def answer(python: str, script: str, *arguments: object) -> Any:
     return json.loads(run.stdout.splitlines()[-1])
 
 
-def text_of(fmt: str, circuit: Circuit) -> str:
-    return FORMATS[fmt].value().text(circuit)
+def named(ends: list[tuple[str, str, float]]) -> dict[str, float]:
+    return {f"{sender}->{receiver}": score for sender, receiver, score in ends}
 
 
-def scores_of(circuit: Circuit) -> dict[tuple[str, str], float | None]:
-    return {(edge.sender, edge.receiver): edge.score for edge in circuit.edges}
+@pytest.fixture(scope="module", params=[GPT2, SMOLLM2])
+def circuit(request: pytest.FixtureRequest) -> Circuit:
+    return made_circuit(200, seed=1, shape=request.param, hostile=True)
 
 
 def auto_circuit_name(name: str) -> str:
@@ -121,9 +122,8 @@ def auto_circuit_name(name: str) -> str:
     return "->".join(ends.get(end) or said(end) for end in (sender, receiver))
 
 
-@pytest.mark.parametrize("shape", [GPT2, SMOLLM2])
-def test_eap_ig(shape: GraphShape, tmp_path: Path) -> None:
-    python, circuit = given("EAP_IG_PYTHON"), made_circuit(200, seed=1, shape=shape, hostile=True)
+def test_eap_ig(circuit: Circuit, tmp_path: Path) -> None:
+    python = given("EAP_IG_PYTHON")
     export(circuit, "eap-pt", tmp_path / "ours.pt")
     told = answer(python, EAP_IG, tmp_path / "ours.pt", tmp_path / "theirs.pt")
     assert told["edges"] == pytest.approx({name: edge.score for name, edge in edges_there(circuit).items()})
@@ -131,31 +131,29 @@ def test_eap_ig(shape: GraphShape, tmp_path: Path) -> None:
     assert scores_of(import_circuit(tmp_path / "theirs.pt", model=circuit.model)) == pytest.approx(scores_of(circuit))
 
 
-@pytest.mark.parametrize("shape", [GPT2, SMOLLM2])
-def test_auto_circuit(shape: GraphShape, tmp_path: Path) -> None:
-    python, circuit = given("AUTO_CIRCUIT_PYTHON"), made_circuit(200, seed=1, shape=shape, hostile=True)
+def test_auto_circuit(circuit: Circuit, tmp_path: Path) -> None:
+    python = given("AUTO_CIRCUIT_PYTHON")
     export(circuit, "auto-circuit", tmp_path / "ours.pt")
-    told = answer(python, AUTO_CIRCUIT, tmp_path / "ours.pt", tmp_path / "theirs.pkl", shape.n_layers, shape.n_heads)
+    sizes = circuit.model.n_layers, circuit.model.n_heads
+    told = answer(python, AUTO_CIRCUIT, tmp_path / "ours.pt", tmp_path / "theirs.pkl", *sizes)
     assert told["edges"] == {auto_circuit_name(name): edge.score for name, edge in edges_there(circuit).items()}
     assert scores_of(import_circuit(tmp_path / "theirs.pkl", model=circuit.model)) == dict.fromkeys(scores_of(circuit))
 
 
-@pytest.mark.parametrize("shape", [GPT2, SMOLLM2])
-def test_igraph(shape: GraphShape, tmp_path: Path) -> None:
-    python, circuit = given("IGRAPH_PYTHON"), made_circuit(200, seed=1, shape=shape, hostile=True)
+def test_igraph(circuit: Circuit, tmp_path: Path) -> None:
+    python = given("IGRAPH_PYTHON")
     export(circuit, "graphml", tmp_path / "x.graphml")
     told = answer(python, IGRAPH, tmp_path / "x.graphml")
     groups = {f"{edge.receiver.partition('<')[0]}" for edge in circuit.edges if ".kv" in edge.receiver}
     assert set(told["nodes"]) == {node.name for node in circuit.nodes} | groups
-    assert {(sender, receiver): score for sender, receiver, score in told["ends"]} == scores_of(circuit)
+    assert named(told["ends"]) == scores_of(circuit)
 
 
-@pytest.mark.parametrize("shape", [GPT2, SMOLLM2])
-def test_graphology(shape: GraphShape, tmp_path: Path) -> None:
+def test_graphology(circuit: Circuit, tmp_path: Path) -> None:
     """With which sigma.js and Gephi Lite read and write files."""
-    modules, circuit = given("NODE_MODULES"), made_circuit(200, seed=1, shape=shape, hostile=True)
-    (tmp_path / "x.gexf").write_text(text_of("gexf", circuit))
-    (tmp_path / "x.graphml").write_text(text_of("graphml", circuit))
+    modules = given("NODE_MODULES")
+    (tmp_path / "x.gexf").write_text(text_of(circuit, "gexf"))
+    (tmp_path / "x.graphml").write_text(text_of(circuit, "graphml"))
     script = tmp_path / "script.js"
     script.write_text(GRAPHOLOGY)
     command: list[str | Path] = ["node", script, tmp_path / "x.gexf", tmp_path / "x.graphml"]
@@ -163,27 +161,21 @@ def test_graphology(shape: GraphShape, tmp_path: Path) -> None:
     told = json.loads(run.stdout)
     assert told["multi"] and told["type"] == "directed"
     for ends in (told["ends"], told["same"]):
-        assert {(sender, receiver): score for sender, receiver, score in ends} == scores_of(circuit)
-    assert {name: (x, y) for name, x, y in told["places"]} == positions(circuit.to_networkx())
+        assert named(ends) == scores_of(circuit)
+    assert {name: (x, y) for name, x, y in told["places"]} == _positions(circuit.to_networkx())
 
 
-@pytest.mark.parametrize("shape", [GPT2, SMOLLM2])
-def test_circuit_tracers_records(shape: GraphShape) -> None:
+def test_circuit_tracers_records(circuit: Circuit) -> None:
     path = Path(given("CIRCUIT_TRACER")) / "circuit_tracer" / "frontend" / "graph_models.py"
-    spec = importlib.util.spec_from_file_location("graph_models", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    graph = json.loads(text_of("neuronpedia", made_circuit(200, seed=1, shape=shape, hostile=True)))
-    model = module.Model.model_validate(graph)
+    graph = json.loads(text_of(circuit, "neuronpedia"))
+    model = module_at(path).Model.model_validate(graph)
     assert [node.node_id for node in model.nodes] == [node["node_id"] for node in graph["nodes"]]
 
 
-@pytest.mark.parametrize("shape", [GPT2, SMOLLM2])
-def test_neuronpedias_schema(shape: GraphShape) -> None:
+def test_neuronpedias_schema(circuit: Circuit) -> None:
     path = Path(given("NEURONPEDIA")) / "apps" / "webapp" / "app" / "api" / "graph" / "graph-schema.json"
     schema = json.loads(path.read_text())
     validator = jsonschema.Draft7Validator({key: value for key, value in schema.items() if key != "$id"})
-    validator.validate(json.loads(text_of("neuronpedia", made_circuit(200, seed=1, shape=shape, hostile=True))))
+    validator.validate(json.loads(text_of(circuit, "neuronpedia")))
     with pytest.raises(jsonschema.ValidationError):
         validator.validate({"metadata": {}})

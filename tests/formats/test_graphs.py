@@ -16,12 +16,12 @@ from playwright.sync_api import Browser
 
 from acdc_engine.errors import CircuitFileError, ModelNeededError
 from acdc_engine.formats.graphs import attributed, circuit_from_networkx
-from acdc_engine.formats.register import FORMATS, import_circuit
+from acdc_engine.formats.register import import_circuit
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.records import ModelRecord
 from acdc_engine.graph.views import with_shared
 from acdc_engine.show.page import static
 from tests.browser import opened
+from tests.formats.conftest import GROUPED, refused, text_of
 from tests.made_circuits import SMOLLM2, made_circuit
 
 Plain = tuple[dict[str, Any], list[tuple[str, str, dict[str, Any]]]]
@@ -29,12 +29,6 @@ Edit = Callable[[Any], object]
 ADDED = {"viz", "label", "weight", "id", "key", "value", "name", "source", "target"}
 """What formats add to the attributes of nodes and edges for the programs that draw them."""
 SHARED = made_circuit(150, shape=SMOLLM2)
-GROUPED = ModelRecord(name="tiny", n_layers=2, n_heads=4, n_kv_heads=2, d_model=8, d_vocab=11)
-SINGLE = GROUPED.model_copy(update={"n_kv_heads": 4})
-
-
-def text_of(circuit: Circuit, fmt: str) -> str:
-    return FORMATS[fmt].value().text(circuit)
 
 
 def read_back(circuit: Circuit, fmt: str) -> Any:
@@ -226,10 +220,7 @@ def test_a_graph_by_hand() -> None:
     assert circuit.edges[2].sender_role == "previous token" and circuit.source == "the graph, a networkx graph"
     assert [node.name for node in circuit.nodes] == ["input", "a0.h1", "m0", "a1.h2", "logits"]
     linked = circuit_from_networkx(with_shared(attributed(SHARED)), SHARED.model)
-    assert (linked.nodes, linked.edges) == (
-        tuple(n.model_copy(update={"direct_effect": None, "role_scores": ()}) for n in SHARED.nodes),
-        linked.edges,
-    )
+    assert linked.nodes == tuple(n.model_copy(update={"direct_effect": None, "role_scores": ()}) for n in SHARED.nodes)
     assert [(e.sender, e.receiver) for e in linked.edges] == [(e.sender, e.receiver) for e in SHARED.edges]
 
 
@@ -283,11 +274,11 @@ def test_a_role_that_every_edge_would_repeat(monkeypatch: pytest.MonkeyPatch) ->
     """Roles at both ends of six edges: 5 at a0.h1, which sends 2 and reads 1, and 7 at m0, which sends and reads 1."""
     graph = by_hand()
     graph.nodes["a0.h1"]["role"], graph.nodes["m0"]["role"] = "abcde", "abcdefg"
-    monkeypatch.setattr("acdc_engine.formats.tables.MOST_TEXT", 28)
+    monkeypatch.setattr("acdc_engine.formats.tables._MOST_TEXT", 28)
     message = "at every edge, have 29 characters; at most 28 are read. m0 has a role of 7 characters: shorten it."
     with pytest.raises(CircuitFileError, match=re.escape(message)):
         circuit_from_networkx(graph, GROUPED)
-    monkeypatch.setattr("acdc_engine.formats.tables.MOST_TEXT", 29)
+    monkeypatch.setattr("acdc_engine.formats.tables._MOST_TEXT", 29)
     assert circuit_from_networkx(graph, GROUPED).edges
 
 
@@ -306,8 +297,7 @@ def test_damaged_node_link_json(found: Circuit, tmp_path: Path, edit: Edit, mess
     path, content = tmp_path / "x.networkx.json", json.loads(text_of(found, "networkx-json"))
     edit(content)
     path.write_text(json.dumps(content))
-    with pytest.raises(CircuitFileError, match=re.escape(message)):
-        import_circuit(path, fmt="networkx-json", model=found.model)
+    refused(path, re.escape(message), "networkx-json", found.model)
 
 
 def test_node_link_json_with_links_and_without_a_model(found: Circuit, tmp_path: Path) -> None:

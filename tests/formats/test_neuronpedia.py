@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acdc_engine.formats.neuronpedia import shown
-from acdc_engine.formats.register import FORMATS
+from acdc_engine.formats.neuronpedia import _shown
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Example, NextToken
 from acdc_engine.graph.names import GraphShape
 from acdc_engine.graph.records import MetricRecord
+from tests.formats.conftest import text_of
 from tests.made_circuits import GPT2, HOSTILE, SMOLLM2, made_circuit
 from tests.show.conftest import Make
 
@@ -31,17 +31,11 @@ EXAMPLE = Example(
 @pytest.fixture
 def told(grouped: Circuit) -> Circuit:
     """With an example prompt and a metric."""
-    return grouped.model_copy(
-        update={"examples": (EXAMPLE,), "metric": MetricRecord(name="logit_diff", sign=1)},
-    )
-
-
-def text_of(circuit: Circuit) -> str:
-    return FORMATS["neuronpedia"].value().text(circuit)
+    return grouped.model_copy(update={"examples": (EXAMPLE,), "metric": MetricRecord(name="logit_diff", sign=1)})
 
 
 def graph_of(circuit: Circuit) -> Graph:
-    graph = json.loads(text_of(circuit))
+    graph = json.loads(text_of(circuit, "neuronpedia"))
     assert isinstance(graph, dict)
     return graph
 
@@ -93,10 +87,8 @@ def test_heads_mlps_and_ends(told: Circuit) -> None:
     assert graph["metadata"]["scan"] == "tiny-v1-circuit" and graph["metadata"]["slug"] == "circuit-tiny-v1-8-edges"
     assert "Weights are exact effects on logit_diff" in graph["metadata"]["info"]["description"]
     nodes = by_name(graph)
-    seen = {
-        name: (node["feature_type"], node["layer"], node["feature"], node["ctx_idx"]) for name, node in nodes.items()
-    }
-    assert seen == {
+    keys = ("feature_type", "layer", "feature", "ctx_idx")
+    assert {name: tuple(node[key] for key in keys) for name, node in nodes.items()} == {
         "input": ("embedding", "E", 4, 4),
         "a0.h1": ("attention head", "0", 1, 3),
         "m0": ("mlp", "0", 4, 3),
@@ -143,10 +135,8 @@ def test_without_weights_every_edge_counts_one(make: Make) -> None:
     circuit = make(GraphShape(2, 2, 2), {"input->a1.h0<q>": None, "input->a1.h0<k>": None, "a1.h0->logits": None})
     graph = graph_of(circuit)
     check(graph)
-    assert [(link["weight"], link["parts"]) for link in graph["links"]] == [
-        (2.0, {"q": 1.0, "k": 1.0}),
-        (1.0, {"logits": 1.0}),
-    ]
+    weights = [(link["weight"], link["parts"]) for link in graph["links"]]
+    assert weights == [(2.0, {"q": 1.0, "k": 1.0}), (1.0, {"logits": 1.0})]
     assert graph["metadata"]["prompt"] == "(no prompt)"
     assert graph["metadata"]["prompt_tokens"] == ["(position read)", "(all tokens)"]
     assert by_name(graph)["logits"]["clerp"] == 'Output "logits" (p=0.000), probability not known'
@@ -167,14 +157,14 @@ def test_the_strongest_are_pinned_and_grouped_by_role() -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_labels_of_hostile_texts(text: str) -> None:
-    label = shown(text)
+    label = _shown(text)
     assert len(label) <= 61 and not re.search("<[a-zA-Z/!?]", label)
     assert all(character.isprintable() for character in label)
 
 
 def test_shown_keeps_what_is_harmless() -> None:
-    assert shown("<|endoftext|> a < b & 'c' été") == "<|endoftext|> a < b & 'c' été"
-    assert shown("a\nb\tc\rd\u202ee") == "a⏎b→c↵d�e"
+    assert _shown("<|endoftext|> a < b & 'c' été") == "<|endoftext|> a < b & 'c' été"
+    assert _shown("a\nb\tc\rd\u202ee") == "a⏎b→c↵d�e"
 
 
 @pytest.mark.parametrize("shape", [GPT2, SMOLLM2])
@@ -189,13 +179,12 @@ def test_any_circuit(any_circuit: st.SearchStrategy[Circuit], data: st.DataObjec
 
 
 def test_the_smallest_graph_is_large_enough_for_the_upload(make: Make) -> None:
-    assert len(text_of(make(GraphShape(1, 1, 1), {"input->logits": None}))) >= 1024
+    assert len(text_of(make(GraphShape(1, 1, 1), {"input->logits": None}), "neuronpedia")) >= 1024
 
 
 def test_a_prompt_of_one_token(told: Circuit) -> None:
     example = Example(clean=("a",), corrupt=("b",), read_at=0)
-    circuit = told.model_copy(update={"examples": (example,)})
-    graph = graph_of(circuit)
+    graph = graph_of(told.model_copy(update={"examples": (example,)}))
     check(graph)
     assert graph["metadata"]["prompt_tokens"] == ["a", "(all tokens)"]
     assert by_name(graph)["logits"]["clerp"].startswith('Output "logits"')

@@ -43,17 +43,13 @@ def examples(draw: st.DrawFn) -> Example:
     tokens = [draw(st.lists(texts, min_size=1, max_size=3)) for _ in range(2)]
     shares = st.floats(0, 1)
     rows = [st.tuples(*(st.tuples(*[shares] * (row + 1)) for row in range(len(side)))) for side in tokens]
-    return Example(
-        clean=tuple(tokens[0]),
-        corrupt=tuple(tokens[1]),
-        read_at=draw(st.integers(0, len(tokens[0]) - 1)),
-        answers=draw(field_of(Example, "answers")),
-        wrong_answers=draw(field_of(Example, "wrong_answers")),
-        next_clean=draw(field_of(Example, "next_clean")),
-        next_corrupt=draw(field_of(Example, "next_corrupt")),
-        next_circuit=draw(field_of(Example, "next_circuit")),
-        patterns=tuple(draw(st.lists(st.builds(HeadPattern, head=texts, clean=rows[0], corrupt=rows[1]), max_size=2))),
-    )
+    patterns = st.lists(st.builds(HeadPattern, head=texts, clean=rows[0], corrupt=rows[1]), max_size=2).map(tuple)
+    fitting: dict[str, st.SearchStrategy[Any]] = {
+        **{"clean": st.just(tuple(tokens[0])), "corrupt": st.just(tuple(tokens[1])), "patterns": patterns},
+        "read_at": st.integers(0, len(tokens[0]) - 1),
+    }
+    others = {name: field_of(Example, name) for name in sorted(Example.model_fields.keys() - fitting)}
+    return Example(**{name: draw(values) for name, values in (fitting | others).items()})
 
 
 @cache

@@ -30,16 +30,12 @@ def test_counts(shape: GraphShape, counts: tuple[int, int, int]) -> None:
     assert (graph.n_senders, graph.n_receivers, graph.n_edges) == counts
 
 
-def test_order_is_that_of_the_golden_files() -> None:
+def test_order_is_that_of_the_golden_files_and_grouped_heads_share_k_and_v() -> None:
     graph = Graph(GraphShape(1, 2, 2))
     assert graph.senders == ("input", "a0.h0", "a0.h1", "m0")
     attention = ("a0.h0<q>", "a0.h1<q>", "a0.h0<k>", "a0.h1<k>", "a0.h0<v>", "a0.h1<v>")
     assert graph.receivers == (*attention, "m0", "logits")
-
-
-def test_grouped_heads_share_k_and_v() -> None:
-    receivers = Graph(GraphShape(1, 4, 2)).receivers
-    assert receivers[4:8] == ("a0.kv0<k>", "a0.kv1<k>", "a0.kv0<v>", "a0.kv1<v>")
+    assert Graph(GraphShape(1, 4, 2)).receivers[4:8] == ("a0.kv0<k>", "a0.kv1<k>", "a0.kv0<v>", "a0.kv1<v>")
 
 
 @given(data=st.data())
@@ -88,9 +84,7 @@ def test_edges_run_from_earlier_to_later(any_shape: st.SearchStrategy[GraphShape
 
 @given(data=st.data())
 def test_receivers_feed_the_nodes_of_their_name(
-    any_shape: st.SearchStrategy[GraphShape],
-    fed_by_name: Callable[[str, GraphShape], set[str]],
-    data: st.DataObject,
+    any_shape: st.SearchStrategy[GraphShape], fed_by_name: Callable[[str, GraphShape], set[str]], data: st.DataObject
 ) -> None:
     graph = Graph(data.draw(any_shape))
     for receiver, name in enumerate(graph.receivers):
@@ -133,34 +127,18 @@ GROUPED, SEPARATE = GraphShape(8, 4, 2), GraphShape(8, 4, 4)
 @pytest.mark.parametrize(
     ("shape", "text", "message"),
     [
-        (
-            SEPARATE,
-            "a7.h3->a5.h2<q>",
-            "No edge a7.h3->a5.h2<q>: a7.h3 comes after a5.h2, an edge runs from earlier",
-        ),
-        (
-            SEPARATE,
-            "a5.h3->a5.h2<q>",
-            "a5.h3 and a5.h2 are in the same layer, heads of a layer do not read each",
-        ),
+        (SEPARATE, "a7.h3->a5.h2<q>", "No edge a7.h3->a5.h2<q>: a7.h3 comes after a5.h2, an edge runs from earlier"),
+        (SEPARATE, "a5.h3->a5.h2<q>", "a5.h3 and a5.h2 are in the same layer, heads of a layer do not read each"),
         (SEPARATE, "a5.h2->a5.h2<v>", "a5.h2 does not read what it writes itself"),
         (GROUPED, "a5.h2->a5.kv1<v>", "a5.kv1 does not read what it writes itself"),
         (SEPARATE, "m5->m5", "m5 does not read what it writes itself"),
-        (
-            GraphShape(8, 4, 4, parallel=True),
-            "a5.h1->m5",
-            "a5.h1 and m5 run in parallel, neither reads the other",
-        ),
+        (GraphShape(8, 4, 4, parallel=True), "a5.h1->m5", "a5.h1 and m5 run in parallel, neither reads the other"),
         (SEPARATE, "logits->m3", "No sender 'logits': the logits only receive."),
         (SEPARATE, "a1.h1->input", "No receiver 'input': the input only sends."),
         (SEPARATE, "m9->logits", "No sender 'm9': the model has layers 0 to 7."),
         (SEPARATE, "a1.h4->logits", "No sender 'a1.h4': a layer has heads 0 to 3."),
         (SEPARATE, "a1.h2<q>->logits", "as a sender the head is written without them"),
-        (
-            GROUPED,
-            "a1.kv1->m5",
-            "No sender 'a1.kv1': a key/value group only receives; its heads are the senders.",
-        ),
+        (GROUPED, "a1.kv1->m5", "No sender 'a1.kv1': a key/value group only receives; its heads are the senders."),
         (GROUPED, "input->a3.kv2<k>", "No receiver 'a3.kv2<k>': a layer has key/value groups 0 to 1."),
         (GROUPED, "input->a3.h2<k>", "No receiver 'a3.h2<k>': head 2 shares its k, write a3.kv1<k>."),
         (GROUPED, "input->a3.kv1<q>", "a key/value group has k and v only; q belongs to a head"),
@@ -170,16 +148,8 @@ GROUPED, SEPARATE = GraphShape(8, 4, 2), GraphShape(8, 4, 4)
         (SEPARATE, "input->a3", "No receiver 'a3': a head is written a3.h0."),
         (SEPARATE, "m1.h2->logits", "No sender 'm1.h2': an MLP is written m1."),
         (SEPARATE, "embed->logits", "No sender 'embed': senders are input, a0.h0 to a7.h3, m0 to m7."),
-        (
-            GROUPED,
-            "input->out",
-            "receivers are a0.h0<q> to a7.h3<q>, a0.kv0<k>, a0.kv0<v> and so on, m0 to m7 and",
-        ),
-        (
-            SEPARATE,
-            "input->out",
-            "receivers are a0.h0<q> to a7.h3<q>, likewise <k> and <v>, m0 to m7 and logits.",
-        ),
+        (GROUPED, "input->out", "receivers are a0.h0<q> to a7.h3<q>, a0.kv0<k>, a0.kv0<v> and so on, m0 to m7 and"),
+        (SEPARATE, "input->out", "receivers are a0.h0<q> to a7.h3<q>, likewise <k> and <v>, m0 to m7 and logits."),
         (GraphShape(8, 4, 4, mlps=False), "m1->logits", "No sender 'm1': the model is attention-only."),
         (SEPARATE, "input", "'input' is not an edge: write sender->receiver, as in a5.h5->a7.h3<q>."),
     ],
@@ -201,10 +171,7 @@ def test_indices_out_of_range_are_refused() -> None:
 
 @pytest.mark.parametrize(
     ("sizes", "message"),
-    [
-        ((0, 1, 1), "n_layers is 0"),
-        ((1, 4, 3), "4 heads do not divide into 3 key/value groups of equal size"),
-    ],
+    [((0, 1, 1), "n_layers is 0"), ((1, 4, 3), "4 heads do not divide into 3 key/value groups of equal size")],
 )
 def test_impossible_shapes_are_refused(sizes: tuple[int, int, int], message: str) -> None:
     with pytest.raises(GraphError, match=message):

@@ -49,9 +49,7 @@ def slow_twin(
 
 @given(data=st.data())
 def test_equals_the_slow_twin(
-    any_shape: st.SearchStrategy[GraphShape],
-    fed_by_name: Callable[[str, GraphShape], set[str]],
-    data: st.DataObject,
+    any_shape: st.SearchStrategy[GraphShape], fed_by_name: Callable[[str, GraphShape], set[str]], data: st.DataObject
 ) -> None:
     graph = Graph(data.draw(any_shape))
     mask = draw_mask(graph, data)
@@ -91,38 +89,35 @@ def test_edges_that_do_not_exist_are_dropped() -> None:
     assert is_clean(graph, graph.exists) and not is_clean(graph, everything)
 
 
-def test_a_head_is_entered_through_its_key_alone() -> None:
-    graph = Graph(GraphShape(1, 2, 2))
-    path = mask_of(graph, "input->a0.h1<k>", "a0.h1->logits")
-    assert is_clean(graph, path)
-
-
-def test_a_shared_key_enters_every_head_of_the_group() -> None:
-    graph = Graph(GraphShape(1, 4, 2))
-    mask = mask_of(graph, "input->a0.kv1<k>", "a0.h1->logits", "a0.h2->logits", "a0.h3->logits")
-    kept = {"input->a0.kv1<k>", "a0.h2->logits", "a0.h3->logits"}
-    assert names_of(graph, clean(graph, mask)) == kept
-
-
-def test_a_shared_value_leads_on_through_any_head_of_the_group() -> None:
-    graph = Graph(GraphShape(1, 4, 2))
-    mask = mask_of(graph, "input->a0.kv0<v>", "input->a0.kv1<v>", "input->a0.h0<q>", "a0.h1->logits")
-    # Head 0 leads nowhere, so its own q goes; its group leads on through head 1.
-    assert names_of(graph, clean(graph, mask)) == {"input->a0.kv0<v>", "a0.h1->logits"}
-
-
-@pytest.mark.parametrize("parallel", [False, True])
-def test_dead_ends_and_orphans_go(parallel: bool) -> None:
-    graph = Graph(GraphShape(2, 1, 1, parallel))
-    mask = mask_of(graph, "input->m0", "m0->a1.h0<q>", "a0.h0->m1", "m1->logits", "input->logits")
-    assert names_of(graph, clean(graph, mask)) == {"input->logits"}
-
-
-def test_nothing_left_when_the_logits_are_cut_off() -> None:
-    graph = Graph(GraphShape(2, 2, 1))
-    mask = graph.exists.clone()
-    mask[:, graph.logits] = False
-    assert not clean(graph, mask).any()
+@pytest.mark.parametrize(
+    ("shape", "edges", "kept"),
+    [
+        (GraphShape(1, 2, 2), "input->a0.h1<k> a0.h1->logits", "input->a0.h1<k> a0.h1->logits"),
+        (
+            GraphShape(1, 4, 2),
+            "input->a0.kv1<k> a0.h1->logits a0.h2->logits a0.h3->logits",
+            "input->a0.kv1<k> a0.h2->logits a0.h3->logits",
+        ),
+        (  # Head 0 leads nowhere, so its own q goes; its group leads on through head 1.
+            GraphShape(1, 4, 2),
+            "input->a0.kv0<v> input->a0.kv1<v> input->a0.h0<q> a0.h1->logits",
+            "input->a0.kv0<v> a0.h1->logits",
+        ),
+        *(
+            (
+                GraphShape(2, 1, 1, parallel),
+                "input->m0 m0->a1.h0<q> a0.h0->m1 m1->logits input->logits",
+                "input->logits",
+            )
+            for parallel in (False, True)
+        ),
+        (GraphShape(2, 1, 1), "input->m0 m0->m1 input->a1.h0<q>", ""),
+    ],
+    ids=["a key alone", "a shared key", "a shared value", "dead ends", "in parallel blocks", "logits cut off"],
+)
+def test_by_hand(shape: GraphShape, edges: str, kept: str) -> None:
+    graph = Graph(shape)
+    assert names_of(graph, clean(graph, mask_of(graph, *edges.split()))) == set(kept.split())
 
 
 @given(data=st.data())

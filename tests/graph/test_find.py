@@ -34,13 +34,6 @@ def kinds(circuit: Circuit) -> Counter[str]:
     return found
 
 
-@pytest.mark.parametrize(("name", "edges"), BY_RULE.items())
-def test_counts(name: str, edges: int) -> None:
-    circuit = Circuit.load(GRAPHS / f"{name}.json")
-    assert len(circuit.edges) == edges
-    assert is_clean(circuit.graph(), circuit.mask()), "every edge lies on a path from input to logits"
-
-
 def test_ioi_by_kind() -> None:
     assert kinds(Circuit.load(GRAPHS / "gpt2" / "ioi.json")) == {
         **{f"MLP->head {letter}": 189 for letter in "qkv"},
@@ -107,13 +100,14 @@ def test_the_scripts_write_the_same_bytes(script: str, tmp_path: Path) -> None:
         assert circuit.made_by == f"graphs/make/{script}.py"
 
 
-@pytest.mark.parametrize("name", BY_RULE)
-def test_they_follow_the_schema_and_every_head_has_a_class(name: str) -> None:
+@pytest.mark.parametrize(("name", "edges"), BY_RULE.items())
+def test_counts_schema_paths_and_a_class_for_every_head(name: str, edges: int) -> None:
     path = GRAPHS / f"{name}.json"
     schema = json.loads((GRAPHS / "schema.json").read_text())
     Draft202012Validator(schema).validate(json.loads(path.read_text()))
     circuit = Circuit.load(path)
-    assert circuit.source and circuit.rule
+    assert len(circuit.edges) == edges and circuit.source and circuit.rule
+    assert is_clean(circuit.graph(), circuit.mask()), "every edge lies on a path from input to logits"
     for edge in circuit.edges:
         for end, role in ((edge.sender, edge.sender_role), (edge.receiver, edge.receiver_role)):
             assert role or kind(end) != "head", edge
@@ -167,9 +161,7 @@ def test_folders_without_a_circuit_say_what_they_are(tmp_path: Path) -> None:
     with pytest.raises(CircuitFileError, match=r"give one of the runs in it: run00, run01, .*run09, \.\.\.$"):
         find_circuit(tmp_path)
     (tmp_path / "trace.jsonl").touch()
-    with pytest.raises(
-        CircuitFileError, match=r"no circuit has been found yet \(it has trace.jsonl\)\. The command th"
-    ):
+    with pytest.raises(CircuitFileError, match=r"no circuit has been found yet \(it has trace.jsonl\)\. The comm"):
         find_circuit(tmp_path)
 
 

@@ -20,6 +20,7 @@ from acdc_engine.model.small_model import small_view
 
 BRACKETS = {"words": ["[start]", "[end]", "(", ")"], "output_words": ["unbalanced", "balanced"]}
 NUMBERS = [str(number) for number in range(8)]
+TOKENS = torch.randint(0, 9, (5, 10), generator=torch.Generator().manual_seed(1))
 SORTED = {"words": [*NUMBERS, "SEP"], "output_words": NUMBERS}
 
 
@@ -91,9 +92,8 @@ def test_a_bracket_classifier_equals_plain_torch(tmp_path: Path, norms: bool, ac
     """Bidirectional, with MLPs, two answers of their own."""
     state = state_dict(layers=3, d_mlp=20, sizes=(4, 2), norms=norms)
     view = load_model(write(tmp_path, state, BRACKETS, "--bidirectional", "--activation", activation))
-    tokens = torch.randint(0, 4, (5, 10), generator=torch.Generator().manual_seed(1))
-    wanted = plain_logits(state, tokens, causal=False, gelu=activation == "gelu")
-    assert wanted.shape == (5, 10, 2) and relative_distance(view.logits(tokens), wanted) < 1e-5
+    wanted = plain_logits(state, TOKENS % 4, causal=False, gelu=activation == "gelu")
+    assert wanted.shape == (5, 10, 2) and relative_distance(view.logits(TOKENS % 4), wanted) < 1e-5
     assert (view.d_vocab, view.d_vocab_in, view.same_words, view.causal) == (2, 4, False, False)
     assert (view.tokenizer("( )")["input_ids"], view.tokenizer.answers("balanced")["input_ids"]) == ([2, 3], [1])
 
@@ -103,8 +103,7 @@ def test_a_model_of_sorted_lists_equals_plain_torch(tmp_path: Path, eps: float) 
     """Causal, attention only, LayerNorm; a word of the prompts is no answer."""
     state = state_dict(layers=1, d_mlp=None, sizes=(9, 8))
     view = load_model(write(tmp_path, state, SORTED, "--norm-eps", str(eps)))
-    tokens = torch.randint(0, 9, (5, 10), generator=torch.Generator().manual_seed(1))
-    assert relative_distance(view.logits(tokens), plain_logits(state, tokens, causal=True, eps=eps)) < 1e-6
+    assert relative_distance(view.logits(TOKENS), plain_logits(state, TOKENS, causal=True, eps=eps)) < 1e-6
     assert not view.shape.mlps and (view.d_vocab, view.d_vocab_in) == (8, 9)
 
 
@@ -142,18 +141,12 @@ def bracket_rows() -> list[dict[str, Any]]:
         text = ["(", *(")" if number >> place & 1 else "(" for place in range(6)), ")"]
         depths = [sum(1 if bracket == "(" else -1 for bracket in text[: end + 1]) for end in range(8)]
         if min(depths) >= 0 and depths[-1] == 0:
-            clean = " ".join(["[start]", *text, "[end]"])
+            first = text.index(")")  # in place of the first opening one
+            other = [")", *text[1:first], "(", *text[first + 1 :]]
+            clean, corrupt = (" ".join(["[start]", *words, "[end]"]) for words in (text, other))
             answers = {"answers": [" balanced"], "wrong_answers": [" unbalanced"]}
-            rows.append({"clean": clean, "corrupt": swapped(clean), "read_at": 0, **answers})
+            rows.append({"clean": clean, "corrupt": corrupt, "read_at": 0, **answers})
     return rows
-
-
-def swapped(text: str) -> str:
-    """The first closing bracket in place of the first opening one, and the other way round."""
-    words = text.split()
-    a, b = words.index("("), words.index(")")
-    words[a], words[b] = words[b], words[a]
-    return " ".join(words)
 
 
 def test_what_is_no_small_model_is_said(tmp_path: Path) -> None:
@@ -172,14 +165,9 @@ def test_what_is_no_small_model_is_said(tmp_path: Path) -> None:
 
 def test_the_script_runs_and_says_what_is_wrong_in_a_line(tmp_path: Path) -> None:
     write(tmp_path, state_dict(layers=1, d_mlp=None, sizes=(9, 8)), SORTED)
-    command = [sys.executable, "-m", "acdc_engine.model.from_state_dict", str(tmp_path / "weights.pt")]
-    done = subprocess.run(
-        [*command, str(tmp_path / "new"), "--words", str(tmp_path / "words.txt")], capture_output=True
-    )
+    command = [sys.executable, "-m", "acdc_engine.model.from_state_dict", "weights.pt", "new", "--words", "words.txt"]
+    done = subprocess.run(command, capture_output=True, cwd=tmp_path)
     assert done.returncode == 1 and b"unembed: has shape [8, 12]" in done.stderr and b"Traceback" not in done.stderr
-    outputs = ["--output-words", str(tmp_path / "output_words.txt")]
-    done = subprocess.run(
-        [*command, str(tmp_path / "new"), "--words", str(tmp_path / "words.txt"), *outputs], capture_output=True
-    )
+    done = subprocess.run([*command, "--output-words", "output_words.txt"], capture_output=True, cwd=tmp_path)
     assert done.returncode == 0 and b"acdc discover TASK.toml --model" in done.stdout
     assert load_model(tmp_path / "new").d_vocab == 8

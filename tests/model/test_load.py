@@ -1,6 +1,7 @@
 """Loading models: from a folder end to end, and every way it can fail."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -70,12 +71,6 @@ def test_what_is_loaded_already_stays_as_it_is(saved: Path) -> None:
     assert (view.shape.n_kv_heads, load_model(saved, ungroup_kv=True).shape.n_kv_heads) == (2, 4)
 
 
-def test_the_same_weights_have_the_same_hash(saved: Path, copy: Path) -> None:
-    change_weights(copy, lambda weights: weights["model.layers.1.self_attn.o_proj.weight"].mul_(1.001))
-    assert load_model(saved).weights_hash() == load_model(hf_model("llama_grouped")).weights_hash()
-    assert load_model(copy).weights_hash() != load_model(saved).weights_hash()
-
-
 def test_missing_folders(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"There is no model folder at .*nothing. Give one that holds a config.json"):
         load_model(str(tmp_path / "nothing"))
@@ -104,8 +99,7 @@ def change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any
 
 
 def truncate(folder: Path) -> None:
-    path = folder / "model.safetensors"
-    path.write_bytes(path.read_bytes()[:2000])
+    os.truncate(folder / "model.safetensors", 2000)
 
 
 @pytest.mark.parametrize(
@@ -130,19 +124,12 @@ def test_damaged_folders(copy: Path, damage: Callable[[Path], Any], text: str) -
         load_model(copy)
 
 
-@pytest.mark.parametrize(
-    ("config", "reason"),
-    [({"model_type": "opt"}, "MLP is not a module of its own"), ({"model_type": "t5"}, "encoder-decoder")],
-    ids=["opt", "t5"],
-)
+@pytest.mark.parametrize(("kind", "reason"), [("opt", "MLP is not a module of its own"), ("t5", "encoder-decoder")])
 def test_unsupported_types_are_refused_before_weights_are_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], reason: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, reason: str
 ) -> None:
-    def read(*args: Any, **kwargs: Any) -> None:
-        pytest.fail("weights were read")
-
-    monkeypatch.setattr(hf.AutoModelForCausalLM, "from_pretrained", read)
-    (tmp_path / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr(hf.AutoModelForCausalLM, "from_pretrained", lambda *a, **k: pytest.fail("weights were read"))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
     with pytest.raises(UnsupportedModelError, match=reason) as caught:
         load_model(tmp_path)
     assert repr(tmp_path.name) in str(caught.value) and "Supported are decoder-only" in str(caught.value)
@@ -165,7 +152,7 @@ def test_a_hub_that_does_not_know_or_give_the_model(
     def refuse(*args: Any, **kwargs: Any) -> None:
         raise OSError("not a valid model identifier\nmore advice")
 
-    monkeypatch.setattr("acdc_engine.model.load.hub_answers", lambda: answers)
+    monkeypatch.setattr("acdc_engine.model.load._hub_answers", lambda: answers)
     monkeypatch.setattr(hf.AutoConfig, "from_pretrained", refuse)
     with pytest.raises(ModelError) as caught:
         load_model(name)
@@ -228,9 +215,8 @@ def test_a_folder_without_tokenizer_needs_one_given(tmp_path: Path, model: str) 
     assert load_model(tmp_path, tokenizer=tokenizer).tokenizer is tokenizer
     with pytest.raises(ModelError) as caught:
         load_model(tmp_path)
-    text = str(caught.value)
-    assert f"but no tokenizer that can be read in {tmp_path} (" in text
-    assert text.endswith("or load the model from Python with load_model(..., tokenizer=...).")
+    assert f"but no tokenizer that can be read in {tmp_path} (" in str(caught.value)
+    assert str(caught.value).endswith("or load the model from Python with load_model(..., tokenizer=...).")
 
 
 def test_code_of_a_repository_is_neither_run_nor_asked_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,7 +240,7 @@ def test_only_local_loads_are_silent(saved: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(hf.AutoConfig, "from_pretrained", chatty)
     load_model(saved)
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr("acdc_engine.model.load.hub_answers", lambda: True)
+    monkeypatch.setattr("acdc_engine.model.load._hub_answers", lambda: True)
     monkeypatch.setattr("acdc_engine.model.load._resolve", lambda model: ("some/model", "some/model"))
     with pytest.raises(ModelError, match="some/model"):  # the weights are not there; the configuration was
         monkeypatch.setattr(hf.AutoModelForCausalLM, "from_pretrained", lambda *a, **k: 1 / 0)

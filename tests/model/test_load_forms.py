@@ -92,6 +92,6 @@ def test_what_has_no_tokenizer(tmp_path: Path, smollm2_path: Path, monkeypatch: 
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ModelError, match=r"The model in .* cannot be read: "):
         load_tokenizer(tmp_path)
-    monkeypatch.setattr(load, "hub_answers", lambda: False)
+    monkeypatch.setattr(load, "_hub_answers", lambda: False)
     with pytest.raises(ModelError, match="Model 'no-such-model' cannot be loaded"):
         load_tokenizer("no-such-model")

@@ -18,13 +18,9 @@ from tests.tiny_models import VOCAB, random_prompts, view
 
 SWITCH = 16
 """Length up to which the models below were trained: their tables change after it."""
-LONGROPE = {
-    "rope_type": "longrope",
-    "rope_theta": 10000.0,
-    "short_factor": [1.0] * 4,
-    "long_factor": [4.0, 3.0, 2.5, 2.0],
-    "original_max_position_embeddings": SWITCH,
-}
+ORIGINAL: dict[str, Any] = {"original_max_position_embeddings": SWITCH}
+FACTORS = {"short_factor": [1.0] * 4, "long_factor": [4.0, 3.0, 2.5, 2.0]}
+LONGROPE = {"rope_type": "longrope", "rope_theta": 10000.0, **FACTORS, **ORIGINAL}
 DYNAMIC = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0}
 SIZES: dict[str, Any] = {
     "vocab_size": VOCAB,
@@ -37,11 +33,7 @@ SIZES: dict[str, Any] = {
 }
 CONFIGS: dict[str, Any] = {
     "longrope": lambda: hf.Phi3Config(
-        **SIZES,
-        max_position_embeddings=64,
-        original_max_position_embeddings=SWITCH,
-        rope_parameters=LONGROPE,
-        sliding_window=None,
+        **SIZES, **ORIGINAL, max_position_embeddings=64, rope_parameters=LONGROPE, sliding_window=None
     ),
     "dynamic": lambda: hf.LlamaConfig(**SIZES, max_position_embeddings=SWITCH, rope_parameters=DYNAMIC),
 }
@@ -82,11 +74,7 @@ def test_each_length_has_its_own_tables_in_any_order(kind: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "lengths", "text"),
     [
-        (
-            "longrope",
-            [9, 12, 20],
-            "Prompts of 12 and of 20 tokens cannot be run together .* of up to 12 tokens, or only",
-        ),
+        ("longrope", [9, 12, 20], "Prompts of 12 and of 20 tokens cannot be run together .* up to 12 tokens, or only"),
         ("dynamic", [9, 20], "Prompts of 9 and of 20 tokens cannot be run together"),
         ("dynamic", [20, 24], "Prompts of 20 and of 24 tokens cannot be run together"),
     ],

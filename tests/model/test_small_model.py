@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from acdc_engine.errors import ModelError, PromptError
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.model import load_model
 from acdc_engine.model.small_file import read_small_model, small_models, write_small_model
 from acdc_engine.model.small_model import WordTokenizer, small_view
+from acdc_engine.model.view import TransformerView
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.evaluator import Variants
 from acdc_engine.prompts.metrics import get_metric
@@ -31,6 +33,12 @@ def save(folder: Path, kind: str = "causal-relu") -> Path:
     """A random model's folder."""
     write_small_model(folder / kind, *small_model(kind))
     return folder / kind
+
+
+def random_mask(view: TransformerView, share: float, seed: int) -> Tensor:
+    """A clean mask of about that share of the edges."""
+    noise = torch.rand(view.graph.exists.shape, generator=torch.Generator().manual_seed(seed))
+    return clean(view.graph, (noise < share) & view.graph.exists)
 
 
 def test_biases_may_be_left_out() -> None:
@@ -73,27 +81,17 @@ def test_hashes_of_causal_models_are_those_of_files_written_before_there_were_ot
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("ablation", ["patch", "mean", "zero"])
-def test_all_edges_are_clean_and_no_edges_are_ablated(kind: str, ablation: str) -> None:
-    v, prompts = random_small_view(kind), random_prompts()
-    evaluator = CircuitEvaluator(v, prompts, ablation, batch_size=3)
-    logits = evaluator.logits(torch.stack([v.graph.exists, torch.zeros_like(v.graph.exists)]))
+def test_all_edges_are_clean_none_are_ablated_and_others_equal_the_slow_twin(kind: str, ablation: str) -> None:
+    v, prompts = random_small_view(kind), random_prompts(3, 6)
+    masks = torch.stack([random_mask(v, share, 11) for share in (1.0, 0.0, 0.3, 0.5, 0.8)])
+    evaluator = CircuitEvaluator(v, prompts, ablation, batch_size=2)
+    logits = evaluator.logits(masks)
     assert relative(logits[0], v.logits(prompts.clean)[:, -1]) < 1e-5
     assert relative(logits[1], evaluator.ablated_logits()) < 1e-6
     if ablation == "patch":
         assert relative(logits[1], v.logits(prompts.corrupt)[:, -1]) < 1e-5
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("ablation", ["patch", "mean", "zero"])
-def test_random_masks_equal_the_slow_twin(kind: str, ablation: str) -> None:
-    v, prompts = random_small_view(kind), random_prompts(3, 6)
-    generator = torch.Generator().manual_seed(11)
-    masks = torch.stack([torch.rand(v.graph.exists.shape, generator=generator) < share for share in (0.3, 0.5, 0.8)])
-    masks = clean(v.graph, masks & v.graph.exists)
-    assert masks.flatten(1).any(1).all()
-    ours = CircuitEvaluator(v, prompts, ablation).logits(masks)
-    for mask, row in zip(masks, ours, strict=True):
-        assert relative(row, slow_logits(v, prompts, mask, ablation)) < 2e-5
+    for mask, row in zip(masks[2:], logits[2:], strict=True):
+        assert mask.any() and relative(row, slow_logits(v, prompts, mask, ablation)) < 2e-5
 
 
 @pytest.mark.parametrize("kind", OPEN)
@@ -105,50 +103,9 @@ def test_reading_before_the_end_sees_what_comes_after(kind: str) -> None:
     evaluator = CircuitEvaluator(v, prompts)
     assert relative(evaluator.logits(full[None])[0], v.logits(prompts.clean)[:, 0]) < 1e-5
     assert float((evaluator.clean_logits() - evaluator.ablated_logits()).abs().max()) > 0.01
-    generator = torch.Generator().manual_seed(3)
-    mask = clean(v.graph, (torch.rand(full.shape, generator=generator) < 0.6) & full)
+    mask = random_mask(v, 0.6, 3)
     assert relative(evaluator.logits(mask[None])[0], slow_logits(v, prompts, mask)) < 2e-5
     assert relative(evaluator.logits(Variants.of(full, mask[None]))[0], slow_logits(v, prompts, mask)) < 2e-5
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("part", ["w_q", "w_k", "w_v"])
-def test_one_edge_equals_path_patching_by_hand(kind: str, part: str) -> None:
-    """a0.h1's change is added to what one projection of a1.h0 reads; nothing else in the corrupt run moves.
-
-    As a mask: what a0.h1 reads, the edge, and all that follows a1.h0. By hand: the projection of the change, which is
-    linear, goes into that head's q, k or v.
-    """
-    v, prompts = random_small_view(kind), random_prompts(4, 6)
-    graph, weights = v.graph, small_model(kind)[1]
-    mask = torch.zeros_like(graph.exists)
-    mask[graph.parse_edge(f"a0.h1->a1.h0<{part[-1]}>")] = True
-    mask[graph.INPUT, graph.block("attention", 0).reads] = True
-    mask[graph.heads(1).start, :] = graph.exists[graph.heads(1).start]
-    if v.shape.mlps:
-        mask[graph.block("mlp", 1).writes.start, graph.logits] = True
-
-    clean_run, run = slow_run(v, v.embed(prompts.clean)), slow_run(v, v.embed(prompts.corrupt))
-    a0h1 = graph.heads(0).start + 1
-    change = clean_run.values[a0h1] - run.values[a0h1]
-    reads = run.inputs[graph.block("attention", 1).reads.start]
-    q, k, x = (reads @ weights[f"layers.1.w_{c}"][0].T + weights[f"layers.1.b_{c}"][0] for c in "qkv")
-    q, k, x = (
-        t + (change @ weights[f"layers.1.{part}"][0].T if part[-1] == c else 0)
-        for t, c in zip((q, k, x), "qkv", strict=True)
-    )
-    scores = 0.7 * q @ k.transpose(1, 2)
-    if v.causal:
-        scores = scores.masked_fill(torch.ones(6, 6).triu(1).bool(), -torch.inf)
-    moved = scores.softmax(-1) @ x @ weights["layers.1.w_o"][0] - run.values[graph.heads(1).start]
-    final = run.inputs[graph.logits] + moved
-    if v.shape.mlps:
-        layer = v.layers[1]
-        mlp = graph.block("mlp", 1)
-        final += layer.mlp_write(run.inputs[mlp.reads.start] + moved) - run.values[mlp.writes.start]
-    wanted = v.unembed(final)[:, -1]
-    assert relative(CircuitEvaluator(v, prompts).logits(mask[None])[0], wanted) < 1e-5
-    assert relative(run.logits[:, -1], wanted) > 1e-3, "it does move"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -188,11 +145,8 @@ def test_prompts_that_do_not_fit_the_model() -> None:
     v = random_small_view()
     with pytest.raises(PromptError, match="do not fit the model: it was made for up to 9 tokens, not 10"):
         v.logits(torch.ones(2, 10, dtype=torch.long))
-    tokens = torch.tensor([[1, 2], [3, 61], [61, 61]])
-    with pytest.raises(
-        PromptError, match=r"2 of 3 prompts hold words that are not among its 61 \(the first is number 1"
-    ):
-        v.logits(tokens)
+    with pytest.raises(PromptError, match=r"2 of 3 prompts hold words .* not among its 61 \(the first is number 1"):
+        v.logits(torch.tensor([[1, 2], [3, 61], [61, 61]]))
 
 
 def test_the_words() -> None:
@@ -287,7 +241,7 @@ def test_shipped_models_are_found_by_name_and_listed(monkeypatch: pytest.MonkeyP
         view = load_model(name, dtype="float64")
         assert view.name == name == load_model(graphs_folder() / name).name
         assert bool(torch.isfinite(view.logits(torch.zeros(1, 2, dtype=torch.long))).all())
-    monkeypatch.setattr("acdc_engine.model.load.hub_answers", lambda: False)
+    monkeypatch.setattr("acdc_engine.model.load._hub_answers", lambda: False)
     almost = names[0][:-1]
     with pytest.raises(ModelError, match=f"Did you mean '{names[0]}'.*") as caught:
         load_model(almost)

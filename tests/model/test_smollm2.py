@@ -9,10 +9,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from safetensors import SafetensorError
 
 from acdc_engine.errors import ModelError
 from acdc_engine.model import smollm2
-from acdc_engine.model.smollm2 import cache_folder, smollm2_folder
+from acdc_engine.model.smollm2 import smollm2_folder
 
 GB = 10**9
 
@@ -59,50 +60,37 @@ def failing(error: BaseException) -> Callable[[Path, Path, Any], None]:
     return convert
 
 
-def test_converts_once(package: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[tuple[float, str]] = []
-    folder = smollm2_folder(lambda share, step: told.append((share, step)))
-    assert folder.parent == cache
+def test_converts_once_with_a_bar_on_standard_error(
+    package: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = smollm2_folder()
+    assert folder.parent == cache and folders(cache) == [folder.name]
     assert (folder / "model.safetensors").read_bytes() == b"weights"
-    assert told == [(0.5, "writing")]
-    assert folders(cache) == [folder.name]
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"Converting SmolLM2-135M, once, into {folder}\n") and captured.out == ""
     monkeypatch.setattr(smollm2, "write_hf_folder", failing(AssertionError("converted twice")))
-    assert smollm2_folder() == folder
+    assert smollm2_folder() == folder and capsys.readouterr().err == ""
 
 
 def test_another_file_gets_another_folder(package: Path, cache: Path) -> None:
     first = smollm2_folder()
     (package / "tiny.gguf").write_bytes(b"other weights")
     second = smollm2_folder()
-    assert first != second
-    assert (second / "model.safetensors").read_bytes() == b"other weights"
+    assert first != second and (second / "model.safetensors").read_bytes() == b"other weights"
 
 
-def test_bar_and_folder_go_to_standard_error(package: Path, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("model.safetensors", None), ("model.safetensors", b"wei"), ("converted.json", None), ("converted.json", b"[1")],
+)
+def test_damaged_folder_is_converted_again(package: Path, cache: Path, name: str, content: bytes | None) -> None:
     folder = smollm2_folder()
-    captured = capsys.readouterr()
-    assert captured.err.startswith(f"Converting SmolLM2-135M, once, into {folder}\n")
-    assert captured.out == ""
-    smollm2_folder()
-    assert capsys.readouterr().err == ""
-
-
-@pytest.mark.parametrize("damage", ["missing", "truncated", "no manifest", "unreadable manifest"])
-def test_damaged_folder_is_converted_again(package: Path, cache: Path, damage: str) -> None:
-    folder = smollm2_folder()
-    weights, manifest = folder / "model.safetensors", folder / "converted.json"
-    match damage:
-        case "missing":
-            weights.unlink()
-        case "truncated":
-            weights.write_bytes(b"wei")
-        case "no manifest":
-            manifest.unlink()
-        case "unreadable manifest":
-            manifest.write_text("[1")
+    (folder / name).unlink()
+    if content is not None:
+        (folder / name).write_bytes(content)
     assert smollm2_folder() == folder
-    assert weights.read_bytes() == b"weights"
-    assert set(json.loads(manifest.read_text())) == {"config.json", "model.safetensors"}
+    assert (folder / "model.safetensors").read_bytes() == b"weights"
+    assert set(json.loads((folder / "converted.json").read_text())) == {"config.json", "model.safetensors"}
 
 
 def test_interrupted_conversion_leaves_nothing(package: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +110,7 @@ def convert(source, folder, progress):
     (folder / "model.safetensors").write_bytes(source.read_bytes())
     {conversion}
 smollm2.write_hf_folder = convert
-smollm2.NEEDED_BYTES = 0
+smollm2._NEEDED_BYTES = 0
 print(smollm2.smollm2_folder())
 """
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
@@ -161,42 +149,27 @@ def test_installed_without_its_weights(package: Path, cache: Path) -> None:
         smollm2_folder()
 
 
-def test_damaged_weights(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ACDC_ENGINE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(smollm2, "NEEDED_BYTES", 0)
-    with pytest.raises(ModelError, match=r"tiny\.gguf cannot be read as a GGUF file .* --force-reinstall$"):
-        smollm2_folder()
-    assert folders(tmp_path / "cache") == []
+NO_SPACE = OSError(errno.ENOSPC, "No space left on device")
+# What safetensors 0.8 raised on a full tmpfs.
+HIDDEN = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
 
-def test_no_space_is_noticed_before_anything_is_written(
-    package: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("convert", "free", "text"),
+    [
+        (smollm2.write_hf_folder, GB, r"tiny\.gguf cannot be read as a GGUF file .* --force-reinstall$"),
+        (None, 12_345_678, r"needs 545 MB in .*, where 12 MB are free\. Make room, or set ACDC_ENGINE_CACHE to a f"),
+        (failing(NO_SPACE), GB, r"needs 545 MB in .* or set ACDC_ENGINE_CACHE to a folder on another disk\.$"),
+        (failing(HIDDEN), GB, r"needs 545 MB in .* or set ACDC_ENGINE_CACHE to a folder on another disk\.$"),
+    ],
+    ids=["damaged weights", "no space before anything is written", "disk fills up", "disk fills up in safetensors"],
+)
+def test_a_conversion_that_fails_leaves_nothing(
+    convert: Any, free: int, text: str, package: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=12_345_678))
-    monkeypatch.setattr(smollm2, "write_hf_folder", failing(AssertionError("began to convert")))
-    with pytest.raises(ModelError) as caught:
-        smollm2_folder()
-    assert str(caught.value) == (
-        f"Converting SmolLM2-135M needs 545 MB in {cache}, where 12 MB are free. "
-        "Make room, or set ACDC_ENGINE_CACHE to a folder on another disk."
-    )
-    assert folders(cache) == []
-
-
-def space_errors() -> list[Exception]:
-    from safetensors import SafetensorError
-
-    # The second text is what safetensors 0.8 raised on a full tmpfs.
-    hidden = "Error while serializing: I/O error: No space left on device (os error 28)"
-    return [OSError(errno.ENOSPC, "No space left on device"), SafetensorError(hidden)]
-
-
-@pytest.mark.parametrize("error", space_errors(), ids=["system", "safetensors"])
-def test_disk_that_fills_up_meanwhile(
-    package: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    monkeypatch.setattr(smollm2, "write_hf_folder", failing(error))
-    with pytest.raises(ModelError, match=r"needs 545 MB in .* or set ACDC_ENGINE_CACHE to a folder on"):
+    monkeypatch.setattr(smollm2, "write_hf_folder", convert)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
+    with pytest.raises(ModelError, match=text):
         smollm2_folder()
     assert folders(cache) == []
 
@@ -211,11 +184,11 @@ def test_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ACDC_ENGINE_CACHE", "~/mine")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / "mine"
+    assert smollm2._cache_folder() == tmp_path / "mine"
     monkeypatch.delenv("ACDC_ENGINE_CACHE")
-    assert cache_folder() == tmp_path / "xdg" / "acdc-engine"
+    assert smollm2._cache_folder() == tmp_path / "xdg" / "acdc-engine"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache_folder() == tmp_path / ".cache" / "acdc-engine"
+    assert smollm2._cache_folder() == tmp_path / ".cache" / "acdc-engine"
 
 
 def test_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,7 +199,7 @@ def test_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(Path, "expanduser", no_home)
     with pytest.raises(ModelError, match=r"determine home directory\. Set ACDC_ENGINE_CACHE to a folder\."):
-        cache_folder()
+        smollm2._cache_folder()
 
 
 def test_real_model(smollm2_path: Path) -> None:

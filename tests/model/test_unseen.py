@@ -1,5 +1,6 @@
 """What a view would not see is refused, in every number format: adapters, hooks, replaced methods, unknown layers."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +9,6 @@ from torch import Tensor, nn
 
 from acdc_engine.errors import ModelError, UnsupportedModelError
 from acdc_engine.model import load_model, same_function
-from acdc_engine.model.bridge import view_of
 from acdc_engine.model.same_function import relative_distance
 from tests.tiny_models import VOCAB, hf_model
 
@@ -42,19 +42,10 @@ def test_unmerged_adapters_are_refused_and_merged_ones_computed(where: str, dtyp
 
 def test_adapters_switched_off_or_folded_in_for_a_while_are_refused_too() -> None:
     model = adapted(ADAPTED["mlp"], torch.float32)
-    model.merge_adapter()
-    with pytest.raises(UnsupportedModelError, match=r"merge_and_unload\(\)"):
-        load_model(model.get_base_model())
-    model.disable_adapter_layers()
-    with pytest.raises(UnsupportedModelError, match=r"merge_and_unload\(\)"):
-        load_model(model.get_base_model())
-
-
-def test_adapters_of_others_are_known_by_their_parts() -> None:
-    model = hf_model("llama")
-    model.model.layers[1].self_attn.v_proj.lora_A = nn.Parameter(torch.ones(2, 32))
-    with pytest.raises(UnsupportedModelError, match=r"adapters .*model.layers.1.self_attn.v_proj"):
-        load_model(model)
+    for change in (model.merge_adapter, model.disable_adapter_layers):
+        change()
+        with pytest.raises(UnsupportedModelError, match=r"merge_and_unload\(\)"):
+            load_model(model.get_base_model())
 
 
 @pytest.mark.parametrize("dtype", FORMATS)
@@ -118,20 +109,34 @@ class Scaled(nn.Linear):
         return super().forward(x) * 1.01
 
 
-@pytest.mark.parametrize("part", ["self_attn.k_proj", "mlp.up_proj"])
-def test_unknown_linear_layers_are_refused(part: str) -> None:
+PACKED = nn.Parameter(torch.ones(48, 32, dtype=torch.int8), requires_grad=False)
+
+
+@pytest.mark.parametrize(
+    ("where", "part", "value", "text"),
+    [
+        (
+            "1.self_attn.v_proj",
+            "lora_A",
+            nn.Parameter(torch.ones(2, 32)),
+            r"adapters .*model.layers.1.self_attn.v_proj",
+        ),
+        ("0.self_attn.k_proj", "__class__", Scaled, r"k_proj are linear layers or embeddings of a class of their own"),
+        (
+            "0.mlp.up_proj",
+            "__class__",
+            Scaled,
+            r"model.layers.0.mlp.up_proj are linear layers or embeddings of a class",
+        ),
+        ("1", "forward", print, r"forward method of model.layers.1 was replaced on the object"),
+        ("0.mlp.up_proj", "weight", PACKED, r"mlp.up_proj hold packed numbers"),
+        ("1.mlp", "down_proj", nn.Linear(31, 32), "cannot be run on 12 tokens"),
+    ],
+)
+def test_what_the_view_would_not_see_is_refused(where: str, part: str, value: Any, text: str) -> None:
     model = hf_model("llama").to(torch.bfloat16)
-    model.model.layers[0].get_submodule(part).__class__ = Scaled
-    with pytest.raises(UnsupportedModelError, match=rf"model.layers.0.{part} are linear layers .* class of their own"):
-        load_model(model)
-
-
-def test_replaced_forward_methods_are_refused() -> None:
-    model = hf_model("gpt2")
-    block = model.transformer.h[1]
-    plain = block.forward
-    block.forward = lambda *args, **kwargs: plain(*args, **kwargs)
-    with pytest.raises(UnsupportedModelError, match=r"forward method of transformer.h.1 was replaced on the object"):
+    setattr(model.model.layers.get_submodule(where), part, value)
+    with pytest.raises(UnsupportedModelError, match=text):
         load_model(model)
 
 
@@ -155,36 +160,18 @@ def test_a_layer_offloaded_to_disk_is_refused(tmp_path: Any) -> None:
         load_model(model)
 
 
-def test_packed_weights_are_refused() -> None:
-    model = hf_model("llama")
-    layer = model.model.layers[0].mlp.up_proj
-    layer.weight = nn.Parameter(layer.weight.to(torch.int8), requires_grad=False)
-    with pytest.raises(UnsupportedModelError, match=r"mlp.up_proj hold packed numbers"):
-        load_model(model)
-
-
-def test_a_model_that_cannot_be_run_is_refused_in_a_sentence() -> None:
-    model = hf_model("llama")
-    model.model.layers[1].mlp.down_proj = nn.Linear(31, 32)
-    with pytest.raises(UnsupportedModelError, match="it cannot be run on 12 tokens"):
-        view_of(model, "broken")
-
-
 @pytest.mark.parametrize("part", ["token embeddings", "layer 1", "final norm and unembedding"])
 def test_every_part_is_compared(part: str, monkeypatch: Any) -> None:
     """A view with one part changed by less than the rounding of bfloat16 is refused, and the part is named."""
-    build = same_function.check_same_function
+    check = same_function.check_same_function
 
     def changed(view: Any, hf_model: Any, layers: str) -> None:
-        from dataclasses import replace
-
-        if part == "token embeddings":
-            view = replace(view, embed=replace(view.embed, factor=1.002))
-        elif part == "layer 1":
-            view = replace(view, layers=(view.layers[0], replace(view.layers[1], write_scale=1.002)))
-        else:
-            view = replace(view, logit_scale=1.002)
-        build(view, hf_model, layers)
+        changes = {
+            "token embeddings": {"embed": replace(view.embed, factor=1.002)},
+            "layer 1": {"layers": (view.layers[0], replace(view.layers[1], write_scale=1.002))},
+            "final norm and unembedding": {"logit_scale": 1.002},
+        }
+        check(replace(view, **changes[part]), hf_model, layers)
 
     monkeypatch.setattr("acdc_engine.model.bridge.check_same_function", changed)
     with pytest.raises(UnsupportedModelError, match=rf"does not reproduce its {part} \(relative difference 0.002"):

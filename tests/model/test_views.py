@@ -97,23 +97,6 @@ def test_unsupported_models_are_refused_by_name_and_reason(config: hf.Pretrained
     assert "Supported are" in str(caught.value)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("factor", [1.5, 1.005])
-def test_a_model_that_computes_something_else_is_refused(factor: float, dtype: torch.dtype) -> None:
-    """Half a percent is less than the rounding of bfloat16; the comparison is in float32."""
-    model = hf_model("llama").to(dtype)
-    original = type(model.model.layers[0].mlp).forward
-
-    class Odd(type(model.model.layers[0])):  # type: ignore[misc]
-        def forward(self, hidden_states, **kwargs):  # type: ignore[no-untyped-def]
-            return super().forward(hidden_states, **kwargs) * factor
-
-    model.model.layers[0].__class__ = Odd
-    with pytest.raises(UnsupportedModelError, match=r"does not reproduce its layer 0 \(relative difference .*float32"):
-        view_of(model, "odd")
-    assert type(model.model.layers[1].mlp).forward is original
-
-
 @pytest.mark.parametrize("name", ["gpt2", "gemma3", "olmo2"])
 def test_every_weight_counts_in_the_hash(name: str) -> None:
     """Same weights, same hash; any single tensor of the model changed, another hash."""

@@ -1,7 +1,7 @@
 """An ablation."""
 
 from acdc_engine.model.view import TransformerView
-from acdc_engine.patch.references import ABLATIONS, Reference, recorded
+from acdc_engine.patch.ablations import ABLATIONS, Reference, recorded
 from acdc_engine.prompts.prompt_set import PromptSet
 
 

@@ -17,19 +17,12 @@ from acdc_engine.prompts.prompt_set import PromptSet
 
 @dataclass
 class SlowRun:
-    """What a slow run leaves behind.
+    """What a slow run leaves behind."""
 
-    Attributes:
-        values: What each sender writes `[batch, pos, d_model]`, in graph order.
-        inputs: What each receiver reads `[batch, pos, d_model]`, in graph order; each a tensor of its own.
-        z: Attention-weighted values of each head, by sender index `[batch, pos, d_head]`.
-        logits: At every position.
-    """
-
-    values: list[Tensor] = field(default_factory=list)
-    inputs: list[Tensor] = field(default_factory=list)
-    z: dict[int, Tensor] = field(default_factory=dict)
-    logits: Tensor = field(default_factory=lambda: torch.empty(0))
+    values: list[Tensor] = field(default_factory=list)  # what each sender writes `[batch, pos, d_model]`
+    inputs: list[Tensor] = field(default_factory=list)  # what each receiver reads; each a tensor of its own
+    z: dict[int, Tensor] = field(default_factory=dict)  # attention-weighted values, by head `[batch, pos, d_head]`
+    logits: Tensor = field(default_factory=lambda: torch.empty(0))  # at every position
 
 
 def slow_logits(view: TransformerView, prompts: PromptSet, mask: Tensor, ablation: str = "patch") -> Tensor:
@@ -52,14 +45,9 @@ def slow_run(
     removed: list[Tensor] | None = None,
     nothing: SlowRun | None = None,
 ) -> SlowRun:
-    """Runs the model node by node.
+    """Runs the model node by node, from what `input` writes; where no edge is kept, `removed` stands for the sender.
 
-    Args:
-        view: The model.
-        embed: What `input` writes.
-        mask: Kept edges; None keeps all.
-        removed: What each sender is replaced by where its edge is not kept.
-        nothing: The run without any kept edge: a head nobody reads stands there as it is in that run.
+    A head that nobody reads is as in `nothing`, the run without any kept edge.
     """
     run, graph = SlowRun([embed]), view.graph
     biases = torch.zeros_like(embed)

@@ -10,16 +10,19 @@ from torch import Tensor
 
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.patch import CircuitEvaluator
-from acdc_engine.prompts.metrics import get_metric
-from tests.tiny_models import CONFIGS, CORE, golden, golden_prompts, golden_view, random_prompts, relative, view
-
-METRIC = get_metric("logit_diff")
-
-
-def random_mask(name: str, share: float, seed: int) -> Tensor:
-    exists = view(name).graph.exists
-    generator = torch.Generator().manual_seed(seed)
-    return (torch.rand(exists.shape, generator=generator) < share) & exists
+from tests.micro_models import mask_of
+from tests.tiny_models import (
+    CONFIGS,
+    CORE,
+    METRIC,
+    golden,
+    golden_prompts,
+    golden_view,
+    random_mask,
+    random_prompts,
+    relative,
+    view,
+)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama", "gpt_neox"])
@@ -61,7 +64,7 @@ def test_all_edges_are_clean_and_no_edges_are_ablated(name: str, ablation: str) 
 @settings(max_examples=8, deadline=None)
 @given(share=st.floats(0.1, 0.9), seed=st.integers(0, 10_000))
 def test_cleaning_never_changes_the_output(name: str, share: float, seed: int) -> None:
-    mask = random_mask(name, share, seed)
+    mask = random_mask(view(name).graph, share, seed)
     evaluator = CircuitEvaluator(view(name), random_prompts(3))
     both = evaluator.logits(torch.stack([mask, clean(view(name).graph, mask)]))
     assert relative(both[1], both[0]) < 1e-5
@@ -69,7 +72,7 @@ def test_cleaning_never_changes_the_output(name: str, share: float, seed: int) -
 
 @pytest.mark.parametrize("name", CORE)
 def test_batches_and_padding_do_not_matter(name: str) -> None:
-    mask, prompts = random_mask(name, 0.5, 3), random_prompts(7, ragged=True)
+    mask, prompts = random_mask(view(name).graph, 0.5, 3), random_prompts(7, ragged=True)
     whole = CircuitEvaluator(view(name), prompts, batch_size=7).logits(mask[None])[0]
     for i in range(len(prompts)):
         alone = CircuitEvaluator(view(name), prompts.select([i])).logits(mask[None])[0, 0]
@@ -78,10 +81,7 @@ def test_batches_and_padding_do_not_matter(name: str) -> None:
 
 def test_a_node_without_kept_outgoing_edges_is_never_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     v = view("llama")
-    graph = v.graph
-    mask = torch.zeros_like(graph.exists)
-    for edge in ("input->m0", "m0->logits", "input->a1.h2<q>", "m0->m1"):
-        mask[graph.parse_edge(edge)] = True
+    mask = mask_of(v, "input->m0 m0->logits input->a1.h2<q> m0->m1")
     seen: list[int] = []
 
     def watched(index: int, forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

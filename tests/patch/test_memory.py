@@ -18,17 +18,16 @@ from acdc_engine.patch.memory import RememberingEvaluator, edges_hash
 from acdc_engine.patch.trace import Facts, Trace, read_trace
 from acdc_engine.prompts.metrics import Metric, as_metric, get_metric
 from acdc_engine.search import Found, singles
-from tests.tiny_models import random_prompts, view
+from tests.tiny_models import METRIC, random_mask, random_prompts, view
 
 FACTS: Facts = {"task": "tiny"}
-METRIC, KL = get_metric("logit_diff"), get_metric("kl")
+KL = get_metric("kl")
 NOTHING = np.empty(0, np.int64)
 
 
 def some_masks(name: str, n: int = 3) -> Tensor:
     graph = view(name).graph
-    generator = torch.Generator().manual_seed(1)
-    return clean(graph, graph.exists & (torch.rand(n, *graph.exists.shape, generator=generator) < 0.6))
+    return clean(graph, torch.stack([random_mask(graph, 0.6, seed) for seed in range(1, n + 1)]))
 
 
 def lacking(mask: Tensor, *places: int) -> Candidate:
@@ -62,13 +61,9 @@ class Watched(CircuitEvaluator):
         return super().edge_gradients(mask, metric)
 
 
-def remembering(
-    path: Path | None, name: str = "gpt2", ablation: str = "patch"
-) -> tuple[RememberingEvaluator, Watched, Trace | None]:
+def remembering(path: Path, name: str = "gpt2", ablation: str = "patch") -> tuple[RememberingEvaluator, Watched, Trace]:
     inner = Watched(view(name), random_prompts(5), ablation, 4)
     inner.asked = []
-    if path is None:
-        return RememberingEvaluator(inner), inner, None
     trace = Trace(path)
     trace.open(read_trace(path), FACTS, 0.0)
     return RememberingEvaluator(inner, trace), inner, trace
@@ -83,7 +78,6 @@ def test_answers_are_those_of_the_plain_evaluator_and_are_found_again(name: str,
     before = list(inner.asked)
     again = ask(evaluator, masks)
     assert inner.asked == before, "in the same process nothing is asked twice"
-    assert trace is not None
     trace.close()
 
     other, inner, trace = remembering(tmp_path / "trace", name, ablation)
@@ -98,7 +92,6 @@ def test_the_order_of_questions_does_not_count(tmp_path: Path) -> None:
     masks = some_masks("gpt2", 4)
     evaluator, _, trace = remembering(tmp_path / "trace")
     expected = [evaluator.values(mask[None], METRIC)[0] for mask in masks]
-    assert trace is not None
     trace.close()
     evaluator, inner, _ = remembering(tmp_path / "trace")
     assert torch.equal(evaluator.values(masks.flip(0), METRIC), torch.stack(expected[::-1])) and inner.asked == []
@@ -107,7 +100,7 @@ def test_the_order_of_questions_does_not_count(tmp_path: Path) -> None:
 def test_only_what_is_new_is_asked_and_written(tmp_path: Path) -> None:
     """A circuit is the same one however it is given: written out, or as what it lacks of another."""
     masks = some_masks("gpt2", 4)
-    evaluator, inner, trace = remembering(tmp_path / "trace")
+    evaluator, inner, _ = remembering(tmp_path / "trace")
     evaluator.values(masks[:2], METRIC)
     evaluator.values(torch.stack([masks[2], masks[1], masks[2]]), METRIC)
     same = Candidate(np.flatnonzero((masks[0] & ~masks[1]).numpy()), np.flatnonzero((masks[1] & ~masks[0]).numpy()))
@@ -115,7 +108,6 @@ def test_only_what_is_new_is_asked_and_written(tmp_path: Path) -> None:
     assert inner.asked == [2, 1, 1] and evaluator.exact_evaluations == 4
     found = read_trace(tmp_path / "trace")
     assert found is not None and found.evaluations == 4 and [len(line.circuits) for line in found.answers] == [2, 1, 1]
-    assert trace is not None
 
 
 def test_a_torn_line_is_asked_again_and_a_batch_at_most(tmp_path: Path) -> None:
@@ -128,7 +120,6 @@ def test_a_torn_line_is_asked_again_and_a_batch_at_most(tmp_path: Path) -> None:
 
     evaluator, _, trace = remembering(tmp_path / "trace")
     expected = batches(evaluator)
-    assert trace is not None
     trace.close()
     lines = (tmp_path / "trace").read_text().splitlines(keepends=True)
     (tmp_path / "trace").write_text("".join(lines[:3]) + lines[3][:40])
@@ -142,7 +133,6 @@ def test_another_question_is_another_answer(changed: str, tmp_path: Path) -> Non
     masks = some_masks("gpt2")
     evaluator, _, trace = remembering(tmp_path / "trace")
     evaluator.values(masks[:1], METRIC)
-    assert trace is not None
     inner = Watched(
         view("gpt2"),
         random_prompts(6 if changed == "prompts" else 5),
@@ -159,8 +149,8 @@ def test_another_question_is_another_answer(changed: str, tmp_path: Path) -> Non
     assert len(inner.asked) == 1
 
 
-def test_two_functions_of_one_name_are_two_metrics() -> None:
-    evaluator, inner, _ = remembering(None)
+def test_two_functions_of_one_name_are_two_metrics(tmp_path: Path) -> None:
+    evaluator, inner, _ = remembering(tmp_path / "trace")
     mask = some_masks("gpt2", 1)
     one, two = as_metric(lambda logits, prompts: logits[:, 0]), as_metric(lambda logits, prompts: logits[:, 1])
     assert one.name == two.name and not torch.equal(evaluator.values(mask, one), evaluator.values(mask, two))

@@ -11,21 +11,14 @@ from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.connectivity import Candidate, clean
 from acdc_engine.model.view import TransformerView
 from acdc_engine.patch import CircuitEvaluator, evaluator
+from acdc_engine.patch.ablations import ABLATIONS
 from acdc_engine.patch.evaluator import Variants
 from acdc_engine.patch.plan import Known, Masks, make_plan
-from acdc_engine.patch.references import ABLATIONS
-from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.score import get_method, score_edges
+from tests.micro_models import mask_of
 from tests.patch.slow_twin import slow_logits
-from tests.tiny_models import CONFIGS, CORE, VOCAB, random_prompts, relative, view
-
-METRIC = get_metric("logit_diff")
-
-
-def random_mask(graph: Graph, share: float, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return (torch.rand(graph.exists.shape, generator=generator) < share) & graph.exists
+from tests.tiny_models import CONFIGS, CORE, METRIC, VOCAB, random_mask, random_prompts, relative, view
 
 
 def neighbours(graph: Graph, mask: Tensor, count: int, seed: int) -> Tensor:
@@ -136,13 +129,6 @@ def test_exact_evaluations_count_masks_and_not_the_run_near_them() -> None:
     assert run.exact_evaluations == 5
 
 
-def edges_of(graph: Graph, *names: str) -> Tensor:
-    mask = torch.zeros_like(graph.exists)
-    for name in names:
-        mask[graph.parse_edge(name)] = True
-    return mask
-
-
 def plan_of(mask: Tensor, base: Tensor | None = None, known: Known | None = None) -> list[tuple[str, bool]]:
     v = view("gpt2")
     near = mask if base is None else base
@@ -153,31 +139,29 @@ def plan_of(mask: Tensor, base: Tensor | None = None, known: Known | None = None
 
 def test_only_keys_and_values_need_other_positions() -> None:
     graph = view("gpt2").graph
-    mask = edges_of(graph, "input->m0", "m0->a1.h0<q>", "a1.h0->logits", "input->a1.h0<v>")
+    mask = mask_of(graph, "input->m0 m0->a1.h0<q> a1.h0->logits input->a1.h0<v>")
     assert plan_of(mask) == [("m0", False), ("a1.h0", False)]
-    mask = edges_of(graph, "input->a0.h1<q>", "a0.h1->m0", "m0->a1.h0<k>", "a1.h0->m1", "m1->logits")
+    mask = mask_of(graph, "input->a0.h1<q> a0.h1->m0 m0->a1.h0<k> a1.h0->m1 m1->logits")
     assert plan_of(mask) == [("a0.h1", True), ("m0", True), ("a1.h0", False), ("m1", False)]
 
 
 def test_only_what_a_changed_edge_leads_to_runs_again() -> None:
     graph = view("gpt2").graph
-    mask = edges_of(
-        graph, "input->a0.h0<v>", "input->a0.h1<v>", "a0.h0->m1", "a0.h1->a1.h0<v>", "a1.h0->m1", "m1->logits"
-    )
+    mask = mask_of(graph, "input->a0.h0<v> input->a0.h1<v> a0.h0->m1 a0.h1->a1.h0<v> a1.h0->m1 m1->logits")
     senders = np.ones(graph.n_senders, np.bool_)
     known = Known(senders, senders)
     without = mask.clone()
     without[graph.parse_edge("a0.h1->a1.h0<v>")] = False
     without[graph.parse_edge("input->a0.h1<v>")] = False
-    changed = without | edges_of(graph, "input->a1.h0<v>")
+    changed = without | mask_of(graph, "input->a1.h0<v>")
     assert plan_of(changed, mask, known) == [("a1.h0", False), ("m1", False)]
     assert plan_of(mask, mask, known) == []
     last = mask.clone()
     last[graph.parse_edge("a0.h0->m1")] = False
     assert plan_of(last, mask, known) == [("m1", False)]
-    cut = without & ~edges_of(graph, "input->a0.h0<v>")
+    cut = without & ~mask_of(graph, "input->a0.h0<v>")
     assert plan_of(clean(graph, cut), mask, known) == [], "nothing is left"
-    fed = mask & ~edges_of(graph, "input->a0.h0<v>")
+    fed = mask & ~mask_of(graph, "input->a0.h0<v>")
     assert plan_of(fed, mask, known) == [("m1", False)], "m1 still reads a0.h0, which is back at its baseline"
     nowhere = Known(~senders, senders)
     assert plan_of(last, mask, nowhere) == [("a0.h1", True), ("a1.h0", False), ("m1", False)]

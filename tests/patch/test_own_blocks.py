@@ -17,18 +17,17 @@ from acdc_engine.graph.names import GraphShape
 from acdc_engine.model.gradients import PlainSums, ReceiverSums
 from acdc_engine.model.layers import Layer, Rotation, positions
 from acdc_engine.model.norms import Norm
+from acdc_engine.model.operations import Work
 from acdc_engine.model.twins import TWINS, BlockRecord, Ground, Patched, Record, Twin
 from acdc_engine.model.view import TransformerView
-from acdc_engine.model.work import Work
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.evaluator import Variants
-from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.score import get_method, score_edges
 from tests.micro_models import attention, micro_view
 from tests.patch.slow_twin import SlowRun, _attend, _project, normalize
-from tests.tiny_models import VOCAB, random_prompts, relative
+from tests.tiny_models import METRIC, VOCAB, random_mask, random_prompts, relative
 
-METRIC, PROMPTS = get_metric("logit_diff"), random_prompts(4)
+PROMPTS = random_prompts(4)
 N_LAYERS, N_HEADS, D_HEAD, D_MODEL, HIDDEN = 2, 2, 3, 8, 6
 
 
@@ -156,10 +155,6 @@ def slow_logits(mask: Tensor, ablation: str = "patch") -> Tensor:
     return run.logits[torch.arange(len(PROMPTS)), PROMPTS.read_at]
 
 
-def random_mask(share: float, seed: int) -> Tensor:
-    return (torch.rand(GRAPH.exists.shape, generator=torch.Generator().manual_seed(seed)) < share) & GRAPH.exists
-
-
 def test_names_and_edges() -> None:
     assert GRAPH.senders[3:7] == ("m0.a", "m0.b", "a1.h0", "a1.h1")
     edge = GRAPH.parse_edge("m0.b->m1.a")
@@ -181,7 +176,7 @@ def test_all_edges_are_clean_and_none_are_ablated(ablation: str) -> None:
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
 def test_circuits_equal_the_slow_twin(share: float) -> None:
-    evaluator, masks = CircuitEvaluator(MODEL, PROMPTS), [random_mask(share, seed) for seed in range(3)]
+    evaluator, masks = CircuitEvaluator(MODEL, PROMPTS), [random_mask(GRAPH, share, seed) for seed in range(3)]
     for mask, logits in zip(masks, evaluator.logits(torch.stack(masks)), strict=True):
         assert relative(logits, slow_logits(mask)) < 1e-5
         assert relative(evaluator.logits(clean(GRAPH, mask)[None])[0], logits) < 1e-5, "cleaning changes nothing"
@@ -224,7 +219,7 @@ def test_scores_equal_the_slow_twin() -> None:
 
 
 def test_candidates_are_cleaned() -> None:
-    mask = clean(GRAPH, random_mask(0.3, 5))
+    mask = clean(GRAPH, random_mask(GRAPH, 0.3, 5))
     for edge in mask.flatten().nonzero().flatten().tolist()[:20]:
         without = mask.clone()
         without.view(-1)[edge] = False

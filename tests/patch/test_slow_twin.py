@@ -10,7 +10,7 @@ from torch import Tensor
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.patch import CircuitEvaluator
 from tests.patch.slow_twin import slow_logits, slow_run
-from tests.tiny_models import hf_model, random_prompts, relative, view
+from tests.tiny_models import hf_model, random_mask, random_prompts, relative, view
 
 TWINNED = ["gpt2", "gpt_neox", "llama_grouped", "gemma2", "gemma3", "olmo2", "phi", "mixtral", "qwen3", "granite"]
 
@@ -27,9 +27,8 @@ def test_the_twin_computes_what_hugging_face_computes(name: str) -> None:
 @pytest.mark.parametrize("ablation", ["patch", "mean", "zero"])
 def test_random_masks(name: str, ablation: str) -> None:
     v, prompts = view(name), random_prompts(3, 6)
-    generator = torch.Generator().manual_seed(11)
-    masks = torch.stack([torch.rand(v.graph.exists.shape, generator=generator) < share for share in (0.15, 0.5, 0.8)])
-    masks = clean(v.graph, masks & v.graph.exists)
+    some = [random_mask(v.graph, share, seed) for share, seed in ((0.15, 11), (0.5, 12), (0.8, 13))]
+    masks = clean(v.graph, torch.stack(some))
     assert masks.flatten(1).any(1).all()
     ours = CircuitEvaluator(v, prompts, ablation).logits(masks)
     for mask, row in zip(masks, ours, strict=True):
@@ -41,16 +40,12 @@ def test_random_masks(name: str, ablation: str) -> None:
 @given(share=st.floats(0.05, 0.95), seed=st.integers(0, 10_000))
 def test_any_mask(name: str, share: float, seed: int) -> None:
     v, prompts = view(name), random_prompts(2, 5, seed)
-    generator = torch.Generator().manual_seed(seed)
-    mask = clean(v.graph, (torch.rand(v.graph.exists.shape, generator=generator) < share) & v.graph.exists)
+    mask = clean(v.graph, random_mask(v.graph, share, seed))
     ours = CircuitEvaluator(v, prompts).logits(mask[None])[0]
     assert relative(ours, slow_logits(v, prompts, mask)) < 2e-5
 
 
-PATCHED_HEADS = [("q", 2), ("k", 1), ("v", 0)]
-
-
-@pytest.mark.parametrize(("part", "head"), PATCHED_HEADS)
+@pytest.mark.parametrize(("part", "head"), [("q", 2), ("k", 1), ("v", 0)])
 def test_one_edge_by_forward_hooks_on_hugging_face(part: str, head: int) -> None:
     """Path patching of a0.h1 -> one q, k or v of layer 1, without any of the engine's code.
 

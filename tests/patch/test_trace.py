@@ -53,11 +53,9 @@ def test_a_whole_trace_is_read_back(tmp_path: Path) -> None:
     assert (first["kind"], first["version"], first["facts"]) == ("run", 2, FACTS)
     assert first["fingerprint"] == fingerprint_of(FACTS)
     steps = [json.loads(line) for line in lines if '"kind":"step"' in line]
-    assert [(s["step"], s["what"], s["edges"], s["faithfulness"], s["meets_target"]) for s in steps] == [
-        (1, "bisection", 10, 0.0, False),
-        (2, "bisection", 9, 1 / 7, False),
-        (3, "bisection", 8, 2 / 7, True),
-    ]
+    wanted = [(number + 1, "bisection", 10 - number, number / 7, number == 2) for number in range(3)]
+    keys = ("step", "what", "edges", "faithfulness", "meets_target")
+    assert [tuple(step[key] for key in keys) for step in steps] == wanted
     found = read_trace(tmp_path / "trace")
     assert found is not None and found.facts == FACTS and found.ended
     assert [line.circuits for line in found.answers] == [(f"{n} a", f"{n} b") for n in range(3)]
@@ -136,9 +134,8 @@ def test_damage_in_the_middle_names_the_line_and_says_what_to_do(
     with pytest.raises(RunFolderError, match=message) as caught:
         read_trace(tmp_path / "trace")
     assert str(caught.value).startswith(f"{tmp_path / 'trace'}, line 4 is damaged: ")
-    assert str(caught.value).endswith(
-        "Remove that line and all after it to go on from there, or add --overwrite to start anew."
-    )
+    what_to_do = "Remove that line and all after it to go on from there, or add --overwrite to start anew."
+    assert str(caught.value).endswith(what_to_do)
 
 
 def test_a_torn_line_is_written_over_and_steps_are_not_written_twice(tmp_path: Path) -> None:

@@ -11,12 +11,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.evaluator import Variants
 from acdc_engine.patch.patched_run import PatchedRun
-from acdc_engine.prompts.metrics import get_metric
-from tests.patch.test_near import neighbours, random_mask
-from tests.tiny_models import random_prompts, view
+from tests.patch.test_near import neighbours
+from tests.tiny_models import METRIC, random_mask, random_prompts, view
 
 WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal", "unique")
-METRIC = get_metric("logit_diff")
 
 
 class Waits(TorchDispatchMode):

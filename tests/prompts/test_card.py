@@ -1,6 +1,5 @@
 """The card's schema: what is refused, and in which words. Every problem is listed, not just the first."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,8 @@ from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.card import as_hashed, load_card, parse_card, settled
 from acdc_engine.prompts.card_problems import answers_needed
 from acdc_engine.prompts.metrics import METRICS, get_metric
-from acdc_engine.prompts.tokens import adds_bos
+from tests.fake_tokenizer import FakeTokenizer
+from tests.prompts.cards import card_data
 
 Data = dict[str, Any]
 
@@ -25,7 +25,7 @@ def problems(data: Data) -> list[str]:
     return [line.removeprefix("  ") for line in lines]
 
 
-def test_a_sound_card_is_read(card_data: Callable[[], Data]) -> None:
+def test_a_sound_card_is_read() -> None:
     card = parse_card(card_data(), where="x.toml")
     assert card.metric == "logit_diff" and not card.prepend_bos
     assert [t.name for t in card.templates] == ["ABBA", "BABA"]
@@ -36,28 +36,25 @@ def test_what_metrics_need_is_what_they_say() -> None:
         assert answers_needed(metric.name) == (metric.needs_answers, metric.needs_wrong_answers)
 
 
-def test_unknown_and_missing_keys_are_all_listed_with_their_path(card_data: Callable[[], Data]) -> None:
+def test_unknown_and_missing_keys_are_all_listed_with_their_path() -> None:
     data = card_data()
     data["metrik"] = "kl"
     data["templates"][1]["clen"] = data["templates"][1].pop("clean")
     data["words"]["names"]["only_single_tokens"] = True
     del data["description"]
     found = problems(data)
-    assert "description: missing." in found
-    assert any(p.startswith("metrik: unknown key. Did you mean 'metric' or ") for p in found)
-    assert "templates[1].clean: missing." in found
-    assert (
-        "templates[1].clen: unknown key. Did you mean 'clean'? "
-        "Known: answers, clean, corrupt, name, read_at, wrong_answers." in found
-    )
-    assert (
-        "words.names.only_single_tokens: unknown key. Did you mean 'only_single_token'? "
-        "Known: only_single_token, words." in found
-    )
-    assert len(found) == 5
+    (metric,) = (line for line in found if line.startswith("metrik: unknown key. Did you mean 'metric' or "))
+    keys = "answers, clean, corrupt, name, read_at, wrong_answers"
+    listed = "words.names.only_single_tokens: unknown key. Did you mean 'only_single_token'? Known: only_single_token, "
+    assert set(found) - {metric} == {
+        "description: missing.",
+        "templates[1].clean: missing.",
+        f"templates[1].clen: unknown key. Did you mean 'clean'? Known: {keys}.",
+        f"{listed}words.",
+    }
 
 
-def test_wrong_types_and_values_say_what_was_found(card_data: Callable[[], Data]) -> None:
+def test_wrong_types_and_values_say_what_was_found() -> None:
     data = card_data()
     data["prepend_bos"] = "perhaps"
     data["name"] = "Small Task"
@@ -66,31 +63,31 @@ def test_wrong_types_and_values_say_what_was_found(card_data: Callable[[], Data]
     assert any(p.startswith("name: ") and "(found 'Small Task')" in p for p in found)
 
 
-def test_an_unknown_metric(card_data: Callable[[], Data]) -> None:
+def test_an_unknown_metric() -> None:
     (found,) = problems(card_data() | {"metric": "logitdiff"})
     assert found.startswith("metric: Unknown metric 'logitdiff'. Did you mean 'logit_diff' or 'prob_diff'? Known: ")
 
 
-def test_slots_and_words_must_fit_together(card_data: Callable[[], Data]) -> None:
+def test_slots_and_words_must_fit_together() -> None:
     data = card_data()
     data["slots"]["place"] = "place"
     data["slots"]["idle"] = "names"
     data["words"]["names"]["words"] += ["Bob", " Eva"]
     data["distinct"] = [["A", "B", "C", "X"], ["A"]]
     data["templates"][0]["answers"] = [" {AA}"]
-    found = problems(data)
-    assert "slots.place: there is no word list 'place'. Did you mean 'places'? Known: names, places." in found
-    assert "slots.idle: no template uses it." in found
-    assert "words.places: no slot is filled from it." in found
-    assert "words.names.words: 'Bob' is in it 2 times." in found
-    assert "words.names.words: ' Eva' is empty or has spaces around it." in found
-    assert "distinct[0]: there is no slot 'X'. Known: A, B, C, idle, place." in found
-    assert "distinct[1]: needs at least two slots, each once; it has ['A']." in found
-    assert "templates[0]: the slot {AA} is not in [slots]. Did you mean 'A'? Known: A, B, C, idle, place." in found
-    assert len(found) == 8
+    assert set(problems(data)) == {
+        "slots.place: there is no word list 'place'. Did you mean 'places'? Known: names, places.",
+        "slots.idle: no template uses it.",
+        "words.places: no slot is filled from it.",
+        "words.names.words: 'Bob' is in it 2 times.",
+        "words.names.words: ' Eva' is empty or has spaces around it.",
+        "distinct[0]: there is no slot 'X'. Known: A, B, C, idle, place.",
+        "distinct[1]: needs at least two slots, each once; it has ['A'].",
+        "templates[0]: the slot {AA} is not in [slots]. Did you mean 'A'? Known: A, B, C, idle, place.",
+    }
 
 
-def test_syntax_of_every_template_is_checked(card_data: Callable[[], Data]) -> None:
+def test_syntax_of_every_template_is_checked() -> None:
     data = card_data()
     data["templates"][0]["clean"] = "At {A"
     data["templates"][1]["wrong_answers"] = [" {B}", " {}"]
@@ -103,29 +100,20 @@ def test_syntax_of_every_template_is_checked(card_data: Callable[[], Data]) -> N
 @pytest.mark.parametrize(
     ("corrupt", "message"),
     [
-        (
-            "At the {place} {A} or {B} met; {C} gave it to",
-            "; clean has ' and ' where corrupt has ' or ': make a slot",
-        ),
-        ("At the {place} {A} and {B} met; {C} gave it to{C}", "; clean has 4 slots and corrupt 5."),
-        (
-            "At the {place} {A} and {B} met; {C} gave",
-            "; clean has ' gave it to' where corrupt has ' gave': make a slot",
-        ),
-        (
-            "At the {place} {A} and {B} met; {B} gave it to",
-            "it has the same slots as clean, so nothing would be",
-        ),
+        ("{A} or {B} met; {C} gave it to", "; clean has ' and ' where corrupt has ' or ': make a slot"),
+        ("{A} and {B} met; {C} gave it to{C}", "; clean has 4 slots and corrupt 5."),
+        ("{A} and {B} met; {C} gave", "; clean has ' gave it to' where corrupt has ' gave': make a slot"),
+        ("{A} and {B} met; {B} gave it to", "it has the same slots as clean, so nothing would be"),
     ],
 )
-def test_clean_and_corrupt_differ_in_slots_only(card_data: Callable[[], Data], corrupt: str, message: str) -> None:
+def test_clean_and_corrupt_differ_in_slots_only(corrupt: str, message: str) -> None:
     data = card_data()
-    data["templates"][0]["corrupt"] = corrupt
+    data["templates"][0]["corrupt"] = f"At the {{place}} {corrupt}"
     (found,) = problems(data)
     assert found.startswith("templates[0].corrupt: ") and message in found
 
 
-def test_a_replacement_must_not_be_the_same_word(card_data: Callable[[], Data]) -> None:
+def test_a_replacement_must_not_be_the_same_word() -> None:
     data = card_data()
     data["distinct"] = [["A", "B"]]
     assert problems(data) == [
@@ -138,7 +126,7 @@ def test_a_replacement_must_not_be_the_same_word(card_data: Callable[[], Data]) 
     parse_card(data, where="x.toml")  # lists without a common word need no distinct group
 
 
-def test_answers_and_names(card_data: Callable[[], Data]) -> None:
+def test_answers_and_names() -> None:
     data = card_data()
     data["templates"][1]["name"] = "ABBA"
     data["templates"][0]["wrong_answers"] = []
@@ -151,7 +139,7 @@ def test_answers_and_names(card_data: Callable[[], Data]) -> None:
     ]
 
 
-def test_a_card_has_templates_or_a_generator(card_data: Callable[[], Data]) -> None:
+def test_a_card_has_templates_or_a_generator() -> None:
     assert problems({"name": "x", "description": "x"}) == [
         "templates: missing: a card needs [[templates]], [[pairs]] or a generator."
     ]
@@ -182,7 +170,7 @@ def test_a_generators_parameters_are_checked() -> None:
     assert any(p.startswith("parameters.centuries[1]: ") and "(found 1732)" in p for p in found)
 
 
-def test_fingerprint_follows_the_content(card_data: Callable[[], Data]) -> None:
+def test_fingerprint_follows_the_content() -> None:
     first = parse_card(card_data(), where="x.toml").fingerprint()
     assert first == parse_card(card_data(), where="elsewhere.toml").fingerprint()
     data = card_data()
@@ -204,26 +192,19 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         load_card(path)
 
 
-def test_habits_of_tokenizers(make_tokenizer: Any, smollm2_tokenizer: Any) -> None:
-    assert not adds_bos(smollm2_tokenizer) and not adds_bos(make_tokenizer())
-    assert adds_bos(make_tokenizer(adds_bos=True)) and not adds_bos(make_tokenizer(bos=None))
-
-
 @pytest.mark.parametrize("habit", [False, True])
 @pytest.mark.parametrize("in_card", [None, False, True])
 @pytest.mark.parametrize("asked", [None, False, True])
-def test_who_decides(
-    card_data: Callable[[], Data], make_tokenizer: Any, habit: bool, in_card: bool | None, asked: bool | None
-) -> None:
+def test_who_decides(habit: bool, in_card: bool | None, asked: bool | None) -> None:
     data = card_data() | ({} if in_card is None else {"prepend_bos": in_card})
-    card = settled(parse_card(data, "x"), make_tokenizer(adds_bos=habit), asked)
+    card = settled(parse_card(data, "x"), FakeTokenizer(adds_bos=habit), asked)
     expected = next(said for said in (asked, in_card, habit) if said is not None)
     assert card.prepend_bos is expected
-    prompts, _ = build_splits(card, make_tokenizer(adds_bos=habit), 4, 0, seed=0)
+    prompts, _ = build_splits(card, FakeTokenizer(adds_bos=habit), 4, 0, seed=0)
     assert ((prompts.clean[:, 0] == 1) == expected).all()
 
 
-def test_a_card_that_leaves_it_open_has_the_hash_that_cards_had_before(card_data: Callable[[], Data]) -> None:
+def test_a_card_that_leaves_it_open_has_the_hash_that_cards_had_before() -> None:
     card = parse_card(card_data(), "x")
     for said in (False, True):
         before = parse_card(card_data() | {"prepend_bos": said}, "x").fingerprint()

@@ -74,8 +74,8 @@ def test_ids_of_another_tokenizer_are_said_with_their_text_here(smollm2_tokenize
     )
 
 
-def test_ids_beside_texts_win_where_they_name_the_same_words(tmp_path: Path, make_tokenizer: Any) -> None:
-    tokenizer = make_tokenizer()
+def test_ids_beside_texts_win_where_they_name_the_same_words(tmp_path: Path) -> None:
+    tokenizer = FakeTokenizer()
     right, wrong = (tokenizer(f" {word}", add_special_tokens=False)["input_ids"] for word in ("animals", "trees"))
     path = tmp_path / "both.csv"
     path.write_text(
@@ -144,8 +144,8 @@ def test_default_sizes_are_the_largest_that_fit(name: str, sizes: tuple[int, int
         split_prompts(card, smollm2_tokenizer, 32, 64, seed=0)
 
 
-def test_what_the_model_cannot_take_is_refused_by_line_with_the_numbers(tmp_path: Path, make_tokenizer: Any) -> None:
-    tokenizer, path = make_tokenizer(), tmp_path / "long.csv"
+def test_what_the_model_cannot_take_is_refused_by_line_with_the_numbers(tmp_path: Path) -> None:
+    tokenizer, path = FakeTokenizer(), tmp_path / "long.csv"
     rows = ["a b c,a d c, e, f", "a b c d e,a d c d e, e, f", "g b c,g d c, e, far", "a b zed,a d zed, e, f"]
     path.write_text("\n".join(["clean,corrupt,answers,wrong_answers", *rows]))
     card = find_task(path)
@@ -171,11 +171,11 @@ def test_what_the_model_cannot_take_is_refused_by_line_with_the_numbers(tmp_path
         split_prompts(one, tokenizer, 1, 0, seed=0, limits=Limits(3, 100, 100))
 
 
-def test_a_large_file_is_drawn_from(monkeypatch: pytest.MonkeyPatch, make_tokenizer: Any) -> None:
-    monkeypatch.setattr(build, "LOOKED_AT", 30)
+def test_a_large_file_is_drawn_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "_LOOKED_AT", 30)
     pairs = [{"clean": f"a{i} b", "corrupt": f"c{i} b"} for i in range(200)]
     card = parse_card({"name": "x", "description": "x", "metric": "kl", "pairs": pairs}, "x")
-    tokenizer, split = make_tokenizer(digits=None), list[str]()
+    tokenizer, split = FakeTokenizer(digits=None), list[str]()
 
     class Counting(FakeTokenizer):
         def __call__(self, text: str, *, add_special_tokens: bool) -> dict[str, list[int]]:
@@ -194,11 +194,11 @@ def notes_of(clean: str, answer: str, tokenizer: Any) -> tuple[str, ...]:
     return split_prompts(card, tokenizer, 1, 0, seed=0).notes
 
 
-def test_spaces_that_are_often_meant_otherwise_are_said(make_tokenizer: Any, smollm2_tokenizer: Any) -> None:
+def test_spaces_that_are_often_meant_otherwise_are_said(smollm2_tokenizer: Any) -> None:
     for clean, answer in (("told", " Cem"), ("is 1", "7"), ("told:", "Cem")):
-        assert notes_of(clean, answer, make_tokenizer(digits=1)) == ()
+        assert notes_of(clean, answer, FakeTokenizer(digits=1)) == ()
     assert notes_of("told", "Cat", smollm2_tokenizer) == (
         "1 answers follow their prompts without a space: 'Ann toldCat'. Is it missing in the file?",
     )
     with pytest.raises(PromptError, match="the prompt ends in a space, with which the answer is to begin instead"):
-        notes_of("told ", "Cem", make_tokenizer())
+        notes_of("told ", "Cem", FakeTokenizer())

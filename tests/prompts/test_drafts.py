@@ -1,26 +1,24 @@
 """From a card to pairs: word lists against a tokenizer, counting a task's pairs and taking some of them."""
 
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from acdc_engine.errors import PromptError
 from acdc_engine.prompts.card import TaskCard, parse_card
-from acdc_engine.prompts.drafts import count_pairs, sample_pairs, usable_words
+from acdc_engine.prompts.drafts import _usable_words, count_pairs, sample_pairs
 from tests.fake_tokenizer import FakeTokenizer
+from tests.prompts.cards import card_data
 
 Data = dict[str, Any]
 
 
-def test_words_that_must_be_one_token_are_listed_with_their_tokens(
-    card_data: Callable[[], Data], make_tokenizer: Any
-) -> None:
+def test_words_that_must_be_one_token_are_listed_with_their_tokens() -> None:
     data = card_data()
     data["words"]["names"]["words"] += ["Ivanovich", "Kristina"]
     with pytest.raises(PromptError) as error:
-        usable_words(parse_card(data, "x"), make_tokenizer())
+        _usable_words(parse_card(data, "x"), FakeTokenizer())
     assert str(error.value) == (
         "The word lists of task 'small' do not fit this tokenizer:\n"
         "  words.names: 'Ivanovich' is not a single token: ' Ivan' 'ovich'\n"
@@ -30,43 +28,31 @@ def test_words_that_must_be_one_token_are_listed_with_their_tokens(
     )
 
 
-def test_a_slot_that_is_the_same_in_both_prompts_may_hold_any_word(
-    card_data: Callable[[], Data], make_tokenizer: Any
-) -> None:
-    found = usable_words(parse_card(card_data(), "x"), make_tokenizer())
-    assert found.words["places"] == ["park", "Petrovich"]
-
-
-def test_only_single_token_leaves_words_out(card_data: Callable[[], Data], make_tokenizer: Any) -> None:
+def test_only_single_token_leaves_words_out() -> None:
     data = card_data()
     data["words"]["names"] |= {"words": ["Ann", "Ivanovich", "Bob", "Cem"], "only_single_token": True}
     data["words"]["places"]["only_single_token"] = True
-    found = usable_words(parse_card(data, "x"), make_tokenizer())
+    found = _usable_words(parse_card(data, "x"), FakeTokenizer())
     assert found.words == {"names": ["Ann", "Bob", "Cem"], "places": ["park"]}
 
 
-def test_too_few_words_left(card_data: Callable[[], Data], make_tokenizer: Any) -> None:
+def test_too_few_words_left() -> None:
     data = card_data()
     data["words"]["names"] |= {"words": ["Ann", "Ivanovich", "Bob"], "only_single_token": True}
     with pytest.raises(PromptError, match=r"words.names: only 2 of its 3 words are a single token and at least 3 are"):
-        usable_words(parse_card(data, "x"), make_tokenizer())
+        _usable_words(parse_card(data, "x"), FakeTokenizer())
 
 
-def test_a_word_at_the_start_of_a_text_is_looked_at_without_a_space(make_tokenizer: Any) -> None:
-    class NeedsSpace(make_tokenizer):  # type: ignore[misc]
+def test_a_word_at_the_start_of_a_text_is_looked_at_without_a_space() -> None:
+    class NeedsSpace(FakeTokenizer):
         def pieces(self, text: str) -> list[str]:
             return [*"Ann", *super().pieces(text[3:])] if text.startswith("Ann") else super().pieces(text)
 
-    data = {
-        "name": "start",
-        "description": "x",
-        "metric": "nll",
-        "slots": {"A": "names", "B": "others"},
-        "words": {"names": {"words": ["Ann"]}, "others": {"words": ["Bob"]}},
-        "templates": [{"name": "t", "clean": "{A} is", "corrupt": "{B} is", "answers": [" in"]}],
-    }
+    data = card_data() | {"metric": "nll", "slots": {"A": "names", "B": "others"}, "distinct": []}
+    data["words"] = {"names": {"words": ["Ann"]}, "others": {"words": ["Bob"]}}
+    data["templates"] = [{"name": "t", "clean": "{A} is", "corrupt": "{B} is", "answers": [" in"]}]
     with pytest.raises(PromptError, match=r"words.names: 'Ann' is not a single token: 'A' 'n' 'n'"):
-        usable_words(parse_card(data, "x"), NeedsSpace())
+        _usable_words(parse_card(data, "x"), NeedsSpace())
 
 
 def words(prefix: str, n: int) -> list[str]:
@@ -78,13 +64,11 @@ def many(n: int) -> TaskCard:
     """A card of n clean prompts and n^3 fillings: the corrupt prompt has words of its own."""
     lists = {key: {"words": words(key, n)} for key in ("x", "y", "z")}
     template = {"name": "t", "clean": "{x} and {x} so", "corrupt": "{y} and {z} so", "answers": [" {x}"]}
-    slots = {"x": "x", "y": "y", "z": "z"}
-    return parse_card(
-        {"name": "m", "description": "d", "metric": "nll", "words": lists, "slots": slots, "templates": [template]}, "m"
-    )
+    data = card_data() | {"metric": "nll", "words": lists, "slots": {key: key for key in lists}, "distinct": []}
+    return parse_card(data | {"templates": [template]}, "m")
 
 
-def test_pairs_are_counted_by_their_clean_prompts(card_data: Callable[[], dict[str, Any]]) -> None:
+def test_pairs_are_counted_by_their_clean_prompts() -> None:
     card = parse_card(card_data(), "small")
     # "A and B" and "B and A" are prompts of both templates, told apart by who gives: 4 * 3 names, 2 places, 2 givers.
     assert count_pairs(card, FakeTokenizer(), 10_000) == 48
@@ -96,7 +80,7 @@ def test_a_stream_without_end_is_counted_too() -> None:
     assert count_pairs(card, FakeTokenizer(), 10_000) == 30
 
 
-def test_samples_are_spread_over_the_templates_and_seeded(card_data: Callable[[], dict[str, Any]]) -> None:
+def test_samples_are_spread_over_the_templates_and_seeded() -> None:
     card = parse_card(card_data(), "small")
     chosen = sample_pairs(card, FakeTokenizer(), 9, seed=3)
     assert Counter(draft.pair.template for draft in chosen) == {"ABBA": 5, "BABA": 4}

@@ -96,7 +96,7 @@ def test_a_package_with_a_generator_needs_no_cards(site: Path) -> None:
         (
             "single",
             {"single.py": ""},
-            "single is a module, not a package. Name a package: task files are looked for in its folder.",
+            "single is a module, not a package. Name a package: task files are looked for in",
         ),
         (
             "empty",
@@ -169,24 +169,10 @@ def test_plug_ins_are_imported_only_when_they_may_be_needed(site: Path, tmp_path
     assert "seen" in sys.modules
 
 
-def test_an_unknown_generator_names_broken_plug_ins(site: Path, tmp_path: Path) -> None:
-    install(site, "raising", "raising", {"raising/__init__.py": "raise ValueError('no')"})
-    path = tmp_path / "mine.toml"
-    path.write_text(generator_card("mine", "echo"))
-    with pytest.raises(TaskError, match=r"Unknown generator 'echo'(.|\n)*The plug-in raising 1.2"):
-        find_task(path)
-
-
 def test_a_plug_in_that_asks_for_a_generator_while_it_is_imported(site: Path) -> None:
     asks = "from acdc_engine.prompts.generators import get_generator\nget_generator('nowhere')"
     install(site, "asks", "asks", {"asks/__init__.py": asks})
     assert reasons()["asks 1.2"].startswith("importing it raises TaskError: Unknown generator 'nowhere'.")
-
-
-def test_what_a_plug_in_prints_goes_to_standard_error(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    install(site, "loud", "loud", {"loud/__init__.py": "print('hello')", "loud/works.toml": card("works")})
-    find_task("works")
-    assert tuple(capsys.readouterr()) == ("", "hello\n")
 
 
 def test_a_broken_plug_in_is_one_plain_line_once_when_another_gives_the_task(tmp_path: Path) -> None:
@@ -206,17 +192,8 @@ def write(path: Path) -> Path:
     return path
 
 
-def test_shipped_tasks_are_called_like_their_folders() -> None:
-    tasks = list_tasks()
-    assert {"ioi", "greater_than"} <= set(tasks)
-    for name, path in tasks.items():
-        assert find_task(name).name == name == path.parent.name
-        assert (path.parent / "README.md").is_file()
-
-
 def test_a_card_of_ones_own_by_path(tmp_path: Path) -> None:
-    path = tmp_path / "mine.toml"
-    path.write_text(list_tasks()["ioi"].read_text().replace('name = "ioi"', 'name = "mine"'))
+    path = write(tmp_path / "mine.TOML")
     assert find_task(path).name == find_task(str(path)).name == "mine"
     with pytest.raises(TaskError, match=r"other\.toml cannot be read: No such file"):
         find_task(tmp_path / "other.toml")
@@ -265,16 +242,10 @@ def test_paths_of_no_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         find_task("mine")
     with pytest.raises(TaskError, match=r"There is no file mine\. Did you mean mine\.toml\? A task is a task card"):
         find_task("./mine")
-    with pytest.raises(
-        TaskError, match=r"notes\.txt cannot be read as a task by its ending '\.txt': give a task card end"
-    ):
+    with pytest.raises(TaskError, match=r"notes\.txt cannot be read as a task by its ending '\.txt': give a task card"):
         find_task("notes.txt")
     with pytest.raises(TaskError, match=r"There is no file other\.txt\. A task is .*, or a name \(see acdc tasks\)\."):
         find_task(Path("other.txt"))
-
-
-def test_endings_in_capitals(tmp_path: Path) -> None:
-    assert find_task(write(tmp_path / "MINE.TOML")).name == "mine"
 
 
 def test_a_task_does_not_hide_a_shipped_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,18 +255,7 @@ def test_a_task_does_not_hide_a_shipped_one(tmp_path: Path, monkeypatch: pytest.
     assert find_task("./ioi").name == find_task("ioi/").name == "mine"
 
 
-def test_listing_tasks_needs_no_torch() -> None:
-    code = "import sys; from acdc_engine.prompts.find import find_task; find_task('greater_than'); "
-    code += "print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
-
-
-def test_something_that_is_no_name() -> None:
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)  # users have no type checks at run time
-    try:
-        with pytest.raises(TaskError, match="A task is a name or the path of a card, not None"):
-            find_task(None)  # type: ignore[arg-type]
-    finally:
-        jaxtyping.config.update("jaxtyping_disable", before)
+def test_something_that_is_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users have no type checks at run time
+    with pytest.raises(TaskError, match="A task is a name or the path of a card, not None"):
+        find_task(None)  # type: ignore[arg-type]

@@ -12,14 +12,14 @@ from pydantic import BaseModel
 from acdc_engine.errors import PromptError, TaskError
 from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.card import TaskCard, parse_card
-from acdc_engine.prompts.generators import GENERATORS, get_generator
+from acdc_engine.prompts.generators import GENERATORS
 from acdc_engine.prompts.template import Draft, PairTemplate, PromptPair
 from acdc_engine.prompts.tokens import Tokenizer
 from tests.fake_tokenizer import FakeTokenizer
 from tests.task_generators import generator_module
 
 
-def test_a_generator_of_ones_own(make_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_generator_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(GENERATORS, "_entries", dict(GENERATORS._entries))
 
     class Parameters(BaseModel):
@@ -32,41 +32,29 @@ def test_a_generator_of_ones_own(make_tokenizer: Any, monkeypatch: pytest.Monkey
             w, v = rng.sample(parameters.words, 2)
             yield pattern.fill({"w": w, "v": v})
 
-    card = parse_card(
-        {
-            "name": "echo",
-            "description": "x",
-            "generator": "echo",
-            "parameters": {"words": ["red", "green", "blue", "grey"]},
-        },
-        "x",
-    )
-    discovery, held_out = build_splits(card, make_tokenizer(), 2, 2, seed=3)
+    data = {"name": "echo", "description": "x", "generator": "echo"}
+    card = parse_card(data | {"parameters": {"words": ["red", "green", "blue", "grey"]}}, "x")
+    discovery, held_out = build_splits(card, FakeTokenizer(), 2, 2, seed=3)
     assert {p.template for p in (*discovery.pairs, *held_out.pairs)} == {"echo"}
     with pytest.raises(PromptError, match=r"can give 2 and 2: it has 4 different .* or add nouns or other parameters"):
-        build_splits(card, make_tokenizer(), 3, 3, seed=3)
+        build_splits(card, FakeTokenizer(), 3, 3, seed=3)
     with pytest.raises(TaskError, match=r"The generator 'echo' is there already"):
         GENERATORS.add("echo", "again")(echo)
-
-
-def test_unknown_generator() -> None:
-    with pytest.raises(TaskError, match=r"Unknown generator 'greater'. Did you mean 'greater_than'\?"):
-        get_generator("greater")
 
 
 GREATER_THAN = generator_module("greater_than")
 
 
-def years(make_tokenizer: Any, digits: int | None, centuries: list[int]) -> dict[str, Draft]:
+def years(digits: int | None, centuries: list[int]) -> dict[str, Draft]:
     parameters = GREATER_THAN.GreaterThanParameters(nouns=["war"], centuries=centuries)
-    found = list(GREATER_THAN.greater_than(random.Random(0), make_tokenizer(digits=digits), parameters))
+    found = list(GREATER_THAN.greater_than(random.Random(0), FakeTokenizer(digits=digits), parameters))
     by_year = {draft.pair.clean.split()[6]: draft for draft in found}
     assert len(by_year) == len(found)
     return by_year
 
 
-def test_digit_by_digit_the_tens_digit_is_the_answer(make_tokenizer: Any) -> None:
-    found = years(make_tokenizer, 1, [17])
+def test_digit_by_digit_the_tens_digit_is_the_answer() -> None:
+    found = years(1, [17])
     assert sorted(found) == [str(year) for year in range(1710, 1790)]
     pair = found["1732"].pair
     assert pair.clean == "The war lasted from the year 1732 to the year 17"
@@ -74,16 +62,16 @@ def test_digit_by_digit_the_tens_digit_is_the_answer(make_tokenizer: Any) -> Non
     assert pair.answers == tuple("456789") and pair.wrong_answers == tuple("012")
 
 
-def test_in_two_halves_the_year_is_the_answer_as_in_the_paper(make_tokenizer: Any) -> None:
-    found = years(make_tokenizer, 2, [11, 17])
+def test_in_two_halves_the_year_is_the_answer_as_in_the_paper() -> None:
+    found = years(2, [11, 17])
     assert len(found) == 2 * 97  # 02 to 98
     pair = found["1132"].pair
     assert pair.answers == tuple(str(y) for y in range(33, 100))
     assert pair.wrong_answers == tuple(f"{y:02d}" for y in range(33))
 
 
-def test_years_that_are_one_token_are_left_out(make_tokenizer: Any) -> None:
-    class Whole(make_tokenizer):  # type: ignore[misc]
+def test_years_that_are_one_token_are_left_out() -> None:
+    class Whole(FakeTokenizer):
         def pieces(self, text: str) -> list[str]:
             return [p for q in text.split("#") for p in super(Whole, self).pieces(q)] if "1776" not in text else [text]
 
@@ -106,8 +94,8 @@ def induction_card(**parameters: Any) -> TaskCard:
     return parse_card(data | {"parameters": {"words": WORDS, "length": 3, "shown": [1, 2]} | parameters}, "x")
 
 
-def test_the_row_begins_again_and_the_next_word_is_asked_for(make_tokenizer: Any) -> None:
-    found = rows_drawn(make_tokenizer())
+def test_the_row_begins_again_and_the_next_word_is_asked_for() -> None:
+    found = rows_drawn(FakeTokenizer())
     assert [draft.pair.template for draft in found[:4]] == ["shown_1", "shown_2", "shown_1", "shown_2"]
     for draft in found:
         pair, shown = draft.pair, int(draft.pair.template[-1])
@@ -118,27 +106,19 @@ def test_the_row_begins_again_and_the_next_word_is_asked_for(make_tokenizer: Any
         assert set(pair.wrong_answers) == {f" {word}" for word in row if word != row[shown]}
 
 
-def test_nothing_is_repeated_in_the_corrupt_prompt(make_tokenizer: Any) -> None:
-    for draft in rows_drawn(make_tokenizer()):
+def test_nothing_is_repeated_in_the_corrupt_prompt() -> None:
+    for draft in rows_drawn(FakeTokenizer()):
         clean, corrupt = draft.pair.clean.split(), draft.pair.corrupt.split()
         assert len(set(corrupt)) == len(corrupt)
         assert not set(corrupt[:3]) & set(clean) and corrupt[3:] == clean[3:]
         assert [draft.pair.corrupt[start:end] for start, end in draft.corrupt_spans] == corrupt[:3]
 
 
-def test_prompts_pass_the_checks_and_splits_are_disjoint(make_tokenizer: Any) -> None:
-    discovery, held_out = build_splits(induction_card(), make_tokenizer(), 10, 10, seed=0)
-    assert sorted(discovery.lengths.tolist()) == [4] * 5 + [5] * 5
-    assert (discovery.clean != discovery.corrupt).nonzero()[:, 1].tolist() == [0, 1, 2] * 10
-    texts = [{text for p in split.pairs for text in (p.clean, p.corrupt)} for split in (discovery, held_out)]
-    assert not texts[0] & texts[1]
-
-
-def test_words_the_tokenizer_splits_are_left_out(make_tokenizer: Any) -> None:
-    found = rows_drawn(make_tokenizer(), n=200, words=[*WORDS, "Petrovich", "Karina"])
+def test_words_the_tokenizer_splits_are_left_out() -> None:
+    found = rows_drawn(FakeTokenizer(), n=200, words=[*WORDS, "Petrovich", "Karina"])
     assert {word for draft in found for word in draft.pair.clean.split()} == set(WORDS)
     with pytest.raises(PromptError, match=r"needs 6 words .* \(twice length = 3\); this tokenizer leaves 5 of the 6"):
-        rows_drawn(make_tokenizer(), words=[*WORDS[:5], "Petrovich"])
+        rows_drawn(FakeTokenizer(), words=[*WORDS[:5], "Petrovich"])
 
 
 def test_parameters_that_cannot_be_met_are_all_listed() -> None:
@@ -190,8 +170,7 @@ def test_digit_by_digit_the_digits_are_asked_in_turn() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tokenizer", "before", "space"),
-    [(FakeTokenizer(digits=2), "", " "), (SpaceApart(WHOLE_WITHOUT_SPACE), " ", "")],
+    ("tokenizer", "before", "space"), [(FakeTokenizer(digits=2), "", " "), (SpaceApart(WHOLE_WITHOUT_SPACE), " ", "")]
 )
 def test_numbers_left_whole_are_the_answer(tokenizer: FakeTokenizer, before: str, space: str) -> None:
     for pair in sums(tokenizer):
@@ -228,6 +207,6 @@ def test_too_few_additions(lowest: int, highest: int, shots: int, additions: int
         parse_card(sums_card(shots=shots, lowest=lowest, highest=highest), "x")
 
 
-def test_years_left_whole_are_refused(make_tokenizer: Any) -> None:
+def test_years_left_whole_are_refused() -> None:
     with pytest.raises(PromptError, match=r"splits years as 17\|32 or 1\|7\|3\|2, for at least one of .* \[17\]"):
-        years(make_tokenizer, None, [17])
+        years(None, [17])

@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acdc_engine.errors import PromptError, TaskError
-from acdc_engine.prompts import pairs_file
 from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.card import TaskCard, parse_card
-from acdc_engine.prompts.pairs_file import load_pairs, read_csv, read_json, read_jsonl
+from acdc_engine.prompts.pairs_file import _read_csv, _read_json, _read_jsonl, load_pairs
+from tests.fake_tokenizer import FakeTokenizer
+from tests.prompts.cards import card_data
 
 Data = dict[str, Any]
 NAMES = ["Ann", "Bob", "Cem", "Dora", "Eva", "Finn", "Gita", "Hans", "Ida", "Jon", "Kim", "Lea"]
@@ -46,42 +47,30 @@ def problems(path: Path) -> list[str]:
     return [line.removeprefix("  ") for line in lines]
 
 
-def test_a_file_becomes_a_card(tmp_path: Path, make_tokenizer: Any) -> None:
+def test_a_file_becomes_a_card(tmp_path: Path) -> None:
     path = write(tmp_path, pair(1), "", pair(2, read_at=0, answers=[" Cem", " Ann"]), pair(3, template="other"), "")
     card = load_pairs(path)
-    assert (card.name, card.metric, card.description) == (
-        "my_pairs",
-        "logit_diff",
-        "The 3 prompt pairs of my_pairs.jsonl.",
-    )
+    assert (card.name, card.description) == ("my_pairs", "The 3 prompt pairs of my_pairs.jsonl.")
     assert [p.where for p in card.pairs] == ["line 1", "line 3", "line 4"]
     assert card.pairs[1].answers == (" Cem", " Ann") and card.pairs[1].read_at == 0
-    discovery, held_out = build_splits(card, make_tokenizer(), 2, 1, seed=0)
+    discovery, held_out = build_splits(card, FakeTokenizer(), 2, 1, seed=0)
     assert sorted(p.clean for p in (*discovery.pairs, *held_out.pairs)) == ["Bob 1 told", "Cem 2 told", "Dora 3 told"]
-    by_text = {p.clean: i for i, p in enumerate(discovery.pairs)}
-    if "Cem 2 told" in by_text:
-        assert discovery.read_at[by_text["Cem 2 told"]] == 0
 
 
-@pytest.mark.parametrize(
-    ("file", "task"), [("IOI-pairs v2.jsonl", "ioi_pairs_v2"), ("2024 été.jsonl", "pairs_2024_t"), ("__x__.JSONL", "x")]
-)
-def test_the_task_is_called_like_the_file(tmp_path: Path, file: str, task: str) -> None:
-    assert load_pairs(write(tmp_path, pair(1), name=file)).name == task
+def test_the_task_is_called_like_the_file(tmp_path: Path) -> None:
+    for file, task in (
+        ("IOI-pairs v2.jsonl", "ioi_pairs_v2"),
+        ("2024 été.jsonl", "pairs_2024_t"),
+        ("__x__.JSONL", "x"),
+    ):
+        assert load_pairs(write(tmp_path, pair(1), name=file)).name == task
 
 
-@pytest.mark.parametrize(
-    ("left_out", "metric"),
-    [([], "logit_diff"), (["wrong_answers"], "nll"), (["wrong_answers", "answers"], "kl")],
-)
-def test_the_metric_follows_from_the_answers(
-    tmp_path: Path, make_tokenizer: Any, left_out: list[str], metric: str
-) -> None:
-    lines = [{key: value for key, value in pair(i).items() if key not in left_out} for i in range(1, 5)]
-    card = load_pairs(write(tmp_path, *lines))
-    assert card.metric == metric
-    discovery, _ = build_splits(card, make_tokenizer(), 2, 2, seed=0)
-    assert discovery.answers.shape[1] == ("answers" not in left_out)
+def test_the_metric_follows_from_the_answers(tmp_path: Path) -> None:
+    line = pair(1)
+    for key, metric in (("read_at", "logit_diff"), ("wrong_answers", "nll"), ("answers", "kl")):
+        line.pop(key, None)
+        assert load_pairs(write(tmp_path, line)).metric == metric
 
 
 def test_every_problem_has_its_line(tmp_path: Path) -> None:
@@ -127,11 +116,8 @@ def test_every_problem_has_its_line(tmp_path: Path) -> None:
 
 
 def test_the_list_of_problems_is_cut(tmp_path: Path) -> None:
-    path = write(tmp_path, *["{"] * 45)
-    with pytest.raises(TaskError) as error:
-        load_pairs(path)
-    assert str(error.value).count("not JSON") == pairs_file.SHOWN == 40
-    assert str(error.value).endswith("\n  ... and 5 more.")
+    with pytest.raises(TaskError, match=r"has 45 problems:(\n  line \d+: not JSON: .*){40}\n  \.\.\. and 5 more\.$"):
+        load_pairs(write(tmp_path, *["{"] * 45))
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
@@ -176,8 +162,8 @@ def test_other_json_is_refused(tmp_path: Path) -> None:
     )
 
 
-def test_eap_igs_csv_gives_token_ids(tmp_path: Path, make_tokenizer: Any) -> None:
-    tokenizer = make_tokenizer()
+def test_eap_igs_csv_gives_token_ids(tmp_path: Path) -> None:
+    tokenizer = FakeTokenizer()
     ann, bob = (tokenizer(f" {name}", add_special_tokens=False)["input_ids"][0] for name in ("Ann", "Bob"))
     path = write(
         tmp_path,
@@ -243,12 +229,12 @@ def test_what_csv_can_have_wrong(tmp_path: Path, lines: list[str], expected: str
     assert any(line.startswith(expected) for line in problems(write(tmp_path, *lines, name="x.csv")))
 
 
-def test_lengths_are_told_apart_by_line_for_all_pairs_not_only_those_drawn(tmp_path: Path, make_tokenizer: Any) -> None:
+def test_lengths_are_told_apart_by_line_for_all_pairs_not_only_those_drawn(tmp_path: Path) -> None:
     lines = [pair(i) for i in range(1, 12)]
     lines[6]["corrupt"] = "Petrovich 7 told"
     lines[9]["answers"] = [" Ann", " Petrovich"]
     with pytest.raises(PromptError) as error:
-        build_splits(load_pairs(write(tmp_path, *lines)), make_tokenizer(), 1, 0, seed=0)
+        build_splits(load_pairs(write(tmp_path, *lines)), FakeTokenizer(), 1, 0, seed=0)
     assert str(error.value) == (
         "2 of the 11 prompts of task 'my_pairs' do not fit this model:\n"
         "  line 7:\n"
@@ -262,16 +248,16 @@ def test_lengths_are_told_apart_by_line_for_all_pairs_not_only_those_drawn(tmp_p
         "Correct these pairs or take them out of the file; or go on without them: --drop-misfits."
     )
     with pytest.raises(PromptError, match=r"\n  \.\.\. and 1 more: line 11\.\nCorrect"):
-        build_splits(load_pairs(write(tmp_path, *(x | {"read_at": 9} for x in lines))), make_tokenizer(), 1, 0, seed=0)
+        build_splits(load_pairs(write(tmp_path, *(x | {"read_at": 9} for x in lines))), FakeTokenizer(), 1, 0, seed=0)
 
 
-def test_a_card_can_write_its_pairs_out(make_tokenizer: Any) -> None:
+def test_a_card_can_write_its_pairs_out() -> None:
     data: Data = {"name": "x", "description": "x", "pairs": [pair(1), pair(2)]}
     card = parse_card(data, "x.toml")
-    assert len(build_splits(card, make_tokenizer(), 1, 1, 0)[0]) == 1
+    assert len(build_splits(card, FakeTokenizer(), 1, 1, 0)[0]) == 1
     data["pairs"][1]["corrupt"] = "Petrovich 2 told"
     with pytest.raises(PromptError, match=r"  prompt 1 \(template pairs\):\n    clean has 3 tokens and corrupt 4"):
-        build_splits(parse_card(data, "x.toml"), make_tokenizer(), 1, 1, 0)
+        build_splits(parse_card(data, "x.toml"), FakeTokenizer(), 1, 1, 0)
     data |= {"slots": {"A": "names"}, "metric": "nll", "templates": []}
     data["pairs"][1] |= {"clean": "q", "corrupt": "q", "lenght": 3}
     with pytest.raises(TaskError, match=r"pairs\[1\]\.lenght: unknown key\. .*corrupt, read_at, template, wrong_"):
@@ -283,7 +269,7 @@ def test_a_card_can_write_its_pairs_out(make_tokenizer: Any) -> None:
     assert "  pairs[1]: corrupt: it is the same prompt as clean." in str(error.value)
 
 
-def test_a_card_has_one_source_of_prompts(card_data: Any) -> None:
+def test_a_card_has_one_source_of_prompts() -> None:
     with pytest.raises(TaskError, match=r"  pairs: a card has \[\[templates\]\] or \[\[pairs\]\], not both\."):
         parse_card(card_data() | {"pairs": [pair(1)]}, "x")
 
@@ -306,16 +292,18 @@ PAIRS = st.lists(
 
 @given(PAIRS)
 def test_all_three_formats_say_the_same(pairs: list[Data]) -> None:
-    lines = list(read_jsonl("\n".join(json.dumps(p) for p in pairs)))
+    lines = list(_read_jsonl("\n".join(json.dumps(p) for p in pairs)))
     assert [entry.fields for entry in lines] == pairs
     assert [entry.where for entry in lines] == [f"line {i + 1}" for i in range(len(pairs))]
     for indent in (None, 1):
-        assert [entry.fields for entry in read_json(json.dumps({"a": pairs, "prompts": pairs}, indent=indent))] == pairs
+        assert [
+            entry.fields for entry in _read_json(json.dumps({"a": pairs, "prompts": pairs}, indent=indent))
+        ] == pairs
     out = io.StringIO(newline="")
     writer = csv.DictWriter(out, list(pairs[0]))
     writer.writeheader()
     writer.writerows(pairs)
-    assert [entry.fields for entry in read_csv(out.getvalue())] == pairs
+    assert [entry.fields for entry in _read_csv(out.getvalue())] == pairs
 
 
 @given(st.binary(max_size=60), st.sampled_from([".jsonl", ".json", ".csv", ".tsv", ".txt"]))
@@ -328,19 +316,12 @@ def test_any_file_is_a_card_or_a_task_error(tmp_path_factory: pytest.TempPathFac
         assert str(path) in str(error)
 
 
-def test_a_group_names_the_template(tmp_path: Path, make_tokenizer: Any) -> None:
-    lines = [pair(i, group="odd" if i % 2 else "even") for i in range(1, 9)]
-    discovery, held_out = build_splits(load_pairs(write(tmp_path, *lines)), make_tokenizer(), 4, 4, seed=0)
-    assert sorted(discovery.templates) == sorted(held_out.templates) == ["even", "even", "odd", "odd"]
-    rows = [{**pair(i), "wrong_answers": f" {NAMES[i - 1]}", "group": i % 2} for i in range(1, 5)]
-    table = tmp_path / "pairs.csv"
-    with table.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-    assert [text.template for text in load_pairs(table).pairs] == ["1", "0", "1", "0"]
-    in_json = load_pairs(write(tmp_path, *rows)).pairs
-    assert [text.template for text in in_json] == ["1", "0", "1", "0"], "numbers are names too"
+def test_a_group_names_the_template(tmp_path: Path) -> None:
+    lines = [pair(i, group=i % 2) for i in range(1, 9)]
+    discovery, held_out = build_splits(load_pairs(write(tmp_path, *lines)), FakeTokenizer(), 4, 4, seed=0)
+    assert sorted(discovery.templates) == sorted(held_out.templates) == ["0", "0", "1", "1"], "numbers are names too"
+    table = write(tmp_path, "clean,corrupt,answers,group", "a b,a c, x,1", "d b,d c, x,0", name="pairs.csv")
+    assert [text.template for text in load_pairs(table).pairs] == ["1", "0"]
     assert problems(write(tmp_path, pair(1, group="a", template="b"))) == [
         "line 1: group and template both hold the group of the pair: keep one of them."
     ]

@@ -37,6 +37,8 @@ def test_empty_and_without_answers() -> None:
     prompts, empty = PromptSet.from_tokens([[1, 2]], [[1, 3]], read_at=[0]), PromptSet.from_tokens([], [])
     assert prompts.answers.shape == prompts.wrong_answers.shape == (1, 0)
     assert len(empty) == 0 and list(empty.batches(4)) == [] and len(empty.select([])) == 0
+    with pytest.raises(PromptError, match=r"batch size must be at least 1, not 0"):
+        list(empty.batches(0))
 
 
 def test_select_keeps_order_and_trims() -> None:
@@ -45,14 +47,6 @@ def test_select_keeps_order_and_trims() -> None:
     chosen = prompts.select([2, 1])
     assert chosen.clean.tolist() == [[3, 0], [8, 9]]
     assert [p.clean for p in chosen.pairs] == ["2", "1"]
-
-
-def test_batches_trim_to_their_own_longest() -> None:
-    first, second = small().batches(2)
-    assert first.clean.shape == (2, 3) and second.clean.shape == (1, 1)
-    assert second.answers.tolist() == [[13, -1]]
-    with pytest.raises(PromptError, match=r"batch size must be at least 1, not 0"):
-        list(small().batches(0))
 
 
 @given(st.lists(st.lists(st.integers(1, 50), min_size=1, max_size=6), min_size=1, max_size=9), st.integers(1, 10))
@@ -88,20 +82,6 @@ def test_fingerprint_follows_tokens_not_padding() -> None:
     assert len({alone.fingerprint(), *(p.fingerprint() for p in changed)}) == 7
 
 
-def test_to_moves_every_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
-    prompts, asked = small(), list[int]()
-
-    def pretend(tensor: torch.Tensor, device: str) -> torch.Tensor:
-        assert device == "cuda:1"
-        asked.append(id(tensor))
-        return tensor
-
-    monkeypatch.setattr(torch.Tensor, "to", pretend)
-    assert prompts.to("cuda:1").fingerprint() == prompts.fingerprint()
-    assert sorted(asked) == sorted(id(t) for t in vars(prompts).values() if isinstance(t, torch.Tensor))
-    assert len(asked) == 6
-
-
 TOKENS = torch.tensor([[9, 5, 6, 7], [9, 8, 9, 9], [9, 3, 4, 9]])
 CORRUPT = torch.tensor([[9, 5, 4, 7], [9, 7, 9, 9], [9, 2, 4, 9]])
 
@@ -121,11 +101,6 @@ def test_tensors_of_ones_own(given: dict[str, Any], answers: Any) -> None:
     by_hand = PromptSet.from_tokens(*rows, [[1], [2], [3]], [[4], [5], [6]])
     assert prompts.fingerprint() == by_hand.fingerprint()
     assert prompts.clean.dtype == prompts.lengths.dtype == prompts.answers.dtype == torch.long
-
-
-def test_rows_of_tensors_are_rows() -> None:
-    prompts = PromptSet.from_tokens([TOKENS[0], TOKENS[1, :2]], [CORRUPT[0], CORRUPT[1, :2]], read_at=1)
-    assert prompts.lengths.tolist() == [4, 2] and prompts.read_at.tolist() == [1, 1]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import copy
 import random
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,8 +11,10 @@ from hypothesis import strategies as st
 from acdc_engine.errors import PromptError, TaskError
 from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.card import TaskCard, parse_card
-from acdc_engine.prompts.drafts import ENUMERATE_UP_TO, drafts, usable_words
+from acdc_engine.prompts.drafts import _ENUMERATE_UP_TO, _usable_words, drafts
 from acdc_engine.prompts.template import Draft
+from tests.fake_tokenizer import FakeTokenizer
+from tests.prompts.cards import card_data
 
 Data = dict[str, Any]
 
@@ -26,10 +27,7 @@ CARD: Data = {
     "distinct": [["X", "Y"]],
     "words": {"names": {"words": ["Ann", "Bob"]}},
     "tables": {
-        "capitals": {
-            "country": ["France", "Peru", "Egypt", "Chad"],
-            "capital": ["Paris", "Lima", "Cairo", "Ndjamena"],
-        }
+        "capitals": {"country": ["France", "Peru", "Egypt", "Chad"], "capital": ["Paris", "Lima", "Cairo", "Ndjamena"]}
     },
     "templates": [
         {
@@ -57,8 +55,8 @@ def problems(changed: Data) -> list[str]:
     return [line.removeprefix("  ") for line in str(error.value).split("\n")[1:]]
 
 
-def test_every_pair_of_rows_comes_once(make_tokenizer: Any) -> None:
-    found = every(parse_card(data(), "x"), make_tokenizer())
+def test_every_pair_of_rows_comes_once() -> None:
+    found = every(parse_card(data(), "x"), FakeTokenizer())
     assert len(found) == 2 * 4 * 3
     pairs = {draft.pair.clean: draft for draft in found}
     assert len(pairs) == 8
@@ -71,21 +69,21 @@ def test_every_pair_of_rows_comes_once(make_tokenizer: Any) -> None:
         assert [draft.pair.corrupt[a:b] for a, b in draft.corrupt_spans] == [other]
 
 
-def test_a_cell_with_several_words_is_several_answers(make_tokenizer: Any) -> None:
+def test_a_cell_with_several_words_is_several_answers() -> None:
     changed = data()
     changed["tables"]["capitals"]["capital"] = [[" Paris", " Lyon"], "Lima", "Cairo", "Ndjamena"]
     changed["templates"][0] |= {"answers": ["{X.capital}", " yes"], "wrong_answers": ["{Y.capital}", " no"]}
-    found = every(parse_card(changed, "x"), make_tokenizer())
+    found = every(parse_card(changed, "x"), FakeTokenizer())
     right = {draft.pair.answers for draft in found}
     assert right == {(" Paris", " Lyon", " yes"), ("Lima", " yes"), ("Cairo", " yes"), ("Ndjamena", " yes")}
 
 
-def test_rows_whose_words_must_be_one_token(make_tokenizer: Any) -> None:
+def test_rows_whose_words_must_be_one_token() -> None:
     changed = data()
     changed["tables"]["capitals"]["country"][1] = "Petrovich"
     changed["tables"]["capitals"]["capital"][2:] = ["Katina", "Ivanovich"]
     with pytest.raises(PromptError) as error:
-        usable_words(parse_card(changed, "x"), make_tokenizer())
+        _usable_words(parse_card(changed, "x"), FakeTokenizer())
     assert str(error.value).split("\n")[1:4] == [
         "  tables.capitals.country: 'Petrovich' is not a single token: ' Petr' 'ovich'",
         "  tables.capitals.capital: 'Katina' is not a single token: ' Kat' 'ina'",
@@ -96,25 +94,25 @@ def test_rows_whose_words_must_be_one_token(make_tokenizer: Any) -> None:
     with pytest.raises(
         PromptError, match=r"capitals: only 1 of its 4 rows are a single token and at least 2 are needed"
     ):
-        usable_words(parse_card(changed, "x"), make_tokenizer())
+        _usable_words(parse_card(changed, "x"), FakeTokenizer())
     changed["tables"]["capitals"]["capital"][2] = "Cairo"
-    found = usable_words(parse_card(changed, "x"), make_tokenizer())
+    found = _usable_words(parse_card(changed, "x"), FakeTokenizer())
     assert [row["country"] for row in found.rows["capitals"]] == [("France",), ("Egypt",)]
 
 
-def test_an_answer_may_bring_its_own_space(make_tokenizer: Any) -> None:
+def test_an_answer_may_bring_its_own_space() -> None:
     changed = data()
     changed["tables"]["capitals"]["capital"] = [" Paris", " Lima", " Cairo", " Petrovich"]
     changed["templates"][0] |= {"answers": ["{X.capital}"], "wrong_answers": ["{Y.capital}"]}
     with pytest.raises(PromptError, match=r"' Petrovich' is not a single token: ' Petr' 'ovich'"):
-        build_splits(parse_card(changed, "x"), make_tokenizer(), 2, 1, 0)
+        build_splits(parse_card(changed, "x"), FakeTokenizer(), 2, 1, 0)
 
 
-def test_distinct_cells_of_different_rows_and_of_one_row(make_tokenizer: Any) -> None:
+def test_distinct_cells_of_different_rows_and_of_one_row() -> None:
     changed = data()
     changed["tables"]["capitals"]["capital"] = ["Paris", "Lima", "Paris", "Chad"]
     changed["distinct"] = [["X", "Y"], ["X.capital", "Y.capital"], ["X.country", "X.capital"]]
-    found = every(parse_card(changed, "x"), make_tokenizer())
+    found = every(parse_card(changed, "x"), FakeTokenizer())
     countries = {(d.pair.clean.split()[2], d.pair.corrupt.split()[2]) for d in found}
     # Not France and Egypt, which share a capital; and X not Chad, which is called like its own.
     assert countries == {
@@ -126,7 +124,7 @@ def test_distinct_cells_of_different_rows_and_of_one_row(make_tokenizer: Any) ->
 
 @settings(max_examples=20)
 @given(st.integers(0, 10**6), st.integers(3, 5), st.integers(1, 4))
-def test_what_is_distinct_differs_enumerated_or_drawn(make_tokenizer: Any, seed: int, n: int, kinds: int) -> None:
+def test_what_is_distinct_differs_enumerated_or_drawn(seed: int, n: int, kinds: int) -> None:
     """Cells that hold sets of words differ where they have no word in common."""
     changed = data()
     changed["words"]["names"]["words"] = [f"N{chr(97 + i)}{chr(97 + j)}" for i in range(26) for j in range(26)]
@@ -142,8 +140,8 @@ def test_what_is_distinct_differs_enumerated_or_drawn(make_tokenizer: Any, seed:
     }
     template |= {"answers": ["{X.kind}"], "wrong_answers": ["{Z.kind}"]}
     changed["slots"]["who2"] = "names"
-    assert ENUMERATE_UP_TO < 676**2
-    stream = drafts(parse_card(changed, "x"), make_tokenizer(), random.Random(seed))
+    assert _ENUMERATE_UP_TO < 676**2
+    stream = drafts(parse_card(changed, "x"), FakeTokenizer(), random.Random(seed))
     for _, draft in zip(range(30), stream, strict=False):
         assert not set(draft.pair.answers) & set(draft.pair.wrong_answers)
         assert draft.pair.clean.split()[2] != draft.pair.corrupt.split()[2]
@@ -151,11 +149,7 @@ def test_what_is_distinct_differs_enumerated_or_drawn(make_tokenizer: Any, seed:
 
 def test_tables_are_checked() -> None:
     changed = data()
-    changed["tables"] |= {
-        "empty": {},
-        "idle": {"a": ["x"]},
-        "bare": {"word": []},
-    }
+    changed["tables"] |= {"empty": {}, "idle": {"a": ["x"]}, "bare": {"word": []}}
     changed["tables"]["capitals"] |= {"capital": ["Paris ", "Lima"], "leader": [["a", "a"]] * 4, "1st": ["x"] * 4}
     changed["tables"]["capitals"]["country"] = [" France", ["Peru", "Perou"], "", "Chad"]
     changed["rows"] |= {"E": "empty", "B": "bare"}
@@ -270,7 +264,7 @@ def test_rows_of_different_tables_differ_anyway() -> None:
     assert problems(changed) == ["distinct[1]: rows of different tables differ anyway; it has ['X', 'R']."]
 
 
-def test_what_is_new_counts_only_where_it_is_said(card_data: Callable[[], Data]) -> None:
+def test_what_is_new_counts_only_where_it_is_said() -> None:
     plain = parse_card(card_data(), "x").fingerprint()
     assert parse_card(card_data() | {"known_in": "GPT-2"}, "x").fingerprint() == plain
     template = card_data()

@@ -37,17 +37,6 @@ def test_a_shipped_card_says_where_it_comes_from(name: str) -> None:
     assert f"(`{name}`)" in readme.split("\n")[0]
 
 
-def test_ioi_prompts_differ_in_the_second_mention_only(smollm2_tokenizer: Any) -> None:
-    prompts, _ = build_splits(find_task("ioi"), smollm2_tokenizer, 40, 0, seed=0)
-    assert prompts.clean.shape == (40, 14)
-    assert (prompts.clean != prompts.corrupt).nonzero()[:, 1].tolist() == [9] * 40
-    subject = prompts.clean[:, 9]
-    assert (subject == prompts.wrong_answers[:, 0]).all()
-    first, second = prompts.clean[:, 1], prompts.clean[:, 3]
-    assert ((first == subject) ^ (second == subject)).all()
-    assert (first == subject).sum() == 20  # BABA
-
-
 @pytest.mark.parametrize(("name", "differing"), [("ioi_random_names", [1, 3, 9]), ("ioi_swapped", [9]), ("ioi", [9])])
 def test_corruptions_of_ioi(name: str, differing: list[int], smollm2_tokenizer: Any) -> None:
     prompts, _ = build_splits(find_task(name), smollm2_tokenizer, 20, 0, seed=0)

@@ -12,6 +12,7 @@ from acdc_engine.errors import TooFewPairsError
 from acdc_engine.prompts.build import Splits, split_prompts
 from acdc_engine.prompts.card import TaskCard, parse_card
 from acdc_engine.run.check_task import check_task
+from tests.fake_tokenizer import FakeTokenizer
 from tests.tiny_task import tiny_view
 
 WORDS = "abcdefghij"
@@ -31,18 +32,10 @@ def card_of(pairs: list[tuple[str, str, str]]) -> TaskCard:
 
 def table_of(words: str, templates: int) -> TaskCard:
     """Cards whose corruption takes any other row: all texts of a template are tied together."""
-    data: dict[str, Any] = {
-        "name": "x",
-        "description": "x",
-        "metric": "kl",
-        "distinct": [["X", "Y"]],
-        "slots": {"X": "words", "Y": "words"},
-        "words": {"words": {"words": list(words)}},
-        "templates": [
-            {"name": f"t{i}", "clean": f"{i} {{X}} is", "corrupt": f"{i} {{Y}} is"} for i in range(templates)
-        ],
-    }
-    return parse_card(data, "x")
+    data: dict[str, Any] = {"name": "x", "description": "x", "metric": "kl", "distinct": [["X", "Y"]]}
+    data |= {"slots": {"X": "words", "Y": "words"}, "words": {"words": {"words": list(words)}}}
+    texts = [{"name": f"t{i}", "clean": f"{i} {{X}} is", "corrupt": f"{i} {{Y}} is"} for i in range(templates)]
+    return parse_card(data | {"templates": texts}, "x")
 
 
 def sizes_of(splits: Splits) -> tuple[int, int]:
@@ -78,14 +71,14 @@ def check_sizes(card: TaskCard, tokenizer: Any, asked: tuple[int, int]) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(PAIRS, st.integers(1, 20), st.integers(1, 20))
-def test_sizes_of_any_file(make_tokenizer: Any, pairs: list[tuple[str, str, str]], n: int, n_held_out: int) -> None:
-    check_sizes(card_of(pairs), make_tokenizer(), (n, n_held_out))
+def test_sizes_of_any_file(pairs: list[tuple[str, str, str]], n: int, n_held_out: int) -> None:
+    check_sizes(card_of(pairs), FakeTokenizer(), (n, n_held_out))
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(2, 10), st.integers(1, 3), st.integers(1, 20), st.integers(1, 20))
-def test_sizes_of_any_card(make_tokenizer: Any, words: int, templates: int, n: int, n_held_out: int) -> None:
-    check_sizes(table_of(WORDS[:words], templates), make_tokenizer(), (n, n_held_out))
+def test_sizes_of_any_card(words: int, templates: int, n: int, n_held_out: int) -> None:
+    check_sizes(table_of(WORDS[:words], templates), FakeTokenizer(), (n, n_held_out))
 
 
 @settings(max_examples=10, deadline=None)
@@ -102,22 +95,22 @@ def test_check_counts_what_discover_uses(pairs: list[tuple[str, str, str]]) -> N
         assert found.sizes == sizes_of(splits)
 
 
-def test_templates_that_have_too_few_pairs_are_made_up_for_by_the_others(make_tokenizer: Any) -> None:
+def test_templates_that_have_too_few_pairs_are_made_up_for_by_the_others() -> None:
     names = "p" * 2 + "q" * 28
     written = [{"clean": f"{i} is", "corrupt": f"{i + 100} is", "template": name} for i, name in enumerate(names)]
     card = parse_card({"name": "x", "description": "x", "metric": "kl", "pairs": written}, "x")
-    found = split_prompts(card, make_tokenizer(digits=None), 10, 20, seed=0)
+    found = split_prompts(card, FakeTokenizer(digits=None), 10, 20, seed=0)
     assert sizes_of(found) == (10, 20)
     counts = Counter(pair.template for pair in (*found.discovery.pairs, *found.held_out.pairs))
     assert counts == {"p": 2, "q": 28}
-    default = split_prompts(card, make_tokenizer(digits=None), None, None, seed=0)
+    default = split_prompts(card, FakeTokenizer(digits=None), None, None, seed=0)
     assert sum(sizes_of(default)) == 30
 
 
-def test_one_corrupt_prompt_for_all_cannot_be_split(make_tokenizer: Any) -> None:
+def test_one_corrupt_prompt_for_all_cannot_be_split() -> None:
     card = card_of([(word, "j", "p") for word in "abcdefgh"])
     with pytest.raises(TooFewPairsError) as error:
-        split_prompts(card, make_tokenizer(), None, None, seed=0)
+        split_prompts(card, FakeTokenizer(), None, None, seed=0)
     assert str(error.value) == (
         "Task 'x' was asked for 32 discovery and 64 held-out pairs and can give none that are kept apart: it has 8 "
         "pairs in 1 group that share no text. A text that is in one split cannot be in the other: add pairs, with "

@@ -14,12 +14,6 @@ def test_parse_splits_fixed_text_and_slots() -> None:
     assert template.slots == ("A", "B_2", "A")
 
 
-def test_fill_reports_the_range_of_every_slot() -> None:
-    text, spans = Template.parse("{A}{B} or {A}").fill({"A": "no", "B": "thing"})
-    assert text == "nothing or no"
-    assert [text[a:b] for a, b in spans] == ["no", "thing", "no"]
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [

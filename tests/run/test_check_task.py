@@ -1,4 +1,4 @@
-"""Does a model do a task: figures against plain forward passes, and what is refused before anything runs."""
+"""Example pairs, and whether a model does a task: against plain forward passes, and what is refused before any runs."""
 
 import dataclasses
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from acdc_engine.errors import AcdcError, DeviceError, MethodError, ModelError, PromptError, TaskError
+from acdc_engine.errors import AcdcError, DeviceError, MethodError, PromptError, TaskError
 from acdc_engine.evidence.behaviour import Shortcoming
 from acdc_engine.model.load import load_model
 from acdc_engine.model.view import TransformerView
@@ -16,7 +16,7 @@ from acdc_engine.prompts.drafts import sample_pairs
 from acdc_engine.prompts.find import find_task, list_tasks
 from acdc_engine.prompts.tokens import token_ids
 from acdc_engine.run import check_task as module
-from acdc_engine.run.check_task import TaskCheck, Unfit, check_task, check_tasks
+from acdc_engine.run.check_task import TaskCheck, Unfit, check_task, check_tasks, task_examples
 from tests.fake_tokenizer import FakeTokenizer
 from tests.tiny_task import CARD, tiny_view, write_card
 
@@ -134,12 +134,6 @@ def test_what_is_wrong_is_said_before_the_model_is_loaded(
         check_tasks(tasks, **settings)
 
 
-def test_a_model_without_a_tokenizer(tmp_path: Path) -> None:
-    bare = dataclasses.replace(tiny_view(), tokenizer=None)
-    with pytest.raises(ModelError, match="came without a tokenizer"):
-        check_tasks([write_card(tmp_path)], bare)
-
-
 def test_the_beginning_of_sequence_token_can_be_asked_for(tmp_path: Path) -> None:
     path = write_card(tmp_path)
     plain, same, with_bos = (check_tasks([path], tiny_view(), n=4, prepend_bos=bos)[0] for bos in (None, False, True))
@@ -180,3 +174,46 @@ def test_the_command_that_will_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (whole,) = check_tasks([write_card(tmp_path)], "gpt2")
     assert isinstance(whole, TaskCheck) and whole.sizes == (32, 64)
     assert whole.command == f"acdc discover {tmp_path / 'tiny.toml'} --model gpt2"
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "load_tokenizer", lambda model: FakeTokenizer())
+
+
+def written(tmp_path: Path, extra: str = "") -> Path:
+    path = tmp_path / "tiny.toml"
+    path.write_text(CARD + extra)
+    return path
+
+
+@pytest.mark.usefixtures("fake")
+def test_examples_are_the_tokens_of_the_prompts(tmp_path: Path) -> None:
+    found = task_examples(written(tmp_path), n=3)
+    assert found.card.name == "tiny" and len(found.pairs) == 3
+    for pair in found.pairs:
+        assert pair.template == "ABBA" and len(pair.clean) == len(pair.corrupt) == 10
+        a, b = pair.answers[0], pair.wrong_answers[0]
+        assert pair.clean == ("Then", a, " and", b, " met", " and", b, " gave", " it", " to")
+        assert [i for i in range(10) if pair.clean[i] != pair.corrupt[i]] == [6]
+        assert pair.read_at == 9
+    assert len(set(found.pairs)) == 3
+
+
+@pytest.mark.usefixtures("fake")
+def test_another_position_and_the_beginning_of_sequence_token(tmp_path: Path) -> None:
+    found = task_examples(written(tmp_path, "read_at = 7\n"), n=1, prepend_bos=True)
+    (pair,) = found.pairs
+    assert pair.clean[0] == pair.corrupt[0] == "<bos>"
+    assert pair.clean[pair.read_at] == " gave"
+
+
+@pytest.mark.usefixtures("fake")
+def test_the_same_seed_gives_the_same_examples(tmp_path: Path) -> None:
+    first, same, other = (task_examples(written(tmp_path), seed=seed).pairs for seed in (1, 1, 2))
+    assert first == same != other
+
+
+def test_no_examples_asked_for() -> None:
+    with pytest.raises(MethodError, match="n must be at least 1, not 0"):
+        task_examples("ioi", n=0)

@@ -1,7 +1,6 @@
 """Comparing files: where scores come from, and which circuits do not compare."""
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from safetensors.torch import save_file
 from acdc_engine.errors import CircuitFileError, ModelNeededError, ScoreError
 from acdc_engine.formats.register import FORMATS, export
 from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.files import find_circuit
 from acdc_engine.graph.nodes import nodes_of_edges
 from acdc_engine.graph.records import CircuitEdge, ModelRecord
 from acdc_engine.graph.result_records import Comparison
@@ -159,17 +159,20 @@ def test_the_known_circuit_may_be_of_any_format(tmp_path: Path) -> None:
         compare(tmp_path / "known.csv", tmp_path / "known.eap")
 
 
+@pytest.mark.parametrize(("fmt", "suffix"), [("networkx-json", "json"), ("csv", "csv"), ("auto-circuit", "pt")])
+def test_compare_takes_any_format(tmp_path: Path, fmt: str, suffix: str) -> None:
+    """A table has no model: it is compared as one of the known circuit's model."""
+    path = tmp_path / f"x.{suffix}"
+    export(Circuit.load(find_circuit("gpt2/ioi")), fmt, path)
+    compared = compare(path, "gpt2/ioi")
+    assert compared.missing == compared.extra == () and compared.overlaps[0].n_both == 963
+
+
 def test_truths_without_anything_to_find(tmp_path: Path) -> None:
     found, layout = save(tmp_path / "found.json"), Circuit(model=MODEL, nodes=(), edges=()).layout()
     assert "empty.json has no edges: there is nothing to find" in refused(found, save(tmp_path / "empty.json", ()))
     everything = tuple(layout.edge_name(s, r) for r in range(layout.n_receivers) for s in layout.sources(r))
     assert "has all 46 edges of its graph" in refused(found, save(tmp_path / "all.json", everything))
-
-
-def test_folders_and_files_that_are_none(tmp_path: Path) -> None:
-    known = save(tmp_path / "known.json")
-    assert re.search(r"has no circuit\.json: it is no folder of a run", refused(tmp_path, known))
-    assert "No circuit file" in refused(tmp_path / "none.json", known)
 
 
 def test_remarks_on_mlps_and_weights(tmp_path: Path) -> None:

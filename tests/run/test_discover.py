@@ -11,15 +11,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from acdc_engine.errors import (
-    AcdcError,
-    BehaviourError,
-    MethodError,
-    ModelError,
-    RunFolderError,
-    ScoreError,
-    TaskError,
-)
+from acdc_engine.errors import AcdcError, BehaviourError, MethodError, ModelError, ScoreError, TaskError
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import is_clean
 from acdc_engine.patch import CircuitEvaluator
@@ -150,17 +142,12 @@ def test_other_architectures_and_ablations_run_to_the_end(name: str, ablation: s
     ("settings", "error", "message"),
     [
         ({"faithfulness": 0.0}, MethodError, r"must lie in \(0, 1\], not 0.0"),
-        ({"faithfulness": 1.2}, MethodError, r"must lie in \(0, 1\], not 1.2"),
         ({"method": "eap_ig"}, MethodError, "Did you mean 'eap-ig'"),
         ({"strategy": "itrative"}, MethodError, "Did you mean 'iterative'"),
         ({"ablation": "men"}, MethodError, "Did you mean 'mean'"),
         ({"metric": "logitdiff"}, AcdcError, "Did you mean 'logit_diff'"),
         ({"device": "gpu"}, AcdcError, "Unknown device 'gpu'"),
         ({"dtype": "float8"}, AcdcError, "Unknown dtype 'float8'"),
-        ({"n": 0}, MethodError, "n must be at least 1, not 0"),
-        ({"n_held_out": 0}, MethodError, "n_held_out must be at least 1"),
-        ({"batch_size": -3}, MethodError, "batch_size must be at least 1, not -3"),
-        ({"faithfullness": 0.9}, MethodError, "There is no setting 'faithfullness'. Did you mean 'faithfulness'"),
     ],
 )
 def test_bad_settings_are_refused_before_the_model_is_touched(
@@ -192,20 +179,6 @@ def test_not_finite_weights_name_the_layer(tmp_path: Path) -> None:
     v = dataclasses.replace(v, layers=(v.layers[0], dataclasses.replace(v.layers[1], attention=attention)))
     with pytest.raises(ScoreError, match="first in the attention of layer 1"):
         discover(write_card(tmp_path), v, out=tmp_path / "run", **QUICK)
-
-
-def test_existing_folders_are_not_touched(tmp_path: Path) -> None:
-    card, out, quick = write_card(tmp_path), tmp_path / "run", {**QUICK, "strategy": "top-k", "size": 20, "n_random": 0}
-    discover(card, tiny_view(), out=out, **quick)
-    before = (out / "circuit.json").read_bytes()
-    with pytest.raises(RunFolderError, match=r"run exists and holds a run\. Choose another --out, or add --overwrite"):
-        discover(card, tiny_view(), out=out, **quick)
-    assert (out / "circuit.json").read_bytes() == before
-    discover(card, tiny_view(), out=out, overwrite=True, seed=3, **quick)
-    assert (out / "circuit.json").read_bytes() != before
-    (out / "notes.txt").write_text("mine")
-    with pytest.raises(RunFolderError, match=r"holds other files \(notes.txt\)"):
-        discover(card, tiny_view(), out=out, overwrite=True, **quick)
 
 
 def test_an_interruption_leaves_usable_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

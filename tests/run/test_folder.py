@@ -107,12 +107,6 @@ def test_scores_of_this_very_run_are_read_back(tmp_path: Path) -> None:
         assert folder.load_scores() is None
 
 
-def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(RunFolderError, match="Cannot write to"):
-        RunFolder(tmp_path / "file" / "run")
-
-
 def test_exports_and_leftovers_of_a_killed_run_do_not_stand_in_the_way(tmp_path: Path) -> None:
     """What README's commands leave: a picture beside the circuit, then the same command again."""
     kept, leftovers = (

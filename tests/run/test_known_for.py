@@ -7,7 +7,7 @@ import pytest
 
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import find_circuit, known_graphs
-from acdc_engine.run.known import against_known, known_for
+from acdc_engine.run.known_circuits import against_known, known_for
 from tests.made_circuits import made_circuit
 
 IOI = Circuit.load(find_circuit("gpt2/ioi")).model

@@ -116,11 +116,7 @@ def test_edges_on_no_path(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        (
-            {"n": 5},
-            MethodError,
-            "--drop-misfits are about prompts made from a task card: name it with",
-        ),
+        ({"n": 5}, MethodError, "--drop-misfits are about prompts made from a task card: name it with"),
         ({"task": "ioi", "n_held_out": 0}, MethodError, "n_held_out must be at least 1, not 0"),
         ({"task": "ioj"}, TaskError, "Did you mean 'ioi'"),
         ({"task": "ioi", "strict": True}, CircuitFileError, r"holds its own prompts, .* leave --task away"),

@@ -2,16 +2,8 @@
 
 import pytest
 
-from acdc_engine.run.steps import Deadline, OutOfTime
-
-
-class Hand:
-    """A clock that goes on when it is told to."""
-
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from acdc_engine.run.discover import Deadline, OutOfTime
+from tests.run.test_progress import Hand
 
 
 def test_a_search_ends_when_its_time_is_over_and_there_is_something_to_deliver() -> None:

@@ -137,14 +137,6 @@ def test_a_file_without_certificate_says_so_and_the_rest_is_checked(tmp_path: Pa
     assert found.unclaimed == ("effects of its edges", "a certificate that no edge can go")
 
 
-def test_other_weights_are_refused(tmp_path: Path) -> None:
-    model = circuit().model.model_copy(update={"weights_hash": "0" * 64})
-    with pytest.raises(
-        CircuitFileError, match=r"other weights \(hash \w{8}\.\.\., in the file 00000000\.\.\.\)\. Nothing"
-    ):
-        check(saved(tmp_path, model=model))
-
-
 def test_all_claims_as_json(tmp_path: Path) -> None:
     target = tmp_path / "claims.json"
     found = check(saved(tmp_path), out=target)

@@ -11,9 +11,7 @@ from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.score import get_method, score_edges
-from tests.tiny_models import CONFIGS, hf_model, random_prompts, relative, view
-
-METRIC = get_metric("logit_diff")
+from tests.tiny_models import CONFIGS, METRIC, hf_model, random_mask, random_prompts, relative, view
 
 
 def double_view(name: str) -> TransformerView:
@@ -55,8 +53,7 @@ def test_eap_is_the_mask_gradient_at_the_clean_run(name: str) -> None:
 @pytest.mark.parametrize("metric", ["logit_diff", "kl"])
 def test_gradients_inside_a_circuit_equal_finite_differences(name: str, metric: str) -> None:
     v, prompts = double_view(name), random_prompts(3, 6)
-    generator = torch.Generator().manual_seed(4)
-    mask = clean(v.graph, (torch.rand(v.graph.exists.shape, generator=generator) < 0.7) & v.graph.exists)
+    mask = clean(v.graph, random_mask(v.graph, 0.7, 4))
     edges = some_edges(mask, 16)
     ours = CircuitEvaluator(v, prompts).edge_gradients(mask, get_metric(metric))[0][edges[:, 0], edges[:, 1]]
     assert relative(ours, finite_differences(v, prompts, mask, edges, metric).float()) < 2e-3

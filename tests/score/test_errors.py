@@ -12,7 +12,7 @@ from acdc_engine.model.view import TransformerView
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.score import get_method, score_edges
-from tests.tiny_models import hf_model, random_prompts, view
+from tests.tiny_models import METRIC, hf_model, random_prompts, view
 
 
 @pytest.mark.parametrize(
@@ -49,16 +49,20 @@ def poisoned(part: str) -> TransformerView:
     v = view_of(hf_model("llama_grouped"), "poisoned")
     layer = v.layers[1]
     assert layer.mlp is not None
-    weights: Tensor = layer.attention.w_v if part == "attention" else next(layer.mlp.parameters())
-    weights.data.view(-1)[3] = torch.nan
+    attention = {"values": layer.attention.w_v, "output": layer.attention.w_o}
+    weights: Tensor = attention[part] if part in attention else next(layer.mlp.parameters())
+    weights.data[(0,) * weights.dim()] = torch.nan
     return v
 
 
 @pytest.mark.parametrize("method", [get_method("eap"), get_method("eap-ig", steps=2)], ids=lambda m: m.name)
-@pytest.mark.parametrize(("part", "where"), [("attention", "the attention of layer 1"), ("mlp", "the MLP of layer 1")])
+@pytest.mark.parametrize(
+    ("part", "where"),
+    [("values", "the attention of layer 1"), ("output", "the attention of layer 1"), ("mlp", "the MLP of layer 1")],
+)
 def test_nan_in_a_layer_is_reported_with_the_layer(method: Any, part: str, where: str) -> None:
     with pytest.raises(ScoreError, match=rf"in the clean run, first in {where} \(torch.float32\).*--dtype float32"):
-        score_edges(poisoned(part), random_prompts(2), get_metric("logit_diff"), method)
+        score_edges(poisoned(part), random_prompts(2), METRIC, method)
 
 
 def test_nan_in_the_embedding_of_a_token_that_only_the_corrupt_prompts_have() -> None:
@@ -67,14 +71,7 @@ def test_nan_in_the_embedding_of_a_token_that_only_the_corrupt_prompts_have() ->
     v = view_of(model, "poisoned")
     model.transformer.wte.weight.data[only_corrupt.pop()] = torch.inf
     with pytest.raises(ScoreError, match="in the corrupt run, first in the embedding"):
-        score_edges(v, prompts, get_metric("logit_diff"), get_method("eap"))
-
-
-def test_nan_in_an_output_projection_is_the_attentions_fault() -> None:
-    v = view_of(hf_model("llama_grouped"), "poisoned")
-    v.layers[1].attention.w_o.data[0, 0, 0] = torch.nan
-    with pytest.raises(ScoreError, match="first in the attention of layer 1"):
-        CircuitEvaluator(v, random_prompts(2))
+        score_edges(v, prompts, METRIC, get_method("eap"))
 
 
 def test_nan_behind_the_last_layer() -> None:
@@ -89,6 +86,6 @@ def test_nan_behind_the_last_layer() -> None:
 def test_no_prompts() -> None:
     nothing = random_prompts(1).select([])
     with pytest.raises(PromptError, match="no prompts to score edges on"):
-        score_edges(view("gpt2"), nothing, get_metric("logit_diff"), get_method("eap"))
+        score_edges(view("gpt2"), nothing, METRIC, get_method("eap"))
     with pytest.raises(PromptError, match="no prompts to run circuits on"):
         CircuitEvaluator(view("gpt2"), nothing)

@@ -2,10 +2,9 @@
 
 import pytest
 
-from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.score import Method, get_method, score_edges
 from acdc_engine.score.methods import left_points
-from tests.tiny_models import golden, golden_prompts, golden_view, relative
+from tests.tiny_models import METRIC, golden, golden_prompts, golden_view, relative
 
 METHODS = {
     "score_eap": get_method("eap"),
@@ -19,8 +18,7 @@ METHODS = {
 @pytest.mark.parametrize("batch_size", [1, 5, 12])
 def test_scores_equal_the_reference(name: str, key: str, batch_size: int) -> None:
     method: Method = METHODS[key]
-    view, prompts, metric = golden_view(name), golden_prompts(name), get_metric("logit_diff")
-    scores = score_edges(view, prompts, metric, method, batch_size=batch_size, per_example=True)
+    view, prompts = golden_view(name), golden_prompts(name)
+    scores = score_edges(view, prompts, METRIC, method, batch_size=batch_size, per_example=True)
     assert relative(scores.mean, golden(name)[key]) < 1e-4
-    assert scores.per_example is not None
-    assert relative(scores.per_example.mean(0), golden(name)[key]) < 1e-4
+    assert scores.per_example is not None and relative(scores.per_example.mean(0), golden(name)[key]) < 1e-4

@@ -7,14 +7,12 @@ from torch import Tensor
 from acdc_engine.model.layers import read_positions
 from acdc_engine.model.twins import Record
 from acdc_engine.model.view import TransformerView
-from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.score import get_method, score_edges
 from acdc_engine.score.edge_scores import ReceiverGradients
 from tests.patch.slow_twin import slow_run
-from tests.tiny_models import random_prompts, relative, view
+from tests.tiny_models import METRIC, random_prompts, relative, view
 
-METRIC = get_metric("logit_diff")
 SPLIT = ["gpt2", "llama_grouped", "qwen3", "gemma3", "olmo2", "phi", "mixtral", "granite"]
 
 

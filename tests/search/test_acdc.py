@@ -15,7 +15,8 @@ from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.search.acdc import Tally, acdc
 from acdc_engine.search.order import Rank, best_first, first_edges
 from acdc_engine.search.strategies import Choice, Found, Progress, Search, find_circuit
-from tests.tiny_models import random_prompts, view
+from tests.micro_models import mask_of
+from tests.tiny_models import random_mask, random_prompts, random_scores, view
 
 
 def judge_of(name: str, metric: str = "logit_diff", n: int = 3) -> Judge:
@@ -57,8 +58,7 @@ def searching(judge: Judge, progress: Progress = lambda done, total: None) -> Se
 def test_the_same_edges_as_one_by_one(name: str, metric: str, threshold: float) -> None:
     judge = judge_of(name, metric)
     graph = judge.graph
-    generator = torch.Generator().manual_seed(0)
-    start = clean(graph, (torch.rand(graph.exists.shape, generator=generator) < 0.6) & graph.exists)
+    start = clean(graph, random_mask(graph, 0.6, 0))
     wanted, tested, untested, removed = one_by_one(judge, start, threshold)
     found, tally = acdc(searching(judge), start, threshold)
     assert torch.equal(found.mask, clean(graph, wanted))
@@ -74,8 +74,7 @@ def test_the_same_edges_as_one_by_one(name: str, metric: str, threshold: float) 
 def test_the_same_edges_from_any_start(seed: int, threshold: float, share: float) -> None:
     judge = judge_of("gpt2", n=2)
     graph = judge.graph
-    generator = torch.Generator().manual_seed(seed)
-    start = clean(graph, (torch.rand(graph.exists.shape, generator=generator) < share * 0.5) & graph.exists)
+    start = clean(graph, random_mask(graph, share * 0.5, seed))
     wanted, tested, untested, _ = one_by_one(judge, start, threshold)
     found, tally = acdc(searching(judge), start, threshold)
     assert torch.equal(found.mask, clean(graph, wanted)) and (tally.tested, tally.untested) == (tested, untested)
@@ -111,10 +110,7 @@ class Scripted(Judge):
 def test_edges_into_unread_nodes_go_untested() -> None:
     """m1 has one reader. Once that edge is gone, whatever reads into m1 is not worth an evaluation."""
     graph = view("gpt2").graph
-    names = ["input->m1", "a0.h0->m1", "m1->logits", "input->logits", "input->a0.h0<q>"]
-    start = torch.zeros_like(graph.exists)
-    for name in names:
-        start[graph.parse_edge(name)] = True
+    start = mask_of(graph, "input->m1 a0.h0->m1 m1->logits input->logits input->a0.h0<q>")
     judge = Scripted(graph, {"m1->logits": 0.1, "input->m1": 5.0, "a0.h0->m1": 5.0, "input->logits": 3.0})
     found, tally = acdc(searching(judge), start, 0.5)
     assert [graph.edge_name(u, v) for u, v in found.mask.nonzero().tolist()] == ["input->logits"]
@@ -139,7 +135,7 @@ def test_candidates_are_ranked_as_the_objective_asks(metric: str, rank: Rank, mo
         return Found(start, 1.0), Tally()
 
     monkeypatch.setattr("acdc_engine.search.acdc.acdc", watched)
-    scores = torch.rand(2, *graph.exists.shape, generator=torch.Generator().manual_seed(3)) * graph.exists
+    scores = random_scores(graph, 3) * graph.exists
     find_circuit(Search(judge, scores, Target()), Choice.of("acdc", threshold=0.1, candidates=40))
     assert torch.equal(begun[0], first_edges(graph, best_first(graph, scores, rank), 40))
     other: Rank = "rms" if rank == "absolute" else "absolute"

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 from torch import Tensor
 
 from acdc_engine.graph import connectivity
@@ -14,7 +13,7 @@ from acdc_engine.prompts.metrics import Metric, get_metric
 from acdc_engine.search import Found, Search, minimal, singles
 from acdc_engine.search.acdc import acdc
 from acdc_engine.search.order import best_first, first_edges
-from tests.tiny_models import random_prompts, view
+from tests.tiny_models import random_prompts, random_scores, view
 
 
 class Asked(CircuitEvaluator):
@@ -35,7 +34,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> tuple[Judge, Found, Asked]:
     inner = Asked(v, random_prompts(2))
     inner.differences = []
     judge = Judge(RememberingEvaluator(inner), get_metric("logit_diff"))
-    scores = torch.rand(2, *v.graph.exists.shape, generator=torch.Generator().manual_seed(0))
+    scores = random_scores(v.graph, 0)
     mask = first_edges(v.graph, best_first(v.graph, scores, "absolute"), v.graph.n_edges // 2)
 
     def never(*_: object) -> None:
@@ -71,7 +70,7 @@ def test_the_base_is_hashed_once(asked: tuple[Judge, Found, Asked], monkeypatch:
 
 def test_sweeps_are_near_a_base(asked: tuple[Judge, Found, Asked], monkeypatch: pytest.MonkeyPatch) -> None:
     judge, found, inner = asked
-    gradient = torch.rand(2, *found.mask.shape, generator=torch.Generator().manual_seed(1))
+    gradient = random_scores(judge.graph, 1)
     monkeypatch.setattr(Judge, "contributions", lambda self, mask: gradient)
     monkeypatch.setattr("acdc_engine.search.acdc.clean", lambda graph, mask: mask)
     minimal(judge, found, Target(0.5))

@@ -13,7 +13,7 @@ from acdc_engine.score import get_method, score_edges
 from acdc_engine.search.minimal import Minimal, minimal, singles
 from acdc_engine.search.order import Rank, best_first, smallest_of_order
 from acdc_engine.search.strategies import Found, Search
-from tests.tiny_models import random_prompts, view
+from tests.tiny_models import random_prompts, random_scores, view
 
 
 def start(name: str, target: Target, metric: str = "logit_diff", ablation: str = "patch") -> tuple[Judge, Found]:
@@ -88,7 +88,7 @@ def test_few_evaluations_where_most_can_go() -> None:
             return float(values.mean())
 
         def contributions(self, mask: Tensor) -> Tensor:
-            return torch.rand(2, *mask.shape, generator=torch.Generator().manual_seed(1))
+            return random_scores(graph, 1)
 
     judge = OnePath()
     left: Minimal = minimal(judge, Found(graph.exists.clone(), 1.0), Target(0.9))

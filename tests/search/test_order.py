@@ -15,9 +15,8 @@ GRAPH = Graph(GraphShape(2, 4, 2))
 SMALL = Graph(GraphShape(1, 1, 1))
 
 
-def scores(seed: int, graph: Graph = GRAPH) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return both(torch.randn(graph.exists.shape, generator=generator) * graph.exists)
+def scores(seed: int) -> torch.Tensor:
+    return both(torch.randn(GRAPH.exists.shape, generator=torch.Generator().manual_seed(seed)) * GRAPH.exists)
 
 
 def both(mean: torch.Tensor) -> torch.Tensor:
@@ -25,30 +24,29 @@ def both(mean: torch.Tensor) -> torch.Tensor:
     return torch.stack([mean, mean.abs()])
 
 
-def names(graph: Graph, order: torch.Tensor) -> list[str]:
-    return [graph.edge_name(*divmod(edge, graph.n_receivers)) for edge in order.tolist()]
+def small(values: dict[str, float], other: float = 0.0) -> torch.Tensor:
+    """Scores in the small graph."""
+    table = torch.full(SMALL.exists.shape, other)
+    for edge, score in values.items():
+        table[SMALL.parse_edge(edge)] = score
+    return both(table)
+
+
+def names(order: torch.Tensor) -> list[str]:
+    return [SMALL.edge_name(*divmod(edge, SMALL.n_receivers)) for edge in order.tolist()]
 
 
 def test_best_first_by_hand() -> None:
-    table = torch.zeros(SMALL.exists.shape)
-    for edge, score in {"input->logits": 0.1, "input->m0": -3.0, "m0->logits": 2.0, "input->a0.h0<v>": 1.0}.items():
-        table[SMALL.parse_edge(edge)] = score
-    assert names(SMALL, best_first(SMALL, both(table), "absolute"))[:3] == [
-        "input->m0",
-        "m0->logits",
-        "input->a0.h0<v>",
-    ]
-    signed = names(SMALL, best_first(SMALL, both(table), "signed"))
+    given = small({"input->logits": 0.1, "input->m0": -3.0, "m0->logits": 2.0, "input->a0.h0<v>": 1.0})
+    absolute, signed = (names(best_first(SMALL, given, rank)) for rank in ("absolute", "signed"))
+    assert absolute[:3] == ["input->m0", "m0->logits", "input->a0.h0<v>"]
     assert signed[:3] == ["m0->logits", "input->a0.h0<v>", "input->logits"] and signed[-1] == "input->m0"
 
 
 def test_greedy_grows_from_the_logits_by_hand() -> None:
-    table = torch.zeros(SMALL.exists.shape)
     # input->a0.h0<v> is strongest, but a0.h0 is reached only after a0.h0->m0, which needs m0.
     values = {"input->a0.h0<v>": 9.0, "a0.h0->m0": 3.0, "m0->logits": 2.0, "input->logits": 1.0, "a0.h0->logits": 0.5}
-    for edge, score in values.items():
-        table[SMALL.parse_edge(edge)] = score
-    order = names(SMALL, greedy_from_logits(SMALL, both(table), "absolute"))
+    order = names(greedy_from_logits(SMALL, small(values), "absolute"))
     assert order[:4] == ["m0->logits", "a0.h0->m0", "input->a0.h0<v>", "input->logits"]
 
 
@@ -93,8 +91,6 @@ def test_errors() -> None:
     order = best_first(GRAPH, scores(0), "absolute")
     with pytest.raises(MethodError, match="at least one edge, not 0"):
         of_size(GRAPH, order, 0)
-    table = torch.rand(SMALL.exists.shape) + 1
-    for weight, sender in ((0.3, "m0"), (0.2, "a0.h0"), (0.1, "input")):
-        table[SMALL.parse_edge(f"{sender}->logits")] = weight
+    late = small({"m0->logits": 0.3, "a0.h0->logits": 0.2, "input->logits": 0.1}, other=1.0)
     with pytest.raises(MethodError, match=r"the smallest has 6\. Ask for a size of at least 6"):
-        of_size(SMALL, best_first(SMALL, both(table), "absolute"), 1)
+        of_size(SMALL, best_first(SMALL, late, "absolute"), 1)

@@ -18,26 +18,17 @@ from acdc_engine.score import get_method, score_edges
 from acdc_engine.search import SEARCHES, Choice, Found, Search, find_circuit
 from acdc_engine.search.order import best_first, first_edges, smallest_of_order
 from acdc_engine.search.strategies import SearchParameters
-from tests.tiny_models import random_prompts, view
+from tests.tiny_models import METRIC, random_prompts, random_scores, view
 
-METRIC = get_metric("logit_diff")
-
-
-class Seen:
-    """Remembers what a search reported."""
-
-    def __init__(self) -> None:
-        self.runs: list[tuple[str, Found, bool]] = []
-
-    def __call__(self, what: str, found: Found, met: bool) -> None:
-        self.runs.append((what, found, met))
+Seen = list[tuple[str, Found, bool]]
+"""What a search reported."""
 
 
 def search_on(name: str, faithfulness: float = 0.9, seed: int = 0, metric: str = "logit_diff") -> tuple[Search, Seen]:
     prompts, seen = random_prompts(4, seed=seed), Seen()
     scores = score_edges(view(name), prompts, METRIC, get_method("eap-ig"), rms=True).both
     judge = Judge(CircuitEvaluator(view(name), prompts), get_metric(metric))
-    return Search(judge, scores, Target(faithfulness), seen), seen
+    return Search(judge, scores, Target(faithfulness), lambda what, found, met: seen.append((what, found, met))), seen
 
 
 class Sized(Judge):
@@ -60,7 +51,7 @@ def test_what_is_found_meets_the_target_and_is_clean(name: str, strategy: str) -
     assert is_clean(search.graph, found.mask) and 0 < found.size < search.graph.n_edges
     (again,) = search.judge.faithfulness(found.mask[None])
     assert again == pytest.approx(found.faithfulness, abs=1e-5) and search.target.met(again)
-    assert found.size == min(run.size for _, run, met in seen.runs if met), "the smallest that was seen"
+    assert found.size == min(run.size for _, run, met in seen if met), "the smallest that was seen"
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama_grouped"])
@@ -78,7 +69,7 @@ def test_under_kl_a_part_of_the_best_edges_grows_by_the_gradient_at_the_circuit(
     order = best_first(graph, search.scores, "rms")
     start = first_edges(graph, order, 32)
     assert judge.faithfulness(start[None])[0] > 0.4, "half the target"
-    grown = next(run.mask for what, run, _ in seen.runs if what == "added edges")
+    grown = next(run.mask for what, run, _ in seen if what == "added edges")
     mean, rms = judge.contributions(start)
     gain = (mean - ((rms**2 - mean**2) / 4).clamp(min=0) ** 0.5).masked_fill(start, 0.0)
     assert torch.equal(grown & start, start) and int((grown & ~start).sum()) == 2, "3 %, two at least"
@@ -87,11 +78,11 @@ def test_under_kl_a_part_of_the_best_edges_grows_by_the_gradient_at_the_circuit(
 
 
 def test_bisection_equals_trying_every_prefix_where_faithfulness_is_monotone() -> None:
-    search, seen = search_on("llama_grouped", seed=1)
+    search, _ = search_on("llama_grouped", seed=1)
     graph = search.graph
     monotone = Sized(graph, {range(n, n + 1): n / graph.n_edges for n in range(graph.n_edges + 1)}, 0.0)
     order = best_first(graph, search.scores, "absolute")
-    found = smallest_of_order(Search(monotone, search.scores, search.target, seen), order)
+    found = smallest_of_order(Search(monotone, search.scores, search.target), order)
     every = (int(first_edges(graph, order, i).sum()) for i in range(1, len(order) + 1))
     smallest = next(size for size in every if search.target.met(size / graph.n_edges))
     assert smallest <= found.size <= smallest * (1 + 1 / 16)
@@ -101,7 +92,7 @@ def test_the_search_finds_the_band_between_undershoot_and_overshoot() -> None:
     """f jumps over the band between two doublings: 0.2 at 64 edges, 3 at 128; only 90 to 100 edges fit."""
     graph = view("llama").graph
     jumpy = Sized(graph, {range(90): 0.2, range(90, 101): 1.0, range(graph.n_edges, graph.n_edges + 1): 1.0}, 3.0)
-    scores = torch.rand(2, *graph.exists.shape, generator=torch.Generator().manual_seed(0))
+    scores = random_scores(graph, 0)
     found = smallest_of_order(Search(jumpy, scores, Target(0.9)), best_first(graph, scores, "absolute"))
     assert found.faithfulness == 1.0 and 90 <= found.size <= 100
 
@@ -173,7 +164,7 @@ def test_the_register_and_a_strategy_that_is_added(monkeypatch: pytest.MonkeyPat
 
     search, seen = search_on("gpt2")
     found = find_circuit(search, Choice.of("best half", share=0.6))
-    assert seen.runs == [("best half", found, search.target.met(found.faithfulness))]
+    assert seen == [("best half", found, search.target.met(found.faithfulness))]
     assert Choice.of("best half").given == {"share": 0.5} and Choice.of("best half").aims
     with pytest.raises(MethodError, match="Strategy 'best half' takes no size"):
         Choice.of("best half", size=4)

@@ -1,12 +1,15 @@
 """Circuits to write: heads that share keys, heads that do not, parallel blocks, attention only."""
 
-from collections.abc import Callable
+import io
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import pytest
+from rich.console import Console
 
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.evidence_records import Evaluation, Figures
+from acdc_engine.graph.evidence_records import Evaluation, Figures, HypothesisTest
 from acdc_engine.graph.names import GraphShape
 from acdc_engine.graph.nodes import nodes_of_edges
 from acdc_engine.graph.records import (
@@ -14,12 +17,21 @@ from acdc_engine.graph.records import (
     CircuitEdge,
     Cost,
     MetricRecord,
-    ModelRecord,
     SearchRecord,
     TaskRecord,
 )
+from acdc_engine.show.sections import Section, text_of
+from tests.show.index.runs import tiny_model
 
 Make = Callable[..., Circuit]
+
+
+def lines_of(sections: Iterable[Section], width: int = 80) -> list[str]:
+    """What a terminal shows of sections, line by line, spaces as one."""
+    console = Console(file=io.StringIO(), width=width)
+    console.print(text_of(sections))
+    assert isinstance(console.file, io.StringIO)
+    return [" ".join(line.split()) for line in console.file.getvalue().splitlines()]
 
 
 def figures(faithfulness: float) -> Figures:
@@ -36,6 +48,25 @@ def figures(faithfulness: float) -> Figures:
     )
 
 
+def evaluated(circuit: Circuit, **changes: Any) -> Circuit:
+    """The circuit with other parts of its evaluation."""
+    assert circuit.evaluation is not None
+    return circuit.model_copy(update={"evaluation": circuit.evaluation.model_copy(update=changes)})
+
+
+def judged_as(circuit: Circuit, *, seen: dict[str, Any] | None = None, **unseen: Any) -> Circuit:
+    """The circuit with other figures on discovery (`seen`) and held-out prompts."""
+    sides = {"discovery": seen or {}, "held_out": unseen}
+    return evaluated(circuit, **{k: getattr(circuit.evaluation, k).model_copy(update=v) for k, v in sides.items()})
+
+
+def hypothesis_test(name: Any, p_adjusted: float, details: str, *, rejected: bool = False) -> HypothesisTest:
+    return HypothesisTest(
+        name=name, null="they are alike", statistic=0.5, p_value=p_adjusted / 2, p_adjusted=p_adjusted,
+        rejected=rejected, alpha=0.05, details=details,
+    )  # fmt: skip
+
+
 @pytest.fixture
 def make() -> Make:
     """A circuit of a shape from edge names with their scores."""
@@ -50,21 +81,9 @@ def make() -> Make:
             )
             for name, score in scores.items()
         )
-        return Circuit(
-            model=ModelRecord(
-                name="tiny [v1]",
-                architecture="LlamaForCausalLM",
-                n_layers=shape.n_layers,
-                n_heads=shape.n_heads,
-                n_kv_heads=shape.n_kv_heads,
-                d_model=8,
-                d_vocab=11,
-                parallel=shape.parallel,
-                mlps=shape.mlps,
-            ),
-            nodes=nodes_of_edges(Graph(shape), edges, {"a1.h2": 'the "mover"'}),
-            edges=edges,
-        )
+        nodes = nodes_of_edges(Graph(shape), edges, {"a1.h2": 'the "mover"'})
+        model = tiny_model(shape, "tiny [v1]").model_copy(update={"architecture": "LlamaForCausalLM"})
+        return Circuit(model=model, nodes=nodes, edges=edges)
 
     return circuit
 

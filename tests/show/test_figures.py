@@ -7,7 +7,7 @@ from acdc_engine.graph.evidence_records import Example, NextToken
 from acdc_engine.graph.nodes import nodes_of_edges
 from acdc_engine.graph.records import CircuitEdge, DirectEffect, RoleScore
 from acdc_engine.show.figures import classes, edges, sizes
-from acdc_engine.show.report import MOST_TOKENS, report_html
+from acdc_engine.show.report import _MOST_TOKENS, report_html
 from acdc_engine.show.sections import Section, signed
 from acdc_engine.show.words import headline, spread
 from tests.made_circuits import made_circuit
@@ -137,7 +137,7 @@ def test_headline_under_kl_and_without_a_target() -> None:
 
 
 def test_examples_of_unlike_lengths_and_long_ones() -> None:
-    long = tuple(f" {number}" for number in range(MOST_TOKENS + 10))
+    long = tuple(f" {number}" for number in range(_MOST_TOKENS + 10))
     short = Example(
         clean=("a", " b"), corrupt=("a",), read_at=1, answers=("x",), next_clean=(NextToken(text="x", probability=1),)
     )
@@ -146,7 +146,7 @@ def test_examples_of_unlike_lengths_and_long_ones() -> None:
     first, second = page.split("<h3>Example 1</h3>")[1].split("<h3>Example 2</h3>")
     assert first.count('class="token') == 3 and 'strange differs read">·b<' in first
     assert "100.0% right" in first and "corrupt</caption>" not in first
-    assert second.count('gap">10 more<') == 2 and second.count('class="token') == 2 * (MOST_TOKENS + 1)
+    assert second.count('gap">10 more<') == 2 and second.count('class="token') == 2 * (_MOST_TOKENS + 1)
 
 
 def test_small_effects_have_digits() -> None:

@@ -17,7 +17,7 @@ from acdc_engine.graph.names import GraphShape
 from acdc_engine.graph.result_records import Claim, Comparison, Curve
 from acdc_engine.score.edge_scores import EdgeScores
 from acdc_engine.show import notebook
-from acdc_engine.show.notebook import ROWS, html_of, picture_html
+from acdc_engine.show.notebook import _ROWS, html_of, picture_html
 from acdc_engine.show.pictures.figure import svg_text
 from tests.made_circuits import HOSTILE, made_circuit
 from tests.show.pictures.test_comparison import compared
@@ -114,18 +114,11 @@ def test_pictures_are_small_and_keep_rare_colours() -> None:
     assert len(html) * 3 / 4 < 0.6 * len(full.getvalue())
 
 
-def test_intervals_stability_and_roles() -> None:
-    circuit = made_circuit(60)
-    seen = Seen(html_of(circuit))
-    figures = circuit.evaluation
-    assert figures is not None and figures.held_out.faithfulness_interval is not None
-    low, high = figures.held_out.faithfulness_interval.low, figures.held_out.faithfulness_interval.high
-    (row,) = [row for row in seen.rows if row[0] == "faithfulness"]
-    assert row[3] == f"{low:.3f} to {high:.3f}"
-    assert ["figure", "discovery", "held-out", "95% interval"] in seen.rows
+def test_as_many_edges_as_a_table_has_room_for() -> None:
+    seen = Seen(html_of(made_circuit(60)))
     heading = ["edge", "effect", "score", "without", "stability", "necessity"]
     (place,) = [place for place, row in enumerate(seen.rows) if row[:6] == heading]
-    assert len(seen.rows) - place - 1 == ROWS
+    assert len(seen.rows) - place - 1 == _ROWS
 
 
 def test_large_circuits_show_their_strongest_edges(drawn: list[str]) -> None:
@@ -140,7 +133,7 @@ def test_large_circuits_without_effects_or_a_short_path_are_drawn_whole(
     circuit = made_circuit(300)
     edges = tuple(edge.model_copy(update={"effect": None, "score": None}) for edge in circuit.edges)
     html_of(circuit.model_copy(update={"edges": edges}))
-    monkeypatch.setattr("acdc_engine.show.notebook.SHOWN_EDGES", 1)
+    monkeypatch.setattr("acdc_engine.show.notebook._SHOWN_EDGES", 1)
     html_of(circuit)
     assert len(drawn) == 2
     for picture in drawn:
@@ -168,32 +161,16 @@ def test_an_empty_circuit() -> None:
     assert len(seen.images) == 1
 
 
-def test_a_curve(found_curve: Curve) -> None:
+def test_a_curve_and_a_comparison(found_curve: Curve, compared: Comparison) -> None:
+    """Their tables are those of the terminal; line breaks in a cell are elements."""
     seen = Seen(html_of(found_curve))
     assert ["eap, signed", "0.875", "0.125", "0.750", "0.062"] in seen.rows
-    assert ["random", "0.250", "0.750", "0.250", "0.750"] in seen.rows
-    assert [
-        "10 %100",
-        "1.25[1.00, 1.38]90, KL 0.50",
-        "0.75[0.50, 0.88]80, KL 0.50",
-        "0.250.00 to 0.50100, KL 0.06",
-    ] in seen.rows
+    last = ["1.25[1.00, 1.38]90, KL 0.50", "0.75[0.50, 0.88]80, KL 0.50", "0.250.00 to 0.50100, KL 0.06"]
+    assert ["10 %100", *last] in seen.rows
     assert len(seen.images) == 1 and "br" in seen.elements
-
-
-def test_a_comparison(compared: Comparison) -> None:
-    seen = Seen(html_of(compared))
-    for row in (
-        ["Source", "a [paper]"],
-        ["edges, no MLPs", "2", "4", "1", "0.250", "0.500", "0.333", "0.200"],
-        ["edges", "2", "4", "0.875", "0.625", "0.438", "0.312"],
-        ["a0.h1 -> a1.h0<q>", "-0.5000", "3", "previous token -> a1.h0<q>"],
-    ):
-        assert row in seen.rows
     html = html_of(compared)
+    assert ["Source", "a [paper]"] in Seen(html).rows and len(Seen(html).images) == 1
     assert "Extra: 12 found edges that are not known, strongest first" in html and "Note: a remark" in html
-    nothing = html_of(compared.model_copy(update={"missing": (), "rankings": ()}))
-    assert "All known edges were found." in nothing and "AP, |score|" not in nothing
 
 
 @pytest.fixture
@@ -233,13 +210,9 @@ def test_an_evaluation() -> None:
 
 def test_a_verification() -> None:
     html = html_of(verified(*CLAIMS))
-    for row in (["File", "runs/ioi/circuit.json"], ["faithfulness", "0.906", "0.806", "WRONG"]):
-        assert row in Seen(html).rows
-    for note in (
-        "a remark.",
-        "the file does not claim sizes.",
-        "not recomputed: scores (acdc evaluate computes them anew).",
-    ):
+    assert ["faithfulness", "0.906", "0.806", "WRONG"] in Seen(html).rows
+    recomputed = "not recomputed: scores (acdc evaluate computes them anew)."
+    for note in ("a remark.", "the file does not claim sizes.", recomputed):
         assert f"<p>Note: {note}" in html
     claims = [Claim(what=text, edge=text, claimed=text, found=text, holds=False) for text in HOSTILE]
     html = html_of(verified(*claims, path=HOSTILE[0]))

@@ -5,7 +5,7 @@ import json
 import pytest
 from markupsafe import Markup
 
-from acdc_engine.show.page import json_block, json_text, render
+from acdc_engine.show.page import _json_block, json_text, render
 
 HOSTILE = [
     "</script><script>alert(1)</script>",
@@ -31,7 +31,7 @@ def test_numbers_that_are_not_finite_are_refused() -> None:
 
 
 def test_a_block_is_escaped_once() -> None:
-    assert json_block('a"b', ["<"]) == Markup('<script type="application/json" id="a&#34;b">["\\u003c"]</script>')
+    assert _json_block('a"b', ["<"]) == Markup('<script type="application/json" id="a&#34;b">["\\u003c"]</script>')
 
 
 def test_base_page_allows_no_script() -> None:

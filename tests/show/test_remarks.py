@@ -18,6 +18,7 @@ from acdc_engine.show.notebook import html_of
 from acdc_engine.show.remarks import remarks, warning
 from acdc_engine.show.report import report_html
 from tests.micro_models import lowering_head, mask_of
+from tests.show.conftest import evaluated, judged_as
 from tests.show.test_terminal import printed
 
 AGAINST = (
@@ -27,14 +28,6 @@ AGAINST = (
     "and wrong answers: model 7.00 and 1.50, circuit 0.50 and -5.00, ablated 1.00 and 0.50. The circuit lowers the "
     "wrong answers and does not raise the right ones."
 )
-
-
-def judged(circuit: Circuit, *, seen: dict[str, Any] | None = None, **unseen: Any) -> Circuit:
-    """The circuit with other figures."""
-    assert circuit.evaluation is not None
-    sides = {"discovery": seen or {}, "held_out": unseen}
-    update = {side: getattr(circuit.evaluation, side).model_copy(update=change) for side, change in sides.items()}
-    return circuit.model_copy(update={"evaluation": circuit.evaluation.model_copy(update=update)})
 
 
 def template(name: str, faithfulness: float | None, n: int = 8, kl: float = 0.75) -> TemplateFigures:
@@ -71,39 +64,39 @@ def test_a_circuit_that_lowers_the_wrong_answer_is_not_called_faithful(lowering:
         assert "Not a faithful circuit" in page and "lowers the wrong answers" in page
         assert "No reservations" not in page
     random = RandomCircuits(faithfulness=(1.0, 0.0), p_value=2 / 3, seed=0)
-    assert lowering.evaluation is not None
-    beside = lowering.evaluation.model_copy(update={"random_circuits": random})
-    said = remarks(lowering.model_copy(update={"evaluation": beside}))
+    said = remarks(evaluated(lowering, random_circuits=random))
     assert any("are at least as near to 1" in text for text in said) and not any("as faithful" in t for t in said)
 
 
 def test_each_reason_alone_is_enough_and_neither_is_none(found: Circuit) -> None:
     assert warning(found) == ""
     known: dict[str, Any] = {"answers_clean": answers(0.78), "answers_corrupt": answers(0.22)}
-    assert warning(judged(found, **known, answers_circuit=answers(0.22))) == ""
-    rarely = warning(judged(found, **known, answers_circuit=answers(0.16)))
+    assert warning(judged_as(found, **known, answers_circuit=answers(0.22))) == ""
+    rarely = warning(judged_as(found, **known, answers_circuit=answers(0.16)))
     assert "on 16% of them, less often than in the ablated model (22%; the model: 78%)" in rarely
     assert "KL recovered" not in rarely and "The circuit lowers" not in rarely
     nor_does_the_model: dict[str, Any] = {**known, "answers_clean": answers(0.1), "answers_circuit": answers(0.16)}
-    assert warning(judged(found, **nor_does_the_model)) == ""
-    assert "KL recovered is -0.730" in warning(judged(found, kl_recovered=-0.73))
-    assert warning(judged(found, kl_recovered=-1e-9)) == ""
+    assert warning(judged_as(found, **nor_does_the_model)) == ""
+    assert "KL recovered is -0.730" in warning(judged_as(found, kl_recovered=-0.73))
+    assert warning(judged_as(found, kl_recovered=-1e-9)) == ""
     assert warning(found.model_copy(update={"evaluation": None})) == ""
 
 
 def test_templates_outside_the_band_are_named(found: Circuit) -> None:
     four = (template("so_she", 1.15), template("so_he", 0.83), template("well_she", 1.0), template("well_he", 0.72))
-    (said,) = [text for text in remarks(judged(found, templates=four)) if "templates" in text]
+    (said,) = [text for text in remarks(judged_as(found, templates=four)) if "templates" in text]
     assert said == (
         "3 of 4 templates lie outside [0.9, 1.1], which the mean over all prompts does not show: faithfulness "
         "0.720 on well_he (8 prompts), 0.830 on so_he (8 prompts), 1.150 on so_she (8 prompts)."
     )
     close = (template("a", 0.8999), template("b", None), template("c", 0.9000001))
-    (said,) = [text for text in remarks(judged(found, templates=close)) if "templates" in text]
+    (said,) = [text for text in remarks(judged_as(found, templates=close)) if "templates" in text]
     assert "faithfulness undefined on b (8 prompts), 0.89990 on a (8 prompts)." in said
-    assert not any("template" in text for text in remarks(judged(found, templates=four[2:3])))
+    assert not any("template" in text for text in remarks(judged_as(found, templates=four[2:3])))
     kl = SearchRecord(strategy="iterative", objective="kl", target_faithfulness=0.8)
-    by_kl = judged(found.model_copy(update={"search": kl}), templates=(template("a", 0.1, kl=0.9), template("b", 1.0)))
+    by_kl = judged_as(
+        found.model_copy(update={"search": kl}), templates=(template("a", 0.1, kl=0.9), template("b", 1.0))
+    )
     (said,) = [text for text in remarks(by_kl) if "template" in text]
     assert said.startswith("1 of 2 templates lies outside [0.8, 1.2]") and "KL recovered 0.750 on b" in said
 
@@ -112,7 +105,7 @@ def test_templates_and_answers_in_the_closing_table(found: Circuit) -> None:
     interval = Interval(level=0.95, low=0.5, high=0.64, method="BCa", resamples=9999)
     many = tuple(template(f"wording number {i}", 1 + i / 20) for i in range(9))
     worst = template("ABBA", 0.57, 32).model_copy(update={"faithfulness_interval": interval})
-    lines = printed(judged(found, templates=(*many, worst), faithfulness_interval=interval))
+    lines = printed(judged_as(found, templates=(*many, worst), faithfulness_interval=interval))
     start = lines.index("Template by template, held-out prompts, the worst first")
     assert lines[start + 1 : start + 5] == [
         "faith- KL re- as the",
@@ -121,7 +114,7 @@ def test_templates_and_answers_in_the_closing_table(found: Circuit) -> None:
         "wording number 8 8 1.400 0.750 87.5%",
     ]
     assert lines[start + 9] == "... and 4 more, nearer to the model"
-    with_answers = judged(
+    with_answers = judged_as(
         found, answers_clean=answers(0.78), answers_corrupt=answers(0.22), answers_circuit=answers(0.16)
     )
     lines = printed(with_answers)
@@ -140,7 +133,7 @@ def test_templates_and_answers_in_the_closing_table(found: Circuit) -> None:
 
 def test_answers_without_wrong_ones_have_no_rows_about_them(found: Circuit) -> None:
     alone = answers(0.5).model_copy(update={"right_above_wrong": None, "wrong_logit": None})
-    with_answers = judged(found, answers_clean=alone, answers_corrupt=alone, answers_circuit=alone)
+    with_answers = judged_as(found, answers_clean=alone, answers_corrupt=alone, answers_circuit=alone)
     assert with_answers.evaluation is not None
     table = figure_sections(with_answers.evaluation)[-1].table
     assert table is not None and [row[0].text for row in table.rows] == [
@@ -148,7 +141,7 @@ def test_answers_without_wrong_ones_have_no_rows_about_them(found: Circuit) -> N
         "rank of the right answer, median",
         "mean logit of right answers",
     ]
-    less_often = judged(with_answers, answers_circuit=alone.model_copy(update={"most_likely": 0.25}))
+    less_often = judged_as(with_answers, answers_circuit=alone.model_copy(update={"most_likely": 0.25}))
     assert "Mean logits" not in warning(less_often) and warning(less_often)
 
 
@@ -163,23 +156,23 @@ def test_answers_without_wrong_ones_have_no_rows_about_them(found: Circuit) -> N
 def test_the_search_is_said_to_have_met_its_target_only_where_it_did(
     found: Circuit, seen: float, cost: bool, said: str
 ) -> None:
-    missed = judged(found, seen={"faithfulness": seen}, faithfulness=0.8)
-    (text,) = [
-        text
-        for text in remarks(missed if cost else missed.model_copy(update={"cost": None}))
-        if "lies outside the target" in text
-    ]
+    missed = judged_as(found, seen={"faithfulness": seen}, faithfulness=0.8)
+    (text,) = _outside(missed if cost else missed.model_copy(update={"cost": None}))
     assert said in text
     assert ("that the search met" in text) == (cost and seen == 0.95)
 
 
+def _outside(circuit: Circuit) -> list[str]:
+    return [text for text in remarks(circuit) if "lies outside the target" in text]
+
+
 def test_a_miss_by_little_shows(found: Circuit) -> None:
-    (text,) = [text for text in remarks(judged(found, faithfulness=1.1003)) if "lies outside the target" in text]
+    (text,) = _outside(judged_as(found, faithfulness=1.1003))
     assert "1.10030, lies outside the target [0.9, 1.1]" in text
 
 
 def test_small_metrics_have_digits(found: Circuit) -> None:
     tiny = {"metric_clean": 1.157e-6, "metric_corrupt": 1.120e-6, "metric_circuit": 1.15e-6}
-    lines = printed(judged(found, seen=tiny, **tiny))
+    lines = printed(judged_as(found, seen=tiny, **tiny))
     assert "logit_diff, model on clean prompts 1.157e-06 1.157e-06" in lines
     assert "logit_diff, model on corrupt prompts 1.120e-06 1.120e-06" in lines

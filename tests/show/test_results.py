@@ -1,17 +1,14 @@
 """Verifications as sections; and all results in one line, no longer for thousands of numbers, safe for a terminal."""
 
-import io
-
 import pytest
 import torch
-from rich.console import Console
 
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.result_records import Claim, Comparison, Curve, Verification
 from acdc_engine.score.edge_scores import EdgeScores
 from acdc_engine.show.results import line_of, verification_sections
-from acdc_engine.show.terminal import text_of
 from tests.made_circuits import made_circuit
+from tests.show.conftest import lines_of
 from tests.show.pictures.test_comparison import compared
 from tests.show.pictures.test_curve import found as found_curve
 
@@ -32,10 +29,7 @@ def verified(*claims: Claim, path: str = "runs/ioi/circuit.json") -> Verificatio
 
 
 def printed(found: Verification) -> list[str]:
-    console = Console(file=io.StringIO(), width=100)
-    console.print(text_of(verification_sections(found)))
-    assert isinstance(console.file, io.StringIO)
-    return [" ".join(line.split()) for line in console.file.getvalue().splitlines()]
+    return lines_of(verification_sections(found), 100)
 
 
 def test_a_verification_that_fails() -> None:

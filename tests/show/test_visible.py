@@ -3,7 +3,7 @@
 import pytest
 from rich.cells import cell_len
 
-from acdc_engine.show.visible import LABEL, MOST_COLUMNS, plain, token_columns, visible_token
+from acdc_engine.show.visible import _MOST_COLUMNS, LABEL, plain, token_columns, visible_token
 
 
 @pytest.mark.parametrize(
@@ -99,4 +99,4 @@ def test_long_prompts_are_shown_around_what_matters() -> None:
 def test_prompts_that_differ_everywhere_are_cut_too() -> None:
     clean, corrupt = ["a"] * 5_000, ["b"] * 5_000
     shown = token_columns(clean, corrupt, 2_500, 100).plain
-    assert shown.count("a") < 2 * MOST_COLUMNS and "read" in shown
+    assert shown.count("a") < 2 * _MOST_COLUMNS and "read" in shown

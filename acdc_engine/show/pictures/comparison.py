@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acdc_engine.graph.result_records import Comparison, Overlap, Ranking, Scope
-from acdc_engine.show.pictures.figure import drawn, write_figure
+from acdc_engine.show.pictures.figure import drawn
 from acdc_engine.show.results import RANKS
 
 if TYPE_CHECKING:
@@ -16,15 +16,6 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette, told apart with every kind of colour blindness: with and without MLPs.
 _COLOURS = {True: "#0072B2", False: "#D55E00"}
 _DASHES: dict[str, Any] = {"absolute": "-", "signed": (0, (4, 1.8)), "rms": (0, (1, 1.2))}
-
-
-def draw_comparison(comparison: Comparison, path: Path, *, overwrite: bool = False) -> None:
-    """Draws a comparison into a file that ends in .png, .svg or .pdf; the same comparison gives the same file.
-
-    Raises:
-        CircuitFileError: Unknown format, no matplotlib, or the file exists or cannot be written.
-    """
-    write_figure(comparison_figure(comparison), path, overwrite=overwrite)
 
 
 def comparison_figure(comparison: Comparison) -> Figure:

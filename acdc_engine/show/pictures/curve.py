@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import SizePoint
 from acdc_engine.graph.result_records import Curve, CurveSeries
-from acdc_engine.show.pictures.figure import write_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,15 +23,6 @@ _MARKERS = {"top-k": "o", "greedy": "s"}
 _STARS = ("*", "D", "P", "X", "v", "^")
 # What the pictures show at most: what explodes would press the rest into one line.
 _CURVES, _SIZES = (-1.0, 2.5), (-0.6, 2.2)
-
-
-def draw_curve(curve: Curve, path: Path, *, overwrite: bool = False) -> None:
-    """Draws a curve into a file that ends in .png, .svg or .pdf; the same curve gives the same file.
-
-    Raises:
-        CircuitFileError: Unknown format, no matplotlib, or the file exists or cannot be written.
-    """
-    write_figure(curve_figure(curve), path, overwrite=overwrite)
 
 
 def curve_figure(curve: Curve) -> Figure:
@@ -64,13 +53,13 @@ def curve_figure(curve: Curve) -> Figure:
         fontsize=8,
         frameon=False,
         handlelength=3.2,
-        title="\n".join(picture_remarks(curve)) or None,
+        title="\n".join(_picture_remarks(curve)) or None,
         title_fontsize=7.5,
     )
     return figure
 
 
-def picture_remarks(curve: Curve) -> list[str]:
+def _picture_remarks(curve: Curve) -> list[str]:
     """What the picture leaves out: points beyond its ends, and sizes without a circuit."""
     remarks = []
     low, high = _CURVES
@@ -87,13 +76,10 @@ def picture_remarks(curve: Curve) -> list[str]:
 
 
 def sizes_figure(circuit: Circuit) -> Figure:
-    """Faithfulness of a circuit, of its parts and with more edges, against size; held-out prompts.
+    """Faithfulness of a circuit that has `sizes`, of its parts and with more edges, against size; held-out prompts.
 
     Bars are bootstrap intervals, the grey band the range of random circuits, the yellow one the target. Points beyond
     the ends of the picture are drawn as triangles at its edge.
-
-    Args:
-        circuit: With at least one point in `sizes`.
     """
     from matplotlib.figure import Figure
 

@@ -23,15 +23,7 @@ _METADATA = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 
 def check_picture(fmt: str, path: Path | None = None) -> None:
-    """Refuses a picture that could not be drawn, before anything is computed for it.
-
-    Args:
-        fmt: The format.
-        path: The file, where its name says the format.
-
-    Raises:
-        CircuitFileError: Unknown format.
-    """
+    """Refuses an unknown format (that of a file, where its name says it) before anything is computed for it."""
     known = ", ".join(PICTURE_FORMATS)
     if fmt == "" and path is not None:
         raise CircuitFileError(f"{path} does not say what picture it is: end its name in one of {known}.")
@@ -41,16 +33,9 @@ def check_picture(fmt: str, path: Path | None = None) -> None:
 
 
 def write_figure(figure: Figure, path: Path, fmt: str | None = None, *, overwrite: bool, dpi: int = 160) -> None:
-    """Writes a figure; without the date and with fixed ids the same figure gives the same file.
+    """Writes a figure, by default as what the file's name ends in; the same one gives the same file: it has no date.
 
     Text stays text in SVG, and PDF embeds the font as TrueType: journals refuse Type 3.
-
-    Args:
-        figure: What to write.
-        path: Where to.
-        fmt: One of `PICTURE_FORMATS`; by default what the name ends in.
-        overwrite: Replace a file of that name.
-        dpi: Pixels per inch of a png.
 
     Raises:
         CircuitFileError: Unknown format, or the file exists or cannot be written.

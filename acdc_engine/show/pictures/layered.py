@@ -47,9 +47,7 @@ class Picture:
 def place_nodes(circuit: Circuit, most_width: float = math.inf) -> Picture:
     """Places the nodes; one unit is about a box's width across and a layer's distance up.
 
-    Args:
-        circuit: Whose nodes.
-        most_width: Of the heads where they have room to spare; they take what they need.
+    `most_width` is that of the heads where they have room to spare; they take what they need.
     """
     layers = sorted({node.layer for node in circuit.nodes if node.layer is not None})
     rise = min(1.0, max(_LEAST_RISE, TALLEST / max(1, len(layers))))
@@ -68,27 +66,18 @@ def place_nodes(circuit: Circuit, most_width: float = math.inf) -> Picture:
     across = _place_across(_neighbours(circuit), rows, fixed, heads_width)
     places: dict[str, Point] = {}
     for node in circuit.nodes:
-        if node.kind == "input":
-            up = 0.0
-        elif node.kind == "logits" or node.layer is None:
-            up = top
-        else:
+        up = 0.0 if node.kind == "input" else top
+        if node.layer is not None:
             up = heights[node.layer] + (rise / 2 if node.kind == "mlp" else 0.0)
         places[node.name] = (across[node.name], up)
     return Picture(places, heights, rise, mlp_at, top)
 
 
 def route(start: Point, end: Point, obstacles: Iterable[Point], lane: int = 0) -> list[Point]:
-    """Finds points for an edge to pass through, so that it does not run behind the boxes between its ends.
+    """The start, points beside boxes that lie on an edge's way up, the end: it does not run behind them.
 
-    Args:
-        start: Where the edge leaves its sender.
-        end: Where it enters its receiver, further up.
-        obstacles: Centres of the other boxes.
-        lane: Edges of different lanes pass boxes at different distances, so as not to run on one line.
-
-    Returns:
-        The start, points beside boxes that lie on its way, the end.
+    Edges of different lanes pass the obstacles, centres of the other boxes, at different distances, so as not to run on
+    one line.
     """
     points, margin = [start], clearance(lane)
     between = [(y, x) for x, y in obstacles if start[1] < y < end[1]]

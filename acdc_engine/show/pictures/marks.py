@@ -9,8 +9,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.looks import by_strength, colour_of, fill_of, measure_of, relative_strengths, strength_of
 from acdc_engine.graph.records import CircuitEdge
+from acdc_engine.graph.style import by_strength, colour_of, fill_of, measure_of, relative_strengths, strength_of
 from acdc_engine.show.pictures.figure import drawn, letters_in
 from acdc_engine.show.pictures.layered import BOX_HEIGHT, BOX_WIDTH, PORTS, SPACING, Picture, Point, route
 from acdc_engine.show.pictures.selection import line_counts, lines_of
@@ -177,12 +177,7 @@ def _curve(points: list[Point]) -> Curve:
 def draw_nodes(axes: Axes, circuit: Circuit, picture: Picture, across: float, points: float) -> None:
     """Draws the boxes over the edges: names, q, k and v, and roles as pale fills.
 
-    Args:
-        axes: In units of `picture`.
-        circuit: What to draw.
-        picture: Where its nodes are.
-        across: Inches of a unit across.
-        points: Size of the nodes' names.
+    A unit across is so many inches; the nodes' names have so many points.
     """
     from matplotlib.patches import FancyBboxPatch
 

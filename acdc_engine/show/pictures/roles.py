@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.looks import Measure, strength_of
 from acdc_engine.graph.records import CircuitEdge, CircuitNode
+from acdc_engine.graph.style import Measure, strength_of
 from acdc_engine.show.pictures.selection import lines_of
 
-OTHER_HEADS, OTHER_ROLES, MLPS = "heads without a role", "other roles", "MLPs"
+_OTHER_HEADS, _OTHER_ROLES, MLPS = "heads without a role", "other roles", "MLPs"
 _MOST_ROLES = 20
 """Roles that are boxes of their own, the most frequent."""
 _MOST_ALONE = 6
@@ -25,19 +25,12 @@ _MOST_ALONE = 6
 
 @dataclass(frozen=True)
 class Group:
-    """Nodes that are one box.
+    """Nodes that are one box."""
 
-    Attributes:
-        name: The role, `OTHER_ROLES`, `OTHER_HEADS`, `MLPS`, or the only member's name, such as input or logits.
-        role: The role; None for boxes of nodes without one.
-        members: Names of the nodes, in the order of the model.
-        height: Mean layer of the members; MLPs stand half a layer above heads.
-    """
-
-    name: str
-    role: str | None
-    members: tuple[str, ...]
-    height: float
+    name: str  # The role, `_OTHER_ROLES`, `_OTHER_HEADS`, `MLPS`, or the only member's name, such as input or logits
+    role: str | None  # The role; None for boxes of nodes without one
+    members: tuple[str, ...]  # Names of the nodes, in the order of the model
+    height: float  # Mean layer of the members; MLPs stand half a layer above heads
 
     @property
     def alone(self) -> bool:
@@ -67,15 +60,10 @@ class Bundle:
 
 @dataclass(frozen=True)
 class Grouped:
-    """A circuit by role.
+    """A circuit by role."""
 
-    Attributes:
-        groups: By name: input first, logits last, `MLPS` just before it.
-        bundles: From box to box, those inside a box included, and those that stand for paths through MLPs.
-    """
-
-    groups: Mapping[str, Group]
-    bundles: tuple[Bundle, ...]
+    groups: Mapping[str, Group]  # By name: input first, logits last, `MLPS` just before it
+    bundles: tuple[Bundle, ...]  # From box to box, those inside a box and those for paths through MLPs too
 
     def drawn(self, *, mlps: bool) -> list[Bundle]:
         """The bundles of the picture with, or without, the box of the MLPs; those inside a box are no lines."""
@@ -107,15 +95,15 @@ def _names(nodes: Sequence[CircuitNode]) -> dict[str, str]:
     few = sum(node.kind == "head" and not node.role for node in nodes) <= _MOST_ALONE
     roles = Counter(node.role for node in nodes if node.role)
     own = {role for role, _ in roles.most_common(_MOST_ROLES)}
-    taken = {OTHER_HEADS, OTHER_ROLES, MLPS, *(node.name for node in nodes)}
+    taken = {_OTHER_HEADS, _OTHER_ROLES, MLPS, *(node.name for node in nodes)}
 
     def name(node: CircuitNode) -> str:
         if node.kind in ("input", "logits"):
             return node.kind
         if node.role:
             shown = f"role {node.role}" if node.role in taken else node.role
-            return shown if node.role in own else OTHER_ROLES
-        return MLPS if node.kind == "mlp" else node.name if few else OTHER_HEADS
+            return shown if node.role in own else _OTHER_ROLES
+        return MLPS if node.kind == "mlp" else node.name if few else _OTHER_HEADS
 
     return {node.name: name(node) for node in nodes}
 
@@ -131,7 +119,7 @@ def _groups(nodes: Iterable[CircuitNode], group_of: Mapping[str, str]) -> Iterat
     ends = {"input": -1, MLPS: 1, "logits": 2}
     for name in sorted(members, key=lambda name: (ends.get(name, 0), height(members[name]))):
         of = members[name]
-        yield Group(name, None if name == OTHER_ROLES else of[0].role, tuple(node.name for node in of), height(of))
+        yield Group(name, None if name == _OTHER_ROLES else of[0].role, tuple(node.name for node in of), height(of))
 
 
 def _for_loose(

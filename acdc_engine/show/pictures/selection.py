@@ -8,20 +8,17 @@ from itertools import accumulate
 
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.looks import by_strength, measure_of
 from acdc_engine.graph.nodes import targets_of
 from acdc_engine.graph.records import CircuitEdge
+from acdc_engine.graph.style import by_strength, measure_of
 
 
 def strongest(circuit: Circuit, n: int) -> Circuit:
-    """Keeps up to so many of the edges with the largest |effect| (or |score|), all of them on paths.
+    """Keeps up to `n` of the edges with the largest |effect| (or |score|), all of them on paths.
 
     Goes down the list of edges, strongest first, as far as those that lie on a path from `input` to `logits` through
-    edges of the list are no more than `n`. The figures of the result are still those of the whole circuit.
-
-    Args:
-        circuit: Any circuit.
-        n: How many edges at most; a circuit with no more is returned as it is.
+    edges of the list are no more than `n`. The figures of the result are still those of the whole circuit. A circuit
+    with no more edges is returned as it is.
 
     Raises:
         CircuitFileError: Fewer than one edge, no edge has an effect or a score, or so few edges make no path.

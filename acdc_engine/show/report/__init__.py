@@ -5,17 +5,16 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Example, NextToken
-from acdc_engine.graph.looks import measure_of
 from acdc_engine.graph.result_records import Comparison
+from acdc_engine.graph.style import measure_of
 from acdc_engine.show.figures import classes, edges, figures, sizes
-from acdc_engine.show.glossary import described, edge_notes, reading
 from acdc_engine.show.page import render
 from acdc_engine.show.pictures.curve import sizes_figure
 from acdc_engine.show.pictures.draw import figure_of
@@ -23,16 +22,19 @@ from acdc_engine.show.pictures.figure import svg_text
 from acdc_engine.show.pictures.selection import strongest
 from acdc_engine.show.remarks import warning
 from acdc_engine.show.results import comparison_sections
-from acdc_engine.show.viewer.page import viewer_html
+from acdc_engine.show.viewer import viewer_html
 from acdc_engine.show.visible import plain, visible_token
 from acdc_engine.show.words import (
     LONGEST,
     cost_of,
+    described,
+    edge_notes,
     evidence_of,
     facts,
     headline,
     no_reservations,
     origin,
+    reading,
     reservations,
     spread,
     title_of,
@@ -41,42 +43,13 @@ from acdc_engine.show.words import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MOST_NODES = 120
-MOST_TOKENS = 240
+_MOST_NODES = 120
+_MOST_TOKENS = 240
 """Tokens shown of a prompt: the first and the last ones."""
 _MOST_EXAMPLES = 4
 _MOST_TEMPLATES = 40
 _MOST_DRAWN = 250
 """Edges drawn; more cannot be told apart on a page."""
-
-
-@dataclass(frozen=True)
-class _Picture:
-    """An image: its data URI, what it shows, what it leaves out, and its natural width in pixels of CSS."""
-
-    uri: str
-    alt: str
-    note: str
-    width: int
-
-
-@dataclass(frozen=True)
-class _Token:
-    """A token as it is shown; `mark` is a class of the style sheet: differs, read, gap, or nothing."""
-
-    text: str
-    mark: str
-
-
-@dataclass(frozen=True)
-class _Likely:
-    """A next token and its probability."""
-
-    text: str
-    percent: str
-    width: float
-    right: bool
-    wrong: bool
 
 
 def report_html(
@@ -86,19 +59,11 @@ def report_html(
     known: Circuit | None = None,
     links: Sequence[tuple[str, str]] = (),
 ) -> str:
-    """Renders the report of a circuit: one file, no network, no scripts but its own.
+    """Renders the report of a circuit, perhaps against a known one: one file, no network, no scripts but its own.
 
     What is not known of the circuit is left out or said in a line. The interactive viewer is in the file and starts
-    when it is opened. The same circuit gives the same text.
-
-    Args:
-        circuit: From a run, from `acdc evaluate`, or written by hand.
-        comparison: Against a known circuit.
-        known: That circuit, laid over the found one in the viewer.
-        links: Pages and files beside it, texts to addresses, where the report is one page of a site.
-
-    Returns:
-        The HTML.
+    when it is opened; there the known circuit is laid over the found one. The same circuit gives the same text. `links`
+    are texts and addresses of what is beside it, where the report is one page of a site.
 
     Raises:
         CircuitFileError: The known circuit is one of another graph.
@@ -131,7 +96,7 @@ def report_html(
         figures=[] if evaluation is None else figures(evaluation, circuit, _MOST_TEMPLATES),
         evidence=evidence_of(circuit),
         spreads=[text for text in (spread(circuit, "stability"), spread(circuit, "necessity")) if text],
-        nodes=classes(circuit, MOST_NODES),
+        nodes=classes(circuit, _MOST_NODES),
         edges=replace(edges(circuit), notes=edge_notes(circuit)),
         measure=measure_of(circuit),
         comparison=[] if comparison is None else comparison_sections(comparison),
@@ -148,7 +113,7 @@ def _sentence(text: str) -> str:
     return plain(text[:1].upper() + text[1:], LONGEST)
 
 
-def _drawn(circuit: Circuit) -> _Picture | None:
+def _drawn(circuit: Circuit) -> dict[str, object] | None:
     """The circuit, of large ones the strongest edges, or all by role; None for a circuit without edges."""
     if not circuit.edges:
         return None
@@ -169,16 +134,18 @@ def _drawn(circuit: Circuit) -> _Picture | None:
     return _picture(figure_of(shown, title=""), alt, note)
 
 
-def _sizes(circuit: Circuit) -> _Picture | None:
+def _sizes(circuit: Circuit) -> dict[str, object] | None:
     """Faithfulness against size; None where it was not measured."""
     if not circuit.sizes:
         return None
     return _picture(sizes_figure(circuit), "Faithfulness against number of edges; the table below has the numbers.", "")
 
 
-def _picture(figure: Figure, alt: str, note: str) -> _Picture:
+def _picture(figure: Figure, alt: str, note: str) -> dict[str, object]:
+    """An image: its data URI, what it shows, what it leaves out, and its natural width in pixels of CSS."""
     data = base64.b64encode(svg_text(figure).encode()).decode()
-    return _Picture(f"data:image/svg+xml;base64,{data}", alt, note, round(96 * figure.get_figwidth()))
+    width = round(96 * figure.get_figwidth())
+    return {"uri": f"data:image/svg+xml;base64,{data}", "alt": alt, "note": note, "width": width}
 
 
 def _example(example: Example) -> dict[str, object]:
@@ -195,25 +162,25 @@ def _example(example: Example) -> dict[str, object]:
     }
 
 
-def _tokens(texts: Sequence[str], differs: Sequence[bool], read_at: int) -> list[_Token]:
+def _tokens(texts: Sequence[str], differs: Sequence[bool], read_at: int) -> list[dict[str, str]]:
     found = []
     for place, text in enumerate(texts):
         marks = ("differs" if differs[place] else "", "read" if place == read_at else "")
-        found.append(_Token(visible_token(text), " ".join(mark for mark in marks if mark)))
-    if len(found) <= MOST_TOKENS:
+        found.append({"text": visible_token(text), "mark": " ".join(mark for mark in marks if mark)})
+    if len(found) <= _MOST_TOKENS:
         return found
-    half = MOST_TOKENS // 2
-    return [*found[:half], _Token(f"{len(found) - 2 * half:,} more", "gap"), *found[-half:]]
+    half = _MOST_TOKENS // 2
+    return [*found[:half], {"text": f"{len(found) - 2 * half:,} more", "mark": "gap"}, *found[-half:]]
 
 
-def _likely(example: Example, tokens: Sequence[NextToken]) -> list[_Likely]:
+def _likely(example: Example, tokens: Sequence[NextToken]) -> list[dict[str, object]]:
     return [
-        _Likely(
-            text=visible_token(token.text),
-            percent=f"{token.probability:.1%}",
-            width=round(100 * token.probability, 1),
-            right=token.text in example.answers,
-            wrong=token.text in example.wrong_answers,
-        )
+        {
+            "text": visible_token(token.text),
+            "percent": f"{token.probability:.1%}",
+            "width": round(100 * token.probability, 1),
+            "right": token.text in example.answers,
+            "wrong": token.text in example.wrong_answers,
+        }
         for token in tokens
     ]

@@ -1,4 +1,4 @@
-"""From a circuit, and perhaps a known one beside it, to what the viewer's page is given."""
+"""From a circuit, and perhaps a known one beside it, to what the viewer's page is given: places are in pixels."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Literal
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Figures, SizePoint
-from acdc_engine.graph.looks import Measure, by_strength, measure_of, strength_of
 from acdc_engine.graph.nodes import all_nodes, targets_of
 from acdc_engine.graph.records import MODEL_SIZES, CircuitEdge, CircuitNode
+from acdc_engine.graph.style import by_strength, measure_of, strength_of
 from acdc_engine.graph.views import edge_counts
+from acdc_engine.show.pictures.layered import BOX_HEIGHT, BOX_WIDTH, PORTS, TALLEST, Point, clearance, place_nodes
 from acdc_engine.show.pictures.role_layout import place_roles
 from acdc_engine.show.pictures.roles import MLPS, grouped
-from acdc_engine.show.pictures.selection import first_lines, line_counts, on_paths
-from acdc_engine.show.viewer.positions import bends_of, places_of
+from acdc_engine.show.pictures.selection import first_lines, line_counts, lines_of, on_paths
 from acdc_engine.show.viewer.records import (
     Status,
     ViewBox,
@@ -31,11 +31,27 @@ from acdc_engine.show.viewer.records import (
 )
 from acdc_engine.show.words import evidence_of, facts
 
-MOST_LINES = 5_000
+_MOST_LINES = 5_000
 """More are not shown: the weakest edges are left out, and the page says how many."""
 
 _STOPS = 24  # of the slider, where no sizes were measured
 _NUMBERS = ("score", "effect", "without", "stability", "necessity")
+
+# Where nodes and lines go: layers bottom to top, MLPs in a column on the right.
+_UNIT = 100.0
+"""Pixels of the length that place_nodes calls one."""
+_MOST_ROUTED = 300
+"""Lines up to which each is led around the boxes; beyond that boxes are nowhere to be avoided."""
+_WIDEST_ORDERED = 8
+"""Heads in a row up to which they stand near what they are joined to; wider rows are read by head number."""
+_ACROSS, _MOST_ACROSS = 1.25, 2.6  # between heads: more where there are many layers, so that lines lie less steep
+_UP, _LEAST_UP = 1.5, 0.62  # between layers: less where there are many, so that names can be read where all is shown
+_STAGGER = (0.0, 0.42, 0.84)  # boxes right above each other would hide the lines between them
+_MLP_RISE = 0.8
+_SLANT = 2.0
+_ARC, _ARC_BY_HEIGHT = 0.6, 0.4
+
+_Bends = dict[tuple[str, str], tuple[Point, ...]]
 
 
 @dataclass(frozen=True)
@@ -49,27 +65,16 @@ class _Union:
 
 
 def view_data(circuit: Circuit, known: Circuit | None = None, *, known_name: str = "the known circuit") -> ViewData:
-    """Places, ranks and compares what the viewer shows.
-
-    Args:
-        circuit: The circuit.
-        known: A known circuit of the same model, to lay beside it.
-        known_name: What the page calls it.
-
-    Returns:
-        The page's data, see `ViewData`.
-
-    Raises:
-        CircuitFileError: The known circuit is one of another model.
-    """
+    """Places, ranks and compares what the viewer shows; a known circuit of another model is a CircuitFileError."""
     union = _union(circuit, known)
     measure = measure_of(circuit)
     sizes, appears = _slider(circuit)
-    places = places_of(union.whole)
-    bends = bends_of(union.whole, places)
+    places = _places_of(union.whole)
+    bends = _bends_of(union.whole, places)
     rank = {_name(edge): place for place, edge in enumerate(by_strength(circuit), 1)} if measure else {}
 
     def edges_of(edges: Sequence[CircuitEdge], part: Circuit) -> Iterator[ViewEdge]:
+        """A missed edge's own numbers, if any, are on another scale: they are left out."""
         layout, nodes = part.layout(), {node.name for node in part.nodes}
         for edge in edges:
             kind, targets = targets_of(layout, edge.receiver)
@@ -78,7 +83,14 @@ def view_data(circuit: Circuit, known: Circuit | None = None, *, known_name: str
                 for target in targets
                 if target in nodes
             )
-            yield _edge(edge, kind, lines, measure, union, rank.get(_name(edge)), appears.get(edge, 0))
+            status = union.status.get(_name(edge))
+            own = edge if status != "missed" else CircuitEdge(sender=edge.sender, receiver=edge.receiver)
+            yield ViewEdge.model_validate(
+                {"source": edge.sender, "receiver": edge.receiver, "kind": kind, "status": status, "lines": lines}
+                | {name: getattr(own, name) for name in _NUMBERS}
+                | {"strength": strength_of(own, measure), "place": rank.get(_name(own)) if own is edge else None}
+                | {"appears": appears.get(edge, 0)}
+            )
 
     edges = [*edges_of(union.own, circuit), *edges_of(union.missed, known or circuit)]
     n_known = 0 if known is None else len(known.edges)
@@ -108,20 +120,20 @@ def view_data(circuit: Circuit, known: Circuit | None = None, *, known_name: str
 
 
 def _union(circuit: Circuit, known: Circuit | None) -> _Union:
-    """Which edges are shown, at most `MOST_LINES` lines; half of them are missed edges where there are so many."""
+    """Which edges are shown, at most `_MOST_LINES` lines; half of them are missed edges where there are so many."""
     ranked = by_strength(circuit)
     missed: Sequence[CircuitEdge]
     status: dict[str, Status]
     if known is None:
-        own, missed, status = first_lines(circuit, ranked, MOST_LINES), [], {}
+        own, missed, status = first_lines(circuit, ranked, _MOST_LINES), [], {}
         nodes: Sequence[CircuitNode] = circuit.nodes
     else:
         check_same_model(circuit, known)
         there, here = {_name(edge) for edge in known.edges}, {_name(edge) for edge in circuit.edges}
         lacking = [edge for edge in known.edges if _name(edge) not in here]
-        left = MOST_LINES - sum(line_counts(circuit, ranked))
-        missed = first_lines(known, lacking, max(MOST_LINES // 2, left))
-        own = first_lines(circuit, ranked, MOST_LINES - sum(line_counts(known, missed)))
+        left = _MOST_LINES - sum(line_counts(circuit, ranked))
+        missed = first_lines(known, lacking, max(_MOST_LINES // 2, left))
+        own = first_lines(circuit, ranked, _MOST_LINES - sum(line_counts(known, missed)))
         status = _statuses(here, there)
         status |= _statuses({node.name for node in circuit.nodes}, {node.name for node in known.nodes})
         listed = {node.name: node for node in (*known.nodes, *circuit.nodes)}
@@ -137,34 +149,6 @@ def _statuses(here: set[str], there: set[str]) -> dict[str, Status]:
 
 def _name(edge: CircuitEdge) -> str:
     return f"{edge.sender}->{edge.receiver}"
-
-
-def _edge(
-    edge: CircuitEdge,
-    kind: str,
-    lines: tuple[ViewLine, ...],
-    measure: Measure | None,
-    union: _Union,
-    place: int | None,
-    appears: int,
-) -> ViewEdge:
-    """An edge with its lines. A missed edge's own numbers, if any, are on another scale: they are left out."""
-    missed = union.status.get(_name(edge)) == "missed"
-    numbers = {} if missed else edge.model_dump(include=set(_NUMBERS))
-    return ViewEdge.model_validate(
-        {
-            "source": edge.sender,
-            "receiver": edge.receiver,
-            "kind": kind,
-            **dict.fromkeys(_NUMBERS),
-            **numbers,
-            "strength": None if missed else strength_of(edge, measure),
-            "place": None if missed else place,
-            "appears": appears,
-            "status": union.status.get(_name(edge)),
-            "lines": lines,
-        }
-    )
 
 
 def _nodes(
@@ -221,10 +205,8 @@ def _slider(circuit: Circuit) -> tuple[tuple[ViewSize, ...], dict[CircuitEdge, i
     """Lays out the slider: measured sizes where the file has them, otherwise some without faithfulness.
 
     A part is the strongest edges, less those on no path from input to logits. Of a larger part more edges lie on paths,
-    so an edge that is there once stays.
-
-    Returns:
-        The sizes, smallest first, the circuit last; and for every edge the index of the first that has it.
+    so an edge that is there once stays. Returns the sizes, smallest first, the circuit last; and for every edge the
+    index of the first that has it.
     """
     order = by_strength(circuit)
     stops = [*_parts(circuit), _whole(circuit)]
@@ -322,11 +304,7 @@ def _by_role(circuit: Circuit, known_roles: Mapping[str, str | None]) -> ViewRol
 
 
 def check_same_model(circuit: Circuit, known: Circuit) -> None:
-    """Refuses a known circuit of a model of other sizes.
-
-    Raises:
-        CircuitFileError: With what differs.
-    """
+    """Refuses a known circuit of a model of other sizes with a CircuitFileError that says what differs."""
     ours, theirs = circuit.model, known.model
     wrong = [key for key in MODEL_SIZES if getattr(ours, key) != getattr(theirs, key)]
     if wrong:
@@ -337,3 +315,79 @@ def check_same_model(circuit: Circuit, known: Circuit) -> None:
             f"{ours.name}."
             + (" Find the circuit with or without --ungroup-kv, as the known one." if "ungrouped_kv" in wrong else "")
         )
+
+
+def _places_of(circuit: Circuit) -> dict[str, Point]:
+    """Centres of the boxes by node name; up is negative, as on screens.
+
+    Rows of few heads are ordered by what they are joined to, wide ones by head number.
+    """
+    rows: dict[int | None, int] = {}
+    for node in circuit.nodes:
+        if node.kind == "head":
+            rows[node.layer] = rows.get(node.layer, 0) + 1
+    if max(rows.values(), default=0) <= _WIDEST_ORDERED:
+        found = dict(place_nodes(circuit).places)
+    else:
+        found = _by_number(circuit)
+    return {name: (round(x * _UNIT, 1), round(-y * _UNIT, 1) + 0.0) for name, (x, y) in found.items()}
+
+
+def _bends_of(circuit: Circuit, places: dict[str, Point]) -> _Bends:
+    """Points that lines pass, from the sender on, by the keys `(sender, target<kind>)`; lines without are straight."""
+    lines = [(edge.sender, target, kind) for edge, kind, target in lines_of(circuit, circuit.edges)]
+    if len(lines) <= _MOST_ROUTED:
+        return {(s, f"{t}<{kind}>"): _routed(places, s, t, kind, lane) for lane, (s, t, kind) in enumerate(lines)}
+    # MLPs stand in one column: their lines would lie on each other.
+    return {(s, f"{t}<{kind}>"): _arc(places[s], places[t]) for s, t, kind in lines if s[0] == t[0] == "m"}
+
+
+def _by_number(circuit: Circuit) -> dict[str, Point]:
+    layers = sorted({node.layer for node in circuit.nodes if node.layer is not None})
+    row_of = {layer: row for row, layer in enumerate(layers)}
+    step = min(_UP, max(_LEAST_UP, TALLEST / max(1, len(layers))))
+    n_heads = circuit.model.n_heads
+    across = min(max(_ACROSS, 0.7 * step * len(layers) / n_heads), _MOST_ACROSS)
+    right = (n_heads - 1) * across + _STAGGER[-1] + 1.2 * BOX_WIDTH
+    top = len(layers) * step + 1.0
+    places: dict[str, Point] = {"input": (right / 2, 0.0), "logits": (right / 2, top)}
+    for node in circuit.nodes:
+        if node.layer is not None:
+            row = row_of[node.layer]
+            up = 1.0 + row * step
+            if node.kind == "head":
+                head = int(node.name.split(".h")[1])
+                places[node.name] = (head * across + _STAGGER[row % len(_STAGGER)], up)
+            else:
+                places[node.name] = (right, up + min(_MLP_RISE, step / 2))
+    listed = {node.name for node in circuit.nodes}
+    return {name: place for name, place in places.items() if name in listed}
+
+
+def _routed(places: dict[str, Point], sender: str, target: str, kind: str, lane: int) -> tuple[Point, ...]:
+    """Beside the boxes that a straight line would cross, from the sender on.
+
+    `layered.route` does the same for curves, which leave and arrive straight up and so keep clear of boxes' corners.
+    """
+    half_height, margin = BOX_HEIGHT / 2 * _UNIT, clearance(lane) * _UNIT
+    x, y = places[sender][0], places[sender][1] - half_height
+    end_x, end_y = places[target][0] + PORTS[kind] * _UNIT, places[target][1] + half_height
+    bends: list[Point] = []
+    boxes = (place for name, place in places.items() if name not in (sender, target))
+    for box_x, box_y in sorted(boxes, key=lambda place: -place[1]):
+        if not end_y < box_y < y:
+            continue  # not between the ends, or beside a bend that is there already
+        slope = (end_x - x) / (end_y - y)
+        passes = x + slope * (box_y - y)
+        clear = margin + min(abs(slope), _SLANT) * half_height  # slanting lines come near a box's corners
+        if abs(passes - box_x) < clear:
+            x, y = box_x + clear if passes >= box_x else box_x - clear, box_y
+            bends.append((round(x, 1), round(y, 1)))
+    return tuple(bends)
+
+
+def _arc(start: Point, end: Point) -> tuple[Point, ...]:
+    """Out to the right, the further the more layers it spans, and back."""
+    out = start[0] + (BOX_WIDTH / 2 + _ARC + _ARC_BY_HEIGHT * (abs(end[1] - start[1]) / _UNIT) ** 0.5) * _UNIT
+    third = (end[1] - start[1]) / 4
+    return ((round(out, 1), round(start[1] + third, 1)), (round(out, 1), round(end[1] - third, 1)))

@@ -8,8 +8,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from acdc_engine.graph.evidence_records import Example
-from acdc_engine.graph.looks import Measure
 from acdc_engine.graph.records import DirectEffect, Record, RoleScore
+from acdc_engine.graph.style import Measure
 
 Status = Literal["found", "missed", "extra"]
 """Beside a known circuit: in both, in the known one only, in this one only."""

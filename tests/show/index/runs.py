@@ -1,8 +1,10 @@
 """Folders of runs, made up."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.names import GraphShape
 from acdc_engine.graph.nodes import nodes_of_edges
@@ -42,6 +44,10 @@ def named(
     )
 
 
+def tiny_model(shape: GraphShape, name: str = "tiny") -> ModelRecord:
+    return ModelRecord.model_validate({"name": name, "d_model": 8, "d_vocab": 11, **asdict(shape)})
+
+
 def bare(effects: Mapping[str, float | None], shape: GraphShape = TINY) -> Circuit:
     """A hand-written circuit of edges such as `input->m0` with their effects."""
     ends = [name.split("->") for name in effects]
@@ -49,18 +55,7 @@ def bare(effects: Mapping[str, float | None], shape: GraphShape = TINY) -> Circu
         CircuitEdge(sender=sender, receiver=receiver, effect=effect)
         for (sender, receiver), effect in zip(ends, effects.values(), strict=True)
     )
-    model = ModelRecord(
-        name="tiny",
-        n_layers=shape.n_layers,
-        n_heads=shape.n_heads,
-        n_kv_heads=shape.n_kv_heads,
-        d_model=8,
-        d_vocab=10,
-        mlps=shape.mlps,
-        parallel=shape.parallel,
-    )
-    empty = Circuit(model=model, nodes=(), edges=())
-    return Circuit(model=model, nodes=nodes_of_edges(empty.layout(), edges), edges=edges)
+    return Circuit(model=tiny_model(shape), nodes=nodes_of_edges(Graph(shape), edges), edges=edges)
 
 
 def some_runs(folder: Path) -> Path:

@@ -7,9 +7,10 @@ import pytest
 
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.names import GraphShape
-from acdc_engine.show.index_entries import COLUMNS, HEIGHT, WIDTH, Cell, Entry, compared, entry_of
+from acdc_engine.show.index_entries import COLUMNS, HEIGHT, WIDTH, Entry, _Cell, compared, entry_of
 from acdc_engine.show.page import json_text
 from tests.made_circuits import GPT2, HOSTILE, SMOLLM2, made_circuit
+from tests.show.conftest import judged_as
 from tests.show.index.runs import TINY, bare, lean, named
 
 
@@ -50,11 +51,7 @@ def test_a_target_that_was_missed_or_overshot_has_a_badge(
 
 
 def test_a_circuit_that_must_not_be_called_faithful_has_a_badge_that_says_why() -> None:
-    circuit = named(lean(20), faithfulness=0.95)
-    assert circuit.evaluation is not None
-    held_out = circuit.evaluation.held_out.model_copy(update={"kl_recovered": -0.5})
-    evaluation = circuit.evaluation.model_copy(update={"held_out": held_out})
-    ((text, meaning),) = entry(circuit.model_copy(update={"evaluation": evaluation})).badges
+    ((text, meaning),) = entry(judged_as(lean(20), faithfulness=0.95, kl_recovered=-0.5)).badges
     assert text == "not faithful" and "KL recovered is -0.500" in meaning
 
 
@@ -64,11 +61,11 @@ def test_a_found_circuit() -> None:
     interval = circuit.evaluation.held_out.faithfulness_interval
     cells = entry(circuit, "Runs/X").cells
     assert set(cells) == {column.key for column in COLUMNS}
-    assert cells["name"] == Cell("Runs/X", "runs/x")
-    assert cells["edges"] == Cell("20", "20")
-    assert cells["faithfulness"] == Cell("0.950", "0.95", f"{interval.low:.3f} to {interval.high:.3f}")
-    assert cells["kl"] == Cell("0.812", "0.8125")
-    assert cells["seconds"] == Cell("123", "123.4")
+    assert cells["name"] == _Cell("Runs/X", "runs/x")
+    assert cells["edges"] == _Cell("20", "20")
+    assert cells["faithfulness"] == _Cell("0.950", "0.95", f"{interval.low:.3f} to {interval.high:.3f}")
+    assert cells["kl"] == _Cell("0.812", "0.8125")
+    assert cells["seconds"] == _Cell("123", "123.4")
     assert cells["search"].text == "iterative" and cells["method"].text == "eap-ig"
     facts = dict(entry(circuit).circuit["facts"])
     assert (facts["Metric"], facts["Ablation"], facts["Edges"]) == ("logit_diff", "patch", "20 of 32,491")
@@ -76,7 +73,7 @@ def test_a_found_circuit() -> None:
 
 def test_a_hand_written_circuit_says_nothing_it_does_not_know() -> None:
     circuit = bare({"input->m0": None, "m0->logits": None}).model_copy(update={"source": "A paper"})
-    unknown = {key for key, cell in entry(circuit).cells.items() if cell == Cell()}
+    unknown = {key for key, cell in entry(circuit).cells.items() if cell == _Cell()}
     assert unknown == {"task", "method", "search", "faithfulness", "kl", "date", "seconds"}
     assert entry(circuit).source == "A paper"
 
@@ -92,7 +89,7 @@ def test_a_hand_written_circuit_says_nothing_it_does_not_know() -> None:
     ],
 )
 def test_dates_are_in_utc_and_what_is_none_comes_after_them(created: str, text: str, sort: str) -> None:
-    assert entry(dated(created)).cells["date"] == Cell(text, sort)
+    assert entry(dated(created)).cells["date"] == _Cell(text, sort)
 
 
 @pytest.mark.parametrize("text", HOSTILE)

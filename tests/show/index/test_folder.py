@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from acdc_engine.errors import GalleryError
-from acdc_engine.show.index import MANIFEST, Gallery, write_gallery
+from acdc_engine.show.index import _MANIFEST, Gallery, write_gallery
 from tests.show.index.runs import bare, save
 
 
@@ -68,7 +68,7 @@ def test_refusals(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(GalleryError, match=r"chapter\.tex is a file; --out names a folder"):
         write("thesis/chapter.tex", overwrite=True)
     Path("photos").mkdir()
-    Path("photos", MANIFEST).write_text('{"format": "photos", "version": 1, "files": []}')
+    Path("photos", _MANIFEST).write_text('{"format": "photos", "version": 1, "files": []}')
     with pytest.raises(GalleryError, match="was not written by acdc gallery"):
         write("photos", overwrite=True)
     with pytest.raises(GalleryError, match=r"there is no folder .*nowhere\. Create it first"):

@@ -9,7 +9,7 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.result_records import Comparison
 from acdc_engine.show.index import write_gallery
 from acdc_engine.show.report import report_html
-from acdc_engine.show.viewer.page import viewer_html
+from acdc_engine.show.viewer import viewer_html
 from tests.browser import opened
 from tests.made_circuits import made_circuit
 from tests.show.index.runs import bare, save

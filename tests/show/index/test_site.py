@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acdc_engine.errors import GalleryError
-from acdc_engine.show.index import MANIFEST, Gallery, slugs, write_gallery
+from acdc_engine.show.index import _MANIFEST, Gallery, _slugs, write_gallery
 from tests.made_circuits import HOSTILE
 from tests.show.index.runs import bare, lean, named, save, some_runs
 
@@ -36,16 +36,16 @@ def test_files(tmp_path: Path) -> None:
     assert (made.problems, made.remarks) == ((), ())
     files = {path.relative_to(made.folder).as_posix() for path in made.folder.rglob("*") if path.is_file()}
     pages = {f"runs/{slug}/{name}" for slug in "abc" for name in FILES}
-    assert files == pages | {"index.html", "compare.html", MANIFEST}
+    assert files == pages | {"index.html", "compare.html", _MANIFEST}
     assert told == [(1, 3), (2, 3), (3, 3)]
     assert (made.folder / "runs/a/circuit.json").read_bytes() == (runs / "a/circuit.json").read_bytes()
     assert '<h1 class="strange">Circuits in runs</h1>' in (made.folder / "index.html").read_text()
     again = write_gallery(runs, tmp_path / "again").folder
-    for name in ("index.html", "compare.html", MANIFEST):
+    for name in ("index.html", "compare.html", _MANIFEST):
         page = (made.folder / name).read_text()
         assert (again / name).read_text() == page, "the same runs make the same files"
         # Nothing but its own scripts, nothing from elsewhere.
-        assert name == MANIFEST or re.search(r"default-src 'none'; script-src 'sha256-[^']+';", page)
+        assert name == _MANIFEST or re.search(r"default-src 'none'; script-src 'sha256-[^']+';", page)
         assert not re.search(r'(src|href)="(https?:)?//', page)
 
 
@@ -145,7 +145,7 @@ def test_links_and_pipes_are_told_of_and_not_waited_for(tmp_path: Path) -> None:
     (runs / "gone" / "circuit.json").symlink_to(tmp_path / "nowhere.json")
     os.mkfifo(runs / "pipe" / "circuit.json")
     os.mkfifo(runs / "pipe" / "other.json")
-    os.mkfifo(runs / "site" / MANIFEST)
+    os.mkfifo(runs / "site" / _MANIFEST)
     save(runs / "run", CIRCUIT)
     (runs / "run" / "loop").symlink_to(runs, target_is_directory=True)
     (runs / "same").symlink_to(runs / "run", target_is_directory=True)
@@ -214,11 +214,11 @@ def test_a_name_that_is_not_unicode(tmp_path: Path) -> None:
     ],
 )
 def test_slugs(name: str, slug: str) -> None:
-    assert slugs([name]) == [slug]
+    assert _slugs([name]) == [slug]
 
 
 @given(st.lists(st.text() | st.sampled_from([*HOSTILE, "a b", "A-B", "a-b-2"]), max_size=8))
 def test_whatever_the_names_slugs_are_safe_and_unique(given: list[str]) -> None:
-    made = slugs(given)
+    made = _slugs(given)
     assert len(set(made)) == len(given)
     assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", slug) and len(slug) <= 64 for slug in made)

@@ -1,16 +1,13 @@
 """The tables and the picture of a comparison: everything shown is in the record."""
 
-import io
-
 import numpy as np
 import pytest
-from rich.console import Console
 
 from acdc_engine.graph.records import ModelRecord
 from acdc_engine.graph.result_records import ClassResult, Comparison, EditEdge, Overlap, Rank, Ranking, Scope
 from acdc_engine.show.pictures.comparison import comparison_figure
 from acdc_engine.show.results import comparison_sections
-from acdc_engine.show.terminal import text_of
+from tests.show.conftest import lines_of
 
 pytest.importorskip("matplotlib")
 
@@ -60,10 +57,7 @@ def compared() -> Comparison:
 
 
 def printed(compared: Comparison, max_edges: int | None = 10, width: int = 80) -> list[str]:
-    console = Console(file=io.StringIO(), width=width)
-    console.print(text_of(comparison_sections(compared, max_edges, rest=": --all")))
-    assert isinstance(console.file, io.StringIO)
-    return [" ".join(line.split()) for line in console.file.getvalue().splitlines()]
+    return lines_of(comparison_sections(compared, max_edges, rest=": --all"), width)
 
 
 def test_tables(compared: Comparison) -> None:

@@ -1,12 +1,10 @@
 """The picture of a curve and its tables: everything shown is in the record, and what is left out is said."""
 
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Interval
@@ -21,11 +19,11 @@ from acdc_engine.graph.result_records import (
     RandomPoint,
     RandomSeries,
 )
-from acdc_engine.show.pictures.curve import curve_figure, draw_curve, picture_remarks, sizes_figure
+from acdc_engine.show.pictures.curve import _picture_remarks, curve_figure, sizes_figure
 from acdc_engine.show.remarks import curve_remarks
 from acdc_engine.show.results import curve_sections
-from acdc_engine.show.terminal import text_of as laid_out
 from tests.made_circuits import made_circuit
+from tests.show.conftest import lines_of
 
 pytest.importorskip("matplotlib")
 from matplotlib.axes import Axes
@@ -102,9 +100,7 @@ def points_of(line: Line2D) -> list[list[float]]:
 
 
 def text_of(found: Curve, width: int = 120) -> str:
-    console = Console(width=width, record=True, file=StringIO())
-    console.print(laid_out(curve_sections(found)))
-    return console.export_text()
+    return "\n".join(lines_of(curve_sections(found), width))
 
 
 def test_lines_bands_and_points(found: Curve) -> None:
@@ -134,7 +130,7 @@ def test_lines_bands_and_points(found: Curve) -> None:
 
 def test_nothing_in_the_ordinary_is_left_out(found: Curve) -> None:
     low, high = curve_figure(found).axes[0].get_ylim()
-    assert low < -0.25 and high > 1.375 and picture_remarks(found) == []
+    assert low < -0.25 and high > 1.375 and _picture_remarks(found) == []
 
 
 def test_an_exploding_curve_is_clipped_with_a_remark(found: Curve) -> None:
@@ -142,7 +138,7 @@ def test_an_exploding_curve_is_clipped_with_a_remark(found: Curve) -> None:
     figure = curve_figure(wild)
     low, high = figure.axes[0].get_ylim()
     assert low > -1.5 and high < 3
-    assert picture_remarks(wild) == ["eap, signed leaves the picture: f 12.5 at 90 edges."]
+    assert _picture_remarks(wild) == ["eap, signed leaves the picture: f 12.5 at 90 edges."]
     assert figure.legends[0].get_title().get_text() == "eap, signed leaves the picture: f 12.5 at 90 edges."
 
 
@@ -151,7 +147,7 @@ def test_sizes_without_a_circuit_are_not_drawn_but_told(found: Curve) -> None:
     lines = curve_figure(empty).axes[0].lines
     (line,) = [line for line in lines if str(line.get_label()).startswith("eap")]
     assert points_of(line)[0] == [90, 1000]
-    assert picture_remarks(empty) == [
+    assert _picture_remarks(empty) == [
         "Not drawn: sizes too small to connect input and logits, where f is 0 (1 of eap, signed)."
     ]
     assert "0, KL 0.50" in text_of(empty)
@@ -160,7 +156,7 @@ def test_sizes_without_a_circuit_are_not_drawn_but_told(found: Curve) -> None:
 
 def test_a_curve_with_nothing_yet_can_be_drawn(found: Curve, tmp_path: Path) -> None:
     bare = found.model_copy(update={"series": (), "random": None, "circuits": (), "complete": False})
-    draw_curve(bare, tmp_path / "c.png")
+    curve_figure(bare).savefig(tmp_path / "c.png")
     assert text_of(bare) and curve_remarks(bare)[0] == "the run was interrupted: series are missing."
 
 

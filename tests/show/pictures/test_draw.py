@@ -17,8 +17,8 @@ from matplotlib.text import Text
 
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.looks import OTHER_FILL, ROLE_FILLS
 from acdc_engine.graph.names import GraphShape
+from acdc_engine.graph.style import OTHER_FILL, ROLE_FILLS
 from acdc_engine.show.pictures import draw as draw_module
 from acdc_engine.show.pictures import marks
 from acdc_engine.show.pictures.draw import draw, figure_of
@@ -31,19 +31,12 @@ from tests.show.index.runs import bare
 
 @given(data=st.data())
 def test_boxes_do_not_overlap_and_stand_in_order(data: st.DataObject) -> None:
-    from tests.show.conftest import make
-
-    build: Make = make.__wrapped__()  # type: ignore[attr-defined]
     shape = GraphShape(data.draw(st.integers(1, 6)), 4, 2)
-    heads = st.tuples(st.integers(0, shape.n_layers - 1), st.integers(0, 3))
-    names: dict[str, float | None] = {"input->logits": 1.0}
-    for layer, head in data.draw(st.sets(heads)):
-        names |= {
-            f"input->a{layer}.h{head}<q>": 1.0,
-            f"a{layer}.h{head}->m{layer}": 1.0,
-            f"m{layer}->logits": 1.0,
-        }
-    circuit = build(shape, names)
+    heads = data.draw(st.sets(st.tuples(st.integers(0, shape.n_layers - 1), st.integers(0, 3))))
+    names = ["input->logits"]
+    for layer, head in heads:
+        names += [f"input->a{layer}.h{head}<q>", f"a{layer}.h{head}->m{layer}", f"m{layer}->logits"]
+    circuit = bare(dict.fromkeys(names, 1.0), shape)
     places = place_nodes(circuit).places
     boxes = list(places.values())
     for index, (x, y) in enumerate(boxes):

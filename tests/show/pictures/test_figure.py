@@ -8,9 +8,10 @@ import pytest
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.result_records import Comparison, Curve
-from acdc_engine.show.pictures.comparison import draw_comparison
-from acdc_engine.show.pictures.curve import draw_curve
+from acdc_engine.show.pictures.comparison import comparison_figure
+from acdc_engine.show.pictures.curve import curve_figure
 from acdc_engine.show.pictures.draw import draw
+from acdc_engine.show.pictures.figure import write_figure
 from tests.show.pictures.test_comparison import compared
 from tests.show.pictures.test_curve import found as found_curve
 
@@ -20,12 +21,12 @@ Draw = Callable[..., object]
 
 @pytest.fixture(params=["circuit", "curve", "comparison"])
 def drawing(request: pytest.FixtureRequest, grouped: Circuit, found_curve: Curve, compared: Comparison) -> Draw:
-    """Draws one of each."""
+    """Draws one of each, with `overwrite` or without."""
     if request.param == "circuit":
         return lambda path, **settings: draw(grouped, path, **settings)
     if request.param == "curve":
-        return lambda path, **settings: draw_curve(found_curve, path, **settings)
-    return lambda path, **settings: draw_comparison(compared, path, **settings)
+        return lambda path, overwrite=False: write_figure(curve_figure(found_curve), path, overwrite=overwrite)
+    return lambda path, overwrite=False: write_figure(comparison_figure(compared), path, overwrite=overwrite)
 
 
 @pytest.mark.parametrize(("name", "start"), [("c.png", b"\x89PNG"), ("c.svg", b"<?xml"), ("c.PDF", b"%PDF")])

@@ -11,13 +11,12 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.looks import ROLE_FILLS
 from acdc_engine.graph.names import GraphShape
+from acdc_engine.graph.style import ROLE_FILLS
 from acdc_engine.shipped import graphs_folder
-from acdc_engine.show.pictures.draw import draw, figure_of
-from acdc_engine.show.pictures.draw_roles import words_of
+from acdc_engine.show.pictures.draw import _words_of, draw, figure_of
 from acdc_engine.show.pictures.role_layout import RolePicture, place_roles
-from acdc_engine.show.pictures.roles import MLPS, OTHER_HEADS, OTHER_ROLES, Grouped, grouped
+from acdc_engine.show.pictures.roles import _OTHER_HEADS, _OTHER_ROLES, MLPS, Grouped, grouped
 from tests.made_circuits import SMOLLM2, made_circuit
 from tests.show.conftest import Make
 
@@ -28,7 +27,7 @@ def ioi() -> Circuit:
 
 def joined(found: Grouped, *, mlps: bool = False) -> dict[tuple[str, str], str]:
     """What stands on every line; circuits here have scores or nothing."""
-    return {(bundle.source, bundle.target): words_of(bundle, "score") for bundle in found.drawn(mlps=mlps)}
+    return {(bundle.source, bundle.target): _words_of(bundle, "score") for bundle in found.drawn(mlps=mlps)}
 
 
 def with_roles(circuit: Circuit, roles: dict[str, str]) -> Circuit:
@@ -117,9 +116,9 @@ def test_heads_without_a_role_and_many_roles() -> None:
     few = grouped(with_roles(circuit, dict.fromkeys(heads[4:], "induction")))
     assert set(few.groups) == {"input", "logits", MLPS, "induction", *heads[:4]}
     many = grouped(with_roles(circuit, dict.fromkeys(heads[9:], "induction")))
-    assert many.groups[OTHER_HEADS].members == tuple(heads[:9])
+    assert many.groups[_OTHER_HEADS].members == tuple(heads[:9])
     others = grouped(with_roles(circuit, {name: f"role {place}" for place, name in enumerate(heads)}))
-    assert len(others.groups) == 24 and len(others.groups[OTHER_ROLES].members) == len(heads) - 20
+    assert len(others.groups) == 24 and len(others.groups[_OTHER_ROLES].members) == len(heads) - 20
     named = grouped(with_roles(circuit, {heads[0]: "input", heads[1]: MLPS, heads[2]: heads[3]}))
     assert {"input", "role input", MLPS, f"role {MLPS}", f"role {heads[3]}"} <= set(named.groups)
 

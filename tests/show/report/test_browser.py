@@ -1,5 +1,6 @@
 """The report in a real browser: from disk, without a network, with nothing on the console."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,10 @@ def test_it_prints_with_the_still_picture_and_without_the_viewer(browser: Browse
 @pytest.mark.parametrize("seed", range(3))
 def test_texts_of_strangers_run_nothing_and_break_nothing(browser: Browser, tmp_path: Path, seed: int) -> None:
     path = tmp_path / "report.html"
-    path.write_text(report_html(made_circuit(40, seed, hostile=True)))
+    html = report_html(made_circuit(40, seed, hostile=True))
+    assert not re.search(r"<img src=x", html) and "\u202e" not in html and "\x00" not in html
+    assert "{% raw %}" in html or "{%·raw" in html, "shown as it is, not run"
+    path.write_text(html)
     with opened(browser, path, viewport={"width": 420, "height": 800}) as page:
         assert page.evaluate("document.documentElement.scrollWidth") == 420
         assert page.locator("main img").count() == 2 and page.locator("script").count() == 2

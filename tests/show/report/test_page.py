@@ -7,19 +7,18 @@ from pathlib import Path
 import pytest
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.evidence_records import Evaluation, HypothesisTest
 from acdc_engine.graph.files import find_circuit
 from acdc_engine.prompts.metrics import METRICS
-from acdc_engine.run.known import against_known
+from acdc_engine.run.known_circuits import against_known
 from acdc_engine.score.methods import METHODS
 from acdc_engine.search import SEARCHES
-from acdc_engine.shipped import graphs_folder
 from acdc_engine.show.figures import figures
 from acdc_engine.show.pictures.curve import sizes_figure
 from acdc_engine.show.remarks import remarks
 from acdc_engine.show.report import report_html
 from acdc_engine.show.words import evidence_of
 from tests.made_circuits import made_circuit
+from tests.show.conftest import evaluated, hypothesis_test, judged_as
 
 SECTIONS = ("asked", "circuit", "size", "figures", "nodes", "edges", "again", "reading")
 BARE = {
@@ -55,7 +54,8 @@ def page(circuit: Circuit) -> str:
     return report_html(circuit)
 
 
-def test_every_section_is_there_once(page: str) -> None:
+def test_every_section_is_there_once_and_the_same_circuit_gives_the_same_report(page: str, circuit: Circuit) -> None:
+    assert report_html(circuit) == page
     assert [name for name in re.findall(r'<section id="(\w+)">', page)] == list(SECTIONS)
 
 
@@ -77,10 +77,8 @@ def test_headline_and_figures(page: str, circuit: Circuit) -> None:
 
 
 def test_the_verdict_has_the_remarks(circuit: Circuit) -> None:
-    assert circuit.evaluation is not None
     assert not remarks(circuit) and "No reservations." in report_html(circuit)
-    low = circuit.evaluation.held_out.model_copy(update={"faithfulness": 0.5})
-    worse = circuit.model_copy(update={"evaluation": circuit.evaluation.model_copy(update={"held_out": low})})
+    worse = judged_as(circuit, faithfulness=0.5)
     (remark,) = remarks(worse)
     assert remark[0].upper() + remark[1:] in report_html(worse) and "No reservations." not in report_html(worse)
 
@@ -132,8 +130,9 @@ def test_a_circuit_of_which_nothing_is_known(circuit: Circuit) -> None:
     assert "<dl></dl>" not in page and "<tbody></tbody>" not in page and " None" not in section(page, "again")
 
 
-def test_a_hand_written_circuit_has_no_empty_sections() -> None:
-    page = report_html(Circuit.load(graphs_folder() / "gpt2" / "ioi.json"))
+def test_a_hand_written_circuit_has_no_empty_sections_and_is_drawn_whole() -> None:
+    known = Circuit.load(find_circuit("gpt2/ioi"))
+    page = report_html(known)
     assert "<h1" in page and "ioi in gpt2" in page.split("</h1>")[0]
     assert "A circuit of gpt2 for ioi: 963 of 32,491 edges" in page
     assert {'id="size"', 'id="figures"'}.isdisjoint(re.findall(r'id="\w+"', page)) and 'href="#size"' not in page
@@ -142,6 +141,10 @@ def test_a_hand_written_circuit_has_no_empty_sections() -> None:
         assert empty not in own
     assert own.count("Not judged.") == 1
     assert section(page, "again").startswith("Where it comes from")
+    assert f"logits at the top: {len(known.nodes)} nodes, 963 edges." in page and "Drawn are" not in page
+    assert "Drawn by role: 963 edges, added up. Each of them is in the viewer." in section(page, "circuit")
+    assert "And 923 more edges, in the circuit file" in section(page, "edges"), "no strengths: they are not weaker"
+    assert "weaker" not in page.split("<script")[0]
 
 
 def test_a_circuit_without_edges(circuit: Circuit) -> None:
@@ -153,13 +156,6 @@ def test_large_circuits_are_drawn_in_part_and_say_so() -> None:
     shown = section(report_html(made_circuit(400)), "circuit")
     assert re.search(r"Drawn are the strongest 250 of 400 edges.* All are in the viewer\.", shown)
     assert "Drawn are" not in section(report_html(made_circuit(250)), "circuit")
-
-
-def test_large_circuits_without_strengths_are_drawn_whole() -> None:
-    known = Circuit.load(find_circuit("gpt2/ioi"))
-    page = report_html(known)
-    assert f"logits at the top: {len(known.nodes)} nodes, 963 edges." in page and "Drawn are" not in page
-    assert "Drawn by role: 963 edges, added up. Each of them is in the viewer." in section(page, "circuit")
 
 
 def test_against_a_known_circuit(tmp_path: Path) -> None:
@@ -181,53 +177,20 @@ def test_against_a_known_circuit(tmp_path: Path) -> None:
     assert "All known edges were found. All edges found are known." in alike and "Missing:" not in alike
 
 
-def test_large_circuits_without_strengths_do_not_call_the_rest_weaker() -> None:
-    page = report_html(Circuit.load(find_circuit("gpt2/ioi")))
-    assert (
-        "And 923 more edges, in the circuit file" in section(page, "edges") and "weaker" not in page.split("<script")[0]
-    )
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_texts_of_strangers_are_texts(seed: int) -> None:
-    page = report_html(made_circuit(30, seed, hostile=True))
-    assert len(re.findall(r"<script", page)) == 2 and page.count("</script>") == 2
-    assert not re.search(r"<img src=x", page) and "\u202e" not in page and "\x00" not in page
-    assert "{% raw %}" in page or "{%·raw" in page  # shown as it is, not run
-
-
-def test_the_same_circuit_gives_the_same_report(page: str, circuit: Circuit) -> None:
-    assert report_html(circuit) == page
-
-
 def test_hypothesis_tests_are_listed(circuit: Circuit) -> None:
-    test = HypothesisTest(
-        name="equivalence",
-        null="alike",
-        statistic=1,
-        p_value=0.2,
-        p_adjusted=0.4,
-        rejected=False,
-        alpha=0.05,
-        details="As good as the model.",
-    )
-    assert isinstance(circuit.evaluation, Evaluation)
-    tested = circuit.model_copy(update={"evaluation": circuit.evaluation.model_copy(update={"tests": (test,)})})
-    expected = "equivalence not rejected (p 0.4, corrected). As good as the model."
-    page = report_html(tested)
-    assert expected in section(page, "figures") and "No reservations." in page and "at most 0.05" in page
-    failed = test.model_copy(update={"rejected": True, "details": "Worse than the model."})
-    worse = circuit.model_copy(update={"evaluation": circuit.evaluation.model_copy(update={"tests": (failed,)})})
-    page = report_html(worse)
+    test = hypothesis_test("equivalence", 0.4, "As good as the model.")
+    page = report_html(evaluated(circuit, tests=(test,)))
+    assert "equivalence not rejected (p 0.4, corrected). As good as the model." in section(page, "figures")
+    assert "No reservations." in page and "at most 0.05" in page
+    test = hypothesis_test("equivalence", 0.4, "Worse than the model.", rejected=True)
+    page = report_html(evaluated(circuit, tests=(test,)))
     assert "The test of equivalence is against it. Worse than the model." in page and "No reservations." not in page
 
 
 def test_what_was_not_held_against_it_is_said(circuit: Circuit) -> None:
     asked = "Nothing is to be remarked on its faithfulness, its target, the model&#39;s outputs and random circuits, as"
     assert asked in report_html(circuit)
-    assert circuit.evaluation is not None and circuit.search is not None
-    alone = circuit.evaluation.model_copy(update={"random_circuits": None})
-    page = report_html(circuit.model_copy(update={"evaluation": alone, "search": None}))
+    page = report_html(evaluated(circuit, random_circuits=None).model_copy(update={"search": None}))
     assert "Nothing is to be remarked on its faithfulness and the model&#39;s outputs, as" in page
     assert "It was not compared with random circuits." in page and "p of random circuits" not in page
 

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.nodes import targets_of
 from acdc_engine.graph.records import CircuitEdge
-from acdc_engine.show.viewer.page import viewer_html
+from acdc_engine.show.viewer import viewer_html
 from tests.browser import opened
 from tests.made_circuits import made_circuit
 
@@ -28,15 +28,7 @@ def made_for(known: Circuit, n_edges: int) -> Circuit:
 def shown(
     browser: Browser, path: Path, circuit: Circuit, known: Circuit | None = None, **settings: Any
 ) -> Iterator[Page]:
-    """The page of a circuit, drawn.
-
-    Args:
-        browser: From `tests.browser.chromium`.
-        path: Where the page is written.
-        circuit: What it shows.
-        known: Beside it.
-        **settings: Of the browser's context.
-    """
+    """The page of a circuit, perhaps beside a known one, written to a path and drawn in a browser of those settings."""
     path.write_text(viewer_html(circuit, known), encoding="utf-8")
     with opened(browser, path, **settings) as page:
         page.wait_for_selector("html[data-ready]")

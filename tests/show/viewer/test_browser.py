@@ -11,8 +11,8 @@ from playwright.sync_api import Browser, Page, expect
 from acdc_engine.evidence.comparison import overlaps
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.graph.looks import fill_of
 from acdc_engine.graph.nodes import nodes_of_edges
+from acdc_engine.graph.style import fill_of
 from tests.made_circuits import SMOLLM2, made_circuit
 from tests.show.viewer.pages import (
     boxes,

@@ -80,7 +80,6 @@ def test_an_edge_into_shared_keys_is_one_edge_with_a_line_to_every_head_of_the_g
         "a1.h2": 1,
         "a1.h3": 1,
     }
-    assert data.n_edges == 4
 
 
 def test_sizes_that_nobody_measured_show_where_paths_open() -> None:
@@ -227,7 +226,7 @@ def test_known_circuits_of_another_graph_are_refused() -> None:
 
 
 def test_the_weakest_of_too_many_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data_module, "MOST_LINES", 3)
+    monkeypatch.setattr(data_module, "_MOST_LINES", 3)
     data = view_data(circuit_of(CHAIN))
     assert [edge.strength for edge in data.edges] == [-3.0, 2.0, 1.0]
     assert (data.n_edges, data.hidden_edges, data.hidden_missed) == (4, 1, 0)
@@ -248,7 +247,7 @@ def test_the_limit_is_one_of_lines_and_edges_are_hidden_whole(monkeypatch: pytes
     whole = circuit_of(heads | shared, GraphShape(2, 4, 1))
     assert n_lines(view_data(whole)) == 4 + 3 * 4 + 1
     for most, lines, hidden in ((17, 17, 0), (16, 16, 1), (15, 12, 2), (12, 12, 2), (11, 8, 3), (4, 4, 4)):
-        monkeypatch.setattr(data_module, "MOST_LINES", most)
+        monkeypatch.setattr(data_module, "_MOST_LINES", most)
         data = view_data(whole)
         assert (n_lines(data), data.hidden_edges) == (lines, hidden), most
         assert len(data.edges) == data.n_edges - hidden
@@ -258,7 +257,7 @@ def test_the_limit_is_one_of_lines_and_edges_are_hidden_whole(monkeypatch: pytes
         **{f"a1.h{head}": (3, 1) for head in range(4)},
         "logits": (4, 0),
     }
-    monkeypatch.setattr(data_module, "MOST_LINES", 8)
+    monkeypatch.setattr(data_module, "_MOST_LINES", 8)
     data = view_data(circuit_of(heads | {"input->m0": 1.0}, GraphShape(2, 4, 1)), whole)
     assert [edge.id for edge in data.edges if edge.status == "missed"] == ["input->a1.kv0<k>"]
     assert (n_lines(data), data.hidden_edges, data.hidden_missed) == (8, 1, 2)
@@ -271,12 +270,5 @@ def test_a_file_of_half_a_megabyte_is_no_million_lines() -> None:
     for layer in range(3):
         effects |= {f"a{layer}.h{head}->a{layer + 1}.kv0<k>": 0.5 for head in range(256)}
     data = view_data(circuit_of(effects, GraphShape(4, 256, 1)))
-    assert n_lines(data) == 512 + 17 * 256 <= data_module.MOST_LINES
+    assert n_lines(data) == 512 + 17 * 256 <= data_module._MOST_LINES
     assert data.hidden_edges == 3 * 256 - 17
-
-
-def test_a_circuit_without_edges() -> None:
-    model = circuit_of(CHAIN).model
-    data = view_data(Circuit(model=model, nodes=(), edges=()))
-    assert (data.nodes, data.edges, data.title) == ((), (), "tiny: 0 edges")
-    assert [(size.kind, size.edges) for size in data.sizes] == [("circuit", 0)]

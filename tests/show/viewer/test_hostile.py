@@ -14,6 +14,7 @@ from tests.made_circuits import GPT2, HOSTILE, made_circuit
 from tests.show.viewer.pages import centre_of, drawn_edges, lines_of, overflow, reset, shown
 
 N_EDGES = 80
+HEAD = next(node.name for node in made_circuit(N_EDGES).nodes if node.kind == "head")
 LONG = HOSTILE[-1]
 SCRIPT, IMG, BRACES, RTL, CONTROLS = HOSTILE[:-1]
 
@@ -74,10 +75,9 @@ def test_texts_are_shown_as_texts_everywhere(opened_page: tuple[Page, str]) -> N
     page, text = opened_page
     reset(page)
     assert len(drawn_edges(page)) == N_EDGES == len(lines_of(made_circuit(N_EDGES)))
-    head = next(node.name for node in made_circuit(N_EDGES).nodes if node.kind == "head")
     expect(page.locator("#title")).to_contain_text(seen(text))
     expect(page.locator("#legend")).to_contain_text(seen(text))
-    for id, place in ((None, "dl.facts"), (None, ".prompt"), (head, "dl.facts")):
+    for id, place in ((None, "dl.facts"), (None, ".prompt"), (HEAD, "dl.facts")):
         page.evaluate("(id) => acdc.page.graph.select(id)", id)
         expect(page.locator(f"#panel {place}").first).to_contain_text(seen(text))
         if place == "dl.facts" and text.isprintable() and text != LONG:
@@ -94,8 +94,7 @@ def test_hovering_searching_and_attention_take_them(opened_page: tuple[Page, str
     page.keyboard.press("Escape")
     panel = page.locator("#panel")
     expect(panel.locator("h2")).to_have_text("About this circuit")
-    head = next(node.name for node in made_circuit(N_EDGES).nodes if node.kind == "head")
-    page.evaluate("(id) => acdc.page.graph.select(id)", head)
+    page.evaluate("(id) => acdc.page.graph.select(id)", HEAD)
     panel.locator(".heatmap").press("ArrowUp")
     expect(panel.locator(".readout")).to_contain_text("clean 0.")
     panel.get_by_role("button", name="Larger").click()
@@ -106,8 +105,7 @@ def test_hovering_searching_and_attention_take_them(opened_page: tuple[Page, str
 def test_they_do_not_break_the_layout(opened_page: tuple[Page, str]) -> None:
     page, _ = opened_page
     reset(page)
-    head = next(node.name for node in made_circuit(N_EDGES).nodes if node.kind == "head")
-    for id in (None, head, "input->logits"):
+    for id in (None, HEAD, "input->logits"):
         page.evaluate("(id) => acdc.page.graph.select(id)", id)
         assert overflow(page) <= 0
         for part in ("#panel", "#controls", "header"):
@@ -136,9 +134,8 @@ def test_right_to_left_text_turns_nothing_beside_it(browser: Browser, tmp_path: 
         )
         assert len(rows) >= 5 and all(rows)
         tip = page.locator("#tooltip")
-        head = next(node.name for node in made_circuit(N_EDGES).nodes if node.kind == "head")
-        page.mouse.move(*centre_of(page, head))
-        expect(tip.locator("strong")).to_have_text(head)
+        page.mouse.move(*centre_of(page, HEAD))
+        expect(tip.locator("strong")).to_have_text(HEAD)
         sides = page.evaluate(
             "[...document.querySelectorAll('.strange')].map((it) => getComputedStyle(it).unicodeBidi)"
         )

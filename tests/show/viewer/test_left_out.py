@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.looks import OTHER_FILL
+from acdc_engine.graph.style import OTHER_FILL
 from acdc_engine.show.viewer import data as data_module
 from tests.made_circuits import made_circuit
 from tests.show.viewer.pages import drawn_nodes, lines_of, reset, shown
@@ -36,7 +36,7 @@ MISSED = [edge for edge in KNOWN.edges if (edge.sender, edge.receiver) not in HE
 def opened_page(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     """At most so few lines, half of them missed ones."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data_module, "MOST_LINES", N_LINES)
+        patch.setattr(data_module, "_MOST_LINES", N_LINES)
         with shown(browser, tmp_path_factory.mktemp("left-out") / "view.html", CIRCUIT, KNOWN) as page:
             yield page
 

@@ -7,16 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from acdc_engine.graph.circuit import Circuit
-from acdc_engine.shipped import graphs_folder
 from acdc_engine.show.page import static
-from acdc_engine.show.viewer import page
+from acdc_engine.show.viewer import _SCRIPTS, _STYLES, data, viewer_html
 from acdc_engine.show.viewer.data import view_data
-from acdc_engine.show.viewer.page import viewer_html
 from tests.made_circuits import HOSTILE, made_circuit
-from tests.show.viewer.pages import made_for
 
-FILES = Path(page.__file__).parent / "static"
+FILES = Path(data.__file__).parent / "static"
 OWN = sorted(path.stem for path in FILES.glob("*.js") if not path.stem.startswith("panel") and path.stem != "heatmap")
 
 
@@ -59,12 +55,6 @@ def test_nothing_is_fetched() -> None:
     assert "default-src 'none'" in html
 
 
-def test_a_known_circuit_is_named() -> None:
-    known = Circuit.load(graphs_folder() / "gpt2" / "ioi.json")
-    data = data_in(viewer_html(made_for(known, 20), known, known_name="gpt2/ioi"))
-    assert data["overlay"]["known"] == "gpt2/ioi"  # type: ignore[index]
-
-
 @pytest.mark.parametrize("name", OWN)
 def test_scripts_build_no_html_from_text(name: str) -> None:
     source = (FILES / f"{name}.js").read_text(encoding="utf-8")
@@ -75,7 +65,7 @@ def test_scripts_build_no_html_from_text(name: str) -> None:
 
 
 def test_every_script_and_sheet_is_used() -> None:
-    listed = {*page._SCRIPTS, *page._STYLES}
+    listed = {*_SCRIPTS, *_STYLES}
     there = {f"viewer/{path.name}" for path in FILES.iterdir() if path.suffix in (".js", ".css")}
     assert there == {name for name in listed if name.startswith("viewer/")}
 

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.looks import fill_of
+from acdc_engine.graph.style import fill_of
 from acdc_engine.shipped import graphs_folder
 from acdc_engine.show.pictures.roles import MLPS, grouped
 from tests.made_circuits import made_circuit

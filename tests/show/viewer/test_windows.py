@@ -165,6 +165,7 @@ def test_a_circuit_without_edges_says_so(browser: Browser, tmp_path: Path) -> No
     circuit = CIRCUIT.model_copy(update={"nodes": (), "edges": (), "examples": ()})
     with shown(browser, tmp_path / "view.html", circuit) as page:
         expect(page.locator("#message")).to_contain_text("This circuit has no edges")
+        expect(page.locator("#title")).to_have_text("ioi in made-up: 0 edges")
         expect(page.locator("#panel h2")).to_have_text("About this circuit")
         assert drawn_edges(page) == set() and drawn_nodes(page) == set()
         page.keyboard.press("f")

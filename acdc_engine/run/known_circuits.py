@@ -1,5 +1,6 @@
 """The known circuit that a found one is set against: the one that comes with the engine, or one by name."""
 
+from functools import cache
 from pathlib import Path
 
 from acdc_engine.formats.register import import_circuit
@@ -19,7 +20,7 @@ def known_for(circuit: Circuit) -> Path | None:
         return None
     for path in known_graphs().values():
         if circuit.task.name in (path.stem, path.parent.name.replace("-", "_")):
-            known = Circuit.load(path)
+            known = _load(path)
             if _same(circuit.model, known.model) and known.edges:
                 return path
     return None
@@ -35,7 +36,7 @@ def known_beside(path: Path | None, circuit: Circuit) -> Path | None:
     known = known_for(circuit)
     if known is None or (path is not None and known.samefile(path)):
         return None
-    return None if _is(circuit, import_circuit(known, model=circuit.model)) else known
+    return None if _is(circuit, _load(known)) else known
 
 
 def against_known(path: Path, circuit: Circuit, known: str | None = None) -> tuple[Comparison, Circuit] | None:
@@ -59,6 +60,12 @@ def against_known(path: Path, circuit: Circuit, known: str | None = None) -> tup
     return None if other is None else (compare(path, other), import_circuit(other, model=circuit.model))
 
 
+@cache
+def _load(path: Path) -> Circuit:
+    """A known circuit, read once for all circuits that are set against it."""
+    return Circuit.load(path)
+
+
 def _is(circuit: Circuit, known: Circuit) -> bool:
     """Whether a circuit is the known one, whatever was measured of it: its own edges, not found by a search."""
     written = circuit.search is None and circuit.source is not None and circuit.source == known.source
@@ -66,5 +73,10 @@ def _is(circuit: Circuit, known: Circuit) -> bool:
 
 
 def _same(ours: ModelRecord, theirs: ModelRecord) -> bool:
-    names = {model.name.rstrip("/").rpartition("/")[2].lower() for model in (ours, theirs)}
+    names = {plain_name(model.name) for model in (ours, theirs)}
     return len(names) == 1 and all(getattr(ours, key) == getattr(theirs, key) for key in MODEL_SIZES)
+
+
+def plain_name(name: str) -> str:
+    """`gpt2` for `openai-community/gpt2` and for a local folder of that name."""
+    return name.rstrip("/").rpartition("/")[2].lower()

@@ -6,7 +6,7 @@ import torch
 from acdc_engine.errors import MethodError
 from acdc_engine.model.view import TransformerView
 from acdc_engine.patch import ABLATIONS, CircuitEvaluator
-from acdc_engine.patch.references import Reference, recorded
+from acdc_engine.patch.ablations import Reference, recorded
 from acdc_engine.prompts.prompt_set import PromptSet
 from tests.tiny_models import random_prompts, relative, view
 

@@ -82,10 +82,9 @@ def column_style(values: Iterable[float | None], decimals: int = 4) -> str:
 
 
 def measure_of(circuit: Circuit) -> Measure | None:
-    """Chooses what edges are ranked by, one measure for all, because the two are not on one scale.
+    """What edges are ranked by, one measure for all because the two are not on one scale.
 
-    Returns:
-        `effect` where every edge has one, else `score` where any has one, else None.
+    It is `effect` where every edge has one, else `score` where any has one, else None.
     """
     if circuit.edges and all(edge.effect is not None for edge in circuit.edges):
         return "effect"
@@ -124,11 +123,7 @@ def fill_of(role: str) -> Fill:
 
 
 def legend_of(roles: Iterable[str | None]) -> dict[str, Fill]:
-    """What the colours of some roles mean, in a fixed order; roles that share the neutral one are one entry, the last.
-
-    Args:
-        roles: Of nodes; those without are None.
-    """
+    """What the colours of some roles mean, in a fixed order; those that share the neutral one are the last entry."""
     there = {role: None for role in roles if role}
     found = {role: fill for role, fill in ROLE_FILLS.items() if role in there}
     others = [role for role in there if role not in ROLE_FILLS]
