@@ -14,38 +14,32 @@ import torch
 import transformers
 
 from acdc_engine.graph.connectivity import CleanBase
-from acdc_engine.model.bridge import view_of
 from acdc_engine.patch.evaluator import CircuitEvaluator, Variants
 from acdc_engine.patch.memory import RememberingEvaluator
 from acdc_engine.patch.patched_run import PatchedRun
 from acdc_engine.patch.plan import Masks
-from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.search.minimal import BATCH
 from acdc_engine.search.order import best_first, of_size
+from benchmarks.shapes import random_prompts, random_view
 
-
-def large_evaluator() -> CircuitEvaluator:
-    """Runs circuits of a random model with as many nodes as Llama 3.1 8B."""
-    torch.manual_seed(0)
-    config = transformers.LlamaConfig(
-        vocab_size=64,
-        hidden_size=32,
-        intermediate_size=32,
-        num_hidden_layers=32,
-        num_attention_heads=32,
-        num_key_value_heads=8,
-        head_dim=2,
-        max_position_embeddings=16,
-    )
-    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
-    prompts = PromptSet.from_tokens([[1, 2, 3, 4]], [[1, 5, 3, 4]], answers=[[6]], wrong_answers=[[7]])
-    return CircuitEvaluator(view_of(model, "large graph"), prompts)
+CONFIG = transformers.LlamaConfig(
+    vocab_size=64,
+    hidden_size=32,
+    intermediate_size=32,
+    num_hidden_layers=32,
+    num_attention_heads=32,
+    num_key_value_heads=8,
+    head_dim=2,
+    max_position_embeddings=16,
+)
+"""As many nodes as Llama 3.1 8B."""
 
 
 def main(size: int) -> None:
     """Prints milliseconds per tested edge."""
     torch.set_num_threads(1)
-    evaluator = large_evaluator()
+    view, _ = random_view(CONFIG, "large graph", "cpu", torch.float32)
+    evaluator = CircuitEvaluator(view, random_prompts(CONFIG.vocab_size, 1, 4))
     graph, remembering = evaluator.graph, RememberingEvaluator(evaluator)
     scores = torch.rand(2, *graph.exists.shape, generator=torch.Generator().manual_seed(0))
     mask = of_size(graph, best_first(graph, scores, "absolute"), size)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from acdc_engine.cli import options
 from acdc_engine.cli.command import AsJson, beside, command, examples, print_result, progress, starting, stoppable
+from acdc_engine.run.settings import choices_of
 
 if TYPE_CHECKING:
     from acdc_engine.graph.result_records import Curve
@@ -26,7 +27,7 @@ def curve(
     method: Annotated[
         list[str],
         options.in_pruning(
-            autocompletion=options.among(("eap-ig", "eap", "clean-corrupted")),
+            autocompletion=options.among(choices_of("method")),
             help="How edges are scored: eap-ig, eap or clean-corrupted. Repeat it for several.",
         ),
     ] = ["eap-ig", "eap"],  # noqa: B006

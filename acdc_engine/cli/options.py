@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from acdc_engine.errors import CircuitFileError
-from acdc_engine.run.settings import MODEL, PROMPTS, PRUNING, RUN, Settings, option_of
+from acdc_engine.run.settings import MODEL, PROMPTS, PRUNING, RUN, Settings, choices_of, option_of
 from acdc_engine.shipped import graphs_folder, tasks_folder
 
 HUB_MODELS = ("smollm2-135m", "gpt2", "gpt2-medium", "EleutherAI/pythia-160m", "Qwen/Qwen3-0.6B", "google/gemma-3-270m")
@@ -81,7 +81,7 @@ def settings(*names: str) -> dict[str, tuple[Any, Any]]:
                 help=told["help"],
                 rich_help_panel=told["group"],
                 show_default=told["shown"],
-                autocompletion=among(told["choices"]) if told["choices"] else None,
+                autocompletion=among(choices_of(one.name)) if told["choices"] else None,
                 callback=check_seed if one.name == "seed" else None,
             )
             made[one.name] = Annotated[one.type, option], one.default

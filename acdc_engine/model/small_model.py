@@ -80,10 +80,6 @@ class WordTokenizer:
         ids = [self._ids.get(word) for word in text.split()]
         return {"input_ids": front + [i for found in ids for i in ([self.unknown] * 2 if found is None else [found])]}
 
-    def unknown_words(self, text: str) -> list[str]:
-        """The words of a text that the vocabulary lacks, in their order, each once."""
-        return list(dict.fromkeys(word for word in text.split() if word not in self._ids))
-
     def decode(self, token_ids: Sequence[int]) -> str:
         """Returns the words, one space between them; a remark in the place of `unknown`."""
         return " ".join("<not in the vocabulary>" if i == self.unknown else self.vocabulary[i] for i in token_ids)

@@ -79,7 +79,7 @@ _model, _pruning, _prompts, _run = (partial(_setting, group) for group in GROUPS
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run is asked for, beside task and model; `help_of` has the words on each."""
+    """What a run is asked for, beside task and model, each with its words in the metadata of its field."""
 
     method: str = _pruning(
         "eap-ig",
@@ -252,9 +252,9 @@ def _check_kind(setting: Field[Any], value: Any) -> None:
         raise MethodError(f"{setting.name} must be at least {least}, not {value}.")
 
 
-def help_of(name: str) -> str:
-    """What a setting means, in the words of `--help`, glossary and report."""
-    return str(Settings.__dataclass_fields__[name].metadata["help"])
+def choices_of(name: str) -> tuple[str, ...]:
+    """The engine's own names for a setting, which a shell completes; empty where it is not one of some names."""
+    return tuple(Settings.__dataclass_fields__[name].metadata["choices"])
 
 
 def option_of(name: str) -> str:

@@ -103,27 +103,33 @@ def verify(
     claims = [*_file_claims(checksum, opened)]
     with report.stage("Figures of both splits"):
         claims += _figure_claims(opened, tolerance)
-    claimed = opened.claimed
-    if claimed.certificate or any(edge.effect is not None or edge.without is not None for edge in claimed.edges):
-        with report.stage("Each edge removed", len(claimed.edges)) as stage:
-            tested = opened.lab.test_edges(Selection(opened.mask), stage.at)
-            tested = opened.lab.with_effects(tested, stage.at)
-        assert tested.tested is not None, "they have just been tested"
-        evidence = edge_evidence(tested.tested, tested.by_metric, opened.lab.objective, None)
-        claims += _edge_claims(opened, evidence, tolerance)
-        if claimed.certificate is not None:
-            claims += _certificate_claims(claimed, claimed.certificate, evidence, tolerance)
+    claims += _single_edge_claims(opened, tolerance, report)
     result = Verification(
         path="the circuit" if isinstance(given, Circuit) else str(given),
         tolerance=tolerance,
         claims=tuple(claims),
-        unclaimed=tuple(_unclaimed(checksum, claimed)),
-        unchecked=tuple(_unchecked(claimed)),
+        unclaimed=tuple(_unclaimed(checksum, opened.claimed)),
+        unchecked=tuple(_unchecked(opened.claimed)),
         remarks=opened.remarks,
     )
     if target is not None:
         write_text(target, result.model_dump_json(indent=2) + "\n", overwrite=overwrite)
     return result
+
+
+def _single_edge_claims(opened: Reopened, tolerance: float, report: Reporter) -> list[Claim]:
+    """What is claimed of edges by themselves, and by the certificate; every edge is run without, if anything is."""
+    claimed, lab = opened.claimed, opened.lab
+    if claimed.certificate is None and all(edge.effect is None and edge.without is None for edge in claimed.edges):
+        return []
+    with report.stage("Each edge removed", len(claimed.edges)) as stage:
+        tested = lab.with_effects(lab.test_edges(Selection(opened.mask), stage.at), stage.at)
+    assert tested.tested is not None, "they have just been tested"
+    evidence = edge_evidence(tested.tested, tested.by_metric, lab.objective, None)
+    claims = list(_edge_claims(opened, evidence, tolerance))
+    if claimed.certificate is not None:
+        claims += _certificate_claims(claimed, claimed.certificate, evidence, tolerance)
+    return claims
 
 
 def _checksum(path: Path) -> str | None:

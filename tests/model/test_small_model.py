@@ -159,7 +159,6 @@ def test_the_words() -> None:
     assert continuation(tokenizer, "a b", " c") == [3] and continuation(tokenizer, "the", " c") == [3]
     assert continuation(tokenizer, "a", "b") is None, "without a space it is another word"
     assert token_ids(tokenizer, "a d") == [1, 4, 4], "an unknown word is never one token"
-    assert tokenizer.unknown_words("a d e d") == ["d", "e"] and tokenizer.unknown_words("a") == []
     assert (tokenizer.decode([1, 2]), show_tokens(tokenizer, [3, 4])) == ("a b", "'c' '<not in the vocabulary>'")
     assert tokenizer.convert_ids_to_tokens([2, 0]) == ["b", "BOS"] and token_text(tokenizer, 3) == "c"
     assert token_text(tokenizer, 4) is token_text(tokenizer, 5) is None, "no ids to answer with"

@@ -25,8 +25,8 @@ from acdc_engine.run.settings import (
     CurveSettings,
     DiscoverSettings,
     Settings,
+    choices_of,
     command_of,
-    help_of,
     read_run_file,
     run_file_text,
 )
@@ -81,10 +81,11 @@ def test_what_is_too_small(name: str, least: int) -> None:
 
 def test_every_setting_has_its_words() -> None:
     """And they name every choice that comes with the engine."""
-    assert all(help_of(field.name).endswith(".") for field in fields(Settings))
-    for field in fields(Settings):
-        assert field.name == "device" or all(choice in help_of(field.name) for choice in field.metadata["choices"])
-    assert all(entry.name in help_of("metric") for entry in METRICS.own())
+    words = {field.name: field.metadata["help"] for field in fields(Settings)}
+    assert all(said.endswith(".") for said in words.values())
+    for name, said in words.items():
+        assert name == "device" or all(choice in said for choice in choices_of(name))
+    assert all(entry.name in words["metric"] for entry in METRICS.own())
 
 
 def test_numbers_of_other_libraries_will_do() -> None:
