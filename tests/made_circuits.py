@@ -6,9 +6,8 @@ from typing import Any
 
 from acdc_engine.graph import evidence_records as evidence
 from acdc_engine.graph import records
-from acdc_engine.graph.blocks import Graph
+from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.names import GraphShape
 from acdc_engine.graph.nodes import nodes_of_edges, with_roles
 
 GPT2 = GraphShape(12, 12, 12)

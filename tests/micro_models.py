@@ -6,8 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from acdc_engine.graph.blocks import Graph
-from acdc_engine.graph.names import GraphShape
+from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.model.layers import Attention, Layer
 from acdc_engine.model.norms import Norm
 from acdc_engine.model.view import TransformerView

@@ -91,7 +91,7 @@ def test_a_search_that_is_stopped_delivers_and_goes_on_to_the_same_end(
         assert circuit.sizes and circuit.examples
         # Under KL the effects in the metric are measured last: by then it has been proved that every edge is needed.
         assert circuit.certificate is None or (name == "iterative, kl" and runs == needed - 1)
-        graph = Graph(circuit.layout().shape)
+        graph = Graph(circuit.graph().shape)
         assert clean(graph, circuit.mask()).equal(circuit.mask())
         assert Circuit.load(folder / CIRCUIT) == circuit
         discover(card, tiny_view(), out=folder, **asked)
@@ -138,7 +138,7 @@ def test_the_smallest_in_the_band_is_delivered_or_else_the_nearest(
 
 
 def circuit_edges(circuit: Circuit) -> int:
-    return circuit.layout().n_edges
+    return circuit.graph().n_edges
 
 
 def nearest(values: list[float]) -> float:

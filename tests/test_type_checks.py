@@ -11,9 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from acdc_engine.graph.blocks import Graph
+from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.graph.names import GraphShape
 from acdc_engine.prompts.prompt_set import PromptSet
 from tests.type_checks import check_types, checked, has_shapes
 

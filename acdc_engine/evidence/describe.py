@@ -63,7 +63,7 @@ def describe(
         role = role_of(scores) if node.role is None else node.role
         update = {"role": role, "role_scores": scores, "direct_effect": roles.direct.get(node.name)}
         nodes.append(node.model_copy(update=update))
-    edges = with_roles(circuit.layout(), tuple(nodes), circuit.edges)
+    edges = with_roles(circuit.graph(), tuple(nodes), circuit.edges)
     return circuit.model_copy(update={"nodes": tuple(nodes), "edges": edges, "examples": examples})
 
 
@@ -122,7 +122,7 @@ def _strongest_heads(circuit: Circuit) -> list[str]:
 
     Ties, and circuits whose edges have no strength, keep the order of the model.
     """
-    measure, layout = measure_of(circuit), circuit.layout()
+    measure, layout = measure_of(circuit), circuit.graph()
     sums = {node.name: 0.0 for node in circuit.nodes if node.kind == "head"}
     for edge in circuit.edges:
         _, targets = targets_of(layout, edge.receiver)

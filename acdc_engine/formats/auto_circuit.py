@@ -107,7 +107,7 @@ def _connected(path: Path, circuit: Circuit, loose: list[str]) -> Circuit:
     gone = set(loose)
     edges = tuple(edge for edge in circuit.edges if f"{edge.sender}->{edge.receiver}" not in gone)
     source = f"{circuit.source}; left out: {len(loose):,} edges on no path from input to logits"
-    return Circuit(model=circuit.model, source=source, nodes=nodes_of_edges(circuit.layout(), edges), edges=edges)
+    return Circuit(model=circuit.model, source=source, nodes=nodes_of_edges(circuit.graph(), edges), edges=edges)
 
 
 def _modules(theirs: Graph) -> Iterator[tuple[str, int, int, bool]]:

@@ -23,9 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 from acdc_engine.errors import CircuitFileError, GraphError
 from acdc_engine.formats.register import LARGEST_FILE, Source, check_size
-from acdc_engine.graph.blocks import Graph
+from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.names import GraphShape
 from acdc_engine.graph.nodes import nodes_of_edges, targets_of
 from acdc_engine.graph.records import CircuitEdge, ModelRecord
 
@@ -41,7 +40,7 @@ _LARGEST_INT = 2**63
 
 def own_layout(model: ModelRecord) -> Graph:
     """The model's graph in this engine, with the key/value groups that it tells apart."""
-    return Circuit(model=model, nodes=(), edges=()).layout()
+    return Circuit(model=model, nodes=(), edges=()).graph()
 
 
 def their_layout(model: ModelRecord, *, mlps: bool) -> Graph:
@@ -51,7 +50,7 @@ def their_layout(model: ModelRecord, *, mlps: bool) -> Graph:
 
 def edges_there(circuit: Circuit) -> dict[str, CircuitEdge]:
     """The circuit's edges by the names that such tools give them."""
-    layout, kept = circuit.layout(), {node.name for node in circuit.nodes}
+    layout, kept = circuit.graph(), {node.name for node in circuit.nodes}
     edges: dict[str, CircuitEdge] = {}
     for edge in circuit.edges:
         kind, targets = targets_of(layout, edge.receiver)
@@ -77,7 +76,7 @@ def circuit_here(
     note = f"; {gained} edges into shared keys or values, kept there for some heads only, now reach all of a group"
     source = f"{path.name}, {what}" + (note if gained else "")
     circuit = Circuit(model=model, source=source, nodes=nodes_of_edges(own_layout(model), edges), edges=edges)
-    layout, mask = circuit.layout(), circuit.mask()
+    layout, mask = circuit.graph(), circuit.mask()
     loose = mask & ~clean(circuit.graph(), mask)
     return circuit, [layout.edge_name(sender, receiver) for sender, receiver in loose.nonzero().tolist()]
 

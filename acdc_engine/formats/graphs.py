@@ -309,7 +309,7 @@ class _Dot(Format):
 
 
 def _dot_edges(circuit: Circuit, graph: Any) -> Iterator[str]:
-    layout, measure, relative = circuit.layout(), measure_of(circuit), relative_strengths(circuit)
+    layout, measure, relative = circuit.graph(), measure_of(circuit), relative_strengths(circuit)
     for edge in circuit.edges:
         kind, target = targets_of(layout, edge.receiver)[0], node_read(edge.receiver)
         strength = strength_of(edge, measure)

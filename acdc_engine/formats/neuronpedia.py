@@ -101,7 +101,7 @@ def _prompt_of(circuit: Circuit) -> _Drawn:
 
 def _parts_of(circuit: Circuit) -> _Parts:
     """The circuit's edges, joined where they run between the same nodes, in the circuit's order."""
-    layout, measure = circuit.layout(), measure_of(circuit)
+    layout, measure = circuit.graph(), measure_of(circuit)
     kept, parts = {node.name for node in circuit.nodes}, _Parts()
     for edge in circuit.edges:
         kind, targets = targets_of(layout, edge.receiver)

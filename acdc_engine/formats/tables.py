@@ -79,7 +79,7 @@ def circuit_of(
     Raises:
         CircuitFileError: It is no circuit of that model; the edge is named.
     """
-    layout = Circuit(model=model, nodes=(), edges=()).layout()
+    layout = Circuit(model=model, nodes=(), edges=()).graph()
     if len(rows) > layout.n_edges:  # before each becomes a record
         raise CircuitFileError(
             f"{path} has {len(rows):,} rows, but the model's graph has {layout.n_edges:,} edges, and each may be "

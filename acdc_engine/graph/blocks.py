@@ -4,10 +4,12 @@ Senders write to the residual stream: `input`, heads `a{layer}.h{head}`, MLPs `m
 the q, k and v inputs of attention `a{layer}.h{head}<q>`, MLPs and `logits`. Heads that share keys and values
 share the receiver, `a{layer}.kv{group}<k>`. Everything that walks a model walks its blocks; what a block computes
 is its twin's affair (`acdc_engine.model.twins`). Without torch, but for `exists`: reading a circuit file needs none.
+There are too many names to list, so the error of one that does not fit says which part of it is wrong.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,12 +18,72 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from acdc_engine.errors import GraphError
-from acdc_engine.graph.names import GraphShape, explain_edge, explain_receiver, explain_sender
 
 if TYPE_CHECKING:
     from jaxtyping import Bool
     from numpy.typing import NDArray
     from torch import Tensor
+
+# Nine digits: Python refuses to make a number of more than 4,300.
+_NODE = re.compile(r"(?P<kind>[am])(?P<layer>\d{1,9})(?:\.(?P<part>h|kv)(?P<index>\d{1,9}))?(?:<(?P<letter>\w+)>)?")
+
+
+@dataclass(frozen=True)
+class GraphShape:
+    """What fixes a transformer's graph.
+
+    Attributes:
+        n_layers: Number of transformer blocks.
+        n_heads: Query heads per block.
+        n_kv_heads: Key/value groups per block; `n_heads` when every head has its own (or `--ungroup-kv`).
+        parallel: A block's MLP reads the same residual stream as its heads and does not see what they write.
+        mlps: False for attention-only models.
+
+    Raises:
+        GraphError: A count below 1, or heads that do not divide into the groups.
+    """
+
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    parallel: bool = False
+    mlps: bool = True
+
+    def __post_init__(self) -> None:
+        for field in ("n_layers", "n_heads", "n_kv_heads"):
+            if getattr(self, field) < 1:
+                raise GraphError(f"{field} is {getattr(self, field)}; a graph needs at least 1.")
+        if self.n_heads % self.n_kv_heads:
+            raise GraphError(
+                f"{self.n_heads} heads do not divide into {self.n_kv_heads} key/value groups of equal size."
+            )
+
+    @property
+    def grouped(self) -> bool:
+        """Whether several query heads share a key/value head."""
+        return self.n_kv_heads != self.n_heads
+
+    @property
+    def group_size(self) -> int:
+        """Query heads per key/value group."""
+        return self.n_heads // self.n_kv_heads
+
+    @property
+    def senders(self) -> tuple[str, ...]:
+        """Names of heads and MLPs, layer by layer."""
+        mlp = ["m{}"] if self.mlps else []
+        return self._every_layer([f"a{{}}.h{head}" for head in range(self.n_heads)] + mlp)
+
+    @property
+    def receivers(self) -> tuple[str, ...]:
+        """Names of their inputs: q of all heads, k of all groups, v of all groups, the MLP."""
+        owner, mlp = "kv" if self.grouped else "h", ["m{}"] if self.mlps else []
+        queries = [f"a{{}}.h{head}<q>" for head in range(self.n_heads)]
+        others = [f"a{{}}.{owner}{group}<{letter}>" for letter in "kv" for group in range(self.n_kv_heads)]
+        return self._every_layer(queries + others + mlp)
+
+    def _every_layer(self, names: list[str]) -> tuple[str, ...]:
+        return tuple(name.format(layer) for layer in range(self.n_layers) for name in names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,13 +234,13 @@ class Graph:
     def sender_index(self, name: str) -> int:
         """Index of a sender. Raises GraphError where there is none, which says which part of the name does not fit."""
         if name not in self._sender_at:
-            raise GraphError(explain_sender(name, self.shape))
+            raise GraphError(f"No sender {name!r}: {_why_no_sender(name, self.shape)}.")
         return self._sender_at[name]
 
     def receiver_index(self, name: str) -> int:
         """Index of a receiver. Raises GraphError likewise."""
         if name not in self._receiver_at:
-            raise GraphError(explain_receiver(name, self.shape))
+            raise GraphError(f"No receiver {name!r}: {_why_no_receiver(name, self.shape)}.")
         return self._receiver_at[name]
 
     def edge_name(self, sender: int, receiver: int) -> str:
@@ -209,20 +271,32 @@ class Graph:
         return sender, receiver
 
     def _require_edge(self, sender: int, receiver: int) -> None:
-        if not self.joins[sender, receiver]:
-            source, target = self.senders[sender], self.receivers[receiver]
-            raise GraphError(explain_edge(source, target, self.receiver_kind(receiver), sender in self.fed(receiver)))
+        if self.joins[sender, receiver]:
+            return
+        source, target = self.senders[sender], self.receivers[receiver]
+        node, layer = target.partition("<")[0], re.match(r"[am](\d+)", target)
+        beside = layer is not None and source.startswith(f"a{layer[1]}.")
+        if sender in self.fed(receiver):
+            reason = f"{node} does not read what it writes itself"
+        elif beside and self.receiver_kind(receiver) == "mlp":
+            reason = f"{source} and {node} run in parallel, neither reads the other"
+        elif beside:
+            reason = f"{source} and {node} are in the same layer, heads of a layer do not read each other"
+        else:
+            reason = f"{source} comes after {node}, an edge runs from earlier to later"
+        raise GraphError(f"No edge {source}->{target}: {reason}.")
 
 
 def _transformer(shape: GraphShape) -> Iterator[Block]:
     """Attention and MLP of every layer."""
     heads, groups = np.eye(shape.n_heads, dtype=np.bool_), np.eye(shape.n_kv_heads, dtype=np.bool_)
     shared = groups.repeat(shape.group_size, axis=1)
-    feeds, spreads = np.concatenate([heads, shared, shared]), np.arange(shape.n_reads) >= shape.n_heads
+    feeds = np.concatenate([heads, shared, shared])
+    spreads = np.arange(len(feeds)) >= shape.n_heads
     reads, writes = 0, 1
     for layer in range(shape.n_layers):
         before = writes
-        here, there = slice(reads, reads + shape.n_reads), slice(writes, writes + shape.n_heads)
+        here, there = slice(reads, reads + len(feeds)), slice(writes, writes + shape.n_heads)
         yield Block("attention", layer, before, here, there, feeds, spreads)
         reads, writes = here.stop, there.stop
         if shape.mlps:
@@ -230,3 +304,58 @@ def _transformer(shape: GraphShape) -> Iterator[Block]:
             here, there = slice(reads, reads + 1), slice(writes, writes + 1)
             yield Block("mlp", layer, seen, here, there, np.ones((1, 1), np.bool_), np.zeros(1, np.bool_))
             reads, writes = here.stop, there.stop
+
+
+def _why_no_sender(name: str, shape: GraphShape) -> str:
+    match = _NODE.fullmatch(name)
+    if name == "logits":
+        return "the logits only receive"
+    if match is None:
+        return f"senders are input, a0.h0 to a{shape.n_layers - 1}.h{shape.n_heads - 1}{_mlps(shape)}"
+    if match["letter"]:
+        return "q, k and v are inputs of a head; as a sender the head is written without them"
+    if match["part"] == "kv":
+        return "a key/value group only receives; its heads are the senders"
+    return _out_of_range(match, shape)
+
+
+def _why_no_receiver(name: str, shape: GraphShape) -> str:
+    match = _NODE.fullmatch(name)
+    if name == "input":
+        return "the input only sends"
+    if match is None:
+        others = "a0.kv0<k>, a0.kv0<v> and so on" if shape.grouped else "likewise <k> and <v>"
+        last = f"a{shape.n_layers - 1}.h{shape.n_heads - 1}<q>"
+        return f"receivers are a0.h0<q> to {last}, {others}{_mlps(shape)} and logits"
+    if reason := _out_of_range(match, shape):
+        return reason
+    layer, part, index, letter = match["layer"], match["part"], int(match["index"]), match["letter"]
+    if part == "kv" and not shape.grouped:
+        return f"every head has its own k and v here, as in a{layer}.h{index}<k>"
+    if part == "kv" and letter == "q":
+        return "a key/value group has k and v only; q belongs to a head"
+    if letter not in ("q", "k", "v"):
+        letters = "kv" if part == "kv" else "q" if shape.grouped else "qkv"
+        return "say which input, " + " or ".join(f"a{layer}.{part}{index}<{one}>" for one in letters)
+    return f"head {index} shares its {letter}, write a{layer}.kv{index // shape.group_size}<{letter}>"
+
+
+def _out_of_range(match: re.Match[str], shape: GraphShape) -> str:
+    """Which number is too large or which part is missing; empty when that is not what is wrong."""
+    if match["kind"] == "m" and not shape.mlps:
+        return "the model is attention-only"
+    if int(match["layer"]) >= shape.n_layers:
+        return f"the model has layers 0 to {shape.n_layers - 1}"
+    if match["kind"] == "m":
+        return f"an MLP is written m{match['layer']}"
+    if match["part"] is None:
+        return f"a head is written a{match['layer']}.h0"
+    if match["part"] == "h" and int(match["index"]) >= shape.n_heads:
+        return f"a layer has heads 0 to {shape.n_heads - 1}"
+    if match["part"] == "kv" and shape.grouped and int(match["index"]) >= shape.n_kv_heads:
+        return f"a layer has key/value groups 0 to {shape.n_kv_heads - 1}"
+    return ""
+
+
+def _mlps(shape: GraphShape) -> str:
+    return f", m0 to m{shape.n_layers - 1}" if shape.mlps else ""

@@ -14,11 +14,10 @@ from pydantic import Field, ValidationError, model_validator
 
 from acdc_engine.display import Shown
 from acdc_engine.errors import CircuitFileError, GraphError
-from acdc_engine.graph.blocks import Graph
+from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.circuit_file import VERSION, checksum_of, explain_faults, json_text, read_content
 from acdc_engine.graph.evidence_records import Certificate, Evaluation, Example, PromptRecord, SizePoint
 from acdc_engine.graph.files import find_circuit, write_text
-from acdc_engine.graph.names import GraphShape
 from acdc_engine.graph.nodes import check_circuit
 from acdc_engine.graph.records import (
     AttributionRecord,
@@ -104,7 +103,7 @@ class Circuit(Shown, Record):
     @model_validator(mode="after")
     def _fits_its_graph(self) -> Circuit:
         try:
-            layout = self.layout()
+            layout = self.graph()
         except GraphError as error:
             raise CircuitFileError(f"model: {error}") from error
         check_circuit(layout, self.nodes, self.edges)
@@ -126,19 +125,15 @@ class Circuit(Shown, Record):
         n_kv_heads = model.n_heads if model.ungrouped_kv else model.n_kv_heads
         return GraphShape(model.n_layers, model.n_heads, n_kv_heads, model.parallel, model.mlps)
 
-    def layout(self) -> Graph:
-        """Names and indices of the graph that the circuit is part of; needs no torch."""
-        return Graph(self.shape())
-
     def graph(self) -> Graph:
-        """The graph that the circuit is part of."""
+        """The graph that the circuit is part of: names and indices of nodes and edges."""
         return Graph(self.shape())
 
     def mask(self) -> Tensor:
         """The circuit's edges as a bool tensor `[senders, receivers]` on the CPU."""
         import torch
 
-        layout = self.layout()
+        layout = self.graph()
         mask = torch.zeros(layout.n_senders, layout.n_receivers, dtype=torch.bool)
         for edge in self.edges:
             mask[layout.sender_index(edge.sender), layout.receiver_index(edge.receiver)] = True
@@ -226,7 +221,7 @@ class Circuit(Shown, Record):
                     "of the model."
                 )
             record = model.model_record()
-        layout = cls(model=record, nodes=(), edges=()).layout()
+        layout = cls(model=record, nodes=(), edges=()).graph()
         named = edges_named(layout, edges)
         return cls(model=record, nodes=nodes_of_edges(layout, named), edges=named)
 

@@ -40,7 +40,7 @@ def cleaned(circuit: Circuit) -> Circuit:
     """See `Circuit.cleaned`."""
     from acdc_engine.graph.connectivity import clean
 
-    mask, layout = clean(circuit.graph(), circuit.mask()), circuit.layout()
+    mask, layout = clean(circuit.graph(), circuit.mask()), circuit.graph()
     kept = {(layout.senders[sender], layout.receivers[receiver]) for sender, receiver in mask.nonzero().tolist()}
     return _with_edges(circuit, kept)
 
@@ -155,11 +155,11 @@ def _with_edges(circuit: Circuit, kept: set[tuple[str, str]]) -> Circuit:
     edges = tuple(edge for edge in circuit.edges if _ends(edge) in kept)
     if len(edges) == len(circuit.edges):
         return circuit
-    names = {node.name for node in nodes_of_edges(circuit.layout(), edges)} | {"input", "logits"}
+    names = {node.name for node in nodes_of_edges(circuit.graph(), edges)} | {"input", "logits"}
     nodes = _still_true(tuple(node for node in circuit.nodes if node.name in names), circuit.nodes)
     bare = tuple(edge.model_copy(update=dict.fromkeys(OF_EDGES)) for edge in edges)
     if any(edge.sender_role or edge.receiver_role for edge in edges):
-        bare = with_roles(circuit.layout(), nodes, bare)
+        bare = with_roles(circuit.graph(), nodes, bare)
     examples = tuple(
         example.model_copy(update={"patterns": tuple(one for one in example.patterns if one.head in names)})
         for example in circuit.examples
@@ -207,7 +207,7 @@ def _strongest(circuit: Circuit, count: int) -> set[tuple[str, str]]:
 
 def _named(circuit: Circuit, keep: Iterable[EdgeLike]) -> Iterable[tuple[str, str]]:
     own = {_ends(edge) for edge in circuit.edges}
-    for edge in edges_named(circuit.layout(), keep):
+    for edge in edges_named(circuit.graph(), keep):
         if _ends(edge) not in own:
             name, names = _name(edge), [_name(one) for one in circuit.edges]
             raise GraphError(f"The circuit has no edge {name}.{did_you_mean(name, names)}")

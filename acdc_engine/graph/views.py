@@ -38,7 +38,7 @@ def networkx_of(circuit: Circuit) -> nx.MultiDiGraph[str]:
     """
     import networkx as nx
 
-    layout = circuit.layout()
+    layout = circuit.graph()
     graph: nx.MultiDiGraph[str] = nx.MultiDiGraph(model=circuit.model.name, sign=SIGN_CONVENTION)
     if circuit.task is not None:
         graph.graph["task"] = circuit.task.name
@@ -84,7 +84,7 @@ def edge_counts(circuit: Circuit) -> tuple[Counter[str], Counter[str]]:
 
     One into a key or value that heads share goes into each of them that is in the circuit.
     """
-    layout, listed = circuit.layout(), {node.name for node in circuit.nodes}
+    layout, listed = circuit.graph(), {node.name for node in circuit.nodes}
     into: Counter[str] = Counter()
     for receiver, n_edges in Counter(edge.receiver for edge in circuit.edges).items():
         into.update(dict.fromkeys(listed.intersection(targets_of(layout, receiver)[1]), n_edges))
@@ -97,7 +97,7 @@ def _head(name: str) -> int | None:
 
 def rows_of(circuit: Circuit) -> list[dict[str, Any]]:
     """The edges in the circuit file's order, by column; None where something is not known."""
-    layout = circuit.layout()
+    layout = circuit.graph()
     edges = with_roles(layout, circuit.nodes, circuit.edges)
     return [
         {name: targets_of(layout, edge.receiver)[0] if name == "kind" else getattr(edge, name) for name in COLUMNS}

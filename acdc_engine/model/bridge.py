@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from acdc_engine.graph.names import GraphShape
+from acdc_engine.graph.blocks import GraphShape
 from acdc_engine.model.layers import Attention, Layer, Rotation
 from acdc_engine.model.norms import Norm, norm_of
 from acdc_engine.model.refusals import refuse, refuse_config, refuse_unseen

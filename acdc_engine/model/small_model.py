@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from acdc_engine.errors import PromptError
-from acdc_engine.graph.names import GraphShape
+from acdc_engine.graph.blocks import GraphShape
 from acdc_engine.model.layers import Attention, Layer
 from acdc_engine.model.norms import Norm
 from acdc_engine.model.small_file import SmallModel

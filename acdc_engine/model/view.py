@@ -16,8 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from acdc_engine.errors import PromptError
-from acdc_engine.graph.blocks import Graph
-from acdc_engine.graph.names import GraphShape
+from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.records import ModelRecord
 from acdc_engine.model.layers import Layer, Rotation
 from acdc_engine.model.norms import Norm

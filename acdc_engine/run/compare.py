@@ -79,7 +79,7 @@ def _truth(path: Path, known: Circuit | str | Path, found: Circuit | Path) -> Ci
         truth = known if isinstance(known, Circuit) else import_circuit(path)
     except ModelNeededError:
         truth = import_circuit(path, model=opened(found)[0].model)
-    n = truth.layout().n_edges
+    n = truth.graph().n_edges
     if len(truth.edges) in (0, n):
         has = "no edges" if not truth.edges else f"all {n:,} edges of its graph"
         raise CircuitFileError(f"{path} has {has}: there is nothing to find. Compare with a circuit that has some.")
@@ -140,7 +140,7 @@ def _with_scores(circuit: Circuit, path: Path) -> _Found:
 
 def _fit(circuit: Circuit, scores: Float[Tensor, "senders receivers"]) -> bool:
     own: list[tuple[Any, float]] = [(edge, edge.score) for edge in circuit.edges if edge.score is not None]
-    layout = circuit.layout()
+    layout = circuit.graph()
     there = [float(scores[layout.sender_index(edge.sender), layout.receiver_index(edge.receiver)]) for edge, _ in own]
     ours = torch.tensor([score for _, score in own], dtype=torch.float64)
     rounding = 1e-6 * float(scores.abs().max())

@@ -186,7 +186,7 @@ def _unmeasured(circuit: Circuit) -> Circuit:
     return circuit.model_copy(
         update={
             "nodes": nodes,
-            "edges": with_roles(circuit.layout(), nodes, edges),
+            "edges": with_roles(circuit.graph(), nodes, edges),
             "certificate": None,
             "evaluation": None,
             "sizes": (),

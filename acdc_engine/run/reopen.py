@@ -197,7 +197,7 @@ def _check_edges(path: Path, circuit: Circuit) -> None:
     mask = circuit.mask()
     loose = (mask & ~clean(circuit.graph(), mask)).nonzero().tolist()
     if loose:
-        layout = circuit.layout()
+        layout = circuit.graph()
         names = ", ".join(layout.edge_name(sender, receiver) for sender, receiver in loose[:3])
         raise CircuitFileError(
             f"{path}: {len(loose):,} of {len(circuit.edges):,} edges are on no path from input to logits ({names}"

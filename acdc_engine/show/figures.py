@@ -192,7 +192,7 @@ def sizes(circuit: Circuit) -> Section:
 
 def _layers(circuit: Circuit) -> Section:
     """The nodes by layer, in the picture's order: what is computed last on top."""
-    layout, (into, out_of) = circuit.layout(), edge_counts(circuit)
+    layout, (into, out_of) = circuit.graph(), edge_counts(circuit)
 
     def label(node: CircuitNode) -> str:
         name = node.name.split(".")[1] if node.kind == "head" else node.name
@@ -257,7 +257,7 @@ def classes(circuit: Circuit, most: int) -> Section:
 
 def _sums(circuit: Circuit) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
     """Of every node, the summed strengths of the edges out of it and into it, and of all of them without signs."""
-    layout, measure = circuit.layout(), measure_of(circuit)
+    layout, measure = circuit.graph(), measure_of(circuit)
     listed = {node.name for node in circuit.nodes}
     written, read, weight = (dict.fromkeys(listed, 0.0) for _ in range(3))
     for edge in circuit.edges:

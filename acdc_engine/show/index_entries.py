@@ -8,9 +8,8 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from acdc_engine.graph.blocks import Graph
+from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.names import GraphShape
 from acdc_engine.graph.style import by_strength, measure_of, relative_strengths, strength_of
 from acdc_engine.show.page import json_text
 from acdc_engine.show.pictures.layered import place_nodes
@@ -184,7 +183,7 @@ def _facts(circuit: Circuit, cells: dict[str, _Cell]) -> list[tuple[str, str]]:
         ("Ablation", circuit.ablation or ""),
         ("Method", str(cells["method"])),
         ("Search", str(cells["search"])),
-        ("Edges", f"{cells['edges']} of {circuit.layout().n_edges:,}"),
+        ("Edges", f"{cells['edges']} of {circuit.graph().n_edges:,}"),
         ("Nodes", f"{len(circuit.nodes):,}"),
         ("Faithfulness", str(cells["faithfulness"])),
         ("KL recovered", str(cells["kl"])),
@@ -198,7 +197,7 @@ def _compact(circuit: Circuit) -> dict[str, Any]:
     An edge is the number `sender * receivers + receiver` by the indices of `Graph`; a circuit is its edges in
     ascending order, each written as the distance from the one before, and beside them their strengths.
     """
-    layout, measure = circuit.layout(), measure_of(circuit)
+    layout, measure = circuit.graph(), measure_of(circuit)
     numbered = sorted(
         (layout.sender_index(edge.sender) * layout.n_receivers + layout.receiver_index(edge.receiver), edge)
         for edge in circuit.edges

@@ -67,7 +67,7 @@ def facts(circuit: Circuit) -> dict[str, str]:
 
 def _size_of(circuit: Circuit) -> str:
     """How many of the edges and nodes it has."""
-    layout = circuit.layout()
+    layout = circuit.graph()
     return (
         f"{len(circuit.edges):,} of {layout.n_edges:,} edges, {len(circuit.nodes):,} of {layout.n_senders + 1:,} nodes"
     )

@@ -5,10 +5,9 @@ Heads are written as in the post: 3.6 is head 6 of layer 3.
 
 from pathlib import Path
 
-from acdc_engine.graph.blocks import Graph
+from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.editing import Wiring, circuit_by_rule
-from acdc_engine.graph.names import GraphShape
 from acdc_engine.graph.records import ModelRecord
 
 MODEL = ModelRecord(name="attn-only-4l", n_layers=4, n_heads=8, n_kv_heads=8, d_model=512, d_vocab=48262, mlps=False)

@@ -5,10 +5,9 @@ Heads are written as in the papers: 9.6 is head 6 of layer 9.
 
 from pathlib import Path
 
-from acdc_engine.graph.blocks import Graph
+from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.editing import Wiring, circuit_by_rule
-from acdc_engine.graph.names import GraphShape
 from acdc_engine.graph.records import ModelRecord
 
 MODEL = ModelRecord(

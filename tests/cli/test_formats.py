@@ -8,8 +8,8 @@ from typer.testing import CliRunner, Result
 from acdc_engine import cli
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.formats.register import FORMATS, default_name, export, is_read
+from acdc_engine.graph.blocks import GraphShape
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.names import GraphShape
 from tests.made_circuits import made_circuit
 from tests.tiny_task import tiny_view
 

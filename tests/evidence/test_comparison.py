@@ -13,9 +13,8 @@ from torch import Tensor
 from acdc_engine.errors import MethodError, ScoreError
 from acdc_engine.evidence import comparison
 from acdc_engine.evidence.comparison import sweep, without_rounding
-from acdc_engine.graph.blocks import Graph
+from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.names import GraphShape
 from acdc_engine.graph.nodes import nodes_of_edges
 from acdc_engine.graph.records import CircuitEdge, ModelRecord
 from acdc_engine.graph.result_records import Overlap

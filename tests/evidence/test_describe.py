@@ -179,7 +179,7 @@ def test_of_different_templates_first() -> None:
 
 def test_the_strongest_heads_come_first() -> None:
     """Both ends of an edge count; a group's keys count for each of its heads; without strengths the model's order."""
-    layout = circuit().layout()
+    layout = circuit().graph()
     assert layout.receivers[4].endswith("kv0<k>")
     edges = tuple(
         CircuitEdge(sender=sender, receiver=receiver, effect=effect)

@@ -9,9 +9,8 @@ from torch import Tensor
 
 from acdc_engine.errors import MethodError
 from acdc_engine.evidence.random_circuits import RandomPaths, random_baseline, random_circuits
-from acdc_engine.graph.blocks import Graph
+from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.graph.names import GraphShape
 from tests.evidence.judges import tiny_judge
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from acdc_engine.formats.register import export, import_circuit, recognised
+from acdc_engine.graph.blocks import GraphShape
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.names import GraphShape
 from acdc_engine.graph.records import ModelRecord
 from tests.formats.conftest import refused, scores_of
 from tests.formats.test_eap import random_circuit
@@ -120,7 +120,7 @@ def test_there_and_back(scratch: Path, any_shape: st.SearchStrategy[GraphShape],
     circuit = random_circuit(data.draw(any_shape), data.draw(st.integers(0, 10_000)), data.draw(st.booleans()))
     export(circuit, "auto-circuit", scratch, overwrite=True)
     back = import_circuit(scratch, fmt="auto-circuit", model=circuit.model)
-    whole = len(circuit.edges) == circuit.layout().n_edges
+    whole = len(circuit.edges) == circuit.graph().n_edges
     bare = tuple(edge.model_copy(update={"score": None}) for edge in circuit.edges)
     assert back.edges == (bare if whole else circuit.edges) and back.nodes == circuit.nodes
 

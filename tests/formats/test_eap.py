@@ -16,11 +16,10 @@ from acdc_engine.errors import CircuitFileError
 from acdc_engine.formats import register
 from acdc_engine.formats.eap import scores_from_eap
 from acdc_engine.formats.register import export, import_circuit, recognised
-from acdc_engine.graph.blocks import Graph
+from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.graph.editing import edges_of_mask
-from acdc_engine.graph.names import GraphShape
 from acdc_engine.graph.nodes import nodes_of_edges
 from tests.formats.conftest import GROUPED, refused, scores_of, text_of
 from tests.show.conftest import Make

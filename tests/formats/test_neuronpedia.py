@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from acdc_engine.formats.neuronpedia import _shown
+from acdc_engine.graph.blocks import GraphShape
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Example, NextToken
-from acdc_engine.graph.names import GraphShape
 from acdc_engine.graph.records import MetricRecord
 from tests.formats.conftest import text_of
 from tests.made_circuits import GPT2, HOSTILE, SMOLLM2, made_circuit

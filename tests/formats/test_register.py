@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from acdc_engine.errors import CircuitFileError, ModelNeededError
 from acdc_engine.formats import register
 from acdc_engine.formats.register import FORMATS, default_name, export, import_circuit, is_read, recognised
+from acdc_engine.graph.blocks import GraphShape
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.names import GraphShape
 from acdc_engine.graph.records import CircuitEdge
 from acdc_engine.shipped import graphs_folder
 from tests.formats.conftest import refused, scores_of

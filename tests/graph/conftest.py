@@ -9,10 +9,9 @@ from typing import Any, Literal, Union, get_args, get_origin
 import pytest
 from hypothesis import strategies as st
 
-from acdc_engine.graph.blocks import Graph
+from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Example, HeadPattern
-from acdc_engine.graph.names import GraphShape
 from acdc_engine.graph.nodes import nodes_of_edges, with_roles
 from acdc_engine.graph.records import CircuitEdge, ModelRecord, Record
 

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from acdc_engine.errors import GraphError
-from acdc_engine.graph.blocks import Graph
-from acdc_engine.graph.names import GraphShape
+from acdc_engine.graph.blocks import Graph, GraphShape
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from acdc_engine.errors import CircuitFileError, GraphError
-from acdc_engine.graph.blocks import Graph
+from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.editing import edges_of_mask
-from acdc_engine.graph.names import GraphShape
 from acdc_engine.graph.nodes import nodes_of_edges, with_roles
 from acdc_engine.graph.records import AttributionRecord, CircuitEdge, CircuitNode
 from acdc_engine.graph.views import edge_counts, with_shared
@@ -75,7 +74,7 @@ def test_roles_at_edges_are_those_of_the_nodes() -> None:
 
 
 def test_roles_that_contradict_their_node_are_refused(small_circuit: Circuit) -> None:
-    with_role = with_roles(small_circuit.layout(), small_circuit.nodes, small_circuit.edges)
+    with_role = with_roles(small_circuit.graph(), small_circuit.nodes, small_circuit.edges)
     assert changed(small_circuit, edges=with_role) == small_circuit, "nodes without roles leave none at the edges"
     for role, shown in (("mover", "'mover'"), ("x" * 9_999, f"'{'x' * 60}...'")):
         wrong = tuple(edge.model_copy(update={"receiver_role": role}) for edge in small_circuit.edges)

@@ -8,9 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acdc_engine.graph.blocks import Graph
+from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.connectivity import CleanBase, clean, is_clean, leading, reachable
-from acdc_engine.graph.names import GraphShape
 
 
 def mask_of(graph: Graph, *names: str) -> torch.Tensor:

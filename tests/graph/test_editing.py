@@ -9,11 +9,10 @@ import pytest
 
 from acdc_engine.errors import AcdcError, CircuitFileError, GraphError
 from acdc_engine.evidence.roles import THRESHOLDS
-from acdc_engine.graph.blocks import Graph
+from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import is_clean
 from acdc_engine.graph.editing import Wiring, circuit_by_rule
-from acdc_engine.graph.names import GraphShape
 from acdc_engine.graph.records import CircuitEdge, CircuitNode, ModelRecord, RoleName, RoleScore
 from acdc_engine.graph.views import COLUMNS
 from tests.made_circuits import SMOLLM2, made_circuit

@@ -11,9 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from acdc_engine.graph.blocks import Block, Graph
+from acdc_engine.graph.blocks import Block, Graph, GraphShape
 from acdc_engine.graph.connectivity import CleanBase, clean
-from acdc_engine.graph.names import GraphShape
 from acdc_engine.model.gradients import PlainSums, ReceiverSums
 from acdc_engine.model.layers import Layer, Rotation, positions
 from acdc_engine.model.norms import Norm

@@ -28,7 +28,7 @@ def save(path: Path, names: tuple[str, ...] = PATH, scores: tuple[float, ...] = 
     record = MODEL.model_copy(update=model)
     pairs = zip(names, scores or (None,) * len(names), strict=True)
     edges = tuple(CircuitEdge(sender=n.split("->")[0], receiver=n.split("->")[1], score=score) for n, score in pairs)
-    layout = Circuit(model=record, nodes=(), edges=()).layout()
+    layout = Circuit(model=record, nodes=(), edges=()).graph()
     path.parent.mkdir(exist_ok=True)
     Circuit(model=record, nodes=nodes_of_edges(layout, edges), edges=edges, source="by hand").save(path)
     return path
@@ -169,7 +169,7 @@ def test_compare_takes_any_format(tmp_path: Path, fmt: str, suffix: str) -> None
 
 
 def test_truths_without_anything_to_find(tmp_path: Path) -> None:
-    found, layout = save(tmp_path / "found.json"), Circuit(model=MODEL, nodes=(), edges=()).layout()
+    found, layout = save(tmp_path / "found.json"), Circuit(model=MODEL, nodes=(), edges=()).graph()
     assert "empty.json has no edges: there is nothing to find" in refused(found, save(tmp_path / "empty.json", ()))
     everything = tuple(layout.edge_name(s, r) for r in range(layout.n_receivers) for s in layout.sources(r))
     assert "has all 46 edges of its graph" in refused(found, save(tmp_path / "all.json", everything))

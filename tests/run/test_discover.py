@@ -44,9 +44,9 @@ def test_a_run_leaves_a_circuit_scores_and_a_trace(folder: Path, circuit: Circui
     assert Circuit.load(out) == circuit
     with safe_open(out / "scores.safetensors", "pt") as file:
         scores = file.get_tensor("scores")
-        assert json.loads(file.metadata()["senders"]) == list(circuit.layout().senders)
+        assert json.loads(file.metadata()["senders"]) == list(circuit.graph().senders)
     for edge in circuit.edges:
-        at = circuit.layout().sender_index(edge.sender), circuit.layout().receiver_index(edge.receiver)
+        at = circuit.graph().sender_index(edge.sender), circuit.graph().receiver_index(edge.receiver)
         assert edge.score == pytest.approx(float(scores[at]))
     lines = [json.loads(line) for line in (out / "trace.jsonl").read_text().splitlines()]
     assert lines[0]["kind"] == "run" and lines[-1]["kind"] == "end"

@@ -137,7 +137,7 @@ def test_another_task_keeps_nothing_that_was_measured_on_the_first(tmp_path: Pat
     nodes = list(first.nodes)
     nodes[heads[0]] = nodes[heads[0]].model_copy(update={"role": "induction", "role_scores": (score,)})
     nodes[heads[1]] = nodes[heads[1]].model_copy(update={"role": "known", "role_scores": ()})
-    edges = with_roles(first.layout(), nodes, first.edges)
+    edges = with_roles(first.graph(), nodes, first.edges)
     first.model_copy(update={"nodes": tuple(nodes), "edges": edges}).save(tmp_path / "described.json")
     found = judged(tmp_path / "described.json", task=write_card(tmp_path), n=6, n_held_out=10)
     assert (found.sizes, found.examples, found.command, found.cost) == ((), (), None, None)

@@ -99,11 +99,11 @@ def test_files_refused_before_the_model_is_loaded(tmp_path: Path, change: dict[s
 def test_edges_on_no_path(tmp_path: Path) -> None:
     """Edges into heads that nobody reads."""
     known = circuit()
-    silent = [h for h in known.layout().senders[1:] if "." in h and h not in {edge.sender for edge in known.edges}]
+    silent = [h for h in known.graph().senders[1:] if "." in h and h not in {edge.sender for edge in known.edges}]
     assert len(silent) == 3
     edges = (*known.edges, *(CircuitEdge(sender="input", receiver=f"{head}<q>") for head in silent))
     loose = [f"input->{head}<q>" for head in silent]
-    path = by_hand(tmp_path, edges=edges, nodes=nodes_of_edges(known.layout(), edges))
+    path = by_hand(tmp_path, edges=edges, nodes=nodes_of_edges(known.graph(), edges))
     with pytest.raises(CircuitFileError) as caught:
         reopen(path)
     assert str(caught.value) == (

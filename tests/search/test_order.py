@@ -6,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from acdc_engine.errors import MethodError
-from acdc_engine.graph.blocks import Graph
+from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.connectivity import is_clean, leading
-from acdc_engine.graph.names import GraphShape
 from acdc_engine.search.order import best_first, check_rank, first_edges, greedy_from_logits, of_size
 
 GRAPH = Graph(GraphShape(2, 4, 2))

@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from acdc_engine.graph.blocks import Graph
+from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Evaluation, Figures, HypothesisTest
-from acdc_engine.graph.names import GraphShape
 from acdc_engine.graph.nodes import nodes_of_edges
 from acdc_engine.graph.records import (
     AttributionRecord,

@@ -31,7 +31,7 @@ def by_hand() -> Circuit:
     direct = DirectEffect(clean=-0.25, corrupt=0.0, n_prompts=64)
     head = {"role": "induction", "role_scores": scores, "direct_effect": direct}
     nodes = [
-        node.model_copy(update=head if node.kind == "head" else {}) for node in nodes_of_edges(made.layout(), edges)
+        node.model_copy(update=head if node.kind == "head" else {}) for node in nodes_of_edges(made.graph(), edges)
     ]
     return made.model_copy(update={"nodes": tuple(nodes), "edges": tuple(edges)})
 

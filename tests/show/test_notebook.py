@@ -11,9 +11,8 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from acdc_engine.graph.blocks import Graph
+from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.names import GraphShape
 from acdc_engine.graph.result_records import Claim, Comparison, Curve
 from acdc_engine.score.edge_scores import EdgeScores
 from acdc_engine.show import notebook

@@ -2,9 +2,9 @@
 
 import pytest
 
+from acdc_engine.graph.blocks import GraphShape
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Certificate, Completeness, Interval, RandomCircuits
-from acdc_engine.graph.names import GraphShape
 from acdc_engine.graph.nodes import with_roles
 from acdc_engine.graph.records import SearchRecord
 from acdc_engine.show.figures import whole
@@ -218,7 +218,7 @@ def test_nothing_is_cut_off(found: Circuit, judged: Circuit, width: int) -> None
 
 def test_roles_of_edges_have_a_column_where_there_are_any(found: Circuit) -> None:
     assert not any("->" in line and "mover" in line for line in printed(found))
-    edges = with_roles(found.layout(), found.nodes, found.edges)
+    edges = with_roles(found.graph(), found.nodes, found.edges)
     hand = found.model_copy(update={"edges": edges, "rule": "Everything to everything.", "made_by": "a script"})
     lines = printed(hand)
     assert 'a1.h2 -> logits +4.0000 +2.0000 the "mover" -> logits' in lines

@@ -53,7 +53,7 @@ def strongest(circuit: Circuit, n: int) -> Circuit:
 
 def on_paths(circuit: Circuit, edges: Sequence[CircuitEdge]) -> list[CircuitEdge]:
     """Those of the edges that lie on a path from `input` to `logits`."""
-    layout, listed = circuit.layout(), {node.name for node in circuit.nodes}
+    layout, listed = circuit.graph(), {node.name for node in circuit.nodes}
     into = {edge.receiver: listed.intersection(targets_of(layout, edge.receiver)[1]) for edge in edges}
     ahead = sorted(edges, key=lambda edge: layout.sender_index(edge.sender))
     reached, leading = {"input"}, {"logits"}
@@ -72,7 +72,7 @@ def lines_of(circuit: Circuit, edges: Iterable[CircuitEdge]) -> Iterator[tuple[C
 
     Heads that share a key or value have a line each.
     """
-    layout, listed = circuit.layout(), {node.name for node in circuit.nodes}
+    layout, listed = circuit.graph(), {node.name for node in circuit.nodes}
     for edge in edges:
         kind, targets = targets_of(layout, edge.receiver)
         for target in targets:
@@ -82,7 +82,7 @@ def lines_of(circuit: Circuit, edges: Iterable[CircuitEdge]) -> Iterator[tuple[C
 
 def line_counts(circuit: Circuit, edges: Sequence[CircuitEdge]) -> list[int]:
     """How many lines each edge is: one for each head of the circuit that shares the key or value it leads to."""
-    layout, listed = circuit.layout(), {node.name for node in circuit.nodes}
+    layout, listed = circuit.graph(), {node.name for node in circuit.nodes}
     lines = {
         receiver: len(listed.intersection(targets_of(layout, receiver)[1]))
         for receiver in {edge.receiver for edge in edges}

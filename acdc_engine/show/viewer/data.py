@@ -75,7 +75,7 @@ def view_data(circuit: Circuit, known: Circuit | None = None, *, known_name: str
 
     def edges_of(edges: Sequence[CircuitEdge], part: Circuit) -> Iterator[ViewEdge]:
         """A missed edge's own numbers, if any, are on another scale: they are left out."""
-        layout, nodes = part.layout(), {node.name for node in part.nodes}
+        layout, nodes = part.graph(), {node.name for node in part.nodes}
         for edge in edges:
             kind, targets = targets_of(layout, edge.receiver)
             lines = tuple(
@@ -137,7 +137,7 @@ def _union(circuit: Circuit, known: Circuit | None) -> _Union:
         status = _statuses(here, there)
         status |= _statuses({node.name for node in circuit.nodes}, {node.name for node in known.nodes})
         listed = {node.name: node for node in (*known.nodes, *circuit.nodes)}
-        nodes = [listed[name] for name, _, _ in all_nodes(circuit.layout()) if name in listed]
+        nodes = [listed[name] for name, _, _ in all_nodes(circuit.graph()) if name in listed]
     whole = circuit.model_copy(update={"nodes": tuple(nodes), "edges": (*own, *missed)})
     return _Union(own, missed, status, whole)
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page
 
+from acdc_engine.graph.blocks import GraphShape
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.names import GraphShape
 from acdc_engine.graph.nodes import targets_of
 from acdc_engine.show.index import write_gallery
 from tests.browser import opened
@@ -79,7 +79,7 @@ def seen(page: Page, side: str) -> set[tuple[str, str]]:
 
 def drawn(circuit: Circuit, edges: set[str]) -> set[tuple[str, str]]:
     """The same from Python."""
-    layout, nodes = circuit.layout(), {node.name for node in circuit.nodes}
+    layout, nodes = circuit.graph(), {node.name for node in circuit.nodes}
     ends = [name.split("->") for name in edges]
     return {(sender, to) for sender, receiver in ends for to in targets_of(layout, receiver)[1] if to in nodes}
 
@@ -294,7 +294,7 @@ def test_hostile_circuits_are_text(browser: Browser, compare: Path) -> None:
 
 
 def test_of_a_large_circuit_the_strongest_edges_are_drawn_and_all_are_listed(browser: Browser, tmp_path: Path) -> None:
-    layout = bare({}, GPT2).layout()
+    layout = bare({}, GPT2).graph()
     readers = [name for name in layout.receivers if name.startswith(("a2.", "a3.", "a4.", "a5.", "a6.", "a7."))]
     every = [f"{sender}->{reader}" for sender in layout.senders[:11] for reader in readers[:200]]
     save(tmp_path / "runs" / "large", bare({name: float(place + 1) for place, name in enumerate(every)}, GPT2))

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from acdc_engine.graph.blocks import GraphShape
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.names import GraphShape
 from acdc_engine.show.index_entries import COLUMNS, HEIGHT, WIDTH, Entry, _Cell, compared, entry_of
 from acdc_engine.show.page import json_text
 from tests.made_circuits import GPT2, HOSTILE, SMOLLM2, made_circuit

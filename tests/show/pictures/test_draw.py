@@ -16,8 +16,8 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.text import Text
 
 from acdc_engine.errors import CircuitFileError
+from acdc_engine.graph.blocks import GraphShape
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.names import GraphShape
 from acdc_engine.graph.style import OTHER_FILL, ROLE_FILLS
 from acdc_engine.show.pictures import draw as draw_module
 from acdc_engine.show.pictures import marks

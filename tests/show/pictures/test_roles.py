@@ -10,8 +10,8 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from acdc_engine.errors import CircuitFileError
+from acdc_engine.graph.blocks import GraphShape
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.names import GraphShape
 from acdc_engine.graph.style import ROLE_FILLS
 from acdc_engine.shipped import graphs_folder
 from acdc_engine.show.pictures.draw import _words_of, draw, figure_of

@@ -118,7 +118,7 @@ def lines_of(circuit: Circuit) -> dict[str, CircuitEdge]:
 
 def _lines(circuit: Circuit) -> Iterator[tuple[str, CircuitEdge, str]]:
     """Name, edge and target of every line."""
-    layout, listed = circuit.layout(), {node.name for node in circuit.nodes}
+    layout, listed = circuit.graph(), {node.name for node in circuit.nodes}
     for edge in circuit.edges:
         kind, targets = targets_of(layout, edge.receiver)
         for target in listed.intersection(targets):

@@ -139,7 +139,7 @@ def test_layers_and_kinds_leave_the_edges_that_pass_and_hide_lonely_nodes(page: 
     among = {name for name, edge in LINES.items() if edge.sender in inside and edge.receiver.split("<")[0] in inside}
     assert drawn_edges(page) == among and 0 < len(among) < 200
     page.locator("#reset").click()
-    layout, left = CIRCUIT.layout(), set(LINES)
+    layout, left = CIRCUIT.graph(), set(LINES)
     for kind in ("v", "mlp", "q"):
         page.locator(f"#kind-{kind}").uncheck()
         left -= {n for n in left if layout.receiver_kind(layout.receiver_index(LINES[n].receiver)) == kind}
@@ -150,7 +150,7 @@ def test_layers_and_kinds_leave_the_edges_that_pass_and_hide_lonely_nodes(page: 
     assert drawn_nodes(page) == set(LAYERS)
     click(page, "input")
     edges = tuple(LINES[name] for name in left)
-    part = CIRCUIT.model_copy(update={"edges": edges, "nodes": nodes_of_edges(CIRCUIT.layout(), edges)})
+    part = CIRCUIT.model_copy(update={"edges": edges, "nodes": nodes_of_edges(CIRCUIT.graph(), edges)})
     assert lines(page, "traced") == paths_through(part, "input")[1] < left
 
 
@@ -164,7 +164,7 @@ def test_filters_that_leave_nothing_say_so(page: Page) -> None:
 
 
 def test_size_slider_shows_cleaned_parts_and_their_faithfulness(page: Page) -> None:
-    graph, layout = CIRCUIT.graph(), CIRCUIT.layout()
+    graph, layout = CIRCUIT.graph(), CIRCUIT.graph()
     order = sorted(CIRCUIT.edges, key=lambda edge: -abs(edge.effect or 0))
     stops = [point for point in CIRCUIT.sizes if point.kind != "more"]
     held_out = CIRCUIT.evaluation.held_out.faithfulness if CIRCUIT.evaluation else None
@@ -334,7 +334,7 @@ def overlapping(found: Circuit, known: Circuit, n: int) -> Circuit:
     """The found circuit with n edges of the known one besides."""
     there = {(edge.sender, edge.receiver) for edge in found.edges}
     more = [edge for edge in known.edges if (edge.sender, edge.receiver) not in there][:n]
-    layout = found.layout()
+    layout = found.graph()
     edges = sorted((*found.edges, *more), key=lambda edge: layout.parse_edge(f"{edge.sender}->{edge.receiver}"))
     plain = [edge.model_copy(update={"sender_role": None, "receiver_role": None}) for edge in edges]
     return found.model_copy(update={"edges": tuple(plain), "nodes": nodes_of_edges(layout, plain)})

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from acdc_engine.errors import CircuitFileError
+from acdc_engine.graph.blocks import GraphShape
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import SizePoint
-from acdc_engine.graph.names import GraphShape
 from acdc_engine.shipped import graphs_folder
 from acdc_engine.show.viewer import data as data_module
 from acdc_engine.show.viewer.data import view_data
