@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from acdc_engine.graph.blocks import Graph, GraphShape
-from acdc_engine.model.layers import Attention, Layer
-from acdc_engine.model.norms import Norm
+from acdc_engine.model.layers import Attention, Layer, Norm
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.prompt_set import PromptSet
 

@@ -13,7 +13,6 @@ from acdc_engine.graph.evidence_records import Example, HeadPattern, NextToken, 
 from acdc_engine.graph.nodes import targets_of, with_roles
 from acdc_engine.graph.style import measure_of, strength_of
 from acdc_engine.model.layers import read_positions
-from acdc_engine.model.patterns import attention_patterns
 from acdc_engine.model.twins import Record
 from acdc_engine.model.view import TransformerView
 from acdc_engine.patch.evaluator import Evaluator
@@ -154,7 +153,7 @@ def _run(
     for name in heads:
         layer, head = map(int, name.removeprefix("a").split(".h"))
         layers.setdefault(layer, []).append(head)
-    found = () if record is None else attention_patterns(view, record, layers)
+    found = () if record is None else view.patterns(record, layers)
     return likely, {
         f"a{layer}.h{head}": patterns[:, place].cpu()
         for layer, patterns in found

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from acdc_engine.graph.records import DirectEffect
-from acdc_engine.model.layers import effective_w_o, read_positions
+from acdc_engine.model.layers import read_positions
 from acdc_engine.model.twins import Record
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.prompt_set import NO_ANSWER, PromptSet
@@ -91,7 +91,7 @@ def _write_at(
         return read_positions(record.of(graph, "mlp", layer).values[0], read_at)
     head = index - graph.heads(layer).start
     z = record.of(graph, "attention", layer).values[head]
-    return read_positions(z, read_at) @ effective_w_o(view.layers[layer])[head]
+    return read_positions(z, read_at) @ view.layers[layer].effective_w_o[head]
 
 
 def _mean_rows(weight: Float[Tensor, "d_vocab d_model"], ids: Int[Tensor, "batch n"]) -> Float[Tensor, "batch d_model"]:

@@ -15,8 +15,7 @@ from torch import Tensor
 
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.records import RoleName
-from acdc_engine.model.layers import Rotation, effective_w_o
-from acdc_engine.model.patterns import Heads, pattern_row
+from acdc_engine.model.layers import Rotation
 from acdc_engine.model.twins import Record
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.prompt_set import NO_ANSWER, PromptSet
@@ -27,6 +26,8 @@ _BLOCK_NUMBERS = 2**24
 """Logits held at once."""
 Head = tuple[int, int]
 """Layer and number."""
+_Heads = Mapping[int, Sequence[int]]
+"""Layers, and which heads of each."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def moved(
     """
     attention = view.layers[layer].attention
     group = head * attention.w_v.shape[0] // attention.w_q.shape[0]
-    return v[:, group] @ effective_w_o(view.layers[layer])[head]
+    return v[:, group] @ view.layers[layer].effective_w_o[head]
 
 
 def copied(
@@ -128,7 +129,7 @@ def copied(
     wide = writes.to(torch.float64 if writes.dtype == torch.float64 else torch.float32, copy=True)
     view.final_norm.to_standardized(wide)
     weight = view.unembed_weight
-    view.work.unembedding(view, len(tokens))
+    view.work.product(len(tokens), view.d_vocab, view.d_model)
     own = (wide * weight[tokens].to(wide.dtype)).sum(-1, keepdim=True)
     above, below = torch.zeros_like(tokens), torch.zeros_like(tokens)
     step = max(1, _BLOCK_NUMBERS // max(1, len(tokens)))
@@ -159,7 +160,7 @@ class Turning:
     change: dict[int, Float[Tensor, "batch heads d_head"]]
 
     @staticmethod
-    def of(batch: PromptSet, places: Places, clean: Record, corrupt: Record, heads: Heads, graph: Graph) -> "Turning":
+    def of(batch: PromptSet, places: Places, clean: Record, corrupt: Record, heads: _Heads, graph: Graph) -> "Turning":
         """Keeps what a batch's runs say about the layers of some heads."""
         rows, at = _rows(batch)
         z = {
@@ -180,7 +181,7 @@ class InhibitionTally:
     The heads, by layer, write; movers read them where they are in later layers.
     """
 
-    def __init__(self, view: TransformerView, heads: Heads, movers: Sequence[Head]) -> None:
+    def __init__(self, view: TransformerView, heads: _Heads, movers: Sequence[Head]) -> None:
         self._view, self._heads, self._movers = view, heads, movers
         self._lost, self._prompts = dict[tuple[Head, Head], float](), 0
 
@@ -196,7 +197,7 @@ class InhibitionTally:
             lean = partial(_lean, self._view, turning, clean, mover, rotations[mover[0]])
             before = lean(residual)
             for layer in (layer for layer in self._heads if layer < mover[0]):
-                w_o = effective_w_o(self._view.layers[layer])
+                w_o = self._view.layers[layer].effective_w_o
                 for head in self._heads[layer]:
                     lost = before - lean(residual - turning.change[layer][:, head] @ w_o[head])
                     pair = (layer, head), mover
@@ -220,7 +221,8 @@ def _lean(
     """A mover's attention on right answers less that on wrong ones when its query reads `read` `[batch, d_model]`."""
     rows, at = _rows(turning.batch)
     q, k, _ = clean.of(view.graph, "attention", mover[0]).inputs
-    return (pattern_row(view, mover, read, q[rows, at][:, None], k, rotation, at) * turning.lean).sum(1)
+    row = view.layers[mover[0]].pattern_row(mover[1], read, q[rows, at][:, None], k, rotation, at)
+    return (row * turning.lean).sum(1)
 
 
 def _rows(batch: PromptSet) -> tuple[Tensor, Tensor]:

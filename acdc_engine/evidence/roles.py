@@ -17,7 +17,6 @@ from acdc_engine.evidence.direct_effect import DirectEffects
 from acdc_engine.evidence.movers import Head, InhibitionTally, MoverTally, Places, Turning
 from acdc_engine.graph.records import DirectEffect, RoleName, RoleScore
 from acdc_engine.model.devices import fitting_prompts
-from acdc_engine.model.patterns import attention_patterns
 from acdc_engine.model.twins import Record
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.prompt_set import PromptSet
@@ -142,7 +141,7 @@ class _Work:
         targets = _attention_targets(batch.clean, batch.lengths, batch.corrupt)
         places = Places.of(batch, self._view.causal, self._view.same_words)
         self._movers.count(places)
-        for layer, patterns in attention_patterns(self._view, clean, self._heads):
+        for layer, patterns in self._view.patterns(clean, self._heads):
             self._task.add(layer, patterns, targets)
             rows = patterns[torch.arange(len(batch), device=batch.device), :, batch.read_at]
             self._movers.add(layer, self._heads[layer], rows, batch, clean, places)
@@ -151,7 +150,7 @@ class _Work:
     def add_random(self, tokens: torch.Tensor) -> None:
         lengths = torch.full((len(tokens),), tokens.shape[1], device=tokens.device)
         targets = _attention_targets(tokens, lengths)
-        for layer, patterns in attention_patterns(self._view, _run(self._view, tokens), self._heads):
+        for layer, patterns in self._view.patterns(_run(self._view, tokens), self._heads):
             self._random.add(layer, patterns, targets)
 
     def found(self) -> dict[Head, list[_Measured]]:

@@ -16,11 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from acdc_engine.graph.blocks import GraphShape
-from acdc_engine.model.layers import Attention, Layer, Rotation
-from acdc_engine.model.norms import Norm, norm_of
+from acdc_engine.model.layers import Attention, Layer, Norm, Rotation
 from acdc_engine.model.refusals import refuse, refuse_config, refuse_unseen
 from acdc_engine.model.same_function import check_same_function, computing_twin
 from acdc_engine.model.view import TransformerView
+
+_RECOGNISED = 1e-4  # relative distance, in float32, up to which a norm is what it is taken for
+_CLEARLY = 10  # how many times farther away every other kind of norm has to be
 
 
 def view_of(
@@ -240,6 +242,50 @@ def _window(module: Any, config: Any, kind: str | None) -> int | None:
 def _norm(component: Any, part: str) -> Norm | None:
     norm = getattr(component, part, None)
     return None if norm is None else norm_of(_raw(norm))
+
+
+def norm_of(module: Any) -> Norm:
+    """Reads a norm module, finding out by trial which norm it is: the nearest, if it is clearly the nearest.
+
+    Args:
+        module: A module with what LayerNorm and RMSNorm have: a gain, a bias, an eps, or some of them. The norm has its
+            weights, except that a gain `1 + w` is added up.
+
+    Raises:
+        TypeError: When it is neither LayerNorm nor RMSNorm, or cannot be told from another one.
+    """
+    weight, bias = (_weights(module, part) for part in ("weight", "bias"))
+    eps = next((float(getattr(module, k)) for k in ("eps", "variance_epsilon") if hasattr(module, k)), 1e-5)
+    if weight is not None and weight.dim() != 1:
+        raise TypeError(f"{type(module).__name__} has weights of shape {tuple(weight.shape)}, not one gain each")
+    x = _trial(module, weight)
+    with torch.no_grad():
+        wanted = copy.deepcopy(module).to(x.dtype)(x)
+    gains = [None] if weight is None else [weight, weight.to(x.dtype) + 1]
+    candidates = [*(Norm("rms", gain, None, eps) for gain in gains), Norm("layer", weight, bias, eps)]
+    near, *others = sorted(((_distance(norm, x, wanted), i) for i, norm in enumerate(candidates)))
+    if near[0] > _RECOGNISED or any(distance < _CLEARLY * near[0] for distance, _ in others):
+        raise TypeError(f"{type(module).__name__} is neither a LayerNorm nor an RMSNorm")
+    return candidates[near[1]]
+
+
+def _weights(module: nn.Module, part: str) -> Tensor | None:
+    weights = getattr(module, part, None)
+    return None if weights is None else weights.detach()
+
+
+def _trial(module: nn.Module, weight: Tensor | None) -> Tensor:
+    """Two vectors to tell norms apart by: neither centred, and one so small that eps counts."""
+    size = weight.shape[-1] if weight is not None else int(getattr(module, "normalized_shape", (64,))[-1])
+    x = torch.randn(2, size, generator=torch.Generator().manual_seed(0)) + 0.5
+    x[1] *= 1e-2
+    return x if weight is None else x.to(weight.device, torch.promote_types(weight.dtype, torch.float32))
+
+
+def _distance(norm: Norm, x: Tensor, wanted: Tensor) -> float:
+    """Relative root mean square between a norm of widened weights and what is wanted."""
+    weight, bias = (None if part is None else part.to(x.dtype) for part in (norm.weight, norm.bias))
+    return float((Norm(norm.kind, weight, bias, norm.eps)(x) - wanted).norm() / wanted.norm().clamp(min=1e-6))
 
 
 def _weight(component: Any) -> Tensor:

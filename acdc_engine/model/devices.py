@@ -1,5 +1,7 @@
-"""Devices and number formats by name, checked before anything is loaded; and how many tokens run at once on one."""
+"""Devices and number formats by name; how many prompts run at once on one; how much has been computed."""
 
+from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING
 
 import torch
@@ -87,3 +89,25 @@ def _attention_numbers(attention: "Attention", pos: int) -> int:
     """Attention weights of a token, where they are written out: plain causal attention is computed without."""
     simple = attention.softcap is None and attention.causal and (attention.window is None or attention.window >= pos)
     return 0 if simple else 4 * attention.w_q.shape[0] * pos
+
+
+@dataclass
+class Work:
+    """How much has been computed: the unit in which costs are told, the same on every machine and under any load.
+
+    Counted by formula where the work is done: a counter that watches torch would take longer than small operations do.
+
+    Attributes:
+        operations: Floating-point operations of matrix products, a multiplication and an addition counted as two, of
+            attention among them. Everything else (norms, activations, sums) grows with them and is left out.
+    """
+
+    operations: int = 0
+
+    def product(self, *sizes: int) -> None:
+        """Counts a matrix product `[a, b] x [b, c]`, or several of them, given all sizes that are multiplied."""
+        self.operations += 2 * prod(sizes)
+
+    def mix(self, heads: int, queries: int, keys: int, d_head: int) -> None:
+        """Counts attention of `heads` heads: scores, and weighted values. Queries are those of all examples."""
+        self.product(2, heads, queries, keys, d_head)

@@ -19,8 +19,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from acdc_engine.model.norms import Norm
-from acdc_engine.model.operations import Work
+from acdc_engine.model.devices import Work
+from acdc_engine.model.layers import Norm
 
 
 class ReceiverSums(ABC):

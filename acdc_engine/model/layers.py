@@ -1,17 +1,73 @@
-"""The layers of a transformer: weights of its heads and MLPs, and what happens between their reads and writes."""
+"""The layers of a transformer: norms, weights of heads and MLPs, and what happens between their reads and writes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from acdc_engine.model.norms import Norm
-
 Rotation = tuple[Tensor, Tensor]
 """Cosines and sines `[pos, rotary dimensions]` of the rotary position embedding."""
+
+
+@dataclass(frozen=True)
+class Norm:
+    """LayerNorm, RMSNorm or nothing, with its affine part made explicit.
+
+    `y = x_hat * weight + bias` with `x_hat = (x - mean(x)) * r` (LayerNorm) or `x * r` (RMSNorm), and
+    `r = 1 / sqrt(mean(square) + eps)` of the centred (LayerNorm) or raw (RMSNorm) vector.
+
+    Attributes:
+        kind: Which of the three.
+        weight: Effective gain `[d]`, or None for ones. Gemma's `1 + w` is added up, in float32 whatever the model's
+            format: in half precision the one would be lost beside a large gain.
+        bias: `[d]` or None.
+        eps: Added to the variance.
+    """
+
+    kind: Literal["layer", "rms", "none"]
+    weight: Float[Tensor, "d"] | None = None
+    bias: Float[Tensor, "d"] | None = None
+    eps: float = 0.0
+
+    def __call__(self, x: Float[Tensor, "*any d"]) -> Float[Tensor, "*any d"]:
+        """Normalizes the last dimension."""
+        if self.kind == "none":
+            return x
+        if self.kind == "layer":
+            return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps)
+        wide = x if self.weight is None else x.to(self.weight.dtype)
+        return F.rms_norm(wide, x.shape[-1:], self.weight, self.eps).to(x.dtype)
+
+    def standardize(self, x: Float[Tensor, "*any d"]) -> tuple[Float[Tensor, "*any d"], Float[Tensor, "*any 1"]]:
+        """Splits the norm at its real input into `x_hat` and `r`, both float32 at least.
+
+        For kind "none" `x_hat` is zero and `r` one: nothing depends on the scale of `x`.
+        """
+        if self.kind == "none":
+            return torch.zeros_like(x), x.new_ones(*x.shape[:-1], 1)
+        wide = x if x.dtype == torch.float64 else x.float()
+        if self.kind == "layer":
+            wide = wide - wide.mean(-1, keepdim=True)
+        r = torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
+        return wide * r, r
+
+    def to_standardized(self, gradient: Float[Tensor, "*any d"]) -> None:
+        """Takes a gradient at the norm's output to its standardized input, in place, as far as that is linear.
+
+        It becomes `weight * gradient`, centred for LayerNorm, whose `x_hat` has mean zero.
+        """
+        if self.weight is not None:
+            gradient.mul_(self.weight)
+        if self.kind == "layer":
+            gradient.sub_(gradient.mean(-1, keepdim=True))
+
+    def constant(self, reads: Float[Tensor, "*any d_out d"]) -> Float[Tensor, "*any d_out"] | None:
+        """The part of `W @ norm(x)` that does not depend on `x`: `W @ bias`, or None where the norm has no bias."""
+        return None if self.bias is None else reads @ self.bias
 
 
 @dataclass(frozen=True)
@@ -84,18 +140,11 @@ class Attention:
         elif list(groups) != list(range(k.shape[2])):  # views: an index would have to be moved to the device
             k, v = (torch.stack([part[:, :, group] for group in groups], 2) for part in (k, v))
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
-        blocked = self._blocked(k.shape[2], k.device)
-        if at is not None:
-            blocked = blocked[at][:, None]
-        if self.softcap is None:
-            unbounded = self.window is None or self.window >= k.shape[2]
-            simple = self.causal and unbounded and at is None
-            mask = None if simple or not self.causal else ~blocked
-            z = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=simple, scale=self.scale)
-        else:
-            scores = torch.tanh((q @ k.transpose(-1, -2)) * self.scale / self.softcap) * self.softcap
-            z = torch.softmax(scores.masked_fill(blocked, -torch.inf).float(), -1).to(v.dtype) @ v
-        return z.transpose(1, 2)
+        if self.softcap is not None:
+            return (self._softmax(q, k, at).to(v.dtype) @ v).transpose(1, 2)
+        simple = self.causal and at is None and (self.window is None or self.window >= k.shape[2])
+        mask = ~self._blocked(k, at) if self.causal and not simple else None
+        return F.scaled_dot_product_attention(q, k, v, mask, is_causal=simple, scale=self.scale).transpose(1, 2)
 
     def weights(
         self,
@@ -118,20 +167,21 @@ class Attention:
             Rows that add up to one, float32 at least; zero where a query may not look.
         """
         some, groups = list(heads), [head * k.shape[2] // q.shape[2] for head in heads]
-        if self.norm_spans_heads:
-            q, k = self._placed(q, k, rotation, None if at is None else at[:, None])
+        at = None if at is None else at[:, None]
+        if not self.norm_spans_heads:  # the others change nothing here, and may be many
             q, k = q[:, :, some], k[:, :, groups]
-        else:  # the others change nothing here, and may be many
-            q, k = self._placed(q[:, :, some], k[:, :, groups], rotation, None if at is None else at[:, None])
-        q, k = q.transpose(1, 2), k.transpose(1, 2)
+        q, k = self._placed(q, k, rotation, at)
+        if self.norm_spans_heads:
+            q, k = q[:, :, some], k[:, :, groups]
+        return self._softmax(q.transpose(1, 2), k.transpose(1, 2), at)
+
+    def _softmax(self, q: Tensor, k: Tensor, at: Tensor | None) -> Tensor:
+        """Attention weights, float32 at least, of placed queries and keys `[batch, heads, positions, d_head]`."""
         scores = (q @ k.transpose(-1, -2)) * self.scale
         if self.softcap is not None:
             scores = torch.tanh(scores / self.softcap) * self.softcap
-        blocked = self._blocked(k.shape[2], k.device)
-        if at is not None:
-            blocked = blocked[at][:, None, None]
-        wide = scores if scores.dtype == torch.float64 else scores.float()
-        return torch.softmax(wide.masked_fill(blocked, -torch.inf), -1)
+        wide = torch.promote_types(scores.dtype, torch.float32)
+        return torch.softmax(scores.to(wide).masked_fill(self._blocked(k, at), -torch.inf), -1)
 
     def _placed(self, q: Tensor, k: Tensor, rotation: Rotation | None, at: Tensor | None) -> tuple[Tensor, Tensor]:
         """Queries and keys after their norms and rotation."""
@@ -150,12 +200,12 @@ class Attention:
         turned = (turned * cos + self.rotate(turned) * sin).to(x.dtype)
         return torch.cat((turned, kept), -1) if kept.shape[-1] else turned
 
-    def _blocked(self, pos: int, device: torch.device) -> Tensor:
-        """Bool `[pos, pos]`: key positions a query may not look at."""
+    def _blocked(self, k: Tensor, at: Tensor | None) -> Tensor:
+        """Bool `[pos, pos]`, or `[batch, 1, queries, pos]`: positions of keys that a query may not look at."""
+        offset = torch.arange(k.shape[2], device=k.device)
+        distance = (offset if at is None else at[:, None])[..., None] - offset
         if not self.causal:
-            return torch.zeros(pos, pos, dtype=torch.bool, device=device)
-        offset = torch.arange(pos, device=device)
-        distance = offset[:, None] - offset[None, :]
+            return torch.zeros_like(distance, dtype=torch.bool)
         blocked = distance < 0
         return blocked if self.window is None else blocked | (distance >= self.window)
 
@@ -190,6 +240,42 @@ class Layer:
         out = out if self.mlp_post is None else self.mlp_post(out)
         return out * self.write_scale if self.write_scale != 1.0 else out
 
+    @property
+    def effective_w_o(self) -> Float[Tensor, "heads d_head d_model"]:
+        """`w_o` with the gain of a norm after attention folded in, so that `z @ effective_w_o` is a head's write."""
+        post, w_o = self.attention_post, self.attention.w_o
+        return w_o if post is None or post.weight is None else (w_o * post.weight).to(w_o.dtype)
+
+    def share_scale(self, total: Float[Tensor, "*any d_model"]) -> Tensor | None:
+        """The scale by which a head's output enters the residual stream in a run whose heads write `total`.
+
+        That is `r(total) * write_scale` for a norm after attention, the write scale alone otherwise, None where it is
+        one.
+        """
+        if self.attention_post is not None:
+            return self.attention_post.standardize(total)[1].to(total.dtype) * self.write_scale
+        return None if self.write_scale == 1.0 else total.new_full((1,), self.write_scale)
+
+    def pattern_row(
+        self,
+        head: int,
+        residual: Float[Tensor, "batch d_model"],
+        q: Float[Tensor, "batch 1 heads d_head"],
+        k: Float[Tensor, "batch pos kv d_head"],
+        rotation: Rotation | None,
+        at: Int[Tensor, "batch"],
+    ) -> Float[Tensor, "batch pos"]:
+        """Where a head looks from the position `at` when its query reads another residual stream there.
+
+        `q` are the layer's raw queries at that position in the run itself, since a norm over all heads sees the
+        others', and `k` the layer's raw keys.
+        """
+        attention, this = self.attention, slice(head, head + 1)
+        bias = None if attention.b_q is None else attention.b_q[this]
+        own = project(self.attention_norm(residual[:, None]), attention.w_q[this], bias)
+        changed = torch.cat([q[:, :, :head], own, q[:, :, head + 1 :]], 2)
+        return attention.weights(changed, k, rotation, [head], at)[:, 0, 0]
+
 
 def project(
     x: Float[Tensor, "batch pos d_model"],
@@ -199,28 +285,6 @@ def project(
     """Projects a shared, normalized input to every head."""
     flat = F.linear(x, weight.flatten(0, 1), None if bias is None else bias.flatten())
     return flat.view(*x.shape[:-1], *weight.shape[:2])
-
-
-def effective_w_o(layer: Layer) -> Float[Tensor, "heads d_head d_model"]:
-    """`w_o` with the gain of a norm after attention folded in, so that `z @ effective_w_o` is a head's write."""
-    post = layer.attention_post
-    w_o = layer.attention.w_o
-    return w_o if post is None or post.weight is None else (w_o * post.weight).to(w_o.dtype)
-
-
-def share_scale(layer: Layer, total: Float[Tensor, "*any d_model"]) -> Tensor | None:
-    """The scale by which a head's output enters the residual stream in this very run.
-
-    Args:
-        layer: The layer.
-        total: The attention layer's output before its norm.
-
-    Returns:
-        `r(total) * write_scale` for a norm after attention, the write scale alone otherwise, None where it is one.
-    """
-    if layer.attention_post is not None:
-        return layer.attention_post.standardize(total)[1].to(total.dtype) * layer.write_scale
-    return None if layer.write_scale == 1.0 else total.new_full((1,), layer.write_scale)
 
 
 def read_positions(x: Float[Tensor, "batch pos d_model"], read_at: Tensor) -> Float[Tensor, "batch d_model"]:
@@ -233,10 +297,3 @@ def positions(
 ) -> Float[Tensor, "some batch positions dim"]:
     """The values at one position of each example; all of them for None."""
     return values if at is None else values[:, torch.arange(len(at), device=values.device), at][:, :, None]
-
-
-def some(x: Tensor, dim: int, places: Sequence[int]) -> Tensor:
-    """A tensor at some places of a dimension: a slice where they lie side by side, never an index from the host."""
-    if len(places) == places[-1] + 1 - places[0]:
-        return x.narrow(dim, places[0], len(places))
-    return torch.stack([x.select(dim, place) for place in places], dim)

@@ -13,8 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from acdc_engine.errors import ScoreError, UnsupportedModelError
-from acdc_engine.model.devices import DTYPES
-from acdc_engine.model.operations import Work
+from acdc_engine.model.devices import DTYPES, Work
 from acdc_engine.model.twins import Record
 from acdc_engine.model.view import TransformerView
 

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from acdc_engine.errors import PromptError
 from acdc_engine.graph.blocks import GraphShape
-from acdc_engine.model.layers import Attention, Layer
-from acdc_engine.model.norms import Norm
+from acdc_engine.model.layers import Attention, Layer, Norm
 from acdc_engine.model.small_file import SmallModel
 from acdc_engine.model.view import TransformerView
 

@@ -13,9 +13,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from acdc_engine.graph.blocks import Block, Graph
+from acdc_engine.model.devices import Work
 from acdc_engine.model.gradients import AttentionSums, PlainSums, ReceiverSums
-from acdc_engine.model.layers import Layer, Rotation, effective_w_o, positions, project, share_scale, some
-from acdc_engine.model.operations import Work
+from acdc_engine.model.layers import Layer, Rotation, positions, project
 
 
 @dataclass
@@ -24,7 +24,7 @@ class BlockRecord:
 
     Attributes:
         values: Of its senders, before they are written out `[senders, batch, pos, width]`. Heads are kept before `w_o`,
-            norm after attention and write scale included: a head's write is `values[h] @ effective_w_o(layer)[h]`,
+            norm after attention and write scale included: a head's write is `values[h] @ layer.effective_w_o[h]`,
             `n_heads` times larger. MLPs are kept as they write.
         x: The residual stream that it reads `[batch, pos, d_model]`; None where inputs were not asked for.
         inputs: What gradients at its receivers are taken at: raw q, k and v `[batch, pos, heads, d_head]`; `x` itself
@@ -231,7 +231,7 @@ class AttentionTwin(Twin):
         z = attention.mix(q, k, v, rotation)
         total = F.linear(z.flatten(2), attention.w_o.flatten(0, 1).T, attention.b_o)
         if record is not None:
-            scale = share_scale(layer, total)
+            scale = layer.share_scale(total)
             values = (z if scale is None else z * scale.unsqueeze(-1)).permute(2, 0, 1, 3)
             record.blocks.append(BlockRecord(values, x, (q, k, v)) if keep else BlockRecord(values))
         if layer.attention_post is not None:
@@ -243,7 +243,7 @@ class AttentionTwin(Twin):
     ) -> None:
         """See `Twin`."""
         work.product(*values.shape, out.shape[-1])
-        torch.bmm(values, effective_w_o(self.layer), out=out)
+        torch.bmm(values, self.layer.effective_w_o, out=out)
 
     def sums(self, points: int, batch: int, pos: int, like: Tensor) -> ReceiverSums:
         """See `Twin`."""
@@ -260,7 +260,7 @@ class AttentionTwin(Twin):
         if layer.attention_post is not None:
             z = a.mix(q, k, v, rotation).permute(2, 0, 1, 3)
             total = torch.einsum("hnpe,hed->npd", z, a.w_o)
-        write = torch.einsum("hnpe,hed->npd", values, effective_w_o(layer))
+        write = torch.einsum("hnpe,hed->npd", values, layer.effective_w_o)
         write = write if a.b_o is None else write + a.b_o * layer.write_scale
         return Ground(x, values, rotation, raw, z, total), write
 
@@ -283,13 +283,13 @@ class AttentionTwin(Twin):
         where = self._queries(at, ground, kv.shape[:2])
         z = layer.attention.mix(q, k, v, ground.rotation, [groups.index(self._group_of(h)) for h in run], where)
         z = z.unflatten(0, (n_masks, -1)).permute(0, 3, 1, 2, 4)
-        z = z if run == heads else some(z, 1, heads)
+        z = z if run == heads else _some(z, 1, heads)
         if layer.attention_post is None:
             scaled = z if layer.write_scale == 1.0 else z * layer.write_scale
         else:
             scaled = self._through_post_norm(z, patched, ground, work)
-        change = scaled - positions(some(ground.values, 0, heads), at)
-        w_o = some(effective_w_o(layer), 0, heads)
+        change = scaled - positions(_some(ground.values, 0, heads), at)
+        w_o = _some(layer.effective_w_o, 0, heads)
         work.product(change.numel(), w_o.shape[-1])
         work.mix(len(run), change.shape[2] * change.shape[3] * n_masks, kv.shape[1], self.width)
         write: Tensor = torch.matmul(change.flatten(2, 3), w_o).unflatten(2, change.shape[2:4])
@@ -347,12 +347,12 @@ class AttentionTwin(Twin):
         Heads that nobody reads add their ground output to what the norm sees.
         """
         assert ground.z is not None and ground.total is not None, "the ground of such layers keeps its heads"
-        before = positions(some(ground.z, 0, patched.senders), patched.at)
+        before = positions(_some(ground.z, 0, patched.senders), patched.at)
         change = (z - before) * patched.read[:, :, None, None, None]
-        w_o = some(self.layer.attention.w_o, 0, patched.senders)
+        w_o = _some(self.layer.attention.w_o, 0, patched.senders)
         work.product(change.numel(), w_o.shape[-1])
         added = torch.einsum("mhnpe,hed->mnpd", change, w_o)
-        scale = share_scale(self.layer, positions(ground.total[None], patched.at)[0] + added)
+        scale = self.layer.share_scale(positions(ground.total[None], patched.at)[0] + added)
         assert scale is not None, "a norm after attention has a scale"
         return z * scale.unsqueeze(1)
 
@@ -441,3 +441,10 @@ def _operations(layer: Layer) -> int:
     with FlopCounterMode(display=False) as counter:
         layer.mlp_write(token)
     return int(counter.get_total_flops())
+
+
+def _some(x: Tensor, dim: int, places: Sequence[int]) -> Tensor:
+    """A tensor at some places of a dimension: a slice where they lie side by side, never an index from the host."""
+    if len(places) == places[-1] + 1 - places[0]:
+        return x.narrow(dim, places[0], len(places))
+    return torch.stack([x.select(dim, place) for place in places], dim)

@@ -5,7 +5,7 @@ tensors and the MLP modules, so a forward pass costs what the arithmetic costs, 
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property
 from typing import Any
@@ -18,9 +18,8 @@ from torch import Tensor, nn
 from acdc_engine.errors import PromptError
 from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.records import ModelRecord
-from acdc_engine.model.layers import Layer, Rotation
-from acdc_engine.model.norms import Norm
-from acdc_engine.model.operations import Work
+from acdc_engine.model.devices import Work
+from acdc_engine.model.layers import Layer, Norm, Rotation
 from acdc_engine.model.twins import TWINS, Record, Twin, run_blocks
 
 
@@ -169,7 +168,7 @@ class TransformerView:
         weight, bias = self.unembed_weight, self.unembed_bias
         if columns is not None:
             weight, bias = weight[columns], None if bias is None else bias[columns]
-        self.work.unembedding(self, x.shape[:-1].numel(), len(weight))
+        self.work.product(x.shape[:-1].numel(), *weight.shape)
         logits = F.linear(self.final_norm(x), weight, bias)
         logits = logits * self.logit_scale if self.logit_scale != 1.0 else logits
         return logits if self.logit_softcap is None else torch.tanh(logits / self.logit_softcap) * self.logit_softcap
@@ -200,6 +199,27 @@ class TransformerView:
         """A plain forward pass without gradients: logits at every position."""
         with torch.no_grad():
             return self.unembed(self.run(self.embed(tokens)))
+
+    def patterns(
+        self, record: Record, heads: Mapping[int, Sequence[int]]
+    ) -> Iterator[tuple[int, Float[Tensor, "batch some_heads queries pos"]]]:
+        """Yields layers, and the patterns of their heads in the order given, so that one layer's are held at a time.
+
+        The record is of a run with `keep_inputs`; `heads` names layers, and heads of each. Rows (queries) add up to
+        one; those of padding mean nothing.
+        """
+        rotations = self.rotations(record.embed.shape[1])
+        for layer, some in heads.items():
+            q, k, _ = record.of(self.graph, "attention", layer).inputs
+            yield layer, self.layers[layer].attention.weights(q, k, rotations[layer], some)
+
+    def plain_operations(self, batch: int, pos: int) -> int:
+        """Operations of a plain forward pass over one batch, logits at all positions: as a model is run anywhere."""
+        work = Work()
+        for twin in self.twins:
+            twin.count(work, batch, pos)
+        work.product(batch * pos, self.d_vocab, self.d_model)
+        return work.operations
 
     def model_record(self) -> ModelRecord:
         """What a circuit file says of the model; takes a pass over all weights, for their hash."""

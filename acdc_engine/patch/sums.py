@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from acdc_engine.model.operations import Work
+from acdc_engine.model.devices import Work
 from acdc_engine.model.twins import Reads
 from acdc_engine.patch.plan import Known, Masks
 

@@ -11,7 +11,6 @@ import torch
 
 from acdc_engine.graph.records import Cost, StageCost
 from acdc_engine.model.devices import ROOM, fitting_prompts, kept_bytes, scoring_bytes
-from acdc_engine.model.operations import plain_forward
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.run.progress import Reporter, Stage
@@ -77,7 +76,7 @@ class Meter(Reporter):
     def begin(self, view: TransformerView, prompts: PromptSet, batch_size: int) -> None:
         """Counts operations from now on, in plain forward passes over these prompts."""
         batches = prompts.batches(batch_size, partial(fitting_prompts, view))
-        self._unit = sum(plain_forward(view, *batch.clean.shape) for batch in batches)
+        self._unit = sum(view.plain_operations(*batch.clean.shape) for batch in batches)
         self._view, self._operations = view, view.work.operations
 
     def go_on(self, passes: float, seconds: float, cpu_seconds: float) -> None:

@@ -8,8 +8,7 @@ import torch
 
 from acdc_engine.evidence.movers import InhibitionTally, Places, Turning, copied, moved
 from acdc_engine.evidence.roles import measure_roles
-from acdc_engine.model.layers import effective_w_o, project
-from acdc_engine.model.norms import Norm
+from acdc_engine.model.layers import Norm, project
 from acdc_engine.model.twins import Record
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.prompt_set import PromptSet
@@ -190,7 +189,7 @@ def test_inhibition_batch_by_batch_is_that_of_all_prompts_at_once(name: str) -> 
     assert means[0] == pytest.approx(means[2], abs=1e-6) and means[1] == pytest.approx(means[2], abs=1e-6)
     ((turning, clean),) = turnings(model, prompts, 6)
     rows, at, attention = torch.arange(6), prompts.read_at, model.layers[1].attention
-    write = turning.change[0][:, 2] @ effective_w_o(model.layers[0])[2]
+    write = turning.change[0][:, 2] @ model.layers[0].effective_w_o[2]
     block = clean.of(model.graph, "attention", 1)
     assert block.x is not None
     own, k, _ = block.inputs

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from acdc_engine.model.norms import Norm, norm_of
+from acdc_engine.model.bridge import norm_of
+from acdc_engine.model.layers import Norm
 
 Kind = Literal["layer", "rms", "none"]
 KINDS: list[Kind] = ["layer", "rms", "none"]

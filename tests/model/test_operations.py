@@ -6,7 +6,6 @@ import pytest
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from acdc_engine.model.operations import plain_forward
 from acdc_engine.model.view import TransformerView
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.evaluator import Variants
@@ -20,7 +19,7 @@ NAMES = ["gpt2", "llama_grouped", "gemma2", "phi", "olmo2", "mixtral"]
 
 def counted(v: TransformerView, do: Callable[[], object]) -> tuple[int, int]:
     """What both count; attention in plain matrix products, since torch's counter does not know every kernel."""
-    plain_forward(v, 1, 1)
+    v.plain_operations(1, 1)
     before = v.work.operations
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         do()
@@ -31,7 +30,7 @@ def counted(v: TransformerView, do: Callable[[], object]) -> tuple[int, int]:
 def test_a_plain_forward_pass(name: str) -> None:
     v, tokens = view(name), random_prompts(5, 8).clean
     ours, theirs = counted(v, lambda: v.logits(tokens))
-    assert ours == theirs == plain_forward(v, *tokens.shape)
+    assert ours == theirs == v.plain_operations(*tokens.shape)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from acdc_engine.model.layers import Attention, Rotation
-from acdc_engine.model.patterns import attention_patterns, pattern_row
 from acdc_engine.model.twins import BlockRecord, Record
 from acdc_engine.model.view import TransformerView
 from tests.micro_models import head_feeds_query
@@ -45,7 +44,7 @@ def test_patterns_times_values_is_what_heads_mix(name: str, ungroup: bool) -> No
     model = view(name, ungroup)
     record = record_of(model)
     everything = {i: range(model.shape.n_heads) for i in range(len(model.layers))}
-    for layer, patterns in attention_patterns(model, record, everything):
+    for layer, patterns in model.patterns(record, everything):
         attention, rotation = layers_of(model)[layer][1:]
         q, k, v = of(model, record, layer).inputs
         ours = (patterns @ values_per_head(attention, v)).transpose(1, 2)
@@ -68,7 +67,7 @@ def test_one_position_and_some_heads_are_rows_of_the_whole(name: str) -> None:
         x = of(model, record, layer).x
         assert x is not None
         residual = x[rows, AT]
-        row = pattern_row(model, (layer, 2), residual, at, k, rotation, AT)
+        row = model.layers[layer].pattern_row(2, residual, at, k, rotation, AT)
         assert torch.allclose(row, whole[rows, 2, AT], atol=1e-5)
 
 
@@ -87,7 +86,7 @@ def test_a_query_that_reads_something_else(name: str) -> None:
     moved[:, :, 2] = torch.nn.functional.linear(model.layers[layer].attention_norm(other), weight, bias)
     wanted = attention.weights(moved, k, rotation, [2])[rows, 0, AT]
     at = q[rows, AT][:, None]
-    ours = pattern_row(model, (layer, 2), other[rows, AT], at, k, rotation, AT)
+    ours = model.layers[layer].pattern_row(2, other[rows, AT], at, k, rotation, AT)
     assert torch.allclose(ours, wanted, atol=1e-5)
     assert not torch.allclose(ours, attention.weights(q, k, rotation, [2])[rows, 0, AT])
 
@@ -105,7 +104,7 @@ def test_attention_that_is_not_causal_looks_everywhere() -> None:
 def test_weights_worked_out_on_paper() -> None:
     """tests/micro_models.py: a1.h0 asks with ln 3 and is answered by the flag of token 0."""
     model, _ = head_feeds_query()
-    (found,) = attention_patterns(model, record_of(model, torch.tensor([[0, 1]])), {1: [0]})
+    (found,) = model.patterns(record_of(model, torch.tensor([[0, 1]])), {1: [0]})
     assert found[0] == 1
     assert torch.allclose(found[1], torch.tensor([[[[1.0, 0.0], [0.75, 0.25]]]]))
 

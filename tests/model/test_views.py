@@ -8,7 +8,6 @@ import transformers as hf
 
 from acdc_engine.errors import ScoreError, UnsupportedModelError
 from acdc_engine.model.bridge import view_of
-from acdc_engine.model.layers import effective_w_o
 from acdc_engine.model.same_function import relative_distance
 from acdc_engine.model.twins import Record
 from tests.tiny_models import CONFIGS, VOCAB, hf_model, relative, view
@@ -38,7 +37,7 @@ def test_senders_add_up_to_the_residual_stream(name: str) -> None:
         final = v.run(record.embed, record)
         total = record.embed.clone()
         for index, layer in enumerate(v.layers):
-            total += torch.einsum("hnpe,hed->npd", record.of(v.graph, "attention", index).values, effective_w_o(layer))
+            total += torch.einsum("hnpe,hed->npd", record.of(v.graph, "attention", index).values, layer.effective_w_o)
             if layer.attention.b_o is not None:
                 total += layer.attention.b_o * layer.write_scale
             total += record.of(v.graph, "mlp", index).values[0]

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from acdc_engine.model.layers import Attention, Layer
-from acdc_engine.model.norms import Norm
+from acdc_engine.model.layers import Attention, Layer, Norm
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.prompt_set import PromptSet
 

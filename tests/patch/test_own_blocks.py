@@ -13,10 +13,9 @@ from torch import Tensor, nn
 
 from acdc_engine.graph.blocks import Block, Graph, GraphShape
 from acdc_engine.graph.connectivity import CleanBase, clean
+from acdc_engine.model.devices import Work
 from acdc_engine.model.gradients import PlainSums, ReceiverSums
-from acdc_engine.model.layers import Layer, Rotation, positions
-from acdc_engine.model.norms import Norm
-from acdc_engine.model.operations import Work
+from acdc_engine.model.layers import Layer, Norm, Rotation, positions
 from acdc_engine.model.twins import TWINS, BlockRecord, Ground, Patched, Record, Twin
 from acdc_engine.model.view import TransformerView
 from acdc_engine.patch import CircuitEvaluator
