@@ -21,9 +21,8 @@ from acdc_engine.errors import MethodError, ScoreError, nearest
 from acdc_engine.evidence import Stages, silent
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.graph.editing import EdgeLike, edges_named, edges_of_mask
 from acdc_engine.graph.evidence_records import Certificate
-from acdc_engine.graph.nodes import nodes_of_edges
+from acdc_engine.graph.nodes import EdgeLike, edges_named, edges_of_mask, nodes_of_edges
 from acdc_engine.graph.records import AttributionRecord, CircuitEdge, MetricRecord, SearchRecord, TaskRecord
 from acdc_engine.model.view import TransformerView
 from acdc_engine.patch.ablations import check_ablation

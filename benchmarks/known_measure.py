@@ -14,8 +14,7 @@ from torch import Tensor
 from acdc_engine.errors import AcdcError
 from acdc_engine.evidence.comparison import overlaps, rankings, without_rounding
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.editing import edges_of_mask
-from acdc_engine.graph.nodes import nodes_of_edges
+from acdc_engine.graph.nodes import edges_of_mask, nodes_of_edges
 from acdc_engine.graph.result_records import Ranking
 from acdc_engine.model import TransformerView
 from acdc_engine.patch import CircuitEvaluator

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from acdc_engine.evidence import Mask, Scores
 from acdc_engine.evidence.resampling import necessity, score_stability
-from acdc_engine.graph.editing import edges_of_mask
 from acdc_engine.graph.evidence_records import Certificate
+from acdc_engine.graph.nodes import edges_of_mask
 from acdc_engine.graph.records import CircuitEdge
 from acdc_engine.patch.judge import Judge, Target
 from acdc_engine.search import Minimal, check_rank, singles

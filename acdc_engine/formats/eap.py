@@ -43,10 +43,10 @@ from acdc_engine.formats.foreign import (
     their_layout,
     torch_content,
 )
-from acdc_engine.formats.register import FORMATS, Format, Source, needs_model, parsed
+from acdc_engine.formats.register import FORMATS, Format, Source, needs_model
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_file import explain_faults
+from acdc_engine.graph.files import explain_faults, read_json
 from acdc_engine.graph.nodes import all_nodes
 from acdc_engine.graph.records import ModelRecord
 
@@ -247,13 +247,13 @@ def _circuit_of(
 
 def _read_json(path: Path, model: ModelRecord) -> _File:
     """The file, of the format, of this model, with names of its graph only."""
-    content = parsed(path)
+    content = read_json(path)
     if not is_eap(content):
         raise CircuitFileError(f"{path} is no circuit of EAP-IG or MIB: it needs the keys cfg, nodes and edges.")
     try:
         file = _File.model_validate(content)
     except ValidationError as error:
-        raise CircuitFileError(f"{path} does not follow EAP-IG's format:\n{explain_faults(error, _File)}") from error
+        raise CircuitFileError(f"{path} does not follow EAP-IG's format:\n{explain_faults(error)}") from error
     _check_config(path, file.cfg, model)
     _check_names(path, file, their_layout(model, mlps=True))
     return file
@@ -306,7 +306,7 @@ def _check_pt(path: Path, content: Any, theirs: Graph, model: ModelRecord) -> No
     try:
         names = _Names.model_validate({key: content[key] for key in _Names.model_fields})
     except ValidationError as error:
-        raise CircuitFileError(f"{path} does not follow EAP-IG's format:\n{explain_faults(error, _Names)}") from error
+        raise CircuitFileError(f"{path} does not follow EAP-IG's format:\n{explain_faults(error)}") from error
     _check_config(path, names.cfg, model)
     both = ("src_nodes", names.src_nodes, theirs.senders), ("dst_nodes", names.dst_nodes, theirs.receivers)
     for key, found, known in both:

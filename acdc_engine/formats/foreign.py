@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acdc_engine.errors import CircuitFileError, GraphError
-from acdc_engine.formats.register import LARGEST_FILE, Source, check_size
+from acdc_engine.formats.register import Source
 from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.files import LARGEST_FILE, check_readable
 from acdc_engine.graph.nodes import nodes_of_edges, targets_of
 from acdc_engine.graph.records import CircuitEdge, ModelRecord
 
@@ -146,7 +147,7 @@ def torch_content(path: Path, what: str) -> Any:
     """
     import torch
 
-    check_size(path)
+    check_readable(path)
     try:
         with zipfile.ZipFile(path) as archive:
             _check_archive(path, archive)

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from acdc_engine.errors import CircuitFileError
-from acdc_engine.formats.register import FORMATS, Format, Source, needs_model, parsed
+from acdc_engine.formats.register import FORMATS, Format, Source, needs_model
 from acdc_engine.formats.tables import Rows, circuit_of
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.nodes import node_read, targets_of
-from acdc_engine.graph.records import SIGN_CONVENTION, CircuitNode, ModelRecord
+from acdc_engine.graph.files import read_json
+from acdc_engine.graph.nodes import targets_of
+from acdc_engine.graph.records import FIGURES, SIGN_CONVENTION, CircuitNode, ModelRecord
 from acdc_engine.graph.style import colour_of, measure_of, relative_strengths, strength_of
-from acdc_engine.graph.views import FIGURES
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -90,7 +90,7 @@ class _NodeLink(Format):
         return json.dumps(nx.node_link_data(attributed(circuit), edges="edges"), indent=1) + "\n"
 
     def read(self, path: Path, model: ModelRecord | None) -> Circuit:
-        return _circuit_of(path, "node-link JSON of networkx", parsed(path), model)
+        return _circuit_of(path, "node-link JSON of networkx", read_json(path), model)
 
     def recognises(self, source: Source) -> bool:
         return _is_node_link(source.json) and "directed" in source.json
@@ -139,7 +139,7 @@ def _circuit_of(path: Path, what: str, content: Any, model: ModelRecord | None) 
         edges.sort(key=lambda item: int(item[1]["place"]))
     for place, edge in edges:
         if (edge.get("kind"), edge.get("key")) == ("shared", "shared"):
-            continue  # from `with_shared`
+            continue  # from `to_networkx(shared=True)`
         row = {key: edge[key] for key in FIGURES if key in edge}
         place = f"{place} ({edge.get('source')!s:.60} -> {edge.get('target')!s:.60})"
         ends = {"sender": edge.get("source"), "receiver": _receiver_of(path, place, edge)}
@@ -163,7 +163,7 @@ def _receiver_of(path: Path, place: str, edge: Mapping[str, Any]) -> Any:
     if receiver is None:
         kind = next((kind for kind in (edge.get("kind"), edge.get("key")) if kind in ("q", "k", "v")), None)
         return target if kind is None else f"{target}<{kind}>"
-    if isinstance(receiver, str) and node_read(receiver) != target:
+    if isinstance(receiver, str) and receiver.partition("<")[0] != target:
         raise CircuitFileError(
             f"{path}: {place}: its receiver {receiver:.60} is no part of {target!s:.60}. Correct one of the two."
         )
@@ -311,7 +311,7 @@ class _Dot(Format):
 def _dot_edges(circuit: Circuit, graph: Any) -> Iterator[str]:
     layout, measure, relative = circuit.graph(), measure_of(circuit), relative_strengths(circuit)
     for edge in circuit.edges:
-        kind, target = targets_of(layout, edge.receiver)[0], node_read(edge.receiver)
+        kind, target = targets_of(layout, edge.receiver)[0], edge.receiver.partition("<")[0]
         strength = strength_of(edge, measure)
         settings = {
             "color": colour_of(strength),

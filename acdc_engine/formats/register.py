@@ -21,14 +21,11 @@ from typing import Any, ClassVar
 
 from acdc_engine.errors import CircuitFileError, ModelNeededError
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_file import FORMAT as FILE_FORMAT
-from acdc_engine.graph.circuit_file import read_content
-from acdc_engine.graph.files import find_circuit, write_with
+from acdc_engine.graph.files import FORMAT as FILE_FORMAT
+from acdc_engine.graph.files import check_readable, find_circuit, read_json, write_with
 from acdc_engine.graph.records import ModelRecord
 from acdc_engine.registers import Entry, Register
 
-LARGEST_FILE = 512 * 2**20
-"""Bytes. EAP-IG's JSON of a model of 32 layers and 32 heads, all of whose edges it lists, has about 120 MB."""
 _HEAD = 64 * 2**10
 
 
@@ -76,7 +73,7 @@ class Source:
     """A file of unknown format: looked at once, however many formats are asked whether it is theirs.
 
     Raises:
-        CircuitFileError: At the first look: it is missing, a folder, unreadable or larger than `LARGEST_FILE`.
+        CircuitFileError: At the first look: it is missing, a folder, unreadable or too large.
     """
 
     def __init__(self, path: Path) -> None:
@@ -86,7 +83,7 @@ class Source:
     @cached_property
     def head(self) -> bytes:
         """The first 64 KB."""
-        check_size(self.path)
+        check_readable(self.path)
         with self.path.open("rb") as file:
             return file.read(_HEAD)
 
@@ -181,7 +178,7 @@ def recognised(path: Path) -> Entry[type[Format]]:
         if entry.value().recognises(source):
             return entry
     if source.json is None and (source.head.lstrip().startswith((b"{", b"[")) or path.suffix == ".json"):
-        read_content(path)  # which says what is wrong with the JSON
+        read_json(path)  # which says what is wrong with the JSON
     raise CircuitFileError(
         f'{path} is no circuit file: it is neither of this engine ("format": "{FILE_FORMAT}", as acdc discover writes '
         f"circuit.json) nor of a format that can be read ({', '.join(e.name for e in FORMATS if is_read(e))}). If it "
@@ -193,32 +190,6 @@ def _own_first() -> Iterator[Entry[type[Format]]]:
     """All formats; packages of others are imported only where none of the engine's own is the answer."""
     yield from FORMATS.own()
     yield from (entry for entry in FORMATS if entry.source)
-
-
-def check_size(path: Path) -> None:
-    """Refuses what is no readable file, and files too large to be a circuit, with a CircuitFileError."""
-    try:
-        with path.open("rb"):
-            size = path.stat().st_size
-    except FileNotFoundError:
-        raise CircuitFileError(f"No circuit file {path}.") from None
-    except IsADirectoryError:
-        raise CircuitFileError(f"{path} is a folder, not a circuit file.") from None
-    except OSError as error:
-        raise CircuitFileError(f"Cannot read {path}: {error.strerror or error}.") from error
-    if size > LARGEST_FILE:
-        raise CircuitFileError(
-            f"{path} has {size / 2**20:,.0f} MB; circuits of more than {LARGEST_FILE // 2**20} MB are not read."
-        )
-
-
-def parsed(path: Path) -> Any:
-    """The content of a JSON file; a CircuitFileError where it is missing, too large, or not JSON."""
-    check_size(path)
-    try:
-        return json.loads(path.read_bytes().decode())
-    except (OSError, ValueError, RecursionError):
-        return read_content(path)  # which says what is wrong with it
 
 
 def needs_model(path: Path, what: str) -> ModelNeededError:

@@ -13,13 +13,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from acdc_engine.errors import CircuitFileError, GraphError, nearest
-from acdc_engine.formats.register import FORMATS, Format, Source, check_size, needs_model
+from acdc_engine.formats.register import FORMATS, Format, Source, needs_model
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_file import explain_faults
+from acdc_engine.graph.files import check_readable, explain_faults
 from acdc_engine.graph.nodes import nodes_of_edges, targets_of, with_roles
-from acdc_engine.graph.records import CircuitEdge, ModelRecord
-from acdc_engine.graph.views import COLUMNS, FIGURES, rows_of
+from acdc_engine.graph.records import COLUMNS, FIGURES, CircuitEdge, ModelRecord
 
 _MOST_TEXT = 128 * 2**20
 """Characters that the roles of nodes may have, written at every edge: those of 30,000 edges at 2,000 each end."""
@@ -38,7 +37,7 @@ class _Csv(Format):
         file = io.StringIO()
         writing = csv.DictWriter(file, COLUMNS)
         writing.writeheader()
-        writing.writerows(rows_of(circuit))
+        writing.writerows(circuit.rows())
         return file.getvalue()
 
     def read(self, path: Path, model: ModelRecord | None) -> Circuit:
@@ -63,7 +62,7 @@ class _Parquet(Format):
         import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
         schema = pa.schema([(name, pa.string() if name in _TEXTS else pa.float64()) for name in COLUMNS])
-        pq.write_table(pa.Table.from_pylist(rows_of(circuit), schema=schema), path)
+        pq.write_table(pa.Table.from_pylist(circuit.rows(), schema=schema), path)
 
     def recognises(self, source: Source) -> bool:
         return source.head.startswith(b"PAR1")
@@ -101,7 +100,7 @@ def _edge_of(path: Path, layout: Graph, place: str, row: dict[str, Any]) -> Circ
     try:
         edge = CircuitEdge.model_validate_json(json.dumps(row), strict=True)
     except ValidationError as error:
-        raise CircuitFileError(f"{where}:\n{explain_faults(error, CircuitEdge)}") from error
+        raise CircuitFileError(f"{where}:\n{explain_faults(error)}") from error
     except (TypeError, ValueError) as error:
         raise CircuitFileError(f"{where} has a value that is neither text nor number: {error}.") from error
     try:
@@ -147,7 +146,7 @@ def _check_text(path: Path, edges: Iterable[CircuitEdge], roles: Mapping[str, st
 
 def _csv_rows(path: Path) -> Rows:
     """The rows with their lines, without empty cells; figures as numbers."""
-    check_size(path)
+    check_readable(path)
     try:
         text = path.read_bytes().decode("utf-8-sig")  # spreadsheets write a byte order mark
         lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))

@@ -13,13 +13,23 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from acdc_engine.display import Shown
-from acdc_engine.errors import CircuitFileError, GraphError
+from acdc_engine.errors import AcdcError, CircuitFileError, GraphError
 from acdc_engine.graph.blocks import Graph, GraphShape
-from acdc_engine.graph.circuit_file import VERSION, checksum_of, explain_faults, json_text, read_content
 from acdc_engine.graph.evidence_records import Certificate, Evaluation, Example, PromptRecord, SizePoint
-from acdc_engine.graph.files import find_circuit, write_text
-from acdc_engine.graph.nodes import check_circuit
+from acdc_engine.graph.files import checksum_of, explain_faults, find_circuit, json_text, read_content, write_text
+from acdc_engine.graph.nodes import (
+    EdgeLike,
+    check_circuit,
+    edges_named,
+    nodes_of_edges,
+    role_fed,
+    targets_of,
+    with_roles,
+)
 from acdc_engine.graph.records import (
+    COLUMNS,
+    FIGURES,
+    SIGN_CONVENTION,
     AttributionRecord,
     CircuitEdge,
     CircuitNode,
@@ -37,8 +47,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-    from acdc_engine.graph.editing import EdgeLike
-
 
 class Circuit(Shown, Record):
     """A circuit of a transformer: its nodes and edges, where they come from and how well they do the task.
@@ -53,7 +61,7 @@ class Circuit(Shown, Record):
 
     format: Literal["acdc-engine/circuit"] = "acdc-engine/circuit"
     """Says that this is a circuit file."""
-    version: int = Field(default=VERSION, ge=1, le=VERSION)
+    version: int = Field(default=1, ge=1, le=1)
     """Version of the format."""
     model: ModelRecord
     """The model that the circuit is part of."""
@@ -139,11 +147,57 @@ class Circuit(Shown, Record):
             mask[layout.sender_index(edge.sender), layout.receiver_index(edge.receiver)] = True
         return mask
 
-    def to_networkx(self) -> nx.MultiDiGraph[str]:
-        """The circuit as a networkx graph, see `acdc_engine.graph.views.networkx_of`."""
-        from acdc_engine.graph.views import networkx_of
+    def to_networkx(self, *, shared: bool = False) -> nx.MultiDiGraph[str]:
+        """The circuit's nodes and exactly its edges, for users and other formats; never for inner loops.
 
-        return networkx_of(self)
+        Where heads share keys and values, edges into these lead to a node of their own, the key/value group `a7.kv1`,
+        whose attribute `heads` names the circuit's heads that read it. Unknown values are left out.
+
+        Args:
+            shared: Also an edge, of kind and key `shared`, from every key/value group to each of its heads. These are
+                no edges of the circuit; with them paths lead through shared keys and values.
+
+        Returns:
+            Node attributes: `kind` (input, head, mlp, logits; kv for a group), `position` (place in the order of
+            computation; a group has that of its first head), and where known `layer`, `head`, `role`; of groups
+            `heads`, names between blanks. Edge keys: `q`, `k`, `v`, `mlp` or `logits`. Edge attributes: `kind` (the key
+            again), `name` (unique, as in `a5.h5->a7.h3<k>`), `receiver` (as in the circuit file), where known `score`
+            and `effect`, both positive where the edge supports the behaviour, and where known `sender_role` and
+            `receiver_role`, the roles of its two nodes.
+        """
+        import networkx as nx
+
+        layout, roles = self.graph(), {node.name: node.role for node in self.nodes}
+        graph: nx.MultiDiGraph[str] = nx.MultiDiGraph(model=self.model.name, sign=SIGN_CONVENTION)
+        if self.task is not None:
+            graph.graph["task"] = self.task.name
+        for node in self.nodes:
+            position = layout.n_senders if node.name == "logits" else layout.sender_index(node.name)
+            head = int(node.name.split(".h")[1]) if node.kind == "head" else None
+            place = _known(layer=node.layer, head=head, role=node.role)
+            graph.add_node(node.name, kind=node.kind, position=position, **place)
+        for edge in self.edges:
+            kind, heads = targets_of(layout, edge.receiver)
+            target = edge.receiver.partition("<")[0]
+            if target not in graph:
+                first, layer = layout.sender_index(heads[0]), int(target[1:].partition(".")[0])
+                there = [head for head in heads if head in roles]
+                graph.add_node(target, kind="kv", position=first, layer=layer, heads=" ".join(there))
+                if shared:
+                    graph.add_edges_from((target, head, "shared", {"kind": "shared"}) for head in there)
+            role = role_fed(layout, edge.receiver, roles)
+            facts = _known(score=edge.score, effect=edge.effect, sender_role=roles.get(edge.sender), receiver_role=role)
+            name = f"{edge.sender}->{edge.receiver}"
+            graph.add_edge(edge.sender, target, key=kind, kind=kind, name=name, receiver=edge.receiver, **facts)
+        return graph
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The table of `to_dataframe`, row by row; None where something is not known."""
+        layout = self.graph()
+        return [
+            {name: targets_of(layout, edge.receiver)[0] if name == "kind" else getattr(edge, name) for name in COLUMNS}
+            for edge in with_roles(layout, self.nodes, self.edges)
+        ]
 
     def to_dataframe(self) -> pd.DataFrame:
         """The edges as a pandas DataFrame, one row each, in the circuit file's order.
@@ -152,15 +206,20 @@ class Circuit(Shown, Record):
 
         Returns:
             Columns `sender` and `receiver` (names, such as a5.h5 and a7.kv1<k>), `kind` (q, k, v, mlp or logits),
-            `score`, `effect`, `without`, `stability`, `necessity` (see `CircuitEdge`; NaN where not known), and
-            `sender_role`, `receiver_role` (None where not known).
+            `score`, `effect`, `without`, `stability`, `necessity` (see `CircuitEdge`; float64, NaN where not known),
+            and `sender_role`, `receiver_role` (None where not known).
 
         Raises:
             AcdcError: pandas is not installed.
         """
-        from acdc_engine.graph.views import dataframe_of
-
-        return dataframe_of(self)
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise AcdcError(
+                "A data frame needs pandas, which is not installed here: pip install pandas. Without it, acdc export "
+                "--to csv writes the same table."
+            ) from error
+        return pd.DataFrame(self.rows(), columns=list(COLUMNS)).astype(dict.fromkeys(FIGURES, "float64"))
 
     def subset(self, keep: int | Callable[[CircuitEdge], bool] | Iterable[EdgeLike]) -> Circuit:
         """The circuit with some of its edges only.
@@ -210,9 +269,6 @@ class Circuit(Shown, Record):
                 a model that is only named.
             CircuitFileError: An edge is there twice.
         """
-        from acdc_engine.graph.editing import edges_named
-        from acdc_engine.graph.nodes import nodes_of_edges
-
         record = model.model if isinstance(model, Circuit) else model
         if not isinstance(record, ModelRecord):
             if not hasattr(model, "model_record"):
@@ -246,7 +302,7 @@ class Circuit(Shown, Record):
             # As JSON, because strict checking of Python values would refuse lists where tuples are declared.
             return cls.model_validate_json(json.dumps(content), strict=True)
         except ValidationError as error:
-            faults = explain_faults(error, cls)
+            faults = explain_faults(error)
             raise CircuitFileError(f"{path} does not follow the format:\n{faults}") from error
         except CircuitFileError as error:
             raise CircuitFileError(f"{path}: {error}") from error
@@ -268,6 +324,10 @@ class Circuit(Shown, Record):
         content = self.model_dump(mode="json")
         content["checksum"] = checksum_of(content)
         return json_text(content)
+
+
+def _known(**facts: Any) -> dict[str, Any]:
+    return {name: value for name, value in facts.items() if value is not None}
 
 
 def schema_text() -> str:

@@ -1,28 +1,18 @@
-"""Circuits made of others, of names of edges, of masks and of rules; and what is no longer known of an edited one."""
+"""Circuits made of others, and what is no longer known of them; circuits by a rule."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
 
 from acdc_engine.errors import GraphError, did_you_mean
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.nodes import nodes_of_edges, targets_of, with_roles
-from acdc_engine.graph.records import CircuitEdge, CircuitNode, ModelRecord
+from acdc_engine.graph.nodes import EdgeLike, edge_name, edges_named, nodes_of_edges, targets_of, with_roles
+from acdc_engine.graph.records import OF_EDGES, CircuitEdge, CircuitNode, ModelRecord
 from acdc_engine.graph.style import by_strength, measure_of
 
-if TYPE_CHECKING:
-    from jaxtyping import Bool, Float
-    from torch import Tensor
-
-
-EdgeLike = CircuitEdge | str | tuple[str, str]
-"""An edge, its name (`a5.h3->a7.h1<v>`) or its two ends."""
 _OF_THE_WHOLE = ("search", "rule", "made_by", "evaluation", "certificate", "cost", "command", "sizes")
 """Fields of a circuit that say something of exactly these edges: an edited circuit has none of them."""
-OF_EDGES = ("effect", "without", "stability", "necessity")
-"""Figures of an edge that depend on the other edges of the circuit; its score does not."""
 
 
 def subset_of(circuit: Circuit, keep: int | Callable[[CircuitEdge], bool] | Iterable[EdgeLike]) -> Circuit:
@@ -43,47 +33,6 @@ def cleaned(circuit: Circuit) -> Circuit:
     mask, layout = clean(circuit.graph(), circuit.mask()), circuit.graph()
     kept = {(layout.senders[sender], layout.receivers[receiver]) for sender, receiver in mask.nonzero().tolist()}
     return _with_edges(circuit, kept)
-
-
-def edges_named(layout: Graph, edges: Iterable[EdgeLike]) -> tuple[CircuitEdge, ...]:
-    """Edges of a graph, without figures.
-
-    Raises:
-        GraphError: One that cannot exist there: the rule, and the nearest name.
-    """
-    found = []
-    for given in edges:
-        name = _name(given)
-        try:
-            sender, receiver = layout.parse_edge(name)
-        except GraphError as error:
-            hint = "" if "write" in str(error) else _nearest(layout, name)  # some say themselves what to write
-            raise GraphError(f"{error}{hint}") from error
-        found.append(_edge(layout, sender, receiver))
-    return tuple(found)
-
-
-def edges_of_mask(
-    graph: Graph,
-    mask: Bool[Tensor, "senders receivers"],
-    scores: Float[Tensor, "senders receivers"] | None = None,
-    effects: Float[Tensor, "senders receivers"] | None = None,
-) -> tuple[CircuitEdge, ...]:
-    """Lists the kept edges of a mask, in the graph's order, with scores and exact effects. NaN: not measured.
-
-    Raises:
-        GraphError: The mask keeps an edge that does not exist.
-    """
-    kept = mask.cpu()
-    score = [None] * int(kept.sum()) if scores is None else scores.cpu()[kept].tolist()
-    effect = [None] * len(score) if effects is None else effects.cpu()[kept].tolist()
-    edges = []
-    for (sender, receiver), value, exact in zip(kept.nonzero().tolist(), score, effect, strict=True):
-        graph.edge_name(sender, receiver)  # raises where there is no such edge
-        ends = graph.senders[sender], graph.receivers[receiver]
-        known = None if exact != exact else exact
-        edges.append(CircuitEdge(sender=ends[0], receiver=ends[1], score=value, effect=known))
-    return tuple(edges)
 
 
 class Wiring:
@@ -121,33 +70,19 @@ class Wiring:
             self.layout.receiver_index(node)
         return [column for column, kind in self._reads[node] if kind not in ("q", "k", "v") or kind in letters]
 
+    def circuit(self, model: ModelRecord, roles: Mapping[str, Iterable[str]], **texts: str) -> Circuit:
+        """The circuit of what has been joined, its edges in the graph's order.
 
-def circuit_by_rule(
-    model: ModelRecord,
-    wiring: Wiring,
-    roles: Mapping[str, Iterable[str]],
-    *,
-    behaviour: str,
-    source: str,
-    rule: str,
-    made_by: str,
-) -> Circuit:
-    """The circuit of a wiring, its edges in the graph's order; `roles` has the names of the nodes of each role.
-
-    The texts are those of the circuit's file: the task's name, paper and code, the rule in words, the script.
-    """
-    layout = wiring.layout
-    edges = [_edge(layout, *ends) for ends in sorted(wiring.edges)]
-    nodes = nodes_of_edges(layout, edges, {name: role for role, names in roles.items() for name in names})
-    return Circuit(
-        model=model,
-        behaviour=behaviour,
-        source=source,
-        rule=rule,
-        made_by=made_by,
-        nodes=nodes,
-        edges=with_roles(layout, nodes, edges),
-    )
+        Args:
+            model: The model.
+            roles: The names of the nodes of each role.
+            texts: Of the circuit's file: `behaviour` (the task's name), `source`, `rule` and `made_by`.
+        """
+        layout = self.layout
+        pairs = [(layout.senders[sender], layout.receivers[receiver]) for sender, receiver in sorted(self.edges)]
+        edges = edges_named(layout, pairs)
+        nodes = nodes_of_edges(layout, edges, {name: role for role, names in roles.items() for name in names})
+        return Circuit(model=model, nodes=nodes, edges=with_roles(layout, nodes, edges), **texts)
 
 
 def _with_edges(circuit: Circuit, kept: set[tuple[str, str]]) -> Circuit:
@@ -172,11 +107,7 @@ def _with_edges(circuit: Circuit, kept: set[tuple[str, str]]) -> Circuit:
 
 
 def _still_true(nodes: tuple[CircuitNode, ...], before: tuple[CircuitNode, ...]) -> tuple[CircuitNode, ...]:
-    """Nodes with what is still true of them.
-
-    Roles and direct effects are measured in the whole model, but S-inhibition is about the circuit's name movers: it is
-    left out when one of these has gone.
-    """
+    """The nodes, without S-inhibition if a name mover has gone: all else is measured in the whole model."""
     if _movers(nodes) == _movers(before):
         return nodes
     return tuple(
@@ -209,35 +140,10 @@ def _named(circuit: Circuit, keep: Iterable[EdgeLike]) -> Iterable[tuple[str, st
     own = {_ends(edge) for edge in circuit.edges}
     for edge in edges_named(circuit.graph(), keep):
         if _ends(edge) not in own:
-            name, names = _name(edge), [_name(one) for one in circuit.edges]
-            raise GraphError(f"The circuit has no edge {name}.{did_you_mean(name, names)}")
+            hint = did_you_mean(edge_name(edge), map(edge_name, circuit.edges))
+            raise GraphError(f"The circuit has no edge {edge_name(edge)}.{hint}")
         yield _ends(edge)
-
-
-def _nearest(layout: Graph, name: str) -> str:
-    """The nearest names of ends that do not exist."""
-    ends = [end.strip() for end in name.split("->")]
-    if len(ends) != 2:
-        return ""
-    known = zip(ends, (layout.senders, layout.receivers), strict=True)
-    return "".join(did_you_mean(end, names) for end, names in known if end not in names)
 
 
 def _ends(edge: CircuitEdge) -> tuple[str, str]:
     return edge.sender, edge.receiver
-
-
-def _name(edge: EdgeLike) -> str:
-    if isinstance(edge, str):
-        return edge
-    if isinstance(edge, CircuitEdge):
-        return f"{edge.sender}->{edge.receiver}"
-    if isinstance(edge, tuple) and len(edge) == 2 and all(isinstance(end, str) for end in edge):
-        return "->".join(edge)
-    raise GraphError(
-        f"An edge is given by its name, such as a5.h3->a7.h1<v>, or as a pair of its ends, not as {edge!r}."
-    )
-
-
-def _edge(layout: Graph, sender: int, receiver: int) -> CircuitEdge:
-    return CircuitEdge(sender=layout.senders[sender], receiver=layout.receivers[receiver])

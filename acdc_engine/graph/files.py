@@ -1,4 +1,4 @@
-"""Files: writing them so that nothing half-written is found under the final name, and finding circuits.
+"""Files: written whole or not at all, found by name, read and checked.
 
 A circuit is found by its file, by the folder of its run, or by the name under which it comes with the engine.
 """
@@ -6,20 +6,32 @@ A circuit is found by its file, by the folder of its run, or by the name under w
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
+import re
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-from acdc_engine.errors import AcdcWarning, CircuitFileError, nearest
+from pydantic import ValidationError
+
+from acdc_engine.errors import AcdcWarning, CircuitFileError, did_you_mean, nearest
+from acdc_engine.graph.records import Record
 from acdc_engine.shipped import graphs_folder
 
 CIRCUIT, SO_FAR, SCORES, TRACE = "circuit.json", "circuit-so-far.json", "scores.safetensors", "trace.jsonl"
 """What a run leaves in its folder: its circuit; until it has finished, the best one so far; scores of all edges; what
 the model was asked and answered."""
+FORMAT = "acdc-engine/circuit"
+LARGEST_FILE = 512 * 2**20
+"""Bytes. EAP-IG's JSON of a model of 32 layers and 32 heads, all of whose edges it lists, has about 120 MB."""
+_VERSION = 1
 _NO_CIRCUITS = ("schema.json", "model.json")
 _MOST_NAMED = 10
+_MOST_LINES = 10  # one typing mistake in a program that writes files is found at every edge
 
 
 def write_text(path: Path, text: str, *, overwrite: bool = False) -> None:
@@ -43,8 +55,6 @@ def check_target(path: str | Path, *, overwrite: bool = False) -> Path:
         raise CircuitFileError(f"{path} is a folder; give the name of a file to write.")
     if os.path.exists(path) and not overwrite:
         raise CircuitFileError(f"{path} exists already. Choose another name, or add --overwrite to replace it.")
-    if os.path.exists(path.parent) and not os.path.isdir(path.parent):
-        raise CircuitFileError(f"Cannot write {path}: {path.parent} is a file, not a folder. Choose another name.")
     if not os.path.isdir(path.parent):
         raise CircuitFileError(f"Cannot write {path}: there is no folder {path.parent}. Create it first.")
     if not os.access(path.parent, os.W_OK | os.X_OK):
@@ -65,7 +75,14 @@ def write_with(path: Path, write: Callable[[Path], object], *, overwrite: bool =
         os.close(handle)
         temporary = Path(name)
         write(temporary)
-        _publish(temporary, path)
+        # The content must be on disk before the name: a power cut in between would leave an empty file.
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        # mkstemp makes files private to the user; the result gets the permissions of any new file.
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
+        os.replace(temporary, path)
     except OSError as error:
         reason = error.strerror or str(error)
         raise CircuitFileError(f"Cannot write {path}: {reason}. Nothing was left there.") from error
@@ -125,15 +142,114 @@ def name_of(path: Path) -> str:
     return f"{path.resolve().parent.name}/{path.stem}"
 
 
-def _publish(temporary: Path, path: Path) -> None:
-    # The content must be on disk before the name: a power cut in between would leave an empty file.
-    with open(temporary, "rb") as written:
-        os.fsync(written.fileno())
-    # mkstemp makes files private to the user; the result gets the permissions of any new file.
-    mask = os.umask(0)
-    os.umask(mask)
-    temporary.chmod(0o666 & ~mask)
-    os.replace(temporary, path)
+def check_readable(path: Path) -> None:
+    """Refuses what is no readable file, and files too large to be a circuit, with a CircuitFileError."""
+    try:
+        with path.open("rb"):
+            size = path.stat().st_size
+    except FileNotFoundError:
+        raise CircuitFileError(f"No circuit file {path}.") from None
+    except OSError as error:
+        raise CircuitFileError(f"Cannot read {path}: {error.strerror or error}.") from error
+    if size > LARGEST_FILE:
+        raise CircuitFileError(
+            f"{path} has {size / 2**20:,.0f} MB; circuits of more than {LARGEST_FILE // 2**20} MB are not read."
+        )
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        CircuitFileError: It is missing, too large, cut short, or not JSON.
+    """
+    check_readable(path)
+    text = ""
+    try:
+        text = path.read_bytes().decode()
+        return json.loads(text)
+    except UnicodeDecodeError as error:
+        raise CircuitFileError(f"{path} is not a circuit file: byte {error.start} is not UTF-8.") from error
+    except json.JSONDecodeError as error:
+        # A file cut short fails at its end, in a string or in a word such as nul.
+        last = re.fullmatch(r"[-+.\w]*\s*", text[error.pos :]) is not None
+        cut = last or error.msg.startswith("Unterminated string")
+        what = "is cut short" if cut else "is not JSON"
+        advice = "Copy it again from where it was written." if cut else "Correct it there."
+        message = f"{path} {what}: {error.msg} at line {error.lineno}, column {error.colno}. {advice}"
+        raise CircuitFileError(message) from error
+    except (RecursionError, ValueError) as error:  # Python refuses integers of thousands of digits
+        what = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise CircuitFileError(f"{path} is not a circuit file: {what}.") from error
+
+
+def read_content(path: Path) -> dict[str, Any]:
+    """The parsed content of a circuit file: of the right format, of a version known here, with its checksum intact.
+
+    Raises:
+        CircuitFileError: Which of these does not hold.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CircuitFileError(
+            f'{path} is not a circuit file: it does not say "format": "{FORMAT}". '
+            "acdc discover writes one as circuit.json."
+        )
+    version = content.get("version")
+    if type(version) is not int or version < 1:
+        raise CircuitFileError(f"{path}: version is {version!r}; it must be a whole number, 1 to {_VERSION}.")
+    if version > _VERSION:
+        raise CircuitFileError(
+            f"{path} was written by a newer acdc-engine (version {version}; this one reads up to {_VERSION}): "
+            "upgrade with pip install --upgrade acdc-engine."
+        )
+    checksum = content.get("checksum")
+    if checksum is not None and checksum != checksum_of(content):
+        raise CircuitFileError(
+            f"{path} was edited since it was written: its content does not match its checksum. "
+            "Remove the checksum, with the comma before it, to use it as a hand-written circuit."
+        )
+    return content
+
+
+def json_text(content: Mapping[str, Any]) -> str:
+    """Lays a circuit out for reading and for line-by-line diffs: one node or edge per line."""
+    parts = []
+    for key, value in content.items():
+        if isinstance(value, list) and value:
+            items = ",\n".join(f"    {json.dumps(item, ensure_ascii=False)}" for item in value)
+            text = f"[\n{items}\n  ]"
+        else:
+            text = json.dumps(value, indent=2, ensure_ascii=False).replace("\n", "\n  ")
+        parts.append(f"  {json.dumps(key)}: {text}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def checksum_of(content: Mapping[str, Any]) -> str:
+    """SHA-256 of the content without its checksum, as JSON with sorted keys and no spaces."""
+    rest = {key: value for key, value in content.items() if key != "checksum"}
+    canonical = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    # Surrogates come from broken text in a hand-written file; they must not end in an encoding error.
+    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def explain_faults(error: ValidationError) -> str:
+    """Says what pydantic found, one fault per line, with the path to the key."""
+    lines = []
+    for fault in error.errors(include_url=False):
+        place = ".".join(map(str, fault["loc"])) or "the file"
+        if fault["type"] == "extra_forbidden":
+            known = {name for kind in Record.__subclasses__() for name in kind.model_fields}
+            lines.append(f"{place} is not a key of the format.{did_you_mean(str(fault['loc'][-1]), known)}")
+        elif fault["type"] == "missing":
+            lines.append(f"{place} is missing.")
+        else:
+            text, message = repr(fault["input"]), fault["msg"]
+            shown = text if len(text) <= 60 else f"{text[:57]}..."
+            lines.append(f"{place} is {shown}: {message[0].lower()}{message[1:]}.")
+    if len(lines) > _MOST_LINES:
+        lines = [*lines[:_MOST_LINES], f"... and {len(lines) - _MOST_LINES} more."]
+    return "\n".join(f"  {line}" for line in lines)
 
 
 def _in_folder(folder: Path) -> Path:

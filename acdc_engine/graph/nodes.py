@@ -1,15 +1,23 @@
-"""The nodes that edges join: which they are, what they do, and whether a circuit's nodes and edges fit each other."""
+"""Edges by name or from a mask, the nodes that they join, their roles, and whether all of these fit each other."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from acdc_engine.errors import CircuitFileError, GraphError
+from acdc_engine.errors import CircuitFileError, GraphError, did_you_mean
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.records import CircuitEdge, CircuitNode
 
-_MOST_SHOWN = 60
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+    from torch import Tensor
+
+    from acdc_engine.graph.circuit import Circuit
+
+EdgeLike = CircuitEdge | str | tuple[str, str]
+"""An edge, its name (`a5.h3->a7.h1<v>`) or its two ends."""
 
 
 def all_nodes(layout: Graph) -> Iterator[tuple[str, Any, int | None]]:
@@ -21,16 +29,69 @@ def all_nodes(layout: Graph) -> Iterator[tuple[str, Any, int | None]]:
     yield "logits", "logits", None
 
 
-def node_read(receiver: str) -> str:
-    """The node that a receiver is an input of: a head, an MLP, the logits, or a key/value group such as `a7.kv1`."""
-    return receiver.partition("<")[0]
-
-
 def targets_of(layout: Graph, receiver: str) -> tuple[str, tuple[str, ...]]:
     """Kind of a receiver (`q`, `k`, `v`, `mlp` or `logits`) and the nodes it feeds: several for a key/value group."""
     index = layout.receiver_index(receiver)
     kind = layout.receiver_kind(index)
     return kind, tuple(layout.senders[sender] for sender in layout.fed(index)) or ("logits",)
+
+
+def edges_named(layout: Graph, edges: Iterable[EdgeLike]) -> tuple[CircuitEdge, ...]:
+    """Edges of a graph, without figures.
+
+    Raises:
+        GraphError: One that cannot exist there: the rule, and the nearest name.
+    """
+    found = []
+    for given in edges:
+        name = edge_name(given)
+        try:
+            sender, receiver = layout.parse_edge(name)
+        except GraphError as error:
+            hint = ""
+            if "write" not in str(error):  # some say themselves what to write
+                known = zip(name.split("->"), (layout.senders, layout.receivers), strict=True)
+                ends = ((end.strip(), names) for end, names in known)
+                hint = "".join(did_you_mean(end, names) for end, names in ends if end not in names)
+            raise GraphError(f"{error}{hint}") from error
+        found.append(CircuitEdge(sender=layout.senders[sender], receiver=layout.receivers[receiver]))
+    return tuple(found)
+
+
+def edge_name(edge: EdgeLike) -> str:
+    """The name of an edge, which may not exist; a GraphError where it is none of `EdgeLike`."""
+    if isinstance(edge, str):
+        return edge
+    if isinstance(edge, CircuitEdge):
+        return f"{edge.sender}->{edge.receiver}"
+    if isinstance(edge, tuple) and len(edge) == 2 and all(isinstance(end, str) for end in edge):
+        return "->".join(edge)
+    raise GraphError(
+        f"An edge is given by its name, such as a5.h3->a7.h1<v>, or as a pair of its ends, not as {edge!r}."
+    )
+
+
+def edges_of_mask(
+    graph: Graph,
+    mask: Bool[Tensor, "senders receivers"],
+    scores: Float[Tensor, "senders receivers"] | None = None,
+    effects: Float[Tensor, "senders receivers"] | None = None,
+) -> tuple[CircuitEdge, ...]:
+    """Lists the kept edges of a mask, in the graph's order, with scores and exact effects. NaN: not measured.
+
+    Raises:
+        GraphError: The mask keeps an edge that does not exist.
+    """
+    kept = mask.cpu()
+    score = [None] * int(kept.sum()) if scores is None else scores.cpu()[kept].tolist()
+    effect = [None] * len(score) if effects is None else effects.cpu()[kept].tolist()
+    edges = []
+    for (sender, receiver), value, exact in zip(kept.nonzero().tolist(), score, effect, strict=True):
+        graph.edge_name(sender, receiver)  # raises where there is no such edge
+        ends = graph.senders[sender], graph.receivers[receiver]
+        known = None if exact != exact else exact
+        edges.append(CircuitEdge(sender=ends[0], receiver=ends[1], score=value, effect=known))
+    return tuple(edges)
 
 
 def nodes_of_edges(
@@ -77,6 +138,18 @@ def role_fed(layout: Graph, receiver: str, roles: Mapping[str, str | None]) -> s
     return " / ".join(dict.fromkeys(known)) if known else None
 
 
+def edge_counts(circuit: Circuit) -> tuple[Counter[str], Counter[str]]:
+    """Counts the edges into every node of a circuit, and the edges out of it, by its name.
+
+    One into a key or value that heads share goes into each of them that is in the circuit.
+    """
+    layout, listed = circuit.graph(), {node.name for node in circuit.nodes}
+    into: Counter[str] = Counter()
+    for receiver, n_edges in Counter(edge.receiver for edge in circuit.edges).items():
+        into.update(dict.fromkeys(listed.intersection(targets_of(layout, receiver)[1]), n_edges))
+    return into, Counter(edge.sender for edge in circuit.edges)
+
+
 def check_circuit(layout: Graph, nodes: Iterable[CircuitNode], edges: Iterable[CircuitEdge]) -> None:
     """Refuses edges that cannot exist, duplicates, and nodes that are not the edges' ends.
 
@@ -85,51 +158,42 @@ def check_circuit(layout: Graph, nodes: Iterable[CircuitNode], edges: Iterable[C
     Raises:
         CircuitFileError: With the first thing that is wrong.
     """
-    edges, nodes = tuple(edges), tuple(nodes)
-    listed = _check_nodes(layout, nodes)
-    roles = {node.name: node.role for node in nodes}
+    roles = _check_nodes(layout, nodes)
     seen: set[str] = set()
     touched = {"input", "logits"}
     for place, edge in enumerate(edges):
-        name = f"{edge.sender}->{edge.receiver}"
+        name = edge_name(edge)
+        where = f"edges.{place}: {name}"
         try:
             layout.parse_edge(name)
         except GraphError as error:
             raise CircuitFileError(f"edges.{place} cannot exist in this model's graph: {error}") from error
         if name in seen:
-            raise CircuitFileError(f"edges.{place}: {name} is listed twice.")
+            raise CircuitFileError(f"{where} is listed twice.")
         seen.add(name)
-        if edge.sender not in listed:
-            raise CircuitFileError(f"edges.{place}: {name} starts at {edge.sender}, which is not among the nodes.")
+        if edge.sender not in roles:
+            raise CircuitFileError(f"{where} starts at {edge.sender}, which is not among the nodes.")
         _, fed = targets_of(layout, edge.receiver)
-        if listed.isdisjoint(fed):
+        if roles.keys().isdisjoint(fed):
             which = f"{fed[0]}, which is not" if len(fed) == 1 else f"none of {', '.join(fed)}, which are"
-            raise CircuitFileError(f"edges.{place}: {name} leads to {which} among the nodes.")
-        _check_roles(place, edge, roles.get(edge.sender), role_fed(layout, edge.receiver, roles))
+            raise CircuitFileError(f"{where} leads to {which} among the nodes.")
+        # Roles are written twice, for readers of single edges; both must say the same.
+        both = {"sender_role": roles[edge.sender], "receiver_role": role_fed(layout, edge.receiver, roles)}
+        for key, role in both.items():
+            if getattr(edge, key) not in (None, role):
+                raise CircuitFileError(
+                    f"{where} has {key} {getattr(edge, key)!r:.60}, its node has role {role!r:.60}. Write the same at "
+                    f"both, or leave {key} out."
+                )
         touched.update((edge.sender, *fed))
-    if lonely := sorted(listed - touched):
+    if lonely := sorted(roles.keys() - touched):
         raise CircuitFileError(f"No edge starts or ends at {', '.join(lonely)}: remove it from the nodes.")
 
 
-def _check_roles(place: int, edge: CircuitEdge, sender_role: str | None, receiver_role: str | None) -> None:
-    """Roles are written twice, for readers of single edges; both must say the same."""
-    ends = (("sender_role", edge.sender_role, sender_role), ("receiver_role", edge.receiver_role, receiver_role))
-    for key, here, at_node in ends:
-        if here not in (None, at_node):
-            raise CircuitFileError(
-                f"edges.{place}: {edge.sender}->{edge.receiver} has {key} {_cut(here)}, its node has role "
-                f"{_cut(at_node)}. Write the same at both, or leave {key} out."
-            )
-
-
-def _cut(role: str | None) -> str:
-    """A role as an error can show it: files of strangers have roles of any length."""
-    return repr(role if role is None or len(role) <= _MOST_SHOWN else f"{role[:_MOST_SHOWN]}...")
-
-
-def _check_nodes(layout: Graph, nodes: Iterable[CircuitNode]) -> set[str]:
+def _check_nodes(layout: Graph, nodes: Iterable[CircuitNode]) -> dict[str, str | None]:
+    """The roles of the nodes."""
     known = {name: (kind, layer) for name, kind, layer in all_nodes(layout)}
-    listed: set[str] = set()
+    roles: dict[str, str | None] = {}
     for place, node in enumerate(nodes):
         if node.name not in known:
             try:
@@ -138,7 +202,7 @@ def _check_nodes(layout: Graph, nodes: Iterable[CircuitNode]) -> set[str]:
                 reason = str(error).replace("No sender", "no node", 1)
                 message = f"nodes.{place} cannot exist in this model's graph: {reason}"
                 raise CircuitFileError(message) from error
-        if node.name in listed:
+        if node.name in roles:
             raise CircuitFileError(f"nodes.{place}: {node.name} is listed twice.")
         if (node.kind, node.layer) != known[node.name]:
             kind, layer = known[node.name]
@@ -146,5 +210,5 @@ def _check_nodes(layout: Graph, nodes: Iterable[CircuitNode]) -> set[str]:
                 f"nodes.{place}: {node.name} has kind {kind!r} and layer {layer}, "
                 f"not kind {node.kind!r} and layer {node.layer}."
             )
-        listed.add(node.name)
-    return listed
+        roles[node.name] = node.role
+    return roles

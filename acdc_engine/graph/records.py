@@ -14,6 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_serializer, 
 SIGN_CONVENTION = "positive: the edge supports the behaviour"
 MODEL_SIZES = ("n_layers", "n_heads", "n_kv_heads", "d_model", "d_vocab", "parallel", "mlps", "ungrouped_kv")
 """Fields of a model's record that are the same in two records of the same model, whatever it is called."""
+OF_EDGES = ("effect", "without", "stability", "necessity")
+"""Figures of an edge that depend on the other edges of the circuit; its score does not."""
+FIGURES = ("score", *OF_EDGES)
+"""Numbers that are known of an edge."""
+COLUMNS = ("sender", "receiver", "kind", *FIGURES, "sender_role", "receiver_role")
+"""Of a table of edges: `kind` is q, k, v, mlp or logits; the others are those of `CircuitEdge`."""
 _MOST_NODES = 30_000
 """Heads and MLPs of a model at most (twice those of Llama 3.1 405B): masks have a cell for each pair of them."""
 

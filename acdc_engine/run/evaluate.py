@@ -10,10 +10,9 @@ from acdc_engine.errors import MethodError, MetricError
 from acdc_engine.evidence.hypotheses import EDGES_UP_TO
 from acdc_engine.experiment import MetricLike, Selection
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.editing import OF_EDGES
 from acdc_engine.graph.files import check_target
 from acdc_engine.graph.nodes import with_roles
-from acdc_engine.graph.records import AttributionRecord
+from acdc_engine.graph.records import OF_EDGES, AttributionRecord
 from acdc_engine.run.file_prompts import Asked
 from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.reopen import Reopened, reopen

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Evaluation
-from acdc_engine.graph.nodes import targets_of
+from acdc_engine.graph.nodes import edge_counts, targets_of
 from acdc_engine.graph.records import SIGN_CONVENTION, CircuitEdge, CircuitNode
 from acdc_engine.graph.style import by_strength, column_style, measure_of, strength_of, style_of
-from acdc_engine.graph.views import edge_counts
 from acdc_engine.show.remarks import NAME, aim_of, evaluation_warning, farthest_first, warning
 from acdc_engine.show.sections import Cell, Column, Section, Table, signed, table_of
 from acdc_engine.show.visible import plain

@@ -17,8 +17,7 @@ from pydantic import ValidationError
 
 from acdc_engine.errors import AcdcError, CircuitFileError, GalleryError
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_file import FORMAT
-from acdc_engine.graph.files import CIRCUIT, SCORES, SO_FAR, TRACE
+from acdc_engine.graph.files import CIRCUIT, FORMAT, SCORES, SO_FAR, TRACE
 from acdc_engine.graph.records import Record
 from acdc_engine.graph.result_records import Comparison
 from acdc_engine.show.index_entries import COLUMNS, HEIGHT, WIDTH, Entry, compared, entry_of

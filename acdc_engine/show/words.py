@@ -8,8 +8,8 @@ from typing import Literal
 
 from acdc_engine.display import meaning_of
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_file import checksum_of
 from acdc_engine.graph.evidence_records import Certificate, Evaluation, Interval
+from acdc_engine.graph.files import checksum_of
 from acdc_engine.graph.records import SIGN_CONVENTION, Cost, SearchRecord
 from acdc_engine.graph.style import measure_of
 from acdc_engine.show.remarks import NAME, aim_of, as_near, in_brief, remarks, untested

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.graph.editing import Wiring, circuit_by_rule
+from acdc_engine.graph.editing import Wiring
 from acdc_engine.model.load import load_model
 from acdc_engine.model.view import TransformerView
 from acdc_engine.patch import CircuitEvaluator
@@ -175,9 +175,8 @@ def truth(name: str) -> Circuit:
     wiring.edges.update((int(u), int(v)) for u, v in bound(view, letters).nonzero())
     # Without the hash: the circuit is that of the program, in any number format.
     model = view.model_record().model_copy(update={"weights_hash": None})
-    circuit = circuit_by_rule(
+    circuit = wiring.circuit(
         model,
-        wiring,
         ROLES[name],
         behaviour=f"tracr_{name.replace('-', '_')}",
         source="Derived from the weights that graphs/make/compiled.py compiles with tracr (Lindner et al. 2023, arXiv "

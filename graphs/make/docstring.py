@@ -7,7 +7,7 @@ from pathlib import Path
 
 from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.editing import Wiring, circuit_by_rule
+from acdc_engine.graph.editing import Wiring
 from acdc_engine.graph.records import ModelRecord
 
 MODEL = ModelRecord(name="attn-only-4l", n_layers=4, n_heads=8, n_kv_heads=8, d_model=512, d_vocab=48262, mlps=False)
@@ -28,9 +28,8 @@ def docstring() -> Circuit:
     wiring.join(["a1.h2", "a2.h0"], movers, "k")
     wiring.join(token, movers, "v")
     wiring.join(movers, ["logits"])
-    return circuit_by_rule(
+    return wiring.circuit(
         MODEL,
-        wiring,
         {
             "duplicate token": ["a0.h5", "a1.h2"],
             "induction and previous token": ["a1.h4"],

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.editing import Wiring, circuit_by_rule
+from acdc_engine.graph.editing import Wiring
 from acdc_engine.graph.records import ModelRecord
 
 MODEL = ModelRecord(
@@ -51,9 +51,8 @@ def ioi() -> Circuit:
     wiring.join(roles["induction"] + roles["duplicate token"], roles["S-inhibition"], "kv")
     wiring.join(roles["S-inhibition"], movers, "q")
     wiring.join(INPUT + movers, LOGITS)
-    return circuit_by_rule(
+    return wiring.circuit(
         MODEL,
-        wiring,
         roles,
         behaviour="ioi",
         source="Wang et al. 2022 (arXiv 2211.00593), figure 2; edges as Conmy et al. 2023 (arXiv 2304.14997) define "
@@ -92,9 +91,8 @@ def greater_than(middle: list[str], source: str) -> Circuit:
     wiring.join(middle, late_mlps)
     wiring.join(late_mlps, late_mlps)
     wiring.join(middle + late_mlps, LOGITS)
-    return circuit_by_rule(
+    return wiring.circuit(
         MODEL,
-        wiring,
         roles,
         behaviour="greater_than",
         source=source,

@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.editing import Wiring, circuit_by_rule
+from acdc_engine.graph.editing import Wiring
 from acdc_engine.graph.records import MetricRecord, TaskRecord
 from acdc_engine.model import load_model
 from acdc_engine.model.layers import project
@@ -300,9 +300,8 @@ def true_circuit(view: TransformerView, seed: int = 0) -> Circuit:
     effects = edge_effects(view, prompts)
     wiring = Wiring(view.graph)
     wiring.edges = {(u, v) for u, v in effects.needed.nonzero().tolist()}
-    circuit = circuit_by_rule(
+    circuit = wiring.circuit(
         view.model_record(),
-        wiring,
         roles(view),
         behaviour=card.name,
         source="Made here: graphs/make/induction.py trained the model and tested every edge.",

@@ -11,8 +11,7 @@ from typer.testing import CliRunner
 
 from acdc_engine.errors import ModelError
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.editing import edges_of_mask
-from acdc_engine.graph.nodes import nodes_of_edges
+from acdc_engine.graph.nodes import edges_of_mask, nodes_of_edges
 from acdc_engine.graph.records import TaskRecord
 from acdc_engine.model import TransformerView
 from acdc_engine.prompts.find import find_task

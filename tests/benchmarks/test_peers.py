@@ -13,8 +13,7 @@ from typer.testing import CliRunner
 from acdc_engine.formats.register import FORMATS
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.graph.editing import edges_of_mask
-from acdc_engine.graph.nodes import nodes_of_edges
+from acdc_engine.graph.nodes import edges_of_mask, nodes_of_edges
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.run.progress import Reporter
 from benchmarks import peer_eap_ig, peer_engine, peer_lens, peer_work, peers

@@ -13,14 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from acdc_engine.errors import CircuitFileError
-from acdc_engine.formats import register
 from acdc_engine.formats.eap import scores_from_eap
 from acdc_engine.formats.register import export, import_circuit, recognised
+from acdc_engine.graph import files
 from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.graph.editing import edges_of_mask
-from acdc_engine.graph.nodes import nodes_of_edges
+from acdc_engine.graph.nodes import edges_of_mask, nodes_of_edges
 from tests.formats.conftest import GROUPED, refused, scores_of, text_of
 from tests.show.conftest import Make
 from tests.show.index.runs import tiny_model
@@ -360,7 +359,7 @@ def test_files_made_to_fill_the_memory_or_to_take_forever(tmp_path: Path, monkey
     refused(path, "nested too deeply, or repeats its parts", "eap-pt")
     torch.save({"cfg": 10**20}, path)
     refused(path, "a whole number of more than 63 bits", "eap-pt")
-    monkeypatch.setattr(register, "LARGEST_FILE", 100)
+    monkeypatch.setattr(files, "LARGEST_FILE", 100)
     refused(path, "circuits of more than 0 MB are not read", "eap-pt")
 
 

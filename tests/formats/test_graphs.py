@@ -18,7 +18,6 @@ from acdc_engine.errors import CircuitFileError, ModelNeededError
 from acdc_engine.formats.graphs import attributed, circuit_from_networkx
 from acdc_engine.formats.register import import_circuit
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.views import with_shared
 from acdc_engine.show.page import static
 from tests.browser import opened
 from tests.formats.conftest import GROUPED, refused, text_of
@@ -219,7 +218,7 @@ def test_a_graph_by_hand() -> None:
     }
     assert circuit.edges[2].sender_role == "previous token" and circuit.source == "the graph, a networkx graph"
     assert [node.name for node in circuit.nodes] == ["input", "a0.h1", "m0", "a1.h2", "logits"]
-    linked = circuit_from_networkx(with_shared(attributed(SHARED)), SHARED.model)
+    linked = circuit_from_networkx(SHARED.to_networkx(shared=True), SHARED.model)
     assert linked.nodes == tuple(n.model_copy(update={"direct_effect": None, "role_scores": ()}) for n in SHARED.nodes)
     assert [(e.sender, e.receiver) for e in linked.edges] == [(e.sender, e.receiver) for e in SHARED.edges]
 

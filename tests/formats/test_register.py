@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from acdc_engine.errors import CircuitFileError, ModelNeededError
-from acdc_engine.formats import register
 from acdc_engine.formats.register import FORMATS, default_name, export, import_circuit, is_read, recognised
+from acdc_engine.graph import files
 from acdc_engine.graph.blocks import GraphShape
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.records import CircuitEdge
@@ -146,7 +146,7 @@ def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "x.json").write_bytes(b"\xff{}")
     refused(tmp_path / "x.json", "byte 0 is not UTF-8")
     (tmp_path / "large").write_bytes(b"x" * 2_000)
-    monkeypatch.setattr(register, "LARGEST_FILE", 1_000)
+    monkeypatch.setattr(files, "LARGEST_FILE", 1_000)
     refused(tmp_path / "large", "circuits of more than 0 MB are not read")
 
 

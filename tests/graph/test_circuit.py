@@ -14,10 +14,8 @@ from pydantic import ValidationError
 from acdc_engine.errors import CircuitFileError, GraphError
 from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.editing import edges_of_mask
-from acdc_engine.graph.nodes import nodes_of_edges, with_roles
+from acdc_engine.graph.nodes import edge_counts, edges_of_mask, nodes_of_edges, with_roles
 from acdc_engine.graph.records import AttributionRecord, CircuitEdge, CircuitNode
-from acdc_engine.graph.views import edge_counts, with_shared
 
 
 def changed(circuit: Circuit, **parts: Any) -> Circuit:
@@ -76,7 +74,7 @@ def test_roles_at_edges_are_those_of_the_nodes() -> None:
 def test_roles_that_contradict_their_node_are_refused(small_circuit: Circuit) -> None:
     with_role = with_roles(small_circuit.graph(), small_circuit.nodes, small_circuit.edges)
     assert changed(small_circuit, edges=with_role) == small_circuit, "nodes without roles leave none at the edges"
-    for role, shown in (("mover", "'mover'"), ("x" * 9_999, f"'{'x' * 60}...'")):
+    for role, shown in (("mover", "'mover'"), ("x" * 9_999, f"'{'x' * 59}")):
         wrong = tuple(edge.model_copy(update={"receiver_role": role}) for edge in small_circuit.edges)
         text = f"edges.0: input->a0.h1<q> has receiver_role {shown}, its node has role None. Write the same"
         with pytest.raises(CircuitFileError, match=re.escape(text)):
@@ -149,7 +147,9 @@ def test_networkx_view(small_circuit: Circuit) -> None:
     assert set(graph.edges) >= {("m0", "a1.h2", "q"), ("input", "m0", "mlp"), ("a1.h2", "logits", "logits")}
     assert graph.graph["sign"] == "positive: the edge supports the behaviour"
     assert nx.is_directed_acyclic_graph(graph)
-    assert not nx.has_path(graph, "a0.h1", "logits") and nx.has_path(with_shared(graph), "a0.h1", "logits")
+    assert not nx.has_path(graph, "a0.h1", "logits") and nx.has_path(
+        small_circuit.to_networkx(shared=True), "a0.h1", "logits"
+    )
 
 
 @given(data=st.data())
@@ -169,7 +169,7 @@ def test_networkx_has_exactly_the_circuits_edges(
     assert len({d["name"] for _, _, d in found}) == len(found)
     groups = {name: set(facts["heads"].split()) for name, facts in graph.nodes(data=True) if "heads" in facts}
     assert set(graph) - listed == set(groups)
-    joined = {(u, v) for u, v, key in with_shared(graph).edges(keys=True) if key == "shared"}
+    joined = {(u, v) for u, v, key in circuit.to_networkx(shared=True).edges(keys=True) if key == "shared"}
     assert joined == {(group, head) for group, heads in groups.items() for head in heads}
     for edge in circuit.edges:
         node = edge.receiver.split("<")[0]

@@ -12,9 +12,8 @@ from acdc_engine.evidence.roles import THRESHOLDS
 from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import is_clean
-from acdc_engine.graph.editing import Wiring, circuit_by_rule
-from acdc_engine.graph.records import CircuitEdge, CircuitNode, ModelRecord, RoleName, RoleScore
-from acdc_engine.graph.views import COLUMNS
+from acdc_engine.graph.editing import Wiring
+from acdc_engine.graph.records import COLUMNS, CircuitEdge, CircuitNode, ModelRecord, RoleName, RoleScore
 from tests.made_circuits import SMOLLM2, made_circuit
 from tests.tiny_task import tiny_view
 
@@ -254,7 +253,7 @@ def test_the_circuit_carries_rule_and_roles() -> None:
     model = ModelRecord(name="tiny", n_layers=2, n_heads=4, n_kv_heads=2, d_model=8, d_vocab=11)
     roles = {"early": ["a0.h1"], "reader": ["a1.h2"], "helper": ["a1.h3"], "absent": ["a0.h0"]}
     texts = {"behaviour": "ioi", "source": "a paper", "rule": "a rule", "made_by": "a script"}
-    circuit = circuit_by_rule(model, wiring, roles, **texts)
+    circuit = wiring.circuit(model, roles, **texts)
     assert circuit.behaviour_name == "ioi" and all(getattr(circuit, name) == text for name, text in texts.items())
     assert [(edge.sender, edge.receiver, edge.sender_role, edge.receiver_role) for edge in circuit.edges] == [
         ("input", "a0.h1<q>", None, "early"),

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from acdc_engine.evidence.figures import figures_of
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_file import json_text
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.graph.evidence_records import Certificate, Evaluation
+from acdc_engine.graph.files import json_text
 from acdc_engine.graph.nodes import nodes_of_edges
 from acdc_engine.graph.records import (
     AttributionRecord,

@@ -6,9 +6,8 @@ import pytest
 
 from acdc_engine.evidence.figures import figures_of
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.editing import edges_of_mask
 from acdc_engine.graph.evidence_records import AnswerFigures, Evaluation, Interval, RandomCircuits, TemplateFigures
-from acdc_engine.graph.nodes import nodes_of_edges
+from acdc_engine.graph.nodes import edges_of_mask, nodes_of_edges
 from acdc_engine.graph.records import MetricRecord, ModelRecord, SearchRecord
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.judge import Judge

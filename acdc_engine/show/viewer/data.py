@@ -9,10 +9,9 @@ from typing import Literal
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Figures, SizePoint
-from acdc_engine.graph.nodes import all_nodes, targets_of
+from acdc_engine.graph.nodes import all_nodes, edge_counts, targets_of
 from acdc_engine.graph.records import MODEL_SIZES, CircuitEdge, CircuitNode
 from acdc_engine.graph.style import by_strength, measure_of, strength_of
-from acdc_engine.graph.views import edge_counts
 from acdc_engine.show.pictures.layered import BOX_HEIGHT, BOX_WIDTH, PORTS, TALLEST, Point, clearance, place_nodes
 from acdc_engine.show.pictures.role_layout import place_roles
 from acdc_engine.show.pictures.roles import MLPS, grouped
