@@ -183,8 +183,8 @@ class Circuit(Shown, Record):
                 first, layer = layout.sender_index(heads[0]), int(target[1:].partition(".")[0])
                 there = [head for head in heads if head in roles]
                 graph.add_node(target, kind="kv", position=first, layer=layer, heads=" ".join(there))
-                if shared:
-                    graph.add_edges_from((target, head, "shared", {"kind": "shared"}) for head in there)
+                for reads in there if shared else ():
+                    graph.add_edge(target, reads, key="shared", kind="shared")
             role = role_fed(layout, edge.receiver, roles)
             facts = _known(score=edge.score, effect=edge.effect, sender_role=roles.get(edge.sender), receiver_role=role)
             name = f"{edge.sender}->{edge.receiver}"

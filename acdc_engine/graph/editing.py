@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from acdc_engine.errors import GraphError, did_you_mean
 from acdc_engine.graph.blocks import Graph
@@ -70,7 +71,7 @@ class Wiring:
             self.layout.receiver_index(node)
         return [column for column, kind in self._reads[node] if kind not in ("q", "k", "v") or kind in letters]
 
-    def circuit(self, model: ModelRecord, roles: Mapping[str, Iterable[str]], **texts: str) -> Circuit:
+    def circuit(self, model: ModelRecord, roles: Mapping[str, Iterable[str]], **texts: Any) -> Circuit:
         """The circuit of what has been joined, its edges in the graph's order.
 
         Args:
