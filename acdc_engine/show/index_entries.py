@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.style import by_strength, measure_of, relative_strengths, strength_of
-from acdc_engine.show.page import json_text
 from acdc_engine.show.pictures.layered import place_nodes
 from acdc_engine.show.pictures.selection import first_lines, lines_of
 from acdc_engine.show.remarks import warning
@@ -20,7 +19,6 @@ from acdc_engine.show.visible import plain
 WIDTH, HEIGHT = 240, 150
 """Pixels of a drawing."""
 _MOST_LINES = 400  # a few hundred are all that so small a picture can show
-_BUDGET = 20_000_000  # characters; a page of that size still opens in a few seconds
 _LONGEST = 80  # characters of a stranger's text in a cell
 _MARGIN = 7
 _WIDTHS = (("thick", 0.5), ("middle", 0.1), ("thin", 0.0))  # classes of edges, by least share of the strongest
@@ -214,24 +212,11 @@ def _compact(circuit: Circuit) -> dict[str, Any]:
     }
 
 
-def compared(entries: Sequence[Entry], budget: int = _BUDGET) -> tuple[dict[str, Any], list[str]]:
-    """What the page that compares reads, and the names of runs whose circuits are too large for it.
-
-    All circuits together have at most `budget` characters: of the largest the page has the facts only. Shapes of graphs
-    are listed once.
-    """
+def compared(entries: Sequence[Entry]) -> dict[str, Any]:
+    """What the page that compares reads: the circuits, and the shapes of their graphs, each once."""
     shapes: dict[GraphShape, int] = {}
     runs = [entry.circuit | {"shape": shapes.setdefault(entry.circuit["shape"], len(shapes))} for entry in entries]
-    fit = set()
-    for size, place in sorted((len(json_text(run)), place) for place, run in enumerate(runs)):
-        budget -= size
-        if budget < 0:
-            break
-        fit.add(place)
-    bare: dict[str, Any] = {"edges": None, "strengths": [], "nodes": [], "roles": {}}
-    listed = [run if place in fit else run | bare for place, run in enumerate(runs)]
-    too_large = [entry.name for place, entry in enumerate(entries) if place not in fit]
-    return {"shapes": list(map(_shape, shapes)), "runs": listed}, too_large
+    return {"shapes": list(map(_shape, shapes)), "runs": runs}
 
 
 def _shape(shape: GraphShape) -> dict[str, Any]:

@@ -87,5 +87,4 @@ def test_what_is_not_shown_is_said(tmp_path: Path) -> None:
     assert ran.exit_code == 0
     assert "Not shown: a: a/circuit.json is not a circuit file" in ran.output
     assert "Not shown: \\x1b[31mred: Unfinished run: it has trace.jsonl and no circuit.json." in ran.output
-    assert "Note: 1 other .json file: no circuit files, left alone (other.json)." in ran.output
     assert "2 circuits." in ran.output

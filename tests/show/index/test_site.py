@@ -1,7 +1,6 @@
 """A gallery as files: which circuits a folder of runs holds, what is written of them, what is said of the rest."""
 
 import json
-import os
 import re
 from pathlib import Path
 
@@ -102,9 +101,7 @@ def test_nothing_to_show(tmp_path: Path) -> None:
     (runs / "x").mkdir()
     (runs / "x" / "circuit.json").write_text("")
     (runs / "notes.json").write_text("1")
-    with pytest.raises(
-        GalleryError, match=r"(?s)x: x/circuit\.json is cut short.*1 other \.json file: no circuit files"
-    ):
+    with pytest.raises(GalleryError, match=r"(?s)x: x/circuit\.json is cut short"):
         gallery(tmp_path)
     assert list(tmp_path.iterdir()) == [runs]
     with pytest.raises(GalleryError, match="nowhere does not exist: give the folder that holds the run folders"):
@@ -117,9 +114,9 @@ def test_runs_up_to_three_folders_down(tmp_path: Path) -> None:
     for place in ("one", "x/two", "x/y/three", "x/y/z/four", ".cache/hidden"):
         save(tmp_path / "runs" / place, CIRCUIT)
     made = gallery(tmp_path)
-    assert names(made) == ["one", "x/two", "x/y/three"]
-    assert made.remarks == ("1 folder more than 3 levels down: not searched. Give one further down.",)
     assert names(write_gallery(tmp_path / "runs" / "one", tmp_path / "other")) == ["one"]
+    (tmp_path / "runs" / "one" / "loop").symlink_to(tmp_path / "runs", target_is_directory=True)
+    assert names(gallery(tmp_path)) == names(made) == ["one", "x/two", "x/y/three"]
 
 
 def test_circuit_files_of_any_name_and_other_json(tmp_path: Path) -> None:
@@ -129,54 +126,9 @@ def test_circuit_files_of_any_name_and_other_json(tmp_path: Path) -> None:
     whole = (runs / "known.json").read_text()
     (runs / "cut.json").write_text(whole[: len(whole) // 2])
     (runs / "list.json").write_text('["acdc-engine/circuit"]')
-    for number in range(5):
-        (runs / f"a{number}.json").write_text('{"format": "something else"}')
     made = gallery(tmp_path)
     # The one that is cut short says what it is: reading it tells what is wrong.
     assert names(made) == ["known"] and [name for name, _ in made.problems] == ["cut"]
-    named = "a0.json, a1.json, a2.json, a3.json, a4.json, ..."
-    assert made.remarks == (f"6 other .json files: no circuit files, left alone ({named}).",)
-
-
-def test_links_and_pipes_are_told_of_and_not_waited_for(tmp_path: Path) -> None:
-    runs = tmp_path / "runs"
-    for run in ("gone", "pipe", "site"):
-        (runs / run).mkdir(parents=True)
-    (runs / "gone" / "circuit.json").symlink_to(tmp_path / "nowhere.json")
-    os.mkfifo(runs / "pipe" / "circuit.json")
-    os.mkfifo(runs / "pipe" / "other.json")
-    os.mkfifo(runs / "site" / _MANIFEST)
-    save(runs / "run", CIRCUIT)
-    (runs / "run" / "loop").symlink_to(runs, target_is_directory=True)
-    (runs / "same").symlink_to(runs / "run", target_is_directory=True)
-    made = gallery(tmp_path)
-    why = "Its circuit.json is not a file: a link that leads nowhere, a pipe or a device."
-    assert (names(made), made.problems) == (["run"], (("gone", why), ("pipe", why)))
-    assert made.remarks == ("2 other .json files: no circuit files, left alone (pipe/other.json, site/gallery.json).",)
-
-
-def test_what_cannot_be_read_does_not_hide_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    runs = tmp_path / "runs"
-    save(runs / "run", CIRCUIT)
-    (runs / "locked").mkdir()
-    (runs / "link.json").symlink_to(tmp_path / "secret")
-    look, list_folder = os.stat, Path.iterdir
-
-    def refuse(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
-        if Path(path).name == "link.json":
-            raise PermissionError(13, "Permission denied")
-        return look(path, follow_symlinks=follow_symlinks)
-
-    def refuse_folder(path: Path) -> object:
-        if path.name == "locked":
-            raise PermissionError(13, "Permission denied")
-        return list_folder(path)
-
-    monkeypatch.setattr(os, "stat", refuse)
-    monkeypatch.setattr(Path, "iterdir", refuse_folder)
-    made = gallery(tmp_path)
-    assert names(made) == ["run"]
-    assert made.problems == (("locked", "The folder cannot be read: Permission denied."),)
 
 
 def test_hostile_folder_names_stay_inside(tmp_path: Path) -> None:

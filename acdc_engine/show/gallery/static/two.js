@@ -27,11 +27,9 @@ const two = (() => {
 
   // Why two runs cannot be compared, in words; null where they can.
   function refusal(shapes, a, b) {
-    if (a.shape !== b.shape)
-      return `${a.name} is a circuit of a model with ${shapes[a.shape].words}, ${b.name} of one with ` +
-        `${shapes[b.shape].words}: no edge of one is an edge of the other. Choose two circuits of one model shape: the lists above are grouped by it.`;
-    const large = [a, b].find((run) => run.edges === null);
-    return large ? `${large.name} is too large to be compared here. acdc compare does so with two files.` : null;
+    if (a.shape === b.shape) return null;
+    return `${a.name} is a circuit of a model with ${shapes[a.shape].words}, ${b.name} of one with ` +
+      `${shapes[b.shape].words}: no edge of one is an edge of the other. Choose two circuits of one model shape: the lists above are grouped by it.`;
   }
 
   // Edges in the order of the model, with where they are and their strengths there.
