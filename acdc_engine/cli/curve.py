@@ -145,8 +145,8 @@ def _picture(folder: Path, to: str, overwrite: bool) -> Path | None:
 def _close(found: "Curve", folder: Path, picture: Path | None, as_json: bool) -> None:
     from acdc_engine.show.pictures.curve import curve_figure
     from acdc_engine.show.pictures.figure import write_figure
-    from acdc_engine.show.remarks import curve_remarks
     from acdc_engine.show.results import curve_sections
+    from acdc_engine.show.words import curve_remarks
 
     print_result(found.model_dump_json(indent=2) if as_json else None, curve_sections(found), curve_remarks(found))
     if picture is not None:

@@ -109,7 +109,7 @@ def _unused(path: Path) -> Path:
 
 def _close(circuit: "Circuit", folder: Path, as_json: bool) -> None:
     from acdc_engine.show.figures import summary
-    from acdc_engine.show.remarks import remarks
+    from acdc_engine.show.words import remarks
 
     print_result(circuit.to_json() if as_json else None, summary(circuit), remarks(circuit))
     report, circuit_file = folder / "report.html", folder / "circuit.json"

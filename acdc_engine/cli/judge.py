@@ -146,7 +146,7 @@ def evaluate(
 
 def _close(judged: "Circuit", out_file: Path | None, as_json: bool) -> None:
     from acdc_engine.show.figures import summary
-    from acdc_engine.show.remarks import remarks
+    from acdc_engine.show.words import remarks
 
     print_result(judged.to_json() if as_json else None, summary(judged), remarks(judged))
     if out_file is None:

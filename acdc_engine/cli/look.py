@@ -50,8 +50,8 @@ def show(
     """Prints a circuit: where it comes from, its figures, its nodes by layer, its edges by strength."""
     from acdc_engine.formats.register import import_circuit
     from acdc_engine.show.figures import whole
-    from acdc_engine.show.remarks import remarks
     from acdc_engine.show.sections import text_of
+    from acdc_engine.show.words import remarks
 
     loaded = import_circuit(circuit)
     if as_json:

@@ -9,10 +9,9 @@ from acdc_engine.graph.evidence_records import Evaluation
 from acdc_engine.graph.nodes import edge_counts, targets_of
 from acdc_engine.graph.records import SIGN_CONVENTION, CircuitEdge, CircuitNode
 from acdc_engine.graph.style import by_strength, column_style, measure_of, strength_of, style_of
-from acdc_engine.show.remarks import NAME, aim_of, evaluation_warning, farthest_first, warning
 from acdc_engine.show.sections import Cell, Column, Section, Table, signed, table_of
 from acdc_engine.show.visible import plain
-from acdc_engine.show.words import between, evidence_of, facts, held_out_evidence
+from acdc_engine.show.words import NAME, aim_of, between, evidence_of, facts, farthest_first, warning
 
 ROLE = 60
 """Characters shown of a role."""
@@ -20,10 +19,13 @@ _KINDS = {"head": "head", "mlp": "MLP", "input": "", "logits": ""}
 _SIZES = {"part": "its strongest edges", "circuit": "the circuit", "more": "with the best other edges"}
 
 
-def summary(circuit: Circuit) -> list[Section]:
+def summary(of: Circuit | Evaluation) -> list[Section]:
     """Where a circuit comes from and how good it is, without its nodes and edges; what a run closes with."""
-    judged = [] if circuit.evaluation is None else figures(circuit.evaluation, circuit)
-    return [Section(pairs=facts(circuit)), *judged, *_told(warning(circuit), evidence_of(circuit))]
+    origin = [Section(pairs=facts(of))] if isinstance(of, Circuit) else []
+    against, evidence = warning(of), evidence_of(of)
+    told = [Section(warning=against)] if against else []
+    told += [Section("What speaks for it and against it", pairs=evidence)] if evidence else []
+    return [*origin, *figures(of), *told]
 
 
 def whole(circuit: Circuit, most: int | None = 40) -> list[Section]:
@@ -31,25 +33,17 @@ def whole(circuit: Circuit, most: int | None = 40) -> list[Section]:
     return [*summary(circuit), _layers(circuit), edges(circuit, most, rest=": --all")]
 
 
-def evaluation_sections(evaluation: Evaluation) -> list[Section]:
-    """An evaluation without its circuit."""
-    return [*figures(evaluation), *_told(evaluation_warning(evaluation), held_out_evidence(evaluation))]
-
-
-def _told(against: str, evidence: dict[str, str]) -> list[Section]:
-    told = [Section(warning=against)] if against else []
-    return [*told, *([Section("What speaks for it and against it", pairs=evidence)] if evidence else [])]
-
-
-def figures(evaluation: Evaluation, circuit: Circuit | None = None, templates: int = 6) -> list[Section]:
+def figures(of: Circuit | Evaluation, templates: int = 6) -> list[Section]:
     """The figures on both splits, by template where there are several (the farthest from the model), and the answers.
 
-    The circuit says what its metric and its search's objective are.
+    A circuit says what its metric and its search's objective are; one that has not been judged has no figures.
     """
-    objective = "faithfulness" if circuit is None or circuit.search is None else circuit.search.objective
+    circuit, evaluation = (of, of.evaluation) if isinstance(of, Circuit) else (None, of)
+    if evaluation is None:
+        return []
     found = [Section("How well it does the task", table=_splits(evaluation, circuit))]
     if evaluation.held_out.templates:
-        found.append(_templates(evaluation, objective, templates))
+        found.append(_templates(evaluation, aim_of(circuit.search if circuit else None), templates))
     if (answers := _answers(evaluation, circuit)) is not None:
         found.append(answers)
     return found
@@ -93,8 +87,8 @@ def _splits(evaluation: Evaluation, circuit: Circuit | None) -> Table:
     return table_of((*columns, Column(_level_of(evaluation), "name")), shown)
 
 
-def _templates(evaluation: Evaluation, objective: str, most: int) -> Section:
-    ordered, level = farthest_first(evaluation.held_out, objective), _level_of(evaluation)
+def _templates(evaluation: Evaluation, aim: str, most: int) -> Section:
+    ordered, level = farthest_first(evaluation.held_out, aim), _level_of(evaluation)
     rows = [
         (
             plain(one.name, NAME),
@@ -297,9 +291,8 @@ def edges(circuit: Circuit, most: int | None = 40, rest: str = "") -> Section:
         )
         for edge in shown
     ]
-    aim = aim_of(circuit.search.objective if circuit.search is not None else "faithfulness")
     meanings = {
-        "without": f"{aim} without the edge, discovery prompts",
+        "without": f"{aim_of(circuit.search)} without the edge, discovery prompts",
         "stability": "share of resampled prompts whose scores select it",
         "necessity": "share of resampled prompts that miss the target without it",
     }

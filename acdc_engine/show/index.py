@@ -254,7 +254,7 @@ def _held(folder: Path) -> set[str]:
 
 @contextlib.contextmanager
 def _replaced(target: Path) -> Iterator[Path]:
-    """Gives a folder to write to, which takes the target's place when all is written; after an error nothing changed."""
+    """Gives a folder to write to, which takes the target's place when all is written; an error changes nothing."""
     try:
         with tempfile.TemporaryDirectory(
             prefix=".acdc-gallery-", dir=target.parent, ignore_cleanup_errors=True

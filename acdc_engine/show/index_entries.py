@@ -13,8 +13,8 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.style import by_strength, measure_of, relative_strengths, strength_of
 from acdc_engine.show.pictures.layered import place_nodes
 from acdc_engine.show.pictures.selection import first_lines, lines_of
-from acdc_engine.show.remarks import warning
 from acdc_engine.show.visible import plain
+from acdc_engine.show.words import warning
 
 WIDTH, HEIGHT = 240, 150
 """Pixels of a drawing."""

@@ -18,13 +18,12 @@ from acdc_engine.errors import CircuitFileError
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Evaluation
 from acdc_engine.graph.result_records import Comparison, Curve, Verification
-from acdc_engine.show.figures import edges, evaluation_sections, summary
+from acdc_engine.show.figures import edges, summary
 from acdc_engine.show.page import environment
 from acdc_engine.show.pictures.comparison import comparison_figure
 from acdc_engine.show.pictures.curve import curve_figure
 from acdc_engine.show.pictures.draw import figure_of
 from acdc_engine.show.pictures.marks import MANY
-from acdc_engine.show.remarks import curve_remarks, remarks
 from acdc_engine.show.results import (
     Scores,
     comparison_sections,
@@ -35,7 +34,7 @@ from acdc_engine.show.results import (
 )
 from acdc_engine.show.sections import Section
 from acdc_engine.show.visible import plain
-from acdc_engine.show.words import LONGEST
+from acdc_engine.show.words import LONGEST, curve_remarks, remarks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,7 +65,7 @@ def _parts(thing: object) -> tuple[list[Section], Markup, Sequence[str]]:
         drawn = picture_html(_figure(thing), "the circuit as a graph, input at the bottom, logits at the top")
         return [*summary(thing), edges(thing, _ROWS)], drawn, remarks(thing)
     if isinstance(thing, Evaluation):
-        return evaluation_sections(thing), Markup(), ()
+        return summary(thing), Markup(), ()
     if isinstance(thing, Curve):
         drawn = picture_html(curve_figure(thing), "faithfulness against number of edges")
         return curve_sections(thing), drawn, curve_remarks(thing)

@@ -1,44 +1,58 @@
-"""Sentences about a circuit: where it comes from, what came out, what speaks for and against it, what words mean."""
+"""Sentences about a circuit: where it comes from, what speaks for and against it, what to read before its figures."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
+from collections.abc import Iterator, Mapping
 
 from acdc_engine.display import meaning_of
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.evidence_records import Certificate, Evaluation, Interval
-from acdc_engine.graph.files import checksum_of
-from acdc_engine.graph.records import SIGN_CONVENTION, Cost, SearchRecord
-from acdc_engine.graph.style import measure_of
-from acdc_engine.show.remarks import NAME, aim_of, as_near, in_brief, remarks, untested
+from acdc_engine.graph.evidence_records import (
+    Certificate,
+    Evaluation,
+    Figures,
+    Interval,
+    RandomCircuits,
+    TemplateFigures,
+)
+from acdc_engine.graph.records import Cost, SearchRecord, Unfinished
+from acdc_engine.graph.result_records import Curve, CurveSeries
+from acdc_engine.graph.style import style_of, texts_of
 from acdc_engine.show.visible import plain
 
 LONGEST = 600
 """Characters shown of a text."""
-_NAME = 120
-"""Characters shown of a name."""
-_FEW = 8
-"""Values that have no quartiles to speak of."""
+NAME = 40
+"""Characters shown of the name of a template or metric."""
 _ABLATIONS = {
     "patch": "edges outside the circuit carry the corrupt run's activations",
     "mean": "edges outside the circuit carry the mean over prompts",
     "zero": "edges outside the circuit carry zero",
 }
 """Here and not from their register, which needs torch: `acdc show` answers at once."""
+_FAITHFUL = (0.8, 1.2)
+"""Faithfulness of circuits that pass for faithful where no target was asked for."""
+_ROUNDING = 1e-6
+"""Room at the ends of a band, as in `Target.met`."""
+_MOST_TEMPLATES = 3
+"""Templates named in a sentence."""
+_POOR_KL = 0.5
 
 
-def facts(circuit: Circuit) -> dict[str, str]:
-    """Where a circuit comes from and how it was found, as labels and texts; what is not known is left out."""
+def facts(circuit: Circuit, *, explained: bool = False) -> dict[str, str]:
+    """Where a circuit comes from and how it was found, as labels and texts; what is not known is left out.
+
+    `explained` adds what the names of metric, scores, search and ablation mean, in the words of their registers, which
+    takes torch; names of other tools have no meaning here.
+    """
     model, task, metric, search = circuit.model, circuit.task, circuit.metric, circuit.search
+    attribution, ablation = circuit.attribution, circuit.ablation
     groups = "" if model.n_kv_heads == model.n_heads else f", {model.n_kv_heads} k/v heads"
     split = " (k and v taken apart)" if model.ungrouped_kv else ""
     kind = f"{model.architecture}, " if model.architecture else ""
+    layers, heads = counted(model.n_layers, "layer"), counted(model.n_heads, "head")
     rows: dict[str, str | None] = {
-        "Circuit": _size_of(circuit),
-        "Model": f"{model.name}: {kind}{_count(model.n_layers, 'layer')}, {_count(model.n_heads, 'head')}{groups}"
-        f"{split}",
+        "Circuit": size_of(circuit),
+        "Model": f"{model.name}: {kind}{layers}, {heads}{groups}{split}",
     }
     if task is not None:
         left = task.left_out
@@ -51,21 +65,31 @@ def facts(circuit: Circuit) -> dict[str, str]:
         rows["Behaviour"] = circuit.behaviour
     if metric is not None:
         rows["Metric"] = f"{metric.name}, {'higher' if metric.sign > 0 else 'lower'} supports the behaviour"
-    if circuit.attribution is not None:
-        rows["Scores"] = circuit.attribution.method + _settings(circuit.attribution.settings)
+    if attribution is not None:
+        rows["Scores"] = attribution.method + _settings(attribution.settings)
     if search is not None:
-        rows["Search"] = search.strategy + _settings(search.settings) + in_brief(search)
+        stopped = "" if search.unfinished is None else f"; {_when(search.unfinished)}, unfinished"
+        rows["Search"] = search.strategy + _settings(search.settings) + stopped
         if search.target_faithfulness is not None:
-            rows["Target"] = f"{aim_of(search.objective)} {search.target_faithfulness:g} on the discovery prompts"
-    if circuit.ablation is not None:
-        what = _ABLATIONS.get(circuit.ablation)  # none of a package of others
-        rows["Ablation"] = circuit.ablation + (f": {what}" if what else "")
+            rows["Target"] = f"{aim_of(search)} {search.target_faithfulness:g} on the discovery prompts"
+    if ablation is not None:
+        rows["Ablation"] = ablation + (f": {_ABLATIONS[ablation]}" if ablation in _ABLATIONS else "")
     rows |= {"Source": circuit.source, "Rule": circuit.rule, "Made by": circuit.made_by}
     rows["Cost"] = None if circuit.cost is None else cost_of(circuit.cost)
-    return {name: plain(text, LONGEST) for name, text in rows.items() if text is not None}
+    names = {
+        "Metric": ("metric", metric and metric.name),
+        "Scores": ("scoring method", attribution and attribution.method),
+        "Search": ("strategy", search and search.strategy),
+        "Ablation": ("ablation", ablation not in _ABLATIONS and ablation),
+    }
+    found = {name: plain(text, LONGEST) for name, text in rows.items() if text is not None}
+    for label, (kind, name) in names.items() if explained else ():
+        if name and (meaning := meaning_of(kind, name)):
+            found[label] += f": {plain(meaning)}"
+    return found
 
 
-def _size_of(circuit: Circuit) -> str:
+def size_of(circuit: Circuit) -> str:
     """How many of the edges and nodes it has."""
     layout = circuit.graph()
     return (
@@ -73,7 +97,8 @@ def _size_of(circuit: Circuit) -> str:
     )
 
 
-def _count(number: int, thing: str) -> str:
+def counted(number: int, thing: str) -> str:
+    """Such as `1 layer` and `2 layers`."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
@@ -97,23 +122,49 @@ def cost_of(cost: Cost, *, stages: bool = False) -> str:
     )
 
 
-def evidence_of(circuit: Circuit) -> dict[str, str]:
-    """Certificate, baseline, completeness and tests, as far as there are any."""
-    rows = {} if circuit.certificate is None else {"certificate": _certificate(circuit.certificate)}
-    if (why := untested(circuit)) is not None:
-        rows["single edges"] = why
-    return rows if circuit.evaluation is None else rows | held_out_evidence(circuit.evaluation, len(circuit.edges))
+def between(interval: Interval | None) -> str:
+    """An interval's ends; empty without one."""
+    return "" if interval is None else f"{interval.low:.3f} to {interval.high:.3f}"
 
 
-def held_out_evidence(evaluation: Evaluation, size: int | None = None) -> dict[str, str]:
-    """Random circuits, completeness and tests, as far as there are any; `size` is the circuit's, where known."""
-    alike = "of the same size" if size is None else f"with {size:,} edges each"
-    rows, random, rest = {}, evaluation.random_circuits, evaluation.completeness
+def aim_of(search: SearchRecord | Certificate | None) -> str:
+    """What a target is about, in words."""
+    return "KL recovered" if search is not None and search.objective == "kl" else "faithfulness"
+
+
+def _value_of(figures: Figures | TemplateFigures, aim: str) -> float | None:
+    """The figure that a target is about; None where it is not defined."""
+    return figures.kl_recovered if aim == "KL recovered" else figures.faithfulness
+
+
+def farthest_first(figures: Figures, aim: str) -> list[TemplateFigures]:
+    """The templates, the one farthest from the model in that figure first, those where it is not defined before."""
+
+    def distance(template: TemplateFigures) -> float:
+        value = _value_of(template, aim)
+        return float("inf") if value is None else abs(1 - value)
+
+    return sorted(figures.templates, key=lambda template: -distance(template))
+
+
+def evidence_of(of: Circuit | Evaluation) -> dict[str, str]:
+    """Certificate, random circuits, completeness and tests, as far as there are any."""
+    rows: dict[str, str] = {}
+    alike, evaluation = "of the same size", of
+    if isinstance(of, Circuit):
+        alike, evaluation = f"with {len(of.edges):,} edges each", of.evaluation
+        if of.certificate is not None:
+            rows["certificate"] = _certificate(of.certificate)
+        if (why := _untested(of)) is not None:
+            rows["single edges"] = why
+    if evaluation is None:
+        return rows
+    random, rest = evaluation.random_circuits, evaluation.completeness
     if random is not None:
         values = [round(value, 3) + 0.0 for value in random.faithfulness]  # no minus before a zero
         rows["random circuits"] = (
             f"{len(values)} {alike}: faithfulness {min(values):.3f} to {max(values):.3f}, mean "
-            f"{sum(values) / len(values):.3f}; {as_near(random) or 'none'} as near to 1 as this one (p "
+            f"{sum(values) / len(values):.3f}; {_as_near(random) or 'none'} as near to 1 as this one (p "
             f"{random.p_value:.2g})"
         )
     if rest is not None:
@@ -129,228 +180,231 @@ def held_out_evidence(evaluation: Evaluation, size: int | None = None) -> dict[s
 
 def _certificate(found: Certificate) -> str:
     band = f"[{found.low:g}, {found.high:g}]"
-    value = f"{aim_of(found.objective)} {found.value:.3f} on the discovery prompts"
+    value = f"{aim_of(found)} {found.value:.3f} on the discovery prompts"
     if found.minimal:
         return f"no edge can go: {value} lies in {band}, and without any one edge it does not"
     return f"not minimal: {value}; it leaves {band}, or stays in it without some edge"
 
 
-def between(interval: Interval | None) -> str:
-    """An interval's ends; empty without one."""
-    return "" if interval is None else f"{interval.low:.3f} to {interval.high:.3f}"
+def _untested(circuit: Circuit) -> str | None:
+    """Why nothing is known of single edges, where a run left that out."""
+    search = circuit.search
+    if search is None or any(edge.effect is not None or edge.without is not None for edge in circuit.edges):
+        return None
+    if not search.edge_tests:
+        return "not tested (--no-edge-tests): no effects, no certificate"
+    if search.unfinished is not None:
+        return "not all tested when the time was over: no effects, no certificate"
+    return None
 
 
-def title_of(circuit: Circuit) -> str:
-    """What a page about it is called."""
-    model, behaviour = plain(circuit.model.name, _NAME), circuit.behaviour_name
-    return f"{model}: a circuit" if behaviour is None else f"{plain(behaviour, _NAME)} in {model}"
+def warning(of: Circuit | Evaluation) -> str:
+    """Why a circuit must not be called faithful, whatever its faithfulness is; empty where nothing says so.
 
-
-def headline(circuit: Circuit) -> str:
-    """One sentence: what was asked, and what came out."""
-    model, evaluation = plain(circuit.model.name, _NAME), circuit.evaluation
-    behaviour = "" if circuit.behaviour_name is None else f" for {plain(circuit.behaviour_name, _NAME)}"
-    # Without its cost it was judged on something else since it was found.
-    aim = "" if circuit.search is None or circuit.cost is None else _aim(circuit.search)
-    asked = f"Asked for a circuit of {model}{behaviour} {aim}: found" if aim else f"A circuit of {model}{behaviour}:"
-    asked = f"{asked} {_size_of(circuit)}"
-    if evaluation is None:
-        return f"{asked}. It has not been judged."
-    held_out = evaluation.held_out
-    interval = held_out.faithfulness_interval
-    sure = "" if interval is None else f" ({interval.level:.0%} interval {between(interval)})"
-    return (
-        f"{asked}. On {held_out.n_prompts:,} held-out prompts its faithfulness is {held_out.faithfulness:.3f}{sure} "
-        f"and it recovers {held_out.kl_recovered:.3f} of the KL divergence."
-    )
-
-
-def _aim(search: SearchRecord) -> str:
-    """What a search was asked for; empty where that is not known."""
-    if search.target_faithfulness is not None:
-        return f"with {aim_of(search.objective)} {search.target_faithfulness:g}"
-    size, threshold = search.settings.get("size"), search.settings.get("threshold")
-    if isinstance(size, int):
-        return f"with at most {_count(size, 'edge')}"
-    return f"with the threshold {threshold:g}" if isinstance(threshold, int | float) else ""
-
-
-def reservations(circuit: Circuit) -> list[str]:
-    """What a reader should be told before believing the headline; empty when there is nothing to tell."""
-    tests = () if circuit.evaluation is None else circuit.evaluation.tests
-    rejected = [f"The test of {test.name} is against it. {plain(test.details)}" for test in tests if test.rejected]
-    return [*(remark[:1].upper() + remark[1:] for remark in remarks(circuit)), *rejected]
-
-
-def no_reservations(circuit: Circuit) -> str:
-    """What was looked at when there are no reservations, and what was not."""
-    evaluation, search = circuit.evaluation, circuit.search
-    compared = evaluation is not None and evaluation.random_circuits is not None
-    aimed = search is not None and search.target_faithfulness is not None
-    looked = ["its faithfulness", *(["its target"] if aimed else []), "the model's outputs"]
-    looked += ["random circuits"] if compared else []
-    looked += ["tests"] if evaluation and evaluation.tests else []
-    missing = "" if compared else " It was not compared with random circuits."
-    return (
-        f"Nothing is to be remarked on {', '.join(looked[:-1])} and {looked[-1]}, as far as held-out prompts tell."
-        f"{missing}"
-    )
-
-
-def spread(circuit: Circuit, what: Literal["stability", "necessity"]) -> str:
-    """How stability or necessity is spread over the edges, in a sentence; empty where it is not known."""
-    shares = [(getattr(edge, what), f"{edge.sender} -> {edge.receiver}") for edge in circuit.edges]
-    known = sorted((value, name) for value, name in shares if value is not None)
-    if not known:
+    Two things do: its output is farther from the model's than the ablated model's is (KL recovered is negative), or it
+    gives the right answer less often than both the ablated model and the model.
+    """
+    evaluation = of.evaluation if isinstance(of, Circuit) else of
+    metric = f" in {plain(of.metric.name, NAME)}" if isinstance(of, Circuit) and of.metric else ""
+    if evaluation is None or not (reasons := "; ".join(_against(evaluation.held_out))):
         return ""
-    within = {
-        "stability": f"its score is among the strongest {len(circuit.edges):,} of the whole model",
-        "necessity": "the target is missed without the edge, of those in which the circuit itself meets it",
-    }[what]
+    held_out = evaluation.held_out
     return (
-        f"{what.capitalize()} of an edge is the share of bootstrap resamples of the discovery prompts in which "
-        f"{within}: {_spread(known)}."
+        f"Not a faithful circuit, with a faithfulness of {held_out.faithfulness:.3f}{metric} on the held-out prompts: "
+        f"{reasons}.{_logits(held_out)}"
     )
 
 
-def _spread(known: Sequence[tuple[float, str]]) -> str:
-    values = [value for value, _ in known]
-    low, high = values[0], values[-1]
-    if low == high:
-        return f"{low:.0%} for {'the only edge' if len(values) == 1 else f'all {len(values):,}'}"
-    quarter, median, three = (values[round(share * (len(values) - 1))] for share in (0.25, 0.5, 0.75))
-    middle = f", middle half {quarter:.0%} to {three:.0%}" if len(values) >= _FEW else ""
-    often, rarely = sum(value >= 0.9 for value in values), sum(value < 0.5 for value in values)
-    weakest = ", ".join(f"{name} ({value:.0%})" for value, name in known[:3])
-    return (
-        f"median {median:.0%}{middle}; {often:,} of {len(values):,} edges at 90% or more, {rarely:,} below 50%. "
-        f"Lowest: {weakest}"
+def _against(figures: Figures) -> Iterator[str]:
+    if figures.kl_recovered < -_ROUNDING:
+        yield (
+            f"KL recovered is {texts_of(figures.kl_recovered)[0]}, so its output is farther from the model's than that "
+            "of the ablated model"
+        )
+    model, circuit, ablated = figures.answers_clean, figures.answers_circuit, figures.answers_corrupt
+    if model is None or circuit is None or ablated is None:
+        return
+    if circuit.most_likely < min(model.most_likely, ablated.most_likely):
+        yield (
+            f"a right answer is its most likely token on {circuit.most_likely:.0%} of them, less often than in the "
+            f"ablated model ({ablated.most_likely:.0%}; the model: {model.most_likely:.0%})"
+        )
+
+
+def _logits(figures: Figures) -> str:
+    """The logits of right and wrong answers apart: a difference of two can be met by lowering the wrong one."""
+    runs = figures.answers_clean, figures.answers_circuit, figures.answers_corrupt
+    values = [value for run in runs if run for value in (run.right_logit, run.wrong_logit) if value is not None]
+    if len(values) < 2 * len(runs):
+        return ""
+    right, wrong = values[::2], values[1::2]
+    shown = texts_of(*values, decimals=2)
+    pairs = [f"{name} {shown[2 * i]} and {shown[2 * i + 1]}" for i, name in enumerate(("model", "circuit", "ablated"))]
+    lowered = right[1] <= right[2] and wrong[1] < wrong[2]
+    how = " The circuit lowers the wrong answers and does not raise the right ones." if lowered else ""
+    return f" Mean logits of right and wrong answers: {', '.join(pairs)}.{how}"
+
+
+def remarks(circuit: Circuit) -> list[str]:
+    """What else a reader should be told; empty when there is nothing to tell."""
+    evaluation, search = circuit.evaluation, circuit.search
+    if evaluation is None:
+        return []
+    unseen, target = evaluation.held_out, None if search is None else search.target_faithfulness
+    out = [] if search is None or search.unfinished is None else [_stopped(circuit, search, search.unfinished)]
+    if search is not None and target is not None:
+        out += _missed(evaluation, search, target, searched_here=circuit.cost is not None)
+    near = _FAITHFUL[0] <= unseen.faithfulness <= _FAITHFUL[1]
+    if target is None and not near:
+        out.append(
+            f"a held-out faithfulness of {unseen.faithfulness:.3f} means that this circuit does not reproduce the "
+            "behaviour. No target applies to a given size or threshold; --strategy iterative searches for one."
+        )
+    if target is not None or near:
+        out += _uneven(unseen, search)
+    if near and (unseen.kl_recovered < _POOR_KL or unseen.agreement < 0.8):
+        out.append(
+            f"the circuit fits the mean of the metric better than the model's outputs: KL recovered "
+            f"{unseen.kl_recovered:.2f}, {unseen.agreement:.0%} of the held-out prompts judged as the model does."
+        )
+    random = evaluation.random_circuits
+    if random is not None and random.p_value > 0.05:
+        out.append(_no_better(random, unseen.faithfulness, "near to 1" if warning(circuit) else "faithful"))
+    return out
+
+
+def _missed(evaluation: Evaluation, search: SearchRecord, target: float, searched_here: bool) -> Iterator[str]:
+    """That the target does not hold on the held-out prompts; what is said of the search depends on what it did."""
+    aim = aim_of(search)
+    there, here = (_value_of(side, aim) or 0.0 for side in (evaluation.discovery, evaluation.held_out))
+    if _within(here, target):
+        return
+    shown = texts_of(here, target if here < 1 else 2 - target)[0]
+    text = f"on held-out prompts the {aim}, {shown}, lies outside the target {_band(target)}"
+    if not searched_here:
+        yield f"{text} of the search that the circuit comes from. That search was on other prompts."
+    elif _within(there, target):
+        yield (
+            f"{text} that the search met on the discovery prompts ({there:.3f}). More discovery prompts (--n) make the "
+            "two agree better."
+        )
+    else:
+        yield f"{text}; the search missed it on the discovery prompts too ({there:.3f})."
+
+
+def _uneven(figures: Figures, search: SearchRecord | None) -> Iterator[str]:
+    """Which templates lie outside the band; a mean over all of them hides it."""
+    target = _FAITHFUL[0] if search is None or search.target_faithfulness is None else search.target_faithfulness
+    aim = aim_of(search)
+    valued = [(template, _value_of(template, aim)) for template in farthest_first(figures, aim)]
+    outside = [(template, value) for template, value in valued if value is None or not _within(value, target)]
+    if not outside:
+        return
+    named = outside[:_MOST_TEMPLATES]
+    near = min((value for _, value in named if value is not None), key=lambda value: abs(1 - value), default=1.0)
+    style = style_of([near, target if near < 1 else 2 - target])
+    said = [
+        f"{'undefined' if value is None else format(value, style)} on {plain(template.name, NAME)} "
+        f"({template.n_prompts:,} prompts)"
+        for template, value in named
+    ]
+    more = f" and {len(outside) - _MOST_TEMPLATES:,} more" if len(outside) > _MOST_TEMPLATES else ""
+    yield (
+        f"{len(outside)} of {len(figures.templates)} templates {'lie' if len(outside) > 1 else 'lies'} outside "
+        f"{_band(target)}, which the mean over all prompts does not show: {aim} {', '.join(said)}{more}."
     )
 
 
-def origin(circuit: Circuit) -> dict[str, str]:
-    """What it takes to find the circuit again besides the command: hashes, seed, checksum, machine, versions."""
-    model, task, here = circuit.model, circuit.task, circuit.environment
-    rows = {"weights, SHA-256": model.weights_hash, "revision on the hub": model.revision}
-    if task is not None:
-        discovery, plus, held_out = (task.prompts_hash or "").partition("+")  # of both splits, or of each
-        hashes = {"discovery prompts, SHA-256": discovery, "held-out prompts, SHA-256": held_out}
-        rows["task card, SHA-256"] = task.card_hash
-        rows |= hashes if plus else {"prompts, SHA-256": task.prompts_hash}
-        rows["seed"] = str(task.seed)
-    rows["checksum, SHA-256 of the circuit"] = checksum_of(circuit.model_dump(mode="json"))
-    if here is not None:
-        rows["machine"] = f"{here.platform}, {here.device}, {here.dtype}, {_count(here.threads, 'thread')}"
-        rows["made"] = here.created
-        listed = [f"Python {here.python}", *(f"{name} {version}" for name, version in here.versions.items())]
-        rows["versions"] = ", ".join(listed)
-    return {name: plain(text, 2 * LONGEST) for name, text in rows.items() if text is not None}
+def _within(value: float, target: float) -> bool:
+    return target - _ROUNDING <= value <= 2 - target + _ROUNDING
 
 
-_NODES = (
-    "Names: a5.h3 is head 3 of layer 5 and m4 the MLP of layer 4, counted from 0; a5.h3<q>, <k> and <v> are the head's "
-    "query, key and value input"
-)
-_GROUPS = "; a5.kv1<k> is the key input of group 1, which several heads share"
+def _band(target: float) -> str:
+    return f"[{target:g}, {2 - target:g}]"
 
 
-def described(circuit: Circuit) -> dict[str, str]:
-    """What the names in `words.facts` stand for, by the same labels; names of other tools have no meaning here."""
-    names = {
-        "Metric": ("metric", circuit.metric and circuit.metric.name),
-        "Scores": ("scoring method", circuit.attribution and circuit.attribution.method),
-        "Search": ("strategy", circuit.search and circuit.search.strategy),
-    }
-    if circuit.ablation not in _ABLATIONS:
-        names["Ablation"] = ("ablation", circuit.ablation)
-    found = {label: meaning_of(kind, name) for label, (kind, name) in names.items() if name}
-    return {label: plain(text) for label, text in found.items() if text}
-
-
-def edge_notes(circuit: Circuit) -> list[str]:
-    """What the effect and the score of an edge are, as far as any edge has one."""
-    metric, unit = "the metric", ""
-    if circuit.metric is not None:
-        metric = plain(circuit.metric.name, NAME)
-        told = re.search(r"\(([^(),]+)[^()]*\)$", meaning_of("metric", circuit.metric.name))
-        unit = f" ({told[1]})" if told else ""
-    notes = []
-    if any(edge.effect is not None for edge in circuit.edges):
-        notes.append(
-            f"effect: how much {metric}{unit} falls when this edge alone is taken out of the circuit, exactly, mean "
-            "over discovery prompts"
+def _no_better(random: RandomCircuits, own: float, what: str) -> str:
+    """That random circuits come as near to 1; where it overshoots, this does not mean that they do the task."""
+    if not _as_near(random):
+        return (
+            f"{len(random.faithfulness)} random circuits are too few to show that this one is better than chance (p "
+            f"{random.p_value:.2g} although none is as near to 1): compare with at least 19 (--random)."
         )
-    if any(edge.score is not None for edge in circuit.edges):
-        of = " on KL (nats)" if circuit.search is not None and circuit.search.objective == "kl" else ""
-        notes.append(
-            f"score: the estimate of its effect{of} in the whole model, by which edges were ranked; not on the scale "
-            "of effects"
+    counted = f"{_as_near(random)} of {len(random.faithfulness)} random circuits of the same size"
+    p = f"(p {random.p_value:.3g})"
+    if own > _FAITHFUL[1]:
+        return (
+            f"the circuit overshoots: its held-out faithfulness, {own:.3f}, is so far above 1 that {counted} come as "
+            f"near to it {p}. That tells how far it overshoots, not that they do the task."
         )
-    return notes
+    return f"{counted} are at least as {what} {p}: this one is not shown to be better than chance."
 
 
-def reading(circuit: Circuit) -> list[str]:
-    """How to read the report, of what is in it."""
-    groups = "" if circuit.model.n_kv_heads == circuit.model.n_heads else _GROUPS
-    lines = [f"{_NODES}{groups}."]
-    if measure_of(circuit) is not None:
-        lines.append(f"Signs: {SIGN_CONVENTION} (blue); negative: it works against it (vermilion).")
+def _as_near(random: RandomCircuits) -> int:
+    """Random circuits at least as near to 1: p is (1 + their number) / (1 + all)."""
+    return round(random.p_value * (1 + len(random.faithfulness))) - 1
+
+
+def _stopped(circuit: Circuit, search: SearchRecord, stop: Unfinished) -> str:
+    """What a search that was stopped had come to."""
+    target, value = search.target_faithfulness, None
     if circuit.evaluation is not None:
-        lines += _figures(circuit.evaluation)
-    if any(edge.stability is not None for edge in circuit.edges):
-        lines.append(
-            "Stability is about the scores of the whole model. A search that scores again inside the circuit can need "
-            "an edge that these scores put far down: that it is needed is what necessity says."
+        value = _value_of(circuit.evaluation.discovery, aim_of(search)) or 0.0
+    if stop.stage == "edge tests":
+        proved = target is None or circuit.certificate is not None
+        more = "their effects are not known" if proved else "some may be superfluous"
+        so_far = f"the search had ended, but not the tests of single edges: {more}."
+    elif target is None:
+        so_far = "the sweep had not ended; edges that it had not come to are all kept."
+    elif value is None or _within(value, target):
+        so_far = "the search had not ended; smaller circuits may do as well."
+    else:
+        so_far = (
+            f"the search had not ended, and nothing in the target {_band(target)} had been found. "
+            f"This is the circuit nearest to it: {aim_of(search)} {value:.3f} on the discovery prompts."
         )
-    if any(node.role_scores for node in circuit.nodes):
-        lines.append(
-            "Measured roles are scores of what a head looks at and writes that reach the role's threshold, on the "
-            "task's prompts or on random tokens repeated. The class is one of them; docs/roles.md of acdc-engine says "
-            "which, and defines them all."
-        )
-    if circuit.cost is not None and circuit.cost.stages:
-        lines.append(
-            "A pass, where cost is told, is a plain forward pass of the model over all discovery prompts, logits at "
-            "every position. Counted are the floating-point operations of all matrix products, attention among them, "
-            "of every stage of the run: they are the same on every machine, but what takes time without them (norms, "
-            "small operations, planning, files) is not in them; seconds are. A run that was gone on with counts what "
-            "all its processes did."
-        )
-    return lines
+    go_on = "The same command goes on from there" + ("." if stop.minutes is None else ", for as long again.")
+    return f"{_when(stop)}: {so_far} {go_on}"
 
 
-def _figures(evaluation: Evaluation) -> Iterator[str]:
-    yield (
-        "Discovery prompts are those that the search saw: figures on them flatter. Intervals, random circuits and "
-        "tests are about the held-out prompts. Intervals are of bootstrap resamples of them."
-    )
-    yield (
-        "Faithfulness: the circuit's share of the difference between the metric on clean and on corrupt prompts, "
-        "(m(circuit) - m(corrupt)) / (m(clean) - m(corrupt)). 1 is the model, 0 is a model with everything ablated, "
-        "more than 1 overshoots. A mean can hide errors that cancel; normalised error, the mean of |circuit - model| "
-        "over prompts on the same scale, does not: 0 is the model."
-    )
-    yield (
-        "KL recovered: how much of the KL divergence from the model's next-token distribution the circuit removes, "
-        "1 - KL(model || circuit) / KL(model || everything ablated). 1 is the most there is. It sees the whole "
-        "distribution, so it is the harder test."
-    )
-    if evaluation.held_out.answers_circuit is not None:
-        yield (
-            "What it answers: that a right answer comes above the wrong ones says nothing of all other tokens. The "
-            "most likely token is that of the whole vocabulary, and the rank is the best right answer's place in it, "
-            "other right answers not counted; the mean logits tell a circuit that raises the right answer from one "
-            "that only lowers the wrong one."
+def _when(stop: Unfinished) -> str:
+    if stop.minutes is None:
+        return "interrupted"
+    return f"stopped after {stop.minutes:g} minute{'' if stop.minutes == 1 else 's'}"
+
+
+def curve_remarks(curve: Curve) -> list[str]:
+    """What a reader should be told before comparing numbers; empty when there is nothing to tell."""
+    notes = [] if curve.complete else ["the run was interrupted: series are missing."]
+    if not any(point.faithfulness_interval for series in curve.series for point in series.points):
+        notes.append(
+            f"no bootstrap intervals: {curve.task.n_held_out} held-out prompts are too few for them, or clean and "
+            "ablated model differ too little on them. --n-held-out asks for more."
         )
-    if evaluation.random_circuits is not None:
-        n = len(evaluation.random_circuits.faithfulness)
-        yield (
-            "p of random circuits: the share of circuits, this one counted, that are at least as near to a "
-            f"faithfulness of 1. Small is good; with {n:,} of them it cannot be below {1 / (1 + n):.2g}."
+    empty = [series.name for series in curve.series if any(not point.edges for point in series.points)]
+    if empty:
+        notes.append(
+            f"the smallest sizes leave no path from input to logits ({'; '.join(empty)}). Such a circuit is the "
+            "ablated model: faithfulness 0."
         )
-    if evaluation.tests:
-        yield (
-            "Tests (Shi et al. 2024, arXiv 2410.13032): each asks whether the circuit falls short of an ideal one. "
-            f"Rejected, where p corrected for their number (Holm) is at most {evaluation.tests[0].alpha:g}, it does; "
-            "not rejected says only that it could not be shown."
+    for series in curve.series:
+        if misled := _misled(series, curve.target):
+            notes.append(
+                f"{series.name} at {', '.join(misled)}: near the model in the mean of the metric, yet less than half "
+                "of the KL divergence is recovered."
+            )
+    if curve.model.n_kv_heads != curve.model.n_heads and not curve.model.ungrouped_kv:
+        notes.append(
+            "MIB counts a k and a v per query head, which this model shares. Add --ungroup-kv to compare with its "
+            "numbers."
         )
+    others = ", ".join(circuit.name for circuit in curve.circuits if not circuit.same_prompts)
+    return notes + ([f"judged on other held-out prompts than the curves: {others}."] if others else [])
+
+
+def _misled(series: CurveSeries, target: float) -> list[str]:
+    return [
+        f"{100 * point.requested_fraction:g} %"
+        for point in series.points
+        if target <= point.faithfulness <= 2 - target and point.kl_recovered < _POOR_KL
+    ]

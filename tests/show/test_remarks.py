@@ -14,8 +14,8 @@ from acdc_engine.patch.judge import Judge
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.show.figures import figures as figure_sections
 from acdc_engine.show.notebook import html_of
-from acdc_engine.show.remarks import remarks, warning
 from acdc_engine.show.report import report_html
+from acdc_engine.show.words import remarks, warning
 from tests.micro_models import lowering_head, mask_of
 from tests.show.conftest import evaluated, judged_as
 from tests.show.test_terminal import printed
@@ -134,7 +134,7 @@ def test_answers_without_wrong_ones_have_no_rows_about_them(found: Circuit) -> N
     alone = answers(0.5).model_copy(update={"right_above_wrong": None, "wrong_logit": None})
     with_answers = judged_as(found, answers_clean=alone, answers_corrupt=alone, answers_circuit=alone)
     assert with_answers.evaluation is not None
-    table = figure_sections(with_answers.evaluation)[-1].table
+    table = figure_sections(with_answers)[-1].table
     assert table is not None and [row[0].text for row in table.rows] == [
         "right answer is the most likely token",
         "rank of the right answer, median",

@@ -8,7 +8,7 @@ from acdc_engine.graph.evidence_records import Certificate, Completeness, Interv
 from acdc_engine.graph.nodes import with_roles
 from acdc_engine.graph.records import SearchRecord
 from acdc_engine.show.figures import whole
-from acdc_engine.show.remarks import remarks
+from acdc_engine.show.words import remarks
 from tests.show.conftest import Make, evaluated, hypothesis_test, judged_as, lines_of
 
 
@@ -197,7 +197,7 @@ def test_a_circuit_no_better_than_random_ones_is_remarked_on(judged: Circuit) ->
     ("own", "random", "p_value", "said"),
     [
         (2.25, (0.0, 0.125, 1.5), 1.0, "the circuit overshoots: its held-out faithfulness, 2.250, is so far above 1"),
-        (0.5, (1.4, 0.75, -0.5), 0.75, "2 of 3 random circuits of the same size are at least as faithful, 1 of them "),
+        (0.5, (1.4, 0.75, -0.5), 0.75, "2 of 3 random circuits of the same size are at least as faithful ("),
     ],
 )
 def test_who_overshoots_is_said(

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
+from acdc_engine.display import meaning_of
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.evidence_records import Example, NextToken
+from acdc_engine.graph.circuit_file import checksum_of
+from acdc_engine.graph.evidence_records import Evaluation, Example, NextToken
+from acdc_engine.graph.records import SIGN_CONVENTION, SearchRecord
 from acdc_engine.graph.result_records import Comparison
 from acdc_engine.graph.style import measure_of
 from acdc_engine.show.figures import classes, edges, figures, sizes
@@ -20,29 +24,27 @@ from acdc_engine.show.pictures.curve import sizes_figure
 from acdc_engine.show.pictures.draw import figure_of
 from acdc_engine.show.pictures.figure import svg_text
 from acdc_engine.show.pictures.selection import strongest
-from acdc_engine.show.remarks import warning
 from acdc_engine.show.results import comparison_sections
 from acdc_engine.show.viewer import viewer_html
 from acdc_engine.show.visible import plain, visible_token
 from acdc_engine.show.words import (
     LONGEST,
+    NAME,
+    aim_of,
+    between,
     cost_of,
-    described,
-    edge_notes,
+    counted,
     evidence_of,
     facts,
-    headline,
-    no_reservations,
-    origin,
-    reading,
-    reservations,
-    spread,
-    title_of,
+    remarks,
+    size_of,
+    warning,
 )
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_LONGEST_NAME = 120
 _MOST_NODES = 120
 _MOST_TOKENS = 240
 """Tokens shown of a prompt: the first and the last ones."""
@@ -69,48 +71,122 @@ def report_html(
         CircuitFileError: The known circuit is one of another graph.
     """
     viewer = viewer_html(circuit, known, **({} if comparison is None else {"known_name": comparison.known}))
-    evaluation, meanings = circuit.evaluation, described(circuit)
-    asked = {
-        name: text + (f": {meanings[name]}" if name in meanings else "")
-        for name, text in facts(circuit).items()
-        if name not in ("Circuit", "Cost")
-    }
+    evaluation, told = circuit.evaluation, facts(circuit, explained=True)
     return render(
         "report/page.html.j2",
         frames=[viewer],
         viewer=viewer,
-        title=title_of(circuit),
+        title=_title(circuit),
         links=links,
-        headline=headline(circuit),
+        headline=_headline(circuit),
         judged=evaluation is not None,
         warning=warning(circuit),
         written=circuit.hand_written,
-        remarks=reservations(circuit),
-        no_remarks=no_reservations(circuit),
+        remarks=_reservations(circuit),
+        no_remarks=_no_reservations(circuit),
         evaluate=f"acdc evaluate FILE {'' if circuit.prompts else '--task TASK '}--out NEW",
-        asked=asked,
+        asked={name: text for name, text in told.items() if name not in ("Circuit", "Cost")},
         examples=[_example(example) for example in circuit.examples[:_MOST_EXAMPLES]],
         picture=_drawn(circuit),
         curve=_sizes(circuit),
         sizes=sizes(circuit),
-        figures=[] if evaluation is None else figures(evaluation, circuit, _MOST_TEMPLATES),
+        figures=figures(circuit, _MOST_TEMPLATES),
         evidence=evidence_of(circuit),
-        spreads=[text for text in (spread(circuit, "stability"), spread(circuit, "necessity")) if text],
+        spreads=[text for what in _WITHIN if (text := _spread(circuit, what))],
         nodes=classes(circuit, _MOST_NODES),
-        edges=replace(edges(circuit), notes=edge_notes(circuit)),
+        edges=replace(edges(circuit), notes=_edge_notes(circuit)),
         measure=measure_of(circuit),
         comparison=[] if comparison is None else comparison_sections(comparison),
         compared=[] if comparison is None else [_sentence(remark) for remark in comparison.remarks],
         cost="" if circuit.cost is None else cost_of(circuit.cost, stages=True),
         command=plain(circuit.command or ""),
-        origin=origin(circuit),
+        origin=_origin(circuit),
         prompts=bool(circuit.prompts),
-        reading=reading(circuit),
+        reading=list(_reading(circuit)),
     )
 
 
 def _sentence(text: str) -> str:
     return plain(text[:1].upper() + text[1:], LONGEST)
+
+
+def _title(circuit: Circuit) -> str:
+    """What a page about it is called."""
+    model, behaviour = plain(circuit.model.name, _LONGEST_NAME), circuit.behaviour_name
+    return f"{model}: a circuit" if behaviour is None else f"{plain(behaviour, _LONGEST_NAME)} in {model}"
+
+
+def _headline(circuit: Circuit) -> str:
+    """One sentence: what was asked, and what came out."""
+    model, evaluation = plain(circuit.model.name, _LONGEST_NAME), circuit.evaluation
+    behaviour = "" if circuit.behaviour_name is None else f" for {plain(circuit.behaviour_name, _LONGEST_NAME)}"
+    # Without its cost it was judged on something else since it was found.
+    aim = "" if circuit.search is None or circuit.cost is None else _aim(circuit.search)
+    asked = f"Asked for a circuit of {model}{behaviour} {aim}: found" if aim else f"A circuit of {model}{behaviour}:"
+    asked = f"{asked} {size_of(circuit)}"
+    if evaluation is None:
+        return f"{asked}. It has not been judged."
+    held_out = evaluation.held_out
+    interval = held_out.faithfulness_interval
+    sure = "" if interval is None else f" ({interval.level:.0%} interval {between(interval)})"
+    return (
+        f"{asked}. On {held_out.n_prompts:,} held-out prompts its faithfulness is {held_out.faithfulness:.3f}{sure} "
+        f"and it recovers {held_out.kl_recovered:.3f} of the KL divergence."
+    )
+
+
+def _aim(search: SearchRecord) -> str:
+    """What a search was asked for; empty where that is not known."""
+    if search.target_faithfulness is not None:
+        return f"with {aim_of(search)} {search.target_faithfulness:g}"
+    size, threshold = search.settings.get("size"), search.settings.get("threshold")
+    if isinstance(size, int):
+        return f"with at most {counted(size, 'edge')}"
+    return f"with the threshold {threshold:g}" if isinstance(threshold, int | float) else ""
+
+
+def _reservations(circuit: Circuit) -> list[str]:
+    """What a reader should be told before believing the headline; empty when there is nothing to tell."""
+    tests = () if circuit.evaluation is None else circuit.evaluation.tests
+    rejected = [f"The test of {test.name} is against it. {plain(test.details)}" for test in tests if test.rejected]
+    return [*(remark[:1].upper() + remark[1:] for remark in remarks(circuit)), *rejected]
+
+
+def _no_reservations(circuit: Circuit) -> str:
+    """What was looked at when there are no reservations, and what was not."""
+    evaluation, search = circuit.evaluation, circuit.search
+    compared = evaluation is not None and evaluation.random_circuits is not None
+    aimed = search is not None and search.target_faithfulness is not None
+    looked = ["its faithfulness", *(["its target"] if aimed else []), "the model's outputs"]
+    looked += ["random circuits"] if compared else []
+    looked += ["tests"] if evaluation and evaluation.tests else []
+    missing = "" if compared else " It was not compared with random circuits."
+    return (
+        f"Nothing is to be remarked on {', '.join(looked[:-1])} and {looked[-1]}, as far as held-out prompts tell."
+        f"{missing}"
+    )
+
+
+_WITHIN = {
+    "stability": "its score is among the strongest {n:,} of the whole model",
+    "necessity": "the target is missed without the edge, of those in which the circuit itself meets it",
+}
+
+
+def _spread(circuit: Circuit, what: str) -> str:
+    """How stability or necessity is spread over the edges, in a sentence; empty where it is not known."""
+    shares = [(getattr(edge, what), f"{edge.sender} -> {edge.receiver}") for edge in circuit.edges]
+    known = sorted((value, name) for value, name in shares if value is not None)
+    if not known:
+        return ""
+    values = [value for value, _ in known]
+    often, rarely = sum(value >= 0.9 for value in values), sum(value < 0.5 for value in values)
+    weakest = ", ".join(f"{name} ({value:.0%})" for value, name in known[:3])
+    return (
+        f"{what.capitalize()} of an edge is the share of bootstrap resamples of the discovery prompts in which "
+        f"{_WITHIN[what].format(n=len(circuit.edges))}: median {values[round((len(values) - 1) / 2)]:.0%}; {often:,} "
+        f"of {len(values):,} edges at 90% or more, {rarely:,} below 50%. Lowest: {weakest}."
+    )
 
 
 def _drawn(circuit: Circuit) -> dict[str, object] | None:
@@ -184,3 +260,117 @@ def _likely(example: Example, tokens: Sequence[NextToken]) -> list[dict[str, obj
         }
         for token in tokens
     ]
+
+
+def _origin(circuit: Circuit) -> dict[str, str]:
+    """What it takes to find the circuit again besides the command: hashes, seed, checksum, machine, versions."""
+    model, task, here = circuit.model, circuit.task, circuit.environment
+    rows = {"weights, SHA-256": model.weights_hash, "revision on the hub": model.revision}
+    if task is not None:
+        discovery, plus, held_out = (task.prompts_hash or "").partition("+")  # of both splits, or of each
+        hashes = {"discovery prompts, SHA-256": discovery, "held-out prompts, SHA-256": held_out}
+        rows["task card, SHA-256"] = task.card_hash
+        rows |= hashes if plus else {"prompts, SHA-256": task.prompts_hash}
+        rows["seed"] = str(task.seed)
+    rows["checksum, SHA-256 of the circuit"] = checksum_of(circuit.model_dump(mode="json"))
+    if here is not None:
+        rows["machine"] = f"{here.platform}, {here.device}, {here.dtype}, {counted(here.threads, 'thread')}"
+        rows["made"] = here.created
+        listed = [f"Python {here.python}", *(f"{name} {version}" for name, version in here.versions.items())]
+        rows["versions"] = ", ".join(listed)
+    return {name: plain(text, 2 * LONGEST) for name, text in rows.items() if text is not None}
+
+
+def _edge_notes(circuit: Circuit) -> list[str]:
+    """What the effect and the score of an edge are, as far as any edge has one."""
+    metric, unit = "the metric", ""
+    if circuit.metric is not None:
+        metric = plain(circuit.metric.name, NAME)
+        told = re.search(r"\(([^(),]+)[^()]*\)$", meaning_of("metric", circuit.metric.name))
+        unit = f" ({told[1]})" if told else ""
+    notes = []
+    if any(edge.effect is not None for edge in circuit.edges):
+        notes.append(
+            f"effect: how much {metric}{unit} falls when this edge alone is taken out of the circuit, exactly, mean "
+            "over discovery prompts"
+        )
+    if any(edge.score is not None for edge in circuit.edges):
+        of = " on KL (nats)" if circuit.search is not None and circuit.search.objective == "kl" else ""
+        notes.append(
+            f"score: the estimate of its effect{of} in the whole model, by which edges were ranked; not on the scale "
+            "of effects"
+        )
+    return notes
+
+
+_NODES = (
+    "Names: a5.h3 is head 3 of layer 5 and m4 the MLP of layer 4, counted from 0; a5.h3<q>, <k> and <v> are the head's "
+    "query, key and value input"
+)
+_GROUPS = "; a5.kv1<k> is the key input of group 1, which several heads share"
+
+
+def _reading(circuit: Circuit) -> Iterator[str]:
+    """How to read the report, of what is in it."""
+    groups = "" if circuit.model.n_kv_heads == circuit.model.n_heads else _GROUPS
+    yield f"{_NODES}{groups}."
+    if measure_of(circuit) is not None:
+        yield (f"Signs: {SIGN_CONVENTION} (blue); negative: it works against it (vermilion).")
+    if circuit.evaluation is not None:
+        yield from _reading_figures(circuit.evaluation)
+    if any(edge.stability is not None for edge in circuit.edges):
+        yield (
+            "Stability is about the scores of the whole model. A search that scores again inside the circuit can need "
+            "an edge that these scores put far down: that it is needed is what necessity says."
+        )
+    if any(node.role_scores for node in circuit.nodes):
+        yield (
+            "Measured roles are scores of what a head looks at and writes that reach the role's threshold, on the "
+            "task's prompts or on random tokens repeated. The class is one of them; docs/roles.md of acdc-engine says "
+            "which, and defines them all."
+        )
+    if circuit.cost is not None and circuit.cost.stages:
+        yield (
+            "A pass, where cost is told, is a plain forward pass of the model over all discovery prompts, logits at "
+            "every position. Counted are the floating-point operations of all matrix products, attention among them, "
+            "of every stage of the run: they are the same on every machine, but what takes time without them (norms, "
+            "small operations, planning, files) is not in them; seconds are. A run that was gone on with counts what "
+            "all its processes did."
+        )
+
+
+def _reading_figures(evaluation: Evaluation) -> Iterator[str]:
+    yield (
+        "Discovery prompts are those that the search saw: figures on them flatter. Intervals, random circuits and "
+        "tests are about the held-out prompts. Intervals are of bootstrap resamples of them."
+    )
+    yield (
+        "Faithfulness: the circuit's share of the difference between the metric on clean and on corrupt prompts, "
+        "(m(circuit) - m(corrupt)) / (m(clean) - m(corrupt)). 1 is the model, 0 is a model with everything ablated, "
+        "more than 1 overshoots. A mean can hide errors that cancel; normalised error, the mean of |circuit - model| "
+        "over prompts on the same scale, does not: 0 is the model."
+    )
+    yield (
+        "KL recovered: how much of the KL divergence from the model's next-token distribution the circuit removes, "
+        "1 - KL(model || circuit) / KL(model || everything ablated). 1 is the most there is. It sees the whole "
+        "distribution, so it is the harder test."
+    )
+    if evaluation.held_out.answers_circuit is not None:
+        yield (
+            "What it answers: that a right answer comes above the wrong ones says nothing of all other tokens. The "
+            "most likely token is that of the whole vocabulary, and the rank is the best right answer's place in it, "
+            "other right answers not counted; the mean logits tell a circuit that raises the right answer from one "
+            "that only lowers the wrong one."
+        )
+    if evaluation.random_circuits is not None:
+        n = len(evaluation.random_circuits.faithfulness)
+        yield (
+            "p of random circuits: the share of circuits, this one counted, that are at least as near to a "
+            f"faithfulness of 1. Small is good; with {n:,} of them it cannot be below {1 / (1 + n):.2g}."
+        )
+    if evaluation.tests:
+        yield (
+            "Tests (Shi et al. 2024, arXiv 2410.13032): each asks whether the circuit falls short of an ideal one. "
+            f"Rejected, where p corrected for their number (Holm) is at most {evaluation.tests[0].alpha:g}, it does; "
+            "not rejected says only that it could not be shown."
+        )

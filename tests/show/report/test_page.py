@@ -14,9 +14,8 @@ from acdc_engine.score.methods import METHODS
 from acdc_engine.search import SEARCHES
 from acdc_engine.show.figures import figures
 from acdc_engine.show.pictures.curve import sizes_figure
-from acdc_engine.show.remarks import remarks
 from acdc_engine.show.report import report_html
-from acdc_engine.show.words import evidence_of
+from acdc_engine.show.words import evidence_of, remarks
 from tests.made_circuits import made_circuit
 from tests.show.conftest import evaluated, hypothesis_test, judged_as
 
@@ -67,7 +66,7 @@ def test_headline_and_figures(page: str, circuit: Circuit) -> None:
         f"{held_out.faithfulness:.3f}"
     ) in page
     shown = section(page, "figures")
-    for part in figures(circuit.evaluation, circuit):
+    for part in figures(circuit):
         assert part.table is not None
         for row in part.table.rows:
             assert " ".join(cell.text for cell in row if cell.text) in shown
