@@ -131,8 +131,15 @@ def _write_run(
 
 def _write_index(folder: Path, entries: list[Entry], problems: list[tuple[str, str]], title: str) -> None:
     shown = [(plain(name, 200), plain(reason, 500)) for name, reason in problems]
-    table = {"entries": entries, "columns": COLUMNS, "problems": shown, "width": WIDTH, "height": HEIGHT}
-    index = render("gallery/index.html.j2", title=title, **table)
+    index = render(
+        "gallery/index.html.j2",
+        title=title,
+        entries=entries,
+        columns=COLUMNS,
+        problems=shown,
+        width=WIDTH,
+        height=HEIGHT,
+    )
     groups: dict[str, list[Entry]] = {}
     for entry in entries:
         groups.setdefault(entry.shape, []).append(entry)

@@ -150,9 +150,9 @@ def farthest_first(figures: Figures, aim: str) -> list[TemplateFigures]:
 def evidence_of(of: Circuit | Evaluation) -> dict[str, str]:
     """Certificate, random circuits, completeness and tests, as far as there are any."""
     rows: dict[str, str] = {}
-    alike, evaluation = "of the same size", of
+    alike, evaluation = "of the same size", of.evaluation if isinstance(of, Circuit) else of
     if isinstance(of, Circuit):
-        alike, evaluation = f"with {len(of.edges):,} edges each", of.evaluation
+        alike = f"with {len(of.edges):,} edges each"
         if of.certificate is not None:
             rows["certificate"] = _certificate(of.certificate)
         if (why := _untested(of)) is not None:
