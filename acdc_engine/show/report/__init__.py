@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from acdc_engine.display import meaning_of
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.circuit_file import checksum_of
 from acdc_engine.graph.evidence_records import Evaluation, Example, NextToken
+from acdc_engine.graph.files import checksum_of
 from acdc_engine.graph.records import SIGN_CONVENTION, SearchRecord
 from acdc_engine.graph.result_records import Comparison
 from acdc_engine.graph.style import measure_of
