@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-from acdc_engine.model.small_file import SmallModel
-from acdc_engine.model.small_model import small_view
+from acdc_engine.model.small_model import SmallModel, small_view
 from acdc_engine.model.view import TransformerView
 from tests.tiny_models import VOCAB
 

@@ -10,8 +10,7 @@ from safetensors.torch import load_file
 
 from acdc_engine import Circuit, discover
 from acdc_engine.model import TransformerView, load_model
-from acdc_engine.model.small_file import SmallModel
-from acdc_engine.model.small_model import small_view
+from acdc_engine.model.small_model import SmallModel, small_view
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.score import get_method, score_edges

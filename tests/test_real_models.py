@@ -31,6 +31,10 @@ def test_smollm2_is_what_hugging_face_computes(smollm2: TransformerView, smollm2
     assert smollm2.tokenizer.decode(ours[0, -1].argmax()) == " Paris"
 
 
+def test_smollm2_has_the_hash_that_circuit_files_name(smollm2: TransformerView) -> None:
+    assert smollm2.weights_hash().startswith("d5bdf6feea8d7a4eb3b16b435998b9b2")
+
+
 def test_smollm2_graph(smollm2: TransformerView, smollm2_path: Path) -> None:
     graph = smollm2.graph
     assert (graph.n_senders, graph.n_receivers, graph.n_edges) == (301, 481, 70_651)

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from acdc_engine.errors import AcdcError, ModelError
-from acdc_engine.model.small_file import SmallModel, explain, write_small_model
+from acdc_engine.model.small_model import SmallModel, write_small_model
 
 _OUTER = {
     "embed.W_E": "embed",
@@ -30,8 +29,6 @@ _INNER |= {"mlp.W_in": "mlp_in", "mlp.b_in": "mlp_in_bias", "mlp.W_out": "mlp_ou
 _INNER |= {"ln1.w": "ln1", "ln1.b": "ln1_bias", "ln2.w": "ln2", "ln2.b": "ln2_bias"}
 _TURNED = ("unembed", "w_q", "w_k", "w_v", "mlp_in", "mlp_out")
 """Matrices that transformer_lens keeps `[in, out]`."""
-_NO_WEIGHTS = re.compile(r"(mask|IGNORE)$")
-"""Buffers, which hold nothing that was learned."""
 
 
 def small_from_state_dict(
@@ -96,33 +93,29 @@ def small_from_state_dict(
         norm_eps=norm_eps,
         output_vocabulary=None if output_vocabulary is None else tuple(output_vocabulary),
     )
-    try:
-        return SmallModel.model_validate(values), weights
-    except ValidationError as error:
-        raise ModelError("\n".join(["The small model cannot be described:", *explain(error)])) from error
+    return SmallModel.described(values, ""), weights
 
 
 def _renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors under the names, and the way round, of the small-model format."""
-    weights, unknown = {}, []
+    weights = {}
     for key, tensor in state.items():
+        if key.endswith(("mask", "IGNORE")):  # buffers, which hold nothing that was learned
+            continue
         block = re.fullmatch(r"blocks\.(\d+)\.(.+)", key)
         part = _INNER.get(block[2]) if block else _OUTER.get(key)
-        if part is None and not _NO_WEIGHTS.search(key):
-            unknown.append(key)
-        elif part is not None:
-            turned = tensor.transpose(-1, -2) if part in _TURNED else tensor
-            weights[f"layers.{block[1]}.{part}" if block else part] = turned.contiguous()
-    if unknown:
-        raise ModelError(
-            f"No small model has {', '.join(map(repr, unknown[:3]))}{' ...' if len(unknown) > 3 else ''}. Known are "
-            f"{', '.join(_OUTER)} and, in every block, {', '.join(_INNER)}: the names of transformer_lens."
-        )
+        if part is None:
+            raise ModelError(
+                f"No small model has {key!r}. Known are {', '.join(_OUTER)} and, in every block, {', '.join(_INNER)}: "
+                "the names of transformer_lens."
+            )
+        turned = tensor.transpose(-1, -2) if part in _TURNED else tensor
+        weights[f"layers.{block[1]}.{part}" if block else part] = turned.contiguous()
     return weights
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Writes a small model's folder from the files named on the command line."""
+def _main(arguments: Sequence[str] | None = None) -> None:
+    """Writes a small model's folder from the files that are named."""
     parser = argparse.ArgumentParser(prog="python -m acdc_engine.model.from_state_dict", description=__doc__)
     parser.add_argument("weights", type=Path, help="the state dict, as torch.save wrote it")
     parser.add_argument("out", type=Path, help="folder to write; its name is the model's")
@@ -153,4 +146,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    _main()

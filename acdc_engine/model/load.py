@@ -16,7 +16,7 @@ import torch
 from acdc_engine.errors import AcdcError, ModelError, nearest
 from acdc_engine.model.devices import pick_device, pick_dtype
 from acdc_engine.model.refusals import MERGE, refuse_config
-from acdc_engine.model.small_file import MANIFEST, read_small_model, small_models
+from acdc_engine.model.small_model import MANIFEST, WordTokenizer, read_small_model, small_models, small_view
 from acdc_engine.model.view import TransformerView
 from acdc_engine.shipped import graphs_folder
 
@@ -93,8 +93,6 @@ def load_model(
         return view_of(model, model.name_or_path or type(model).__name__, tokenizer, revision, ungroup_kv)
     target, number_format = pick_device(device), pick_dtype(dtype)
     if (small := _small_model_folder(model)) is not None:
-        from acdc_engine.model.small_model import small_view
-
         return small_view(*read_small_model(small), device=target, dtype=number_format, tokenizer=tokenizer)
     source, name = _resolve(model)
     with quiet(stderr=Path(source).is_dir()):
@@ -113,10 +111,7 @@ def load_tokenizer(model: str | Path = DEFAULT_MODEL) -> Any:
     """
     small = _small_model_folder(model)
     if small is not None:
-        from acdc_engine.model.small_model import WordTokenizer
-
-        described, _ = read_small_model(small)
-        return WordTokenizer(described.vocabulary, described.bos, described.output_vocabulary)
+        return WordTokenizer.of(read_small_model(small)[0])
     from transformers import AutoConfig
 
     source, name = _resolve(model)

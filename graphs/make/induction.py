@@ -31,8 +31,7 @@ from acdc_engine.graph.editing import Wiring
 from acdc_engine.graph.records import MetricRecord, TaskRecord
 from acdc_engine.model import load_model
 from acdc_engine.model.layers import project
-from acdc_engine.model.small_file import SmallModel, write_small_model
-from acdc_engine.model.small_model import small_view
+from acdc_engine.model.small_model import SmallModel, small_view, write_small_model
 from acdc_engine.model.view import TransformerView
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.prompts.build import build_splits

@@ -13,10 +13,9 @@ from torch import Tensor
 from acdc_engine import discover, verify
 from acdc_engine.errors import ModelError
 from acdc_engine.model import load_model
-from acdc_engine.model.from_state_dict import main, small_from_state_dict
+from acdc_engine.model.from_state_dict import _main, small_from_state_dict
 from acdc_engine.model.same_function import relative_distance
-from acdc_engine.model.small_file import write_small_model
-from acdc_engine.model.small_model import small_view
+from acdc_engine.model.small_model import small_view, write_small_model
 
 BRACKETS = {"words": ["[start]", "[end]", "(", ")"], "output_words": ["unbalanced", "balanced"]}
 NUMBERS = [str(number) for number in range(8)]
@@ -82,7 +81,7 @@ def write(folder: Path, state: dict[str, Tensor], words: dict[str, list[str]], *
     for kind, text in words.items():
         (folder / f"{kind}.txt").write_text("\n".join(text))
     named = [part for kind in words for part in (f"--{kind.replace('_', '-')}", str(folder / f"{kind}.txt"))]
-    main([str(folder / "weights.pt"), str(folder / "toy"), *named, *more])
+    _main([str(folder / "weights.pt"), str(folder / "toy"), *named, *more])
     return folder / "toy"
 
 

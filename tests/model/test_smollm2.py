@@ -8,8 +8,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import gguf
+import numpy as np
 import pytest
+import torch
 from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from acdc_engine.errors import ModelError
 from acdc_engine.model import smollm2
@@ -18,9 +22,8 @@ from acdc_engine.model.smollm2 import smollm2_folder
 GB = 10**9
 
 
-def write_tiny(source: Path, folder: Path, progress: Callable[[float, str], None]) -> None:
+def write_tiny(source: Path, folder: Path) -> None:
     """Stands in for the conversion."""
-    progress(0.5, "writing")
     (folder / "config.json").write_text("{}")
     (folder / "model.safetensors").write_bytes(source.read_bytes())
 
@@ -40,7 +43,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("ACDC_ENGINE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(smollm2, "write_hf_folder", write_tiny)
+    monkeypatch.setattr(smollm2, "_write_hf_folder", write_tiny)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=GB))
     return tmp_path / "cache"
 
@@ -50,17 +53,17 @@ def folders(cache: Path) -> list[str]:
     return [path.name for path in cache.iterdir() if path.suffix != ".lock"]
 
 
-def failing(error: BaseException) -> Callable[[Path, Path, Any], None]:
+def failing(error: BaseException) -> Callable[[Path, Path], None]:
     """A conversion that stops after it has written something."""
 
-    def convert(source: Path, folder: Path, progress: Any) -> None:
+    def convert(source: Path, folder: Path) -> None:
         (folder / "config.json").write_text("{}")
         raise error
 
     return convert
 
 
-def test_converts_once_with_a_bar_on_standard_error(
+def test_converts_once_and_says_so_on_standard_error(
     package: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = smollm2_folder()
@@ -68,7 +71,7 @@ def test_converts_once_with_a_bar_on_standard_error(
     assert (folder / "model.safetensors").read_bytes() == b"weights"
     captured = capsys.readouterr()
     assert captured.err.startswith(f"Converting SmolLM2-135M, once, into {folder}\n") and captured.out == ""
-    monkeypatch.setattr(smollm2, "write_hf_folder", failing(AssertionError("converted twice")))
+    monkeypatch.setattr(smollm2, "_write_hf_folder", failing(AssertionError("converted twice")))
     assert smollm2_folder() == folder and capsys.readouterr().err == ""
 
 
@@ -94,7 +97,7 @@ def test_damaged_folder_is_converted_again(package: Path, cache: Path, name: str
 
 
 def test_interrupted_conversion_leaves_nothing(package: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(smollm2, "write_hf_folder", failing(KeyboardInterrupt()))
+    monkeypatch.setattr(smollm2, "_write_hf_folder", failing(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
         smollm2_folder()
     assert folders(cache) == []
@@ -106,10 +109,10 @@ def start_process(package: Path, conversion: str) -> subprocess.Popen[str]:
 import os, sys, time
 sys.path[:0] = [{str(package.parent)!r}, {str(Path(smollm2.__file__).parents[2])!r}]
 from acdc_engine.model import smollm2
-def convert(source, folder, progress):
+def convert(source, folder):
     (folder / "model.safetensors").write_bytes(source.read_bytes())
     {conversion}
-smollm2.write_hf_folder = convert
+smollm2._write_hf_folder = convert
 smollm2._NEEDED_BYTES = 0
 print(smollm2.smollm2_folder())
 """
@@ -157,7 +160,7 @@ HIDDEN = SafetensorError("Error while serializing: I/O error: No space left on d
 @pytest.mark.parametrize(
     ("convert", "free", "text"),
     [
-        (smollm2.write_hf_folder, GB, r"tiny\.gguf cannot be read as a GGUF file .* --force-reinstall$"),
+        (smollm2._write_hf_folder, GB, r"tiny\.gguf cannot be read as a GGUF file .* --force-reinstall$"),
         (None, 12_345_678, r"needs 545 MB in .*, where 12 MB are free\. Make room, or set ACDC_ENGINE_CACHE to a f"),
         (failing(NO_SPACE), GB, r"needs 545 MB in .* or set ACDC_ENGINE_CACHE to a folder on another disk\.$"),
         (failing(HIDDEN), GB, r"needs 545 MB in .* or set ACDC_ENGINE_CACHE to a folder on another disk\.$"),
@@ -167,7 +170,7 @@ HIDDEN = SafetensorError("Error while serializing: I/O error: No space left on d
 def test_a_conversion_that_fails_leaves_nothing(
     convert: Any, free: int, text: str, package: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(smollm2, "write_hf_folder", convert)
+    monkeypatch.setattr(smollm2, "_write_hf_folder", convert)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
     with pytest.raises(ModelError, match=text):
         smollm2_folder()
@@ -200,6 +203,50 @@ def test_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "expanduser", no_home)
     with pytest.raises(ModelError, match=r"determine home directory\. Set ACDC_ENGINE_CACHE to a folder\."):
         smollm2._cache_folder()
+
+
+def write_gguf(path: Path) -> None:
+    """A llama of one layer whose tokens are bytes, its matrices packed as in the real file."""
+    heads, kv_heads, d_head, d_model, d_mlp = 4, 2, 16, 64, 96
+    letters = [*map(chr, [*range(33, 127), *range(161, 173), *range(174, 512)])][:256]
+    tokens = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *letters, "th"]
+    fields = {
+        **{"name": "tiny", "context_length": 64, "block_count": 1, "embedding_length": d_model},
+        **{"feed_forward_length": d_mlp, "head_count": heads, "head_count_kv": kv_heads},
+        **{"rope_dimension_count": d_head, "rope_freq_base": 1e5, "layer_norm_rms_eps": 1e-5, "vocab_size": 260},
+        **{"tokenizer_model": "gpt2", "tokenizer_pre": "smollm", "token_list": tokens, "token_merges": ["t h"]},
+        "token_types": [gguf.TokenType.CONTROL] * 3 + [gguf.TokenType.NORMAL] * 257,
+        **{"bos_token_id": 1, "eos_token_id": 2, "unk_token_id": 0, "pad_token_id": 2},
+    }
+    rows = {"attn_q": heads * d_head, "attn_k": kv_heads * d_head, "attn_v": kv_heads * d_head, "attn_output": d_model}
+    sizes = {f"blk.0.{part}": (n, d_model) for part, n in (rows | {"ffn_gate": d_mlp, "ffn_up": d_mlp}).items()}
+    sizes |= {"blk.0.ffn_down": (d_model, d_mlp), "token_embd": (260, d_model)}
+    writer, draw = gguf.GGUFWriter(path, "llama"), np.random.default_rng(0)
+    for name, value in fields.items():
+        getattr(writer, f"add_{name}")(value)
+    for name in ("output_norm", "blk.0.attn_norm", "blk.0.ffn_norm"):
+        writer.add_tensor(f"{name}.weight", draw.normal(size=d_model).astype(np.float32))
+    for name, size in sizes.items():
+        kind = gguf.GGMLQuantizationType.Q4_1
+        packed = gguf.quantize(draw.normal(size=size).astype(np.float32), kind)
+        writer.add_tensor(f"{name}.weight", packed, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def test_the_folder_is_the_model_of_the_file(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "tiny.gguf")
+    (tmp_path / "new").mkdir()
+    smollm2._write_hf_folder(tmp_path / "tiny.gguf", tmp_path / "new")
+    theirs = {"pretrained_model_name_or_path": tmp_path, "gguf_file": "tiny.gguf"}
+    ids = torch.arange(12)[None]
+    wanted = AutoModelForCausalLM.from_pretrained(**theirs, dtype=torch.float32)(ids).logits
+    assert torch.equal(AutoModelForCausalLM.from_pretrained(tmp_path / "new")(ids).logits, wanted)
+    text = "the winter\n of 1999"
+    tokenizers = AutoTokenizer.from_pretrained(**theirs), AutoTokenizer.from_pretrained(tmp_path / "new")
+    assert tokenizers[0](text)["input_ids"] == tokenizers[1](text)["input_ids"]
 
 
 def test_real_model(smollm2_path: Path) -> None:
