@@ -129,8 +129,8 @@ def _write_hf_folder(source: Path, folder: Path) -> None:
     from safetensors.torch import save_file
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    where = {"pretrained_model_name_or_path": source.parent, "gguf_file": source.name}
-    model: Any = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
+    where: dict[str, Any] = {"pretrained_model_name_or_path": source.parent, "gguf_file": source.name}
+    model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
     weights = {name: tensor for name, tensor in model.state_dict().items() if name != "lm_head.weight"}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     del model.config.quantization_config  # for which save_pretrained refuses

@@ -240,7 +240,7 @@ def test_the_folder_is_the_model_of_the_file(tmp_path: Path) -> None:
     write_gguf(tmp_path / "tiny.gguf")
     (tmp_path / "new").mkdir()
     smollm2._write_hf_folder(tmp_path / "tiny.gguf", tmp_path / "new")
-    theirs = {"pretrained_model_name_or_path": tmp_path, "gguf_file": "tiny.gguf"}
+    theirs: dict[str, Any] = {"pretrained_model_name_or_path": tmp_path, "gguf_file": "tiny.gguf"}
     ids = torch.arange(12)[None]
     wanted = AutoModelForCausalLM.from_pretrained(**theirs, dtype=torch.float32)(ids).logits
     assert torch.equal(AutoModelForCausalLM.from_pretrained(tmp_path / "new")(ids).logits, wanted)
