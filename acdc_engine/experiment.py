@@ -8,7 +8,7 @@ lab.circuit(found).save("circuit.json")
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -201,7 +201,8 @@ class Experiment:
         """Scores every edge: how much the objective is predicted to fall without it.
 
         Args:
-            method: "eap-ig", "eap", "clean-corrupted"; or a function of this experiment and `parameters`.
+            method: "eap-ig", "eap", "clean-corrupted", or another name, with parameters behind it or not
+                ("eap-ig:steps=7"); or a function of this experiment and `parameters`.
             per_example: Keep the scores of every prompt, from which `circuit` has the stability of edges; None: where
                 there is room for them.
             progress: Called with the number of prompts done after each batch.
@@ -219,9 +220,9 @@ class Experiment:
             per_example = per_example_fits(self.view.graph, len(self.prompts))
         how = {"batch_size": self.batch_size, "rms": True, "per_example": per_example}
         found = score_edges(self.view, self.prompts, self.objective_metric, chosen, progress=progress, **how)
-        return self._checked(method, found, parameters)
+        return self._checked(chosen.name, found, {} if chosen.alphas else chosen.given)
 
-    def _checked(self, method: str, scores: Any, parameters: dict[str, Any]) -> EdgeScores:
+    def _checked(self, method: str, scores: Any, parameters: Mapping[str, Any]) -> EdgeScores:
         """Scores of a stranger's method may be anything, and need not say what they are."""
         graph = self.view.graph
         if not isinstance(scores, EdgeScores) or scores.mean.shape != graph.exists.shape:
@@ -237,7 +238,7 @@ class Experiment:
             senders=scores.senders or graph.senders,
             receivers=scores.receivers or graph.receivers,
             method=scores.method or method,
-            settings=scores.settings or parameters,
+            settings={**parameters, **scores.settings},
         )
 
     def search(

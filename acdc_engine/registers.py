@@ -7,8 +7,11 @@ A register is a table that functions and classes enter by decorator:
     @METHODS.add("eap-ig", "EAP with integrated gradients (Hanna et al. 2024)", parameters=Points)
     def eap_ig(...): ...
 
-`--help`, the glossary and the report read these tables, so a new entry touches one file. Packages of others enter
-through an entry point of the register's group; its value is a module that uses the decorator when it is imported:
+The glossary, the report and `acdc discover --list` read these tables, so a new entry touches one file. Wherever a name
+is taken (an option, `run.toml`, a card, `Experiment`), parameters may stand behind it: `eap-ig:steps=7`.
+
+Packages of others enter through an entry point of the register's group; its value is a module that uses the decorator
+when it is imported:
 
     [project.entry-points."acdc_engine.methods"]
     my_method = "my_package.my_method"
@@ -23,13 +26,16 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import inspect
+import json
 import logging
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast, get_type_hints
 
 from acdc_engine.errors import AcdcError, nearest
 
@@ -60,6 +66,11 @@ class Entry(Generic[T]):
     parameters: type = NoParameters
     source: str = ""
 
+    @property
+    def takes(self) -> list[str]:
+        """A line for each parameter: its name, type and default, and its help."""
+        return [_described(one) for one in fields(self.parameters)]
+
 
 @dataclass(frozen=True)
 class Broken:
@@ -76,31 +87,24 @@ class Broken:
     reason: str
 
     def __str__(self) -> str:
-        """One sentence, or more where the reason has several lines."""
         return f"The plug-in {self.package} (entry point {self.entry_point!r}) cannot be used: {self.reason}"
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """A plug-in that could be imported.
-
-    Attributes:
-        package: As for `Broken`.
-        entry_point: As for `Broken`.
-        module: What its entry point names.
-    """
+    """A plug-in that could be imported: the module that its entry point names; the rest as for `Broken`."""
 
     package: str
     entry_point: str
     module: ModuleType
 
     def broken(self, reason: str) -> Broken:
-        """Says why it cannot be used all the same."""
+        """The same, which cannot be used after all."""
         return Broken(self.package, self.entry_point, reason)
 
 
 def parameter(default: Any, help: str) -> Any:
-    """A field of a parameter dataclass, with the words that `--help` and the docs say of it."""
+    """A field of a parameter dataclass, with the words that are said of it."""
     return field(default=default, metadata={"help": help})
 
 
@@ -119,12 +123,7 @@ class Register(Generic[T]):
         self._error, self._entries, self._complete, self._base = error, dict[str, Entry[T]](), False, base
 
     def add(self, name: str, help: str, *, parameters: type | None = None) -> Callable[[T], T]:
-        """Decorator that enters a function or class.
-
-        Args:
-            name: What users call it.
-            help: One line without a full stop.
-            parameters: Dataclass of what it takes; None where there is nothing to choose.
+        """Decorator that enters a function or class; arguments are as the attributes of `Entry`.
 
         Raises:
             AcdcError: Of the register's kind: the name is taken, or the parameters do not derive from the base.
@@ -134,7 +133,8 @@ class Register(Generic[T]):
         def enter(value: T) -> T:
             taken = self._entries.get(name)
             if taken is not None:
-                raise self._error(f"The {self.noun} {name!r} is there already{_by(taken.source)}.")
+                by = taken.source or "the engine"
+                raise self._error(f"The {self.noun} {name!r} is there already: it comes with {by}.")
             if self._base is not None and not issubclass(takes, self._base):
                 base = f"{self._base.__module__}.{self._base.__name__}"
                 raise self._error(f"The parameters of the {self.noun} {name!r} must derive from {base}.")
@@ -144,20 +144,21 @@ class Register(Generic[T]):
         return enter
 
     def __getitem__(self, name: str) -> Entry[T]:
-        """The entry of that name.
+        """The entry of that name, whatever parameters stand behind it.
 
         Raises:
             AcdcError: Of the register's kind: there is none; near names are named, and plug-ins that are broken.
         """
         if name not in self:
             raise self.unknown(name)
-        entry = self._entries[name]
+        entry = self._entries[_called(name)]
         if entry.source:
             log_broken(self.broken)
         return entry
 
     def unknown(self, name: str, *others: str) -> AcdcError:
         """The error of a name that is not there; `others` are names that would do as well."""
+        name = _called(name)
         return self._error(f"Unknown {self.noun} {name!r}.{nearest(name, (*self.names, *others))}{self.reasons}")
 
     def __iter__(self) -> Iterator[Entry[T]]:
@@ -167,9 +168,10 @@ class Register(Generic[T]):
 
     def __contains__(self, name: object) -> bool:
         """Whether there is an entry of that name; for one of the engine's own no package of others is imported."""
-        if name not in self._entries:
+        called = _called(str(name))
+        if called not in self._entries:
             self._load()
-        return name in self._entries
+        return called in self._entries
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -185,22 +187,67 @@ class Register(Generic[T]):
         """The engine's own entries; imports no package of others."""
         return tuple(entry for entry in self._entries.values() if not entry.source)
 
-    def parameters_of(self, name: str, given: Mapping[str, Any]) -> Any:
-        """What an entry takes, from what was given, defaults for the rest; its dataclass checks the values.
+    def given(self, name: str, more: Mapping[str, Any] = {}) -> dict[str, Any]:
+        """The parameters that are set, checked: those that stand behind the name, and more.
+
+        Args:
+            name: Of an entry, or that with parameters: `eap-ig:steps=7`. Their values are JSON or plain text.
+            more: Other parameters by name.
 
         Raises:
-            AcdcError: Of the register's kind: something was given that the entry does not take.
+            AcdcError: Of the register's kind: the entry does not take it, or it is of another type.
         """
         entry = self[name]
+        called, colon, written = name.partition(":")
+        parts = re.split(r",(?=\w+=)", written) if colon else []
         known = [one.name for one in fields(entry.parameters)]
-        for key in given:
+        if not all("=" in part for part in parts):
+            takes = f"it takes {', '.join(known)}" if known else "it takes none"
+            raise self._error(f"Parameters are written as {called}:name=value,name=value, not {name}; {takes}.")
+        texts = dict(part.split("=", 1) for part in parts)
+        for key in (*texts, *more):
             if key not in known:
                 takes = nearest(key, known) if known else " It takes none."
-                raise self._error(f"The {self.noun} {name!r} has no parameter {key!r}.{takes}")
-        return entry.parameters(**given)
+                raise self._error(f"The {self.noun} {called!r} has no parameter {key!r}.{takes}")
+            if key in texts and key in more:
+                raise self._error(f"{name} and {key} = {more[key]!r}: say {key} once.")
+        return {key: self._checked(entry, key, value, key in texts) for key, value in (*texts.items(), *more.items())}
+
+    def parameters_of(self, name: str, more: Mapping[str, Any] = {}) -> Any:
+        """What an entry takes: its dataclass with what is set (see `given`) and defaults for the rest.
+
+        Raises:
+            AcdcError: As `given`; or one without a default is not set.
+        """
+        entry, values = self[name], self.given(name, more)
+        for one in fields(entry.parameters):
+            if one.name not in values and one.default is MISSING and one.default_factory is MISSING:
+                raise self._error(f"The {self.noun} {entry.name!r} needs a parameter: {_described(one)}")
+        return entry.parameters(**values)
+
+    def bound(self, name: str) -> T:
+        """The function or class, with its parameters, where it takes any, as the keyword `parameters`."""
+        entry, parameters = self[name], self.parameters_of(name)
+        return cast(T, functools.partial(cast(Any, entry.value), parameters=parameters)) if entry.takes else entry.value
+
+    def _checked(self, entry: Entry[T], key: str, value: Any, written: bool) -> Any:
+        """A value as the dataclass wants it; one that was written as text is JSON if that fits."""
+        from pydantic import TypeAdapter, ValidationError  # late: `acdc --help` needs none of it
+
+        adapter = TypeAdapter(get_type_hints(entry.parameters)[key])
+        if written:
+            with contextlib.suppress(ValueError):
+                return adapter.validate_python(json.loads(value))
+        try:
+            return adapter.validate_python(value)
+        except ValidationError as error:
+            (one,) = (one for one in fields(entry.parameters) if one.name == key)
+            expected = "; ".join(problem["msg"] for problem in error.errors())
+            raise self._error(
+                f"The {self.noun} {entry.name!r} cannot take {key} = {value!r}. {expected}. {_described(one)}"
+            ) from None
 
     def _load(self) -> None:
-        """Imports every plug-in of the group."""
         if not self._complete:
             self._complete = True
             self.broken = list(plugins(self.group)[1])
@@ -213,12 +260,8 @@ _importing = ""
 
 @functools.cache
 def plugins(group: str) -> tuple[tuple[Plugin, ...], tuple[Broken, ...]]:
-    """Imports every plug-in of an entry-point group, once per process, in the order of their names.
-
-    Returns:
-        Those that could be imported, and those that could not.
-    """
-    points = sorted(entry_points(group=group), key=lambda point: (package_of(point), point.name, point.value))
+    """Imports every plug-in of an entry-point group, once per process, by name: what can be used, and what cannot."""
+    points = sorted(entry_points(group=group), key=lambda point: (_package_of(point), point.name, point.value))
     opened = [_open(point) for point in points]
     return (
         tuple(one for one in opened if isinstance(one, Plugin)),
@@ -236,7 +279,7 @@ def log_broken(broken: Iterable[Broken]) -> None:
 
 def _open(point: EntryPoint) -> Plugin | Broken:
     global _importing
-    before, _importing = _importing, package_of(point)
+    before, _importing = _importing, _package_of(point)
     written = f"{point.name} = {point.value}"
     try:
         with contextlib.redirect_stdout(sys.stderr):  # what it prints must not get into `--json`
@@ -249,10 +292,15 @@ def _open(point: EntryPoint) -> Plugin | Broken:
         _importing = before
 
 
-def package_of(point: EntryPoint) -> str:
-    """The distribution of an entry point, with its version."""
+def _package_of(point: EntryPoint) -> str:
     return f"{point.dist.name} {point.dist.version}" if point.dist is not None else "an unknown package"
 
 
-def _by(source: str) -> str:
-    return f": it comes with {source}" if source else ": it comes with the engine"
+def _called(name: str) -> str:
+    return name.partition(":")[0]
+
+
+def _described(one: Field[Any]) -> str:
+    kind = one.type if isinstance(one.type, str) else inspect.formatannotation(one.type).replace("collections.abc.", "")
+    default = "" if one.default is MISSING else f", default {one.default!r}"
+    return f"{one.name} ({kind}{default}): {one.metadata.get('help', '')}".removesuffix(": ")

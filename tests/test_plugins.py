@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,18 +15,24 @@ from acdc_engine import Report, discover, verify
 from acdc_engine.errors import AcdcError, MetricError
 from acdc_engine.formats.register import export
 from acdc_engine.graph.circuit import Circuit
+from acdc_engine.patch.trace import differences, read_trace
+from acdc_engine.prompts.find import find_task
 from acdc_engine.prompts.generators import register_shipped
 from acdc_engine.prompts.metrics import METRICS
-from acdc_engine.run.settings import Settings
+from acdc_engine.run.folder import asked_facts
+from acdc_engine.run.settings import Settings, read_run_file
 from tests.plugin_packages import TABLES, fresh_site, install_broken, install_one_of_each
 
 CHECKOUT = Path(__file__).parents[1]
-CHOSEN = ("--method", "eap-between", "--strategy", "doubling", "--ablation", "first", "--metric", "lead")
+CHOSEN = (
+    "--method", "eap-between:alpha=0.25", "--strategy", "growing:factor=3", "--ablation", "one-prompt:place=1",
+    "--metric", "lead:share=0.5",
+)  # fmt: skip
 FEW = ("--n", "8", "--n-held-out", "12", "--random", "2")
 HELP = {
     "eap-between": "the gradient at one point between corrupt and clean",
-    "doubling": "twice as many of the strongest edges until the target is met",
-    "first": "what the sender writes on the first corrupt prompt of all",
+    "growing": "so many times more of the strongest edges until the target is met",
+    "one-prompt": "what the sender writes on one corrupt prompt for all",
     "lead": "logit of the first right answer - mean logit of the vocabulary (logits)",
 }
 """What each name in `CHOSEN` means."""
@@ -71,9 +78,12 @@ def run(site: Path) -> Path:
 def test_what_is_found_says_how(run: Path) -> None:
     circuit = Circuit.load(run)
     assert circuit.task and circuit.metric and circuit.attribution and circuit.search
-    assert (circuit.task.name, circuit.metric.name, circuit.ablation) == ("last_word", "lead", "first")
-    assert (circuit.attribution.method, circuit.attribution.settings) == ("eap-between", {"alphas": [0.5]})
-    assert circuit.search.strategy == "doubling" and circuit.search.target_faithfulness == 0.9
+    assert (circuit.task.name, circuit.metric.name) == ("last_word", "lead:share=0.5")
+    assert circuit.ablation == "one-prompt:place=1"
+    assert circuit.attribution.method == "eap-between"
+    assert circuit.attribution.settings == {"alpha": 0.25, "alphas": [0.25]}
+    assert (circuit.search.strategy, circuit.search.settings) == ("growing", {"factor": 3})
+    assert circuit.search.target_faithfulness == 0.9
     assert circuit.certificate is not None and circuit.certificate.low <= circuit.certificate.value
     assert circuit.command is not None and all(word in circuit.command for word in CHOSEN)
 
@@ -125,14 +135,64 @@ def here(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
 def test_a_name_that_is_not_there_is_answered_with_those_that_are_and_what_is_broken(here: None, name: str) -> None:
     mine = CHOSEN[CHOSEN.index(f"--{name}") + 1]
     assert getattr(Settings.of({name: mine}), name) == mine
+    called, _, parameters = mine.partition(":")
     with pytest.raises(AcdcError) as error:
-        Settings.of({name: f"{mine}x"})
-    assert f"'{mine}x'. Did you mean {mine!r}" in str(error.value) and str(error.value).endswith(f"\n{reason(name)}")
+        Settings.of({name: f"{called}x:{parameters}"})
+    assert f"'{called}x'. Did you mean {called!r}" in str(error.value)
+    assert str(error.value).endswith(f"\n{reason(name)}")
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"method": "eap-between:alhpa=1"}, "has no parameter 'alhpa'. Did you mean 'alpha'? Known: alpha."),
+        (
+            {"method": "eap-between:0.5"},
+            "written as eap-between:name=value,name=value, not eap-between:0.5; it takes al",
+        ),
+        ({"method": "eap:alpha=0.5"}, "The scoring method 'eap' has no parameter 'alpha'. It takes none."),
+        ({"method": "eap-ig:steps=7", "steps": 5}, "eap-ig:steps=7 and steps = 5: say steps once."),
+        ({"strategy": "growing:factor=2.5"}, "factor (int, default 2): How many times as many edges come next."),
+        (
+            {"ablation": "one-prompt:place=one"},
+            "The ablation 'one-prompt' cannot take place = 'one'. Input should be a",
+        ),
+        ({"metric": "lead:share=x"}, "unable to parse string as a number. share (float, default 1.0): How much of"),
+    ],
+)
+def test_parameters_that_do_not_fit(here: None, asked: dict[str, Any], told: str) -> None:
+    with pytest.raises(AcdcError) as error:
+        Settings.of(asked)
+    assert told in str(error.value)
+
+
+def test_all_there_is_to_choose_is_listed_with_its_parameters(site: Path) -> None:
+    listed = acdc(site, "discover", "--list")
+    lines = listed.stdout.splitlines()
+    for name, help in HELP.items():
+        (line,) = (line for line in lines if line.split()[:1] == [name])
+        assert help in line and "one-of-each 1.2" in line
+    assert "alpha (float, default 0.5): The point, from 0 (corrupt) to 1 (clean)." in listed.stdout
+    assert all(reason(name) in listed.stderr for name in ("method", "strategy", "ablation", "metric"))
+
+
+def test_an_unfinished_run_goes_on_only_with_the_same_parameters_and_version(
+    here: None, run: Path, tmp_path: Path
+) -> None:
+    card, settings = find_task("last_word"), dict(zip((o[2:] for o in CHOSEN[::2]), CHOSEN[1::2], strict=True))
+    facts = asked_facts(card, Settings.of(settings), "tracr-reverse")
+    assert facts["method"] == "eap-between:alpha=0.25" and facts["package of method"] == "one-of-each 1.2"
+    recorded = read_trace(run / "trace.jsonl")
+    assert recorded is not None and not differences(recorded.facts, {**facts, "n": 8, "n_held_out": 12, "n_random": 2})
+    asked = read_run_file(run / "run.toml")
+    assert all(asked[name] == value for name, value in settings.items())
 
 
 def test_a_file_whose_metric_is_broken_here_says_why(here: None, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(METRICS, "add", None)
-    with pytest.raises(MetricError, match=r"measured by 'lead'(.|\n)*The plug-in one-of-each 1\.2 .* cannot be used"):
+    with pytest.raises(
+        MetricError, match=r"measured by 'lead:share=0.5'(.|\n)*The plug-in one-of-each 1\.2 .* cannot be used"
+    ):
         verify(run)
 
 

@@ -178,7 +178,7 @@ def test_ctrl_c_and_the_same_command_without_out(card: Path, tmp_path: Path, mon
         return original(self, mask)
 
     monkeypatch.setattr(Judge, "contributions", impatient)
-    monkeypatch.setattr("acdc_engine.cli.discover.datetime", Stopped)
+    monkeypatch.setattr("acdc_engine.cli.find.datetime", Stopped)
     stopped = CliRunner().invoke(cli.app, command)
     assert stopped.exit_code == 130 and "Run the same command to go on." in stopped.output
     (folder,) = (tmp_path / "runs").iterdir()

@@ -1,12 +1,15 @@
 """The command line: parsing and printing only. Heavy imports happen inside the commands."""
 
+import codecs
 import sys
+import unicodedata
+from io import TextIOWrapper
 
 # Each of these adds its commands to the application; help lists them in this order.
-from acdc_engine.cli import discover, look, judge, curve, formats, tasks
-from acdc_engine.cli.command import Exit, app, err, out, print_error, stopping_at_sigterm, write_any_letter
+from acdc_engine.cli import find, look, judge, formats, tasks
+from acdc_engine.cli.command import Exit, app, err, out, print_error, stopping_at_sigterm
 
-__all__ = ["app", "curve", "discover", "err", "formats", "judge", "look", "main", "out", "tasks"]
+__all__ = ["app", "err", "find", "formats", "judge", "look", "main", "out", "tasks"]
 
 
 def main() -> None:
@@ -16,10 +19,21 @@ def main() -> None:
     """
     from acdc_engine.errors import AcdcError
 
-    write_any_letter(sys.stdout, sys.stderr)
+    codecs.register_error("acdc", _in_ascii)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="acdc")
     try:
         with stopping_at_sigterm():
             app(sys.argv[1:] or ["--help"], prog_name="acdc")
     except AcdcError as error:
         print_error(str(error))
         sys.exit(Exit.FAILED)
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str, int]:
+    """What stands for letters that an encoding lacks: terminals of clusters and pipes are often not in UTF-8."""
+    assert isinstance(error, UnicodeEncodeError), "streams are written to"
+    letters = error.object[error.start : error.end]
+    nearest = [unicodedata.normalize("NFKD", one).encode("ascii", "ignore").decode() for one in letters]
+    return "".join(a or ascii(b)[1:-1] for a, b in zip(nearest, letters, strict=True)), error.end

@@ -3,23 +3,19 @@
 A command is a function under `@command(...)`, which adds -q, -v and, where a model runs, --threads.
 """
 
-import codecs
 import functools
 import inspect
-import io
 import json
-import math
 import os
 import signal
 import sys
-import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, TextIO, TypeVar, no_type_check
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, no_type_check
 
 import typer
 from rich.console import Console
@@ -30,6 +26,7 @@ from acdc_engine.errors import AcdcWarning
 from acdc_engine.run.settings import GROUPS, read_run_file
 
 if TYPE_CHECKING:
+    from acdc_engine.registers import Broken
     from acdc_engine.run.progress import Reporter
     from acdc_engine.show.sections import Section
 
@@ -85,23 +82,18 @@ class _Told:
     quiet = verbose = False
 
 
-def _print_version(wanted: bool) -> bool:
-    if wanted:
-        from acdc_engine import __version__
+def _print_version() -> None:
+    from acdc_engine import __version__
 
-        out.print(f"acdc-engine {__version__}", highlight=False)
-        raise typer.Exit
-    return wanted
+    out.print(f"acdc-engine {__version__}", highlight=False)
 
 
-_Version = Annotated[
-    bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
-]
+_Version = Annotated[bool, options.instead("--version", _print_version, help="Print the version and exit.")]
 
 
 @app.callback()
 def _root(version: _Version = False) -> None:
-    """Keeps sub-commands sub-commands, and prints this engine's warnings as notes."""
+    """Prints this engine's warnings as notes."""
     warnings.simplefilter("always", AcdcWarning)
     others = warnings.showwarning
 
@@ -120,29 +112,6 @@ def examples(*commands: str) -> str:
     return "\n\n".join(["Examples:", *(f"  acdc {command}" for command in commands)])
 
 
-def write_any_letter(*streams: TextIO | io.TextIOBase) -> None:
-    """Lets streams in an encoding such as ASCII write what it lacks in letters it has, in place of an exception.
-
-    Terminals of clusters and pipes of other programs are often not in UTF-8; results have arrows, dots and names.
-    """
-    codecs.register_error("acdc", _nearest)
-    for stream in streams:
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="acdc")
-
-
-def _nearest(error: UnicodeError) -> tuple[str, int]:
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    text = error.object[error.start : error.end]
-    return "".join(_plain_letter(letter) for letter in text), error.end
-
-
-def _plain_letter(letter: str) -> str:
-    known = unicodedata.normalize("NFKD", letter).encode("ascii", "ignore").decode()
-    return known or letter.encode("ascii", "backslashreplace").decode()
-
-
 def print_error(text: str) -> None:
     """Prints an error made on purpose, wrapped as one text."""
     err.print(Text.assemble(("Error: ", "bold red"), text))
@@ -153,6 +122,14 @@ def print_notes(notes: list[str], to: Console | None = None) -> None:
     for note in notes:
         # One text: printed after another without a line break, the note would be wrapped as if it began a line.
         (to or out).print(Text.assemble(("Note: ", "yellow"), note))
+
+
+def print_broken(broken: Iterable["Broken"]) -> None:
+    """Prints on stderr a paragraph per plug-in that cannot be used."""
+    from acdc_engine.show.visible import plain
+
+    for one in broken:
+        err.print(Text("\n" + "\n".join(plain(line) for line in str(one).splitlines()), style="red"))
 
 
 _Function = TypeVar("_Function", bound=Callable[..., None])
@@ -205,13 +182,7 @@ def command(
 ) -> Callable[[_Function], _Function]:
     """Adds a command: a function, with the options that every command has.
 
-    Args:
-        name: What it is called; the function's name where None.
-        group: Where it is added.
-        epilog: What stands below its help.
-        model: Whether it runs a model, and so takes --threads.
-        config: Whether it takes --config.
-        settings: Those that are options of it, with their defaults; the function has them as `**settings`.
+    One with a `model` takes --threads, one with `config` --config. The function has `settings` as `**settings`.
     """
     more = options.settings(*settings)
     more |= {"config": (_Config, None)} if config else {}
@@ -272,11 +243,6 @@ def stage(title: str) -> Iterator[None]:
         yield
 
 
-def starting() -> AbstractContextManager[None]:
-    """The stage in which large libraries are imported."""
-    return stage("Starting")
-
-
 @contextmanager
 def stoppable(left: Callable[[], str] = lambda: "") -> Iterator[None]:
     """Ends a command that is stopped by Ctrl-C or SIGTERM with a message, what is left by then, and a status."""
@@ -328,8 +294,7 @@ def beside(as_json: bool) -> Console:
 def use_threads(asked: int | None) -> None:
     """Sets the number of threads, before torch is imported where that is still possible.
 
-    Args:
-        asked: How many; None for `OMP_NUM_THREADS` where that is set, or else the physical cores that are free to use.
+    None stands for `OMP_NUM_THREADS` where that is set, or else the physical cores that are free to use.
     """
     # Threads that wait by spinning take the cores from another process's. Measured, two processes of two threads on two
     # cores: 2.5 to 44 s where they spin, 4.6 to 5.8 s where they sleep; one process alone: 1.4 and 1.5 s.
@@ -348,22 +313,12 @@ def use_threads(asked: int | None) -> None:
 def free_cores() -> int:
     """Physical cores that this process may use: by its affinity, and by the quota of its control group."""
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
-    cores = {_siblings(cpu) for cpu in allowed}
-    return max(1, min(len(cores), _quota()))
-
-
-def _siblings(cpu: int) -> str:
-    """What the threads of one physical core have in common."""
-    try:
-        return (_CPUS / f"cpu{cpu}" / "topology" / "thread_siblings_list").read_text().strip()
+    try:  # threads of one core have the same siblings
+        cores = {(_CPUS / f"cpu{cpu}/topology/thread_siblings_list").read_text() for cpu in allowed}
     except OSError:
-        return str(cpu)
-
-
-def _quota() -> int:
-    """Whole cores that a control group allows (containers, SLURM); no limit where there is none."""
+        cores = {str(cpu) for cpu in allowed}
     try:
-        quota, period = (_CGROUP / "cpu.max").read_text().split()
-        return max(1, math.floor(int(quota) / int(period)))
+        quota, period = map(int, (_CGROUP / "cpu.max").read_text().split())
     except (OSError, ValueError):  # "max": no limit
-        return sys.maxsize
+        return len(cores)
+    return max(1, min(len(cores), quota // period))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from acdc_engine.cli import options
-from acdc_engine.cli.command import command, err, examples, out, print_notes, progress, stage
+from acdc_engine.cli.command import command, examples, out, print_broken, print_notes, progress, stage
 
 if TYPE_CHECKING:
     from acdc_engine.graph.circuit import Circuit
@@ -15,13 +15,9 @@ _WRITTEN = "engine, csv, parquet, networkx-json, graphml, gexf, cytoscape, dot, 
 _READ = "engine, csv, networkx-json, eap, eap-pt, auto-circuit"
 
 
-def _list_formats(asked: bool) -> bool:
-    """Prints the formats and ends, if that was asked for."""
-    if not asked:
-        return False
+def _list_formats() -> None:
     from rich.table import Table
 
-    from acdc_engine.cli.task_tables import broken_lines
     from acdc_engine.formats.register import FORMATS, is_read
 
     table = Table("--to", "what it is, what reads it", "acdc import", "not in it", box=None, pad_edge=False)
@@ -30,9 +26,7 @@ def _list_formats(asked: bool) -> bool:
         table.add_row(entry.name, entry.help, "reads it" if is_read(entry) else "", lost)
     table.add_row("svg, png, pdf", "a picture; acdc draw has more settings", "", "figures")
     out.print(table)
-    for text in broken_lines(FORMATS.broken):
-        err.print(text)
-    raise typer.Exit()
+    print_broken(FORMATS.broken)
 
 
 @command(epilog=examples("export runs/demo --to graphml", "export gpt2/ioi --to neuronpedia --out ioi.json"))
@@ -45,12 +39,7 @@ def export(
     overwrite: options.ReplaceFile = False,
     list_formats: Annotated[
         bool,
-        typer.Option(
-            "--list",
-            is_eager=True,
-            callback=_list_formats,
-            help="List the formats, what reads each and what is not in it.",
-        ),
+        options.instead("--list", _list_formats, help="List the formats, what reads each and what is not in it."),
     ] = False,
 ) -> None:
     """Writes a circuit for other tools: networkx, Gephi, Cytoscape, Graphviz, pandas, EAP-IG and more.

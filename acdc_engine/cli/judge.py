@@ -19,7 +19,6 @@ from acdc_engine.cli.command import (
     print_result,
     progress,
     stage,
-    starting,
     stoppable,
 )
 
@@ -58,7 +57,7 @@ def verify(
     Checksum, weights, prompts, the figures of both splits, what each edge does,
     and that no edge can go. Ends with status 3 if something does not hold.
     """
-    with starting():
+    with stage("Starting"):
         from acdc_engine.run.verify import verify as run
         from acdc_engine.show.results import verification_remarks, verification_sections
 
@@ -97,7 +96,6 @@ def evaluate(
     seed: Annotated[
         int | None,
         options.in_prompts(
-            callback=options.check_seed,
             help="Seed of the prompts of --task and of all random draws.",
             show_default="the file's for prompts, 0 for draws",
         ),
@@ -122,7 +120,7 @@ def evaluate(
     written by hand, and every format that acdc import reads. With --out also
     sizes, roles and examples, for acdc view and acdc report.
     """
-    with starting():
+    with stage("Starting"):
         from acdc_engine.run.evaluate import evaluate as run
 
     with stoppable(lambda: "Nothing was written."):
@@ -191,7 +189,7 @@ def compare(
     from acdc_engine.graph.files import check_target
     from acdc_engine.show.pictures.figure import check_picture, write_figure
 
-    with starting():
+    with stage("Starting"):
         from acdc_engine.run.compare import compare as run
         from acdc_engine.show.pictures.comparison import comparison_figure
         from acdc_engine.show.results import comparison_sections

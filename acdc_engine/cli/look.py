@@ -19,10 +19,8 @@ _LONGEST = 42
 """Letters of a source in the list; `acdc show NAME` has all of it."""
 
 
-def _list_known(asked: bool) -> bool:
-    """Prints the circuits that come along and ends, if that was asked for."""
-    if not asked:
-        return False
+def _list_known() -> None:
+    """Prints the circuits that come along."""
     from rich.table import Table
 
     from acdc_engine.graph.circuit import Circuit
@@ -34,7 +32,6 @@ def _list_known(asked: bool) -> bool:
         circuit = Circuit.load(path)
         table.add_row(name, f"{len(circuit.edges):,}", shorten(circuit.source or "", _LONGEST, placeholder="..."))
     out.print(table)
-    raise typer.Exit()
 
 
 @command(epilog=examples("show runs/demo", "show gpt2/ioi --all"))
@@ -42,8 +39,7 @@ def show(
     circuit: options.AnyCircuit,
     show_all: Annotated[bool, typer.Option("--all", help="Print all edges instead of the strongest 40.")] = False,
     list_known: Annotated[
-        bool,
-        typer.Option("--list", is_eager=True, callback=_list_known, help="List the known circuits that come along."),
+        bool, options.instead("--list", _list_known, help="List the known circuits that come along.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:

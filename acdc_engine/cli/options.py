@@ -63,11 +63,16 @@ def file_names(incomplete: str) -> list[str]:
     return [f"{path}{'/' if path.is_dir() else ''}" for path in found if hidden or not path.name.startswith(".")]
 
 
-def check_seed(seed: int | None) -> int | None:
-    """Refuses a seed that numpy would refuse, but only after the search."""
-    if seed is not None and seed < 0:
-        raise typer.BadParameter(f"A seed is a whole number from 0, not {seed}.")
-    return seed
+def instead(name: str, show: Callable[[], None], help: str) -> Any:
+    """A flag that shows something instead of what the command does."""
+
+    def ends(asked: bool) -> bool:
+        if asked:
+            show()
+            raise typer.Exit
+        return asked
+
+    return typer.Option(name, is_eager=True, callback=ends, help=help)
 
 
 def settings(*names: str) -> dict[str, tuple[Any, Any]]:
@@ -82,7 +87,6 @@ def settings(*names: str) -> dict[str, tuple[Any, Any]]:
                 rich_help_panel=told["group"],
                 show_default=told["shown"],
                 autocompletion=among(choices_of(one.name)) if told["choices"] else None,
-                callback=check_seed if one.name == "seed" else None,
             )
             made[one.name] = Annotated[one.type, option], one.default
     return made

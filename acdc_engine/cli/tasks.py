@@ -1,17 +1,46 @@
 """`acdc tasks`: what behaviours there are, what their prompts look like, whether a model shows them, a new one."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
 from typer.core import TyperGroup
 
 from acdc_engine.cli import options
-from acdc_engine.cli.command import AsJson, Exit, app, command, err, examples, out, print_json, progress, starting
+from acdc_engine.cli.command import (
+    AsJson,
+    Exit,
+    app,
+    command,
+    examples,
+    out,
+    print_broken,
+    print_json,
+    print_notes,
+    progress,
+    stage,
+)
 
 if TYPE_CHECKING:
-    from acdc_engine.run.check_task import TaskCheck, Unfit
+    from acdc_engine.prompts.check import Example
+    from acdc_engine.prompts.find import KnownTask
+    from acdc_engine.run.check_task import Figures, TaskCheck, TaskExamples, Unfit
+
+_LEGEND = (
+    "Right: a right answer is more likely than all wrong ones (where there are none: than all other tokens). Top-1: it "
+    "is the most likely token of the whole vocabulary. Rank: its place there, median; 1 is the most likely."
+)
+"""What the columns of answers mean."""
+_MOST_ANSWERS = 12
+"""Answers shown of each kind."""
+_MOST_LINES = 6
+"""Lines shown of what is wrong with one of several tasks."""
 
 
 class _ListAlone(TyperGroup):
@@ -38,8 +67,8 @@ def list_tasks(as_json: AsJson = False) -> None:
     that cannot be used is named with the reason. To use a task of your own, give
     the path of its file.
     """
-    from acdc_engine.cli.task_tables import broken_lines, task_list
     from acdc_engine.prompts.find import known_tasks
+    from acdc_engine.show.visible import plain
 
     found = known_tasks()
     if as_json:
@@ -56,16 +85,31 @@ def list_tasks(as_json: AsJson = False) -> None:
         ]
         print_json({"tasks": listed, "broken": [asdict(one) for one in found.broken]})
         return
-    out.print(task_list(found))
-    out.print()
+    for package, members in groupby(found.tasks.items(), key=lambda item: item[1].package):
+        out.print("Shipped" if package is None else f"From {plain(package)}", style="bold", markup=False)
+        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
+        table.add_column(no_wrap=True, style="cyan")
+        table.add_column(overflow="fold")
+        for name, task in members:
+            table.add_row(Text(f"  {name}"), _about(task))
+        out.print(table, "")
     for line in (
         "See its prompts:          acdc tasks show NAME",
         "Does a model do it?       acdc tasks check NAME --model MODEL",
         "Begin one of your own:    acdc tasks new NAME",
     ):
         out.print(line, style="dim", highlight=False)
-    for text in broken_lines(found.broken):
-        err.print(text)
+    print_broken(found.broken)
+
+
+def _about(task: "KnownTask") -> Text:
+    """What a model does, and in a second line paper and model."""
+    from acdc_engine.show.visible import plain
+
+    card = task.card
+    facts = [card.source, f"Known in {card.known_in}" if card.known_in else ""]
+    told = " ".join(f"{plain(fact)}." for fact in facts if fact)
+    return Text(plain(card.description)) + Text(f"\n{told}" if told else "", style="dim")
 
 
 @command(
@@ -84,15 +128,14 @@ def show(
 
     Reads the model's tokenizer, not its weights.
     """
-    with starting():
-        from acdc_engine.cli.task_tables import example_pairs
+    with stage("Starting"):
         from acdc_engine.run.check_task import task_examples
 
         found = task_examples(task, model, n=n, **settings)
     if as_json:
         print_json({"task": found.card.name, "model": model, "pairs": [asdict(pair) for pair in found.pairs]})
         return
-    out.print(example_pairs(found, model, out.width))
+    out.print(*_examples(found, model), sep="\n")
 
 
 @command(
@@ -124,8 +167,7 @@ def check(
     every pair of a file is looked at, and the command that will run is printed.
     Ends with status 3 if the model does not do it.
     """
-    with starting():
-        from acdc_engine.cli.task_tables import one_check, several_checks
+    with stage("Starting"):
         from acdc_engine.run.check_task import TaskCheck, check_tasks
 
     found = check_tasks(task or (), model, n=n, progress=progress(), **settings)
@@ -133,7 +175,7 @@ def check(
         print_json({"tasks": [_as_json(one) for one in found]})
     else:
         out.print()
-        out.print(one_check(found[0]) if len(found) == 1 and isinstance(found[0], TaskCheck) else several_checks(found))
+        _print_checks(found)
     if not all(isinstance(one, TaskCheck) and one.does_it for one in found):
         raise typer.Exit(Exit.NO)
 
@@ -169,3 +211,111 @@ def _as_json(found: "TaskCheck | Unfit") -> dict[str, object]:
     from acdc_engine.run.check_task import TaskCheck
 
     return {**asdict(found), "does_it": isinstance(found, TaskCheck) and found.does_it}
+
+
+def _examples(found: "TaskExamples", model: str) -> Iterator[RenderableType]:
+    """Example pairs, template by template."""
+    from acdc_engine.show.visible import SPACE, plain, token_columns
+
+    card = found.card
+    facts = [card.source, f"Known in {card.known_in}" if card.known_in else "", f"Metric {card.metric}"]
+    yield Text.assemble((card.name, "bold"), f": {plain(card.description)}")
+    yield Text(" ".join(f"{plain(fact)}." for fact in facts if fact), style="dim")
+    key = f"{SPACE} is a space, ^^^ marks what differs, read the position whose logits are read."
+    yield Text(f"Tokens of {plain(model)}. {key}", style="dim")
+    for template, pairs in groupby(found.pairs, key=lambda pair: pair.template):
+        yield Text(f"\nTemplate {plain(template)}", style="bold")
+        for pair in pairs:
+            yield Group("", token_columns(pair.clean, pair.corrupt, pair.read_at, out.width), *_answers(pair))
+
+
+def _answers(pair: "Example") -> Iterator[RenderableType]:
+    from acdc_engine.show.visible import LABEL, visible_token
+
+    for label, tokens in (("right", pair.answers), ("wrong", pair.wrong_answers)):
+        if tokens:
+            more = f"  and {len(tokens) - _MOST_ANSWERS} more" if len(tokens) > _MOST_ANSWERS else ""
+            shown = " ".join(visible_token(token) for token in tokens[:_MOST_ANSWERS])
+            grid = Table.grid()
+            grid.add_column(width=LABEL, style="dim")
+            grid.add_column(overflow="fold")
+            grid.add_row(label, Text(shown + more))
+            yield grid
+
+
+def _print_checks(found: "Sequence[TaskCheck | Unfit]") -> None:
+    """A row per template of a task, or per task where there are several; what is wrong with each; what to do next."""
+    from acdc_engine.run.check_task import Unfit
+    from acdc_engine.show.visible import plain
+
+    alone = len(found) == 1
+    table = Table("template" if alone else "task", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table.columns[0].overflow = "fold"
+    for name in ("prompts", "right", "top-1", "rank", "clean", "corrupt"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("")
+    for one in found:
+        if isinstance(one, Unfit):
+            table.add_row(Text(one.task), *[""] * 6, Text("does not fit", style="red"))
+            continue
+        for figures in one.templates if alone else ():
+            table.add_row(Text(plain(figures.name, 40)), *_cells(figures))
+        only_corruption = {shortcoming.kind for shortcoming in one.shortcomings} == {"corruption"}
+        verdict = "does it" if one.does_it else "corruption fails" if only_corruption else "does not"
+        style = "green" if one.does_it else "red"
+        table.add_row(Text("all" if alone else one.task), *_cells(one.whole), Text(verdict, style=style))
+    about = f"{found[0].task if alone else 'Tasks'} on {plain(found[0].model)}"
+    out.print(Text("".join([about, *map(_pairs, found)] if alone else [about]), style="bold"), "")
+    out.print(table, "", Text(_LEGEND, style="dim"), sep="\n")
+    for one in found:
+        out.print()
+        if isinstance(one, Unfit):
+            first, *lines = one.reason.splitlines()
+            shown = lines if alone else lines[: _MOST_LINES - 1]
+            more = "" if shown == lines else f"\n  ... all of it:  acdc tasks check {one.task}"
+            out.print(Text("\n".join(map(plain, [f"{one.task}: {first}", *shown])) + more))
+        elif not one.does_it:
+            told = " ".join(shortcoming.text for shortcoming in one.shortcomings)
+            out.print(Text(f"{one.task}: {told}", style="red"))
+        elif alone:
+            out.print(Text(_verdict(one), style="green"))
+        if alone and not isinstance(one, Unfit):
+            print_notes([plain(note) for note in one.notes])
+            if one.command is not None:
+                out.print("\nFind its circuit:\n    " + one.command, markup=False, highlight=False, soft_wrap=True)
+
+
+def _cells(figures: "Figures") -> tuple[str, ...]:
+    from acdc_engine.graph.style import texts_of
+
+    def share(some: int | None) -> str:
+        return "" if some is None else f"{some / figures.prompts:.0%}"
+
+    rank = "" if figures.rank is None else f"{figures.rank:,.6g}"
+    metrics = texts_of(figures.metric_clean, figures.metric_corrupt)
+    return str(figures.prompts), share(figures.right), share(figures.top), rank, *metrics
+
+
+def _pairs(found: "TaskCheck | Unfit") -> str:
+    from acdc_engine.run.check_task import COUNTED, Unfit
+
+    if isinstance(found, Unfit):
+        return ""
+    pairs = f"{'>= ' if found.pairs >= COUNTED else ''}{found.pairs:,} possible pairs"
+    used = "" if found.sizes is None else " ({} discovery and {} held-out of them used)".format(*found.sizes)
+    return f": {found.metric}, {pairs}{used}"
+
+
+def _verdict(found: "TaskCheck") -> str:
+    from acdc_engine.graph.style import texts_of
+
+    whole = found.whole
+    high, low = texts_of(whole.metric_clean, whole.metric_corrupt)
+    right = (
+        f"{whole.right} of {whole.prompts} prompts answered rightly (chance {found.chance:.0%}), {whole.top} of them "
+        "with the right answer as the most likely token, and "
+    )
+    return (
+        f"The model does it: {'' if whole.right is None else right}the corruption lowers {found.metric} from {high} to "
+        f"{low}."
+    )

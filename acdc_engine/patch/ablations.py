@@ -22,9 +22,10 @@ from acdc_engine.registers import Register
 
 Reference = Callable[[PromptSet], Record]
 """From a batch to the values that removed senders take; a batch dimension of 1 is spread, extra positions are cut."""
-Ablation = Callable[[TransformerView, PromptSet, int], Reference]
+Ablation = Callable[..., Reference]
 """From the model, all prompts and the prompts per run to a reference for batches of them."""
 ABLATIONS: Register[Ablation] = Register("ablation", "acdc_engine.ablations", MethodError)
+"""Ablations by name; one that was entered with parameters is given them as `parameters`."""
 
 
 @ABLATIONS.add("patch", "what the sender writes on the corrupt prompt")
@@ -57,12 +58,13 @@ def _zero(view: TransformerView, prompts: PromptSet, batch_size: int) -> Referen
 
 
 def check_ablation(name: str) -> str:
-    """Returns the name if there is such an ablation.
+    """Returns the name if there is such an ablation, with the parameters behind it.
 
     Raises:
-        MethodError: For an unknown name.
+        MethodError: For an unknown name, or parameters that do not fit.
     """
-    return ABLATIONS[name].name
+    ABLATIONS.parameters_of(name)
+    return name
 
 
 @torch.no_grad()

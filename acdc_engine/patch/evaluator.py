@@ -185,7 +185,7 @@ class CircuitEvaluator:
 
     def _prepare(self, prompts: PromptSet, batch_size: int) -> Iterator[_Ready]:
         with torch.no_grad():
-            reference = ABLATIONS[self.ablation].value(self.view, prompts, batch_size)
+            reference = ABLATIONS.bound(self.ablation)(self.view, prompts, batch_size)
         for batch in prompts.batches(batch_size, partial(fitting_prompts, self.view)):
             with torch.no_grad():
                 embed = self.view.embed(batch.clean)

@@ -81,8 +81,8 @@ class Metric(ABC):
 MetricFunction = Callable[[Logits, PromptSet], Values]
 """Logits, in float32, and prompts; one number each, higher for more of the behaviour."""
 
-METRICS: Register[type[Metric] | MetricFunction] = Register("metric", "acdc_engine.metrics", MetricError)
-"""Metrics by name."""
+METRICS: Register[type[Metric] | Callable[..., Values]] = Register("metric", "acdc_engine.metrics", MetricError)
+"""Metrics by name; one that was entered with parameters is given them as `parameters`."""
 
 
 @METRICS.add("logit_diff", "mean logit of the right answers - mean logit of the wrong answers (logits)")
@@ -161,10 +161,10 @@ class _Own(Metric):
 
 
 def get_metric(name: str) -> Metric:
-    """Returns the metric called `name`, or raises a MetricError."""
-    entry = METRICS[name]
-    metric = as_metric(entry.value)
-    metric.name = entry.name
+    """Returns the metric called `name`, with the parameters behind it, or raises a MetricError."""
+    value: Any = METRICS.bound(name)
+    metric = as_metric(value() if isinstance(METRICS[name].value, type) else value)
+    metric.name = name
     return metric
 
 

@@ -79,6 +79,8 @@ def evaluate(
     target = None if out is None else check_target(out, overwrite=overwrite)
     if n_random < 0:
         raise MethodError(f"{n_random} random circuits were asked for; 0 leaves them out.")
+    if seed is not None and seed < 0:
+        raise MethodError(f"A seed is a whole number from 0, not {seed}.")
     report = reporter_of(progress)
     opened = reopen(
         circuit,

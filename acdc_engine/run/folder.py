@@ -19,11 +19,15 @@ from acdc_engine.errors import CircuitFileError, RunFolderError
 from acdc_engine.experiment import Experiment
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import CIRCUIT, SCORES, SO_FAR, TRACE, write_text, write_with
+from acdc_engine.patch.ablations import ABLATIONS
 from acdc_engine.patch.trace import Facts, Recorded, Trace, differences, fingerprint_of, read_trace, unfinished_facts
 from acdc_engine.prompts.card import TaskCard
+from acdc_engine.prompts.metrics import METRICS
 from acdc_engine.provenance import environment, prompts_hash
+from acdc_engine.registers import Entry
 from acdc_engine.run.settings import RUN_FILE, Settings
-from acdc_engine.score import EdgeScores
+from acdc_engine.score import METHODS, EdgeScores
+from acdc_engine.search import SEARCHES
 
 _MACHINE = ("hardware", "processor", "threads", "acdc-engine", "torch", "transformers")
 """Facts of machine and libraries. Sums are rounded by them, so they move the last bits of everything."""
@@ -283,11 +287,19 @@ def newest_unfinished(folders: Path, name: str, asked: Facts) -> Path | None:
 def asked_facts(card: TaskCard, settings: Settings, model: Any) -> dict[str, JsonValue]:
     """The facts that are there before the model is loaded: enough to tell commands apart.
 
-    Of a model only a name or path is one; what objects hold is known by `loaded_facts`.
+    Of a model only a name or path is one; what objects hold is known by `loaded_facts`. Packages of others count with
+    their versions.
     """
     named: dict[str, JsonValue] = {"model": str(model)} if isinstance(model, str | Path) else {}
     chosen = {name: _plain(value) for name, value in asdict(settings).items() if name not in _ABOUT_ENDS}
-    return {"task": card.name, "task card": card.fingerprint(), **named, **chosen}
+    entries: dict[str, Entry[Any]] = {
+        "method": METHODS[settings.method],
+        "strategy": SEARCHES[settings.strategy],
+        "ablation": ABLATIONS[settings.ablation],
+        "metric": METRICS[settings.metric or card.metric],
+    }
+    packages = {f"package of {name}": entry.source for name, entry in entries.items() if entry.source}
+    return {"task": card.name, "task card": card.fingerprint(), **named, **chosen, **packages}
 
 
 def loaded_facts(lab: Experiment) -> dict[str, JsonValue]:

@@ -5,9 +5,11 @@ A point `alpha` is a run whose input embedding is `corrupt + alpha * (clean - co
 clean run.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
+
+from pydantic_core import to_jsonable_python
 
 from acdc_engine.errors import MethodError, MetricError, PromptError
 from acdc_engine.model.view import TransformerView
@@ -93,10 +95,12 @@ class Method:
     Attributes:
         name: Of its entry in `METHODS`.
         parameters: An instance of the entry's dataclass.
+        given: Those that are not the defaults' but were given, as JSON has them.
     """
 
     name: str
     parameters: Any
+    given: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def alphas(self) -> tuple[float, ...]:
@@ -108,7 +112,7 @@ def get_method(name: str, steps: int | None = None, alphas: Sequence[float] | No
     """Looks up a method and checks its parameters.
 
     Args:
-        name: Of an entry in `METHODS`.
+        name: Of an entry in `METHODS`, and what stands behind it: `eap-ig:steps=7`.
         steps: Number of points of "eap-ig" (default 5), as midpoints.
         alphas: Explicit points of "eap-ig", instead of `steps`.
         parameters: What a method of others takes.
@@ -119,7 +123,8 @@ def get_method(name: str, steps: int | None = None, alphas: Sequence[float] | No
     points = {key: value for key, value in (("steps", steps), ("alphas", alphas)) if value is not None}
     if points and name in _FIXED:
         raise MethodError(f"Method {name!r} takes no steps or alphas; use 'eap-ig' for integrated gradients.")
-    return Method(name, METHODS.parameters_of(name, points | parameters))
+    more = points | parameters
+    return Method(METHODS[name].name, METHODS.parameters_of(name, more), to_jsonable_python(METHODS.given(name, more)))
 
 
 def check_metric(metric: Metric, method: Method) -> None:

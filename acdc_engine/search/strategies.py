@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 from jaxtyping import Bool, Float
+from pydantic_core import to_jsonable_python
 from torch import Tensor
 
 from acdc_engine.errors import MethodError, SearchError
@@ -108,7 +109,7 @@ class Choice:
         """Chooses a strategy.
 
         Args:
-            strategy: A name in `SEARCHES`.
+            strategy: A name in `SEARCHES`, and what stands behind it: `top-k:size=200`.
             **given: Its parameters; None stands for the default.
 
         Raises:
@@ -120,8 +121,8 @@ class Choice:
             if not _takes(entry.parameters, name):
                 *some, last = [other.name for other in SEARCHES if _takes(other.parameters, name)] or ["no strategy"]
                 others = f"{', '.join(some)} and {last}" if some else last
-                raise MethodError(f"Strategy {strategy!r} takes no {name}; --{name} is for {others}.")
-        return cls(strategy, entry.parameters(**chosen))
+                raise MethodError(f"Strategy {entry.name!r} takes no {name}; --{name} is for {others}.")
+        return cls(entry.name, SEARCHES.parameters_of(strategy, chosen))
 
     @property
     def aims(self) -> bool:
@@ -135,8 +136,8 @@ class Choice:
 
     @property
     def given(self) -> Mapping[str, Any]:
-        """The parameters that are set, by name."""
-        values = {one.name: getattr(self.parameters, one.name) for one in fields(self.parameters)}
+        """The parameters that are set, by name, as JSON has them."""
+        values = {one.name: to_jsonable_python(getattr(self.parameters, one.name)) for one in fields(self.parameters)}
         return {name: value for name, value in values.items() if value is not None}
 
 
@@ -144,6 +145,7 @@ def choice_of(strategy: str, objective: str, **parameters: Any) -> Choice:
     """A strategy with its parameters; where the objective is "kl", edges are ranked by root mean square by default."""
     choice = Choice.of(strategy, **parameters)
     by_square = objective == "kl" and choice.takes_rank and parameters.get("rank") is None
+    by_square &= "rank" not in SEARCHES.given(strategy)
     return Choice.of(strategy, **{**parameters, "rank": "rms"}) if by_square else choice
 
 

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from acdc_engine import cli
-from acdc_engine.errors import AcdcError, CircuitFileError, MethodError, RunFolderError
+from acdc_engine.errors import AcdcError, CircuitFileError, MethodError
 from acdc_engine.graph.result_records import Curve
 from tests.fake_tokenizer import FakeTokenizer
 from tests.tiny_task import tiny_view, write_card
@@ -56,7 +56,7 @@ def test_existing_files_are_kept_unless_overwriting(
     tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     (tmp_path / name).write_text("mine")
-    with monkeypatch.context() as patch, pytest.raises(RunFolderError, match=f"{name} exists already"):
+    with monkeypatch.context() as patch, pytest.raises(AcdcError, match=f"{name} exists already"):
         patch.setattr("acdc_engine.run.prepare.load_model", lambda *a, **k: pytest.fail("the model was loaded"))
         RUNNER.invoke(cli.app, ["curve", tiny, "--out", str(tmp_path), *QUICK], catch_exceptions=False)
     assert (tmp_path / name).read_text() == "mine"

@@ -1,11 +1,21 @@
 """An ablation."""
 
+from dataclasses import dataclass
+
 from acdc_engine.model.view import TransformerView
 from acdc_engine.patch.ablations import ABLATIONS, Reference, recorded
 from acdc_engine.prompts.prompt_set import PromptSet
+from acdc_engine.registers import parameter
 
 
-@ABLATIONS.add("first", "what the sender writes on the first corrupt prompt of all")
-def first(view: TransformerView, prompts: PromptSet, batch_size: int) -> Reference:
-    record = recorded(view, prompts.select([0]).to(view.device).corrupt)
+@dataclass(frozen=True)
+class Which:
+    """Which prompt."""
+
+    place: int = parameter(0, "Its place, from 0.")
+
+
+@ABLATIONS.add("one-prompt", "what the sender writes on one corrupt prompt for all", parameters=Which)
+def one_prompt(view: TransformerView, prompts: PromptSet, batch_size: int, parameters: Which) -> Reference:
+    record = recorded(view, prompts.select([parameters.place]).to(view.device).corrupt)
     return lambda batch: record
