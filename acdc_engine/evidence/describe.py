@@ -25,7 +25,7 @@ _LIKELY = 5
 """Next tokens shown."""
 _MOST_NUMBERS = 40_000
 """Numbers of all patterns in a file: about a quarter of a megabyte."""
-MOST_TOKENS = 64
+_MOST_TOKENS = 64
 """Longer prompts get no patterns: nobody could read them."""
 _ENOUGH_HEADS = 12
 """Where not all heads fit, rather fewer examples have patterns than fewer heads than these."""
@@ -78,7 +78,7 @@ def _examples_of(view: TransformerView, circuit: Circuit, evaluator: Evaluator) 
     under = _likely(view, evaluator.logits(circuit.mask()[None])[0, rows])
     heads = _strongest_heads(circuit)
     numbers = [n * (n + 1) if view.causal else 2 * n * n for n in some.lengths.tolist()]  # clean and corrupt
-    readable = [many if n <= MOST_TOKENS else 0 for n, many in zip(some.lengths.tolist(), numbers, strict=True)]
+    readable = [many if n <= _MOST_TOKENS else 0 for n, many in zip(some.lengths.tolist(), numbers, strict=True)]
     counts = _heads_that_fit(len(heads), readable)
     seen = heads[: max(counts, default=0)]
     likely, looks = zip(*(_run(view, tokens, some.read_at, seen) for tokens in (some.clean, some.corrupt)), strict=True)

@@ -1,25 +1,27 @@
-"""What the heads of a circuit do, measured on held-out prompts and on random tokens. Defined in docs/roles.md.
+"""What the heads of a circuit do, and what its nodes write to the answer, on held-out prompts and on random tokens.
 
-Here are the roles that are told by where a head looks (previous token, duplicate token, induction), and what calls a
-head by one of them; those that are told by what it moves are in `movers`.
+Definitions, sources, limits and thresholds are in docs/roles.md. Where heads look: Elhage et al. 2021, *A Mathematical
+Framework for Transformer Circuits*; Olsson et al. 2022, arXiv 2209.11895. What they move: Wang et al. 2022, arXiv
+2211.00593, sections 3.1 and 3.2; McDougall et al. 2023, arXiv 2310.04625. Direct effects: nostalgebraist 2020 (logit
+lens); Elhage et al. 2021.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from statistics import fmean
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from acdc_engine.evidence.direct_effect import DirectEffects
-from acdc_engine.evidence.movers import Head, InhibitionTally, MoverTally, Places, Turning
 from acdc_engine.graph.records import DirectEffect, RoleName, RoleScore
 from acdc_engine.model.devices import fitting_prompts
+from acdc_engine.model.layers import read_positions
 from acdc_engine.model.twins import Record
 from acdc_engine.model.view import TransformerView
-from acdc_engine.prompts.prompt_set import PromptSet
+from acdc_engine.prompts.prompt_set import NO_ANSWER, PromptSet
 
 _MOST_PROMPTS = 64
 """Prompts that roles and direct effects are measured on, the first ones."""
@@ -34,27 +36,34 @@ THRESHOLDS: Mapping[RoleName, float] = {
     "copy suppression": 0.5,
 }
 """From here on a head counts as one of the role; docs/roles.md says how they were chosen."""
-_SECOND: frozenset[RoleName] = frozenset({"name mover", "negative name mover"})
-"""Roles that say what a head writes, not how it finds it: an induction head that writes the answer is an induction
-head."""
-_GENERAL: frozenset[RoleName] = frozenset({"copying", "copy suppression"})
-"""Roles that say what a head would write wherever it looked: a head with a role of its own is not called by them."""
-
-_Measured = tuple[RoleName, float, Literal["task", "random"]]
+_MOVES: tuple[RoleName, ...] = ("name mover", "negative name mover", "copying", "copy suppression")
+"""The first two say what a head writes, not how it finds it: an induction head that writes the answer is an induction
+head. The others say what it would write wherever it looked: a head with a role of its own is not called by them."""
 _SHORTEST_PROMPT = 8
 """Prompts with fewer tokens do not count: where there is little to look at, chance is high."""
 _FIRST_QUERY = 2
 """Positions before it do not count: position 1 has only the first token before it, where idle heads rest."""
-_Targets = dict[RoleName, Bool[Tensor, "batch queries pos"]]
-"""For each role the positions that a head of that role looks at, for every position that it looks from."""
 _SEQUENCES = 16
 _SHORTEST, _LONGEST = 8, 25
 """Random tokens before they are repeated: as many as make the sequence as long as the task's longest prompt, between
 these. Some heads that look for repetitions see only so far."""
+_AMONG = 5
+"""A head copies a token if it is among so many with the largest logits of what the head moves from it."""
+_BLOCK_NUMBERS = 2**24
+"""Logits held at once."""
+
+_Prompts = Literal["task", "random"]
+_Head = tuple[int, int]
+"""Layer and number."""
+_Heads = Mapping[int, Sequence[int]]
+"""Layers, and which heads of each."""
+_Targets = dict[RoleName, Bool[Tensor, "batch queries pos"]]
+"""For each role the positions that a head of that role looks at, for every position that it looks from."""
+_Changes = Mapping[int, Float[Tensor, "batch heads d_head"]]
+"""Heads' outputs at the position read, clean less corrupt, by layer."""
 
 
-@dataclass(frozen=True)
-class Roles:
+class Roles(NamedTuple):
     """What was measured.
 
     Attributes:
@@ -73,15 +82,30 @@ def role_of(scores: Iterable[RoleScore]) -> RoleName | None:
     comes what it does on random tokens, then copying and copy suppression. Among roles of one rank, the one whose
     threshold is exceeded by most, as a share of the way from the threshold to 1.
     """
-    held = [score for score in scores if score.holds]
-    if not held:
-        return None
 
     def rank(score: RoleScore) -> tuple[int, float]:
-        level = 0 if score.role in _GENERAL else 1 if score.prompts == "random" else 2 if score.role in _SECOND else 3
+        last, second = score.role in _MOVES[2:], score.role in _MOVES[:2]
+        level = 0 if last else 1 if score.prompts == "random" else 2 if second else 3
         return level, (score.value - score.threshold) / (1 - score.threshold)
 
-    return max(held, key=rank).role
+    best = max((score for score in scores if score.holds), key=rank, default=None)
+    return None if best is None else best.role
+
+
+class _Means:
+    """Means by whatever they are of, added up batch by batch in float64."""
+
+    def __init__(self) -> None:
+        self._sums, self.counts = dict[Any, Tensor](), defaultdict[Any, int](int)
+
+    def add(self, what: Any, total: Tensor, count: int) -> None:
+        total = total.cpu().double()
+        self._sums[what] = self._sums[what] + total if what in self._sums else total
+        self.counts[what] += count
+
+    def of(self, what: Any) -> Any:
+        """Numbers or lists of numbers; None where nothing was counted."""
+        return (self._sums[what] / self.counts[what]).tolist() if self.counts[what] else None
 
 
 @torch.no_grad()
@@ -96,98 +120,74 @@ def measure_roles(
 ) -> Roles:
     """Measures scores of heads and direct effects of all senders.
 
-    Costs a clean and a corrupt run of up to 64 prompts, another clean one where there are name movers, and one run of
-    16 random sequences of about the same length; for copying, a product of one vector per answer in the prompts and
-    head with the unembedding. Memory: what the runs of one batch leave behind, about half of what scoring the edges of
-    as many prompts needs, and the attention patterns of one layer.
-
-    `senders` are names of nodes (input, heads, MLPs), the prompts held-out ones; `seed` is that of the random tokens,
-    and `progress` is told of every batch's prompts.
+    Cost and memory: docs/roles.md. `senders` are names of nodes (input, heads, MLPs), the prompts held-out ones;
+    `seed` is that of the random tokens, and `progress` is told of every batch's prompts.
     """
-    heads = {name: _place(view, name) for name in senders if name.startswith("a")}
-    layers: dict[int, list[int]] = {}
-    for layer, head in sorted(heads.values()):
-        layers.setdefault(layer, []).append(head)
-    work = _Work(view, layers)
-    effects = DirectEffects(view, senders)
+    places = {name: _place(view, name) for name in senders if name.startswith("a")}
+    heads: dict[int, list[int]] = {}
+    for layer, head in sorted(places.values()):
+        heads.setdefault(layer, []).append(head)
+    means, changes = _Means(), list[tuple[PromptSet, _Changes]]()
     some = prompts.select(range(min(len(prompts), _MOST_PROMPTS))).to(view.device)
     for batch in some.batches(batch_size, partial(fitting_prompts, view)):
         clean, corrupt = _run(view, batch.clean), _run(view, batch.corrupt, keep_inputs=False)
-        effects.add(batch, clean, corrupt)
-        work.add(batch, clean, corrupt)
+        if batch.answers.shape[1]:
+            for what, record in (("clean", clean), ("corrupt", corrupt)):
+                means.add(what, _sender_effects(view, record, batch, senders).double().sum(0), len(batch))
+        targets = _attention_targets(batch.clean, batch.lengths, batch.corrupt)
+        right, _ = _answer_positions(batch, view.causal, view.same_words)
+        means.add("prompts with an answer", right.any(1).sum(), len(batch))
+        for layer, patterns in view.patterns(clean, heads):
+            _add_looks(means, "task", layer, patterns, targets)
+            _add_moves(means, view, layer, heads[layer], patterns, batch, clean, right)
+        changes.append((batch, _changes(view, batch, clean, corrupt, heads)))
         progress(len(batch))
     tokens = _repeated_tokens(view, some, seed) if heads else None
     for part in () if tokens is None else tokens.split(batch_size):
-        work.add_random(part)
+        targets = _attention_targets(part, torch.full((len(part),), part.shape[1], device=part.device))
+        for layer, patterns in view.patterns(_run(view, part), heads):
+            _add_looks(means, "random", layer, patterns, targets)
         progress(len(part))
-    found = work.found()
-    scores = {name: tuple(_score(*measured) for measured in found[place]) for name, place in heads.items()}
-    return Roles(scores, effects.found())
+    found = {(layer, head): _scores(means, layer, i) for layer in heads for i, head in enumerate(heads[layer])}
+    # Negative movers do not count: they look at whatever the name movers before them predict (McDougall et al. 2023),
+    # so that every name mover would seem to turn them.
+    movers = [place for place, by_role in found.items() if any(s.role == "name mover" and s.holds for s in by_role)]
+    for place, value in _inhibition(view, heads, movers, changes).items():
+        found[place].append(_score("S-inhibition", value, "task"))
+    direct, n_prompts = {}, means.counts["clean"]
+    if n_prompts:
+        for name, before, after in zip(senders, means.of("clean"), means.of("corrupt"), strict=True):
+            direct[name] = DirectEffect(clean=before, corrupt=after, n_prompts=n_prompts)
+    return Roles({name: tuple(found[place]) for name, place in places.items()}, direct)
 
 
-def _score(role: RoleName, value: float, prompts: Literal["task", "random"]) -> RoleScore:
+def _scores(means: _Means, layer: int, row: int) -> list[RoleScore]:
+    """All scores but S-inhibition of the head in this row of its layer; moving counts where answers occur often."""
+    found = []
+    for prompts in ("task", "random"):
+        for role in THRESHOLDS:
+            values = means.of((prompts, layer, role))
+            if values is not None and (role not in _MOVES or means.of("prompts with an answer") >= 1 / 2):
+                found.append(_score(role, values[row], prompts))
+    return found
+
+
+def _score(role: RoleName, value: float, prompts: _Prompts) -> RoleScore:
     return RoleScore(role=role, value=value, threshold=THRESHOLDS[role], prompts=prompts)
 
 
-class _Work:
-    """Everything that is added up about heads."""
-
-    def __init__(self, view: TransformerView, heads: dict[int, list[int]]) -> None:
-        self._view, self._heads = view, heads
-        self._task, self._random, self._movers = _AttentionTally(), _AttentionTally(), MoverTally(view)
-        self._turnings: list[Turning] = []
-
-    def add(self, batch: PromptSet, clean: Record, corrupt: Record) -> None:
-        targets = _attention_targets(batch.clean, batch.lengths, batch.corrupt)
-        places = Places.of(batch, self._view.causal, self._view.same_words)
-        self._movers.count(places)
-        for layer, patterns in self._view.patterns(clean, self._heads):
-            self._task.add(layer, patterns, targets)
-            rows = patterns[torch.arange(len(batch), device=batch.device), :, batch.read_at]
-            self._movers.add(layer, self._heads[layer], rows, batch, clean, places)
-        self._turnings.append(Turning.of(batch, places, clean, corrupt, self._heads, self._view.graph))
-
-    def add_random(self, tokens: torch.Tensor) -> None:
-        lengths = torch.full((len(tokens),), tokens.shape[1], device=tokens.device)
-        targets = _attention_targets(tokens, lengths)
-        for layer, patterns in self._view.patterns(_run(self._view, tokens), self._heads):
-            self._random.add(layer, patterns, targets)
-
-    def found(self) -> dict[Head, list[_Measured]]:
-        found: dict[Head, list[_Measured]] = {}
-        for layer, heads in self._heads.items():
-            task, random = self._task.means(layer, heads), self._random.means(layer, heads)
-            for head in heads:
-                moving = self._movers.means(layer, head)
-                on_task: list[_Measured] = [(role, value, "task") for role, value in {**task[head], **moving}.items()]
-                found[layer, head] = [*on_task, *((role, value, "random") for role, value in random[head].items())]
-        # Negative movers do not count: they look at whatever the name movers before them predict (McDougall et al.
-        # 2023), so that every name mover would seem to turn them.
-        least = THRESHOLDS["name mover"]
-        movers = [
-            place
-            for place, measured in found.items()
-            if any(role == "name mover" and value >= least for role, value, _ in measured)
-        ]
-        turns = InhibitionTally(self._view, self._heads, movers)
-        for turning in self._turnings if movers else ():  # in which they can be turned from one answer to the other
-            if turning.both.any():
-                turns.add(turning, _run(self._view, turning.batch.clean))
-        for place, measured in found.items():
-            if (value := turns.mean(place)) is not None:
-                measured.append(("S-inhibition", value, "task"))
-        return found
-
-
-def _place(view: TransformerView, name: str) -> Head:
+def _place(view: TransformerView, name: str) -> _Head:
     layer = int(name[1:].split(".")[0])
     return layer, view.graph.sender_index(name) - view.graph.heads(layer).start
 
 
-def _run(view: TransformerView, tokens: torch.Tensor, keep_inputs: bool = True) -> Record:
+def _run(view: TransformerView, tokens: Tensor, keep_inputs: bool = True) -> Record:
     record = Record(embed=view.embed(tokens))
     view.run(record.embed, record, keep_inputs)
     return record
+
+
+# Where heads look
 
 
 def _attention_targets(
@@ -213,27 +213,212 @@ def _attention_targets(
     return {"previous token": previous & real, "duplicate token": same, "induction": after}
 
 
-class _AttentionTally:
-    """Mean attention on the targets of each role, added up batch by batch."""
+def _add_looks(
+    means: _Means,
+    prompts: _Prompts,
+    layer: int,
+    patterns: Float[Tensor, "batch heads queries pos"],
+    targets: _Targets,
+) -> None:
+    """Attention of a layer's heads on the targets of each role, mean over all positions with a target."""
+    for role, target in targets.items():
+        queries = target.any(-1)
+        looked = (patterns * target[:, None]).sum(-1).transpose(1, 2)[queries].double().sum(0)
+        means.add((prompts, layer, role), looked, int(queries.sum()))
 
-    def __init__(self) -> None:
-        self._sums: dict[tuple[int, RoleName], Tensor] = {}
-        self._counts: dict[tuple[int, RoleName], int] = {}
 
-    def add(self, layer: int, patterns: Float[Tensor, "batch heads queries pos"], targets: _Targets) -> None:
-        """Counts the patterns of some heads of a layer, always the same heads."""
-        for role, target in targets.items():
-            queries = target.any(-1)
-            looked = (patterns * target[:, None]).sum(-1).transpose(1, 2)[queries].double().sum(0).cpu()
-            self._sums[layer, role] = self._sums.get((layer, role), torch.zeros_like(looked)) + looked
-            self._counts[layer, role] = self._counts.get((layer, role), 0) + int(queries.sum())
+# What heads move
 
-    def means(self, layer: int, heads: Sequence[int]) -> dict[int, dict[RoleName, float]]:
-        """Mean over all positions with a target, by head; roles without such a position are left out."""
-        means = {
-            role: self._sums[layer, role] / count for (at, role), count in self._counts.items() if at == layer and count
-        }
-        return {head: {role: float(mean[i]) for role, mean in means.items()} for i, head in enumerate(heads)}
+
+def _answer_positions(
+    prompts: PromptSet, causal: bool, same_words: bool = True
+) -> tuple[Bool[Tensor, "batch pos"], Bool[Tensor, "batch pos"]]:
+    """Where clean prompts hold a right answer, and a wrong one, as far as the position read can look.
+
+    Nowhere where answers are not words of the prompts (`same_words`).
+    """
+    place = torch.arange(prompts.clean.shape[1], device=prompts.device)
+    last = prompts.read_at + 1 if causal else prompts.lengths
+    seen = (place < last[:, None]) & same_words
+
+    def holds(ids: Tensor) -> Tensor:
+        same = (prompts.clean[:, :, None] == ids[:, None, :]) & (ids != NO_ANSWER)[:, None, :]
+        return same.any(-1) & seen
+
+    return holds(prompts.answers), holds(prompts.wrong_answers)
+
+
+def _add_moves(
+    means: _Means,
+    view: TransformerView,
+    layer: int,
+    heads: Sequence[int],
+    patterns: Float[Tensor, "batch heads queries pos"],
+    batch: PromptSet,
+    clean: Record,
+    right: Bool[Tensor, "batch pos"],
+) -> None:
+    """What a layer's heads move from the positions of right answers to the position read."""
+    row, position = right.nonzero(as_tuple=True)
+    if not len(row):
+        return
+    tokens, looks = batch.clean[row, position], patterns[row, :, batch.read_at[row], position]
+    values = clean.of(view.graph, "attention", layer).inputs[2][row, position]
+    # Together, so that the unembedding is gone through once per layer.
+    writes = torch.cat([_moved(view, layer, head, values) for head in heads])
+    copies, falls = (which.view(len(heads), -1) for which in _copied(view, writes, tokens.repeat(len(heads))))
+    sums = []
+    for looked, raised, lowered in zip(looks.T.double(), copies, falls, strict=True):
+        sums.append(torch.stack(((looked * raised).sum(), (looked * lowered).sum(), raised.sum(), lowered.sum())))
+    counts = 2 * [int(right.any(1).sum())] + 2 * [len(row)]
+    for role, total, count in zip(_MOVES, torch.stack(sums).T, counts, strict=True):
+        means.add(("task", layer, role), total, count)
+
+
+def _moved(
+    view: TransformerView, layer: int, head: int, v: Float[Tensor, "rows kv d_head"]
+) -> Float[Tensor, "rows d_model"]:
+    """What a head would write if it looked at one position only, up to the scale of a norm after attention.
+
+    `v` has the values of all groups at the position, one row per prompt.
+    """
+    attention = view.layers[layer].attention
+    group = head * attention.w_v.shape[0] // attention.w_q.shape[0]
+    return v[:, group] @ view.layers[layer].effective_w_o[head]
+
+
+def _copied(
+    view: TransformerView, writes: Float[Tensor, "rows d_model"], tokens: Int[Tensor, "rows"]
+) -> tuple[Bool[Tensor, "rows"], Bool[Tensor, "rows"]]:
+    """Whether each token is among the few whose logits a write raises most, or lowers most.
+
+    The few are five, or a twentieth of a small vocabulary (at least one). The write goes through the final norm's gain
+    and the unembedding; the norm's scale changes no order. Ties count against: a head that writes nothing copies
+    nothing.
+
+    Returns:
+        Raised, lowered.
+    """
+    few = max(1, min(_AMONG, view.d_vocab // 20))
+    wide = writes.to(torch.float64 if writes.dtype == torch.float64 else torch.float32, copy=True)
+    view.final_norm.to_standardized(wide)
+    weight = view.unembed_weight
+    view.work.product(len(tokens), view.d_vocab, view.d_model)
+    own = (wide * weight[tokens].to(wide.dtype)).sum(-1, keepdim=True)
+    above, below = torch.zeros_like(tokens), torch.zeros_like(tokens)
+    step = max(1, _BLOCK_NUMBERS // max(1, len(tokens)))
+    for start in range(0, len(weight), step):
+        logits = wide @ weight[start : start + step].to(wide.dtype).T
+        itself = torch.arange(start, start + logits.shape[1], device=tokens.device) == tokens[:, None]
+        above += ((logits >= own) & ~itself).sum(1)
+        below += ((logits <= own) & ~itself).sum(1)
+    return above < few, below < few
+
+
+def _changes(view: TransformerView, batch: PromptSet, clean: Record, corrupt: Record, heads: _Heads) -> _Changes:
+    """What is kept of a batch until the movers are known.
+
+    Their keys are not: at all positions of all prompts they can be gigabytes, so the clean run is made again.
+    """
+    at = torch.arange(len(batch), device=batch.device), batch.read_at
+    z = {layer: [run.of(view.graph, "attention", layer).values[:, *at] for run in (clean, corrupt)] for layer in heads}
+    return {layer: (ours - theirs).transpose(0, 1) for layer, (ours, theirs) in z.items()}
+
+
+def _inhibition(
+    view: TransformerView, heads: _Heads, movers: Sequence[_Head], changes: Iterable[tuple[PromptSet, _Changes]]
+) -> dict[_Head, float]:
+    """How much heads turn movers of later layers to the right answer, through the movers' queries alone.
+
+    Returns:
+        Mean over movers, and over prompts with a right and a wrong answer in them, of what the mover's attention on
+        right answers less that on wrong ones loses when its query reads the head's corrupt write instead of its clean
+        one. Nothing for heads without a later mover, nor for any where no prompt has both answers.
+    """
+    lost, n_prompts = defaultdict[tuple[_Head, _Head], float](float), 0
+    for batch, change in changes if movers else ():
+        right, wrong = _answer_positions(batch, view.causal, view.same_words)
+        both, lean = right.any(1) & wrong.any(1), right.float() - wrong.float()
+        if not both.any():
+            continue
+        n_prompts += int(both.sum())
+        clean, rotations = _run(view, batch.clean), view.rotations(batch.clean.shape[1])
+        at = torch.arange(len(batch), device=batch.device), batch.read_at
+        for mover in movers:
+            block, rotation = clean.of(view.graph, "attention", mover[0]), rotations[mover[0]]
+            assert block.x is not None, "kept in this run"
+            residual, q, k = block.x[at], block.inputs[0][at][:, None], block.inputs[1]
+            looks = partial(view.layers[mover[0]].pattern_row, mover[1], q=q, k=k, rotation=rotation, at=batch.read_at)
+            before = (looks(residual) * lean).sum(1)
+            for layer in (layer for layer in heads if layer < mover[0]):
+                w_o = view.layers[layer].effective_w_o
+                for head in heads[layer]:
+                    after = (looks(residual - change[layer][:, head] @ w_o[head]) * lean).sum(1)
+                    lost[(layer, head), mover] += float((before - after)[both].double().sum())
+    turning = dict.fromkeys(head for head, _ in lost)
+    return {head: fmean(total / n_prompts for (of, _), total in lost.items() if of == head) for head in turning}
+
+
+# What nodes write to the answer
+
+
+def _sender_effects(
+    view: TransformerView, record: Record, prompts: PromptSet, senders: Sequence[str]
+) -> Float[Tensor, "batch senders"]:
+    """What senders write to the answers directly, at the position read.
+
+    `record` is that of a run on the prompts, clean or corrupt, with `final`; the prompts have right answers.
+
+    Returns:
+        Logits, before a soft cap: mean of the right answers less mean of the wrong ones, or less the mean of all
+        logits. Over all senders they add up to that difference itself, up to biases (attention's output biases, those
+        of the final norm and of the unembedding).
+    """
+    direction = _answer_direction(view, record, prompts)
+    writes = (_write_at(view, record, name, prompts.read_at) for name in senders)
+    return torch.stack([(write.to(direction.dtype) * direction).sum(-1) for write in writes], 1)
+
+
+def _answer_direction(view: TransformerView, record: Record, prompts: PromptSet) -> Float[Tensor, "batch d_model"]:
+    """The direction in the final residual stream that stands for the answers, with the final norm's scale of this run.
+
+    Float32 at least. The dot product of the final residual stream with it is the logit difference, up to biases.
+    """
+    weight = view.unembed_weight
+    right = _mean_rows(weight, prompts.answers)
+    if prompts.wrong_answers.shape[1]:
+        other = _mean_rows(weight, prompts.wrong_answers)
+    else:
+        other = weight.mean(0, dtype=right.dtype).expand_as(right)
+    direction = (right - other) * view.logit_scale
+    assert record.final is not None, "every finished run has it"
+    _, scale = view.final_norm.standardize(read_positions(record.final, prompts.read_at))
+    view.final_norm.to_standardized(direction)
+    return direction * scale
+
+
+def _write_at(
+    view: TransformerView, record: Record, name: str, read_at: Int[Tensor, "batch"]
+) -> Float[Tensor, "batch d_model"]:
+    """What a sender writes at one position of each prompt."""
+    if name == "input":
+        return read_positions(record.embed, read_at)
+    if name.startswith("m"):
+        return read_positions(record.of(view.graph, "mlp", int(name[1:])).values[0], read_at)
+    layer, head = _place(view, name)
+    z = record.of(view.graph, "attention", layer).values[head]
+    return read_positions(z, read_at) @ view.layers[layer].effective_w_o[head]
+
+
+def _mean_rows(weight: Float[Tensor, "d_vocab d_model"], ids: Int[Tensor, "batch n"]) -> Float[Tensor, "batch d_model"]:
+    """Mean of the unembedding's rows of each prompt's answers, float32 at least."""
+    given = (ids != NO_ANSWER).unsqueeze(-1)
+    rows = weight[ids.clamp(min=0)]
+    wide = rows if rows.dtype == torch.float64 else rows.float()
+    return (wide * given).sum(1) / given.sum(1)
+
+
+# Random tokens
 
 
 def _repeated_tokens(view: TransformerView, like: PromptSet, seed: int) -> Int[Tensor, "sequences pos"] | None:
@@ -244,9 +429,13 @@ def _repeated_tokens(view: TransformerView, like: PromptSet, seed: int) -> Int[T
     Returns:
         None where the model has too few positions or too few tokens (compiled models).
     """
-    bos = _bos(view.tokenizer, like)
-    front = [] if bos is None else [bos]
-    tokens = _drawable(view, front)
+    tokenizer = view.tokenizer
+    bos = getattr(tokenizer, "bos_token_id", None)
+    front = [bos] if bos is not None and bool((like.clean[:, 0] == bos).all()) else []
+    # No special tokens, and none that only fill the embedding up.
+    known = min(len(tokenizer) if hasattr(tokenizer, "__len__") else view.d_vocab_in, view.d_vocab_in)
+    special = {*front, *getattr(tokenizer, "all_special_ids", ())}
+    tokens = torch.tensor([token for token in range(known) if token not in special], dtype=torch.long)
     length = min(_LONGEST, max(_SHORTEST, int(like.lengths.max()) // 2))
     if view.max_positions is not None:
         length = min(length, (view.max_positions - len(front)) // 2)
@@ -258,16 +447,3 @@ def _repeated_tokens(view: TransformerView, like: PromptSet, seed: int) -> Int[T
         drawn = tokens[torch.randperm(len(tokens), generator=generator)[:length]]
         rows.append(torch.cat([torch.tensor(front, dtype=torch.long), drawn, drawn]))
     return torch.stack(rows).to(view.device)
-
-
-def _bos(tokenizer: Any, prompts: PromptSet) -> int | None:
-    """The token that begins every prompt, if it is the tokenizer's beginning-of-sequence token."""
-    bos = getattr(tokenizer, "bos_token_id", None)
-    return bos if bos is not None and bool((prompts.clean[:, 0] == bos).all()) else None
-
-
-def _drawable(view: TransformerView, front: list[int]) -> Int[Tensor, "tokens"]:
-    """Tokens that stand for text: no special ones, none that only fill the embedding up."""
-    known = len(view.tokenizer) if hasattr(view.tokenizer, "__len__") else view.d_vocab_in
-    special = {*front, *getattr(view.tokenizer, "all_special_ids", ())}
-    return torch.tensor([i for i in range(min(known, view.d_vocab_in)) if i not in special], dtype=torch.long)

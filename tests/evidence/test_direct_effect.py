@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from acdc_engine.evidence.direct_effect import DirectEffects, _answer_direction, _sender_effects
+from acdc_engine.evidence.roles import _answer_direction, _sender_effects, measure_roles
 from acdc_engine.model.bridge import view_of
 from acdc_engine.model.twins import Record
 from acdc_engine.model.view import TransformerView
@@ -83,9 +83,7 @@ def without_wrong_answers() -> PromptSet:
 def test_by_hand() -> None:
     """tests/micro_models.py: the head writes (3, 1) on the clean and (0, 6) on the corrupt prompt, input (0, 4)."""
     model, prompts = copying_head()
-    effects = DirectEffects(model, ["input", "a0.h0"])
-    effects.add(prompts, record_of(model, prompts.clean), record_of(model, prompts.corrupt))
-    found = effects.found()
+    found = measure_roles(model, ["input", "a0.h0"], prompts).direct
     assert [found["input"].clean, found["input"].corrupt] == pytest.approx([-4, -4])
     assert [found["a0.h0"].clean, found["a0.h0"].corrupt] == pytest.approx([2, -6])
     assert found["a0.h0"].n_prompts == 1

@@ -6,8 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from acdc_engine.evidence.movers import InhibitionTally, Places, Turning, copied, moved
-from acdc_engine.evidence.roles import measure_roles
+from acdc_engine.evidence.roles import _answer_positions, _changes, _copied, _inhibition, _moved, measure_roles
 from acdc_engine.model.layers import Norm, project
 from acdc_engine.model.twins import Record
 from acdc_engine.model.view import TransformerView
@@ -26,7 +25,7 @@ def wide_model(size: int = 120) -> TransformerView:
 
 
 def up_and_down(model: TransformerView, write: Sequence[float], token: int) -> tuple[bool, bool]:
-    raised, lowered = copied(model, torch.tensor([write]), torch.tensor([token]))
+    raised, lowered = _copied(model, torch.tensor([write]), torch.tensor([token]))
     return bool(raised), bool(lowered)
 
 
@@ -53,9 +52,9 @@ def test_blocks_of_the_vocabulary_change_nothing(monkeypatch: pytest.MonkeyPatch
     model = view("llama_grouped")
     writes = torch.randn(50, 32, generator=torch.Generator().manual_seed(0))
     tokens = torch.arange(50)
-    whole = copied(model, writes, tokens)
-    monkeypatch.setattr("acdc_engine.evidence.movers._BLOCK_NUMBERS", 50 * 7)
-    assert all(map(torch.equal, copied(model, writes, tokens), whole))
+    whole = _copied(model, writes, tokens)
+    monkeypatch.setattr("acdc_engine.evidence.roles._BLOCK_NUMBERS", 50 * 7)
+    assert all(map(torch.equal, _copied(model, writes, tokens), whole))
     assert model.final_norm.weight is not None
     logits = (writes * model.final_norm.weight) @ model.unembed_weight.T
     assert torch.equal(whole[0], (logits.argsort(-1, descending=True)[:, :3] == tokens[:, None]).any(1))
@@ -79,8 +78,8 @@ def test_the_final_norm_counts() -> None:
 def test_a_head_moves_the_values_of_its_group() -> None:
     model = view("llama_grouped")
     v = torch.randn(3, 2, 8, generator=torch.Generator().manual_seed(0))
-    assert torch.allclose(moved(model, 1, 3, v), v[:, 1] @ model.layers[1].attention.w_o[3])
-    assert torch.allclose(moved(model, 1, 1, v), v[:, 0] @ model.layers[1].attention.w_o[1])
+    assert torch.allclose(_moved(model, 1, 3, v), v[:, 1] @ model.layers[1].attention.w_o[3])
+    assert torch.allclose(_moved(model, 1, 1, v), v[:, 0] @ model.layers[1].attention.w_o[1])
 
 
 def test_places_of_the_answers() -> None:
@@ -88,11 +87,11 @@ def test_places_of_the_answers() -> None:
     prompts = PromptSet.from_tokens(
         [[5, 6, 5, 0], [6, 7]], [[5, 6, 5, 0], [6, 7]], [[5, 0], [9]], [[6], [6]], read_at=[1, 1]
     )
-    found = Places.of(prompts, causal=True)
-    assert found.answers.tolist() == [[True, False, False, False], [False] * 4]
-    assert found.wrong.tolist() == [[False, True, False, False], [True, False, False, False]]
-    free = Places.of(prompts, causal=False)
-    assert free.answers.tolist() == [[True, False, True, True], [False] * 4]
+    right, wrong = _answer_positions(prompts, causal=True)
+    assert right.tolist() == [[True, False, False, False], [False] * 4]
+    assert wrong.tolist() == [[False, True, False, False], [True, False, False, False]]
+    right, _ = _answer_positions(prompts, causal=False)
+    assert right.tolist() == [[True, False, True, True], [False] * 4]
 
 
 def scores(model: TransformerView, prompts: PromptSet) -> dict[str, dict[str, float]]:
@@ -161,15 +160,11 @@ def with_answers_inside() -> PromptSet:
     return PromptSet.from_tokens(clean, corrupt, [[row[3]] for row in clean], [[row[2]] for row in clean])
 
 
-def turnings(model: TransformerView, prompts: PromptSet, size: int) -> list[tuple[Turning, Record]]:
-    """Of every batch, with its clean run."""
-    found = []
-    for batch in prompts.batches(size):
-        records = [Record(model.embed(tokens)) for tokens in (batch.clean, batch.corrupt)]
-        for record in records:
-            model.run(record.embed, record, keep_inputs=True)
-        clean, corrupt = records
-        found.append((Turning.of(batch, Places.of(batch, True), clean, corrupt, ALL_HEADS, model.graph), clean))
+def records(model: TransformerView, batch: PromptSet) -> tuple[Record, Record]:
+    """Of its clean and its corrupt run."""
+    found = Record(model.embed(batch.clean)), Record(model.embed(batch.corrupt))
+    for record in found:
+        model.run(record.embed, record, keep_inputs=True)
     return found
 
 
@@ -178,30 +173,30 @@ def turnings(model: TransformerView, prompts: PromptSet, size: int) -> list[tupl
 def test_inhibition_batch_by_batch_is_that_of_all_prompts_at_once(name: str) -> None:
     """Also against its definition: the mover's layer run again with one head's write exchanged in its query alone."""
     prompts, model = with_answers_inside(), view(name)
-    movers = [(1, 0), (1, 3)]
-    means = []
+    movers, means = [(1, 0), (1, 3)], []
     for size in (1, 4, 6):
-        tally = InhibitionTally(model, ALL_HEADS, movers)
-        for turning, clean in turnings(model, prompts, size):
-            tally.add(turning, clean)
-        means.append([tally.mean((0, head)) for head in range(4)])
-        assert tally.mean((1, 2)) is None  # no mover behind it
+        batches = [
+            (batch, _changes(model, batch, *records(model, batch), ALL_HEADS)) for batch in prompts.batches(size)
+        ]
+        found = _inhibition(model, ALL_HEADS, movers, batches)
+        assert list(found) == [(0, head) for head in range(4)]  # no mover behind the others
+        means.append(list(found.values()))
     assert means[0] == pytest.approx(means[2], abs=1e-6) and means[1] == pytest.approx(means[2], abs=1e-6)
-    ((turning, clean),) = turnings(model, prompts, 6)
+    ((batch, change),) = batches
+    right, wrong = _answer_positions(batch, causal=True)
     rows, at, attention = torch.arange(6), prompts.read_at, model.layers[1].attention
-    write = turning.change[0][:, 2] @ model.layers[0].effective_w_o[2]
-    block = clean.of(model.graph, "attention", 1)
+    block = records(model, batch)[0].of(model.graph, "attention", 1)
     assert block.x is not None
     own, k, _ = block.inputs
     read = block.x.clone()
-    read[rows, at] -= write
+    read[rows, at] -= change[0][:, 2] @ model.layers[0].effective_w_o[2]
     asked = project(model.layers[1].attention_norm(read), attention.w_q, attention.b_q)
     lost = []
     for _, head in movers:
         q = own.clone()
         q[:, :, head] = asked[:, :, head]
         looks = [attention.weights(x, k, model.rotations(12)[1], [head]) for x in (own, q)]
-        lean = [(look[rows, 0, at] * turning.lean).sum(1) for look in looks]
+        lean = [(look[rows, 0, at] * (right.float() - wrong.float())).sum(1) for look in looks]
         lost.append(float((lean[0] - lean[1]).mean()))
     assert means[2][2] == pytest.approx(sum(lost) / 2, abs=1e-6) and abs(sum(lost)) > 1e-5
 
@@ -209,11 +204,10 @@ def test_inhibition_batch_by_batch_is_that_of_all_prompts_at_once(name: str) -> 
 @torch.no_grad()
 def test_what_is_kept_until_the_movers_are_known_does_not_grow_with_the_prompts_length() -> None:
     """Keys at all positions of 64 prompts of 512 tokens would be 16 GiB in a model of 7B."""
-    kept = []
     for pos in (9, 18):
-        ((turning, _),) = turnings(view("gpt2"), random_prompts(4, pos), 4)
-        kept.append(sum(change.untyped_storage().nbytes() for change in turning.change.values()))
-    assert kept[0] == kept[1] == 2 * 4 * 32 * 4  # layers, prompts, d_model, bytes
+        batch = random_prompts(4, pos)
+        kept = _changes(view("gpt2"), batch, *records(view("gpt2"), batch), ALL_HEADS)
+        assert sum(change.untyped_storage().nbytes() for change in kept.values()) == 2 * 4 * 32 * 4  # layers to bytes
 
 
 @pytest.mark.parametrize("name", ["gpt2", "gemma2", "olmo2", "mistral"])

@@ -16,8 +16,9 @@ from acdc_engine.evidence.roles import (
     _SEQUENCES,
     THRESHOLDS,
     Roles,
+    _add_looks,
     _attention_targets,
-    _AttentionTally,
+    _Means,
     _repeated_tokens,
     measure_roles,
     role_of,
@@ -143,11 +144,14 @@ def pairs(target: Tensor) -> set[tuple[int, int]]:
     return {(q, p) for _, q, p in target.nonzero().tolist()}
 
 
-def means(pattern: Tensor, tokens: Tensor = REPEATED, lengths: Tensor = LENGTH) -> dict[RoleName, float]:
-    """Scores of one head that has this pattern `[queries, pos]` on every prompt."""
-    tally = _AttentionTally()
-    tally.add(0, pattern.expand(len(tokens), 1, -1, -1), _attention_targets(tokens, lengths))
-    return tally.means(0, [5])[5]
+def means(*prompts: tuple[Tensor, Tensor, Tensor]) -> dict[str, float]:
+    """Scores of one head from patterns `[queries, pos]`, tokens and lengths of some batches."""
+    found = _Means()
+    for pattern, tokens, lengths in prompts:
+        patterns = pattern.expand(len(tokens), 1, -1, -1)
+        _add_looks(found, "task", 0, patterns, _attention_targets(tokens, lengths))
+    values = {role: found.of(("task", 0, role)) for role in ("previous token", "duplicate token", "induction")}
+    return {role: value[0] for role, value in values.items() if value is not None}
 
 
 def test_targets_by_hand() -> None:
@@ -186,32 +190,29 @@ def test_a_head_that_does_just_this_scores_one_and_no_other_role(role: RoleName)
     targets = _attention_targets(REPEATED, LENGTH)[role][0]
     pattern[targets] = 1.0
     pattern[~targets.any(-1), 0] = 1.0
-    found = means(pattern)
+    found = means((pattern, REPEATED, LENGTH))
     assert found[role] == pytest.approx(1.0)
     assert all(value == 0.0 for other, value in found.items() if other != role)
 
 
 def test_looking_everywhere_alike_scores_by_chance() -> None:
-    found = means(torch.ones(9, 9).tril() / torch.arange(1, 10)[:, None])
+    found = means((torch.ones(9, 9).tril() / torch.arange(1, 10)[:, None], REPEATED, LENGTH))
     assert found["previous token"] == pytest.approx(sum(1 / (q + 1) for q in range(2, 9)) / 7)
     repeated = pytest.approx((1 / 6 + 1 / 7 + 1 / 8 + 1 / 9) / 4)
     assert found["duplicate token"] == repeated and found["induction"] == repeated
 
 
 def test_a_role_that_no_position_tells_of_is_left_out() -> None:
-    found = means(torch.eye(9), torch.arange(9)[None])
-    assert found == {"previous token": 0.0}
-    assert means(torch.eye(1), torch.tensor([[3]]), torch.tensor([1])) == {}
+    assert means((torch.eye(9), torch.arange(9)[None], LENGTH)) == {"previous token": 0.0}
+    assert means((torch.eye(1), torch.tensor([[3]]), torch.tensor([1]))) == {}
 
 
 def test_means_are_over_positions_of_all_batches() -> None:
     """Seven positions that look back, and six of a shorter prompt that do not."""
     back = torch.zeros(9, 9)
     back[range(1, 9), range(8)] = 1.0
-    tally = _AttentionTally()
-    tally.add(0, back[None, None], _attention_targets(REPEATED, LENGTH))
-    tally.add(0, torch.eye(9)[None, None], _attention_targets(REPEATED, torch.tensor([8])))
-    assert tally.means(0, [0])[0]["previous token"] == pytest.approx(7 / 13)
+    found = means((back, REPEATED, LENGTH), (torch.eye(9), REPEATED, torch.tensor([8])))
+    assert found["previous token"] == pytest.approx(7 / 13)
 
 
 # Random tokens
