@@ -27,7 +27,7 @@ _BASE: dict[str, Any] = {
     "max_position_embeddings": 32,
     "pad_token_id": 0,
 }
-_GROUPED = {**_BASE, "num_key_value_heads": 2}
+GROUPED = {**_BASE, "num_key_value_heads": 2}
 _KINDS = ["sliding_attention", "full_attention"]
 
 CONFIGS: dict[str, Any] = {
@@ -35,37 +35,41 @@ CONFIGS: dict[str, Any] = {
     "gpt_neox": lambda: hf.GPTNeoXConfig(**_BASE),
     "gpt_neox_sequential": lambda: hf.GPTNeoXConfig(**_BASE, use_parallel_residual=False),
     "llama": lambda: hf.LlamaConfig(**_BASE, attention_bias=True),
-    "llama_grouped": lambda: hf.LlamaConfig(**_GROUPED),
-    "mistral": lambda: hf.MistralConfig(**_GROUPED, sliding_window=3),
-    "mixtral": lambda: hf.MixtralConfig(**_GROUPED, num_local_experts=4, sliding_window=None),
-    "qwen2": lambda: hf.Qwen2Config(**_GROUPED),
-    "qwen3": lambda: hf.Qwen3Config(**_GROUPED, head_dim=8),
-    "gemma": lambda: hf.GemmaConfig(**_GROUPED, head_dim=8),
-    "gemma2": lambda: hf.Gemma2Config(**_GROUPED, head_dim=8, sliding_window=3, layer_types=_KINDS),
-    "gemma3": lambda: hf.Gemma3TextConfig(**_GROUPED, head_dim=8, sliding_window=3, layer_types=_KINDS),
+    "llama_grouped": lambda: hf.LlamaConfig(**GROUPED),
+    "mistral": lambda: hf.MistralConfig(**GROUPED, sliding_window=3),
+    "mixtral": lambda: hf.MixtralConfig(**GROUPED, num_local_experts=4, sliding_window=None),
+    "qwen2": lambda: hf.Qwen2Config(**GROUPED),
+    "qwen3": lambda: hf.Qwen3Config(**GROUPED, head_dim=8),
+    "gemma": lambda: hf.GemmaConfig(**GROUPED, head_dim=8),
+    "gemma2": lambda: hf.Gemma2Config(**GROUPED, head_dim=8, sliding_window=3, layer_types=_KINDS),
+    "gemma3": lambda: hf.Gemma3TextConfig(**GROUPED, head_dim=8, sliding_window=3, layer_types=_KINDS),
     "olmo": lambda: hf.OlmoConfig(**_BASE),
-    "olmo2": lambda: hf.Olmo2Config(**_GROUPED),
-    "olmo3": lambda: hf.Olmo3Config(**_GROUPED, sliding_window=3, layer_types=_KINDS),
+    "olmo2": lambda: hf.Olmo2Config(**GROUPED),
+    "olmo3": lambda: hf.Olmo3Config(**GROUPED, sliding_window=3, layer_types=_KINDS),
     "phi": lambda: hf.PhiConfig(**_BASE),
-    "phi3": lambda: hf.Phi3Config(**_GROUPED, sliding_window=None),
-    "stablelm": lambda: hf.StableLmConfig(**_GROUPED),
+    "phi3": lambda: hf.Phi3Config(**GROUPED, sliding_window=None),
+    "stablelm": lambda: hf.StableLmConfig(**GROUPED),
     "granite": lambda: hf.GraniteConfig(
-        **_GROUPED, embedding_multiplier=2.0, residual_multiplier=0.5, attention_multiplier=0.3, logits_scaling=3.0
+        **GROUPED, embedding_multiplier=2.0, residual_multiplier=0.5, attention_multiplier=0.3, logits_scaling=3.0
     ),
-    "smollm3": lambda: hf.SmolLM3Config(**_GROUPED, no_rope_layers=[1, 0]),
-    "cohere": lambda: hf.CohereConfig(**_GROUPED),
+    "smollm3": lambda: hf.SmolLM3Config(**GROUPED, no_rope_layers=[1, 0]),
+    "cohere": lambda: hf.CohereConfig(**GROUPED),
     "qwen2_moe": lambda: hf.Qwen2MoeConfig(
-        **_GROUPED, num_experts=4, moe_intermediate_size=16, shared_expert_intermediate_size=16
+        **GROUPED, num_experts=4, moe_intermediate_size=16, shared_expert_intermediate_size=16
     ),
-    "starcoder2": lambda: hf.Starcoder2Config(**_GROUPED, sliding_window=None),
-    "olmoe": lambda: hf.OlmoeConfig(**_GROUPED, num_experts=4, num_experts_per_tok=2),
+    "starcoder2": lambda: hf.Starcoder2Config(**GROUPED, sliding_window=None),
+    "olmoe": lambda: hf.OlmoeConfig(**GROUPED, num_experts=4, num_experts_per_tok=2),
 }
 CORE = ("gpt2", "gpt_neox", "llama", "llama_grouped", "qwen3", "gemma3", "phi", "mixtral", "olmo2", "granite")
 
 
 def hf_model(name: str, seed: int = 0) -> Any:
     """A random Hugging Face model; every weight is redrawn, norms around one, with enough size to matter."""
-    config = CONFIGS[name]()
+    return random_model(CONFIGS[name](), seed)
+
+
+def random_model(config: hf.PretrainedConfig, seed: int = 0) -> Any:
+    """The same of any configuration."""
     config._experts_implementation = "eager"  # the grouped kernels have no float64
     torch.manual_seed(seed)
     model = hf.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()

@@ -2,7 +2,7 @@
 
 The bridge knows, for every architecture it adapts, which module is the query projection, the norm before the MLP, and
 so on, and splits fused projections. The view takes those modules' weights and computes with them itself. Whether it
-computes the same function is checked on the spot, part by part (`same_function.py`).
+computes the same function is checked on the spot, part by part (`refusals.py`).
 """
 
 import copy
@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from acdc_engine.graph.blocks import GraphShape
 from acdc_engine.model.layers import Attention, Layer, Norm, Rotation
-from acdc_engine.model.refusals import refuse, refuse_config, refuse_unseen
-from acdc_engine.model.same_function import check_same_function, computing_twin
+from acdc_engine.model.refusals import check_same_function, computing_twin, refuse, refuse_config, refuse_unseen
 from acdc_engine.model.view import TransformerView
 
 _RECOGNISED = 1e-4  # relative distance, in float32, up to which a norm is what it is taken for
@@ -44,7 +43,15 @@ def view_of(
     refuse_config(name, config)
     refuse_unseen(name, hf_model)
     architecture = type(hf_model).__name__
-    bridge = _boot(computing_twin(hf_model), architecture, name)
+    from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
+
+    twin: Any = computing_twin(hf_model)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            bridge: Any = build_bridge_from_module(twin, architecture, hf_config=twin.config, tokenizer=None)
+    except Exception as error:
+        raise refuse(name, architecture, f"transformer-lens's TransformerBridge does not adapt it ({error})") from error
     try:
         built = _build(bridge, config, name, architecture, ungroup_kv)
     except (AttributeError, KeyError, TypeError) as error:
@@ -54,22 +61,14 @@ def view_of(
     return view
 
 
-def _boot(twin: nn.Module, architecture: str, name: str) -> Any:
-    from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return build_bridge_from_module(twin, architecture, hf_config=twin.config, tokenizer=None)
-    except Exception as error:
-        raise refuse(name, architecture, f"transformer-lens's TransformerBridge does not adapt it ({error})") from error
-
-
 def _build(bridge: Any, config: Any, name: str, architecture: str, ungroup_kv: bool) -> TransformerView:
     parallel = type(bridge.blocks[0]).__name__ == "ParallelBlockBridge"
     n_heads = int(config.num_attention_heads)
+    rotary = _rotary(bridge, config)
+    kinds = getattr(config, "layer_types", None) or [None] * len(bridge.blocks)
     layers = tuple(
-        _layer(block, config, index, n_heads, ungroup_kv, parallel) for index, block in enumerate(bridge.blocks)
+        _layer(block, _attention(block.attn, config, kind, rotary, ungroup_kv), config, parallel)
+        for block, kind in zip(bridge.blocks, kinds, strict=True)
     )
     n_kv = layers[0].attention.w_k.shape[0]
     if any(layer.attention.w_k.shape[0] != n_kv or layer.attention.w_q.shape[0] != n_heads for layer in layers):
@@ -85,7 +84,7 @@ def _build(bridge: Any, config: Any, name: str, architecture: str, ungroup_kv: b
         d_vocab=head.weight.shape[0],
         d_vocab_in=_raw(bridge.embed).weight.shape[0],
         layers=layers,
-        final_norm=norm_of(_raw(bridge.ln_final)),
+        final_norm=_norm_of(_raw(bridge.ln_final)),
         embed=Embedding(
             _raw(bridge.embed),
             _raw(bridge.pos_embed) if hasattr(bridge, "pos_embed") else None,
@@ -95,7 +94,7 @@ def _build(bridge: Any, config: Any, name: str, architecture: str, ungroup_kv: b
         unembed_bias=_bias(head),
         logit_scale=_factor(config, "logit_scale") / _factor(config, "logits_scaling"),  # Cohere, Granite
         logit_softcap=getattr(config, "final_logit_softcapping", None),
-        rotary=_rotary(bridge, config),
+        rotary=rotary,
         max_positions=getattr(config, "max_position_embeddings", None),
         kv_copies=n_kv // native_kv,
     )
@@ -163,11 +162,10 @@ def _rotary(bridge: Any, config: Any) -> _RotaryTables | None:
     return _RotaryTables(copy.deepcopy(module), _raw(bridge.embed).weight[:1, :1], kinds)
 
 
-def _layer(block: Any, config: Any, index: int, n_heads: int, ungroup_kv: bool, parallel: bool) -> Layer:
+def _layer(block: Any, attention: Attention, config: Any, parallel: bool) -> Layer:
     norm = _norm(block, "ln1") or Norm("none")
     # Phi, Falcon and Cohere norm once and hand the result to attention and MLP alike; OLMo 2 norms writes only.
     mlp_norm = _norm(block, "ln2") or (norm if parallel else Norm("none"))
-    attention = _attention(block.attn, config, index, n_heads, ungroup_kv)
     post = _norm(block, "ln1_post")
     if post is not None and (post.kind != "rms" or attention.b_o is not None):
         raise TypeError("a norm after attention that is not an RMSNorm of the heads alone cannot be shared among them")
@@ -182,10 +180,11 @@ def _layer(block: Any, config: Any, index: int, n_heads: int, ungroup_kv: bool, 
     )
 
 
-def _attention(bridged: Any, config: Any, index: int, n_heads: int, ungroup_kv: bool) -> Attention:
-    module = _raw(bridged)
-    w_q, b_q = _weight(bridged.q), _bias(_raw(bridged.q))
-    d_head = w_q.shape[0] // n_heads
+def _attention(
+    bridged: Any, config: Any, kind: str | None, rotary: "_RotaryTables | None", ungroup_kv: bool
+) -> Attention:
+    module, n_heads = _raw(bridged), int(config.num_attention_heads)
+    d_head = _weight(bridged.q).shape[0] // n_heads
 
     def split(component: Any) -> tuple[Tensor, Tensor | None]:
         weight, bias = _weight(component), _bias(_raw(component))
@@ -197,19 +196,18 @@ def _attention(bridged: Any, config: Any, index: int, n_heads: int, ungroup_kv: 
             bias = None if bias is None else bias.repeat_interleave(repeat, 0)
         return weight, bias
 
-    (w_k, b_k), (w_v, b_v) = split(bridged.k), split(bridged.v)
+    (w_q, b_q), (w_k, b_k), (w_v, b_v) = map(split, (bridged.q, bridged.k, bridged.v))
     q_norm, k_norm = _norm(bridged, "q_norm"), _norm(bridged, "k_norm")
     spans = q_norm is not None and q_norm.weight is not None and q_norm.weight.shape[0] != d_head
     if spans and ungroup_kv and _weight(bridged.k).shape[0] != n_heads * d_head:
         raise TypeError("ungrouped keys and values under a key norm over all groups would not be the same model")
-    kinds = getattr(config, "layer_types", None)
     uses_rope = bool(getattr(module, "use_rope", True))
     return Attention(
-        w_q=w_q.view(n_heads, d_head, -1),
+        w_q=w_q,
         w_k=w_k,
         w_v=w_v,
         w_o=_weight(bridged.o).T.view(n_heads, d_head, -1),
-        b_q=None if b_q is None else b_q.view(n_heads, d_head),
+        b_q=b_q,
         b_k=b_k,
         b_v=b_v,
         b_o=_bias(_raw(bridged.o)),
@@ -218,21 +216,13 @@ def _attention(bridged: Any, config: Any, index: int, n_heads: int, ungroup_kv: 
         k_norm=k_norm,
         norm_spans_heads=spans,
         rotate=getattr(sys.modules[type(module).__module__], "rotate_half", None) if uses_rope else None,
-        rope_kind=kinds[index] if kinds and _tables_by_kind(module) else None,
-        window=_window(module, config, kinds[index] if kinds else None),
+        rope_kind=kind if rotary is not None and kind in rotary.kinds else None,
+        window=_window(config, kind),
         softcap=getattr(module, "attn_logit_softcapping", None),
     )
 
 
-def _tables_by_kind(module: Any) -> bool:
-    """Gemma 3 and OLMo 3 keep one rotary table per kind of layer; their rotary module then asks for the kind."""
-    source = sys.modules[type(module).__module__]
-    classes = [value for value in vars(source).values() if inspect.isclass(value) and issubclass(value, nn.Module)]
-    rotary = [cls for cls in classes if cls.__name__.endswith("RotaryEmbedding")]
-    return any("layer_type" in inspect.signature(cls.forward).parameters for cls in rotary)
-
-
-def _window(module: Any, config: Any, kind: str | None) -> int | None:
+def _window(config: Any, kind: str | None) -> int | None:
     if kind is not None:
         return int(config.sliding_window) if kind == "sliding_attention" else None
     window = getattr(config, "sliding_window", None)
@@ -241,10 +231,10 @@ def _window(module: Any, config: Any, kind: str | None) -> int | None:
 
 def _norm(component: Any, part: str) -> Norm | None:
     norm = getattr(component, part, None)
-    return None if norm is None else norm_of(_raw(norm))
+    return None if norm is None else _norm_of(_raw(norm))
 
 
-def norm_of(module: Any) -> Norm:
+def _norm_of(module: Any) -> Norm:
     """Reads a norm module, finding out by trial which norm it is: the nearest, if it is clearly the nearest.
 
     Args:
@@ -254,38 +244,30 @@ def norm_of(module: Any) -> Norm:
     Raises:
         TypeError: When it is neither LayerNorm nor RMSNorm, or cannot be told from another one.
     """
-    weight, bias = (_weights(module, part) for part in ("weight", "bias"))
+    found = (getattr(module, part, None) for part in ("weight", "bias"))
+    weight, bias = (None if part is None else part.detach() for part in found)
     eps = next((float(getattr(module, k)) for k in ("eps", "variance_epsilon") if hasattr(module, k)), 1e-5)
     if weight is not None and weight.dim() != 1:
         raise TypeError(f"{type(module).__name__} has weights of shape {tuple(weight.shape)}, not one gain each")
-    x = _trial(module, weight)
-    with torch.no_grad():
-        wanted = copy.deepcopy(module).to(x.dtype)(x)
-    gains = [None] if weight is None else [weight, weight.to(x.dtype) + 1]
-    candidates = [*(Norm("rms", gain, None, eps) for gain in gains), Norm("layer", weight, bias, eps)]
-    near, *others = sorted(((_distance(norm, x, wanted), i) for i, norm in enumerate(candidates)))
-    if near[0] > _RECOGNISED or any(distance < _CLEARLY * near[0] for distance, _ in others):
-        raise TypeError(f"{type(module).__name__} is neither a LayerNorm nor an RMSNorm")
-    return candidates[near[1]]
-
-
-def _weights(module: nn.Module, part: str) -> Tensor | None:
-    weights = getattr(module, part, None)
-    return None if weights is None else weights.detach()
-
-
-def _trial(module: nn.Module, weight: Tensor | None) -> Tensor:
-    """Two vectors to tell norms apart by: neither centred, and one so small that eps counts."""
-    size = weight.shape[-1] if weight is not None else int(getattr(module, "normalized_shape", (64,))[-1])
+    size = len(weight) if weight is not None else int(getattr(module, "normalized_shape", (64,))[-1])
+    # Two vectors to tell norms apart by: neither centred, and one so small that eps counts.
     x = torch.randn(2, size, generator=torch.Generator().manual_seed(0)) + 0.5
     x[1] *= 1e-2
-    return x if weight is None else x.to(weight.device, torch.promote_types(weight.dtype, torch.float32))
+    if weight is not None:
+        x = x.to(weight.device, torch.promote_types(weight.dtype, torch.float32))
+    with torch.no_grad():
+        wanted = copy.deepcopy(module).to(x.dtype)(x)
 
+    def distance(norm: Norm) -> float:
+        gain, shift = (None if part is None else part.to(x.dtype) for part in (norm.weight, norm.bias))
+        return float((Norm(norm.kind, gain, shift, norm.eps)(x) - wanted).norm() / wanted.norm().clamp(min=1e-6))
 
-def _distance(norm: Norm, x: Tensor, wanted: Tensor) -> float:
-    """Relative root mean square between a norm of widened weights and what is wanted."""
-    weight, bias = (None if part is None else part.to(x.dtype) for part in (norm.weight, norm.bias))
-    return float((Norm(norm.kind, weight, bias, norm.eps)(x) - wanted).norm() / wanted.norm().clamp(min=1e-6))
+    gains = [None] if weight is None else [weight, weight.to(x.dtype) + 1]
+    candidates = [*(Norm("rms", gain, None, eps) for gain in gains), Norm("layer", weight, bias, eps)]
+    near, *others = sorted(candidates, key=distance)
+    if distance(near) > _RECOGNISED or any(distance(norm) < _CLEARLY * distance(near) for norm in others):
+        raise TypeError(f"{type(module).__name__} is neither a LayerNorm nor an RMSNorm")
+    return near
 
 
 def _weight(component: Any) -> Tensor:

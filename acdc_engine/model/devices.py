@@ -9,10 +9,9 @@ import torch
 from acdc_engine.errors import DeviceError, nearest
 
 if TYPE_CHECKING:
-    from acdc_engine.model.layers import Attention
     from acdc_engine.model.view import TransformerView
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
+_DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 ROOM = {"cpu": 4 * 2**30, "cuda": 16 * 2**30}
 """Bytes that scoring one batch may take, by kind of device. Fixed, so that batches, and with them the last bits of all
@@ -20,38 +19,29 @@ results, are the same whatever else the machine is doing."""
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """Turns a device name into a device that is there.
-
-    Args:
-        name: "auto" (CUDA, then MPS, then CPU), "cpu", "cuda", "cuda:1" or "mps".
+    """The device of a name: "auto" (CUDA, then MPS, then CPU), "cpu", "cuda", "cuda:1" or "mps".
 
     Raises:
         DeviceError: For an unknown name and for a device this machine does not have.
     """
     kind, _, index = name.partition(":")
-    if kind not in DEVICES or (index and not index.isdigit()):
-        raise DeviceError(f"Unknown device {name!r}.{nearest(kind, DEVICES)}")
+    if kind not in _DEVICES or (index and not index.isdigit()):
+        raise DeviceError(f"Unknown device {name!r}.{nearest(kind, _DEVICES)}")
     if kind == "auto":
         kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    if kind == "cuda" and not torch.cuda.is_available():
+    count = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}.get(kind, 1)
+    if count == 0:
         raise DeviceError(
-            f"Device {name!r} was asked for, but torch {torch.__version__} sees no CUDA device here. "
-            "Use --device auto or --device cpu, or install a CUDA build of torch."
+            f"Device {name!r} was asked for, but torch {torch.__version__} sees no {kind.upper()} device here. "
+            "Use --device auto or --device cpu, or install a build of torch for it."
         )
-    if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
-        count = torch.cuda.device_count()
+    if kind == "cuda" and index and int(index) >= count:
         raise DeviceError(f"Device {name!r} was asked for, but CUDA device numbers here run from 0 to {count - 1}.")
-    if kind == "mps" and not torch.backends.mps.is_available():
-        raise DeviceError(f"Device {name!r} was asked for, but torch sees no MPS device here. Use --device auto.")
     return torch.device(f"{kind}:{index}" if index else kind)
 
 
 def pick_dtype(name: str = "float32") -> torch.dtype:
-    """Turns the name of a number format into a torch dtype.
-
-    Raises:
-        DeviceError: For an unknown name.
-    """
+    """The number format of a name, a DeviceError for an unknown one."""
     if name not in DTYPES:
         raise DeviceError(f"Unknown dtype {name!r}.{nearest(name, DTYPES)}")
     return DTYPES[name]
@@ -64,18 +54,8 @@ def fitting_prompts(view: "TransformerView", pos: int) -> int:
 
 
 def scoring_bytes(view: "TransformerView", pos: int) -> int:
-    """About how many bytes scoring takes for each token of a batch of prompts of `pos` tokens.
-
-    Activations that a backward pass needs, gradients, and what is kept of runs until it is contracted. Mixtures of
-    experts take less: all experts are counted.
-    """
-    d_model, total = view.d_model, 0
-    for layer in view.layers:
-        attention = layer.attention
-        reads = attention.w_q.shape[0] + 2 * attention.w_k.shape[0]
-        hidden = 0 if layer.mlp is None else sum(weight.numel() for weight in layer.mlp.parameters()) // d_model
-        total += 17 * d_model + 6 * reads * view.d_head + 3 * hidden // 2 + _attention_numbers(attention, pos)
-    return total * view.unembed_weight.element_size()
+    """About how many bytes scoring takes for each token of a batch of prompts of `pos` tokens."""
+    return sum(twin.numbers(pos) for twin in view.twins) * view.unembed_weight.element_size()
 
 
 def kept_bytes(view: "TransformerView") -> int:
@@ -83,12 +63,6 @@ def kept_bytes(view: "TransformerView") -> int:
     per_layer = 4 * view.d_model + 2 * (view.shape.n_heads + view.shape.n_kv_heads) * view.d_head
     numbers = len(view.layers) * per_layer + view.graph.n_senders * view.d_model
     return numbers * view.unembed_weight.element_size()
-
-
-def _attention_numbers(attention: "Attention", pos: int) -> int:
-    """Attention weights of a token, where they are written out: plain causal attention is computed without."""
-    simple = attention.softcap is None and attention.causal and (attention.window is None or attention.window >= pos)
-    return 0 if simple else 4 * attention.w_q.shape[0] * pos
 
 
 @dataclass

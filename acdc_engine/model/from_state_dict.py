@@ -45,20 +45,9 @@ def small_from_state_dict(
 ) -> tuple[SmallModel, dict[str, Tensor]]:
     """Turns the state dict of a `HookedTransformer` into a small model, for `write_small_model` or `small_view`.
 
-    Args:
-        state: Tensors by transformer_lens's names: `blocks.0.attn.W_Q` `[heads, d_model, d_head]`, ...
-        name: What the model is called.
-        vocabulary: The words of the prompts, in the order of their ids.
-        output_vocabulary: The words of the logits, where they are others.
-        bos: The word that begins a sequence, or None.
-        causal: False for models with `attention_dir="bidirectional"`.
-        activation: Of the MLP; None in attention-only models.
-        norm_eps: Of LayerNorm; `eps` of the model's configuration. There are norms where the state dict has their
-            gains (`normalization_type="LN"`).
-        description: What the model does.
-
-    Returns:
-        The description and the tensors.
+    `state` has tensors by transformer_lens's names: `blocks.0.attn.W_Q` `[heads, d_model, d_head]`, ... There are norms
+    where it has their gains. The other arguments are those of `model.json` (docs/models.md); `causal` is False for
+    models with `attention_dir="bidirectional"`, and `norm_eps` is `eps` of the model's configuration.
 
     Raises:
         ModelError: A tensor that is missing or that no small model has, or words or settings that do not fit.

@@ -12,7 +12,6 @@ Both terms are sums over integration points of small things, so a few points cos
 each. Sums are kept in float32 whatever the weights are: in bfloat16 a thousand points would lose half of the sum.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -23,62 +22,45 @@ from acdc_engine.model.devices import Work
 from acdc_engine.model.layers import Norm
 
 
-class ReceiverSums(ABC):
+class ReceiverSums:
     """Gradients at the receivers of one block for one batch, summed over points. All room is taken when it is made.
+
+    These are receivers whose input is recorded as it is: `BlockRecord.inputs` has one for each.
 
     Attributes:
         points: Points added since the sum began.
+        total: Sum of the gradients, float32 at least `[receivers, batch, pos, width]`.
     """
 
     points = 0
 
-    @abstractmethod
+    def __init__(self, receivers: int, batch: int, pos: int, like: Tensor, width: int | None = None) -> None:
+        """Room for residual streams as wide as `like`, or for vectors of another width."""
+        wide = torch.promote_types(like.dtype, torch.float32)
+        self.total = like.new_zeros(receivers, batch, pos, width or like.shape[-1], dtype=wide)
+
     def add(self, x: Tensor, inputs: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
         """Adds a point: what the block read, its `BlockRecord.inputs` and the gradients there."""
-
-    @abstractmethod
-    def clear(self) -> None:
-        """Begins a new sum."""
-
-    @abstractmethod
-    def expand(
-        self, examples: slice, positions: slice, out: Float[Tensor, "receivers tokens d_model"], work: Work
-    ) -> None:
-        """Fills in the full gradients at the receivers' inputs for a block of tokens, and counts that."""
-
-
-class PlainSums(ReceiverSums):
-    """Of receivers whose input is recorded as it is: `BlockRecord.inputs` has one for each."""
-
-    def __init__(self, receivers: int, batch: int, pos: int, like: Tensor) -> None:
-        """Room for residual streams as wide as `like`."""
-        wide = torch.promote_types(like.dtype, torch.float32)
-        self.total = like.new_zeros(receivers, batch, pos, like.shape[-1], dtype=wide)
-
-    def add(self, x: Tensor, inputs: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
-        """See `ReceiverSums`; so the others."""
         for total, gradient in zip(self.total, gradients, strict=True):
             total += gradient
         self.points += 1
 
     def clear(self) -> None:
-        """See `ReceiverSums`."""
+        """Begins a new sum."""
         self.total.zero_()
         self.points = 0
 
     def expand(
         self, examples: slice, positions: slice, out: Float[Tensor, "receivers tokens d_model"], work: Work
     ) -> None:
-        """See `ReceiverSums`."""
+        """Fills in the full gradients at the receivers' inputs for a block of tokens, and counts that."""
         out.copy_(self.total[:, examples, positions].flatten(1, 2))
 
 
 class AttentionSums(ReceiverSums):
-    """Of q, k and v.
+    """Of q, k and v: `total` is the sum of `r g`, receivers in graph order (q heads, k groups, v groups).
 
     Attributes:
-        scaled: Sum of `r g`, receivers in graph order (q heads, k groups, v groups), float32 at least
-            `[receivers, batch, pos, d_head]`.
         x_hat: Standardized input of the norm at every point `[points, batch, pos, d_model]`.
         s: `r s / d_model` at every point `[points, receivers, batch, pos]`.
     """
@@ -96,16 +78,14 @@ class AttentionSums(ReceiverSums):
         """Room for at most so many points, of a norm and the weights and biases behind it."""
         self._norm, self._weights, self._biases = norm, weights, biases
         self._sizes = [len(weight) for weight in weights]
+        super().__init__(sum(self._sizes), batch, pos, like, weights[0].shape[1])
         kept = 0 if norm.kind == "none" else points
-        d_head, d_model = weights[0].shape[1:]
-        self.x_hat = like.new_zeros(kept, batch, pos, d_model)
+        self.x_hat = like.new_zeros(kept, batch, pos, like.shape[-1])
         self.s = like.new_zeros(kept, sum(self._sizes), batch, pos)
-        wide = torch.promote_types(like.dtype, torch.float32)
-        self.scaled = like.new_zeros(sum(self._sizes), batch, pos, d_head, dtype=wide)
 
     def add(self, x: Tensor, inputs: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
-        """See `ReceiverSums`."""
-        parts = zip(inputs, gradients, self.scaled.split(self._sizes), self._weights, self._biases, strict=True)
+        """Adds a point, its gradients scaled by the norm's `r`."""
+        parts = zip(inputs, gradients, self.total.split(self._sizes), self._weights, self._biases, strict=True)
         if self._norm.kind == "none":
             for _, gradient, total, _, _ in parts:
                 total.add_(gradient.permute(2, 0, 1, 3))
@@ -120,16 +100,11 @@ class AttentionSums(ReceiverSums):
                 total.add_((gradient * r.unsqueeze(-1)).permute(2, 0, 1, 3))
         self.points += 1
 
-    def clear(self) -> None:
-        """See `ReceiverSums`."""
-        self.scaled.zero_()
-        self.points = 0
-
     def expand(
         self, examples: slice, positions: slice, out: Float[Tensor, "receivers tokens d_model"], work: Work
     ) -> None:
-        """See `ReceiverSums`."""
-        scaled = self.scaled[:, examples, positions].flatten(1, 2).to(out.dtype)
+        """Fills in `W^T (r g)` less the rank-one corrections."""
+        scaled = self.total[:, examples, positions].flatten(1, 2).to(out.dtype)
         work.product(*scaled.shape, out.shape[-1])
         for part, into, weight in zip(scaled.split(self._sizes), out.split(self._sizes), self._weights, strict=True):
             torch.bmm(part, weight, out=into)

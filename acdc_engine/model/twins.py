@@ -14,8 +14,8 @@ from torch import Tensor
 
 from acdc_engine.graph.blocks import Block, Graph
 from acdc_engine.model.devices import Work
-from acdc_engine.model.gradients import AttentionSums, PlainSums, ReceiverSums
-from acdc_engine.model.layers import Layer, Rotation, positions, project
+from acdc_engine.model.gradients import AttentionSums, ReceiverSums
+from acdc_engine.model.layers import Layer, Residual, Rotation, positions, project
 
 
 @dataclass
@@ -169,17 +169,22 @@ class Twin(ABC):
     entangled = False
 
     def __init__(self, layer: Layer, block: Block) -> None:
-        """See the class."""
         self.layer, self.block, self.width = layer, block, layer.attention.w_q.shape[-1]
 
     @abstractmethod
     def count(self, work: Work, batch: int, pos: int) -> None:
         """Counts a whole run of the block; another time for its gradients, with frozen weights."""
 
+    def numbers(self, pos: int) -> int:
+        """About how many numbers scoring takes for each token of prompts of `pos` tokens.
+
+        Activations that a backward pass needs, gradients, and what is kept of runs until it is contracted. Mixtures of
+        experts take less: all experts are counted.
+        """
+        return 9 * self.layer.attention.w_q.shape[-1]
+
     @abstractmethod
-    def run(
-        self, x: Float[Tensor, "batch pos d_model"], rotation: Rotation | None, record: Record | None, keep: bool
-    ) -> Float[Tensor, "batch pos d_model"]:
+    def run(self, x: Residual, rotation: Rotation | None, record: Record | None, keep: bool) -> Residual:
         """What the block writes; appends to the record, with its inputs if they are to be kept."""
 
     @abstractmethod
@@ -193,9 +198,7 @@ class Twin(ABC):
         """Room for gradients at the receivers, summed over points."""
 
     @abstractmethod
-    def ground(
-        self, x: Float[Tensor, "batch pos d_model"], values: Tensor, rotation: Rotation | None, work: Work
-    ) -> tuple[Ground, Float[Tensor, "batch pos d_model"]]:
+    def ground(self, x: Residual, values: Tensor, rotation: Rotation | None, work: Work) -> tuple[Ground, Residual]:
         """The block when no edge is kept, and what its senders' values write together."""
 
     @abstractmethod
@@ -205,27 +208,37 @@ class Twin(ABC):
         """Change of the writes of some senders against the ground, at the positions asked for."""
 
 
-class AttentionTwin(Twin):
+class _AttentionTwin(Twin):
     """Attention: one sender per head; receivers are q of all heads, k of all groups, v of all groups."""
 
     def __init__(self, layer: Layer, block: Block) -> None:
-        """See the class."""
         super().__init__(layer, block)
         a = layer.attention
         self._weights, self._biases = (a.w_q, a.w_k, a.w_v), (a.b_q, a.b_k, a.b_v)
+        biased = any(bias is not None for bias in self._biases)
+        zero = a.w_q.new_zeros(a.w_q.shape[1]) if biased else None
+        # Weight and bias of every receiver, in graph order; where any of them has a bias all do.
+        self._receivers: list[tuple[Tensor, Tensor | None]] = [
+            (weight, zero if bias is None else bias[place])
+            for weights, bias in zip(self._weights, self._biases, strict=True)
+            for place, weight in enumerate(weights)
+        ]
         self._heads, self._groups, self.width = len(a.w_q), len(a.w_k), a.w_q.shape[1]
         self.entangled = a.norm_spans_heads
         self.coupled = layer.attention_post is not None or a.norm_spans_heads
 
     def count(self, work: Work, batch: int, pos: int) -> None:
-        """See `Twin`; so the others."""
         work.product(batch * pos, sum(weight.numel() for weight in (*self._weights, self.layer.attention.w_o)))
         work.mix(self._heads, batch * pos, pos, self.width)
 
-    def run(
-        self, x: Float[Tensor, "batch pos d_model"], rotation: Rotation | None, record: Record | None, keep: bool
-    ) -> Float[Tensor, "batch pos d_model"]:
-        """See `Twin`."""
+    def numbers(self, pos: int) -> int:
+        # Weights of attention are written out but for the plain, causal kind.
+        a = self.layer.attention
+        plain = a.softcap is None and a.causal and (a.window is None or a.window >= pos)
+        written = 0 if plain else 4 * self._heads * pos
+        return super().numbers(pos) + 6 * len(self._receivers) * self.width + written
+
+    def run(self, x: Residual, rotation: Rotation | None, record: Record | None, keep: bool) -> Residual:
         layer, attention = self.layer, self.layer.attention
         q, k, v = self._project_all(x)
         z = attention.mix(q, k, v, rotation)
@@ -241,18 +254,13 @@ class AttentionTwin(Twin):
     def write_out(
         self, values: Float[Tensor, "senders tokens width"], out: Float[Tensor, "senders tokens d_model"], work: Work
     ) -> None:
-        """See `Twin`."""
         work.product(*values.shape, out.shape[-1])
         torch.bmm(values, self.layer.effective_w_o, out=out)
 
     def sums(self, points: int, batch: int, pos: int, like: Tensor) -> ReceiverSums:
-        """See `Twin`."""
         return AttentionSums(self.layer.attention_norm, self._weights, self._biases, points, batch, pos, like)
 
-    def ground(
-        self, x: Float[Tensor, "batch pos d_model"], values: Tensor, rotation: Rotation | None, work: Work
-    ) -> tuple[Ground, Float[Tensor, "batch pos d_model"]]:
-        """See `Twin`."""
+    def ground(self, x: Residual, values: Tensor, rotation: Rotation | None, work: Work) -> tuple[Ground, Residual]:
         layer, a = self.layer, self.layer.attention
         work.product(x.shape[:2].numel(), sum(weight.numel() for weight in (*self._weights, a.w_o)))
         q, k, v = self._project_all(x)
@@ -267,7 +275,6 @@ class AttentionTwin(Twin):
     def change(
         self, patched: Patched, ground: Ground, work: Work
     ) -> Float[Tensor, "masks some batch positions d_model"]:
-        """See `Twin`."""
         layer, heads, at, n_masks = self.layer, patched.senders, patched.at, len(patched.read)
         run = list(range(self._heads)) if self.entangled else heads
         groups = sorted({self._group_of(head) for head in run})
@@ -321,7 +328,7 @@ class AttentionTwin(Twin):
         raw, computed = ground.raw, dict[int, Tensor]()
         for places, inputs in ((read.moving, read.values), (read.steady, read.same)):
             if places:
-                weights, biases = zip(*map(self._reading, places), strict=True)
+                weights, biases = zip(*(self._receivers[place] for place in places), strict=True)
                 out = torch.matmul(
                     self.layer.attention_norm(inputs).flatten(2, 3), torch.stack(weights).transpose(1, 2)
                 )
@@ -331,15 +338,6 @@ class AttentionTwin(Twin):
         for place in set(wanted) - computed.keys():
             computed[place] = positions(raw[place][None, :, ground.start :], at).expand(n_masks, -1, -1, -1)
         return torch.stack([computed[place] for place in wanted], 3).flatten(0, 1)
-
-    def _reading(self, place: int) -> tuple[Tensor, Tensor | None]:
-        """Weight and bias of a receiver; where any receiver has a bias all of them do."""
-        part, place = (0, place) if place < self._heads else (1, place - self._heads)
-        part, place = (part, place) if part == 0 or place < self._groups else (2, place - self._groups)
-        weight, bias = self._weights[part][place], self._biases[part]
-        if bias is None and any(one is not None for one in self._biases):
-            return weight, weight.new_zeros(len(weight))
-        return weight, None if bias is None else bias[place]
 
     def _through_post_norm(self, z: Tensor, patched: Patched, ground: Ground, work: Work) -> Tensor:
         """Heads' shares through the norm after attention, with the scale of this very run.
@@ -357,21 +355,27 @@ class AttentionTwin(Twin):
         return z * scale.unsqueeze(1)
 
 
-class MlpTwin(Twin):
+class _MlpTwin(Twin):
     """An MLP: one sender, which writes to the residual stream as it is, and one receiver."""
 
     _per_token: int | None = None
 
     def count(self, work: Work, batch: int, pos: int) -> None:
-        """See `Twin`. Of a mixture of experts those that a token goes through, counted once, by torch."""
-        if self._per_token is None:
-            self._per_token = _operations(self.layer)
+        if self._per_token is None:  # counted by torch: of a mixture of experts those that a token goes through
+            from torch.utils.flop_counter import FlopCounterMode
+
+            token = self.layer.attention.w_q.new_ones(1, 1, self.width)
+            with torch.no_grad(), FlopCounterMode(display=False) as counter:
+                self.layer.mlp_write(token)
+            self._per_token = int(counter.get_total_flops())
         work.operations += batch * pos * self._per_token
 
-    def run(
-        self, x: Float[Tensor, "batch pos d_model"], rotation: Rotation | None, record: Record | None, keep: bool
-    ) -> Float[Tensor, "batch pos d_model"]:
-        """See `Twin`."""
+    def numbers(self, pos: int) -> int:
+        assert self.layer.mlp is not None, "this is its twin"
+        hidden = sum(weight.numel() for weight in self.layer.mlp.parameters()) // self.width
+        return super().numbers(pos) + 3 * hidden // 2
+
+    def run(self, x: Residual, rotation: Rotation | None, record: Record | None, keep: bool) -> Residual:
         read = x.view_as(x)
         write = self.layer.mlp_write(read)
         if record is not None:
@@ -381,23 +385,17 @@ class MlpTwin(Twin):
     def write_out(
         self, values: Float[Tensor, "senders tokens width"], out: Float[Tensor, "senders tokens d_model"], work: Work
     ) -> None:
-        """See `Twin`."""
         out.copy_(values)
 
     def sums(self, points: int, batch: int, pos: int, like: Tensor) -> ReceiverSums:
-        """See `Twin`."""
-        return PlainSums(len(self.block.feeds), batch, pos, like)
+        return ReceiverSums(len(self.block.feeds), batch, pos, like)
 
-    def ground(
-        self, x: Float[Tensor, "batch pos d_model"], values: Tensor, rotation: Rotation | None, work: Work
-    ) -> tuple[Ground, Float[Tensor, "batch pos d_model"]]:
-        """See `Twin`."""
+    def ground(self, x: Residual, values: Tensor, rotation: Rotation | None, work: Work) -> tuple[Ground, Residual]:
         return Ground(x, values, rotation), values.sum(0)
 
     def change(
         self, patched: Patched, ground: Ground, work: Work
     ) -> Float[Tensor, "masks some batch positions d_model"]:
-        """See `Twin`."""
         inputs = patched.here.values if patched.here.moving else patched.here.same
         self.count(work, 1, inputs.shape[:-1].numel())
         write = self.layer.mlp_write(inputs[:, 0].flatten(0, 1))
@@ -406,19 +404,14 @@ class MlpTwin(Twin):
 
 def run_blocks(
     twins: Sequence[Twin],
-    x: Float[Tensor, "batch pos d_model"],
+    x: Residual,
     rotations: Sequence[Rotation | None],
     record: Record | None = None,
     keep: bool = False,
-) -> Float[Tensor, "batch pos d_model"]:
+) -> Residual:
     """Runs blocks one after the other, from the residual stream before the first to the one after the last.
 
-    Args:
-        twins: Of the blocks.
-        x: What the first of them reads.
-        rotations: Rotary table of every layer.
-        record: Filled with what the blocks leave behind when given.
-        keep: Fill in the receivers' side too.
+    `rotations` has the rotary table of every layer; the record is filled when given, the receivers' side with `keep`.
     """
     stream = Stream(x, twins[0].block.before)
     for twin in twins:
@@ -427,20 +420,8 @@ def run_blocks(
     return stream.now
 
 
-TWINS: dict[str, type[Twin]] = {"attention": AttentionTwin, "mlp": MlpTwin}
+TWINS: dict[str, type[Twin]] = {"attention": _AttentionTwin, "mlp": _MlpTwin}
 """The twins of a transformer's blocks, by kind."""
-
-
-@torch.no_grad()
-def _operations(layer: Layer) -> int:
-    """Of an MLP, for one token."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    w_q = layer.attention.w_q
-    token = torch.ones(1, 1, w_q.shape[-1], device=w_q.device, dtype=w_q.dtype)
-    with FlopCounterMode(display=False) as counter:
-        layer.mlp_write(token)
-    return int(counter.get_total_flops())
 
 
 def _some(x: Tensor, dim: int, places: Sequence[int]) -> Tensor:

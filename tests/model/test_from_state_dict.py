@@ -14,8 +14,8 @@ from acdc_engine import discover, verify
 from acdc_engine.errors import ModelError
 from acdc_engine.model import load_model
 from acdc_engine.model.from_state_dict import _main, small_from_state_dict
-from acdc_engine.model.same_function import relative_distance
-from acdc_engine.model.small_model import small_view, write_small_model
+from acdc_engine.model.refusals import relative_distance
+from acdc_engine.model.small_model import write_small_model
 
 BRACKETS = {"words": ["[start]", "[end]", "(", ")"], "output_words": ["unbalanced", "balanced"]}
 NUMBERS = [str(number) for number in range(8)]
@@ -104,16 +104,6 @@ def test_a_model_of_sorted_lists_equals_plain_torch(tmp_path: Path, eps: float) 
     view = load_model(write(tmp_path, state, SORTED, "--norm-eps", str(eps)))
     assert relative_distance(view.logits(TOKENS), plain_logits(state, TOKENS, causal=True, eps=eps)) < 1e-6
     assert not view.shape.mlps and (view.d_vocab, view.d_vocab_in) == (8, 9)
-
-
-def test_gains_and_biases_may_be_left_out(tmp_path: Path) -> None:
-    state = state_dict(layers=1, d_mlp=None, sizes=(9, 8))
-    state |= {"blocks.0.ln1.w": torch.ones(12), "blocks.0.ln1.b": torch.zeros(12)}
-    model, weights = small_from_state_dict(state, name="toy", vocabulary=SORTED["words"], output_vocabulary=NUMBERS)
-    without = {name: tensor for name, tensor in weights.items() if "layers.0.ln1" not in name}
-    write_small_model(tmp_path / "toy", model, without)
-    tokens = torch.arange(6)[None]
-    torch.testing.assert_close(load_model(tmp_path / "toy").logits(tokens), small_view(model, weights).logits(tokens))
 
 
 def test_a_run_on_a_bracket_classifier(tmp_path: Path) -> None:

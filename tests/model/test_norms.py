@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from acdc_engine.model.bridge import norm_of
+from acdc_engine.model.bridge import _norm_of
 from acdc_engine.model.layers import Norm
 
 Kind = Literal["layer", "rms", "none"]
@@ -97,14 +97,14 @@ class Rms(nn.Module):
 @pytest.mark.parametrize("plus", [0.0, 1.0])
 def test_the_nearest_norm_is_taken_whatever_the_gain(plus: float, gain: float, dtype: torch.dtype) -> None:
     module = Rms(torch.full((64,), gain), plus, 1e-6).to(dtype)
-    norm = norm_of(module)
+    norm = _norm_of(module)
     assert norm.kind == "rms" and norm.eps == 1e-6
     assert norm.weight is not None and float(norm.weight[5]) == float(module.weight[5].detach()) + plus
 
 
 def test_torchs_own_norms_are_recognised_by_what_they_compute() -> None:
     norms = nn.LayerNorm(64, eps=1e-3), nn.RMSNorm(64, eps=1e-3), nn.LayerNorm(64, elementwise_affine=False)
-    assert [norm_of(norm).kind for norm in norms] == ["layer", "rms", "layer"]
+    assert [_norm_of(norm).kind for norm in norms] == ["layer", "rms", "layer"]
 
 
 class Renamed(nn.Module):
@@ -123,7 +123,7 @@ class Renamed(nn.Module):
 )
 def test_what_is_not_clearly_one_of_them_is_refused(module: nn.Module) -> None:
     with pytest.raises(TypeError, match="is neither a LayerNorm nor an RMSNorm"):
-        norm_of(module)
+        _norm_of(module)
 
 
 def test_gains_of_a_tiny_gemma_3_in_three_formats(capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,11 +27,6 @@ def record_of(model: TransformerView, tokens: Tensor = PROMPTS.clean) -> Record:
     return record
 
 
-def values_per_head(attention: Attention, v: Tensor) -> Tensor:
-    """`[batch, heads, pos, d_head]` with every group's values once per head."""
-    return v.repeat_interleave(attention.w_q.shape[0] // v.shape[2], 2).transpose(1, 2)
-
-
 def layers_of(model: TransformerView) -> list[tuple[int, Attention, Rotation | None]]:
     rotations = model.rotations(PROMPTS.clean.shape[1])
     return [(i, layer.attention, rotations[i]) for i, layer in enumerate(model.layers)]
@@ -47,7 +42,8 @@ def test_patterns_times_values_is_what_heads_mix(name: str, ungroup: bool) -> No
     for layer, patterns in model.patterns(record, everything):
         attention, rotation = layers_of(model)[layer][1:]
         q, k, v = of(model, record, layer).inputs
-        ours = (patterns @ values_per_head(attention, v)).transpose(1, 2)
+        per_head = v.repeat_interleave(model.shape.n_heads // v.shape[2], 2).transpose(1, 2)
+        ours = (patterns @ per_head).transpose(1, 2)
         assert relative(ours, attention.mix(q, k, v, rotation)) < 1e-5
         assert torch.allclose(patterns.sum(-1), torch.ones(()))
         assert not patterns.triu(1).any()

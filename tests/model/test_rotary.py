@@ -9,12 +9,12 @@ from torch import Tensor
 
 from acdc_engine.errors import PromptError
 from acdc_engine.model.bridge import view_of
-from acdc_engine.model.same_function import relative_distance
+from acdc_engine.model.refusals import relative_distance
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.score import get_method, score_edges
-from tests.tiny_models import VOCAB, random_prompts, view
+from tests.tiny_models import GROUPED, VOCAB, random_model, random_prompts, view
 
 SWITCH = 16
 """Length up to which the models below were trained: their tables change after it."""
@@ -22,31 +22,17 @@ ORIGINAL: dict[str, Any] = {"original_max_position_embeddings": SWITCH}
 FACTORS = {"short_factor": [1.0] * 4, "long_factor": [4.0, 3.0, 2.5, 2.0]}
 LONGROPE = {"rope_type": "longrope", "rope_theta": 10000.0, **FACTORS, **ORIGINAL}
 DYNAMIC = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0}
-SIZES: dict[str, Any] = {
-    "vocab_size": VOCAB,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "intermediate_size": 48,
-    "pad_token_id": 0,
-}
 CONFIGS: dict[str, Any] = {
     "longrope": lambda: hf.Phi3Config(
-        **SIZES, **ORIGINAL, max_position_embeddings=64, rope_parameters=LONGROPE, sliding_window=None
+        **{**GROUPED, **ORIGINAL, "max_position_embeddings": 64}, rope_parameters=LONGROPE, sliding_window=None
     ),
-    "dynamic": lambda: hf.LlamaConfig(**SIZES, max_position_embeddings=SWITCH, rope_parameters=DYNAMIC),
+    "dynamic": lambda: hf.LlamaConfig(**{**GROUPED, "max_position_embeddings": SWITCH}, rope_parameters=DYNAMIC),
 }
 
 
 def model(kind: str) -> Any:
     """A fresh model: dynamic tables remember the longest sequence they saw."""
-    torch.manual_seed(0)
-    made = hf.AutoModelForCausalLM.from_config(CONFIGS[kind](), attn_implementation="eager").eval()
-    with torch.no_grad():
-        for parameter in made.parameters():
-            parameter.normal_(1.0 if parameter.dim() == 1 else 0.0, 0.25)
-    return made
+    return random_model(CONFIGS[kind]())
 
 
 def row(length: int) -> Tensor:

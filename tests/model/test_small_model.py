@@ -7,13 +7,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from acdc_engine.errors import ModelError, PromptError
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.model import load_model
 from acdc_engine.model.small_model import WordTokenizer, read_small_model, small_models, small_view, write_small_model
-from acdc_engine.model.view import TransformerView
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.evaluator import Variants
 from acdc_engine.prompts.metrics import get_metric
@@ -22,7 +20,7 @@ from acdc_engine.score import get_method, score_edges
 from acdc_engine.shipped import graphs_folder
 from tests.patch.slow_twin import slow_logits, slow_run
 from tests.small_models import KINDS, random_small_view, small_model
-from tests.tiny_models import golden_view, random_prompts, relative
+from tests.tiny_models import golden_view, random_mask, random_prompts, relative
 
 METRIC = get_metric("logit_diff")
 OPEN = [kind for kind in KINDS if kind.startswith("open")]
@@ -34,22 +32,20 @@ def save(folder: Path, kind: str = "causal-relu") -> Path:
     return folder / kind
 
 
-def random_mask(view: TransformerView, share: float, seed: int) -> Tensor:
-    """A clean mask of about that share of the edges."""
-    noise = torch.rand(view.graph.exists.shape, generator=torch.Generator().manual_seed(seed))
-    return clean(view.graph, (noise < share) & view.graph.exists)
-
-
-def test_biases_may_be_left_out() -> None:
-    """Left out is the same as zero, for each of them."""
-    model, weights = small_model()
-    optional = [name for name in weights if name.rsplit(".")[-1] in ("b_q", "b_k", "b_v", "b_o", "unembed_bias")]
-    assert len(optional) == 9
+def test_gains_and_biases_may_be_left_out(tmp_path: Path) -> None:
+    """Left out is the same as zero, or one for gains, for each of them; such a model can be written."""
+    model = small_model()[0].model_copy(update={"norm": "layer"})
+    weights = {name: torch.randn(shape) for name, shape in model.tensors().items()}
+    gains = ("ln1", "ln2", "ln_final")
+    optional = (*gains, "ln1_bias", "ln2_bias", "ln_final_bias", "b_q", "b_k", "b_v", "b_o", "unembed_bias")
     tokens = random_prompts(2).clean
-    for name in optional:
+    for name in (name for name in weights if name.rsplit(".")[-1] in optional):
         without = {key: value for key, value in weights.items() if key != name}
-        zero = {**weights, name: torch.zeros_like(weights[name])}
-        assert torch.equal(small_view(model, without).logits(tokens), small_view(model, zero).logits(tokens)), name
+        usual = torch.full_like(weights[name], float(name.endswith(gains)))
+        wanted = small_view(model, {**weights, name: usual}).logits(tokens)
+        torch.testing.assert_close(small_view(model, without).logits(tokens), wanted)
+    write_small_model(tmp_path, model, without)
+    assert set(read_small_model(tmp_path)[1]) == set(without)
 
 
 def test_what_the_view_says_of_itself(tmp_path: Path) -> None:
@@ -82,7 +78,7 @@ def test_hashes_of_causal_models_are_those_of_files_written_before_there_were_ot
 @pytest.mark.parametrize("ablation", ["patch", "mean", "zero"])
 def test_all_edges_are_clean_none_are_ablated_and_others_equal_the_slow_twin(kind: str, ablation: str) -> None:
     v, prompts = random_small_view(kind), random_prompts(3, 6)
-    masks = torch.stack([random_mask(v, share, 11) for share in (1.0, 0.0, 0.3, 0.5, 0.8)])
+    masks = torch.stack([clean(v.graph, random_mask(v.graph, share, 11)) for share in (1.0, 0.0, 0.3, 0.5, 0.8)])
     evaluator = CircuitEvaluator(v, prompts, ablation, batch_size=2)
     logits = evaluator.logits(masks)
     assert relative(logits[0], v.logits(prompts.clean)[:, -1]) < 1e-5
@@ -102,7 +98,7 @@ def test_reading_before_the_end_sees_what_comes_after(kind: str) -> None:
     evaluator = CircuitEvaluator(v, prompts)
     assert relative(evaluator.logits(full[None])[0], v.logits(prompts.clean)[:, 0]) < 1e-5
     assert float((evaluator.clean_logits() - evaluator.ablated_logits()).abs().max()) > 0.01
-    mask = random_mask(v, 0.6, 3)
+    mask = clean(v.graph, random_mask(v.graph, 0.6, 3))
     assert relative(evaluator.logits(mask[None])[0], slow_logits(v, prompts, mask)) < 2e-5
     assert relative(evaluator.logits(Variants.of(full, mask[None]))[0], slow_logits(v, prompts, mask)) < 2e-5
 

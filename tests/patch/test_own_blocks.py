@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from acdc_engine.graph.blocks import Block, Graph, GraphShape
 from acdc_engine.graph.connectivity import CleanBase, clean
 from acdc_engine.model.devices import Work
-from acdc_engine.model.gradients import PlainSums, ReceiverSums
+from acdc_engine.model.gradients import ReceiverSums
 from acdc_engine.model.layers import Layer, Norm, Rotation, positions
 from acdc_engine.model.twins import TWINS, BlockRecord, Ground, Patched, Record, Twin
 from acdc_engine.model.view import TransformerView
@@ -66,7 +66,7 @@ class HalvesTwin(Twin):
         out.copy_(values)
 
     def sums(self, points: int, batch: int, pos: int, like: Tensor) -> ReceiverSums:
-        return PlainSums(2, batch, pos, like)
+        return ReceiverSums(2, batch, pos, like)
 
     def ground(
         self, x: Float[Tensor, "batch pos d_model"], values: Tensor, rotation: Rotation | None, work: Work

@@ -110,11 +110,11 @@ def test_inference_mode_is_refused_in_a_sentence() -> None:
     v, prompts = view("gpt2"), random_prompts(2)
     mask = v.graph.exists
     with torch.inference_mode():
-        with pytest.raises(ScoreError, match=r"under torch.inference_mode\(\)\. Call this outside"):
+        with pytest.raises(ScoreError, match=r"under torch.inference_mode\(\).* outside"):
             score_edges(v, prompts, METRIC, get_method("eap"))
         evaluator = CircuitEvaluator(v, prompts)
         assert evaluator.values(mask[None], METRIC).shape == (1, 2)
-        with pytest.raises(ScoreError, match="Call this outside"):
+        with pytest.raises(ScoreError, match="outside"):
             evaluator.edge_gradients(mask, METRIC)
         loaded = view_of(hf_model("gpt2"), "tiny")
     with pytest.raises(ScoreError, match=r"evaluator was made under torch\.inference_mode"):
