@@ -2,7 +2,7 @@
 
 A card names its word lists, its tables and the clean and corrupt templates, or a Python generator instead, or has
 its pairs written out (which is what a pairs file becomes, pairs_file.py). All that can be checked without a tokenizer
-is checked here, and every problem is listed, not just the first.
+is checked when it is read: each part by itself here, how parts fit together in card_problems.py.
 """
 
 from __future__ import annotations
@@ -10,50 +10,86 @@ from __future__ import annotations
 import codecs
 import hashlib
 import json
+import re
 import tomllib
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
-    PlainValidator,
     StrictInt,
     ValidationError,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
 from acdc_engine.errors import TaskError
-from acdc_engine.prompts.card_problems import Location, card_problems, explain
-from acdc_engine.prompts.template import PairTemplate
+from acdc_engine.prompts.card_problems import card_problems, explain
+from acdc_engine.prompts.template import PairTemplate, Template
 from acdc_engine.prompts.tokens import Tokenizer, adds_bos
-
-
-def _cell(found: object) -> tuple[str, ...]:
-    words = (found,) if isinstance(found, str) else found
-    if not isinstance(words, list | tuple) or not words or not all(isinstance(word, str) for word in words):
-        raise PydanticCustomError("cell", "A cell is a word, or a list of words that are all right answers")
-    return tuple(words)
 
 
 def _one_or_more(found: object) -> object:
     return (found,) if isinstance(found, str | int) else found
 
 
-Cell = Annotated[tuple[str, ...], PlainValidator(_cell)]
+def _parsed(text: str) -> str:
+    try:
+        Template.parse(text)
+    except TaskError as error:
+        raise ValueError(error) from None
+    return text
+
+
+def _whole(found: object) -> object:
+    """JSON can write half of a character that needs two of UTF-16; no tokenizer takes it."""
+    if isinstance(found, str) and (half := re.search("[\ud800-\udfff]", found)):
+        raise ValueError(
+            f"its character {half.start() + 1} is half of a surrogate pair, {ascii(half.group())[1:-1]}, which is no "
+            "text: write the whole character or take it out."
+        )
+    return found
+
+
+def _sound(words: tuple[str, ...]) -> tuple[str, ...]:
+    problems = [f"{word!r} is in it {count} times." for word, count in Counter(words).items() if count > 1]
+    problems += [] if words else ["give at least one word."]
+    problems += [f"{word!r} is empty or ends in a space." for word in words if not word or word != word.rstrip()]
+    if problems:
+        raise ValueError("\n".join(problems))
+    return words
+
+
+def _bare(words: tuple[str, ...]) -> tuple[str, ...]:
+    if spaced := [word for word in words if word[:1].isspace()]:
+        raise ValueError(f"words stand without the space in front: {', '.join(map(repr, spaced))}.")
+    return words
+
+
+_Words = Annotated[tuple[str, ...], AfterValidator(_sound)]
+
+Cell = Annotated[_Words, BeforeValidator(_one_or_more)]
 """A table's cell: one word, or several that are all right answers."""
 
-_Texts = Annotated[tuple[str, ...], BeforeValidator(_one_or_more)]
+_Pattern = Annotated[str, Field(min_length=1), AfterValidator(_parsed)]
+_Text = Annotated[str, Field(min_length=1), BeforeValidator(_whole)]
+
+_Texts = Annotated[tuple[_Text, ...], BeforeValidator(_one_or_more)]
 """Some texts; a single one may stand without the list around it."""
 
 _TokenIds = Annotated[tuple[Annotated[StrictInt, Field(ge=0)], ...], BeforeValidator(_one_or_more)]
 """Some token ids, likewise."""
 
 
-class _WordList(BaseModel):
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _WordList(_Part):
     """Words for slots.
 
     Attributes:
@@ -61,23 +97,29 @@ class _WordList(BaseModel):
         only_single_token: Leave out words the tokenizer splits, instead of refusing the card because of them.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    words: tuple[str, ...] = Field(min_length=1)
+    words: Annotated[_Words, AfterValidator(_bare)]
     only_single_token: bool = False
 
 
-class _Table(BaseModel):
+class _Table(_Part):
     """Words that belong together, such as countries and their capitals: equally long columns, any number of them.
 
     Attributes:
         only_single_token: Leave out rows with a word that must be one token and is not, instead of refusing the card.
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, tuple[Cell, ...]]
 
     only_single_token: bool = False
+
+    @model_validator(mode="after")
+    def _equally_long(self) -> _Table:
+        lengths = {column: len(cells) for column, cells in self.columns.items()}
+        if len(set(lengths.values())) != 1 or 0 in lengths.values():
+            shown = ", ".join(f"{column} {length}" for column, length in lengths.items()) or "none"
+            raise ValueError(f"its columns must be equally long, one word per row, and are not: {shown}.")
+        return self
 
     @property
     def columns(self) -> dict[str, tuple[Cell, ...]]:
@@ -86,11 +128,11 @@ class _Table(BaseModel):
 
     @property
     def n_rows(self) -> int:
-        """Rows of the shortest column; 0 without columns."""
-        return min((len(cells) for cells in self.columns.values()), default=0)
+        """Cells of each column."""
+        return len(next(iter(self.columns.values())))
 
 
-class _TemplateText(BaseModel):
+class _TemplateText(_Part):
     """One pattern of a task; the language is described in template.py.
 
     Attributes:
@@ -104,14 +146,25 @@ class _TemplateText(BaseModel):
             first token, a beginning-of-sequence token not counted. Answers follow the prompt up to there.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     name: str = Field(min_length=1)
-    clean: str = Field(min_length=1)
-    corrupt: str = Field(min_length=1)
-    answers: tuple[str, ...] = ()
-    wrong_answers: tuple[str, ...] = ()
+    clean: _Pattern
+    corrupt: _Pattern
+    answers: tuple[_Pattern, ...] = ()
+    wrong_answers: tuple[_Pattern, ...] = ()
     read_at: StrictInt = -1
+
+    @model_validator(mode="after")
+    def _parallel(self) -> _TemplateText:
+        clean, corrupt = Template.parse(self.clean), Template.parse(self.corrupt)
+        if clean == corrupt:
+            raise ValueError("corrupt: it has the same slots as clean, so nothing would be corrupted.")
+        if clean.texts != corrupt.texts:
+            here, there = ("{}".join(template.texts) for template in (clean, corrupt))
+            raise ValueError(
+                "clean and corrupt must have the same fixed text and differ only in slots, in the same places; clean "
+                f"is {here!r} and corrupt {there!r}: make a slot of what differs."
+            )
+        return self
 
     def parse(self) -> PairTemplate:
         """Returns the parsed templates."""
@@ -120,7 +173,7 @@ class _TemplateText(BaseModel):
         )
 
 
-class PairText(BaseModel):
+class PairText(_Part):
     """A pair written out.
 
     Attributes:
@@ -135,10 +188,8 @@ class PairText(BaseModel):
         where: The pair's place in its file, for errors; no part of the card's content.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    clean: str
-    corrupt: str
+    clean: _Text
+    corrupt: _Text
     answers: _Texts = ()
     wrong_answers: _Texts = ()
     answer_ids: _TokenIds = ()
@@ -148,7 +199,7 @@ class PairText(BaseModel):
     where: str = Field(default="", exclude=True)
 
 
-class TaskCard(BaseModel):
+class TaskCard(_Part):
     """A behaviour: one of `templates`, `generator` and `pairs`, with what belongs to it.
 
     Attributes:
@@ -170,8 +221,6 @@ class TaskCard(BaseModel):
         pairs: The pairs, written out.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     description: str = Field(min_length=1)
     source: str = ""
@@ -190,8 +239,7 @@ class TaskCard(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> TaskCard:
-        problems = card_problems(self)
-        if problems:
+        if problems := list(card_problems(self)):
             raise ValueError("\n".join(problems))
         return self
 
@@ -218,13 +266,9 @@ def load_card(path: Path) -> TaskCard:
         TaskError: The file cannot be read, is not TOML, or has problems; all of them are listed.
     """
     try:
-        data = tomllib.loads(read_text(path))
+        data = tomllib.loads(read_text(path, "task card"))
     except tomllib.TOMLDecodeError as error:
         raise TaskError(f"The task card {path} is not valid TOML: {error}.") from None
-    except NotText as error:
-        raise TaskError(f"The task card {path} cannot be read: {error.problems[0]}") from None
-    except OSError as error:
-        raise TaskError(f"The task card {path} cannot be read: {error.strerror}.") from None
     return parse_card(data, where=str(path))
 
 
@@ -241,15 +285,13 @@ def parse_card(data: dict[str, Any], where: str) -> TaskCard:
     try:
         return TaskCard.model_validate(data)
     except ValidationError as error:
-        problems = explain(error, _known_keys)
+        problems = explain(error, _KEYS)
     count = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
     raise TaskError("\n".join([f"The task card {where} has {count}:", *(f"  {p}" for p in problems)]))
 
 
-def _known_keys(location: Location) -> list[str]:
-    tables: dict[str, type[BaseModel]] = {"words": _WordList, "templates": _TemplateText, "pairs": PairText}
-    fields = (tables[str(location[0])] if location else TaskCard).model_fields
-    return [name for name, field in fields.items() if not field.exclude]
+_KEYS = {"": [*TaskCard.model_fields], "words": [*_WordList.model_fields], "templates": [*_TemplateText.model_fields]}
+_KEYS["pairs"] = [name for name, field in PairText.model_fields.items() if not field.exclude]
 
 
 def settled(card: TaskCard, tokenizer: Tokenizer, asked: bool | None = None) -> TaskCard:
@@ -264,44 +306,26 @@ def as_hashed(card: TaskCard, card_hash: str) -> TaskCard | None:
     return next((variant for variant in cards if variant.fingerprint() == card_hash), None)
 
 
-class NotText(Exception):
-    """A file that is not UTF-8 text, with a line for each place."""
-
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
-
-
-def read_text(path: Path) -> str:
+def read_text(path: Path, what: str) -> str:
     """Reads UTF-8 with or without a byte order mark, or UTF-16 with one; lines end in line feeds or both characters.
 
     Raises:
-        OSError: It cannot be read.
-        NotText: It is in another encoding.
+        TaskError: It cannot be read, or is in another encoding; the file is called a `what`.
     """
-    data = path.read_bytes()
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        text = data.decode("utf-16", errors="replace")
-    else:
-        data = data.removeprefix(codecs.BOM_UTF8)
-        lines = enumerate(data.split(b"\n"), start=1)
-        problems = [f"line {number}: {fault}" for number, line in lines if (fault := _fault(line))]
-        if problems:
-            raise NotText(problems)
-        text = data.decode()
-    return text if "\n" in text else text.replace("\r", "\n")  # as old Macs and some spreadsheets write them
-
-
-def _fault(line: bytes) -> str | None:
-    """What is not UTF-8 in a line, if anything; most such files are in Windows' western encoding."""
     try:
-        line.decode()
+        data = path.read_bytes()
+        if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            text = data.decode("utf-16", errors="replace")
+        else:
+            text = data.decode("utf-8-sig")
+    except OSError as error:
+        raise TaskError(f"The {what} {path} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError as error:
-        before = line[: error.start].decode()[-20:]
-        byte = line[error.start : error.start + 1]
-        meant = byte.decode("cp1252", errors="replace")
-        return (
-            f"not UTF-8 text: the byte 0x{byte.hex()} after {before!r} (in Windows-1252 and Latin-1 files it is "
-            f"{meant!r}). Save the file as UTF-8."
-        )
-    return None
+        line, byte = error.object.count(b"\n", 0, error.start) + 1, error.object[error.start : error.start + 1]
+        before = error.object[: error.start].decode().split("\n")[-1][-20:]
+        raise TaskError(
+            f"The {what} {path} cannot be read: line {line}: not UTF-8 text: the byte 0x{byte.hex()} after {before!r} "
+            f"(in Windows-1252 and Latin-1 files it is {byte.decode('cp1252', errors='replace')!r}). Save the file as "
+            "UTF-8."
+        ) from None
+    return text if "\n" in text else text.replace("\r", "\n")  # as old Macs and some spreadsheets write them

@@ -324,7 +324,7 @@ def read_run_file(path: Path) -> dict[str, Any]:
     try:
         model.model_validate(content)
     except ValidationError as error:
-        problems = "\n".join(f"  {line}" for line in explain(error, lambda _: list(keys)))
+        problems = "\n".join(f"  {line}" for line in explain(error, {"": list(keys)}))
         raise MethodError(f"{path} does not say what a run needs:\n{problems}") from error
     return content
 

@@ -47,7 +47,7 @@ class ArithmeticParameters(BaseModel):
         first_digits = {(a + b) // 10 for a, b in self.questions()}
         if len(self.questions()) <= self.shots or len(first_digits) < 2:
             raise ValueError(
-                f"parameters: numbers from lowest = {self.lowest} to highest = {self.highest} give "
+                f"numbers from lowest = {self.lowest} to highest = {self.highest} give "
                 f"{len(self.questions())} additions with a sum of at most {_LARGEST_SUM}; more than shots = "
                 f"{self.shots} are needed, and sums with different first digits."
             )

@@ -82,7 +82,7 @@ class CompiledParameters(BaseModel):
     def _each_once(cls, letters: list[str]) -> list[str]:
         twice = [letter for letter, times in Counter(letters).items() if times > 1]
         if twice:
-            raise ValueError(f"parameters.letters: listed more than once: {', '.join(map(repr, twice))}.")
+            raise ValueError(f"listed more than once: {', '.join(map(repr, twice))}.")
         return letters
 
 

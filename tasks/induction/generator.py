@@ -39,17 +39,15 @@ class InductionParameters(BaseModel):
         problems = []
         if len(set(self.words)) < len(self.words):
             twice = sorted({word for word in self.words if self.words.count(word) > 1})
-            problems.append(f"parameters.words: in it more than once: {twice}.")
+            problems.append(f"words: in it more than once: {twice}.")
         if len(self.words) < 2 * self.length:
             problems.append(
-                f"parameters.words: has {len(self.words)} words, and a pair with length = {self.length} needs "
+                f"words: has {len(self.words)} words, and a pair with length = {self.length} needs "
                 f"{2 * self.length} different ones."
             )
         wrong = [k for k in self.shown if not 1 <= k < self.length]
         if wrong or len(set(self.shown)) < len(self.shown):
-            problems.append(
-                f"parameters.shown: numbers from 1 to length - 1 = {self.length - 1}, each once, not {self.shown}."
-            )
+            problems.append(f"shown: numbers from 1 to length - 1 = {self.length - 1}, each once, not {self.shown}.")
         if problems:
             raise ValueError("\n".join(problems))
         return self

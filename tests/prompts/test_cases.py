@@ -104,14 +104,14 @@ def test_exact_duplicates_count_once_and_are_said(smollm2_tokenizer: Any) -> Non
     found = split_prompts(card, smollm2_tokenizer, None, None, seed=0)
     both = (*found.discovery.pairs, *found.held_out.pairs)
     assert len(both) == len({(pair.clean, pair.corrupt) for pair in both}) == 40
-    assert found.notes[0].startswith("6 of the 46 pairs say the same as others and count once: line ")
+    assert found.notes[0].startswith("6 of the 46 pairs say the same as others and count once: pair ")
 
 
 def test_rows_that_differ_in_their_answers_alone_are_an_error(tmp_path: Path) -> None:
     pairs = json.loads((CASES / "duplicates.json").read_text())["prompts"]
     path = tmp_path / "pairs.json"
     path.write_text(json.dumps([*pairs, {**pairs[0], "answers": [" Tom"]}]))
-    with pytest.raises(TaskError, match=r"line 1, \[46\]: the same prompts as line 1, \[0\] with other answers"):
+    with pytest.raises(TaskError, match="pair 47: the same prompts as pair 1 with other answers"):
         find_task(path)
 
 

@@ -125,9 +125,9 @@ def test_parameters_that_cannot_be_met_are_all_listed() -> None:
     with pytest.raises(TaskError) as caught:
         induction_card(words=["cup", "salt", "cup"], length=3, shown=[0, 1, 3])
     assert str(caught.value).split("\n")[1:] == [
-        "  parameters.words: in it more than once: ['cup'].",
-        "  parameters.words: has 3 words, and a pair with length = 3 needs 6 different ones.",
-        "  parameters.shown: numbers from 1 to length - 1 = 2, each once, not [0, 1, 3].",
+        "  parameters: words: in it more than once: ['cup'].",
+        "  parameters: words: has 3 words, and a pair with length = 3 needs 6 different ones.",
+        "  parameters: shown: numbers from 1 to length - 1 = 2, each once, not [0, 1, 3].",
     ]
 
 

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from acdc_engine.errors import PromptError, TaskError
 from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.card import TaskCard, parse_card
-from acdc_engine.prompts.pairs_file import _read_csv, _read_json, _read_jsonl, load_pairs
+from acdc_engine.prompts.pairs_file import _read_pairs, load_pairs
 from tests.fake_tokenizer import FakeTokenizer
-from tests.prompts.cards import card_data
 
 Data = dict[str, Any]
 NAMES = ["Ann", "Bob", "Cem", "Dora", "Eva", "Finn", "Gita", "Hans", "Ida", "Jon", "Kim", "Lea"]
+OBJECT = '{"clean": ..., "corrupt": ..., "answers": [...], "wrong_answers": [...]}'
 
 
 def pair(i: int, **more: Any) -> Data:
@@ -86,8 +86,7 @@ def test_every_problem_has_its_line(tmp_path: Path) -> None:
         pair(4, read_at="3"),
         {"clean": "q", "corrupt": "q r", "answers": [" y"]},
         pair(5, clean=[1, 2], answers=[[1]]),
-        {"clean": "q", "corrupt": "q", "answers": [" y", ""], "wrong_answers": [" y", " z", " z"]},
-        pair(6, clean="  "),
+        pair(6, clean="", wrong_answers=[""]),
         pair(7, wrong_answer=" x"),
         "12",
     )
@@ -97,19 +96,16 @@ def test_every_problem_has_its_line(tmp_path: Path) -> None:
         "all its answers.",
         "line 3: corrupt: missing.",
         "line 4: not JSON: Expecting ',' delimiter (column 16).",
-        'line 5: a pair is an object such as {"clean": "...", ...}, not a list.',
+        f"line 5: a pair is an object such as {OBJECT}, not a list.",
         "line 6: answers[0]: Input should be a valid string (found 3).",
         "line 8: read_at: Input should be a valid integer (found '3').",
-        "line 9: wrong_answers: missing, and other pairs have them: give them in every pair or in none.",
+        "line 9: wrong_answers: missing, and the metric logit_diff needs them.",
         "line 10: clean: Input should be a valid string (found [1, 2]).",
         "line 10: answers[0]: Input should be a valid string (found [1]).",
-        "line 11: corrupt: it is the same prompt as clean.",
-        "line 11: answers: an answer is empty.",
-        "line 11: wrong_answers: an answer is listed twice.",
-        "line 11: wrong_answers: right and wrong at the same time: ' y'.",
-        "line 12: clean: the prompt is empty.",
-        "line 13: wrong_answers and wrong_answer both hold the wrong answers: keep one of them.",
-        'line 14: a pair is an object such as {"clean": "...", ...}, not 12.',
+        "line 11: clean: String should have at least 1 character (found '').",
+        "line 11: wrong_answers[0]: String should have at least 1 character (found '').",
+        "line 12: wrong_answers and wrong_answer are both wrong_answers: keep one of them.",
+        f"line 13: a pair is an object such as {OBJECT}, not 12.",
     ]
     (unknown,) = (line for line in found if line.startswith("line 7"))
     assert unknown.startswith("line 7: anwsers: unknown field. Did you mean 'answers' or 'answer'? Known: ")
@@ -125,13 +121,13 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         load_pairs(tmp_path / "none.jsonl")
     path = write(tmp_path, "")
     assert problems(path) == ["it has no pairs."]
-    path.write_bytes(b'{"clean": "\xff"}\n{}\n\xfe\n')
-    assert problems(path) == [
-        "line 1: not UTF-8 text: the byte 0xff after '{\"clean\": \"' (in Windows-1252 and Latin-1 files it is 'ÿ'). "
-        "Save the file as UTF-8.",
-        "line 3: not UTF-8 text: the byte 0xfe after '' (in Windows-1252 and Latin-1 files it is 'þ'). Save the file "
-        "as UTF-8.",
-    ]
+    path.write_bytes(b'{}\n{"clean": "\xff"}\n')
+    with pytest.raises(TaskError) as error:
+        load_pairs(path)
+    assert str(error.value) == (
+        f'The pairs file {path} cannot be read: line 2: not UTF-8 text: the byte 0xff after \'{{"clean": "\' (in '
+        "Windows-1252 and Latin-1 files it is 'ÿ'). Save the file as UTF-8."
+    )
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps(pair(1)).encode())  # a byte order mark, as Windows writes it
     assert len(load_pairs(path).pairs) == 1
 
@@ -139,18 +135,12 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 def test_auto_circuits_format(tmp_path: Path) -> None:
     data = {"seq_labels": ["a"], "word_idxs": {"x": 3, "prompts": [1]}, "prompts": [pair(1), pair(2)]}
     card = load_pairs(write(tmp_path, json.dumps(data, indent=2), name="a.json"))
-    text = json.dumps(data, indent=2).split("\n")
-    assert [p.where for p in card.pairs] == [f"line {i + 1}" for i, line in enumerate(text) if line == "    {"]
-    one_line = load_pairs(write(tmp_path, data, name="a.json"))
-    assert [p.where for p in one_line.pairs] == ["line 1, prompts[0]", "line 1, prompts[1]"]
-    assert one_line.fingerprint() == card.fingerprint()  # layout does not count
+    assert [p.where for p in card.pairs] == ["pair 1", "pair 2"]
+    assert load_pairs(write(tmp_path, data, name="a.json")).fingerprint() == card.fingerprint()  # layout does not count
 
 
 def test_other_json_is_refused(tmp_path: Path) -> None:
-    assert problems(write(tmp_path, '{"pairs":', "[]}", name="a.json")) == [
-        'it is no list of pairs: give [{"clean": ..., "corrupt": ..., "answers": [...], "wrong_answers": [...]}, ...], '
-        'the same as "prompts" of an object, or one pair a line.'
-    ]
+    assert "pair 1: clean: missing." in problems(write(tmp_path, '{"pairs":', "[]}", name="a.json"))
     assert problems(write(tmp_path, '{"prompts":', "[}", name="a.json")) == [
         "line 2: not JSON: Expecting value (column 2)."
     ]
@@ -158,7 +148,7 @@ def test_other_json_is_refused(tmp_path: Path) -> None:
     # Compiled models' prompts are token ids there.
     tokens = {"clean": [0, 3], "corrupt": [0, 4], "answers": [[3]], "wrong_answers": [[4]]}
     assert problems(write(tmp_path, {"prompts": [tokens]}, name="a.json"))[0] == (
-        "line 1: clean: Input should be a valid string (found [0, 3])."
+        "pair 1: clean: Input should be a valid string (found [0, 3])."
     )
 
 
@@ -211,10 +201,10 @@ def test_csv_with_texts(tmp_path: Path) -> None:
             ["clean,corrupted,correct_idx", "a,b,52"],
             "line 1: correct_idx without incorrect_idx is, in EAP-IG's greater-",
         ),
-        (["clean,corrupted,answers,correct", "a"], "line 1: answers and correct both hold the right answers: keep one"),
-        (["clean,corrupt,corrupted", "a"], "line 1: corrupt and corrupted both hold the corrupt prompt: keep one of"),
-        (["clean,corrupt,anwsers,wrong_answers", "a"], "line 1: anwsers: unknown column. Did you mean 'answers'?"),
-        (["clean,clean,corrupt", "a"], "line 1: clean: the header has this column 2 times."),
+        (["clean,corrupted,answers,correct", "a"], "line 1: answers and correct are both answers: keep one of"),
+        (["clean,corrupt,corrupted", "a"], "line 1: corrupt and corrupted are both corrupt: keep one of"),
+        (["clean,corrupt,anwsers,wrong_answers", "a"], "line 1: anwsers: unknown column. Did you mean 'answers' or "),
+        (["clean,clean,corrupt", "a"], "line 1: clean and clean are both clean: keep one of them."),
         (["clean,answers", "a"], "line 1: corrupt: missing."),
         (["clean,corrupt", "a"], "line 2: it has 1 cells, and the header has 2."),
         (["clean,corrupt", '"a'], "line 2: not CSV: unexpected end of data."),
@@ -258,20 +248,11 @@ def test_a_card_can_write_its_pairs_out() -> None:
     data["pairs"][1]["corrupt"] = "Petrovich 2 told"
     with pytest.raises(PromptError, match=r"  prompt 1 \(template pairs\):\n    clean has 3 tokens and corrupt 4"):
         build_splits(parse_card(data, "x.toml"), FakeTokenizer(), 1, 1, 0)
-    data |= {"slots": {"A": "names"}, "metric": "nll", "templates": []}
-    data["pairs"][1] |= {"clean": "q", "corrupt": "q", "lenght": 3}
-    with pytest.raises(TaskError, match=r"pairs\[1\]\.lenght: unknown key\. .*corrupt, read_at, template, wrong_"):
-        parse_card(data, "x.toml")
-    del data["pairs"][1]["lenght"]
+    data["pairs"][1] |= {"clean": "", "lenght": 3}
     with pytest.raises(TaskError) as error:
         parse_card(data, "x.toml")
-    assert "  slots: a card with [[pairs]] has its prompts written out and no slots.\n" in str(error.value)
-    assert "  pairs[1]: corrupt: it is the same prompt as clean." in str(error.value)
-
-
-def test_a_card_has_one_source_of_prompts() -> None:
-    with pytest.raises(TaskError, match=r"  pairs: a card has \[\[templates\]\] or \[\[pairs\]\], not both\."):
-        parse_card(card_data() | {"pairs": [pair(1)]}, "x")
+    assert "  pairs[1].clean: String should have at least 1 character (found '').\n" in str(error.value)
+    assert "  pairs[1].lenght: unknown key. Did you mean 'clean'? Known: answer_ids, " in str(error.value)
 
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\r"), min_size=1, max_size=8)
@@ -292,18 +273,18 @@ PAIRS = st.lists(
 
 @given(PAIRS)
 def test_all_three_formats_say_the_same(pairs: list[Data]) -> None:
-    lines = list(_read_jsonl("\n".join(json.dumps(p) for p in pairs)))
-    assert [entry.fields for entry in lines] == pairs
-    assert [entry.where for entry in lines] == [f"line {i + 1}" for i in range(len(pairs))]
+    lines = list(_read_pairs("\n".join(json.dumps(p) for p in pairs), ".jsonl"))
+    assert [fields for _, fields, _ in lines] == pairs
+    places = [f"line {i + 1}" for i in range(len(pairs))]
+    assert [where for where, _, _ in lines] == (places if len(pairs) > 1 else ["pair 1"])
     for indent in (None, 1):
-        assert [
-            entry.fields for entry in _read_json(json.dumps({"a": pairs, "prompts": pairs}, indent=indent))
-        ] == pairs
+        text = json.dumps({"a": pairs, "prompts": pairs}, indent=indent)
+        assert [fields for _, fields, _ in _read_pairs(text, ".json")] == pairs
     out = io.StringIO(newline="")
     writer = csv.DictWriter(out, list(pairs[0]))
     writer.writeheader()
     writer.writerows(pairs)
-    assert [entry.fields for entry in _read_csv(out.getvalue())] == pairs
+    assert [fields for _, fields, _ in _read_pairs(out.getvalue(), ".csv")] == pairs
 
 
 @given(st.binary(max_size=60), st.sampled_from([".jsonl", ".json", ".csv", ".tsv", ".txt"]))
@@ -323,5 +304,5 @@ def test_a_group_names_the_template(tmp_path: Path) -> None:
     table = write(tmp_path, "clean,corrupt,answers,group", "a b,a c, x,1", "d b,d c, x,0", name="pairs.csv")
     assert [text.template for text in load_pairs(table).pairs] == ["1", "0"]
     assert problems(write(tmp_path, pair(1, group="a", template="b"))) == [
-        "line 1: group and template both hold the group of the pair: keep one of them."
+        "pair 1: group and template are both template: keep one of them."
     ]

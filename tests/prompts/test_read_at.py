@@ -86,27 +86,3 @@ def test_a_card_says_where_to_read() -> None:
     data["templates"][0]["read_at"] = "last"
     with pytest.raises(TaskError, match=r"templates\[0\]\.read_at: Input should be a valid integer .*'last'"):
         parse_card(data, "x")
-
-
-OTHERS = "missing, and other templates have them: give them in all or in none."
-
-
-@pytest.mark.parametrize(
-    ("metric", "missing", "expected"),
-    [
-        ("nll", ["answers", "wrong_answers"], ["answers: missing, and the metric nll needs them (kl does not)."]),
-        ("kl", ["answers", "wrong_answers"], [f"answers: {OTHERS}", f"wrong_answers: {OTHERS}"]),
-        ("kl", ["answers"], [f"answers: {OTHERS}", "wrong_answers: wrong answers without right ones."]),
-        ("nll", ["wrong_answers"], [f"wrong_answers: {OTHERS}"]),
-    ],
-)
-def test_answers_are_in_all_templates_or_in_none(metric: str, missing: list[str], expected: list[str]) -> None:
-    data = card_data()
-    data["metric"] = metric
-    for key in missing:
-        del data["templates"][1][key]
-    with pytest.raises(TaskError) as error:
-        parse_card(data, "x")
-    lines = [line.strip() for line in str(error.value).split("\n")[1:]]
-    wanted = [f"templates[1].{line}" for line in expected]
-    assert [line for line in lines if line in wanted] == wanted
