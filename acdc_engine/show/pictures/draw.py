@@ -33,8 +33,19 @@ from acdc_engine.show.pictures.marks import (
     is_many,
     ways_of,
 )
-from acdc_engine.show.pictures.role_layout import LINE, PADDING, TITLE, RoleBox, RoleLine, RolePicture, place_roles
-from acdc_engine.show.pictures.roles import MLPS, Bundle, Grouped, grouped
+from acdc_engine.show.pictures.roles import (
+    LINE,
+    MLPS,
+    PADDING,
+    TITLE,
+    Bundle,
+    Grouped,
+    RoleBox,
+    RoleLine,
+    RolePicture,
+    grouped,
+    place_roles,
+)
 from acdc_engine.show.pictures.selection import line_counts, strongest
 
 if TYPE_CHECKING:

@@ -13,8 +13,7 @@ from acdc_engine.graph.nodes import all_nodes, edge_counts, targets_of
 from acdc_engine.graph.records import MODEL_SIZES, CircuitEdge, CircuitNode
 from acdc_engine.graph.style import by_strength, measure_of, strength_of
 from acdc_engine.show.pictures.layered import BOX_HEIGHT, BOX_WIDTH, PORTS, TALLEST, Point, clearance, place_nodes
-from acdc_engine.show.pictures.role_layout import place_roles
-from acdc_engine.show.pictures.roles import MLPS, grouped
+from acdc_engine.show.pictures.roles import MLPS, grouped, place_roles
 from acdc_engine.show.pictures.selection import first_lines, line_counts, lines_of, on_paths
 from acdc_engine.show.viewer.records import (
     Status,

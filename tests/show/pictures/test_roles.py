@@ -15,8 +15,7 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.style import ROLE_FILLS
 from acdc_engine.shipped import graphs_folder
 from acdc_engine.show.pictures.draw import _words_of, draw, figure_of
-from acdc_engine.show.pictures.role_layout import RolePicture, place_roles
-from acdc_engine.show.pictures.roles import _OTHER_HEADS, _OTHER_ROLES, MLPS, Grouped, grouped
+from acdc_engine.show.pictures.roles import _OTHER_HEADS, _OTHER_ROLES, MLPS, Grouped, RolePicture, grouped, place_roles
 from tests.made_circuits import SMOLLM2, made_circuit
 from tests.show.conftest import Make
 
