@@ -18,8 +18,7 @@ from acdc_engine.graph.files import name_of, write_text
 from acdc_engine.run.compare import compare
 from acdc_engine.run.known_circuits import known_beside
 from acdc_engine.show.report import report_html
-from acdc_engine.show.viewer import viewer_html
-from acdc_engine.show.viewer.data import check_same_model
+from acdc_engine.show.viewer import check_same_model, viewer_html
 
 HEIGHT = 700
 """Pixels that a page is high in a notebook."""

@@ -18,13 +18,14 @@ PORTS = {"q": -0.31, "k": 0.0, "v": 0.31, "mlp": 0.0, "logits": 0.0}
 """Where q, k and v enter the bottom of a head's box, from its middle."""
 SPACING = 1.5
 """Between neighbouring heads; the gaps carry the edges that pass by."""
-TALLEST = 19.8
+_TALLEST = 19.8
 """Of all layers together; where there are more than so many, they stand closer."""
 _LEAST_WIDTH = 4.5
 _ASPECT = 0.55  # heads of many layers stand this far apart, as a share of the height: steep lines hide each other
 _LEAST_RISE = 0.62
 _SWEEPS = 12
 _LANES = 5
+_SLANT = 2.0
 
 Point = tuple[float, float]
 
@@ -50,7 +51,7 @@ def place_nodes(circuit: Circuit, most_width: float = math.inf) -> Picture:
     `most_width` is that of the heads where they have room to spare; they take what they need.
     """
     layers = sorted({node.layer for node in circuit.nodes if node.layer is not None})
-    rise = min(1.0, max(_LEAST_RISE, TALLEST / max(1, len(layers))))
+    rise = min(1.0, max(_LEAST_RISE, _TALLEST / max(1, len(layers))))
     heights = {layer: 1.0 + row * rise for row, layer in enumerate(layers)}
     top = 1.3 + len(layers) * rise
     heads = [node for node in circuit.nodes if node.kind == "head"]
@@ -73,30 +74,28 @@ def place_nodes(circuit: Circuit, most_width: float = math.inf) -> Picture:
     return Picture(places, heights, rise, mlp_at, top)
 
 
-def route(start: Point, end: Point, obstacles: Iterable[Point], lane: int = 0) -> list[Point]:
+def route(
+    start: Point, end: Point, obstacles: Iterable[Point], lane: int = 0, *, straight: bool = False
+) -> list[Point]:
     """The start, points beside boxes that lie on an edge's way up, the end: it does not run behind them.
 
     Edges of different lanes pass the obstacles, centres of the other boxes, at different distances, so as not to run on
-    one line.
+    one line. Between the points the edge is a curve that leaves and arrives straight up, or a straight line.
     """
-    points, margin = [start], clearance(lane)
-    between = [(y, x) for x, y in obstacles if start[1] < y < end[1]]
-    for y, x in sorted(between):
-        here = points[-1]
-        if y <= here[1]:
+    points, margin = [start], BOX_WIDTH / 2 + 0.08 + 0.05 * (lane % _LANES)
+    for y, x in sorted((y, x) for x, y in obstacles if start[1] < y < end[1]):
+        (x0, y0), clear = points[-1], margin
+        if y <= y0:
             continue  # one bend per row
-        share = (y - here[1]) / (end[1] - here[1])
-        # A curve that leaves and arrives straight up; after a bend nearly a straight line.
-        share = share if points[1:] else share * share * (3 - 2 * share)
-        passes = here[0] + (end[0] - here[0]) * share
-        if abs(passes - x) < margin:
-            points.append((x + margin if passes >= x else x - margin, y))
+        share = (y - y0) / (end[1] - y0)
+        if straight:  # slanting lines come near a box's corners
+            clear += min(abs(end[0] - x0) / (end[1] - y0), _SLANT) * BOX_HEIGHT / 2
+        elif not points[1:]:  # after a bend a curve is nearly a straight line
+            share = share * share * (3 - 2 * share)
+        passes = x0 + (end[0] - x0) * share
+        if abs(passes - x) < clear:
+            points.append((x + clear if passes >= x else x - clear, y))
     return [*points, end]
-
-
-def clearance(lane: int) -> float:
-    """How far from the middle of a box a line of a lane passes it: lines of neighbouring lanes keep apart."""
-    return BOX_WIDTH / 2 + 0.08 + 0.05 * (lane % _LANES)
 
 
 def _neighbours(circuit: Circuit) -> dict[str, list[str]]:

@@ -12,8 +12,8 @@ from acdc_engine.graph.blocks import GraphShape
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import SizePoint
 from acdc_engine.shipped import graphs_folder
-from acdc_engine.show.viewer import data as data_module
-from acdc_engine.show.viewer.data import view_data
+from acdc_engine.show import viewer as data_module
+from acdc_engine.show.viewer import view_data
 from acdc_engine.show.viewer.records import ViewData, schema_text
 from tests.made_circuits import SMOLLM2, made_circuit
 from tests.show.index.runs import bare

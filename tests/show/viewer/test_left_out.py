@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.style import OTHER_FILL
-from acdc_engine.show.viewer import data as data_module
+from acdc_engine.show import viewer as data_module
 from tests.made_circuits import made_circuit
 from tests.show.viewer.pages import drawn_nodes, lines_of, reset, shown
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from acdc_engine.show import viewer
 from acdc_engine.show.page import static
-from acdc_engine.show.viewer import _SCRIPTS, _STYLES, data, viewer_html
-from acdc_engine.show.viewer.data import view_data
+from acdc_engine.show.viewer import _SCRIPTS, _STYLES, view_data, viewer_html
 from tests.made_circuits import HOSTILE, made_circuit
 
-FILES = Path(data.__file__).parent / "static"
+FILES = Path(viewer.__file__).parent / "static"
 OWN = sorted(path.stem for path in FILES.glob("*.js") if not path.stem.startswith("panel") and path.stem != "heatmap")
 
 
