@@ -49,7 +49,7 @@ def export(
     from acdc_engine.formats.register import FORMATS, default_name, import_circuit
     from acdc_engine.formats.register import export as write
     from acdc_engine.graph.files import find_circuit
-    from acdc_engine.show.pictures.figure import PICTURE_FORMATS
+    from acdc_engine.show.pictures import PICTURE_FORMATS
 
     if to not in PICTURE_FORMATS and to not in FORMATS:
         raise FORMATS.unknown(to, *PICTURE_FORMATS)

@@ -187,16 +187,16 @@ def compare(
     model. Without scores of all edges the found circuit is one point.
     """
     from acdc_engine.graph.files import check_target
-    from acdc_engine.show.pictures.figure import check_picture, write_figure
+    from acdc_engine.show.pictures import picture_format, write_figure
 
     with stage("Starting"):
         from acdc_engine.run.compare import compare as run
-        from acdc_engine.show.pictures.comparison import comparison_figure
+        from acdc_engine.show.pictures.charts import comparison_figure
         from acdc_engine.show.results import comparison_sections
         from acdc_engine.show.sections import text_of
 
     if picture is not None:
-        check_picture(picture.suffix.lstrip(".").lower())
+        picture_format(picture)
         check_target(picture, overwrite=overwrite)
     with stage("Comparing"):
         compared = run(found, known, other_model=other_model)

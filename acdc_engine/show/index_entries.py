@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.style import by_strength, measure_of, relative_strengths, strength_of
-from acdc_engine.show.pictures.layered import place_nodes
-from acdc_engine.show.pictures.selection import first_lines, lines_of
+from acdc_engine.show.pictures.layered import first_lines, lines_of, place_nodes
 from acdc_engine.show.visible import plain
 from acdc_engine.show.words import warning
 

@@ -20,8 +20,7 @@ from acdc_engine.graph.evidence_records import Evaluation
 from acdc_engine.graph.result_records import Comparison, Curve, Verification
 from acdc_engine.show.figures import edges, summary
 from acdc_engine.show.page import environment
-from acdc_engine.show.pictures.comparison import comparison_figure
-from acdc_engine.show.pictures.curve import curve_figure
+from acdc_engine.show.pictures.charts import comparison_figure, curve_figure
 from acdc_engine.show.pictures.draw import figure_of
 from acdc_engine.show.pictures.marks import MANY
 from acdc_engine.show.results import (

@@ -17,7 +17,7 @@ from acdc_engine.graph.result_records import Claim, Comparison, Curve
 from acdc_engine.score.edge_scores import EdgeScores
 from acdc_engine.show import notebook
 from acdc_engine.show.notebook import _ROWS, html_of, picture_html
-from acdc_engine.show.pictures.figure import svg_text
+from acdc_engine.show.pictures import svg_text
 from tests.made_circuits import HOSTILE, made_circuit
 from tests.show.pictures.test_comparison import compared
 from tests.show.pictures.test_curve import found as found_curve

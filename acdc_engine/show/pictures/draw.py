@@ -21,8 +21,8 @@ from acdc_engine.graph.style import (
     measure_of,
     strength_of,
 )
-from acdc_engine.show.pictures.figure import LETTER, check_picture, drawn, format_of, wrapped, write_figure
-from acdc_engine.show.pictures.layered import BOX_WIDTH, SPACING, Picture, place_nodes
+from acdc_engine.show.pictures import LETTER, drawn, picture_format, wrapped, write_figure
+from acdc_engine.show.pictures.layered import BOX_WIDTH, SPACING, Picture, line_counts, place_nodes, strongest
 from acdc_engine.show.pictures.marks import (
     DASHES,
     Way,
@@ -46,7 +46,6 @@ from acdc_engine.show.pictures.roles import (
     grouped,
     place_roles,
 )
-from acdc_engine.show.pictures.selection import line_counts, strongest
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -143,8 +142,7 @@ def draw(
             without `by`, or the file exists or cannot be written.
     """
     path = Path(path)
-    fmt = fmt or format_of(path)
-    check_picture(fmt, path)
+    fmt = picture_format(path, fmt)
     if by is None:
         _check_lines(circuit if top is None else strongest(circuit, top))
     figure, points = _figure(circuit, width, top, title, by, mlps)

@@ -11,9 +11,18 @@ from typing import TYPE_CHECKING, Any
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.records import CircuitEdge
 from acdc_engine.graph.style import by_strength, colour_of, fill_of, measure_of, relative_strengths, strength_of
-from acdc_engine.show.pictures.figure import drawn, letters_in
-from acdc_engine.show.pictures.layered import BOX_HEIGHT, BOX_WIDTH, PORTS, SPACING, Picture, Point, route
-from acdc_engine.show.pictures.selection import line_counts, lines_of
+from acdc_engine.show.pictures import drawn, letters_in
+from acdc_engine.show.pictures.layered import (
+    BOX_HEIGHT,
+    BOX_WIDTH,
+    PORTS,
+    SPACING,
+    Picture,
+    Point,
+    line_counts,
+    lines_of,
+    route,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

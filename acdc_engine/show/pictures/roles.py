@@ -15,8 +15,7 @@ from itertools import pairwise
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.records import CircuitEdge, CircuitNode
 from acdc_engine.graph.style import Measure, strength_of
-from acdc_engine.show.pictures.layered import Point
-from acdc_engine.show.pictures.selection import lines_of
+from acdc_engine.show.pictures.layered import Point, lines_of
 
 _OTHER_HEADS, _OTHER_ROLES, MLPS = "heads without a role", "other roles", "MLPs"
 _MOST_ROLES = 20

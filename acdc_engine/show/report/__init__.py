@@ -20,10 +20,10 @@ from acdc_engine.graph.result_records import Comparison
 from acdc_engine.graph.style import measure_of
 from acdc_engine.show.figures import classes, edges, figures, sizes
 from acdc_engine.show.page import render
-from acdc_engine.show.pictures.curve import sizes_figure
+from acdc_engine.show.pictures import svg_text
+from acdc_engine.show.pictures.charts import sizes_figure
 from acdc_engine.show.pictures.draw import figure_of
-from acdc_engine.show.pictures.figure import svg_text
-from acdc_engine.show.pictures.selection import strongest
+from acdc_engine.show.pictures.layered import strongest
 from acdc_engine.show.results import comparison_sections
 from acdc_engine.show.viewer import viewer_html
 from acdc_engine.show.visible import plain, visible_token

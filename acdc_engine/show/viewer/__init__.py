@@ -17,9 +17,19 @@ from acdc_engine.graph.nodes import all_nodes, edge_counts, targets_of
 from acdc_engine.graph.records import MODEL_SIZES, CircuitEdge
 from acdc_engine.graph.style import OTHER_FILL, ROLE_FILLS, by_strength, measure_of, strength_of
 from acdc_engine.show.page import render
-from acdc_engine.show.pictures.layered import BOX_HEIGHT, BOX_WIDTH, PORTS, Point, place_nodes, route
+from acdc_engine.show.pictures.layered import (
+    BOX_HEIGHT,
+    BOX_WIDTH,
+    PORTS,
+    Point,
+    first_lines,
+    line_counts,
+    lines_of,
+    on_paths,
+    place_nodes,
+    route,
+)
 from acdc_engine.show.pictures.roles import MLPS, grouped, place_roles
-from acdc_engine.show.pictures.selection import first_lines, line_counts, lines_of, on_paths
 from acdc_engine.show.viewer.records import (
     Status,
     ViewBox,

@@ -5,7 +5,7 @@ import pytest
 
 from acdc_engine.graph.records import ModelRecord
 from acdc_engine.graph.result_records import ClassResult, Comparison, EditEdge, Overlap, Rank, Ranking, Scope
-from acdc_engine.show.pictures.comparison import comparison_figure
+from acdc_engine.show.pictures.charts import comparison_figure
 from acdc_engine.show.results import comparison_sections
 from tests.show.conftest import lines_of
 

@@ -19,7 +19,7 @@ from acdc_engine.graph.result_records import (
     RandomPoint,
     RandomSeries,
 )
-from acdc_engine.show.pictures.curve import _picture_remarks, curve_figure, sizes_figure
+from acdc_engine.show.pictures.charts import _picture_remarks, curve_figure, sizes_figure
 from acdc_engine.show.results import curve_sections
 from acdc_engine.show.words import curve_remarks
 from tests.made_circuits import made_circuit

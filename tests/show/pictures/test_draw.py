@@ -22,8 +22,7 @@ from acdc_engine.graph.style import OTHER_FILL, ROLE_FILLS
 from acdc_engine.show.pictures import draw as draw_module
 from acdc_engine.show.pictures import marks
 from acdc_engine.show.pictures.draw import draw, figure_of
-from acdc_engine.show.pictures.layered import BOX_HEIGHT, BOX_WIDTH, place_nodes, route
-from acdc_engine.show.pictures.selection import first_lines, line_counts
+from acdc_engine.show.pictures.layered import BOX_HEIGHT, BOX_WIDTH, first_lines, line_counts, place_nodes, route
 from tests.made_circuits import made_circuit
 from tests.show.conftest import Make
 from tests.show.index.runs import bare

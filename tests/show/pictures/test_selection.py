@@ -10,7 +10,7 @@ from acdc_engine.errors import CircuitFileError
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import is_clean
 from acdc_engine.graph.style import by_strength
-from acdc_engine.show.pictures.selection import strongest
+from acdc_engine.show.pictures.layered import strongest
 from tests.made_circuits import made_circuit
 
 

@@ -13,7 +13,7 @@ from acdc_engine.run.known_circuits import against_known
 from acdc_engine.score.methods import METHODS
 from acdc_engine.search import SEARCHES
 from acdc_engine.show.figures import figures
-from acdc_engine.show.pictures.curve import sizes_figure
+from acdc_engine.show.pictures.charts import sizes_figure
 from acdc_engine.show.report import report_html
 from acdc_engine.show.words import evidence_of, remarks
 from tests.made_circuits import made_circuit

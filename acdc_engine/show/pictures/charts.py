@@ -1,14 +1,17 @@
-"""Faithfulness against number of edges: the curves of scoring methods, and the sizes of one circuit for its report."""
+"""Charts: faithfulness against edges, of scoring methods and of one circuit; a comparison with a known circuit."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import SizePoint
-from acdc_engine.graph.result_records import Curve, CurveSeries
+from acdc_engine.graph.result_records import Comparison, Curve, CurveSeries, Overlap, Ranking, Scope
+from acdc_engine.show.pictures import drawn
+from acdc_engine.show.results import RANKS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,6 +22,7 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 _PARTS, _MORE, _KL = "#0072B2", "#E69F00", "#009E73"
 _GREY = "#777777"
 _DASHES: dict[str, Any] = {"signed": "-", "absolute": (0, (4, 1.8)), "rms": (0, (1, 1.2))}
+_WITH_MLPS = {True: "#0072B2", False: "#D55E00"}
 _MARKERS = {"top-k": "o", "greedy": "s"}
 _STARS = ("*", "D", "P", "X", "v", "^")
 # What the pictures show at most: what explodes would press the rest into one line.
@@ -250,3 +254,113 @@ def _set_height(axes: Axes, values: Sequence[float], ends: tuple[float, float], 
     """Room for all values, between the picture's ends."""
     low, high = max(min(values), ends[0]), min(max(values), ends[1])
     axes.set_ylim(low - room * (high - low), high + room * (high - low))
+
+
+def comparison_figure(comparison: Comparison) -> Figure:
+    """The picture as a matplotlib figure: four axes, and with classes a fifth."""
+    from matplotlib.figure import Figure
+
+    columns = "abc" if comparison.classes else "ab"
+    figure = Figure(figsize=(10.4 + 3.4 * (len(columns) - 2), 8.6), layout="constrained")
+    grid = figure.add_gridspec(2, len(columns))
+    scopes: tuple[Scope, Scope] = ("edges", "nodes")
+    for row, scope in enumerate(scopes):
+        roc, precision = figure.add_subplot(grid[row, 0]), figure.add_subplot(grid[row, 1])
+        rankings = [ranking for ranking in comparison.rankings if ranking.scope == scope]
+        overlaps = [overlap for overlap in comparison.overlaps if overlap.scope == scope]
+        _draw_roc(roc, rankings, overlaps, scope)
+        _draw_precision(precision, rankings, overlaps, scope)
+        for axes in (roc, precision):
+            axes.legend(fontsize=7, frameon=False, loc="lower right" if axes is roc else "best")
+    if comparison.classes:
+        _draw_classes(figure.add_subplot(grid[:, 2]), comparison)
+    found = "/".join(Path(comparison.found).parts[-2:])
+    title = f"{found} against {comparison.known} ({comparison.model.name})"
+    if comparison.other_task:
+        title += f"\n{drawn(comparison.other_task, 120)}"
+    figure.suptitle(title, fontsize=11, parse_math=False)
+    figure.supxlabel(_caption(comparison), fontsize=7.5, color="#444444")
+    return figure
+
+
+def _draw_roc(axes: Axes, rankings: list[Ranking], overlaps: list[Overlap], scope: Scope) -> None:
+    axes.plot([0, 1], [0, 1], color="#BBBBBB", linewidth=0.8, zorder=1)
+    for ranking in rankings:
+        axes.plot(
+            *ranking.roc, label=f"{_part(ranking)}, {RANKS[ranking.rank]}: AUC {ranking.auc:.3f}", **_ranked(ranking)
+        )
+    for overlap in overlaps:
+        if overlap.recall is not None and overlap.false_positive_rate is not None:
+            label = f"found circuit, {_part(overlap)}: {overlap.n_found:,} {scope}"
+            axes.plot([overlap.false_positive_rate], [overlap.recall], label=label, **_star(overlap))
+    _set_square_axes(axes, f"{scope}: ROC", "false positive rate", "true positive rate (recall)")
+
+
+def _draw_precision(axes: Axes, rankings: list[Ranking], overlaps: list[Overlap], scope: Scope) -> None:
+    for overlap in overlaps:
+        if overlap.n:
+            axes.axhline(overlap.n_true / overlap.n, color=_WITH_MLPS[overlap.mlps], linewidth=0.6, alpha=0.5, zorder=1)
+        if overlap.recall is not None and overlap.precision is not None:
+            label = f"found circuit, {_part(overlap)}: F1 {overlap.f1 or 0:.3f}"
+            axes.plot([overlap.recall], [overlap.precision], label=label, **_star(overlap))
+    for ranking in rankings:
+        label = f"{_part(ranking)}, {RANKS[ranking.rank]}: AP {ranking.average_precision:.3f}"
+        axes.plot(*ranking.precision_recall, label=label, **_ranked(ranking))
+    _set_square_axes(axes, f"{scope}: precision and recall", "recall", "precision")
+
+
+def _draw_classes(axes: Axes, comparison: Comparison) -> None:
+    """Bars: share of the class's known edges that were found. Ticks: their AUC."""
+    roles = list(dict.fromkeys(row.role for row in comparison.classes))[::-1]
+    split = any(not row.mlps for row in comparison.classes)
+    for row in comparison.classes:
+        height = roles.index(row.role) + (0 if not split else 0.19 if row.mlps else -0.19)
+        colour = _WITH_MLPS[row.mlps]
+        if row.edges:
+            axes.barh(height, row.edges_found / row.edges, 0.34 if split else 0.6, color=colour, alpha=0.35, zorder=2)
+            text = f"{row.edges_found:,} of {row.edges:,}"
+            axes.text(0.01, height, text, fontsize=6.5, va="center", color="#222222", zorder=4)
+        if row.auc is not None:
+            axes.plot([row.auc], [height], marker="D", color=colour, markersize=5, linestyle="none", zorder=5)
+    axes.set_yticks(range(len(roles)), roles, fontsize=8)
+    axes.set_xlim(0, 1.02)
+    axes.set_ylim(-0.6, len(roles) - 0.4)
+    scored = any(row.auc is not None for row in comparison.classes)
+    if scored:
+        axes.axvline(0.5, color="#BBBBBB", linewidth=0.8, zorder=1)
+    axes.set_title("by class: share of its edges found" + (", diamond: AUC" if scored else ""), fontsize=9, loc="left")
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _caption(comparison: Comparison) -> str:
+    parts = ["thin level lines: chance"]
+    if comparison.rankings:
+        parts.insert(0, comparison.node_scores)
+    if any(not overlap.mlps for overlap in comparison.overlaps):
+        parts.insert(0, "blue: with MLPs, orange: without")
+    return "; ".join(parts)
+
+
+def _part(counted: Ranking | Overlap) -> str:
+    return "all" if counted.mlps else "no MLPs"
+
+
+def _ranked(ranking: Ranking) -> dict[str, Any]:
+    return {"color": _WITH_MLPS[ranking.mlps], "linestyle": _DASHES[ranking.rank], "linewidth": 1.5, "zorder": 3}
+
+
+def _star(overlap: Overlap) -> dict[str, Any]:
+    marker, size = ("*", 13) if overlap.mlps else ("P", 8)
+    look = {"markeredgecolor": "black", "linestyle": "none", "zorder": 6}
+    return {"color": _WITH_MLPS[overlap.mlps], "marker": marker, "markersize": size, **look}
+
+
+def _set_square_axes(axes: Axes, title: str, across: str, up: str) -> None:
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.02, 1.04)
+    axes.set_title(title, fontsize=9, loc="left")
+    axes.set_xlabel(across, fontsize=8)
+    axes.set_ylabel(up, fontsize=8)
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
