@@ -12,7 +12,6 @@ from acdc_engine.graph.records import MetricRecord, ModelRecord, SearchRecord
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.judge import Judge
 from acdc_engine.prompts.metrics import get_metric
-from acdc_engine.show.figures import figures as figure_sections
 from acdc_engine.show.notebook import html_of
 from acdc_engine.show.report import report_html
 from acdc_engine.show.words import remarks, warning
@@ -130,20 +129,6 @@ def test_templates_and_answers_in_the_closing_table(found: Circuit) -> None:
     assert any("accuracy, model 100.0% 100.0%" in line for line in printed(found)), "of an older file"
 
 
-def test_answers_without_wrong_ones_have_no_rows_about_them(found: Circuit) -> None:
-    alone = answers(0.5).model_copy(update={"right_above_wrong": None, "wrong_logit": None})
-    with_answers = judged_as(found, answers_clean=alone, answers_corrupt=alone, answers_circuit=alone)
-    assert with_answers.evaluation is not None
-    table = figure_sections(with_answers)[-1].table
-    assert table is not None and [row[0].text for row in table.rows] == [
-        "right answer is the most likely token",
-        "rank of the right answer, median",
-        "mean logit of right answers",
-    ]
-    less_often = judged_as(with_answers, answers_circuit=alone.model_copy(update={"most_likely": 0.25}))
-    assert "Mean logits" not in warning(less_often) and warning(less_often)
-
-
 @pytest.mark.parametrize(
     ("seen", "cost", "said"),
     [
@@ -168,10 +153,3 @@ def _outside(circuit: Circuit) -> list[str]:
 def test_a_miss_by_little_shows(found: Circuit) -> None:
     (text,) = _outside(judged_as(found, faithfulness=1.1003))
     assert "1.10030, lies outside the target [0.9, 1.1]" in text
-
-
-def test_small_metrics_have_digits(found: Circuit) -> None:
-    tiny = {"metric_clean": 1.157e-6, "metric_corrupt": 1.120e-6, "metric_circuit": 1.15e-6}
-    lines = printed(judged_as(found, seen=tiny, **tiny))
-    assert "logit_diff, model on clean prompts 1.157e-06 1.157e-06" in lines
-    assert "logit_diff, model on corrupt prompts 1.120e-06 1.120e-06" in lines

@@ -2,37 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.style import (
-    NEGATIVE,
-    POSITIVE,
-    UNKNOWN,
     Measure,
     colour_of,
     fill_of,
-    legend_of,
     measure_of,
-    strength_of,
 )
-from acdc_engine.show.pictures import LETTER, drawn, picture_format, wrapped, write_figure
-from acdc_engine.show.pictures.layered import BOX_WIDTH, SPACING, Picture, line_counts, place_nodes, strongest
-from acdc_engine.show.pictures.marks import (
-    DASHES,
-    Way,
-    arrow_width,
-    draw_edges,
-    draw_nodes,
-    extent_across,
-    is_many,
-    ways_of,
-)
+from acdc_engine.show.pictures import drawn, picture_format, wrapped, write_figure
+from acdc_engine.show.pictures.layered import strongest
+from acdc_engine.show.pictures.marks import layered_figure
 from acdc_engine.show.pictures.roles import (
     LINE,
     MLPS,
@@ -48,62 +31,18 @@ from acdc_engine.show.pictures.roles import (
 )
 
 if TYPE_CHECKING:
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 SMALL_PRINT = 5.0
 """Points below which the names in a picture can hardly be read on paper."""
 _NARROWEST, _WIDEST = 2.0, 40.0  # inches
-_MOST_LINES = 200_000  # a few minutes of work
-_ACROSS, _UP = 0.7, 0.64  # inches of a unit at natural size
-_NAMES = 8.5  # points of nodes' names at natural size
-_LEAST_NATURAL = 6.4
-_LEFT, _RIGHT, _ABOVE, _BELOW = 1.6, 0.75, 0.45, 0.35  # units around the nodes; the layers' names stand left
-_BESIDE = 0.95  # of these units at the left, for the names
-_CLEAR = 0.1  # units that lines keep from the picture's border
 _PAPER_DPI = 300
 # By role:
 _POINTS = 0.75  # of a pixel
 _MEMBERS, _TITLES, _LABELS, _NOTES = 12.5, 14.0, 11.5, 11.5  # pixels
 _LEAST_WIDTH = 440.0  # pixels, for the title
 _VIA = "#888888"
-
-
-@dataclass(frozen=True)
-class _Page:
-    """Sizes in inches, of letters in points."""
-
-    width: float
-    across: float
-    up: float
-    names: float
-    left: float  # units to the left of the first node
-    right: float  # units to the right of the last
-
-    @property
-    def small(self) -> float:  # letters of the legend
-        return min(7.5 if self.width >= 5 else 6.2, max(5.5, self.names))
-
-    @property
-    def large(self) -> float:  # letters of the title
-        return min(11.0, max(7.0, 1.3 * self.names))
-
-    @classmethod
-    def of(cls, circuit: Circuit, picture: Picture, ways: Sequence[Way], width: float | None) -> _Page:
-        low, high = extent_across(ways)
-        left, right = max(_LEFT, _BESIDE + _CLEAR - low), max(_RIGHT, high + _CLEAR - picture.width)
-        units = picture.width + left + right
-        width = width or max(_LEAST_NATURAL, units * _ACROSS)
-        across = width / units
-        names = min(_NAMES, across / _needed(circuit))
-        return cls(width, across, _UP * names / _NAMES, names, left, right)
-
-
-def _needed(circuit: Circuit) -> float:
-    """Inches that a unit must have for each point of the names, so that they fit into their boxes."""
-    longest = max((len(node.name) for node in circuit.nodes), default=1)
-    return LETTER * max(6, longest) / (0.88 * BOX_WIDTH * 72)
 
 
 def draw(
@@ -138,13 +77,11 @@ def draw(
         Points that the names have; below `SMALL_PRINT` they can hardly be read on paper.
 
     Raises:
-        CircuitFileError: Unknown format, a width or number that cannot be, more than 200,000 lines, MLPs asked for
-            without `by`, or the file exists or cannot be written.
+        CircuitFileError: Unknown format, a width or number that cannot be, MLPs asked for without `by`, or the file
+            exists or cannot be written.
     """
     path = Path(path)
     fmt = picture_format(path, fmt)
-    if by is None:
-        _check_lines(circuit if top is None else strongest(circuit, top))
     figure, points = _figure(circuit, width, top, title, by, mlps)
     write_figure(figure, path, fmt, overwrite=overwrite, dpi=160 if width is None else _PAPER_DPI)
     return points
@@ -181,47 +118,7 @@ def _figure(
     heading = _title(circuit) if title is None else drawn(title, 300)
     if by is not None:
         return _roles_figure(shown, "\n".join(filter(None, (heading, note))), width, mlps=mlps)
-    return _layered_figure(shown, heading, note, width)
-
-
-def _layered_figure(shown: Circuit, heading: str, note: str, width: float | None) -> tuple[Figure, float]:
-    from matplotlib.figure import Figure
-
-    room = math.inf if width is None else width / (_NAMES * _needed(shown)) - _LEFT - _RIGHT - SPACING
-    picture = place_nodes(shown, room)  # as wide as names of natural size allow
-    ways = ways_of(shown, picture)
-    page = _Page.of(shown, picture, ways, width)
-    lines = wrapped(heading, page.width - 0.2, page.large)
-    handles = _legend(shown, page)
-    columns = _columns(handles, page)
-    title_height = len(lines) * page.large * 1.3 / 72 + 0.08
-    above = title_height + (page.small * 1.5 / 72 if note else 0)
-    middle = (picture.height + _ABOVE + _BELOW) * page.up
-    below = math.ceil(len(handles) / columns) * page.small * 1.6 / 72 + 0.12
-    height = above + middle + below
-    figure = Figure(figsize=(page.width, height))
-    axes = figure.add_axes((0.0, below / height, 1.0, middle / height))
-    axes.set_axis_off()
-    axes.set_xlim(-page.left, picture.width + page.right)
-    axes.set_ylim(-_BELOW, picture.height + _ABOVE)
-    _draw_layers(axes, picture, page)
-    draw_edges(axes, shown, ways, page.names / _NAMES)
-    draw_nodes(axes, shown, picture, page.across, page.names)
-    place: dict[str, Any] = {"ha": "center", "va": "top", "parse_math": False}
-    figure.text(0.5, 1 - 0.05 / height, "\n".join(lines), fontsize=page.large, linespacing=1.15, **place)
-    figure.text(0.5, 1 - title_height / height, note, fontsize=page.small, color="#444444", **place)
-    _draw_legend(figure, handles, columns, page)
-    return figure, page.names
-
-
-def _check_lines(circuit: Circuit) -> None:
-    n_lines = sum(line_counts(circuit, circuit.edges))
-    if n_lines > _MOST_LINES:
-        raise CircuitFileError(
-            f"A picture has at most {_MOST_LINES:,} lines. {len(circuit.edges):,} edges here are {n_lines:,}: "
-            "each edge into a shared key or value leads to every head that shares it. Draw the strongest edges "
-            "only: acdc draw has --top."
-        )
+    return layered_figure(shown, heading, note, width)
 
 
 def _title(circuit: Circuit) -> str:
@@ -230,76 +127,6 @@ def _title(circuit: Circuit) -> str:
     if circuit.evaluation is not None:
         title += f"\nheld-out faithfulness {circuit.evaluation.held_out.faithfulness:.2f}"
     return title
-
-
-def _draw_layers(axes: Axes, picture: Picture, page: _Page) -> None:
-    for row, (layer, height) in enumerate(picture.layer_heights.items()):
-        if row % 2 == 0:
-            axes.axhspan(height - 0.25, height - 0.25 + picture.rise, color="#F6F6F6", zorder=0, linewidth=0)
-        look: dict[str, Any] = {"fontsize": min(7.5, 0.9 * page.names), "color": "#666666", "va": "center"}
-        axes.text(0.1 - page.left, height + picture.rise / 4, f"layer {layer}", **look)
-
-
-def _legend(circuit: Circuit, page: _Page) -> list[Artist]:
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
-
-    measure = measure_of(circuit)
-    ends = {"q": "into q", "k": "into k", "v": "into v, MLP, logits"}
-    handles: list[Artist] = [Line2D([], [], color="#444444", linestyle=DASHES[key], label=ends[key]) for key in ends]
-    if measure is None:
-        handles.append(Line2D([], [], color=UNKNOWN, linewidth=2.5, label="effect not known"))
-    else:
-        handles.insert(0, Line2D([], [], color=POSITIVE, linewidth=2.5, label="supports the behaviour"))
-        handles.insert(1, Line2D([], [], color=NEGATIVE, linewidth=2.5, label="works against it"))
-        handles += _scale(circuit, measure, page)
-    if is_many(circuit):
-        handles.append(Line2D([], [], color="none", label="all edges run upwards"))
-    roles = {drawn(role, 22): fill.light for role, fill in legend_of(node.role for node in circuit.nodes).items()}
-    handles += [Patch(facecolor=fill, edgecolor="#222222", linewidth=0.6, label=role) for role, fill in roles.items()]
-    return handles
-
-
-def _scale(circuit: Circuit, measure: Measure, page: _Page) -> list[Artist]:
-    """Lines as wide as the strongest edge and as one of a tenth of it: widths alone say nothing."""
-    from matplotlib.lines import Line2D
-
-    largest = max(abs(strength_of(edge, measure) or 0.0) for edge in circuit.edges)
-    look: dict[str, Any] = {"color": "#444444", "solid_capstyle": "butt"}
-    many, thickness = is_many(circuit), page.names / _NAMES
-    return [
-        Line2D([], [], linewidth=arrow_width(share, thickness, many=many), label=label, **look)
-        for share, label in (
-            (1.0, f"|{measure}| {largest:.3g} (the largest)"),
-            (0.1, f"|{measure}| {largest / 10:.3g}"),
-        )
-    ]
-
-
-def _columns(handles: list[Artist], page: _Page) -> int:
-    widest = max(len(str(handle.get_label())) for handle in handles)
-    inches = (widest * LETTER + 4.5) * page.small / 72
-    return max(1, min(4, len(handles), int((page.width - 0.1) / inches)))
-
-
-def _draw_legend(figure: Figure, handles: list[Artist], columns: int, page: _Page) -> None:
-    labels = [str(handle.get_label()) for handle in handles]
-    # Numbers first, texts afterwards: a label with _ in front would be left out, and $ would start a formula.
-    legend = figure.legend(
-        handles=handles,
-        labels=[str(place) for place in range(len(handles))],
-        loc="lower center",
-        ncols=columns,
-        fontsize=page.small,
-        frameon=False,
-        borderpad=0.2,
-        labelspacing=0.35,
-        columnspacing=1.4,
-        handlelength=2.4,
-    )
-    for text, label in zip(legend.get_texts(), labels, strict=True):
-        text.set_parse_math(False)
-        text.set_text(label)
 
 
 def _roles_figure(circuit: Circuit, title: str, width: float | None, *, mlps: bool) -> tuple[Figure, float]:
@@ -325,7 +152,7 @@ def _roles_figure(circuit: Circuit, title: str, width: float | None, *, mlps: bo
     _draw_lines(axes, circuit, groups, picture, size, mlps=mlps)
     for name, box in picture.boxes.items():
         if mlps or name != MLPS:
-            _draw_box(axes, box, _inside(groups, name), size)
+            _draw_box(axes, box, size)
     place: dict[str, Any] = {"ha": "center", "parse_math": False, "linespacing": 1.2}
     figure.text(0.5, 1 - 0.05 / height, "\n".join(lines), fontsize=letters, va="top", **place)
     place |= {"fontsize": _NOTES * _POINTS * size, "color": "#444444", "va": "bottom"}
@@ -361,11 +188,6 @@ def _words_of(bundle: Bundle, measure: Measure | None) -> str:
     return f"{len(bundle.edges):,}{' ' + letters if letters else ''}" + ("" if total is None else f", {total:+.3g}")
 
 
-def _inside(groups: Grouped, name: str) -> int:
-    """Edges from nodes of a box to others of it."""
-    return sum(len(bundle.edges) for bundle in groups.bundles if bundle.source == bundle.target == name)
-
-
 def _draw_lines(
     axes: Axes, circuit: Circuit, groups: Grouped, picture: RolePicture, size: float, *, mlps: bool
 ) -> None:
@@ -385,12 +207,13 @@ def _weight(bundle: Bundle, measure: Measure | None) -> float:
 
 def _draw_line(axes: Axes, line: RoleLine, measure: Measure | None, share: float, size: float) -> None:
     from matplotlib.patches import FancyArrowPatch
+    from matplotlib.path import Path as Curve
 
     via = line.bundle.via
     colour = _VIA if via else colour_of(line.bundle.total(measure))
     axes.add_patch(
         FancyArrowPatch(
-            path=_curve(line.points),
+            path=Curve(list(line.points), [Curve.MOVETO, *[Curve.CURVE4] * (len(line.points) - 1)]),
             arrowstyle=f"-|>,head_length={3.4 * size**0.5:.2f},head_width={1.7 * size**0.5:.2f}",
             linestyle=(0, (4, 2.5)) if via else "-",
             linewidth=(1.0 if via else 0.9 + 3.2 * share) * size,
@@ -406,13 +229,7 @@ def _draw_line(axes: Axes, line: RoleLine, measure: Measure | None, share: float
     axes.text(*line.label, text, fontsize=_LABELS * _POINTS * size, color="#666666" if via else "#222222", **look)
 
 
-def _curve(points: Sequence[tuple[float, float]]) -> Any:
-    from matplotlib.path import Path as Curve
-
-    return Curve(list(points), [Curve.MOVETO, *[Curve.CURVE4] * (len(points) - 1)])
-
-
-def _draw_box(axes: Axes, box: RoleBox, inside: int, size: float) -> None:
+def _draw_box(axes: Axes, box: RoleBox, size: float) -> None:
     from matplotlib.patches import FancyBboxPatch
 
     group = box.group
@@ -428,7 +245,3 @@ def _draw_box(axes: Axes, box: RoleBox, inside: int, size: float) -> None:
     for place, names in enumerate(box.lines):
         at = box.y + PADDING + TITLE + LINE * (place + 0.5)
         axes.text(box.middle, at, names, fontsize=_MEMBERS * _POINTS * size, **centred)
-    if inside:
-        beside = {**centred, "ha": "right", "va": "top"}
-        text = f"{inside:,} within"
-        axes.text(box.x + box.width - 4, box.y + box.height + 3, text, fontsize=10 * _POINTS * size, **beside)

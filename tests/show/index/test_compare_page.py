@@ -152,24 +152,6 @@ def test_the_same_node_stands_in_the_same_place_in_every_comparison(browser: Bro
         assert again == {name: first[name] for name in again}
 
 
-def test_pictures_move_together(browser: Browser, compare: Path) -> None:
-    def view(side: str) -> list[float]:
-        found: list[float] = ask(page, side, "[c.pan().x, c.pan().y, c.zoom()]")
-        return found
-
-    with opened(browser, compare) as page:
-        show(page, "one", "two")
-        whole = view("a")
-        assert view("b") == pytest.approx(whole)
-        page.focus("#picture-b")
-        for key in ("+", "ArrowLeft", "ArrowUp"):
-            page.keyboard.press(key)
-            assert view("a") == pytest.approx(view("b"))
-        assert view("a")[2] == pytest.approx(whole[2] * 1.25)
-        page.keyboard.press("0")
-        assert view("a") == pytest.approx(whole)
-
-
 def test_an_edge_of_the_table_is_found_in_the_picture(browser: Browser, compare: Path) -> None:
     with opened(browser, compare) as page:
         show(page, "tiny", "like")
@@ -244,16 +226,6 @@ def test_what_makes_numbers_unlike_is_said(browser: Browser, compare: Path) -> N
         show(page, "tiny", "tiny")
         assert "A and B are the same run." in page.inner_text("#remarks")
         assert listed(page) == [] and page.inner_text("#count") == "0 edges: both have the same."
-
-
-def test_empty_circuits_and_unknown_runs(browser: Browser, compare: Path) -> None:
-    with opened(browser, compare) as page:
-        show(page, "empty", "void")
-        assert "Jaccard undefined, both are empty" in page.inner_text("#summary")
-        page.evaluate("location.hash = '#a=tiny&b=%3Cb%3Enobody'")
-        page.wait_for_selector("#refused:visible")
-        assert page.inner_text("#refused") == "There is no run <b>nobody in this gallery."
-        assert page.is_visible("#compared")
 
 
 def test_it_prints_both_pictures_whole_in_colours_for_paper(browser: Browser, compare: Path) -> None:

@@ -141,13 +141,6 @@ def test_badges_and_what_is_not_shown_and_every_link_leads_to_a_file(browser: Br
     assert all((index.parent / link).is_file() for link in links if not link.startswith("#"))
 
 
-def test_print_has_no_controls(browser: Browser, index: Path) -> None:
-    with opened(browser, index, color_scheme="dark") as page:
-        page.emulate_media(media="print")
-        assert not page.is_visible("#tools") and not page.is_visible(".tick")
-        assert page.evaluate("getComputedStyle(document.documentElement).backgroundColor") == "rgb(255, 255, 255)"
-
-
 def test_hostile_runs_are_text(browser: Browser, tmp_path: Path) -> None:
     folders = [
         "<img src=x onerror=alert(1)>",

@@ -103,18 +103,6 @@ def test_without_scores_there_are_no_areas(compared: Comparison) -> None:
     assert "induction 3 of 4 4 of 10 4 of 5" in lines and "edges 2 4 1 - 0.500 0.333 0.200" in lines
 
 
-def test_rankings_have_a_row_for_what_is_ranked_and_a_column_for_each_rank(compared: Comparison) -> None:
-    edges = ranking("edges", True, "absolute", 0.5), ranking("edges", True, "rms", 0.75)
-    lines = printed(compared.model_copy(update={"rankings": (*edges, ranking("nodes", True, "rms", 1.0))}))
-    for line in ("known others |score| rms |score| rms", "edges 2 4 0.500 0.750 0.250 0.375", "nodes 2 4 1.000 0.500"):
-        assert line in lines
-
-
-@pytest.mark.parametrize("width", [80, 120])
-def test_nothing_is_cut_off(compared: Comparison, width: int) -> None:
-    assert not any("…" in line for line in printed(compared, None, width))
-
-
 def test_curves_points_and_bars(compared: Comparison) -> None:
     figure = comparison_figure(compared)
     roc, precision, _, _, classes = figure.axes

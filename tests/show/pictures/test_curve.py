@@ -128,11 +128,6 @@ def test_lines_bands_and_points(found: Curve) -> None:
     ]
 
 
-def test_nothing_in_the_ordinary_is_left_out(found: Curve) -> None:
-    low, high = curve_figure(found).axes[0].get_ylim()
-    assert low < -0.25 and high > 1.375 and _picture_remarks(found) == []
-
-
 def test_an_exploding_curve_is_clipped_with_a_remark(found: Curve) -> None:
     wild = found.model_copy(update={"series": (series("eap", "signed", (-3.0, 12.5, 1.0), (8, 90, 1000)),)})
     figure = curve_figure(wild)
@@ -170,19 +165,6 @@ def test_tables(found: Curve) -> None:
     assert curve_remarks(found) == []
 
 
-def test_the_usual_five_columns_fit_80_characters_in_three_lines_a_size(found: Curve) -> None:
-    wide = found.model_copy(
-        update={
-            "series": tuple(
-                series(m, r, (-0.5, 0.5, 1.0), (8, 90, 1000)) for m in ("eap-ig", "eap") for r in ("signed", "absolute")
-            )
-        }
-    )
-    lines = text_of(wide, 80).splitlines()
-    first = next(i for i, line in enumerate(lines) if line.strip().startswith("1 %"))
-    assert lines[first + 3].strip().startswith("10 %")
-
-
 def test_remarks(found: Curve) -> None:
     grouped = found.model.model_copy(update={"n_kv_heads": 2})
     (shared,) = curve_remarks(found.model_copy(update={"model": grouped}))
@@ -195,17 +177,6 @@ def test_remarks(found: Curve) -> None:
     points = tuple(point.model_copy(update={"faithfulness_interval": None}) for point in found.series[0].points)
     bare = found.model_copy(update={"series": (found.series[0].model_copy(update={"points": points}),)})
     assert curve_remarks(bare)[0].startswith("no bootstrap intervals: 64 held-out prompts are too few")
-
-
-def test_a_fit_of_the_mean_alone_is_told(found: Curve) -> None:
-    """Both sizes lie in the band; the first recovers a quarter of the KL divergence."""
-    fits = series("eap", "signed", (0.9375, 1.0, 1.0), (8, 90, 1000))
-    points = (fits.points[0].model_copy(update={"kl_recovered": 0.25}), *fits.points[1:])
-    told = found.model_copy(update={"series": (fits.model_copy(update={"points": points}),)})
-    assert curve_remarks(told) == [
-        "eap, signed at 1 %: near the model in the mean of the metric, yet less than half of the KL divergence is "
-        "recovered."
-    ]
 
 
 def axes_of(circuit: Circuit) -> Axes:
@@ -238,11 +209,3 @@ def test_what_overshoots_stays_at_the_edge() -> None:
     wild = circuit.sizes[-1].model_copy(update={"faithfulness": 40.0})
     axes = axes_of(circuit.model_copy(update={"sizes": (*circuit.sizes[:-1], wild)}))
     assert axes.get_ylim()[1] < 3 and any(mark.get_marker() == "^" for mark in axes.lines)
-
-
-def test_a_single_size_without_random_circuits() -> None:
-    circuit = made_circuit(100)
-    only = circuit.sizes[-2].model_copy(update={"random": (), "faithfulness_interval": None})
-    axes = axes_of(circuit.model_copy(update={"sizes": (only,), "evaluation": None, "search": None}))
-    labels = {str(line.get_label()) for line in axes.lines}
-    assert not any("random" in label or "target" in label for label in labels)

@@ -13,7 +13,6 @@ from acdc_engine.run.known_circuits import against_known
 from acdc_engine.score.methods import METHODS
 from acdc_engine.search import SEARCHES
 from acdc_engine.show.figures import figures
-from acdc_engine.show.pictures.charts import sizes_figure
 from acdc_engine.show.report import report_html
 from acdc_engine.show.words import evidence_of, remarks
 from tests.made_circuits import made_circuit
@@ -106,12 +105,6 @@ def test_sizes_and_origin(page: str, circuit: Circuit) -> None:
     assert 'alt="Faithfulness against number of edges' in page
     for text in ("acdc discover ioi --model made-up --seed 0", "ab" * 32, "cd" * 32, "torch 2.13.0", "2 threads"):
         assert text in origin
-
-
-def test_the_checksum_is_that_of_the_file(tmp_path: Path, circuit: Circuit) -> None:
-    circuit.save(tmp_path / "circuit.json")
-    found = re.search(r'"checksum": "(\w+)"', (tmp_path / "circuit.json").read_text())
-    assert found is not None and found[1] in section(report_html(Circuit.load(tmp_path / "circuit.json")), "again")
 
 
 def test_a_circuit_of_which_nothing_is_known(circuit: Circuit) -> None:
@@ -210,12 +203,3 @@ def test_the_hash_of_prompts_is_told_by_split(circuit: Circuit) -> None:
     assert circuit.task is not None
     both = circuit.model_copy(update={"task": circuit.task.model_copy(update={"prompts_hash": "12+34"})})
     assert "discovery prompts, SHA-256 12 held-out prompts, SHA-256 34" in section(report_html(both), "again")
-
-
-def test_small_circuits_have_whole_numbers_below_their_curve(circuit: Circuit) -> None:
-    own = circuit.sizes[0]
-    few = tuple(own.model_copy(update={"edges": edges}) for edges in (3, 4))
-    figure = sizes_figure(circuit.model_copy(update={"sizes": few}))
-    figure.canvas.draw()
-    labels = [label.get_text() for label in figure.axes[0].get_xticklabels() if label.get_text()]
-    assert {"3", "4"} <= set(labels) and len(labels) == len(set(labels))

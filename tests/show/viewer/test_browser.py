@@ -1,6 +1,5 @@
 """The viewer's picture in a real Chromium: what it draws, says, traces and filters."""
 
-from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -50,16 +49,6 @@ def test_whole_circuit_is_drawn_and_counted(page: Page) -> None:
     expect(page.locator("#counts")).to_have_text(f"200 edges, {len(LAYERS)} nodes shown")
     expect(page.locator("#title")).to_have_text("ioi in made-up: 200 edges")
     expect(page.locator("#notice")).to_be_hidden()
-
-
-def test_layers_lie_above_each_other_and_all_in_sight(page: Page) -> None:
-    heights = {name: centre_of(page, name)[1] for name in LAYERS}
-    assert heights["logits"] == min(heights.values()) and heights["input"] == max(heights.values())
-    levels = [[heights[name] for name, layer in LAYERS.items() if layer == at] for at in range(12)]
-    levels = [level for level in levels if level]
-    assert all(max(above) < min(below) for below, above in pairwise(levels))
-    box = page.locator("#graph").bounding_box()
-    assert box is not None and all(box["y"] < height < box["y"] + box["height"] for height in heights.values())
 
 
 def test_hovering_a_node_says_role_and_direct_effect(page: Page) -> None:
@@ -154,15 +143,6 @@ def test_layers_and_kinds_leave_the_edges_that_pass_and_hide_lonely_nodes(page: 
     assert lines(page, "traced") == paths_through(part, "input")[1] < left
 
 
-def test_filters_that_leave_nothing_say_so(page: Page) -> None:
-    for kind in ("q", "k", "v", "mlp", "logits"):
-        page.locator(f"#kind-{kind}").uncheck()
-    expect(page.locator("#message")).to_have_text("No edge passes the filters.")
-    page.locator("#reset").click()
-    expect(page.locator("#message")).to_be_hidden()
-    assert drawn_edges(page) == set(LINES)
-
-
 def test_size_slider_shows_cleaned_parts_and_their_faithfulness(page: Page) -> None:
     graph, layout = CIRCUIT.graph(), CIRCUIT.graph()
     order = sorted(CIRCUIT.edges, key=lambda edge: -abs(edge.effect or 0))
@@ -239,21 +219,6 @@ def test_everything_by_keyboard(page: Page) -> None:
     page.keyboard.press("Escape")
     assert page.evaluate("document.querySelector('dialog[open]')") is None
     assert chosen(page) == into[1].sender  # Escape closed the help, nothing else
-
-
-def test_buttons_zoom_and_fit(page: Page) -> None:
-    zoom = page.evaluate("acdc.page.graph.cy.zoom()")
-    page.locator("#zoom-in").click()
-    assert page.evaluate("acdc.page.graph.cy.zoom()") > zoom
-    page.locator("#zoom-out").click()
-    page.locator("#zoom-out").click()
-    assert page.evaluate("acdc.page.graph.cy.zoom()") < zoom
-    page.locator("#fit").click()
-    assert page.evaluate("acdc.page.graph.cy.zoom()") == pytest.approx(zoom)
-    page.mouse.move(*centre_of(page, "input"))
-    page.mouse.wheel(0, -300)
-    next_frame(page)
-    assert page.evaluate("acdc.page.graph.cy.zoom()") > zoom
 
 
 def test_signs_are_colours_and_strengths_are_widths(page: Page) -> None:

@@ -87,16 +87,6 @@ def test_a_click_on_a_size_moves_the_slider_and_the_picture(page: Page) -> None:
     assert page.locator("#size").input_value() == "3"  # larger ones are not drawn
 
 
-def test_a_click_where_marks_lie_on_each_other_takes_the_nearest(browser: Browser, tmp_path: Path) -> None:
-    near = tuple(map(point, ("part", "part", "part", "circuit"), (10, 47, 50, 100), (0.2, 0.49, 0.5, 0.9)))
-    with shown(browser, tmp_path / "view.html", CIRCUIT.model_copy(update={"sizes": near})) as page:
-        marks = places(page, "#curve .reach")
-        assert marks[2][0] - marks[1][0] < 8
-        for index in (1, 2, 1):
-            page.mouse.click(*marks[index])
-            assert page.locator("#size").input_value() == str(index)
-
-
 def test_texts_say_what_each_mark_is(page: Page) -> None:
     titles = page.locator("#curve title").all_text_contents()
     said = {title.split(":")[0]: title for title in titles}

@@ -225,17 +225,6 @@ def test_known_circuits_of_another_graph_are_refused() -> None:
         view_data(ours, wider)
 
 
-def test_the_weakest_of_too_many_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data_module, "_MOST_LINES", 3)
-    data = view_data(circuit_of(CHAIN))
-    assert [edge.strength for edge in data.edges] == [-3.0, 2.0, 1.0]
-    assert (data.n_edges, data.hidden_edges, data.hidden_missed) == (4, 1, 0)
-    known = circuit_of({"input->m0": None, "m0->m1": None, "m1->m2": None, "m2->logits": None})
-    data = view_data(circuit_of(CHAIN), known)
-    assert [edge.status for edge in data.edges] == ["extra", "extra", "missed"]
-    assert (data.hidden_edges, data.hidden_missed) == (2, 3)
-
-
 def n_lines(data: ViewData) -> int:
     return sum(len(edge.lines) for edge in data.edges)
 
@@ -261,14 +250,3 @@ def test_the_limit_is_one_of_lines_and_edges_are_hidden_whole(monkeypatch: pytes
     data = view_data(circuit_of(heads | {"input->m0": 1.0}, GraphShape(2, 4, 1)), whole)
     assert [edge.id for edge in data.edges if edge.status == "missed"] == ["input->a1.kv0<k>"]
     assert (n_lines(data), data.hidden_edges, data.hidden_missed) == (8, 1, 2)
-
-
-def test_a_file_of_half_a_megabyte_is_no_million_lines() -> None:
-    """Every head of a layer writes to the one key of the next, which all heads there share; 196,608 lines."""
-    effects: Effects = {f"input->a0.h{head}<q>": 1.0 for head in range(256)}
-    effects |= {f"a3.h{head}->logits": 1.0 for head in range(256)}
-    for layer in range(3):
-        effects |= {f"a{layer}.h{head}->a{layer + 1}.kv0<k>": 0.5 for head in range(256)}
-    data = view_data(circuit_of(effects, GraphShape(4, 256, 1)))
-    assert n_lines(data) == 512 + 17 * 256 <= data_module._MOST_LINES
-    assert data.hidden_edges == 3 * 256 - 17

@@ -7,7 +7,6 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.style import OTHER_FILL
 from acdc_engine.show import viewer as data_module
 from tests.made_circuits import made_circuit
 from tests.show.viewer.pages import drawn_nodes, lines_of, reset, shown
@@ -84,17 +83,3 @@ def test_weaker_edges_of_a_node_are_counted(page: Page) -> None:
     page.evaluate("(id) => acdc.page.graph.select(id)", name)
     part = page.locator("#panel section", has_text="Strongest edges out")
     expect(part).to_contain_text(f"{n_cut} weaker ones were left out of this page.")
-
-
-def test_roles_without_a_colour_of_their_own_are_grey_and_the_legend_says_so(page: Page) -> None:
-    fills = page.evaluate(
-        "Object.fromEntries(acdc.page.graph.cy.nodes('.head').map((node) => "
-        "[node.id(), node.style('background-color')]))"
-    )
-    by_role = {node.role: fills[node.name] for node in CIRCUIT.nodes if node.role}
-    red, green, blue = (int(OTHER_FILL.light[at : at + 2], 16) for at in (1, 3, 5))
-    assert len(by_role) == N_ROLES and set(by_role.values()) == {f"rgb({red},{green},{blue})"}
-    legend = page.locator("#legend section", has_text="Roles").locator("li")
-    expect(legend).to_have_text(["other roles"])
-    swatch = legend.locator(".swatch")
-    assert swatch.evaluate("(it) => getComputedStyle(it).backgroundColor") == f"rgb({red}, {green}, {blue})"

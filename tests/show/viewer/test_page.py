@@ -41,12 +41,6 @@ def test_texts_of_strangers_stay_data() -> None:
     assert data_in(html)["title"] == HOSTILE[0]  # type: ignore[index]
 
 
-def test_a_long_title_is_cut_in_the_window_and_whole_in_the_data() -> None:
-    html = viewer_html(made_circuit(20), title="t" * 10_000)
-    assert f"<title>{'t' * 119}…</title>" in html
-    assert data_in(html)["title"] == "t" * 10_000  # type: ignore[index]
-
-
 def test_nothing_is_fetched() -> None:
     html = viewer_html(made_circuit(20))
     own = html.replace(static("html/cytoscape.min.js"), "")

@@ -1,8 +1,7 @@
 """The picture by role in a real Chromium: boxes, sums, filters, colours."""
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -184,15 +183,3 @@ def test_there_and_back_by_key_and_zoom(found: Page) -> None:
     found.keyboard.press("r")
     expect(found.locator("#roles svg")).to_be_visible()
     assert found.locator("#by-role").get_attribute("aria-pressed") == "true"
-
-
-def test_narrow_windows_and_a_known_circuit_beside(browser: Browser, tmp_path: Path) -> None:
-    circuit = made_circuit(60).model_copy(update={"model": IOI.model})
-    settings: dict[str, Any] = {"viewport": {"width": 420, "height": 800}}
-    with shown(browser, tmp_path / "view.html", circuit, IOI, **settings) as page:
-        page.locator("#by-role").click()
-        assert page.evaluate("document.documentElement.scrollWidth") <= 420
-        assert within(page)
-        edges = {(edge.sender, edge.receiver) for edge in circuit.edges}
-        counted = [int(text.split(" ")[0].split(",")[0]) for text in said(page).values() if "via" not in text]
-        assert 0 < sum(counted) <= len(edges), "missed edges are not added"

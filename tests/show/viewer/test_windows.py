@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, expect
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import find_circuit
 from tests.made_circuits import SMOLLM2, made_circuit
-from tests.show.viewer.pages import click, drawn_edges, drawn_nodes, lines_of, next_frame, overflow, shown
+from tests.show.viewer.pages import drawn_edges, drawn_nodes, lines_of, next_frame, overflow, shown
 
 CIRCUIT = made_circuit(60)
 HEAD = CIRCUIT.examples[0].patterns[0].head
@@ -53,16 +53,6 @@ def test_no_window_needs_scrolling_sideways(page: Page, width: int, height: int)
         assert panel["top"] >= picture["bottom"] - 1  # below each other
     else:
         assert panel["left"] >= picture["right"] - 1 and panel["right"] <= width + 1
-
-
-def test_narrow_windows_can_do_everything(browser: Browser, tmp_path: Path) -> None:
-    with shown(browser, tmp_path / "view.html", CIRCUIT, viewport={"width": 380, "height": 700}) as page:
-        expect(page.locator("#size")).to_be_hidden()  # the picture comes first
-        click(page, "logits")
-        expect(page.locator("#panel h2")).to_have_text("logits")
-        page.locator("#controls summary").click()
-        page.locator("#kind-q").uncheck()
-        assert drawn_edges(page) == {name for name in lines_of(CIRCUIT) if "<q>" not in name}
 
 
 def test_dark_and_light_follow_the_system_until_told_otherwise(page: Page) -> None:
