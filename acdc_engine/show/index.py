@@ -7,23 +7,28 @@ import os
 import re
 import tempfile
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
 
-from acdc_engine.errors import AcdcError, CircuitFileError, GalleryError
+from acdc_engine.errors import AcdcError, GalleryError
+from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import CIRCUIT, FORMAT, SCORES, SO_FAR, TRACE
 from acdc_engine.graph.records import Record
 from acdc_engine.graph.result_records import Comparison
-from acdc_engine.show.index_entries import COLUMNS, HEIGHT, WIDTH, Entry, compared, entry_of
+from acdc_engine.graph.style import by_strength, measure_of, relative_strengths, strength_of
 from acdc_engine.show.page import render
+from acdc_engine.show.pictures.layered import first_lines, lines_of, place_nodes
 from acdc_engine.show.report import report_html
 from acdc_engine.show.viewer import viewer_html
 from acdc_engine.show.visible import plain
+from acdc_engine.show.words import between, warning
 
 INDEX = "index.html"
 _Against = Callable[[Path, Circuit], tuple[Comparison, Circuit] | None]
@@ -31,9 +36,14 @@ _Against = Callable[[Path, Circuit], tuple[Comparison, Circuit] | None]
 _MANIFEST = "gallery.json"
 _DEPTH = 3  # folders below the one that is searched
 _LONGEST_SLUG = 60
-_RESERVED = re.compile(r"con|prn|aux|nul|com\d|lpt\d")  # names that Windows keeps for devices
 _SAYS_SO = re.compile(rb'"format"\s*:\s*"%b"' % re.escape(FORMAT).encode())
 _SNIFFED = 65_536  # bytes in which a circuit file says what it is, also one that is cut short
+_WIDTH, _HEIGHT = 240, 150
+"""Pixels of a drawing, as the template says too."""
+_MOST_LINES = 400  # a few hundred are all that so small a picture can show
+_LONGEST = 80  # characters of a stranger's text in a cell
+_MARGIN = 7
+_WIDTHS = (("thick", 0.5), ("middle", 0.1), ("thin", 0.0))  # classes of edges, by least share of the strongest
 
 
 @dataclass(frozen=True)
@@ -95,7 +105,14 @@ def write_gallery(
             listed = [f"  {plain(name, 200)}: {plain(reason, 500)}" for name, reason in problems[:10]]
             first = f"No circuit to show in {source}: acdc discover writes one as {CIRCUIT} into its run's folder."
             raise GalleryError("\n".join([first, *listed]))
-        _write_index(folder, entries, problems, title)
+        shown = [(plain(name, 200), plain(reason, 500)) for name, reason in problems]
+        table = render("gallery/index.html.j2", title=title, entries=entries, columns=_COLUMNS, problems=shown)
+        groups: dict[str, list[Entry]] = {}
+        for entry in entries:
+            groups.setdefault(entry.shape, []).append(entry)
+        compare = render("gallery/compare.html.j2", title=title, groups=groups, data=_compared(entries))
+        (folder / INDEX).write_text(table, encoding="utf-8")
+        (folder / "compare.html").write_text(compare, encoding="utf-8")
     return Gallery(target, tuple(entries), tuple(problems), tuple(remarks))
 
 
@@ -117,35 +134,12 @@ def _write_run(
         comparison = comparison.model_copy(update={"remarks": remarks})
         beside = {"known_name": comparison.known}
     links = ((title, f"../../{INDEX}"), ("viewer", "viewer.html"), ("circuit file", CIRCUIT))
-    try:
-        written = path.read_bytes()
-    except OSError as error:
-        raise CircuitFileError(f"Cannot read {path}: {error.strerror or error}.") from error
     viewer = viewer_html(circuit, known, title=entry.name, **beside)
     report = report_html(circuit, comparison=comparison, known=known, links=links)
     folder.mkdir(parents=True)
     (folder / "viewer.html").write_text(viewer, encoding="utf-8")
     (folder / "report.html").write_text(report, encoding="utf-8")
-    (folder / CIRCUIT).write_bytes(written)
-
-
-def _write_index(folder: Path, entries: list[Entry], problems: list[tuple[str, str]], title: str) -> None:
-    shown = [(plain(name, 200), plain(reason, 500)) for name, reason in problems]
-    index = render(
-        "gallery/index.html.j2",
-        title=title,
-        entries=entries,
-        columns=COLUMNS,
-        problems=shown,
-        width=WIDTH,
-        height=HEIGHT,
-    )
-    groups: dict[str, list[Entry]] = {}
-    for entry in entries:
-        groups.setdefault(entry.shape, []).append(entry)
-    compare = render("gallery/compare.html.j2", title=title, groups=groups, data=compared(entries))
-    (folder / INDEX).write_text(index, encoding="utf-8")
-    (folder / "compare.html").write_text(compare, encoding="utf-8")
+    (folder / CIRCUIT).write_bytes(path.read_bytes())
 
 
 def _without_folders(text: str, path: Path, source: Path) -> str:
@@ -209,8 +203,7 @@ def _slugs(names: Iterable[str]) -> list[str]:
     for name in names:
         letters = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
         plain = re.sub(r"[^a-z0-9]+", "-", letters).strip("-")[:_LONGEST_SLUG].strip("-") or "run"
-        plain = slug = f"{plain}-run" if _RESERVED.fullmatch(plain) else plain
-        count = 1
+        slug, count = plain, 1
         while slug in made:
             count += 1
             slug = f"{plain}-{count}"
@@ -277,3 +270,181 @@ def _replaced(target: Path) -> Iterator[Path]:
             os.replace(new, target)
     except OSError as error:
         raise GalleryError(f"Cannot write {target}: {error.strerror or error}. Nothing was changed there.") from error
+
+
+class _Cell(NamedTuple):
+    """A value of the table: as shown, what it is sorted by (empty ones come last), and a note in smaller letters."""
+
+    text: str = ""
+    sort: str = ""
+    note: str = ""
+
+
+_COLUMNS = {
+    "name": "Run",
+    "task": "Task",
+    "model": "Model",
+    "method": "Method",
+    "search": "Search",
+    "edges": "Edges",
+    "faithfulness": "Faithfulness",
+    "kl": "KL recovered",
+    "date": "Date (UTC)",
+    "seconds": "Seconds",
+}
+"""Headings of the table, by the name that addresses have."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run in the index."""
+
+    slug: str  # Its folder in `runs/`, and its name in addresses
+    name: str  # Its name as found, made fit to be shown
+    cells: dict[str, _Cell]  # By key of the column
+    source: str  # Where a hand-written circuit comes from; empty for found ones
+    shape: str  # Layers, heads and groups in words: circuits of one shape can be compared
+    badges: tuple[tuple[str, str], ...]  # What must be seen at a glance, in two words each, and what they mean
+    paths: tuple[tuple[str, str], ...]  # The drawing: classes and SVG path data, bottom first; nodes are dots
+    n_drawn: int  # Edges in the drawing
+    circuit: dict[str, Any]  # The circuit as the page that compares reads it
+
+
+def entry_of(slug: str, name: str, circuit: Circuit, *, unfinished: bool = False) -> Entry:
+    """Collects what is shown of a circuit; an unfinished one is the best so far of a run that goes on."""
+    shown, cells = plain(name, 2 * _LONGEST), _cells(name, circuit)
+    drawn = first_lines(circuit, by_strength(circuit), _MOST_LINES)
+    facts = {label: cells[key].text for key, label in _COLUMNS.items() if key not in ("name", "seconds")}
+    facts["Edges"] += f" of {circuit.graph().n_edges:,}"
+    facts["Faithfulness"] += f" ({cells['faithfulness'].note})" if cells["faithfulness"].note else ""
+    facts |= {
+        "Nodes": f"{len(circuit.nodes):,}",
+        "Metric": plain(circuit.metric.name, _LONGEST) if circuit.metric else "",
+        "Ablation": circuit.ablation or "",
+    }
+    return Entry(
+        slug=slug,
+        name=shown,
+        cells=cells,
+        source=plain(circuit.source, 2 * _LONGEST) if circuit.source else "",
+        shape=_in_words(circuit.shape()),
+        badges=tuple(_badges(circuit, unfinished)),
+        paths=_drawing(circuit.model_copy(update={"edges": tuple(drawn)})),
+        n_drawn=len(drawn),
+        circuit={"slug": slug, "name": shown, "facts": list(facts.items())} | _compact(circuit),
+    )
+
+
+def _badges(circuit: Circuit, unfinished: bool) -> Iterator[tuple[str, str]]:
+    search, evaluation = circuit.search, circuit.evaluation
+    if unfinished or (search is not None and search.unfinished is not None):
+        yield "unfinished", "The run has not come to its end: this is its best circuit so far."
+    if against := warning(circuit):
+        yield "not faithful", against
+    if search is not None and search.target_faithfulness is not None and evaluation is not None:
+        reached = evaluation.held_out.kl_recovered if search.objective == "kl" else evaluation.held_out.faithfulness
+        meaning = "On held-out prompts; the circuit met the target, if at all, on those of the search."
+        if reached < search.target_faithfulness:
+            yield "target missed", meaning
+        elif reached > 2 - search.target_faithfulness:
+            yield "overshoots target", meaning
+
+
+def _cells(name: str, circuit: Circuit) -> dict[str, _Cell]:
+    """By key of the column; what is not known is empty."""
+    texts = {
+        "name": name,
+        "task": circuit.behaviour_name,
+        "model": circuit.model.name,
+        "method": circuit.attribution and circuit.attribution.method,
+        "search": circuit.search and circuit.search.strategy,
+    }
+    shown = {key: plain(text or "", (2 if key == "name" else 1) * _LONGEST) for key, text in texts.items()}
+    cells = dict.fromkeys(_COLUMNS, _Cell())
+    cells |= {key: _Cell(text, text.lower()) for key, text in shown.items()}
+    cells["edges"] = _Cell(f"{len(circuit.edges):,}", str(len(circuit.edges)))
+    if circuit.evaluation is not None:
+        of = circuit.evaluation.held_out
+        cells["faithfulness"] = _Cell(
+            f"{of.faithfulness:.3f}", repr(of.faithfulness), between(of.faithfulness_interval)
+        )
+        cells["kl"] = _Cell(f"{of.kl_recovered:.3f}", repr(of.kl_recovered))
+    if circuit.environment is not None:
+        date = plain(circuit.environment.created, _LONGEST)
+        with contextlib.suppress(ValueError, OverflowError):  # in UTC, so that dates sort as text
+            date = datetime.fromisoformat(circuit.environment.created).astimezone(UTC).strftime("%Y-%m-%d %H:%M")
+        cells["date"] = _Cell(date, date)
+    if circuit.cost is not None:
+        cells["seconds"] = _Cell(f"{circuit.cost.seconds:,.0f}", repr(circuit.cost.seconds))
+    return cells
+
+
+def _drawing(circuit: Circuit) -> tuple[tuple[str, str], ...]:
+    """Layers bottom to top, edges by sign and strength, each line once, the weakest class first."""
+    picture = place_nodes(circuit)
+    spots = {}
+    for name, (x, up) in picture.places.items():  # whole pixels; pictures of any shape fill the same space
+        across, high = x / picture.width if picture.width else 0.5, up / picture.height if picture.height else 0.5
+        down = round(_HEIGHT - _MARGIN - high * (_HEIGHT - 2 * _MARGIN))
+        spots[name] = f"{round(_MARGIN + across * (_WIDTH - 2 * _MARGIN))} {down}"
+    measure, shares = measure_of(circuit), relative_strengths(circuit)
+    lines: dict[str, dict[str, dict[str, None]]] = {width: {} for width, _ in reversed(_WIDTHS)}
+    for edge, _, target in lines_of(circuit, reversed(circuit.edges)):
+        strength = strength_of(edge, measure)
+        sign = "unknown" if strength is None else "positive" if strength >= 0 else "negative"
+        width = "thin" if strength is None else next(name for name, least in _WIDTHS if shares[edge] >= least)
+        lines[width].setdefault(sign, {})[f"M{spots[edge.sender]}L{spots[target]}"] = None
+    paths = [(f"edge {width} {sign}", "".join(found)) for width in lines for sign, found in lines[width].items()]
+    dots: dict[str, str] = {}
+    for node in circuit.nodes:
+        dots[f"node {node.kind}"] = dots.get(f"node {node.kind}", "") + f"M{spots[node.name]}h0"
+    return (*paths, *dots.items())
+
+
+def _compact(circuit: Circuit) -> dict[str, Any]:
+    """A circuit as small as it can be in a page, so that any two of a hundred can be compared without a server.
+
+    An edge is the number `sender * receivers + receiver` by the indices of `Graph`; a circuit is its edges in
+    ascending order, each written as the distance from the one before, and beside them their strengths.
+    """
+    layout, measure = circuit.graph(), measure_of(circuit)
+    numbered = sorted(
+        (layout.sender_index(edge.sender) * layout.n_receivers + layout.receiver_index(edge.receiver), edge)
+        for edge in circuit.edges
+    )
+    numbers = [0, *(number for number, _ in numbered)]
+    strengths = [strength_of(edge, measure) for _, edge in numbered]
+    return {
+        "shape": circuit.shape(),
+        "measure": measure,
+        "edges": [here - before for before, here in pairwise(numbers)],
+        "strengths": [None if value is None else float(f"{value:.4g}") for value in strengths],
+        "nodes": [node.name for node in circuit.nodes],
+        "roles": {node.name: plain(node.role, _LONGEST) for node in circuit.nodes if node.role},
+    }
+
+
+def _compared(entries: Sequence[Entry]) -> dict[str, Any]:
+    """What the page that compares reads: the circuits, and the shapes of their graphs, each once."""
+    shapes: dict[GraphShape, int] = {}
+    runs = [entry.circuit | {"shape": shapes.setdefault(entry.circuit["shape"], len(shapes))} for entry in entries]
+    described = [
+        {
+            "heads": shape.n_heads,
+            "groups": shape.n_kv_heads,
+            "mlps": shape.mlps,
+            "layers": shape.n_layers,
+            "words": _in_words(shape),
+            "senders": Graph(shape).senders,
+            "receivers": Graph(shape).receivers,
+        }
+        for shape in shapes
+    ]
+    return {"shapes": described, "runs": runs}
+
+
+def _in_words(shape: GraphShape) -> str:
+    """Such as `30 layers of 9 heads (3 key/value groups)`."""
+    groups = f" ({shape.n_kv_heads} key/value groups)" if shape.grouped else ""
+    parallel = ", MLPs parallel to attention" if shape.parallel else ""
+    return f"{shape.n_layers} layers of {shape.n_heads} heads{groups}{parallel if shape.mlps else ', no MLPs'}"

@@ -129,8 +129,6 @@ def test_circuit_files_of_any_name_and_other_json(tmp_path: Path) -> None:
         ("Größe_é", "groe-e"),
         ("...", "run"),
         ("שלום", "run"),
-        ("CON", "con-run"),
-        ("console", "console"),
         ("x" * 200, "x" * 60),
     ],
 )

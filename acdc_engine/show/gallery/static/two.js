@@ -1,4 +1,4 @@
-// Two circuits of one model shape and what they share. An edge is sender * receivers + receiver, see index_entries.py.
+// Two circuits of one model shape and what they share. An edge is sender * receivers + receiver, see index.py.
 const two = (() => {
   "use strict";
 
