@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ _PARTS, _MORE, _KL = "#0072B2", "#E69F00", "#009E73"
 _GREY = "#777777"
 _DASHES: dict[str, Any] = {"signed": "-", "absolute": (0, (4, 1.8)), "rms": (0, (1, 1.2))}
 _WITH_MLPS = {True: "#0072B2", False: "#D55E00"}
+_PART = {True: "all", False: "no MLPs"}
 _MARKERS = {"top-k": "o", "greedy": "s"}
 _STARS = ("*", "D", "P", "X", "v", "^")
 # What the pictures show at most: what explodes would press the rest into one line.
@@ -57,26 +57,21 @@ def curve_figure(curve: Curve) -> Figure:
         fontsize=8,
         frameon=False,
         handlelength=3.2,
-        title="\n".join(_picture_remarks(curve)) or None,
+        title="\n".join(_beyond(curve)) or None,
         title_fontsize=7.5,
     )
     return figure
 
 
-def _picture_remarks(curve: Curve) -> list[str]:
-    """What the picture leaves out: points beyond its ends, and sizes without a circuit."""
-    remarks = []
+def _beyond(curve: Curve) -> list[str]:
+    """Which lines leave the picture, and how far."""
+    found = []
     low, high = _CURVES
     for name, edges, values in _lines(curve):
-        beyond = [(value, count) for value, count in zip(values, edges, strict=True) if not low <= value <= high]
-        if beyond:
-            value, count = max(beyond, key=lambda point: abs(point[0]))
-            remarks.append(f"{name} leaves the picture: f {value:.3g} at {count:,} edges.")
-    empty = [(name, sum(count == 0 for count in edges)) for name, edges, _ in _lines(curve)]
-    listed = [f"{count} of {name}" for name, count in empty if count]
-    if listed:
-        remarks.append(f"Not drawn: sizes too small to connect input and logits, where f is 0 ({'; '.join(listed)}).")
-    return remarks
+        value, count = max(zip(values, edges, strict=True), key=lambda point: abs(point[0]), default=(1.0, 0))
+        if not low <= value <= high:
+            found.append(f"{name} leaves the picture: f {value:.3g} at {count:,} edges.")
+    return found
 
 
 def sizes_figure(circuit: Circuit) -> Figure:
@@ -201,7 +196,6 @@ def _inside(value: float) -> float:
 
 
 def _set_curve_axes(axes: Axes, curve: Curve) -> None:
-    import numpy as np
     from matplotlib.ticker import FuncFormatter
 
     _set_axes(axes, "edges left after cleaning", "faithfulness on held-out prompts")
@@ -215,11 +209,6 @@ def _set_curve_axes(axes: Axes, curve: Curve) -> None:
         values += [value for point in curve.random.points for value in point.faithfulness]
     _set_height(axes, [-0.05, 1.25, 2.05 - curve.target, *values], _CURVES, 0.06)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    share = axes.secondary_xaxis(
-        "top", functions=(partial(np.multiply, 100 / curve.n_edges), partial(np.multiply, curve.n_edges / 100))
-    )
-    share.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
-    share.tick_params(labelsize=7.5, colors="#666666")
 
 
 def _set_sizes_axes(axes: Axes, circuit: Circuit) -> None:
@@ -279,34 +268,43 @@ def comparison_figure(comparison: Comparison) -> Figure:
     if comparison.other_task:
         title += f"\n{drawn(comparison.other_task, 120)}"
     figure.suptitle(title, fontsize=11, parse_math=False)
-    figure.supxlabel(_caption(comparison), fontsize=7.5, color="#444444")
+    scores = f"{comparison.node_scores}; " if comparison.rankings else ""
+    caption = f"blue: with MLPs, orange: without; {scores}thin level lines: chance"
+    figure.supxlabel(caption, fontsize=7.5, color="#444444")
     return figure
 
 
 def _draw_roc(axes: Axes, rankings: list[Ranking], overlaps: list[Overlap], scope: Scope) -> None:
     axes.plot([0, 1], [0, 1], color="#BBBBBB", linewidth=0.8, zorder=1)
-    for ranking in rankings:
-        axes.plot(
-            *ranking.roc, label=f"{_part(ranking)}, {RANKS[ranking.rank]}: AUC {ranking.auc:.3f}", **_ranked(ranking)
-        )
-    for overlap in overlaps:
-        if overlap.recall is not None and overlap.false_positive_rate is not None:
-            label = f"found circuit, {_part(overlap)}: {overlap.n_found:,} {scope}"
-            axes.plot([overlap.false_positive_rate], [overlap.recall], label=label, **_star(overlap))
+    for one in rankings:
+        _draw_ranking(axes, one, one.roc, f"AUC {one.auc:.3f}")
+    for found in overlaps:
+        _draw_found(axes, found, found.false_positive_rate, found.recall, f"{found.n_found:,} {scope}")
     _set_square_axes(axes, f"{scope}: ROC", "false positive rate", "true positive rate (recall)")
 
 
 def _draw_precision(axes: Axes, rankings: list[Ranking], overlaps: list[Overlap], scope: Scope) -> None:
-    for overlap in overlaps:
-        if overlap.n:
-            axes.axhline(overlap.n_true / overlap.n, color=_WITH_MLPS[overlap.mlps], linewidth=0.6, alpha=0.5, zorder=1)
-        if overlap.recall is not None and overlap.precision is not None:
-            label = f"found circuit, {_part(overlap)}: F1 {overlap.f1 or 0:.3f}"
-            axes.plot([overlap.recall], [overlap.precision], label=label, **_star(overlap))
-    for ranking in rankings:
-        label = f"{_part(ranking)}, {RANKS[ranking.rank]}: AP {ranking.average_precision:.3f}"
-        axes.plot(*ranking.precision_recall, label=label, **_ranked(ranking))
+    for found in overlaps:
+        if found.n:
+            axes.axhline(found.n_true / found.n, color=_WITH_MLPS[found.mlps], linewidth=0.6, alpha=0.5, zorder=1)
+        _draw_found(axes, found, found.recall, found.precision, f"F1 {found.f1 or 0:.3f}")
+    for one in rankings:
+        _draw_ranking(axes, one, one.precision_recall, f"AP {one.average_precision:.3f}")
     _set_square_axes(axes, f"{scope}: precision and recall", "recall", "precision")
+
+
+def _draw_ranking(axes: Axes, ranking: Ranking, line: tuple[list[float], list[float]], area: str) -> None:
+    look: dict[str, Any] = {"color": _WITH_MLPS[ranking.mlps], "linestyle": _DASHES[ranking.rank]}
+    label = f"{_PART[ranking.mlps]}, {RANKS[ranking.rank]}: {area}"
+    axes.plot(*line, label=label, linewidth=1.5, zorder=3, **look)
+
+
+def _draw_found(axes: Axes, found: Overlap, x: float | None, y: float | None, says: str) -> None:
+    if x is not None and y is not None:
+        marker, size = ("*", 13) if found.mlps else ("P", 8)
+        look: dict[str, Any] = {"markeredgecolor": "black", "linestyle": "none", "zorder": 6}
+        look |= {"color": _WITH_MLPS[found.mlps], "marker": marker, "markersize": size}
+        axes.plot([x], [y], label=f"found circuit, {_PART[found.mlps]}: {says}", **look)
 
 
 def _draw_classes(axes: Axes, comparison: Comparison) -> None:
@@ -331,29 +329,6 @@ def _draw_classes(axes: Axes, comparison: Comparison) -> None:
     axes.set_title("by class: share of its edges found" + (", diamond: AUC" if scored else ""), fontsize=9, loc="left")
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _caption(comparison: Comparison) -> str:
-    parts = ["thin level lines: chance"]
-    if comparison.rankings:
-        parts.insert(0, comparison.node_scores)
-    if any(not overlap.mlps for overlap in comparison.overlaps):
-        parts.insert(0, "blue: with MLPs, orange: without")
-    return "; ".join(parts)
-
-
-def _part(counted: Ranking | Overlap) -> str:
-    return "all" if counted.mlps else "no MLPs"
-
-
-def _ranked(ranking: Ranking) -> dict[str, Any]:
-    return {"color": _WITH_MLPS[ranking.mlps], "linestyle": _DASHES[ranking.rank], "linewidth": 1.5, "zorder": 3}
-
-
-def _star(overlap: Overlap) -> dict[str, Any]:
-    marker, size = ("*", 13) if overlap.mlps else ("P", 8)
-    look = {"markeredgecolor": "black", "linestyle": "none", "zorder": 6}
-    return {"color": _WITH_MLPS[overlap.mlps], "marker": marker, "markersize": size, **look}
 
 
 def _set_square_axes(axes: Axes, title: str, across: str, up: str) -> None:
