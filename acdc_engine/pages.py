@@ -20,7 +20,7 @@ from acdc_engine.run.known_circuits import known_beside
 from acdc_engine.show.report import report_html
 from acdc_engine.show.viewer import check_same_model, viewer_html
 
-HEIGHT = 700
+_HEIGHT = 700
 """Pixels that a page is high in a notebook."""
 
 # Without the frame, the style hides nothing: then (untrusted notebooks, GitHub, whatever else cleans outputs) what
@@ -88,7 +88,7 @@ class Page(ABC):
         kind = type(self).__name__
         instead = Markup(self.circuit._repr_html_())
         # A str first: the page is a text to escape, not a piece of this one.
-        return str(_FRAME.format(page=str(self.html), name=kind.lower(), kind=kind, height=HEIGHT, instead=instead))
+        return str(_FRAME.format(page=str(self.html), name=kind.lower(), kind=kind, height=_HEIGHT, instead=instead))
 
 
 class Viewer(Page):

@@ -51,7 +51,7 @@ class Gallery:
     """What was written."""
 
     folder: Path  # The site; open `index.html` in it
-    entries: tuple[Entry, ...]  # The runs in it
+    entries: tuple[_Entry, ...]  # The runs in it
     problems: tuple[tuple[str, str], ...]  # Names of runs and files that are not shown, and why
     remarks: tuple[str, ...]  # What else a reader should know
 
@@ -90,12 +90,12 @@ def write_gallery(
     _check(target, overwrite)
     title = title or f"Circuits in {plain(source.resolve().name, 80) or '/'}"
     found, problems, remarks = _circuits_in(source)
-    entries: list[Entry] = []
+    entries: list[_Entry] = []
     with _replaced(target) as folder:
         for done, (slug, (name, path)) in enumerate(zip(_slugs(found), found.items(), strict=True), 1):
             try:
                 circuit = Circuit.load(path)
-                entry = entry_of(slug, name, circuit, unfinished=path.name == SO_FAR)
+                entry = _entry_of(slug, name, circuit, unfinished=path.name == SO_FAR)
                 remarks += _write_run(folder / "runs" / slug, entry, circuit, path, source, title, against)
                 entries.append(entry)
             except AcdcError as error:
@@ -107,7 +107,7 @@ def write_gallery(
             raise GalleryError("\n".join([first, *listed]))
         shown = [(plain(name, 200), plain(reason, 500)) for name, reason in problems]
         table = render("gallery/index.html.j2", title=title, entries=entries, columns=_COLUMNS, problems=shown)
-        groups: dict[str, list[Entry]] = {}
+        groups: dict[str, list[_Entry]] = {}
         for entry in entries:
             groups.setdefault(entry.shape, []).append(entry)
         compare = render("gallery/compare.html.j2", title=title, groups=groups, data=_compared(entries))
@@ -117,7 +117,7 @@ def write_gallery(
 
 
 def _write_run(
-    folder: Path, entry: Entry, circuit: Circuit, path: Path, source: Path, title: str, against: _Against
+    folder: Path, entry: _Entry, circuit: Circuit, path: Path, source: Path, title: str, against: _Against
 ) -> Iterator[str]:
     """Writes the pages of a run and says what they go without.
 
@@ -296,7 +296,7 @@ _COLUMNS = {
 
 
 @dataclass(frozen=True)
-class Entry:
+class _Entry:
     """A run in the index."""
 
     slug: str  # Its folder in `runs/`, and its name in addresses
@@ -310,7 +310,7 @@ class Entry:
     circuit: dict[str, Any]  # The circuit as the page that compares reads it
 
 
-def entry_of(slug: str, name: str, circuit: Circuit, *, unfinished: bool = False) -> Entry:
+def _entry_of(slug: str, name: str, circuit: Circuit, *, unfinished: bool = False) -> _Entry:
     """Collects what is shown of a circuit; an unfinished one is the best so far of a run that goes on."""
     shown, cells = plain(name, 2 * _LONGEST), _cells(name, circuit)
     drawn = first_lines(circuit, by_strength(circuit), _MOST_LINES)
@@ -322,7 +322,7 @@ def entry_of(slug: str, name: str, circuit: Circuit, *, unfinished: bool = False
         "Metric": plain(circuit.metric.name, _LONGEST) if circuit.metric else "",
         "Ablation": circuit.ablation or "",
     }
-    return Entry(
+    return _Entry(
         slug=slug,
         name=shown,
         cells=cells,
@@ -424,7 +424,7 @@ def _compact(circuit: Circuit) -> dict[str, Any]:
     }
 
 
-def _compared(entries: Sequence[Entry]) -> dict[str, Any]:
+def _compared(entries: Sequence[_Entry]) -> dict[str, Any]:
     """What the page that compares reads: the circuits, and the shapes of their graphs, each once."""
     shapes: dict[GraphShape, int] = {}
     runs = [entry.circuit | {"shape": shapes.setdefault(entry.circuit["shape"], len(shapes))} for entry in entries]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from rich.cells import cell_len
 from rich.text import Text
@@ -55,18 +54,8 @@ def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
-@dataclass(frozen=True)
-class _Column:
-    """Tokens of one position, or a gap where some are left out."""
-
-    clean: str
-    corrupt: str
-    mark: str
-    style: str
-
-    @property
-    def width(self) -> int:
-        return max(cell_len(self.clean), cell_len(self.corrupt), len(self.mark))
+_Column = tuple[str, str, str, str]
+"""Tokens of one position, or a gap where some are left out: clean, corrupt, what marks it, its style."""
 
 
 def token_columns(clean: Sequence[str], corrupt: Sequence[str], read_at: int, width: int) -> Text:
@@ -74,18 +63,29 @@ def token_columns(clean: Sequence[str], corrupt: Sequence[str], read_at: int, wi
 
     `^^^` stands under positions where the two differ, `read` under the position whose logits are read.
     """
-    columns = list(_columns(clean, corrupt, read_at))
-    text = Text(no_wrap=True, overflow="crop")
-    for block in _blocks(columns, width - LABEL):
-        if text:
-            text.append("\n\n")
-        _append(text, "clean", [(c.clean, c.style) for c in block], block)
-        text.append("\n")
-        _append(text, "corrupt", [(c.corrupt, c.style) for c in block], block)
-        if any(column.mark for column in block):
-            text.append("\n")
-            _append(text, "", [(c.mark, c.style) for c in block], block)
-    return text
+    blocks: list[list[_Column]] = []
+    left = 0
+    for column in _columns(clean, corrupt, read_at):
+        if not blocks or _width(column) > left:
+            blocks.append([])
+            left = width - LABEL
+        blocks[-1].append(column)
+        left -= _width(column) + 1
+    return Text("\n\n", no_wrap=True, overflow="crop").join(map(_block, blocks))
+
+
+def _width(column: _Column) -> int:
+    return max(map(cell_len, column[:3]))
+
+
+def _block(block: Sequence[_Column]) -> Text:
+    lines = []
+    for row, label in enumerate(("clean", "corrupt", "")):
+        if label or any(column[row] for column in block):
+            cells = ((column[row] + " " * (_width(column) - cell_len(column[row]) + 1), column[3]) for column in block)
+            lines.append(Text.assemble((f"{label:<{LABEL}}", "dim"), *cells))
+            lines[-1].rstrip()
+    return Text("\n").join(lines)
 
 
 def _columns(clean: Sequence[str], corrupt: Sequence[str], read_at: int) -> Iterator[_Column]:
@@ -94,14 +94,14 @@ def _columns(clean: Sequence[str], corrupt: Sequence[str], read_at: int) -> Iter
     for i in _kept(differs, read_at):
         if i > before + 1:
             gap = f"[{i - before - 1:,} more]"
-            yield _Column(gap, gap, "", "dim")
+            yield gap, gap, "", "dim"
         before = i
         a, b = visible_token(clean[i]), visible_token(corrupt[i])
         if differs[i] and a == b:  # different tokens of one text
             b += "'"
         carets = "^" * max(cell_len(a), cell_len(b)) if differs[i] else ""
         mark = " ".join(part for part in (carets, "read" if i == read_at else "") if part)
-        yield _Column(a, b, mark, _READ if i == read_at else _DIFFERS if differs[i] else "")
+        yield a, b, mark, _READ if i == read_at else _DIFFERS if differs[i] else ""
 
 
 def _kept(differs: Sequence[bool], read_at: int) -> list[int]:
@@ -112,26 +112,3 @@ def _kept(differs: Sequence[bool], read_at: int) -> list[int]:
     around = [i for i, marked in enumerate(differs) if marked][: _MOST_COLUMNS // (2 * _AROUND + 1)]
     near = {j for i in (*around, read_at) for j in range(i - _AROUND, i + _AROUND + 1)}
     return sorted(near & set(range(n)) | set(range(_ENDS)) | set(range(n - _ENDS, n)))
-
-
-def _blocks(columns: Sequence[_Column], width: int) -> Iterator[list[_Column]]:
-    block: list[_Column] = []
-    used = 0
-    for column in columns:
-        if block and used + column.width > width:
-            yield block
-            block, used = [], 0
-        block.append(column)
-        used += column.width + 1
-    if block:
-        yield block
-
-
-def _append(text: Text, label: str, cells: Sequence[tuple[str, str]], block: Sequence[_Column]) -> None:
-    text.append(f"{label:<{LABEL}}", style="dim")
-    line = Text()
-    for (cell, style), column in zip(cells, block, strict=True):
-        line.append(cell, style=style)
-        line.append(" " * (column.width - cell_len(cell) + 1))
-    line.rstrip()
-    text.append_text(line)

@@ -7,14 +7,14 @@ import pytest
 
 from acdc_engine.graph.blocks import GraphShape
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.show.index import _COLUMNS, _HEIGHT, _WIDTH, Entry, _Cell, _compared, entry_of
+from acdc_engine.show.index import _COLUMNS, _HEIGHT, _WIDTH, _Cell, _compared, _Entry, _entry_of
 from tests.made_circuits import GPT2, SMOLLM2, made_circuit
 from tests.show.conftest import judged_as
 from tests.show.index.runs import TINY, bare, lean, named
 
 
-def entry(circuit: Circuit, name: str = "x") -> Entry:
-    return entry_of("x", name, circuit)
+def entry(circuit: Circuit, name: str = "x") -> _Entry:
+    return _entry_of("x", name, circuit)
 
 
 def dated(created: str) -> Circuit:
@@ -118,7 +118,7 @@ def test_drawings_stay_small() -> None:
 
 
 def page_data(*circuits: Circuit) -> dict[str, Any]:
-    entries = [entry_of(f"run-{place}", f"run {place}", circuit) for place, circuit in enumerate(circuits)]
+    entries = [_entry_of(f"run-{place}", f"run {place}", circuit) for place, circuit in enumerate(circuits)]
     return _compared(entries)
 
 
