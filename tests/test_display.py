@@ -61,6 +61,9 @@ def test_without_the_frame_the_circuit_is_shown(
             assert page.get_by_text(sentence).is_visible() is visible
             assert page.locator("img[alt^='the circuit as a graph']").is_visible() is visible
             assert page.locator("iframe").count() == (0 if visible else 1)
+            if not visible:  # the page in the frame runs
+                page.frame_locator("iframe").locator("h1").first.wait_for()
+                assert "made-up" in (page.frame_locator("iframe").locator("body").text_content() or "")
 
 
 def test_a_page_in_one_line() -> None:
@@ -93,13 +96,3 @@ def test_circuits_by_object_file_folder_and_name(tmp_path: Path) -> None:
         Report("nowhere")
     with pytest.raises(CircuitFileError):
         _ = Viewer(circuit, known="induction-2l/induction").html
-
-
-@pytest.mark.parametrize("kind", [Viewer, Report])
-def test_frames_run_without_errors(kind: type[Viewer] | type[Report], browser: Browser, tmp_path: Path) -> None:
-    """In a page like a notebook's, with the network off; whatever a browser complains of fails the test."""
-    (tmp_path / "notebook.html").write_text("<meta charset=utf-8>" + kind(made_circuit(30))._repr_html_())
-    with opened(browser, tmp_path / "notebook.html") as page:
-        frame = page.frame_locator("iframe")
-        frame.locator("h1").first.wait_for()
-        assert "made-up" in (frame.locator("body").text_content() or "")

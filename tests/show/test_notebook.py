@@ -4,19 +4,15 @@ import base64
 import io
 from html.parser import HTMLParser
 
-import numpy as np
 import pytest
 import torch
-from matplotlib.figure import Figure
 from PIL import Image
 
 from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.result_records import Claim, Comparison, Curve
 from acdc_engine.score.edge_scores import EdgeScores
-from acdc_engine.show import notebook
-from acdc_engine.show.notebook import html_of, picture_html
-from acdc_engine.show.pictures import svg_text
+from acdc_engine.show.notebook import html_of
 from tests.made_circuits import HOSTILE, made_circuit
 from tests.show.pictures.test_comparison import compared
 from tests.show.pictures.test_curve import found as found_curve
@@ -76,53 +72,6 @@ def test_a_found_circuit(found: Circuit) -> None:
     (picture,) = seen.images
     assert picture.mode == "P" and min(picture.size) > 300 and seen.said[0].startswith("the circuit as a graph")
     assert html_of(found) == html_of(found)
-
-
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The texts of every picture that is made, which cannot be read off a PNG."""
-    texts: list[str] = []
-    whole = notebook.picture_html
-
-    def keep(figure: Figure, described: str) -> object:
-        texts.append(svg_text(figure))
-        return whole(figure, described)
-
-    monkeypatch.setattr(notebook, "picture_html", keep)
-    return texts
-
-
-def test_pictures_are_small_and_keep_rare_colours() -> None:
-    """A thin orange line among three hundred blue ones stays orange, and on white, whatever the page's colour is."""
-    figure = Figure(figsize=(6, 4))
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set_axis_off()
-    rng = np.random.default_rng(0)
-    for left, right in rng.random((300, 2)):
-        axes.plot([0, 1], [left, right], color="#0072B2", alpha=0.3)
-    axes.axhline(0.5, color="#D55E00", linewidth=2)
-    html = picture_html(figure, "lines")
-    (shown,) = Seen(html).images
-    assert shown.size == (864, 576)
-    colours = np.asarray(shown.convert("RGB")).reshape(-1, 3).astype(int)
-    for wanted in ((0xD5, 0x5E, 0x00), (255, 255, 255)):
-        assert np.abs(colours - wanted).max(1).min() <= 12
-    full = io.BytesIO()
-    figure.savefig(full, format="png", dpi=144)
-    assert len(html) * 3 / 4 < 0.6 * len(full.getvalue())
-
-
-def test_large_circuits_without_effects_or_a_short_path_are_drawn_whole(
-    monkeypatch: pytest.MonkeyPatch, drawn: list[str]
-) -> None:
-    circuit = made_circuit(300)
-    edges = tuple(edge.model_copy(update={"effect": None, "score": None}) for edge in circuit.edges)
-    html_of(circuit.model_copy(update={"edges": edges}))
-    monkeypatch.setattr("acdc_engine.show.notebook._SHOWN_EDGES", 1)
-    html_of(circuit)
-    assert len(drawn) == 2
-    for picture in drawn:
-        assert "strongest" not in picture and "all edges run upwards" in picture
 
 
 @pytest.mark.parametrize("n_edges", [40, 300])

@@ -135,23 +135,6 @@ def test_the_table_by_hand(browser: Browser, compare: Path) -> None:
         assert ["input->m0", "both", "+1.0000", "+0.7500", "1.0000"] in listed(page, "shared")
 
 
-def test_the_same_node_stands_in_the_same_place_in_every_comparison(browser: Browser, compare: Path) -> None:
-    def places(page: Page, side: str) -> dict[str, dict[str, float]]:
-        boxes = "c.nodes('.node').map(node => [node.id(), node.position()])"
-        found: dict[str, dict[str, float]] = ask(page, side, f"Object.fromEntries({boxes})")
-        return found
-
-    with opened(browser, compare) as page:
-        show(page, "tiny", "like")
-        first, other = places(page, "a"), places(page, "b")
-        assert first == other and set(first) == {"input", "m0", "a1.h2", "a1.h3", "logits"}
-        assert first["m0"]["x"] > first["a1.h3"]["x"] > first["a1.h2"]["x"]
-        assert first["input"]["y"] > first["m0"]["y"] > first["a1.h2"]["y"] > first["logits"]["y"]  # down is positive
-        show(page, "unknown", "tiny")
-        again = places(page, "a")
-        assert again == {name: first[name] for name in again}
-
-
 def test_an_edge_of_the_table_is_found_in_the_picture(browser: Browser, compare: Path) -> None:
     with opened(browser, compare) as page:
         show(page, "tiny", "like")

@@ -106,17 +106,6 @@ def test_a_key_value_group_is_drawn_to_each_of_its_heads_and_unknown_effects_are
     assert dict(drawn.paths)["edge thin unknown"].count("M") == 5  # one of the four goes to two heads
 
 
-def test_drawings_stay_small() -> None:
-    for shape, least in ((GPT2, 400), (SMOLLM2, 130)):  # three heads share a key
-        drawn = entry(lean(1000, 0, shape))
-        assert least <= drawn.n_drawn <= 400
-        assert sum(len(kind) + len(data) for kind, data in drawn.paths) < 12_000
-    effects: dict[str, float | None] = {f"a1.h{head}->logits": 2.0 for head in range(150)}
-    effects |= {"m0->a1.kv0<k>": 1.0, "m0->a1.kv0<v>": 0.5, "input->m0": 0.1}
-    drawn = entry(bare(effects, GraphShape(2, 150, 1)))
-    assert drawn.n_drawn == 151 and sum(data.count("L") for _, data in drawn.paths) <= 2 * 150 < 400
-
-
 def page_data(*circuits: Circuit) -> dict[str, Any]:
     entries = [_entry_of(f"run-{place}", f"run {place}", circuit) for place, circuit in enumerate(circuits)]
     return _compared(entries)

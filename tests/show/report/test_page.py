@@ -197,9 +197,3 @@ def test_names_are_explained_in_the_words_of_their_registers(circuit: Circuit) -
     assert "mine, higher supports the behaviour Scores" in section(report_html(other), "asked")
     assert "effect: how much mine falls when" in section(report_html(other), "edges")
     assert "effect: how much logit_diff (logits) falls when" in section(report_html(circuit), "edges")
-
-
-def test_the_hash_of_prompts_is_told_by_split(circuit: Circuit) -> None:
-    assert circuit.task is not None
-    both = circuit.model_copy(update={"task": circuit.task.model_copy(update={"prompts_hash": "12+34"})})
-    assert "discovery prompts, SHA-256 12 held-out prompts, SHA-256 34" in section(report_html(both), "again")

@@ -82,7 +82,7 @@ def test_hovering_an_edge_says_its_numbers_and_a_click_chooses_it(page: Page) ->
     assert said >= 3
 
 
-@pytest.mark.parametrize("which", range(4))
+@pytest.mark.parametrize("which", [1, 3])
 def test_click_on_a_node_traces_the_paths_through_it(page: Page, which: int) -> None:
     heads = sorted(
         (name for name, layer in LAYERS.items() if layer in (3, 5, 7, 9)), key=lambda name: LAYERS[name] or 0

@@ -117,8 +117,8 @@ def test_colours_follow_the_theme_and_paper_has_the_chart(page: Page) -> None:
 
 @pytest.mark.parametrize(
     "points, there",
-    [((), False), (POINTS[3:4], False), (POINTS[2:4], True), (POINTS[3:5], True), (POINTS[:3], True)],
-    ids=["none", "the circuit", "a part", "a larger one", "parts alone"],
+    [(POINTS[3:4], False), (POINTS[3:5], True), (POINTS[:3], True)],
+    ids=["the circuit", "a larger one", "parts alone"],
 )
 def test_there_is_a_chart_where_two_sizes_were_measured(
     browser: Browser, tmp_path: Path, points: tuple[SizePoint, ...], there: bool

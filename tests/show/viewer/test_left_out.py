@@ -1,6 +1,5 @@
 """What the viewer leaves out, of edges and of colours: the page says so, and what was left out can still be found."""
 
-from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -71,15 +70,3 @@ def test_a_node_whose_edges_are_all_hidden_is_found(page: Page, whose: str) -> N
     reset(page)
     expect(page.locator("#lonely")).to_be_checked()
     assert drawn_nodes(page) == drawn
-
-
-def test_weaker_edges_of_a_node_are_counted(page: Page) -> None:
-    """Once each, though missed ones are listed with them."""
-    shown_here = [lines_of(CIRCUIT)[name] for name in ORDER[: N_LINES // 2]]
-    n_all = Counter(edge.sender for edge in CIRCUIT.edges)
-    n_here = Counter(edge.sender for edge in shown_here)
-    n_cut, name = max((n_all[name] - n_here[name], name) for name in n_here)
-    assert n_cut > 1
-    page.evaluate("(id) => acdc.page.graph.select(id)", name)
-    part = page.locator("#panel section", has_text="Strongest edges out")
-    expect(part).to_contain_text(f"{n_cut} weaker ones were left out of this page.")

@@ -168,18 +168,3 @@ def test_a_line_and_a_box_are_told_of_beside(found: Page) -> None:
     expect(panel.locator("h2")).to_have_text(members[0])
     found.keyboard.press("Escape")
     expect(panel.locator("h2")).to_have_text("About this circuit")
-
-
-def test_there_and_back_by_key_and_zoom(found: Page) -> None:
-    found.evaluate("document.activeElement.blur()")
-    before = found.evaluate("document.querySelector('#roles svg').getBoundingClientRect().width")
-    found.keyboard.press("+")
-    assert found.evaluate("document.querySelector('#roles svg').getBoundingClientRect().width") > 1.2 * before
-    found.keyboard.press("f")
-    found.keyboard.press("r")
-    expect(found.locator("#roles")).to_be_hidden()
-    expect(found.locator("#with-mlps")).to_be_hidden()
-    expect(found.locator("#legend")).to_contain_text("into a query")
-    found.keyboard.press("r")
-    expect(found.locator("#roles svg")).to_be_visible()
-    assert found.locator("#by-role").get_attribute("aria-pressed") == "true"
