@@ -128,6 +128,8 @@ def _place_across(
                 wish[name] = sum(heads) / len(heads)
             across |= _spread(wish, width)
         across |= _stretch({name: across[name] for row in rows for name in row}, width)
+    for row in rows:  # stretching may have drawn them together
+        across |= _spread({name: across[name] for name in row}, width)
     return across
 
 
