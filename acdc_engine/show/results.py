@@ -36,7 +36,6 @@ _LONGEST = 80
 _SOURCE = 400
 _MOST_CLAIMS = 20
 """Failing claims that are shown."""
-_DECADES = 4
 
 
 @runtime_checkable
@@ -314,7 +313,7 @@ def verification_remarks(found: Verification) -> list[str]:
 
 
 def scores_sections(scores: Scores, most: int) -> list[Section]:
-    """Scores of all edges: the strongest, and how many there are of each size, as shares of the largest."""
+    """Scores of all edges: how many senders and receivers there are, and the strongest."""
     n_senders, n_receivers = scores.mean.shape
     said = f"Scores of the edges from {n_senders:,} senders to {n_receivers:,} receivers{_by(scores)}"
     places = scores.mean.abs().flatten().topk(min(most, scores.mean.numel())).indices.tolist()
@@ -328,12 +327,4 @@ def scores_sections(scores: Scores, most: int) -> list[Section]:
         rows.append((" -> ".join(names), signed(float(scores.mean[sender, receiver]), style), rms))
     title = f"The {len(rows)} strongest (positive: the edge supports the behaviour)"
     strongest = table_of((Column("edge", "name"), "score", "rms"), rows)
-    share = scores.mean / scores.mean.abs().max().clamp_min(1e-38)
-    bounds = [(10.0**-step, 10.0 ** (1 - step)) for step in range(1, _DECADES + 1)]
-    spread = []
-    for low, high in [*bounds, (0.0, bounds[-1][0])]:
-        here = (share.abs() > low) & (share.abs() <= high)
-        name = f"{low:g} to {high:g}" if low else f"less than {high:g}"
-        spread.append((name, *(f"{int((here & sign).sum()):,}" for sign in (share > 0, share < 0))))
-    heading = ("|score| as a share of the largest", "positive", "negative")
-    return [Section(texts=[said]), Section(title, table=strongest), Section(table=table_of(heading, spread))]
+    return [Section(texts=[said]), Section(title, table=strongest)]

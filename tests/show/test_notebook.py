@@ -116,7 +116,6 @@ def test_scores(scores: EdgeScores) -> None:
     assert "from 11 senders to 19 receivers by eap-ig" in html and len(seen.images) == 1
     assert ["a0.h1 -> a1.kv1<v>", "+4.0000", "8.0000"] in seen.rows
     assert ["input -> m0", "-1.0000", "2.0000"] in seen.rows
-    assert ["0.1 to 1", "1", "1"] in seen.rows and ["0.001 to 0.01", "1", "0"] in seen.rows
 
 
 def test_scores_without_names_and_without_anything(scores: EdgeScores) -> None:
@@ -124,7 +123,7 @@ def test_scores_without_names_and_without_anything(scores: EdgeScores) -> None:
     sender, receiver = Graph(GraphShape(2, 4, 2)).parse_edge("a0.h1->a1.kv1<v>")
     assert [f"sender {sender} -> receiver {receiver}", "+4.0000"] in bare.rows and not bare.images
     zero = EdgeScores(torch.zeros_like(scores.mean), None, None, scores.senders, scores.receivers)
-    assert ["0.1 to 1", "0", "0"] in Seen(html_of(zero)).rows
+    assert {row[-1] for row in Seen(html_of(zero)).rows} == {"score", "0.0000"}
 
 
 def test_a_verification() -> None:

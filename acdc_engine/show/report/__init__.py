@@ -156,15 +156,10 @@ def _no_reservations(circuit: Circuit) -> str:
     """What was looked at when there are no reservations, and what was not."""
     evaluation, search = circuit.evaluation, circuit.search
     compared = evaluation is not None and evaluation.random_circuits is not None
-    aimed = search is not None and search.target_faithfulness is not None
-    looked = ["its faithfulness", *(["its target"] if aimed else []), "the model's outputs"]
-    looked += ["random circuits"] if compared else []
-    looked += ["tests"] if evaluation and evaluation.tests else []
+    target = " its target," if search is not None and search.target_faithfulness is not None else ""
+    outputs = ", the model's outputs and random circuits" if compared else " and the model's outputs"
     missing = "" if compared else " It was not compared with random circuits."
-    return (
-        f"Nothing is to be remarked on {', '.join(looked[:-1])} and {looked[-1]}, as far as held-out prompts tell."
-        f"{missing}"
-    )
+    return f"Nothing is to be remarked on{target} its faithfulness{outputs}, as far as held-out prompts tell.{missing}"
 
 
 _WITHIN = {

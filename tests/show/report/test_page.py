@@ -180,7 +180,7 @@ def test_hypothesis_tests_are_listed(circuit: Circuit) -> None:
 
 
 def test_what_was_not_held_against_it_is_said(circuit: Circuit) -> None:
-    asked = "Nothing is to be remarked on its faithfulness, its target, the model&#39;s outputs and random circuits, as"
+    asked = "Nothing is to be remarked on its target, its faithfulness, the model&#39;s outputs and random circuits, as"
     assert asked in report_html(circuit)
     page = report_html(evaluated(circuit, random_circuits=None).model_copy(update={"search": None}))
     assert "Nothing is to be remarked on its faithfulness and the model&#39;s outputs, as" in page
