@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from functools import cache
 from importlib import resources
@@ -18,7 +19,11 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-_POLICY = "{policy}"
+_HASHES = "{hashes}"
+_POLICY = (
+    f"default-src 'none'; script-src {_HASHES}; style-src 'unsafe-inline'; img-src data: blob:; font-src data:; "
+    "frame-src 'self'; form-action 'none'; base-uri 'none'"
+)
 
 
 @cache
@@ -50,34 +55,18 @@ def render(template: str, *, frames: Iterable[str] = (), **context: Any) -> str:
     Returns:
         The HTML.
     """
-    hashes: dict[str, None] = dict.fromkeys(found for frame in frames for found in _hashes_of(frame))
+    # The policy stands in the head of a page, before any text of strangers.
+    heads = [frame.partition("<title>")[0] for frame in frames]
+    hashes: dict[str, None] = dict.fromkeys(found for head in heads for found in re.findall(r"'sha256-[^']+'", head))
 
     def script(*names: str) -> Markup:
         source = "\n".join(static(name) for name in names)
-        hashes[_hash_of(source)] = None
+        digest = base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
+        hashes[f"'sha256-{digest}'"] = None
         return Markup(f"<script>{source}</script>")
 
     page = environment().get_template(template).render(script=script, policy=_POLICY, **context)
-    # Once: the first one is in the head, before any text of strangers.
-    return page.replace(_POLICY, _policy(hashes), 1)
-
-
-def _policy(hashes: Iterable[str]) -> str:
-    scripts = " ".join(f"'{found}'" for found in hashes) or "'none'"
-    return (
-        f"default-src 'none'; script-src {scripts}; style-src 'unsafe-inline'; img-src data: blob:; font-src data:; "
-        "frame-src 'self'; form-action 'none'; base-uri 'none'"
-    )
-
-
-def _hash_of(source: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
-
-
-def _hashes_of(page: str) -> list[str]:
-    """The scripts that a rendered page's own policy allows."""
-    policy = page.split('http-equiv="Content-Security-Policy" content="', 1)[1].split('"', 1)[0]
-    return [part.strip("'") for part in policy.split("script-src ", 1)[1].split(";", 1)[0].split(" ") if "sha" in part]
+    return page.replace(_HASHES, " ".join(hashes) or "'none'", 1)
 
 
 @cache
