@@ -1,5 +1,5 @@
 /* The picture by role: boxes of nodes of one role, and what the edges between boxes add up to. Places and ways come from
-   export/role_layout.py; the sums are of the lines that filters leave. */
+   show/pictures/roles.py; the sums are of the lines that filters leave. */
 (function () {
   "use strict";
   const acdc = (window.acdc = window.acdc || {});
