@@ -234,8 +234,8 @@ def curve(
             faithfulness=faithfulness,
             **settings,
         )
-    from acdc_engine.show.pictures.curve import curve_figure
-    from acdc_engine.show.pictures.figure import write_figure
+    from acdc_engine.show.pictures import write_figure
+    from acdc_engine.show.pictures.charts import curve_figure
     from acdc_engine.show.results import curve_sections
     from acdc_engine.show.words import curve_remarks
 
@@ -259,12 +259,12 @@ def _percent(text: str) -> tuple[float, ...]:
 def _picture(folder: Path, to: str, overwrite: bool) -> Path | None:
     """Where the picture will be; refused now rather than after the computation."""
     from acdc_engine.graph.files import check_target
-    from acdc_engine.show.pictures.figure import check_picture
+    from acdc_engine.show.pictures import picture_format
 
     if to == "none":
         return None
-    check_picture(to)
     path = folder / f"curve.{to}"
+    picture_format(path, to)
     if folder.is_dir():
         check_target(path, overwrite=overwrite)
     return path
