@@ -7,25 +7,24 @@ lab.circuit(found).save("circuit.json")
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from acdc_engine.errors import MethodError, ScoreError, nearest
-from acdc_engine.evidence import Stages, silent
+from acdc_engine.evidence import Mask, Stages, silent
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.graph.evidence_records import Certificate
 from acdc_engine.graph.nodes import EdgeLike, edges_named, edges_of_mask, nodes_of_edges
 from acdc_engine.graph.records import AttributionRecord, CircuitEdge, MetricRecord, SearchRecord, TaskRecord
 from acdc_engine.model.view import TransformerView
-from acdc_engine.patch.ablations import check_ablation
+from acdc_engine.patch.ablations import ABLATIONS
 from acdc_engine.patch.evaluator import Evaluator
 from acdc_engine.patch.judge import Judge, Target
 from acdc_engine.patch.memory import remembering
@@ -35,7 +34,7 @@ from acdc_engine.provenance import environment, prompts_hash, records_of
 from acdc_engine.score import EdgeScores, get_method, score_edges
 from acdc_engine.score.edge_scores import per_example_fits
 from acdc_engine.search import RANKS, Choice, Found, Minimal, Report, Search, find_circuit, minimal, nobody, singles
-from acdc_engine.search.strategies import choice_of
+from acdc_engine.search.strategies import Progress
 
 if TYPE_CHECKING:
     from acdc_engine.evidence.behaviour import Behaviour
@@ -44,33 +43,23 @@ if TYPE_CHECKING:
 OBJECTIVES = ("faithfulness", "kl")
 MetricLike = str | Metric | MetricFunction
 """A metric by its name, or a function of logits `[prompts, d_vocab]` and prompts that gives one number for each."""
-Mask = Bool[Tensor, "senders receivers"]
 
 
 @dataclass(frozen=True, repr=False)
-class Selection:
+class Selection(Found):
     """Edges of a graph that were chosen, with what led to them.
 
     Attributes:
-        mask: The edges, clean.
-        value: Their objective on the discovery prompts; NaN where nobody has measured it.
         scores: Of all edges, by which they were chosen.
         search: How they were chosen; None for edges that somebody names.
         tested: The exact tests of single edges by the objective, once they were made.
         by_metric: The same by the metric.
     """
 
-    mask: Mask
-    value: float = math.nan
     scores: EdgeScores | None = None
     search: SearchRecord | None = None
     tested: Minimal | None = None
     by_metric: Minimal | None = None
-
-    @property
-    def size(self) -> int:
-        """Number of edges."""
-        return int(self.mask.sum())
 
     @property
     def target(self) -> Target | None:
@@ -80,7 +69,7 @@ class Selection:
 
     def __repr__(self) -> str:
         """One line: a mask has thousands of places."""
-        return f"<{self.size:,} edges, objective {self.value:.3f}>"
+        return f"<{self.size:,} edges, objective {self.faithfulness:.3f}>"
 
 
 CircuitLike = Selection | Circuit | Tensor | Iterable[EdgeLike]
@@ -135,7 +124,8 @@ class Experiment:
         if objective not in OBJECTIVES:
             raise MethodError(f"Unknown objective {objective!r}.{nearest(objective, OBJECTIVES)}")
         self.view, self.prompts, self.held_out = view, prompts, held_out
-        self.metric, self.ablation = as_metric(metric), check_ablation(ablation)
+        ABLATIONS.parameters_of(ablation)  # refuses what does not exist
+        self.metric, self.ablation = as_metric(metric), ablation
         self.aim: Literal["faithfulness", "kl"] = "kl" if objective == "kl" else "faithfulness"
         self.name, self.seed, self.batch_size, self._evaluator = name, seed, batch_size, evaluator
 
@@ -247,9 +237,9 @@ class Experiment:
         target: float = 0.9,
         strategy: str | Choice = "iterative",
         *,
-        report: Report | None = None,
-        note: Callable[[str], None] | None = None,
-        progress: Callable[[int, int], None] | None = None,
+        report: Report = nobody,
+        note: Callable[[str], None] = nobody,
+        progress: Progress = nobody,
         **parameters: Any,
     ) -> Selection:
         """Finds a small circuit.
@@ -268,11 +258,11 @@ class Experiment:
             SearchError: No circuit smaller than the whole graph meets the target.
             MethodError: Unknown names, parameters that do not fit, or a size or threshold that leaves no circuit.
         """
-        choice = strategy if isinstance(strategy, Choice) else choice_of(strategy, self.aim, **parameters)
-        search = Search(self.objective, scores.both, Target(target))
-        told = report or search.report, note or search.note, progress or search.progress
-        found = find_circuit(replace(search, report=told[0], note=told[1], progress=told[2]), choice)
-        return self.chosen(found, scores, choice, target)
+        choice = strategy
+        if not isinstance(choice, Choice):
+            choice = Choice.of(choice, objective=self.aim, **parameters)
+        search = Search(self.objective, scores.both, Target(target), report, note, progress)
+        return self.chosen(find_circuit(search, choice), scores, choice, target)
 
     def chosen(self, found: Found, scores: EdgeScores, choice: Choice, target: float) -> Selection:
         """What a search has found, with how it was found."""
@@ -280,9 +270,7 @@ class Experiment:
         record = SearchRecord(strategy=choice.strategy, objective=self.aim, target_faithfulness=aim, settings=given)
         return Selection(found.mask, found.faithfulness, scores, record)
 
-    def minimal(
-        self, found: Selection, *, report: Report | None = None, progress: Callable[[int, int], None] | None = None
-    ) -> Selection:
+    def minimal(self, found: Selection, *, report: Report = nobody, progress: Progress = nobody) -> Selection:
         """Drops edges until none can go on its own: every removal is run exactly, and so is every edge that stays.
 
         Args:
@@ -295,16 +283,16 @@ class Experiment:
         """
         if found.target is None:
             raise MethodError("Only edges chosen for a target can be made minimal: there is nothing else to keep to.")
-        whole = Found(found.mask, found.value)
-        tested = minimal(self.objective, whole, found.target, report or nobody, progress)
-        return replace(found, mask=tested.found.mask, value=tested.found.faithfulness, tested=tested, by_metric=None)
+        tested = minimal(self.objective, found, found.target, report, progress)
+        left = tested.found
+        return replace(found, mask=left.mask, faithfulness=left.faithfulness, tested=tested, by_metric=None)
 
-    def test_edges(self, found: Selection, progress: Callable[[int, int], None] | None = None) -> Selection:
+    def test_edges(self, found: Selection, progress: Progress = nobody) -> Selection:
         """Runs the circuit without each of its edges, and drops none."""
-        tested = singles(self.objective, Found(found.mask, found.value), found.target, progress)
+        tested = singles(self.objective, found, found.target, progress)
         return replace(found, tested=tested, by_metric=None)
 
-    def with_effects(self, found: Selection, progress: Callable[[int, int], None] | None = None) -> Selection:
+    def with_effects(self, found: Selection, progress: Progress = nobody) -> Selection:
         """Adds what the tests of single edges say in the metric: where the objective is another one, they run again."""
         from acdc_engine.evidence.single_edges import in_metric
 
@@ -410,15 +398,13 @@ class Experiment:
             evidence = edge_evidence(found.tested, found.by_metric, self.objective, found.target, self.seed)
         stability, scores = None, found.scores
         if scores is not None:
-            stability = stability_of(scores.per_example, found.mask, self._rank(found.search), self.seed)
+            # By what the search ranked edges; by the first rank of its objective where it was told nothing.
+            asked = None if found.search is None else found.search.settings.get("rank")
+            rank = asked if asked in RANKS else self.objective.ranks[0]
+            stability = stability_of(scores.per_example, found.mask, rank, self.seed)
         mean = None if scores is None else scores.mean
         records = edge_records(self.judge, found.mask, mean, evidence, stability)
         return records, None if evidence is None else evidence.certificate
-
-    def _rank(self, search: SearchRecord | None) -> str:
-        """By what the search ranked edges; the first rank of its objective where it was told nothing."""
-        asked = None if search is None else search.settings.get("rank")
-        return asked if asked in RANKS else self.objective.ranks[0]
 
     def with_figures(
         self, circuit: Circuit, mask: Mask, *, n_random: int, tests: bool, progress: Stages = silent

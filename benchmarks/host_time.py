@@ -16,8 +16,8 @@ import transformers
 from acdc_engine.graph.connectivity import CleanBase
 from acdc_engine.patch.evaluator import CircuitEvaluator, Variants
 from acdc_engine.patch.memory import RememberingEvaluator
-from acdc_engine.patch.patched_run import PatchedRun
-from acdc_engine.patch.plan import Masks
+from acdc_engine.patch.patched_run import PatchedRun, make_plan
+from acdc_engine.patch.sums import Masks
 from acdc_engine.search.minimal import BATCH
 from acdc_engine.search.order import best_first, of_size
 from benchmarks.shapes import random_prompts, random_view
@@ -55,7 +55,7 @@ def main(size: int) -> None:
         remembering._hashes(Variants(mask, candidates))
         times.append(time.perf_counter())
         masks = Masks.near(mask.numpy(), candidates)
-        plan = evaluator._plan(masks, bank)
+        plan = make_plan(graph, view.twins, masks, known=bank)
         times.append(time.perf_counter())
         PatchedRun(evaluator.view, ready.baseline, plan, masks, bank)
         times.append(time.perf_counter())

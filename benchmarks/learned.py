@@ -17,6 +17,7 @@ from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.patch.evaluator import CircuitEvaluator
 from acdc_engine.patch.judge import Judge, Target
+from acdc_engine.prompts.metrics import Metric
 from acdc_engine.search import Found, Report, Search
 from acdc_engine.search.order import Rank, best_first, first_edges, smallest_of_order, strengths
 
@@ -49,6 +50,15 @@ def keep_probability(log_alpha: Float[Tensor, "edges"]) -> Float[Tensor, "edges"
     Its sum over edges is the expected number of edges, the L0 penalty.
     """
     return (log_alpha - BETA * log(-LOW / HIGH)).sigmoid()
+
+
+def soft_gradients(
+    evaluator: CircuitEvaluator, weights: Float[Tensor, "senders receivers"], metric: Metric
+) -> tuple[Float[Tensor, "prompts"], Float[Tensor, "senders receivers"]]:
+    """The metric of every prompt under weights between 0 and 1, and the gradient of its mean; zero where they are."""
+    values, sums = evaluator._differentiated(weights, metric)
+    gradient = (sums[0] / len(values)).cpu().masked_fill(weights == 0, 0.0)
+    return values.cpu(), gradient
 
 
 CANDIDATES = 300
@@ -188,7 +198,7 @@ class _Training:
             return 0.0, None
         self.lost = 0
         evaluator, clean_metric = self.batches[step % len(self.batches)]
-        values, gradients = evaluator.soft_gradients(table, self.judge.metric)
+        values, gradients = soft_gradients(evaluator, table, self.judge.metric)
         f = 1 + (float(values.double().mean()) - clean_metric) / self.judge.range
         if not isfinite(f) or abs(f) > LARGEST:
             raise _diverged(step, f"the faithfulness of the weighted run is {f:.4g}")

@@ -23,7 +23,6 @@ from acdc_engine.patch.judge import Judge
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.score import get_method, score_edges
-from acdc_engine.score.methods import left_points
 from acdc_engine.search.order import best_first, first_edges, of_size
 from benchmarks.peer_engine import load_ungrouped
 from benchmarks.peer_job import Answer, Job, Likeness, ask, likeness
@@ -131,7 +130,7 @@ def works(peers: Sequence[Peer], points: int, model: str | Path) -> Iterator[tup
             yield peer, "EAP, corrupt run", (0.0,)
         elif architecture == "LlamaForCausalLM":
             yield peer, "EAP, clean run", (1.0,)
-            yield peer, f"EAP-IG, {points} left points", left_points(points)
+            yield peer, f"EAP-IG, {points} left points", tuple(k / points for k in range(points))
 
 
 def work_tables(done: Sequence[Compared | Refused]) -> list[Table]:
@@ -229,7 +228,7 @@ def _ours(view: TransformerView, discovery: PromptSet, settings: Settings) -> It
     methods = {
         "EAP, corrupt run": get_method("eap-ig", alphas=(0.0,)),
         "EAP, clean run": get_method("eap"),
-        f"EAP-IG, {points} left points": get_method("eap-ig", alphas=left_points(points)),
+        f"EAP-IG, {points} left points": get_method("eap-ig", alphas=tuple(k / points for k in range(points))),
         f"EAP-IG, {points} midpoints": get_method("eap-ig", points),
     }
     for name, method in methods.items():

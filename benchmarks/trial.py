@@ -20,7 +20,6 @@ from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.run.meter import forward_seconds
 from acdc_engine.run.progress import Reporter, Stage
 from acdc_engine.score import Method, get_method, score_edges
-from acdc_engine.score.methods import left_points
 from acdc_engine.search import Found, minimal
 from acdc_engine.search.strategies import Report
 from benchmarks.report import Figure, Table
@@ -167,7 +166,11 @@ class Trial:
         points = self.settings.points
         if name == EAP:
             return get_method("eap")
-        return get_method("eap-ig", points) if name == IG else get_method("eap-ig", alphas=left_points(points))
+        return (
+            get_method("eap-ig", points)
+            if name == IG
+            else get_method("eap-ig", alphas=[k / points for k in range(points)])
+        )
 
     def scores(self, metric: str, method: str) -> Tensor:
         """Mean and root mean square of the scores of all edges `[2, senders, receivers]`, computed once."""

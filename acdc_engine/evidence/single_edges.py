@@ -13,7 +13,7 @@ from acdc_engine.graph.evidence_records import Certificate
 from acdc_engine.graph.nodes import edges_of_mask
 from acdc_engine.graph.records import CircuitEdge
 from acdc_engine.patch.judge import Judge, Target
-from acdc_engine.search import Minimal, check_rank, singles
+from acdc_engine.search import Minimal, check_rank, nobody, singles
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class EdgeEvidence:
 
 
 def in_metric(
-    tested: Minimal, objective: Judge, judge: Judge, progress: Callable[[int, int], None] | None = None
+    tested: Minimal, objective: Judge, judge: Judge, progress: Callable[[int, int], None] = nobody
 ) -> Minimal:
     """The tests of single edges, `tested` in the objective, by the metric.
 

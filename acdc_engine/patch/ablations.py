@@ -22,9 +22,9 @@ from acdc_engine.registers import Register
 
 Reference = Callable[[PromptSet], Record]
 """From a batch to the values that removed senders take; a batch dimension of 1 is spread, extra positions are cut."""
-Ablation = Callable[..., Reference]
+_Ablation = Callable[..., Reference]
 """From the model, all prompts and the prompts per run to a reference for batches of them."""
-ABLATIONS: Register[Ablation] = Register("ablation", "acdc_engine.ablations", MethodError)
+ABLATIONS: Register[_Ablation] = Register("ablation", "acdc_engine.ablations", MethodError)
 """Ablations by name; one that was entered with parameters is given them as `parameters`."""
 
 
@@ -55,16 +55,6 @@ def _mean(view: TransformerView, prompts: PromptSet, batch_size: int) -> Referen
 @ABLATIONS.add("zero", "zero")
 def _zero(view: TransformerView, prompts: PromptSet, batch_size: int) -> Reference:
     return lambda batch: _zeros(view, batch.clean.shape[1])
-
-
-def check_ablation(name: str) -> str:
-    """Returns the name if there is such an ablation, with the parameters behind it.
-
-    Raises:
-        MethodError: For an unknown name, or parameters that do not fit.
-    """
-    ABLATIONS.parameters_of(name)
-    return name
 
 
 @torch.no_grad()

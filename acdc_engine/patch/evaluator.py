@@ -1,14 +1,13 @@
 """Running circuits exactly on a fixed set of prompts: what may be asked of them, and who answers it with a model."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
-from numpy.typing import NDArray
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from acdc_engine.errors import MethodError, PromptError
@@ -17,43 +16,18 @@ from acdc_engine.graph.connectivity import Candidate, clean
 from acdc_engine.model.devices import fitting_prompts
 from acdc_engine.model.layers import read_positions
 from acdc_engine.model.refusals import check_finite, check_gradients
+from acdc_engine.model.twins import Record
 from acdc_engine.model.view import TransformerView
-from acdc_engine.patch.ablations import ABLATIONS, Baseline, build_baseline, check_ablation
-from acdc_engine.patch.patched_run import PatchedRun
-from acdc_engine.patch.plan import Masks, Plan, make_plan
-from acdc_engine.patch.sums import Bank
+from acdc_engine.patch.ablations import ABLATIONS, Baseline, build_baseline
+from acdc_engine.patch.patched_run import PatchedRun, Plan, make_plan
+from acdc_engine.patch.sums import Bank, Masks
 from acdc_engine.prompts.metrics import Metric, columns_read
 from acdc_engine.prompts.prompt_set import PromptSet
 
-BUFFER_BYTES = 256 * 2**20
+_BUFFER_BYTES = 256 * 2**20
 """Room for what one run holds at once; decides how many masks run in one batch (one mask runs whatever it needs)."""
-MOST_MASKS = 64
+_MOST_MASKS = 64
 """Masks planned for one batch."""
-
-
-@dataclass(frozen=True)
-class _Ready:
-    """A batch with everything that does not depend on the mask."""
-
-    batch: PromptSet
-    baseline: Baseline
-    input: Bank
-    clean_logits: Float[Tensor, "batch d_vocab"]
-    columns: dict[Metric, tuple[PromptSet, Tensor | None]] = field(default_factory=dict)
-
-    def read(self, metric: Metric) -> tuple[PromptSet, Tensor | None]:
-        """Which logits a metric reads, looked up once: that waits for the device."""
-        if metric not in self.columns:
-            self.columns[metric] = columns_read(metric, self.batch)
-        return self.columns[metric]
-
-    def measured(
-        self, view: TransformerView, metric: Metric, final: Float[Tensor, "masks batch d_model"]
-    ) -> Float[Tensor, "masks batch"]:
-        """The metric of every prompt from what the logits read; only logits that the metric reads are computed."""
-        prompts, columns = self.read(metric)
-        clean = self.clean_logits if columns is None else None
-        return torch.stack([metric(row, prompts, clean) for row in view.unembed(final, columns)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,14 +46,23 @@ class Variants:
         """How many they are."""
         return len(self.candidates)
 
+    def __getitem__(self, places: Iterable[int]) -> "Variants":
+        """Some of them."""
+        return Variants(self.base, tuple(self.candidates[place] for place in places))
+
     @staticmethod
     def of(base: Bool[Tensor, "senders receivers"], masks: Bool[Tensor, "circuits senders receivers"]) -> "Variants":
         """Masks that are written out, as how they differ from one."""
-        return Variants(base, tuple(_difference(base, mask) for mask in masks))
+        there = base.numpy()
+        differences = ((there & ~here, here & ~there) for here in masks.numpy())
+        return Variants(base, tuple(Candidate(*map(np.flatnonzero, difference)) for difference in differences))
 
     def masks(self) -> Bool[Tensor, "circuits senders receivers"]:
         """Each of them written out."""
-        return torch.from_numpy(np.stack([_written(self.base.numpy(), one) for one in self.candidates]))
+        masks = self.base.repeat(len(self), 1, 1)
+        for edges, one in zip(masks.flatten(1).numpy(), self.candidates, strict=True):
+            edges[one.remove], edges[one.add] = False, True
+        return masks
 
 
 Circuits = Bool[Tensor, "circuits senders receivers"] | Variants
@@ -137,6 +120,29 @@ class Evaluator(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class _Ready:
+    """A batch with everything that does not depend on the mask."""
+
+    batch: PromptSet
+    baseline: Baseline
+    input: Bank
+    clean_logits: Float[Tensor, "batch d_vocab"]
+    columns: dict[Metric, tuple[PromptSet, Tensor | None]] = field(default_factory=dict)
+
+    def measure(self, view: TransformerView, metric: Metric) -> Callable[[Tensor], Tensor]:
+        """From what the logits read `[masks, batch, d_model]` to the metric of every prompt `[masks, batch]`.
+
+        Only logits that the metric reads are computed. Which those are is looked up here, and once: that waits for the
+        device.
+        """
+        if metric not in self.columns:
+            self.columns[metric] = columns_read(metric, self.batch)
+        prompts, columns = self.columns[metric]
+        clean_logits = self.clean_logits if columns is None else None
+        return lambda final: torch.stack([metric(row, prompts, clean_logits) for row in view.unembed(final, columns)])
+
+
 class CircuitEvaluator:
     """Runs circuits on one set of prompts; what they share is computed once and kept. An `Evaluator`.
 
@@ -169,35 +175,40 @@ class CircuitEvaluator:
         before_run: Callable[[], None] = lambda: None,
     ) -> None:
         """See the class."""
-        self.view, self.ablation = view, check_ablation(ablation)
+        self.ablation, reference = ablation, ABLATIONS.bound(ablation)
         if not len(prompts):
             raise PromptError("There are no prompts to run circuits on.")
         view.check_lengths(prompts.lengths)
-        self.graph, self.prompts = view.graph, prompts.to(view.device)
+        self.view, self.graph, self.prompts = view, view.graph, prompts.to(view.device)
         self.about = f"{prompts.fingerprint()} {ablation} {batch_size}"
         self.exact_evaluations = 0
         self._before_run = before_run
-        parts = prompts.batch_rows(batch_size, partial(fitting_prompts, view))
-        order = [row for part in parts for row in part]
+        # Whether a node that is cut off from the input has to be taken for removed.
+        self._cleans = view.coupled or ablation != "patch"
+        fitting = partial(fitting_prompts, view)
+        order = [row for part in prompts.batch_rows(batch_size, fitting) for row in part]
         self._order = None if order == sorted(order) else torch.tensor(order, device=view.device).argsort()
-        self._ready = list(self._prepare(self.prompts, batch_size))
+        with torch.no_grad():
+            removed = reference(view, self.prompts, batch_size)
+            batches = self.prompts.batches(batch_size, fitting)
+            self._ready = [self._prepare(batch, removed(batch)) for batch in batches]
         self._near: tuple[Bool[Tensor, "senders receivers"], list[Bank]] | None = None
 
-    def _prepare(self, prompts: PromptSet, batch_size: int) -> Iterator[_Ready]:
-        with torch.no_grad():
-            reference = ABLATIONS.bound(self.ablation)(self.view, prompts, batch_size)
-        for batch in prompts.batches(batch_size, partial(fitting_prompts, self.view)):
-            with torch.no_grad():
-                embed = self.view.embed(batch.clean)
-                logits = self.view.unembed(read_positions(self.view.run(embed), batch.read_at))
-                start = (
-                    self.view.first_change(batch.clean, batch.corrupt, batch.read_at) if self.ablation == "patch" else 0
-                )
-                baseline = build_baseline(self.view, batch, reference(batch), start)
-            check_finite(self.view, embed, [logits], "clean")
-            if self.ablation == "patch":
-                check_finite(self.view, self.view.embed(batch.corrupt), [baseline.final], "corrupt")
-            yield _Ready(batch, baseline, self._bank_of_input(baseline, embed[:, start:] - baseline.embed), logits)
+    def _prepare(self, batch: PromptSet, removed: Record) -> _Ready:
+        view, start = self.view, 0
+        embed = view.embed(batch.clean)
+        logits = view.unembed(read_positions(view.run(embed), batch.read_at))
+        if self.ablation == "patch":
+            start = view.first_change(batch.clean, batch.corrupt, batch.read_at)
+        baseline = build_baseline(view, batch, removed, start)
+        check_finite(view, embed, [logits], "clean")
+        if self.ablation == "patch":
+            check_finite(view, view.embed(batch.corrupt), [baseline.final], "corrupt")
+        # What `input` changes by is the same in every run.
+        change, senders = embed[:, start:] - baseline.embed, np.array([self.graph.INPUT])
+        bank = Bank.empty(senders, senders, 1, change)
+        bank.store(senders, True, change[None, None], baseline.read_at)
+        return _Ready(batch, baseline, bank, logits)
 
     def clean_logits(self) -> Float[Tensor, "prompts d_vocab"]:
         """See `Evaluator`; so the others."""
@@ -208,11 +219,6 @@ class CircuitEvaluator:
         with torch.no_grad():
             return self._in_order([self.view.unembed(ready.baseline.final) for ready in self._ready], 0)
 
-    def _in_order(self, parts: list[Tensor], dim: int) -> Tensor:
-        """What batches gave, prompts in the order in which they came."""
-        whole = torch.cat(parts, dim)
-        return whole if self._order is None else whole.index_select(dim, self._order)
-
     def logits(self, circuits: Circuits) -> Float[Tensor, "circuits prompts d_vocab"]:
         """See `Evaluator`."""
         return self._each(circuits, lambda _, final: self.view.unembed(final), self.view.d_vocab)
@@ -220,7 +226,37 @@ class CircuitEvaluator:
     def values(self, circuits: Circuits, metric: Metric) -> Float[Tensor, "circuits prompts"]:
         """See `Evaluator`."""
         n_logits = 0 if metric.answers_only else self.view.d_vocab
-        return self._each(circuits, lambda ready, final: ready.measured(self.view, metric, final), n_logits)
+        return self._each(circuits, lambda ready, final: ready.measure(self.view, metric)(final), n_logits)
+
+    def edge_gradients(
+        self, mask: Bool[Tensor, "senders receivers"], metric: Metric
+    ) -> Float[Tensor, "2 senders receivers"]:
+        """See `Evaluator`."""
+        _, sums = self._differentiated(self._defined(mask[None])[0], metric)
+        mean, squares = (sums / len(self.prompts)).masked_fill(~self.graph.exists.to(sums.device), 0.0).cpu()
+        return torch.stack([mean, squares.sqrt()])
+
+    def _differentiated(
+        self, weights: Shaped[Tensor, "senders receivers"], metric: Metric
+    ) -> tuple[Float[Tensor, "prompts"], Float[Tensor, "2 senders receivers"]]:
+        """Runs one mask, which may have weights between 0 and 1 for edges, and differentiates with respect to them.
+
+        Returns:
+            The metric of every prompt; sums over prompts of its gradients and of their squares, see
+            `PatchedRun.edge_gradients`.
+        """
+        check_gradients(self.view, self._ready[0].baseline.final)
+        nothing = np.empty(0, np.int64)
+        masks = Masks(weights.numpy(force=True), (nothing,), nothing)
+        plan = make_plan(self.graph, self.view.twins, masks, all_positions=True)
+        values, sums = list[Tensor](), torch.zeros(2, *weights.shape, dtype=torch.float32, device=self.view.device)
+        for ready in self._ready:
+            self._before_run()
+            run = PatchedRun(self.view, ready.baseline, plan, masks, ready.input)
+            found, gradients = run.edge_gradients(ready.measure(self.view, metric))
+            values.append(found)
+            sums += gradients
+        return self._in_order(values, 0), sums
 
     @torch.no_grad()
     def _each(self, circuits: Circuits, take: Callable[[_Ready, Tensor], Tensor], n_logits: int) -> Tensor:
@@ -232,92 +268,44 @@ class CircuitEvaluator:
         if not len(circuits):
             raise MethodError("There are no circuits to run.")
         self.exact_evaluations += len(circuits)
-        near = isinstance(circuits, Variants)
-        base, candidates = self._variants(circuits) if isinstance(circuits, Variants) else self._apart(circuits)
-        known: list[Bank | None] = [*self._banks_of(base)] if near else [None] * len(self._ready)
-        written, rows, groups = base.numpy(), list[Tensor](), self._alike(base.numpy(), candidates, near)
+        near, variants = isinstance(circuits, Variants), self._variants(circuits)
+        known: list[Bank | None] = [*self._banks_of(variants.base)] if near else [None] * len(self._ready)
+        groups, rows = self._alike(variants, near), list[Tensor]()
         for ready, bank in zip(self._ready, known, strict=True):
-            runs = (
-                run
-                for group in groups
-                for run in self._runs(ready, written, [candidates[place] for place in group], bank, n_logits)
-            )
+            runs = (run for group in groups for run in self._runs(ready, variants[group], bank, n_logits))
             rows.append(torch.cat([take(ready, run.final()) for run in runs]))
         return self._in_order(rows, 1)[torch.from_numpy(np.concatenate(groups).argsort()).to(self.view.device)]
 
-    def _variants(self, circuits: Variants) -> tuple[Bool[Tensor, "senders receivers"], Sequence[Candidate]]:
-        """The base, and how each differs from it, cleaned where that counts."""
+    def _variants(self, circuits: Circuits) -> Variants:
+        """Circuits as how they differ from their base, or from the first of them; cleaned where that counts."""
+        if not isinstance(circuits, Variants):
+            masks = self._defined(circuits)
+            return Variants.of(masks[0], masks)
         if not self._cleans:
-            return circuits.base, circuits.candidates
-        variants = Variants.of(self._defined(circuits.base[None])[0], self._defined(circuits.masks()))
-        return variants.base, variants.candidates
-
-    def _apart(self, masks: Tensor) -> tuple[Bool[Tensor, "senders receivers"], Sequence[Candidate]]:
-        """The first of them, and how each differs from it."""
-        masks = self._defined(masks)
-        return masks[0], Variants.of(masks[0], masks).candidates
-
-    def edge_gradients(
-        self, mask: Bool[Tensor, "senders receivers"], metric: Metric
-    ) -> Float[Tensor, "2 senders receivers"]:
-        """See `Evaluator`."""
-        check_gradients(self.view, self._ready[0].baseline.final)
-        mask = self._defined(mask[None])
-        total = torch.zeros(2, *self.graph.exists.shape, dtype=torch.float32, device=self.view.device)
-        for ready in self._ready:
-            total += self._whole(ready, mask).edge_gradients(self._measure(ready, metric))[1]
-        mean, squares = (total / len(self.prompts)).masked_fill(~self.graph.exists.to(total.device), 0.0).cpu()
-        return torch.stack([mean, squares.sqrt()])
-
-    def soft_gradients(
-        self, weights: Float[Tensor, "senders receivers"], metric: Metric
-    ) -> tuple[Float[Tensor, "prompts"], Float[Tensor, "senders receivers"]]:
-        """Runs a mask whose entries lie between 0 and 1, and differentiates the mean metric with respect to them.
-
-        Args:
-            weights: 0 for a removed edge, 1 for a kept one, or anything between. Edges of weight 0 are not computed.
-            metric: Higher for more of the behaviour.
-
-        Returns:
-            The metric of every prompt, and the gradient of its mean; zero where the weight is zero or no edge exists.
-        """
-        check_gradients(self.view, self._ready[0].baseline.final)
-        weights = weights.detach() * self._defined((weights != 0)[None])[0]
-        total = torch.zeros(self.graph.exists.shape, dtype=torch.float32, device=self.view.device)
-        values = []
-        for ready in self._ready:
-            value, gradient = self._whole(ready, weights[None]).edge_gradients(self._measure(ready, metric))
-            values.append(value)
-            total += gradient[0]
-        kept = (weights != 0).to(total.device)
-        return self._in_order(values, 0).cpu(), (total / len(self.prompts)).masked_fill(~kept, 0.0).cpu()
-
-    def _measure(self, ready: _Ready, metric: Metric) -> Callable[[Tensor], Tensor]:
-        """From what the logits read to the metric of every prompt of a batch."""
-        ready.read(metric)
-        return lambda final: ready.measured(self.view, metric, final[None])[0]
-
-    @property
-    def _cleans(self) -> bool:
-        """Whether a node that is cut off from the input has to be taken for removed."""
-        return self.view.coupled or self.ablation != "patch"
+            return circuits
+        return Variants.of(self._defined(circuits.base[None])[0], self._defined(circuits.masks()))
 
     def _defined(self, masks: Tensor) -> Bool[Tensor, "circuits senders receivers"]:
         masks = masks.cpu().bool() & self.graph.exists
         return clean(self.graph, masks) if self._cleans else masks
+
+    def _in_order(self, parts: list[Tensor], dim: int) -> Tensor:
+        """What batches gave, prompts in the order in which they came."""
+        whole = torch.cat(parts, dim)
+        return whole if self._order is None else whole.index_select(dim, self._order)
 
     def _banks_of(self, mask: Bool[Tensor, "senders receivers"]) -> list[Bank]:
         """What a run of a mask leaves, for masks that differ from it in few edges; run once and kept."""
         if self._near is None or not (self._near[0] is mask or torch.equal(self._near[0], mask)):
             self._near, found = None, list[Bank]()
             for ready in self._ready:
-                (run,) = self._runs(ready, mask.numpy(), [_difference(mask, mask)], None, 0)
+                (run,) = self._runs(ready, Variants.of(mask, mask[None]), None, 0)
                 run.final()
                 found.append(ready.input.joined(run.own))
             self._near = mask, found
         return self._near[1]
 
-    def _alike(self, base: NDArray[np.bool_], candidates: Sequence[Candidate], near: bool) -> list[NDArray[np.int64]]:
+    def _alike(self, variants: Variants, near: bool) -> list[list[int]]:
         """Places of circuits that go together: they have the same nodes or, near a base, change the same receivers.
 
         Circuits that run together compute the union of what each of them needs.
@@ -326,57 +314,32 @@ class CircuitEvaluator:
         of them start at late layers.
         """
         if near:
-            needs = [np.unique(np.concatenate([one.remove, one.add]) % self.graph.n_receivers) for one in candidates]
+            changed = (np.concatenate([one.remove, one.add]) for one in variants.candidates)
+            needs = [np.unique(edges % self.graph.n_receivers) for edges in changed]
         else:
-            masks = [_written(base, one) for one in candidates]
+            masks = variants.masks().numpy()
             needs = [np.flatnonzero(np.concatenate([mask.any(0), mask.any(1)])) for mask in masks]
         if self.view.device.type != "cpu":
             first = [int(one[0]) if len(one) else self.graph.n_receivers for one in needs]
-            return [np.argsort(first, kind="stable")]
+            return [np.argsort(first, kind="stable").tolist()]
         kinds: dict[bytes, list[int]] = {}
         for place, one in enumerate(needs):
             kinds.setdefault(one.tobytes(), []).append(place)
-        return [np.array(places) for places in kinds.values()]
+        return list(kinds.values())
 
-    def _runs(
-        self,
-        ready: _Ready,
-        base: NDArray[np.bool_],
-        candidates: Sequence[Candidate],
-        known: Bank | None,
-        n_logits: int,
-    ) -> Iterator[PatchedRun]:
-        """Splits masks so that one run's buffer, and one layer's inputs and their norms, stay within bounds."""
-        start = 0
-        while start < len(candidates):
-            masks = Masks.near(base, candidates[start : start + MOST_MASKS])
-            plan = self._plan(masks, known)
-            fitting = max(1, BUFFER_BYTES // self._bytes_per_mask(plan, ready.baseline, n_logits))
+    def _runs(self, ready: _Ready, variants: Variants, known: Bank | None, n_logits: int) -> Iterator[PatchedRun]:
+        """Splits circuits so that one run's buffer, and one layer's inputs and their norms, stay within bounds."""
+        base, start = variants.base.numpy(), 0
+        while start < len(variants):
+            masks = Masks.near(base, variants.candidates[start : start + _MOST_MASKS])
+            plan = make_plan(self.graph, self.view.twins, masks, known=known)
+            fitting = max(1, _BUFFER_BYTES // self._bytes_per_mask(plan, ready.baseline, n_logits))
             if fitting < len(masks):
-                masks = Masks.near(base, candidates[start : start + fitting])
-                plan = self._plan(masks, known)
+                masks = Masks.near(base, variants.candidates[start : start + fitting])
+                plan = make_plan(self.graph, self.view.twins, masks, known=known)
             self._before_run()
             yield PatchedRun(self.view, ready.baseline, plan, masks, known or ready.input)
             start += len(masks)
-
-    def _bank_of_input(self, baseline: Baseline, change: Tensor) -> Bank:
-        """What `input` changes by: the same in every run."""
-        senders = np.array([self.graph.INPUT])
-        bank = Bank.empty(senders, senders, 1, change)
-        bank.store(senders, True, change[None, None], baseline.read_at)
-        return bank
-
-    def _whole(self, ready: _Ready, masks: Tensor) -> PatchedRun:
-        """A run that can be differentiated: everything at all positions."""
-        self._before_run()
-        written = Masks.of(masks)
-        plan = self._plan(written, None, all_positions=True)
-        return PatchedRun(self.view, ready.baseline, plan, written, ready.input)
-
-    def _plan(self, masks: Masks, known: Bank | None, *, all_positions: bool = False) -> Plan:
-        graph = self.graph
-        left = None if known is None else known.known(graph.n_senders)
-        return make_plan(graph, self.view.twins, masks, known=left, all_positions=all_positions)
 
     def _bytes_per_mask(self, plan: Plan, baseline: Baseline, n_logits: int) -> int:
         wide, narrow = len(plan.everywhere), len(plan.computed)
@@ -388,14 +351,3 @@ class CircuitEvaluator:
         numbers = (wide * pos + narrow) * n * d_model
         numbers += 2 * n * n_logits + 2 * self.graph.exists.numel()
         return max(1, numbers * self.view.unembed_weight.element_size())
-
-
-def _difference(base: Bool[Tensor, "senders receivers"], mask: Bool[Tensor, "senders receivers"]) -> Candidate:
-    there, here = base.numpy(), mask.numpy()
-    return Candidate(np.flatnonzero(there & ~here), np.flatnonzero(here & ~there))
-
-
-def _written(base: NDArray[np.bool_], candidate: Candidate) -> NDArray[np.bool_]:
-    mask = base.copy()
-    mask.reshape(-1)[candidate.remove], mask.reshape(-1)[candidate.add] = False, True
-    return mask

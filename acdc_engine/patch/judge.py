@@ -14,7 +14,7 @@ from acdc_engine.patch.evaluator import Circuits, Evaluator
 from acdc_engine.prompts.metrics import Metric
 from acdc_engine.prompts.prompt_set import PromptSet
 
-ROUNDING = 1e-6
+_ROUNDING = 1e-6
 """Share of itself by which rounding may change a logit from one run to another."""
 
 
@@ -143,12 +143,12 @@ class Judge:
 
 
 def _rounding(metric: Metric, prompts: PromptSet, logits: Float[Tensor, "prompts d_vocab"]) -> Float[Tensor, "prompts"]:
-    """How much each prompt's metric changes when every logit does by about `ROUNDING` of itself.
+    """How much each prompt's metric changes when every logit does by about `_ROUNDING` of itself.
 
     Relative to the logits and asked of the metric itself, so that it fits logits and metrics of any size.
     """
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(logits.shape[1], generator=generator).to(logits.device)
     logits = logits.float()  # the format the metric works in, whose own rounding counts too
-    moved = metric(logits * (1 + ROUNDING * noise), prompts, logits) - metric(logits, prompts, logits)
+    moved = metric(logits * (1 + _ROUNDING * noise), prompts, logits) - metric(logits, prompts, logits)
     return moved.abs().cpu()

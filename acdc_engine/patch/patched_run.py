@@ -7,22 +7,166 @@ Under mask M receiver v reads
 with current_u computed in the patched run itself (Wang et al. 2022's path patching, for all edges at once; the form of
 Conmy et al. 2023, arXiv 2304.14997, algorithm 1, and of Hanna et al. 2024). All masks of a call run in one batch, and
 take from an earlier run of a similar mask what no changed edge leads to.
+
+Which nodes are computed, and where, is decided before the run starts, in numpy on the CPU and block by block: what a
+batch of candidates costs there does not grow with their number times the graph.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.model.layers import read_positions
-from acdc_engine.model.twins import Patched, Reads
+from acdc_engine.model.twins import Patched, Reads, Twin
 from acdc_engine.model.view import TransformerView
 from acdc_engine.patch.ablations import Baseline
-from acdc_engine.patch.plan import Masks, Plan, Step
-from acdc_engine.patch.sums import Bank, Pack, Sums, Weights
+from acdc_engine.patch.sums import Bank, Masks, Pack, Sums, Weights
+
+
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """One block, as far as the masks need it.
+
+    Attributes:
+        place: Of the block in the graph.
+        rows: Its receivers with at least one kept incoming edge, to be read from the patched residual stream.
+        senders: Those of its senders that are computed, in order.
+        everywhere: Whether they are needed at all positions; otherwise at the reading positions only.
+    """
+
+    place: int
+    rows: NDArray[np.int64]
+    senders: NDArray[np.int64]
+    everywhere: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Steps of a patched run, for the union of its masks.
+
+    Attributes:
+        steps: In order of computation; the logits come after the last one.
+        shared: Whether a sender runs but is taken from an earlier run, bool `[senders]`.
+    """
+
+    steps: tuple[_Step, ...]
+    shared: NDArray[np.bool_]
+
+    @property
+    def everywhere(self) -> NDArray[np.int64]:
+        """Computed senders that are needed at all positions, in order."""
+        return _joined([step.senders for step in self.steps if step.everywhere])
+
+    @property
+    def computed(self) -> NDArray[np.int64]:
+        """All computed senders, in order."""
+        return _joined([step.senders for step in self.steps])
+
+
+def make_plan(
+    graph: Graph, twins: Sequence[Twin], masks: Masks, *, known: Bank | None = None, all_positions: bool = False
+) -> Plan:
+    """Finds the nodes that must run.
+
+    A node runs if, in any mask, it has a kept outgoing and a kept incoming edge: without the first nobody reads it,
+    without the second it writes what the baseline writes. The logits read one position of each prompt, so what only
+    logits, MLPs and queries there depend on is computed at that position alone. What no changed edge leads to is
+    `shared` with an earlier run.
+
+    Args:
+        graph: The model's graph.
+        twins: Of its blocks.
+        masks: Kept edges.
+        known: What the run of the masks' base left, which may be used; only `input` is known without one.
+        all_positions: Compute everything at all positions, as gradients with respect to missing edges need it.
+    """
+    union = masks.union()
+    read, fed = np.asarray(union.any(1)), np.asarray(union.any(0))
+    running = []
+    for place, twin in enumerate(twins):
+        depends = np.ones_like(twin.block.feeds) if twin.entangled else twin.block.feeds
+        runs = read[twin.block.writes] & (depends & fed[twin.block.reads, None]).any(0)
+        if runs.any():
+            running.append(_Running(place, twin, depends, runs))
+    wide = _needed_everywhere(running, union, fed, all_positions)
+    changes = None if known is None else _Changes(graph, masks, union, known, running)
+    shared = np.zeros(graph.n_senders, np.bool_)
+    shared[graph.INPUT] = read[graph.INPUT]
+    steps = []
+    for one in running:
+        block = one.twin.block
+        everywhere = bool(wide[block.writes][one.runs].any())
+        stale = one.runs if changes is None else changes.stale(one, everywhere)
+        shared[block.writes] = one.runs & ~stale
+        if stale.any():
+            rows = block.reads.start + np.flatnonzero((one.depends & stale).any(1) & fed[block.reads])
+            steps.append(_Step(one.place, rows, block.writes.start + np.flatnonzero(stale), everywhere))
+    return Plan(tuple(steps), shared)
+
+
+@dataclass(frozen=True, eq=False)
+class _Running:
+    """A block that runs: which receivers its senders depend on `[receivers, senders]`, and which senders run."""
+
+    place: int
+    twin: Twin
+    depends: NDArray[np.bool_]
+    runs: NDArray[np.bool_]
+
+
+def _needed_everywhere(
+    running: list[_Running], union: NDArray[np.bool_], fed: NDArray[np.bool_], whole: bool
+) -> NDArray[np.bool_]:
+    """Per sender, whether anything needs it at other positions than the reading ones."""
+    wide = np.full(len(union), whole)
+    for one in reversed(running):
+        block = one.twin.block
+        rows = (one.depends & one.runs).any(1) & fed[block.reads]
+        if not wide[block.writes][one.runs].any():
+            rows &= block.spreads
+        wide[: block.before] |= union[: block.before, block.reads][:, rows].any(1)
+    return wide
+
+
+class _Changes:
+    """What has changed since the known run, block after block."""
+
+    def __init__(
+        self, graph: Graph, masks: Masks, union: NDArray[np.bool_], known: Bank, running: list[_Running]
+    ) -> None:
+        self._union = union
+        senders, receivers = np.divmod(masks.moved, graph.n_receivers)
+        self._into, self._out_of = np.zeros(graph.n_receivers, np.bool_), np.zeros(graph.n_senders, np.bool_)
+        self._into[receivers], self._out_of[senders] = True, True
+        self._everywhere, self._at_reads = np.zeros(graph.n_senders, np.bool_), np.zeros(graph.n_senders, np.bool_)
+        self._everywhere[known.everywhere], self._at_reads[known.all] = True, True
+        # What ran there and does not here has changed too.
+        self._dirty = self._at_reads.copy()
+        self._dirty[graph.INPUT] = False
+        for one in running:
+            self._dirty[one.twin.block.writes] &= ~one.runs
+
+    def stale(self, one: _Running, everywhere: bool) -> NDArray[np.bool_]:
+        """Senders that differ from the known run, or that it does not have where they are needed."""
+        block, have = one.twin.block, self._everywhere if everywhere else self._at_reads
+        dirty = np.flatnonzero(self._dirty[: block.before])
+        moved = self._into[block.reads] | self._union[:, block.reads][dirty].any(0)
+        stale: NDArray[np.bool_] = one.runs & (~have[block.writes] | (one.depends & moved[:, None]).any(0))
+        if one.twin.coupled and (stale.any() or moved.any() or self._out_of[block.writes].any()):
+            # A norm over all heads sees which of them are read, and what the others compute.
+            stale = one.runs
+        self._dirty[block.writes] |= stale
+        return stale
+
+
+def _joined(parts: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+    return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +181,7 @@ class _Stage:
         ids: Its receivers' numbers, `here` before `elsewhere`, a place in the pack.
     """
 
-    step: Step
+    step: _Step
     done: int
     wide: int
     here: Sums
@@ -46,43 +190,37 @@ class _Stage:
     ids: tuple[int, int]
 
 
-@dataclass
 class PatchedRun:
     """One batch of prompts under a set of masks. What it needs of them is decided and moved when it is made.
 
-    Attributes:
+    Args:
         view: The model.
         baseline: The ablated model on the prompts.
         plan: Which nodes run.
         masks: Kept edges; or weights between 0 and 1.
         shared: Changes of senders that the masks share, for all of them; the plan says which of them hold.
+
+    Attributes:
         own: Changes of the senders computed here.
     """
 
-    view: TransformerView
-    baseline: Baseline
-    plan: Plan
-    masks: Masks
-    shared: Bank
-    own: Bank = field(init=False)
-
-    def __post_init__(self) -> None:
+    def __init__(self, view: TransformerView, baseline: Baseline, plan: Plan, masks: Masks, shared: Bank) -> None:
         """Lays out the run and makes room for the computed senders."""
-        self.own = Bank.empty(self.plan.everywhere, self.plan.computed, len(self.masks), self.baseline.embed)
+        self.view, self.baseline, self.masks, self.shared = view, baseline, masks, shared
+        self.own = Bank.empty(plan.everywhere, plan.computed, len(masks), baseline.embed)
         self._pack = Pack()
-        self._weights = Weights(self.masks, self.plan.shared, self.shared, self.own, self._pack)
+        self._weights = Weights(masks, plan.shared, shared, self.own, self._pack)
         done = wide = 0
         self._stages = []
-        for step in self.plan.steps:
+        for step in plan.steps:
             self._stages.append(self._stage(step, done, wide))
             done, wide = done + len(step.senders), wide + step.everywhere * len(step.senders)
-        graph, computed = self.view.graph, self.plan.computed
-        logits = np.array([graph.logits])
-        self._logits = self._weights.sums(logits, graph.logits, False, len(computed))
-        self._banks = self._pack.add(self.shared.all), self._pack.add(computed), self._pack.add(logits)
-        self._pack.move(self.view.device, self.view.dtype)
+        logits = np.array([view.graph.logits])
+        self._logits = self._weights.sums(logits, view.graph.logits, False, len(self.own.all))
+        self._banks = self._pack.add(shared.all), self._pack.add(self.own.all), self._pack.add(logits)
+        self._pack.move(view.device, view.dtype)
 
-    def _stage(self, step: Step, done: int, wide: int) -> _Stage:
+    def _stage(self, step: _Step, done: int, wide: int) -> _Stage:
         block, twin = self.view.graph.blocks[step.place], self.view.twins[step.place]
         spreads = block.spreads[step.rows - block.reads.start]
         here, elsewhere = step.rows[~spreads], step.rows[spreads]
@@ -106,7 +244,7 @@ class PatchedRun:
         return self._final_inputs()
 
     def edge_gradients(
-        self, measure: Callable[[Float[Tensor, "batch d_model"]], Float[Tensor, "batch"]]
+        self, measure: Callable[[Float[Tensor, "masks batch d_model"]], Float[Tensor, "masks batch"]]
     ) -> tuple[Float[Tensor, "batch"], Float[Tensor, "2 senders receivers"]]:
         """Gradient of every prompt's metric with respect to every entry of the (single) mask.
 
@@ -137,7 +275,7 @@ class PatchedRun:
         flow = torch.zeros_like(self.own.values[0])
         final = self._final_inputs().requires_grad_()
         with torch.enable_grad():
-            values = measure(final[0])
+            (values,) = measure(final)
         (at_final,) = torch.autograd.grad(values, final, torch.ones_like(values))
         self._pull_back_final(at_final[0], flow, out)
         while tape:
@@ -168,10 +306,8 @@ class PatchedRun:
 
     def _compute(self, stage: _Stage, here: Reads, elsewhere: Reads) -> Tensor:
         step, twin = stage.step, self.view.twins[stage.step.place]
-        senders, at = (
-            (step.senders - twin.block.writes.start).tolist(),
-            None if step.everywhere else self.baseline.read_at,
-        )
+        senders = (step.senders - twin.block.writes.start).tolist()
+        at = None if step.everywhere else self.baseline.read_at
         patched = Patched(senders, here, elsewhere, self._pack[stage.read] != 0, at)
         return twin.change(patched, self.baseline.grounds[step.place], self.view.work)
 

@@ -1,8 +1,10 @@
-"""What receivers read in a patched run: weights of the masks, laid out on the CPU, and the sums made with them.
+"""What receivers read in a patched run: masks, the changes of senders, and the sums that both make.
 
-What a run needs of its masks is moved to the device at once, before it starts: nothing in it waits for the host.
+What a run needs of its masks is laid out on the CPU and moved to the device at once, before it starts: nothing in it
+waits for the host.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,12 +13,49 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from acdc_engine.graph.connectivity import Candidate
 from acdc_engine.model.devices import Work
 from acdc_engine.model.twins import Reads
-from acdc_engine.patch.plan import Known, Masks
 
 _GAPS = 3
 """Senders that nobody uses are multiplied with zero rather than left out, up to so many times those in use."""
+
+
+@dataclass(frozen=True, eq=False)
+class Masks:
+    """Masks as what is usual among them, and the edges in which each differs from that.
+
+    Attributes:
+        usual: Whether most of them keep an edge, bool `[senders, receivers]`; or the weights of a single mask.
+        changes: Per mask, flat ids of the edges that it keeps and others do not, or the other way round.
+        moved: Flat ids of the edges in which any mask differs from the base that they are near.
+    """
+
+    usual: NDArray[np.generic]
+    changes: tuple[NDArray[np.int64], ...]
+    moved: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """How many they are."""
+        return len(self.changes)
+
+    @staticmethod
+    def near(base: NDArray[np.bool_], candidates: Sequence[Candidate]) -> "Masks":
+        """Masks that differ from one in few edges."""
+        differences = [np.concatenate([one.remove, one.add]) for one in candidates]
+        moved, times = np.unique(np.concatenate(differences), return_counts=True)
+        flipped = moved[2 * times > len(differences)]
+        usual = base.copy()
+        usual.reshape(-1)[flipped] ^= True
+        changes = (np.setxor1d(one, flipped, assume_unique=True) for one in differences)
+        return Masks(usual, tuple(changes), moved)
+
+    def union(self) -> NDArray[np.bool_]:
+        """Whether any of them keeps an edge, bool `[senders, receivers]`."""
+        union: NDArray[np.bool_] = np.not_equal(self.usual, 0)
+        for changes in self.changes:
+            union.reshape(-1)[changes] = True
+        return union
 
 
 @dataclass(eq=False)
@@ -53,12 +92,6 @@ class Bank:
         self.values[:, wide : wide + len(senders)] = delta
         self.at_reads[:, places] = delta[:, :, torch.arange(len(read_at), device=delta.device), read_at]
 
-    def known(self, n_senders: int) -> Known:
-        """Which senders it has, for a plan."""
-        everywhere, at_reads = np.zeros(n_senders, np.bool_), np.zeros(n_senders, np.bool_)
-        everywhere[self.everywhere], at_reads[self.all] = True, True
-        return Known(everywhere, at_reads)
-
     def joined(self, later: "Bank") -> "Bank":
         """One bank of two, of the same masks."""
         return Bank(
@@ -91,7 +124,9 @@ class Pack:
         for whole, some in places.items():
             if some:
                 wide = np.concatenate([self._arrays[place].reshape(-1) for place in some])
-                moved = torch.from_numpy(wide if whole else wide.astype(_NUMPY.get(dtype, np.float32)))
+                if not whole:
+                    wide = wide.astype(np.float64 if dtype == torch.float64 else np.float32)
+                moved = torch.from_numpy(wide)
                 moved = (moved.pin_memory() if device.type == "cuda" else moved).to(device, non_blocking=True)
                 parts = (moved if whole else moved.to(dtype)).split([self._arrays[place].size for place in some])
                 for place, part in zip(some, parts, strict=True):
@@ -101,9 +136,6 @@ class Pack:
     def __getitem__(self, place: int) -> Tensor:
         """What was put in at that place, on the device."""
         return self._tensors[place]
-
-
-_NUMPY = {torch.float64: np.float64}
 
 
 @dataclass(frozen=True)

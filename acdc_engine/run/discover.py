@@ -173,7 +173,7 @@ class _Steps:
             # From now on there is all the time, and nothing goes into the trace: it ends where the search did.
             self._deadline.armed = False
             if self._folder is not None:
-                self._folder.trace.pause()
+                self._folder.trace.close()
             self.unfinished = Unfinished(stage=part, minutes=self._deadline.minutes)
         except KeyboardInterrupt:
             if self._best is not None and self._folder is not None:
@@ -276,7 +276,7 @@ class _Run:
         found = self._tested(self._found(scores, steps), steps)
         self.deadline.armed = False  # what follows is never cut short
         if self.folder is not None:
-            bare = self._so_far(scores, Found(found.mask, found.value), steps.unfinished)
+            bare = self._so_far(scores, found, steps.unfinished)
             self.folder.save_circuit(bare, SO_FAR)
         circuit = self.lab.judged(found, n_random=self.settings.n_random, progress=self.report.stage)
         circuit = self._of_task(circuit, steps.unfinished)

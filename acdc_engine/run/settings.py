@@ -191,7 +191,7 @@ class Settings:
         """
         from acdc_engine.experiment import OBJECTIVES
         from acdc_engine.model.devices import pick_device, pick_dtype
-        from acdc_engine.patch.ablations import check_ablation
+        from acdc_engine.patch.ablations import ABLATIONS
         from acdc_engine.patch.judge import Target
         from acdc_engine.prompts.metrics import get_metric
         from acdc_engine.score.methods import get_method
@@ -205,7 +205,7 @@ class Settings:
         get_method(self.method, self.steps)
         _ = self.choice
         Target(self.faithfulness)
-        check_ablation(self.ablation)
+        ABLATIONS.parameters_of(self.ablation)
         if self.metric is not None:
             get_metric(self.metric)
         pick_device(self.device)
@@ -218,10 +218,10 @@ class Settings:
         Raises:
             MethodError: Unknown names, or settings that do not fit the strategy.
         """
-        from acdc_engine.search.strategies import choice_of
+        from acdc_engine.search.strategies import Choice
 
         given = {"rank": self.rank, "size": self.size, "threshold": self.threshold, "candidates": self.candidates}
-        return choice_of(self.strategy, self.objective, **given)
+        return Choice.of(self.strategy, objective=self.objective, **given)
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> "Settings":

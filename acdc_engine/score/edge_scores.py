@@ -21,13 +21,13 @@ from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.metrics import Metric, columns_read
 from acdc_engine.prompts.prompt_set import PromptSet
 
-BLOCK_BYTES = {"cpu": 24 * 2**20, "cuda": 1024 * 2**20}
+_BLOCK_BYTES = {"cpu": 24 * 2**20, "cuda": 1024 * 2**20}
 """Room for the expanded senders of one block of tokens, by kind of device. On a CPU a block that stays in the cache is
 half again as fast as one that does not; a GPU wants large products."""
-POINTS = 5
+_POINTS = 5
 """Integration points whose gradients are kept before they are contracted: what scoring holds does not grow with more of
 them, and the product costs little beside this many runs. At least two: both ends come before the first product."""
-COLUMNS = 64
+_COLUMNS = 64
 """Receivers of one product: layers with fewer share one, or the senders would be read from memory for each of them."""
 _PER_EXAMPLE_BYTES = 2**30
 """Room for the scores of single prompts, which stability is computed from; without it there is none."""
@@ -83,8 +83,8 @@ def attribution_patching(
     eq. 3). The dot product runs over positions and the residual dimension; the gradient is that at v's own input.
 
     Cost: 2 forward passes, one forward and backward per alpha (a clean or corrupt run counts once), and one matrix
-    product per layer for every `POINTS` of them. Memory: the activations one backward pass needs, what `POINTS` points
-    leave behind, and a block of `BLOCK_BYTES`: the same for any number of alphas.
+    product per layer for every few of them. Memory: the activations one backward pass needs, what those few points
+    leave behind, and one block of tokens written out: the same for any number of alphas.
 
     Whether the caller has gradients switched off (`torch.no_grad()`) and what torch's default number format is do not
     matter; sums are float32 in every number format of the model.
@@ -120,19 +120,17 @@ def attribution_patching(
             rows.append(sums.cpu())
         if progress is not None:
             progress(len(batch))
-    points = len(alphas)
+    points, spread, each = len(alphas), None, None
     mean = (total.cpu() / (len(prompts) * points)).masked_fill(~graph.exists, 0.0)
     _check_scores(view, mean)
-    spread = (squares.cpu() / len(prompts)).sqrt().div_(points).masked_fill_(~graph.exists, 0.0) if apart else None
-    each = _in_order(rows, parts).div_(points).masked_fill_(~graph.exists, 0.0) if per_example else None
+    if apart:
+        spread = (squares.cpu() / len(prompts)).sqrt().div_(points).masked_fill_(~graph.exists, 0.0)
+    if per_example:
+        each, order = torch.cat(rows), [row for part in parts for row in part]
+        if order != sorted(order):
+            each = each[torch.tensor(order).argsort()]
+        each.div_(points).masked_fill_(~graph.exists, 0.0)
     return EdgeScores(mean, spread, each, graph.senders, graph.receivers, name, {"alphas": list(alphas)})
-
-
-def _in_order(rows: list[Tensor], parts: list[list[int]]) -> Tensor:
-    """Rows of all batches, in the order of the prompts."""
-    order = [row for part in parts for row in part]
-    whole = torch.cat(rows)
-    return whole if order == sorted(order) else whole[torch.tensor(order).argsort()]
 
 
 def _check_scores(view: TransformerView, scores: Float[Tensor, "senders receivers"]) -> None:
@@ -168,7 +166,7 @@ def _sums(
                     clean_logits = view.unembed(read_positions(final, batch.read_at))
     senders = _differences(view, ends) if len(ends) == 2 else None
     n, pos = batch.clean.shape
-    receivers = ReceiverGradients(view, n, pos, min(POINTS, len(alphas)))
+    receivers = ReceiverGradients(view, n, pos, min(_POINTS, len(alphas)))
     rows = n if apart else 1
     out = torch.zeros(rows, *view.graph.exists.shape, dtype=torch.float32, device=view.device)
     # The ends first: the senders are their difference, and metrics that compare with the clean run need its logits.
@@ -181,7 +179,7 @@ def _sums(
         if alpha in embeds:
             ends[alpha] = record
         del record
-        if receivers.points == POINTS or done == len(ordered):
+        if receivers.points == _POINTS or done == len(ordered):
             senders = senders or _differences(view, ends)
             _contract(view, senders, receivers, out, start)
             receivers.clear()
@@ -275,7 +273,7 @@ def _contract(
         start: The first position at which senders differ: before it there is nothing to add.
     """
     n, pos, d_model = senders.embed.shape
-    block_bytes = BLOCK_BYTES.get(view.device.type, BLOCK_BYTES["cuda"])
+    block_bytes = _BLOCK_BYTES.get(view.device.type, _BLOCK_BYTES["cuda"])
     room = max(1, block_bytes // (view.graph.n_senders * d_model * senders.embed.element_size()))
     step = max(1, room // (pos - start))
     for begin in range(0, n, step):
@@ -331,7 +329,7 @@ def _sharing(twins: Sequence[Twin]) -> Iterator[list[Twin]]:
     group: list[Twin] = []
     for _, layer in groupby(twins, key=lambda twin: twin.block.layer):
         more = list(layer)
-        if group and sum(len(twin.block.feeds) for twin in (*group, *more)) > COLUMNS:
+        if group and sum(len(twin.block.feeds) for twin in (*group, *more)) > _COLUMNS:
             yield group
             group = []
         group += more

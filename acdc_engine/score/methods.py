@@ -15,7 +15,7 @@ from acdc_engine.errors import MethodError, MetricError, PromptError
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.metrics import Metric
 from acdc_engine.prompts.prompt_set import PromptSet
-from acdc_engine.registers import NoParameters, Register, parameter
+from acdc_engine.registers import Register, parameter
 from acdc_engine.score.edge_scores import EdgeScores, attribution_patching
 
 _STEPS = 5
@@ -24,29 +24,24 @@ METHODS: Register[Callable[..., EdgeScores]] = Register("scoring method", "acdc_
 of `attribution_patching` by their names: `batch_size`, `rms`, `per_example` and `progress`."""
 
 
-def midpoints(steps: int) -> tuple[float, ...]:
-    """Midpoints of `steps` equal parts of [0, 1]: neither end is favoured (the midpoint rule)."""
-    return tuple((k + 0.5) / steps for k in range(steps))
-
-
-def left_points(steps: int) -> tuple[float, ...]:
-    """`0, 1/m, ..., (m-1)/m`: the points of the EAP-IG reference code, which never reach the clean end."""
-    return tuple(k / steps for k in range(steps))
+@dataclass(frozen=True)
+class _Clean:
+    points = (1.0,)
 
 
 @dataclass(frozen=True)
-class Points:
-    """Where gradients are taken: at the midpoints of so many steps, or at given points.
+class _Ends:
+    points = (0.0, 1.0)
 
-    Raises:
-        MethodError: Both are given, or they do not lie on the way from the corrupt to the clean input.
-    """
+
+@dataclass(frozen=True)
+class _Points:
+    """Where gradients are taken: at the midpoints of so many steps, or at given points."""
 
     steps: int | None = parameter(None, f"Number of integration points, {_STEPS} by default.")
     alphas: Sequence[float] | None = parameter(None, "The points, from 0 (corrupt) to 1 (clean), instead of steps.")
 
     def __post_init__(self) -> None:
-        """Checks the values."""
         if self.steps is not None and self.alphas is not None:
             raise MethodError("Give either steps or alphas, not both.")
         if self.steps is not None and self.steps < 1:
@@ -58,34 +53,26 @@ class Points:
 
     @property
     def points(self) -> tuple[float, ...]:
-        """All of them."""
-        return midpoints(self.steps or _STEPS) if self.alphas is None else tuple(map(float, self.alphas))
+        if self.alphas is not None:
+            return tuple(map(float, self.alphas))
+        steps = self.steps or _STEPS
+        return tuple((k + 0.5) / steps for k in range(steps))  # the midpoint rule: neither end is favoured
 
 
-_FIXED = {"eap": (1.0,), "clean-corrupted": (0.0, 1.0)}
+def _at_points(name: str, help: str, parameters: type) -> None:
+    """Enters attribution patching at the points that its parameters give."""
+
+    @METHODS.add(name, help, parameters=parameters)
+    def score(view: TransformerView, prompts: PromptSet, metric: Metric, parameters: Any, **options: Any) -> EdgeScores:
+        return attribution_patching(view, prompts, metric, parameters.points, name, **options)
 
 
-@METHODS.add("eap", "edge attribution patching: the gradient of the clean run (Syed et al. 2023, arXiv 2310.10348)")
-def _eap(
-    view: TransformerView, prompts: PromptSet, metric: Metric, parameters: NoParameters, **options: Any
-) -> EdgeScores:
-    return attribution_patching(view, prompts, metric, _FIXED["eap"], "eap", **options)
-
-
-@METHODS.add(
-    "eap-ig", "EAP with integrated gradients over the inputs (Hanna et al. 2024, arXiv 2403.17806)", parameters=Points
-)
-def _eap_ig(
-    view: TransformerView, prompts: PromptSet, metric: Metric, parameters: Points, **options: Any
-) -> EdgeScores:
-    return attribution_patching(view, prompts, metric, parameters.points, "eap-ig", **options)
-
-
-@METHODS.add("clean-corrupted", "mean of the gradients of the clean and the corrupt run (Hanna et al. 2024)")
-def _clean_corrupted(
-    view: TransformerView, prompts: PromptSet, metric: Metric, parameters: NoParameters, **options: Any
-) -> EdgeScores:
-    return attribution_patching(view, prompts, metric, _FIXED["clean-corrupted"], "clean-corrupted", **options)
+for _name, _help, _parameters in (
+    ("eap", "edge attribution patching: the gradient of the clean run (Syed et al. 2023, arXiv 2310.10348)", _Clean),
+    ("eap-ig", "EAP with integrated gradients over the inputs (Hanna et al. 2024, arXiv 2403.17806)", _Points),
+    ("clean-corrupted", "mean of the gradients of the clean and the corrupt run (Hanna et al. 2024)", _Ends),
+):
+    _at_points(_name, _help, _parameters)
 
 
 @dataclass(frozen=True)
@@ -105,7 +92,7 @@ class Method:
     @property
     def alphas(self) -> tuple[float, ...]:
         """The points at which gradients are taken; empty for a method of others."""
-        return self.parameters.points if isinstance(self.parameters, Points) else _FIXED.get(self.name, ())
+        return getattr(self.parameters, "points", ())
 
 
 def get_method(name: str, steps: int | None = None, alphas: Sequence[float] | None = None, **parameters: Any) -> Method:
@@ -121,7 +108,7 @@ def get_method(name: str, steps: int | None = None, alphas: Sequence[float] | No
         MethodError: Unknown name, or parameters that do not fit the method.
     """
     points = {key: value for key, value in (("steps", steps), ("alphas", alphas)) if value is not None}
-    if points and name in _FIXED:
+    if points and name in ("eap", "clean-corrupted"):
         raise MethodError(f"Method {name!r} takes no steps or alphas; use 'eap-ig' for integrated gradients.")
     more = points | parameters
     return Method(METHODS[name].name, METHODS.parameters_of(name, more), to_jsonable_python(METHODS.given(name, more)))

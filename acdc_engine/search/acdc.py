@@ -3,28 +3,27 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise, takewhile
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 
 from acdc_engine.errors import MethodError
 from acdc_engine.graph.connectivity import Candidate, clean
 from acdc_engine.patch.evaluator import Variants
 from acdc_engine.registers import parameter
-from acdc_engine.search.order import best_first, first_edges
-from acdc_engine.search.prefixes import check_threshold
+from acdc_engine.search.order import best_first, check_threshold, first_edges
 from acdc_engine.search.strategies import SEARCHES, Found, Search, SearchParameters
 
-MOST = 64
+_MOST = 64
 """Candidates tried at once, at most."""
 
 
 @dataclass(frozen=True)
-class AcdcParameters(SearchParameters):
-    """What a sweep takes."""
+class _Parameters(SearchParameters):
+    aims = False
 
     threshold: float | None = parameter(
         None, "largest loss that one removal may cost, in units of the metric (nats with --objective kl)"
@@ -32,10 +31,7 @@ class AcdcParameters(SearchParameters):
     candidates: int | None = parameter(None, "sweep over so many of the best edges only; without, over the whole graph")
 
     def __post_init__(self) -> None:
-        """Checks them."""
-        check_threshold("acdc", self.threshold, ", or nats with --objective kl")
-        assert self.threshold is not None, "checked in the line before"
-        if self.threshold <= 0:
+        if check_threshold("acdc", self.threshold) <= 0:
             raise MethodError(
                 f"ACDC's threshold must be above 0, not {self.threshold:g}: an edge goes if its removal costs less "
                 "than that, and at 0 nothing but harmful edges would go. Try 0.01."
@@ -43,20 +39,15 @@ class AcdcParameters(SearchParameters):
         if self.candidates is not None and self.candidates < 1:
             raise MethodError(f"At least one candidate edge is needed, not {self.candidates}.")
 
-    @property
-    def aims(self) -> bool:
-        """See `SearchParameters`."""
-        return False
-
 
 @SEARCHES.add(
     "acdc",
     "greedy sweep from the logits back (Conmy et al.): drop what costs less than --threshold",
-    parameters=AcdcParameters,
+    parameters=_Parameters,
 )
-def _acdc(search: Search, parameters: AcdcParameters) -> Found:
+def _acdc(search: Search, parameters: _Parameters) -> Found:
     graph, start = search.graph, search.graph.exists
-    assert parameters.threshold is not None, "checked when the parameters were made"
+    threshold = check_threshold("acdc", parameters.threshold)
     if parameters.candidates is not None:
         order = best_first(graph, search.scores, search.judge.unsigned_rank)
         start = first_edges(graph, order, parameters.candidates)
@@ -65,11 +56,11 @@ def _acdc(search: Search, parameters: AcdcParameters) -> Found:
                 f"The best {parameters.candidates} edges by score do not connect the input to the logits. Ask for more "
                 "with --candidates."
             )
-    found, tally = acdc(search, start, parameters.threshold)
+    found, tally = acdc(search, start, threshold)
     search.note(f"ACDC: {tally}.")
     if not found.size:
         raise MethodError(
-            f"Threshold {parameters.threshold:g} leaves no circuit: every edge could go, one after the other. Choose a "
+            f"Threshold {threshold:g} leaves no circuit: every edge could go, one after the other. Choose a "
             "smaller threshold."
         )
     return found
@@ -80,14 +71,12 @@ class Tally:
     """What a sweep took.
 
     Attributes:
-        edges: Edges the sweep started with.
         tested: Edges tried exactly; one by one, each would be an evaluation of its own from the input on.
         evaluations: Exact evaluations made, those thrown away included.
         batches: Batches they were made in.
         untested: Edges dropped without a test, because nobody reads their receiver's node any more.
     """
 
-    edges: int = 0
     tested: int = 0
     evaluations: int = 0
     batches: int = 0
@@ -96,7 +85,7 @@ class Tally:
     def __str__(self) -> str:
         """One line for the log of a run."""
         return (
-            f"{self.tested:,} of {self.edges:,} edges tried exactly, in {self.batches:,} batches with "
+            f"{self.tested:,} of {self.tested + self.untested:,} edges tried exactly, in {self.batches:,} batches with "
             f"{self.evaluations - self.tested:,} evaluations thrown away; {self.untested:,} evaluations saved: nobody "
             "reads those edges' nodes any more"
         )
@@ -142,30 +131,6 @@ def acdc(search: Search, start: Bool[Tensor, "senders receivers"], threshold: fl
     return Found(clean(search.graph, sweep.mask), search.judge.faithfulness_of(sweep.current)), sweep.tally
 
 
-def _accepted(current: float, rows: Float[Tensor, "masks prompts"], threshold: float) -> int:
-    """How many of the cumulative removals pass, up to the first that fails."""
-    for count, value in enumerate(float(row.mean()) for row in rows):
-        if not current - value < threshold:
-            return count
-        current = value
-    return len(rows)
-
-
-@dataclass(frozen=True)
-class _Step:
-    """One candidate, if all before it are removed.
-
-    Attributes:
-        place: Of its edge in the sweep's order.
-        gone: Edges visited since the block began that go with it, its own the last; `unread` of them untested.
-        unread: Edges dropped untested since the block began.
-    """
-
-    place: int
-    gone: int
-    unread: int
-
-
 class _Sweep:
     """The circuit so far, and how far down the order in which edges are visited.
 
@@ -184,40 +149,52 @@ class _Sweep:
         latest_first = np.lexsort((-senders, -receivers))
         self.order: list[int] = (senders * self._graph.n_receivers + receivers)[latest_first].tolist()
         self._readers = mask.sum(1).tolist()
-        self.place, self.tally = 0, Tally(edges=len(self.order))
+        self.place, self.tally = 0, Tally()
         self._length = 8
         self._base, self._gone, self._of_block = mask, list[int](), -1
         blocks = enumerate(self._graph.blocks)
         self._block_of = {read: place for place, one in blocks for read in range(one.reads.start, one.reads.stop)}
 
-    def ahead(self) -> list[_Step]:
-        """The next block of candidates; empty when no edge is left that needs a test."""
+    def ahead(self) -> list[tuple[int, int]]:
+        """The next block of candidates: places of edges that need a test, and how many before each need none."""
         return list(islice(self._candidates(), self._length))
 
-    def test(self, ahead: list[_Step]) -> bool:
-        """Tries a block of candidates and goes on behind the last that could go, or the first that could not.
+    def _candidates(self) -> Iterator[tuple[int, int]]:
+        lost, unread = Counter[int](), 0
+        for place, edge in enumerate(islice(self.order, self.place, None), self.place):
+            lost[edge // self._graph.n_receivers] += 1
+            if self._unread(edge, lost):
+                unread += 1
+            else:
+                yield place, unread
+
+    def test(self, ahead: list[tuple[int, int]]) -> bool:
+        """Tries each candidate without all before it; goes on behind the last that could go, or first that could not.
 
         Returns:
             Whether any was removed.
         """
-        self._rebase(self.order[ahead[0].place] % self._graph.n_receivers)
-        gone = np.array(self._gone + self.order[self.place : ahead[-1].place + 1])
-        candidates = tuple(Candidate(gone[: len(self._gone) + step.gone]) for step in ahead)
-        rows = self._judge.values(Variants(self._base, candidates))
-        accepted = _accepted(float(self.current.mean()), rows, self._threshold)
+        places = [place for place, _ in ahead]
+        self._rebase(self.order[places[0]] % self._graph.n_receivers)
+        gone = np.array(self._gone + self.order[self.place : places[-1] + 1])
+        first = len(self._gone) - self.place + 1
+        rows = self._judge.values(Variants(self._base, tuple(Candidate(gone[: first + place]) for place in places)))
+        means = [float(row.mean()) for row in (self.current, *rows)]
+        passed = (before - after < self._threshold for before, after in pairwise(means))
+        accepted = sum(takewhile(bool, passed))
         if accepted:
-            last = ahead[accepted - 1]
-            self._take_out(self.order[self.place : last.place + 1])
-            self.current, self.place = rows[accepted - 1], last.place + 1
-            self.tally.untested += last.unread
+            place, unread = ahead[accepted - 1]
+            self._take_out(self.order[self.place : place + 1])
+            self.current, self.place = rows[accepted - 1], place + 1
+            self.tally.untested += unread
         failed = accepted < len(ahead)
         if failed:  # up to the edge that stays, and past it
-            self.drop_unread(ahead[accepted].place)
-            self.place = ahead[accepted].place + 1
+            self.drop_unread(places[accepted])
+            self.place = places[accepted] + 1
         self.tally.tested += accepted + failed
         self.tally.evaluations += len(ahead)
         self.tally.batches += 1
-        self._length = 1 if failed else min(MOST, self._length + 1)
+        self._length = 1 if failed else min(_MOST, self._length + 1)
         return accepted > 0
 
     def drop_unread(self, stop: int | None = None) -> None:
@@ -229,16 +206,6 @@ class _Sweep:
                 unread.append(edge)
         self._take_out(unread)
         self.tally.untested += len(unread)
-
-    def _candidates(self) -> Iterator[_Step]:
-        """The edges from the next to visit on that need a test, each without all before it."""
-        lost, unread = Counter[int](), 0
-        for place, edge in enumerate(islice(self.order, self.place, None), self.place):
-            lost[edge // self._graph.n_receivers] += 1
-            if self._unread(edge, lost):
-                unread += 1
-            else:
-                yield _Step(place, place - self.place + 1, unread)
 
     def _unread(self, edge: int, lost: Counter[int]) -> bool:
         """Whether nobody reads the nodes that an edge's receiver feeds, once senders have lost so many readers."""

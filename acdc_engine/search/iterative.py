@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -13,33 +12,31 @@ from acdc_engine.graph.connectivity import clean
 from acdc_engine.search.order import FIRST, Rank, best_first, first_edges, smallest_of_order, strengths
 from acdc_engine.search.strategies import SEARCHES, Found, Search, SearchParameters
 
-SHARES = (0.5, 0.35, 0.25, 0.17, 0.12, 0.08, 0.05, 0.03, 0.02, 0.01, 0.005)
+_SHARES = (0.5, 0.35, 0.25, 0.17, 0.12, 0.08, 0.05, 0.03, 0.02, 0.01, 0.005)
 """Shares of the edges tried in one round, largest first; one edge at least."""
-BATCH = 2
+_BATCH = 2
 """Shares tried before the next smaller ones."""
-GROWN_FROM = 0.5
+_GROWN_FROM = 0.5
 """Share of the target that the best edges must reach for growth to begin with them."""
-GROWN_BY = 0.03
+_GROWN_BY = 0.03
 """Share of the edges added before the next look at the gradient."""
-KICKS = (0.3, 0.1, 0.04)
+_KICKS = (0.3, 0.1, 0.04)
 """Shares of the edges added before pruning again, in the order tried."""
-WORTH = 0.01
+_WORTH = 0.01
 """Share of the edges that adding and pruning again must save to be tried another time."""
 
 
 @dataclass(frozen=True)
-class IterativeParameters(SearchParameters):
-    """It decides everything by itself."""
-
+class _Parameters(SearchParameters):
     minimal: ClassVar[bool] = True
 
 
 @SEARCHES.add(
     "iterative",
     "score again inside the circuit and drop the weakest, as long as the target holds",
-    parameters=IterativeParameters,
+    parameters=_Parameters,
 )
-def iterative(search: Search, parameters: IterativeParameters | None = None) -> Found:
+def iterative(search: Search, parameters: SearchParameters) -> Found:
     """Finds a small circuit that meets the target.
 
     1. The smallest circuit among the best edges of each rank that meets the target; the whole graph where none does.
@@ -65,10 +62,6 @@ def iterative(search: Search, parameters: IterativeParameters | None = None) -> 
     Cost: one forward and backward pass inside the circuit and a few exact evaluations per round, each cheaper than a
     forward pass once the circuit is sparse.
 
-    Args:
-        search: What it works with.
-        parameters: None are needed.
-
     Returns:
         The circuit; the whole graph when nothing can be dropped.
     """
@@ -76,9 +69,9 @@ def iterative(search: Search, parameters: IterativeParameters | None = None) -> 
     start = rounds.start()
     if "rms" in rounds.ranks:
         start = rounds.grow(start) or start
-    best = rounds.shrink(start, search.target.met)
+    best = rounds.shrink(start, search.met)
     while (smaller := rounds.kick(best)) is not None:
-        worth = best.size - smaller.size > WORTH * best.size
+        worth = best.size - smaller.size > _WORTH * best.size
         best = smaller
         if not worth:
             break
@@ -97,21 +90,21 @@ class _Rounds:
         for rank in self.ranks:
             order = best_first(self.search.graph, self.search.scores, rank)
             found = smallest_of_order(self.search, order, None if best is None else best.size)
-            if best is None or (found.size < best.size and self.search.target.met(found.faithfulness)):
+            if best is None or (found.size < best.size and self.search.met(found)):
                 best = found
         assert best is not None, "there is at least one rank"
         return best
 
-    def shrink(self, found: Found, good: Callable[[float], bool]) -> Found:
+    def shrink(self, found: Found, good: Callable[[Found], bool]) -> Found:
         """Rounds from one circuit, as long as something can be dropped and the rest is good."""
         level = 0
-        while (step := self._round(found, level, good)) is not None:
-            found, level = step.found, max(0, step.level - BATCH)
+        while (smaller := self._round(found, level, good)) is not None:
+            found, level = smaller[0], max(0, smaller[1] - _BATCH)
         return found
 
     def grow(self, smallest: Found) -> Found | None:
         """A circuit in the target grown from the best edges; None where it does not get there with fewer edges."""
-        graph, judge, least = self.search.graph, self.search.judge, GROWN_FROM * self.search.target.faithfulness
+        graph, judge, least = self.search.graph, self.search.judge, _GROWN_FROM * self.search.target.faithfulness
         order = best_first(graph, self.search.scores, "rms")
         length = FIRST
         while int((mask := first_edges(graph, order, length)).sum()) < smallest.size:
@@ -124,10 +117,10 @@ class _Rounds:
 
     def _grown(self, mask: Bool[Tensor, "senders receivers"], up_to: int) -> Found | None:
         """Adds what promises most until the target is met; None where nothing does, or not with fewer edges."""
-        while (grown := self._with_more(mask, self._promise(mask), GROWN_BY)) is not None:
+        while (grown := self._with_more(mask, self._promise(mask), _GROWN_BY)) is not None:
             if not int(mask.sum()) < grown.size < up_to:
                 return None
-            if self.search.target.met(grown.faithfulness):
+            if self.search.met(grown):
                 return grown
             mask = grown.mask
         return None
@@ -135,14 +128,14 @@ class _Rounds:
     def kick(self, best: Found) -> Found | None:
         """Adds the missing edges that promise most and prunes again; None when that gives nothing smaller."""
         promise = self._promise(best.mask)
-        for share in KICKS:
+        for share in _KICKS:
             found = self._with_more(best.mask, promise, share)
             if found is None:
                 return None
-            if not self._above(found.faithfulness):
+            if not self._above(found):
                 continue
             found = self.shrink(found, self._above)
-            if found.size < best.size and self.search.target.met(found.faithfulness):
+            if found.size < best.size and self.search.met(found):
                 return found
         return None
 
@@ -173,25 +166,26 @@ class _Rounds:
         more[promise.flatten().topk(count).indices] = True
         return self.search.run(clean(self.search.graph, more.view_as(mask)), "added edges")
 
-    def _above(self, faithfulness: float) -> bool:
-        return self.search.target.met(min(faithfulness, 1.0))
+    def _above(self, found: Found) -> bool:
+        return self.search.target.met(min(found.faithfulness, 1.0))
 
-    def _round(self, current: Found, level: int, good: Callable[[float], bool]) -> "_Step | None":
-        """One round from one circuit, starting with the share at `level`; None when nothing can be dropped.
+    def _round(self, current: Found, level: int, good: Callable[[Found], bool]) -> tuple[Found, int] | None:
+        """One round from one circuit, starting with the share at `level`, and the level at which something could go.
 
         Of the circuits that two shares leave the smallest is run first, and the first that is good is taken.
         """
         inside, what = self.search.judge.contributions(current.mask), f"round {next(self.numbers)}"
         tried: set[int] = set()
-        while level < len(SHARES):
-            counts = {max(1, int(current.size * share)) for share in SHARES[level : level + BATCH]} - tried
+        while level < len(_SHARES):
+            counts = {max(1, int(current.size * share)) for share in _SHARES[level : level + _BATCH]} - tried
             tried |= counts
-            masks = _distinct([m for n in sorted(counts) for m in self._without_weakest(current.mask, inside, n)])
-            for mask in sorted(masks, key=lambda mask: int(mask.sum())):
+            masks = (m for n in sorted(counts) for m in self._without_weakest(current.mask, inside, n))
+            distinct = {mask.numpy().tobytes(): mask for mask in masks}.values()
+            for mask in sorted(distinct, key=lambda mask: int(mask.sum())):
                 found = self.search.run(mask, what)
-                if good(found.faithfulness):
-                    return _Step(found, level)
-            level += BATCH
+                if good(found):
+                    return found, level
+            level += _BATCH
         return None
 
     def _without_weakest(
@@ -213,17 +207,3 @@ class _Rounds:
             if rest.any():
                 out.append(rest)
         return out
-
-
-@dataclass(frozen=True)
-class _Step:
-    found: Found
-    level: int
-
-
-def _distinct(masks: list[Tensor]) -> list[Tensor]:
-    out: list[Tensor] = []
-    for mask in masks:
-        if not any(torch.equal(mask, other) for other in out):
-            out.append(mask)
-    return out

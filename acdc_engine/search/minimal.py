@@ -16,7 +16,7 @@ from acdc_engine.search.strategies import Found, Progress, Report, nobody
 
 BATCH = 32
 """Circuits run at once when every edge is tried on its own."""
-REBASE = 16
+_REBASE = 16
 """Edges by which a circuit may differ from the one that evaluations start from."""
 
 
@@ -38,7 +38,7 @@ class Minimal:
 
 
 def minimal(
-    judge: Judge, found: Found, target: Target, report: Report = nobody, progress: Progress | None = None
+    judge: Judge, found: Found, target: Target, report: Report = nobody, progress: Progress = nobody
 ) -> Minimal:
     """Drops edges until none can go on its own.
 
@@ -81,7 +81,7 @@ def minimal(
         found = smaller
 
 
-def singles(judge: Judge, found: Found, target: Target | None, progress: Progress | None = None) -> Minimal:
+def singles(judge: Judge, found: Found, target: Target | None, progress: Progress = nobody) -> Minimal:
     """Runs a circuit without each single edge, one after the other.
 
     Args:
@@ -98,8 +98,7 @@ def singles(judge: Judge, found: Found, target: Target | None, progress: Progres
         some = by_receiver[start : start + BATCH]
         candidates = tuple(base.without([edge]) for edge in edges[some].tolist())
         rows[torch.from_numpy(some)] = judge.values(Variants(found.mask, candidates))
-        if progress is not None:
-            progress(start + len(some), len(edges))
+        progress(start + len(some), len(edges))
     met = [target is not None and target.met(judge.faithfulness_of(row)) for row in rows]
     return Minimal(found, rows, whole, ~torch.tensor(met, dtype=torch.bool))
 
@@ -137,7 +136,7 @@ class _Shrinking:
         """Goes on with a candidate."""
         mask = Variants(self._base.mask, (candidate,)).masks()[0]
         self.found, self._gone = Found(mask, faithfulness), candidate.remove
-        if len(self._gone) > REBASE:
+        if len(self._gone) > _REBASE:
             self._rebase()
 
 

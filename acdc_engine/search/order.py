@@ -1,6 +1,11 @@
-"""Orders of edges, the circuits that their prefixes make, and the smallest of them that meets a target."""
+"""Orders of edges, the circuits that their first edges make, and the strategies that keep those.
+
+A strategy keeps a given number of them, those above a threshold, or as few as meet a target.
+"""
 
 import heapq
+import math
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
@@ -10,7 +15,8 @@ from torch import Tensor
 from acdc_engine.errors import MethodError, nearest
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.search.strategies import Found, Search
+from acdc_engine.registers import parameter
+from acdc_engine.search.strategies import SEARCHES, Found, Search, SearchParameters
 
 Rank = Literal["absolute", "signed", "rms"]
 RANKS: tuple[Rank, ...] = get_args(Rank)
@@ -143,10 +149,10 @@ def smallest_of_order(search: Search, order: Int[Tensor, "edges"], up_to: int | 
 
 def _run_prefix(search: Search, order: Tensor, what: str, length: int) -> tuple[Found, int]:
     """Runs a prefix; the side on which it misses the band: -1 below, 1 above, 0 inside."""
-    found, target = search.run(first_edges(search.graph, order, length), what), search.target
-    if found.size and target.met(found.faithfulness):
+    found = search.run(first_edges(search.graph, order, length), what)
+    if search.met(found):
         return found, 0
-    return found, -1 if found.faithfulness < target.faithfulness else 1
+    return found, -1 if found.faithfulness < search.target.faithfulness else 1
 
 
 def _bisect(search: Search, order: Tensor, below: int, upper: int, side_below: int) -> Found | None:
@@ -160,3 +166,83 @@ def _bisect(search: Search, order: Tensor, below: int, upper: int, side_below: i
         else:
             upper, best = middle, run if side == 0 else best
     return best
+
+
+_RANK_HELP = "edges are ranked by absolute or signed score, or by rms, the root mean square over prompts"
+
+
+@dataclass(frozen=True)
+class _Prefix(SearchParameters):
+    rank: str = parameter("absolute", _RANK_HELP)
+    size: int | None = parameter(None, "number of edges; without, as few as reach the target")
+
+    def __post_init__(self) -> None:
+        check_rank(self.rank)
+        if self.size is not None and self.size < 1:
+            raise MethodError(f"A circuit needs at least one edge, not {self.size}.")
+
+    @property
+    def aims(self) -> bool:
+        """See `SearchParameters`."""
+        return self.size is None
+
+
+@SEARCHES.add("top-k", "the strongest edges: --size many, or as few as reach the target", parameters=_Prefix)
+def _top_k(search: Search, parameters: _Prefix) -> Found:
+    order = best_first(search.graph, search.scores, check_rank(parameters.rank))
+    return _of_order(search, order, parameters.size, "top-k")
+
+
+@SEARCHES.add(
+    "greedy",
+    "grown from the logits, strongest edge first: --size many, or as few as reach the target",
+    parameters=_Prefix,
+)
+def _greedy(search: Search, parameters: _Prefix) -> Found:
+    order = greedy_from_logits(search.graph, search.scores, check_rank(parameters.rank))
+    return _of_order(search, order, parameters.size, "greedy")
+
+
+@dataclass(frozen=True)
+class _Threshold(SearchParameters):
+    aims = False
+    rank: str = parameter("absolute", _RANK_HELP)
+    threshold: float | None = parameter(None, "smallest strength of a kept edge")
+
+    def __post_init__(self) -> None:
+        check_rank(self.rank)
+        check_threshold("threshold", self.threshold)
+
+
+def check_threshold(strategy: str, threshold: float | None) -> float:
+    """The threshold of a strategy.
+
+    Raises:
+        MethodError: It is missing, or no number.
+    """
+    if threshold is None:
+        raise MethodError(
+            f"Strategy {strategy!r} needs a threshold (in units of the metric, or nats with --objective kl)."
+        )
+    if not math.isfinite(threshold):
+        raise MethodError(f"The threshold must be a finite number, not {threshold}.")
+    return threshold
+
+
+@SEARCHES.add("threshold", "every edge whose strength is at least --threshold", parameters=_Threshold)
+def _threshold(search: Search, parameters: _Threshold) -> Found:
+    graph, strength = search.graph, strengths(search.scores, check_rank(parameters.rank))
+    threshold = check_threshold("threshold", parameters.threshold)
+    mask = clean(graph, (strength >= threshold) & graph.exists)
+    if not mask.any():
+        raise MethodError(
+            f"Threshold {threshold:g} leaves no path from the input to the logits. The strongest edge has "
+            f"{float(strength[graph.exists].max()):.4g}; choose a lower threshold."
+        )
+    return search.run(mask, "threshold")
+
+
+def _of_order(search: Search, order: Int[Tensor, "edges"], size: int | None, what: str) -> Found:
+    if size is None:
+        return smallest_of_order(search, order)
+    return search.run(of_size(search.graph, order, size), what)

@@ -1,5 +1,6 @@
 """Search strategies by name, what each of them takes, and running one of them."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
@@ -20,11 +21,11 @@ class Found:
 
     Attributes:
         mask: Kept edges, clean.
-        faithfulness: On the discovery prompts.
+        faithfulness: On the discovery prompts, by the objective; NaN where nobody has measured it.
     """
 
     mask: Bool[Tensor, "senders receivers"]
-    faithfulness: float
+    faithfulness: float = math.nan
 
     @property
     def size(self) -> int:
@@ -38,8 +39,8 @@ Progress = Callable[[int, int], None]
 """Called with how many edges are done, and of how many."""
 
 
-def nobody(what: str, found: Found, met: bool) -> None:
-    """A `Report` to nobody."""
+def nobody(*told: object) -> None:
+    """A report, a note or progress that nobody listens to."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,8 @@ class Search:
     scores: Float[Tensor, "2 senders receivers"]
     target: Target
     report: Report = nobody
-    note: Callable[[str], None] = lambda text: None
-    progress: Progress = lambda done, total: None
+    note: Callable[[str], None] = nobody
+    progress: Progress = nobody
 
     @property
     def graph(self) -> Graph:
@@ -70,8 +71,12 @@ class Search:
     def run(self, mask: Bool[Tensor, "senders receivers"], what: str) -> Found:
         """Runs one circuit and reports it. An empty one is the ablated model itself, and meets no target."""
         found = Found(mask, self.judge.faithfulness(mask[None])[0] if mask.any() else 0.0)
-        self.report(what, found, found.size > 0 and self.target.met(found.faithfulness))
+        self.report(what, found, self.met(found))
         return found
+
+    def met(self, found: Found) -> bool:
+        """Whether a circuit meets the target."""
+        return found.size > 0 and self.target.met(found.faithfulness)
 
 
 @dataclass(frozen=True)
@@ -105,11 +110,12 @@ class Choice:
     parameters: SearchParameters = field(default_factory=SearchParameters)
 
     @classmethod
-    def of(cls, strategy: str = "iterative", **given: Any) -> "Choice":
+    def of(cls, strategy: str = "iterative", *, objective: str = "faithfulness", **given: Any) -> "Choice":
         """Chooses a strategy.
 
         Args:
             strategy: A name in `SEARCHES`, and what stands behind it: `top-k:size=200`.
+            objective: What the search works with: under "kl" edges are ranked by root mean square by default.
             **given: Its parameters; None stands for the default.
 
         Raises:
@@ -122,6 +128,8 @@ class Choice:
                 *some, last = [other.name for other in SEARCHES if _takes(other.parameters, name)] or ["no strategy"]
                 others = f"{', '.join(some)} and {last}" if some else last
                 raise MethodError(f"Strategy {entry.name!r} takes no {name}; --{name} is for {others}.")
+        if objective == "kl" and _takes(entry.parameters, "rank") and "rank" not in SEARCHES.given(strategy):
+            chosen = {"rank": "rms", **chosen}
         return cls(entry.name, SEARCHES.parameters_of(strategy, chosen))
 
     @property
@@ -130,23 +138,10 @@ class Choice:
         return self.parameters.aims
 
     @property
-    def takes_rank(self) -> bool:
-        """Whether edges are ranked as `rank` says; otherwise the strategy decides."""
-        return _takes(type(self.parameters), "rank")
-
-    @property
     def given(self) -> Mapping[str, Any]:
         """The parameters that are set, by name, as JSON has them."""
         values = {one.name: to_jsonable_python(getattr(self.parameters, one.name)) for one in fields(self.parameters)}
         return {name: value for name, value in values.items() if value is not None}
-
-
-def choice_of(strategy: str, objective: str, **parameters: Any) -> Choice:
-    """A strategy with its parameters; where the objective is "kl", edges are ranked by root mean square by default."""
-    choice = Choice.of(strategy, **parameters)
-    by_square = objective == "kl" and choice.takes_rank and parameters.get("rank") is None
-    by_square &= "rank" not in SEARCHES.given(strategy)
-    return Choice.of(strategy, **{**parameters, "rank": "rms"}) if by_square else choice
 
 
 def _takes(parameters: type, name: str) -> bool:

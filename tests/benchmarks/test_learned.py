@@ -14,7 +14,7 @@ from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.score import get_method, score_edges
 from acdc_engine.search import Found, Report
-from benchmarks.learned import learned, stretched
+from benchmarks.learned import learned, soft_gradients, stretched
 from tests.micro_models import head_feeds_query, mask_of
 from tests.tiny_models import random_prompts, view
 
@@ -66,14 +66,14 @@ def test_what_is_found_meets_the_target_and_is_clean(name: str, metric: str) -> 
 
 def broken(monkeypatch: pytest.MonkeyPatch, after: int, values: float, gradient: float) -> None:
     """Makes weighted runs return these numbers after some steps."""
-    real, calls = CircuitEvaluator.soft_gradients, [0]
+    real, calls = soft_gradients, [0]
 
-    def soft_gradients(self: CircuitEvaluator, weights: torch.Tensor, metric: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    def watched(evaluator: Any, weights: torch.Tensor, metric: Any) -> tuple[torch.Tensor, torch.Tensor]:
         calls[0] += 1
-        good = real(self, weights, metric)
+        good = real(evaluator, weights, metric)
         return good if calls[0] <= after else (good[0] * values, good[1] * gradient)
 
-    monkeypatch.setattr(CircuitEvaluator, "soft_gradients", soft_gradients)
+    monkeypatch.setattr("benchmarks.learned.soft_gradients", watched)
 
 
 @pytest.mark.parametrize(

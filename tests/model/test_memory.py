@@ -62,7 +62,6 @@ def test_results_are_equal_however_batches_are_cut(name: str, tokens: int, monke
             *(e.values(torch.stack([mask, v.graph.exists]), METRIC) for e in evaluators),
             *(e.values(Variants.of(v.graph.exists, mask[None]), METRIC) for e in evaluators),
             *(e.edge_gradients(mask, METRIC) for e in evaluators),
-            evaluators[0].soft_gradients(mask.float(), METRIC)[0],
             evaluators[0].clean_logits(),
             evaluators[0].ablated_logits(),
             torch.tensor([effect.clean for effect in roles.direct.values()]),

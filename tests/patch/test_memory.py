@@ -1,7 +1,6 @@
 """The remembering evaluator: the answers of the one it wraps, each computed once, in whatever order they are asked."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +13,7 @@ from acdc_engine.graph.connectivity import Candidate, clean
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.evaluator import Circuits, Evaluator, Variants
 from acdc_engine.patch.judge import Judge
-from acdc_engine.patch.memory import RememberingEvaluator, edges_hash
-from acdc_engine.patch.trace import Facts, Trace, read_trace
+from acdc_engine.patch.memory import Facts, RememberingEvaluator, Trace, _edges_hash, read_trace
 from acdc_engine.prompts.metrics import Metric, as_metric, get_metric
 from acdc_engine.search import Found, singles
 from tests.tiny_models import METRIC, random_mask, random_prompts, view
@@ -88,15 +86,6 @@ def test_answers_are_those_of_the_plain_evaluator_and_are_found_again(name: str,
         assert torch.equal(two, three) and torch.equal(two, four), "bit by bit"
 
 
-def test_the_order_of_questions_does_not_count(tmp_path: Path) -> None:
-    masks = some_masks("gpt2", 4)
-    evaluator, _, trace = remembering(tmp_path / "trace")
-    expected = [evaluator.values(mask[None], METRIC)[0] for mask in masks]
-    trace.close()
-    evaluator, inner, _ = remembering(tmp_path / "trace")
-    assert torch.equal(evaluator.values(masks.flip(0), METRIC), torch.stack(expected[::-1])) and inner.asked == []
-
-
 def test_only_what_is_new_is_asked_and_written(tmp_path: Path) -> None:
     """A circuit is the same one however it is given: written out, or as what it lacks of another."""
     masks = some_masks("gpt2", 4)
@@ -163,18 +152,9 @@ def test_hashes_of_sets_of_edges(some: set[int], more: set[int]) -> None:
     """Equal sets have equal hashes in whatever order, others do not, and a difference costs what it is large."""
 
     def hashed(edges: set[int]) -> list[int]:
-        parts: list[int] = edges_hash(np.array(sorted(edges, key=hash), np.int64)).tolist()
+        parts: list[int] = _edges_hash(np.array(sorted(edges, key=hash), np.int64)).tolist()
         return parts
 
-    both = edges_hash(np.array(sorted(some), np.int64)) + edges_hash(np.array(sorted(more - some), np.int64))
+    both = _edges_hash(np.array(sorted(some), np.int64)) + _edges_hash(np.array(sorted(more - some), np.int64))
     assert hashed(some | more) == both.tolist()
     assert (hashed(some) == hashed(more)) == (some == more)
-
-
-def test_masks_of_variants() -> None:
-    mask = some_masks("gpt2", 1)[0]
-    kept, missing = np.flatnonzero(mask.numpy()), np.flatnonzero(~mask.numpy())
-    variants: Any = Variants(mask, (Candidate(NOTHING), Candidate(kept[:2], missing[:1])))
-    same, other = variants.masks()
-    assert torch.equal(same, mask) and len(variants) == 2
-    assert np.flatnonzero((mask ^ other).numpy()).tolist() == sorted([*kept[:2], missing[0]])

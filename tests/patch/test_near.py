@@ -13,7 +13,8 @@ from acdc_engine.model.view import TransformerView
 from acdc_engine.patch import CircuitEvaluator, evaluator
 from acdc_engine.patch.ablations import ABLATIONS
 from acdc_engine.patch.evaluator import Variants
-from acdc_engine.patch.plan import Known, Masks, make_plan
+from acdc_engine.patch.patched_run import make_plan
+from acdc_engine.patch.sums import Bank, Masks
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.score import get_method, score_edges
 from tests.micro_models import mask_of
@@ -114,10 +115,10 @@ def test_groups_of_any_size_give_the_same(monkeypatch: pytest.MonkeyPatch) -> No
     base = random_mask(v.graph, 0.5, seed=6)
     masks = neighbours(v.graph, base, 10, seed=7)
     whole = CircuitEvaluator(v, prompts).logits(Variants.of(base, masks))
-    monkeypatch.setattr(evaluator, "BUFFER_BYTES", 1)
+    monkeypatch.setattr(evaluator, "_BUFFER_BYTES", 1)
     assert relative(CircuitEvaluator(v, prompts).logits(Variants.of(base, masks)), whole) < 2e-5
     monkeypatch.undo()
-    monkeypatch.setattr(evaluator, "MOST_MASKS", 3)
+    monkeypatch.setattr(evaluator, "_MOST_MASKS", 3)
     assert relative(CircuitEvaluator(v, prompts).logits(Variants.of(base, masks)), whole) < 2e-5
 
 
@@ -129,7 +130,7 @@ def test_exact_evaluations_count_masks_and_not_the_run_near_them() -> None:
     assert run.exact_evaluations == 5
 
 
-def plan_of(mask: Tensor, base: Tensor | None = None, known: Known | None = None) -> list[tuple[str, bool]]:
+def plan_of(mask: Tensor, base: Tensor | None = None, known: Bank | None = None) -> list[tuple[str, bool]]:
     v = view("gpt2")
     near = mask if base is None else base
     masks = Masks.near(near.numpy(), [Candidate(np.flatnonzero(mask != near))])
@@ -148,8 +149,8 @@ def test_only_keys_and_values_need_other_positions() -> None:
 def test_only_what_a_changed_edge_leads_to_runs_again() -> None:
     graph = view("gpt2").graph
     mask = mask_of(graph, "input->a0.h0<v> input->a0.h1<v> a0.h0->m1 a0.h1->a1.h0<v> a1.h0->m1 m1->logits")
-    senders = np.ones(graph.n_senders, np.bool_)
-    known = Known(senders, senders)
+    senders, none = np.arange(graph.n_senders), np.empty(0, np.int64)
+    known = Bank(senders, senders, torch.empty(0), torch.empty(0))
     without = mask.clone()
     without[graph.parse_edge("a0.h1->a1.h0<v>")] = False
     without[graph.parse_edge("input->a0.h1<v>")] = False
@@ -163,5 +164,5 @@ def test_only_what_a_changed_edge_leads_to_runs_again() -> None:
     assert plan_of(clean(graph, cut), mask, known) == [], "nothing is left"
     fed = mask & ~mask_of(graph, "input->a0.h0<v>")
     assert plan_of(fed, mask, known) == [("m1", False)], "m1 still reads a0.h0, which is back at its baseline"
-    nowhere = Known(~senders, senders)
+    nowhere = Bank(none, senders, torch.empty(0), torch.empty(0))
     assert plan_of(last, mask, nowhere) == [("a0.h1", True), ("a1.h0", False), ("m1", False)]

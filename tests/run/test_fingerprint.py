@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from acdc_engine.experiment import Experiment
-from acdc_engine.patch.trace import Facts, differences, fingerprint_of
+from acdc_engine.patch.memory import Facts, differences, fingerprint_of
 from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.find import find_task
 from acdc_engine.run.folder import asked_facts, loaded_facts

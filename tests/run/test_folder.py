@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from acdc_engine.errors import RunFolderError
 from acdc_engine.graph.files import SCORES, TRACE
-from acdc_engine.patch.trace import Facts, Packed
+from acdc_engine.patch.memory import Facts, Packed
 from acdc_engine.run.folder import LOCK, ROOM, RunFolder, in_use, newest_unfinished
 from acdc_engine.score.edge_scores import EdgeScores
 from tests.made_circuits import made_circuit

@@ -30,7 +30,7 @@ def finite_differences(
         for sign in (1, -1):
             weights = mask.to(torch.float64)
             weights[u, r] += sign * step
-            values.append(float(evaluator.soft_gradients(weights, get_metric(metric))[0].mean()))
+            values.append(float(evaluator._differentiated(weights, get_metric(metric))[0].mean()))
         out.append((values[0] - values[1]) / (2 * step))
     return torch.tensor(out)
 
@@ -103,5 +103,5 @@ def test_blocks_of_tokens_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None
     whole = score_edges(v, prompts, METRIC, get_method("eap")).mean
     per_token = v.graph.n_senders * v.d_model * 4
     for tokens in (1, 3, 10):
-        monkeypatch.setattr("acdc_engine.score.edge_scores.BLOCK_BYTES", {"cpu": tokens * per_token, "cuda": 1})
+        monkeypatch.setattr("acdc_engine.score.edge_scores._BLOCK_BYTES", {"cpu": tokens * per_token, "cuda": 1})
         assert relative(score_edges(v, prompts, METRIC, get_method("eap")).mean, whole) < 1e-5

@@ -3,12 +3,11 @@
 import pytest
 
 from acdc_engine.score import Method, get_method, score_edges
-from acdc_engine.score.methods import left_points
 from tests.tiny_models import METRIC, golden, golden_prompts, golden_view, relative
 
 METHODS = {
     "score_eap": get_method("eap"),
-    "score_eap_ig_inputs_5": get_method("eap-ig", alphas=left_points(5)),
+    "score_eap_ig_inputs_5": get_method("eap-ig", alphas=[0.0, 0.2, 0.4, 0.6, 0.8]),
     "score_clean_corrupted": get_method("clean-corrupted"),
 }
 

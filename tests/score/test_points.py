@@ -35,7 +35,7 @@ def test_the_number_of_points_contracted_at_once_does_not_matter(
 ) -> None:
     v, prompts, method = view("llama_grouped"), random_prompts(5, ragged=True), get_method("eap-ig", alphas=alphas)
     whole = score_edges(v, prompts, METRIC, method, batch_size=3, per_example=True)
-    monkeypatch.setattr(edge_scores, "POINTS", points)
+    monkeypatch.setattr(edge_scores, "_POINTS", points)
     parts = score_edges(v, prompts, METRIC, method, batch_size=3, per_example=True)
     assert relative(parts.mean, whole.mean) < 1e-5
     assert whole.per_example is not None and parts.per_example is not None
@@ -46,7 +46,7 @@ def test_the_number_of_points_contracted_at_once_does_not_matter(
 def test_layers_that_share_a_product_do_not_matter(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("gpt2", "phi"):
         whole = score_edges(view(name), random_prompts(3), METRIC, get_method("eap")).mean
-        monkeypatch.setattr(edge_scores, "COLUMNS", columns)
+        monkeypatch.setattr(edge_scores, "_COLUMNS", columns)
         assert relative(score_edges(view(name), random_prompts(3), METRIC, get_method("eap")).mean, whole) < 1e-5
         monkeypatch.undo()
 
@@ -63,7 +63,7 @@ def test_what_is_kept_does_not_grow_with_the_points(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(edge_scores, "ReceiverGradients", Watched)
     score_edges(view("gpt2"), random_prompts(2), METRIC, get_method("eap-ig", 40))
-    assert made == [edge_scores.POINTS]
+    assert made == [edge_scores._POINTS]
 
 
 def test_scores_under_the_callers_no_grad() -> None:
@@ -91,7 +91,7 @@ def test_torchs_default_number_format_does_not_matter(ablation: str) -> None:
             *([] if scores.per_example is None else [scores.per_example]),
             evaluator.values(some[None], METRIC),
             evaluator.edge_gradients(some, METRIC),
-            *evaluator.soft_gradients(weights, METRIC),
+            *evaluator._differentiated(weights, METRIC),
         ]
 
     wanted = figures()
@@ -118,7 +118,7 @@ def test_inference_mode_is_refused_in_a_sentence() -> None:
             evaluator.edge_gradients(mask, METRIC)
         loaded = view_of(hf_model("gpt2"), "tiny")
     with pytest.raises(ScoreError, match=r"evaluator was made under torch\.inference_mode"):
-        evaluator.soft_gradients(mask.float(), METRIC)
+        evaluator.edge_gradients(mask, METRIC)
     with pytest.raises(ScoreError, match=r"weights of the model were loaded under torch\.inference_mode"):
         score_edges(loaded, prompts, METRIC, get_method("eap"))
 

@@ -56,13 +56,13 @@ def test_every_edge_singly(asked: tuple[Judge, Found, Asked]) -> None:
 def test_the_base_is_hashed_once(asked: tuple[Judge, Found, Asked], monkeypatch: pytest.MonkeyPatch) -> None:
     judge, found, _ = asked
     hashed: list[int] = []
-    original = memory.edges_hash
+    original = memory._edges_hash
 
     def counted(edges: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> "np.ndarray[tuple[int], np.dtype[np.uint64]]":
         hashed.append(len(edges))
         return original(edges)
 
-    monkeypatch.setattr(memory, "edges_hash", counted)
+    monkeypatch.setattr(memory, "_edges_hash", counted)
     singles(judge, found, None)
     assert sum(length > found.size / 2 for length in hashed) == 1
     assert sum(hashed) < 4 * found.size
