@@ -13,9 +13,6 @@ from torch import Tensor
 from acdc_engine import Circuit, EdgeScores, Experiment, PromptSet, Report, Viewer, evaluate, verify
 from acdc_engine.errors import AcdcError, MethodError, MetricError, ScoreError
 from acdc_engine.graph.connectivity import is_clean
-from acdc_engine.patch.ablations import ABLATIONS
-from acdc_engine.score import get_method, score_edges
-from acdc_engine.score.methods import METHODS
 from tests.tiny_models import VOCAB, hf_model, random_prompts, view
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -123,26 +120,6 @@ def test_scores_of_ones_own(lab: Experiment) -> None:
     assert attribution is not None and (attribution.method, attribution.settings) == ("magnitudes", {"power": 0.5})
     with pytest.raises(MethodError, match="Only edges chosen for a target can be made minimal"):
         lab.minimal(found)
-
-
-def test_methods_and_ablations_of_others(lab: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What stands in the registers is used, saved and verified like the engine's own."""
-    for register in (METHODS, ABLATIONS):
-        monkeypatch.setattr(register, "_entries", dict(register._entries))
-    METHODS.add("magnitude", "|EAP|")(
-        lambda view, prompts, metric, _, **options: EdgeScores(
-            score_edges(view, prompts, metric, get_method("eap")).mean.abs()
-        )
-    )
-    ABLATIONS.add("nothing", "nothing at all")(ABLATIONS["zero"].value)
-    others = Experiment(lab.view, lab.prompts, lab.held_out, metric=own, ablation="nothing")
-    found = others.search(others.score("magnitude"), strategy="top-k", size=20)
-    others.circuit(found, n_random=0).save(tmp_path / "c.json")
-    circuit = Circuit.load(tmp_path / "c.json")
-    assert (
-        circuit.ablation == "nothing" and circuit.attribution is not None and circuit.attribution.method == "magnitude"
-    )
-    assert verify(circuit, model=lab.view, metric=own).holds
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from acdc_engine.graph.blocks import Block, Graph, GraphShape
-from acdc_engine.graph.connectivity import CleanBase, clean
+from acdc_engine.graph.connectivity import clean
 from acdc_engine.model.devices import Work
 from acdc_engine.model.gradients import ReceiverSums
 from acdc_engine.model.layers import Layer, Norm, Rotation, positions
@@ -214,12 +214,3 @@ def test_scores_equal_the_slow_twin() -> None:
         wanted[u, v] = ((ends[0].values[u] - ends[1].values[u]) * gradients[v]).sum()
     assert relative(score_edges(MODEL, PROMPTS, METRIC, get_method("eap")).mean, wanted) < 1e-5
     assert relative(CircuitEvaluator(MODEL, PROMPTS).edge_gradients(GRAPH.exists, METRIC)[0], wanted) < 1e-5
-
-
-def test_candidates_are_cleaned() -> None:
-    mask = clean(GRAPH, random_mask(GRAPH, 0.3, 5))
-    for edge in mask.flatten().nonzero().flatten().tolist()[:20]:
-        without = mask.clone()
-        without.view(-1)[edge] = False
-        lacks = (mask & ~clean(GRAPH, without)).flatten().nonzero().flatten().tolist()
-        assert CleanBase(GRAPH, mask).without([edge]).remove.tolist() == lacks
