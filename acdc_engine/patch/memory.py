@@ -186,11 +186,11 @@ def read_trace(path: Path) -> Recorded | None:
 
 
 def _answer_of(line: dict[str, Any]) -> _Answer:
-    packed = Packed(**line["answer"])
-    answer = _Answer(**{**line, "circuits": tuple(line["circuits"]), "answer": packed})
-    if answer.kind not in ("values", "gradients") or len(packed.tensor()) != len(answer.circuits):
-        raise ValueError(f"{answer.kind} of shape {packed.shape} for {len(answer.circuits)} circuits")
-    return answer
+    circuits, content = tuple(line.pop("circuits")), line.pop("answer")
+    packed = Packed(shape=tuple(content.pop("shape")), **content)
+    if line["kind"] not in ("values", "gradients") or len(packed.tensor()) != len(circuits):
+        raise ValueError(f"{line['kind']} of shape {packed.shape} for {len(circuits)} circuits")
+    return _Answer(circuits=circuits, answer=packed, **line)
 
 
 def _facts_of(first: bytes) -> Facts | None:

