@@ -108,17 +108,12 @@ class Judge:
 
     @property
     def ranks(self) -> tuple[Literal["absolute", "signed", "rms"], ...]:
-        """What estimates of this metric are worth ranking by.
+        """What estimates of this metric are worth ranking by; the last asks how much an edge does, for or against.
 
         Where the clean run is the metric's maximum (KL), every change lowers it in the end, so neither sign nor mean of
         a first-order estimate says how much an edge is needed.
         """
         return ("rms",) if self.metric.zero_gradient_at_clean else ("signed", "absolute")
-
-    @property
-    def unsigned_rank(self) -> Literal["absolute", "rms"]:
-        """The one of them that asks how much an edge does, for or against."""
-        return "rms" if "rms" in self.ranks else "absolute"
 
     def values(self, circuits: Circuits) -> Float[Tensor, "circuits prompts"]:
         """The metric of every prompt under every circuit, on the CPU."""

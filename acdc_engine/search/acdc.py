@@ -49,7 +49,7 @@ def _acdc(search: Search, parameters: _Parameters) -> Found:
     graph, start = search.graph, search.graph.exists
     threshold = check_threshold("acdc", parameters.threshold)
     if parameters.candidates is not None:
-        order = best_first(graph, search.scores, search.judge.unsigned_rank)
+        order = best_first(graph, search.scores, search.judge.ranks[-1])
         start = first_edges(graph, order, parameters.candidates)
         if not start.any():
             raise MethodError(

@@ -65,7 +65,7 @@ def minimal(
     Returns:
         The 1-minimal circuit with its certificate.
     """
-    inside = strengths(judge.contributions(found.mask), judge.unsigned_rank)
+    inside = strengths(judge.contributions(found.mask), judge.ranks[-1])
     weakest = inside[found.mask].argsort(stable=True).numpy()
     found = _sweep(judge, found, target, report, _edges_of(found.mask)[weakest])
     while True:
