@@ -194,7 +194,7 @@ def test_ctrl_c_and_the_same_command_without_out(card: Path, tmp_path: Path, mon
 
 
 DRIVER = """
-import os, random, signal, sys, time, traceback
+import json, os, random, signal, sys, time, traceback
 from datetime import datetime, tzinfo
 from pathlib import Path
 import torch
@@ -223,11 +223,11 @@ def in_the_scores_file():
 
 def in_a_line():
     write, lines = Trace._write, iter(range(100))
-    def half(self, line):
+    def half(self, **line):
         if next(lines) == 20:
-            self._file.write(line.model_dump_json().encode()[:30])
+            self._file.write(json.dumps(line).encode()[:30])
             kill()
-        write(self, line)
+        write(self, **line)
     Trace._write = half
 
 def after_the_search():
