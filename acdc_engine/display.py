@@ -6,10 +6,7 @@ here who does it; `show` is imported when the first result is shown.
 
 from collections.abc import Callable
 
-_by: dict[str, Callable[[object], str]] = {}
-
-
-_meaning: list[Callable[[str, str], str]] = []
+_by: dict[str, Callable[..., str]] = {}
 
 
 def install(
@@ -22,8 +19,7 @@ def install(
         html_of: Renders it for a notebook.
         meaning_of: See `meaning_of`.
     """
-    _by.update(line=line_of, html=html_of)
-    _meaning[:] = [meaning_of]
+    _by.update(line=line_of, html=html_of, meaning=meaning_of)
 
 
 def meaning_of(kind: str, name: str) -> str:
@@ -33,7 +29,7 @@ def meaning_of(kind: str, name: str) -> str:
         kind: "metric", "scoring method", "strategy" or "ablation".
         name: As circuit files have it.
     """
-    return _meaning[0](kind, name)
+    return _by["meaning"](kind, name)
 
 
 class Shown:

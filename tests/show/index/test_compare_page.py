@@ -1,5 +1,6 @@
 """Two circuits side by side in a browser, held against what Python says of them."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,20 @@ def compare(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save(base / "runs" / name, circuit)
     save(base / "runs" / HOSTILE_NAME, made_circuit(30, 5, SMOLLM2, hostile=True))
     return write_gallery(base / "runs", base / "site", title=HOSTILE[1]).folder / "compare.html"
+
+
+@pytest.fixture(scope="module")
+def opened_page(browser: Browser, compare: Path) -> Iterator[Page]:
+    with opened(browser, compare) as page:
+        yield page
+
+
+@pytest.fixture
+def page(opened_page: Page, compare: Path) -> Page:
+    """As it was when it was opened."""
+    opened_page.goto("about:blank")
+    opened_page.goto(compare.as_uri())
+    return opened_page
 
 
 def show(page: Page, a: str, b: str) -> None:
@@ -84,10 +99,9 @@ def drawn(circuit: Circuit, edges: set[str]) -> set[tuple[str, str]]:
     return {(sender, to) for sender, receiver in ends for to in targets_of(layout, receiver)[1] if to in nodes}
 
 
-def test_edges_are_those_that_python_finds(browser: Browser, compare: Path) -> None:
-    with opened(browser, compare) as page:
-        for a, b in (("one", "two"), ("tiny", "like"), ("like", "tiny"), ("one", "one")):
-            check_edges(page, a, b)
+def test_edges_are_those_that_python_finds(page: Page) -> None:
+    for a, b in (("one", "two"), ("tiny", "like"), ("like", "tiny"), ("one", "one")):
+        check_edges(page, a, b)
 
 
 def check_edges(page: Page, a: str, b: str) -> None:
@@ -112,103 +126,98 @@ def check_edges(page: Page, a: str, b: str) -> None:
     assert f"Jaccard {both / either:.3f}." in said.split("Nodes")[1]
 
 
-def test_the_table_by_hand(browser: Browser, compare: Path) -> None:
-    with opened(browser, compare) as page:
-        show(page, "tiny", "like")
-        by_size = [
-            ["a1.h3->logits", "only in B", "", "+2.0000", "2.0000"],
-            ["a1.h2->logits", "only in A", "+0.2500", "", "0.2500"],
-            ["m0->logits", "only in B", "", "+0.0000", "0.0000"],
-        ]
-        assert listed(page) == by_size
-        assert page.inner_text("#count") == "3 edges"
-        page.click("#edges th button:text('Edge')")
-        assert [row[0] for row in listed(page)] == ["m0->logits", "a1.h2->logits", "a1.h3->logits"]
-        assert page.get_attribute("#edges th[data-key=place]", "aria-sort") == "ascending"
-        page.focus("#edges th[data-key=largest] button")
-        page.keyboard.press("Enter")
-        assert listed(page) == by_size
-        page.keyboard.press("Enter")
-        assert listed(page) == by_size[::-1]
-        page.click("#edges th[data-key=b] button")  # edges that are not in B come last
-        assert [row[0] for row in listed(page, "all")][-1] == "a1.h2->logits"
-        assert ["input->m0", "both", "+1.0000", "+0.7500", "1.0000"] in listed(page, "shared")
+def test_the_table_by_hand(page: Page) -> None:
+    show(page, "tiny", "like")
+    by_size = [
+        ["a1.h3->logits", "only in B", "", "+2.0000", "2.0000"],
+        ["a1.h2->logits", "only in A", "+0.2500", "", "0.2500"],
+        ["m0->logits", "only in B", "", "+0.0000", "0.0000"],
+    ]
+    assert listed(page) == by_size
+    assert page.inner_text("#count") == "3 edges"
+    page.click("#edges th button:text('Edge')")
+    assert [row[0] for row in listed(page)] == ["m0->logits", "a1.h2->logits", "a1.h3->logits"]
+    assert page.get_attribute("#edges th[data-key=place]", "aria-sort") == "ascending"
+    page.focus("#edges th[data-key=largest] button")
+    page.keyboard.press("Enter")
+    assert listed(page) == by_size
+    page.keyboard.press("Enter")
+    assert listed(page) == by_size[::-1]
+    page.click("#edges th[data-key=b] button")  # edges that are not in B come last
+    assert [row[0] for row in listed(page, "all")][-1] == "a1.h2->logits"
+    assert ["input->m0", "both", "+1.0000", "+0.7500", "1.0000"] in listed(page, "shared")
 
 
-def test_an_edge_of_the_table_is_found_in_the_picture(browser: Browser, compare: Path) -> None:
-    with opened(browser, compare) as page:
-        show(page, "tiny", "like")
-        page.focus("#edges tbody tr:first-child button")
-        page.keyboard.press("Enter")
-        assert page.inner_text("#hovered") == f"a1.h3{ARROW}logits: not in A, effect in B +2.0000."
-        assert (lines(page, "a", ".lit"), lines(page, "b", ".lit")) == (set(), {("a1.h3", "logits")})
-        page.keyboard.press("Enter")
-        assert lines(page, "b", ".lit") == set()
+def test_an_edge_of_the_table_is_found_in_the_picture(page: Page) -> None:
+    show(page, "tiny", "like")
+    page.focus("#edges tbody tr:first-child button")
+    page.keyboard.press("Enter")
+    assert page.inner_text("#hovered") == f"a1.h3{ARROW}logits: not in A, effect in B +2.0000."
+    assert (lines(page, "a", ".lit"), lines(page, "b", ".lit")) == (set(), {("a1.h3", "logits")})
+    page.keyboard.press("Enter")
+    assert lines(page, "b", ".lit") == set()
 
 
-def test_the_address_keeps_what_is_looked_at(browser: Browser, compare: Path) -> None:
-    with opened(browser, compare) as page:
-        show(page, "tiny", "like")
-        assert page.title().startswith("tiny, like: Two circuits side by side, ")
-        page.click("#edges th[data-key=largest] button")
-        assert page.url.endswith("#a=tiny&b=like&sort=largest&dir=asc")
-        page.click("#edges th[data-key=place] button")
-        page.select_option("#listed", "all")
-        page.uncheck("#draw-b")
-        assert page.url.endswith("#a=tiny&b=like&sort=place&list=all&hide=b")
-        page.reload()
-        rows = page.locator("#edges tbody tr td:first-child").all_inner_texts()
-        assert [row.replace(ARROW, "->") for row in rows] == [
-            "input->m0",
-            "m0->a1.kv1<k>",
-            "m0->logits",
-            "a1.h2->logits",
-            "a1.h3->logits",
-        ]
-        assert seen(page, "b") == lines(page, "b", ".both") and not page.is_checked("#draw-b")
-        page.evaluate("location.hash = '#a=tiny&b=like&sort=constructor&dir=up&list=%3Cb%3E&hide=x'")
-        page.wait_for_function("() => document.getElementById('listed').value === 'differing'")
-        assert page.get_attribute("#edges th[data-key=largest]", "aria-sort") == "descending"
-        assert page.is_checked("#draw-b") and seen(page, "b") == lines(page, "b")
+def test_the_address_keeps_what_is_looked_at(page: Page) -> None:
+    show(page, "tiny", "like")
+    assert page.title().startswith("tiny, like: Two circuits side by side, ")
+    page.click("#edges th[data-key=largest] button")
+    assert page.url.endswith("#a=tiny&b=like&sort=largest&dir=asc")
+    page.click("#edges th[data-key=place] button")
+    page.select_option("#listed", "all")
+    page.uncheck("#draw-b")
+    assert page.url.endswith("#a=tiny&b=like&sort=place&list=all&hide=b")
+    page.reload()
+    rows = page.locator("#edges tbody tr td:first-child").all_inner_texts()
+    assert [row.replace(ARROW, "->") for row in rows] == [
+        "input->m0",
+        "m0->a1.kv1<k>",
+        "m0->logits",
+        "a1.h2->logits",
+        "a1.h3->logits",
+    ]
+    assert seen(page, "b") == lines(page, "b", ".both") and not page.is_checked("#draw-b")
+    page.evaluate("location.hash = '#a=tiny&b=like&sort=constructor&dir=up&list=%3Cb%3E&hide=x'")
+    page.wait_for_function("() => document.getElementById('listed').value === 'differing'")
+    assert page.get_attribute("#edges th[data-key=largest]", "aria-sort") == "descending"
+    assert page.is_checked("#draw-b") and seen(page, "b") == lines(page, "b")
 
 
-def test_unlike_models_are_refused_in_words(browser: Browser, compare: Path) -> None:
-    with opened(browser, compare) as page:
-        show(page, "one", "tiny")
-        assert page.inner_text("#refused") == (
-            "one is a circuit of a model with 30 layers of 9 heads (3 key/value groups), tiny of one with "
-            "2 layers of 4 heads (2 key/value groups): no edge of one is an edge of the other. "
-            "Choose two circuits of one model shape: the lists above are grouped by it."
-        )
-        assert not page.is_visible("#compared") and page.locator("canvas").count() == 0
-        groups = page.locator("#b optgroup").evaluate_all(
-            "groups => groups.map(group => [group.label, [...group.children].map(option => option.value)])"
-        )
-        small = ["empty", "like", "tiny", "unknown", "void"]
-        assert ["2 layers of 4 heads (2 key/value groups)", small] in groups and len(groups) == 3
-        show(page, "tiny", "parallel")
-        assert "MLPs parallel to attention" in page.inner_text("#refused")
-        page.select_option("#b", "like")
-        assert page.is_visible("#compared") and not page.is_visible("#refused")
-        assert page.url.endswith("#a=tiny&b=like")
+def test_unlike_models_are_refused_in_words(page: Page) -> None:
+    show(page, "one", "tiny")
+    assert page.inner_text("#refused") == (
+        "one is a circuit of a model with 30 layers of 9 heads (3 key/value groups), tiny of one with "
+        "2 layers of 4 heads (2 key/value groups): no edge of one is an edge of the other. "
+        "Choose two circuits of one model shape: the lists above are grouped by it."
+    )
+    assert not page.is_visible("#compared") and page.locator("canvas").count() == 0
+    groups = page.locator("#b optgroup").evaluate_all(
+        "groups => groups.map(group => [group.label, [...group.children].map(option => option.value)])"
+    )
+    small = ["empty", "like", "tiny", "unknown", "void"]
+    assert ["2 layers of 4 heads (2 key/value groups)", small] in groups and len(groups) == 3
+    show(page, "tiny", "parallel")
+    assert "MLPs parallel to attention" in page.inner_text("#refused")
+    page.select_option("#b", "like")
+    assert page.is_visible("#compared") and not page.is_visible("#refused")
+    assert page.url.endswith("#a=tiny&b=like")
 
 
-def test_what_makes_numbers_unlike_is_said(browser: Browser, compare: Path) -> None:
-    with opened(browser, compare) as page:
-        show(page, "one", "two")
-        assert "Different models of one shape" in page.inner_text("#remarks")
-        assert page.locator("#facts tr.unlike th").all_inner_texts()[:2] == ["Task", "Model"]
-        assert "Different tasks, ioi and induction:" in page.inner_text("#remarks")
-        page.uncheck("#draw-both")
-        page.uncheck("#draw-a")
-        page.click("#swap")
-        assert seen(page, "a") == set() != seen(page, "b") and page.url.endswith("#a=two&b=one&hide=a.both")
-        show(page, "tiny", "unknown")
-        assert "B has no strengths of edges: its lines are thin." in page.inner_text("#remarks")
-        assert ["m0->logits", "only in B", "", "unknown", ""] in listed(page)
-        show(page, "tiny", "tiny")
-        assert "A and B are the same run." in page.inner_text("#remarks")
-        assert listed(page) == [] and page.inner_text("#count") == "0 edges: both have the same."
+def test_what_makes_numbers_unlike_is_said(page: Page) -> None:
+    show(page, "one", "two")
+    assert "Different models of one shape" in page.inner_text("#remarks")
+    assert page.locator("#facts tr.unlike th").all_inner_texts()[:2] == ["Task", "Model"]
+    assert "Different tasks, ioi and induction:" in page.inner_text("#remarks")
+    page.uncheck("#draw-both")
+    page.uncheck("#draw-a")
+    page.click("#swap")
+    assert seen(page, "a") == set() != seen(page, "b") and page.url.endswith("#a=two&b=one&hide=a.both")
+    show(page, "tiny", "unknown")
+    assert "B has no strengths of edges: its lines are thin." in page.inner_text("#remarks")
+    assert ["m0->logits", "only in B", "", "unknown", ""] in listed(page)
+    show(page, "tiny", "tiny")
+    assert "A and B are the same run." in page.inner_text("#remarks")
+    assert listed(page) == [] and page.inner_text("#count") == "0 edges: both have the same."
 
 
 def test_it_prints_both_pictures_whole_in_colours_for_paper(browser: Browser, compare: Path) -> None:

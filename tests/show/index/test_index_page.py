@@ -1,5 +1,6 @@
 """The index in a browser: sorting, filtering, cards and table, ticking two; without JavaScript; with hostile names."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -25,6 +26,20 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_gallery(base / "runs", base / "site").folder / "index.html"
 
 
+@pytest.fixture(scope="module")
+def opened_page(browser: Browser, index: Path) -> Iterator[Page]:
+    with opened(browser, index) as page:
+        yield page
+
+
+@pytest.fixture
+def page(opened_page: Page, index: Path) -> Page:
+    """As it was when it was opened."""
+    opened_page.goto("about:blank")
+    opened_page.goto(index.as_uri())
+    return opened_page
+
+
 def order(page: Page, view: str = "table") -> list[str]:
     """Runs as shown, first to last."""
     items = "#table tbody tr" if view == "table" else ".card"
@@ -45,78 +60,74 @@ def wide_as_the_window(page: Page) -> bool:
     return bool(page.evaluate("document.documentElement.scrollWidth <= innerWidth"))
 
 
-def test_sorting_by_the_headings(browser: Browser, index: Path) -> None:
-    with opened(browser, index) as page:
-        page.click("button:text('Table')")
-        assert order(page) == ["a", "b", "c", "known"]
-        page.click("th button:text('Faithfulness')")
-        # The largest first; what is not known comes last either way.
-        assert order(page) == ["c", "a", "b", "known"]
-        assert (header(page, "faithfulness"), header(page, "name")) == ("descending", "none")
-        assert asked(page) == {"sort": "faithfulness", "dir": "desc", "view": "table"}
-        page.focus("th[data-key=faithfulness] button")
-        page.keyboard.press("Enter")
-        assert order(page) == ["b", "a", "c", "known"]
-        assert header(page, "faithfulness") == "ascending"
-        page.click("th button:text('Edges')")
-        assert order(page) == ["b", "c", "a", "known"]
-        page.click("th button:text('Task')")
-        assert order(page) == ["b", "a", "c", "known"]
-        # The cards follow.
-        page.click("button:text('Cards')")
-        assert order(page, "cards") == ["b", "a", "c", "known"]
-        page.select_option("#sort", "edges")
-        assert order(page, "cards") == ["b", "c", "a", "known"]
-        page.click("#direction")
-        assert order(page, "cards") == ["known", "a", "c", "b"]
+def test_sorting_by_the_headings(page: Page) -> None:
+    page.click("button:text('Table')")
+    assert order(page) == ["a", "b", "c", "known"]
+    page.click("th button:text('Faithfulness')")
+    # The largest first; what is not known comes last either way.
+    assert order(page) == ["c", "a", "b", "known"]
+    assert (header(page, "faithfulness"), header(page, "name")) == ("descending", "none")
+    assert asked(page) == {"sort": "faithfulness", "dir": "desc", "view": "table"}
+    page.focus("th[data-key=faithfulness] button")
+    page.keyboard.press("Enter")
+    assert order(page) == ["b", "a", "c", "known"]
+    assert header(page, "faithfulness") == "ascending"
+    page.click("th button:text('Edges')")
+    assert order(page) == ["b", "c", "a", "known"]
+    page.click("th button:text('Task')")
+    assert order(page) == ["b", "a", "c", "known"]
+    # The cards follow.
+    page.click("button:text('Cards')")
+    assert order(page, "cards") == ["b", "a", "c", "known"]
+    page.select_option("#sort", "edges")
+    assert order(page, "cards") == ["b", "c", "a", "known"]
+    page.click("#direction")
+    assert order(page, "cards") == ["known", "a", "c", "b"]
 
 
-def test_the_address_keeps_order_filter_and_view(browser: Browser, index: Path) -> None:
-    with opened(browser, index) as page:
-        page.goto(f"{index.as_uri()}#sort=edges&dir=asc&view=table&q=ioi")
-        assert order(page) == ["a", "c"]
-        assert page.input_value("#filter") == "ioi"
-        page.reload()
-        assert order(page) == ["a", "c"]
-        page.evaluate("location.hash = '#sort=nonsense&view=%3Cscript%3E'")
-        page.wait_for_selector("#cards:visible")
-        assert order(page, "cards") == ["a", "b", "c", "known"]
+def test_the_address_keeps_order_filter_and_view(page: Page, index: Path) -> None:
+    page.goto(f"{index.as_uri()}#sort=edges&dir=asc&view=table&q=ioi")
+    assert order(page) == ["a", "c"]
+    assert page.input_value("#filter") == "ioi"
+    page.reload()
+    assert order(page) == ["a", "c"]
+    page.evaluate("location.hash = '#sort=nonsense&view=%3Cscript%3E'")
+    page.wait_for_selector("#cards:visible")
+    assert order(page, "cards") == ["a", "b", "c", "known"]
 
 
-def test_filtering(browser: Browser, index: Path) -> None:
-    with opened(browser, index) as page:
-        page.fill("#filter", "IOI gpt2")
-        assert order(page, "cards") == ["a"]
-        assert "1 of 4 runs." in page.inner_text("#said") and asked(page) == {"q": "IOI gpt2"}
-        page.fill("#filter", "no such run")
-        assert order(page, "cards") == [] and page.is_visible("#none")
-        page.fill("#filter", "")
-        assert order(page, "cards") == ["a", "b", "c", "known"] and "#" not in page.url
+def test_filtering(page: Page) -> None:
+    page.fill("#filter", "IOI gpt2")
+    assert order(page, "cards") == ["a"]
+    assert "1 of 4 runs." in page.inner_text("#said") and asked(page) == {"q": "IOI gpt2"}
+    page.fill("#filter", "no such run")
+    assert order(page, "cards") == [] and page.is_visible("#none")
+    page.fill("#filter", "")
+    assert order(page, "cards") == ["a", "b", "c", "known"] and "#" not in page.url
 
 
-def test_two_are_ticked_and_compared(browser: Browser, index: Path) -> None:
-    with opened(browser, index) as page:
-        compare = page.locator("#compare")
-        assert compare.is_disabled()
-        page.check(".card[data-slug=c] input")
-        page.check(".card[data-slug=a] input")
-        assert compare.is_disabled()
-        assert "c (30 layers of 9 heads (3 key/value groups)) and a (12 layers of 12 heads)" in page.inner_text("#said")
-        page.check(".card[data-slug=b] input")  # the third lets go of the first
-        assert not page.is_checked(".card[data-slug=c] input") and compare.is_enabled()
-        page.click("button:text('Table')")
-        assert page.is_checked("tr[data-slug=a] input") and page.is_checked("tr[data-slug=b] input")
-        compare.click()
-        page.wait_for_url("**/compare.html#a=a&b=b")
-        assert page.is_visible("#compared")
-        page.go_back()
-        page.wait_for_url("**/index.html#view=table")
-        page.wait_for_function("() => document.getElementById('said').textContent === 'Compare a with b.'")
-        assert page.is_checked("tr[data-slug=a] input") and page.is_checked("tr[data-slug=b] input")
-        assert page.locator(".tick input:checked").count() == 4 and compare.is_enabled()
-        page.uncheck("tr[data-slug=a] input")
-        assert page.inner_text("#said") == "Compare b with: tick another."
-        assert page.locator(".tick input:checked").count() == 2
+def test_two_are_ticked_and_compared(page: Page) -> None:
+    compare = page.locator("#compare")
+    assert compare.is_disabled()
+    page.check(".card[data-slug=c] input")
+    page.check(".card[data-slug=a] input")
+    assert compare.is_disabled()
+    assert "c (30 layers of 9 heads (3 key/value groups)) and a (12 layers of 12 heads)" in page.inner_text("#said")
+    page.check(".card[data-slug=b] input")  # the third lets go of the first
+    assert not page.is_checked(".card[data-slug=c] input") and compare.is_enabled()
+    page.click("button:text('Table')")
+    assert page.is_checked("tr[data-slug=a] input") and page.is_checked("tr[data-slug=b] input")
+    compare.click()
+    page.wait_for_url("**/compare.html#a=a&b=b")
+    assert page.is_visible("#compared")
+    page.go_back()
+    page.wait_for_url("**/index.html#view=table")
+    page.wait_for_function("() => document.getElementById('said').textContent === 'Compare a with b.'")
+    assert page.is_checked("tr[data-slug=a] input") and page.is_checked("tr[data-slug=b] input")
+    assert page.locator(".tick input:checked").count() == 4 and compare.is_enabled()
+    page.uncheck("tr[data-slug=a] input")
+    assert page.inner_text("#said") == "Compare b with: tick another."
+    assert page.locator(".tick input:checked").count() == 2
 
 
 def test_without_javascript_there_are_cards_and_a_table(browser: Browser, index: Path) -> None:
@@ -127,16 +138,15 @@ def test_without_javascript_there_are_cards_and_a_table(browser: Browser, index:
         page.wait_for_url("**/runs/a/viewer.html")
 
 
-def test_badges_and_what_is_not_shown_and_every_link_leads_to_a_file(browser: Browser, index: Path) -> None:
-    with opened(browser, index) as page:
-        said = page.locator(".card").evaluate_all(
-            "cards => cards.map(card => [card.dataset.slug, card.querySelector('.badge')?.textContent ?? null])"
-        )
-        assert dict(said) == {"a": None, "b": "target missed", "c": "overshoots target", "known": None}
-        assert "half Unfinished run: it has trace.jsonl" in page.inner_text("#problems")
-        links = page.locator("a[href]").evaluate_all("links => links.map(link => link.getAttribute('href'))")
-        page.click("button:text('Table')")
-        assert page.locator("#table .badge").all_inner_texts() == ["target missed", "overshoots target"]
+def test_badges_and_what_is_not_shown_and_every_link_leads_to_a_file(page: Page, index: Path) -> None:
+    said = page.locator(".card").evaluate_all(
+        "cards => cards.map(card => [card.dataset.slug, card.querySelector('.badge')?.textContent ?? null])"
+    )
+    assert dict(said) == {"a": None, "b": "target missed", "c": "overshoots target", "known": None}
+    assert "half Unfinished run: it has trace.jsonl" in page.inner_text("#problems")
+    links = page.locator("a[href]").evaluate_all("links => links.map(link => link.getAttribute('href'))")
+    page.click("button:text('Table')")
+    assert page.locator("#table .badge").all_inner_texts() == ["target missed", "overshoots target"]
     assert len(set(links)) == 1 + 3 * 4  # the problems, and three pages of every run
     assert all((index.parent / link).is_file() for link in links if not link.startswith("#"))
 

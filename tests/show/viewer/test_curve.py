@@ -61,18 +61,6 @@ def test_marks_stand_by_the_logarithm_of_edges_and_by_faithfulness(page: Page) -
     assert sorted(drawn[2:], reverse=True)[1:] == pytest.approx([height_of(page, value) for value in inside], abs=0.01)
 
 
-def test_kinds_of_sizes_have_marks_of_their_own_and_those_beyond_the_chart_stand_at_its_edge(page: Page) -> None:
-    marks = {size: page.locator("#curve .point", has_text=f"{size} edges:").locator(".mark") for size in SIZES}
-    shapes = {size: str(mark.get_attribute("d")) for size, mark in marks.items()}
-    assert shapes[20] == shapes[50] and len(set(shapes.values())) == 5
-    assert shapes[400].startswith("M0-5 ") and shapes[10].startswith("M0 5 ")  # triangles, up and down
-    lowest, highest = height_of(page, -0.6), height_of(page, 2.2)
-    drawn = page.locator("#curve .reach").evaluate_all("(all) => all.map((it) => it.cy.baseVal.value)")
-    assert (min(drawn), max(drawn)) == pytest.approx((highest, lowest), abs=0.01)
-    expect(page.locator("#curve .mark.more")).to_have_count(2)
-    expect(page.locator("#curve .mark.circuit")).to_have_count(1)
-
-
 def test_a_click_on_a_size_moves_the_slider_and_the_picture(page: Page) -> None:
     for index, size in ((1, 20), (2, 50), (3, 100)):
         page.locator("#curve .point", has_text=f"{size} edges:").locator(".reach").click()
