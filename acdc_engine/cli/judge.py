@@ -43,12 +43,6 @@ def verify(
     circuit: options.AnyCircuit,
     model: _Model = None,
     dtype: _Dtype = None,
-    task: Annotated[
-        str | None,
-        options.in_prompts(
-            help="Path of the task card, for a file without prompts whose task does not come with this program."
-        ),
-    ] = None,
     as_json: AsJson = False,
     **settings: Any,
 ) -> None:
@@ -62,7 +56,7 @@ def verify(
         from acdc_engine.show.results import verification_remarks, verification_sections
 
     with stoppable(lambda: "Nothing was written."):
-        found = run(circuit, model=model, task=task, dtype=dtype, progress=progress(), **settings)
+        found = run(circuit, model=model, dtype=dtype, progress=progress(), **settings)
     sections = verification_sections(found, rest=": --json")
     print_result(found.model_dump_json(indent=2) if as_json else None, sections, verification_remarks(found))
     if not found.holds:

@@ -12,8 +12,7 @@ from acdc_engine.experiment import MetricLike, Selection
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import check_target
 from acdc_engine.graph.nodes import with_roles
-from acdc_engine.graph.records import OF_EDGES, AttributionRecord
-from acdc_engine.run.file_prompts import Asked
+from acdc_engine.graph.records import OF_EDGES
 from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.reopen import Reopened, reopen
 from acdc_engine.score.edge_scores import EdgeScores, per_example_fits
@@ -86,19 +85,23 @@ def evaluate(
         circuit,
         model=model,
         metric=metric,
-        asked=Asked(task, n, n_held_out, seed, drop_misfits),
+        task=task,
+        n=n,
+        n_held_out=n_held_out,
+        seed=seed,
+        drop_misfits=drop_misfits,
         device=device,
         dtype=dtype,
         batch_size=batch_size,
         report=report,
     )
-    opened, told = _only_measured(opened), progress is not False
+    opened = _only_measured(opened)
 
     def remark(text: str) -> None:
-        if told:
-            report.note(f"Note: {text}.")
-        else:
+        if progress is False:
             warnings.warn(text, stacklevel=4)
+        else:
+            report.note(f"Note: {text}.")
 
     for text in opened.remarks:
         remark(text)
@@ -146,53 +149,30 @@ def _scores(opened: Reopened, report: Reporter, remark: Callable[[str], None]) -
         remark(f"no stability: the scores of {n} single prompts of this model need too much memory")
         return None
     try:
+        # Other tools' files may name settings of their own.
+        takes = {one.name for one in fields(METHODS[record.method].parameters)}
+        given = {name: value for name, value in record.settings.items() if name in takes}
         with report.stage("Scoring all edges", n) as stage:
-            return lab.score(record.method, progress=stage.advance, **_parameters(record))
+            return lab.score(record.method, progress=stage.advance, **given)
     except (MethodError, MetricError) as error:
         remark(f"no stability: the scores of the file cannot be computed again ({error})".rstrip("."))
         return None
 
 
-def _parameters(record: AttributionRecord) -> dict[str, Any]:
-    """What the method was given, as far as it can be given again."""
-    entry = METHODS[record.method]
-    takes = [one.name for one in fields(entry.parameters)]
-    given = {name: value for name, value in record.settings.items() if name in takes}
-    if entry.source:
-        return given
-    alphas = given.get("alphas")
-    sound = isinstance(alphas, list) and all(isinstance(alpha, int | float) for alpha in alphas)
-    return {"alphas": alphas} if sound else {}
-
-
 def _only_measured(opened: Reopened) -> Reopened:
-    """The same with what the file says of it, where model, prompts and metric are still those of the file."""
-    now, then = opened.circuit, opened.claimed
-    same_prompts = now.task is not None and then.task is not None and now.task == then.task
-    same_question = now.metric == then.metric and now.ablation == then.ablation
-    as_found = same_prompts and now.model == then.model and same_question
-    return opened if as_found else replace(opened, circuit=_unmeasured(now))
-
-
-def _unmeasured(circuit: Circuit) -> Circuit:
     """Without what was measured on other prompts or another model, and without what finding it took there."""
-    edges = tuple(edge.model_copy(update=dict.fromkeys(OF_EDGES)) for edge in circuit.edges)
+    now, then = opened.circuit, opened.claimed
+    same_prompts = now.task is not None and now.task == then.task
+    if same_prompts and (now.model, now.metric, now.ablation) == (then.model, then.metric, then.ablation):
+        return opened
+    edges = tuple(edge.model_copy(update=dict.fromkeys(OF_EDGES)) for edge in now.edges)
     nodes = tuple(
         node.model_copy(
             # A role without scores is the literature's.
             update={"role": None if node.role_scores else node.role, "role_scores": (), "direct_effect": None}
         )
-        for node in circuit.nodes
+        for node in now.nodes
     )
-    return circuit.model_copy(
-        update={
-            "nodes": nodes,
-            "edges": with_roles(circuit.graph(), nodes, edges),
-            "certificate": None,
-            "evaluation": None,
-            "sizes": (),
-            "examples": (),
-            "cost": None,
-            "command": None,
-        }
-    )
+    nothing = {**dict.fromkeys(("certificate", "evaluation", "cost", "command")), "sizes": (), "examples": ()}
+    update = {"nodes": nodes, "edges": with_roles(now.graph(), nodes, edges), **nothing}
+    return replace(opened, circuit=now.model_copy(update=update))

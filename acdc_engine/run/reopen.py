@@ -4,31 +4,40 @@ Whatever can be wrong is looked for in this order: in the arguments and the file
 of it before the first circuit is run.
 """
 
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from acdc_engine.errors import CircuitFileError, MethodError, MetricError, ModelError, ModelNeededError, nearest
+from acdc_engine.errors import (
+    CircuitFileError,
+    MethodError,
+    MetricError,
+    ModelError,
+    ModelNeededError,
+    TaskError,
+    nearest,
+)
 from acdc_engine.evidence.resampling import check_enough_prompts
 from acdc_engine.experiment import Experiment, MetricLike
 from acdc_engine.formats.register import import_circuit
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.graph.files import find_circuit
-from acdc_engine.graph.records import MetricRecord, ModelRecord
-from acdc_engine.model.devices import pick_device, pick_dtype
+from acdc_engine.graph.records import MetricRecord
 from acdc_engine.model.load import load_model
 from acdc_engine.model.view import TransformerView
+from acdc_engine.prompts.card import TaskCard, as_hashed
+from acdc_engine.prompts.find import find_task
 from acdc_engine.prompts.metrics import METRICS, Metric, as_metric, get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
-from acdc_engine.provenance import records_of
-from acdc_engine.run.file_prompts import Anew, Asked, Stored, prompt_source
-from acdc_engine.run.prepare import task_record
+from acdc_engine.provenance import prompt_sets_of, prompts_hash, records_of, without
+from acdc_engine.run.prepare import prompts_of, task_record
 from acdc_engine.run.progress import Reporter, reporter_of
+from acdc_engine.run.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -50,77 +59,84 @@ class Reopened:
     remarks: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _File:
-    """What is known before the model is there. EAP-IG's JSON is read with the model only: `circuit` is None.
-
-    `path` is for messages where the circuit was given as an object.
-    """
-
-    path: Path
-    circuit: Circuit | None
-    source: Stored | Anew
-    metric: Metric
-    remarks: list[str] = field(default_factory=list)
-
-
 def reopen(
     circuit: Circuit | str | Path,
     *,
     model: Any = None,
     metric: MetricLike | None = None,
-    asked: Asked | None = None,
+    task: str | Path | None = None,
+    n: int | None = None,
+    n_held_out: int | None = None,
+    seed: int | None = None,
+    drop_misfits: bool = False,
     strict: bool = False,
     device: str = "auto",
     dtype: str | None = None,
     batch_size: int = 16,
     report: Reporter | None = None,
 ) -> Reopened:
-    """Opens a circuit file together with its model and prompts.
+    """Opens a circuit file together with its model, and with its prompts or those of a task.
 
-    The prompts are those in the file; else those of its task card, made again, if they still have the file's hash; else
-    those of `task`. A given `task` comes before the prompts in the file.
-
-    Arguments are as for `evaluate`; `asked` is what the caller says about prompts. Under `strict` the circuit is
-    judged on its own prompts with its own weights or not at all; without, there must be as many held-out prompts as an
-    interval needs.
+    Arguments are as for `evaluate`. Under `strict` the circuit is judged with its own weights or not at all; without,
+    there must be as many held-out prompts as an interval needs.
 
     Raises:
         CircuitFileError: The file cannot be read, is empty, has edges on no path from input to logits, belongs to
-            another model, or holds prompts that cannot be or are not those it says it was found on.
+            another model, or holds no prompts or such as cannot be.
         AcdcError: Of the kind that fits, for a task, model, metric or device that does not exist or does not fit.
     """
-    report = report or Reporter()
-    if batch_size < 1:
-        raise MethodError(f"batch_size must be at least 1, not {batch_size}.")
-    asked = asked or Asked()
-    pick_device(device)
-    file = _look(circuit, model, metric, asked, strict)
-    if not strict and file.source.n_held_out is not None:
-        check_enough_prompts(file.source.n_held_out)
+    report, remarks = report or Reporter(), list[str]()
+    wanted = Settings(
+        n=n, n_held_out=n_held_out, seed=seed or 0, drop_misfits=drop_misfits, device=device, batch_size=batch_size
+    )
+    path = Path("the circuit") if isinstance(circuit, Circuit) else find_circuit(circuit)
+    file = circuit if isinstance(circuit, Circuit) else _read(path, model, strict)
+    if file is not None:
+        _check_edges(path, file)
+    card, prompts, held_out = None, None, None
+    if task is not None:
+        card = find_task(task)
+        wanted = _as_in_file(wanted, file, seed)
+    elif n is not None or n_held_out is not None or drop_misfits:
+        raise MethodError(
+            "--n, --n-held-out and --drop-misfits are about prompts made from a task card: name it with --task. "
+            "Without it the circuit is judged on the prompts it was found with."
+        )
+    else:
+        prompts, held_out = _stored(path, file, strict, remarks)
+    chosen = as_metric(metric) if metric is not None else _metric(path, file, card)
+    known = wanted.n_held_out if held_out is None else len(held_out)
+    if not strict and known is not None:
+        check_enough_prompts(known)
     with report.stage("Loading the model"):
-        view = _load(file, model, device, dtype)
-        record = view.model_record()
-        claimed = file.circuit or import_circuit(file.path, model=record)
-        judged = _with_model(file, claimed, record, view.dtype, strict)
-    file.remarks.extend(file.source.remarks)
-    judged, discovery, held_out = _with_prompts(file, judged, view)
+        view = _load(path, file, model, device, dtype)
+        claimed = file or import_circuit(path, model=view.model_record())
+        judged = _with_model(path, claimed, view, strict, remarks)
+    if card is not None:
+        judged, prompts, held_out = _on_task(judged, card, view, wanted, remarks)
+    assert prompts is not None, "they are the file's or the task's"
     if not strict:
         check_enough_prompts(0 if held_out is None else len(held_out))
-    _check_metric(file.metric, held_out or discovery, judged.model.d_vocab)
+    if claimed.ablation is None:
+        remarks.append("the file does not say what edges outside the circuit carry: patch ablation is used")
+    if claimed.metric is not None and claimed.metric.name != chosen.name:
+        whose = "the metric of the task" if metric is None else "as asked"
+        remarks.append(f"measured by {chosen.name}, {whose}, not by the file's {claimed.metric.name}")
+    ablation = claimed.ablation or "patch"
+    judged = judged.model_copy(update={"ablation": ablation, "metric": MetricRecord(name=chosen.name, sign=1)})
     lab = Experiment(
         view,
-        discovery,
+        prompts,
         held_out,
-        metric=file.metric,
-        ablation=judged.ablation or "patch",
-        objective=_aim(judged),
-        seed=asked.seed or 0,
+        metric=chosen,
+        ablation=ablation,
+        objective=_aim(claimed),
+        seed=seed or 0,
         batch_size=batch_size,
     )
     with report.stage("Running the model"):
         _ = lab.objective, lab.judge if held_out is None else lab.held_out_judge
-    return Reopened(judged, claimed, lab, judged.mask(), tuple(file.remarks))
+    return Reopened(judged, claimed, lab, judged.mask(), tuple(remarks))
 
 
 def import_with_model(
@@ -159,12 +175,10 @@ def import_with_model(
     return import_circuit(path, fmt=fmt, model=record)
 
 
-def _look(given: Circuit | str | Path, model: Any, by: MetricLike | None, asked: Asked, strict: bool) -> _File:
-    """Everything that can be said without the model."""
-    path = Path("the circuit") if isinstance(given, Circuit) else find_circuit(given)
-    circuit = None
+def _read(path: Path, model: Any, strict: bool) -> Circuit | None:
+    """The circuit in a file; None where that needs the model, which is given."""
     try:
-        circuit = given if isinstance(given, Circuit) else import_circuit(path)
+        return import_circuit(path)
     except ModelNeededError as error:
         if strict:
             raise CircuitFileError(
@@ -173,20 +187,7 @@ def _look(given: Circuit | str | Path, model: Any, by: MetricLike | None, asked:
             ) from error
         if model is None:
             raise
-    if circuit is not None:
-        _check_edges(path, circuit)
-    source = prompt_source(path, circuit, asked, strict)
-    metric, remarks = as_metric(by) if by is not None else _metric(path, circuit, source), []
-    if circuit is None or circuit.ablation is None:
-        remarks.append("the file does not say what edges outside the circuit carry: patch ablation is used")
-    record = None if circuit is None else circuit.metric
-    if record is not None and record.name != metric.name:
-        whose = "the metric of the task" if by is None else "as asked"
-        remarks.append(f"measured by {metric.name}, {whose}, not by the file's {record.name}")
-    if isinstance(source, Stored):
-        assert circuit is not None, "there is no other source of stored prompts"
-        _check_metric(metric, source.held_out or source.discovery, circuit.model.d_vocab)
-    return _File(path, circuit, source, metric, remarks)
+        return None
 
 
 def _check_edges(path: Path, circuit: Circuit) -> None:
@@ -206,12 +207,54 @@ def _check_edges(path: Path, circuit: Circuit) -> None:
         )
 
 
-def _metric(path: Path, circuit: Circuit | None, source: Stored | Anew) -> Metric:
+def _as_in_file(wanted: Settings, circuit: Circuit | None, seed: int | None) -> Settings:
+    """As many prompts as the file's task had, and by its seed, where nothing else is asked for."""
+    record = None if circuit is None else circuit.task
+    if record is None:
+        return wanted
+    return replace(
+        wanted,
+        n=wanted.n or record.n_discovery,
+        n_held_out=wanted.n_held_out or record.n_held_out or None,  # known circuits had none
+        seed=record.seed if seed is None else seed,
+    )
+
+
+def _stored(
+    path: Path, circuit: Circuit | None, strict: bool, remarks: list[str]
+) -> tuple[PromptSet, PromptSet | None]:
+    """The prompts that the file holds."""
+    if circuit is None or not circuit.prompts:
+        raise CircuitFileError(
+            f"{path} holds no prompts: say on which task to judge it, as in acdc evaluate --task ioi."
+        )
+    discovery, held_out = prompt_sets_of(circuit.prompts, circuit.model.d_vocab, circuit.model.d_vocab_in)
+    if held_out is None and (not strict or circuit.evaluation is not None):
+        raise CircuitFileError(without("held_out"))
+    record, found = circuit.task, prompts_hash(discovery, held_out)
+    if record is None:
+        return discovery, held_out
+    if not strict and record.prompts_hash not in (None, found):  # under strict it is a claim that does not hold
+        remarks.append(
+            f"the prompts in the file are not those it was written with: hash {_short(found)}, and the file says "
+            f"{_short(str(record.prompts_hash))}"
+        )
+    # A card of the user's own is not found.
+    with suppress(TaskError):
+        if record.card_hash is not None and as_hashed(find_task(record.name), record.card_hash) is None:
+            remarks.append(
+                f"the card of the task {record.name} has changed since the file was written; the prompts in the file "
+                "count"
+            )
+    return discovery, held_out
+
+
+def _metric(path: Path, circuit: Circuit | None, card: TaskCard | None) -> Metric:
     """The file's metric, unless the circuit is judged on another task than its own."""
     record = None if circuit is None else circuit.metric
     own_task = None if circuit is None or circuit.task is None else circuit.task.name
-    if isinstance(source, Anew) and (record is None or source.card.name != own_task):
-        return get_metric(source.card.metric)
+    if card is not None and (record is None or card.name != own_task):
+        return get_metric(card.metric)
     if record is None:
         raise MetricError(
             f'{path} holds prompts but no metric. Write one into the file, such as "metric": {{"name": "logit_diff", '
@@ -230,17 +273,9 @@ def _metric(path: Path, circuit: Circuit | None, source: Stored | Anew) -> Metri
     return get_metric(record.name)
 
 
-def _check_metric(metric: Metric, prompts: PromptSet, d_vocab: int) -> None:
-    """Lets the metric complain about prompts before a model runs."""
-    nothing = torch.zeros(1, d_vocab, dtype=torch.float32)
-    metric(nothing, prompts.select([0]).to("cpu"), nothing)
-
-
-def _load(file: _File, model: Any, device: str, dtype: str | None) -> TransformerView:
-    circuit = file.circuit
+def _load(path: Path, circuit: Circuit | None, model: Any, device: str, dtype: str | None) -> TransformerView:
     made_in = None if circuit is None or circuit.environment is None else circuit.environment.dtype
     how: dict[str, Any] = {"device": device, "dtype": dtype or made_in or "float32"}
-    pick_dtype(how["dtype"])
     if circuit is None:
         return load_model(model, **how)
     how["ungroup_kv"] = circuit.model.ungrouped_kv
@@ -250,18 +285,18 @@ def _load(file: _File, model: Any, device: str, dtype: str | None) -> Transforme
         return load_model(circuit.model.name, **how, revision=circuit.model.revision)
     except ModelError as error:
         raise ModelError(
-            f"{error} The name is the one in {file.path}: if the model came from a folder or an object, say where it "
-            "is with --model."
+            f"{error} The name is the one in {path}: if the model came from a folder or an object, say where it is "
+            "with --model."
         ) from error
 
 
-def _with_model(file: _File, circuit: Circuit, ours: ModelRecord, dtype: torch.dtype, strict: bool) -> Circuit:
+def _with_model(path: Path, circuit: Circuit, view: TransformerView, strict: bool, remarks: list[str]) -> Circuit:
     """The circuit with the record of this model, which must have its graph, and under `strict` its weights."""
-    theirs = circuit.model
+    theirs, ours = circuit.model, view.model_record()
     if theirs.ungrouped_kv != ours.ungrouped_kv:
         one = "one k and v per query head" if theirs.ungrouped_kv else "k and v as the model has them"
         raise CircuitFileError(
-            f"{file.path} is a circuit with {one}, unlike the model given. Load it with "
+            f"{path} is a circuit with {one}, unlike the model given. Load it with "
             f"load_model(..., ungroup_kv={theirs.ungrouped_kv})."
         )
     keys = ("architecture", "n_layers", "n_heads", "n_kv_heads", "d_model", "d_vocab", "parallel", "mlps")
@@ -269,50 +304,50 @@ def _with_model(file: _File, circuit: Circuit, ours: ModelRecord, dtype: torch.d
     wrong = [f"{key} is {a} in the file and {b} in the model" for key, (a, b) in pairs.items() if a not in (None, b)]
     if wrong:
         raise CircuitFileError(
-            f"{file.path} is a circuit of {theirs.name}, and {ours.name} is another model: {'; '.join(wrong)}. Give "
-            "the circuit's own model with --model."
+            f"{path} is a circuit of {theirs.name}, and {ours.name} is another model: {'; '.join(wrong)}. Give the "
+            "circuit's own model with --model."
         )
     if theirs.weights_hash is None:
-        file.remarks.append("the file does not say which weights the circuit is part of, only the model's name")
-    elif theirs.weights_hash != ours.weights_hash:
-        text = _other_weights(circuit, ours, str(dtype).removeprefix("torch."))
+        remarks.append("the file does not say which weights the circuit is part of, only the model's name")
+    elif theirs.weights_hash == ours.weights_hash:
+        return circuit
+    else:
+        text = (
+            f"{ours.name} has the sizes of the circuit's model but other weights (hash "
+            f"{_short(str(ours.weights_hash))}, in the file {_short(theirs.weights_hash)})"
+        )
+        made_in, dtype = circuit.environment and circuit.environment.dtype, str(view.dtype).removeprefix("torch.")
+        if made_in not in (None, dtype):
+            text += f": they are in {dtype}, and the file's were in {made_in}"
         if strict:
             raise CircuitFileError(
-                f"{file.path}: {text}. Nothing the file claims can be recomputed with these; give the circuit's own "
-                "with --model."
+                f"{path}: {text}. Nothing the file claims can be recomputed with these; give the circuit's own with "
+                "--model."
             )
-        file.remarks.append(f"{text}; the figures are about these")
-    else:
-        return circuit
+        remarks.append(f"{text}; the figures are about these")
     return circuit.model_copy(update={"model": ours})
 
 
-def _other_weights(circuit: Circuit, ours: ModelRecord, dtype: str) -> str:
-    hashes = [str(record.weights_hash)[:8] for record in (ours, circuit.model)]
-    text = (
-        f"{ours.name} has the sizes of the circuit's model but other weights (hash {hashes[0]}..., in the file "
-        f"{hashes[1]}...)"
-    )
-    made_in = None if circuit.environment is None else circuit.environment.dtype
-    return text if made_in in (None, dtype) else f"{text}: they are in {dtype}, and the file's were in {made_in}"
-
-
-def _with_prompts(file: _File, circuit: Circuit, view: TransformerView) -> tuple[Circuit, PromptSet, PromptSet | None]:
-    """The circuit with the records of what it is judged on, and the prompts of both splits."""
-    source, metric = file.source, MetricRecord(name=file.metric.name, sign=1)
-    update = {"ablation": circuit.ablation or "patch", "metric": metric}
-    if isinstance(source, Stored):
-        return circuit.model_copy(update=update), source.discovery, source.held_out
-    card, prompts = source.made(view, file.path)
-    file.remarks.extend(note.removesuffix(".") for note in prompts.notes)
-    judged = update | {
-        "prompts": records_of(prompts.discovery, prompts.held_out),
-        "task": task_record(card, prompts, source.seed),
-    }
-    return circuit.model_copy(update=judged), prompts.discovery, prompts.held_out
+def _on_task(
+    circuit: Circuit, card: TaskCard, view: TransformerView, wanted: Settings, remarks: list[str]
+) -> tuple[Circuit, PromptSet, PromptSet]:
+    """The circuit with the records of new prompts, and the prompts."""
+    if circuit.prompts:
+        remarks.append(
+            f"judged on new prompts of the task {card.name}, as asked, not on the {len(circuit.prompts)} in the file"
+        )
+    card, made = prompts_of(card, view, wanted)
+    remarks += [note.removesuffix(".") for note in made.notes]
+    records, task = records_of(made.discovery, made.held_out), task_record(card, made, wanted.seed)
+    return circuit.model_copy(update={"prompts": records, "task": task}), made.discovery, made.held_out
 
 
 def _aim(circuit: Circuit) -> Literal["faithfulness", "kl"]:
     if circuit.certificate is not None:
         return circuit.certificate.objective
     return "faithfulness" if circuit.search is None else circuit.search.objective
+
+
+def _short(digest: str) -> str:
+    """Enough of a hash, or of two joined by +, to tell it from another."""
+    return "+".join(f"{part[:8]}..." for part in digest.split("+"))

@@ -15,16 +15,14 @@ from acdc_engine.graph.records import Record
 from acdc_engine.graph.result_records import Claim, Verification
 from acdc_engine.patch.judge import Target
 from acdc_engine.provenance import prompts_hash
-from acdc_engine.run.file_prompts import Asked
 from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.reopen import Reopened, reopen
 
 _TOLERANCE = 1e-3
 """How far a number may be off, see `Claim.deviation`. Machines, thread counts and batches differ in rounding."""
 _HALF_TOLERANCE = 5e-2
-"""The same for bfloat16 and float16, where a single rounding is off by up to 4e-3 and 5e-4. Not measured between
-machines; on one, other batch sizes moved tiny models by up to 4e-4."""
-_FIGURES = {
+"""The same for bfloat16 and float16, where a single rounding is off by up to 4e-3 and 5e-4."""
+_LABELS = {
     "metric_clean": "metric, clean",
     "metric_corrupt": "metric, corrupt",
     "metric_circuit": "metric, circuit",
@@ -33,14 +31,12 @@ _FIGURES = {
     "agreement": "agreement",
     "normalised_error": "normalised error",
     "accuracy_clean": "accuracy, model",
-}
-_ANSWERS = {
     "right_above_wrong": "right answer above the wrong ones",
     "most_likely": "right answer most likely",
     "right_logit": "logit of right answers",
     "wrong_logit": "logit of wrong answers",
 }
-_OF_TEMPLATES = {"faithfulness": "faithfulness", "kl_recovered": "KL recovered", "agreement": "agreement"}
+"""Numbers of splits, of templates and of answers."""
 
 
 def verify(
@@ -48,7 +44,6 @@ def verify(
     *,
     model: Any = None,
     metric: MetricLike | None = None,
-    task: str | Path | None = None,
     device: str = "auto",
     dtype: str | None = None,
     batch_size: int = 16,
@@ -69,7 +64,6 @@ def verify(
         circuit: A circuit, its file, the folder of its run, or the name of one that comes with the engine.
         model: As for `load_model`; None for the one that the file names.
         metric: The function that the circuit was measured by, where that is one of its author's own.
-        task: The path of the task card, for a file without prompts whose task is not a shipped one.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         dtype: Number format of the weights; None for the file's.
         batch_size: Prompts per run.
@@ -91,7 +85,6 @@ def verify(
         given,
         model=model,
         metric=metric,
-        asked=Asked(task),
         strict=True,
         device=device,
         dtype=dtype,
@@ -100,7 +93,7 @@ def verify(
     )
     tolerance = _TOLERANCE if opened.lab.view.dtype.itemsize >= 4 else _HALF_TOLERANCE
     checksum = None if isinstance(given, Circuit) else _checksum(given)
-    claims = [*_file_claims(checksum, opened)]
+    claims = list(_file_claims(checksum, opened))
     with report.stage("Figures of both splits"):
         claims += _figure_claims(opened, tolerance)
     claims += _single_edge_claims(opened, tolerance, report)
@@ -167,37 +160,28 @@ def _figure_claims(opened: Reopened, tolerance: float) -> Iterator[Claim]:
     ):
         found = figures_of(judge, opened.mask)
         yield _exact(f"{split}: prompts", claimed.n_prompts, found.n_prompts)
-        unit = abs(judge.range)
-        units = {name: unit for name in _FIGURES if name.startswith("metric")}
-        yield from _numbers(f"{split}: ", "", _FIGURES, claimed, found, units, tolerance)
+        yield from _numbers(f"{split}: ", claimed, found, abs(judge.range), tolerance)
         for run, name in (("clean", "model"), ("corrupt", "ablated"), ("circuit", "circuit")):
             theirs, ours = getattr(claimed, f"answers_{run}"), getattr(found, f"answers_{run}")
             if ours and theirs:
                 largest = max(abs(ours.right_logit), abs(ours.wrong_logit or 0)) or 1.0  # zero ablation: all are 0
-                units = {key: largest for key in _ANSWERS if key.endswith("logit")}
-                yield from _numbers(f"{split}: ", f", {name}", _ANSWERS, theirs, ours, units, tolerance)
+                yield from _numbers(f"{split}: ", theirs, ours, largest, tolerance, f", {name}")
         there = {template.name: template for template in found.templates}
         for template in claimed.templates:
             own, where = there.get(template.name), f"{split}, {template.name}: "
             yield _exact(f"{where}prompts", template.n_prompts, 0 if own is None else own.n_prompts)
-            if own is not None:
-                yield from _numbers(where, "", _OF_TEMPLATES, template, own, {}, tolerance)
+            yield from _numbers(where, template, own, 1.0, tolerance)
 
 
 def _numbers(
-    before: str,
-    after: str,
-    labels: dict[str, str],
-    claimed: Record,
-    found: Record,
-    units: dict[str, float],
-    tolerance: float,
+    before: str, claimed: Record, found: Record | None, unit: float, tolerance: float, after: str = ""
 ) -> Iterator[Claim]:
-    """Every number that both have."""
-    for name, label in labels.items():
-        a, b = getattr(claimed, name), getattr(found, name)
+    """Every number that both have. Metrics and logits may be off by a share of `unit`, others of 1."""
+    for name, label in _LABELS.items():
+        a, b = getattr(claimed, name, None), getattr(found, name, None)
         if a is not None and b is not None:
-            yield _number(f"{before}{label}{after}", a, b, units.get(name, 1.0), tolerance)
+            own = unit if name.startswith("metric") or name.endswith("logit") else 1.0
+            yield _number(f"{before}{label}{after}", a, b, own, tolerance)
 
 
 def _edge_claims(opened: Reopened, evidence: EdgeEvidence, tolerance: float) -> Iterator[Claim]:
@@ -205,8 +189,7 @@ def _edge_claims(opened: Reopened, evidence: EdgeEvidence, tolerance: float) -> 
     unit, graph = abs(opened.lab.judge.range), opened.lab.view.graph
     places = {graph.edge_name(*edge): place for place, edge in enumerate(opened.mask.nonzero().tolist())}
     for edge in opened.claimed.edges:
-        name = f"{edge.sender}->{edge.receiver}"
-        place = places[name]
+        place = places[name := f"{edge.sender}->{edge.receiver}"]
         if edge.effect is not None:
             yield _number("effect", edge.effect, evidence.effects[place], unit, tolerance, name)
         if edge.without is not None:

@@ -13,7 +13,6 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.nodes import nodes_of_edges
 from acdc_engine.graph.records import CircuitEdge
 from acdc_engine.patch import CircuitEvaluator
-from acdc_engine.run.file_prompts import Asked
 from acdc_engine.run.reopen import Reopened, reopen
 from tests.run.circuit_files import DISCOVERY, HELD_OUT, NAME, by_hand, circuit, judge_of, saved
 from tests.tiny_models import view
@@ -22,8 +21,7 @@ from tests.tiny_task import tiny_view, write_card
 
 def opened(path: Any, **options: Any) -> Reopened:
     """As `verify` (strict) or `evaluate` does it."""
-    asked = {one.name: options.pop(one.name) for one in dataclasses.fields(Asked) if one.name in options}
-    return reopen(path, **{"model": tiny_view(NAME), "asked": Asked(**asked), **options})
+    return reopen(path, **{"model": tiny_view(NAME), **options})
 
 
 @pytest.fixture
@@ -84,9 +82,8 @@ def test_a_model_that_cannot_be_found_by_its_name(tmp_path: Path, monkeypatch: p
     [
         ({"edges": (), "nodes": ()}, r"has no edges\. An empty circuit is the ablated model itself"),
         ({"metric": None}, r'holds prompts but no metric\. Write one into the file, such as "metric": \{"name"'),
-        ({"prompts": (), "task": None}, r"holds no prompts and names no task: say on which one .* --task ioi"),
+        ({"prompts": ()}, r"holds no prompts: say on which task to judge it, as in acdc evaluate --task ioi"),
         ({"prompts": circuit().prompts[:12]}, r'holds no prompts of split "held_out"'),
-        ({"prompts": ()}, r"its task 'my own' is not a shipped one: give the path of its card with --task"),
     ],
 )
 @pytest.mark.usefixtures("no_model")
@@ -119,7 +116,6 @@ def test_edges_on_no_path(tmp_path: Path) -> None:
         ({"n": 5}, MethodError, "--drop-misfits are about prompts made from a task card: name it with"),
         ({"task": "ioi", "n_held_out": 0}, MethodError, "n_held_out must be at least 1, not 0"),
         ({"task": "ioj"}, TaskError, "Did you mean 'ioi'"),
-        ({"task": "ioi", "strict": True}, CircuitFileError, r"holds its own prompts, .* leave --task away"),
         ({"batch_size": 0}, MethodError, "batch_size must be at least 1, not 0"),
         ({"seed": -1}, MethodError, "seed must be at least 0, not -1"),
         ({"device": "gpu"}, AcdcError, "Unknown device 'gpu'"),
@@ -225,27 +221,6 @@ def test_prompts_that_are_not_those_of_the_hash_are_a_remark(tmp_path: Path) -> 
     assert "the prompts in the file are not those it was written with: hash" in found.remarks[0]
 
 
-def test_prompts_cannot_be_made_again_from_a_card_that_changed(tmp_path: Path) -> None:
-    task = circuit().task
-    assert task is not None
-    changed = task.model_copy(update={"name": "ioi", "card_hash": "0" * 64})
-    with pytest.raises(CircuitFileError, match=r"the card of its task ioi has changed since .* in the file 00000000"):
-        opened(saved(tmp_path, task=changed, prompts=()))
-    with pytest.raises(CircuitFileError, match=r"holds no prompts and no hash of them"):
-        opened(saved(tmp_path, task=changed.model_copy(update={"prompts_hash": None}), prompts=()))
-
-
-def test_prompts_made_again_must_have_the_hash(tmp_path: Path) -> None:
-    card, task = write_card(tmp_path), circuit().task
-    assert task is not None
-    path = saved(tmp_path, task=task.model_copy(update={"n_discovery": 6, "n_held_out": 5}), prompts=())
-    with pytest.raises(
-        CircuitFileError,
-        match=r"the task tiny gives today \(seed 0, 6 and 5\) are not the ones it was written with: hash",
-    ):
-        opened(path, task=card, strict=True)
-
-
 def test_a_hand_written_circuit_needs_a_task_only(tmp_path: Path) -> None:
     """Only what the format demands: edges and the model's sizes."""
     content = circuit().model_dump(mode="json", exclude_none=True)
@@ -258,8 +233,8 @@ def test_a_hand_written_circuit_needs_a_task_only(tmp_path: Path) -> None:
     assert found.circuit.metric is not None and found.circuit.metric.name == "logit_diff"
     assert found.circuit.ablation == "patch"
     assert found.remarks == (
-        "the file does not say what edges outside the circuit carry: patch ablation is used",
         "the file does not say which weights the circuit is part of, only the model's name",
+        "the file does not say what edges outside the circuit carry: patch ablation is used",
     )
 
 
@@ -275,7 +250,7 @@ def test_eap_json(tmp_path: Path) -> None:
         opened(path, task=card, model=None)
     with pytest.raises(CircuitFileError, match=r"claims nothing about itself that could be recomputed\. acdc evaluate"):
         opened(path, strict=True)
-    with pytest.raises(CircuitFileError, match=r"holds no prompts and names no task"):
+    with pytest.raises(CircuitFileError, match=r"holds no prompts: say on which task"):
         opened(path)
     found = opened(path, task=card, n=6, n_held_out=10)
     assert torch.equal(found.mask, circuit().mask()) and isinstance(found.circuit, Circuit)
