@@ -15,8 +15,7 @@ from markupsafe import Markup
 from acdc_engine.formats.register import opened
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import name_of, write_text
-from acdc_engine.run.compare import compare
-from acdc_engine.run.known_circuits import known_beside
+from acdc_engine.run.compare import compare, known_beside
 from acdc_engine.show.report import report_html
 from acdc_engine.show.viewer import check_same_model, viewer_html
 

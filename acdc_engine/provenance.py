@@ -6,7 +6,6 @@ What is recomputed from a file must be about the same tokens.
 import os
 import platform
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from datetime import datetime
 from importlib import metadata
 from typing import Literal, get_args
@@ -15,10 +14,9 @@ import torch
 
 from acdc_engine.errors import CircuitFileError, PromptError
 from acdc_engine.graph.evidence_records import PromptRecord
-from acdc_engine.graph.records import Environment, LeftOutRecord
+from acdc_engine.graph.records import Environment
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.prompt_set import NO_ANSWER, PromptSet
-from acdc_engine.prompts.tokens import LeftOut
 
 _PACKAGES = ("acdc-engine", "torch", "transformers", "transformer-lens", "numpy", "scipy", "networkx", "safetensors")
 _Split = Literal["discovery", "held_out"]
@@ -48,7 +46,14 @@ def prompt_sets_of(
             named.
     """
     for place, record in enumerate(records):
-        _check(place, record, d_vocab, d_vocab_in or d_vocab)
+        for key in ("clean", "corrupt", "answers", "wrong_answers"):
+            size = (d_vocab_in or d_vocab) if key in ("clean", "corrupt") else d_vocab
+            strange = [token for token in getattr(record, key) if not 0 <= token < size]
+            if strange:
+                raise CircuitFileError(
+                    f"prompts.{place}: {key} holds the token {strange[0]}, and the model's tokens are 0 to {size - 1}. "
+                    "The prompts were made with another tokenizer."
+                )
     seen, unseen = ([record for record in records if record.split == split] for split in get_args(_Split))
     if not seen:
         raise CircuitFileError(without("discovery"))
@@ -66,11 +71,6 @@ def without(split: _Split) -> str:
 def prompts_hash(discovery: PromptSet, held_out: PromptSet | None) -> str:
     """The hash of both splits, as a circuit's task record holds it."""
     return discovery.fingerprint() + ("" if held_out is None else f"+{held_out.fingerprint()}")
-
-
-def left_out_record(left_out: LeftOut | None) -> LeftOutRecord | None:
-    """Pairs that did not fit the model, as a circuit file says it."""
-    return None if left_out is None else LeftOutRecord(**asdict(left_out))
 
 
 def environment(view: TransformerView) -> Environment:
@@ -110,27 +110,6 @@ def _records(prompts: PromptSet, split: _Split) -> Iterator[PromptRecord]:
         )
 
 
-def _check(place: int, record: PromptRecord, d_vocab: int, d_vocab_in: int) -> None:
-    if len(record.clean) != len(record.corrupt):
-        raise CircuitFileError(
-            f"prompts.{place}: the clean prompt has {len(record.clean)} tokens and the corrupt one "
-            f"{len(record.corrupt)}; they must have the same number."
-        )
-    if record.read_at >= len(record.clean):
-        raise CircuitFileError(
-            f"prompts.{place}: read_at is {record.read_at}, outside the prompt's {len(record.clean)} tokens; "
-            "positions count from 0."
-        )
-    for key in ("clean", "corrupt", "answers", "wrong_answers"):
-        size = d_vocab_in if key in ("clean", "corrupt") else d_vocab
-        strange = [token for token in getattr(record, key) if not 0 <= token < size]
-        if strange:
-            raise CircuitFileError(
-                f"prompts.{place}: {key} holds the token {strange[0]}, and the model's tokens are 0 to {size - 1}. "
-                "The prompts were made with another tokenizer."
-            )
-
-
 def _prompt_set(records: Sequence[PromptRecord], split: str) -> PromptSet:
     try:
         return PromptSet.from_tokens(
@@ -139,13 +118,7 @@ def _prompt_set(records: Sequence[PromptRecord], split: str) -> PromptSet:
             [record.answers for record in records],
             [record.wrong_answers for record in records],
             read_at=[record.read_at for record in records],
-            templates=_templates(records),
+            templates=[one.template or "not named" for one in records] if any(one.template for one in records) else [],
         )
     except PromptError as error:
         raise CircuitFileError(f"The prompts of split {split}: {error}") from error
-
-
-def _templates(records: Sequence[PromptRecord]) -> list[str]:
-    """Names of the prompts' templates, if any is known."""
-    names = [record.template or "not named" for record in records]
-    return names if any(record.template for record in records) else []

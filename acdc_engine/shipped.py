@@ -8,20 +8,12 @@ from acdc_engine.errors import AcdcError
 
 
 def tasks_folder() -> Path:
-    """Returns the folder of the shipped task cards.
-
-    Raises:
-        AcdcError: This installation has none.
-    """
+    """The folder of the shipped task cards."""
     return _shipped("tasks")
 
 
 def graphs_folder() -> Path:
-    """Returns the folder of the known circuits and of schema.json.
-
-    Raises:
-        AcdcError: This installation has none.
-    """
+    """The folder of the known circuits and of schema.json."""
     return _shipped("graphs")
 
 

@@ -12,8 +12,9 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.graph.files import CIRCUIT, TRACE
 from acdc_engine.patch.memory import read_trace
-from acdc_engine.run.discover import Deadline, discover
+from acdc_engine.run.discover import _Deadline, _OutOfTime, discover
 from acdc_engine.show.words import evidence_of, facts, remarks
+from tests.run.test_progress import Hand
 from tests.test_resume import same_but_for_times, scores_in, trace_but_for_times
 from tests.tiny_task import tiny_view, write_card
 
@@ -40,7 +41,7 @@ def card(tmp_path: Path) -> Path:
     return write_card(tmp_path)
 
 
-class Counted(Deadline):
+class Counted(_Deadline):
     """Its time is a number of runs of the model during the search, a second each."""
 
     def __init__(self, minutes: float | None) -> None:
@@ -65,7 +66,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[Counted]:
         made.append(Counted(minutes))
         return made[-1]
 
-    monkeypatch.setattr("acdc_engine.run.discover.Deadline", make)
+    monkeypatch.setattr("acdc_engine.run.discover._Deadline", make)
     return made
 
 
@@ -192,3 +193,35 @@ def test_interrupted_before_anything_is_in_the_band_the_nearest_circuit_is_left(
     assert left.search is not None and left.search.unfinished is not None
     assert (left.search.unfinished.stage, left.search.unfinished.minutes) == ("search", None)
     assert facts(left)["Search"] == "iterative; interrupted, unfinished"
+
+
+def test_a_search_ends_when_its_time_is_over_and_there_is_something_to_deliver() -> None:
+    clock = Hand()
+    deadline = _Deadline(2.0, clock)
+    deadline.keep(20.0)
+    clock.now += 99
+    deadline.armed = True
+    deadline.check()
+    assert deadline.left() == "at most 0:01 left"
+    clock.now += 1
+    with pytest.raises(_OutOfTime):
+        deadline.check()
+    deadline.armed = False
+    deadline.check()
+    without = _Deadline(None, clock)
+    without.armed = True
+    clock.now += 1e9
+    without.check()
+    assert without.left() == ""
+
+
+def test_the_evidence_gets_half_of_the_time_at_most() -> None:
+    clock = Hand()
+    deadline = _Deadline(1.0, clock)
+    deadline.armed = True
+    deadline.keep(1e6)
+    clock.now += 29
+    deadline.check()
+    clock.now += 1
+    with pytest.raises(_OutOfTime):
+        deadline.check()

@@ -46,8 +46,11 @@ def test_round_trip(first: dict[str, Any], second: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"corrupt": (1, 2)}, r"prompts\.2: the clean prompt has 7 tokens and the corrupt one 2; they must"),
-        ({"read_at": 7}, r"prompts\.2: read_at is 7, outside the prompt's 7 tokens"),
+        (
+            {"corrupt": (1, 2)},
+            r"The prompts of split discovery: Clean and corrupt prompts must have",
+        ),
+        ({"read_at": 7}, r"The prompts of split discovery: The metric can only be read inside a prompt"),
         ({"answers": (61,)}, r"prompts\.2: answers holds the token 61, and the model's tokens are 0 to 60"),
         ({"wrong_answers": (-1,)}, r"prompts\.2: wrong_answers holds the token -1"),
         ({"answers": ()}, r"The prompts of split discovery: Either every prompt has answers or none has"),

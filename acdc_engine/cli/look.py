@@ -90,7 +90,7 @@ def view(
     from acdc_engine.errors import CircuitFileError
     from acdc_engine.formats.register import import_circuit
     from acdc_engine.graph.files import check_target, find_circuit, name_of, write_text
-    from acdc_engine.run.known_circuits import known_beside
+    from acdc_engine.run.compare import known_beside
     from acdc_engine.show.viewer import viewer_html
 
     if known is not None and no_known:
@@ -231,7 +231,7 @@ def write_report(path: Path, circuit: "Circuit", target: Path, known: str | None
         AcdcError: The known circuit cannot be read, or the page cannot be written.
     """
     from acdc_engine.graph.files import write_text
-    from acdc_engine.run.known_circuits import against_known
+    from acdc_engine.run.compare import against_known
     from acdc_engine.show.report import report_html
 
     with stage("Report"):
@@ -264,7 +264,7 @@ def gallery(
     """
     from rich.text import Text
 
-    from acdc_engine.run.known_circuits import against_known
+    from acdc_engine.run.compare import against_known
     from acdc_engine.run.progress import reporter_of
     from acdc_engine.show.index import INDEX, write_gallery
     from acdc_engine.show.visible import plain

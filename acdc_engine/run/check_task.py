@@ -26,7 +26,7 @@ from acdc_engine.prompts.metrics import accuracy
 from acdc_engine.prompts.template import Draft
 from acdc_engine.prompts.tokens import LeftOut
 from acdc_engine.registers import log_broken
-from acdc_engine.run.prepare import look_before_loading, prompts_of, rules_of, tokenizer_of
+from acdc_engine.run.prepare import limits_of, look_before_loading, prompts_of, tokenizer_of
 from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.settings import Settings, command_of
 
@@ -112,13 +112,8 @@ def check_tasks(
     model: Any = DEFAULT_MODEL,
     *,
     n: int = 32,
-    seed: int = 0,
-    device: str = "auto",
-    dtype: str = "float32",
-    batch_size: int = 16,
-    prepend_bos: bool | None = None,
-    drop_misfits: bool = False,
     progress: bool | Reporter = False,
+    **settings: Any,
 ) -> list[TaskCheck | Unfit]:
     """Runs a model on clean and corrupt prompts of tasks and says whether it does them.
 
@@ -126,13 +121,8 @@ def check_tasks(
         tasks: Names or paths; none for every task there is a name for.
         model: As for `load_model`.
         n: Prompts per task, or as many as it has.
-        seed: Of the prompts.
-        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
-        dtype: Number format of the weights.
-        batch_size: Prompts per run.
-        prepend_bos: Overrides the tasks' setting, and the tokenizer's habit.
-        drop_misfits: Leave out pairs that do not fit the model, instead of refusing the task.
         progress: Show progress on stderr, or on a reporter of one's own (`acdc_engine.run.progress`).
+        **settings: `seed`, `device`, `dtype`, `batch_size`, `prepend_bos` and `drop_misfits`, as in `Settings`.
 
     Returns:
         One result per task, in their order. A task that does not fit the model is an `Unfit` where several were asked
@@ -141,28 +131,30 @@ def check_tasks(
     Raises:
         AcdcError: A bad setting, task or model, before anything is run; for a single task also that it does not fit.
     """
-    how = {"seed": seed, "batch_size": batch_size, "prepend_bos": prepend_bos, "drop_misfits": drop_misfits}
-    settings = replace(Settings.of({**how, "device": device, "dtype": dtype, "n": n}), n=None)
+    chosen = replace(Settings.of({**settings, "n": n}), n=None)
     report = reporter_of(progress)
     with report.stage("Reading the task" if len(tasks) == 1 else "Reading the tasks"):
         cards = _cards(tasks)
         if len(cards) == 1:
             with suppress(TooFewPairsError):  # said with the figures
-                look_before_loading(cards[0], model, settings)
+                look_before_loading(cards[0], model, chosen)
     with report.stage("Loading the model"):
-        view = load_model(model, device=device, dtype=dtype)
+        view = load_model(model, device=chosen.device, dtype=chosen.dtype)
     found: list[TaskCheck | Unfit] = []
     for i, card in enumerate(cards):
         with report.stage(f"Checking {card.name}"):
             try:
-                checked = check_task(card, view, n=n, **how)
+                checked = check_task(card, view, n=n, **settings)
             except AcdcError as error:
                 if len(cards) == 1:
                     raise
                 found.append(Unfit(card.name, view.name, str(error)))
-            else:
-                named = tasks[i] if tasks else card.name
-                found.append(replace(checked, command=_command(checked, named, model, settings)))
+                continue
+        if checked.does_it and checked.sizes is not None:
+            usual = checked.sizes == DEFAULT_SIZES
+            same = chosen if usual else replace(chosen, n=checked.sizes[0], n_held_out=checked.sizes[1])
+            checked = replace(checked, command=command_of(tasks[i] if tasks else card.name, model, same))
+        found.append(checked)
     return found
 
 
@@ -182,10 +174,11 @@ def check_task(card: TaskCard, view: TransformerView, *, n: int = 32, **settings
         ModelError: The model has no tokenizer, or does not give finite numbers.
     """
     started, chosen, tokenizer = time.perf_counter(), Settings.of(settings), tokenizer_of(view)
-    rules = rules_of(settled(card, tokenizer, chosen.prepend_bos), view)
+    bos = bool(settled(card, tokenizer, chosen.prepend_bos).prepend_bos)
+    rules = Rules(tokenizer, card.name, bos, limits_of(view))
     splits, lacking = None, list[Shortcoming]()
     try:
-        _, splits = prompts_of(card, view, chosen, chosen.prepend_bos)
+        _, splits = prompts_of(card, view, chosen)
     except TooFewPairsError as error:
         lacking.append(Shortcoming("split", str(error)))
 
@@ -214,10 +207,8 @@ def _measured(
     """The model on some pairs."""
     lab = Experiment(view, encode(drafts, rules), metric=card.metric, batch_size=batch_size)
     prompts, logits = lab.prompts.to(view.device), lab.evaluator.clean_logits()
-    values = {
-        "metric_clean": lab.metric(logits, prompts, logits).float().cpu(),
-        "metric_corrupt": lab.metric(lab.evaluator.ablated_logits(), prompts, logits).float().cpu(),
-    }
+    clean = lab.metric(logits, prompts, logits).float().cpu()
+    corrupt = lab.metric(lab.evaluator.ablated_logits(), prompts, logits).float().cpu()
     above, ranks = None, None
     if prompts.answers.shape[1]:  # right before wrong ones, and the right one's place among all
         above, ranks = accuracy(logits, prompts).cpu(), right_ranks(logits, prompts).cpu()
@@ -229,7 +220,8 @@ def _measured(
             right=None if above is None else int(above[rows].sum()),
             top=None if ranks is None else int((ranks[rows] == 1).sum()),
             rank=None if ranks is None else float(ranks[rows].double().quantile(0.5)),
-            **{key: float(value[rows].mean()) for key, value in values.items()},
+            metric_clean=float(clean[rows].mean()),
+            metric_corrupt=float(corrupt[rows].mean()),
         )
 
     chance, names = chance_of(lab.prompts, view.d_vocab), [draft.pair.template for draft in drafts]
@@ -242,9 +234,7 @@ def _measured(
         chance=chance,
         whole=whole,
         templates=tuple(figures(name, torch.tensor([other == name for other in names])) for name in in_order),
-        shortcomings=tuple(
-            shortcomings(whole.right, chance, values["metric_clean"], values["metric_corrupt"], lab.metric.name)
-        ),
+        shortcomings=tuple(shortcomings(whole.right, chance, clean, corrupt, lab.metric.name)),
     )
 
 
@@ -256,18 +246,11 @@ def _other_bos(
         found = _measured(drafts, replace(rules, prepend_bos=not rules.prepend_bos), card, view, batch_size)
     except PromptError:  # one token more is one too many
         return []
-    flag, what = ("--no-bos", "without") if rules.prepend_bos else ("--bos", "with")
     if found.shortcomings:
         return []
+    flag, what = ("--no-bos", "Without") if rules.prepend_bos else ("--bos", "With")
     right = "" if found.whole.right is None else f" ({found.whole.right} of {found.whole.prompts} right)"
-    return [f"{what.capitalize()} a beginning-of-sequence token in front the model does the task{right}: give {flag}."]
-
-
-def _command(found: TaskCheck, task: str | Path, model: Any, settings: Settings) -> str | None:
-    if not found.does_it or found.sizes is None:
-        return None
-    n, n_held_out = (size if found.sizes != DEFAULT_SIZES else None for size in found.sizes)
-    return command_of(task, model, replace(settings, n=n, n_held_out=n_held_out))
+    return [f"{what} a beginning-of-sequence token in front the model does the task{right}: give {flag}."]
 
 
 def _cards(tasks: Sequence[str | Path]) -> list[TaskCard]:

@@ -1,6 +1,7 @@
-"""A found circuit, with the scores beside it, against a known circuit. Needs no model."""
+"""A found circuit, with the scores beside it, against a known one, which may be looked up. Needs no model."""
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,9 @@ from acdc_engine.evidence import comparison as measure
 from acdc_engine.formats.eap import is_eap, scores_from_eap
 from acdc_engine.formats.register import Source, import_circuit, opened
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.files import SCORES, find_circuit, name_of
+from acdc_engine.graph.files import SCORES, find_circuit, known_graphs, name_of
 from acdc_engine.graph.records import MODEL_SIZES, ModelRecord
 from acdc_engine.graph.result_records import Comparison, Rank
-from acdc_engine.run.known_circuits import plain_name
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def compare(found: Circuit | str | Path, known: Circuit | str | Path, *, other_m
     path, truth_path = file or Path("the found circuit"), truth_file or Path("the known circuit")
     truth = _truth(truth_path, known, found if isinstance(found, Circuit) else path)
     ours = _Found(found) if isinstance(found, Circuit) else _found_at(path, truth.model)
-    _check_models(path, ours.circuit.model, truth_path, truth.model, other_model)
+    _check_models(path, ours.circuit, truth_path, truth, other_model)
     names = str(path if file is None else found), str(truth_path) if truth_file is None else name_of(truth_path)
     ranked: dict[Rank, Float[Tensor, "senders receivers"]] = {}
     if ours.scores is not None:
@@ -86,20 +86,20 @@ def _truth(path: Path, known: Circuit | str | Path, found: Circuit | Path) -> Ci
     return truth
 
 
-def _check_models(ours: Path, found: ModelRecord, theirs: Path, known: ModelRecord, other_model: bool) -> None:
+def _check_models(path: Path, ours: Circuit, truth_path: Path, truth: Circuit, other_model: bool) -> None:
     """Refuses circuits of different models; the message has both."""
-    wrong = [key for key in MODEL_SIZES if getattr(found, key) != getattr(known, key)]
+    found, known, wrong = ours.model, truth.model, _sizes(ours, truth)
+    which = f"{path} is a circuit of {found.name}, {truth_path} one of {known.name}"
     if wrong:
         sizes = "; ".join(f"{key} {getattr(found, key)} and {getattr(known, key)}" for key in wrong)
         raise CircuitFileError(
-            f"{ours} is a circuit of {found.name}, {theirs} one of {known.name}, and their graphs differ: {sizes}. "
-            "Only circuits of the same model compare."
+            f"{which}, and their graphs differ: {sizes}. Only circuits of the same model compare."
             + (" Find the circuit with or without --ungroup-kv, as the known one." if "ungrouped_kv" in wrong else "")
         )
-    if not other_model and plain_name(found.name) != plain_name(known.name):
+    if not other_model and _plain_name(found) != _plain_name(known):
         raise CircuitFileError(
-            f"{ours} is a circuit of {found.name}, {theirs} one of {known.name}: same sizes, other names. If it is a "
-            "copy of that model, or one fine-tuned from it, add --other-model."
+            f"{which}: same sizes, other names. If it is a copy of that model, or one fine-tuned from it, add "
+            "--other-model."
         )
 
 
@@ -171,3 +171,59 @@ def _remarks(found: _Found, truth: Circuit) -> list[str]:
     if None not in weights and weights[0] != weights[1]:
         notes.append("the weights are not those of the known circuit's model, or in another number format.")
     return notes
+
+
+def known_beside(path: Path | None, circuit: Circuit) -> Path | None:
+    """The known circuit of the same model and task that comes with the engine; None where there is none.
+
+    Models are the same if their names, without owner and folder, and their sizes are. `gpt2/ioi` is for the task `ioi`,
+    and `tracr-sort/sort` also for `tracr_sort`.
+
+    Args:
+        path: The circuit's file; None for a circuit that came without one.
+        circuit: What it holds. No circuit is set against itself: one with the edges of the known one and from the same
+            source is that one, whatever was measured of it.
+    """
+    if circuit.task is None:
+        return None
+    for place in known_graphs().values():
+        if circuit.task.name not in (place.stem, place.parent.name.replace("-", "_")):
+            continue
+        known = _load(place)
+        if known.edges and _plain_name(circuit.model) == _plain_name(known.model) and not _sizes(circuit, known):
+            written = circuit.search is None and circuit.source == known.source
+            itself = (path is not None and place.samefile(path)) or (written and circuit.mask().equal(known.mask()))
+            return None if itself else place
+    return None
+
+
+def against_known(path: Path, circuit: Circuit, known: str | None = None) -> tuple[Comparison, Circuit] | None:
+    """Compares a circuit file with a known circuit.
+
+    Args:
+        path: The file; scores of all edges are those beside it.
+        circuit: What it holds.
+        known: File or name of the known circuit; None for that of `known_beside`.
+
+    Returns:
+        The comparison and the known circuit; None where none is given and none found.
+
+    Raises:
+        CircuitFileError: The given one cannot be read or is of another model.
+    """
+    other = known_beside(path, circuit) if known is None else find_circuit(known)
+    return None if other is None else (compare(path, other), import_circuit(other, model=circuit.model))
+
+
+_load = cache(Circuit.load)
+"""A known circuit, read once for all circuits that are set against it."""
+
+
+def _sizes(one: Circuit, other: Circuit) -> list[str]:
+    """The sizes in which their models differ."""
+    return [key for key in MODEL_SIZES if getattr(one.model, key) != getattr(other.model, key)]
+
+
+def _plain_name(model: ModelRecord) -> str:
+    """`gpt2` for `openai-community/gpt2` and for a local folder of that name."""
+    return model.name.rstrip("/").rpartition("/")[2].lower()

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from itertools import product
+from itertools import groupby, product
 from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Unpack, cast
@@ -17,11 +17,12 @@ from acdc_engine.evidence.figures import prompt_values
 from acdc_engine.evidence.random_circuits import random_circuits
 from acdc_engine.evidence.resampling import ratio_interval
 from acdc_engine.evidence.sizes import MIB_SIZES, areas, check_sizes, edges_at
-from acdc_engine.experiment import Selection
+from acdc_engine.experiment import Experiment, Selection
 from acdc_engine.formats.register import opened
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Interval
 from acdc_engine.graph.files import CIRCUIT, SO_FAR
+from acdc_engine.graph.records import TaskRecord
 from acdc_engine.graph.result_records import (
     Areas,
     Curve,
@@ -32,11 +33,10 @@ from acdc_engine.graph.result_records import (
     RandomSeries,
 )
 from acdc_engine.model.load import DEFAULT_MODEL
-from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.card import TaskCard, as_hashed
 from acdc_engine.prompts.find import find_task
 from acdc_engine.run.folder import check_place
-from acdc_engine.run.prepare import Prepared, look_before_loading, metric_for, prepare
+from acdc_engine.run.prepare import look_before_loading, metric_for, prepare
 from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.settings import CurveSettings, Settings
 from acdc_engine.score import get_method
@@ -44,7 +44,7 @@ from acdc_engine.search.order import best_first, check_rank, first_edges, greedy
 
 _FILE = "curve.json"
 _FEWER_ABOVE = 0.05
-"""Random circuits of a larger share of the graph than this are drawn in smaller numbers, see `draws`."""
+"""Random circuits of a larger share of the graph than this are drawn in smaller numbers, see `_draws`."""
 _FIXED = {"method": "methods", "rank": "ranks", "strategy": "strategies", "size": "sizes", "threshold": "sizes"}
 
 
@@ -68,7 +68,8 @@ def curve(
     As in MIB (Mueller et al. 2025, arXiv 2504.13151), a size asks for a share of the graph's edges, rounded down; that
     many edges are taken, best first, and those on no path from input to logits are dropped. What is left can be much
     smaller than what was asked for; both are reported. Edges are scored on the discovery prompts, circuits are judged
-    on the held-out prompts. Cost: one scoring per method, one exact evaluation per series and size, and `draws`.
+    on the held-out prompts. Cost: one scoring per method, one exact evaluation per series and size, and those of
+    random circuits.
 
     Args:
         task: Name of a shipped task, or the path of a task card.
@@ -77,7 +78,7 @@ def curve(
         ranks: What counts as strong: "absolute" or "signed" scores.
         strategies: "top-k", "greedy" or both.
         sizes: Growing fractions of the graph's edges, above 0 and at most 1.
-        n_random: Random circuits per size; fewer above 5 % of the edges, see `draws`. 0: no baseline.
+        n_random: Random circuits per size; fewer above 5 % of the edges, where each costs more. 0: no baseline.
         circuits: Circuits to compare with, of this model and task, as `discover` makes them: objects, files or folders
             of runs.
         out: Folder for `curve.json`, which is written after every series; None to write nothing.
@@ -112,11 +113,36 @@ def curve(
     report = reporter_of(progress)
     with report.stage("Reading the task"):
         look_before_loading(card, model, plans[0])
-    run = prepare(card, model, plans[0], report)
-    return _Work(run, started, fractions, int(n_random), path, report).curve(plans, known)
+    lab, record = prepare(card, model, plans[0], report)
+    found, sizing = _empty(lab, record, plans[0].faithfulness, known), _Sizes(lab, fractions, report)
+    with report.stage("Running the model"):
+        lab.check(plans[0].force)
+        _ = lab.held_out_judge
+
+    def keep(**parts: Any) -> Curve:
+        now = found.model_copy(update={**parts, "seconds": time.perf_counter() - started})
+        if path is not None:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise RunFolderError(
+                    f"Cannot write to {path.parent}: {error.strerror}. Choose another --out."
+                ) from error
+            now.save(path)
+        return now
+
+    for method, of_method in groupby(plans, lambda plan: plan.method):
+        with report.stage(f"Scoring edges, {method}", len(lab.prompts)) as stage:
+            steps = {} if method != "eap-ig" or plans[0].steps is None else {"steps": plans[0].steps}
+            scores = lab.score(method, per_example=False, progress=stage.advance, **steps).both
+        for plan in of_method:
+            found = keep(series=(*found.series, sizing.series(plan, scores)))
+    if n_random:
+        found = keep(random=sizing.random(n_random))
+    return keep(complete=True)
 
 
-def draws(n_random: int, fraction: float) -> int:
+def _draws(n_random: int, fraction: float) -> int:
     """Random circuits to run at a size: `n_random` up to 5 % of the edges, then in inverse proportion, at least two.
 
     A random circuit's cost grows with its edges while its faithfulness varies less from one to the next. Of the whole
@@ -155,74 +181,16 @@ class _Verdict(NamedTuple):
     """A circuit on the held-out prompts; that without edges is the ablated model."""
 
     faithfulness: float = 0.0
-    interval: Interval | None = None
+    faithfulness_interval: Interval | None = None
     kl_recovered: float = 0.0
 
 
-class _Work:
-    """The curve as it grows, and its file."""
+class _Sizes:
+    """Circuits of every size, judged on the held-out prompts."""
 
-    def __init__(
-        self,
-        run: Prepared,
-        started: float,
-        fractions: tuple[float, ...],
-        n_random: int,
-        path: Path | None,
-        report: Reporter,
-    ) -> None:
-        self.run, self.lab, self.started, self.graph = run, run.lab, started, run.lab.view.graph
-        self.fractions, self.n_random, self.path, self.report = fractions, n_random, path, report
+    def __init__(self, lab: Experiment, fractions: tuple[float, ...], report: Reporter) -> None:
+        self.lab, self.graph, self.fractions, self.report = lab, lab.view.graph, fractions, report
         self.asked = [edges_at(fraction, self.graph.n_edges) for fraction in fractions]
-
-    def curve(self, plans: list[Settings], known: list[tuple[Path, Circuit]]) -> Curve:
-        """All series, saved one by one."""
-        _check_model(known, self.lab.view)
-        with self.report.stage("Running the model"):
-            self.lab.check(self.run.settings.force)
-            _ = self.lab.held_out_judge
-        found = self._empty(known)
-        scores: dict[str, Tensor] = {}
-        for plan in plans:
-            if plan.method not in scores:
-                scores = {plan.method: self._scores(plan)}  # methods come one after the other: one is kept at a time
-            found = self._keep(found, series=(*found.series, self._series(plan, scores[plan.method])))
-        if self.n_random:
-            found = self._keep(found, random=self._random())
-        return self._keep(found, complete=True)
-
-    def _empty(self, known: list[tuple[Path, Circuit]]) -> Curve:
-        """The curve without series. Its provenance is a circuit's: that of the circuit without edges."""
-        lab = self.lab
-        bare = lab.bare(Selection(torch.zeros_like(self.graph.exists)))
-        assert bare.metric and bare.ablation and bare.environment and lab.held_out, "a run knows where it comes from"
-        return Curve(
-            model=bare.model,
-            task=self.run.task_record(),
-            metric=bare.metric,
-            ablation=bare.ablation,
-            n_edges=self.graph.n_edges,
-            target=self.run.settings.faithfulness,
-            circuits=tuple(_known_point(*one, lab.held_out.fingerprint()) for one in known),
-            seconds=0.0,
-            environment=bare.environment,
-        )
-
-    def _keep(self, found: Curve, **parts: Any) -> Curve:
-        found = found.model_copy(update={**parts, "seconds": time.perf_counter() - self.started})
-        if self.path is not None:
-            folder = self.path.parent
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise RunFolderError(f"Cannot write to {folder}: {error.strerror}. Choose another --out.") from error
-            found.save(self.path)
-        return found
-
-    def _scores(self, plan: Settings) -> Float[Tensor, "2 senders receivers"]:
-        lab, parameters = self.lab, {} if plan.steps is None else {"steps": plan.steps}
-        with self.report.stage(f"Scoring edges, {plan.method}", len(lab.prompts)) as stage:
-            return lab.score(plan.method, per_example=False, progress=stage.advance, **parameters).both
 
     @cached_property
     def _whole(self) -> _Verdict:
@@ -241,7 +209,8 @@ class _Work:
         interval = ratio_interval(found.metric, judge.clean, judge.ablated, self.lab.seed) if with_interval else None
         return _Verdict(judge.faithfulness_of(found.metric), interval, found.kl_recovered)
 
-    def _series(self, plan: Settings, scores: Tensor) -> CurveSeries:
+    def series(self, plan: Settings, scores: Float[Tensor, "2 senders receivers"]) -> CurveSeries:
+        """Of one method, rank and strategy."""
         rank = check_rank(plan.choice.given["rank"])
         order = (greedy_from_logits if plan.strategy == "greedy" else best_first)(self.graph, scores, rank)
         points: list[CurvePoint] = []
@@ -249,18 +218,11 @@ class _Work:
         with self.report.stage(title, len(self.fractions)) as stage:
             for fraction, asked in zip(self.fractions, self.asked, strict=True):
                 mask = first_edges(self.graph, order, asked)
-                verdict = self._judged(mask)
-                point = CurvePoint(
-                    requested_fraction=fraction,
-                    requested_edges=asked,
-                    edges=int(mask.sum()),
-                    faithfulness=verdict.faithfulness,
-                    faithfulness_interval=verdict.interval,
-                    kl_recovered=verdict.kl_recovered,
-                )
+                verdict = self._judged(mask)._asdict()
+                point = CurvePoint(requested_fraction=fraction, requested_edges=asked, edges=int(mask.sum()), **verdict)
                 points.append(point)
                 stage.advance()
-                stage.say(f"{point.edges:,} edges: f {verdict.faithfulness:.3f}")
+                stage.say(f"{point.edges:,} edges: f {point.faithfulness:.3f}")
         return CurveSeries(
             method=plan.method,
             alphas=get_method(plan.method, plan.steps).alphas,
@@ -270,9 +232,10 @@ class _Work:
             areas=self._areas([point.edges for point in points], [(point.faithfulness,) for point in points]),
         )
 
-    def _random(self) -> RandomSeries:
+    def random(self, n_random: int) -> RandomSeries:
+        """The baseline."""
         points, seed, graph = [], self.lab.seed, self.graph
-        counts = [draws(self.n_random, fraction) for fraction in self.fractions]
+        counts = [_draws(n_random, fraction) for fraction in self.fractions]
         with self.report.stage("Random circuits", sum(counts)) as stage:
             for fraction, asked, count in zip(self.fractions, self.asked, counts, strict=True):
                 masks = random_circuits(graph, asked, count, seed) if asked else [torch.zeros_like(graph.exists)]
@@ -299,52 +262,56 @@ class _Work:
         )
 
 
+def _empty(lab: Experiment, task: TaskRecord, target: float, known: list[tuple[Path, Circuit]]) -> Curve:
+    """The curve without series. Its provenance is a circuit's: that of the circuit without edges."""
+    bare = lab.bare(Selection(torch.zeros_like(lab.view.graph.exists)))
+    assert bare.metric and bare.ablation and bare.environment and lab.held_out, "a run knows where it comes from"
+    weights = lab.view.weights_hash() if known else None
+    for path, circuit in known:
+        theirs = circuit.model.weights_hash or weights
+        _check_same(path, "shape", circuit.shape(), lab.view.shape)
+        _check_same(path, "weights hash (of this model in this --dtype)", theirs, weights)
+    return Curve(
+        model=bare.model,
+        task=task,
+        metric=bare.metric,
+        ablation=bare.ablation,
+        n_edges=lab.view.graph.n_edges,
+        target=target,
+        circuits=tuple(_known_point(*one, lab.held_out.fingerprint()) for one in known),
+        seconds=0.0,
+        environment=bare.environment,
+    )
+
+
 def _read_known(
     given: Circuit | str | Path, place: int, card: TaskCard, metric: str, ablation: str
 ) -> tuple[Path, Circuit]:
     """Reads a circuit to compare with; looks at everything but the model, which is not loaded yet."""
     circuit, file = opened(given)
     path = file or Path(f"circuit {place}")
-    if circuit.evaluation is None or circuit.task is None or circuit.metric is None:
+    if circuit.evaluation is None or circuit.task is None or circuit.metric is None or not circuit.edges:
         raise CircuitFileError(
-            f"{path} has no held-out figures, so it is no point on a curve. acdc discover writes circuits with them."
+            f"{path} has no edges or no held-out figures, so it is no point on a curve. acdc discover writes circuits "
+            "with both."
         )
-    if not circuit.edges:
-        raise CircuitFileError(f"{path} has no edges, so it is no point on a curve.")
-    if circuit.task.name != card.name:
-        raise CircuitFileError(
-            f"{path} is a circuit for the task {circuit.task.name}, the curve is one for {card.name}."
-        )
-    then = circuit.task.card_hash
+    _check_same(path, "task", circuit.task.name, card.name)
+    then, now = circuit.task.card_hash, card.fingerprint()
     # What the card leaves open a run has decided.
-    if then not in (None, card.fingerprint()) and (card.prepend_bos is not None or as_hashed(card, str(then)) is None):
-        raise CircuitFileError(
-            f"{path} was found with another version of the task card {card.name} (or another --bos): its "
-            "figures do not compare with the curve's. Find it again with this card."
-        )
-    for what, theirs, ours in (("metric", circuit.metric.name, metric), ("ablation", circuit.ablation, ablation)):
-        if theirs != ours:
-            raise CircuitFileError(
-                f"{path} was judged with {what} {theirs}, the curve is with {ours}: the figures do not compare. Give "
-                f"--{what} {theirs}, or leave the circuit out."
-            )
+    if then is not None and (card.prepend_bos is not None or as_hashed(card, then) is None):
+        _check_same(path, "hash of the task card (with --bos or without)", then, now)
+    _check_same(path, "metric", circuit.metric.name, metric)
+    _check_same(path, "ablation", circuit.ablation, ablation)
     return path, circuit
 
 
-def _check_model(known: list[tuple[Path, Circuit]], view: TransformerView) -> None:
-    own_hash = view.weights_hash() if known else None
-    for path, circuit in known:
-        model = circuit.model
-        if circuit.shape() != view.shape:
-            raise CircuitFileError(
-                f"{path} is a circuit of {model.name} with {circuit.shape()}; this model is {view.name} "
-                f"with {view.shape}. Give the same --model and --ungroup-kv, or leave the circuit out."
-            )
-        if model.weights_hash not in (None, own_hash):
-            raise CircuitFileError(
-                f"{path} is a circuit of {model.name} with other weights, or in another number format, than "
-                f"{view.name} ({view.dtype}). Give the same --model and --dtype, or leave the circuit out."
-            )
+def _check_same(path: Path, what: str, theirs: object, ours: object) -> None:
+    """Refuses a circuit whose figures do not compare with the curve's."""
+    if theirs != ours:
+        raise CircuitFileError(
+            f"{path} is no point on this curve: its {what} is {theirs}, the curve's {ours}. Give the same to both, or "
+            "leave the circuit out."
+        )
 
 
 def _known_point(path: Path, circuit: Circuit, held_out_hash: str) -> KnownCircuit:

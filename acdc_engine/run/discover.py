@@ -14,15 +14,15 @@ import torch
 from acdc_engine.experiment import Experiment, Selection
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.graph.files import SO_FAR
-from acdc_engine.graph.records import SIGN_CONVENTION, Unfinished
+from acdc_engine.graph.files import CIRCUIT, SO_FAR
+from acdc_engine.graph.records import SIGN_CONVENTION, TaskRecord, Unfinished
 from acdc_engine.model.load import DEFAULT_MODEL
 from acdc_engine.patch.judge import Target
 from acdc_engine.patch.memory import remembering
 from acdc_engine.prompts.find import find_task
 from acdc_engine.run.folder import RunFolder, asked_facts, loaded_facts, newest_unfinished
 from acdc_engine.run.meter import Meter, forward_seconds, memory_note
-from acdc_engine.run.prepare import Prepared, look_before_loading, metric_for, prepare
+from acdc_engine.run.prepare import look_before_loading, metric_for, prepare
 from acdc_engine.run.progress import Clock, Reporter, Stage, duration, reporter_of
 from acdc_engine.run.settings import DiscoverSettings, Settings, command_of, run_file_text, shows_settings
 from acdc_engine.score import EdgeScores
@@ -71,7 +71,7 @@ def discover(
         KeyboardInterrupt: Scores, trace and the best circuit in the target so far, if any, are in the folder by then.
     """
     chosen = Settings.of(settings)
-    report, deadline = Meter(reporter_of(progress)), Deadline(chosen.minutes)
+    report, deadline = Meter(reporter_of(progress)), _Deadline(chosen.minutes)
     started = time.perf_counter()
     with report.stage("Reading the task"):
         card = find_task(task)
@@ -80,8 +80,8 @@ def discover(
         look_before_loading(card, model, chosen)
     trace = None if folder is None else folder.trace
     evaluator = partial(remembering, trace=trace, before_run=deadline.check)
-    prepared = prepare(card, model, chosen, report, evaluator)
-    run = _Run(prepared, folder, deadline, report, command_of(task, model, chosen))
+    lab, record = prepare(card, model, chosen, report, evaluator)
+    run = _Run(lab, record, chosen, folder, deadline, report, command_of(task, model, chosen))
     again = run_file_text(task, model, chosen, torch.get_num_threads()) if isinstance(model, str | Path) else None
     return run.whole(started, again)
 
@@ -98,11 +98,11 @@ def unfinished_run(
     return newest_unfinished(runs, name, asked)
 
 
-class OutOfTime(Exception):
+class _OutOfTime(Exception):
     """The search's time is over. Never leaves a run."""
 
 
-class Deadline:
+class _Deadline:
     """Ends a search in time: `check` is called before every run of a circuit.
 
     It waits until it is `armed`, which is when there is a circuit to deliver, and does nothing once it is disarmed.
@@ -122,21 +122,18 @@ class Deadline:
         """Ends the search where its time is over.
 
         Raises:
-            OutOfTime: It is.
+            _OutOfTime: It is.
         """
-        left = self._left()
-        if self.armed and left is not None and left <= 0:
-            raise OutOfTime
+        if self.armed and self._left() <= 0:
+            raise _OutOfTime
 
     def left(self) -> str:
         """What is left for the search, in words; empty without a limit."""
-        left = self._left()
-        return "" if left is None else f"at most {duration(left)} left"
+        return "" if self.minutes is None else f"at most {duration(self._left())} left"
 
-    def _left(self) -> float | None:
-        if self.minutes is None:
-            return None
-        return 60 * self.minutes - self._kept - (self._clock() - self._started)
+    def _left(self) -> float:
+        whole = math.inf if self.minutes is None else 60 * self.minutes
+        return whole - self._kept - (self._clock() - self._started)
 
 
 class _Steps:
@@ -152,7 +149,7 @@ class _Steps:
         lab: Experiment,
         target: Target | None,
         folder: RunFolder | None,
-        deadline: Deadline,
+        deadline: _Deadline,
         circuit_of: Callable[[Found, Unfinished], Circuit],
     ) -> None:
         self._graph, self._target, self._folder, self._deadline = lab.view.graph, target, folder, deadline
@@ -169,7 +166,7 @@ class _Steps:
         part: Literal["search", "edge tests"] = "edge tests" if of_edges else "search"
         try:
             yield
-        except OutOfTime:
+        except _OutOfTime:
             # From now on there is all the time, and nothing goes into the trace: it ends where the search did.
             self._deadline.armed = False
             if self._folder is not None:
@@ -221,10 +218,17 @@ class _Run:
     """One run: its experiment, its folder, its clock."""
 
     def __init__(
-        self, prepared: Prepared, folder: RunFolder | None, deadline: Deadline, report: Meter, command: str
+        self,
+        lab: Experiment,
+        task: TaskRecord,
+        settings: Settings,
+        folder: RunFolder | None,
+        deadline: _Deadline,
+        report: Meter,
+        command: str,
     ) -> None:
-        self.prepared, self.lab, self.settings = prepared, prepared.lab, prepared.settings
-        self.folder, self.deadline, self.report, self.command = folder, deadline, report, command
+        self.lab, self.task, self.settings, self.folder = lab, task, settings, folder
+        self.deadline, self.report, self.command = deadline, report, command
 
     def whole(self, started: float, run_file: str | None) -> Circuit:
         """Everything after the prompts are there; goes on with what the folder holds of the same run."""
@@ -250,8 +254,7 @@ class _Run:
         lab, report, batch_size, held_out = self.lab, self.report, self.lab.batch_size, self.lab.held_out
         assert held_out is not None, "a task gives both"
         report.begin(lab.view, lab.prompts, batch_size)
-        much = memory_note(lab.view, lab.prompts, held_out, batch_size=batch_size)
-        if much is not None:
+        if much := memory_note(lab.view, lab.prompts, held_out, batch_size=batch_size):
             report.note(much)
         with report.stage("Running the model"):
             _ = lab.judge, lab.held_out_judge
@@ -275,17 +278,17 @@ class _Run:
         steps = _Steps(self.lab, target, self.folder, self.deadline, partial(self._so_far, scores))
         found = self._tested(self._found(scores, steps), steps)
         self.deadline.armed = False  # what follows is never cut short
-        if self.folder is not None:
-            bare = self._so_far(scores, found, steps.unfinished)
-            self.folder.save_circuit(bare, SO_FAR)
+        self._save(self._so_far(scores, found, steps.unfinished), SO_FAR)
         circuit = self.lab.judged(found, n_random=self.settings.n_random, progress=self.report.stage)
         circuit = self._of_task(circuit, steps.unfinished)
-        if self.folder is not None:  # with its evidence, whatever becomes of the rest
-            self.folder.save_circuit(self._with_cost(circuit), SO_FAR)
+        self._save(self._with_cost(circuit), SO_FAR)  # with its evidence, whatever becomes of the rest
         circuit = self._with_cost(self.lab.described(circuit, scores, progress=self.report.stage))
-        if self.folder is not None:
-            self.folder.save_circuit(circuit)
+        self._save(circuit, CIRCUIT)
         return circuit
+
+    def _save(self, circuit: Circuit, name: str) -> None:
+        if self.folder is not None:
+            self.folder.save_circuit(circuit, name)
 
     def _scores(self) -> EdgeScores:
         """Scores all edges, unless a killed run has left the scores in the folder."""
@@ -341,8 +344,7 @@ class _Run:
         assert circuit.search is not None, "a search has found it"
         asked = {"edge_tests": self.settings.edge_tests, "unfinished": unfinished}
         search = circuit.search.model_copy(update=asked)
-        task = self.prepared.task_record()
-        return circuit.model_copy(update={"task": task, "search": search, "command": self.command})
+        return circuit.model_copy(update={"task": self.task, "search": search, "command": self.command})
 
     def _with_cost(self, circuit: Circuit) -> Circuit:
         """The circuit with what everything so far took."""

@@ -78,8 +78,6 @@ def evaluate(
     target = None if out is None else check_target(out, overwrite=overwrite)
     if n_random < 0:
         raise MethodError(f"{n_random} random circuits were asked for; 0 leaves them out.")
-    if seed is not None and seed < 0:
-        raise MethodError(f"A seed is a whole number from 0, not {seed}.")
     report = reporter_of(progress)
     opened = reopen(
         circuit,
@@ -151,7 +149,7 @@ def _scores(opened: Reopened, report: Reporter, remark: Callable[[str], None]) -
     try:
         # Other tools' files may name settings of their own.
         takes = {one.name for one in fields(METHODS[record.method].parameters)}
-        given = {name: value for name, value in record.settings.items() if name in takes}
+        given: dict[str, Any] = {name: value for name, value in record.settings.items() if name in takes}
         with report.stage("Scoring all edges", n) as stage:
             return lab.score(record.method, progress=stage.advance, **given)
     except (MethodError, MetricError) as error:

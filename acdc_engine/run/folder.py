@@ -7,7 +7,6 @@ import platform
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
-from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +33,13 @@ _MACHINE = ("hardware", "processor", "threads", "acdc-engine", "torch", "transfo
 _ABOUT_ENDS = ("force", "minutes")
 """Settings that decide whether a run starts and when it is stopped, not what it finds."""
 _REPORT = "report.html"
-LOCK = ".trace.lock"
+_LOCK = ".trace.lock"
 """Held by the process that writes into the folder; the system lets go of it however that process ends."""
 _HALF = (".circuit", ".scores", ".report", ".run")
 """How the names begin of what a killed process was writing."""
-_OURS = (RUN_FILE, "circuit.", "circuit-so-far.", "scores.", "trace.", "report.", *_HALF, LOCK)
+_OURS = (RUN_FILE, "circuit.", "circuit-so-far.", "scores.", "trace.", "report.", *_HALF, _LOCK)
 """How the names of a run's files begin: results, exports beside them, and what a killed process left unfinished."""
-ROOM = 64 * 2**20
+_ROOM = 64 * 2**20
 """Free space asked for before a run starts, in bytes."""
 
 
@@ -64,17 +63,15 @@ class RunFolder:
         self.path, self.overwrite, self.asked = Path(path), overwrite, dict(asked or {})
         self.trace = Trace(self.path / TRACE)
         self._fingerprint = ""
-        try:
+        with self._writable():
             free = shutil.disk_usage(check_place(self.path)).free
             self._names()
-        except OSError as error:
-            raise self._cannot_write(error) from error
-        if free < ROOM:
+        if free < _ROOM:
             raise RunFolderError(
-                f"Only {free / 2**20:.0f} MB are free where {self.path} would be; a run asks for {ROOM // 2**20} MB. "
+                f"Only {free / 2**20:.0f} MB are free where {self.path} would be; a run asks for {_ROOM // 2**20} MB. "
                 "Make room or choose another --out."
             )
-        if in_use(self.path):
+        if _in_use(self.path):
             raise self._busy()
         self._earlier(self.asked)
 
@@ -110,7 +107,6 @@ class RunFolder:
         )
 
     def _another(self, others: dict[str, str]) -> RunFolderError:
-        """An unfinished run of another command, or of the same one on another machine."""
         told = "; ".join(f"{name}: {what}" for name, what in others.items())
         if set(others) <= set(_MACHINE):
             why = f"that began elsewhere ({told}), and results computed half there and half here would be neither's"
@@ -121,8 +117,12 @@ class RunFolder:
             "anew, or choose another --out."
         )
 
-    def _cannot_write(self, error: OSError) -> RunFolderError:
-        return RunFolderError(f"Cannot write to {self.path}: {error.strerror}. Choose another --out.")
+    @contextlib.contextmanager
+    def _writable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise RunFolderError(f"Cannot write to {self.path}: {error.strerror}. Choose another --out.") from error
 
     def _busy(self) -> RunFolderError:
         return RunFolderError(f"Another process is writing into {self.path}. Wait for it, or choose another --out.")
@@ -142,11 +142,9 @@ class RunFolder:
         self._fingerprint = fingerprint_of(facts)
         with self._held():
             earlier = self._earlier(facts)
-            try:
+            with self._writable():
                 self._tidy(anew=earlier is None)
                 self.trace.open(earlier, facts, started)
-            except OSError as error:
-                raise self._cannot_write(error) from error
             try:
                 yield earlier
             finally:
@@ -155,20 +153,19 @@ class RunFolder:
     @contextlib.contextmanager
     def _held(self) -> Iterator[None]:
         """Keeps other processes out."""
-        lock = FileLock(self.path / LOCK, timeout=0)
-        try:
+        lock = FileLock(self.path / _LOCK, timeout=0)
+        with self._writable():
             self.path.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        except Timeout:
-            raise self._busy() from None
-        except OSError as error:
-            raise self._cannot_write(error) from error
+            try:
+                lock.acquire()
+            except Timeout:
+                raise self._busy() from None
         try:
             yield
         finally:
             # Before it is let go of, or the file could be another process's by then. Windows allows it only after.
             with contextlib.suppress(OSError):
-                (self.path / LOCK).unlink()
+                (self.path / _LOCK).unlink()
             lock.release()
 
     def _tidy(self, anew: bool) -> None:
@@ -261,12 +258,12 @@ def check_place(folder: Path) -> Path:
     return parent
 
 
-def in_use(path: Path) -> bool:
+def _in_use(path: Path) -> bool:
     """Whether another process is writing into a folder."""
-    if not (path / LOCK).exists():
+    if not (path / _LOCK).exists():
         return False
     try:
-        with FileLock(path / LOCK, timeout=0):
+        with FileLock(path / _LOCK, timeout=0):
             return False
     except Timeout:
         return True
@@ -279,7 +276,7 @@ def newest_unfinished(folders: Path, name: str, asked: Facts) -> Path | None:
     for path in sorted(folders.glob("*"), reverse=True):
         if path.name.startswith(f"{name}-"):
             facts = unfinished_facts(path / TRACE)
-            if facts is not None and not differences(facts, asked) and not in_use(path):
+            if facts is not None and not differences(facts, asked) and not _in_use(path):
                 return path
     return None
 
@@ -291,7 +288,8 @@ def asked_facts(card: TaskCard, settings: Settings, model: Any) -> dict[str, Jso
     their versions.
     """
     named: dict[str, JsonValue] = {"model": str(model)} if isinstance(model, str | Path) else {}
-    chosen = {name: _plain(value) for name, value in asdict(settings).items() if name not in _ABOUT_ENDS}
+    chosen = {name: value for name, value in asdict(settings).items() if name not in _ABOUT_ENDS}
+    plain = json.loads(json.dumps(chosen, default=lambda number: number.item()))  # numbers may be numpy's
     entries: dict[str, Entry[Any]] = {
         "method": METHODS[settings.method],
         "strategy": SEARCHES[settings.strategy],
@@ -299,7 +297,7 @@ def asked_facts(card: TaskCard, settings: Settings, model: Any) -> dict[str, Jso
         "metric": METRICS[settings.metric or card.metric],
     }
     packages = {f"package of {name}": entry.source for name, entry in entries.items() if entry.source}
-    return {"task": card.name, "task card": card.fingerprint(), **named, **chosen, **packages}
+    return {"task": card.name, "task card": card.fingerprint(), **named, **plain, **packages}
 
 
 def loaded_facts(lab: Experiment) -> dict[str, JsonValue]:
@@ -315,13 +313,3 @@ def loaded_facts(lab: Experiment) -> dict[str, JsonValue]:
         "threads": here.threads,
         **{name: here.versions[name] for name in _MACHINE if name in here.versions},
     }
-
-
-def _plain(value: Any) -> JsonValue:
-    """A setting as JSON knows it: numpy's numbers become Python's."""
-    if value is None or isinstance(value, bool | str):
-        return value
-    if isinstance(value, Integral):
-        return int(value)
-    assert isinstance(value, Real), f"settings are texts, numbers or None, not {value!r}"
-    return float(value)

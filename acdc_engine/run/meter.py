@@ -17,20 +17,20 @@ from acdc_engine.run.progress import Reporter, Stage
 
 
 @dataclass(frozen=True)
-class Spent:
+class _Spent:
     """What something took: operations in plain forward passes over the discovery prompts, and time."""
 
     passes: float = 0.0
     seconds: float = 0.0
     cpu_seconds: float = 0.0
 
-    def __add__(self, other: "Spent") -> "Spent":
+    def __add__(self, other: "_Spent") -> "_Spent":
         """Both together."""
-        return Spent(self.passes + other.passes, self.seconds + other.seconds, self.cpu_seconds + other.cpu_seconds)
+        return _Spent(self.passes + other.passes, self.seconds + other.seconds, self.cpu_seconds + other.cpu_seconds)
 
-    def __sub__(self, other: "Spent") -> "Spent":
+    def __sub__(self, other: "_Spent") -> "_Spent":
         """What came after."""
-        return Spent(self.passes - other.passes, self.seconds - other.seconds, self.cpu_seconds - other.cpu_seconds)
+        return _Spent(self.passes - other.passes, self.seconds - other.seconds, self.cpu_seconds - other.cpu_seconds)
 
 
 def peak_memory(device: torch.device) -> int:
@@ -67,10 +67,10 @@ class Meter(Reporter):
 
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
-        self._stages: dict[str, Spent] = {}
+        self._stages: dict[str, _Spent] = {}
         self._view: TransformerView | None = None
         self._operations, self._unit = 0, 1
-        self._earlier = Spent()
+        self._earlier = _Spent()
         self._began = self._clock()
 
     def begin(self, view: TransformerView, prompts: PromptSet, batch_size: int) -> None:
@@ -81,7 +81,7 @@ class Meter(Reporter):
 
     def go_on(self, passes: float, seconds: float, cpu_seconds: float) -> None:
         """Adds what earlier processes of this run took."""
-        self._earlier = Spent(passes, seconds, cpu_seconds)
+        self._earlier = _Spent(passes, seconds, cpu_seconds)
 
     @contextmanager
     def stage(self, title: str, total: int | None = None) -> Iterator[Stage]:
@@ -91,20 +91,20 @@ class Meter(Reporter):
             with self._reporter.stage(title, total) as stage:
                 yield stage
         finally:
-            self._stages[title] = self._stages.get(title, Spent()) + (self._clock() - before)
+            self._stages[title] = self._stages.get(title, _Spent()) + (self._clock() - before)
 
     def note(self, text: str) -> None:
         """See `Reporter.note`."""
         self._reporter.note(text)
 
-    def spent(self) -> Spent:
+    def spent(self) -> _Spent:
         """All so far."""
         return self._earlier + (self._clock() - self._began)
 
     def cost(self, exact_evaluations: int, device: torch.device) -> Cost:
         """All so far, for the circuit file; stages that took next to nothing are left out."""
         whole = self.spent()
-        earlier = {"earlier processes": self._earlier} if self._earlier != Spent() else {}
+        earlier = {"earlier processes": self._earlier} if self._earlier != _Spent() else {}
         return Cost(
             seconds=whole.seconds,
             cpu_seconds=whole.cpu_seconds,
@@ -117,9 +117,9 @@ class Meter(Reporter):
             ),
         )
 
-    def _clock(self) -> Spent:
+    def _clock(self) -> _Spent:
         done = 0 if self._view is None else self._view.work.operations - self._operations
-        return Spent(done / self._unit, time.perf_counter(), time.process_time())
+        return _Spent(done / self._unit, time.perf_counter(), time.process_time())
 
 
 def memory_note(view: TransformerView, *splits: PromptSet, batch_size: int) -> str | None:

@@ -1,40 +1,25 @@
 """From a task card, a model and settings to an experiment: what `discover`, `curve` and `tasks check` begin with."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from acdc_engine.errors import ModelError
 from acdc_engine.experiment import Experiment
-from acdc_engine.graph.records import TaskRecord
+from acdc_engine.graph.records import LeftOutRecord, TaskRecord
 from acdc_engine.model.load import load_model, load_tokenizer
 from acdc_engine.model.view import TransformerView
 from acdc_engine.patch.evaluator import Evaluator
 from acdc_engine.patch.memory import remembering
 from acdc_engine.prompts.build import Splits, split_prompts
 from acdc_engine.prompts.card import TaskCard, settled
-from acdc_engine.prompts.check import Rules
 from acdc_engine.prompts.metrics import Metric, get_metric
 from acdc_engine.prompts.tokens import Limits
-from acdc_engine.provenance import left_out_record, prompts_hash
+from acdc_engine.provenance import prompts_hash
 from acdc_engine.run.progress import Reporter
 from acdc_engine.run.settings import Settings
 from acdc_engine.score import check_metric, get_method
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """An experiment on a task, whose card has its beginning-of-sequence setting decided, and what led to it."""
-
-    lab: Experiment
-    card: TaskCard
-    settings: Settings
-    prompts: Splits
-
-    def task_record(self) -> TaskRecord:
-        """What a circuit file says of the task."""
-        return task_record(self.card, self.prompts, self.settings.seed)
 
 
 def task_record(card: TaskCard, prompts: Splits, seed: int) -> TaskRecord:
@@ -46,7 +31,7 @@ def task_record(card: TaskCard, prompts: Splits, seed: int) -> TaskRecord:
         n_discovery=len(prompts.discovery),
         n_held_out=len(prompts.held_out),
         seed=seed,
-        left_out=left_out_record(prompts.left_out),
+        left_out=LeftOutRecord(**asdict(prompts.left_out)) if prompts.left_out else None,
     )
 
 
@@ -81,13 +66,13 @@ def look_before_loading(card: TaskCard, model: Any, settings: Settings) -> None:
 
 def prepare(
     card: TaskCard, model: Any, settings: Settings, report: Reporter, evaluator: Callable[..., Evaluator] = remembering
-) -> Prepared:
+) -> tuple[Experiment, TaskRecord]:
     """Loads the model and makes the prompts; errors are those of `load_model` and `prompts_of`."""
     metric = metric_for(card, settings)
     with report.stage("Loading the model"):
         view = load_model(model, device=settings.device, dtype=settings.dtype, ungroup_kv=settings.ungroup_kv)
     with report.stage("Prompts"):
-        card, prompts = prompts_of(card, view, settings, settings.prepend_bos)
+        card, prompts = prompts_of(card, view, settings)
     for note in prompts.notes:
         report.note(note)
     lab = Experiment(
@@ -102,27 +87,19 @@ def prepare(
         batch_size=settings.batch_size,
         evaluator=evaluator,
     )
-    return Prepared(lab, card, settings, prompts)
+    return lab, task_record(card, prompts, settings.seed)
 
 
-def prompts_of(
-    card: TaskCard, view: TransformerView, wanted: Any, prepend_bos: bool | None = None
-) -> tuple[TaskCard, Splits]:
+def prompts_of(card: TaskCard, view: TransformerView, settings: Settings) -> tuple[TaskCard, Splits]:
     """Makes the prompts of a run, and decides the card's beginning-of-sequence setting.
-
-    Args:
-        card: The task.
-        view: The model.
-        wanted: How many, and which: `Settings`, or what else has n, n_held_out, seed and drop_misfits.
-        prepend_bos: Overrides the card's setting, and the tokenizer's habit.
 
     Raises:
         ModelError: The model has no tokenizer.
         PromptError: As `split_prompts`.
     """
     tokenizer = tokenizer_of(view)
-    card = settled(card, tokenizer, prepend_bos)
-    return card, _split(card, tokenizer, wanted, _limits_of(view))
+    card = settled(card, tokenizer, settings.prepend_bos)
+    return card, _split(card, tokenizer, settings, limits_of(view))
 
 
 def tokenizer_of(view: TransformerView) -> Any:
@@ -139,16 +116,11 @@ def tokenizer_of(view: TransformerView) -> Any:
     return view.tokenizer
 
 
-def rules_of(card: TaskCard, view: TransformerView) -> Rules:
-    """What the pairs of a card, with its beginning-of-sequence setting decided, are checked against."""
-    return Rules(tokenizer_of(view), card.name, bool(card.prepend_bos), _limits_of(view))
-
-
-def _limits_of(view: TransformerView) -> Limits:
+def limits_of(view: TransformerView) -> Limits:
     """What prompts the model takes."""
     return Limits(view.max_positions, view.d_vocab_in, view.d_vocab)
 
 
-def _split(card: TaskCard, tokenizer: Any, wanted: Any, limits: Limits | None) -> Splits:
-    sizes, drop = (wanted.n, wanted.n_held_out), wanted.drop_misfits
-    return split_prompts(card, tokenizer, *sizes, wanted.seed, drop_misfits=drop, limits=limits)
+def _split(card: TaskCard, tokenizer: Any, settings: Settings, limits: Limits | None) -> Splits:
+    n, n_held_out, drop = settings.n, settings.n_held_out, settings.drop_misfits
+    return split_prompts(card, tokenizer, n, n_held_out, settings.seed, drop_misfits=drop, limits=limits)

@@ -75,7 +75,7 @@ def reporter_of(progress: "bool | Reporter") -> Reporter:
     if not progress:
         return Reporter()
     console = Console(stderr=True)
-    return RichReporter(console) if console.is_interactive or console.is_jupyter else LineReporter(console)
+    return _RichReporter(console) if console.is_interactive or console.is_jupyter else LineReporter(console)
 
 
 def duration(seconds: float) -> str:
@@ -95,15 +95,14 @@ class _RichStage(Stage):
         self._progress.update(self._task, completed=self.done, total=self.total, remark=remark)
 
 
-class RichReporter(Reporter):
-    """Progress bars on stderr, or another console, that stay as a log of the stages."""
+class _RichReporter(Reporter):
+    """Progress bars that stay as a log of the stages."""
 
-    def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True)
+    def __init__(self, console: Console) -> None:
+        self.console = console
 
     @contextmanager
     def stage(self, title: str, total: int | None = None) -> Iterator[Stage]:
-        """See `Reporter.stage`."""
         whole = Column(no_wrap=True)
         count = MofNCompleteColumn(table_column=whole)
         known = (BarColumn(bar_width=12), count) if total is not None else ()
@@ -115,7 +114,6 @@ class RichReporter(Reporter):
             yield _RichStage(progress, title, total)
 
     def note(self, text: str) -> None:
-        """See `Reporter.note`."""
         self.console.print(text, markup=False)
 
 
@@ -156,7 +154,7 @@ class LineReporter(Reporter):
             over.set()
             if self.look is not None:
                 thread.join()
-            if self.every_step or stage.long():
+            if self.every_step or self.clock() - stage.started >= _SOON:
                 stage.line()
 
     def note(self, text: str) -> None:
@@ -174,10 +172,6 @@ class _LineStage(Stage):
         super().__init__(total, reporter.clock)
         self._reporter, self._title, self._lock = reporter, title, threading.Lock()
         self._next = self.started + _SOON
-
-    def long(self) -> bool:
-        """Whether it has taken long enough to be spoken of."""
-        return self.clock() - self.started >= _SOON
 
     def tick(self) -> None:
         """Says a line if it is time for one."""

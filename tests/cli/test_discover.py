@@ -61,7 +61,7 @@ def test_a_report_that_fails_is_a_note_and_loses_no_circuit(found: Path, monkeyp
     def broken(*_: object) -> None:
         raise CircuitFileError("scores.safetensors is damaged.")
 
-    monkeypatch.setattr("acdc_engine.run.known_circuits.against_known", broken)
+    monkeypatch.setattr("acdc_engine.run.compare.against_known", broken)
     ran = CliRunner().invoke(cli.app, ["discover", "ioi", "--out", str(found)])
     said = f"The report could not be written: scores.safetensors is damaged. acdc report {found} tries it again."
     assert ran.exit_code == 0 and said in ran.stderr.replace("\n", " ")

@@ -1,4 +1,4 @@
-"""Comparing files: where scores come from, and which circuits do not compare."""
+"""Comparing files: where scores come from, which circuits do not compare, which known circuit is looked up."""
 
 import json
 from pathlib import Path
@@ -11,12 +11,13 @@ from safetensors.torch import save_file
 from acdc_engine.errors import CircuitFileError, ModelNeededError, ScoreError
 from acdc_engine.formats.register import FORMATS, export
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.files import find_circuit
+from acdc_engine.graph.files import find_circuit, known_graphs
 from acdc_engine.graph.nodes import nodes_of_edges
 from acdc_engine.graph.records import CircuitEdge, ModelRecord
 from acdc_engine.graph.result_records import Comparison
-from acdc_engine.run.compare import compare
+from acdc_engine.run.compare import against_known, compare, known_beside
 from acdc_engine.run.discover import discover
+from tests.made_circuits import made_circuit
 from tests.tiny_task import tiny_view, write_card
 
 MODEL = ModelRecord(name="tiny", n_layers=2, n_heads=2, n_kv_heads=2, d_model=8, d_vocab=11)
@@ -72,12 +73,6 @@ def test_without_scores_it_is_one_point(tmp_path: Path) -> None:
     assert "the found circuit is one point" in compared.remarks[0]
 
 
-def test_root_mean_squares_of_another_shape_are_not_used(tmp_path: Path) -> None:
-    known, found = save(tmp_path / "known.json"), save(tmp_path / "run" / "circuit.json")
-    beside(found, scores=table(), rms=torch.zeros(3, 3))
-    assert "not used." in compare(found, known).remarks[0]
-
-
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
 def test_scores_that_are_not_finite(tmp_path: Path, bad: float) -> None:
     known, found = save(tmp_path / "known.json"), save(tmp_path / "run" / "circuit.json")
@@ -86,10 +81,12 @@ def test_scores_that_are_not_finite(tmp_path: Path, bad: float) -> None:
         compare(found, known)
 
 
-@pytest.mark.parametrize("scores", [table(), torch.zeros(3, 3)])
-def test_scores_of_another_run_are_not_used(tmp_path: Path, scores: torch.Tensor) -> None:
+@pytest.mark.parametrize(
+    "tensors", [{"scores": table()}, {"scores": torch.zeros(3, 3)}, {"scores": table(), "rms": torch.zeros(3, 3)}]
+)
+def test_scores_of_another_run_are_not_used(tmp_path: Path, tensors: dict[str, torch.Tensor]) -> None:
     known, found = save(tmp_path / "known.json"), save(tmp_path / "run" / "circuit.json", PATH, (1.0, 2.0, 3.0))
-    beside(found, scores=scores)
+    beside(found, **tensors)
     compared = compare(found, known)
     assert not compared.rankings and "holds scores of another run than the circuit's: not used." in compared.remarks[0]
 
@@ -117,12 +114,6 @@ def test_json_of_eap_ig_has_scores_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "eap.json").write_text(json.dumps(content))
     fewer = compare(tmp_path / "eap.json", known)
     assert fewer.rankings == () and "no scores of edges outside" in fewer.remarks[0]
-
-
-def test_json_of_eap_ig_of_other_sizes(tmp_path: Path) -> None:
-    export(Circuit.load(save(tmp_path / "own.json", n_layers=3)), "eap", tmp_path / "eap.json")
-    message = refused(tmp_path / "eap.json", save(tmp_path / "known.json"))
-    assert "another model than tiny: n_layers is 3 in the file and 2 in the model" in message
 
 
 @pytest.mark.parametrize(
@@ -157,15 +148,6 @@ def test_the_known_circuit_may_be_of_any_format(tmp_path: Path) -> None:
         assert compared.missing == compare(found, tmp_path / "known.json").missing and compared.model == MODEL
     with pytest.raises(ModelNeededError, match=r"known\.csv is .* first make a circuit file: acdc import FILE --model"):
         compare(tmp_path / "known.csv", tmp_path / "known.eap")
-
-
-@pytest.mark.parametrize(("fmt", "suffix"), [("networkx-json", "json"), ("csv", "csv"), ("auto-circuit", "pt")])
-def test_compare_takes_any_format(tmp_path: Path, fmt: str, suffix: str) -> None:
-    """A table has no model: it is compared as one of the known circuit's model."""
-    path = tmp_path / f"x.{suffix}"
-    export(Circuit.load(find_circuit("gpt2/ioi")), fmt, path)
-    compared = compare(path, "gpt2/ioi")
-    assert compared.missing == compared.extra == () and compared.overlaps[0].n_both == 963
 
 
 def test_truths_without_anything_to_find(tmp_path: Path) -> None:
@@ -213,3 +195,67 @@ def test_a_run_against_its_own_circuit(tmp_path: Path) -> None:
     assert compared.overlaps[0].n_found == len(found.edges) and not (compared.missing or compared.extra)
     compared.save(tmp_path / "compared.json")
     assert Comparison.model_validate_json((tmp_path / "compared.json").read_text()) == compared
+
+
+IOI = Circuit.load(find_circuit("gpt2/ioi")).model
+
+
+def found(task: str, **model: Any) -> Circuit:
+    made = made_circuit(20)
+    assert made.task is not None
+    task_record = made.task.model_copy(update={"name": task})
+    return made.model_copy(update={"model": IOI.model_copy(update=model), "task": task_record})
+
+
+@pytest.mark.parametrize("name", ["gpt2", "openai-community/gpt2", "/models/GPT2/"])
+def test_the_same_model_by_any_path_and_the_same_task(name: str) -> None:
+    assert known_beside(None, found("ioi", name=name)) == find_circuit("gpt2/ioi")
+    assert known_beside(None, found("greater_than", name=name)) == find_circuit("gpt2/greater_than")
+
+
+def test_compiled_tasks_are_called_after_their_model() -> None:
+    for name, path in known_graphs().items():
+        folder = name.split("/")[0]
+        if folder.startswith("tracr-"):
+            known = Circuit.load(path)
+            task = found(folder.replace("-", "_")).task
+            assert known_beside(None, known.model_copy(update={"task": task, "source": None})) == path
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        found("sentiment"),
+        found("ioi", name="gpt2-medium"),
+        found("ioi", n_kv_heads=4),
+        found("ioi").model_copy(update={"task": None}),
+    ],
+)
+def test_another_task_model_or_graph_has_none(other: Circuit, tmp_path: Path) -> None:
+    assert known_beside(None, other) is None and against_known(tmp_path / "circuit.json", other) is None
+
+
+def test_a_known_circuit_with_figures_is_not_set_against_itself(tmp_path: Path) -> None:
+    """What acdc evaluate --out writes of it. An edge less, or a search that found the same, is another matter."""
+    path = find_circuit("induction-2l/induction")
+    assert against_known(path, Circuit.load(path)) is None
+    known = Circuit.load(find_circuit("gpt2/ioi"))
+    judged = known.model_copy(update={"task": found("ioi").task, "evaluation": found("ioi").evaluation})
+    judged.save(tmp_path / "circuit.json")
+    assert against_known(tmp_path / "circuit.json", judged) is None
+    fewer = judged.model_copy(update={"edges": judged.edges[:-1]})
+    assert against_known(tmp_path / "circuit.json", fewer) is not None
+    searched = judged.model_copy(update={"search": found("ioi").search})
+    assert against_known(tmp_path / "circuit.json", searched) is not None
+    asked = against_known(tmp_path / "circuit.json", judged, "gpt2/ioi")
+    assert asked is not None and asked[0].missing == asked[0].extra == ()
+
+
+def test_the_comparison_is_of_the_two(tmp_path: Path) -> None:
+    circuit = found("ioi")
+    circuit.save(tmp_path / "circuit.json")
+    compared = against_known(tmp_path / "circuit.json", circuit)
+    assert compared is not None
+    assert compared[0].known == "gpt2/ioi" and compared[1] == Circuit.load(find_circuit("gpt2/ioi"))
+    other = against_known(tmp_path / "circuit.json", circuit, "gpt2/greater_than")
+    assert other is not None and other[0].known == "gpt2/greater_than"

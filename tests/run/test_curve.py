@@ -18,7 +18,7 @@ from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.find import find_task
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.run import curve as module
-from acdc_engine.run.curve import curve, draws
+from acdc_engine.run.curve import _draws, curve
 from acdc_engine.run.discover import discover
 from acdc_engine.score import get_method, score_edges
 from acdc_engine.search.order import best_first, first_edges, greedy_from_logits
@@ -102,7 +102,7 @@ def test_a_size_of_less_than_one_edge_is_the_ablated_model(card: Path) -> None:
     [(10, 0.001, 10), (10, 0.05, 10), (10, 0.1, 5), (10, 0.2, 2), (10, 0.5, 2), (10, 1.0, 1), (1, 0.5, 1), (0, 1.0, 0)],
 )
 def test_fewer_random_circuits_where_they_are_large(asked: int, fraction: float, count: int) -> None:
-    assert draws(asked, fraction) == count
+    assert _draws(asked, fraction) == count
 
 
 def test_provenance_and_the_file(card: Path, tmp_path: Path) -> None:
@@ -187,18 +187,18 @@ def test_circuits_to_compare_with(card: Path, circuit_file: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("change", "settings", "message"),
     [
-        ({"evaluation": None}, {}, "has no held-out figures, so it is no point on a curve"),
-        ({"edges": (), "nodes": ()}, {}, "has no edges"),
-        ({"task.name": "ioi"}, {}, "is a circuit for the task ioi, the curve is one for tiny"),
-        ({"task.card_hash": "0"}, {}, "another version of the task card tiny"),
+        ({"evaluation": None}, {}, "has no edges or no held-out figures, so it is no point on a curve"),
+        ({"edges": (), "nodes": ()}, {}, "has no edges or no held-out figures"),
         (
+            {"task.name": "ioi"},
             {},
-            {"metric": "prob_diff"},
-            "judged with metric logit_diff, the curve is with prob_diff.*--metric logit_diff",
+            "its task is ioi, the curve's tiny. Give the same to both, or leave the circuit out",
         ),
-        ({}, {"ablation": "zero"}, "judged with ablation patch, the curve is with zero.*--ablation patch"),
-        ({"model.weights_hash": "0"}, {}, "with other weights, or in another number format, than llama_grouped"),
-        ({}, {"model": "gpt2"}, "this model is gpt2 with GraphShape"),
+        ({"task.card_hash": "0"}, {}, "its hash of the task card .* is 0"),
+        ({}, {"metric": "prob_diff"}, "its metric is logit_diff, the curve's prob_diff"),
+        ({}, {"ablation": "zero"}, "its ablation is patch, the curve's zero"),
+        ({"model.weights_hash": "0"}, {}, "its weights hash .*--dtype.* is 0"),
+        ({}, {"model": "gpt2"}, "its shape is GraphShape"),
     ],
 )
 def test_circuits_that_do_not_compare(

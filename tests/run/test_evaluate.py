@@ -166,8 +166,3 @@ def test_refused_before_anything_is_loaded(tmp_path: Path, monkeypatch: pytest.M
         judged(saved(tmp_path), n_random=-1)
     with pytest.raises(CircuitFileError, match=r"circuit\.json exists already\. Choose another name, or add --over"):
         judged(saved(tmp_path), out=tmp_path / "circuit.json")
-
-
-def test_too_few_held_out_prompts(tmp_path: Path) -> None:
-    with pytest.raises(MethodError, match=r"9 prompts are too few for an interval; at least 10 are needed"):
-        judged(by_hand(tmp_path, prompts=circuit().prompts[:21]))

@@ -1,20 +1,27 @@
-"""The run folder: refused early, never half-written."""
+"""The run folder: refused early, never half-written; and what makes two runs the same run."""
 
+import dataclasses
 import errno
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from filelock import FileLock
 from safetensors.torch import save_file
 
 from acdc_engine.errors import RunFolderError
+from acdc_engine.experiment import Experiment
 from acdc_engine.graph.files import SCORES, TRACE
-from acdc_engine.patch.memory import Facts, Packed
-from acdc_engine.run.folder import LOCK, ROOM, RunFolder, in_use, newest_unfinished
+from acdc_engine.patch.memory import Facts, Packed, differences, fingerprint_of
+from acdc_engine.prompts.build import build_splits
+from acdc_engine.prompts.find import find_task
+from acdc_engine.run.folder import _LOCK, _ROOM, RunFolder, _in_use, asked_facts, loaded_facts, newest_unfinished
+from acdc_engine.run.settings import Settings
 from acdc_engine.score.edge_scores import EdgeScores
 from tests.made_circuits import made_circuit
+from tests.tiny_task import tiny_view, write_card
 
 FACTS: Facts = {"task": "ioi", "n": 8, "threads": 2}
 
@@ -44,7 +51,7 @@ def test_a_file_in_the_way(tmp_path: Path) -> None:
 
 def test_no_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Usage:
-        free = ROOM - 1
+        free = _ROOM - 1
 
     monkeypatch.setattr("shutil.disk_usage", lambda path: Usage)
     with pytest.raises(RunFolderError, match=r"Only 64 MB are free.*a run asks for 64 MB"):
@@ -87,7 +94,7 @@ def test_a_new_circuit_does_not_stand_beside_an_old_report(tmp_path: Path) -> No
         folder.save_circuit(made_circuit(20), "circuit-so-far.json")
         assert (tmp_path / "report.html").read_text() == "old"
         folder.save_circuit(made_circuit(20))
-        assert sorted(f.name for f in tmp_path.iterdir()) == [LOCK, "circuit.json", TRACE]
+        assert sorted(f.name for f in tmp_path.iterdir()) == [_LOCK, "circuit.json", TRACE]
 
 
 def test_scores_of_this_very_run_are_read_back(tmp_path: Path) -> None:
@@ -118,7 +125,7 @@ def test_exports_and_leftovers_of_a_killed_run_do_not_stand_in_the_way(tmp_path:
     with RunFolder(tmp_path, overwrite=True).open(FACTS, 0.0):
         inside = sorted(file.name for file in tmp_path.iterdir())
     # An earlier circuit stays until a new one takes its place.
-    assert inside == [LOCK, *kept, TRACE]
+    assert inside == [_LOCK, *kept, TRACE]
     assert sorted(file.name for file in tmp_path.iterdir()) == [*kept, TRACE]
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(RunFolderError, match=r"holds other files \(thesis.tex\)"):
@@ -164,7 +171,7 @@ def test_going_on_with_other_threads_is_refused(tmp_path: Path) -> None:
     message = r"began elsewhere \(threads: 2 there and 1 here\), and results computed half there and half here would be"
     with pytest.raises(RunFolderError, match=message), folder.open({**FACTS, "threads": 1}, 0.0):
         pass
-    assert not (tmp_path / "run" / LOCK).exists()
+    assert not (tmp_path / "run" / _LOCK).exists()
 
 
 def test_a_run_killed_before_its_first_result_is_nothing(tmp_path: Path) -> None:
@@ -214,21 +221,21 @@ def test_a_damaged_trace_can_be_overwritten(tmp_path: Path) -> None:
 def test_two_processes_do_not_write_into_one_folder(tmp_path: Path) -> None:
     early = RunFolder(tmp_path / "run")
     with RunFolder(tmp_path / "run").open(FACTS, 0.0):
-        assert in_use(tmp_path / "run")
+        assert _in_use(tmp_path / "run")
         with pytest.raises(RunFolderError, match=r"Another process is writing into .*run\. Wait for it, or choose"):
             RunFolder(tmp_path / "run", overwrite=True)
         with pytest.raises(RunFolderError, match="Another process is writing into"), early.open(FACTS, 0.0):
             pass
-    assert not in_use(tmp_path / "run")
+    assert not _in_use(tmp_path / "run")
 
 
 def test_a_lock_file_left_by_a_killed_process_does_not_block(tmp_path: Path) -> None:
     leave(tmp_path / "run")
-    (tmp_path / "run" / LOCK).write_text("")
-    assert not in_use(tmp_path / "run")
+    (tmp_path / "run" / _LOCK).write_text("")
+    assert not _in_use(tmp_path / "run")
     with RunFolder(tmp_path / "run", asked=FACTS).open(FACTS, 0.0) as earlier:
         assert earlier is not None
-    assert not (tmp_path / "run" / LOCK).exists()
+    assert not (tmp_path / "run" / _LOCK).exists()
 
 
 def test_the_newest_unfinished_run_of_the_same_facts_is_found(tmp_path: Path) -> None:
@@ -241,5 +248,52 @@ def test_the_newest_unfinished_run_of_the_same_facts_is_found(tmp_path: Path) ->
     leave(tmp_path / "other-20250105-000000")
     (tmp_path / "ioi-20250106-000000").mkdir()
     assert newest_unfinished(tmp_path, "ioi", asked) == tmp_path / "ioi-20250102-000000"
-    with FileLock(tmp_path / "ioi-20250102-000000" / LOCK):
+    with FileLock(tmp_path / "ioi-20250102-000000" / _LOCK):
         assert newest_unfinished(tmp_path, "ioi", asked) == tmp_path / "ioi-20250101-000000"
+
+
+def test_every_setting_counts_but_those_about_starting_and_stopping(tmp_path: Path) -> None:
+    """A setting that is added to `Settings` counts without anybody having to think of it here."""
+    card = find_task(write_card(tmp_path))
+    asked = asked_facts(card, Settings(), "gpt2")
+    names = {field.name for field in dataclasses.fields(Settings)}
+    assert set(asked) == names - {"force", "minutes"} | {"task", "task card", "model"}
+    assert asked_facts(card, Settings(force=True), "gpt2") == asked
+    assert asked_facts(card, Settings(seed=1), "gpt2") != asked
+    assert "model" not in asked_facts(card, Settings(), object()), "what it holds is known when it is loaded"
+    other = card.model_copy(update={"words": {"names": card.words["names"].model_copy(update={"words": ("Ann",)})}})
+    assert list(differences(asked, asked_facts(other, Settings(), "gpt2"))) == ["task card"]
+
+
+def test_numbers_of_numpy_are_those_of_python(tmp_path: Path) -> None:
+    card = find_task(write_card(tmp_path))
+    numpy = Settings(faithfulness=np.float64(0.5))
+    object.__setattr__(numpy, "n", np.int64(8))  # which the type hook of the tests would refuse
+    theirs, ours = asked_facts(card, numpy, "m"), asked_facts(card, Settings(n=8, faithfulness=0.5), "m")
+    assert theirs == ours and fingerprint_of(theirs) == fingerprint_of(ours)
+
+
+def test_weights_prompts_and_machine_are_facts(tmp_path: Path) -> None:
+    card, view = find_task(write_card(tmp_path)), tiny_view()
+    prompts, held_out = build_splits(card, view.tokenizer, 4, 4, 0)
+    facts = loaded_facts(Experiment(view, prompts, held_out))
+    assert facts["weights"] == view.weights_hash() and facts["threads"] == torch.get_num_threads()
+    assert facts["torch"] == torch.__version__ and facts["number format"] == "float32"
+    swapped = loaded_facts(Experiment(view, held_out, prompts))
+    assert list(differences(facts, swapped)) == ["prompts"]
+    other = loaded_facts(Experiment(tiny_view("gpt2"), prompts, held_out))
+    assert set(differences(facts, other)) == {"model", "weights"}
+
+
+def test_differences_are_told_with_both_values() -> None:
+    there: Facts = {"n": 8, "task card": "0123456789" * 6, "same": 1}
+    here: Facts = {"n": 16, "task card": "abcdefghij" * 6, "same": 1, "new": None, "newer": 2}
+    assert differences(there, here) == {
+        "n": "8 there and 16 here",
+        "task card": "01234567 there and abcdefgh here",
+        "newer": "None there and 2 here",
+    }
+
+
+def test_the_order_of_facts_does_not_count() -> None:
+    assert fingerprint_of({"a": 1, "b": "x"}) == fingerprint_of({"b": "x", "a": 1}) != fingerprint_of({"a": 1})

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from acdc_engine.run.progress import LineReporter, Reporter, RichReporter, duration, reporter_of
+from acdc_engine.run.progress import LineReporter, Reporter, _RichReporter, duration, reporter_of
 
 
 class Hand:
@@ -99,7 +99,7 @@ def test_an_interrupted_stage_says_how_far_it_came() -> None:
 def test_the_same_words_on_a_terminal() -> None:
     written = io.StringIO()
     console = Console(file=written, width=150, force_terminal=True)
-    with RichReporter(console).stage("Pruning") as stage:
+    with _RichReporter(console).stage("Pruning") as stage:
         stage.say("47 edges, f 0.64; best 51, f 0.91; round 7")
     assert "47 edges, f 0.64; best 51, f 0.91; round 7" in written.getvalue()
 

@@ -1,6 +1,5 @@
 """Opening a circuit file with its model and prompts: what is refused, in which words, and before what."""
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -200,11 +199,6 @@ def test_prompts_of_another_task(tmp_path: Path) -> None:
     assert task is not None and task.name == "tiny" and task.prompts_hash is not None
     prints = [judge.evaluator.prompts.fingerprint() for judge in (found.lab.judge, found.lab.held_out_judge)]
     assert task.prompts_hash == "+".join(prints) and len(found.circuit.prompts) == 16
-
-
-def test_a_task_needs_a_tokenizer(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="came without a tokenizer"):
-        opened(saved(tmp_path), task=write_card(tmp_path), model=dataclasses.replace(tiny_view(NAME), tokenizer=None))
 
 
 def test_a_card_that_changed_is_a_remark_because_the_prompts_count(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import find_circuit
 from acdc_engine.prompts.metrics import METRICS
-from acdc_engine.run.known_circuits import against_known
+from acdc_engine.run.compare import against_known
 from acdc_engine.score.methods import METHODS
 from acdc_engine.search import SEARCHES
 from acdc_engine.show.figures import figures
