@@ -176,15 +176,9 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "load_tokenizer", lambda model: FakeTokenizer())
 
 
-def written(tmp_path: Path, extra: str = "") -> Path:
-    path = tmp_path / "tiny.toml"
-    path.write_text(CARD + extra)
-    return path
-
-
 @pytest.mark.usefixtures("fake")
 def test_examples_are_the_tokens_of_the_prompts(tmp_path: Path) -> None:
-    found = task_examples(written(tmp_path), n=3)
+    found = task_examples(write_card(tmp_path), n=3)
     assert found.card.name == "tiny" and len(found.pairs) == 3
     for pair in found.pairs:
         assert pair.template == "ABBA" and len(pair.clean) == len(pair.corrupt) == 10
@@ -197,7 +191,9 @@ def test_examples_are_the_tokens_of_the_prompts(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("fake")
 def test_another_position_and_the_beginning_of_sequence_token(tmp_path: Path) -> None:
-    found = task_examples(written(tmp_path, "read_at = 7\n"), n=1, prepend_bos=True)
+    path = write_card(tmp_path)
+    path.write_text(path.read_text() + "read_at = 7\n")
+    found = task_examples(path, n=1, prepend_bos=True)
     (pair,) = found.pairs
     assert pair.clean[0] == pair.corrupt[0] == "<bos>"
     assert pair.clean[pair.read_at] == " gave"

@@ -143,11 +143,8 @@ def test_other_architectures_and_ablations_run_to_the_end(name: str, ablation: s
     [
         ({"faithfulness": 0.0}, MethodError, r"must lie in \(0, 1\], not 0.0"),
         ({"method": "eap_ig"}, MethodError, "Did you mean 'eap-ig'"),
-        ({"strategy": "itrative"}, MethodError, "Did you mean 'iterative'"),
-        ({"ablation": "men"}, MethodError, "Did you mean 'mean'"),
         ({"metric": "logitdiff"}, AcdcError, "Did you mean 'logit_diff'"),
         ({"device": "gpu"}, AcdcError, "Unknown device 'gpu'"),
-        ({"dtype": "float8"}, AcdcError, "Unknown dtype 'float8'"),
     ],
 )
 def test_bad_settings_are_refused_before_the_model_is_touched(

@@ -43,10 +43,15 @@ def test_nothing_is_made_before_there_is_something_to_write(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_in_the_way(tmp_path: Path) -> None:
+def test_where_no_folder_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "run").write_text("")
     with pytest.raises(RunFolderError, match="run is a file; --out names a folder"):
         RunFolder(tmp_path / "run")
+    with pytest.raises(RunFolderError, match=r"Cannot write to .*below.*Choose another --out"):
+        RunFolder(tmp_path / "run" / "below")
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(RunFolderError, match=r"no permission in .*Choose another --out"):
+        RunFolder(tmp_path / "other")
 
 
 def test_no_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,18 +135,6 @@ def test_exports_and_leftovers_of_a_killed_run_do_not_stand_in_the_way(tmp_path:
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(RunFolderError, match=r"holds other files \(thesis.tex\)"):
         RunFolder(tmp_path, overwrite=True)
-
-
-def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.access", lambda path, mode: False)
-    with pytest.raises(RunFolderError, match=r"no permission in .*Choose another --out"):
-        RunFolder(tmp_path / "run")
-
-
-def test_a_file_further_up_the_path(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(RunFolderError, match=r"Cannot write to .*run.*Choose another --out"):
-        RunFolder(tmp_path / "file" / "run")
 
 
 def test_an_unfinished_run_is_gone_on_with_also_with_overwrite(tmp_path: Path) -> None:
