@@ -104,7 +104,7 @@ def reopen(
         )
     else:
         prompts, held_out = _stored(path, file, strict, remarks)
-    chosen = as_metric(metric) if metric is not None else _metric(path, file, card)
+    chosen = _metric(path, file, card, metric, remarks)
     known = wanted.n_held_out if held_out is None else len(held_out)
     if not strict and known is not None:
         check_enough_prompts(known)
@@ -115,13 +115,8 @@ def reopen(
     if card is not None:
         judged, prompts, held_out = _on_task(judged, card, view, wanted, remarks)
     assert prompts is not None, "they are the file's or the task's"
-    if not strict:
-        check_enough_prompts(0 if held_out is None else len(held_out))
     if claimed.ablation is None:
         remarks.append("the file does not say what edges outside the circuit carry: patch ablation is used")
-    if claimed.metric is not None and claimed.metric.name != chosen.name:
-        whose = "the metric of the task" if metric is None else "as asked"
-        remarks.append(f"measured by {chosen.name}, {whose}, not by the file's {claimed.metric.name}")
     ablation = claimed.ablation or "patch"
     judged = judged.model_copy(update={"ablation": ablation, "metric": MetricRecord(name=chosen.name, sign=1)})
     lab = Experiment(
@@ -249,28 +244,36 @@ def _stored(
     return discovery, held_out
 
 
-def _metric(path: Path, circuit: Circuit | None, card: TaskCard | None) -> Metric:
-    """The file's metric, unless the circuit is judged on another task than its own."""
+def _metric(
+    path: Path, circuit: Circuit | None, card: TaskCard | None, given: MetricLike | None, remarks: list[str]
+) -> Metric:
+    """The given metric, or the file's, unless the circuit is judged on another task than its own."""
     record = None if circuit is None else circuit.metric
     own_task = None if circuit is None or circuit.task is None else circuit.task.name
-    if card is not None and (record is None or card.name != own_task):
-        return get_metric(card.metric)
-    if record is None:
+    if given is not None:
+        chosen, whose = as_metric(given), "as asked"
+    elif card is not None and (record is None or card.name != own_task):
+        chosen, whose = get_metric(card.metric), "the metric of the task"
+    elif record is None:
         raise MetricError(
             f'{path} holds prompts but no metric. Write one into the file, such as "metric": {{"name": "logit_diff", '
             f'"sign": 1}} (known: {", ".join(METRICS.names)}), or give a task with --task.'
         )
-    if record.sign != 1:
+    elif record.sign != 1:
         raise MetricError(
             f"{path}: metric.sign is {record.sign}; every metric here is oriented so that higher supports the "
             "behaviour. Write 1, and change the signs of scores and effects."
         )
-    if record.name not in METRICS:
+    elif record.name not in METRICS:
         raise MetricError(
             f"{path} was measured by {record.name!r}, a function of somebody's own: give it, as in verify(circuit, "
             f"metric=...).{nearest(record.name, METRICS.names)}{METRICS.reasons}"
         )
-    return get_metric(record.name)
+    else:
+        return get_metric(record.name)
+    if record is not None and record.name != chosen.name:
+        remarks.append(f"measured by {chosen.name}, {whose}, not by the file's {record.name}")
+    return chosen
 
 
 def _load(path: Path, circuit: Circuit | None, model: Any, device: str, dtype: str | None) -> TransformerView:
@@ -338,6 +341,7 @@ def _on_task(
         )
     card, made = prompts_of(card, view, wanted)
     remarks += [note.removesuffix(".") for note in made.notes]
+    check_enough_prompts(len(made.held_out))
     records, task = records_of(made.discovery, made.held_out), task_record(card, made, wanted.seed)
     return circuit.model_copy(update={"prompts": records, "task": task}), made.discovery, made.held_out
 
