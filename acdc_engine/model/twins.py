@@ -44,11 +44,19 @@ class Record:
         embed: What `input` writes `[batch, pos, d_model]`.
         blocks: In the order of the graph's blocks.
         final: Residual stream the logits read; None before the run has come there.
+        past: The run of the positions before, recorded with its inputs: heads look back at its keys and values. None
+            where the run begins at the first position.
     """
 
     embed: Tensor
     blocks: list[BlockRecord] = field(default_factory=list)
     final: Tensor | None = None
+    past: "Record | None" = None
+
+    @property
+    def start(self) -> int:
+        """The first position of the run."""
+        return 0 if self.past is None else self.past.embed.shape[1]
 
     def of(self, graph: Graph, kind: str, layer: int) -> BlockRecord:
         """What the block of that kind and layer left."""
@@ -172,8 +180,8 @@ class Twin(ABC):
         self.layer, self.block, self.width = layer, block, layer.attention.w_q.shape[-1]
 
     @abstractmethod
-    def count(self, work: Work, batch: int, pos: int) -> None:
-        """Counts a whole run of the block; another time for its gradients, with frozen weights."""
+    def count(self, work: Work, batch: int, pos: int, past: int = 0) -> None:
+        """Counts a run of the block, behind `past` positions; another time for its gradients, with frozen weights."""
 
     def numbers(self, pos: int) -> int:
         """About how many numbers scoring takes for each token of prompts of `pos` tokens.
@@ -227,9 +235,9 @@ class _AttentionTwin(Twin):
         self.entangled = a.norm_spans_heads
         self.coupled = layer.attention_post is not None or a.norm_spans_heads
 
-    def count(self, work: Work, batch: int, pos: int) -> None:
+    def count(self, work: Work, batch: int, pos: int, past: int = 0) -> None:
         work.product(batch * pos, sum(weight.numel() for weight in (*self._weights, self.layer.attention.w_o)))
-        work.mix(self._heads, batch * pos, pos, self.width)
+        work.mix(self._heads, batch * pos, past + pos, self.width)
 
     def numbers(self, pos: int) -> int:
         # Weights of attention are written out but for the plain, causal kind.
@@ -241,7 +249,13 @@ class _AttentionTwin(Twin):
     def run(self, x: Residual, rotation: Rotation | None, record: Record | None, keep: bool) -> Residual:
         layer, attention = self.layer, self.layer.attention
         q, k, v = self._project_all(x)
-        z = attention.mix(q, k, v, rotation)
+        if record is None or record.past is None:
+            z = attention.mix(q, k, v, rotation)
+        else:
+            _, *before = record.past.blocks[len(record.blocks)].inputs
+            keys, values = (torch.cat(both, 1) for both in zip(before, (k, v), strict=True))
+            at = torch.arange(record.start, keys.shape[1], device=x.device).expand(len(x), -1)
+            z = attention.mix(q, keys, values, rotation, None, at)
         total = F.linear(z.flatten(2), attention.w_o.flatten(0, 1).T, attention.b_o)
         if record is not None:
             scale = layer.share_scale(total)
@@ -360,7 +374,7 @@ class _MlpTwin(Twin):
 
     _per_token: int | None = None
 
-    def count(self, work: Work, batch: int, pos: int) -> None:
+    def count(self, work: Work, batch: int, pos: int, past: int = 0) -> None:
         if self._per_token is None:  # counted by torch: of a mixture of experts those that a token goes through
             from torch.utils.flop_counter import FlopCounterMode
 

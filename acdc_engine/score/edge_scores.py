@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from acdc_engine.display import Shown
@@ -153,19 +153,25 @@ def _sums(
     Returns:
         Sums over tokens and points: a row for each example if they are taken `apart`, one for all otherwise.
     """
+    start, past = view.first_change(batch.clean, batch.corrupt, batch.read_at), None
     embeds = {0.0: view.embed(batch.corrupt), 1.0: view.embed(batch.clean)}
-    read, start = columns_read(metric, batch), view.first_change(batch.clean, batch.corrupt, batch.read_at)
+    if start:  # before it all runs are the same, and differences nothing: it is run once, without gradients
+        past = Record(embeds[1.0][:, :start])
+        with torch.no_grad():
+            view.run(past.embed, past, keep_inputs=True)
+    embeds = {alpha: embed[:, start:] for alpha, embed in embeds.items()}
+    read_at, read = batch.read_at - start, columns_read(metric, batch)
     ends: dict[float, Record] = {}
     clean_logits = None
     for alpha in (0.0, 1.0):
         if alpha not in alphas:
-            ends[alpha] = Record(embeds[alpha])
+            ends[alpha] = Record(embeds[alpha], past=past)
             with torch.no_grad():
                 final = view.run(embeds[alpha], ends[alpha])
                 if alpha == 1.0 and metric.needs_clean_logits:
-                    clean_logits = view.unembed(read_positions(final, batch.read_at))
+                    clean_logits = view.unembed(read_positions(final, read_at))
     senders = _differences(view, ends) if len(ends) == 2 else None
-    n, pos = batch.clean.shape
+    n, pos = embeds[1.0].shape[:2]
     receivers = ReceiverGradients(view, n, pos, min(_POINTS, len(alphas)))
     rows = n if apart else 1
     out = torch.zeros(rows, *view.graph.exists.shape, dtype=torch.float32, device=view.device)
@@ -173,7 +179,8 @@ def _sums(
     ordered = sorted(alphas, key=lambda alpha: (alpha not in embeds, -alpha))
     for done, alpha in enumerate(ordered, 1):
         embed = embeds[alpha] if alpha in embeds else torch.lerp(embeds[0.0], embeds[1.0], alpha)
-        record, logits = _add_point(view, batch, metric, read, embed, clean_logits, receivers)
+        record = Record(embed.detach().requires_grad_(), past=past)
+        record, logits = _add_point(view, record, read_at, metric, read, clean_logits, receivers)
         if alpha == 1.0:
             clean_logits = logits
         if alpha in embeds:
@@ -181,7 +188,7 @@ def _sums(
         del record
         if receivers.points == _POINTS or done == len(ordered):
             senders = senders or _differences(view, ends)
-            _contract(view, senders, receivers, out, start)
+            _contract(view, senders, receivers, out)
             receivers.clear()
     return out
 
@@ -222,7 +229,7 @@ class ReceiverGradients:
         assert record.final is not None, "the run is over"
         wanted = [*(one for block in record.blocks for one in block.inputs), record.final]
         for twin in view.twins:
-            twin.count(view.work, *record.embed.shape[:2])
+            twin.count(view.work, *record.embed.shape[:2], record.start)
         gradients = list(torch.autograd.grad(metric, wanted, materialize_grads=True))
         self.logits += gradients.pop()
         for block, into in zip(record.blocks, self.blocks, strict=True):
@@ -234,10 +241,10 @@ class ReceiverGradients:
 
 def _add_point(
     view: TransformerView,
-    batch: PromptSet,
+    record: Record,
+    read_at: Int[Tensor, "batch"],
     metric: Metric,
     read: tuple[PromptSet, Tensor | None],
-    embed: Tensor,
     clean_logits: Tensor | None,
     receivers: ReceiverGradients,
 ) -> tuple[Record, Tensor]:
@@ -246,13 +253,12 @@ def _add_point(
     Returns:
         The run's senders, detached, and its logits.
     """
-    record = Record(embed.detach().requires_grad_())
-    final = read_positions(view.run(record.embed, record, keep_inputs=True), batch.read_at)
+    final = read_positions(view.run(record.embed, record, keep_inputs=True), read_at)
     prompts, columns = read
     logits = view.unembed(final, columns)
     reference = logits.detach() if clean_logits is None else clean_logits
     receivers.add(view, record, metric(logits, prompts, reference).sum())
-    return Record(embed, [BlockRecord(block.values.detach()) for block in record.blocks]), logits.detach()
+    return Record(record.embed, [BlockRecord(block.values.detach()) for block in record.blocks]), logits.detach()
 
 
 @torch.no_grad()
@@ -261,7 +267,6 @@ def _contract(
     senders: Record,
     receivers: ReceiverGradients,
     out: Float[Tensor, "rows senders receivers"],
-    start: int,
 ) -> None:
     """Adds `difference . gradient`, summed over tokens, one block of tokens at a time.
 
@@ -270,16 +275,15 @@ def _contract(
         senders: Differences.
         receivers: Gradients, summed over points.
         out: A row for each example, or one for all.
-        start: The first position at which senders differ: before it there is nothing to add.
     """
     n, pos, d_model = senders.embed.shape
     block_bytes = _BLOCK_BYTES.get(view.device.type, _BLOCK_BYTES["cuda"])
     room = max(1, block_bytes // (view.graph.n_senders * d_model * senders.embed.element_size()))
-    step = max(1, room // (pos - start))
+    step = max(1, room // pos)
     for begin in range(0, n, step):
         examples = slice(begin, min(begin + step, n))
         rows = out[examples] if len(out) == n else out
-        for first in range(start, pos, room):
+        for first in range(0, pos, room):
             _contract_tokens(view, senders, receivers, examples, slice(first, min(first + room, pos)), rows)
 
 

@@ -48,7 +48,7 @@ class Mlp(nn.Module):
 class HalvesTwin(Twin):
     """Two senders and two receivers."""
 
-    def count(self, work: Work, batch: int, pos: int) -> None:
+    def count(self, work: Work, batch: int, pos: int, past: int = 0) -> None:
         work.product(2, batch * pos, D_MODEL, HIDDEN)
 
     def run(

@@ -164,3 +164,22 @@ def test_only_columns_of_answers_are_computed(monkeypatch: pytest.MonkeyPatch) -
     widths.clear()
     evaluator.values(v.graph.exists[None], get_metric("kl"))
     assert widths == [v.d_vocab]
+
+
+@pytest.mark.parametrize("name", [*CORE, "mistral", "gemma2"])
+@pytest.mark.parametrize("metric", ["logit_diff", "kl"])
+def test_runs_begin_at_the_first_token_that_changes(name: str, metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal to runs from the first token on, with fewer operations."""
+    v, prompts = view(name), random_prompts(5, 9, ragged=True)
+    prompts.corrupt[:, :5] = prompts.clean[:, :5]
+    prompts.corrupt[:, 5] = (prompts.clean[:, 5] + 3) % 40
+    found, work = [], []
+    for _ in range(2):
+        before = v.work.operations
+        method = get_method("eap-ig", alphas=(0.0, 0.4, 1.0))
+        found.append(score_edges(v, prompts, get_metric(metric), method, batch_size=3, per_example=True))
+        work.append(v.work.operations - before)
+        monkeypatch.setattr(TransformerView, "first_change", lambda *_: 0)
+    late, whole = (one.per_example for one in found)
+    assert late is not None and whole is not None and relative(late, whole) < 1e-5
+    assert work[0] < 0.8 * work[1]
