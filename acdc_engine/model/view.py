@@ -189,10 +189,10 @@ class TransformerView:
             receivers and at the result are those at the receivers alone: an MLP's input is a node of its own there, so
             that the skip connection around the MLP is not part of its gradient.
         """
-        past = 0 if record is None else record.start
+        (batch, pos, _), past = embed.shape, 0 if record is None else record.start
         for twin in self.twins:
-            twin.count(self.work, *embed.shape[:2], past)
-        final = run_blocks(self.twins, embed, self.rotations(past + embed.shape[1]), record, keep_inputs)
+            twin.count(self.work, batch, pos, past)
+        final = run_blocks(self.twins, embed, self.rotations(past + pos), record, keep_inputs)
         if record is not None:
             record.final = final
         return final

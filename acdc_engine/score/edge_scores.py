@@ -228,8 +228,9 @@ class ReceiverGradients:
         """Differentiates a run that was recorded with its inputs, and adds its gradients."""
         assert record.final is not None, "the run is over"
         wanted = [*(one for block in record.blocks for one in block.inputs), record.final]
+        batch, pos, _ = record.embed.shape
         for twin in view.twins:
-            twin.count(view.work, *record.embed.shape[:2], record.start)
+            twin.count(view.work, batch, pos, record.start)
         gradients = list(torch.autograd.grad(metric, wanted, materialize_grads=True))
         self.logits += gradients.pop()
         for block, into in zip(record.blocks, self.blocks, strict=True):
