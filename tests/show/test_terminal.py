@@ -31,23 +31,6 @@ def test_header(found: Circuit) -> None:
     ]
 
 
-def test_figures_side_by_side(found: Circuit) -> None:
-    lines = printed(found)
-    start = lines.index("How well it does the task")
-    assert lines[start + 1 : start + 11] == [
-        "discovery held-out",
-        "prompts 64 64",
-        "faithfulness 0.938 0.906",
-        "KL recovered 0.812 0.812",
-        "prompts judged as the model does 98.4% 98.4%",
-        "normalised error 0.125 0.125",
-        "logit_diff, model on clean prompts 3.500 3.500",
-        "logit_diff, model on corrupt prompts -3.250 -3.250",
-        "logit_diff, circuit 2.750 2.750",
-        "accuracy, model 100.0% 100.0%",
-    ]
-
-
 def test_nodes_by_layer_last_on_top(grouped: Circuit) -> None:
     lines = printed(grouped)
     start = lines.index("Nodes (edges in, edges out)")

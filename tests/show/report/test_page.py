@@ -81,15 +81,6 @@ def test_the_verdict_has_the_remarks(circuit: Circuit) -> None:
     assert remark[0].upper() + remark[1:] in report_html(worse) and "No reservations." not in report_html(worse)
 
 
-def test_strongest_edges_and_the_count_of_the_rest(circuit: Circuit) -> None:
-    strongest = max(circuit.edges, key=lambda edge: abs(edge.effect or 0))
-    shown = section(report_html(circuit), "edges")
-    first = f"{strongest.sender} -> {strongest.receiver} {strongest.effect:+.4f} {strongest.score:+.4f}"
-    assert shown.split("roles ")[1].startswith(first) and "weaker edges" not in shown
-    rest = "And 10 weaker edges, in the circuit file: acdc show FILE --all lists them, acdc export FILE --to csv writes"
-    assert rest in section(report_html(made_circuit(50)), "edges")
-
-
 def test_example_prompts_with_what_differs(page: str) -> None:
     shown = page.split("<h3>Example 1</h3>")[1].split("Example 2")[0]
     clean, corrupt = (shown.split(f">{name}</span>")[1].split("</p>")[0] for name in ("clean", "corrupt"))

@@ -13,15 +13,9 @@ from acdc_engine.graph.nodes import targets_of
 from acdc_engine.graph.records import CircuitEdge
 from acdc_engine.show.viewer import viewer_html
 from tests.browser import opened
-from tests.made_circuits import made_circuit
 
 MINUS = "\N{MINUS SIGN}"
 """Which pages write before negative numbers."""
-
-
-def made_for(known: Circuit, n_edges: int) -> Circuit:
-    """A made-up circuit of a known circuit's model."""
-    return made_circuit(n_edges).model_copy(update={"model": known.model})
 
 
 @contextmanager

@@ -1,31 +1,19 @@
-"""What the viewer leaves out, of edges and of colours: the page says so, and what was left out can still be found."""
+"""What the viewer leaves out of edges: the page says so, and what was left out can still be found."""
 
 from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from acdc_engine.graph.circuit import Circuit
 from acdc_engine.show import viewer as data_module
 from tests.made_circuits import made_circuit
-from tests.show.viewer.pages import drawn_nodes, lines_of, reset, shown
+from tests.show.viewer.pages import drawn_nodes, reset, shown
 
 N_LINES = 20
-N_ROLES = 10
 
 
-def with_roles(circuit: Circuit, n_roles: int) -> Circuit:
-    """So many roles for three heads each, and four heads more of the last two."""
-    heads = [node.name for node in circuit.nodes if node.kind == "head"]
-    places = [place % n_roles for place in range(3 * n_roles)] + [n_roles - 1, n_roles - 2] * 2 if n_roles else []
-    role_of = {name: f"role {place}" for name, place in zip(heads, places, strict=False)}
-    nodes = tuple(node.model_copy(update={"role": role_of.get(node.name)}) for node in circuit.nodes)
-    return circuit.model_copy(update={"nodes": nodes})
-
-
-CIRCUIT = with_roles(made_circuit(200), N_ROLES)
-KNOWN = with_roles(made_circuit(150, seed=1), 0)
-ORDER = sorted(lines_of(CIRCUIT), key=lambda name: -abs(lines_of(CIRCUIT)[name].effect or 0))
+CIRCUIT = made_circuit(200)
+KNOWN = made_circuit(150, seed=1)
 HERE = {(edge.sender, edge.receiver) for edge in CIRCUIT.edges}
 MISSED = [edge for edge in KNOWN.edges if (edge.sender, edge.receiver) not in HERE]
 

@@ -167,30 +167,6 @@ def test_without_a_choice_the_circuit_itself(page: Page) -> None:
     assert page.evaluate("acdc.page.graph.chosen") == measured[0].name
 
 
-_COLOURS = """(panel) => {
-    const ground = (at) => {
-        const colour = getComputedStyle(at).backgroundColor;
-        return colour === "rgba(0, 0, 0, 0)" && at.parentElement ? ground(at.parentElement) : colour;
-    };
-    const found = [...panel.querySelectorAll("*")].filter((at) =>
-        [...at.childNodes].some((child) => child.nodeType === 3 && child.data.trim()) && at.checkVisibility());
-    return found.map((at) => {
-        const looks = getComputedStyle(at);
-        return [at.textContent.slice(0, 40), at instanceof SVGElement ? looks.fill : looks.color, ground(at)];
-    });
-}"""
-
-
-def _contrast(one: str, other: str) -> float:
-    def luminance(colour: str) -> float:
-        shares = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
-        red, green, blue = (x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in shares)
-        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-    low, high = sorted((luminance(one), luminance(other)))
-    return (high + 0.05) / (low + 0.05)
-
-
 def uniform(head: str, n_tokens: int) -> Example:
     """So many tokens, the last of them not the same; the head looks everywhere alike."""
     rows = tuple(tuple(1 / (query + 1) for _ in range(query + 1)) for query in range(n_tokens))
