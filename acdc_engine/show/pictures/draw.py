@@ -176,7 +176,7 @@ def _notes(circuit: Circuit, groups: Grouped, *, mlps: bool) -> list[str]:
         notes.append(f"Heads only: {n} {which} with {len(edges):,} edges, and the paths through them, are not drawn.")
     boxed = [bundle for bundle in groups.bundles if bundle.source == bundle.target and (mlps or bundle.source != MLPS)]
     if boxed:
-        notes.append(f"{sum(len(bundle.edges) for bundle in boxed):,} edges within boxes are not drawn.")
+        notes.append(f"{sum(len(bundle.edges) for bundle in boxed):,} edges lie within boxes.")
     if any(bundle.via for bundle in groups.drawn(mlps=mlps)):
         notes.append("Dashed: only through MLPs, drawn where a box would stand loose.")
     return notes
