@@ -33,13 +33,12 @@ def attention(q: Any, k: Any, v: Any, o: Any, b_q: Any = None) -> Attention:
 def micro_view(embedding: Any, attentions: list[Attention], unembedding: Any, mlp: nn.Module | None) -> TransformerView:
     """A view from an embedding table `[vocabulary][d_model]`, its layers' attention and the logits' rows."""
     table, unembed = torch.tensor(embedding, dtype=torch.float32), torch.tensor(unembedding, dtype=torch.float32)
-    n_heads, d_head, d_model = attentions[0].w_q.shape
+    n_heads, _, d_model = attentions[0].w_q.shape
     return TransformerView(
         name="micro",
         architecture="Micro",
         shape=GraphShape(len(attentions), n_heads, attentions[0].w_k.shape[0], mlps=mlp is not None),
         d_model=d_model,
-        d_head=d_head,
         d_vocab=len(unembedding),
         d_vocab_in=len(embedding),
         layers=tuple(Layer(NO_NORM, part, None, NO_NORM, mlp, None) for part in attentions),

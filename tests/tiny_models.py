@@ -136,6 +136,12 @@ def random_scores(graph: Graph, seed: int) -> torch.Tensor:
     return torch.rand(2, *graph.exists.shape, generator=torch.Generator().manual_seed(seed))
 
 
+def relative_distance(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    """Root mean square of the difference, relative to that of the reference."""
+    return float((ours.float() - theirs.float()).norm() / theirs.float().norm())
+
+
+@torch.no_grad()
 def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
     """Largest difference, relative to the largest reference value."""
     return float((ours - theirs).abs().max() / theirs.abs().max().clamp(min=1e-12))

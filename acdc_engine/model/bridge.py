@@ -2,14 +2,14 @@
 
 The bridge knows, for every architecture it adapts, which module is the query projection, the norm before the MLP, and
 so on, and splits fused projections. The view takes those modules' weights and computes with them itself. Whether it
-computes the same function is checked on the spot, part by part (`refusals.py`).
+computes the same function is checked on the spot.
 """
 
 import copy
 import inspect
 import sys
 import warnings
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -17,11 +17,19 @@ from torch import Tensor, nn
 
 from acdc_engine.graph.blocks import GraphShape
 from acdc_engine.model.layers import Attention, Layer, Norm, Rotation
-from acdc_engine.model.refusals import check_same_function, computing_twin, refuse, refuse_config, refuse_unseen
+from acdc_engine.model.refusals import check_finite, refuse, refuse_config, refuse_unseen
+from acdc_engine.model.twins import run_blocks
 from acdc_engine.model.view import TransformerView
 
 _RECOGNISED = 1e-4  # relative distance, in float32, up to which a norm is what it is taken for
 _CLEARLY = 10  # how many times farther away every other kind of norm has to be
+_TOKENS = 12  # length of the random sequence on which view and model are compared
+_LONGEST = 512  # sliding windows up to this length are checked beyond their end
+_TOLERANCE = 1e-3  # relative root mean square up to which a part of the view is the model's
+_HOOKS = (
+    *("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called"),
+    *("_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_backward_hooks", "_backward_pre_hooks"),
+)
 
 
 def view_of(
@@ -45,7 +53,7 @@ def view_of(
     architecture = type(hf_model).__name__
     from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
 
-    twin: Any = computing_twin(hf_model)
+    twin: Any = _computing_twin(hf_model)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -57,7 +65,7 @@ def view_of(
     except (AttributeError, KeyError, TypeError) as error:
         raise refuse(name, architecture, f"a part the view needs is missing or unusual ({error})") from error
     view = replace(built, tokenizer=tokenizer, revision=revision)
-    check_same_function(view, hf_model, bridge.adapter.component_mapping["blocks"].name)
+    _check_same_function(view, hf_model, bridge.adapter.component_mapping["blocks"].name)
     return view
 
 
@@ -80,7 +88,6 @@ def _build(bridge: Any, config: Any, name: str, architecture: str, ungroup_kv: b
         architecture=architecture,
         shape=GraphShape(len(layers), n_heads, n_kv, parallel),
         d_model=head.weight.shape[1],
-        d_head=layers[0].attention.w_q.shape[1],
         d_vocab=head.weight.shape[0],
         d_vocab_in=_raw(bridge.embed).weight.shape[0],
         layers=layers,
@@ -297,3 +304,112 @@ def _unwrapped(component: nn.Module) -> nn.Module:
         name: None if child is None else _unwrapped(child) for name, child in original._modules.items()
     }
     return new  # type: ignore[no-any-return]
+
+
+@torch.no_grad()
+def _check_same_function(view: TransformerView, hf_model: nn.Module, layers: str) -> None:
+    """Compares embedding, every layer's write, and logits on random tokens; `layers` names the list of layers.
+
+    In half precision rounding alone moves logits by up to some percent, and where a router flips, more. Layer by layer
+    in float32 the two agree to a few parts in a million, whatever the format of the weights, so that nothing the view
+    leaves out can pass for rounding. One layer at a time is widened: a model in half precision needs no second copy of
+    itself. All happens on twins of module trees that share their weights: nothing shows in a user's own model.
+
+    Raises:
+        UnsupportedModelError: The first part that differs, or a model that cannot be run.
+        ScoreError: Numbers that are not finite, with the layer.
+    """
+    twin, tokens = _computing_twin(hf_model), _tokens(view)
+    rotations = replace(view, rotary=_widened(view.rotary)).rotations(tokens.shape[1])
+    stack = list(twin.get_submodule(layers).children())
+    last: list[Tensor] = []  # what the layer before wrote
+
+    def compare(part: str, ours: Tensor, theirs: Tensor) -> None:
+        distance = float((ours.float() - theirs.float()).norm() / theirs.float().norm().clamp(min=1e-6))
+        if torch.isfinite(theirs).all() and not distance <= _TOLERANCE:
+            raise refuse(
+                view.name,
+                view.architecture,
+                f"the residual-stream view does not reproduce its {part} (relative difference {distance:.3g} on "
+                f"{tokens.shape[1]} random tokens, in float32): it computes something the view does not know",
+            )
+
+    def take(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        x, theirs = args[0] if args else kwargs["hidden_states"], output[0] if isinstance(output, tuple) else output
+        index = stack.index(module)
+        if index == 0:
+            compare("token embeddings", _widened(view.embed)(tokens), x)
+        layer = _widened(view.layers[index])
+        twins = [type(twin)(layer, twin.block) for twin in view.twins if twin.block.layer == index]
+        compare(f"layer {index}", run_blocks(twins, x, rotations) - x, theirs - x)
+        last[:] = [theirs]
+        module.to("meta")  # the twin's weights are not needed again
+
+    inside = {id(module) for layer in stack for module in layer.modules()}
+    for module in twin.modules():
+        if id(module) not in inside:
+            module._apply(_wide, recurse=False)
+    for layer in stack:
+        layer.register_forward_pre_hook(lambda module, args: module._apply(_wide) and None)
+        layer.register_forward_hook(take, with_kwargs=True)
+    try:
+        logits: Tensor = twin(tokens, use_cache=False).logits
+    except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise refuse(view.name, view.architecture, f"it cannot be run on {tokens.shape[1]} tokens ({first})") from error
+    if not torch.isfinite(logits).all():
+        check_finite(view, view.embed(tokens), [view.logits(tokens)], "load-time")
+    parts = {name: _widened(getattr(view, name)) for name in ("final_norm", "unembed_weight", "unembed_bias")}
+    compare("final norm and unembedding", replace(view, **parts).unembed(*last), logits)
+
+
+def _computing_twin(hf_model: nn.Module) -> nn.Module:
+    """A frozen twin for evaluation, with attention and experts computed by plain torch, in any number format."""
+    twin = _frozen_twin(hf_model).eval()
+    for module in twin.modules():
+        config = vars(module).get("config")
+        if config is None:
+            continue
+        config._attn_implementation = "eager"
+        if next(hf_model.parameters()).dtype == torch.float64:  # the grouped kernels of experts have no float64
+            config._experts_implementation = "eager"
+    return twin
+
+
+def _tokens(view: TransformerView) -> Tensor:
+    """Random tokens, more of them than a short sliding window is long."""
+    windows = [layer.attention.window or 0 for layer in view.layers]
+    wanted = max([_TOKENS, *(window + 4 for window in windows if window <= _LONGEST)])
+    length = min(wanted, view.max_positions or wanted)
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, view.d_vocab_in, (1, length), generator=generator).to(view.device)
+
+
+def _frozen_twin(module: nn.Module) -> nn.Module:
+    """A tree of new module objects around the same weights, which need no gradient there; without hooks.
+
+    TransformerBridge rewires the modules it is given and attribution needs frozen weights (a backward pass through
+    activations alone costs one forward pass instead of two). Tied weights stay tied; configurations are copies.
+    """
+    same: dict[int, Any] = {id(buffer): buffer for buffer in module.buffers()}
+    same |= {id(weight): nn.Parameter(weight.detach(), requires_grad=False) for weight in module.parameters()}
+    twin = copy.deepcopy(module, same)
+    for part in twin.modules():
+        for name in _HOOKS:
+            getattr(part, name).clear()
+    return twin
+
+
+def _widened(value: Any) -> Any:
+    """A copy of tensors and modules, and of whatever dataclass holds them, in float32; float64 stays."""
+    if isinstance(value, Tensor):
+        return _wide(value)
+    if isinstance(value, nn.Module):
+        return _frozen_twin(value)._apply(_wide)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{part.name: _widened(getattr(value, part.name)) for part in fields(value) if part.init})
+    return value
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.float() if x.is_floating_point() and x.dtype != torch.float64 else x

@@ -60,9 +60,8 @@ def scoring_bytes(view: "TransformerView", pos: int) -> int:
 
 def kept_bytes(view: "TransformerView") -> int:
     """About how many bytes an evaluator keeps for each token of its prompts: the ablated model, and a circuit's run."""
-    per_layer = 4 * view.d_model + 2 * (view.shape.n_heads + view.shape.n_kv_heads) * view.d_head
-    numbers = len(view.layers) * per_layer + view.graph.n_senders * view.d_model
-    return numbers * view.unembed_weight.element_size()
+    numbers = sum(view.d_model + sum(twin.block.feeds.shape) * twin.width for twin in view.twins)
+    return (numbers + view.graph.n_senders * view.d_model) * view.unembed_weight.element_size()
 
 
 @dataclass

@@ -221,7 +221,6 @@ def small_view(
         architecture="SmallModel",
         shape=GraphShape(model.n_layers, model.n_heads, model.n_heads, mlps=model.d_mlp is not None),
         d_model=model.d_model,
-        d_head=model.d_head,
         d_vocab=model.d_vocab_out,
         d_vocab_in=model.d_vocab,
         layers=tuple(layer(f"layers.{index}.") for index in range(model.n_layers)),

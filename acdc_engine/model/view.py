@@ -19,7 +19,7 @@ from acdc_engine.errors import PromptError
 from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.records import ModelRecord
 from acdc_engine.model.devices import Work
-from acdc_engine.model.layers import Layer, Norm, Rotation
+from acdc_engine.model.layers import Layer, Norm, Residual, Rotation
 from acdc_engine.model.twins import TWINS, Record, Twin, run_blocks
 
 
@@ -32,7 +32,6 @@ class TransformerView:
         architecture: Class name of the underlying implementation.
         shape: Layers, heads, groups; parallel or sequential blocks.
         d_model: Width of the residual stream.
-        d_head: Width of a head.
         d_vocab: Number of logits.
         d_vocab_in: Number of token ids that `embed` knows: 0 to `d_vocab_in - 1`. Other than `d_vocab` where a model
             answers in a vocabulary of its own.
@@ -57,7 +56,6 @@ class TransformerView:
     architecture: str
     shape: GraphShape
     d_model: int
-    d_head: int
     d_vocab: int
     d_vocab_in: int
     layers: tuple[Layer, ...]
@@ -138,7 +136,7 @@ class TransformerView:
                 f"and would see the padding of shorter ones. Their lengths are {', '.join(map(str, found))}. Use "
                 "prompts of one length, or run each length by itself."
             )
-        others = [length for length in found if not self._same_tables(length, found[-1])]
+        others = [length for length in found[:-1] if not self._same_tables(length, found[-1])]
         if others:
             raise PromptError(
                 f"Prompts of {others[-1]} and of {found[-1]} tokens cannot be run together on model {self.name!r}: its "
@@ -148,7 +146,7 @@ class TransformerView:
 
     def _same_tables(self, length: int, longer: int) -> bool:
         """Whether a prompt's rotary tables are the beginning of a longer one's, up to rounding."""
-        if self.rotary is None or length == longer:
+        if self.rotary is None:
             return True
         short, long = self.rotary(length), self.rotary(longer)
         pairs = [(a, b[:length]) for kind in short for a, b in zip(short[kind], long[kind], strict=True)]
@@ -173,9 +171,7 @@ class TransformerView:
         logits = logits * self.logit_scale if self.logit_scale != 1.0 else logits
         return logits if self.logit_softcap is None else torch.tanh(logits / self.logit_softcap) * self.logit_softcap
 
-    def run(
-        self, embed: Float[Tensor, "batch pos d_model"], record: Record | None = None, keep_inputs: bool = False
-    ) -> Float[Tensor, "batch pos d_model"]:
+    def run(self, embed: Residual, record: Record | None = None, keep_inputs: bool = False) -> Residual:
         """Runs all blocks on what `input` writes.
 
         Args:

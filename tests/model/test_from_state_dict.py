@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from acdc_engine import discover, verify
 from acdc_engine.errors import ModelError
 from acdc_engine.model import load_model
 from acdc_engine.model.from_state_dict import _main, small_from_state_dict
-from acdc_engine.model.refusals import relative_distance
 from acdc_engine.model.small_model import write_small_model
+from tests.tiny_models import relative_distance
 
 BRACKETS = {"words": ["[start]", "[end]", "(", ")"], "output_words": ["unbalanced", "balanced"]}
 NUMBERS = [str(number) for number in range(8)]
@@ -49,10 +50,7 @@ def plain_logits(w: dict[str, Tensor], tokens: Tensor, causal: bool, eps: float 
     """A transformer in plain torch, from transformer_lens's names and nothing of the engine."""
 
     def norm(x: Tensor, name: str) -> Tensor:
-        if f"{name}.w" not in w:
-            return x
-        centred = x - x.mean(-1, keepdim=True)
-        return centred / (centred.pow(2).mean(-1, keepdim=True) + eps).sqrt() * w[f"{name}.w"] + w[f"{name}.b"]
+        return F.layer_norm(x, x.shape[-1:], w[f"{name}.w"], w[f"{name}.b"], eps) if f"{name}.w" in w else x
 
     n = tokens.shape[1]
     x = w["embed.W_E"][tokens] + w["pos_embed.W_pos"][:n]
@@ -70,8 +68,7 @@ def plain_logits(w: dict[str, Tensor], tokens: Tensor, causal: bool, eps: float 
         x = x + torch.einsum("bhpe,hed->bpd", z, w[f"{block}attn.W_O"]) + w[f"{block}attn.b_O"]
         if f"{block}mlp.W_in" in w:
             hidden = norm(x, block + "ln2") @ w[f"{block}mlp.W_in"] + w[f"{block}mlp.b_in"]
-            bent = hidden * (1 + torch.erf(hidden / 2**0.5)) / 2 if gelu else hidden.clamp(min=0)
-            x = x + bent @ w[f"{block}mlp.W_out"] + w[f"{block}mlp.b_out"]
+            x = x + (F.gelu if gelu else F.relu)(hidden) @ w[f"{block}mlp.W_out"] + w[f"{block}mlp.b_out"]
     return norm(x, "ln_final") @ w["unembed.W_U"] + w["unembed.b_U"]
 
 

