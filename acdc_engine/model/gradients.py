@@ -100,9 +100,7 @@ class AttentionSums(ReceiverSums):
                 total.add_((gradient * r.unsqueeze(-1)).permute(2, 0, 1, 3))
         self.points += 1
 
-    def expand(
-        self, examples: slice, positions: slice, out: Float[Tensor, "receivers tokens d_model"], work: Work
-    ) -> None:
+    def expand(self, examples: slice, positions: slice, out: Tensor, work: Work) -> None:
         """Fills in `W^T (r g)` less the rank-one corrections."""
         scaled = self.total[:, examples, positions].flatten(1, 2).to(out.dtype)
         work.product(*scaled.shape, out.shape[-1])

@@ -265,9 +265,7 @@ class _AttentionTwin(Twin):
             total = layer.attention_post(total)
         return total if layer.write_scale == 1.0 else total * layer.write_scale
 
-    def write_out(
-        self, values: Float[Tensor, "senders tokens width"], out: Float[Tensor, "senders tokens d_model"], work: Work
-    ) -> None:
+    def write_out(self, values: Tensor, out: Tensor, work: Work) -> None:
         work.product(*values.shape, out.shape[-1])
         torch.bmm(values, self.layer.effective_w_o, out=out)
 
@@ -286,12 +284,11 @@ class _AttentionTwin(Twin):
         write = write if a.b_o is None else write + a.b_o * layer.write_scale
         return Ground(x, values, rotation, raw, z, total), write
 
-    def change(
-        self, patched: Patched, ground: Ground, work: Work
-    ) -> Float[Tensor, "masks some batch positions d_model"]:
+    def change(self, patched: Patched, ground: Ground, work: Work) -> Tensor:
         layer, heads, at, n_masks = self.layer, patched.senders, patched.at, len(patched.read)
         run = list(range(self._heads)) if self.entangled else heads
-        groups = sorted({self._group_of(head) for head in run})
+        group_of = {head: head * self._groups // self._heads for head in run}
+        groups = sorted(set(group_of.values()))
         keys = [self._heads + group for group in groups]
         both = [*keys, *(self._groups + key for key in keys)]
         q = self._projected(patched.here, run, ground, at, n_masks, work)
@@ -301,8 +298,12 @@ class _AttentionTwin(Twin):
             before = torch.stack([ground.raw[place, :, : ground.start] for place in both], 2)
             kv = torch.cat([before.repeat(n_masks, 1, 1, 1), kv], 1)
         k, v = kv.split(len(groups), 2)
-        where = self._queries(at, ground, kv.shape[:2])
-        z = layer.attention.mix(q, k, v, ground.rotation, [groups.index(self._group_of(h)) for h in run], where)
+        where = None  # positions of the queries of all masks' examples, counted from the beginning; None for all
+        if at is not None:
+            where = (at + ground.start).repeat(n_masks)[:, None]
+        elif ground.start:
+            where = torch.arange(ground.start, kv.shape[1], device=kv.device).expand(len(kv), -1)
+        z = layer.attention.mix(q, k, v, ground.rotation, [groups.index(group_of[head]) for head in run], where)
         z = z.unflatten(0, (n_masks, -1)).permute(0, 3, 1, 2, 4)
         z = z if run == heads else _some(z, 1, heads)
         if layer.attention_post is None:
@@ -316,22 +317,9 @@ class _AttentionTwin(Twin):
         write: Tensor = torch.matmul(change.flatten(2, 3), w_o).unflatten(2, change.shape[2:4])
         return write
 
-    def _queries(
-        self, at: Int[Tensor, "batch"] | None, ground: Ground, shape: Sequence[int]
-    ) -> Int[Tensor, "examples queries"] | None:
-        """Positions of the queries of all masks' examples, counted from the beginning; None for all."""
-        if at is not None:
-            return (at + ground.start).repeat(shape[0] // len(at))[:, None]
-        if not ground.start:
-            return None
-        return torch.arange(ground.start, shape[1], device=ground.x.device).expand(shape[0], -1)
-
     def _project_all(self, x: Tensor) -> list[Tensor]:
         normed = self.layer.attention_norm(x)
         return [project(normed, weight, bias) for weight, bias in zip(self._weights, self._biases, strict=True)]
-
-    def _group_of(self, head: int) -> int:
-        return head * self._groups // self._heads
 
     def _projected(
         self, read: Reads, wanted: list[int], ground: Ground, at: Tensor | None, n_masks: int, work: Work
@@ -396,9 +384,7 @@ class _MlpTwin(Twin):
             record.blocks.append(BlockRecord(write[None], x, (read,)) if keep else BlockRecord(write[None]))
         return write
 
-    def write_out(
-        self, values: Float[Tensor, "senders tokens width"], out: Float[Tensor, "senders tokens d_model"], work: Work
-    ) -> None:
+    def write_out(self, values: Tensor, out: Tensor, work: Work) -> None:
         out.copy_(values)
 
     def sums(self, points: int, batch: int, pos: int, like: Tensor) -> ReceiverSums:
@@ -407,9 +393,7 @@ class _MlpTwin(Twin):
     def ground(self, x: Residual, values: Tensor, rotation: Rotation | None, work: Work) -> tuple[Ground, Residual]:
         return Ground(x, values, rotation), values.sum(0)
 
-    def change(
-        self, patched: Patched, ground: Ground, work: Work
-    ) -> Float[Tensor, "masks some batch positions d_model"]:
+    def change(self, patched: Patched, ground: Ground, work: Work) -> Tensor:
         inputs = patched.here.values if patched.here.moving else patched.here.same
         self.count(work, 1, inputs.shape[:-1].numel())
         write = self.layer.mlp_write(inputs[:, 0].flatten(0, 1))

@@ -7,11 +7,20 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from acdc_engine.errors import ModelError, PromptError
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.model import load_model
-from acdc_engine.model.small_model import WordTokenizer, read_small_model, small_models, small_view, write_small_model
+from acdc_engine.model.small_model import (
+    SmallModel,
+    WordTokenizer,
+    read_small_model,
+    small_models,
+    small_view,
+    write_small_model,
+)
+from acdc_engine.model.view import TransformerView
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.evaluator import Variants
 from acdc_engine.prompts.metrics import get_metric
@@ -19,11 +28,34 @@ from acdc_engine.prompts.tokens import Tokenizer, continuation, show_tokens, tok
 from acdc_engine.score import get_method, score_edges
 from acdc_engine.shipped import graphs_folder
 from tests.patch.slow_twin import slow_logits, slow_run
-from tests.small_models import KINDS, random_small_view, small_model
-from tests.tiny_models import golden_view, random_mask, random_prompts, relative
+from tests.tiny_models import VOCAB, golden_view, random_mask, random_prompts, relative
 
 METRIC = get_metric("logit_diff")
+KINDS = {
+    "causal-relu": (True, "relu"),
+    "causal-gelu": (True, "gelu"),
+    "causal-attention": (True, None),
+    "open-relu": (False, "relu"),
+    "open-attention": (False, None),
+}
+"""Causal or not, and the MLP's activation."""
 OPEN = [kind for kind in KINDS if kind.startswith("open")]
+
+
+def small_model(kind: str = "causal-relu", seed: int = 0) -> tuple[SmallModel, dict[str, Tensor]]:
+    """Two layers of two heads; every optional bias is there."""
+    causal, activation = KINDS[kind]
+    text = {"format": 1, "name": kind, "description": "Random numbers.", "made_by": "tests/model/test_small_model.py"}
+    sizes = {"n_layers": 2, "n_heads": 2, "d_model": 10, "d_head": 4, "d_mlp": activation and 7, "n_ctx": 9}
+    words = {"d_vocab": VOCAB, "bos": "w0", "vocabulary": [f"w{i}" for i in range(VOCAB)]}
+    computed = {"causal": causal, "attention_scale": 0.7, "activation": activation}
+    model = SmallModel.model_validate(text | sizes | words | computed)
+    generator = torch.Generator().manual_seed(seed)
+    return model, {name: torch.randn(shape, generator=generator) * 0.5 for name, shape in model.tensors().items()}
+
+
+def view_of(kind: str) -> TransformerView:
+    return small_view(*small_model(kind))
 
 
 def save(folder: Path, kind: str = "causal-relu") -> Path:
@@ -52,7 +84,7 @@ def test_what_the_view_says_of_itself(tmp_path: Path) -> None:
     view = load_model(str(save(tmp_path, "open-attention")), dtype="bfloat16", device="cpu", ungroup_kv=True)
     assert (view.name, view.architecture, view.dtype) == ("open-attention", "SmallModel", torch.bfloat16)
     assert (view.shape.n_kv_heads, view.kv_copies, view.shape.mlps, view.max_positions) == (2, 1, False, 9)
-    assert not view.causal and random_small_view("causal-gelu").causal
+    assert not view.causal and view_of("causal-gelu").causal
     tokenizer = WordTokenizer(["x"], None)
     assert load_model(save(tmp_path, "causal-relu"), tokenizer=tokenizer).tokenizer is tokenizer
 
@@ -77,7 +109,7 @@ def test_hashes_of_causal_models_are_those_of_files_written_before_there_were_ot
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("ablation", ["patch", "mean", "zero"])
 def test_all_edges_are_clean_none_are_ablated_and_others_equal_the_slow_twin(kind: str, ablation: str) -> None:
-    v, prompts = random_small_view(kind), random_prompts(3, 6)
+    v, prompts = view_of(kind), random_prompts(3, 6)
     masks = torch.stack([clean(v.graph, random_mask(v.graph, share, 11)) for share in (1.0, 0.0, 0.3, 0.5, 0.8)])
     evaluator = CircuitEvaluator(v, prompts, ablation, batch_size=2)
     logits = evaluator.logits(masks)
@@ -92,7 +124,7 @@ def test_all_edges_are_clean_none_are_ablated_and_others_equal_the_slow_twin(kin
 @pytest.mark.parametrize("kind", OPEN)
 def test_reading_before_the_end_sees_what_comes_after(kind: str) -> None:
     """Queries of later layers at one position only, keys and values at all; a change behind that position arrives."""
-    v, prompts = random_small_view(kind), random_prompts(4, 6)
+    v, prompts = view_of(kind), random_prompts(4, 6)
     prompts.read_at[:] = 0  # random_prompts differ at positions 1 and 2
     full = v.graph.exists
     evaluator = CircuitEvaluator(v, prompts)
@@ -106,7 +138,7 @@ def test_reading_before_the_end_sees_what_comes_after(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("alphas", [(1.0,), (0.0, 0.4, 1.0)], ids=["one point", "three points"])
 def test_scores_are_differences_times_autograds_gradients(kind: str, alphas: tuple[float, ...]) -> None:
-    v, prompts = random_small_view(kind), random_prompts(3, 6)
+    v, prompts = view_of(kind), random_prompts(3, 6)
     prompts.read_at[:] = torch.tensor([5, 2, 0])
     ends = [slow_run(v, v.embed(tokens)) for tokens in (prompts.clean, prompts.corrupt)]
     wanted = torch.zeros(v.graph.n_senders, v.graph.n_receivers)
@@ -127,17 +159,17 @@ def test_scores_are_differences_times_autograds_gradients(kind: str, alphas: tup
 
 @pytest.mark.parametrize("kind", OPEN)
 def test_unequal_lengths_are_refused_where_padding_would_be_seen(kind: str) -> None:
-    v, ragged = random_small_view(kind), random_prompts(5, ragged=True)
+    v, ragged = view_of(kind), random_prompts(5, ragged=True)
     text = f"for model '{kind}' must have the same number of tokens: its attention is not causal .* lengths are 5, 6, 7"
     with pytest.raises(PromptError, match=text):
         score_edges(v, ragged, METRIC, get_method("eap"))
     with pytest.raises(PromptError, match=text):
         CircuitEvaluator(v, ragged)
-    CircuitEvaluator(random_small_view("causal-relu"), ragged)
+    CircuitEvaluator(view_of("causal-relu"), ragged)
 
 
 def test_prompts_that_do_not_fit_the_model() -> None:
-    v = random_small_view()
+    v = view_of("causal-relu")
     with pytest.raises(PromptError, match="do not fit the model: it was made for up to 9 tokens, not 10"):
         v.logits(torch.ones(2, 10, dtype=torch.long))
     with pytest.raises(PromptError, match=r"2 of 3 prompts hold words .* not among its 61 \(the first is number 1"):
