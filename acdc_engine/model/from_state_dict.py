@@ -8,7 +8,7 @@ import argparse
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,23 +31,15 @@ _TURNED = ("unembed", "w_q", "w_k", "w_v", "mlp_in", "mlp_out")
 """Matrices that transformer_lens keeps `[in, out]`."""
 
 
-def small_from_state_dict(
-    state: Mapping[str, Tensor],
-    *,
-    name: str,
-    vocabulary: Sequence[str],
-    output_vocabulary: Sequence[str] | None = None,
-    bos: str | None = None,
-    causal: bool = True,
-    activation: Literal["relu", "gelu"] | None = None,
-    norm_eps: float = 1e-5,
-    description: str = "",
-) -> tuple[SmallModel, dict[str, Tensor]]:
+def small_from_state_dict(state: Mapping[str, Tensor], **settings: Any) -> tuple[SmallModel, dict[str, Tensor]]:
     """Turns the state dict of a `HookedTransformer` into a small model, for `write_small_model` or `small_view`.
 
-    `state` has tensors by transformer_lens's names: `blocks.0.attn.W_Q` `[heads, d_model, d_head]`, ... There are norms
-    where it has their gains. The other arguments are those of `model.json` (docs/models.md); `causal` is False for
-    models with `attention_dir="bidirectional"`, and `norm_eps` is `eps` of the model's configuration.
+    Args:
+        state: Tensors by transformer_lens's names: `blocks.0.attn.W_Q` `[heads, d_model, d_head]`, ... There are norms
+            where it has their gains.
+        settings: What tensors do not tell, by the keys of `model.json` (docs/models.md): `name` and `vocabulary`, and
+            `output_vocabulary`, `bos`, `causal` (False for `attention_dir="bidirectional"`), `activation`, `norm_eps`
+            (`eps` of the configuration) and `description` where they are not None, True, 1e-5 or empty.
 
     Raises:
         ModelError: A tensor that is missing or that no small model has, or words or settings that do not fit.
@@ -61,28 +53,19 @@ def small_from_state_dict(
         )
     n_heads, d_head, d_model = weights["layers.0.w_q"].shape
     mlp = weights.get("layers.0.mlp_in")
-    values = dict(
-        format=1,
-        name=name,
-        description=description,
-        made_by="acdc_engine.model.from_state_dict",
-        n_layers=1 + max(int(key.split(".")[1]) for key in weights if key.startswith("layers.")),
-        n_heads=n_heads,
-        d_model=d_model,
-        d_head=d_head,
-        d_mlp=None if mlp is None else len(mlp),
-        d_vocab=len(weights["embed"]),
-        n_ctx=len(weights["pos_embed"]),
-        causal=causal,
-        attention_scale=d_head**-0.5,
-        activation=activation,
-        bos=bos,
-        vocabulary=tuple(vocabulary),
-        norm="layer" if "ln_final" in weights else None,
-        norm_eps=norm_eps,
-        output_vocabulary=None if output_vocabulary is None else tuple(output_vocabulary),
-    )
-    return SmallModel.described(values, ""), weights
+    usual = {"format": 1, "made_by": "acdc_engine.model.from_state_dict", "description": ""}
+    usual |= {"bos": None, "causal": True, "activation": None, "attention_scale": d_head**-0.5}
+    sizes = {
+        "n_layers": 1 + max(int(key.split(".")[1]) for key in weights if key.startswith("layers.")),
+        "n_heads": n_heads,
+        "d_model": d_model,
+        "d_head": d_head,
+        "d_mlp": None if mlp is None else len(mlp),
+        "d_vocab": len(weights["embed"]),
+        "n_ctx": len(weights["pos_embed"]),
+        "norm": "layer" if "ln_final" in weights else None,
+    }
+    return SmallModel.described(usual | sizes | settings, ""), weights
 
 
 def _renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

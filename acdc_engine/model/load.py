@@ -21,7 +21,7 @@ from acdc_engine.model.view import TransformerView
 from acdc_engine.shipped import graphs_folder
 
 DEFAULT_MODEL = "smollm2-135m"
-WELL_KNOWN = (
+_WELL_KNOWN = (
     DEFAULT_MODEL,
     "gpt2",
     "gpt2-medium",
@@ -272,7 +272,7 @@ def _unreadable(source: str, name: str, error: Exception, reachable: bool) -> Mo
         )
     if Path(source).is_dir():
         return ModelError(f"The model in {source} cannot be read: {_first_line(error)}")
-    known = (*WELL_KNOWN, *small_models())
+    known = (*_WELL_KNOWN, *small_models())
     silent = "the Hugging Face hub cannot be reached, and its cache on this machine does not hold it"
     why = "and the Hugging Face hub did not deliver it" if reachable else silent
     return ModelError(

@@ -21,7 +21,7 @@ from acdc_engine.cli.command import MEANINGS, Exit, Terminated
 from acdc_engine.experiment import OBJECTIVES
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.model.devices import pick_dtype
-from acdc_engine.model.load import WELL_KNOWN
+from acdc_engine.model.load import _WELL_KNOWN
 from acdc_engine.patch.ablations import ABLATIONS
 from acdc_engine.prompts.find import list_tasks
 from acdc_engine.prompts.metrics import get_metric
@@ -184,7 +184,7 @@ def test_what_is_completed_exists() -> None:
     known = {field.name: field.metadata["choices"] for field in fields(Settings)}
     assert set(known["method"]) == set(METHODS.names) and set(known["strategy"]) == set(SEARCHES.names)
     assert set(known["objective"]) == set(OBJECTIVES) and set(known["rank"]) == set(RANKS)
-    assert set(options.HUB_MODELS) <= set(WELL_KNOWN) and set(list_tasks()) <= set(options.task_names(""))
+    assert set(options.HUB_MODELS) <= set(_WELL_KNOWN) and set(list_tasks()) <= set(options.task_names(""))
     for setting, check in (("metric", get_metric), ("ablation", ABLATIONS.__getitem__), ("dtype", pick_dtype)):
         for name in known[setting]:
             check(name)
