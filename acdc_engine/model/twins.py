@@ -189,7 +189,7 @@ class Twin(ABC):
         Activations that a backward pass needs, gradients, and what is kept of runs until it is contracted. Mixtures of
         experts take less: all experts are counted.
         """
-        return 9 * self.layer.attention.w_q.shape[-1]
+        return 17 * self.layer.attention.w_q.shape[-1] // 2
 
     @abstractmethod
     def run(self, x: Residual, rotation: Rotation | None, record: Record | None, keep: bool) -> Residual:
