@@ -1,7 +1,6 @@
 """A package that adds one of each, one file per addition, as its user has it: installed, at the command line."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -21,9 +20,9 @@ from acdc_engine.prompts.generators import register_shipped
 from acdc_engine.prompts.metrics import METRICS
 from acdc_engine.run.folder import asked_facts
 from acdc_engine.run.settings import Settings, read_run_file
+from tests.cli.conftest import in_a_process
 from tests.plugin_packages import TABLES, fresh_site, install_broken, install_one_of_each
 
-CHECKOUT = Path(__file__).parents[1]
 CHOSEN = (
     "--method", "eap-between:alpha=0.25", "--strategy", "growing:factor=3", "--ablation", "one-prompt:place=1",
     "--metric", "lead:share=0.5",
@@ -39,12 +38,8 @@ HELP = {
 
 
 def acdc(site: Path, *arguments: object, status: int = 0) -> subprocess.CompletedProcess[str]:
-    """A command in a process of its own, to whom a folder is one more site-packages."""
-    code = "from acdc_engine.cli import main; main()"
-    env = {**os.environ, "COLUMNS": "1000", "NO_COLOR": "1", "PYTHONPATH": os.pathsep.join((str(CHECKOUT), str(site)))}
-    words = [sys.executable, "-c", code, *map(str, arguments)]
-    ran = subprocess.run(words, cwd=site.parent, capture_output=True, text=True, env=env, check=False)
-    assert ran.returncode == status and "Traceback" not in ran.stderr, ran.stderr
+    ran = in_a_process(*arguments, site=site, COLUMNS="1000")
+    assert ran.returncode == status, ran.stderr
     return ran
 
 

@@ -5,9 +5,11 @@ import sys
 import unicodedata
 from io import TextIOWrapper
 
+from rich.text import Text
+
 # Each of these adds its commands to the application; help lists them in this order.
 from acdc_engine.cli import find, look, judge, formats, tasks
-from acdc_engine.cli.command import Exit, app, err, out, print_error, stopping_at_sigterm
+from acdc_engine.cli.command import Exit, app, err, out, stop_at_sigterm
 
 __all__ = ["app", "err", "find", "formats", "judge", "look", "main", "out", "tasks"]
 
@@ -23,11 +25,11 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="acdc")
+    stop_at_sigterm()
     try:
-        with stopping_at_sigterm():
-            app(sys.argv[1:] or ["--help"], prog_name="acdc")
+        app(sys.argv[1:] or ["--help"], prog_name="acdc")
     except AcdcError as error:
-        print_error(str(error))
+        err.print(Text.assemble(("Error: ", "bold red"), str(error)))
         sys.exit(Exit.FAILED)
 
 

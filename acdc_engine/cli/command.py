@@ -42,7 +42,7 @@ class Exit(IntEnum):
     TERMINATED = 143
 
 
-MEANINGS = {
+_MEANINGS = {
     Exit.DONE: "done",
     Exit.FAILED: "it could not be done; the message says why and what to do",
     Exit.USAGE: "no such command or option, or a value that is none",
@@ -52,7 +52,7 @@ MEANINGS = {
 }
 
 
-class Terminated(KeyboardInterrupt):
+class _Terminated(KeyboardInterrupt):
     """SIGTERM, in the place of Ctrl-C: whatever cleans up after one does so after the other."""
 
 
@@ -69,7 +69,7 @@ app = typer.Typer(
     "Judge any circuit file, with every test: [bold]acdc evaluate FILE[/bold]\n\n"
     "Recompute what a file claims: [bold]acdc verify runs/.../circuit.json[/bold]\n\n"
     "Compare methods at every size: [bold]acdc curve ioi[/bold]",
-    epilog="\n\n".join(["Exit codes:", *(f"  {code.value}  {meaning}" for code, meaning in MEANINGS.items())]),
+    epilog="\n\n".join(["Exit codes:", *(f"  {code.value}  {meaning}" for code, meaning in _MEANINGS.items())]),
 )
 out, err = Console(), Console(stderr=True)
 _CGROUP = Path("/sys/fs/cgroup")
@@ -112,12 +112,7 @@ def examples(*commands: str) -> str:
     return "\n\n".join(["Examples:", *(f"  acdc {command}" for command in commands)])
 
 
-def print_error(text: str) -> None:
-    """Prints an error made on purpose, wrapped as one text."""
-    err.print(Text.assemble(("Error: ", "bold red"), text))
-
-
-def print_notes(notes: list[str], to: Console | None = None) -> None:
+def print_notes(notes: Sequence[str], to: Console | None = None) -> None:
     """Prints remarks on a result, one a line, on stdout or another console."""
     for note in notes:
         # One text: printed after another without a line break, the note would be wrapped as if it began a line.
@@ -206,7 +201,7 @@ def _framed(function: Callable[..., None], more: Mapping[str, tuple[Any, Any]]) 
         _Told.quiet, _Told.verbose = quiet, verbose
         given.pop("config", None)  # it has done its work
         if "threads" in more:
-            use_threads(given.pop("threads"))
+            _use_threads(given.pop("threads"))
         with stoppable():
             function(**given)
 
@@ -250,21 +245,16 @@ def stoppable(left: Callable[[], str] = lambda: "") -> Iterator[None]:
         yield
     except KeyboardInterrupt as stop:
         err.print(f"\nInterrupted. {left()}".rstrip(" "), markup=False, soft_wrap=True)
-        raise typer.Exit(Exit.TERMINATED if isinstance(stop, Terminated) else Exit.INTERRUPTED) from None
+        raise typer.Exit(Exit.TERMINATED if isinstance(stop, _Terminated) else Exit.INTERRUPTED) from None
 
 
-@contextmanager
-def stopping_at_sigterm() -> Iterator[None]:
-    """Lets SIGTERM end what is inside as Ctrl-C does: a batch system sends it before it kills."""
+def stop_at_sigterm() -> None:
+    """Lets SIGTERM end a command as Ctrl-C does: a batch system sends it before it kills."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise Terminated
+        raise _Terminated
 
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    signal.signal(signal.SIGTERM, stop)
 
 
 def print_json(content: str | Mapping[str, Any]) -> None:
@@ -272,26 +262,23 @@ def print_json(content: str | Mapping[str, Any]) -> None:
     typer.echo(content if isinstance(content, str) else json.dumps(content, indent=2, ensure_ascii=False))
 
 
-def print_result(as_json: str | None, sections: Iterable["Section"], notes: list[str]) -> None:
-    """Prints a result: its JSON where that was asked for, else tables and the notes below them."""
+def print_result(as_json: str | None, sections: Iterable["Section"], notes: Sequence[str], written: str = "") -> None:
+    """Prints a result: its JSON where that was asked for, else tables and the notes below them; and where it is now.
+
+    The last goes to stderr beside JSON, and is not said at all if nothing else is to be said.
+    """
     from acdc_engine.show.sections import text_of
 
     if as_json is not None:
         print_json(as_json)
-        return
-    out.print()
-    out.print(text_of(sections))
-    print_notes(notes)
+    else:
+        out.print("", text_of(sections), sep="\n")
+        print_notes(notes)
+    if written and not (as_json is not None and _Told.quiet):
+        (out if as_json is None else err).print(f"\n{written}", soft_wrap=True, markup=False)
 
 
-def beside(as_json: bool) -> Console:
-    """Where everything but the result goes: stderr if the result is JSON, nowhere if nothing else is to be said."""
-    if as_json and _Told.quiet:
-        return Console(quiet=True)
-    return err if as_json else out
-
-
-def use_threads(asked: int | None) -> None:
+def _use_threads(asked: int | None) -> None:
     """Sets the number of threads, before torch is imported where that is still possible.
 
     None stands for `OMP_NUM_THREADS` where that is set, or else the physical cores that are free to use.
@@ -301,7 +288,7 @@ def use_threads(asked: int | None) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if asked is None and os.environ.get("OMP_NUM_THREADS"):
         return
-    number = free_cores() if asked is None else asked
+    number = _free_cores() if asked is None else asked
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(number)
     if "torch" in sys.modules:
@@ -310,7 +297,7 @@ def use_threads(asked: int | None) -> None:
         torch.set_num_threads(number)
 
 
-def free_cores() -> int:
+def _free_cores() -> int:
     """Physical cores that this process may use: by its affinity, and by the quota of its control group."""
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
     try:  # threads of one core have the same siblings

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from acdc_engine.cli import options
 from acdc_engine.cli.command import (
     AsJson,
-    beside,
     command,
     err,
     examples,
@@ -99,10 +98,9 @@ def discover(
     from acdc_engine.show.figures import summary
     from acdc_engine.show.words import remarks
 
-    print_result(circuit.to_json() if as_json else None, summary(circuit), remarks(circuit))
     edges = f"acdc show {shlex.quote(str(folder / 'circuit.json'))}"
-    written = f"\nWritten to {folder}. Read {folder / 'report.html'}, or see the edges with:  {edges}"
-    beside(as_json).print(written, soft_wrap=True, markup=False)
+    written = f"Written to {folder}. Read {folder / 'report.html'}, or see the edges with:  {edges}"
+    print_result(circuit.to_json() if as_json else None, summary(circuit), remarks(circuit), written)
 
 
 def _report(circuit: "Circuit", folder: Path) -> None:
@@ -126,12 +124,18 @@ def _default_folder(task: str, model: str, settings: dict[str, Any]) -> Path:
     """A folder in runs/ called after task and time; that of a killed run of the same command, where there is one."""
     from acdc_engine.run.discover import unfinished_run
 
-    runs, name = Path("runs"), options.name_of_task(task)
+    runs, name = Path("runs"), _name_of(task)
     started = any(path.name.startswith(f"{name}-") for path in runs.glob("*"))
     unfinished = unfinished_run(task, model, runs, name, **settings) if started else None
     new = runs / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
     names = (new, *(new.with_name(f"{new.name}-{number}") for number in range(2, 100)))  # two begin in one second
     return unfinished or next(path for path in names if not path.exists())
+
+
+def _name_of(task: str) -> str:
+    """What to call a task before its card is read; cards are often called task.toml, in a folder of the task's name."""
+    path = Path(task)
+    return (path.absolute().parent.name if path.name == "task.toml" else "") or path.stem
 
 
 _CURVE_SETTINGS = (
@@ -151,14 +155,14 @@ def curve(
     method: Annotated[
         list[str],
         options.in_pruning(
-            autocompletion=options.among(choices_of("method")),
+            autocompletion=options.among(lambda: choices_of("method")),
             help="How edges are scored: eap-ig, eap or clean-corrupted. Repeat it for several.",
         ),
     ] = ["eap-ig", "eap"],  # noqa: B006
     rank: Annotated[
         list[str],
         options.in_pruning(
-            autocompletion=options.among(("absolute", "signed")),
+            autocompletion=options.among(lambda: ("absolute", "signed")),
             help="What counts as strong: signed or absolute scores. Repeat it for both. MIB publishes CPR for signed "
             "and CMD for absolute.",
         ),
@@ -166,7 +170,7 @@ def curve(
     strategy: Annotated[
         list[str],
         options.in_pruning(
-            autocompletion=options.among(("top-k", "greedy")),
+            autocompletion=options.among(lambda: ("top-k", "greedy")),
             help="top-k: the strongest edges. greedy: grown from the logits. Repeat it for both.",
         ),
     ] = ["top-k"],  # noqa: B006
@@ -215,7 +219,7 @@ def curve(
     with stage("Starting"):
         from acdc_engine.run.curve import curve as run
 
-    folder = out_folder or Path("runs") / f"{options.name_of_task(task)}-curve"
+    folder = out_folder or Path("runs") / f"{_name_of(task)}-curve"
     picture = _picture(folder, to, overwrite)
     if sizes is not None:
         settings["sizes"] = _percent(sizes)
@@ -239,11 +243,11 @@ def curve(
     from acdc_engine.show.results import curve_sections
     from acdc_engine.show.words import curve_remarks
 
-    print_result(found.model_dump_json(indent=2) if as_json else None, curve_sections(found), curve_remarks(found))
     if picture is not None:
         write_figure(curve_figure(found), picture, overwrite=True)
-    names = "curve.json" + ("" if picture is None else f" and {picture.name}")
-    beside(as_json).print(f"\nWritten to {folder}: {names}", soft_wrap=True, markup=False)
+    written = f"Written to {folder}: curve.json" + ("" if picture is None else f" and {picture.name}")
+    text = found.model_dump_json(indent=2) if as_json else None
+    print_result(text, curve_sections(found), curve_remarks(found), written)
 
 
 def _percent(text: str) -> tuple[float, ...]:

@@ -2,7 +2,7 @@
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -10,21 +10,13 @@ from acdc_engine.cli import options
 from acdc_engine.cli.command import (
     AsJson,
     Exit,
-    beside,
     command,
     examples,
-    out,
-    print_json,
-    print_notes,
     print_result,
     progress,
     stage,
     stoppable,
 )
-
-if TYPE_CHECKING:
-    from acdc_engine.graph.circuit import Circuit
-
 
 _Model = Annotated[
     str | None,
@@ -133,33 +125,24 @@ def evaluate(
             progress=progress(),
             **settings,
         )
-    _close(judged, out_file, as_json)
-
-
-def _close(judged: "Circuit", out_file: Path | None, as_json: bool) -> None:
     from acdc_engine.show.figures import summary
     from acdc_engine.show.words import remarks
 
-    print_result(judged.to_json() if as_json else None, summary(judged), remarks(judged))
-    if out_file is None:
-        written = "\nTo keep this, with the figures of every edge, add:  --out FILE"
-    else:
-        written = f"\nWritten to {out_file}. See the edges with:  acdc show {shlex.quote(str(out_file))}"
-    beside(as_json).print(written, soft_wrap=True, markup=False)
+    written = "To keep this, with the figures of every edge, add:  --out FILE"
+    if out_file is not None:
+        written = f"Written to {out_file}. See the edges with:  acdc show {shlex.quote(str(out_file))}"
+    print_result(judged.to_json() if as_json else None, summary(judged), remarks(judged), written)
 
 
 @command(epilog=examples("compare runs/mine gpt2/ioi", "compare runs/mine gpt2/ioi --picture roc.pdf --json"))
 def compare(
     found: Annotated[
         str,
-        typer.Argument(
-            autocompletion=options.circuit_names,
-            metavar="FOUND",
-            help=f"{options.CIRCUIT} Scores of all edges are taken from scores.safetensors beside it, or from EAP-IG's "
-            "JSON.",
+        options.a_circuit(
+            "FOUND", "Scores of all edges are taken from scores.safetensors beside it, or from EAP-IG's JSON."
         ),
     ],
-    known: Annotated[str, typer.Argument(autocompletion=options.circuit_names, metavar="KNOWN", help=options.CIRCUIT)],
+    known: Annotated[str, options.a_circuit("KNOWN")],
     other_model: Annotated[
         bool,
         typer.Option(
@@ -187,19 +170,15 @@ def compare(
         from acdc_engine.run.compare import compare as run
         from acdc_engine.show.pictures.charts import comparison_figure
         from acdc_engine.show.results import comparison_sections
-        from acdc_engine.show.sections import text_of
 
     if picture is not None:
         picture_format(picture)
         check_target(picture, overwrite=overwrite)
     with stage("Comparing"):
         compared = run(found, known, other_model=other_model)
-    if as_json:
-        print_json(compared.model_dump_json(indent=1))
-    else:
-        out.print(text_of(comparison_sections(compared, None if show_all else 10, rest=": --all")))
-        print_notes(list(compared.remarks))
     if picture is not None:
         with stage("Drawing"):
             write_figure(comparison_figure(compared), picture, overwrite=overwrite)
-        beside(as_json).print(f"Drawn to {picture}", soft_wrap=True, markup=False)
+    sections = comparison_sections(compared, None if show_all else 10, rest=": --all")
+    written = "" if picture is None else f"Drawn to {picture}"
+    print_result(compared.model_dump_json(indent=1) if as_json else None, sections, compared.remarks, written)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from acdc_engine.cli import options
-from acdc_engine.cli.command import AsJson, command, examples, out, print_json, print_notes, progress, stage
+from acdc_engine.cli.command import AsJson, command, examples, out, print_notes, print_result, progress, stage
 
 if TYPE_CHECKING:
     from acdc_engine.graph.circuit import Circuit
@@ -46,15 +46,10 @@ def show(
     """Prints a circuit: where it comes from, its figures, its nodes by layer, its edges by strength."""
     from acdc_engine.formats.register import import_circuit
     from acdc_engine.show.figures import whole
-    from acdc_engine.show.sections import text_of
     from acdc_engine.show.words import remarks
 
     loaded = import_circuit(circuit)
-    if as_json:
-        print_json(loaded.to_json())
-        return
-    out.print(text_of(whole(loaded, None if show_all else 40)))
-    print_notes(remarks(loaded))
+    print_result(loaded.to_json() if as_json else None, whole(loaded, None if show_all else 40), remarks(loaded))
 
 
 @command(
@@ -87,15 +82,12 @@ def view(
     layer and kind, change the size; By role makes one box of all heads of a
     role, and adds up the edges between boxes. Needs no model.
     """
-    from acdc_engine.errors import CircuitFileError
     from acdc_engine.formats.register import import_circuit
     from acdc_engine.graph.files import check_target, find_circuit, name_of, write_text
     from acdc_engine.run.compare import known_beside
     from acdc_engine.show.viewer import viewer_html
 
-    if known is not None and no_known:
-        raise CircuitFileError(f"A circuit has a known one beside it or not: give --known {known} or --no-known.")
-    options.check_page(out_file)
+    _check_page(out_file)
     file = find_circuit(circuit)
     shown = import_circuit(file)
     beside = None if no_known else find_circuit(known) if known is not None else known_beside(file, shown)
@@ -103,9 +95,8 @@ def view(
     if out_file is not None:
         check_target(out_file, overwrite=overwrite)
     with stage("Drawing"):
-        html = viewer_html(
-            shown, None if beside is None else import_circuit(beside, model=shown.model), known_name=name
-        )
+        other = None if beside is None else import_circuit(beside, model=shown.model)
+        html = viewer_html(shown, other, known_name=name)
     path = Path(tempfile.mkdtemp(prefix="acdc-view-")) / "circuit.html" if out_file is None else out_file
     write_text(path, html, overwrite=overwrite)
     out.print(f"Written to {path}", soft_wrap=True, markup=False)
@@ -164,22 +155,17 @@ def draw(
     heads are colours, the same in all pictures, with names below the boxes where
     those are large enough to read.
     """
-    from acdc_engine.errors import CircuitFileError
     from acdc_engine.formats.register import import_circuit
     from acdc_engine.show.pictures.draw import SMALL_PRINT
     from acdc_engine.show.pictures.draw import draw as drawn
 
-    if title is not None and no_title:
-        raise CircuitFileError("A picture has a --title or --no-title, not both. Leave one out.")
-    loaded = import_circuit(circuit)
-    title = "" if no_title else title
+    loaded, title = import_circuit(circuit), "" if no_title else title
     with stage("Drawing"):
         points = drawn(loaded, out_file, width=width, top=top, title=title, by=by, mlps=mlps, overwrite=overwrite)
     out.print(f"Drawn to {out_file}", soft_wrap=True, markup=False)
     if points < SMALL_PRINT:
-        print_notes(
-            [f"names are {points:.1f} points high at that width. A larger --width or --top with fewer edges helps."]
-        )
+        small = f"names are {points:.1f} points high at that width."
+        print_notes([f"{small} A larger --width or --top with fewer edges helps."])
 
 
 @command(
@@ -211,7 +197,7 @@ def report(
     from acdc_engine.formats.register import import_circuit
     from acdc_engine.graph.files import check_target, find_circuit
 
-    options.check_page(out_file)
+    _check_page(out_file)
     path = find_circuit(circuit)
     if out_file is None and not Path(circuit).exists():
         raise CircuitFileError(f"{circuit} comes with the engine: say with --out where its report goes.")
@@ -222,6 +208,17 @@ def report(
     out.print(f"Written to {target}", soft_wrap=True, markup=False)
     if open_it:
         print_notes(_open(target))
+
+
+def _check_page(path: Path | None) -> None:
+    """Refuses a name for a page that says it is something else."""
+    from acdc_engine.errors import CircuitFileError
+
+    if path is not None and path.suffix.lower() not in (".html", ".htm"):
+        raise CircuitFileError(
+            f"A viewer or report is an HTML file; its name ends in .html, not as {path} does. Pictures (.svg, .pdf, "
+            ".png) are made by acdc draw."
+        )
 
 
 def write_report(path: Path, circuit: "Circuit", target: Path, known: str | None = None, *, overwrite: bool) -> None:
@@ -243,9 +240,7 @@ def write_report(path: Path, circuit: "Circuit", target: Path, known: str | None
 def gallery(
     runs: Annotated[
         Path,
-        typer.Argument(
-            help="Folder that holds run folders or circuit files, up to three folders down.", metavar="RUNS"
-        ),
+        typer.Argument(metavar="RUNS", help="Folder that holds runs or circuit files, up to three folders down."),
     ],
     out_folder: Annotated[Path, typer.Option("--out", help="Folder of the site.")] = Path("site"),
     title: Annotated[str | None, typer.Option(help="Heading of the site.", show_default="Circuits in RUNS")] = None,
@@ -269,10 +264,8 @@ def gallery(
     from acdc_engine.show.index import INDEX, write_gallery
     from acdc_engine.show.visible import plain
 
-    with reporter_of(progress()).stage("Circuits", 0) as stage:
-        made = write_gallery(
-            runs, out_folder, title=title, overwrite=overwrite, against=against_known, progress=stage.at
-        )
+    with reporter_of(progress()).stage("Circuits", 0) as bar:
+        made = write_gallery(runs, out_folder, title=title, overwrite=overwrite, against=against_known, progress=bar.at)
     for name, reason in made.problems:
         out.print(Text.assemble(("Not shown: ", "yellow"), f"{plain(name, 200)}: {plain(reason)}"))
     print_notes([plain(remark) for remark in made.remarks])
@@ -282,6 +275,5 @@ def gallery(
 
 def _open(path: Path) -> list[str]:
     """Opens a page in the browser, and returns what a user should know of that."""
-    if webbrowser.open(path.resolve().as_uri()):
-        return []
-    return [f"no browser could be opened here. Open {path} yourself."]
+    opened = webbrowser.open(path.resolve().as_uri())
+    return [] if opened else [f"no browser could be opened here. Open {path} yourself."]

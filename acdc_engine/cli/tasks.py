@@ -37,10 +37,11 @@ _LEGEND = (
     "is the most likely token of the whole vocabulary. Rank: its place there, median; 1 is the most likely."
 )
 """What the columns of answers mean."""
+_NEXT = """See its prompts:          acdc tasks show NAME
+Does a model do it?       acdc tasks check NAME --model MODEL
+Begin one of your own:    acdc tasks new NAME"""
 _MOST_ANSWERS = 12
 """Answers shown of each kind."""
-_MOST_LINES = 6
-"""Lines shown of what is wrong with one of several tasks."""
 
 
 class _ListAlone(TyperGroup):
@@ -75,9 +76,7 @@ def list_tasks(as_json: AsJson = False) -> None:
         listed = [
             {
                 "name": name,
-                "description": task.card.description,
-                "source": task.card.source,
-                "known_in": task.card.known_in,
+                **task.card.model_dump(include={"description", "source", "known_in"}),
                 "package": task.package,
                 "path": str(task.path),
             }
@@ -93,12 +92,7 @@ def list_tasks(as_json: AsJson = False) -> None:
         for name, task in members:
             table.add_row(Text(f"  {name}"), _about(task))
         out.print(table, "")
-    for line in (
-        "See its prompts:          acdc tasks show NAME",
-        "Does a model do it?       acdc tasks check NAME --model MODEL",
-        "Begin one of your own:    acdc tasks new NAME",
-    ):
-        out.print(line, style="dim", highlight=False)
+    out.print(_NEXT, style="dim", highlight=False)
     print_broken(found.broken)
 
 
@@ -265,15 +259,12 @@ def _print_checks(found: "Sequence[TaskCheck | Unfit]") -> None:
         style = "green" if one.does_it else "red"
         table.add_row(Text("all" if alone else one.task), *_cells(one.whole), Text(verdict, style=style))
     about = f"{found[0].task if alone else 'Tasks'} on {plain(found[0].model)}"
-    out.print(Text("".join([about, *map(_pairs, found)] if alone else [about]), style="bold"), "")
-    out.print(table, "", Text(_LEGEND, style="dim"), sep="\n")
+    out.print(Text("".join([about, *map(_pairs, found)] if alone else [about]), style="bold"), "", table, sep="\n")
+    out.print("", Text(_LEGEND, style="dim"), sep="\n")
     for one in found:
         out.print()
         if isinstance(one, Unfit):
-            first, *lines = one.reason.splitlines()
-            shown = lines if alone else lines[: _MOST_LINES - 1]
-            more = "" if shown == lines else f"\n  ... all of it:  acdc tasks check {one.task}"
-            out.print(Text("\n".join(map(plain, [f"{one.task}: {first}", *shown])) + more))
+            out.print(Text("\n".join(map(plain, f"{one.task}: {one.reason}".splitlines()))))
         elif not one.does_it:
             told = " ".join(shortcoming.text for shortcoming in one.shortcomings)
             out.print(Text(f"{one.task}: {told}", style="red"))
@@ -307,15 +298,6 @@ def _pairs(found: "TaskCheck | Unfit") -> str:
 
 
 def _verdict(found: "TaskCheck") -> str:
-    from acdc_engine.graph.style import texts_of
-
     whole = found.whole
-    high, low = texts_of(whole.metric_clean, whole.metric_corrupt)
-    right = (
-        f"{whole.right} of {whole.prompts} prompts answered rightly (chance {found.chance:.0%}), {whole.top} of them "
-        "with the right answer as the most likely token, and "
-    )
-    return (
-        f"The model does it: {'' if whole.right is None else right}the corruption lowers {found.metric} from {high} to "
-        f"{low}."
-    )
+    right = f"{whole.right} of {whole.prompts} prompts answered rightly (chance {found.chance:.0%}), and "
+    return f"The model does it: {'' if whole.right is None else right}the corruption lowers {found.metric}."

@@ -67,8 +67,7 @@ class DiscoverSettings(CurveSettings, total=False):
 def _setting(group: str, default: Any, help: str, least: int | None = None, **more: Any) -> Any:
     """A setting: where help lists it, its default, its words, and the least number it may be.
 
-    There may be `choices`, the `option` of the command line where it is not called as the setting is, and `shown`: what
-    help says of a default that says nothing itself.
+    There may be `choices`, the `option` where it is not called as the setting is, and the default `shown` in help.
     """
     usual = {"choices": (), "option": None, "shown": True}
     return field(default=default, metadata={**usual, "group": group, "help": help, "least": least, **more})
@@ -213,11 +212,7 @@ class Settings:
 
     @property
     def choice(self) -> "Choice":
-        """The search strategy with its settings.
-
-        Raises:
-            MethodError: Unknown names, or settings that do not fit the strategy.
-        """
+        """The search strategy with its settings, or a MethodError where they do not fit."""
         from acdc_engine.search.strategies import Choice
 
         given = {"rank": self.rank, "size": self.size, "threshold": self.threshold, "candidates": self.candidates}
@@ -225,11 +220,7 @@ class Settings:
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> "Settings":
-        """Settings from keyword arguments.
-
-        Raises:
-            MethodError: A keyword that does not exist.
-        """
+        """Settings from keyword arguments, or a MethodError for one that does not exist."""
         known = [one.name for one in fields(cls)]
         for key in given:
             if key not in known:

@@ -3,36 +3,16 @@
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from acdc_engine import cli
-from acdc_engine.errors import CircuitFileError
 from acdc_engine.formats.register import FORMATS, default_name, export, is_read
 from acdc_engine.graph.blocks import GraphShape
 from acdc_engine.graph.circuit import Circuit
+from tests.cli.conftest import acdc, refused, words
 from tests.made_circuits import made_circuit
 from tests.tiny_task import tiny_view
 
-RUNNER = CliRunner()
 NEW = "not-there.json"
 PICTURES = ("svg", "png", "pdf")
-
-
-def acdc(*arguments: object) -> Result:
-    return RUNNER.invoke(cli.app, [str(argument) for argument in arguments])
-
-
-def words(result: Result) -> str:
-    """What was printed, in one line."""
-    assert result.exit_code == 0, result.exception
-    return " ".join(result.output.split())
-
-
-def refused(*arguments: object) -> str:
-    """The message of an error, and that it is one made on purpose."""
-    result = acdc(*arguments)
-    assert isinstance(result.exception, CircuitFileError), result.output
-    return str(result.exception)
 
 
 @pytest.fixture
@@ -49,46 +29,40 @@ def file(circuit: Circuit, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("fmt", [*(name for name in FORMATS.names if name != "engine"), *PICTURES])
 def test_export_writes_beside_the_circuit(file: Path, fmt: str) -> None:
     target = file.parent / (f"circuit.{fmt}" if fmt in PICTURES else default_name("circuit", fmt))
-    said = words(acdc("export", file, "--to", fmt))
+    said = words("export", file, "--to", fmt)
     assert f"Written to {target} 20 edges between" in said and target.stat().st_size > 0
+    assert "exists already" in refused("export", file, "--to", fmt)
     if fmt not in PICTURES:
         assert f"Not in it: {FORMATS[fmt].value.lost}." in said
-
-
-def test_a_file_is_replaced_only_when_asked(file: Path) -> None:
-    words(acdc("export", file, "--to", "dot"))
-    assert "exists already" in refused("export", file, "--to", "dot")
-    words(acdc("export", file, "--to", "dot", "--overwrite"))
 
 
 def test_export_takes_runs_and_shipped_circuits(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = tmp_path / "here"
     here.mkdir()
     monkeypatch.chdir(here)
-    assert f"Written to {tmp_path / 'circuit.dot'}" in words(acdc("export", tmp_path, "--to", "dot"))
-    assert "Written to ioi.csv 963 edges between 40 nodes of gpt2" in words(acdc("export", "gpt2/ioi", "--to", "csv"))
+    assert f"Written to {tmp_path / 'circuit.dot'}" in words("export", tmp_path, "--to", "dot")
+    assert "Written to ioi.csv 963 edges between 40 nodes of gpt2" in words("export", "gpt2/ioi", "--to", "csv")
     assert [path.name for path in here.iterdir()] == ["ioi.csv"], "not into the installation"
     target = here / "[bold]x.dot"
-    assert f"Written to {target}" in words(acdc("export", tmp_path, "--to", "dot", "--out", target))
+    assert f"Written to {target}" in words("export", tmp_path, "--to", "dot", "--out", target)
 
 
 @pytest.mark.parametrize("command", ["export", "import"])
 def test_help_names_every_format(command: str) -> None:
-    shown = " ".join(acdc(command, "--help").output.replace("│", " ").split())
-    assert ", ".join(entry.name for entry in FORMATS if command == "export" or is_read(entry)) in shown
+    shown = words(command, "--help").replace("│", " ")
+    names = ", ".join(entry.name for entry in FORMATS if command == "export" or is_read(entry))
+    assert names in " ".join(shown.split())
 
 
-def test_list_tells_what_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli.out, "width", 300)
-    lines = acdc("export", "--list").output.splitlines()
-    rows = {line.split()[0]: line for line in lines}
+def test_list_tells_what_is_lost() -> None:
+    rows = {line.split()[0]: line for line in acdc("export", "--list").output.splitlines()}
     for entry in FORMATS:
         assert entry.help in rows[entry.name] and ("reads it" in rows[entry.name]) == is_read(entry)
         assert rows[entry.name].strip().endswith(entry.value.lost or "all is in it")
 
 
 def test_what_is_only_written_is_not_read(file: Path, tmp_path: Path) -> None:
-    words(acdc("export", file, "--to", "gexf"))
+    words("export", file, "--to", "gexf")
     said = refused("import", tmp_path / "circuit.gexf", "--out", tmp_path / "again.json")
     assert "gexf (GEXF: Gephi, networkx; with positions and colours) is a format that circuits are written in" in said
     assert "Take the circuit file that it was exported from" in said and "(networkx-json)" in said
@@ -99,7 +73,7 @@ def test_import_needs_the_model_of_a_table(file: Path, circuit: Circuit, tmp_pat
     export(circuit, "csv", table)
     assert "give it with --model, or with --like" in refused("import", table, "--out", target)
     assert not target.exists()
-    said = words(acdc("import", table, "--like", file, "--out", target))
+    said = words("import", table, "--like", file, "--out", target)
     assert f"Written to {target} 20 edges" in said and "Read as table of edges, CSV" in said and "Note" not in said
     assert "exists already" in refused("import", table, "--like", file, "--out", target)
     assert "Not in such files: everything but the edges" in said
@@ -119,10 +93,10 @@ def test_the_model_is_loaded_only_where_it_is_needed(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr("acdc_engine.run.reopen.load_model", load)
     (tmp_path / "x.csv").write_text("sender,receiver\ninput,logits\n")
-    words(acdc("import", tmp_path / "x.csv", "--model", "mine", "--out", tmp_path / "x.json"))
+    words("import", tmp_path / "x.csv", "--model", "mine", "--out", tmp_path / "x.json")
     assert Circuit.load(tmp_path / "x.json").model == tiny_view().model_record()
     assert asked == [("mine", {"device": "cpu", "ungroup_kv": False})]
-    words(acdc("import", tmp_path / "x.json", "--model", "mine", "--out", tmp_path / "y.json"))
+    words("import", tmp_path / "x.json", "--model", "mine", "--out", tmp_path / "y.json")
     assert len(asked) == 1
 
 
