@@ -99,6 +99,7 @@ def test_readme_has_the_order_and_the_size_of_a_front_door() -> None:
 
 def test_readme_links_work_on_pypi_too() -> None:
     assert PROJECT["readme"] == "README.md"
+    assert f"git clone {REPOSITORY} && cd {REPOSITORY.rsplit('/', 1)[1]}\n" in README
     assert check_links(README, CHECKOUT, absolute=True) > 10
 
 
@@ -123,10 +124,6 @@ def test_make_targets_that_are_named_exist() -> None:
     for page in ("README.md", "CONTRIBUTING.md", "docs/use.md"):
         named = set(re.findall(r"`make ([a-z]+)`|^make ([a-z]+)$", (CHECKOUT / page).read_text(), re.MULTILINE))
         assert named and {one or other for one, other in named} <= targets, page
-
-
-def test_readme_clones_the_address_of_the_project() -> None:
-    assert f"git clone {REPOSITORY} && cd {REPOSITORY.rsplit('/', 1)[1]}\n" in README
 
 
 def card(tmp_path: Path) -> Path:
@@ -211,10 +208,4 @@ def test_the_citation_is_of_this_project() -> None:
     assert cited["cff-version"] == "1.2.0" and cited["type"] == "software" and cited["authors"]
     assert (cited["version"], cited["license"]) == (PROJECT["version"], PROJECT["license"])
     assert cited["repository-code"] == REPOSITORY and cited["keywords"] == PROJECT["keywords"]
-
-
-def test_every_address_of_the_project_is_the_same() -> None:
     assert all(address.startswith(REPOSITORY) for address in PROJECT["urls"].values())
-    for address in PROJECT["urls"].values():
-        inside = address.removeprefix(REPOSITORY).removeprefix("/blob/main").removeprefix("/tree/main").strip("/")
-        assert inside == "issues" or (CHECKOUT / inside).exists()

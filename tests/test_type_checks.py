@@ -53,14 +53,12 @@ def test_a_wrong_type(arguments: tuple[Any, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "more"),
-    [((2, 3), (3, 2), ()), ((2,), (2, 3), ()), ((2, 3), (2, 3), ((2, 4),)), ((2, 3), (2, 3), ((2, 3),))],
-    ids=["other", "dimensions", "item", "result"],
+    ("other", "more"), [((3, 2), ()), ((2, 3), ((2, 4),)), ((2, 3), ((2, 3),))], ids=["other", "item", "result"]
 )
-def test_a_wrong_shape(one: tuple[int, ...], other: tuple[int, ...], more: tuple[tuple[int, ...], ...]) -> None:
+def test_a_wrong_shape(other: tuple[int, ...], more: tuple[tuple[int, ...], ...]) -> None:
     assert as_in_the_engine(of_shapes)(torch.zeros(2, 3), torch.zeros(2, 3)).shape == (2,)
     with pytest.raises(jaxtyping.TypeCheckError):
-        as_in_the_engine(of_shapes)(torch.zeros(one), torch.zeros(other), tuple(map(torch.zeros, more)))
+        as_in_the_engine(of_shapes)(torch.zeros(2, 3), torch.zeros(other), tuple(map(torch.zeros, more)))
 
 
 def test_dataclasses_and_what_names_its_own_class() -> None:
@@ -70,11 +68,6 @@ def test_dataclasses_and_what_names_its_own_class() -> None:
         pair(torch.zeros(2, 3), torch.zeros(2, 4))
     with pytest.raises(beartype.roar.BeartypeCallHintViolation):
         as_in_the_engine(Pair.me)(pair(torch.zeros(2, 3), torch.zeros(2, 3)), False)
-
-
-def test_checks_can_be_switched_off(unchecked: None) -> None:
-    assert as_in_the_engine(of_types)("1") == "a"
-    assert as_in_the_engine(of_shapes)(torch.zeros(2, 3), torch.zeros(1)).shape == (2,)
 
 
 def test_the_engine_is_checked() -> None:
