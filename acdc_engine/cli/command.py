@@ -107,11 +107,6 @@ def _root(version: _Version = False) -> None:
     warnings.showwarning = show
 
 
-def examples(*commands: str) -> str:
-    """What stands below a command's help: commands to copy, without `acdc`."""
-    return "\n\n".join(["Examples:", *(f"  acdc {command}" for command in commands)])
-
-
 def print_notes(notes: Sequence[str], to: Console | None = None) -> None:
     """Prints remarks on a result, one a line, on stdout or another console."""
     for note in notes:
@@ -170,7 +165,7 @@ def command(
     name: str | None = None,
     *,
     group: typer.Typer = app,
-    epilog: str | None = None,
+    examples: Sequence[str] = (),
     model: bool = False,
     config: bool = False,
     settings: Sequence[str] = (),
@@ -178,11 +173,14 @@ def command(
     """Adds a command: a function, with the options that every command has.
 
     One with a `model` takes --threads, one with `config` --config. The function has `settings` as `**settings`.
+    `examples` are commands to copy, without `acdc`, which stand below its help.
     """
     more = options.settings(*settings)
     more |= {"config": (_Config, None)} if config else {}
     more |= {"threads": (_Threads, None)} if model else {}
     more |= {"quiet": (_Quiet, False), "verbose": (_Verbose, False)}
+
+    epilog = "\n\n".join(["Examples:", *(f"  acdc {example}" for example in examples)]) if examples else None
 
     def add(function: _Function) -> _Function:
         group.command(name, epilog=epilog)(_framed(function, more))

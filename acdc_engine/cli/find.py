@@ -10,7 +10,6 @@ from acdc_engine.cli.command import (
     AsJson,
     command,
     err,
-    examples,
     out,
     print_broken,
     print_result,
@@ -49,12 +48,12 @@ def _list_choices() -> None:
     model=True,
     config=True,
     settings=list(Settings.__dataclass_fields__),
-    epilog=examples(
+    examples=[
         "discover ioi",
         "discover my_task.toml --model gpt2 --out runs/mine",
         "discover ioi --objective kl --faithfulness 0.96",
         "discover ioi --strategy acdc --threshold 0.03 --candidates 2000",
-    ),
+    ],
 )
 def discover(
     task: options.Task,
@@ -147,7 +146,7 @@ _CURVE_SETTINGS = (
 @command(
     model=True,
     settings=_CURVE_SETTINGS,
-    epilog=examples("curve ioi", "curve ioi --method eap-ig --sizes 0.1,1,10 --circuit runs/demo --to pdf"),
+    examples=["curve ioi", "curve ioi --method eap-ig --sizes 0.1,1,10 --circuit runs/demo --to pdf"],
 )
 def curve(
     task: options.Task,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from acdc_engine.cli import options
-from acdc_engine.cli.command import command, examples, out, print_broken, print_notes, progress, stage
+from acdc_engine.cli.command import command, out, print_broken, print_notes, progress, stage
 
 if TYPE_CHECKING:
     from acdc_engine.graph.circuit import Circuit
@@ -29,7 +29,7 @@ def _list_formats() -> None:
     print_broken(FORMATS.broken)
 
 
-@command(epilog=examples("export runs/demo --to graphml", "export gpt2/ioi --to neuronpedia --out ioi.json"))
+@command(examples=["export runs/demo --to graphml", "export gpt2/ioi --to neuronpedia --out ioi.json"])
 def export(
     circuit: options.AnyCircuit,
     to: Annotated[str, typer.Option(help=f"{_WRITTEN}; or a picture: svg, png or pdf. See --list.", metavar="FORMAT")],
@@ -76,7 +76,7 @@ def export(
 @command(
     "import",
     model=True,
-    epilog=examples("import mine.csv --like gpt2/ioi --out mine.json", "import x.eap.json --model gpt2 --out x.json"),
+    examples=["import mine.csv --like gpt2/ioi --out mine.json", "import x.eap.json --model gpt2 --out x.json"],
 )
 def import_file(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The file of another tool.")],

@@ -11,7 +11,6 @@ from acdc_engine.cli.command import (
     AsJson,
     Exit,
     command,
-    examples,
     print_result,
     progress,
     stage,
@@ -30,7 +29,7 @@ _Dtype = Annotated[
 ]
 
 
-@command(model=True, settings=("device", "batch_size"), epilog=examples("verify runs/demo", "verify runs/demo --json"))
+@command(model=True, settings=("device", "batch_size"), examples=["verify runs/demo", "verify runs/demo --json"])
 def verify(
     circuit: options.AnyCircuit,
     model: _Model = None,
@@ -58,7 +57,7 @@ def verify(
 @command(
     model=True,
     settings=("device", "batch_size", "drop_misfits"),
-    epilog=examples("evaluate runs/demo --task ioi --seed 1", "evaluate mine.json --out judged.json"),
+    examples=["evaluate runs/demo --task ioi --seed 1", "evaluate mine.json --out judged.json"],
 )
 def evaluate(
     circuit: options.AnyCircuit,
@@ -134,7 +133,7 @@ def evaluate(
     print_result(judged.to_json() if as_json else None, summary(judged), remarks(judged), written)
 
 
-@command(epilog=examples("compare runs/mine gpt2/ioi", "compare runs/mine gpt2/ioi --picture roc.pdf --json"))
+@command(examples=["compare runs/mine gpt2/ioi", "compare runs/mine gpt2/ioi --picture roc.pdf --json"])
 def compare(
     found: Annotated[
         str,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from acdc_engine.cli import options
-from acdc_engine.cli.command import AsJson, command, examples, out, print_notes, print_result, progress, stage
+from acdc_engine.cli.command import AsJson, command, out, print_notes, print_result, progress, stage
 
 if TYPE_CHECKING:
     from acdc_engine.graph.circuit import Circuit
@@ -34,7 +34,7 @@ def _list_known() -> None:
     out.print(table)
 
 
-@command(epilog=examples("show runs/demo", "show gpt2/ioi --all"))
+@command(examples=["show runs/demo", "show gpt2/ioi --all"])
 def show(
     circuit: options.AnyCircuit,
     show_all: Annotated[bool, typer.Option("--all", help="Print all edges instead of the strongest 40.")] = False,
@@ -52,9 +52,7 @@ def show(
     print_result(loaded.to_json() if as_json else None, whole(loaded, None if show_all else 40), remarks(loaded))
 
 
-@command(
-    epilog=examples("view runs/demo", "view runs/demo --out ioi.html", "view runs/mine --known gpt2/ioi --out ioi.html")
-)
+@command(examples=["view runs/demo", "view runs/demo --out ioi.html", "view runs/mine --known gpt2/ioi --out ioi.html"])
 def view(
     circuit: options.AnyCircuit,
     out_file: Annotated[
@@ -108,11 +106,11 @@ def view(
 
 
 @command(
-    epilog=examples(
+    examples=[
         "draw runs/demo --out fig.pdf --width 3.3 --no-title",
         "draw runs/large --out fig.svg --width 6.75 --top 60",
         "draw gpt2/ioi --by role --out figure-2.pdf",
-    )
+    ]
 )
 def draw(
     circuit: options.AnyCircuit,
@@ -169,9 +167,11 @@ def draw(
 
 
 @command(
-    epilog=examples(
-        "report runs/demo --overwrite", "report gpt2/ioi --out ioi.html --open", "report mine.json --known gpt2/ioi"
-    )
+    examples=[
+        "report runs/demo --overwrite",
+        "report gpt2/ioi --out ioi.html --open",
+        "report mine.json --known gpt2/ioi",
+    ]
 )
 def report(
     circuit: options.AnyCircuit,
@@ -236,7 +236,7 @@ def write_report(path: Path, circuit: "Circuit", target: Path, known: str | None
         write_text(target, report_html(circuit, comparison=comparison, known=other), overwrite=overwrite)
 
 
-@command(epilog=examples("gallery runs/ --out site", "gallery runs/ --out site --overwrite"))
+@command(examples=["gallery runs/ --out site", "gallery runs/ --out site --overwrite"])
 def gallery(
     runs: Annotated[
         Path,

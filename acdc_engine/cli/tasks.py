@@ -18,7 +18,6 @@ from acdc_engine.cli.command import (
     Exit,
     app,
     command,
-    examples,
     out,
     print_broken,
     print_json,
@@ -106,9 +105,7 @@ def _about(task: "KnownTask") -> Text:
     return Text(plain(card.description)) + Text(f"\n{told}" if told else "", style="dim")
 
 
-@command(
-    group=tasks, settings=("seed", "prepend_bos"), epilog=examples("tasks show ioi", "tasks show pairs.jsonl --n 5")
-)
+@command(group=tasks, settings=("seed", "prepend_bos"), examples=["tasks show ioi", "tasks show pairs.jsonl --n 5"])
 def show(
     task: options.Task,
     model: Annotated[
@@ -136,7 +133,7 @@ def show(
     model=True,
     group=tasks,
     settings=("device", "dtype", "seed", "prepend_bos", "drop_misfits", "batch_size"),
-    epilog=examples("tasks check ioi", "tasks check my_task.toml pairs.jsonl --model gpt2"),
+    examples=["tasks check ioi", "tasks check my_task.toml pairs.jsonl --model gpt2"],
 )
 def check(
     task: Annotated[
@@ -174,7 +171,7 @@ def check(
         raise typer.Exit(Exit.NO)
 
 
-@command(group=tasks, epilog=examples("tasks new my_task", "tasks new my_pairs --pairs"))
+@command(group=tasks, examples=["tasks new my_task", "tasks new my_pairs --pairs"])
 def new(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="What to call it: lower-case letters, digits and underscores.")
