@@ -88,14 +88,10 @@ def _html_of(thing: object) -> str:
 
 def _meaning_of(kind: str, name: str) -> str:
     from acdc_engine.errors import AcdcError
-    from acdc_engine.patch.ablations import ABLATIONS
-    from acdc_engine.prompts.metrics import METRICS
-    from acdc_engine.score.methods import METHODS
-    from acdc_engine.search.strategies import SEARCHES
+    from acdc_engine.run.settings import registers
 
-    registers = {register.noun: register for register in (ABLATIONS, METRICS, METHODS, SEARCHES)}
     with suppress(AcdcError):  # a name of another tool, or of a package that is not installed here
-        return registers[kind][name].help
+        return next(register for register in registers().values() if register.noun == kind)[name].help
     return ""
 
 

@@ -18,7 +18,7 @@ from acdc_engine.cli.command import (
     stoppable,
 )
 from acdc_engine.cli.look import write_report
-from acdc_engine.run.settings import Settings, choices_of
+from acdc_engine.run.settings import Settings, choices_of, registers
 
 if TYPE_CHECKING:
     from acdc_engine.graph.circuit import Circuit
@@ -26,17 +26,13 @@ if TYPE_CHECKING:
 
 def _list_choices() -> None:
     """Prints what methods, strategies, ablations and metrics there are, with their parameters."""
+    from rich.markup import escape
+    from rich.table import Table
+
     with stage("Starting"):
-        from rich.markup import escape
-        from rich.table import Table
-
-        from acdc_engine.patch.ablations import ABLATIONS
-        from acdc_engine.prompts.metrics import METRICS
-        from acdc_engine.score import METHODS
-        from acdc_engine.search import SEARCHES
-
-    for option, register in (("method", METHODS), ("strategy", SEARCHES), ("ablation", ABLATIONS), ("metric", METRICS)):
-        table = Table(f"--{option}", "what it is, and its parameters", box=None, pad_edge=False)
+        found = registers()
+    for name, register in found.items():
+        table = Table(f"--{name}", "what it is, and its parameters", box=None, pad_edge=False)
         for entry in register:
             told = f"{entry.help} (from {entry.source})" if entry.source else entry.help
             table.add_row(entry.name, escape("\n".join([told, *(f"  {line}" for line in entry.takes)])))

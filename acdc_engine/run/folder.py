@@ -18,15 +18,11 @@ from acdc_engine.errors import CircuitFileError, RunFolderError
 from acdc_engine.experiment import Experiment
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import CIRCUIT, SCORES, SO_FAR, TRACE, write_text, write_with
-from acdc_engine.patch.ablations import ABLATIONS
 from acdc_engine.patch.memory import Facts, Recorded, Trace, differences, fingerprint_of, read_trace, unfinished_facts
 from acdc_engine.prompts.card import TaskCard
-from acdc_engine.prompts.metrics import METRICS
 from acdc_engine.provenance import environment, prompts_hash
-from acdc_engine.registers import Entry
-from acdc_engine.run.settings import RUN_FILE, Settings
-from acdc_engine.score import METHODS, EdgeScores
-from acdc_engine.search import SEARCHES
+from acdc_engine.run.settings import RUN_FILE, Settings, registers
+from acdc_engine.score import EdgeScores
 
 _MACHINE = ("hardware", "processor", "threads", "acdc-engine", "torch", "transformers")
 """Facts of machine and libraries. Sums are rounded by them, so they move the last bits of everything."""
@@ -290,12 +286,8 @@ def asked_facts(card: TaskCard, settings: Settings, model: Any) -> dict[str, Jso
     named: dict[str, JsonValue] = {"model": str(model)} if isinstance(model, str | Path) else {}
     chosen = {name: value for name, value in asdict(settings).items() if name not in _ABOUT_ENDS}
     plain = json.loads(json.dumps(chosen, default=lambda number: number.item()))  # numbers may be numpy's
-    entries: dict[str, Entry[Any]] = {
-        "method": METHODS[settings.method],
-        "strategy": SEARCHES[settings.strategy],
-        "ablation": ABLATIONS[settings.ablation],
-        "metric": METRICS[settings.metric or card.metric],
-    }
+    names: dict[str, Any] = {**chosen, "metric": settings.metric or card.metric}
+    entries = {name: register[names[name]] for name, register in registers().items()}
     packages = {f"package of {name}": entry.source for name, entry in entries.items() if entry.source}
     return {"task": card.name, "task card": card.fingerprint(), **named, **plain, **packages}
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, get_args
 from acdc_engine.errors import MethodError, nearest
 
 if TYPE_CHECKING:
+    from acdc_engine.registers import Register
     from acdc_engine.search import Choice
 
 RUN_FILE = "run.toml"
@@ -241,6 +242,16 @@ def _check_kind(setting: Field[Any], value: Any) -> None:
         raise MethodError(f"{setting.name} must be {wanted}, not {value!r} of type {type(value).__name__}.")
     if least is not None and value < least:
         raise MethodError(f"{setting.name} must be at least {least}, not {value}.")
+
+
+def registers() -> "dict[str, Register[Any]]":
+    """The registers from which settings choose by name, by the names of the settings."""
+    from acdc_engine.patch.ablations import ABLATIONS
+    from acdc_engine.prompts.metrics import METRICS
+    from acdc_engine.score import METHODS
+    from acdc_engine.search import SEARCHES
+
+    return {"method": METHODS, "strategy": SEARCHES, "ablation": ABLATIONS, "metric": METRICS}
 
 
 def choices_of(name: str) -> tuple[str, ...]:

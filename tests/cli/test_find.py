@@ -66,7 +66,7 @@ def test_a_report_that_fails_is_a_note_and_loses_no_circuit(tmp_path: Path, monk
         raise CircuitFileError("scores.safetensors is damaged.")
 
     monkeypatch.setattr("acdc_engine.run.discover.discover", run)
-    monkeypatch.setattr("acdc_engine.run.known_circuits.against_known", broken)
+    monkeypatch.setattr("acdc_engine.run.compare.against_known", broken)
     monkeypatch.chdir(tmp_path)
     ran = acdc("discover", "ioi", "--out", "run")
     said = "The report could not be written: scores.safetensors is damaged. acdc report run tries it again."
