@@ -50,7 +50,7 @@ def commands(group: Any = None, name: tuple[str, ...] = ()) -> dict[str, Any]:
 
 def test_help_teaches() -> None:
     shown = in_a_process("--help")
-    assert "acdc discover ioi" in shown.stdout and "  3  done, and the answer is no" in shown.stdout
+    assert "acdc discover ioi" in shown.stdout and " 3  done, and the answer is no" in shown.stdout
     alone = in_a_process()
     assert (alone.returncode, alone.stderr, alone.stdout) == (0, "False\n", shown.stdout), "without arguments, too"
     told = flat(acdc("discover", "--help").output.replace("│", " "))
