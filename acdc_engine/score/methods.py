@@ -92,7 +92,7 @@ class Method:
     @property
     def alphas(self) -> tuple[float, ...]:
         """The points at which gradients are taken; empty for a method of others."""
-        return getattr(self.parameters, "points", ())
+        return self.parameters.points if isinstance(self.parameters, _Clean | _Ends | _Points) else ()
 
 
 def get_method(name: str, steps: int | None = None, alphas: Sequence[float] | None = None, **parameters: Any) -> Method:
