@@ -18,7 +18,6 @@ from acdc_engine.patch.memory import differences, read_trace
 from acdc_engine.prompts.find import find_task
 from acdc_engine.prompts.generators import register_shipped
 from acdc_engine.prompts.metrics import METRICS
-from acdc_engine.run.evaluate import _parameters
 from acdc_engine.run.folder import asked_facts
 from acdc_engine.run.settings import Settings, read_run_file
 from tests.cli.conftest import in_a_process
@@ -180,8 +179,6 @@ def test_an_unfinished_run_goes_on_only_with_the_same_parameters_and_version(
     assert facts["method"] == "eap-between:alpha=0.25" and facts["package of method"] == "one-of-each 1.2"
     recorded = read_trace(run / "trace.jsonl")
     assert recorded is not None and not differences(recorded.facts, {**facts, "n": 8, "n_held_out": 12, "n_random": 2})
-    attribution = Circuit.load(run).attribution
-    assert attribution is not None and _parameters(attribution) == {"alpha": 0.25}, "what evaluate scores with"
     asked = read_run_file(run / "run.toml")
     assert all(asked[name] == value for name, value in settings.items())
 
