@@ -188,11 +188,10 @@ def new(
     With --pairs every prompt is written out, one pair a line: fields clean,
     corrupt, answers and wrong_answers. No file is ever replaced.
     """
-    from acdc_engine.prompts.starter import check_new_name, starter_card, starter_pairs, write_new
+    from acdc_engine.prompts.find import write_new_task
 
-    check_new_name(name)
     path = out_file or Path(f"{name}.jsonl" if pairs else f"{name}.toml")
-    write_new(path, starter_pairs() if pairs else starter_card(name))
+    write_new_task(name, path, pairs=pairs)
     out.print(f"Written to {path}. What to do next:", markup=False)
     for line in (f"tasks show {path}", f"tasks check {path}", f"discover {path}"):
         out.print(f"    acdc {line}", markup=False, highlight=False, soft_wrap=True)

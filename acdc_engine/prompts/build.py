@@ -7,14 +7,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 from acdc_engine.errors import PromptError, TooFewPairsError
 from acdc_engine.prompts.card import TaskCard, settled
-from acdc_engine.prompts.check import Rules, check, encode, refuse_misfits
+from acdc_engine.prompts.check import LeftOut, Limits, Rules, check, encode, refuse_misfits
 from acdc_engine.prompts.drafts import drafts, written
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.prompts.template import Draft
-from acdc_engine.prompts.tokens import LeftOut, Limits, Problem, Tokenizer
+from acdc_engine.prompts.tokens import Tokenizer
 
 DEFAULT_SIZES = (32, 64)
 """Discovery and held-out pairs where the user names no numbers; as many as there are where a task has fewer."""
@@ -110,7 +111,7 @@ class _Source:
         self.card, self._rules = card, rules
         self.key: _Key = _both_texts if card.pairs else lambda draft: (draft.pair.clean,)
         self.names = [text.name for text in card.templates]
-        self.notes, self._problems, self._read = list[str](), list[list[Problem]](), list[Draft]()
+        self.notes, self._looked_at, self._reasons, self._read = list[str](), 0, Counter[str](), list[Draft]()
         stream = drafts(card, rules.tokenizer, random.Random(seed))
         if card.pairs:
             self._stream = self._written_out(list(islice(stream, _LOOKED_AT)), drop_misfits)
@@ -125,7 +126,14 @@ class _Source:
 
     @property
     def left_out(self) -> LeftOut | None:
-        return LeftOut.from_problems(self._problems)
+        reasons = self._reasons
+        return LeftOut(reasons.total(), self._looked_at, dict(reasons.most_common())) if reasons else None
+
+    def _fit(self, rows: Sequence[Any]) -> list[Draft]:
+        """The pairs without problems; each of the others counts under its first."""
+        self._looked_at += len(rows)
+        self._reasons.update(row.problems[0][0] for row in rows if row.problems)
+        return [row.draft for row in rows if not row.problems]
 
     def _written_out(self, drawn: list[Draft], drop_misfits: bool) -> Iterator[Draft]:
         pairs = self.card.pairs
@@ -144,16 +152,13 @@ class _Source:
         rows = check(list(different.values()), self._rules)
         if not drop_misfits:
             refuse_misfits(rows, self._rules)
-        self._problems = [row.problems for row in rows]
-        fitting = {_both_texts(row.draft) for row in rows if not row.problems}
+        fitting = set(map(_both_texts, self._fit(rows)))
         return iter([draft for draft in drawn if _both_texts(draft) in fitting])
 
     def _fitting(self, stream: Iterator[Draft]) -> Iterator[Draft]:
         in_vain = 0
         while in_vain < _HOPELESS and (chunk := list(islice(stream, _CHUNK))):
-            rows = check(chunk, self._rules)
-            self._problems += [row.problems for row in rows]
-            fitting = [row.draft for row in rows if not row.problems]
+            fitting = self._fit(check(chunk, self._rules))
             in_vain = 0 if fitting else in_vain + 1
             yield from fitting
 

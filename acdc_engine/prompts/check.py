@@ -18,20 +18,54 @@ from acdc_engine.prompts.drafts import some_of_each_template
 from acdc_engine.prompts.prompt_set import NO_ANSWER, PromptSet
 from acdc_engine.prompts.template import Draft, PromptPair
 from acdc_engine.prompts.tokens import (
-    AnswerReader,
-    Limits,
-    Problem,
     Tokenizer,
+    continuation,
     of_answers,
     one_token,
     show_tokens,
     token_ids,
+    token_text,
 )
 
 _SHOWN = 10
 """How many failing prompts an error lists; the rest are counted."""
 _ENDS = 30
 """Tokens shown of a long prompt's beginning and of its end."""
+
+_Problem = tuple[str, str]
+"""What is wrong with a pair: the rule that is broken, and the same with the values found."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a model takes.
+
+    Attributes:
+        positions: Tokens of its longest prompt; None where it does not say.
+        embedded: Token ids that its embedding has.
+        logits: Token ids that it gives a logit.
+    """
+
+    positions: int | None
+    embedded: int
+    logits: int
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """How many pairs, of those looked at, do not fit and are left out, as the user asked.
+
+    Each counts under the kind of its first problem.
+    """
+
+    count: int
+    of: int
+    reasons: dict[str, int]
+
+    def __str__(self) -> str:
+        """As a sentence."""
+        why = "; ".join(f"{kind} ({count})" for kind, count in self.reasons.items())
+        return f"{self.count} of the {self.of} pairs do not fit the model and are left out: {why}."
 
 
 @dataclass(frozen=True)
@@ -49,7 +83,7 @@ class _Checked:
     answers: list[int]
     wrong_answers: list[int]
     read_at: int
-    problems: list[Problem]
+    problems: list[_Problem]
 
 
 @dataclass(frozen=True)
@@ -82,7 +116,7 @@ def encode(drafts: Sequence[Draft], rules: Rules) -> PromptSet:
         first = seen.setdefault((draft.pair.clean, draft.pair.corrupt), i)
         if first != i:
             name = drafts[first].where or f"prompt {first}"
-            rows[i].problems.append(Problem("a pair appears twice", f"the same pair as {name}"))
+            rows[i].problems.append(("a pair appears twice", f"the same pair as {name}"))
     refuse_misfits(rows, rules)
     clean, corrupt, answers, wrong_answers = (
         [getattr(row, name) for row in rows] for name in ("clean", "corrupt", "answers", "wrong_answers")
@@ -97,7 +131,14 @@ def check(drafts: Sequence[Draft], rules: Rules) -> list[_Checked]:
     Raises:
         PromptError: `prepend_bos` for a tokenizer that has no such token.
     """
-    front = _front(rules) if rules.prepend_bos else []
+    front = []
+    if rules.prepend_bos:
+        if rules.tokenizer.bos_token_id is None:
+            raise PromptError(
+                f"Prompts of task {rules.task!r} are to begin with a beginning-of-sequence token (prepend_bos = true "
+                "in the card, or --bos), and this tokenizer has none: set prepend_bos = false, or give --no-bos."
+            )
+        front = [rules.tokenizer.bos_token_id]
     prompts = (text for draft in drafts for text in (draft.pair.clean, draft.pair.corrupt))
     continued = (f"{d.pair.clean}{text}" for d in drafts for text in (*d.pair.answers, *d.pair.wrong_answers))
     tokenizer = _Remembered(rules.tokenizer, [*prompts, *continued])
@@ -142,7 +183,7 @@ def refuse_misfits(rows: Sequence[_Checked], rules: Rules) -> None:
     written_out = bool(rows[0].draft.where)
     lines = [f"{len(failures)} of the {len(rows)} prompts of task {rules.task!r} do not fit this model:"]
     for name, row in islice(failures.items(), _SHOWN):
-        lines += [f"  {name}:", *(f"    {problem.text}" for problem in row.problems)]
+        lines += [f"  {name}:", *(f"    {text}" for _, text in row.problems)]
         lines.append(f"    clean   [{len(row.clean)}] {_both_ends(row.clean, rules.tokenizer)}")
         lines.append(f"    corrupt [{len(row.corrupt)}] {_both_ends(row.corrupt, rules.tokenizer)}")
     if len(failures) > _SHOWN:
@@ -153,89 +194,127 @@ def refuse_misfits(rows: Sequence[_Checked], rules: Rules) -> None:
     raise PromptError("\n".join(lines))
 
 
-def _front(rules: Rules) -> list[int]:
-    if rules.tokenizer.bos_token_id is None:
-        raise PromptError(
-            f"Prompts of task {rules.task!r} are to begin with a beginning-of-sequence token (prepend_bos = true in "
-            "the card, or --bos), and this tokenizer has none: set prepend_bos = false, or give --no-bos."
-        )
-    return [rules.tokenizer.bos_token_id]
-
-
 def _check_one(draft: Draft, rules: Rules, front: list[int]) -> _Checked:
-    pair, tokenizer = draft.pair, rules.tokenizer
+    pair, tokenizer, limits = draft.pair, rules.tokenizer, rules.limits
     own, other = token_ids(tokenizer, pair.clean), token_ids(tokenizer, pair.corrupt)
     clean, corrupt = [*front, *own], [*front, *other]
-    problems = [*_not_parallel(draft, own, other, tokenizer), *_too_much(clean, corrupt, rules)]
+    problems = list(_not_parallel(draft, own, other, tokenizer))
+    if limits is not None:
+        longest = max(len(clean), len(corrupt))
+        if limits.positions is not None and longest > limits.positions:
+            text = f"the prompt has {longest:,} tokens, and the model takes up to {limits.positions:,}"
+            problems.append(("longer than the model takes", text))
+        if shown := _beyond([*clean, *corrupt], limits.embedded, tokenizer):
+            text = f"the model's embedding ends at token {limits.embedded - 1:,}, and the prompts hold {shown}"
+            problems.append(("a token that the model has no embedding for", text))
     at = pair.read_at if pair.read_at >= 0 else len(own) + pair.read_at
     if not 0 <= at < len(own):
         text = f"read_at is {pair.read_at}, and the prompt has {len(own)} tokens"
-        problems.append(Problem("read_at is outside the prompt", text))
+        problems.append(("read_at is outside the prompt", text))
         return _Checked(draft, pair, clean, corrupt, [], [], 0, problems)
-    reader = AnswerReader(tokenizer, pair.clean, own, at)
-    right, right_texts = reader.read(pair.answers, draft.answer_ids)
-    wrong, wrong_texts = reader.read(pair.wrong_answers, draft.wrong_answer_ids)
-    problems += [*reader.problems, *_no_logits([*right, *wrong], rules)]
-    both = sorted(set(right) & set(wrong))
-    if both:
+    texts, answers = list[tuple[str, ...]](), list[list[int]]()
+    for said, ids in ((pair.answers, draft.answer_ids), (pair.wrong_answers, draft.wrong_answer_ids)):
+        if ids:
+            known = _known_answers(said, ids, of_answers(tokenizer), problems)
+            said, found = tuple(known[token] for token in ids if token in known), [t for t in ids if t in known]
+        else:
+            found = _read_answers(said, tokenizer, pair.clean, own, at, problems)
+        texts.append(said)
+        answers.append(found)
+    right, wrong = answers
+    if limits is not None and (shown := _beyond([*right, *wrong], limits.logits, of_answers(tokenizer))):
+        text = f"the model's logits end at token {limits.logits - 1:,}, and the answers hold {shown}"
+        problems.append(("an answer that the model has no logit for", text))
+    if both := sorted(set(right) & set(wrong)):
         text = f"right and wrong at the same time: {show_tokens(of_answers(tokenizer), both)}"
-        problems.append(Problem("an answer is right and wrong", text))
-    if any(len(set(ids)) < len(ids) for ids in (right, wrong)):
-        problems.append(Problem("an answer is listed twice", "an answer is listed twice"))
-    with_texts = replace(pair, answers=right_texts, wrong_answers=wrong_texts)
+        problems.append(("an answer is right and wrong", text))
+    if any(len(set(ids)) < len(ids) for ids in answers):
+        problems.append(("an answer is listed twice", "an answer is listed twice"))
+    with_texts = replace(pair, answers=texts[0], wrong_answers=texts[1])
     return _Checked(draft, with_texts, clean, corrupt, right, wrong, at + len(front), problems)
 
 
-def _not_parallel(draft: Draft, clean: list[int], corrupt: list[int], tokenizer: Tokenizer) -> Iterator[Problem]:
+def _read_answers(
+    answers: tuple[str, ...], tokenizer: Tokenizer, prompt: str, ids: list[int], at: int, problems: list[_Problem]
+) -> list[int]:
+    """The tokens of a clean prompt's answers, and what is wrong with those that are not one.
+
+    At a prompt's end an answer is the token that its text adds to the prompt; tokenizing it alone would not do
+    (see `continuation`). Inside the prompt it is what the text adds to the tokens up to there; where they are not what
+    their own text is split into, or the answer changes how they are split, the answer is tokenized alone. So are all
+    answers of models that answer in words of their own.
+    """
+    own, inside = of_answers(tokenizer), at < len(ids) - 1
+    before = tokenizer.decode(ids[: at + 1]) if inside else prompt
+    alone = own is not tokenizer or (inside and token_ids(tokenizer, before) != ids[: at + 1])
+    tokens = []
+    for answer in answers:
+        added = None if alone else continuation(tokenizer, before, answer)
+        if added is None and (alone or inside):
+            added = token_ids(own, answer)
+        if added is None:
+            ask = "is a space in front missing?"
+            if before.endswith(" "):
+                ask = "the prompt ends in a space, with which the answer is to begin instead"
+            text = f"the answer {answer!r} changes how the prompt before it is split: {ask}"
+            problems.append(("an answer is not one token", text))
+        elif len(added) != 1:
+            text = f"the answer {answer!r} is not one token: {show_tokens(own, added) or 'nothing'}"
+            problems.append(("an answer is not one token", text))
+        tokens += (added or [])[:1]
+    return tokens
+
+
+def _known_answers(
+    texts: tuple[str, ...], ids: tuple[int, ...], tokenizer: Tokenizer, problems: list[_Problem]
+) -> dict[int, str]:
+    """The texts of answers that are given as ids.
+
+    Ids count before the texts given beside them, if they name the same words: files with both often write texts without
+    the space in front.
+    """
+    known = {token: text for token in ids if (text := token_text(tokenizer, token)) is not None}
+    words = [text.strip() for text in texts]
+    if texts and not all(token in known and known[token].strip() in words for token in ids):
+        shown = ", ".join(f"{token} is {known[token]!r}" for token in ids if token in known) or "no token"
+        text = (
+            f"the answer ids and the answers {', '.join(map(repr, texts))} name different words ({shown} here): the "
+            "ids are another tokenizer's. Take their column out, and write the answers as they follow the prompt, with "
+            "the space in front"
+        )
+        problems.append(("answer ids of another tokenizer", text))
+    for token in ids:
+        if token not in known:
+            problems.append(("an answer is no token of the tokenizer", f"the tokenizer has no token {token}"))
+    return known
+
+
+def _beyond(ids: Sequence[int], size: int, tokenizer: Tokenizer) -> str:
+    """The tokens that do not lie below a size, as text."""
+    found = dict.fromkeys(token for token in ids if token >= size)
+    return ", ".join(f"{token:,} ({one_token(tokenizer, token)!r})" for token in found)
+
+
+def _not_parallel(draft: Draft, clean: list[int], corrupt: list[int], tokenizer: Tokenizer) -> Iterator[_Problem]:
     """Whether clean and corrupt have as many tokens and differ where they are meant to."""
     pair, kind = draft.pair, "clean and corrupt do not line up"
     if pair.clean == pair.corrupt:
-        yield Problem("nothing is corrupted", "clean and corrupt are the same prompt")
+        yield "nothing is corrupted", "clean and corrupt are the same prompt"
         return
     if len(clean) != len(corrupt):
         text = f"clean has {len(clean)} tokens and corrupt {len(corrupt)}: both must have as many"
-        yield Problem("clean and corrupt differ in their number of tokens", text)
+        yield "clean and corrupt differ in their number of tokens", text
         return
     if draft.clean_spans == ((0, len(pair.clean)),) and draft.corrupt_spans == ((0, len(pair.corrupt)),):
         return  # all may differ
     meant = _token_ranges(tokenizer, pair.clean, draft.clean_spans, clean)
     if meant != _token_ranges(tokenizer, pair.corrupt, draft.corrupt_spans, corrupt):
-        yield Problem(kind, "the replaced words do not stand at the same positions in clean and corrupt")
+        yield kind, "the replaced words do not stand at the same positions in clean and corrupt"
         return
     allowed = {position for start, end in meant for position in range(start, end)}
     stray = [i for i, (a, b) in enumerate(zip(clean, corrupt, strict=True)) if a != b and i not in allowed]
     if stray:
-        yield Problem(kind, f"clean and corrupt differ at positions {stray}, where no slot was replaced")
-
-
-def _too_much(clean: list[int], corrupt: list[int], rules: Rules) -> Iterator[Problem]:
-    """What of the prompts the model cannot read."""
-    limits = rules.limits
-    if limits is None:
-        return
-    longest = max(len(clean), len(corrupt))
-    if limits.positions is not None and longest > limits.positions:
-        text = f"the prompt has {longest:,} tokens, and the model takes up to {limits.positions:,}"
-        yield Problem("longer than the model takes", text)
-    beyond = dict.fromkeys(token for token in (*clean, *corrupt) if token >= limits.embedded)
-    if beyond:
-        shown = _shown(beyond, rules.tokenizer)
-        text = f"the model's embedding ends at token {limits.embedded - 1:,}, and the prompts hold {shown}"
-        yield Problem("a token that the model has no embedding for", text)
-
-
-def _no_logits(answers: list[int], rules: Rules) -> Iterator[Problem]:
-    if rules.limits is None:
-        return
-    last = rules.limits.logits - 1
-    if beyond := dict.fromkeys(token for token in answers if token > last):
-        shown = _shown(beyond, of_answers(rules.tokenizer))
-        text = f"the model's logits end at token {last:,}, and the answers hold {shown}"
-        yield Problem("an answer that the model has no logit for", text)
-
-
-def _shown(ids: dict[int, None], tokenizer: Tokenizer) -> str:
-    return ", ".join(f"{token:,} ({one_token(tokenizer, token)!r})" for token in ids)
+        yield kind, f"clean and corrupt differ at positions {stray}, where no slot was replaced"
 
 
 def _token_ranges(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import random
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice, product, zip_longest
+from itertools import chain, islice, product, zip_longest
+from typing import Any
 
 from acdc_engine.errors import PromptError
 from acdc_engine.prompts.card import Cell, PairText, TaskCard
@@ -32,10 +33,16 @@ def drafts(card: TaskCard, tokenizer: Tokenizer, rng: random.Random) -> Iterator
         parameters = generator_parameters(card.generator, card.parameters)
         yield from get_generator(card.generator).value(rng, tokenizer, parameters)
         return
+    streams: list[Iterator[Draft]]
     if card.pairs:
-        streams = _written_out(card, rng)
+        by_name: dict[str, list[PairText]] = {}
+        for pair in card.pairs:
+            by_name.setdefault(pair.template, []).append(pair)
+        for pairs in by_name.values():
+            rng.shuffle(pairs)
+        streams = [map(written, pairs) for pairs in by_name.values()]
     else:
-        usable = _usable_words(card, tokenizer)
+        usable = _usable_rows(card, tokenizer)
         streams = [_fillings(card, text.parse(), usable, rng) for text in card.templates]
     while streams:
         for stream in list(streams):
@@ -46,16 +53,6 @@ def drafts(card: TaskCard, tokenizer: Tokenizer, rng: random.Random) -> Iterator
                 yield draft
 
 
-def _written_out(card: TaskCard, rng: random.Random) -> list[Iterator[Draft]]:
-    """The pairs of each template name, shuffled."""
-    by_name: dict[str, list[PairText]] = {}
-    for pair in card.pairs:
-        by_name.setdefault(pair.template, []).append(pair)
-    for pairs in by_name.values():
-        rng.shuffle(pairs)
-    return [map(written, pairs) for pairs in by_name.values()]
-
-
 def written(text: PairText) -> Draft:
     """Returns a pair that a card has written out, as a draft."""
     pair = PromptPair(text.clean, text.corrupt, text.answers, text.wrong_answers, text.template, text.read_at)
@@ -64,19 +61,22 @@ def written(text: PairText) -> Draft:
     return Draft(pair, *spans, text.where, text.answer_ids, text.wrong_answer_ids)
 
 
-_Values = dict[str, str | tuple[str, ...]]
+_Values = dict[str, Cell]
 """What stands for some slots and cells; a row variable stands for its own number, which `distinct` compares."""
 
+_Usable = Mapping[str, Sequence[Mapping[str, Cell]]]
+"""The rows of every `words.NAME` and `tables.NAME` that can be used; a word list has one column, which is called ""."""
 
-def _fillings(card: TaskCard, pattern: PairTemplate, usable: _UsableWords, rng: random.Random) -> Iterator[Draft]:
+
+def _fillings(card: TaskCard, pattern: PairTemplate, usable: _Usable, rng: random.Random) -> Iterator[Draft]:
     rivals = {
-        name: {other for group in card.distinct if name in group for other in group if other != name}
-        for name in (name for group in card.distinct for name in group)
+        name: {other for group in card.distinct if name in group for other in group} - {name}
+        for name in chain.from_iterable(card.distinct)
     }
     choices = _choices(card, pattern, usable, rivals)
     if math.prod(map(len, choices)) <= _ENUMERATE_UP_TO:
         every = [{name: word for part in filling for name, word in part.items()} for filling in product(*choices)]
-        every = [values for values in every if not _clash(values, values, rivals)]
+        every = [values for values in every if _free(values, _taken(values, values, rivals))]
         rng.shuffle(every)
         yield from (pattern.fill(values) for values in every)
         return
@@ -91,19 +91,16 @@ def _fillings(card: TaskCard, pattern: PairTemplate, usable: _UsableWords, rng: 
 
 
 def _choices(
-    card: TaskCard, pattern: PairTemplate, usable: _UsableWords, rivals: Mapping[str, set[str]]
+    card: TaskCard, pattern: PairTemplate, usable: _Usable, rivals: Mapping[str, set[str]]
 ) -> list[list[_Values]]:
     """For every slot and row of a template, in order of appearance, what it can be."""
     choices: list[list[_Values]] = []
     for name in dict.fromkeys(name.partition(".")[0] for name in pattern.all_slots):
-        if name in card.rows:
-            every: list[_Values] = []
-            for i, row in enumerate(usable.rows[card.rows[name]]):
-                words = {column: cell[0] if len(cell) == 1 else cell for column, cell in row.items()}
-                every.append({name: str(i), **{f"{name}.{column}": word for column, word in words.items()}})
-            choices.append([values for values in every if not _clash(values, values, rivals)])
-        else:
-            choices.append([{name: word} for word in usable.words[card.slots[name]]])
+        every = list[_Values]()
+        for i, row in enumerate(usable[_source(card, name)]):
+            number = {name: (str(i),)} if name in card.rows else {}
+            every.append({**number, **{f"{name}.{column}".removesuffix("."): cell for column, cell in row.items()}})
+        choices.append([values for values in every if _free(values, _taken(values, values, rivals))])
     return choices
 
 
@@ -111,29 +108,24 @@ def _draw(choices: list[list[_Values]], rivals: Mapping[str, set[str]], rng: ran
     """One random filling, or None where what was chosen first leaves nothing for a later slot."""
     drawn: _Values = {}
     for listed in choices:
-        free = listed
-        for name, words in (_taken(listed[0], drawn, rivals) if listed else {}).items():
-            free = [values for values in free if words.isdisjoint(_words(values[name]))]
+        taken = _taken(listed[0], drawn, rivals)
+        free = [values for values in listed if _free(values, taken)]
         if not free:
             return None
         drawn |= rng.choice(free)
     return drawn
 
 
-def _taken(values: _Values, drawn: _Values, rivals: Mapping[str, set[str]]) -> dict[str, set[str]]:
-    """For every slot and cell of `values` with rivals among what is drawn, the words that it cannot have."""
-    there = {name: [drawn[rival] for rival in rivals[name] if rival in drawn] for name in values if name in rivals}
-    return {name: set().union(*map(_words, words)) for name, words in there.items() if words}
+def _taken(values: _Values, others: _Values, rivals: Mapping[str, set[str]]) -> dict[str, set[str]]:
+    """For the slots and cells of `values`, the words that they cannot have, as a rival among `others` has them."""
+    return {
+        name: {word for rival in rivals[name] & others.keys() for word in others[rival]}
+        for name in values.keys() & rivals.keys()
+    }
 
 
-def _words(found: str | tuple[str, ...]) -> tuple[str, ...]:
-    return (found,) if isinstance(found, str) else found
-
-
-def _clash(values: _Values, others: _Values, rivals: Mapping[str, set[str]]) -> bool:
-    """Whether something of `values` has a word in common with a rival in `others`."""
-    pairs = ((values[name], others[rival]) for name in values.keys() & rivals for rival in rivals[name] & others.keys())
-    return any(not set(_words(one)).isdisjoint(_words(other)) for one, other in pairs)
+def _free(values: _Values, taken: Mapping[str, set[str]]) -> bool:
+    return all(words.isdisjoint(values[name]) for name, words in taken.items())
 
 
 _LOOKED_AT = 2_000
@@ -205,15 +197,12 @@ def some_of_each_template(
     return {name: found[name] for name in in_order if found[name]}
 
 
-@dataclass(frozen=True)
-class _UsableWords:
-    """The words prompts can be made of: of each list, in the card's order, and each table's rows, by column."""
-
-    words: Mapping[str, Sequence[str]]
-    rows: Mapping[str, Sequence[Mapping[str, Cell]]]
+def _source(card: TaskCard, variable: str) -> str:
+    """The list or table of a slot or row."""
+    return f"tables.{card.rows[variable]}" if variable in card.rows else f"words.{card.slots[variable]}"
 
 
-def _usable_words(card: TaskCard, tokenizer: Tokenizer) -> _UsableWords:
+def _usable_rows(card: TaskCard, tokenizer: Tokenizer) -> _Usable:
     """Finds the words and rows that can be used with this tokenizer.
 
     A word must be one token where a slot or cell is replaced by another or is part of an answer: there clean and
@@ -224,75 +213,51 @@ def _usable_words(card: TaskCard, tokenizer: Tokenizer) -> _UsableWords:
         PromptError: Words that are split where they must not be, all of them listed with their tokens; or a
             list or table of which `only_single_token` leaves too few.
     """
-    words, rows, problems = dict[str, Sequence[str]](), dict[str, Sequence[Mapping[str, Cell]]](), list[str]()
-    for name, listed in card.words.items():
-        contexts = _contexts(card, f"words.{name}", everywhere=listed.only_single_token)
-        split = {w: tokens for w in listed.words if (tokens := _split(tokenizer, w, contexts))}
-        words[name] = [word for word in listed.words if word not in split]
-        if listed.only_single_token:
-            slots = [slot for slot, of in card.slots.items() if of == name]
-            problems += _too_few(card, f"words.{name}", "words", len(words[name]), len(listed.words), slots)
+    sources: dict[str, tuple[Mapping[str, Sequence[Cell]], Any]]
+    sources = {f"words.{name}": ({"": [(w,) for w in it.words]}, it) for name, it in card.words.items()}
+    sources |= {f"tables.{name}": (table.columns, table) for name, table in card.tables.items()}
+    usable, problems, contexts = dict[str, list[dict[str, Cell]]](), list[str](), _contexts(card)
+    for source, (columns, given) in sources.items():
+        split = {}
+        for column, cells in columns.items():
+            words = dict.fromkeys(chain.from_iterable(cells))
+            split[column] = {w: tokens for w in words if (tokens := _split(tokenizer, w, contexts[source, column]))}
+        every = [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+        usable[source] = [r for r in every if not any(w in split[column] for column, cell in r.items() for w in cell)]
+        if given.only_single_token:
+            names = {name for name in (*card.slots, *card.rows) if _source(card, name) == source}
+            needed, there = max([1, *(len(names.intersection(group)) for group in card.distinct)]), len(usable[source])
+            if there < needed:
+                lacking = f"only {there} of its {len(every)} are a single token and at least {needed} are needed"
+                problems.append(f"{source}: {lacking}: add some.")
         else:
-            problems += [f"words.{name}: {word!r} is not a single token: {split[word]}" for word in split]
-    for name, table in card.tables.items():
-        rows[name], by_column = _usable_rows(card, name, tokenizer)
-        if table.only_single_token:
-            variables = [row for row, of in card.rows.items() if of == name]
-            problems += _too_few(card, f"tables.{name}", "rows", len(rows[name]), table.n_rows, variables)
-        else:
-            for column, split in by_column.items():
-                problems += [f"tables.{name}.{column}: {w!r} is not a single token: {split[w]}" for w in split]
+            for column, found in split.items():
+                where = f"{source}.{column}".removesuffix(".")
+                problems += [f"{where}: {word!r} is not a single token: {found[word]}" for word in found]
     if problems:
         lines = "\n  ".join([f"The word lists of task {card.name!r} do not fit this tokenizer:", *problems])
         raise PromptError(
             f"{lines}\nWords in slots that differ between clean and corrupt, or that are part of an answer, must be "
-            "one token. Take such words out, or set only_single_token = true for the "
-            f"{'list or table' if card.tables else 'list'} to leave them out."
+            "one token. Take such words out, or set only_single_token = true for the list or table to leave them out."
         )
-    return _UsableWords(words, rows)
+    return usable
 
 
-def _usable_rows(
-    card: TaskCard, name: str, tokenizer: Tokenizer
-) -> tuple[list[dict[str, Cell]], dict[str, dict[str, str]]]:
-    """The rows without a word that is split and must not be, and for each column such words with their tokens."""
-    table = card.tables[name]
-    split = {}
-    for column, cells in table.columns.items():
-        contexts = _contexts(card, f"tables.{name}.{column}", everywhere=False)
-        words = dict.fromkeys(word for cell in cells for word in cell)
-        split[column] = {w: tokens for w in words if (tokens := _split(tokenizer, w, contexts))}
-    every = [{column: cells[i] for column, cells in table.columns.items()} for i in range(table.n_rows)]
-    return [r for r in every if not any(w in split[column] for column, cell in r.items() for w in cell)], split
+def _contexts(card: TaskCard) -> Mapping[tuple[str, str], set[str]]:
+    """By source and column, the characters in front of the places where words must be one token ('' at a text's start).
 
-
-def _too_few(card: TaskCard, where: str, what: str, n: int, of: int, names: Sequence[str]) -> Iterator[str]:
-    """Says so where there are fewer words or rows than slots or variables of one group need."""
-    needed = max([1, *(sum(name in names for name in group) for group in card.distinct)])
-    if n < needed:
-        many = f"only {n} of its {of} {what} are a single token and at least {needed} are needed"
-        yield f"{where}: {many}: add {what} to it."
-
-
-def _contexts(card: TaskCard, source: str, everywhere: bool) -> set[str]:
-    """The characters in front of the places where words must be one token ('' at a text's start).
-
-    Words of a source, `words.names` or `tables.capitals.country`, must be one where they decide, or everywhere.
+    That is where they decide; for a list that is to hold single tokens only, wherever they stand.
     """
-    found: set[str] = set()
+    found: dict[tuple[str, str], set[str]] = defaultdict(set)
     for pattern in (text.parse() for text in card.templates):
-        must = {slot for pair in pattern.replaced for slot in pair}
-        must |= {slot for answer in (*pattern.answers, *pattern.wrong_answers) for slot in answer.slots}
-        for template in (pattern.clean, pattern.corrupt, *pattern.answers, *pattern.wrong_answers):
+        answers = (*pattern.answers, *pattern.wrong_answers)
+        must = {*chain.from_iterable(pattern.replaced), *chain.from_iterable(answer.slots for answer in answers)}
+        for template in (pattern.clean, pattern.corrupt, *answers):
             for slot, before in zip(template.slots, template.texts, strict=False):
-                if _source(card, slot) == source and (everywhere or slot in must):
-                    found.add(before[-1:])
+                name, _, column = slot.partition(".")
+                if slot in must or (not column and card.words[card.slots[name]].only_single_token):
+                    found[_source(card, name), column].add(before[-1:])
     return found
-
-
-def _source(card: TaskCard, name: str) -> str:
-    row, dot, column = name.partition(".")
-    return f"tables.{card.rows[row]}.{column}" if dot else f"words.{card.slots[name]}"
 
 
 def _split(tokenizer: Tokenizer, word: str, contexts: set[str]) -> str:

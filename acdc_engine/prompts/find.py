@@ -1,4 +1,4 @@
-"""Finding tasks: the shipped ones and those of plug-ins by name, anyone's by the path of its file.
+"""Finding tasks: the shipped ones and those of plug-ins by name, anyone's by the path of its file; beginning one.
 
 A plug-in is a package that says in its pyproject.toml
 
@@ -15,11 +15,15 @@ of all. What cannot be used is handed on with the reason, never skipped in silen
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import tomllib
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from acdc_engine.errors import TaskError, nearest
 from acdc_engine.prompts.card import TaskCard, load_card
@@ -180,3 +184,37 @@ def _without_tasks(plugin: Plugin, folders: Sequence[Path]) -> Iterator[Broken]:
 def _clash(name: str, task: KnownTask, same: list[KnownTask]) -> str:
     others = ", ".join(f"{other.path} of {other.package}" for other in same if other is not task)
     return f"its task {name!r} ({task.path}) is called like another: {others}. Give the path of the one you mean."
+
+
+def write_new_task(name: str, path: Path, *, pairs: bool) -> None:
+    """Writes a first task file to change: the card starter.toml, or prompt pairs made of its words.
+
+    Raises:
+        TaskError: The name has other characters than lower-case letters, digits and underscores; or there is something
+            at that path, or it cannot be written.
+    """
+    if not re.fullmatch("[a-z][a-z0-9_]*", name):
+        raise TaskError(
+            f"A task's name is made of lower-case letters, digits and underscores, a letter first, not {name!r}. The "
+            "file gets that name, with .toml or .jsonl behind it."
+        )
+    card = Path(__file__).with_name("starter.toml").read_text(encoding="utf-8").replace("NAME", name)
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(_starter_pairs(tomllib.loads(card)["words"]) if pairs else card)
+    except FileExistsError:
+        raise TaskError(f"{path} exists already, and is left as it is. Choose another name or --out.") from None
+    except OSError as error:
+        raise TaskError(f"{path} cannot be written: {error.strerror}. Choose another --out.") from None
+
+
+def _starter_pairs(lists: Mapping[str, Any]) -> str:
+    singular, plural = lists["singular"]["words"], lists["plural"]["words"]
+    lines = []
+    for i, place in enumerate(lists["places"]["words"]):
+        one, many = singular[i % len(singular)], plural[i % len(plural)]
+        nouns, verbs = ((many, one), (" are", " is")) if i % 2 else ((one, many), (" is", " are"))
+        clean, corrupt = (f"The {noun} near the {place}" for noun in nouns)
+        pair = {"clean": clean, "corrupt": corrupt, "answers": [verbs[0]], "wrong_answers": [verbs[1]]}
+        lines.append(json.dumps(pair))
+    return "\n".join(lines) + "\n"

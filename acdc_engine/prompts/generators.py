@@ -23,14 +23,14 @@ from acdc_engine.prompts.tokens import Tokenizer
 from acdc_engine.registers import Entry, Register
 from acdc_engine.shipped import tasks_folder
 
-Make = Callable[[random.Random, Tokenizer, Any], Iterator[Draft]]
+_Make = Callable[[random.Random, Tokenizer, Any], Iterator[Draft]]
 """Random source, tokenizer, parameters -> drafts."""
 
-GENERATORS: Register[Make] = Register("generator", "acdc_engine.tasks", TaskError)
+GENERATORS: Register[_Make] = Register("generator", "acdc_engine.tasks", TaskError)
 """Generators by name. Parameters, a card's `[parameters]` table, are a dataclass or a pydantic model."""
 
 
-def get_generator(name: str) -> Entry[Make]:
+def get_generator(name: str) -> Entry[_Make]:
     """Returns the generator called `name`, or raises a TaskError.
 
     Plug-ins are imported only for one that does not come with the engine.

@@ -97,7 +97,7 @@ class LogitDifference(Metric):
 
 
 @METRICS.add("prob_diff", "probability of the right answers - probability of the wrong answers (-1 to 1)")
-class ProbabilityDifference(Metric):
+class _ProbabilityDifference(Metric):
     """Summed right minus summed wrong probability (Hanna et al. 2023, arXiv 2305.00586)."""
 
     needs_wrong_answers = True
@@ -109,7 +109,7 @@ class ProbabilityDifference(Metric):
 
 
 @METRICS.add("kl", "minus KL(clean || run), natural logarithm: 0 is the clean output itself (nats, <= 0)")
-class KLToClean(Metric):
+class _KLToClean(Metric):
     """Minus KL(clean || run) over the whole vocabulary, so that 0 is best and lower is worse.
 
     Its gradient is zero at the clean run, where it has its maximum.
@@ -127,7 +127,7 @@ class KLToClean(Metric):
 
 
 @METRICS.add("nll", "minus the negative log-likelihood of the right answers (nats, <= 0)")
-class LogLikelihood(Metric):
+class _LogLikelihood(Metric):
     """Minus the negative log-likelihood: log of the right answers' summed probability."""
 
     def _values(self, logits: Logits, prompts: PromptSet, clean: Logits | None) -> Values:

@@ -18,13 +18,8 @@ _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]|[^{}]+")
 _NAME = r"[A-Za-z][A-Za-z0-9_]*"
 _SLOT_NAME = re.compile(rf"{_NAME}(\.{_NAME})?")
 
-Values = Mapping[str, str | tuple[str, ...]]
+_Values = Mapping[str, str | tuple[str, ...]]
 """What stands for each slot and cell: a word, or several where a cell holds several right answers."""
-
-
-def is_name(text: str) -> bool:
-    """Whether a slot, a row or a column can be called that."""
-    return re.fullmatch(_NAME, text) is not None
 
 
 @dataclass(frozen=True)
@@ -114,7 +109,7 @@ class Template:
             out += values[slot] + text
         return out, tuple(spans)
 
-    def fill_all(self, values: Values) -> tuple[str, ...]:
+    def fill_all(self, values: _Values) -> tuple[str, ...]:
         """Returns every text there is when a cell with several words is each of them in turn."""
         names = list(dict.fromkeys(self.slots))
         words = [(found,) if isinstance(found := values[name], str) else found for name in names]
@@ -159,9 +154,9 @@ class PairTemplate:
         both = zip(self.clean.slots, self.corrupt.slots, strict=True)
         return list(dict.fromkeys((a, b) for a, b in both if a != b))
 
-    def fill(self, values: Values) -> Draft:
+    def fill(self, values: _Values) -> Draft:
         """Makes a pair from words (one in a prompt), with the ranges in which the two prompts differ on purpose."""
-        words = {name: word for name, word in values.items() if isinstance(word, str)}
+        words = {name: found if isinstance(found, str) else found[0] for name, found in values.items()}
         clean, clean_spans = self.clean.fill(words)
         corrupt, corrupt_spans = self.corrupt.fill(words)
         both = zip(self.clean.slots, self.corrupt.slots, strict=True)

@@ -19,12 +19,11 @@ from acdc_engine.model.load import DEFAULT_MODEL, load_model, load_tokenizer
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.build import DEFAULT_SIZES
 from acdc_engine.prompts.card import TaskCard, settled
-from acdc_engine.prompts.check import Example, Rules, check, encode, examples
+from acdc_engine.prompts.check import Example, LeftOut, Rules, check, encode, examples
 from acdc_engine.prompts.drafts import count_pairs, sample_pairs, template_names
 from acdc_engine.prompts.find import find_task, known_tasks
 from acdc_engine.prompts.metrics import accuracy
 from acdc_engine.prompts.template import Draft
-from acdc_engine.prompts.tokens import LeftOut
 from acdc_engine.registers import log_broken
 from acdc_engine.run.prepare import limits_of, look_before_loading, prompts_of, tokenizer_of
 from acdc_engine.run.progress import Reporter, reporter_of

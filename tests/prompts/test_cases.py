@@ -10,9 +10,9 @@ from acdc_engine.errors import PromptError, TaskError, TooFewPairsError
 from acdc_engine.prompts import build
 from acdc_engine.prompts.build import build_splits, split_prompts
 from acdc_engine.prompts.card import parse_card
+from acdc_engine.prompts.check import Limits
 from acdc_engine.prompts.find import find_task
 from acdc_engine.prompts.pairs_file import load_pairs
-from acdc_engine.prompts.tokens import Limits
 from tests.fake_tokenizer import FakeTokenizer
 
 CASES = Path(__file__).parent.parent / "cases"

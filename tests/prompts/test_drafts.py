@@ -7,7 +7,7 @@ import pytest
 
 from acdc_engine.errors import PromptError
 from acdc_engine.prompts.card import TaskCard, parse_card
-from acdc_engine.prompts.drafts import _usable_words, count_pairs, sample_pairs
+from acdc_engine.prompts.drafts import _usable_rows, count_pairs, sample_pairs
 from tests.fake_tokenizer import FakeTokenizer
 from tests.prompts.cards import card_data
 
@@ -18,13 +18,13 @@ def test_words_that_must_be_one_token_are_listed_with_their_tokens() -> None:
     data = card_data()
     data["words"]["names"]["words"] += ["Ivanovich", "Kristina"]
     with pytest.raises(PromptError) as error:
-        _usable_words(parse_card(data, "x"), FakeTokenizer())
+        _usable_rows(parse_card(data, "x"), FakeTokenizer())
     assert str(error.value) == (
         "The word lists of task 'small' do not fit this tokenizer:\n"
         "  words.names: 'Ivanovich' is not a single token: ' Ivan' 'ovich'\n"
         "  words.names: 'Kristina' is not a single token: ' Krist' 'ina'\n"
         "Words in slots that differ between clean and corrupt, or that are part of an answer, must be one "
-        "token. Take such words out, or set only_single_token = true for the list to leave them out."
+        "token. Take such words out, or set only_single_token = true for the list or table to leave them out."
     )
 
 
@@ -32,15 +32,16 @@ def test_only_single_token_leaves_words_out() -> None:
     data = card_data()
     data["words"]["names"] |= {"words": ["Ann", "Ivanovich", "Bob", "Cem"], "only_single_token": True}
     data["words"]["places"]["only_single_token"] = True
-    found = _usable_words(parse_card(data, "x"), FakeTokenizer())
-    assert found.words == {"names": ["Ann", "Bob", "Cem"], "places": ["park"]}
+    found = _usable_rows(parse_card(data, "x"), FakeTokenizer())
+    assert [row[""] for row in found["words.names"]] == [("Ann",), ("Bob",), ("Cem",)]
+    assert [row[""] for row in found["words.places"]] == [("park",)]
 
 
 def test_too_few_words_left() -> None:
     data = card_data()
     data["words"]["names"] |= {"words": ["Ann", "Ivanovich", "Bob"], "only_single_token": True}
-    with pytest.raises(PromptError, match=r"words.names: only 2 of its 3 words are a single token and at least 3 are"):
-        _usable_words(parse_card(data, "x"), FakeTokenizer())
+    with pytest.raises(PromptError, match=r"words.names: only 2 of its 3 are a single token and at least 3 are"):
+        _usable_rows(parse_card(data, "x"), FakeTokenizer())
 
 
 def test_a_word_at_the_start_of_a_text_is_looked_at_without_a_space() -> None:
@@ -52,7 +53,7 @@ def test_a_word_at_the_start_of_a_text_is_looked_at_without_a_space() -> None:
     data["words"] = {"names": {"words": ["Ann"]}, "others": {"words": ["Bob"]}}
     data["templates"] = [{"name": "t", "clean": "{A} is", "corrupt": "{B} is", "answers": [" in"]}]
     with pytest.raises(PromptError, match=r"words.names: 'Ann' is not a single token: 'A' 'n' 'n'"):
-        _usable_words(parse_card(data, "x"), NeedsSpace())
+        _usable_rows(parse_card(data, "x"), NeedsSpace())
 
 
 def words(prefix: str, n: int) -> list[str]:

@@ -9,7 +9,7 @@ import torch
 from torch.autograd import gradcheck
 
 from acdc_engine.errors import MetricError
-from acdc_engine.prompts.metrics import METRICS, LogLikelihood, accuracy, as_metric, columns_read, get_metric
+from acdc_engine.prompts.metrics import METRICS, accuracy, as_metric, columns_read, get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
 
 # Probabilities (1, 2, 3, 4) / 10 and (1, 1, 1, 1) / 4; the constant added must not matter to any metric.
@@ -121,7 +121,7 @@ def test_a_function_is_a_metric() -> None:
     half = metric(LOGITS.to(torch.bfloat16), prompts([], [[], []]))
     assert half.dtype == torch.float32 and half.tolist() == pytest.approx([math.log(4), 0.0], abs=1e-2)
     assert columns_read(metric, TWO) == (TWO, None)
-    for same in ("nll", LogLikelihood, get_metric("nll")):
+    for same in ("nll", METRICS["nll"].value, get_metric("nll")):
         assert torch.equal(as_metric(same)(LOGITS, TWO), get_metric("nll")(LOGITS, TWO))
 
 

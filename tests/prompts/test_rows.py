@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from acdc_engine.errors import PromptError, TaskError
 from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.card import TaskCard, parse_card
-from acdc_engine.prompts.drafts import _ENUMERATE_UP_TO, _usable_words, drafts
+from acdc_engine.prompts.drafts import _ENUMERATE_UP_TO, _usable_rows, drafts
 from acdc_engine.prompts.template import Draft
 from tests.fake_tokenizer import FakeTokenizer
 from tests.prompts.cards import card_data
@@ -83,7 +83,7 @@ def test_rows_whose_words_must_be_one_token() -> None:
     changed["tables"]["capitals"]["country"][1] = "Petrovich"
     changed["tables"]["capitals"]["capital"][2:] = ["Katina", "Ivanovich"]
     with pytest.raises(PromptError) as error:
-        _usable_words(parse_card(changed, "x"), FakeTokenizer())
+        _usable_rows(parse_card(changed, "x"), FakeTokenizer())
     assert str(error.value).split("\n")[1:4] == [
         "  tables.capitals.country: 'Petrovich' is not a single token: ' Petr' 'ovich'",
         "  tables.capitals.capital: 'Katina' is not a single token: ' Kat' 'ina'",
@@ -91,13 +91,11 @@ def test_rows_whose_words_must_be_one_token() -> None:
     ]
     assert str(error.value).endswith("only_single_token = true for the list or table to leave them out.")
     changed["tables"]["capitals"]["only_single_token"] = True
-    with pytest.raises(
-        PromptError, match=r"capitals: only 1 of its 4 rows are a single token and at least 2 are needed"
-    ):
-        _usable_words(parse_card(changed, "x"), FakeTokenizer())
+    with pytest.raises(PromptError, match=r"capitals: only 1 of its 4 are a single token and at least 2 are needed"):
+        _usable_rows(parse_card(changed, "x"), FakeTokenizer())
     changed["tables"]["capitals"]["capital"][2] = "Cairo"
-    found = _usable_words(parse_card(changed, "x"), FakeTokenizer())
-    assert [row["country"] for row in found.rows["capitals"]] == [("France",), ("Egypt",)]
+    found = _usable_rows(parse_card(changed, "x"), FakeTokenizer())
+    assert [row["country"] for row in found["tables.capitals"]] == [("France",), ("Egypt",)]
 
 
 def test_an_answer_may_bring_its_own_space() -> None:
