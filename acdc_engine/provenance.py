@@ -16,7 +16,6 @@ from acdc_engine.errors import CircuitFileError, PromptError
 from acdc_engine.graph.evidence_records import PromptRecord
 from acdc_engine.graph.records import Environment
 from acdc_engine.model.view import TransformerView
-from acdc_engine.prompts.check import LeftOut
 from acdc_engine.prompts.prompt_set import NO_ANSWER, PromptSet
 
 _PACKAGES = ("acdc-engine", "torch", "transformers", "transformer-lens", "numpy", "scipy", "networkx", "safetensors")
