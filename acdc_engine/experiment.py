@@ -37,7 +37,7 @@ from acdc_engine.search import RANKS, Choice, Found, Minimal, Report, Search, fi
 from acdc_engine.search.strategies import Progress
 
 if TYPE_CHECKING:
-    from acdc_engine.evidence.behaviour import Behaviour
+    from acdc_engine.evidence.figures import Behaviour
 
 # Evidence is imported where it is asked for: scoring and searching need none of it.
 OBJECTIVES = ("faithfulness", "kl")
@@ -176,7 +176,7 @@ class Experiment:
         Raises:
             BehaviourError: It does not, and `force` is not given.
         """
-        from acdc_engine.evidence.behaviour import check_behaviour
+        from acdc_engine.evidence.figures import check_behaviour
 
         return check_behaviour(self.judge, force)
 
@@ -294,10 +294,10 @@ class Experiment:
 
     def with_effects(self, found: Selection, progress: Progress = nobody) -> Selection:
         """Adds what the tests of single edges say in the metric: where the objective is another one, they run again."""
-        from acdc_engine.evidence.single_edges import in_metric
-
         assert found.tested is not None, "of edges that were tested"
-        return replace(found, by_metric=in_metric(found.tested, self.objective, self.judge, progress))
+        if self.judge.metric.name == self.objective.metric.name:
+            return replace(found, by_metric=found.tested)
+        return replace(found, by_metric=singles(self.judge, found.tested.found, None, progress))
 
     def selection(self, circuit: CircuitLike) -> Selection:
         """Edges that somebody names, cleaned: a mask `[senders, receivers]`, a circuit, or edges by name.
@@ -391,17 +391,17 @@ class Experiment:
 
     def edge_figures(self, found: Selection) -> tuple[tuple[CircuitEdge, ...], Certificate | None]:
         """What is known of each edge, from its exact tests and the scores of single prompts."""
-        from acdc_engine.evidence.single_edges import edge_evidence, edge_records, stability_of
+        from acdc_engine.evidence.single_edges import edge_evidence, edge_records, score_stability
 
         evidence = None
         if found.tested is not None:
             evidence = edge_evidence(found.tested, found.by_metric, self.objective, found.target, self.seed)
         stability, scores = None, found.scores
-        if scores is not None:
+        if scores is not None and scores.per_example is not None:
             # By what the search ranked edges; by the first rank of its objective where it was told nothing.
             asked = None if found.search is None else found.search.settings.get("rank")
-            rank = asked if asked in RANKS else self.objective.ranks[0]
-            stability = stability_of(scores.per_example, found.mask, rank, self.seed)
+            rank = next((rank for rank in RANKS if rank == asked), self.objective.ranks[0])
+            stability = score_stability(scores.per_example, found.mask, rank, found.size, seed=self.seed)
         mean = None if scores is None else scores.mean
         records = edge_records(self.judge, found.mask, mean, evidence, stability)
         return records, None if evidence is None else evidence.certificate
@@ -410,7 +410,7 @@ class Experiment:
         self, circuit: Circuit, mask: Mask, *, n_random: int, tests: bool, progress: Stages = silent
     ) -> Circuit:
         """The circuit with its figures on both splits; as it is without held-out prompts."""
-        from acdc_engine.evidence.evaluate import evaluate
+        from acdc_engine.evidence.figures import evaluate
 
         if self.held_out is None:
             return circuit

@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from acdc_engine.evidence.resampling import score_stability
+from acdc_engine.evidence.single_edges import score_stability
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.patch.judge import Target

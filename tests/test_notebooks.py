@@ -96,11 +96,6 @@ def test_nothing_of_the_machine_is_in_it(notebook: Committed) -> None:
     assert set(json.loads(notebook.text)["metadata"]) == {"kernelspec", "language_info"}
 
 
-def test_imported_names_exist() -> None:
-    there = {name for notebook in NOTEBOOKS.values() for name, _ in notebook.imports()}
-    assert {"Circuit", "Report", "Viewer", "compare", "curve", "discover", "evaluate", "load_model", "verify"} <= there
-
-
 def test_keywords_exist(notebook: Committed) -> None:
     """Of every call of something imported; settings of `discover` are fields of `Settings`."""
     from acdc_engine.run.settings import Settings

@@ -13,14 +13,14 @@ Scores = Float[Tensor, "senders receivers"]
 """A number for each edge."""
 
 
-class Counter(Protocol):
+class _Counter(Protocol):
     """A stage of the work that is told how far it has come."""
 
     def advance(self, count: int = 1, /) -> None:
         """Says that `count` more of the stage's total are done."""
 
 
-Stages = Callable[[str, int | None], AbstractContextManager[Counter]]
+Stages = Callable[[str, int | None], AbstractContextManager[_Counter]]
 """Opens a stage, given its title and how much there is to do (None: not known); `Reporter.stage` is one."""
 
 
@@ -30,6 +30,6 @@ class _Silent:
 
 
 @contextmanager
-def silent(title: str, total: int | None) -> Iterator[Counter]:
+def silent(title: str, total: int | None) -> Iterator[_Counter]:
     """Stages that say nothing."""
     yield _Silent()

@@ -1,18 +1,18 @@
 """A found circuit, or the scores of all edges, against a known circuit: ranking curves, overlap, roles, edits."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from acdc_engine.errors import MethodError, ScoreError
+from acdc_engine.errors import ScoreError
 from acdc_engine.evidence import Mask, Scores
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.nodes import role_fed
-from acdc_engine.graph.result_records import ClassResult, Counted, EditEdge, Overlap, Rank, Ranking
+from acdc_engine.graph.result_records import ClassResult, EditEdge, Overlap, Rank, Ranking, Scope
 
 _ROUNDING = 1e-6
 """Share of the largest score below which a score is rounding."""
@@ -27,60 +27,39 @@ def without_rounding(scores: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
     return scores.masked_fill(scores.abs() < _ROUNDING * scores.abs().max(), 0.0)
 
 
-@dataclass(frozen=True)
-class Sweep:
-    """How many true and false items lie above each threshold, from none to all; a threshold per distinct score.
-
-    Attributes:
-        true_positives: `[thresholds]`, int64, never falling, from 0.
-        false_positives: The same of the others.
-    """
+class _Sweep(NamedTuple):
+    """How many true and false items lie above each threshold, from none to all; a threshold per distinct score."""
 
     true_positives: Int[Tensor, "thresholds"]
     false_positives: Int[Tensor, "thresholds"]
 
     @property
     def auc(self) -> float:
-        """Area under the ROC curve by trapezoids: a tie of true and false items is a slope, worth a half.
-
-        This is the probability that a true item scores above a false one, ties counting half (Mann-Whitney's U over
-        the number of pairs). 1 is perfect, 0.5 chance.
-        """
+        """Area under the ROC curve by trapezoids: a tie of true and false items is a slope, worth a half."""
         true, false = self.true_positives.double(), self.false_positives.double()
         return float(torch.trapezoid(true / true[-1], false / false[-1]))
 
     @property
     def average_precision(self) -> float:
-        """Sum over thresholds of (recall gained) x (precision there), as scikit-learn defines it: no interpolation."""
+        """Sum over thresholds of (recall gained) x (precision there): no interpolation."""
         true, false = self.true_positives.double(), self.false_positives.double()
         gained = true.diff() / true[-1]
         return float((gained * (true / (true + false))[1:]).sum())
 
-    def corners(self) -> "Sweep":
+    def corners(self) -> "_Sweep":
         """Without the points inside a run of false items, which lie on straight lines."""
         still = self.true_positives.diff() == 0
         inside = torch.zeros_like(self.true_positives, dtype=torch.bool)
         inside[1:-1] = still[:-1] & still[1:]
-        return Sweep(self.true_positives[~inside], self.false_positives[~inside])
+        return _Sweep(self.true_positives[~inside], self.false_positives[~inside])
 
 
-def sweep(scores: Float[Tensor, "items"], truth: Bool[Tensor, "items"]) -> Sweep:
-    """Counts true and false items above every threshold; higher scores mean more likely true. O(items log items).
-
-    Raises:
-        ScoreError: A score that is not finite.
-        MethodError: No true item, or no false one: there is no curve.
-    """
+def _sweep(scores: Float[Tensor, "items"], truth: Bool[Tensor, "items"]) -> _Sweep:
+    """Counts true and false items above every threshold; there are some of both. O(items log items)."""
     if not bool(scores.isfinite().all()):
         raise ScoreError(
             f"{int((~scores.isfinite()).sum()):,} of {scores.numel():,} scores are not finite, so they have no order. "
             "Score in float32."
-        )
-    n_true, n = int(truth.sum()), truth.numel()
-    if n_true in (0, n):
-        raise MethodError(
-            f"A ROC curve needs both true and false items: {n_true:,} of {n:,} are true. Compare with a circuit that "
-            "has some edges of the graph and not all."
         )
     ordered, order = scores.sort(descending=True)
     true = truth[order].long().cumsum(0)
@@ -88,16 +67,7 @@ def sweep(scores: Float[Tensor, "items"], truth: Bool[Tensor, "items"]) -> Sweep
     last[:-1] = ordered.diff() != 0
     ends = last.nonzero().squeeze(1)
     none = true.new_zeros(1)
-    return Sweep(torch.cat([none, true[ends]]), torch.cat([none, (ends + 1 - true[ends])]))
-
-
-@dataclass(frozen=True)
-class _Part:
-    """A part of the graph that is counted by itself: some edges, or the senders `[senders, 1]` and their edges."""
-
-    counted: Counted
-    items: Bool[Tensor, "rows columns"]
-    edges: Mask
+    return _Sweep(torch.cat([none, true[ends]]), torch.cat([none, (ends + 1 - true[ends])]))
 
 
 def _counted_edges(graph: Graph) -> dict[bool, Mask]:
@@ -108,13 +78,16 @@ def _counted_edges(graph: Graph) -> dict[bool, Mask]:
     return {True: graph.exists, False: graph.exists & ~_mlp_senders(graph)[:, None] & ~receivers[None, :]}
 
 
-def _parts(graph: Graph) -> Iterator[_Part]:
-    """Edges and nodes, with MLPs and, where the model has any, without."""
+def _parts(graph: Graph) -> Iterator[tuple[Scope, bool, Bool[Tensor, "rows columns"], Mask]]:
+    """What is counted by itself: edges or nodes, with MLPs and, where there are any, without; as items and as edges.
+
+    Items are edges, or senders as `[senders, 1]`.
+    """
     real = torch.arange(graph.n_senders) != graph.INPUT
     for mlps, edges in _counted_edges(graph).items():
         nodes = real if mlps else real & ~_mlp_senders(graph)
-        yield _Part(Counted(scope="edges", mlps=mlps), edges, edges)
-        yield _Part(Counted(scope="nodes", mlps=mlps), nodes[:, None], edges)
+        yield "edges", mlps, edges, edges
+        yield "nodes", mlps, nodes[:, None], edges
 
 
 def _node_mask(circuit: Circuit, graph: Graph) -> Bool[Tensor, "senders 1"]:
@@ -140,12 +113,26 @@ def rankings(known: Circuit, scores: Mapping[Rank, Scores]) -> tuple[Ranking, ..
     graph, mask = known.graph(), known.mask()
     truths = {"edges": mask, "nodes": _node_mask(known, graph)}
     found = []
-    for part in _parts(graph):
-        truth = truths[part.counted.scope][part.items]
+    for scope, mlps, items, edges in _parts(graph):
+        truth = truths[scope][items]
         for rank, values in scores.items() if 0 < int(truth.sum()) < truth.numel() else ():
-            if part.counted.scope == "nodes":
-                values = values.masked_fill(~part.edges, -torch.inf).amax(1, keepdim=True)
-            found.append(_ranking(part.counted, rank, sweep(values[part.items], truth)))
+            if scope == "nodes":
+                values = values.masked_fill(~edges, -torch.inf).amax(1, keepdim=True)
+            curve = _sweep(values[items], truth)
+            corners = curve.corners()
+            found.append(
+                Ranking(
+                    scope=scope,
+                    mlps=mlps,
+                    rank=rank,
+                    n_true=int(truth.sum()),
+                    n_false=int((~truth).sum()),
+                    auc=min(max(curve.auc, 0.0), 1.0),  # sums of doubles can end a last bit outside
+                    average_precision=min(max(curve.average_precision, 0.0), 1.0),
+                    true_positives=tuple(corners.true_positives.tolist()),
+                    false_positives=tuple(corners.false_positives.tolist()),
+                )
+            )
     return tuple(found)
 
 
@@ -154,14 +141,14 @@ def overlaps(found: Circuit, known: Circuit) -> tuple[Overlap, ...]:
     graph = known.graph()
     masks = {"edges": (found.mask(), known.mask()), "nodes": (_node_mask(found, graph), _node_mask(known, graph))}
     out = []
-    for part in _parts(graph):
-        here, there = (mask & part.items for mask in masks[part.counted.scope])
+    for scope, mlps, items, _ in _parts(graph):
+        here, there = (mask & items for mask in masks[scope])
         n_found, n_true, n_both = int(here.sum()), int(there.sum()), int((here & there).sum())
         out.append(
             Overlap(
-                scope=part.counted.scope,
-                mlps=part.counted.mlps,
-                n=int(part.items.sum()),
+                scope=scope,
+                mlps=mlps,
+                n=int(items.sum()),
                 n_true=n_true,
                 n_found=n_found,
                 n_both=n_both,
@@ -193,7 +180,7 @@ def classes(found: Circuit, known: Circuit, scores: Scores | None) -> tuple[Clas
             edges, rivals, auc = own & counted, counted & ~truth, None
             if scores is not None and bool(edges.any()) and bool(rivals.any()):
                 both = edges | rivals
-                auc = sweep(scores[both].float().abs(), edges[both]).auc
+                auc = _sweep(scores[both].float().abs(), edges[both]).auc
             out.append(
                 ClassResult(
                     role=role,
@@ -219,7 +206,10 @@ def edits(found: Circuit, known: Circuit, scores: Scores | None) -> tuple[tuple[
     graph, truth, kept = known.graph(), known.mask(), found.mask()
     own = {(edge.sender, edge.receiver): edge.score for edge in found.edges}
     roles = {node.name: node.role for node in known.nodes}
-    places = None if scores is None else _places(graph, scores)
+    places = torch.zeros(graph.exists.shape, dtype=torch.long)
+    if scores is not None:  # equal ones in the graph's order
+        order = scores[graph.exists].abs().argsort(descending=True, stable=True)
+        places[graph.exists] = order.argsort() + 1
 
     def listed(mask: Mask) -> tuple[EditEdge, ...]:
         edges = []
@@ -229,7 +219,7 @@ def edits(found: Circuit, known: Circuit, scores: Scores | None) -> tuple[tuple[
                 EditEdge(
                     edge=graph.edge_name(sender, receiver),
                     score=own.get(names) if scores is None else float(scores[sender, receiver]),
-                    place=None if places is None else int(places[sender, receiver]),
+                    place=None if scores is None else int(places[sender, receiver]),
                     sender_role=roles.get(names[0]),
                     receiver_role=role_fed(graph, names[1], roles),
                 )
@@ -237,31 +227,6 @@ def edits(found: Circuit, known: Circuit, scores: Scores | None) -> tuple[tuple[
         return tuple(sorted(edges, key=lambda edge: -1.0 if edge.score is None else abs(edge.score), reverse=True))
 
     return listed(truth & ~kept), listed(kept & ~truth)
-
-
-def _ranking(counted: Counted, rank: Rank, curve: Sweep) -> Ranking:
-    corners = curve.corners()
-    return Ranking(
-        scope=counted.scope,
-        mlps=counted.mlps,
-        rank=rank,
-        n_true=int(curve.true_positives[-1]),
-        n_false=int(curve.false_positives[-1]),
-        auc=min(max(curve.auc, 0.0), 1.0),  # sums of doubles can end a last bit outside
-        average_precision=min(max(curve.average_precision, 0.0), 1.0),
-        true_positives=tuple(corners.true_positives.tolist()),
-        false_positives=tuple(corners.false_positives.tolist()),
-    )
-
-
-def _places(graph: Graph, scores: Scores) -> Scores:
-    """1 for the strongest edge by |score|; equal ones in the graph's order."""
-    order = scores[graph.exists].abs().argsort(descending=True, stable=True)
-    places = torch.zeros(graph.exists.shape, dtype=torch.float64)
-    ranks = torch.zeros(len(order), dtype=torch.float64)
-    ranks[order] = torch.arange(1, len(order) + 1, dtype=torch.float64)
-    places[graph.exists] = ranks
-    return places
 
 
 def _touching(graph: Graph, names: list[str]) -> Mask:

@@ -169,20 +169,15 @@ def _rows(pattern: Tensor, causal: bool) -> Rows:
 def _likely(view: TransformerView, logits: Tensor) -> list[tuple[NextToken, ...]]:
     probabilities = logits.float().softmax(-1)
     top = probabilities.topk(min(_LIKELY, view.d_vocab))
-    return [
-        tuple(
-            NextToken(text=_text(of_answers(view.tokenizer), token), probability=min(1.0, value))
-            for value, token in zip(*row, strict=True)
-        )
-        for row in zip(top.values.tolist(), top.indices.tolist(), strict=True)
-    ]
+    found = []
+    for values, tokens in zip(top.values.tolist(), top.indices, strict=True):
+        texts = _texts(of_answers(view.tokenizer), tokens)
+        found.append(tuple(NextToken(text=t, probability=min(1.0, v)) for t, v in zip(texts, values, strict=True)))
+    return found
 
 
 def _texts(tokenizer: Any, tokens: Tensor) -> tuple[str, ...]:
-    return tuple(_text(tokenizer, token) for token in tokens.tolist() if token != NO_ANSWER)
-
-
-def _text(tokenizer: Any, token: int) -> str:
-    """A token's text; its number where there is no tokenizer, or none of that number in it."""
-    known = tokenizer is not None and token_text(tokenizer, token) is not None
-    return one_token(tokenizer, token) if known else f"[{token}]"
+    """Tokens' texts; their numbers where there is no tokenizer, or none of that number in it."""
+    ids = [token for token in tokens.tolist() if token != NO_ANSWER]
+    known = [tokenizer is not None and token_text(tokenizer, token) is not None for token in ids]
+    return tuple(one_token(tokenizer, i) if there else f"[{i}]" for i, there in zip(ids, known, strict=True))

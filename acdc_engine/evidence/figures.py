@@ -1,23 +1,163 @@
-"""The figures a circuit is judged by: faithfulness, KL, agreement, answers, by template; and completeness."""
+"""Does the model show the behaviour, and does a circuit? Every figure of either, and everything said of a circuit."""
 
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
+from scipy import stats
 from torch import Tensor
 
-from acdc_engine.evidence import Mask
+from acdc_engine.errors import BehaviourError, MethodError
+from acdc_engine.evidence import Mask, Stages, silent
+from acdc_engine.evidence.hypotheses import minimality_runs, run_tests
+from acdc_engine.evidence.random_circuits import random_baseline
 from acdc_engine.evidence.resampling import ratio_interval
-from acdc_engine.graph.evidence_records import AnswerFigures, Completeness, Figures, Interval, TemplateFigures
+from acdc_engine.graph.connectivity import clean
+from acdc_engine.graph.evidence_records import (
+    AnswerFigures,
+    Completeness,
+    Evaluation,
+    Figures,
+    Interval,
+    TemplateFigures,
+)
+from acdc_engine.graph.style import texts_of
 from acdc_engine.patch.judge import Judge
 from acdc_engine.prompts.metrics import accuracy, get_metric, mean_over
 from acdc_engine.prompts.prompt_set import NO_ANSWER, PromptSet
 
+_SIGNIFICANCE = 0.05
 _TWO_SIGNED = ("logit_diff", "prob_diff")
 """Metrics whose sign says which answer wins."""
 
 
-def answer_figures(logits: Float[Tensor, "prompts d_vocab"], prompts: PromptSet) -> AnswerFigures | None:
+@dataclass(frozen=True)
+class Shortcoming:
+    """Why a circuit for this task and model would mean nothing.
+
+    Attributes:
+        kind: "too few": even all right could be luck. "chance": not better than guessing. "corruption": the corrupt
+            prompts do not lower the metric. "split": there are no discovery and held-out prompts that share no text.
+        text: The same in a sentence, with the numbers.
+    """
+
+    kind: Literal["too few", "chance", "corruption", "split"]
+    text: str
+
+
+def chance_of(prompts: PromptSet, d_vocab: int) -> float:
+    """Share right for a model that prefers one of the answers at random (or any token, without wrong answers)."""
+    right = (prompts.answers >= 0).sum(1).float()
+    if not prompts.wrong_answers.shape[1]:
+        return float((right / d_vocab).mean())
+    return float((right / (right + (prompts.wrong_answers >= 0).sum(1))).mean())
+
+
+def shortcomings(
+    right: int | None, chance: float, clean: Float[Tensor, "n"], corrupt: Float[Tensor, "n"], metric: str
+) -> list[Shortcoming]:
+    """Tests the behaviour: accuracy above chance (binomial), and a metric that falls (paired t-test).
+
+    Both tests are one-sided, at 5 %. Accuracy is not tested without right answers (`right` None: clean prompts answered
+    rightly), nor the fall of the metric (`clean` to `corrupt`, in the same order) on a single pair.
+
+    Returns:
+        All that is wrong; empty if the model does the task.
+    """
+    n, found = len(clean), list[Shortcoming]()
+
+    def luck(right: int) -> bool:
+        return bool(stats.binomtest(right, n, chance, alternative="greater").pvalue > _SIGNIFICANCE)
+
+    if right is not None and luck(n):
+        text = (
+            f"{right} of {n} clean prompts are answered rightly, but so few prompts cannot be told from chance "
+            f"({chance:.0%}), whatever the model does."
+        )
+        found.append(Shortcoming("too few", text))
+    elif right is not None and luck(right):
+        text = (
+            f"The model does not do this task: {right} of {n} clean prompts answered rightly ({right / n:.0%}, "
+            f"chance {chance:.0%}), not reliably better than guessing."
+        )
+        found.append(Shortcoming("chance", text))
+    drop = (clean - corrupt).double().cpu().numpy()
+    falls = drop.mean() > 0
+    if falls and drop.std():
+        falls = stats.ttest_1samp(drop, 0, alternative="greater").pvalue <= _SIGNIFICANCE
+    if n > 1 and not falls:
+        means = texts_of(float(clean.mean()), float(corrupt.mean()))
+        text = f"The corruption does not hurt: {metric} is {means[0]} on clean and {means[1]} on corrupt prompts."
+        found.append(Shortcoming("corruption", text))
+    return found
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """The unpatched model on a set of prompts.
+
+    Attributes:
+        accuracy: Share of clean prompts on which a right answer comes before all wrong ones, or, without wrong ones,
+            before all other tokens; None without right answers.
+        answers: What becomes of the answers on the clean prompts; None without right answers.
+        chance: Share that guessing would get right, on average; 0 without right answers.
+        metric_clean: Mean metric on the clean prompts.
+        metric_ablated: Mean metric of the fully ablated model (corrupt prompts, under patch ablation).
+    """
+
+    accuracy: float | None
+    answers: AnswerFigures | None
+    chance: float
+    metric_clean: float
+    metric_ablated: float
+
+    def in_words(self, metric: str) -> str:
+        """The figures in a line; `metric` is what the metric is called, and on how many prompts."""
+        clean, ablated = texts_of(self.metric_clean, self.metric_ablated)
+        text = f"{metric}: clean {clean}, corrupt {ablated}"
+        if self.answers is None:
+            return text
+        above = self.answers.right_above_wrong
+        before = "" if above is None else f" above the wrong ones on {above:.0%},"
+        return (
+            f"{text}; right answer{before} most likely of all tokens on {self.answers.most_likely:.0%}, median rank "
+            f"{self.answers.median_rank:,.6g}"
+        )
+
+
+def check_behaviour(judge: Judge, force: bool = False) -> Behaviour:
+    """Measures the behaviour and stops where a circuit for it would mean nothing.
+
+    A task without right answers, measured by KL, is asked for the corruption alone. With `force` it never stops.
+
+    Raises:
+        BehaviourError: The model's accuracy is not above chance (one-sided binomial test at 5 %), or the corruption
+            does not lower the metric (one-sided paired t-test at 5 %). The numbers are in the message.
+    """
+    logits, prompts, metric = judge.evaluator.clean_logits(), judge.prompts, judge.metric.name
+    right = accuracy(logits, prompts) if prompts.answers.shape[1] else None
+    found = Behaviour(
+        accuracy=None if right is None else float(right.float().mean()),
+        answers=_answer_figures(logits, prompts),
+        chance=chance_of(prompts, logits.shape[1]),
+        metric_clean=float(judge.clean.mean()),
+        metric_ablated=float(judge.ablated.mean()),
+    )
+    n_right = None if right is None else int(right.sum())
+    problems = [] if force else shortcomings(n_right, found.chance, judge.clean, judge.ablated, metric)
+    if not problems:
+        return found
+    remedy = "Try another model or task, or --force to go on all the same."
+    if problems[0].kind == "too few":
+        remedy = "Ask for more with --n, or --force to go on."
+    elif problems[0].kind == "chance":
+        clean, ablated = texts_of(found.metric_clean, found.metric_ablated)
+        remedy = f"{metric} {clean} clean and {ablated} corrupt. {remedy}"
+    raise BehaviourError(f"{problems[0].text} {remedy}")
+
+
+def _answer_figures(logits: Float[Tensor, "prompts d_vocab"], prompts: PromptSet) -> AnswerFigures | None:
     """Looks at the answers in the logits of one run.
 
     `right_above_wrong` compares the answers with one another only: a model that expects neither can be right on every
@@ -48,8 +188,7 @@ def right_ranks(logits: Float[Tensor, "prompts d_vocab"], prompts: PromptSet) ->
     return 1 + ((logits >= best) & ~right).sum(1)
 
 
-@dataclass(frozen=True)
-class _PromptValues:
+class _PromptValues(NamedTuple):
     """What one circuit does on every prompt; KL is from the model, in nats, logits are on the model's device."""
 
     metric: Float[Tensor, "prompts"]
@@ -68,17 +207,14 @@ def prompt_values(judge: Judge, mask: Mask) -> _PromptValues:
     evaluator, kl = judge.evaluator, get_metric("kl")
     prompts = evaluator.prompts
     logits, clean, ablated = evaluator.logits(mask[None])[0], evaluator.clean_logits(), evaluator.ablated_logits()
+    # KL of outputs that hardly differ is lost in the rounding of float32; float64 is not to be had everywhere.
+    wide = logits.dtype if logits.device.type == "mps" else torch.float64
     return _PromptValues(
         metric=judge.metric(logits, prompts, clean).float().cpu(),
-        kl=-kl(_exact(logits), prompts, _exact(clean)).cpu(),
-        kl_ablated=-kl(_exact(ablated), prompts, _exact(clean)).cpu(),
+        kl=-kl(logits.to(wide), prompts, clean.to(wide)).cpu(),
+        kl_ablated=-kl(ablated.to(wide), prompts, clean.to(wide)).cpu(),
         logits=logits,
     )
-
-
-def _exact(logits: Tensor) -> Tensor:
-    """KL of outputs that hardly differ is lost in the rounding of float32; float64 is not to be had everywhere."""
-    return logits if logits.device.type == "mps" else logits.double()
 
 
 def _recovered(kl: Float[Tensor, "prompts"], kl_ablated: Float[Tensor, "prompts"]) -> float:
@@ -89,15 +225,11 @@ def _recovered(kl: Float[Tensor, "prompts"], kl_ablated: Float[Tensor, "prompts"
 def figures_of(judge: Judge, mask: Mask, seed: int = 0) -> Figures:
     """Judges one circuit three ways: faithfulness, KL recovered, and prompt by prompt.
 
-    A mean can hide errors that cancel, so faithfulness stands beside
-
         KL recovered = 1 - KL(model || circuit) / KL(model || ablated)   (means over prompts; cannot exceed 1)
         normalised error = mean |m(circuit) - m(clean)| / |mean m(clean) - mean m(ablated)|
 
-    and the share of prompts on which circuit and model agree (see `Figures`). Faithfulness and KL recovered come with
-    bootstrap intervals over the prompts, from the same single run (`ratio_interval`). The same three are given for each
-    template by itself, with its own m(clean) and m(ablated), since a constant bias of one template can cancel that of
-    another; and beside the metric what becomes of the answers themselves (`answer_figures`).
+    docs/method.md, "Faithfulness and the other figures", says what each is for. All of them, the intervals and the
+    figures of each template by itself come from one run of the circuit.
     """
     evaluator = judge.evaluator
     prompts = evaluator.prompts
@@ -121,9 +253,9 @@ def figures_of(judge: Judge, mask: Mask, seed: int = 0) -> Figures:
         accuracy_clean=float(accuracy(clean, prompts).float().mean()) if has_answers else None,
         faithfulness_interval=ratio_interval(values, judge.clean, judge.ablated, seed),
         kl_interval=_kl_interval(found.kl, found.kl_ablated, seed),
-        answers_clean=answer_figures(clean, prompts),
-        answers_corrupt=answer_figures(evaluator.ablated_logits(), prompts),
-        answers_circuit=answer_figures(found.logits, prompts),
+        answers_clean=_answer_figures(clean, prompts),
+        answers_corrupt=_answer_figures(evaluator.ablated_logits(), prompts),
+        answers_circuit=_answer_figures(found.logits, prompts),
         templates=tuple(_of_template(name, judge, found, agree.cpu(), seed) for name in names if len(names) > 1),
     )
 
@@ -149,23 +281,51 @@ def _of_template(
     )
 
 
-def complement_of(judge: Judge, mask: Mask) -> Mask:
-    """All edges of the graph but the circuit's."""
-    return judge.graph.exists.to(mask.device) & ~mask
-
-
-def completeness_of(judge: Judge, mask: Mask) -> Completeness:
+def _completeness_of(judge: Judge, mask: Mask) -> Completeness:
     """Ablates the circuit's edges, keeps all others, and judges what is left.
 
-    A circuit that holds all of the behaviour leaves none outside: faithfulness and KL recovered near 0. One exact
-    evaluation, of nearly the whole graph.
-
-    Wang et al. 2022 (arXiv 2211.00593, section 4) call a circuit complete if circuit and model behave alike without any
-    subset K of the circuit's nodes, |F(C without K) - F(M without K)| small for all K. This is their K = C, by edges
-    instead of nodes and as a share of m(clean) - m(ablated): the one subset that needs no sampling.
-
-    *When it misleads.* A node keeps all its edges outside the circuit, so it goes on working from them: a circuit that
-    names the right nodes and few of their edges leaves much outside. Backups take over where the circuit is ablated.
+    A circuit that holds all of the behaviour leaves none outside: both near 0 (Wang et al. 2022, arXiv 2211.00593,
+    section 4.1, with all edges of the circuit as their K). One exact evaluation, of nearly the whole graph.
     """
-    left = prompt_values(judge, complement_of(judge, mask))
+    left = prompt_values(judge, judge.graph.exists.to(mask.device) & ~mask)
     return Completeness(faithfulness=judge.faithfulness_of(left.metric), kl_recovered=left.kl_recovered)
+
+
+def evaluate(
+    discovery: Judge,
+    held_out: Judge,
+    mask: Mask,
+    *,
+    n_random: int = 100,
+    tests: bool = True,
+    seed: int = 0,
+    progress: Stages = silent,
+) -> Evaluation:
+    """Judges one circuit by everything there is, on held-out prompts where it matters.
+
+    Figures with intervals on both splits; completeness, random circuits of the same size and the hypothesis tests on
+    the held-out prompts only. Cost in exact evaluations: 3, `n_random` + 1, and for the tests 2 and `minimality_runs`.
+
+    `n_random` 0 leaves random circuits out; `seed` is that of everything drawn here.
+
+    Raises:
+        MethodError: No path of the circuit leads from input to logits.
+    """
+    if not clean(held_out.graph, mask.cpu()).any():
+        raise MethodError(
+            f"None of the circuit's {int(mask.sum())} edges lies on a path of its edges from input to logits, so it "
+            "computes nothing: it equals the ablated model. Add the edges that are missing between its nodes."
+        )
+    with progress("Figures", None):
+        figures = [figures_of(judge, mask, seed) for judge in (discovery, held_out)]
+    with progress("Completeness", None):
+        found = Evaluation(discovery=figures[0], held_out=figures[1], completeness=_completeness_of(held_out, mask))
+    if n_random:
+        with progress("Random circuits", n_random) as stage:
+            baseline = random_baseline(held_out, mask, n_random, seed, stage.advance)
+        found = found.model_copy(update={"random_circuits": baseline})
+    if tests:
+        with progress("Hypothesis tests", 2 + minimality_runs(int(mask.sum()))) as stage:
+            tested = run_tests(held_out, mask, seed=seed, progress=stage.advance)
+        found = found.model_copy(update={"tests": tested})
+    return found

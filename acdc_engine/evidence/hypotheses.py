@@ -2,13 +2,12 @@
 
 An ideal circuit keeps the behaviour (equivalence), leaves none of it outside (independence) and holds nothing that is
 not needed (minimality). In all three the null hypothesis is that the circuit is ideal: a rejection speaks against it,
-and that it stands proves nothing, since with few prompts or few random edges the tests see little. Hypotheses and
-statistics are theirs; where the computation differs from theirs, the functions say so.
+and that it stands proves nothing. Hypotheses and statistics are theirs; where the computation differs from theirs, and
+when the tests mislead, is in docs/method.md, "Statistics".
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +17,6 @@ from scipy import stats
 from torch import Tensor
 
 from acdc_engine.evidence import Mask
-from acdc_engine.evidence.figures import complement_of
 from acdc_engine.evidence.random_circuits import RandomPaths
 from acdc_engine.evidence.resampling import MIN_PROMPTS, too_few
 from acdc_engine.graph.blocks import Graph
@@ -57,34 +55,19 @@ _SAME = 1e-5
 """Scores closer than this share of |m(clean) - m(ablated)| are the same: rounding differs between runs."""
 
 
-@dataclass(frozen=True)
-class _Outcome:
+class _Outcome(NamedTuple):
     """One test before correction for the others: its numbers in words, and what it means if its null is rejected."""
 
-    name: _TestName
     statistic: float
     p_value: float
     finding: str
     if_rejected: str = ""
     if_kept: str = ""
 
-    def record(self, p_adjusted: float) -> HypothesisTest:
-        rejected = p_adjusted <= _ALPHA
-        return HypothesisTest(
-            name=self.name,
-            null=_NULLS[self.name],
-            statistic=self.statistic,
-            p_value=self.p_value,
-            p_adjusted=p_adjusted,
-            rejected=rejected,
-            alpha=_ALPHA,
-            details=f"{self.finding} {self.if_rejected if rejected else self.if_kept}".strip(),
-        )
 
-
-def _undecided(name: _TestName, reason: str) -> _Outcome:
+def _undecided(reason: str) -> _Outcome:
     """A test that cannot be made: nothing speaks against the null hypothesis."""
-    return _Outcome(name, statistic=0.0, p_value=1.0, finding=f"Not tested: {reason}")
+    return _Outcome(statistic=0.0, p_value=1.0, finding=f"Not tested: {reason}")
 
 
 def _holm(p_values: Sequence[float]) -> list[float]:
@@ -117,11 +100,11 @@ def run_tests(
     that of permutations and random edges, `progress` is called with the number of circuits run.
     """
     if len(judge.clean) < MIN_PROMPTS:
-        outcomes = [_undecided(name, too_few(len(judge.clean), "a test")) for name in _NULLS]
+        outcomes = [_undecided(too_few(len(judge.clean), "a test"))] * len(_NULLS)
     else:
         # The circuit as the circuits without one edge are run, so that rounding is no difference between them.
         circuit = judge.values(Variants(mask.cpu(), (Candidate(np.empty(0, np.int64)),)))[0]
-        complement = judge.values(complement_of(judge, mask)[None])[0]
+        complement = judge.values((judge.graph.exists & ~mask.cpu())[None])[0]
         progress(2)
         outcomes = [
             _equivalence(judge, circuit),
@@ -129,7 +112,19 @@ def run_tests(
             _minimality(judge, mask, circuit, seed=seed, progress=progress),
         ]
     adjusted = _holm([outcome.p_value for outcome in outcomes])
-    return tuple(outcome.record(p) for outcome, p in zip(outcomes, adjusted, strict=True))
+    return tuple(
+        HypothesisTest(
+            name=name,
+            null=null,
+            statistic=one.statistic,
+            p_value=one.p_value,
+            p_adjusted=p,
+            rejected=p <= _ALPHA,
+            alpha=_ALPHA,
+            details=f"{one.finding} {one.if_rejected if p <= _ALPHA else one.if_kept}".strip(),
+        )
+        for (name, null), one, p in zip(_NULLS.items(), outcomes, adjusted, strict=True)
+    )
 
 
 def _equivalence(judge: Judge, circuit: Float[Tensor, "prompts"]) -> _Outcome:
@@ -138,16 +133,12 @@ def _equivalence(judge: Judge, circuit: Float[Tensor, "prompts"]) -> _Outcome:
         null hypothesis: |P(m(C) > m(M)) - 1/2| < 0.1        (section 3.1)
         p = P(|K / n - 1/2| >= |k / n - 1/2|)        K binomial with share 1/2 + 0.1, the null's worst case
 
-    with k of n prompts on which the circuit is above. Their test supposes that no two scores are equal; here ties count
-    half for either side, so the whole graph is equivalent to itself. Their code puts the mean *difference* of scores in
-    the place of k / n; this follows the paper.
-
-    *When it misleads.* It is about signs, not sizes: a circuit that is always a hair below the model is rejected, one
-    that is far off in both directions is not.
+    with k of n prompts on which the circuit is above. Ties count half for either side, so the whole graph is equivalent
+    to itself. Their code puts the mean *difference* of scores in the place of k / n; this follows the paper.
     """
     name, n = judge.metric.name, len(circuit)
     if judge.metric.zero_gradient_at_clean:
-        return _undecided("equivalence", f"{name} has its maximum at the model, so no circuit can be above it.")
+        return _undecided(f"{name} has its maximum at the model, so no circuit can be above it.")
     above = (circuit - judge.clean).double()
     above[above.abs() <= _SAME * abs(judge.range)] = 0.0
     ties = int((above == 0).sum())
@@ -156,7 +147,6 @@ def _equivalence(judge: Judge, circuit: Float[Tensor, "prompts"]) -> _Outcome:
     as_far = np.abs(counts / n - 0.5) >= abs(share - 0.5) - 1e-12
     p_value = min(1.0, float(stats.binom.pmf(counts[as_far], n, 0.5 + _EPSILON).sum()))
     return _Outcome(
-        "equivalence",
         statistic=share,
         p_value=p_value,
         finding=(
@@ -176,23 +166,16 @@ def _independence(judge: Judge, complement: Float[Tensor, "prompts"], seed: int 
         null hypothesis: m(M without C) and m(M) are independent over prompts        (section 3.2)
         HSIC = trace(K H L H) / (n - 1)^2        K, L: Gaussian kernels of the two scores; H centres
 
-    (Gretton et al. 2007, *A Kernel Statistical Test of Independence*), with p from 9,999 permutations of one score
-    against the other (`scipy.stats.permutation_test`, which counts the observed order too, so p is never 0; theirs can
-    be). Each kernel has the median distance of its own score as width, as in Gretton et al.; their code takes one width
-    for both from the distances between the two scores. O(permutations x prompts^2).
-
-    *When it misleads.* Dependence need not be behaviour: where one answer is the likelier word in clean and corrupt
-    prompt alike, even the fully ablated model depends on the whole one. A complement that works on all prompts to the
-    same degree is independent. See completeness for how much of the behaviour it keeps.
+    (Gretton et al. 2007, *A Kernel Statistical Test of Independence*), with p from permutations of one score against
+    the other (`scipy.stats.permutation_test`, which counts the observed order too, so p is never 0). Each kernel has
+    the median distance of its own score as width. O(permutations x prompts^2).
 
     `complement` is the metric of every prompt with the circuit's edges ablated and all others kept.
     """
     name, least = judge.metric.name, _SAME * abs(judge.range)
     for whose, scores in (("complement", complement), ("model", judge.clean)):
         if float(scores.max() - scores.min()) <= least:
-            return _undecided(
-                "independence", f"the {whose}'s {name} is the same on all prompts, so it depends on nothing."
-            )
+            return _undecided(f"the {whose}'s {name} is the same on all prompts, so it depends on nothing.")
     of_complement, of_model = _centred_kernel(complement), _centred_kernel(judge.clean)
 
     def hsic(order: NDArray[np.int64]) -> float:
@@ -209,7 +192,6 @@ def _independence(judge: Judge, complement: Float[Tensor, "prompts"], seed: int 
     )
     correlation = float(stats.spearmanr(complement.numpy(), judge.clean.numpy()).statistic)
     return _Outcome(
-        "independence",
         statistic=float(found.statistic),
         p_value=float(found.pvalue),
         finding=(
@@ -254,25 +236,18 @@ def _minimality(
     `n_random_edges` it beats is then binomial with a share of .9 or more, and p is the lower tail. Corrected over the
     edges by Holm; the smallest corrected p is the test's.
 
-    Theirs, but: they take the mean *squared* difference (code) and Bonferroni (paper); Holm is never weaker. Their
-    random path consists of new edges only; this one may run along the circuit in part, and edges are drawn from what is
-    new. Their graph has one receiver per layer and head, ours q, k and v apart.
-
     Cost: one exact evaluation per edge (up to `EDGES_UP_TO`) and two per random edge.
-
-    *When it misleads.* Random edges mostly do nothing, so this is a low bar: a rejected edge is as good as noise, but
-    one that stands can still be superfluous. That no single edge can go is shown by the certificate, exactly.
 
     `whole` is the metric of every prompt under the circuit, in which an edge on no path has effect 0; `seed` is that of
     the random edges, and of the edges tested in larger circuits.
     """
     rng, edges = np.random.default_rng(seed), mask.cpu().nonzero()
     if not len(edges):
-        return _undecided("minimality", "the circuit has no edges.")
+        return _undecided("the circuit has no edges.")
     graph = judge.graph
     inflated = _inflated(graph, mask.cpu(), n_random_edges, rng)
     if not inflated:
-        return _undecided("minimality", "the circuit holds the whole graph, so no random edge can be added.")
+        return _undecided("the circuit holds the whole graph, so no random edge can be added.")
     if len(edges) > EDGES_UP_TO:
         edges = edges[torch.from_numpy(np.sort(rng.choice(len(edges), EDGES_UP_TO, replace=False)))]
     ids = (edges[:, 0] * graph.n_receivers + edges[:, 1]).numpy()
@@ -286,7 +261,6 @@ def _minimality(
     weakest = int(beaten.argmin())
     superfluous = sum(p <= _ALPHA for p in adjusted)
     return _Outcome(
-        "minimality",
         statistic=int(beaten[weakest]) / len(random),
         p_value=min(adjusted),
         finding=(

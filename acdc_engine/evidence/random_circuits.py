@@ -61,27 +61,18 @@ class RandomPaths:
 def random_circuits(graph: Graph, size: int, count: int, seed: int) -> Bool[Tensor, "count senders receivers"]:
     """Draws clean circuits of exactly `size` edges each.
 
-    Up to half of the edges: random paths (`RandomPaths`) are joined; one that would bring in more new edges than are
-    still wanted is left out. When none of 64 paths in a row fits, edges are added singly, drawn evenly from those that
-    lead from a node the input reaches to one that leads to the logits. Above half: edges drawn evenly are taken out of
-    the whole graph, the rest is cleaned and filled up singly in the same way. Where no single edge can be added, a new
-    node comes in with two, and `input->logits` goes if that is one too many; so every size can be drawn.
-
-    This is no even draw from all circuits of that size (nobody knows how to do one); it gives circuits that hang
-    together as found ones do. Small ones consist of few, long paths. O(edges drawn) per circuit.
-
-    Same seed, same circuits.
+    Up to half of the edges: random paths (`RandomPaths`) are joined as long as they fit, and single edges fill the
+    circuit up. Above half: random edges are taken out of the whole graph, the rest is cleaned and filled up. This is no
+    even draw from all circuits of that size, but they hang together as found ones do. O(edges drawn) per circuit.
 
     Raises:
-        MethodError: No circuit has that size, or fewer than one is asked for.
+        MethodError: No circuit has that size.
     """
     if not 1 <= size <= graph.n_edges:
         raise MethodError(
             f"There are no random circuits of {size} edges: this graph's have 1 to {graph.n_edges}. 0 edges: no "
             "path of the circuit leads from input to logits."
         )
-    if count < 1:
-        raise MethodError(f"{count} random circuits were asked for; at least 1 is needed.")
     rng = np.random.default_rng(seed)
     paths = RandomPaths(graph, rng)
     circuits = torch.zeros(count, graph.n_senders, graph.n_receivers, dtype=torch.bool)
@@ -107,13 +98,8 @@ def random_baseline(
     The permutation p-value of the hypothesis that the circuit is drawn like them; it cannot be below 1 / (1 + count).
     Cost: count + 1 exact evaluations.
 
-    *When it misleads.* Random circuits are easily beaten: the ablated model has |f - 1| = 1, and most of them do
-    nothing else. A small p does not say that the circuit is good.
-
-    Edges on no path do not count. `progress` is called with the number of circuits done.
-
-    Raises:
-        MethodError: The circuit has no path, or fewer than one random circuit is asked for.
+    Random circuits mostly do nothing, so a small p does not say that the circuit is good. Edges on no path do not
+    count. `progress` is called with the number of circuits done.
     """
     graph = judge.graph
     size = int(clean(graph, mask.cpu()).sum())

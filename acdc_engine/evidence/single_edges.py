@@ -1,19 +1,31 @@
-"""What a circuit file says of each edge, and the certificate, from the exact tests of single edges."""
+"""What a circuit file says of each edge, and the certificate, from exact tests and from resampled prompts.
+
+Formulas, and when they mislead: docs/method.md, "Exact effect of an edge" and "Statistics".
+"""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
+from acdc_engine.errors import MethodError
 from acdc_engine.evidence import Mask, Scores
-from acdc_engine.evidence.resampling import necessity, score_stability
 from acdc_engine.graph.evidence_records import Certificate
 from acdc_engine.graph.nodes import edges_of_mask
 from acdc_engine.graph.records import CircuitEdge
 from acdc_engine.patch.judge import Judge, Target
-from acdc_engine.search import Minimal, check_rank, nobody, singles
+from acdc_engine.search import Minimal
+
+_RESAMPLES = 1000
+"""Of the prompts."""
+_ROUNDING = 1e-6
+"""Room for rounding at the ends of a band, as in `Target.met`."""
+_CHUNK_NUMBERS = 4 * 2**20
+"""Resampled means held at once."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +36,7 @@ class EdgeEvidence:
         value: The objective of the whole circuit: faithfulness in the metric, or share of KL recovered.
         effects: `m(C) - m(C without e)`, in units of the metric; positive where the edge supports the behaviour.
         without: The objective of the circuit without each edge.
-        necessity: See `acdc_engine.evidence.necessity`; None without a target.
+        necessity: See `necessity`; None without a target.
         certificate: That no single edge can go; None without a target.
     """
 
@@ -35,25 +47,13 @@ class EdgeEvidence:
     certificate: Certificate | None
 
 
-def in_metric(
-    tested: Minimal, objective: Judge, judge: Judge, progress: Callable[[int, int], None] = nobody
-) -> Minimal:
-    """The tests of single edges, `tested` in the objective, by the metric.
-
-    Where that is another one, every edge is run once more; `progress` is called with edges run and edges to run.
-    """
-    if judge.metric.name == objective.metric.name:
-        return tested
-    return singles(judge, tested.found, None, progress)
-
-
 def edge_evidence(
     tested: Minimal, by_metric: Minimal | None, objective: Judge, target: Target | None, seed: int = 0
 ) -> EdgeEvidence:
     """Turns the exact tests of single edges, in the objective, into figures.
 
-    `by_metric` are the same by the metric, see `in_metric`; None for no effects (NaN). Without a target the circuit
-    claims no band. `seed` is that of the bootstrap.
+    `by_metric` are the same by the metric; None for no effects (NaN). Without a target the circuit claims no band.
+    `seed` is that of the bootstrap.
     """
     value = objective.faithfulness_of(tested.whole)
     without = tuple(objective.faithfulness_of(row) for row in tested.without)
@@ -81,19 +81,97 @@ def edge_records(
     known: dict[str, Sequence[float] | None] = {"stability": None if stability is None else stability[mask].tolist()}
     if evidence is not None:
         known |= {"effect": evidence.effects, "without": evidence.without, "necessity": evidence.necessity}
+
+    def of(row: int) -> dict[str, float | None]:
+        numbers = {name: math.nan if values is None else values[row] for name, values in known.items()}
+        return {name: number if math.isfinite(number) else None for name, number in numbers.items()}
+
     edges = enumerate(edges_of_mask(judge.graph, mask, scores))
-    return tuple(edge.model_copy(update={name: _number(known[name], row) for name in known}) for row, edge in edges)
+    return tuple(edge.model_copy(update=of(row)) for row, edge in edges)
 
 
-def stability_of(
-    per_example: Float[Tensor, "examples senders receivers"] | None, mask: Mask, rank: str, seed: int
-) -> Scores | None:
-    """How often each edge is among the first so many as the circuit has, see `score_stability`."""
-    if per_example is None:
-        return None
-    return score_stability(per_example, mask, check_rank(rank), int(mask.sum()), seed=seed)
+def score_stability(
+    per_example: Float[Tensor, "examples senders receivers"],
+    mask: Mask,
+    rank: Literal["signed", "absolute", "rms"],
+    count: int,
+    resamples: int = _RESAMPLES,
+    seed: int = 0,
+) -> Scores:
+    """Share of bootstrap resamples of the prompts whose scores would select each edge.
+
+        stability(e) = share of resamples in which e is among the first `count` edges by the resample's mean score
+
+    Edges that tie with the last of the first `count` count as selected, all of them. Edges whose score is zero on every
+    prompt, those that do not exist among them, are not ranked unless the mask keeps them. Edges at the cut are near 1/2
+    by nature. No model runs: O(resamples x edges x examples); memory is bounded.
+
+    Takes the scores of every prompt, `score_edges(..., per_example=True)`, zero where no edge exists; the edges asked
+    about; `rank`, with `rms` for the root mean square over the resample's prompts; and the number of edges selected,
+    such as the size of the circuit.
+
+    Returns:
+        From 0 to 1; NaN outside the mask.
+
+    Raises:
+        MethodError: There are no edges to select.
+    """
+    if count < 1:
+        raise MethodError(f"Stability is about the first edges of a ranking; at least 1, not {count}.")
+    weights = _resample_weights(len(per_example), resamples, seed).to(per_example)
+    ranked = (per_example != 0).any(0) | mask.to(per_example.device)
+    scores, asked = per_example[:, ranked], mask.to(per_example.device)[ranked].nonzero().flatten()
+    selected, edges = torch.zeros(len(asked), dtype=torch.float32), scores.shape[1]
+    for some in weights.split(max(1, _CHUNK_NUMBERS // max(1, edges))):
+        strengths = some @ (scores.square() if rank == "rms" else scores)
+        strengths = strengths.abs_() if rank == "absolute" else strengths
+        last_selected = strengths.kthvalue(max(1, edges - count + 1), dim=1, keepdim=True).values
+        selected += (strengths[:, asked] >= last_selected).sum(0).cpu()
+    out = torch.full(mask.shape, torch.nan, dtype=torch.float32)
+    out[mask.cpu()] = selected / resamples
+    return out
 
 
-def _number(values: Sequence[float] | None, row: int) -> float | None:
-    value = math.nan if values is None else values[row]
-    return value if math.isfinite(value) else None
+def necessity(
+    without: Float[Tensor, "edges prompts"],
+    whole: Float[Tensor, "prompts"],
+    clean: Float[Tensor, "prompts"],
+    ablated: Float[Tensor, "prompts"],
+    target: Target,
+    resamples: int = _RESAMPLES,
+    seed: int = 0,
+) -> Float[Tensor, "edges"]:
+    """Share of bootstrap resamples of the prompts in which the target is missed without each edge.
+
+        necessity(e) = share of the resamples in which f(C) meets the target, in which f(C without e) does not
+
+    each resample with its own m(clean) and m(ablated). Resamples in which the whole circuit misses the target too are
+    left out: they say nothing about the edge, and a circuit found at the edge of the band misses it in half of them. A
+    resample whose m(clean) - m(ablated) vanishes is one of those. O(resamples x edges x prompts), no model runs.
+
+    Takes the metric of every prompt without each edge, under the whole circuit, on the clean run and under full
+    ablation; `seed` is that of the resamples.
+
+    Returns:
+        From 0 to 1; NaN for all edges where no resample of the whole circuit meets the target.
+    """
+    weights = _resample_weights(len(whole), resamples, seed).double()
+    low = ablated.double()
+    span = weights @ (clean.double() - low)
+    # Where the span is zero this is infinite or NaN, which no band holds.
+    meets = _met(weights @ (whole.double() - low) / span, target)
+    faithfulness = (weights[meets] @ (without.double() - low).T) / span[meets, None]
+    return (~_met(faithfulness, target)).double().mean(0).float()
+
+
+def _resample_weights(n_prompts: int, resamples: int, seed: int) -> Float[Tensor, "resamples prompts"]:
+    """Bootstrap resamples as weights: how often each prompt is drawn, divided by the number of prompts."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randint(n_prompts, (resamples, n_prompts), generator=generator)
+    counts = torch.zeros(resamples, n_prompts, dtype=torch.float32)
+    return counts.scatter_add_(1, drawn, torch.ones(drawn.shape, dtype=torch.float32)) / n_prompts
+
+
+def _met(faithfulness: Float[Tensor, "*any"], target: Target) -> Bool[Tensor, "*any"]:
+    """`Target.met` for many numbers, with the same room for rounding."""
+    return (faithfulness >= target.faithfulness - _ROUNDING) & (faithfulness <= target.upper + _ROUNDING)

@@ -49,22 +49,15 @@ def sizes_of(
     """Judges parts of a circuit, the circuit, and the circuit with more edges.
 
     Parts are made of the edges with the largest |effect| (|score| where effects are not known; without either there are
-    none), `_PARTS` sizes in a geometric series from `_SMALLEST` edges, or from where something first is left after
-    cleaning. Larger circuits are made of all of the circuit's edges and the others with the largest scores, to 2, 4 and
-    8 times its size and at most `_MOST_EDGES`. All are cleaned, so each holds the ones before it; sizes at which
-    cleaning leaves nothing new are left out. Where effects do not add up, a part of a circuit need not be less faithful
-    than the next larger one.
+    none), in a geometric series from where something first is left after cleaning. Larger circuits are made of all of
+    the circuit's edges and the others with the largest scores. All are cleaned, so each holds the ones before it; sizes
+    at which cleaning leaves nothing new are left out.
 
     Cost in exact evaluations: one per size and 5 per size of at most 200 edges, 2 per size of at most 1,000; 72 at
     most.
 
-    Args:
-        judge: Held-out prompts.
-        circuit: Its edges on no path do not count.
-        scores: Of all edges, larger for more of the behaviour: signed, or root mean square under KL. None: no larger
-            circuits are made.
-        seed: Of bootstrap and random circuits.
-        progress: Opens the stage.
+    The judge is that of the held-out prompts. Scores are of all edges, larger for more of the behaviour: signed, or
+    root mean square under KL; without them no larger circuits are made. `seed` is that of all that is drawn.
 
     Returns:
         The smallest first. Empty where no path of the circuit leads from input to logits.
@@ -77,7 +70,7 @@ def sizes_of(
             values = prompt_values(judge, mask)
             stage.advance()
             random = []
-            for drawn in random_circuits(graph, edges, _draws(edges), seed) if _draws(edges) else ():
+            for drawn in random_circuits(graph, edges, _draws(edges), seed):
                 random += judge.faithfulness(drawn[None])
                 stage.advance()
             found.append(
@@ -161,32 +154,17 @@ def check_sizes(sizes: Sequence[float]) -> tuple[float, ...]:
     return tuple(float(size) for size in sizes)
 
 
-def edges_at(fraction: float, n_edges: int) -> int:
-    """Edges that a fraction of the graph asks for: rounded down, as MIB does; 0 where it is less than one edge."""
-    return int(fraction * n_edges)
-
-
 def areas(fractions: Sequence[float], faithfulness: Sequence[Sequence[float]]) -> Area:
     """CPR and CMD of a curve, by MIB's own rule.
 
         CPR = integral of f(x) dx            circuit performance ratio; larger is better, above 1 where f overshoots
         CMD = integral of |1 - f(x)| dx      circuit-model distance; smaller is better, 0 is perfect
 
-    (Mueller et al. 2025, arXiv 2504.13151, with f of eq. 1; where the paper leaves the rule open, their code decides:
-    `evaluate_area_under_curve`.) x is a fraction of the graph's edges on a *linear* axis, both integrals are trapezoids
-    from the first size to the last, and nothing is added below the first size or above the last: with MIB's sizes from
-    0.001 to 1 a perfect curve has CPR 0.999. The trapezoid of |1 - f| joins the distances themselves, so a curve that
-    crosses 1 between two sizes is not credited for the crossing.
+    Trapezoids from the first size to the last, as in MIB's `evaluate_area_under_curve` (Mueller et al. 2025, arXiv
+    2504.13151); docs/method.md, "Areas", has the rule's details and when it misleads.
 
-    x may be the fraction asked for (MIB) or the fraction left after cleaning, which can start at 0 and can repeat:
-    sizes too small to connect input and logits leave the empty circuit, whose faithfulness is 0 by definition (nothing
-    kept is the ablated model), and a step without width has no area. O(sizes).
-
-    *When it misleads.* On a linear axis half of the area lies between 50 % and 100 % of the edges, where every method
-    is near 1, and nine tenths above 10 %: small circuits hardly count. CPR rewards overshooting. Curves over different
-    sizes, over different graphs (k and v grouped or not) or ablations do not compare.
-
-    x lies in [0, 1] and never falls. At each x there is one circuit, or several whose f and whose |1 - f| are averaged.
+    x, a fraction of the graph's edges, lies in [0, 1] and never falls. At each x there is one circuit, or several whose
+    f and whose |1 - f| are averaged.
 
     Raises:
         MethodError: Fewer than two sizes, lists of different lengths, a size without circuits, an x that falls or lies

@@ -12,8 +12,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from acdc_engine.errors import AcdcError, MethodError, PromptError, TaskError, TooFewPairsError
-from acdc_engine.evidence.behaviour import Shortcoming, chance_of, shortcomings
-from acdc_engine.evidence.figures import right_ranks
+from acdc_engine.evidence.figures import Shortcoming, chance_of, right_ranks, shortcomings
 from acdc_engine.experiment import Experiment
 from acdc_engine.model.load import DEFAULT_MODEL, load_model, load_tokenizer
 from acdc_engine.model.view import TransformerView

@@ -16,7 +16,7 @@ from acdc_engine.errors import CircuitFileError, MethodError, RunFolderError
 from acdc_engine.evidence.figures import prompt_values
 from acdc_engine.evidence.random_circuits import random_circuits
 from acdc_engine.evidence.resampling import ratio_interval
-from acdc_engine.evidence.sizes import MIB_SIZES, areas, check_sizes, edges_at
+from acdc_engine.evidence.sizes import MIB_SIZES, areas, check_sizes
 from acdc_engine.experiment import Experiment, Selection
 from acdc_engine.formats.register import opened
 from acdc_engine.graph.circuit import Circuit
@@ -190,7 +190,7 @@ class _Sizes:
 
     def __init__(self, lab: Experiment, fractions: tuple[float, ...], report: Reporter) -> None:
         self.lab, self.graph, self.fractions, self.report = lab, lab.view.graph, fractions, report
-        self.asked = [edges_at(fraction, self.graph.n_edges) for fraction in fractions]
+        self.asked = [int(fraction * self.graph.n_edges) for fraction in fractions]  # rounded down, as MIB does
 
     @cached_property
     def _whole(self) -> _Verdict:

@@ -49,13 +49,6 @@ def test_nodes_have_what_was_measured(tmp_path: Path) -> None:
     assert Circuit.load(tmp_path / "described.json") == found
 
 
-def test_nothing_else_changes() -> None:
-    found = described()
-    bare = [node.model_copy(update={"role": None, "role_scores": (), "direct_effect": None}) for node in found.nodes]
-    edges = [edge.model_copy(update={"sender_role": None, "receiver_role": None}) for edge in found.edges]
-    assert found.model_copy(update={"nodes": tuple(bare), "edges": tuple(edges), "examples": ()}) == circuit()
-
-
 def test_known_roles_are_kept_and_edges_agree(tmp_path: Path) -> None:
     head = next(node.name for node in circuit().nodes if node.kind == "head")
     nodes = tuple(n.model_copy(update={"role": "from a paper"}) if n.name == head else n for n in circuit().nodes)
@@ -201,14 +194,11 @@ def test_the_strongest_heads_come_first() -> None:
 @pytest.mark.parametrize(
     ("n_heads", "numbers", "wanted"),
     [
-        (5, [100, 100, 100], [5, 5, 5]),
         (500, [100, 100, 100], [133, 133, 133]),  # 39,900 numbers
         (500, [4160, 4160, 4160], [9, 0, 0]),  # three for each would be too few to see anything
         (500, [1500, 1500, 1500], [13, 13, 0]),
         (3, [4160, 4160, 4160], [3, 3, 3]),
         (500, [0, 1000, 0], [0, 40, 0]),
-        (500, [0, 0], [0, 0]),
-        (0, [100], [0]),
         (7, [], []),
     ],
 )

@@ -1,28 +1,123 @@
-"""The figures of a circuit, and whether the model shows the behaviour at all."""
+"""What is asked of a model before a circuit is searched, the figures of a circuit, and everything together."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import torch
 
-from acdc_engine.errors import BehaviourError
-from acdc_engine.evidence.behaviour import check_behaviour
-from acdc_engine.evidence.figures import figures_of
+from acdc_engine.errors import BehaviourError, MethodError, MetricError
+from acdc_engine.evidence.figures import (
+    _completeness_of,
+    chance_of,
+    check_behaviour,
+    evaluate,
+    figures_of,
+    shortcomings,
+)
+from acdc_engine.evidence.hypotheses import run_tests
+from acdc_engine.evidence.random_circuits import random_circuits
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.evaluator import Circuits
 from acdc_engine.patch.judge import Judge
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
 from tests.evidence.judges import answered_by_the_model, judge_of
-from tests.tiny_models import view
+from tests.evidence.judges import tiny_judge as judge
+from tests.micro_models import mask_of, shared_values
+from tests.tiny_models import random_prompts, view
 
 LOGIT_DIFF = get_metric("logit_diff")
 
 
-def test_whole_model_and_nothing() -> None:
+def test_without_answers_the_corruption_alone_is_judged() -> None:
+    drawn = random_prompts()
+    prompts = PromptSet.from_tokens(drawn.clean, drawn.corrupt, read_at=3)
+    j = judge_of(prompts, "kl")
+    found = check_behaviour(j)
+    assert found.accuracy is None and found.chance == 0
+    assert found.metric_clean == pytest.approx(0, abs=1e-6) and found.metric_ablated < -1e-4
+    assert figures_of(j, j.graph.exists).accuracy_clean is None
+    with pytest.raises(MetricError, match=r"'nll' needs right answers; .* add answers to the task, or use 'kl'\."):
+        judge_of(prompts, "nll")
+
+
+def test_the_whole_model_and_nothing() -> None:
     j = judge_of(answered_by_the_model(True))
+    found = check_behaviour(j)
+    assert found.accuracy == 1 and found.chance == 0.5 and found.metric_clean > found.metric_ablated
     whole, nothing = figures_of(j, j.graph.exists), figures_of(j, torch.zeros_like(j.graph.exists))
-    assert whole.faithfulness == pytest.approx(1, abs=1e-4) and whole.kl_recovered == pytest.approx(1, abs=1e-4)
-    assert whole.agreement == 1 and whole.normalised_error == pytest.approx(0, abs=1e-4)
-    assert nothing.faithfulness == pytest.approx(0, abs=1e-4) and nothing.kl_recovered == pytest.approx(0, abs=1e-4)
+    assert (whole.faithfulness, whole.kl_recovered, whole.normalised_error) == pytest.approx((1, 1, 0), abs=1e-4)
+    assert (nothing.faithfulness, nothing.kl_recovered) == pytest.approx((0, 0), abs=1e-4) and whole.agreement == 1
+
+
+CLEAN = torch.tensor([1.0, 2.0, 3.0, 2.0, 1.0, 2.0])
+
+
+def kinds(right: int | None, clean: torch.Tensor, corrupt: torch.Tensor) -> list[str]:
+    return [found.kind for found in shortcomings(right, 0.5, clean, corrupt, "logit_diff")]
+
+
+@pytest.mark.parametrize(
+    ("right", "corrupt", "found"),
+    [
+        (6, CLEAN - 1, []),  # 0.5^6 = 0.016
+        (None, CLEAN - 1, []),
+        (5, CLEAN - 1, ["chance"]),  # 7 * 0.5^6 = 0.11
+        (6, CLEAN, ["corruption"]),
+        (6, CLEAN + 1, ["corruption"]),
+        (6, CLEAN - torch.tensor([3.0, -2.9, 0, 0, 0, 0]), ["corruption"]),  # lower by luck
+        (3, CLEAN + 1, ["chance", "corruption"]),
+    ],
+)
+def test_both_are_tested_at_five_per_cent(right: int | None, corrupt: torch.Tensor, found: list[str]) -> None:
+    assert kinds(right, CLEAN, corrupt) == found
+
+
+def test_four_prompts_cannot_tell_from_a_half() -> None:
+    assert kinds(4, CLEAN[:4], CLEAN[:4] - 1) == ["too few"]  # 0.5^4 = 0.0625
+    assert kinds(5, CLEAN[:5], CLEAN[:5] - 1) == []  # 0.5^5 = 0.031
+    assert kinds(None, CLEAN[:1], CLEAN[:1]) == []  # a single pair says nothing of the corruption
+
+
+def test_the_texts_have_the_numbers() -> None:
+    chance, corruption = shortcomings(3, 0.5, CLEAN, CLEAN + 1, "nll")
+    assert chance.text == (
+        "The model does not do this task: 3 of 6 clean prompts answered rightly (50%, chance 50%), not reliably better "
+        "than guessing."
+    )
+    assert corruption.text == "The corruption does not hurt: nll is 1.833 on clean and 2.833 on corrupt prompts."
+
+
+def test_chance() -> None:
+    tokens = [[0, 1], [0, 1]]
+    with_wrong = PromptSet.from_tokens(tokens, tokens, [[2], [2, 3, 4]], [[5], [6]])
+    assert chance_of(with_wrong, 100) == pytest.approx((1 / 2 + 3 / 4) / 2)
+    without = PromptSet.from_tokens(tokens, tokens, [[2], [2, 3, 4]])
+    assert chance_of(without, 100) == pytest.approx(0.02)
+
+
+def test_a_model_that_does_not_do_the_task_is_stopped_with_the_numbers() -> None:
+    j = judge_of(answered_by_the_model(False))
+    with pytest.raises(BehaviourError, match=r"task: 0 of 8 .* rightly \(0%, chance 50%\).*logit_diff -\d.*--force"):
+        check_behaviour(j)
+    assert check_behaviour(j, force=True).accuracy == 0
+
+
+def test_corrupt_equal_to_clean_is_refused_even_by_force() -> None:
+    drawn = random_prompts()
+    same = PromptSet.from_tokens(drawn.clean, drawn.clean, drawn.answers, drawn.wrong_answers)
+    with pytest.raises(BehaviourError, match="The corrupt metric equals the clean one"):
+        judge_of(same)
+
+
+def test_too_few_prompts_to_tell_from_chance() -> None:
+    with pytest.raises(BehaviourError, match=r"4 of 4 clean prompts are answered rightly, but so few.*more with --n"):
+        check_behaviour(judge_of(answered_by_the_model(True, 4)))
+
+
+# Figures of circuits
 
 
 class Made(CircuitEvaluator):
@@ -159,3 +254,65 @@ def test_rare_answers_are_told_apart() -> None:
     assert 0 < judge.range < 1e-8
     found = check_behaviour(judge, force=True)
     assert found.in_words("prob_diff").startswith("prob_diff: clean 3.0e-10, corrupt -3.0e-10; right answer above")
+
+
+# Everything together
+
+
+def circuit(size: int = 30) -> torch.Tensor:
+    return random_circuits(view("llama_grouped").graph, size, 1, 0)[0]
+
+
+def test_nothing_but_figures_and_completeness() -> None:
+    discovery, held_out = judge(), judge(seed=1)
+    found = evaluate(discovery, held_out, circuit(), n_random=0, tests=False)
+    assert discovery.evaluator.exact_evaluations == 1 and held_out.evaluator.exact_evaluations == 2
+    assert found.random_circuits is None and found.tests == () and found.completeness is not None
+    assert found.discovery == figures_of(discovery, circuit()) and found.held_out == figures_of(held_out, circuit())
+
+
+def test_everything_and_its_stages() -> None:
+    stages: dict[str, tuple[int | None, list[int]]] = {}
+
+    class Counting:
+        def __init__(self, done: list[int]) -> None:
+            self.advance = done.append
+
+    @contextmanager
+    def stage(title: str, total: int | None) -> Iterator[Any]:
+        stages[title] = (total, [])
+        yield Counting(stages[title][1])
+
+    held_out = judge(seed=1)
+    found = evaluate(judge(), held_out, circuit(), n_random=11, seed=3, progress=stage)
+    assert found.random_circuits is not None and len(found.random_circuits.faithfulness) == 11
+    assert found.tests == run_tests(held_out, circuit(), seed=3)
+    assert found.completeness == _completeness_of(held_out, circuit())
+    assert list(stages) == ["Figures", "Completeness", "Random circuits", "Hypothesis tests"]
+    for title in ("Random circuits", "Hypothesis tests"):
+        total, done = stages[title]
+        assert sum(done) == total
+    assert evaluate(judge(), judge(seed=1), circuit(), n_random=11, seed=3) == found
+
+
+def test_completeness_of_all_and_nothing() -> None:
+    j, exists = judge(), view("llama_grouped").graph.exists
+    nothing_left, all_left = _completeness_of(j, exists), _completeness_of(j, exists & False)
+    assert (nothing_left.faithfulness, nothing_left.kl_recovered) == pytest.approx((0, 0), abs=1e-4)
+    assert (all_left.faithfulness, all_left.kl_recovered) == pytest.approx((1, 1), abs=1e-4)
+
+
+def test_completeness_by_hand() -> None:
+    """Clean 30, corrupt 18 (tests/micro_models.py). Without a0.h0->m0 the MLP reads (1, 8), writes (2, 16).
+
+    The logits read heads (2, 6) and MLP (2, 16): 26, so 8/12 remain.
+    """
+    model, prompts = shared_values()
+    j = Judge(CircuitEvaluator(model, prompts), get_metric("logit_diff"))
+    assert _completeness_of(j, mask_of(model, "a0.h0->m0")).faithfulness == pytest.approx(10 / 12)
+
+
+def test_circuits_that_connect_nothing() -> None:
+    mask = mask_of(view("llama_grouped"), "input->m0 m1->logits")
+    with pytest.raises(MethodError, match=r"None of the circuit's 2 edges lies on a path .* equals the ablated model"):
+        evaluate(judge(), judge(), mask)

@@ -130,11 +130,6 @@ def test_a_task_without_answers_has_roles_of_attention_only() -> None:
     assert {s.role for s in found.scores["a1.h2"]} == {"previous token", "duplicate token", "induction"}
 
 
-def test_a_seed_gives_the_same_scores_on_random_tokens() -> None:
-    found = [measure_roles(view("gpt2"), ["a1.h2"], random_prompts(4, 9), seed=seed) for seed in (3, 3, 4)]
-    assert found[0] == found[1] != found[2]
-
-
 REPEATED = torch.tensor([[9, 1, 2, 3, 4, 1, 2, 3, 4]])
 """BOS, four tokens, the same four."""
 LENGTH = torch.tensor([9])
@@ -230,7 +225,7 @@ def prompts(length: int, first: int | None = None) -> PromptSet:
     return PromptSet.from_tokens(rows, rows)
 
 
-@pytest.mark.parametrize(("task", "wanted"), [(7, 8), (21, 10), (31, 15), (60, _LONGEST)])
+@pytest.mark.parametrize(("task", "wanted"), [(7, 8), (21, 10), (60, _LONGEST)])
 def test_sequences_are_as_long_as_the_task_is_within_bounds(task: int, wanted: int) -> None:
     found = _repeated_tokens(model(), prompts(task), seed=0)
     assert found is not None and found.shape == (_SEQUENCES, 2 * wanted)

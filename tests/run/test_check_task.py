@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from acdc_engine.errors import AcdcError, DeviceError, MethodError, PromptError, TaskError
-from acdc_engine.evidence.behaviour import Shortcoming
+from acdc_engine.evidence.figures import Shortcoming
 from acdc_engine.model.load import load_model
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.card import TaskCard, parse_card

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from acdc_engine.errors import CircuitFileError, MethodError
-from acdc_engine.evidence.evaluate import evaluate as judge_circuit
-from acdc_engine.evidence.resampling import necessity, score_stability
+from acdc_engine.evidence.figures import evaluate as judge_circuit
+from acdc_engine.evidence.single_edges import necessity, score_stability
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.nodes import with_roles
 from acdc_engine.graph.records import RoleScore
