@@ -1,7 +1,7 @@
 """Prune scores of auto-circuit (github.com/UFO-101/auto-circuit), as its `save_cache` writes them with torch.save.
 
-A dict from the name of the module that reads to a tensor of scores; its last dimension is the sender, in the order
-`Resid Start`, then per layer `A0.0`, `A0.1`, ..., `MLP 0`, as far as the module comes after them:
+A dict from the name of the module that reads to a tensor of scores; its last dimension is the sender, in the order of
+the graph, as far as the module comes after them:
 
 - `blocks.5.hook_q_input`, `hook_k_input`, `hook_v_input`: `[head, sender]`; every query head has a k and a v of its own
   (`acdc_engine.formats.foreign`);
@@ -18,23 +18,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from acdc_engine.errors import CircuitFileError
-from acdc_engine.formats.foreign import (
-    check_tensor,
-    circuit_here,
-    edges_there,
-    index_of,
-    their_layout,
-    torch_content,
-)
+from acdc_engine.formats.foreign import array, arrays_there, circuit_here, index_of, their_layout, torch_content
 from acdc_engine.formats.register import FORMATS, Format, Source, needs_model
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.nodes import nodes_of_edges
 from acdc_engine.graph.records import ModelRecord
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from numpy.typing import NDArray
 
 _WHAT = "a file of auto-circuit's prune scores"
 
@@ -52,15 +46,14 @@ class _PruneScores(Format):
         """
         import torch
 
-        theirs, edges = their_layout(circuit.model, mlps=circuit.model.mlps), edges_there(circuit)
-        scored = len(edges) < theirs.n_edges and all(edge.score for edge in edges.values())
-        matrix = torch.zeros(theirs.n_senders, theirs.n_receivers, dtype=torch.float64)
-        for name, edge in edges.items():
-            matrix[theirs.parse_edge(name)] = (edge.score or 1.0) if scored else 1.0
-        content = {}
-        for module, first, before, heads in _modules(theirs):
-            part = matrix[:before, first : first + (theirs.shape.n_heads if heads else 1)].T
-            content[module] = (part if heads else part[0]).clone(memory_format=torch.contiguous_format)
+        theirs = their_layout(circuit.model, mlps=circuit.model.mlps)
+        kept, scores = arrays_there(circuit, theirs)
+        if kept.sum() == theirs.n_edges or not all(edge.score for edge in circuit.edges):
+            scores = kept.astype(np.float64)
+        content = {
+            name: torch.from_numpy(scores[:before, reads].T.reshape(shape).copy())
+            for name, reads, before, shape in _modules(theirs)
+        }
         torch.save(content, path)
 
     def read(self, path: Path, model: ModelRecord | None) -> Circuit:
@@ -74,53 +67,44 @@ class _PruneScores(Format):
             raise needs_model(path, _WHAT)
         theirs = their_layout(model, mlps=model.mlps)
         scores = _matrix(path, _prune_scores(path, torch_content(path, _WHAT)), theirs)
-        kept = [theirs.edge_name(sender, receiver) for sender, receiver in scores.nonzero().tolist()]
-        if not kept:
-            raise CircuitFileError(f"{path} keeps no edge: all {theirs.n_edges:,} scores are 0.")
-        binary = bool((scores[scores != 0] == 1).all())
-        if len(kept) == theirs.n_edges and not binary:
+        kept = scores != 0
+        binary = bool((scores[kept] == 1).all())
+        if kept.sum() == theirs.n_edges and not binary:
             raise CircuitFileError(
                 f"{path} holds a score for every one of the {theirs.n_edges:,} edges, and so no circuit. Choose one "
                 "first: torch.save({name: part * (part.abs() >= threshold) for name, part in prune_scores.items()}, "
                 "file)."
             )
-
-        def score_of(name: str) -> float | None:
-            return None if binary else float(scores[theirs.parse_edge(name)])
-
-        return _connected(path, *circuit_here(path, "prune scores of auto-circuit", kept, score_of, model))
+        scores = np.where(binary, np.nan, scores)
+        circuit = circuit_here(path, "prune scores of auto-circuit", theirs, kept, scores, model)
+        cleaned = circuit.cleaned()
+        if loose := len(circuit.edges) - len(cleaned.edges):
+            source = f"{circuit.source}; left out: {loose:,} edges on no path from input to logits"
+            cleaned = cleaned.model_copy(update={"source": source})
+        if not cleaned.edges:
+            raise CircuitFileError(
+                f"{path}: none of its {loose:,} edges is on a path from input to logits. Keep more edges: choose a "
+                "lower threshold."
+            )
+        return cleaned
 
     def recognises(self, source: Source) -> bool:
-        index = index_of(source)
-        return b"hook_resid_post" in index and (b"hook_q_input" in index or b"hook_attn_in" in index)
+        keys = index_of(source)
+        return b"hook_resid_post" in keys and (b"hook_q_input" in keys or b"hook_attn_in" in keys)
 
 
-def _connected(path: Path, circuit: Circuit, loose: list[str]) -> Circuit:
-    """The circuit without its edges that are on no path."""
-    if not loose:
-        return circuit
-    if len(loose) == len(circuit.edges):
-        raise CircuitFileError(
-            f"{path}: none of its {len(loose):,} edges is on a path from input to logits. Keep more edges: choose a "
-            "lower threshold."
-        )
-    gone = set(loose)
-    edges = tuple(edge for edge in circuit.edges if f"{edge.sender}->{edge.receiver}" not in gone)
-    source = f"{circuit.source}; left out: {len(loose):,} edges on no path from input to logits"
-    return Circuit(model=circuit.model, source=source, nodes=nodes_of_edges(circuit.graph(), edges), edges=edges)
-
-
-def _modules(theirs: Graph) -> Iterator[tuple[str, int, int, bool]]:
-    """Every module with the first of its receivers, how many senders come before it, and whether it has heads."""
-    shape = theirs.shape
-    for layer in range(shape.n_layers):
-        before = theirs.block("attention", layer).before
+def _modules(theirs: Graph) -> Iterator[tuple[str, slice, int, tuple[int, ...]]]:
+    """Every module with its receivers, how many senders come before it, and the shape of its scores."""
+    n_layers, n_heads = theirs.shape.n_layers, theirs.shape.n_heads
+    for block in theirs.blocks:
+        if block.kind == "mlp":
+            yield f"blocks.{block.layer}.hook_mlp_in", block.reads, block.before, (block.before,)
+            continue
         for letter in "qkv":
-            yield f"blocks.{layer}.hook_{letter}_input", theirs.part(layer, letter).start, before, True
-        if shape.mlps:
-            mlp = theirs.block("mlp", layer)
-            yield f"blocks.{layer}.hook_mlp_in", mlp.reads.start, mlp.before, False
-    yield f"blocks.{shape.n_layers - 1}.hook_resid_post", theirs.logits, theirs.n_senders, False
+            name = f"blocks.{block.layer}.hook_{letter}_input"
+            yield name, theirs.part(block.layer, letter), block.before, (n_heads, block.before)
+    logits = slice(theirs.logits, theirs.n_receivers)
+    yield f"blocks.{n_layers - 1}.hook_resid_post", logits, theirs.n_senders, (theirs.n_senders,)
 
 
 def _prune_scores(path: Path, content: Any) -> dict[str, Any]:
@@ -150,38 +134,28 @@ def _prune_scores(path: Path, content: Any) -> dict[str, Any]:
     return found[0][1]
 
 
-def _matrix(path: Path, found: dict[str, Any], theirs: Graph) -> Tensor:
+def _matrix(path: Path, found: dict[str, Any], theirs: Graph) -> NDArray[np.float64]:
     """The scores `[senders, receivers]`, checked; 0 where there is no edge."""
-    import torch
-
-    _check_modules(path, found, [module for module, *_ in _modules(theirs)])
-    matrix = torch.zeros(theirs.n_senders, theirs.n_receivers, dtype=torch.float64)
-    for module, first, before, heads in _modules(theirs):
-        shape = (theirs.shape.n_heads, before) if heads else (before,)
-        value = found[module]
-        if value.dim() == len(shape) + 1:
-            raise CircuitFileError(
-                f"{path}: {module} has shape {list(value.shape)}: it tells token positions apart, which circuits here "
-                "do not. Join them first, for example part.abs().amax(0), or score with seq_len=None."
-            )
-        kind = "bool" if value.dtype == torch.bool else "numbers"
-        part = check_tensor(path, module, value, shape, kind).detach().to(torch.float64).reshape(-1, before)
-        if not part.isfinite().all():
-            raise CircuitFileError(f"{path}: {module} has scores that are not finite.")
-        matrix[:before, first : first + len(part)] = part.T
-    return matrix
-
-
-def _check_modules(path: Path, found: dict[str, Any], known: list[str]) -> None:
+    modules = list(_modules(theirs))
     if any(str(name).endswith("hook_attn_in") for name in found):
         raise CircuitFileError(
             f"{path} was made with separate_qkv=False: its edges into a head do not tell q, k and v apart, as circuits "
             "here do. Score with separate_qkv=True."
         )
-    missing, more = [name for name in known if name not in found], [name for name in found if name not in known]
-    if missing or more:
-        wrong = f"it lacks {missing[0]}" if missing else f"it has {str(more[0])[:80]!r}"
+    if different := sorted(map(str, {name for name, *_ in modules} ^ found.keys())):
         raise CircuitFileError(
-            f"{path} holds prune scores of another model, or of an unfactorized one: {wrong}, and {len(known)} modules "
-            f"are needed, from {known[0]} to {known[-1]}. Give its own model with --model."
+            f"{path} holds prune scores of another model, or of an unfactorized one: {different[0][:80]!r} is not in "
+            "both. Give its own model with --model."
         )
+    matrix = np.zeros(theirs.joins.shape)
+    for name, reads, before, shape in modules:
+        if found[name].dim() == len(shape) + 1:
+            raise CircuitFileError(
+                f"{path}: {name} has shape {list(found[name].shape)}: it tells token positions apart, which circuits "
+                "here do not. Join them first, for example part.abs().amax(0), or score with seq_len=None."
+            )
+        part = array(path, name, found[name], shape)
+        if not np.isfinite(part).all():
+            raise CircuitFileError(f"{path}: {name} has scores that are not finite.")
+        matrix[:before, reads] = part.reshape(-1, before).T
+    return matrix

@@ -10,16 +10,18 @@ the same value, so the circuit's output does not change. On the way back,
   projection is the sum over the heads that read it (docs/method.md, Edge scores). Where the file repeats one number for
   several heads and has 0 for the others, as this engine's export does, it is that number.
 
-Their files hold tensors and plain values, and are read without being trusted.
+Here their files are two arrays `[senders, receivers]` over the tool's own graph: which edges are kept, and their
+scores, NaN where not known. Files hold tensors and plain values, and are read without being trusted.
 """
 
 from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from acdc_engine.errors import CircuitFileError, GraphError
 from acdc_engine.formats.register import Source
@@ -30,112 +32,123 @@ from acdc_engine.graph.nodes import nodes_of_edges, targets_of
 from acdc_engine.graph.records import CircuitEdge, ModelRecord
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from numpy.typing import NDArray
 
 _LARGEST_INDEX = 64 * 2**20
-"""Bytes of the part that is not tensors."""
+"""Bytes of the part of a .pt that is not tensors."""
 _MOST_VALUES = 5_000_000
 _DEEPEST = 20
 _LARGEST_INT = 2**63
 
 
-def own_layout(model: ModelRecord) -> Graph:
-    """The model's graph in this engine, with the key/value groups that it tells apart."""
-    return Circuit(model=model, nodes=(), edges=()).graph()
-
-
 def their_layout(model: ModelRecord, *, mlps: bool) -> Graph:
-    """The same model's graph with a k and a v for every query head; EAP-IG's has MLPs even where the model has none."""
+    """The model's graph with a k and a v for every query head; EAP-IG's has MLPs even where the model has none."""
     return Graph(GraphShape(model.n_layers, model.n_heads, model.n_heads, model.parallel, mlps))
 
 
-def edges_there(circuit: Circuit) -> dict[str, CircuitEdge]:
-    """The circuit's edges by the names that such tools give them."""
-    layout, kept = circuit.graph(), {node.name for node in circuit.nodes}
-    edges: dict[str, CircuitEdge] = {}
+def _columns(receiver: int, ours: Graph, theirs: Graph) -> list[int]:
+    """The receivers there of one here: one, or one per head of a key/value group."""
+    kind = ours.receiver_kind(receiver)
+    if kind not in ("k", "v"):
+        return [theirs.receiver_index(ours.receivers[receiver])]
+    return [theirs.receiver_index(f"{ours.senders[head]}<{kind}>") for head in ours.fed(receiver)]
+
+
+def arrays_there(circuit: Circuit, theirs: Graph) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """The circuit's edges in such a tool's graph, and their scores; 0 where not known."""
+    layout, listed = circuit.graph(), {node.name for node in circuit.nodes}
+    kept, scores = np.zeros(theirs.joins.shape, np.bool_), np.zeros(theirs.joins.shape)
     for edge in circuit.edges:
         kind, targets = targets_of(layout, edge.receiver)
         suffix = f"<{kind}>" if kind in ("q", "k", "v") else ""
-        edges |= {f"{edge.sender}->{target}{suffix}": edge for target in targets if target in kept}
-    return edges
+        for target in listed.intersection(targets):
+            place = theirs.parse_edge(f"{edge.sender}->{target}{suffix}")
+            kept[place], scores[place] = True, edge.score or 0.0
+    return kept, scores
+
+
+def scores_here(scores: NDArray[np.float64], theirs: Graph, ours: Graph) -> NDArray[np.float64]:
+    """The scores in the model's own graph, with the rule for groups at the top of this file; NaN where not known."""
+    rows = [theirs.sender_index(name) for name in ours.senders]
+    scores, found = np.where(theirs.joins, scores, np.nan), np.full(ours.joins.shape, np.nan)
+    for receiver in range(ours.n_receivers):
+        part = scores[np.ix_(rows, _columns(receiver, ours, theirs))]
+        known = np.nan_to_num(part)
+        one = np.where(known.max(1) >= -known.min(1), known.max(1), known.min(1))
+        same = ((known == one[:, None]) | (known == 0)).all(1)
+        found[:, receiver] = np.where(np.isnan(part).all(1), np.nan, np.where(same, one, known.sum(1)))
+    return found
 
 
 def circuit_here(
-    path: Path, what: str, kept: Iterable[str], score_of: Callable[[str], float | None], model: ModelRecord
-) -> tuple[Circuit, list[str]]:
-    """The circuit in the model's own graph from the edges of such a tool; and names of edges on no path to the logits.
-
-    `kept` are names of edges, which all exist in the tool's graph; `score_of` knows the scores of those and others by
-    name. The path and `what` the file is go into the circuit's source.
+    path: Path,
+    what: str,
+    theirs: Graph,
+    kept: NDArray[np.bool_],
+    scores: NDArray[np.float64],
+    model: ModelRecord,
+) -> Circuit:
+    """The circuit in the model's own graph. What is kept or scored where the tool's graph has no edge means nothing.
 
     Raises:
         CircuitFileError: An edge that the model does not have, such as one into an MLP of an attention-only model.
     """
-    from acdc_engine.graph.connectivity import clean
-
-    edges, gained = _edges_here(path, kept, score_of, model)
-    note = f"; {gained} edges into shared keys or values, kept there for some heads only, now reach all of a group"
-    source = f"{path.name}, {what}" + (note if gained else "")
-    circuit = Circuit(model=model, source=source, nodes=nodes_of_edges(own_layout(model), edges), edges=edges)
-    layout, mask = circuit.graph(), circuit.mask()
-    loose = mask & ~clean(circuit.graph(), mask)
-    return circuit, [layout.edge_name(sender, receiver) for sender, receiver in loose.nonzero().tolist()]
-
-
-def _edges_here(
-    path: Path, kept: Iterable[str], score_of: Callable[[str], float | None], model: ModelRecord
-) -> tuple[tuple[CircuitEdge, ...], int]:
-    """The edges, and how many of them some head of the circuit gains by sharing."""
-    ours, places = own_layout(model), dict[tuple[int, int], set[str]]()
-    for name in kept:
+    ours = Circuit(model=model, nodes=(), edges=()).graph()
+    places: dict[tuple[int, int], set[int]] = {}
+    for row, column in np.argwhere(kept & theirs.joins).tolist():
+        name = theirs.edge_name(row, column)
+        head, _, letter = name.rpartition("<")
+        if ours.shape.grouped and letter in ("k>", "v>"):
+            node, _, index = head.rpartition(".h")
+            name = f"{node}.kv{ours.group_of(int(index))}<{letter}"
         try:
-            places.setdefault(_place(name, ours), set()).add(name)
+            places.setdefault(ours.parse_edge(name), set()).add(column)
         except GraphError as error:
             raise CircuitFileError(f"{path}: edges.{name} cannot exist in {model.name[:60]}: {error}") from error
+    if not places:
+        raise CircuitFileError(
+            f"{path} keeps no edge of {theirs.n_edges:,}. It holds scores only; choose a circuit from them first "
+            "(EAP-IG: Graph.apply_topn or apply_greedy) and write it again."
+        )
     inside = {sender for sender, _ in places}
+    known = scores_here(scores, theirs, ours)
     edges, gained = [], 0
-    for (sender, receiver), names in sorted(places.items()):
-        siblings = siblings_of(sender, receiver, ours)
-        active = [name for name, head in zip(siblings, ours.fed(receiver), strict=False) if head in inside]
-        gained += not names.issuperset(active)
-        score = joint_score(map(score_of, siblings))
+    for place in sorted(places):
+        sender, receiver = place
+        heads = zip(_columns(receiver, ours, theirs), ours.fed(receiver), strict=False)
+        gained += not places[place].issuperset(column for column, head in heads if head in inside)
+        score = None if np.isnan(known[place]) else float(known[place])
         edges.append(CircuitEdge(sender=ours.senders[sender], receiver=ours.receivers[receiver], score=score))
-    return tuple(edges), gained
+    note = f"; {gained} edges into shared keys or values, kept there for some heads only, now reach all of a group"
+    source = f"{path.name}, {what}" + (note if gained else "")
+    return Circuit(model=model, source=source, nodes=nodes_of_edges(ours, edges), edges=tuple(edges))
 
 
-def siblings_of(sender: int, receiver: int, ours: Graph) -> list[str]:
-    """What such a tool calls an edge of the model's own graph: one name, or one per head of a key/value group."""
-    kind, fed = ours.receiver_kind(receiver), ours.fed(receiver)
-    source = ours.senders[sender]
-    if kind not in ("k", "v"):
-        return [f"{source}->{ours.receivers[receiver]}"]
-    return [f"{source}->{head}<{kind}>" for head in map(ours.senders.__getitem__, fed)]
-
-
-def joint_score(scores: Iterable[float | None]) -> float | None:
-    """The score of an edge into a group from those of its heads; see the top of this file."""
-    known = [score for score in scores if score is not None]
-    different = set(known) - {0.0}
-    return None if not known else different.pop() if len(different) == 1 else sum(known)
-
-
-def _place(name: str, ours: Graph) -> tuple[int, int]:
-    """Where an edge of the file, one per query head, lies in the model's own graph."""
-    head, mark, letter = name.partition("<")
-    if ours.shape.grouped and letter in ("k>", "v>"):
-        node, _, index = head.rpartition(".h")
-        name = f"{node}.kv{ours.group_of(int(index))}{mark}{letter}"
-    return ours.parse_edge(name)
+def _pickled(path: Path) -> bytes:
+    """The part of a file of torch.save that holds its keys, as it is: nothing in it is run."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            (index,) = (entry for entry in entries if entry.filename.endswith("/data.pkl"))
+            # torch.save compresses nothing, so what is compressed is there to fill the memory.
+            stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+            size = sum(entry.file_size for entry in entries)
+            if not stored or size > LARGEST_FILE or index.file_size > _LARGEST_INDEX:
+                raise ValueError("it is compressed, or says that it holds more than it has bytes")
+            return archive.read(index)
+    except (zipfile.BadZipFile, OSError, RuntimeError, ValueError, NotImplementedError) as error:
+        raise CircuitFileError(
+            f"{path} is no file of torch.save ({error}). Copy it again from where it was written."
+        ) from error
 
 
 def index_of(source: Source) -> bytes:
-    """The part of a file of torch.save that holds its keys, as it is: nothing in it is run. Empty for other files."""
+    """What `_pickled` gives; empty for other files."""
     if not source.head.startswith(b"PK"):
         return b""
     try:
-        with zipfile.ZipFile(source.path) as archive:
-            return archive.read(_check_archive(source.path, archive))
-    except (CircuitFileError, zipfile.BadZipFile, OSError, RuntimeError, ValueError, NotImplementedError):
+        return _pickled(source.path)
+    except CircuitFileError:
         return b""
 
 
@@ -148,13 +161,7 @@ def torch_content(path: Path, what: str) -> Any:
     import torch
 
     check_readable(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            _check_archive(path, archive)
-    except (zipfile.BadZipFile, OSError, RuntimeError, ValueError, NotImplementedError) as error:
-        raise CircuitFileError(
-            f"{path} is not {what}: it is no file of torch.save ({error}). Copy it again from where it was written."
-        ) from error
+    _pickled(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a made-up file can make the reader fail in any way
@@ -165,52 +172,29 @@ def torch_content(path: Path, what: str) -> Any:
             f"{path} is not {what}: {what_else}. Only tensors, dicts, lists, texts and numbers are read from such "
             "files, because anything else can run code."
         ) from error
-    _check_plain(path, content)
-    return content
-
-
-def check_tensor(path: Path, key: str, value: Any, shape: tuple[int, ...], kind: str) -> Tensor:
-    """The value at a key of a file, refused where it is no plain tensor of that shape and kind: bool or numbers."""
-    import torch
-
-    if not isinstance(value, torch.Tensor) or value.layout != torch.strided or value.device.type != "cpu":
-        raise CircuitFileError(f"{path}: {key} is no plain tensor, but a {type(value).__name__}.")
-    if tuple(value.shape) != shape:
-        raise CircuitFileError(f"{path}: {key} has shape {list(value.shape)}, and {list(shape)} fits this model.")
-    fits = value.dtype == torch.bool if kind == "bool" else value.dtype.is_floating_point
-    if not fits or value.is_quantized:
-        raise CircuitFileError(f"{path}: {key} is of kind {value.dtype}, and must be {kind}.")
-    return value
-
-
-def _check_archive(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
-    """The entry with the keys. torch.save compresses nothing, so what is compressed is there to fill the memory."""
-    entries = archive.infolist()
-    index = [entry for entry in entries if entry.filename.endswith("/data.pkl")]
-    if len(index) != 1:
-        raise CircuitFileError(f"{path} is no file of torch.save: it has {len(index)} entries data.pkl instead of 1.")
-    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise CircuitFileError(f"{path} is no file of torch.save: it has compressed entries. Write it with torch.save.")
-    if sum(entry.file_size for entry in entries) > LARGEST_FILE or index[0].file_size > _LARGEST_INDEX:
-        raise CircuitFileError(f"{path} says that it holds more than it has bytes, or too many keys: it is not read.")
-    return index[0]
-
-
-def _check_plain(path: Path, content: Any) -> None:
-    """Refuses what would take forever to walk through or to print, such as lists that hold one list many times."""
-    from torch import Tensor
-
+    # Nothing that would take forever to walk through or to print, such as lists that hold one list many times.
     todo, seen = [(content, 0)], 0
     while todo:
         value, depth = todo.pop()
         seen += 1
-        if seen > _MOST_VALUES or depth > _DEEPEST:
-            raise CircuitFileError(f"{path} is nested too deeply, or repeats its parts: it is not read.")
+        if seen > _MOST_VALUES or depth > _DEEPEST or (isinstance(value, int) and abs(value) >= _LARGEST_INT):
+            raise CircuitFileError(f"{path} is nested too deeply, repeats its parts or holds a huge number.")
         if isinstance(value, dict):
             todo += [(part, depth + 1) for pair in value.items() for part in pair]
         elif isinstance(value, list | tuple | set):
             todo += [(part, depth + 1) for part in value]
-        elif isinstance(value, int) and abs(value) >= _LARGEST_INT:
-            raise CircuitFileError(f"{path} holds a whole number of more than 63 bits: it is not read.")
-        elif not isinstance(value, str | bytes | int | float | Tensor | None):
-            raise CircuitFileError(f"{path} holds a value of type {type(value).__name__}, which no circuit has.")
+    return content
+
+
+def array(path: Path, key: str, value: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """The values of a plain tensor of numbers or bools in a file; refused where it is none of that shape."""
+    import torch
+
+    plain = isinstance(value, torch.Tensor) and value.layout == torch.strided and value.device.type == "cpu"
+    if not plain or value.is_quantized or not (value.dtype.is_floating_point or value.dtype == torch.bool):
+        found = getattr(value, "dtype", type(value).__name__)
+        raise CircuitFileError(f"{path}: {key} is no plain tensor of numbers or bools, but of kind {found}.")
+    if tuple(value.shape) != shape:
+        raise CircuitFileError(f"{path}: {key} has shape {list(value.shape)}, and {list(shape)} fits this model.")
+    array: NDArray[np.float64] = value.detach().to(torch.float64).numpy()
+    return array

@@ -13,15 +13,17 @@ import re
 from collections.abc import Iterator, Mapping
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from xml.etree import ElementTree
+
+from pydantic import AliasChoices, BaseModel, Field, ValidationError
 
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.formats.register import FORMATS, Format, Source, needs_model
 from acdc_engine.formats.tables import Rows, circuit_of
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.files import read_json
-from acdc_engine.graph.nodes import targets_of
+from acdc_engine.graph.files import explain_faults, read_json
+from acdc_engine.graph.nodes import edge_name
 from acdc_engine.graph.records import FIGURES, SIGN_CONVENTION, CircuitNode, ModelRecord
 from acdc_engine.graph.style import colour_of, measure_of, relative_strengths, strength_of
 
@@ -54,10 +56,10 @@ def attributed(circuit: Circuit) -> nx.MultiDiGraph[str]:
     graph = circuit.to_networkx()
     for node in circuit.nodes:
         graph.nodes[node.name].update(_measured(node))
-    edges = {(edge.sender, edge.receiver): (place, edge) for place, edge in enumerate(circuit.edges)}
-    for sender, _, facts in graph.edges(data=True):
-        place, edge = edges[sender, facts["receiver"]]
-        known = {name: getattr(edge, name) for name in FIGURES}
+    places = {edge_name(edge): place for place, edge in enumerate(circuit.edges)}
+    for *_, facts in graph.edges(data=True):
+        place = places[facts["name"]]
+        known = {name: getattr(circuit.edges[place], name) for name in FIGURES}
         facts.update({name: value for name, value in known.items() if value is not None}, place=place)
     return graph
 
@@ -116,45 +118,38 @@ def _is_node_link(content: Any) -> bool:
     return "nodes" in keys and ("edges" in keys or "links" in keys)  # links: as older networkx calls them
 
 
+class _Node(BaseModel, extra="ignore", strict=True):
+    id: str
+    role: str | None = None
+
+
+class _Graph(BaseModel, extra="ignore", strict=True):
+    directed: Literal[True]
+    nodes: list[_Node]
+    edges: list[dict[str, Any]] = Field(validation_alias=AliasChoices("edges", "links"))
+
+
 def _circuit_of(path: Path, what: str, content: Any, model: ModelRecord | None) -> Circuit:
     """A circuit from node-link data."""
-    if not _is_node_link(content):
+    try:
+        graph = _Graph.model_validate(content)
+    except ValidationError as error:
         raise CircuitFileError(
-            f"{path} is no node-link JSON of networkx: it needs the keys nodes and edges (or links)."
-        )
-    if content.get("directed") is not True:
-        raise CircuitFileError(f"{path} is an undirected graph. Edges of a circuit lead from sender to receiver.")
+            f"{path}: no directed graph in networkx's node-link form:\n{explain_faults(error)}"
+        ) from error
     if model is None:
         raise needs_model(path, what)
-    roles = {}
-    for place, node in _objects(path, content, "nodes"):
-        name, role = node.get("id"), node.get("role")
-        if not isinstance(name, str) or not isinstance(role, str | None):
-            raise CircuitFileError(f"{path}: {place} has id {name!r:.60} and role {role!r:.60}; both must be texts.")
-        if role is not None:
-            roles[name] = role
     rows: Rows = []
-    edges = list(_objects(path, content, "edges" if "edges" in content else "links"))
+    edges = list(enumerate(graph.edges))
     if all(isinstance(edge.get("place"), int) for _, edge in edges):
         edges.sort(key=lambda item: int(item[1]["place"]))
     for place, edge in edges:
         if (edge.get("kind"), edge.get("key")) == ("shared", "shared"):
             continue  # from `to_networkx(shared=True)`
-        row = {key: edge[key] for key in FIGURES if key in edge}
-        place = f"{place} ({edge.get('source')!s:.60} -> {edge.get('target')!s:.60})"
-        ends = {"sender": edge.get("source"), "receiver": _receiver_of(path, place, edge)}
-        rows.append((place, {**ends, **row}))
-    return circuit_of(path, what, model, rows, roles)
-
-
-def _objects(path: Path, content: Any, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The objects of a list in parsed JSON, each with its place for messages (`edges.3`)."""
-    if not isinstance(content[key], list):
-        raise CircuitFileError(f"{path}: {key} is no list. Write it again where it comes from.")
-    for place, item in enumerate(content[key]):
-        if not isinstance(item, dict):
-            raise CircuitFileError(f"{path}: {key}.{place} is {item!r:.60}; it must be an object.")
-        yield f"{key}.{place}", item
+        where = f"edges.{place} ({edge.get('source')!s:.60} -> {edge.get('target')!s:.60})"
+        ends = {"sender": edge.get("source"), "receiver": _receiver_of(path, where, edge)}
+        rows.append((where, ends | {key: edge[key] for key in FIGURES if key in edge}))
+    return circuit_of(path, what, model, rows, {node.id: node.role for node in graph.nodes if node.role is not None})
 
 
 def _receiver_of(path: Path, place: str, edge: Mapping[str, Any]) -> Any:
@@ -220,11 +215,10 @@ class _Gexf(Format):
         graph.graph.clear()
         for name, (x, y) in _positions(graph).items():
             graph.nodes[name]["viz"] = {"position": {"x": x, "y": y, "z": 0.0}}
-        edges = {(edge.sender, edge.receiver): edge for edge in circuit.edges}
         kinds: dict[str, str] = {}
         measure, relative = measure_of(circuit), relative_strengths(circuit)
-        for sender, _, facts in graph.edges(data=True):
-            edge = edges[sender, facts["receiver"]]
+        for *_, facts in graph.edges(data=True):
+            edge = circuit.edges[facts["place"]]
             facts["id"] = facts["label"] = facts["name"]
             kinds[facts["name"]] = facts["kind"]
             facts["weight"] = max(_LEAST_WEIGHT, relative[edge])
@@ -250,28 +244,16 @@ class _Cytoscape(Format):
 
     def text(self, circuit: Circuit) -> str:
         """`data` about the graph, `elements` with `nodes` (and positions) and `edges`."""
+        import networkx as nx
+
         graph = attributed(circuit)
-        places = _positions(graph)
-        nodes = [
-            # networkx wants value, Cytoscape name. Its y grows downwards.
-            {
-                "data": {"id": name, "value": name, "name": name, **facts},
-                "position": {"x": places[name][0], "y": -places[name][1]},
-            }
-            for name, facts in graph.nodes(data=True)
-        ]
-        edges = [
-            {"data": {"id": facts["name"], "source": sender, "target": target, "key": key, **facts}}
-            for sender, target, key, facts in graph.edges(keys=True, data=True)
-        ]
-        content = {
-            "format_version": "1.0",
-            "generated_by": "acdc-engine",
-            "data": graph.graph,
-            "directed": True,
-            "multigraph": True,
-            "elements": {"nodes": nodes, "edges": edges},
-        }
+        places, content = _positions(graph), nx.cytoscape_data(graph)
+        content |= {"format_version": "1.0", "generated_by": "acdc-engine", "data": graph.graph}
+        for node in content["elements"]["nodes"]:
+            x, y = places[node["data"]["id"]]
+            node["position"] = {"x": x, "y": -y}  # Cytoscape's y grows downwards
+        for edge in content["elements"]["edges"]:
+            edge["data"]["id"] = edge["data"]["name"]
         return json.dumps(content, indent=1) + "\n"
 
     def recognises(self, source: Source) -> bool:
@@ -309,18 +291,17 @@ class _Dot(Format):
 
 
 def _dot_edges(circuit: Circuit, graph: Any) -> Iterator[str]:
-    layout, measure, relative = circuit.graph(), measure_of(circuit), relative_strengths(circuit)
-    for edge in circuit.edges:
-        kind, target = targets_of(layout, edge.receiver)[0], edge.receiver.partition("<")[0]
+    measure, relative = measure_of(circuit), relative_strengths(circuit)
+    for sender, target, facts in sorted(graph.edges(data=True), key=lambda edge: edge[2]["place"]):
+        edge = circuit.edges[facts["place"]]
         strength = strength_of(edge, measure)
         settings = {
             "color": colour_of(strength),
             "penwidth": f"{0.5 + 3.5 * relative[edge] ** 0.5:.2f}",
-            "style": _LINE_STYLES[kind],
-            "tooltip": f"{edge.sender}->{edge.receiver}" + ("" if strength is None else f" {strength:+.4g}"),
+            "style": _LINE_STYLES[facts["kind"]],
+            "tooltip": facts["name"] + ("" if strength is None else f" {strength:+.4g}"),
         }
-        facts = {**settings, **graph.edges[edge.sender, target, kind]}
-        yield f"  {_quoted(edge.sender)} -> {_quoted(target)} [{_dot_listed(facts)}];"
+        yield f"  {_quoted(sender)} -> {_quoted(target)} [{_dot_listed({**settings, **facts})}];"
 
 
 def _dot_ranks(graph: Any) -> Iterator[str]:

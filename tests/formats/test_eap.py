@@ -177,32 +177,20 @@ def test_older_files_say_true_or_false_of_a_node_and_no_width(tmp_path: Path) ->
     [
         (lambda c: c.pop("nodes"), "is no circuit of EAP-IG or MIB: it needs the keys cfg, nodes and edges"),
         (lambda c: c["cfg"].pop("n_heads"), "format:\n  cfg.n_heads is missing"),
-        (lambda c: c["cfg"].update(n_layers="2"), "cfg.n_layers is '2': input should be a valid integer"),
-        (lambda c: c["edges"]["input->m0"].pop("score"), "edges.input->m0.score is missing"),
-        (
-            lambda c: c["edges"]["input->m0"].update(in_graph=1),
-            "edges.input->m0.in_graph is 1: input should be a valid",
-        ),
         (
             lambda c: c["edges"]["input->m0"].update(score=float("nan")),
             "edges.input->m0.score is nan: input should be a finite number",
         ),
-        (lambda c: c["nodes"].update(m0=3), "nodes.m0 is 3"),
-        (lambda c: c.update(edges=[]), "edges is \\[\\]: input should be a valid dictionary"),
         (lambda c: c["nodes"].update(m2=True), "nodes.m2 cannot exist in this model's graph"),
         (lambda c: c["edges"].update({"m0->a0.h1<q>": {"score": 1.0, "in_graph": False}}), "edges.m0->a0.h1<q> cannot"),
-        (lambda c: c["edges"].update({"m0->a1.h4<q>": {"score": 1.0, "in_graph": True}}), "heads 0 to 3"),
-        (lambda c: c["edges"].update({"m0->a1.h1": {"score": 1.0, "in_graph": True}}), "say which input"),
         (lambda c: c["nodes"]["m0"].update(neurons=[True]), "nodes.m0.neurons is given: the circuit is one of single"),
         (
             lambda c: c["cfg"].update(n_layers=3, d_model=16),
             "another model than tiny: n_layers is 3 in the file and 2 in the model; d_model is 16 in the file and 8",
         ),
-        (lambda c: c["cfg"].update(parallel_attn_mlp=True), "parallel_attn_mlp is True in the file and False in the"),
-        (lambda c: c["cfg"].update(n_heads=8), "n_heads is 8 in the file and 4 in the model. Give its own .* --model"),
         (
             lambda c: c["edges"]["input->logits"].update(in_graph=False),
-            "keeps no edge: in_graph is true for none of 110",
+            "keeps no edge of 110. It holds scores only",
         ),
         (
             lambda c: c["edges"]["m0->a1.h1<q>"].update(in_graph=True),
@@ -302,22 +290,19 @@ def put(key: str, sender: str, receiver: str, value: Any) -> Edit:
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda c: c.pop("edges_in_graph"), "it lacks edges_in_graph. EAP-IG's Graph.to_pt writes cfg, src_nodes"),
+        (lambda c: c.pop("edges_in_graph"), "EAP-IG's format:\n  edges_in_graph is missing"),
         (lambda c: c["cfg"].pop("n_heads"), "EAP-IG's format:\n  cfg.n_heads is missing"),
-        (lambda c: c["cfg"].update(n_layers=2.5), "cfg.n_layers is 2.5: input should be a valid integer"),
         (lambda c: c["cfg"].update(n_layers=3), "n_layers is 3 in the file and 2 in the model"),
-        (lambda c: c["src_nodes"].reverse(), "src_nodes is not input, a0.h0, a0.h1, ..., m1 \\(11 names"),
-        (lambda c: c["dst_nodes"].pop(), "dst_nodes is not a0.h0<q>, a0.h1<q>, a0.h2<q>, ..., logits"),
-        (lambda c: c.update(dst_nodes=[3]), "dst_nodes.0 is 3: input should be a valid string"),
-        (lambda c: c.update(edges_scores=[1.0]), "edges_scores is no plain tensor, but a list"),
+        (lambda c: c["src_nodes"].reverse(), "src_nodes or dst_nodes are not those of EAP-IG's graph"),
+        (
+            lambda c: c.update(edges_scores=[1.0]),
+            "no plain tensor of numbers or bools, but of kind list",
+        ),
         (lambda c: c.update(edges_scores=c["edges_scores"][:-1]), r"edges_scores has shape \[10, 27\], and \[11, 27\]"),
-        (lambda c: c.update(edges_scores=c["edges_scores"].long()), "edges_scores is of kind torch.int64, and must be"),
-        (lambda c: c.update(edges_scores=c["edges_scores"].to_sparse()), "edges_scores is no plain tensor"),
-        (lambda c: c.update(edges_in_graph=c["edges_in_graph"].float()), "edges_in_graph is of kind torch.float32"),
-        (lambda c: c.update(nodes_in_graph=torch.ones(3).bool()), r"nodes_in_graph has shape \[3\], and \[11\] fits"),
+        (lambda c: c.update(edges_scores=c["edges_scores"].long()), "edges_scores is no plain tensor .* torch.int64"),
         (lambda c: c.update(neurons_in_graph=torch.ones(11, 8)), "neurons_in_graph is given: the circuit is one of"),
-        (put("edges_scores", "input", "m0", float("inf")), "edges_scores is inf at input->m0. Scores must be finite"),
-        (lambda c: c["edges_in_graph"].zero_(), "keeps no edge: in_graph is true for none of"),
+        (put("edges_scores", "input", "m0", float("inf")), "edges_scores are not all finite"),
+        (lambda c: c["edges_in_graph"].zero_(), "keeps no edge of"),
         (put("edges_in_graph", "m1", "logits", True), "1 of 9 edges are on no path .*m1->logits.*Graph.prune"),
     ],
 )
@@ -350,7 +335,7 @@ def test_files_made_to_fill_the_memory_or_to_take_forever(tmp_path: Path, monkey
     path = tmp_path / "bomb.pt"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("bomb/data.pkl", b"\x00" * 2**20)
-    refused(path, "it has compressed entries", "eap-pt")
+    refused(path, "it is compressed, or says", "eap-pt")
     monkeypatch.setattr("acdc_engine.formats.foreign._MOST_VALUES", 50_000)
     parts: list[Any] = [1]
     for _ in range(15):
@@ -358,7 +343,7 @@ def test_files_made_to_fill_the_memory_or_to_take_forever(tmp_path: Path, monkey
     torch.save({"cfg": parts}, path)
     refused(path, "nested too deeply, or repeats its parts", "eap-pt")
     torch.save({"cfg": 10**20}, path)
-    refused(path, "a whole number of more than 63 bits", "eap-pt")
+    refused(path, "or holds a huge number", "eap-pt")
     monkeypatch.setattr(files, "LARGEST_FILE", 100)
     refused(path, "circuits of more than 0 MB are not read", "eap-pt")
 
@@ -371,7 +356,7 @@ def test_damaged_files(grouped: Circuit, tmp_path: Path) -> None:
     refused(path, r"is no file of torch\.save", "eap-pt")
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("other.txt", "text")
-    refused(path, r"it has 0 entries data\.pkl instead of 1", "eap-pt")
+    refused(path, r"is no file of torch\.save", "eap-pt")
     refused(tmp_path / "missing.pt", "No circuit file", "eap-pt")
 
 

@@ -4,8 +4,6 @@ Each is told where it is by an environment variable; docs/formats.md says how to
 
 - `EAP_IG_PYTHON`, `AUTO_CIRCUIT_PYTHON`: a Python that can import `eap` or `auto_circuit` (and so transformer-lens 2,
   which cannot be installed beside this engine's);
-- `IGRAPH_PYTHON`: a Python that can import `igraph`;
-- `NODE_MODULES`: a folder with npm's graphology, graphology-gexf and graphology-graphml;
 - `CIRCUIT_TRACER`, `NEURONPEDIA`: checkouts of circuit-tracer and of Neuronpedia.
 """
 
@@ -16,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 
-from acdc_engine.formats.foreign import edges_there
-from acdc_engine.formats.graphs import _positions
+from acdc_engine.formats.foreign import arrays_there, their_layout
 from acdc_engine.formats.register import export, import_circuit
 from acdc_engine.graph.circuit import Circuit
 from tests.formats.conftest import scores_of, text_of
@@ -61,28 +59,6 @@ torch.save({"task": {"algorithm": model.circuit_prune_scores(edges=list(inside))
 print(json.dumps({"edges": inside}))
 """
 
-# Opens argv[1], GraphML, and prints what is in it.
-IGRAPH = """
-import json, sys
-import igraph
-graph = igraph.Graph.Read_GraphML(sys.argv[1])
-assert graph.is_directed() and graph.vs.find("logits").degree(mode="in") > 0, "found by name"
-ends = [(graph.vs[edge.source]["name"], edge["receiver"], edge["score"]) for edge in graph.es]
-print(json.dumps({"nodes": graph.vs["name"], "ends": ends}))
-"""
-
-# Opens argv[1], GEXF, and argv[2], GraphML, and prints both.
-GRAPHOLOGY = """
-const fs = require("fs"), Graph = require("graphology");
-const gexf = require("graphology-gexf"), graphml = require("graphology-graphml");
-const [source, other] = process.argv.slice(-2);
-const graph = gexf.parse(Graph, fs.readFileSync(source, "utf8"));
-const ends = graph => graph.mapEdges((_, facts, sender) => [sender, facts.receiver, facts.score]);
-const places = graph.mapNodes((name, facts) => [name, facts.x, facts.y]);
-const same = graphml.parse(Graph, fs.readFileSync(other, "utf8"));
-console.log(JSON.stringify({ends: ends(graph), same: ends(same), places, multi: graph.multi, type: graph.type}));
-"""
-
 
 def given(name: str) -> str:
     """Where a tool is."""
@@ -99,13 +75,16 @@ def answer(python: str, script: str, *arguments: object) -> Any:
     return json.loads(run.stdout.splitlines()[-1])
 
 
-def named(ends: list[tuple[str, str, float]]) -> dict[str, float]:
-    return {f"{sender}->{receiver}": score for sender, receiver, score in ends}
-
-
 @pytest.fixture(scope="module", params=[GPT2, SMOLLM2])
 def circuit(request: pytest.FixtureRequest) -> Circuit:
     return made_circuit(200, seed=1, shape=request.param, hostile=True)
+
+
+def there(circuit: Circuit) -> dict[str, float]:
+    """Scores by the names that edges have in tools with a k and a v for every head."""
+    theirs = their_layout(circuit.model, mlps=circuit.model.mlps)
+    kept, scores = arrays_there(circuit, theirs)
+    return {theirs.edge_name(*place): float(scores[tuple(place)]) for place in np.argwhere(kept).tolist()}
 
 
 def auto_circuit_name(name: str) -> str:
@@ -126,7 +105,7 @@ def test_eap_ig(circuit: Circuit, tmp_path: Path) -> None:
     python = given("EAP_IG_PYTHON")
     export(circuit, "eap-pt", tmp_path / "ours.pt")
     told = answer(python, EAP_IG, tmp_path / "ours.pt", tmp_path / "theirs.pt")
-    assert told["edges"] == pytest.approx({name: edge.score for name, edge in edges_there(circuit).items()})
+    assert told["edges"] == pytest.approx(there(circuit))
     assert set(told["nodes"]) == {node.name for node in circuit.nodes}
     assert scores_of(import_circuit(tmp_path / "theirs.pt", model=circuit.model)) == pytest.approx(scores_of(circuit))
 
@@ -136,33 +115,8 @@ def test_auto_circuit(circuit: Circuit, tmp_path: Path) -> None:
     export(circuit, "auto-circuit", tmp_path / "ours.pt")
     sizes = circuit.model.n_layers, circuit.model.n_heads
     told = answer(python, AUTO_CIRCUIT, tmp_path / "ours.pt", tmp_path / "theirs.pkl", *sizes)
-    assert told["edges"] == {auto_circuit_name(name): edge.score for name, edge in edges_there(circuit).items()}
+    assert told["edges"] == {auto_circuit_name(name): score for name, score in there(circuit).items()}
     assert scores_of(import_circuit(tmp_path / "theirs.pkl", model=circuit.model)) == dict.fromkeys(scores_of(circuit))
-
-
-def test_igraph(circuit: Circuit, tmp_path: Path) -> None:
-    python = given("IGRAPH_PYTHON")
-    export(circuit, "graphml", tmp_path / "x.graphml")
-    told = answer(python, IGRAPH, tmp_path / "x.graphml")
-    groups = {f"{edge.receiver.partition('<')[0]}" for edge in circuit.edges if ".kv" in edge.receiver}
-    assert set(told["nodes"]) == {node.name for node in circuit.nodes} | groups
-    assert named(told["ends"]) == scores_of(circuit)
-
-
-def test_graphology(circuit: Circuit, tmp_path: Path) -> None:
-    """With which sigma.js and Gephi Lite read and write files."""
-    modules = given("NODE_MODULES")
-    (tmp_path / "x.gexf").write_text(text_of(circuit, "gexf"))
-    (tmp_path / "x.graphml").write_text(text_of(circuit, "graphml"))
-    script = tmp_path / "script.js"
-    script.write_text(GRAPHOLOGY)
-    command: list[str | Path] = ["node", script, tmp_path / "x.gexf", tmp_path / "x.graphml"]
-    run = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "NODE_PATH": modules})
-    told = json.loads(run.stdout)
-    assert told["multi"] and told["type"] == "directed"
-    for ends in (told["ends"], told["same"]):
-        assert named(ends) == scores_of(circuit)
-    assert {name: (x, y) for name, x, y in told["places"]} == _positions(circuit.to_networkx())
 
 
 def test_circuit_tracers_records(circuit: Circuit) -> None:

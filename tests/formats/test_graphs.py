@@ -234,20 +234,13 @@ Q, LOGITS = ("a0.h1", "a1.h2", "q"), ("m0", "logits", 0)
     ("edit", "message"),
     [
         (lambda g: g.add_edge("a9.h0", "logits"), "(a9.h0 -> logits) cannot exist in this model's graph: No sender"),
-        (lambda g: g.nodes["m0"].update(role=3), "nodes.4 has id 'm0' and role 3; both must be texts"),
-        (lambda g: g.add_node(3), "has id 3 and role None; both must be texts"),
+        (lambda g: g.nodes["m0"].update(role=3), "nodes.4.role is 3: input should be a valid string"),
         (lambda g: g.add_edge("input", "a1.h2"), "(input -> a1.h2) cannot exist .* say which input"),
         (lambda g: g.add_edge("input", "a1.h2", "k"), "(input -> a1.h2) cannot exist .* shares its k, write a1.kv1"),
-        (lambda g: g.add_edge("m0", "a0.h1", "q"), "(m0 -> a0.h1) cannot exist in this model's graph: No edge m0->"),
-        (lambda g: g.add_edge("logits", "m0"), "cannot exist in this model's graph: No sender 'logits'"),
-        (lambda g: g.add_edge("m0", "input"), "(m0 -> input) cannot exist .* No receiver 'input': the input only"),
         (lambda g: g.add_edge("m0", "logits"), "m0->logits is listed twice"),
         (change(Q, receiver="a1.kv0<k>"), "(a0.h1 -> a1.h2): its receiver a1.kv0<k> is no part of a1.h2"),
-        (change(Q, receiver=5), "receiver is 5: input should be a valid string"),
         (change(Q, score="0.5"), "score is '0.5': input should be a valid number"),
-        (change(Q, score=True), "score is True: input should be a valid number"),
         (change(Q, effect=float("nan")), "effect is nan: input should be a finite number"),
-        (change(Q, stability=1.5), "stability is 1.5: input should be less than or equal to 1"),
         (change(Q, score={1, 2}), "(a0.h1 -> a1.h2) has a value that is neither text nor number"),
     ],
 )
@@ -284,11 +277,9 @@ def test_a_role_that_every_edge_would_repeat(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda c: c.pop("nodes"), "is no node-link JSON of networkx: it needs the keys nodes and edges (or links)"),
-        (lambda c: c.update(directed=False), "is an undirected graph"),
-        (lambda c: c.update(nodes={}), "nodes is no list"),
-        (lambda c: c["nodes"].append("a0.h1"), "nodes.7 is 'a0.h1'; it must be an object"),
-        (lambda c: c["nodes"][0].pop("id"), "nodes.0 has id None and role None; both must be texts"),
+        (lambda c: c.pop("nodes"), "no directed graph in networkx's node-link form:\n  nodes is missing"),
+        (lambda c: c.update(directed=False), "directed is False: input should be True"),
+        (lambda c: c["nodes"].append("a0.h1"), "nodes.7 is 'a0.h1': input should be a valid dictionary"),
         (lambda c: c["edges"][0].update(source=True), "sender is True: input should be a valid string"),
     ],
 )

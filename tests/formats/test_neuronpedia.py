@@ -178,10 +178,6 @@ def test_any_circuit(any_circuit: st.SearchStrategy[Circuit], data: st.DataObjec
     check(graph_of(data.draw(any_circuit)))
 
 
-def test_the_smallest_graph_is_large_enough_for_the_upload(make: Make) -> None:
-    assert len(text_of(make(GraphShape(1, 1, 1), {"input->logits": None}), "neuronpedia")) >= 1024
-
-
 def test_a_prompt_of_one_token(told: Circuit) -> None:
     example = Example(clean=("a",), corrupt=("b",), read_at=0)
     graph = graph_of(told.model_copy(update={"examples": (example,)}))

@@ -1,12 +1,10 @@
 """Every format by its name or by a file's content, there and back; and the errors of files that are of none."""
 
-import json
 import random
 import re
 from collections.abc import Callable
 from pathlib import Path
 
-import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +15,6 @@ from acdc_engine.graph import files
 from acdc_engine.graph.blocks import GraphShape
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.records import CircuitEdge
-from acdc_engine.shipped import graphs_folder
 from tests.formats.conftest import refused, scores_of
 from tests.made_circuits import GPT2, HOSTILE, SMOLLM2, made_circuit
 
@@ -107,12 +104,6 @@ def test_an_edge_into_a_group_is_one_edge_again(back: Back, grouped: Circuit, fm
     assert [node.name for node in read.nodes] == [node.name for node in grouped.nodes]
 
 
-def test_an_exported_circuit_follows_the_schema(tmp_path: Path) -> None:
-    schema = json.loads((graphs_folder() / "schema.json").read_text())
-    export(made_circuit(40, hostile=True), "engine", tmp_path / "x.json")
-    jsonschema.validate(json.loads((tmp_path / "x.json").read_text()), schema)
-
-
 def test_unknown_format(grouped: Circuit, tmp_path: Path) -> None:
     with pytest.raises(CircuitFileError, match=re.escape("Unknown format 'graphm'. Did you mean 'graphml'?")):
         export(grouped, "graphm", tmp_path / "out")
@@ -126,11 +117,7 @@ def test_unknown_format(grouped: Circuit, tmp_path: Path) -> None:
     [
         (b"", "is no circuit file: it is neither of this engine"),
         (b"hello", "nor of a format that can be read (engine, csv, networkx-json,"),
-        (b"\x89PNG\r\n", "is no circuit file: it is neither"),
-        (b"{}", "is no circuit file: it is neither"),
-        (b'{"cfg": {}}', "is no circuit file: it is neither"),
         (b'{"nodes": 3', "is cut short: Expecting ',' delimiter at line 1, column 12. Copy it again"),
-        (b"[" * 100_000, "is not a circuit file: it is nested too deeply"),
         (b'{"format": "other"}', 'it does not say "format": "acdc-engine/circuit"'),
     ],
 )

@@ -97,8 +97,6 @@ NO_FORMAT = 'is not a circuit file: it does not say "format": "acdc-engine/circu
         *((text, NO_FORMAT) for text in (b"[]", b"3", b"{}", b'{"format": "other"}', b"null")),
         (b"\x89PNG\r\n", "is not a circuit file: byte 0 is not UTF-8."),
         (b"[" * 100_000, "is not a circuit file: it is nested too deeply."),
-        (b"9" * 10_000, "is not a circuit file: Exceeds the limit"),
-        (b"", "is cut short: Expecting value at line 1, column 1."),
     ],
 )
 def test_what_is_no_circuit_file(saved: Path, content: bytes, message: str) -> None:
@@ -133,18 +131,14 @@ NEWER = (
             for v in (None, "1", 0, True, 1.5)
         ),
         (lambda file: file["edges"][2].update(efect=1.0), True, EFECT),
-        (lambda file: file.update(nods=[]), True, "nods is not a key of the format. Did you mean 'nodes'"),
         (lambda file: file["model"].pop("n_heads"), True, "does not follow the format:\n  model.n_heads is missing."),
-        (lambda file: file.pop("edges"), True, "edges is missing."),
         (lambda file: file["model"].update(n_layers="2"), True, "model.n_layers is '2': input should be a valid int"),
-        (lambda file: file["model"].update(n_layers=0), True, "model.n_layers is 0: input should be greater than"),
         (lambda file: file["model"].update(name="\ud800"), True, "does not follow the format"),
         (
             lambda file: file["model"].update(n_layers=3_000, n_heads=1_000),
             *(True, "3,000 layers of 1,000 heads are more than the 30,000 nodes"),
         ),
         (lambda file: file.update(metric={"name": "x", "sign": 0}), True, "metric.sign is 0: input should be 1 or -1"),
-        (lambda file: file["edges"][0].update(sender=3), True, "edges.0.sender is 3: input should be a valid string."),
         (lambda file: file["edges"].append(file["edges"][0]), True, "edges.5: input->a0.h1<q> is listed twice."),
     ],
 )
