@@ -14,8 +14,8 @@ A format is a class; its name and its help are given where it enters the registe
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -77,7 +77,6 @@ class Source:
     """
 
     def __init__(self, path: Path) -> None:
-        """Looks at nothing yet."""
         self.path = path
 
     @cached_property
@@ -174,7 +173,8 @@ def opened(circuit: Circuit | str | Path, *, model: ModelRecord | None = None) -
 def recognised(path: Path) -> Entry[type[Format]]:
     """The format of a file, by its content; a CircuitFileError where it cannot be read, or is of none."""
     source = Source(path)
-    for entry in _own_first():
+    # Packages of others are imported only where none of the engine's own is the answer.
+    for entry in chain(FORMATS.own(), FORMATS):
         if entry.value().recognises(source):
             return entry
     if source.json is None and (source.head.lstrip().startswith((b"{", b"[")) or path.suffix == ".json"):
@@ -184,12 +184,6 @@ def recognised(path: Path) -> Entry[type[Format]]:
         f"circuit.json) nor of a format that can be read ({', '.join(e.name for e in FORMATS if is_read(e))}). If it "
         f"is one of them, name it with acdc import --from.{FORMATS.reasons}"
     )
-
-
-def _own_first() -> Iterator[Entry[type[Format]]]:
-    """All formats; packages of others are imported only where none of the engine's own is the answer."""
-    yield from FORMATS.own()
-    yield from (entry for entry in FORMATS if entry.source)
 
 
 def needs_model(path: Path, what: str) -> ModelNeededError:

@@ -20,8 +20,6 @@ from acdc_engine.graph.files import check_readable, explain_faults
 from acdc_engine.graph.nodes import nodes_of_edges, targets_of, with_roles
 from acdc_engine.graph.records import COLUMNS, FIGURES, CircuitEdge, ModelRecord
 
-_MOST_TEXT = 128 * 2**20
-"""Characters that the roles of nodes may have, written at every edge: those of 30,000 edges at 2,000 each end."""
 Rows = list[tuple[str, dict[str, Any]]]
 """The known cells of each edge, with its place for messages."""
 _KEPT = "everything but the edges, their figures and the roles at their ends"
@@ -86,7 +84,6 @@ def circuit_of(
         )
     edges = tuple(_edge_of(path, layout, place, row) for place, row in rows)
     known = _roles_of(path, layout, edges, roles or {})
-    _check_text(path, edges, known)
     nodes = nodes_of_edges(layout, edges, known)
     try:
         return Circuit(model=model, source=f"{path.name}, {what}", nodes=nodes, edges=with_roles(layout, nodes, edges))
@@ -130,18 +127,6 @@ def _roles_of(path: Path, layout: Graph, edges: Iterable[CircuitEdge], roles: Ma
                     "the same at all, or leave the columns of roles out."
                 )
     return found
-
-
-def _check_text(path: Path, edges: Iterable[CircuitEdge], roles: Mapping[str, str]) -> None:
-    """Refuses a role so long that to write it at every edge of its node would fill the memory."""
-    ends = [name for edge in edges for name in (edge.sender, edge.receiver.partition("<")[0])]
-    size = sum(len(roles.get(name, "")) for name in ends)
-    if size > _MOST_TEXT:
-        longest = max(roles, key=lambda name: len(roles[name]))
-        raise CircuitFileError(
-            f"{path}: the roles of its nodes, written at every edge, have {size:,} characters; at most "
-            f"{_MOST_TEXT:,} are read. {longest} has a role of {len(roles[longest]):,} characters: shorten it."
-        )
 
 
 def _csv_rows(path: Path) -> Rows:

@@ -268,21 +268,13 @@ def _in_folder(folder: Path) -> Path:
         there = sorted(path.name for path in folder.iterdir())
     except OSError as error:
         raise CircuitFileError(f"Cannot look into the folder {folder}: {error.strerror or error}.") from error
-    left = [name for name in (TRACE, SCORES) if name in there]
     runs = [name for name in there if any(os.path.exists(folder / name / file) for file in (CIRCUIT, SO_FAR))]
-    if left:
+    if TRACE in there:
         advice = (
-            f"its run has not finished and no circuit has been found yet (it has {' and '.join(left)}). The command "
-            "that began it goes on with it."
+            "its run has not finished and no circuit has been found yet. The command that began it goes on with it."
         )
     elif runs:
-        advice = f"give one of the runs in it: {_listed(runs)}"
+        advice = f"give one of the runs in it: {', '.join(runs[:_MOST_NAMED])}{', ...' if runs[_MOST_NAMED:] else '.'}"
     else:
-        holds = f"it holds {_listed(there)}" if there else "it is empty."
-        advice = f"it is no folder of a run; {holds} Give a run's folder, a circuit file or a name such as gpt2/ioi."
+        advice = "it is no folder of a run. Give a run's folder, a circuit file or a name such as gpt2/ioi."
     raise CircuitFileError(f"{folder} has no {CIRCUIT}: {advice}")
-
-
-def _listed(names: list[str]) -> str:
-    """The first names, as the end of a sentence."""
-    return f"{', '.join(names[:_MOST_NAMED])}{', ...' if len(names) > _MOST_NAMED else '.'}"

@@ -82,7 +82,7 @@ class CurveSeries(Record):
 
     @property
     def name(self) -> str:
-        """What the series is called in tables and legends."""
+        """In tables and legends."""
         return f"{self.method}, {self.rank}" + (", greedy" if self.strategy == "greedy" else "")
 
 
@@ -119,7 +119,6 @@ class KnownCircuit(Record):
     name: str
     """The file's name."""
     edges: int = Field(ge=1)
-    """Edges."""
     strategy: str | None = None
     """How it was found."""
     n_held_out: int = Field(ge=1)
@@ -138,11 +137,8 @@ class Curve(Shown, Record):
     """What `acdc curve` finds. Edges are scored on discovery prompts, every figure is of held-out prompts."""
 
     format: Literal["acdc-engine/curve"] = "acdc-engine/curve"
-    """Says that this is a curve file."""
     version: int = Field(default=1, ge=1, le=1)
-    """Version of the format."""
     model: ModelRecord
-    """The model."""
     task: TaskRecord
     """The behaviour and its prompts."""
     metric: MetricRecord
@@ -185,7 +181,7 @@ class Counted(Record):
 
     @property
     def name(self) -> str:
-        """What it is called in tables and legends."""
+        """In tables and legends."""
         return self.scope if self.mlps else f"{self.scope}, no MLPs"
 
 
@@ -288,9 +284,7 @@ class Comparison(Shown, Record):
     """What `acdc compare` finds."""
 
     format: Literal["acdc-engine/comparison"] = "acdc-engine/comparison"
-    """Says that this is a comparison."""
     version: int = Field(default=1, ge=1, le=1)
-    """Version of the format."""
     found: str
     """The file that was compared."""
     known: str

@@ -14,9 +14,9 @@ _SIGNIFICANT = 7  # digits that a float32 has; more would be made up
 _SMALL = 1e-3  # numbers that are all smaller are written with an exponent, where fixed decimals would not do
 
 # Blue and vermilion of Okabe and Ito's palette: told apart with every kind of colour blindness.
-POSITIVE = "#0072B2"
-NEGATIVE = "#D55E00"
-UNKNOWN = "#777777"
+_POSITIVE = "#0072B2"
+_NEGATIVE = "#D55E00"
+_UNKNOWN = "#777777"
 
 Measure = Literal["effect", "score"]
 
@@ -113,8 +113,8 @@ def relative_strengths(circuit: Circuit) -> dict[CircuitEdge, float]:
 def colour_of(strength: float | None) -> str:
     """Blue where the edge supports the behaviour, orange where it works against it, grey where unknown."""
     if strength is None:
-        return UNKNOWN
-    return POSITIVE if strength >= 0 else NEGATIVE
+        return _UNKNOWN
+    return _POSITIVE if strength >= 0 else _NEGATIVE
 
 
 def fill_of(role: str) -> Fill:

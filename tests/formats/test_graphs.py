@@ -262,18 +262,6 @@ def test_long_names_are_cut_in_messages(end: str) -> None:
     assert len(str(caught.value)) < 1_000
 
 
-def test_a_role_that_every_edge_would_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Roles at both ends of six edges: 5 at a0.h1, which sends 2 and reads 1, and 7 at m0, which sends and reads 1."""
-    graph = by_hand()
-    graph.nodes["a0.h1"]["role"], graph.nodes["m0"]["role"] = "abcde", "abcdefg"
-    monkeypatch.setattr("acdc_engine.formats.tables._MOST_TEXT", 28)
-    message = "at every edge, have 29 characters; at most 28 are read. m0 has a role of 7 characters: shorten it."
-    with pytest.raises(CircuitFileError, match=re.escape(message)):
-        circuit_from_networkx(graph, GROUPED)
-    monkeypatch.setattr("acdc_engine.formats.tables._MOST_TEXT", 29)
-    assert circuit_from_networkx(graph, GROUPED).edges
-
-
 @pytest.mark.parametrize(
     ("edit", "message"),
     [

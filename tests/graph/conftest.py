@@ -3,22 +3,23 @@
 import re
 from collections.abc import Callable
 from functools import cache
-from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
 
 import pytest
 from hypothesis import strategies as st
 
 from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.evidence_records import Example, HeadPattern
 from acdc_engine.graph.nodes import nodes_of_edges, with_roles
-from acdc_engine.graph.records import CircuitEdge, ModelRecord, Record
+from acdc_engine.graph.records import CircuitEdge, ModelRecord
+from tests.made_circuits import made_circuit
 
 texts = st.text(max_size=12)
-LIMITS = ("ge", "gt", "le", "lt", "min_length")
-"""What a field's values can be limited by, as pydantic calls it."""
-json_values = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts
+numbers = st.none() | st.floats(allow_nan=False, allow_infinity=False)
+shares = st.none() | st.floats(0, 1)
+measured = st.fixed_dictionaries(
+    {"score": numbers, "effect": numbers, "without": numbers, "stability": shares, "necessity": shares}
+)
+OF_THE_GRAPH = {"format", "version", "model", "nodes", "edges", "checksum"}
 
 
 @st.composite
@@ -29,65 +30,9 @@ def shapes(draw: st.DrawFn) -> GraphShape:
 
 
 @cache
-def records_of(kind: type[Record]) -> st.SearchStrategy[Any]:
-    """A record, every field filled by its type and limits."""
-    if kind is Example:
-        return examples()
-    return st.builds(kind, **{name: field_of(kind, name) for name in kind.model_fields})
-
-
-@st.composite
-def examples(draw: st.DrawFn) -> Example:
-    """Patterns have as many rows as there are tokens."""
-    tokens = [draw(st.lists(texts, min_size=1, max_size=3)) for _ in range(2)]
-    shares = st.floats(0, 1)
-    rows = [st.tuples(*(st.tuples(*[shares] * (row + 1)) for row in range(len(side)))) for side in tokens]
-    patterns = st.lists(st.builds(HeadPattern, head=texts, clean=rows[0], corrupt=rows[1]), max_size=2).map(tuple)
-    fitting: dict[str, st.SearchStrategy[Any]] = {
-        **{"clean": st.just(tuple(tokens[0])), "corrupt": st.just(tuple(tokens[1])), "patterns": patterns},
-        "read_at": st.integers(0, len(tokens[0]) - 1),
-    }
-    others = {name: field_of(Example, name) for name in sorted(Example.model_fields.keys() - fitting)}
-    return Example(**{name: draw(values) for name, values in (fitting | others).items()})
-
-
-@cache
-def field_of(kind: type[Record], name: str) -> st.SearchStrategy[Any]:
-    """Values of one field of a record."""
-    field = kind.model_fields[name]
-    limits = {key: getattr(part, key) for part in field.metadata for key in LIMITS if hasattr(part, key)}
-    return values_of(field.annotation, limits)
-
-
-def values_of(kind: Any, limits: dict[str, Any]) -> st.SearchStrategy[Any]:
-    """Values of a type within limits."""
-    parts = get_args(kind)
-    if get_origin(kind) in (Union, UnionType):
-        return st.one_of(*(values_of(part, limits) for part in parts))
-    if get_origin(kind) is Literal:
-        return st.sampled_from(parts)
-    if get_origin(kind) is tuple:
-        least = limits.get("min_length", 0)
-        return st.lists(values_of(parts[0], {}), min_size=least, max_size=least + 2).map(tuple)
-    if get_origin(kind) is dict:
-        values = values_of(parts[1], {}) if parts[1] in (str, int) else json_values
-        return st.dictionaries(texts, values, max_size=3)
-    if kind is float:
-        low, high = limits.get("ge", limits.get("gt")), limits.get("le", limits.get("lt"))
-        return st.floats(
-            low, high, allow_nan=False, allow_infinity=False, exclude_min="gt" in limits, exclude_max="lt" in limits
-        )
-    if kind is int:
-        return st.integers(limits.get("ge"), limits.get("le"))
-    plain = {str: texts, bool: st.booleans(), type(None): st.none()}
-    return plain[kind] if kind in plain else records_of(kind)
-
-
-IDENTITY = {"sender", "receiver", "sender_role", "receiver_role"}
-"""Fields of an edge that depend on the graph and on the nodes."""
-measured = st.fixed_dictionaries(
-    {name: field_of(CircuitEdge, name) for name in CircuitEdge.model_fields.keys() - IDENTITY}
-)
+def everything(seed: int) -> Circuit:
+    """A circuit with a value in every field, some of whose texts are hostile."""
+    return made_circuit(12, seed, hostile=bool(seed % 2))
 
 
 @st.composite
@@ -115,8 +60,8 @@ def circuits(draw: st.DrawFn) -> Circuit:
         parallel=shape.parallel,
         mlps=shape.mlps,
     )
-    drawn = {"format", "version", "model", "nodes", "edges", "checksum"}
-    parts = {name: draw(field_of(Circuit, name)) for name in sorted(Circuit.model_fields.keys() - drawn)}
+    others = draw(st.sets(st.sampled_from(sorted(Circuit.model_fields.keys() - OF_THE_GRAPH))))
+    parts = {name: getattr(everything(draw(st.integers(0, 5))), name) for name in sorted(others)}
     return Circuit(model=model, nodes=nodes, edges=edges, **parts)
 
 

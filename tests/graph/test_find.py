@@ -150,10 +150,8 @@ def test_an_unfinished_run_is_its_best_circuit_so_far_and_says_so(tmp_path: Path
 
 
 def test_folders_without_a_circuit_say_what_they_are(tmp_path: Path) -> None:
-    with pytest.raises(CircuitFileError, match=r"no folder of a run; it is empty\. Give a run's folder, a"):
-        find_circuit(tmp_path)
     (tmp_path / "curve.json").touch()
-    with pytest.raises(CircuitFileError, match=r"no folder of a run; it holds curve\.json\. Give a run's folder, a"):
+    with pytest.raises(CircuitFileError, match=r"has no circuit\.json: it is no folder of a run\. Give a run"):
         Circuit.load(tmp_path)
     for number in range(12):
         (tmp_path / f"run{number:02}").mkdir()
@@ -161,7 +159,7 @@ def test_folders_without_a_circuit_say_what_they_are(tmp_path: Path) -> None:
     with pytest.raises(CircuitFileError, match=r"give one of the runs in it: run00, run01, .*run09, \.\.\.$"):
         find_circuit(tmp_path)
     (tmp_path / "trace.jsonl").touch()
-    with pytest.raises(CircuitFileError, match=r"no circuit has been found yet \(it has trace.jsonl\)\. The comm"):
+    with pytest.raises(CircuitFileError, match="its run has not found one yet"):
         find_circuit(tmp_path)
 
 

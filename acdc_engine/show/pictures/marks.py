@@ -11,9 +11,6 @@ from typing import TYPE_CHECKING, Any
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.records import CircuitEdge
 from acdc_engine.graph.style import (
-    NEGATIVE,
-    POSITIVE,
-    UNKNOWN,
     Measure,
     by_strength,
     colour_of,
@@ -316,10 +313,10 @@ def _legend(circuit: Circuit, page: _Page) -> list[Artist]:
     ends = {"q": "into q", "k": "into k", "v": "into v, MLP, logits"}
     handles: list[Artist] = [Line2D([], [], color="#444444", linestyle=_DASHES[key], label=ends[key]) for key in ends]
     if measure is None:
-        handles.append(Line2D([], [], color=UNKNOWN, linewidth=2.5, label="effect not known"))
+        handles.append(Line2D([], [], color=colour_of(None), linewidth=2.5, label="effect not known"))
     else:
-        handles.insert(0, Line2D([], [], color=POSITIVE, linewidth=2.5, label="supports the behaviour"))
-        handles.insert(1, Line2D([], [], color=NEGATIVE, linewidth=2.5, label="works against it"))
+        handles.insert(0, Line2D([], [], color=colour_of(1), linewidth=2.5, label="supports the behaviour"))
+        handles.insert(1, Line2D([], [], color=colour_of(-1), linewidth=2.5, label="works against it"))
         handles += _scale(circuit, measure, page)
     if _is_many(circuit):
         handles.append(Line2D([], [], color="none", label="all edges run upwards"))
