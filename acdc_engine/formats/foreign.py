@@ -129,13 +129,13 @@ def _pickled(path: Path) -> bytes:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-            (index,) = (entry for entry in entries if entry.filename.endswith("/data.pkl"))
+            index = [entry for entry in entries if entry.filename.endswith("/data.pkl")]
             # torch.save compresses nothing, so what is compressed is there to fill the memory.
             stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
             size = sum(entry.file_size for entry in entries)
-            if not stored or size > LARGEST_FILE or index.file_size > _LARGEST_INDEX:
-                raise ValueError("it is compressed, or says that it holds more than it has bytes")
-            return archive.read(index)
+            if len(index) != 1 or not stored or size > LARGEST_FILE or index[0].file_size > _LARGEST_INDEX:
+                raise ValueError("it has no data.pkl, is compressed, or says that it holds more than it has bytes")
+            return archive.read(index[0])
     except (zipfile.BadZipFile, OSError, RuntimeError, ValueError, NotImplementedError) as error:
         raise CircuitFileError(
             f"{path} is no file of torch.save ({error}). Copy it again from where it was written."
