@@ -24,7 +24,7 @@ from acdc_engine.formats.tables import Rows, circuit_of
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import explain_faults, read_json
 from acdc_engine.graph.nodes import edge_name
-from acdc_engine.graph.records import FIGURES, SIGN_CONVENTION, CircuitNode, ModelRecord
+from acdc_engine.graph.records import FIGURES, SIGN_CONVENTION, ModelRecord
 from acdc_engine.graph.style import colour_of, measure_of, relative_strengths, strength_of
 
 if TYPE_CHECKING:
@@ -55,7 +55,12 @@ def attributed(circuit: Circuit) -> nx.MultiDiGraph[str]:
     """
     graph = circuit.to_networkx()
     for node in circuit.nodes:
-        graph.nodes[node.name].update(_measured(node))
+        facts, direct = graph.nodes[node.name], node.direct_effect
+        if direct is not None:
+            facts.update(direct_effect=direct.clean, direct_effect_corrupt=direct.corrupt)
+            facts["direct_effect_prompts"] = direct.n_prompts
+        if node.role_scores:
+            facts["role_scores"] = json.dumps([score.model_dump(mode="json") for score in node.role_scores])
     places = {edge_name(edge): place for place, edge in enumerate(circuit.edges)}
     for *_, facts in graph.edges(data=True):
         place = places[facts["name"]]
@@ -336,18 +341,6 @@ def _for_xml(graph: Any) -> Any:
     for facts in (*parts, *(facts for _, _, facts in graph.edges(data=True))):
         facts.update({key: _plain(text) for key, text in facts.items() if isinstance(text, str)})
     return graph
-
-
-def _measured(node: CircuitNode) -> dict[str, Any]:
-    """What is known of a node beside its role, by attribute."""
-    facts: dict[str, Any] = {}
-    if node.direct_effect is not None:
-        facts["direct_effect"] = node.direct_effect.clean
-        facts["direct_effect_corrupt"] = node.direct_effect.corrupt
-        facts["direct_effect_prompts"] = node.direct_effect.n_prompts
-    if node.role_scores:
-        facts["role_scores"] = json.dumps([score.model_dump(mode="json") for score in node.role_scores])
-    return facts
 
 
 def _rgb(colour: str) -> dict[str, int]:
