@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import pytest
 from hypothesis import strategies as st
@@ -16,7 +17,7 @@ from tests.made_circuits import made_circuit
 texts = st.text(max_size=12)
 numbers = st.none() | st.floats(allow_nan=False, allow_infinity=False)
 shares = st.none() | st.floats(0, 1)
-measured = st.fixed_dictionaries(
+measured: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {"score": numbers, "effect": numbers, "without": numbers, "stability": shares, "necessity": shares}
 )
 OF_THE_GRAPH = {"format", "version", "model", "nodes", "edges", "checksum"}
