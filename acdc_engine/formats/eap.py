@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -71,7 +71,7 @@ class _File(_Foreign):
     cfg: _Config
 
     @classmethod
-    def checked(cls, path: Path, content: Any, model: ModelRecord) -> Self:
+    def checked(cls, path: Path, content: Any, model: ModelRecord) -> _File:
         """A file, refused where it does not follow the format or is of another model."""
         try:
             file = cls.model_validate(content)

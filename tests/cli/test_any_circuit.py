@@ -51,7 +51,7 @@ def test_taken(command: str, given: str) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize(
     ("given", "told"),
-    [("begun", "its run has not found one yet"), ("nothing", "Known: attn-only-4l/docstring")],
+    [("begun", "no circuit has been found yet"), ("nothing", "Known: attn-only-4l/docstring")],
 )
 def test_refused_with_what_is_there(command: str, given: str, told: str) -> None:
     assert told in refused(*command.replace("CIRCUIT", given).split())

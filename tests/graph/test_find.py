@@ -159,7 +159,7 @@ def test_folders_without_a_circuit_say_what_they_are(tmp_path: Path) -> None:
     with pytest.raises(CircuitFileError, match=r"give one of the runs in it: run00, run01, .*run09, \.\.\.$"):
         find_circuit(tmp_path)
     (tmp_path / "trace.jsonl").touch()
-    with pytest.raises(CircuitFileError, match="its run has not found one yet"):
+    with pytest.raises(CircuitFileError, match="no circuit has been found yet"):
         find_circuit(tmp_path)
 
 
