@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -67,11 +67,14 @@ class _Edge(_Foreign):
     in_graph: bool
 
 
+_Kind = TypeVar("_Kind", bound="_File")
+
+
 class _File(_Foreign):
     cfg: _Config
 
     @classmethod
-    def checked(cls, path: Path, content: Any, model: ModelRecord) -> _File:
+    def checked(cls: type[_Kind], path: Path, content: Any, model: ModelRecord) -> _Kind:
         """A file, refused where it does not follow the format or is of another model."""
         try:
             file = cls.model_validate(content)
