@@ -91,6 +91,7 @@ class Experiment:
         ablation: What edges outside a circuit carry: "patch" (the corrupt prompt's value), "mean" or "zero".
         objective: What searches aim at: "faithfulness" in the metric, or "kl", the share of the KL divergence from the
             model's output that is recovered.
+        each_template: Searches must meet their target in every template of the prompts, not in the mean over all.
         name: What to call the behaviour in files.
         seed: Of everything that is drawn.
         batch_size: Prompts per run of the model.
@@ -109,6 +110,7 @@ class Experiment:
         metric: MetricLike = "logit_diff",
         ablation: str = "patch",
         objective: str = "faithfulness",
+        each_template: bool = False,
         name: str = "own prompts",
         seed: int = 0,
         batch_size: int = 16,
@@ -128,6 +130,7 @@ class Experiment:
         self.metric, self.ablation = as_metric(metric), ablation
         self.aim: Literal["faithfulness", "kl"] = "kl" if objective == "kl" else "faithfulness"
         self.name, self.seed, self.batch_size, self._evaluator = name, seed, batch_size, evaluator
+        self.each_template = each_template
 
     @cached_property
     def evaluator(self) -> Evaluator:
@@ -146,7 +149,9 @@ class Experiment:
     @cached_property
     def objective(self) -> Judge:
         """Judges circuits on the discovery prompts by what searches aim at."""
-        return self.judge if self.objective_metric is self.metric else Judge(self.evaluator, self.objective_metric)
+        if self.objective_metric is self.metric and not self.each_template:
+            return self.judge
+        return Judge(self.evaluator, self.objective_metric, self.each_template)
 
     @cached_property
     def held_out_judge(self) -> Judge:
@@ -267,8 +272,14 @@ class Experiment:
     def chosen(self, found: Found, scores: EdgeScores, choice: Choice, target: float) -> Selection:
         """What a search has found, with how it was found."""
         aim, given = target if choice.aims else None, dict(choice.given)
-        record = SearchRecord(strategy=choice.strategy, objective=self.aim, target_faithfulness=aim, settings=given)
-        return Selection(found.mask, found.faithfulness, scores, record)
+        record = SearchRecord(
+            strategy=choice.strategy,
+            objective=self.aim,
+            each_template=self.each_template,
+            target_faithfulness=aim,
+            settings=given,
+        )
+        return Selection(found.mask, found.faithfulness, scores=scores, search=record)
 
     def minimal(self, found: Selection, *, report: Report = nobody, progress: Progress = nobody) -> Selection:
         """Drops edges until none can go on its own: every removal is run exactly, and so is every edge that stays.

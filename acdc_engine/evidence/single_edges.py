@@ -17,6 +17,7 @@ from acdc_engine.evidence import Mask, Scores
 from acdc_engine.graph.evidence_records import Certificate
 from acdc_engine.graph.nodes import edges_of_mask
 from acdc_engine.graph.records import CircuitEdge
+from acdc_engine.patch.evaluator import Groups
 from acdc_engine.patch.judge import Judge, Target
 from acdc_engine.search import Minimal
 
@@ -60,11 +61,12 @@ def edge_evidence(
     needed, certificate = None, None
     if target is not None:
         values = tested.without, tested.whole, objective.clean, objective.ablated
-        needed = tuple(necessity(*values, target, seed=seed).tolist())
+        needed = tuple(necessity(*values, target, seed=seed, groups=objective.groups).tolist())
         certificate = Certificate(
             objective="kl" if objective.metric.name == "kl" else "faithfulness",
             low=target.faithfulness,
             high=target.upper,
+            each_template=len(objective.groups) > 1,
             value=value,
             minimal=target.met(value) and bool(tested.needed.all()),
         )
@@ -140,6 +142,7 @@ def necessity(
     target: Target,
     resamples: int = _RESAMPLES,
     seed: int = 0,
+    groups: Groups | None = None,
 ) -> Float[Tensor, "edges"]:
     """Share of bootstrap resamples of the prompts in which the target is missed without each edge.
 
@@ -150,18 +153,21 @@ def necessity(
     resample whose m(clean) - m(ablated) vanishes is one of those. O(resamples x edges x prompts), no model runs.
 
     Takes the metric of every prompt without each edge, under the whole circuit, on the clean run and under full
-    ablation; `seed` is that of the resamples.
+    ablation; `seed` is that of the resamples, and each of the `groups` must meet the target: None for all prompts as
+    one.
 
     Returns:
         From 0 to 1; NaN for all edges where no resample of the whole circuit meets the target.
     """
     weights = _resample_weights(len(whole), resamples, seed).double()
     low = ablated.double()
-    span = weights @ (clean.double() - low)
-    # Where the span is zero this is infinite or NaN, which no band holds.
-    meets = _met(weights @ (whole.double() - low) / span, target)
-    faithfulness = (weights[meets] @ (without.double() - low).T) / span[meets, None]
-    return (~_met(faithfulness, target)).double().mean(0).float()
+    values = torch.cat([whole[None], without]).double() - low
+    meets = torch.ones(resamples, len(values), dtype=torch.bool)
+    for group in torch.ones(1, len(whole), dtype=torch.bool) if groups is None else groups:
+        # Where the span is zero this is infinite or NaN, which no band holds.
+        span = (weights * group) @ (clean.double() - low)
+        meets &= _met((weights * group) @ values.T / span[:, None], target)
+    return (~meets[meets[:, 0], 1:]).double().mean(0).float()
 
 
 def _resample_weights(n_prompts: int, resamples: int, seed: int) -> Float[Tensor, "resamples prompts"]:

@@ -69,12 +69,17 @@ class Completeness(Record):
 class Certificate(Record):
     """What was shown exactly on the discovery prompts: no single edge can go."""
 
+    _left_out: ClassVar[tuple[str, ...]] = ("each_template",)
+
     objective: Literal["faithfulness", "kl"]
     """What the target is about: the faithfulness, or the share of the KL divergence recovered."""
     low: float
     """Lower end of the band to stay in."""
     high: float
     """Upper end."""
+    each_template: bool = False
+    """Whether every template must lie in the band by itself; then values, `without` of edges too, are those of the
+    template farthest from 1. Left out of the file where they are of all prompts together."""
     value: float
     """The objective of the circuit."""
     minimal: bool

@@ -148,12 +148,14 @@ class Unfinished(Record):
 class SearchRecord(Record):
     """How the circuit was chosen from the scores."""
 
-    _left_out: ClassVar[tuple[str, ...]] = ("edge_tests", "unfinished")
+    _left_out: ClassVar[tuple[str, ...]] = ("each_template", "edge_tests", "unfinished")
 
     strategy: str
     """Such as iterative."""
     objective: Literal["faithfulness", "kl"] = "faithfulness"
     """What the target is about: faithfulness in the metric, or the share of the KL divergence recovered."""
+    each_template: bool = False
+    """Whether the target is about each template by itself. Left out of the file where it is about the mean."""
     target_faithfulness: float | None = None
     """What the search aimed at on the discovery prompts, in the objective."""
     settings: dict[str, JsonValue] = Field(default_factory=dict)

@@ -69,6 +69,10 @@ Circuits = Bool[Tensor, "circuits senders receivers"] | Variants
 """Circuits to run: each written out and run by itself, or those near one circuit."""
 
 
+Groups = Bool[Tensor, "groups prompts"]
+"""Which prompts belong together, such as those of one template."""
+
+
 @runtime_checkable
 class Evaluator(Protocol):
     """Answers questions about circuits on one set of prompts. Nobody reaches through it for the model.
@@ -105,18 +109,20 @@ class Evaluator(Protocol):
         """The metric of every prompt under every circuit."""
 
     def edge_gradients(
-        self, mask: Bool[Tensor, "senders receivers"], metric: Metric
-    ) -> Float[Tensor, "2 senders receivers"]:
+        self, mask: Bool[Tensor, "senders receivers"], metric: Metric, groups: Groups | None = None
+    ) -> Float[Tensor, "means_and_rms senders receivers"]:
         """The metric's gradient with respect to the mask, at this circuit: its mean and root mean square over prompts.
 
         Args:
             mask: The circuit.
             metric: Higher for more of the behaviour.
+            groups: Of which prompts the mean is wanted, group by group; None for one mean over all.
 
         Returns:
             To first order, what every kept edge contributes to the metric; also what a missing edge would add, from a
             computed sender into a receiver that has kept edges already. Zero elsewhere, which says nothing there. First
-            the mean; then the root mean square, which does not cancel where an edge helps one prompt and hurts another.
+            the mean over each group; last the root mean square over all prompts, which does not cancel where an edge
+            helps one prompt and hurts another.
         """
 
 
@@ -186,7 +192,8 @@ class CircuitEvaluator:
         # Whether a node that is cut off from the input has to be taken for removed.
         self._cleans = view.coupled or ablation != "patch"
         fitting = partial(fitting_prompts, view)
-        order = [row for part in prompts.batch_rows(batch_size, fitting) for row in part]
+        self._rows = prompts.batch_rows(batch_size, fitting)
+        order = [row for part in self._rows for row in part]
         self._order = None if order == sorted(order) else torch.tensor(order, device=view.device).argsort()
         with torch.no_grad():
             removed = reference(view, self.prompts, batch_size)
@@ -229,31 +236,34 @@ class CircuitEvaluator:
         return self._each(circuits, lambda ready, final: ready.measure(self.view, metric)(final), n_logits)
 
     def edge_gradients(
-        self, mask: Bool[Tensor, "senders receivers"], metric: Metric
-    ) -> Float[Tensor, "2 senders receivers"]:
+        self, mask: Bool[Tensor, "senders receivers"], metric: Metric, groups: Groups | None = None
+    ) -> Float[Tensor, "means_and_rms senders receivers"]:
         """See `Evaluator`."""
-        _, sums = self._differentiated(self._defined(mask[None])[0], metric)
-        mean, squares = (sums / len(self.prompts)).masked_fill(~self.graph.exists.to(sums.device), 0.0).cpu()
-        return torch.stack([mean, squares.sqrt()])
+        _, sums = self._differentiated(self._defined(mask[None])[0], metric, groups)
+        sizes = [len(self.prompts)] if groups is None else groups.sum(1).tolist()
+        parts = sums / torch.tensor([*sizes, len(self.prompts)], device=sums.device)[:, None, None]
+        *means, squares = parts.masked_fill(~self.graph.exists.to(sums.device), 0.0).cpu()
+        return torch.stack([*means, squares.sqrt()])
 
     def _differentiated(
-        self, weights: Shaped[Tensor, "senders receivers"], metric: Metric
-    ) -> tuple[Float[Tensor, "prompts"], Float[Tensor, "2 senders receivers"]]:
+        self, weights: Shaped[Tensor, "senders receivers"], metric: Metric, groups: Groups | None = None
+    ) -> tuple[Float[Tensor, "prompts"], Float[Tensor, "sums_and_squares senders receivers"]]:
         """Runs one mask, which may have weights between 0 and 1 for edges, and differentiates with respect to them.
 
         Returns:
-            The metric of every prompt; sums over prompts of its gradients and of their squares, see
-            `PatchedRun.edge_gradients`.
+            The metric of every prompt; sums over each group of its gradients, and over all prompts of their squares.
         """
         check_gradients(self.view, self._ready[0].baseline.final)
         nothing = np.empty(0, np.int64)
         masks = Masks(weights.numpy(force=True), (nothing,), nothing)
         plan = make_plan(self.graph, self.view.twins, masks, all_positions=True)
-        values, sums = list[Tensor](), torch.zeros(2, *weights.shape, dtype=torch.float32, device=self.view.device)
-        for ready in self._ready:
+        shape = 2 if groups is None else len(groups) + 1, *weights.shape
+        values, sums = list[Tensor](), torch.zeros(shape, dtype=torch.float32, device=self.view.device)
+        for ready, rows in zip(self._ready, self._rows, strict=True):
             self._before_run()
             run = PatchedRun(self.view, ready.baseline, plan, masks, ready.input)
-            found, gradients = run.edge_gradients(ready.measure(self.view, metric))
+            some = None if groups is None else groups[:, rows].to(self.view.device, torch.float32)
+            found, gradients = run.edge_gradients(ready.measure(self.view, metric), some)
             values.append(found)
             sums += gradients
         return self._in_order(values, 0), sums

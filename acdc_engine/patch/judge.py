@@ -1,5 +1,6 @@
 """Faithfulness of circuits, and the target a search has to meet."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from acdc_engine.errors import BehaviourError, MethodError
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.style import texts_of
-from acdc_engine.patch.evaluator import Circuits, Evaluator
+from acdc_engine.patch.evaluator import Circuits, Evaluator, Groups
 from acdc_engine.prompts.metrics import Metric
 from acdc_engine.prompts.prompt_set import PromptSet
 
@@ -67,23 +68,28 @@ class Judge:
 
     with m the mean metric; m(ablated) is that of the fully ablated model, the corrupt run under patch ablation
     (Wang et al. 2022; Mueller et al. 2025, arXiv 2504.13151, eq. 1). 1 is the model, 0 the ablated model; values above
-    1 overshoot.
+    1 overshoot. A mean over all prompts can be met by errors that cancel: with `each_template`, m is the mean over the
+    prompts of one template (or of one group of a pairs file), and f(C) that of the template where it lies farthest
+    from 1.
 
     Args:
         evaluator: Runs the circuits.
         metric: Higher for more of the behaviour.
+        each_template: Judge every template by itself; prompts without templates are one.
 
     Attributes:
         graph: The model's graph.
         prompts: The prompts, on the device that logits are on.
         clean: The metric of every prompt on the clean run; `ablated` likewise under full ablation.
         range: Difference of their means.
+        groups: The prompts that are judged together, group by group: all of them, or those of each template.
 
     Raises:
-        BehaviourError: Clean and ablated metric are equal, so that faithfulness is undefined.
+        BehaviourError: Clean and ablated metric are equal, so that faithfulness is undefined; of all prompts, or of a
+            template that is judged by itself.
     """
 
-    def __init__(self, evaluator: Evaluator, metric: Metric) -> None:
+    def __init__(self, evaluator: Evaluator, metric: Metric, each_template: bool = False) -> None:
         """See the class."""
         self.evaluator, self.metric = evaluator, metric
         self.graph: Graph = evaluator.graph
@@ -93,13 +99,26 @@ class Judge:
         self.ablated: Tensor = metric(evaluator.ablated_logits(), prompts, clean_logits).float().cpu()
         self.range = float(self.clean.double().mean()) - float(self.ablated.double().mean())
         self._rounding = _rounding(metric, prompts, clean_logits)
-        if self.span(torch.ones(len(self.clean), dtype=torch.bool)) is None:
-            values = texts_of(float(self.clean.mean()), float(self.ablated.mean()))
+        names = sorted(set(prompts.templates)) if each_template and prompts.templates else []
+        everyone = torch.ones(1, len(self.clean), dtype=torch.bool)
+        self._span_of("", everyone[0])
+        self.groups: Groups = everyone
+        if len(names) > 1:
+            self.groups = torch.tensor([[name == one for one in prompts.templates] for name in names])
+        self._spans = [self._span_of(name, rows) for name, rows in zip(names or [""], self.groups, strict=True)]
+
+    def _span_of(self, template: str, rows: Bool[Tensor, "prompts"]) -> float:
+        """m(clean) - m(ablated) of some prompts, which must be more than rounding."""
+        span = self.span(rows)
+        if span is None:
+            values = texts_of(float(self.clean[rows].mean()), float(self.ablated[rows].mean()))
+            where = f"In template {template!r} the" if template else "The"
             raise BehaviourError(
-                f"The corrupt metric equals the clean one ({metric.name} {values[0]} clean, {values[1]} corrupt, which "
-                "is rounding): the corruption changes nothing the metric sees, so faithfulness is undefined. Check the "
-                "task's corrupt prompts and its answers."
+                f"{where} corrupt metric equals the clean one ({self.metric.name} {values[0]} clean, {values[1]} "
+                "corrupt, which is rounding): the corruption changes nothing the metric sees, so faithfulness is "
+                "undefined. Check the task's corrupt prompts and its answers."
             )
+        return span
 
     def span(self, rows: Bool[Tensor, "prompts"]) -> float | None:
         """m(clean) - m(ablated) of some of the prompts; None where rounding of the logits could make as much of it."""
@@ -121,20 +140,40 @@ class Judge:
 
     def faithfulness(self, circuits: Circuits) -> list[float]:
         """Faithfulness of every circuit."""
-        return [self.faithfulness_of(row) for row in self.values(circuits)]
+        return [farthest(one) for one in self.by_group(circuits)]
+
+    def by_group(self, circuits: Circuits) -> list[tuple[float, ...]]:
+        """Faithfulness of every circuit in each of the `groups`."""
+        return [self._by_group(row) for row in self.values(circuits)]
 
     def faithfulness_of(self, values: Float[Tensor, "prompts"]) -> float:
         """Faithfulness from the metric of every prompt."""
-        return (float(values.double().mean()) - float(self.ablated.double().mean())) / self.range
+        return farthest(self._by_group(values))
 
-    def contributions(self, mask: Bool[Tensor, "senders receivers"]) -> Float[Tensor, "2 senders receivers"]:
+    def _by_group(self, values: Float[Tensor, "prompts"]) -> tuple[float, ...]:
+        if len(self.groups) == 1:
+            return ((float(values.double().mean()) - float(self.ablated.double().mean())) / self.range,)
+        changes = (values - self.ablated).double()
+        return tuple(float(changes[rows].mean()) / span for rows, span in zip(self.groups, self._spans, strict=True))
+
+    def contributions(
+        self, mask: Bool[Tensor, "senders receivers"]
+    ) -> Float[Tensor, "means_and_rms senders receivers"]:
         """First-order estimate of the faithfulness every kept edge of a circuit contributes, taken at the circuit.
 
         Returns:
-            Mean over prompts, and root mean square over prompts (see `Evaluator.edge_gradients`).
+            Mean over each of the `groups`, and last the root mean square over all prompts (see
+            `Evaluator.edge_gradients`).
         """
-        mean, rms = self.evaluator.edge_gradients(mask, self.metric)
-        return torch.stack([mean / self.range, rms / abs(self.range)])
+        groups = None if len(self.groups) == 1 else self.groups
+        found = self.evaluator.edge_gradients(mask, self.metric, groups)
+        spans = [self.range] if groups is None else self._spans
+        return found / torch.tensor([*spans, abs(self.range)])[:, None, None]
+
+
+def farthest(by_group: Sequence[float]) -> float:
+    """The faithfulness of some groups that lies farthest from 1."""
+    return max(by_group, key=lambda one: abs(one - 1.0))
 
 
 def _rounding(metric: Metric, prompts: PromptSet, logits: Float[Tensor, "prompts d_vocab"]) -> Float[Tensor, "prompts"]:

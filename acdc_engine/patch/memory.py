@@ -29,7 +29,7 @@ from torch import Tensor
 
 from acdc_engine.errors import RunFolderError
 from acdc_engine.model.view import TransformerView
-from acdc_engine.patch.evaluator import CircuitEvaluator, Circuits, Evaluator, Variants
+from acdc_engine.patch.evaluator import CircuitEvaluator, Circuits, Evaluator, Groups, Variants
 from acdc_engine.prompts.metrics import Metric
 from acdc_engine.prompts.prompt_set import PromptSet
 
@@ -368,13 +368,13 @@ class RememberingEvaluator:
         return torch.stack([self._values[key] for key in keys])
 
     def edge_gradients(
-        self, mask: Bool[Tensor, "senders receivers"], metric: Metric
-    ) -> Float[Tensor, "2 senders receivers"]:
+        self, mask: Bool[Tensor, "senders receivers"], metric: Metric, groups: Groups | None = None
+    ) -> Float[Tensor, "means_and_rms senders receivers"]:
         """See `Evaluator`."""
         self._recall()
-        about, (circuit,) = self._about(metric), self._hashes(mask[None])
+        about, (circuit,) = self._about(metric, groups), self._hashes(mask[None])
         if about + circuit not in self._gradients:
-            packed = Packed.of(self._inner.edge_gradients(mask, metric)[None])
+            packed = Packed.of(self._inner.edge_gradients(mask, metric, groups)[None])
             self._gradients[about + circuit] = packed
             if self._trace is not None:
                 self._trace.answer("gradients", about, [circuit], packed)
@@ -394,12 +394,14 @@ class RememberingEvaluator:
                 self._values.update(zip(keys, line.answer.tensor(), strict=True))
                 self._earlier.update(keys)
 
-    def _about(self, metric: Metric) -> str:
+    def _about(self, metric: Metric, groups: Groups | None = None) -> str:
         """Hash of what fixes an answer beside the circuit; other metrics of a name that is taken are numbered."""
         known, this = self._metrics.setdefault(metric.name, []), (type(metric), vars(metric))
         if this not in known:
             known.append(this)
         text = f"{metric.name} {known.index(this) or ''} {self.about}"
+        if groups is not None:
+            text += f" {groups.int().tolist()}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _hashes(self, circuits: Circuits) -> list[str]:

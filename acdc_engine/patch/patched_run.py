@@ -207,6 +207,7 @@ class PatchedRun:
     def __init__(self, view: TransformerView, baseline: Baseline, plan: Plan, masks: Masks, shared: Bank) -> None:
         """Lays out the run and makes room for the computed senders."""
         self.view, self.baseline, self.masks, self.shared = view, baseline, masks, shared
+        self._groups: Tensor | None = None
         self.own = Bank.empty(plan.everywhere, plan.computed, len(masks), baseline.embed)
         self._pack = Pack()
         self._weights = Weights(masks, plan.shared, shared, self.own, self._pack)
@@ -244,8 +245,10 @@ class PatchedRun:
         return self._final_inputs()
 
     def edge_gradients(
-        self, measure: Callable[[Float[Tensor, "masks batch d_model"]], Float[Tensor, "masks batch"]]
-    ) -> tuple[Float[Tensor, "batch"], Float[Tensor, "2 senders receivers"]]:
+        self,
+        measure: Callable[[Float[Tensor, "masks batch d_model"]], Float[Tensor, "masks batch"]],
+        groups: Float[Tensor, "groups batch"] | None = None,
+    ) -> tuple[Float[Tensor, "batch"], Float[Tensor, "sums_and_squares senders receivers"]]:
         """Gradient of every prompt's metric with respect to every entry of the (single) mask.
 
         d metric / d M[u, v] = (current_u - ablated_u) . d metric / d input_v, everything taken in the patched run: to
@@ -255,10 +258,11 @@ class PatchedRun:
 
         Args:
             measure: From what the logits read to the metric of every prompt, higher for more of the behaviour.
+            groups: 1 for the prompts of each group, 0 for others; None for one group of all.
 
         Returns:
-            The metric of every prompt; sum over prompts of the gradients and of their squares, from computed senders
-            into receivers with kept incoming edges, zero elsewhere: not computed.
+            The metric of every prompt; sums over each group of the gradients, and over all prompts of their squares,
+            from computed senders into receivers with kept incoming edges, zero elsewhere: not computed.
         """
         tape: list[tuple[_Stage, list[Tensor], Tensor]] = []
         for stage in self._stages:
@@ -270,8 +274,8 @@ class PatchedRun:
             self.view.work.operations += self.view.work.operations - counted  # as much again for its gradient
             self.own.store(stage.step.senders, True, delta.detach(), self.baseline.read_at)
             tape.append((stage, inputs, delta))
-        shape = self.masks.usual.shape
-        out = torch.zeros(2, *shape, dtype=torch.float32, device=self.view.device)
+        self._groups, parts = groups, 2 if groups is None else len(groups) + 1
+        out = torch.zeros(parts, *self.masks.usual.shape, dtype=torch.float32, device=self.view.device)
         flow = torch.zeros_like(self.own.values[0])
         final = self._final_inputs().requires_grad_()
         with torch.enable_grad():
@@ -339,8 +343,9 @@ class PatchedRun:
     def _note(self, out: Tensor, senders: int, rows: int, per_prompt: Float[Tensor, "batch senders rows"]) -> None:
         """Puts in, summed, what belongs to the first so many senders of a bank and to some receivers."""
         places = self._pack[senders][: per_prompt.shape[1], None], self._pack[rows][None]
-        out[0, *places] = per_prompt.sum(0)
-        out[1, *places] = per_prompt.square().sum(0)
+        for place, group in enumerate([None] if self._groups is None else self._groups):
+            out[place, *places] = (per_prompt if group is None else per_prompt * group[:, None, None]).sum(0)
+        out[-1, *places] = per_prompt.square().sum(0)
 
 
 def _by_prompt(values: Float[Tensor, "some batch pos d_model"]) -> Float[Tensor, "batch some numbers"]:

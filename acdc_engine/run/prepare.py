@@ -82,6 +82,7 @@ def prepare(
         metric=metric,
         ablation=settings.ablation,
         objective=settings.objective,
+        each_template=settings.each_template,
         name=card.name,
         seed=settings.seed,
         batch_size=settings.batch_size,

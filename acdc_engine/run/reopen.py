@@ -126,6 +126,7 @@ def reopen(
         metric=chosen,
         ablation=ablation,
         objective=_aim(claimed),
+        each_template=claimed.search is not None and claimed.search.each_template,
         seed=seed or 0,
         batch_size=batch_size,
     )

@@ -59,6 +59,7 @@ class DiscoverSettings(CurveSettings, total=False):
 
     method: str
     strategy: str
+    each_template: bool
     size: int | None
     threshold: float | None
     rank: str | None
@@ -104,6 +105,11 @@ class Settings:
         0.9,
         "Target t, above 0 and at most 1: the circuit's share of the clean-corrupt difference (or of the KL "
         "divergence, see --objective) must lie between t and 2 - t on the discovery prompts.",
+    )
+    each_template: bool = _pruning(
+        False,
+        "The target must be met in each template of the task by itself, not only in the mean over all prompts, where "
+        "one template may make up for another. Give each of them 16 prompts or more (--n).",
     )
     size: int | None = _pruning(
         None,

@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from acdc_engine.graph.connectivity import clean
+from acdc_engine.search.balance import above, balanced_start, with_more, without_least
 from acdc_engine.search.order import FIRST, Rank, best_first, first_edges, smallest_of_order, strengths
 from acdc_engine.search.strategies import SEARCHES, Found, Search, SearchParameters
 
@@ -22,6 +24,8 @@ _GROWN_BY = 0.03
 """Share of the edges added before the next look at the gradient."""
 _KICKS = (0.3, 0.1, 0.04)
 """Shares of the edges added before pruning again, in the order tried."""
+_ROOM = 0.15
+"""How far above 1 templates are aimed at when edges are added, so that some can go again."""
 _WORTH = 0.01
 """Share of the edges that adding and pruning again must save to be tried another time."""
 
@@ -84,8 +88,18 @@ class _Rounds:
     ranks: Sequence[Rank]
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
+    @property
+    def several(self) -> bool:
+        """Whether templates are judged each by itself."""
+        return len(self.search.judge.groups) > 1
+
     def start(self) -> Found:
         """The smallest of the circuits that the ranks lead to."""
+        if self.several:
+            order = best_first(self.search.graph, self.search.scores, self.ranks[0])
+            balanced = balanced_start(self.search, order)
+            if balanced is not None:
+                return balanced
         best: Found | None = None
         for rank in self.ranks:
             order = best_first(self.search.graph, self.search.scores, rank)
@@ -129,7 +143,7 @@ class _Rounds:
         """Adds the missing edges that promise most and prunes again; None when that gives nothing smaller."""
         promise = self._promise(best.mask)
         for share in _KICKS:
-            found = self._with_more(best.mask, promise, share)
+            found = self._balanced_more(best, share) if self.several else self._with_more(best.mask, promise, share)
             if found is None:
                 return None
             if not self._above(found):
@@ -145,8 +159,9 @@ class _Rounds:
         Hundreds of edges are added there one gradient after the other, each of which the prompts searched on decide:
         a standard error less of it keeps what helps other prompts too.
         """
-        mean, rms = self.search.judge.contributions(mask)
-        promise: Tensor = mean
+        found = self.search.judge.contributions(mask)
+        mean, rms = found[:-1].mean(0), found[-1]
+        promise = mean
         if "rms" in self.ranks:
             variance = (rms.square() - mean.square()).clamp(min=0.0)
             promise = mean - (variance / len(self.search.judge.clean)).sqrt()
@@ -166,8 +181,18 @@ class _Rounds:
         more[promise.flatten().topk(count).indices] = True
         return self.search.run(clean(self.search.graph, more.view_as(mask)), "added edges")
 
+    def _balanced_more(self, best: Found, share: float) -> Found | None:
+        """The circuit with a share more edges, those with which every template comes nearest to a little above 1."""
+        promise = self.search.judge.contributions(best.mask)[:-1]
+        added = with_more(best, promise, _ROOM, max(2, int(best.size * share)))
+        if not len(added):
+            return None
+        more = best.mask.clone().flatten()
+        more[torch.from_numpy(added)] = True
+        return self.search.run(clean(self.search.graph, more.view_as(best.mask)), "added edges")
+
     def _above(self, found: Found) -> bool:
-        return self.search.target.met(min(found.faithfulness, 1.0))
+        return above(self.search, found)
 
     def _round(self, current: Found, level: int, good: Callable[[Found], bool]) -> tuple[Found, int] | None:
         """One round from one circuit, starting with the share at `level`, and the level at which something could go.
@@ -179,7 +204,7 @@ class _Rounds:
         while level < len(_SHARES):
             counts = {max(1, int(current.size * share)) for share in _SHARES[level : level + _BATCH]} - tried
             tried |= counts
-            masks = (m for n in sorted(counts) for m in self._without_weakest(current.mask, inside, n))
+            masks = (m for n in sorted(counts) for m in self._without_weakest(current, inside, n))
             distinct = {mask.numpy().tobytes(): mask for mask in masks}.values()
             for mask in sorted(distinct, key=lambda mask: int(mask.sum())):
                 found = self.search.run(mask, what)
@@ -189,21 +214,22 @@ class _Rounds:
         return None
 
     def _without_weakest(
-        self, mask: Bool[Tensor, "senders receivers"], inside: Float[Tensor, "2 senders receivers"], count: int
+        self, found: Found, inside: Float[Tensor, "means_and_rms senders receivers"], count: int
     ) -> list[Bool[Tensor, "senders receivers"]]:
         """The circuit without its `count` weakest edges, by each rank; empty circuits are left out."""
-        edges = mask.nonzero()
-        out = []
+        mask, edges = found.mask, found.mask.flatten().nonzero().flatten()
+        dropped = []
+        if self.several:
+            dropped.append(torch.from_numpy(without_least(found, edges.numpy(), inside[:-1], count)))
         for rank in self.ranks:
             strength = strengths(inside, rank)
             if rank == "rms":
                 # Near the metric's maximum one gradient sees little; the scores along the path from the corrupt run see
                 # the rest. Their product ranks better than either (docs/method.md).
                 strength = strength * strengths(self.search.scores, rank)
-            weakest = edges[strength[mask].argsort(stable=True)[:count]]
-            rest = mask.clone()
-            rest[weakest[:, 0], weakest[:, 1]] = False
-            rest = clean(self.search.graph, rest)
-            if rest.any():
-                out.append(rest)
-        return out
+            dropped.append(edges[strength[mask].argsort(stable=True)[:count]])
+        rests = (
+            clean(self.search.graph, (mask.flatten().index_fill(0, weakest, False)).view_as(mask))
+            for weakest in dropped
+        )
+        return [rest for rest in rests if rest.any()]

@@ -36,16 +36,19 @@ def check_rank(name: str) -> Rank:
     raise MethodError(f"Unknown rank {name!r}.{nearest(name, RANKS)}")
 
 
-def strengths(scores: Float[Tensor, "2 senders receivers"], rank: Rank) -> Float[Tensor, "senders receivers"]:
+def strengths(
+    scores: Float[Tensor, "means_and_rms senders receivers"], rank: Rank
+) -> Float[Tensor, "senders receivers"]:
     """What edges are ranked by.
 
     Args:
-        scores: Mean and root mean square over prompts.
-        rank: "absolute" for |mean|; "signed" for the mean (which puts edges that work against the metric last); "rms"
-            for the root mean square (an edge that helps one prompt and hurts another is strong all the same).
+        scores: Mean over each group of prompts, and last the root mean square over all.
+        rank: "absolute" for |mean|, the largest of all groups'; "signed" for the mean (which puts edges that work
+            against the metric last); "rms" for the root mean square (an edge that helps one prompt and hurts another is
+            strong all the same).
     """
-    mean, rms = scores.unbind()
-    return rms if rank == "rms" else mean if rank == "signed" else mean.abs()
+    means, rms = scores[:-1], scores[-1]
+    return rms if rank == "rms" else means.mean(0) if rank == "signed" else means.abs().amax(0)
 
 
 def best_first(graph: Graph, scores: Float[Tensor, "2 senders receivers"], rank: Rank) -> Int[Tensor, "edges"]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from acdc_engine.errors import MethodError, SearchError
 from acdc_engine.graph.blocks import Graph
-from acdc_engine.patch.judge import Judge, Target
+from acdc_engine.patch.judge import Judge, Target, farthest
 from acdc_engine.registers import Register
 
 
@@ -22,10 +22,12 @@ class Found:
     Attributes:
         mask: Kept edges, clean.
         faithfulness: On the discovery prompts, by the objective; NaN where nobody has measured it.
+        by_group: The same for each group of prompts that is judged by itself; `faithfulness` is the worst of them.
     """
 
     mask: Bool[Tensor, "senders receivers"]
     faithfulness: float = math.nan
+    by_group: tuple[float, ...] = ()
 
     @property
     def size(self) -> int:
@@ -70,7 +72,8 @@ class Search:
 
     def run(self, mask: Bool[Tensor, "senders receivers"], what: str) -> Found:
         """Runs one circuit and reports it. An empty one is the ablated model itself, and meets no target."""
-        found = Found(mask, self.judge.faithfulness(mask[None])[0] if mask.any() else 0.0)
+        by_group = self.judge.by_group(mask[None])[0] if mask.any() else (0.0,)
+        found = Found(mask, farthest(by_group), by_group)
         self.report(what, found, self.met(found))
         return found
 

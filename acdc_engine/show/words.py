@@ -71,7 +71,8 @@ def facts(circuit: Circuit, *, explained: bool = False) -> dict[str, str]:
         stopped = "" if search.unfinished is None else f"; {_when(search.unfinished)}, unfinished"
         rows["Search"] = search.strategy + _settings(search.settings) + stopped
         if search.target_faithfulness is not None:
-            rows["Target"] = f"{aim_of(search)} {search.target_faithfulness:g} on the discovery prompts"
+            where = ", each template" if search.each_template else ""
+            rows["Target"] = f"{aim_of(search)} {search.target_faithfulness:g} on the discovery prompts{where}"
     if ablation is not None:
         rows["Ablation"] = ablation + (f": {_ABLATIONS[ablation]}" if ablation in _ABLATIONS else "")
     rows |= {"Source": circuit.source, "Rule": circuit.rule, "Made by": circuit.made_by}
@@ -181,6 +182,8 @@ def evidence_of(of: Circuit | Evaluation) -> dict[str, str]:
 def _certificate(found: Certificate) -> str:
     band = f"[{found.low:g}, {found.high:g}]"
     value = f"{aim_of(found)} {found.value:.3f} on the discovery prompts"
+    if found.each_template:
+        value += ", in the template farthest from 1,"
     if found.minimal:
         return f"no edge can go: {value} lies in {band}, and without any one edge it does not"
     return f"not minimal: {value}; it leaves {band}, or stays in it without some edge"

@@ -66,9 +66,9 @@ class Watched(CircuitEvaluator):
         self.asked.append(len(circuits))
         return super().values(circuits, metric)
 
-    def edge_gradients(self, mask: Tensor, metric: Metric) -> Tensor:
+    def edge_gradients(self, mask: Tensor, metric: Metric, groups: Tensor | None = None) -> Tensor:
         self.asked.append(0)
-        return super().edge_gradients(mask, metric)
+        return super().edge_gradients(mask, metric, groups)
 
 
 def remembering(path: Path, name: str = "gpt2", ablation: str = "patch") -> tuple[RememberingEvaluator, Watched, Trace]:

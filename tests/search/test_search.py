@@ -33,10 +33,10 @@ class Sized(Judge):
     def __init__(self, graph: Graph, faithfulness_at: "dict[range, float]", otherwise: float) -> None:
         self.graph, self.at, self.otherwise = graph, faithfulness_at, otherwise
 
-    def faithfulness(self, circuits: object) -> list[float]:
+    def by_group(self, circuits: object) -> list[tuple[float, ...]]:
         assert isinstance(circuits, Tensor)
         sizes = [int(mask.sum()) for mask in circuits]
-        return [next((f for sizes, f in self.at.items() if n in sizes), self.otherwise) for n in sizes]
+        return [(next((f for sizes, f in self.at.items() if n in sizes), self.otherwise),) for n in sizes]
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama_grouped", "gemma3", "phi", "mixtral"])

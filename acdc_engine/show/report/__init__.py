@@ -138,7 +138,7 @@ def _headline(circuit: Circuit) -> str:
 def _aim(search: SearchRecord) -> str:
     """What a search was asked for; empty where that is not known."""
     if search.target_faithfulness is not None:
-        return f"with {aim_of(search)} {search.target_faithfulness:g}"
+        return f"with {aim_of(search)} {search.target_faithfulness:g}{' in each template' * search.each_template}"
     size, threshold = search.settings.get("size"), search.settings.get("threshold")
     if isinstance(size, int):
         return f"with at most {counted(size, 'edge')}"

@@ -1,0 +1,138 @@
+"""Several templates at once: which edges to take away or to add so that each of them comes to 1.
+
+Ranks cannot balance templates: an edge that the first needs may push the second beyond the model. But the gradient at a
+circuit says what every edge does to each of them. With r the faithfulness of each template less 1, and c(e) what a move
+is predicted to add to it, moves are taken one after the other, each that after which the sum of squares of what is left
+
+    |r + c(e1) + c(e2) + ...|^2
+
+is least: matching pursuit (Mallat & Zhang 1993) with edges for a dictionary. Every result is run exactly before it is
+kept.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from acdc_engine.graph.connectivity import clean
+from acdc_engine.search.order import FIRST, first_edges
+from acdc_engine.search.strategies import Found, Search
+
+_LOOKS = 40
+"""Gradients taken until the templates are in the band; after that there is no hope."""
+_BUDGET = 0.15
+"""Moves at one look, as a share of the circuit's edges; twice as many after a look that has not helped."""
+_STEPS = 64
+"""Steps in which edges are taken away: so many times is what is left looked at."""
+
+
+def best_moves(
+    changes: Float[Tensor, "groups moves"], left: Sequence[float], count: int, *, all_of_them: bool = False
+) -> list[int]:
+    """Moves that bring every group nearer to where it should be, in the order in which they are taken.
+
+    Args:
+        changes: What each move is predicted to add to each group.
+        left: How far each group lies above where it should be.
+        count: Moves at most.
+        all_of_them: Take so many although the last of them do harm; then the least harm.
+
+    Returns:
+        Places of the moves. O(moves * groups) for each that is taken (for `_STEPS` of them with `all_of_them`).
+    """
+    moves, rest = changes.double().numpy(), np.asarray(left, dtype=np.float64)
+    squares, out = (moves**2).sum(0), list[int]()
+    at_once = max(1, count // _STEPS) if all_of_them else 1
+    free = np.zeros(moves.shape[1])
+    while len(out) < min(count, moves.shape[1]):
+        gain = 2 * (rest @ moves) + squares + free
+        some = np.argsort(gain, kind="stable")[: min(at_once, count - len(out))]
+        if not all_of_them and gain[some[0]] >= 0:
+            break
+        out += some.tolist()
+        free[some] = np.inf
+        rest = rest + moves[:, some].sum(1)
+    return out
+
+
+def above(search: Search, found: Found) -> bool:
+    """Whether every group reaches the band's lower end, whatever lies beyond its upper one."""
+    return bool(found.size) and all(search.target.met(min(one, 1.0)) for one in found.by_group)
+
+
+def balanced_start(search: Search, order: Tensor) -> Found | None:
+    """The first edges of an order with which every group reaches the band, and then moves until none is beyond it.
+
+    Returns:
+        None where the moves lead nowhere.
+    """
+    below, length = 0, min(FIRST, len(order))
+    found = search.run(first_edges(search.graph, order, length), "first edges")
+    while not above(search, found) and length < len(order):
+        below, length = length, min(2 * length, len(order))
+        found = search.run(first_edges(search.graph, order, length), "first edges")
+    while length - below > max(1, length // 16):
+        middle = (length + below) // 2
+        shorter = search.run(first_edges(search.graph, order, middle), "bisection")
+        below, length, found = (below, middle, shorter) if above(search, shorter) else (middle, length, found)
+    return _balanced(search, found)
+
+
+def _balanced(search: Search, found: Found) -> Found | None:
+    budget, exists = _BUDGET, search.graph.exists
+    for _ in range(_LOOKS):
+        if search.met(found):
+            return found
+        contributions = search.judge.contributions(found.mask)[:-1]
+        known = ((contributions != 0).any(0) & exists).flatten().nonzero().flatten()
+        toggled = torch.where(found.mask, -contributions, contributions).flatten(1)[:, known]
+        moves = best_moves(toggled, _left(found), max(4, int(budget * found.size)))
+        tries = sorted({max(1, len(moves) // part) for part in (1, 2, 4, 8)}) if moves else []
+        runs = [search.run(_toggled(search, found.mask, known[moves[:n]]), "balanced") for n in tries]
+        runs = [run for run in runs if 0 < run.size < search.graph.n_edges]
+        if not runs:
+            return None
+        best = min(runs, key=lambda run: (_missing(search, run), run.size))
+        budget = budget if _missing(search, best) < _missing(search, found) else 2 * budget
+        if budget > 1:
+            return None
+        found = best
+    return None
+
+
+def without_least(
+    found: Found, kept: NDArray[np.int64], inside: Float[Tensor, "groups senders receivers"], count: int
+) -> NDArray[np.int64]:
+    """So many of a circuit's edges `kept` that, taken away together, leave every group nearest to 1."""
+    changes = -inside.flatten(1)[:, torch.from_numpy(kept)]
+    return kept[best_moves(changes, _left(found), count, all_of_them=True)]
+
+
+def with_more(
+    found: Found, promise: Float[Tensor, "groups senders receivers"], room: float, count: int
+) -> NDArray[np.int64]:
+    """At most so many missing edges that, added together, bring every group nearest to 1 plus some room."""
+    missing = np.flatnonzero(((promise != 0).any(0) & ~found.mask).numpy())
+    left = [one - room for one in _left(found)]
+    return missing[best_moves(promise.flatten(1)[:, torch.from_numpy(missing)], left, count)]
+
+
+def _left(found: Found) -> list[float]:
+    return [one - 1.0 for one in found.by_group]
+
+
+def _missing(search: Search, found: Found) -> float:
+    """How far the groups lie outside the band, together."""
+    return sum(search.target.distance(one) for one in found.by_group)
+
+
+def _toggled(
+    search: Search, mask: Bool[Tensor, "senders receivers"], edges: Tensor
+) -> Bool[Tensor, "senders receivers"]:
+    out = mask.clone().flatten()
+    out[edges] = ~out[edges]
+    return clean(search.graph, out.view_as(mask))

@@ -1,0 +1,107 @@
+"""Targets that hold in every template: by hand, against judges of one template each, and whole searches."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from acdc_engine import discover, verify
+from acdc_engine.errors import BehaviourError
+from acdc_engine.graph.connectivity import clean, is_clean
+from acdc_engine.patch import CircuitEvaluator
+from acdc_engine.patch.judge import Judge, Target
+from acdc_engine.patch.memory import RememberingEvaluator
+from acdc_engine.prompts.prompt_set import PromptSet
+from acdc_engine.score import get_method, score_edges
+from acdc_engine.search import Search, minimal
+from acdc_engine.search.balance import best_moves
+from acdc_engine.search.iterative import iterative
+from acdc_engine.search.strategies import SearchParameters
+from tests.tiny_models import METRIC, random_prompts, relative, view
+from tests.tiny_task import CARD, tiny_view
+
+BABA = """
+[[templates]]
+name = "BABA"
+clean = "Then {B} and {A} met and {B} gave it to"
+corrupt = "Then {B} and {A} met and {C} gave it to"
+answers = [" {A}"]
+wrong_answers = [" {B}"]
+"""
+
+
+def named(prompts: PromptSet, names: str) -> PromptSet:
+    return replace(prompts, templates=tuple(names[i % len(names)] for i in range(len(prompts))))
+
+
+def test_moves_by_hand() -> None:
+    """The first group lies .4 above, the second .2 below; each move adds to both."""
+    moves = torch.tensor([[-0.5, -0.4, 0.1, 0.0], [-0.3, 0.1, 0.0, 0.1]])
+    # Squares left after one move: .26, .09, .29, .17; after the second: .32, -, .11, .0
+    assert best_moves(moves, [0.4, -0.2], 4) == [1, 3], "after them nothing brings it nearer"
+    assert best_moves(moves, [0.4, -0.2], 1) == [1]
+    assert best_moves(moves, [0.4, -0.2], 4, all_of_them=True) == [1, 3, 2, 0]
+    assert best_moves(moves, [0.0, 0.0], 3) == []
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama_grouped", "gemma3", "mixtral"])
+def test_groups_are_judged_as_by_judges_of_their_own(name: str) -> None:
+    prompts = named(random_prompts(9, ragged=True), "abc")
+    judge = Judge(RememberingEvaluator(CircuitEvaluator(view(name), prompts, batch_size=4)), METRIC, True)
+    generator = torch.Generator().manual_seed(1)
+    exists = judge.graph.exists
+    mask = clean(judge.graph, (torch.rand(exists.shape, generator=generator) < 0.8) & exists)
+    (found,), inside = judge.by_group(mask[None]), judge.contributions(mask)
+    assert len(found) == 3 and inside.shape[0] == 4
+    for place in range(3):
+        own = Judge(CircuitEvaluator(view(name), prompts.select(list(range(place, 9, 3)))), METRIC)
+        assert found[place] == pytest.approx(own.faithfulness(mask[None])[0], abs=2e-5)
+        assert relative(inside[place], own.contributions(mask)[0]) < 2e-5
+    assert judge.faithfulness(mask[None]) == [max(found, key=lambda f: abs(f - 1))]
+    plain = Judge(judge.evaluator, METRIC)
+    assert relative(plain.contributions(mask)[1] * abs(plain.range), inside[-1] * abs(judge.range)) < 1e-6
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama_grouped", "phi", "olmo2"])
+def test_each_template_meets_the_target_and_no_edge_can_go(name: str) -> None:
+    prompts = named(random_prompts(8), "ab")
+    scores = score_edges(view(name), prompts, METRIC, get_method("eap-ig"), rms=True).both
+    judge = Judge(RememberingEvaluator(CircuitEvaluator(view(name), prompts)), METRIC, True)
+    target = Target(0.8)
+    found = iterative(Search(judge, scores, target), SearchParameters())
+    assert is_clean(judge.graph, found.mask) and found.size < judge.graph.n_edges
+    tested = minimal(judge, found, target)
+    alone = [Judge(CircuitEvaluator(view(name), prompts.select(list(range(k, 8, 2)))), METRIC) for k in range(2)]
+    assert all(target.met(one.faithfulness(tested.found.mask[None])[0]) for one in alone)
+    for sender, receiver in tested.found.mask.nonzero().tolist():
+        rest = tested.found.mask.clone()
+        rest[sender, receiver] = False
+        rest = clean(judge.graph, rest)
+        values = [one.faithfulness(rest[None])[0] if rest.any() else 0.0 for one in alone]
+        assert not all(target.met(value) for value in values)
+
+
+def test_a_template_on_which_the_corruption_changes_nothing_is_named() -> None:
+    prompts = named(random_prompts(4), "ab")
+    prompts.corrupt[1::2] = prompts.clean[1::2]
+    Judge(CircuitEvaluator(view("gpt2"), prompts), METRIC)
+    with pytest.raises(BehaviourError, match="In template 'b' the corrupt metric equals the clean one"):
+        Judge(CircuitEvaluator(view("gpt2"), prompts), METRIC, True)
+
+
+def test_a_run_that_asks_for_each_template(tmp_path: Path) -> None:
+    """The circuit says so, its command asks for it again, and verify recomputes the certificate."""
+    card = tmp_path / "two.toml"
+    card.write_text(CARD + BABA)
+    how = {"n": 8, "n_held_out": 8, "faithfulness": 0.8, "force": True, "n_random": 2}
+    circuit = discover(card, tiny_view(), each_template=True, out=tmp_path / "run", **how)  # type: ignore[arg-type]
+    assert circuit.search is not None and circuit.search.each_template and circuit.certificate is not None
+    assert circuit.certificate.each_template and circuit.certificate.minimal
+    assert circuit.command is not None and "each_template=True" in circuit.command
+    assert circuit.evaluation is not None
+    values = [template.faithfulness for template in circuit.evaluation.discovery.templates]
+    assert len(values) == 2 and all(value is not None and 0.8 <= value <= 1.2 for value in values)
+    assert circuit.certificate.value == pytest.approx(max(values, key=lambda f: abs((f or 0.0) - 1)), abs=1e-5)
+    found = verify(tmp_path / "run", model=tiny_view())
+    assert all(claim.holds for claim in found.claims)
