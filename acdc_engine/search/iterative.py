@@ -60,6 +60,9 @@ def iterative(search: Search, parameters: SearchParameters) -> Found:
     says little and means cancel: there the root mean square over prompts ranks, inside the circuit multiplied by that
     of the scores.
 
+    Where the target must be met by several templates (`Judge.groups`), the start is balanced between them, and what is
+    dropped and added is also chosen by what it does to each: see `balance`.
+
     The estimate decides only what is tried; every circuit that is kept was run exactly. The result is not 1-minimal:
     see `minimal`.
 

@@ -312,9 +312,12 @@ def _uneven(figures: Figures, search: SearchRecord | None) -> Iterator[str]:
         for template, value in named
     ]
     more = f" and {len(outside) - _MOST_TEMPLATES:,} more" if len(outside) > _MOST_TEMPLATES else ""
+    each = search is not None and search.each_template
+    unseen = "although each was to lie in it" if each else "which the mean over all prompts does not show"
+    advice = "More discovery prompts (--n) help." if each else "A search with --each-template holds to each of them."
     yield (
         f"{len(outside)} of {len(figures.templates)} templates {'lie' if len(outside) > 1 else 'lies'} outside "
-        f"{_band(target)}, which the mean over all prompts does not show: {aim} {', '.join(said)}{more}."
+        f"{_band(target)}, {unseen}: {aim} {', '.join(said)}{more}. {advice}"
     )
 
 

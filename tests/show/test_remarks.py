@@ -85,11 +85,19 @@ def test_templates_outside_the_band_are_named(found: Circuit) -> None:
     (said,) = [text for text in remarks(judged_as(found, templates=four)) if "templates" in text]
     assert said == (
         "3 of 4 templates lie outside [0.9, 1.1], which the mean over all prompts does not show: faithfulness "
-        "0.720 on well_he (8 prompts), 0.830 on so_he (8 prompts), 1.150 on so_she (8 prompts)."
+        "0.720 on well_he (8 prompts), 0.830 on so_he (8 prompts), 1.150 on so_she (8 prompts). A search with "
+        "--each-template holds to each of them."
     )
+    each = SearchRecord(strategy="iterative", target_faithfulness=0.9, each_template=True)
+    judged = judged_as(found.model_copy(update={"search": each}), templates=(four[0], four[2]))
+    (said,) = [text for text in remarks(judged) if "templates" in text]
+    assert said.startswith(
+        "1 of 2 templates lies outside [0.9, 1.1], although each was to lie in it: faithfulness 1.150"
+    )
+    assert said.endswith("More discovery prompts (--n) help.")
     close = (template("a", 0.8999), template("b", None), template("c", 0.9000001))
     (said,) = [text for text in remarks(judged_as(found, templates=close)) if "templates" in text]
-    assert "faithfulness undefined on b (8 prompts), 0.89990 on a (8 prompts)." in said
+    assert "faithfulness undefined on b (8 prompts), 0.89990 on a (8 prompts). " in said
     assert not any("template" in text for text in remarks(judged_as(found, templates=four[2:3])))
     kl = SearchRecord(strategy="iterative", objective="kl", target_faithfulness=0.8)
     by_kl = judged_as(
