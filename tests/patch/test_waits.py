@@ -45,9 +45,9 @@ def test_a_patched_run_waits_for_nothing(name: str, monkeypatch: pytest.MonkeyPa
         with waits:
             return run(self)
 
-    def watched_gradients(self: PatchedRun, measure: Any) -> Any:
+    def watched_gradients(self: PatchedRun, *asked: Any) -> Any:
         with waits:
-            return gradients(self, measure)
+            return gradients(self, *asked)
 
     monkeypatch.setattr(PatchedRun, "final", watched)
     monkeypatch.setattr(PatchedRun, "edge_gradients", watched_gradients)
@@ -57,4 +57,5 @@ def test_a_patched_run_waits_for_nothing(name: str, monkeypatch: pytest.MonkeyPa
         evaluator.values(masks, METRIC)
         evaluator.values(Variants.of(base, masks), METRIC)
         evaluator.edge_gradients(base, METRIC)
+        evaluator.edge_gradients(base, METRIC, torch.tensor([[True, False, True, False], [False, True, False, True]]))
     assert dict(waits.found) == {}, waits.found

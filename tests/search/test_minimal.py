@@ -73,7 +73,8 @@ def test_few_evaluations_where_most_can_go() -> None:
 
     class OnePath(Judge):
         def __init__(self) -> None:
-            self.graph, self.clean, self.evaluations = graph, torch.ones(1), 0
+            self.graph, self.clean, self.ablated, self.range = graph, torch.ones(1), torch.zeros(1), 1.0
+            self.groups, self.evaluations = torch.ones(1, 1, dtype=torch.bool), 0
 
         def values(self, circuits: Circuits) -> Tensor:
             assert isinstance(circuits, Variants)
@@ -83,9 +84,6 @@ def test_few_evaluations_where_most_can_go() -> None:
         @property
         def ranks(self) -> tuple[Rank, ...]:
             return ("absolute",)
-
-        def faithfulness_of(self, values: Tensor) -> float:
-            return float(values.mean())
 
         def contributions(self, mask: Tensor) -> Tensor:
             return random_scores(graph, 1)

@@ -315,8 +315,8 @@ def _legend(circuit: Circuit, page: _Page) -> list[Artist]:
     if measure is None:
         handles.append(Line2D([], [], color=colour_of(None), linewidth=2.5, label="effect not known"))
     else:
-        handles.insert(0, Line2D([], [], color=colour_of(1), linewidth=2.5, label="supports the behaviour"))
-        handles.insert(1, Line2D([], [], color=colour_of(-1), linewidth=2.5, label="works against it"))
+        handles.insert(0, Line2D([], [], color=colour_of(1.0), linewidth=2.5, label="supports the behaviour"))
+        handles.insert(1, Line2D([], [], color=colour_of(-1.0), linewidth=2.5, label="works against it"))
         handles += _scale(circuit, measure, page)
     if _is_many(circuit):
         handles.append(Line2D([], [], color="none", label="all edges run upwards"))
