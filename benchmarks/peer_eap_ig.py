@@ -242,7 +242,7 @@ def padded(model: Any, rows: Any, max_length: int | None = None) -> tuple[Tensor
 
 
 def peak_resident_bytes() -> int:
-    """The most this process ever held (see `benchmarks/peak_memory.py`)."""
+    """The most this process ever held (see `peak_memory` in acdc_engine/run/meter.py)."""
     status = Path("/proc/self/status")
     if status.is_file():
         for line in status.read_text().splitlines():

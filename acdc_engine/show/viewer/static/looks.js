@@ -11,7 +11,7 @@
   /** Long texts of strangers are cut: the panel has the whole. @param {string} text @param {number} most */
   acdc.cut = (text, most) => (text.length <= most ? text : `${text.slice(0, most - 1)}…`);
 
-  /** Roles that have a colour of their own, by its number: see graph/looks.py. All others share the last. */
+  /** Roles that have a colour of their own, by its number: see graph/style.py. All others share the last. */
   acdc.ROLES = JSON.parse(document.getElementById("role-names").textContent);
   acdc.roleColour = (role) => (acdc.ROLES.includes(role) ? acdc.ROLES.indexOf(role) : acdc.ROLES.length);
 
