@@ -76,10 +76,12 @@ class PromptSet:
             raise PromptError(f"Token ids are not negative: prompt {row} has {int(self.clean[row].min())}.")
         if bool((self.lengths < 1).any()) or bool((self.lengths > self.clean.shape[1]).any()):
             raise PromptError(f"Lengths must lie in 1..{self.clean.shape[1]}, not {self.lengths.tolist()}.")
-        if bool((self.read_at < 0).any()) or bool((self.read_at >= self.lengths).any()):
+        outside = (self.read_at < 0) | (self.read_at >= self.lengths)
+        if bool(outside.any()):
+            row = int(outside.nonzero()[0, 0])
             raise PromptError(
-                f"The metric can only be read inside a prompt: positions {self.read_at.tolist()} "
-                f"for lengths {self.lengths.tolist()}."
+                f"The metric can only be read inside a prompt: prompt {row} has {int(self.lengths[row])} tokens, and "
+                f"position {int(self.read_at[row])}, counted from 0, is none of them."
             )
         for name, ids in (("answers", self.answers), ("wrong_answers", self.wrong_answers)):
             if ids.shape[1] and not bool((ids != NO_ANSWER).any(dim=1).all()):
@@ -125,8 +127,12 @@ class PromptSet:
         if len(rows[1]) != n:
             raise PromptError(f"There are {n} clean prompts and {len(rows[1])} corrupt ones.")
         sizes, others = ([len(row) for row in side] for side in rows)
-        if sizes != others:
-            raise PromptError(f"Clean and corrupt prompts must have the same number of tokens: {sizes} and {others}.")
+        for row, (size, other) in enumerate(zip(sizes, others, strict=True)):
+            if size != other:
+                raise PromptError(
+                    f"Clean and corrupt prompts must have the same number of tokens: prompt {row} has {size} and "
+                    f"{other}."
+                )
         at = -1 if read_at is None else read_at
         each = [at] * n if isinstance(at, int) else _numbers("read_at", at, n)
         read = [at if at >= 0 else size + at for at, size in zip(each, sizes, strict=True)]
