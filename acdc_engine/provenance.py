@@ -63,8 +63,8 @@ def prompt_sets_of(
 def without(split: _Split) -> str:
     """Says that a file lacks the prompts of a split."""
     return (
-        f'The file holds no prompts of split "{split}": both "discovery" and "held_out" are needed. Add some, or give '
-        "a task with --task."
+        f'The file holds no prompts of split "{split}": both "discovery" and "held_out" are needed. Add some, or judge '
+        "it on a task: acdc evaluate --task."
     )
 
 

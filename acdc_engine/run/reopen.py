@@ -258,7 +258,7 @@ def _metric(
     elif record is None:
         raise MetricError(
             f'{path} holds prompts but no metric. Write one into the file, such as "metric": {{"name": "logit_diff", '
-            f'"sign": 1}} (known: {", ".join(METRICS.names)}), or give a task with --task.'
+            f'"sign": 1}} (known: {", ".join(METRICS.names)}), or judge it on a task: acdc evaluate --task.'
         )
     elif record.sign != 1:
         raise MetricError(
