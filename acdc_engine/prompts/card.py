@@ -126,11 +126,6 @@ class _Table(_Part):
         """The cells of every column, from the first row to the last."""
         return self.__pydantic_extra__
 
-    @property
-    def n_rows(self) -> int:
-        """Cells of each column."""
-        return len(next(iter(self.columns.values())))
-
 
 class _TemplateText(_Part):
     """One pattern of a task; the language is described in template.py.

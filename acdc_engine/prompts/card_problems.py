@@ -108,9 +108,10 @@ def pair_problems(pairs: Sequence[PairText], metric: str) -> Iterator[str]:
 
 def _missing_answers(metric: str, given: Mapping[str, tuple[Sequence[Any], Sequence[Any]]]) -> Iterator[str]:
     """`given` has the right and the wrong answers, by where they stand."""
-    for side, key in enumerate(("answers", "wrong_answers")):
+    for side, (key, others) in enumerate((("answers", "kl"), ("wrong_answers", "nll or kl"))):
         needed, any_given = answers_needed(metric)[side], any(both[side] for both in given.values())
-        why = f"the metric {metric} needs them" if needed else "others have them: give them in all or in none"
+        why = f"the metric {metric} needs them" if needed else "others have them"
+        why += ": give them in all or in none" if any_given else f": add them, or use {others}"
         for where, both in given.items():
             if not both[side] and (needed or any_given):
                 yield f"{where}{key}: missing, and {why}."
@@ -153,8 +154,14 @@ def _template_problems(card: TaskCard) -> Iterator[str]:
         for name in pattern.all_slots:
             if name not in cells:
                 yield f"{where}: there is no slot or cell {{{name}}}.{nearest(name, cells)}"
-            elif name in (*pattern.clean.slots, *pattern.corrupt.slots) and any(len(cell) > 1 for cell in cells[name]):
-                yield f"{where}: {{{name}}} stands in a prompt, where every cell of its column must be one word."
+            elif name in (*pattern.clean.slots, *pattern.corrupt.slots):
+                odd = [list(cell) for cell in cells[name] if len(cell) > 1 or cell[0][:1].isspace()]
+                if odd:
+                    more = f" and {len(odd) - 1} more" if odd[1:] else ""
+                    yield (
+                        f"{where}: {{{name}}} stands in a prompt, where every cell of its column must be one word "
+                        f"without a space in front, not {odd[0]}{more}."
+                    )
         yield from (f"{where}.{problem}" for problem in _equal_words(card, pattern, cells))
 
 

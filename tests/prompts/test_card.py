@@ -137,7 +137,7 @@ def test_answers_and_names() -> None:
         "templates[0].name: more than one template is called 'ABBA'.",
         "templates[1].name: more than one template is called 'ABBA'.",
         "templates[1].wrong_answers: the same answer is right and wrong.",
-        "templates[0].wrong_answers: missing, and the metric logit_diff needs them.",
+        "templates[0].wrong_answers: missing, and the metric logit_diff needs them: give them in all or in none.",
     ]
 
 
@@ -147,7 +147,11 @@ OTHERS = "missing, and others have them: give them in all or in none."
 @pytest.mark.parametrize(
     ("metric", "missing", "expected"),
     [
-        ("nll", ["answers", "wrong_answers"], ["answers: missing, and the metric nll needs them."]),
+        (
+            "nll",
+            ["answers", "wrong_answers"],
+            ["answers: missing, and the metric nll needs them: give them in all or in none."],
+        ),
         ("kl", ["answers", "wrong_answers"], [f"answers: {OTHERS}", f"wrong_answers: {OTHERS}"]),
         ("kl", ["answers"], [f"answers: {OTHERS}", "wrong_answers: wrong answers without right ones."]),
         ("nll", ["wrong_answers"], [f"wrong_answers: {OTHERS}"]),
@@ -158,6 +162,14 @@ def test_answers_are_in_all_templates_or_in_none(metric: str, missing: list[str]
     for key in missing:
         del data["templates"][1][key]
     assert set(problems(data)) >= {f"templates[1].{line}" for line in expected}
+
+
+def test_answers_that_no_template_has() -> None:
+    data = card_data()
+    for template in data["templates"]:
+        del template["wrong_answers"]
+    why = "wrong_answers: missing, and the metric logit_diff needs them: add them, or use nll or kl."
+    assert problems(data) == [f"templates[{i}].{why}" for i in (0, 1)]
 
 
 def test_a_card_has_one_source_of_prompts() -> None:

@@ -99,7 +99,7 @@ def test_every_problem_has_its_line(tmp_path: Path) -> None:
         f"line 5: a pair is an object such as {OBJECT}, not a list.",
         "line 6: answers[0]: Input should be a valid string (found 3).",
         "line 8: read_at: Input should be a valid integer (found '3').",
-        "line 9: wrong_answers: missing, and the metric logit_diff needs them.",
+        "line 9: wrong_answers: missing, and the metric logit_diff needs them: give them in all or in none.",
         "line 10: clean: Input should be a valid string (found [1, 2]).",
         "line 10: answers[0]: Input should be a valid string (found [1]).",
         "line 11: clean: String should have at least 1 character (found '').",

@@ -184,9 +184,20 @@ def test_rows_and_cells_that_do_not_exist() -> None:
         "templates[0]: there is no slot or cell {Y.capitol}. Did you mean 'Y.capital' or 'who.capital'? Known: ",
         "templates[0]: there is no slot or cell {who.name}. ",
         "templates[0]: there is no slot or cell {Y}. ",
-        "templates[0]: {Y.country} stands in a prompt, where every cell of its column must be one word.",
+        "templates[0]: {Y.country} stands in a prompt, where every cell of its column must be one word without a "
+        "space in front, not ['Peru', 'Perou'].",
     ):
         assert any(line.startswith(start) for line in found)
+
+
+def test_a_prompt_has_its_spaces_from_the_template_alone() -> None:
+    changed = data()
+    changed["tables"]["capitals"]["country"][2:] = [" Egypt", " Chad"]
+    assert problems(changed) == [
+        f"templates[0]: {{{row}.country}} stands in a prompt, where every cell of its column must be one word without "
+        "a space in front, not [' Egypt'] and 1 more."
+        for row in "XY"
+    ]
 
 
 def test_rows_of_one_table_are_distinct() -> None:
