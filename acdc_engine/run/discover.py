@@ -56,7 +56,8 @@ def discover(
             *Scoring:* method ("eap-ig", "eap", "clean-corrupted"), steps (integration points).
             *Pruning:* strategy ("iterative", "top-k", "greedy", "threshold", "acdc"), objective ("faithfulness", "kl"),
             faithfulness (the target, 0.9), size (edges), threshold, candidates, rank ("absolute", "signed", "rms"),
-            ablation ("patch", "mean", "zero"), edge_tests (test every edge singly), minutes (end the search in time).
+            each_template (the target holds in each one), ablation ("patch", "mean", "zero"), edge_tests (test every
+            edge singly), minutes (end the search in time).
             *Prompts:* n (32, which the search sees), n_held_out (64), drop_misfits (leave out what does not fit), seed,
             metric (None: the task's), prepend_bos, force (go on although the model does not show the behaviour).
             *Running:* n_random (random circuits to compare with), batch_size, device, dtype, ungroup_kv (one k and v
