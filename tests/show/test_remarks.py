@@ -161,3 +161,10 @@ def _outside(circuit: Circuit) -> list[str]:
 def test_a_miss_by_little_shows(found: Circuit) -> None:
     (text,) = _outside(judged_as(found, faithfulness=1.1003))
     assert "1.10030, lies outside the target [0.9, 1.1]" in text
+
+
+def test_small_metrics_have_digits(found: Circuit) -> None:
+    tiny = {"metric_clean": 1.157e-6, "metric_corrupt": 1.120e-6, "metric_circuit": 1.15e-6}
+    lines = printed(judged_as(found, seen=tiny, **tiny))
+    assert "logit_diff, model on clean prompts 1.157e-06 1.157e-06" in lines
+    assert "logit_diff, model on corrupt prompts 1.120e-06 1.120e-06" in lines
