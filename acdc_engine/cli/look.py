@@ -85,6 +85,7 @@ def view(
     from acdc_engine.run.compare import known_beside
     from acdc_engine.show.viewer import viewer_html
 
+    _not_both(known=known is not None, no_known=no_known)
     _check_page(out_file)
     file = find_circuit(circuit)
     shown = import_circuit(file)
@@ -157,6 +158,7 @@ def draw(
     from acdc_engine.show.pictures.draw import SMALL_PRINT
     from acdc_engine.show.pictures.draw import draw as drawn
 
+    _not_both(title=title is not None, no_title=no_title)
     loaded, title = import_circuit(circuit), "" if no_title else title
     with stage("Drawing"):
         points = drawn(loaded, out_file, width=width, top=top, title=title, by=by, mlps=mlps, overwrite=overwrite)
@@ -208,6 +210,12 @@ def report(
     out.print(f"Written to {target}", soft_wrap=True, markup=False)
     if open_it:
         print_notes(_open(target))
+
+
+def _not_both(**given: bool) -> None:
+    """Refuses options that contradict each other."""
+    if all(given.values()):
+        raise typer.BadParameter(" and ".join(f"--{name.replace('_', '-')}" for name in given) + ": leave one out.")
 
 
 def _check_page(path: Path | None) -> None:

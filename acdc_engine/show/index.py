@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import tempfile
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
@@ -173,11 +173,12 @@ def _circuits_in(source: Path) -> tuple[dict[str, Path], list[tuple[str, str]], 
             continue
         circuit = next((file for file in (CIRCUIT, SO_FAR) if file in files), None)
         left = [file for file in (TRACE, SCORES) if file in files]
-        if circuit is not None:
+        if circuit is not None and os.path.isfile(folder / circuit):
             found[name] = folder / circuit
+        elif circuit is not None:  # a pipe would be waited for
+            problems.append((name, f"Its {circuit} is not a file: a link that leads nowhere, a pipe or a device."))
         elif left:
-            why = f"Unfinished run: it has {left[0]} and no {CIRCUIT}. Run its command again to go on."
-            problems.append((name, why))
+            problems.append((name, f"Unfinished run: it has {left[0]} and no {CIRCUIT}. Its command goes on with it."))
         for path in (folder / file for file in sorted(files) if file.endswith(".json")):
             if path.name not in (CIRCUIT, SO_FAR) and _says_so(path):
                 found[_named(path.with_suffix(""), source)] = path
@@ -203,11 +204,8 @@ def _slugs(names: Iterable[str]) -> list[str]:
     for name in names:
         letters = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
         plain = re.sub(r"[^a-z0-9]+", "-", letters).strip("-")[:_LONGEST_SLUG].strip("-") or "run"
-        slug, count = plain, 1
-        while slug in made:
-            count += 1
-            slug = f"{plain}-{count}"
-        made[slug] = None
+        numbered = (plain, *(f"{plain}-{n}" for n in range(2, len(made) + 2)))
+        made[next(slug for slug in numbered if slug not in made)] = None
     return list(made)
 
 
@@ -256,18 +254,20 @@ def _held(folder: Path) -> set[str]:
 def _replaced(target: Path) -> Iterator[Path]:
     """Gives a folder to write to, which takes the target's place when all is written; an error changes nothing."""
     try:
-        with tempfile.TemporaryDirectory(
-            prefix=".acdc-gallery-", dir=target.parent, ignore_cleanup_errors=True
-        ) as beside:
-            new = Path(beside) / "new"  # the temporary folder itself is private to the user
+        with TemporaryDirectory(prefix=".acdc-gallery-", dir=target.parent, ignore_cleanup_errors=True) as beside:
+            new, old = Path(beside) / "new", Path(beside) / "old"  # the temporary folder is private to the user
             new.mkdir()
             yield new
             manifest = _Manifest(files=tuple(sorted(_held(new))))
             (new / _MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
             _check(target, overwrite=True)  # again: it was looked at before the work, which takes minutes
-            if target.exists():
-                os.replace(target, Path(beside) / "old")
-            os.replace(new, target)
+            try:
+                if target.exists():
+                    os.replace(target, old)
+                os.replace(new, target)
+            finally:
+                if old.exists() and not target.exists():  # stopped in between
+                    os.replace(old, target)
     except OSError as error:
         raise GalleryError(f"Cannot write {target}: {error.strerror or error}. Nothing was changed there.") from error
 
@@ -365,9 +365,8 @@ def _cells(name: str, circuit: Circuit) -> dict[str, _Cell]:
     cells["edges"] = _Cell(f"{len(circuit.edges):,}", str(len(circuit.edges)))
     if circuit.evaluation is not None:
         of = circuit.evaluation.held_out
-        cells["faithfulness"] = _Cell(
-            f"{of.faithfulness:.3f}", repr(of.faithfulness), between(of.faithfulness_interval)
-        )
+        sure = between(of.faithfulness_interval)
+        cells["faithfulness"] = _Cell(f"{of.faithfulness:.3f}", repr(of.faithfulness), sure)
         cells["kl"] = _Cell(f"{of.kl_recovered:.3f}", repr(of.kl_recovered))
     if circuit.environment is not None:
         date = plain(circuit.environment.created, _LONGEST)

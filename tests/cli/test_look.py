@@ -86,6 +86,16 @@ def test_what_is_refused(command: str, told: str, tmp_path: Path, monkeypatch: p
     assert [path.name for path in tmp_path.iterdir()] == ["there.html"] and Path("there.html").read_text() == "mine"
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["view gpt2/ioi --out x.html --known gpt2/ioi --no-known", "draw gpt2/ioi --out x.svg --title IOI --no-title"],
+)
+def test_options_that_contradict_each_other(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    ran = acdc(*command.split())
+    assert ran.exit_code == 2 and "leave one out" in ran.output and not list(tmp_path.iterdir())
+
+
 def test_drawn_with_fewer_edges_and_without_title(run: Path, tmp_path: Path) -> None:
     target = tmp_path / "fig.svg"
     assert acdc("draw", run, "--out", target, "--width", "10").stdout == f"Drawn to {target}\n"

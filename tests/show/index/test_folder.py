@@ -1,5 +1,6 @@
 """The folder of a gallery: whole or not at all, and nobody else's files."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,6 +100,22 @@ def test_after_an_error_everything_is_as_it_was(error: BaseException) -> None:
     write()
     with pytest.raises((KeyboardInterrupt, GalleryError)):
         again(stop)
+    assert there() == {"runs", "site"} and title("site") == "one"
+
+
+def test_interrupted_between_the_two_moves_the_old_one_returns(monkeypatch: pytest.MonkeyPatch) -> None:
+    write()
+    move, moved = os.replace, list[Path]()
+
+    def interrupted(source: Path, target: Path) -> None:
+        moved.append(target)
+        if len(moved) == 2:
+            raise KeyboardInterrupt
+        move(source, target)
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        again()
     assert there() == {"runs", "site"} and title("site") == "one"
 
 

@@ -1,6 +1,7 @@
 """A gallery as files: which circuits a folder of runs holds, what is written of them, what is said of the rest."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -66,6 +67,16 @@ def test_broken_runs_are_listed_and_do_not_stop_the_rest(tmp_path: Path) -> None
     assert not (made.folder / "runs" / "a").exists()
 
 
+def test_links_and_pipes_are_told_of_and_not_waited_for(tmp_path: Path) -> None:
+    runs = save(tmp_path / "runs" / "x", CIRCUIT).parent.parent
+    for run in ("gone", "pipe"):
+        (runs / run).mkdir()
+    (runs / "gone" / "circuit.json").symlink_to(tmp_path / "nowhere.json")
+    os.mkfifo(runs / "pipe" / "circuit.json")
+    made, why = gallery(tmp_path), "Its circuit.json is not a file: a link that leads nowhere, a pipe or a device."
+    assert (names(made), made.problems) == (["x"], (("gone", why), ("pipe", why)))
+
+
 def test_of_a_run_that_goes_on_the_best_circuit_so_far_is_shown(tmp_path: Path) -> None:
     for name in ("done", "going"):
         path = save(tmp_path / "runs" / name, lean(20))
@@ -78,7 +89,7 @@ def test_of_a_run_that_goes_on_the_best_circuit_so_far_is_shown(tmp_path: Path) 
         ("done", []),
         ("going", ["unfinished"]),
     ]
-    why = "Unfinished run: it has trace.jsonl and no circuit.json. Run its command again to go on."
+    why = "Unfinished run: it has trace.jsonl and no circuit.json. Its command goes on with it."
     assert made.problems == (("begun", why),)
     assert (made.folder / "runs/going/circuit.json").is_file()
 
