@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from acdc_engine.graph.connectivity import clean
+from acdc_engine.patch.judge import Target
 from acdc_engine.search.order import FIRST, first_edges
 from acdc_engine.search.strategies import Found, Search
 
 _LOOKS = 40
 """Gradients taken until the templates are in the band; after that there is no hope."""
 _BUDGET = 0.15
-"""Moves at one look, as a share of the circuit's edges; twice as many after a look that has not helped."""
+"""Moves at one look, as a share of the circuit's edges."""
 _STEPS = 64
 """Steps in which edges are taken away: so many times is what is left looked at."""
 
@@ -83,24 +84,25 @@ def balanced_start(search: Search, order: Tensor) -> Found | None:
 
 
 def _balanced(search: Search, found: Found) -> Found | None:
-    budget, exists = _BUDGET, search.graph.exists
+    """Goes from the best circuit so far to a better one; what has been tried there in vain is not tried again."""
+    vain = torch.zeros_like(found.mask)
     for _ in range(_LOOKS):
         if search.met(found):
             return found
-        contributions = search.judge.contributions(found.mask)[:-1]
-        known = ((contributions != 0).any(0) & exists).flatten().nonzero().flatten()
-        toggled = torch.where(found.mask, -contributions, contributions).flatten(1)[:, known]
-        moves = best_moves(toggled, _left(found), max(4, int(budget * found.size)))
+        inside = search.judge.contributions(found.mask)[:-1]
+        known = ((inside != 0).any(0) & search.graph.exists & ~vain).flatten().nonzero().flatten()
+        toggled = torch.where(found.mask, -inside, inside).flatten(1)[:, known]
+        moves = best_moves(toggled, _beyond(search, found), max(4, int(_BUDGET * found.size)))
         tries = sorted({max(1, len(moves) // part) for part in (1, 2, 4, 8)}) if moves else []
         runs = [search.run(_toggled(search, found.mask, known[moves[:n]]), "balanced") for n in tries]
         runs = [run for run in runs if 0 < run.size < search.graph.n_edges]
-        if not runs:
+        best = min(runs, key=lambda run: (_missing(search, run), run.size), default=found)
+        if _missing(search, best) < _missing(search, found):
+            found, vain = best, torch.zeros_like(vain)
+        elif moves:
+            vain.view(-1)[known[moves]] = True
+        else:
             return None
-        best = min(runs, key=lambda run: (_missing(search, run), run.size))
-        budget = budget if _missing(search, best) < _missing(search, found) else 2 * budget
-        if budget > 1:
-            return None
-        found = best
     return None
 
 
@@ -123,6 +125,12 @@ def with_more(
 
 def _left(found: Found) -> list[float]:
     return [one - 1.0 for one in found.by_group]
+
+
+def _beyond(search: Search, found: Found) -> list[float]:
+    """How far each group lies outside the middle half of the band."""
+    inner = Target((1.0 + search.target.faithfulness) / 2)
+    return [inner.distance(one) * (1.0 if one > 1 else -1.0) for one in found.by_group]
 
 
 def _missing(search: Search, found: Found) -> float:
