@@ -4,7 +4,7 @@
   const acdc = (window.acdc = window.acdc || {});
   const { svg } = acdc.parts;
   const WIDTH = 210, HEIGHT = 136, LEFT = 18, RIGHT = 6, TOP = 6, BOTTOM = 18;
-  /* What is shown at most, as in export/charts.py: larger circuits can overshoot without end. */
+  /* What is shown at most, as in pictures/charts.py: larger circuits can overshoot without end. */
   const LOWEST = -0.6, HIGHEST = 2.2;
   const MOST_TICKS = 5;
 

@@ -6,7 +6,7 @@
 
   /** Sizes of boxes, and of their borders by what the colours mean. */
   acdc.BOX = { width: 104, wide: 140, height: 40, border: { sign: 1.4, status: 3.5 } };
-  /** Where lines enter the bottom of a box, as shares of its width from the middle; as in export/draw_edges.py. */
+  /** Where lines enter the bottom of a box, as shares of its width from the middle; as in pictures/layered.py. */
   acdc.PORTS = { q: -0.3, k: 0, v: 0.3, mlp: 0, logits: 0 };
 
   function nodeElement(node) {
