@@ -323,6 +323,7 @@ def _check_same_function(view: TransformerView, hf_model: nn.Module, layers: str
     rotations = replace(view, rotary=_widened(view.rotary)).rotations(tokens.shape[1])
     stack = list(twin.get_submodule(layers).children())
     last: list[Tensor] = []  # what the layer before wrote
+    ran: list[int] = []
 
     def compare(part: str, ours: Tensor, theirs: Tensor) -> None:
         distance = float((ours.float() - theirs.float()).norm() / theirs.float().norm().clamp(min=1e-6))
@@ -343,6 +344,7 @@ def _check_same_function(view: TransformerView, hf_model: nn.Module, layers: str
         twins = [type(twin)(layer, twin.block) for twin in view.twins if twin.block.layer == index]
         compare(f"layer {index}", run_blocks(twins, x, rotations) - x, theirs - x)
         last[:] = [theirs]
+        ran.append(index)
         module.to("meta")  # the twin's weights are not needed again
 
     inside = {id(module) for layer in stack for module in layer.modules()}
@@ -357,6 +359,8 @@ def _check_same_function(view: TransformerView, hf_model: nn.Module, layers: str
     except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
         first = str(error).strip().splitlines()[0]
         raise refuse(view.name, view.architecture, f"it cannot be run on {tokens.shape[1]} tokens ({first})") from error
+    if ran != list(range(len(view.layers))):
+        raise refuse(view.name, view.architecture, f"it does not run its {len(view.layers)} layers, each once in order")
     if not torch.isfinite(logits).all():
         check_finite(view, view.embed(tokens), [view.logits(tokens)], "load-time")
     parts = {name: _widened(getattr(view, name)) for name in ("final_norm", "unembed_weight", "unembed_bias")}

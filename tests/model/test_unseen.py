@@ -175,3 +175,12 @@ def test_every_part_is_compared(part: str, monkeypatch: Any) -> None:
     monkeypatch.setattr("acdc_engine.model.bridge._check_same_function", changed)
     with pytest.raises(UnsupportedModelError, match=rf"does not reproduce its {part} \(relative difference 0.002"):
         load_model(hf_model("llama").to(torch.bfloat16))
+
+
+def test_a_model_that_leaves_layers_out_is_refused() -> None:
+    """Each layer that runs is as in the view, which would run the others too."""
+    model = hf_model("llama")
+    view = load_model(model)
+    model.config.num_hidden_layers = len(view.layers) - 1
+    with pytest.raises(UnsupportedModelError, match="does not run its 2 layers, each once in order"):
+        load_model(model)
