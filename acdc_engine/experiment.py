@@ -172,8 +172,10 @@ class Experiment:
     @property
     def exact_evaluations(self) -> int:
         """Circuits run so far."""
-        made = (self.__dict__.get(name) for name in ("judge", "held_out_judge"))
-        return sum(judge.evaluator.exact_evaluations for judge in made if judge is not None)
+        made = [self.evaluator] if "evaluator" in vars(self) else []
+        if "held_out_judge" in vars(self):
+            made.append(self.held_out_judge.evaluator)
+        return sum(one.exact_evaluations for one in made)
 
     def check(self, force: bool = False) -> Behaviour:
         """Asks whether the model shows the behaviour and the corruption removes it.

@@ -101,6 +101,9 @@ def test_without_held_out_prompts(lab: Experiment) -> None:
     alone = Experiment(lab.view, lab.prompts, metric=own)
     circuit = alone.circuit(alone.minimal(alone.search(alone.score("eap"), target=0.7)))
     assert circuit.certificate is not None and circuit.evaluation is None and not circuit.sizes
+    by_kl = Experiment(lab.view, lab.prompts, metric=own, objective="kl")
+    by_kl.search(by_kl.score("eap-ig"), target=0.3)
+    assert by_kl.exact_evaluations == by_kl.evaluator.exact_evaluations > 0, "also before anything asks for the metric"
     assert verify(circuit, model=lab.view, metric=own).holds
     with pytest.raises(MethodError, match=r"no held-out prompts: give some, as in Experiment\(view, prompts, held_out"):
         alone.faithfulness(circuit, held_out=True)
