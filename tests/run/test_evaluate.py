@@ -110,6 +110,16 @@ def test_a_scoring_method_that_is_not_here_is_a_remark(tmp_path: Path) -> None:
     assert found.edges[0].stability is None and found.edges[0].necessity is not None
 
 
+@pytest.mark.parametrize("alphas", ["0.5", 5, [0.5, "x"], [2.0], {"0.5": 1}, []])
+def test_points_that_are_no_numbers_are_a_remark(tmp_path: Path, alphas: Any) -> None:
+    attribution = circuit().attribution
+    assert attribution is not None
+    path = by_hand(tmp_path, attribution=attribution.model_copy(update={"settings": {"alphas": alphas}}))
+    with pytest.warns(UserWarning, match=r"no stability: the scores of the file cannot .*(alphas|Alphas)"):
+        found = judged(path)
+    assert found.edges[0].stability is None and found.edges[0].necessity is not None
+
+
 def test_another_task(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="judged on new prompts of the task tiny, as asked"):
         found = judged(saved(tmp_path), task=write_card(tmp_path), n=6, n_held_out=10)
