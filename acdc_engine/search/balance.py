@@ -47,13 +47,17 @@ def best_moves(
     """
     moves, rest = changes.double().numpy(), np.asarray(left, dtype=np.float64)
     squares, out = (moves**2).sum(0), list[int]()
-    at_once = max(1, count // _STEPS) if all_of_them else 1
+    at_once = max(1, count // _STEPS)
     free = np.zeros(moves.shape[1])
     while len(out) < min(count, moves.shape[1]):
+        # What the sum of squares changes by.
         gain = 2 * (rest @ moves) + squares + free
-        some = np.argsort(gain, kind="stable")[: min(at_once, count - len(out))]
-        if not all_of_them and gain[some[0]] >= 0:
-            break
+        if all_of_them:
+            some = np.argsort(gain, kind="stable")[: min(at_once, count - len(out))]
+        else:
+            some = gain.argmin(keepdims=True)
+            if gain[some[0]] >= 0:
+                break
         out += some.tolist()
         free[some] = np.inf
         rest = rest + moves[:, some].sum(1)
