@@ -95,7 +95,7 @@ class _Answer:
         seconds: Since the start of the run, the times of killed processes included.
         passes: Forward passes' worth of operations, likewise.
         cpu_seconds: Seconds of processors, likewise.
-        answer: `[circuits, prompts]` for values, `[circuits, 2, senders, receivers]` for gradients.
+        answer: `[circuits, prompts]` for values, `[1, means and rms, senders, receivers]` for gradients.
     """
 
     kind: Literal["values", "gradients"]

@@ -45,7 +45,14 @@ from acdc_engine.search.order import best_first, check_rank, first_edges, greedy
 _FILE = "curve.json"
 _FEWER_ABOVE = 0.05
 """Random circuits of a larger share of the graph than this are drawn in smaller numbers, see `_draws`."""
-_FIXED = {"method": "methods", "rank": "ranks", "strategy": "strategies", "size": "sizes", "threshold": "sizes"}
+_FIXED = {
+    "method": "give methods",
+    "rank": "give ranks",
+    "strategy": "give strategies",
+    "size": "give sizes",
+    "threshold": "give sizes",
+    "each_template": "its circuits have given sizes and aim at no target",
+}
 
 
 def curve(
@@ -159,7 +166,7 @@ def _plans(
     """The settings of every series, methods outermost."""
     for key, instead in _FIXED.items():
         if key in settings:
-            raise MethodError(f"A curve takes no {key}: give {instead}.")
+            raise MethodError(f"A curve takes no {key}: {instead}.")
     for name, values in (("methods", methods), ("ranks", ranks), ("strategies", strategies)):
         if isinstance(values, str) or not values or len(set(values)) < len(values):
             raise MethodError(f"{name} must list one or more different names, not {values!r}.")

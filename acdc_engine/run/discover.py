@@ -258,7 +258,7 @@ class _Run:
         if much := memory_note(lab.view, lab.prompts, held_out, batch_size=batch_size):
             report.note(much)
         with report.stage("Running the model"):
-            _ = lab.judge, lab.held_out_judge
+            _ = lab.judge, lab.objective, lab.held_out_judge
             if self.settings.minutes is not None:
                 unit = forward_seconds(lab.view, lab.prompts, batch_size)
                 # About what everything behind the search costs, in plain forward passes over the discovery prompts.

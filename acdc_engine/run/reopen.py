@@ -126,7 +126,7 @@ def reopen(
         metric=chosen,
         ablation=ablation,
         objective=_aim(claimed),
-        each_template=claimed.search is not None and claimed.search.each_template,
+        each_template=any(one is not None and one.each_template for one in (claimed.certificate, claimed.search)),
         seed=seed or 0,
         batch_size=batch_size,
     )

@@ -209,7 +209,11 @@ class Settings:
         if self.objective not in OBJECTIVES:
             raise MethodError(f"Unknown objective {self.objective!r}.{nearest(self.objective, OBJECTIVES)}")
         get_method(self.method, self.steps)
-        _ = self.choice
+        if not self.choice.aims and self.each_template:
+            raise MethodError(
+                f"Strategy {self.strategy!r} aims at no target here, and each_template is about the target: it is for "
+                "iterative, and for top-k and greedy without a size."
+            )
         Target(self.faithfulness)
         ABLATIONS.parameters_of(self.ablation)
         if self.metric is not None:

@@ -121,7 +121,7 @@ def _single_edge_claims(opened: Reopened, tolerance: float, report: Reporter) ->
     evidence = edge_evidence(tested.tested, tested.by_metric, lab.objective, None)
     claims = list(_edge_claims(opened, evidence, tolerance))
     if claimed.certificate is not None:
-        claims += _certificate_claims(claimed, claimed.certificate, evidence, tolerance)
+        claims += _certificate_claims(opened, claimed.certificate, evidence, tolerance)
     return claims
 
 
@@ -205,10 +205,10 @@ def _edge_claims(opened: Reopened, evidence: EdgeEvidence, tolerance: float) -> 
 
 
 def _certificate_claims(
-    circuit: Circuit, certificate: Certificate, evidence: EdgeEvidence, tolerance: float
+    opened: Reopened, certificate: Certificate, evidence: EdgeEvidence, tolerance: float
 ) -> Iterator[Claim]:
     """Objective, band, value, and whether no single edge can go."""
-    search, label = circuit.search, "KL recovered" if certificate.objective == "kl" else "faithfulness"
+    search, label = opened.claimed.search, "KL recovered" if certificate.objective == "kl" else "faithfulness"
     if search is not None:
         yield _exact("certificate: objective", certificate.objective, search.objective)
         if search.target_faithfulness is not None:
@@ -219,6 +219,9 @@ def _certificate_claims(
                 abs(certificate.high - target.upper) < 1e-9 or (certificate.objective == "kl" and certificate.high >= 1)
             )
             yield Claim(what="certificate: band", claimed=_band(certificate), found=found, holds=same)
+    several = len(opened.lab.objective.groups) > 1
+    if several or certificate.each_template:
+        yield _exact("certificate: of each template", certificate.each_template, several)
     yield _number(f"certificate: {label}", certificate.value, evidence.value, 1.0, tolerance)
     # A number within the tolerance of an end may lie on either side of it on another machine.
     room = _room(certificate, tolerance) * (1 if certificate.minimal else -1)

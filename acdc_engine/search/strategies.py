@@ -22,7 +22,8 @@ class Found:
     Attributes:
         mask: Kept edges, clean.
         faithfulness: On the discovery prompts, by the objective; NaN where nobody has measured it.
-        by_group: The same for each group of prompts that is judged by itself; `faithfulness` is the worst of them.
+        by_group: The same for each group of prompts that is judged by itself, of which `faithfulness` is the one
+            farthest from 1; empty where nobody has kept it.
     """
 
     mask: Bool[Tensor, "senders receivers"]

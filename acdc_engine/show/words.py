@@ -183,7 +183,7 @@ def _certificate(found: Certificate) -> str:
     band = f"[{found.low:g}, {found.high:g}]"
     value = f"{aim_of(found)} {found.value:.3f} on the discovery prompts"
     if found.each_template:
-        value += ", in the template farthest from 1,"
+        value += " (of the template farthest from 1)"
     if found.minimal:
         return f"no edge can go: {value} lies in {band}, and without any one edge it does not"
     return f"not minimal: {value}; it leaves {band}, or stays in it without some edge"

@@ -141,6 +141,7 @@ def test_an_interruption_leaves_the_series_that_are_finished(
         ({"sizes": (0.5,)}, MethodError, "at least two sizes"),
         ({"n_random": -1}, MethodError, "n_random must be an integer of at least 0, not -1"),
         ({"size": 40}, MethodError, "A curve takes no size: give sizes"),
+        ({"each_template": True}, MethodError, "A curve takes no each_template"),
         ({"method": "eap"}, MethodError, "A curve takes no method: give methods"),
         ({"faithfulness": 2.0}, MethodError, r"must lie in \(0, 1\], not 2.0"),
         ({"metric": "kl"}, AcdcError, "'kl' has zero gradient at the clean run.*'eap'"),

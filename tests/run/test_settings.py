@@ -78,6 +78,14 @@ def test_numbers_of_other_libraries_will_do() -> None:
     assert Settings(n=np.int64(8), faithfulness=1, steps=None, size=None).n == 8  # type: ignore[arg-type]
 
 
+def test_each_template_needs_a_target() -> None:
+    for given in ({}, {"strategy": "greedy"}):
+        assert Settings.of({"each_template": True, **given}).choice.aims
+    for given in ({"strategy": "acdc", "threshold": 0.1}, {"strategy": "top-k", "size": 40}):
+        with pytest.raises(MethodError, match="aims at no target here, and each_template is about the target"):
+            Settings.of({"each_template": True, **given})
+
+
 def test_unknown_settings() -> None:
     with pytest.raises(MethodError, match=r"There is no setting 'faithfullness'\. Did you mean 'faithfulness'"):
         Settings.of({"faithfullness": 0.9})

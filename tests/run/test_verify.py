@@ -80,6 +80,7 @@ def test_one_changed_figure(tmp_path: Path, key: str) -> None:
         ({"low": 0.2}, "certificate: band"),
         ({"high": 1.1}, "certificate: band"),
         ({"objective": "kl"}, "certificate: objective"),
+        ({"each_template": True}, "certificate: of each template"),
     ],
 )
 def test_a_changed_certificate(tmp_path: Path, change: dict[str, Any], expected: str) -> None:
