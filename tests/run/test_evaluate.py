@@ -111,7 +111,7 @@ def test_a_scoring_method_that_is_not_here_is_a_remark(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("alphas", ["0.5", 5, [0.5, "x"], [2.0], {"0.5": 1}, []])
-def test_points_that_are_no_numbers_are_a_remark(tmp_path: Path, alphas: Any) -> None:
+def test_points_that_are_no_numbers_are_a_remark(tmp_path: Path, alphas: Any, unchecked: None) -> None:
     attribution = circuit().attribution
     assert attribution is not None
     path = by_hand(tmp_path, attribution=attribution.model_copy(update={"settings": {"alphas": alphas}}))

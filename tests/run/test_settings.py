@@ -3,12 +3,10 @@
 import inspect
 import shlex
 import tomllib
-from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import jaxtyping
 import numpy as np
 import pytest
 import typer
@@ -33,14 +31,7 @@ from acdc_engine.run.settings import (
 from tests.fake_tokenizer import FakeTokenizer
 from tests.tiny_task import tiny_view, write_card
 
-
-@pytest.fixture(autouse=True)
-def as_a_user_runs_it() -> Iterator[None]:
-    """Without the checks of annotations that pytest adds (conftest.py): they would come first."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", before)
+pytestmark = pytest.mark.usefixtures("unchecked")
 
 
 @pytest.mark.parametrize(
