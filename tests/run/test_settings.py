@@ -3,7 +3,7 @@
 import inspect
 import shlex
 import tomllib
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -70,11 +70,10 @@ def test_numbers_of_other_libraries_will_do() -> None:
 
 
 def test_each_template_needs_a_target() -> None:
-    for given in ({}, {"strategy": "greedy"}):
-        assert Settings.of({"each_template": True, **given}).choice.aims
-    for given in ({"strategy": "acdc", "threshold": 0.1}, {"strategy": "top-k", "size": 40}):
+    assert Settings(each_template=True).choice.aims and Settings(each_template=True, strategy="greedy").choice.aims
+    for given in (Settings(strategy="acdc", threshold=0.1), Settings(strategy="top-k", size=40)):
         with pytest.raises(MethodError, match="aims at no target here, and each_template is about the target"):
-            Settings.of({"each_template": True, **given})
+            replace(given, each_template=True)
 
 
 def test_unknown_settings() -> None:
