@@ -33,7 +33,7 @@ def test_the_page_holds_the_data_and_the_library() -> None:
 
 def test_texts_of_strangers_stay_data() -> None:
     html = viewer_html(made_circuit(60, hostile=True), title=HOSTILE[0])
-    outside = re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL)
+    outside = re.sub(r"<script.*?</script>|'sha256-.*?'", "", html, flags=re.DOTALL)  # a hash may hold a 49
     for text in ("<script>alert", "<img src=x", "onerror=", "{{ 7", "49"):
         assert text not in outside
     assert "&lt;/script&gt;&lt;script&gt;alert" in outside
