@@ -10,18 +10,14 @@ from functools import partial
 from acdc_engine.errors import MethodError, SearchError
 from acdc_engine.patch.judge import Judge, Target
 from acdc_engine.prompts.metrics import get_metric
-from acdc_engine.search import RANKS, Choice, Found, Rank, Report, Search, find_circuit
+from acdc_engine.search import RANKS, Choice, Found, Rank, Search, find_circuit
 from acdc_engine.search.order import best_first, of_size, smallest_of_order
-from benchmarks.learned import learned
 from benchmarks.report import Figure, Table
 from benchmarks.trial import EAP, IG, IG_LEFT, Row, Section, Trial, cost_cells, interval_of, rows_table
 
 METHODS = (EAP, IG, IG_LEFT)
 PASS = "then the minimality pass"
-LEARNED = "learned masks"
-"""Not a strategy of the engine: it lost this comparison (see `benchmarks/learned.py`)."""
-STRATEGIES = ("iterative", LEARNED)
-DEFAULT = f"{STRATEGIES[0]}, {PASS}"
+DEFAULT = f"iterative, {PASS}"
 EDGES_ASKED, HELD_OUT_ASKED = 100, (0.88, 1.12)
 KL_SHARE_ASKED = 0.1
 SIZES = "sizes"
@@ -82,14 +78,12 @@ def scoring_table(trial: Trial) -> Table:
 
 
 def search_part(trial: Trial, done: dict[str, Section]) -> Section:
-    """The default search and learned masks, before and after the minimality pass, beside the best one-shot circuit."""
+    """The default search, before and after the minimality pass, beside the best one-shot circuit."""
     rows, failed = list[Row](), list[str]()
-    scores_of = trial.judge.metric.name
-    for strategy in STRATEGIES:
-        try:
-            rows += _search(trial, strategy, scores_of, trial.judge, trial.target, strategy, with_pass=True)
-        except SearchError as error:
-            failed.append(f"{strategy}: {error}")
+    try:
+        rows += _search(trial, trial.judge.metric.name, trial.judge, trial.target, "iterative", with_pass=True)
+    except SearchError as error:
+        failed.append(f"iterative: {error}")
     tables = [rows_table(f"Searching inside the circuit, target {trial.target}", rows, trial.target, " ".join(failed))]
     rivals = [row for row in done[SIZES].rows if row.edges < trial.graph.n_edges] if SIZES in done else []
     if rivals and rows:
@@ -117,7 +111,7 @@ def kl_part(trial: Trial, done: dict[str, Section]) -> Section:
     for aim in trial.settings.kl_aims:
         name = f"iterative for KL, {aim:g} on discovery prompts"
         try:
-            ours += _search(trial, "iterative", "kl", seen, Target(aim), name, trial.settings.kl_minimality)
+            ours += _search(trial, "kl", seen, Target(aim), name, trial.settings.kl_minimality)
         except SearchError as error:
             failed.append(f"{name}: {error}")
             continue
@@ -139,18 +133,11 @@ def kl_part(trial: Trial, done: dict[str, Section]) -> Section:
     )
 
 
-def _search(
-    trial: Trial, strategy: str, scores_of: str, judge: Judge, target: Target, name: str, with_pass: bool
-) -> list[Row]:
-    graph, scores = trial.graph, trial.scores(scores_of, IG)
-
-    def search(report: Report) -> Found:
-        if strategy == LEARNED:
-            return learned(graph, scores, judge, target, report, seed=trial.settings.seed)
-        return find_circuit(Search(judge, scores, target, report), Choice.of(strategy))
-
+def _search(trial: Trial, scores_of: str, judge: Judge, target: Target, name: str, with_pass: bool) -> list[Row]:
+    scores = trial.scores(scores_of, IG)
     with trial.watched(f"Search: {name}") as report:
-        found, took = trial.clock(lambda: search(report), judge)
+        search = Search(judge, scores, target, report)
+        found, took = trial.clock(lambda: find_circuit(search, Choice.of("iterative")), judge)
         rows = [trial.row(name, found, took)]
     if with_pass:
         smaller, took = trial.minimality_pass(found, judge, target)

@@ -138,7 +138,7 @@ def main(
 ) -> None:
     """Measures the searches of SmolLM2-135M beside one-shot top-k, and what they cost, in one process.
 
-    sizes: one-shot circuits by EAP and EAP-IG. search: the default search and learned masks, with the minimality pass.
+    sizes: one-shot circuits by EAP and EAP-IG. search: the default search, with the minimality pass.
     kl: the same for KL recovered. minimality: what the pass costs. acdc: the speculative sweep against one by one.
     stability: resampling the scores. Results are written after every part; those of an earlier run of the same task
     on the same day are replaced. Takes long; run nothing else meanwhile.

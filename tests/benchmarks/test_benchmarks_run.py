@@ -9,7 +9,7 @@ import torch
 from typer.testing import CliRunner
 
 from benchmarks import costs, gpu_shapes
-from benchmarks.fresh_python import CommandError, peak_of, peak_resident_bytes, run_python
+from benchmarks.fresh_python import peak_of, peak_resident_bytes
 from benchmarks.gpu_shapes import Agreement, compare_devices, fits_in_memory, largest_that_fits
 from benchmarks.report import Table, describe_machine, write_results
 from benchmarks.shapes import TINY, random_prompts, random_view
@@ -29,15 +29,6 @@ def test_costs_on_a_tiny_model() -> None:
     assert list(figures) == [PLAIN, HUGGING_FACE, *timings]
     assert (figures[PLAIN].value, figures[HUGGING_FACE].hugging_face, figures[costs.EAP].target) == (1.0, 1.0, 4.0)
     assert all(figure.value > 0 for figure in figures.values())
-
-
-def test_costs_table_has_the_target_beside_the_figure() -> None:
-    figures = [costs.Figure("a", 3.5, "forwards", 4.0, 0.25, 3.0), costs.Figure("b", 2.0, "GB", 1.8)]
-    assert costs.table_of([*figures, costs.Figure("c", 1.0, "s")], 5, 100).rows == (
-        ("a", "<= 4", "3.50 forwards", "yes", "0.250", "3.00"),
-        ("b", "<= 1.8", "2.00 GB", "no", "", ""),
-        ("c", "", "1.00 s", "", "", ""),
-    )
 
 
 def test_gpu_shapes_on_the_cpu(tmp_path: Path) -> None:
@@ -67,18 +58,10 @@ def test_gpu_shapes_fails_when_the_device_disagrees(monkeypatch: pytest.MonkeyPa
     assert "The device's numbers differ from the CPU's by more than 0.001." in result.output
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "says"),
-    [
-        ([], 0, "--device cpu --tiny"),
-        (["--device", "cpu"], 2, "add --tiny"),
-        (["--device", "tpu"], 2, "neither cuda, cuda:N nor cpu"),
-    ],
-)
-def test_gpu_shapes_without_a_gpu(arguments: list[str], code: int, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_shapes_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    result = CliRunner().invoke(gpu_shapes.app, arguments)
-    assert result.exit_code == code and says in result.output
+    result = CliRunner().invoke(gpu_shapes.app, [])
+    assert result.exit_code == 0 and "--device cpu --tiny" in result.output
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -88,7 +71,7 @@ def test_cuda_equals_cpu(name: str) -> None:
     assert all(agreement.close for agreement in found), found
 
 
-@pytest.mark.parametrize("room", [0, 1, 2, 31, 63, 64, 100])
+@pytest.mark.parametrize("room", [0, 1, 31, 63, 64])
 def test_largest_that_fits(room: int) -> None:
     tried: list[int] = []
 
@@ -124,11 +107,6 @@ def test_memory_of_a_fresh_process_is_its_own() -> None:
     held = bytearray(300_000_000)  # this process is large, and getrusage would hand that on
     assert peak_resident_bytes() > len(held)
     assert 100e6 < peak_of("x = bytearray(100_000_000)") < 200e6
-
-
-def test_a_command_that_fails_says_why() -> None:
-    with pytest.raises(CommandError, match=r"(?s)This command failed: python -c raise.*ValueError: no such thing"):
-        run_python(["-c", "raise ValueError('no such thing')"])
 
 
 def test_results_name_no_host_and_no_path(tmp_path: Path) -> None:

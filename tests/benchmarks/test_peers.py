@@ -17,9 +17,9 @@ from acdc_engine.graph.nodes import edges_of_mask, nodes_of_edges
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.run.progress import Reporter
 from benchmarks import peer_eap_ig, peer_engine, peer_lens, peer_work, peers
-from benchmarks.peer_job import Answer, Job, ask, job_parts, likeness
+from benchmarks.peer_job import Answer, Job, job_parts, likeness
 from benchmarks.report import Table
-from benchmarks.shapes import TINY, random_model, random_prompts
+from benchmarks.shapes import TINY, random_model
 
 LLAMA = "tiny Llama, grouped keys"
 
@@ -33,11 +33,17 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: top / str(place) for place, name in enumerate(TINY)}
 
 
-def job_of(folder: Path, alphas: tuple[float, ...], where: Path, prompts: PromptSet | None = None) -> Job:
+PROMPTS = PromptSet.from_tokens(
+    [[1, 2, 3, 4, 5], [6, 7, 8]], [[1, 9, 3, 4, 5], [6, 10, 8]], [[11], [12, 13]], [[14], [15]], read_at=[3, 2]
+)
+"""Of unequal length."""
+
+
+def job_of(folder: Path, where: Path) -> Job:
     return Job(
         model=str(folder),
-        **job_parts(random_prompts(97, 3, 6) if prompts is None else prompts),
-        alphas=alphas,
+        **job_parts(PROMPTS),
+        alphas=(0.0,),
         batch_size=2,
         threads=torch.get_num_threads(),
         warm_ups=0,
@@ -51,7 +57,7 @@ def job_of(folder: Path, alphas: tuple[float, ...], where: Path, prompts: Prompt
 def test_transformer_lens_scores_are_ours_at_the_corrupt_end(
     folders: dict[str, Path], tmp_path: Path, name: str
 ) -> None:
-    job = job_of(folders[name], (0.0,), tmp_path)
+    job = job_of(folders[name], tmp_path)
     ours, theirs = peer_engine.answer(job), peer_lens.answer(job)
     assert theirs.refused is None
     graph = peer_engine.load_ungrouped(job.model).graph
@@ -60,32 +66,6 @@ def test_transformer_lens_scores_are_ours_at_the_corrupt_end(
     assert like.difference < 1e-4 and like.correlation > 0.99999 and like.metric_difference < 1e-4
     assert len(ours.seconds) == len(theirs.seconds) == 2
     assert theirs.median > ours.median > 0 and theirs.cpu_median > ours.cpu_median > 0
-
-
-def test_prompts_of_unequal_length(folders: dict[str, Path], tmp_path: Path) -> None:
-    prompts = PromptSet.from_tokens(
-        [[1, 2, 3, 4, 5], [6, 7, 8]], [[1, 9, 3, 4, 5], [6, 10, 8]], [[11], [12, 13]], [[14], [15]], read_at=[3, 2]
-    )
-    job = job_of(folders[LLAMA], (0.0,), tmp_path, prompts)
-    assert job.clean == [[1, 2, 3, 4, 5], [6, 7, 8]] and job.answers == [[11], [12, 13]]
-    assert job.prompts().fingerprint() == prompts.fingerprint()
-    graph = peer_engine.load_ungrouped(job.model).graph
-    like = likeness(graph, peer_engine.answer(job), peer_lens.answer(job))
-    assert like.difference < 1e-4 and like.metric_difference < 1e-4
-
-
-def test_what_transformer_lens_refuses(folders: dict[str, Path], tmp_path: Path) -> None:
-    elsewhere = peer_lens.answer(job_of(folders[LLAMA], (1.0,), tmp_path))
-    assert elsewhere.refused == "it takes gradients in the corrupt run only" and not elsewhere.scores
-    gemma = peer_lens.answer(job_of(folders["tiny Gemma 3"], (0.0,), tmp_path))
-    assert gemma.refused is not None and "normalized or scaled before the residual add" in gemma.refused
-
-
-def test_names_of_eap_ig_methods() -> None:
-    assert peer_eap_ig.method_of([1.0]) == ("EAP", None)
-    assert peer_eap_ig.method_of([0.0, 0.25, 0.5, 0.75]) == ("EAP-IG-inputs", 4)
-    assert peer_eap_ig.method_of([0.0]) == ("EAP-IG-inputs", 1)
-    assert peer_eap_ig.method_of([0.25, 0.75]) is None, "midpoints are not among them"
 
 
 def test_eap_ig_gets_tokens_padded_and_a_loss() -> None:
@@ -140,19 +120,6 @@ def test_a_checkout_is_copied_for_the_device(tmp_path: Path, monkeypatch: pytest
     assert (tmp_path / "EAP-IG" / "src" / "eap" / "attribute.py").read_text() == "WHERE = dict(device='cuda')\n"
     assert peer_eap_ig.checkout_version(tmp_path / "EAP-IG") == "0123456"
     assert peer_eap_ig.checkout_version(tmp_path) == "unknown"
-
-
-def test_a_process_answers(folders: dict[str, Path], tmp_path: Path) -> None:
-    worker = tmp_path / "worker.py"
-    worker.write_text(
-        "import json, sys\n"
-        "job = json.load(open(sys.argv[1]))\n"
-        "scores = {'input->logits': len(job['clean'])}\n"
-        "json.dump({'versions': {'fake': '1'}, 'scores': scores}, open(sys.argv[2], 'w'))\n"
-    )
-    answer = ask((sys.executable, str(worker)), job_of(folders[LLAMA], (1.0,), tmp_path), "fake")
-    assert answer.scores == {"input->logits": 3.0}
-    assert Job.read(tmp_path / "fake.job.json") == job_of(folders[LLAMA], (1.0,), tmp_path)
 
 
 def fake_eap_ig(job: Job) -> Answer:

@@ -9,15 +9,13 @@ from typer.testing import CliRunner
 
 from acdc_engine.errors import SearchError
 from acdc_engine.patch.judge import Target
-from acdc_engine.prompts.find import find_task
 from acdc_engine.run.progress import Reporter
 from acdc_engine.search import RANKS
 from benchmarks import inside, search
 from benchmarks.fresh_python import run_python
 from benchmarks.report import Figure, figures_table
 from benchmarks.sweeps import one_by_one
-from benchmarks.trial import COLUMNS, Row, Settings, Took, fits, rows_table
-from tests.tiny_task import tiny_view, write_card
+from benchmarks.trial import COLUMNS, Row, Took, fits, rows_table
 
 
 def row(edges: int = 10, faithfulness: float = 1.0, kl: float = 0.9, agreement: float = 1.0) -> Row:
@@ -52,16 +50,6 @@ def test_all_parts_are_written_and_agree(written: Path) -> None:
     assert {len(line.split(" | ")) for line in text.splitlines() if line.startswith("| iterative")} == {len(COLUMNS)}
 
 
-def test_a_task_is_split_and_judged_by_its_own_metric(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    card = find_task(str(write_card(tmp_path)))
-    monkeypatch.setattr(search, "load_model", lambda name, device: tiny_view())
-    monkeypatch.setattr(search, "find_task", lambda name: card)
-    trial = search.prepare(Settings("tiny", n=3, n_held_out=5, batch_size=2), False, Reporter())
-    assert (len(trial.discovery), len(trial.held_out)) == (3, 5)
-    assert trial.judge.metric.name == trial.unseen.metric.name == card.metric
-    assert not {pair.clean for pair in trial.discovery.pairs} & {pair.clean for pair in trial.held_out.pairs}
-
-
 def test_what_is_done_is_there_when_a_later_part_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def stopped(*_: object) -> None:
         raise SearchError("no circuit")
@@ -73,12 +61,6 @@ def test_what_is_done_is_there_when_a_later_part_fails(monkeypatch: pytest.Monke
     assert result.exit_code == 1 and "Error: no circuit" in result.output
     (as_json,) = tmp_path.glob("search-random-*.json")
     assert json.loads(as_json.read_text())["settings"]["parts"] == ["search"]
-
-
-@pytest.mark.parametrize(("parts", "says"), [("sizes,size", "size is no part"), (" ,", "nothing is no part")])
-def test_refuses_unknown_parts(parts: str, says: str) -> None:
-    result = CliRunner().invoke(search.app, ["--parts", parts])
-    assert result.exit_code == 2 and says in result.output
 
 
 def test_one_by_one_drops_what_nobody_reads_without_a_run() -> None:
@@ -100,13 +82,6 @@ def test_tables_and_a_circuit_that_fits_the_mean_only() -> None:
         "r", "10", "1.000", "0.80 to 1.10", "0.900", "100%", "0.250", "prompts", "0.950", "1.25", "6.0", "1,234",
     )  # fmt: skip
     assert figures_table([Figure("a", "<= 1", "2", False)]).rows == (("a", "<= 1", "2", "no"),)
-
-
-def test_default_figures_take_both_size_and_held_out_faithfulness() -> None:
-    met = [f.met for f in inside._default_figures(row(edges=100), Target(0.9))]
-    too_large = [f.met for f in inside._default_figures(row(edges=101), Target(0.9))]
-    beside = [f.met for f in inside._default_figures(row(faithfulness=1.11), Target(0.9))]
-    assert (met, too_large, beside) == ([True, True], [False, True], [False, True])
 
 
 def test_kl_figures_name_what_others_do_and_the_smallest() -> None:
