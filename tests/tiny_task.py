@@ -27,6 +27,17 @@ wrong_answers = [" {B}"]
 """
 
 
+SECOND = """
+[[templates]]
+name = "BABA"
+clean = "Then {B} and {A} met and {B} gave it to"
+corrupt = "Then {B} and {A} met and {C} gave it to"
+answers = [" {A}"]
+wrong_answers = [" {B}"]
+"""
+"""A second template, to put behind the card."""
+
+
 def tiny_view(name: str = "llama_grouped") -> TransformerView:
     """A tiny model with the fake tokenizer."""
     return dataclasses.replace(view(name), tokenizer=FakeTokenizer())

@@ -7,7 +7,7 @@ of it before the first circuit is run.
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from jaxtyping import Bool
 from torch import Tensor
@@ -117,22 +117,20 @@ def reopen(
     assert prompts is not None, "they are the file's or the task's"
     if claimed.ablation is None:
         remarks.append("the file does not say what edges outside the circuit carry: patch ablation is used")
-    ablation = claimed.ablation or "patch"
-    judged = judged.model_copy(update={"ablation": ablation, "metric": MetricRecord(name=chosen.name, sign=1)})
     lab = Experiment(
         view,
         prompts,
         held_out,
         metric=chosen,
-        ablation=ablation,
-        objective=_aim(claimed),
-        each_template=any(one is not None and one.each_template for one in (claimed.certificate, claimed.search)),
+        ablation=claimed.ablation or "patch",
+        **_aimed_as(claimed),
         seed=seed or 0,
         batch_size=batch_size,
     )
     with report.stage("Running the model"):
         _ = lab.objective, lab.judge if held_out is None else lab.held_out_judge
-    return Reopened(judged, claimed, lab, judged.mask(), tuple(remarks))
+    measured = {"ablation": lab.ablation, "metric": MetricRecord(name=chosen.name, sign=1)}
+    return Reopened(judged.model_copy(update=measured), claimed, lab, judged.mask(), tuple(remarks))
 
 
 def import_with_model(
@@ -347,10 +345,11 @@ def _on_task(
     return circuit.model_copy(update={"prompts": records, "task": task}), made.discovery, made.held_out
 
 
-def _aim(circuit: Circuit) -> Literal["faithfulness", "kl"]:
-    if circuit.certificate is not None:
-        return circuit.certificate.objective
-    return "faithfulness" if circuit.search is None else circuit.search.objective
+def _aimed_as(circuit: Circuit) -> dict[str, Any]:
+    """What the circuit's target is about, by its certificate, else by its search: arguments of an experiment."""
+    of = circuit.certificate or circuit.search
+    each = any(one is not None and one.each_template for one in (circuit.certificate, circuit.search))
+    return {"objective": "faithfulness" if of is None else of.objective, "each_template": each}
 
 
 def _short(digest: str) -> str:

@@ -14,8 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
-from numpy.typing import NDArray
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from acdc_engine.graph.connectivity import clean
@@ -111,20 +110,19 @@ def _balanced(search: Search, found: Found) -> Found | None:
 
 
 def without_least(
-    found: Found, kept: NDArray[np.int64], inside: Float[Tensor, "groups senders receivers"], count: int
-) -> NDArray[np.int64]:
+    found: Found, kept: Int[Tensor, "edges"], inside: Float[Tensor, "groups senders receivers"], count: int
+) -> Int[Tensor, "some_edges"]:
     """So many of a circuit's edges `kept` that, taken away together, leave every group nearest to 1."""
-    changes = -inside.flatten(1)[:, torch.from_numpy(kept)]
-    return kept[best_moves(changes, _left(found), count, all_of_them=True)]
+    return kept[best_moves(-inside.flatten(1)[:, kept], _left(found), count, all_of_them=True)]
 
 
 def with_more(
     found: Found, promise: Float[Tensor, "groups senders receivers"], room: float, count: int
-) -> NDArray[np.int64]:
+) -> Int[Tensor, "edges"]:
     """At most so many missing edges that, added together, bring every group nearest to 1 plus some room."""
-    missing = np.flatnonzero(((promise != 0).any(0) & ~found.mask).numpy())
+    missing = ((promise != 0).any(0) & ~found.mask).flatten().nonzero().flatten()
     left = [one - room for one in _left(found)]
-    return missing[best_moves(promise.flatten(1)[:, torch.from_numpy(missing)], left, count)]
+    return missing[best_moves(promise.flatten(1)[:, missing], left, count)]
 
 
 def _left(found: Found) -> list[float]:

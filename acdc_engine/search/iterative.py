@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from acdc_engine.graph.connectivity import clean
@@ -134,7 +133,8 @@ class _Rounds:
 
     def _grown(self, mask: Bool[Tensor, "senders receivers"], up_to: int) -> Found | None:
         """Adds what promises most until the target is met; None where nothing does, or not with fewer edges."""
-        while (grown := self._with_more(mask, self._promise(mask), _GROWN_BY)) is not None:
+        look = self.search.judge.contributions
+        while (grown := self._with(mask, self._promising(mask, look(mask), _GROWN_BY))) is not None:
             if not int(mask.sum()) < grown.size < up_to:
                 return None
             if self.search.met(grown):
@@ -144,10 +144,13 @@ class _Rounds:
 
     def kick(self, best: Found) -> Found | None:
         """Adds the missing edges that promise most and prunes again; None when that gives nothing smaller."""
-        promise = self._promise(best.mask)
+        inside = self.search.judge.contributions(best.mask)
         for share in _KICKS:
-            found = self._balanced_more(best, share) if self.several else self._with_more(best.mask, promise, share)
-            if found is None:
+            if self.several:
+                more = with_more(best, inside[:-1], _ROOM, _least_two(best.mask, share))
+            else:
+                more = self._promising(best.mask, inside, share)
+            if (found := self._with(best.mask, more)) is None:
                 return None
             if not self._above(found):
                 continue
@@ -156,43 +159,30 @@ class _Rounds:
                 return found
         return None
 
-    def _promise(self, mask: Bool[Tensor, "senders receivers"]) -> Float[Tensor, "senders receivers"]:
-        """What adding each missing edge would gain, by the gradient at the circuit; under KL what it gains for sure.
+    def _promising(
+        self,
+        mask: Bool[Tensor, "senders receivers"],
+        inside: Float[Tensor, "means_and_rms senders receivers"],
+        share: float,
+    ) -> Int[Tensor, "edges"]:
+        """The missing edges that would gain most by the gradient at the circuit; under KL what they gain for sure.
 
         Hundreds of edges are added there one gradient after the other, each of which the prompts searched on decide:
         a standard error less of it keeps what helps other prompts too.
         """
-        found = self.search.judge.contributions(mask)
-        mean, rms = found[:-1].mean(0), found[-1]
-        promise = mean
+        promise, rms = inside[:-1].mean(0), inside[-1]
         if "rms" in self.ranks:
-            variance = (rms.square() - mean.square()).clamp(min=0.0)
-            promise = mean - (variance / len(self.search.judge.clean)).sqrt()
-        return promise.masked_fill(mask, 0.0)
+            variance = (rms.square() - promise.square()).clamp(min=0.0)
+            promise = promise - (variance / len(self.search.judge.clean)).sqrt()
+        promise = promise.masked_fill(mask, 0.0).flatten()
+        return promise.topk(min(_least_two(mask, share), int((promise > 0).sum()))).indices
 
-    def _with_more(
-        self,
-        mask: Bool[Tensor, "senders receivers"],
-        promise: Float[Tensor, "senders receivers"],
-        share: float,
-    ) -> Found | None:
-        """The circuit with a share more edges, those that promise most; None where none promises anything."""
-        count = min(max(2, int(int(mask.sum()) * share)), int((promise > 0).sum()))
-        if not count:
+    def _with(self, mask: Bool[Tensor, "senders receivers"], more: Int[Tensor, "edges"]) -> Found | None:
+        """The circuit with some more edges; None where there are none to add."""
+        if not len(more):
             return None
-        more = mask.clone().flatten()
-        more[promise.flatten().topk(count).indices] = True
-        return self.search.run(clean(self.search.graph, more.view_as(mask)), "added edges")
-
-    def _balanced_more(self, best: Found, share: float) -> Found | None:
-        """The circuit with a share more edges, those with which every template comes nearest to a little above 1."""
-        promise = self.search.judge.contributions(best.mask)[:-1]
-        added = with_more(best, promise, _ROOM, max(2, int(best.size * share)))
-        if not len(added):
-            return None
-        more = best.mask.clone().flatten()
-        more[torch.from_numpy(added)] = True
-        return self.search.run(clean(self.search.graph, more.view_as(best.mask)), "added edges")
+        added = mask.flatten().index_fill(0, more, True).view_as(mask)
+        return self.search.run(clean(self.search.graph, added), "added edges")
 
     def _above(self, found: Found) -> bool:
         return above(self.search, found)
@@ -223,7 +213,7 @@ class _Rounds:
         mask, edges = found.mask, found.mask.flatten().nonzero().flatten()
         dropped = []
         if self.several:
-            dropped.append(torch.from_numpy(without_least(found, edges.numpy(), inside[:-1], count)))
+            dropped.append(without_least(found, edges, inside[:-1], count))
         for rank in self.ranks:
             strength = strengths(inside, rank)
             if rank == "rms":
@@ -236,3 +226,8 @@ class _Rounds:
             for weakest in dropped
         )
         return [rest for rest in rests if rest.any()]
+
+
+def _least_two(mask: Bool[Tensor, "senders receivers"], share: float) -> int:
+    """That share of a circuit's edges, two at least."""
+    return max(2, int(int(mask.sum()) * share))

@@ -18,16 +18,7 @@ from acdc_engine.prompts.tokens import token_ids
 from acdc_engine.run import check_task as module
 from acdc_engine.run.check_task import TaskCheck, Unfit, check_task, check_tasks, task_examples
 from tests.fake_tokenizer import FakeTokenizer
-from tests.tiny_task import CARD, tiny_view, write_card
-
-SECOND = """
-[[templates]]
-name = "BABA"
-clean = "Then {B} and {A} met and {B} gave it to"
-corrupt = "Then {B} and {A} met and {C} gave it to"
-answers = [" {A}"]
-wrong_answers = [" {B}"]
-"""
+from tests.tiny_task import CARD, SECOND, tiny_view, write_card
 
 
 def two_templates(tmp_path: Path) -> TaskCard:

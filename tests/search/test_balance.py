@@ -19,16 +19,7 @@ from acdc_engine.search.balance import best_moves
 from acdc_engine.search.iterative import iterative
 from acdc_engine.search.strategies import SearchParameters
 from tests.tiny_models import METRIC, random_prompts, relative, view
-from tests.tiny_task import CARD, tiny_view
-
-BABA = """
-[[templates]]
-name = "BABA"
-clean = "Then {B} and {A} met and {B} gave it to"
-corrupt = "Then {B} and {A} met and {C} gave it to"
-answers = [" {A}"]
-wrong_answers = [" {B}"]
-"""
+from tests.tiny_task import CARD, SECOND, tiny_view
 
 
 def named(prompts: PromptSet, names: str) -> PromptSet:
@@ -93,7 +84,7 @@ def test_a_template_on_which_the_corruption_changes_nothing_is_named() -> None:
 def test_a_run_that_asks_for_each_template(tmp_path: Path) -> None:
     """The circuit says so, its command asks for it again, and verify recomputes the certificate."""
     card = tmp_path / "two.toml"
-    card.write_text(CARD + BABA)
+    card.write_text(CARD + SECOND)
     how = {"n": 8, "n_held_out": 8, "faithfulness": 0.8, "force": True, "n_random": 2}
     circuit = discover(card, tiny_view(), each_template=True, out=tmp_path / "run", **how)  # type: ignore[arg-type]
     assert circuit.search is not None and circuit.search.each_template and circuit.certificate is not None
