@@ -422,14 +422,21 @@ class Experiment:
     def with_figures(
         self, circuit: Circuit, mask: Mask, *, n_random: int, tests: bool, progress: Stages = silent
     ) -> Circuit:
-        """The circuit with its figures on both splits; as it is without held-out prompts."""
+        """The circuit with its figures on both splits; as it is without held-out prompts.
+
+        Where its edges were tested singly, they are also taken out of the whole model, see `indispensable`.
+        """
         from acdc_engine.evidence.figures import evaluate
+        from acdc_engine.evidence.necessity import indispensable
 
         if self.held_out is None:
             return circuit
         found = evaluate(
             self.judge, self.held_out_judge, mask, n_random=n_random, tests=tests, seed=self.seed, progress=progress
         )
+        if any(edge.without is not None for edge in circuit.edges):
+            alone = indispensable(self.objective, circuit, progress)
+            found = found.model_copy(update={"indispensable": alone})
         return circuit.model_copy(update={"evaluation": found})
 
     def described(self, circuit: Circuit, scores: EdgeScores | None, *, progress: Stages = silent) -> Circuit:

@@ -61,7 +61,12 @@ def made_circuit(n_edges: int, seed: int = 0, shape: GraphShape = GPT2, *, hosti
             random_circuits=evidence.RandomCircuits(
                 faithfulness=tuple(rng.uniform(-0.02, 0.05) for _ in range(20)), p_value=1 / 21, seed=0
             ),
-            completeness=evidence.Completeness(faithfulness=0.02, kl_recovered=0.05),
+            completeness=evidence.Completeness(faithfulness=0.02, kl_recovered=0.05, discovery=0.01),
+            indispensable=evidence.Indispensable(
+                objective="faithfulness",
+                low=0.9,
+                without={f"{edge.sender}->{edge.receiver}": 0.8 + place / 50 for place, edge in enumerate(edges[:8])},
+            ),
         ),
         certificate=evidence.Certificate(objective="faithfulness", low=0.9, high=1.1, value=0.91, minimal=True),
         cost=records.Cost(seconds=123.4, peak_memory_bytes=2 << 30, forward_passes=81, exact_evaluations=374),

@@ -130,6 +130,23 @@ def lowering_head() -> tuple[TransformerView, PromptSet]:
     return view, PromptSet.from_tokens([[0]], [[1]], [[0]], [[1]])
 
 
+def doubled(n: int = 1) -> tuple[TransformerView, PromptSet]:
+    """One layer of two heads that do the same, each of which is enough; `n` prompts that are all alike.
+
+    The residual stream is (flag, right, wrong), logits 0 and 1 are right and wrong. Both heads read the flag at the
+    only position and write 20 times it to right. With `prob_diff` the metric is tanh((right - wrong) / 2).
+
+        token 0 = (1, 0, 10)    token 1 = (0, 0, 10)
+
+    Corrupt: tanh(-5), one head: tanh(5), both: tanh(15). Two circuits without a common edge, input->a0.h0<v>->logits
+    and input->a0.h1<v>->logits, have a faithfulness of 1 but for 1e-4, and no other of so few edges has.
+    """
+    zero, flag = [[[0, 0, 0]]] * 2, [[[1, 0, 0]]] * 2
+    heads = attention(q=zero, k=zero, v=flag, o=[[[0, 20, 0]]] * 2)
+    view = micro_view([[1, 0, 10], [0, 0, 10]], [heads], [[0, 1, 0], [0, 0, 1]], mlp=None)
+    return view, PromptSet.from_tokens([[0]] * n, [[1]] * n, [[0]] * n, [[1]] * n)
+
+
 def mask_of(of: TransformerView | Graph, edges: str) -> Tensor:
     """The mask that keeps the named edges, given with blanks between them."""
     graph = of if isinstance(of, Graph) else of.graph

@@ -99,7 +99,7 @@ def evaluate(
     as_json: AsJson = False,
     **settings: Any,
 ) -> None:
-    """Judges any circuit file: faithfulness with intervals, random circuits, completeness, hypothesis tests.
+    """Judges any circuit file: faithfulness with intervals, random circuits, necessity, hypothesis tests.
 
     Also what each edge does, exactly. Takes circuits of this program, those
     written by hand, and every format that acdc import reads. With --out also

@@ -58,12 +58,34 @@ class HypothesisTest(Record):
 
 
 class Completeness(Record):
-    """What remains of the behaviour when the circuit itself is ablated and everything else kept; held-out prompts."""
+    """Joint necessity: what remains of the behaviour in the whole model without the circuit's edges together."""
+
+    _left_out: ClassVar[tuple[str, ...]] = ("discovery",)
 
     faithfulness: float
-    """Faithfulness of the complement. 0: nothing of the behaviour is left outside the circuit."""
+    """Faithfulness of all other edges on the held-out prompts. 0: nothing of the behaviour is left outside."""
     kl_recovered: float
-    """KL recovered by the complement."""
+    """KL recovered by them there."""
+    discovery: float | None = None
+    """Their faithfulness on the discovery prompts. Left out of the file where it was not measured."""
+
+
+class Indispensable(Record):
+    """Edges of the circuit taken out of the whole model one by one, every other edge of the model kept."""
+
+    objective: Literal["faithfulness", "kl"]
+    """What is measured: the faithfulness, or the share of the KL divergence recovered; on the discovery prompts."""
+    low: float
+    """An edge is indispensable if the model is below this without it: the lower end of the target's band."""
+    without: dict[str, float]
+    """The model's objective without each edge that was tried, such as a5.h5->a7.h3<k>, in the order tried: largest
+    |score| first, until several in a row were not indispensable. Where each template has to meet the target, the
+    lowest."""
+
+    @property
+    def edges(self) -> tuple[str, ...]:
+        """The indispensable ones of those that were tried."""
+        return tuple(name for name, value in self.without.items() if value < self.low - 1e-6)
 
 
 class Certificate(Record):
@@ -167,6 +189,8 @@ class Figures(Record):
 class Evaluation(Shown, Record):
     """Figures on the prompts the search saw and on those it did not."""
 
+    _left_out: ClassVar[tuple[str, ...]] = ("indispensable",)
+
     discovery: Figures
     """Prompts that the search saw: flattering."""
     held_out: Figures
@@ -174,7 +198,9 @@ class Evaluation(Shown, Record):
     random_circuits: RandomCircuits | None = None
     """Random circuits of the same size on the held-out prompts."""
     completeness: Completeness | None = None
-    """The circuit's complement on the held-out prompts."""
+    """Joint necessity: the model without the circuit."""
+    indispensable: Indispensable | None = None
+    """Single edges of the circuit taken out of the whole model. Left out of the file where that was not tried."""
     tests: tuple[HypothesisTest, ...] = ()
     """Hypothesis tests on the held-out prompts."""
 

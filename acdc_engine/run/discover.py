@@ -263,7 +263,7 @@ class _Run:
                 unit = forward_seconds(lab.view, lab.prompts, batch_size)
                 # About what everything behind the search costs, in plain forward passes over the discovery prompts.
                 share = len(held_out) / len(lab.prompts)
-                self.deadline.keep((15 + share * (40 + self.settings.n_random)) * unit)
+                self.deadline.keep((20 + share * (40 + self.settings.n_random)) * unit)
         behaviour = lab.check(self.settings.force)
         report.note(behaviour.in_words(f"{lab.metric.name} on {len(lab.prompts)} discovery prompts"))
         if len(held_out) < MIN_PROMPTS:

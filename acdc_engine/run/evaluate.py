@@ -40,7 +40,7 @@ def evaluate(
 ) -> Circuit:
     """Judges any circuit: of this engine, written by hand, edited, or of another tool.
 
-    Figures with intervals, random circuits, completeness and hypothesis tests as `acdc_engine.evidence.figures`
+    Figures with intervals, random circuits, joint necessity and hypothesis tests as `acdc_engine.evidence.figures`
     has them; and for each edge, on the discovery prompts, its exact effect, the objective
     without it, and its stability and necessity under resampling where the file says how edges were scored and what the
     target was. Cost: as there, one exact evaluation per edge, and one scoring of all edges.

@@ -263,7 +263,8 @@ def _unchecked(circuit: Circuit) -> Iterator[str]:
         "ranks of right answers": evaluation.held_out.answers_circuit,
         "intervals": evaluation.held_out.faithfulness_interval or evaluation.discovery.faithfulness_interval,
         "random circuits": evaluation.random_circuits,
-        "completeness": evaluation.completeness,
+        "joint necessity": evaluation.completeness,
+        "indispensable edges": evaluation.indispensable,
         "tests": evaluation.tests,
     }
     yield from (name for name, part in parts.items() if part)

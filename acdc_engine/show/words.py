@@ -36,6 +36,10 @@ _ROUNDING = 1e-6
 _MOST_TEMPLATES = 3
 """Templates named in a sentence."""
 _POOR_KL = 0.5
+_LOW = 0.9
+"""Lower end of the band where no target was asked for."""
+_MOST_EDGES = 4
+"""Indispensable edges named in a sentence."""
 
 
 def facts(circuit: Circuit, *, explained: bool = False) -> dict[str, str]:
@@ -149,7 +153,7 @@ def farthest_first(figures: Figures, aim: str) -> list[TemplateFigures]:
 
 
 def evidence_of(of: Circuit | Evaluation) -> dict[str, str]:
-    """Certificate, random circuits, completeness and tests, as far as there are any."""
+    """Certificate, random circuits, necessity in the model and tests, as far as there are any."""
     rows: dict[str, str] = {}
     alike, evaluation = "of the same size", of.evaluation if isinstance(of, Circuit) else of
     if isinstance(of, Circuit):
@@ -160,7 +164,7 @@ def evidence_of(of: Circuit | Evaluation) -> dict[str, str]:
             rows["single edges"] = why
     if evaluation is None:
         return rows
-    random, rest = evaluation.random_circuits, evaluation.completeness
+    random = evaluation.random_circuits
     if random is not None:
         values = [round(value, 3) + 0.0 for value in random.faithfulness]  # no minus before a zero
         rows["random circuits"] = (
@@ -168,14 +172,38 @@ def evidence_of(of: Circuit | Evaluation) -> dict[str, str]:
             f"{sum(values) / len(values):.3f}; {_as_near(random) or 'none'} as near to 1 as this one (p "
             f"{random.p_value:.2g})"
         )
-    if rest is not None:
-        rows["completeness"] = (
-            f"all that is outside the circuit has faithfulness {rest.faithfulness:.3f} and KL recovered "
-            f"{rest.kl_recovered:.3f}; 0 would say that the circuit holds everything"
-        )
+    rows |= _necessity(of, evaluation)
     for test in evaluation.tests:
         verdict = "REJECTED" if test.rejected else "not rejected"
         rows[test.name] = f"{verdict} (p {test.p_adjusted:.2g}, corrected). {plain(test.details)}"
+    return rows
+
+
+def _necessity(of: Circuit | Evaluation, evaluation: Evaluation) -> dict[str, str]:
+    """What the whole model does without the circuit's edges: together, and one by one."""
+    rows, rest, alone = {}, evaluation.completeness, evaluation.indispensable
+    search = of.search if isinstance(of, Circuit) else None
+    target = None if search is None else search.target_faithfulness
+    aim, low = aim_of(search), _LOW if target is None else target
+    if rest is not None:
+        these = f"these {len(of.edges):,} edges" if isinstance(of, Circuit) else "the circuit's edges"
+        seen = "" if rest.discovery is None else f" ({rest.discovery:.3f} on the discovery prompts)"
+        left = rest.kl_recovered if aim == "KL recovered" else rest.faithfulness
+        verdict = "jointly necessary" if left < low - _ROUNDING else "not jointly necessary: the rest does the task too"
+        rows["joint necessity"] = (
+            f"the model without {these} together has faithfulness {rest.faithfulness:.3f}{seen} and KL recovered "
+            f"{rest.kl_recovered:.3f}: {verdict}"
+        )
+    if alone is not None:
+        tried, lost = len(alone.without), alone.edges
+        what = "KL recovered" if alone.objective == "kl" else "faithfulness"
+        named = [f"{name} {alone.without[name]:.3f}" for name in sorted(lost, key=alone.without.__getitem__)]
+        more = ", ..." if len(named) > _MOST_EDGES else ""
+        which = f": {', '.join(named[:_MOST_EDGES])}{more}" if named else ""
+        rows["indispensable"] = (
+            f"{len(lost)} of the {tried} edges tried, largest |score| first: without one of them alone the model's "
+            f"{what} is below {alone.low:g}{which}"
+        )
     return rows
 
 

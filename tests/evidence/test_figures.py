@@ -9,11 +9,11 @@ import torch
 
 from acdc_engine.errors import BehaviourError, MethodError, MetricError
 from acdc_engine.evidence.figures import (
-    _completeness_of,
     chance_of,
     check_behaviour,
     evaluate,
     figures_of,
+    joint_necessity,
     shortcomings,
 )
 from acdc_engine.evidence.hypotheses import run_tests
@@ -263,10 +263,10 @@ def circuit(size: int = 30) -> torch.Tensor:
     return random_circuits(view("llama_grouped").graph, size, 1, 0)[0]
 
 
-def test_nothing_but_figures_and_completeness() -> None:
+def test_nothing_but_figures_and_joint_necessity() -> None:
     discovery, held_out = judge(), judge(seed=1)
     found = evaluate(discovery, held_out, circuit(), n_random=0, tests=False)
-    assert discovery.evaluator.exact_evaluations == 1 and held_out.evaluator.exact_evaluations == 2
+    assert discovery.evaluator.exact_evaluations == 2 and held_out.evaluator.exact_evaluations == 2
     assert found.random_circuits is None and found.tests == () and found.completeness is not None
     assert found.discovery == figures_of(discovery, circuit()) and found.held_out == figures_of(held_out, circuit())
 
@@ -287,29 +287,30 @@ def test_everything_and_its_stages() -> None:
     found = evaluate(judge(), held_out, circuit(), n_random=11, seed=3, progress=stage)
     assert found.random_circuits is not None and len(found.random_circuits.faithfulness) == 11
     assert found.tests == run_tests(held_out, circuit(), seed=3)
-    assert found.completeness == _completeness_of(held_out, circuit())
-    assert list(stages) == ["Figures", "Completeness", "Random circuits", "Hypothesis tests"]
+    assert found.completeness == joint_necessity(judge(), held_out, circuit())
+    assert list(stages) == ["Figures", "Joint necessity", "Random circuits", "Hypothesis tests"]
     for title in ("Random circuits", "Hypothesis tests"):
         total, done = stages[title]
         assert sum(done) == total
     assert evaluate(judge(), judge(seed=1), circuit(), n_random=11, seed=3) == found
 
 
-def test_completeness_of_all_and_nothing() -> None:
+def test_joint_necessity_of_all_and_nothing() -> None:
     j, exists = judge(), view("llama_grouped").graph.exists
-    nothing_left, all_left = _completeness_of(j, exists), _completeness_of(j, exists & False)
+    nothing_left, all_left = joint_necessity(j, j, exists), joint_necessity(j, j, exists & False)
     assert (nothing_left.faithfulness, nothing_left.kl_recovered) == pytest.approx((0, 0), abs=1e-4)
     assert (all_left.faithfulness, all_left.kl_recovered) == pytest.approx((1, 1), abs=1e-4)
 
 
-def test_completeness_by_hand() -> None:
+def test_joint_necessity_by_hand() -> None:
     """Clean 30, corrupt 18 (tests/micro_models.py). Without a0.h0->m0 the MLP reads (1, 8), writes (2, 16).
 
     The logits read heads (2, 6) and MLP (2, 16): 26, so 8/12 remain.
     """
     model, prompts = shared_values()
     j = Judge(CircuitEvaluator(model, prompts), get_metric("logit_diff"))
-    assert _completeness_of(j, mask_of(model, "a0.h0->m0")).faithfulness == pytest.approx(10 / 12)
+    found = joint_necessity(j, j, mask_of(model, "a0.h0->m0"))
+    assert (found.faithfulness, found.discovery) == pytest.approx((10 / 12, 10 / 12))
 
 
 def test_circuits_that_connect_nothing() -> None:

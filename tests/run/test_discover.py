@@ -95,7 +95,7 @@ def test_cost_is_counted_by_stage(circuit: Circuit) -> None:
     assert circuit.cost is not None and circuit.cost.cpu_seconds is not None
     passes = {stage.name: stage.forward_passes for stage in circuit.cost.stages}
     assert {"Running the model", "Scoring all edges", "Pruning", "Testing every edge", "Random circuits"} <= set(passes)
-    assert {"Figures", "Completeness", "Other sizes"} <= set(passes)
+    assert {"Figures", "Joint necessity", "Indispensable edges", "Other sizes"} <= set(passes)
     assert sum(passes.values()) == pytest.approx(circuit.cost.forward_passes, rel=0.05)
     assert passes["Scoring all edges"] > 5
 

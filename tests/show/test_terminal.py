@@ -3,7 +3,7 @@
 import pytest
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.evidence_records import Certificate, Completeness, Interval, RandomCircuits
+from acdc_engine.graph.evidence_records import Certificate, Completeness, Indispensable, Interval, RandomCircuits
 from acdc_engine.graph.nodes import with_roles
 from acdc_engine.graph.records import SearchRecord
 from acdc_engine.show.figures import whole
@@ -68,7 +68,10 @@ def judged(found: Circuit) -> Circuit:
     judged = evaluated(
         judged_as(found, faithfulness_interval=interval, kl_interval=kl_interval),
         random_circuits=RandomCircuits(faithfulness=(-0.25, 0.5, 0.125), p_value=0.25, seed=0),
-        completeness=Completeness(faithfulness=0.125, kl_recovered=0.375),
+        completeness=Completeness(faithfulness=0.125, kl_recovered=0.375, discovery=0.0625),
+        indispensable=Indispensable(
+            objective="faithfulness", low=0.9, without={"input->m0": 0.5, "m0->logits": 0.95, "a1.h2->logits": 0.25}
+        ),
         tests=tests,
     )
     certificate = Certificate(objective="faithfulness", low=0.9, high=1.1, value=0.9375, minimal=True)
@@ -81,13 +84,15 @@ def judged(found: Circuit) -> Circuit:
 def test_evidence(judged: Circuit) -> None:
     lines = printed(judged, width=1000)
     start = lines.index("What speaks for it and against it")
-    assert lines[start + 1 : start + 6] == [
+    assert lines[start + 1 : start + 7] == [
         "certificate no edge can go: faithfulness 0.938 on the discovery prompts lies in [0.9, 1.1], and without any "
         "one edge it does not",
         "random circuits 3 with 8 edges each: faithfulness -0.250 to 0.500, mean 0.125; none as near to 1 as this one "
         "(p 0.25)",
-        "completeness all that is outside the circuit has faithfulness 0.125 and KL recovered 0.375; 0 would say that "
-        "the circuit holds everything",
+        "joint necessity the model without these 8 edges together has faithfulness 0.125 (0.062 on the discovery "
+        "prompts) and KL recovered 0.375: jointly necessary",
+        "indispensable 2 of the 3 edges tried, largest |score| first: without one of them alone the model's "
+        "faithfulness is below 0.9: a1.h2->logits 0.250, input->m0 0.500",
         "equivalence not rejected (p 0.5, corrected). The circuit is above on 30 of 64 prompts.",
         "minimality REJECTED (p 0.003, corrected). 2 edges do no more than random ones.",
     ]

@@ -24,6 +24,7 @@ from acdc_engine.show.pictures import svg_text
 from acdc_engine.show.pictures.charts import sizes_figure
 from acdc_engine.show.pictures.draw import figure_of
 from acdc_engine.show.pictures.layered import strongest
+from acdc_engine.show.pictures.necessity import necessity_figure
 from acdc_engine.show.results import comparison_sections
 from acdc_engine.show.viewer import viewer_html
 from acdc_engine.show.visible import plain, visible_token
@@ -92,6 +93,7 @@ def report_html(
         sizes=sizes(circuit),
         figures=figures(circuit, _MOST_TEMPLATES),
         evidence=evidence_of(circuit),
+        necessity=_necessity(circuit),
         spreads=[text for what in _WITHIN if (text := _spread(circuit, what))],
         nodes=classes(circuit, _MOST_NODES),
         edges=replace(edges(circuit), notes=_edge_notes(circuit)),
@@ -210,6 +212,17 @@ def _sizes(circuit: Circuit) -> dict[str, object] | None:
     if not circuit.sizes:
         return None
     return _picture(sizes_figure(circuit), "Faithfulness against number of edges; the table below has the numbers.", "")
+
+
+def _necessity(circuit: Circuit) -> dict[str, object] | None:
+    """What model and circuit lose without single edges; None where it was not tried."""
+    alone = None if circuit.evaluation is None else circuit.evaluation.indispensable
+    if alone is None or not alone.without:
+        return None
+    alt = (
+        "For each edge tried, what is left without it of the whole model and of the circuit; the file has the numbers."
+    )
+    return _picture(necessity_figure(circuit, alone), alt, "")
 
 
 def _picture(figure: Figure, alt: str, note: str) -> dict[str, object]:
@@ -362,6 +375,14 @@ def _reading_figures(evaluation: Evaluation) -> Iterator[str]:
         yield (
             "p of random circuits: the share of circuits, this one counted, that are at least as near to a "
             f"faithfulness of 1. Small is good; with {n:,} of them it cannot be below {1 / (1 + n):.2g}."
+        )
+    if evaluation.completeness is not None:
+        yield (
+            "Necessity in the model is another question than the certificate, which is about the circuit. Joint "
+            "necessity: what the model does without all edges of the circuit together; near 0, nothing of it is left "
+            "outside. Indispensable: without this one edge the model falls below the target. An edge that the "
+            "circuit needs and the model does not has a backup outside the circuit. Edges are tried, the largest "
+            "|score| first, until eight in a row are not indispensable."
         )
     if evaluation.tests:
         yield (
