@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from acdc_engine.run.curve import curve
     from acdc_engine.run.discover import discover
     from acdc_engine.run.evaluate import evaluate
+    from acdc_engine.run.transfer import transfer
     from acdc_engine.run.verify import verify
     from acdc_engine.score.edge_scores import EdgeScores
 
@@ -41,6 +42,7 @@ __all__ = [
     "discover",
     "evaluate",
     "load_model",
+    "transfer",
     "verify",
 ]
 
@@ -56,6 +58,7 @@ _HOMES = {
     "discover": "acdc_engine.run.discover",
     "evaluate": "acdc_engine.run.evaluate",
     "load_model": "acdc_engine.model.load",
+    "transfer": "acdc_engine.run.transfer",
     "verify": "acdc_engine.run.verify",
 }
 

@@ -1,5 +1,9 @@
-"""Judging circuits: `acdc verify` and `evaluate` open a file again with its model, `compare` sets two side by side."""
+"""Judging circuits: `acdc verify` and `evaluate` open a file again with its model, `compare` sets two side by side.
 
+`acdc transfer` judges many on one another's tasks.
+"""
+
+import re
 import shlex
 from pathlib import Path
 from typing import Annotated, Any
@@ -181,3 +185,95 @@ def compare(
     sections = comparison_sections(compared, None if show_all else 10, rest=": --all")
     written = "" if picture is None else f"Drawn to {picture}"
     print_result(compared.model_dump_json(indent=1) if as_json else None, sections, compared.remarks, written)
+
+
+@command(
+    model=True,
+    settings=("device", "batch_size", "drop_misfits"),
+    examples=["transfer runs/ioi runs/sva", "transfer runs/* --tasks ioi,ioi_swapped --ablations patch,mean,zero"],
+)
+def transfer(
+    circuits: Annotated[list[str], options.a_circuit("CIRCUIT...", "All of one model.")],
+    tasks: Annotated[
+        str | None,
+        options.in_prompts(
+            help="Tasks to judge all circuits on, by name or as the path of a card, with commas between them.",
+            show_default="those the circuits were found for",
+        ),
+    ] = None,
+    ablations: Annotated[
+        str | None,
+        options.in_prompts(
+            help="What edges outside a circuit carry: patch, mean, zero, or several with commas between them.",
+            show_default="as when the circuits were found",
+        ),
+    ] = None,
+    n: Annotated[int, options.in_prompts(help="Prompts of each task, or as many as it has.")] = 64,
+    seed: Annotated[
+        int,
+        options.in_prompts(
+            help="Seed of the prompts. Those that a circuit's search has seen are passed over, whatever the seed."
+        ),
+    ] = 1,
+    random: Annotated[int, options.in_run(help="Random circuits of each circuit's size to compare with.")] = 0,
+    model: _Model = None,
+    dtype: _Dtype = None,
+    out_file: Annotated[
+        Path | None, options.in_run("--out", help="JSON file to write, anew after every column.", show_default=False)
+    ] = None,
+    picture: Annotated[
+        Path | None,
+        options.in_run(help="Heat maps to draw: the name ends in .png, .svg or .pdf.", show_default=False),
+    ] = None,
+    overwrite: Annotated[bool, options.in_run("--overwrite", help="Replace these files.")] = False,
+    as_json: AsJson = False,
+    **settings: Any,
+) -> None:
+    """Judges circuits on one another's tasks and under other ablations: a matrix, with intervals.
+
+    Faithfulness, KL recovered, and how often the most likely token is the
+    model's, on new prompts of every task that no circuit's search has seen;
+    and the model on each task. Ctrl-C leaves what is finished in --out.
+    """
+    from acdc_engine.graph.files import check_target
+    from acdc_engine.show.pictures import picture_format, write_figure
+
+    if picture is not None:
+        picture_format(picture)
+        check_target(picture, overwrite=overwrite)
+    with stage("Starting"):
+        from acdc_engine.run.transfer import transfer as run
+        from acdc_engine.show.pictures.matrix import transfer_figure
+        from acdc_engine.show.transfer import transfer_remarks, transfer_sections
+
+    def left() -> str:
+        return f"{out_file} has what was finished." if out_file and out_file.exists() else "Nothing was written."
+
+    with stoppable(left):
+        found = run(
+            circuits,
+            tasks=_listed(tasks),
+            ablations=_listed(ablations),
+            model=model,
+            n=n,
+            seed=seed,
+            n_random=random,
+            out=out_file,
+            overwrite=overwrite,
+            dtype=dtype,
+            progress=progress(),
+            **settings,
+        )
+    if picture is not None:
+        with stage("Drawing"):
+            write_figure(transfer_figure(found), picture, overwrite=overwrite)
+    files = " and ".join(str(path) for path in (out_file, picture) if path is not None)
+    written = f"Written to {files}" if files else "To keep this, add:  --out FILE  --picture FILE"
+    print_result(
+        found.model_dump_json(indent=1) if as_json else None, transfer_sections(found), transfer_remarks(found), written
+    )
+
+
+def _listed(text: str | None) -> list[str]:
+    """What stands between commas; those between parameters of one name (`mine:a=1,b=2`) do not count."""
+    return [] if text is None else [part.strip() for part in re.split(r",(?!\w+=)", text)]

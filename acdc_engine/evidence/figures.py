@@ -135,7 +135,21 @@ def check_behaviour(judge: Judge, force: bool = False) -> Behaviour:
         BehaviourError: The model's accuracy is not above chance (one-sided binomial test at 5 %), or the corruption
             does not lower the metric (one-sided paired t-test at 5 %). The numbers are in the message.
     """
-    logits, prompts, metric = judge.evaluator.clean_logits(), judge.prompts, judge.metric.name
+    found, problems = behaviour_of(judge)
+    if force or not problems:
+        return found
+    remedy = "Try another model or task, or --force to go on all the same."
+    if problems[0].kind == "too few":
+        remedy = "Ask for more with --n, or --force to go on."
+    elif problems[0].kind == "chance":
+        clean, ablated = texts_of(found.metric_clean, found.metric_ablated)
+        remedy = f"{judge.metric.name} {clean} clean and {ablated} corrupt. {remedy}"
+    raise BehaviourError(f"{problems[0].text} {remedy}")
+
+
+def behaviour_of(judge: Judge) -> tuple[Behaviour, list[Shortcoming]]:
+    """Measures the behaviour, and says why a circuit for it would mean nothing, if it would (see `shortcomings`)."""
+    logits, prompts = judge.evaluator.clean_logits(), judge.prompts
     right = accuracy(logits, prompts) if prompts.answers.shape[1] else None
     found = Behaviour(
         accuracy=None if right is None else float(right.float().mean()),
@@ -145,16 +159,7 @@ def check_behaviour(judge: Judge, force: bool = False) -> Behaviour:
         metric_ablated=float(judge.ablated.mean()),
     )
     n_right = None if right is None else int(right.sum())
-    problems = [] if force else shortcomings(n_right, found.chance, judge.clean, judge.ablated, metric)
-    if not problems:
-        return found
-    remedy = "Try another model or task, or --force to go on all the same."
-    if problems[0].kind == "too few":
-        remedy = "Ask for more with --n, or --force to go on."
-    elif problems[0].kind == "chance":
-        clean, ablated = texts_of(found.metric_clean, found.metric_ablated)
-        remedy = f"{metric} {clean} clean and {ablated} corrupt. {remedy}"
-    raise BehaviourError(f"{problems[0].text} {remedy}")
+    return found, shortcomings(n_right, found.chance, judge.clean, judge.ablated, judge.metric.name)
 
 
 def _answer_figures(logits: Float[Tensor, "prompts d_vocab"], prompts: PromptSet) -> AnswerFigures | None:
@@ -204,9 +209,13 @@ class _PromptValues(NamedTuple):
 
 def prompt_values(judge: Judge, mask: Mask) -> _PromptValues:
     """Runs one circuit once, for the metric and for KL."""
+    return values_under(judge, judge.evaluator.logits(mask[None])[0])
+
+
+def values_under(judge: Judge, logits: Float[Tensor, "prompts d_vocab"]) -> _PromptValues:
+    """The same from the logits of a circuit that was run."""
     evaluator, kl = judge.evaluator, get_metric("kl")
-    prompts = evaluator.prompts
-    logits, clean, ablated = evaluator.logits(mask[None])[0], evaluator.clean_logits(), evaluator.ablated_logits()
+    prompts, clean, ablated = evaluator.prompts, evaluator.clean_logits(), evaluator.ablated_logits()
     # KL of outputs that hardly differ is lost in the rounding of float32; float64 is not to be had everywhere.
     wide = logits.dtype if logits.device.type == "mps" else torch.float64
     return _PromptValues(
@@ -252,7 +261,7 @@ def figures_of(judge: Judge, mask: Mask, seed: int = 0) -> Figures:
         normalised_error=float((values - judge.clean).abs().mean() / abs(judge.range)),
         accuracy_clean=float(accuracy(clean, prompts).float().mean()) if has_answers else None,
         faithfulness_interval=ratio_interval(values, judge.clean, judge.ablated, seed),
-        kl_interval=_kl_interval(found.kl, found.kl_ablated, seed),
+        kl_interval=kl_interval(found.kl, found.kl_ablated, seed),
         answers_clean=_answer_figures(clean, prompts),
         answers_corrupt=_answer_figures(evaluator.ablated_logits(), prompts),
         answers_circuit=_answer_figures(found.logits, prompts),
@@ -260,7 +269,8 @@ def figures_of(judge: Judge, mask: Mask, seed: int = 0) -> Figures:
     )
 
 
-def _kl_interval(kl: Tensor, kl_ablated: Tensor, seed: int) -> Interval | None:
+def kl_interval(kl: Float[Tensor, "prompts"], kl_ablated: Float[Tensor, "prompts"], seed: int = 0) -> Interval | None:
+    """Bootstrap interval of KL recovered."""
     return ratio_interval(-kl, torch.zeros_like(kl), -kl_ablated, seed)
 
 
@@ -276,7 +286,7 @@ def _of_template(
         faithfulness=None if span is None else float((circuit - ablated).double().mean()) / span,
         faithfulness_interval=None if span is None else ratio_interval(circuit, clean, ablated, seed),
         kl_recovered=_recovered(kl, kl_ablated),
-        kl_interval=_kl_interval(kl, kl_ablated, seed),
+        kl_interval=kl_interval(kl, kl_ablated, seed),
         agreement=float(agree[rows].float().mean()),
     )
 

@@ -142,6 +142,11 @@ def name_of(path: Path) -> str:
     return f"{path.resolve().parent.name}/{path.stem}"
 
 
+def short_name_of(path: Path) -> str:
+    """What to call a circuit file among others: by its folder where it is a run's, as all of those are named alike."""
+    return path.absolute().parent.name if path.name in (CIRCUIT, SO_FAR) else path.stem
+
+
 def check_readable(path: Path) -> None:
     """Refuses what is no readable file, and files too large to be a circuit, with a CircuitFileError."""
     try:

@@ -96,7 +96,7 @@ def _check_models(path: Path, ours: Circuit, truth_path: Path, truth: Circuit, o
             f"{which}, and their graphs differ: {sizes}. Only circuits of the same model compare."
             + (" Find the circuit with or without --ungroup-kv, as the known one." if "ungrouped_kv" in wrong else "")
         )
-    if not other_model and _plain_name(found) != _plain_name(known):
+    if not other_model and plain_name(found) != plain_name(known):
         raise CircuitFileError(
             f"{which}: same sizes, other names. If it is a copy of that model, or one fine-tuned from it, add "
             "--other-model."
@@ -190,7 +190,7 @@ def known_beside(path: Path | None, circuit: Circuit) -> Path | None:
         if circuit.task.name not in (place.stem, place.parent.name.replace("-", "_")):
             continue
         known = _load(place)
-        if known.edges and _plain_name(circuit.model) == _plain_name(known.model) and not _sizes(circuit, known):
+        if known.edges and plain_name(circuit.model) == plain_name(known.model) and not _sizes(circuit, known):
             written = circuit.search is None and circuit.source == known.source
             itself = (path is not None and place.samefile(path)) or (written and circuit.mask().equal(known.mask()))
             return None if itself else place
@@ -224,6 +224,6 @@ def _sizes(one: Circuit, other: Circuit) -> list[str]:
     return [key for key in MODEL_SIZES if getattr(one.model, key) != getattr(other.model, key)]
 
 
-def _plain_name(model: ModelRecord) -> str:
+def plain_name(model: ModelRecord) -> str:
     """`gpt2` for `openai-community/gpt2` and for a local folder of that name."""
     return model.name.rstrip("/").rpartition("/")[2].lower()

@@ -21,7 +21,7 @@ from acdc_engine.experiment import Experiment, Selection
 from acdc_engine.formats.register import opened
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Interval
-from acdc_engine.graph.files import CIRCUIT, SO_FAR
+from acdc_engine.graph.files import short_name_of
 from acdc_engine.graph.records import TaskRecord
 from acdc_engine.graph.result_records import (
     Areas,
@@ -326,9 +326,8 @@ def _known_point(path: Path, circuit: Circuit, held_out_hash: str) -> KnownCircu
     assert circuit.evaluation is not None, "checked when it was read"
     figures = circuit.evaluation.held_out
     prompts = circuit.task.prompts_hash if circuit.task is not None else None
-    name = path.absolute().parent.name if path.name in (CIRCUIT, SO_FAR) else path.stem
     return KnownCircuit(
-        name=name,
+        name=short_name_of(path),
         edges=len(circuit.edges),
         strategy=None if circuit.search is None else circuit.search.strategy,
         n_held_out=figures.n_prompts,

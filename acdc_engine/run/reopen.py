@@ -92,7 +92,7 @@ def reopen(
     path = Path("the circuit") if isinstance(circuit, Circuit) else find_circuit(circuit)
     file = circuit if isinstance(circuit, Circuit) else _read(path, model, strict)
     if file is not None:
-        _check_edges(path, file)
+        check_edges(path, file)
     card, prompts, held_out = None, None, None
     if task is not None:
         card = find_task(task)
@@ -109,9 +109,9 @@ def reopen(
     if not strict and known is not None:
         check_enough_prompts(known)
     with report.stage("Loading the model"):
-        view = _load(path, file, model, device, dtype)
+        view = load_model_of(path, file, model, device, dtype)
         claimed = file or import_circuit(path, model=view.model_record())
-        judged = _with_model(path, claimed, view, strict, remarks)
+        judged = with_model(path, claimed, view, strict, remarks)
     if card is not None:
         judged, prompts, held_out = _on_task(judged, card, view, wanted, remarks)
     assert prompts is not None, "they are the file's or the task's"
@@ -184,7 +184,8 @@ def _read(path: Path, model: Any, strict: bool) -> Circuit | None:
         return None
 
 
-def _check_edges(path: Path, circuit: Circuit) -> None:
+def check_edges(path: Path, circuit: Circuit) -> None:
+    """Refuses, with a CircuitFileError, a circuit without edges, or with edges that carry nothing."""
     if not circuit.edges:
         raise CircuitFileError(
             f"{path} has no edges. An empty circuit is the ablated model itself: there is nothing to judge."
@@ -275,7 +276,8 @@ def _metric(
     return chosen
 
 
-def _load(path: Path, circuit: Circuit | None, model: Any, device: str, dtype: str | None) -> TransformerView:
+def load_model_of(path: Path, circuit: Circuit | None, model: Any, device: str, dtype: str | None) -> TransformerView:
+    """Loads the model that is given, or else the one that the circuit names, in the number format of the circuit."""
     made_in = None if circuit is None or circuit.environment is None else circuit.environment.dtype
     how: dict[str, Any] = {"device": device, "dtype": dtype or made_in or "float32"}
     if circuit is None:
@@ -292,7 +294,7 @@ def _load(path: Path, circuit: Circuit | None, model: Any, device: str, dtype: s
         ) from error
 
 
-def _with_model(path: Path, circuit: Circuit, view: TransformerView, strict: bool, remarks: list[str]) -> Circuit:
+def with_model(path: Path, circuit: Circuit, view: TransformerView, strict: bool, remarks: list[str]) -> Circuit:
     """The circuit with the record of this model, which must have its graph, and under `strict` its weights."""
     theirs, ours = circuit.model, view.model_record()
     if theirs.ungrouped_kv != ours.ungrouped_kv:

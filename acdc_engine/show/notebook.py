@@ -18,11 +18,13 @@ from acdc_engine.errors import CircuitFileError
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Evaluation
 from acdc_engine.graph.result_records import Comparison, Curve, Verification
+from acdc_engine.graph.transfer_records import Transfer
 from acdc_engine.show.figures import edges, summary
 from acdc_engine.show.page import environment
 from acdc_engine.show.pictures.charts import comparison_figure, curve_figure
 from acdc_engine.show.pictures.draw import figure_of
 from acdc_engine.show.pictures.marks import MANY
+from acdc_engine.show.pictures.matrix import transfer_figure
 from acdc_engine.show.results import (
     Scores,
     comparison_sections,
@@ -32,6 +34,7 @@ from acdc_engine.show.results import (
     verification_sections,
 )
 from acdc_engine.show.sections import Section
+from acdc_engine.show.transfer import transfer_remarks, transfer_sections
 from acdc_engine.show.visible import plain
 from acdc_engine.show.words import LONGEST, curve_remarks, remarks
 
@@ -49,7 +52,7 @@ median cut sacrifices rare ones, such as a role's in the legend."""
 
 
 def html_of(thing: object) -> str:
-    """Renders a circuit, scores, an evaluation, a comparison, a curve or a verification; else raises TypeError."""
+    """Renders what `line_of` says in one line; else raises TypeError."""
     sections, picture, notes = _parts(thing)
     return (
         environment()
@@ -71,6 +74,9 @@ def _parts(thing: object) -> tuple[list[Section], Markup, Sequence[str]]:
     if isinstance(thing, Comparison):
         drawn = picture_html(comparison_figure(thing), "receiver operating characteristic, precision and recall")
         return comparison_sections(thing, _ROWS), drawn, thing.remarks
+    if isinstance(thing, Transfer):
+        drawn = picture_html(transfer_figure(thing), "circuits by tasks as heat maps")
+        return transfer_sections(thing), drawn, transfer_remarks(thing)
     if isinstance(thing, Verification):
         return verification_sections(thing), Markup(), verification_remarks(thing)
     if isinstance(thing, Scores):

@@ -23,6 +23,7 @@ from acdc_engine.graph.result_records import (
     Verification,
 )
 from acdc_engine.graph.style import column_style
+from acdc_engine.graph.transfer_records import Transfer
 from acdc_engine.show.figures import ROLE, roles
 from acdc_engine.show.sections import Cell, Column, Section, signed, table_of, three
 from acdc_engine.show.visible import plain
@@ -76,6 +77,10 @@ def line_of(thing: object) -> str:
         failing, claims = len(thing.failing), len(thing.claims)
         verdict = f"{failing} of {claims} claims do not hold" if failing else f"all {claims} claims hold"
         return f"<Verification of {plain(thing.path, _LONGEST)}: {verdict}>"
+    if isinstance(thing, Transfer):
+        left = "" if thing.complete else ", unfinished"
+        size = f"{len(thing.circuits)} circuits, {len(thing.columns)} columns"
+        return f"<Transfer in {plain(thing.model.name, _LONGEST)}: {size}{left}>"
     if isinstance(thing, Scores):
         n_senders, n_receivers = thing.mean.shape
         return f"<EdgeScores{_by(thing)}: {n_senders} senders, {n_receivers} receivers>"

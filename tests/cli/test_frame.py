@@ -36,7 +36,8 @@ from acdc_engine.search import RANKS, SEARCHES
 from tests.cli.conftest import CHECKOUT, acdc, flat, in_a_process
 from tests.tiny_task import write_card
 
-REPORTS = ["discover", "evaluate", "verify", "curve", "compare", "show", "tasks list", "tasks check", "tasks show"]
+REPORTS = ["discover", "evaluate", "verify", "curve", "compare", "transfer", "show"]
+REPORTS += ["tasks list", "tasks check", "tasks show"]
 QUICK = ["--n", "6", "--n-held-out", "10", "--force"]
 
 

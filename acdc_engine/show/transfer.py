@@ -1,0 +1,129 @@
+"""Circuits by tasks and ablations, as sections: a matrix for each figure, and what the model itself does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from acdc_engine.graph.evidence_records import Interval
+from acdc_engine.graph.transfer_records import Transfer, TransferCell, TransferCircuit, TransferColumn
+from acdc_engine.show.sections import Column, Section, table_of
+from acdc_engine.show.visible import plain
+
+_Figure = Callable[[TransferCell], tuple[float, Interval | None]]
+FIGURES: dict[str, _Figure] = {
+    "Faithfulness": lambda cell: (cell.faithfulness, cell.faithfulness_interval),
+    "KL recovered": lambda cell: (cell.kl_recovered, cell.kl_interval),
+    "Agreement of the most likely token with the model": lambda cell: (cell.agreement, cell.agreement_interval),
+}
+"""What matrices show, by their titles."""
+_ABREAST = 3
+"""Tasks beside each other, so that a matrix fits 80 columns."""
+_NAME, _SOURCE = 24, 400
+
+
+def two(value: float) -> str:
+    """Two decimals, and no minus before a zero."""
+    return f"{round(value, 2) + 0.0:.2f}"
+
+
+def ends_of(interval: Interval | None) -> str:
+    """The ends of an interval; empty without one."""
+    return "" if interval is None else f"[{two(interval.low)}, {two(interval.high)}]"
+
+
+def transfer_sections(found: Transfer) -> list[Section]:
+    """What was judged on what; the model on each task; and a matrix for every ablation and figure."""
+    counts = [column.n_prompts for column in found.columns]
+    many = " to ".join(f"{count}" for count in sorted({min(counts), max(counts)}))
+    pairs = {
+        "Model": found.model.name,
+        "Prompts": f"{many} of each task, seed {found.seed}, none of which the search of any circuit has seen",
+        "Time": f"{found.seconds:,.0f} s",
+    }
+    header = Section(pairs={name: plain(text, _SOURCE) for name, text in pairs.items()})
+    return [header, _model(found), *(one for ablation in found.ablations for one in _matrices(found, ablation))]
+
+
+def _model(found: Transfer) -> Section:
+    by_task = {task: [column for column in found.columns if column.task == task] for task in found.tasks}
+    rows = []
+    for task, columns in by_task.items():
+        one, ablated = columns[0], {column.ablation: column.metric_ablated for column in columns}
+        metric = [("-" if (v := ablated.get(name)) is None else two(v)) for name in found.ablations]
+        clean = "-" if one.metric_clean is None else two(one.metric_clean)
+        shares = ["" if share is None else f"{share:.0%}" for share in (one.accuracy, one.most_likely)]
+        rows.append((plain(task, _NAME), f"{one.n_prompts}", one.metric, clean, *metric, *shares))
+    headings: tuple[Column | str, ...] = (
+        "task",
+        "prompts",
+        Column("metric", "text"),
+        "clean",
+        *found.ablations,
+        "right",
+        "top-1",
+    )
+    hints = [
+        "Clean: the metric of the model; under each ablation that of the model with nothing kept.",
+        "Right: a right answer before all wrong ones; top-1: the most likely of all tokens.",
+    ]
+    return Section("The model on these tasks", hints=hints, table=table_of(headings, rows, tight=True))
+
+
+def _matrices(found: Transfer, ablation: str) -> Iterator[Section]:
+    for title, figure in FIGURES.items():
+        for start in range(0, len(found.tasks), _ABREAST):
+            tasks = found.tasks[start : start + _ABREAST]
+            headings = [Column(plain(task, _SOURCE), "text", short=_broken(plain(task, _SOURCE))) for task in tasks]
+            rows = list(_rows(found, ablation, tasks, figure, title == "Faithfulness"))
+            table = table_of((Column("circuit", "text"), *headings), rows)
+            interval = "" if start else " [95 % interval]"
+            yield Section(f"{title}{interval}, {plain(ablation, _NAME)} ablation", table=table)
+
+
+def _rows(
+    found: Transfer, ablation: str, tasks: Sequence[str], figure: _Figure, with_random: bool
+) -> Iterator[tuple[str, ...]]:
+    for place, circuit in enumerate(found.circuits):
+        cells = [found.cell(place, task, ablation) for task in tasks]
+        texts = ["-" if cell is None else two(figure(cell)[0]) for cell in cells]
+        ends = ["" if cell is None else ends_of(figure(cell)[1]) for cell in cells]
+        yield label(circuit), *("\n".join(filter(None, both)) for both in zip(texts, ends, strict=True))
+        if with_random and any(cell is not None and cell.random for cell in cells):
+            yield "  random ones", *("" if cell is None else _random(cell) for cell in cells)
+    if figure is FIGURES["Agreement of the most likely token with the model"]:
+        by_name = {column.task: column for column in found.columns if column.ablation == ablation}
+        shares = [by_name[task].agreement_ablated if task in by_name else None for task in tasks]
+        yield "  nothing kept", *("-" if share is None else two(share) for share in shares)
+
+
+def label(circuit: TransferCircuit, most: int = _NAME) -> str:
+    """A circuit's name and size; and its task, where the name does not say that."""
+    name, task = plain(circuit.name, most), circuit.task
+    own = "" if task is None or task in circuit.name else f"{plain(task, most)}, "
+    return f"{name}\n  {own}{circuit.edges:,} edges"
+
+
+def _random(cell: TransferCell) -> str:
+    ends = f"{two(min(cell.random))} to {two(max(cell.random))}"
+    return f"{two(sum(cell.random) / len(cell.random))}\n{ends}"
+
+
+def _broken(task: str) -> str:
+    """A long name in lines, broken at its underscores."""
+    lines = [""]
+    for part in task.split("_"):
+        lines = [*lines, part] if lines[-1] and len(lines[-1] + part) > 12 else [*lines[:-1], lines[-1] + part]
+        lines[-1] += "_"
+    return "\n".join(lines).removesuffix("_")
+
+
+def transfer_remarks(found: Transfer) -> list[str]:
+    """What a reader should know: what is missing, where figures say little or are not defined, and why."""
+    notes = [] if found.complete else ["the run was interrupted: columns are missing."]
+    notes += [f"{_where(column)}: {column.reason}" for column in found.columns if column.reason]
+    notes += [f"{_where(column)}: figures say little there. {column.doubt}" for column in found.columns if column.doubt]
+    return [plain(note, _SOURCE) for note in (*notes, *found.remarks)]
+
+
+def _where(column: TransferColumn) -> str:
+    return f"{column.task}, {column.ablation} ablation"
