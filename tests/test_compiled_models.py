@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.connectivity import clean
 from acdc_engine.model.load import load_model
 from acdc_engine.model.view import TransformerView
 from acdc_engine.patch import CircuitEvaluator
@@ -126,6 +127,22 @@ def test_without_any_true_edge_some_longest_input_has_another_output(name: str) 
         changed = (evaluator.logits(masks).argmax(-1) != right).float().mean(1)
         # The rarest of them matters on more than a fifth of these pairs and positions.
         assert bool((changed > 0.2).all())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_true_circuit_is_the_minimum(name: str) -> None:
+    """No part of it gives the model's outputs, and edges outside it carry nothing: all others that do contain it."""
+    graph, truth = view_of(name).graph, truth_of(name).mask()
+    edges = truth.nonzero()
+    parts = torch.zeros(2 ** len(edges), *truth.shape, dtype=torch.bool)
+    kept = torch.tensor(list(itertools.product([False, True], repeat=len(edges))))
+    parts[:, edges[:, 0], edges[:, 1]] = kept
+    parts = clean(graph, parts).flatten(1).unique(dim=0).unflatten(1, truth.shape)
+    proper = parts[parts.sum((1, 2)) < len(edges)]
+    assert len(proper) == len(parts) - 1
+    evaluator = CircuitEvaluator(view_of(name), one_corruption_each(name, 5, 100), batch_size=1215)
+    outputs = torch.cat([evaluator.logits(some).argmax(-1) for some in proper.split(64)])
+    assert bool((outputs != evaluator.clean_logits().argmax(-1)).any(1).all())
 
 
 def test_other_edges_change_nothing_however_many_are_removed() -> None:

@@ -38,7 +38,7 @@ class EdgeEvidence:
         effects: `m(C) - m(C without e)`, in units of the metric; positive where the edge supports the behaviour.
         without: The objective of the circuit without each edge.
         necessity: See `necessity`; None without a target.
-        certificate: That no single edge can go; None without a target.
+        certificate: That the circuit is 1-minimal; None without a target.
     """
 
     value: float

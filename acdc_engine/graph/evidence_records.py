@@ -89,7 +89,7 @@ class Indispensable(Record):
 
 
 class Certificate(Record):
-    """What was shown exactly on the discovery prompts: no single edge can go."""
+    """What was shown exactly on the discovery prompts: the circuit is 1-minimal, no single edge can go."""
 
     _left_out: ClassVar[tuple[str, ...]] = ("each_template",)
 

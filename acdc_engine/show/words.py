@@ -213,8 +213,8 @@ def _certificate(found: Certificate) -> str:
     if found.each_template:
         value += " (of the template farthest from 1)"
     if found.minimal:
-        return f"no edge can go: {value} lies in {band}, and without any one edge it does not"
-    return f"not minimal: {value}; it leaves {band}, or stays in it without some edge"
+        return f"1-minimal, no edge can go: {value} lies in {band}, and without any one edge it does not"
+    return f"not 1-minimal: {value}; it leaves {band}, or stays in it without some edge"
 
 
 def _untested(circuit: Circuit) -> str | None:

@@ -74,7 +74,7 @@ def test_evaluate_prints_figures_and_writes_a_circuit(tmp_path: Path) -> None:
         "How well it does the task",
         "random circuits 3 with",
         "joint necessity the model without",
-        "certificate no edge can go",
+        "certificate 1-minimal, no edge can go",
     )
     assert all(word in text for word in told)
     for name in ("equivalence", "independence", "minimality"):

@@ -85,8 +85,8 @@ def test_evidence(judged: Circuit) -> None:
     lines = printed(judged, width=1000)
     start = lines.index("What speaks for it and against it")
     assert lines[start + 1 : start + 7] == [
-        "certificate no edge can go: faithfulness 0.938 on the discovery prompts lies in [0.9, 1.1], and without any "
-        "one edge it does not",
+        "certificate 1-minimal, no edge can go: faithfulness 0.938 on the discovery prompts lies in [0.9, 1.1], and "
+        "without any one edge it does not",
         "random circuits 3 with 8 edges each: faithfulness -0.250 to 0.500, mean 0.125; none as near to 1 as this one "
         "(p 0.25)",
         "joint necessity the model without these 8 edges together has faithfulness 0.125 (0.062 on the discovery "

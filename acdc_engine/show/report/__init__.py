@@ -376,6 +376,10 @@ def _reading_figures(evaluation: Evaluation) -> Iterator[str]:
             "p of random circuits: the share of circuits, this one counted, that are at least as near to a "
             f"faithfulness of 1. Small is good; with {n:,} of them it cannot be below {1 / (1 + n):.2g}."
         )
+    yield (
+        "Certificate: 1-minimal says that the circuit meets the target on the discovery prompts and without any one of "
+        "its edges does not. There may be smaller circuits, and others of the same size."
+    )
     if evaluation.completeness is not None:
         yield (
             "Necessity in the model is another question than the certificate, which is about the circuit. Joint "
