@@ -130,7 +130,7 @@ class Experiment:
         self.metric, self.ablation = as_metric(metric), ablation
         self.aim: Literal["faithfulness", "kl"] = "kl" if objective == "kl" else "faithfulness"
         self.name, self.seed, self.batch_size, self._evaluator = name, seed, batch_size, evaluator
-        self.each_template = each_template
+        self.each_template, self.elsewhere = each_template, 0  # circuits run on parts of the prompts, by others
 
     @cached_property
     def evaluator(self) -> Evaluator:
@@ -175,7 +175,7 @@ class Experiment:
         made = [self.evaluator] if "evaluator" in vars(self) else []
         if "held_out_judge" in vars(self):
             made.append(self.held_out_judge.evaluator)
-        return sum(one.exact_evaluations for one in made)
+        return self.elsewhere + sum(one.exact_evaluations for one in made)
 
     def check(self, force: bool = False) -> Behaviour:
         """Asks whether the model shows the behaviour and the corruption removes it.

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from acdc_engine.graph import evidence_records as evidence
-from acdc_engine.graph import records
+from acdc_engine.graph import records, repeat_records
 from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.nodes import nodes_of_edges, with_roles
@@ -81,6 +81,7 @@ def made_circuit(n_edges: int, seed: int = 0, shape: GraphShape = GPT2, *, hosti
         ),
         command=text("acdc discover ioi --model made-up --seed 0"),
         sizes=_sizes(rng, n_edges, held_out.faithfulness),
+        repeats=_repeats(edges, held_out, text),
         nodes=nodes,
         edges=edges,
         prompts=tuple(
@@ -132,6 +133,20 @@ def _edge(rng: random.Random, name: str) -> records.CircuitEdge:
         without=0.9 - abs(effect) / 10,
         stability=rng.random(),
         necessity=rng.random(),
+        inclusion=random.Random(name).randrange(11) / 10,
+    )
+
+
+def _repeats(edges: tuple[records.CircuitEdge, ...], figures: evidence.Figures, text: Any) -> repeat_records.Repeats:
+    names = tuple(f"{edge.sender}->{edge.receiver}" for edge in edges if edge.inclusion and edge.inclusion >= 0.9)
+    return repeat_records.Repeats(
+        asked=10,
+        n_prompts=16,
+        sizes=tuple(len(edges) + more for more in range(-5, 5)),
+        edge_overlap=0.71,
+        node_overlap=0.86,
+        core=repeat_records.Core(edges=names, nodes=5, figures=figures),
+        other_edges=(repeat_records.Included(name=text("m0->logits"), inclusion=0.6),),
     )
 
 
@@ -147,7 +162,9 @@ def _node(rng: random.Random, node: records.CircuitNode, text: Any) -> records.C
         role = text(max(held, key=lambda score: score.value).role) if held else None
     direct = records.DirectEffect(clean=rng.gauss(0, 1), corrupt=rng.gauss(0, 0.3), n_prompts=64)
     known = direct if node.kind != "logits" else None
-    return node.model_copy(update={"role": role, "role_scores": scores, "direct_effect": known})
+    inclusion = 0.8 if node.kind in ("head", "mlp") else None
+    more = {"direct_effect": known, "inclusion": inclusion}
+    return node.model_copy(update={"role": role, "role_scores": scores, **more})
 
 
 def _figures(rng: random.Random, n_prompts: int, text: Callable[[str], str]) -> evidence.Figures:

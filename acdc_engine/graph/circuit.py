@@ -41,6 +41,7 @@ from acdc_engine.graph.records import (
     SearchRecord,
     TaskRecord,
 )
+from acdc_engine.graph.repeat_records import Repeats
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -57,7 +58,7 @@ class Circuit(Shown, Record):
         CircuitFileError: Edges that cannot exist, duplicates, nodes that are not the ends of the edges.
     """
 
-    _left_out: ClassVar[tuple[str, ...]] = ("behaviour", "command", "sizes", "examples")
+    _left_out: ClassVar[tuple[str, ...]] = ("behaviour", "command", "sizes", "repeats", "examples")
 
     format: Literal["acdc-engine/circuit"] = "acdc-engine/circuit"
     """Says that this is a circuit file."""
@@ -96,6 +97,8 @@ class Circuit(Shown, Record):
     """The command that finds it again. Left out of the file where it is not known."""
     sizes: tuple[SizePoint, ...] = ()
     """Faithfulness at sizes around the circuit's own, smallest first. Left out of the file where not measured."""
+    repeats: Repeats | None = None
+    """What the same search finds on halves of the discovery prompts. Left out of the file where it was not repeated."""
     nodes: tuple[CircuitNode, ...]
     """The nodes, in the order of the model."""
     edges: tuple[CircuitEdge, ...]
@@ -206,8 +209,8 @@ class Circuit(Shown, Record):
 
         Returns:
             Columns `sender` and `receiver` (names, such as a5.h5 and a7.kv1<k>), `kind` (q, k, v, mlp or logits),
-            `score`, `effect`, `without`, `stability`, `necessity` (see `CircuitEdge`; float64, NaN where not known),
-            and `sender_role`, `receiver_role` (None where not known).
+            `score`, `effect`, `without`, `stability`, `necessity`, `inclusion` (see `CircuitEdge`; float64, NaN where
+            not known), and `sender_role`, `receiver_role` (None where not known).
 
         Raises:
             AcdcError: pandas is not installed.

@@ -16,7 +16,7 @@ MODEL_SIZES = ("n_layers", "n_heads", "n_kv_heads", "d_model", "d_vocab", "paral
 """Fields of a model's record that are the same in two records of the same model, whatever it is called."""
 OF_EDGES = ("effect", "without", "stability", "necessity")
 """Figures of an edge that depend on the other edges of the circuit; its score does not."""
-FIGURES = ("score", *OF_EDGES)
+FIGURES = ("score", *OF_EDGES, "inclusion")
 """Numbers that are known of an edge."""
 COLUMNS = ("sender", "receiver", "kind", *FIGURES, "sender_role", "receiver_role")
 """Of a table of edges: `kind` is q, k, v, mlp or logits; the others are those of `CircuitEdge`."""
@@ -139,8 +139,9 @@ class AttributionRecord(Record):
 class Unfinished(Record):
     """A search that was stopped before its end: the circuit is the best it had found by then."""
 
-    stage: Literal["search", "edge tests"]
-    """What had not ended: the search, or the exact tests of its circuit's edges, some of which might still go."""
+    stage: Literal["search", "edge tests", "repeats"]
+    """What had not ended: the search, the exact tests of its circuit's edges, some of which might still go, or the
+    repeats of both."""
     minutes: float | None = Field(default=None, gt=0)
     """Time the run was given. Null where it was interrupted."""
 
@@ -215,7 +216,7 @@ class DirectEffect(Record):
 class CircuitNode(Record):
     """A node of the circuit."""
 
-    _left_out: ClassVar[tuple[str, ...]] = ("role_scores", "direct_effect")
+    _left_out: ClassVar[tuple[str, ...]] = ("role_scores", "direct_effect", "inclusion")
 
     name: str
     """input, a5.h3 (head 3 of layer 5), m4 (the MLP of layer 4) or logits."""
@@ -230,12 +231,15 @@ class CircuitNode(Record):
     """Of heads, measured. Left out of the file where they are not known."""
     direct_effect: DirectEffect | None = None
     """What the node writes to the answer directly. Left out of the file where it is not known."""
+    inclusion: float | None = Field(default=None, ge=0, le=1)
+    """Of heads and MLPs: share of the repeats of the search whose circuit has the node. Left out of the file where the
+    search was not repeated."""
 
 
 class CircuitEdge(Record):
     """An edge of the circuit."""
 
-    _left_out: ClassVar[tuple[str, ...]] = ("sender_role", "receiver_role")
+    _left_out: ClassVar[tuple[str, ...]] = ("inclusion", "sender_role", "receiver_role")
 
     sender: str
     """The node that writes: input, a5.h3 or m4."""
@@ -252,6 +256,8 @@ class CircuitEdge(Record):
     necessity: float | None = Field(default=None, ge=0, le=1)
     """Share of bootstrap resamples of the discovery prompts in which the target is missed without the edge, among those
     in which the circuit itself meets it."""
+    inclusion: float | None = Field(default=None, ge=0, le=1)
+    """Share of the repeats of the search whose circuit has the edge. Left out of the file where it was not repeated."""
     sender_role: str | None = None
     """Role of the sender, as at the node. Left out of the file where it is not known."""
     receiver_role: str | None = None

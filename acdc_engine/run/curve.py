@@ -52,6 +52,7 @@ _FIXED = {
     "size": "give sizes",
     "threshold": "give sizes",
     "each_template": "its circuits have given sizes and aim at no target",
+    "repeats": "its circuits have given sizes and come of no search",
 }
 
 

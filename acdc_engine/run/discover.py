@@ -11,6 +11,7 @@ from typing import Any, Literal, Unpack
 
 import torch
 
+from acdc_engine.evidence.repeats import check_kept, check_room
 from acdc_engine.experiment import Experiment, Selection
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import clean
@@ -24,6 +25,7 @@ from acdc_engine.run.folder import RunFolder, asked_facts, loaded_facts, newest_
 from acdc_engine.run.meter import Meter, forward_seconds, memory_note
 from acdc_engine.run.prepare import look_before_loading, metric_for, prepare
 from acdc_engine.run.progress import Clock, Reporter, Stage, duration, reporter_of
+from acdc_engine.run.repeats import repeated, with_repeats
 from acdc_engine.run.settings import DiscoverSettings, Settings, command_of, run_file_text, shows_settings
 from acdc_engine.score import EdgeScores
 from acdc_engine.search import Found
@@ -60,8 +62,8 @@ def discover(
             edge singly), minutes (end the search in time).
             *Prompts:* n (32, which the search sees), n_held_out (64), drop_misfits (leave out what does not fit), seed,
             metric (None: the task's), prepend_bos, force (go on although the model does not show the behaviour).
-            *Running:* n_random (random circuits to compare with), batch_size, device, dtype, ungroup_kv (one k and v
-            per query head).
+            *Running:* repeats (searches on halves of the prompts), n_random (random circuits to compare with),
+            batch_size, device, dtype, ungroup_kv (one k and v per query head).
 
     Returns:
         The circuit, judged on discovery and held-out prompts, with other sizes, roles and examples.
@@ -264,6 +266,8 @@ class _Run:
                 # About what everything behind the search costs, in plain forward passes over the discovery prompts.
                 share = len(held_out) / len(lab.prompts)
                 self.deadline.keep((20 + share * (40 + self.settings.n_random)) * unit)
+        if self.settings.repeats:
+            check_room(lab.view.graph, len(lab.prompts))
         behaviour = lab.check(self.settings.force)
         report.note(behaviour.in_words(f"{lab.metric.name} on {len(lab.prompts)} discovery prompts"))
         if len(held_out) < MIN_PROMPTS:
@@ -275,6 +279,8 @@ class _Run:
     def _search(self) -> Circuit:
         """Scores, prunes, tests every edge and concludes; what is known is in the folder at any time."""
         scores = self._scores()
+        if self.settings.repeats:
+            check_kept(scores)
         target = Target(self.settings.faithfulness) if self.settings.choice.aims else None
         steps = _Steps(self.lab, target, self.folder, self.deadline, partial(self._so_far, scores))
         found = self._tested(self._found(scores, steps), steps)
@@ -284,8 +290,36 @@ class _Run:
         circuit = self._of_task(circuit, steps.unfinished)
         self._save(self._with_cost(circuit), SO_FAR)  # with its evidence, whatever becomes of the rest
         circuit = self._with_cost(self.lab.described(circuit, scores, progress=self.report.stage))
+        if self.settings.repeats and steps.unfinished is None:
+            circuit = self._repeated(circuit, found)
         self._save(circuit, CIRCUIT)
         return circuit
+
+    def _repeated(self, circuit: Circuit, found: Selection) -> Circuit:
+        """Searches again on halves of the prompts; stopped, what was repeated by then counts."""
+        asked, again, unfinished = self.settings.repeats, list[Selection | None](), None
+        self._save(circuit, SO_FAR)
+        self.deadline.keep(0.0)
+        self.deadline.armed = True
+        with self.report.stage("Repeating the search", asked) as stage:
+
+            def told(what: str, one: Found, met: bool) -> None:
+                stage.say("; ".join(word for word in (f"{one.size:,} edges", what, self.deadline.left()) if word))
+
+            try:
+                for one in repeated(self.lab, found, asked, told):
+                    again.append(one)
+                    stage.advance()
+            except _OutOfTime:
+                unfinished = Unfinished(stage="repeats", minutes=self.deadline.minutes)
+                if self.folder is not None:
+                    self.folder.trace.close()
+            except KeyboardInterrupt:
+                so_far = with_repeats(self.lab, circuit, again, asked, judged=False)
+                self._save(self._of_task(so_far, Unfinished(stage="repeats")), SO_FAR)
+                raise
+        self.deadline.armed = False
+        return self._with_cost(self._of_task(with_repeats(self.lab, circuit, again, asked), unfinished))
 
     def _save(self, circuit: Circuit, name: str) -> None:
         if self.folder is not None:

@@ -163,14 +163,14 @@ def _only_measured(opened: Reopened) -> Reopened:
     same_prompts = now.task is not None and now.task == then.task
     if same_prompts and (now.model, now.metric, now.ablation) == (then.model, then.metric, then.ablation):
         return opened
-    edges = tuple(edge.model_copy(update=dict.fromkeys(OF_EDGES)) for edge in now.edges)
+    edges = tuple(edge.model_copy(update=dict.fromkeys((*OF_EDGES, "inclusion"))) for edge in now.edges)
+    bare = {"role_scores": (), "direct_effect": None, "inclusion": None}
     nodes = tuple(
-        node.model_copy(
-            # A role without scores is the literature's.
-            update={"role": None if node.role_scores else node.role, "role_scores": (), "direct_effect": None}
-        )
+        # A role without scores is the literature's.
+        node.model_copy(update={"role": None if node.role_scores else node.role, **bare})
         for node in now.nodes
     )
-    nothing = {**dict.fromkeys(("certificate", "evaluation", "cost", "command")), "sizes": (), "examples": ()}
+    unknown = ("certificate", "evaluation", "cost", "command", "repeats")
+    nothing = {**dict.fromkeys(unknown), "sizes": (), "examples": ()}
     update = {"nodes": nodes, "edges": with_roles(now.graph(), nodes, edges), **nothing}
     return replace(opened, circuit=now.model_copy(update=update))

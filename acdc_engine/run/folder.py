@@ -26,8 +26,8 @@ from acdc_engine.score import EdgeScores
 
 _MACHINE = ("hardware", "processor", "threads", "acdc-engine", "torch", "transformers")
 """Facts of machine and libraries. Sums are rounded by them, so they move the last bits of everything."""
-_ABOUT_ENDS = ("force", "minutes")
-"""Settings that decide whether a run starts and when it is stopped, not what it finds."""
+_ABOUT_ENDS = ("force", "minutes", "repeats")
+"""Settings that decide whether a run starts and when it is stopped, not what it finds: with more repeats it goes on."""
 _REPORT = "report.html"
 _LOCK = ".trace.lock"
 """Held by the process that writes into the folder; the system lets go of it however that process ends."""

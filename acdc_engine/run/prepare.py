@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from acdc_engine.errors import ModelError
+from acdc_engine.evidence.repeats import check_halves
 from acdc_engine.experiment import Experiment
 from acdc_engine.graph.records import LeftOutRecord, TaskRecord
 from acdc_engine.model.load import load_model, load_tokenizer
@@ -124,4 +125,7 @@ def limits_of(view: TransformerView) -> Limits:
 
 def _split(card: TaskCard, tokenizer: Any, settings: Settings, limits: Limits | None) -> Splits:
     n, n_held_out, drop = settings.n, settings.n_held_out, settings.drop_misfits
-    return split_prompts(card, tokenizer, n, n_held_out, settings.seed, drop_misfits=drop, limits=limits)
+    found = split_prompts(card, tokenizer, n, n_held_out, settings.seed, drop_misfits=drop, limits=limits)
+    if settings.repeats:
+        check_halves(len(found.discovery), found.discovery.templates)
+    return found

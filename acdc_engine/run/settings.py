@@ -63,6 +63,7 @@ class DiscoverSettings(CurveSettings, total=False):
     size: int | None
     threshold: float | None
     rank: str | None
+    repeats: int
     n_random: int
 
 
@@ -154,6 +155,12 @@ class Settings:
     drop_misfits: bool = _prompts(
         False, "Leave out prompt pairs that do not fit the model, and say how many and why, instead of refusing all."
     )
+    repeats: int = _run(
+        0,
+        "Search so many times again, on random halves of the discovery prompts, and say how often each edge is found; "
+        "what 90 % of the searches agree on is the core. 0 for none.",
+        0,
+    )
     n_random: int = _run(
         20,
         "Random circuits of the same size to compare with on the held-out prompts; 0 for none.",
@@ -214,12 +221,29 @@ class Settings:
                 f"Strategy {self.strategy!r} aims at no target here, and each_template is about the target: it is for "
                 "iterative, and for top-k and greedy without a size."
             )
+        self._check_repeats()
         Target(self.faithfulness)
         ABLATIONS.parameters_of(self.ablation)
         if self.metric is not None:
             get_metric(self.metric)
         pick_device(self.device)
         pick_dtype(self.dtype)
+
+    def _check_repeats(self) -> None:
+        """Whether there is something to repeat, as far as that is known before any prompt is made."""
+        from acdc_engine.evidence.repeats import check_halves
+
+        if not self.repeats:
+            return
+        if self.repeats == 1:
+            raise MethodError("One repeat has nothing to be compared with: --repeats must be 0, or 2 and more.")
+        if not self.choice.aims:
+            raise MethodError(
+                f"Strategy {self.strategy!r} aims at no target here, and --repeats asks how often a search for the "
+                "target finds the same: it is for iterative, and for top-k and greedy without a size."
+            )
+        if self.n is not None:
+            check_halves(self.n)
 
     @property
     def choice(self) -> "Choice":

@@ -254,7 +254,8 @@ def _unclaimed(checksum: str | None, circuit: Circuit) -> Iterator[str]:
 def _unchecked(circuit: Circuit) -> Iterator[str]:
     """What the file says and is not recomputed."""
     edges, evaluation = circuit.edges, circuit.evaluation
-    for name, label in (("score", "scores"), ("stability", "stabilities"), ("necessity", "necessities")):
+    labels = {"score": "scores", "stability": "stabilities", "necessity": "necessities", "inclusion": "repeats"}
+    for name, label in labels.items():
         if any(getattr(edge, name) is not None for edge in edges):
             yield label
     if evaluation is None:

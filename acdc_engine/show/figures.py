@@ -9,6 +9,7 @@ from acdc_engine.graph.evidence_records import Evaluation
 from acdc_engine.graph.nodes import edge_counts, targets_of
 from acdc_engine.graph.records import SIGN_CONVENTION, CircuitEdge, CircuitNode
 from acdc_engine.graph.style import by_strength, column_style, measure_of, strength_of, style_of
+from acdc_engine.show.repeats import repeats_section
 from acdc_engine.show.sections import Cell, Column, Section, Table, signed, table_of
 from acdc_engine.show.visible import plain
 from acdc_engine.show.words import NAME, aim_of, between, evidence_of, facts, farthest_first, warning
@@ -25,6 +26,8 @@ def summary(of: Circuit | Evaluation) -> list[Section]:
     against, evidence = warning(of), evidence_of(of)
     told = [Section(warning=against)] if against else []
     told += [Section("What speaks for it and against it", pairs=evidence)] if evidence else []
+    repeated = repeats_section(of) if isinstance(of, Circuit) else None
+    told += [repeated] if repeated else []
     return [*origin, *figures(of), *told]
 
 
@@ -280,7 +283,7 @@ def _measured(node: CircuitNode) -> str:
 def edges(circuit: Circuit, most: int | None = 40, rest: str = "") -> Section:
     """The edges with the largest |effect| (|score| where effects are not known); all of them for None."""
     measure, ordered = measure_of(circuit), by_strength(circuit)
-    names = ("effect", "score", "without", "stability", "necessity")
+    names = ("effect", "score", "without", "stability", "necessity", "inclusion")
     styles = {name: column_style(getattr(edge, name) for edge in ordered) for name in names}
     shown = ordered if most is None else ordered[:most]
     rows: list[Sequence[Cell | str]] = [
@@ -295,9 +298,10 @@ def edges(circuit: Circuit, most: int | None = 40, rest: str = "") -> Section:
         "without": f"{aim_of(circuit.search)} without the edge, discovery prompts",
         "stability": "share of resampled prompts whose scores select it",
         "necessity": "share of resampled prompts that miss the target without it",
+        "inclusion": "share of the repeated searches that find it",
     }
     order = f", strongest {measure} first ({SIGN_CONVENTION})" if measure else ""
-    narrow = {"stability": "stabi-\nlity", "necessity": "neces-\nsity"}
+    narrow = {"stability": "stabi-\nlity", "necessity": "neces-\nsity", "inclusion": "inclu-\nsion"}
     figured = [Column(name, short=narrow.get(name)) for name in names]
     table = table_of((Column("edge", "name"), *figured, Column("roles", "text")), rows)
     columns = {column.name for column in table.columns}

@@ -72,7 +72,9 @@ def facts(circuit: Circuit, *, explained: bool = False) -> dict[str, str]:
     if attribution is not None:
         rows["Scores"] = attribution.method + _settings(attribution.settings)
     if search is not None:
-        stopped = "" if search.unfinished is None else f"; {_when(search.unfinished)}, unfinished"
+        stopped, stop = "", search.unfinished
+        if stop is not None:
+            stopped = f"; {'its repeats ' if stop.stage == 'repeats' else ''}{_when(stop)}, unfinished"
         rows["Search"] = search.strategy + _settings(search.settings) + stopped
         if search.target_faithfulness is not None:
             where = ", each template" if search.each_template else ""
@@ -224,7 +226,7 @@ def _untested(circuit: Circuit) -> str | None:
         return None
     if not search.edge_tests:
         return "not tested (--no-edge-tests): no effects, no certificate"
-    if search.unfinished is not None:
+    if search.unfinished is not None and search.unfinished.stage != "repeats":
         return "not all tested when the time was over: no effects, no certificate"
     return None
 
@@ -382,6 +384,9 @@ def _as_near(random: RandomCircuits) -> int:
 def _stopped(circuit: Circuit, search: SearchRecord, stop: Unfinished) -> str:
     """What a search that was stopped had come to."""
     target, value = search.target_faithfulness, None
+    if stop.stage == "repeats":
+        made, asked = (circuit.repeats.made, circuit.repeats.asked) if circuit.repeats else (0, 0)
+        return f"{_when(stop)}: the circuit is there, and {made} of {asked} repeats of its search. {_goes_on(stop)}"
     if circuit.evaluation is not None:
         value = _value_of(circuit.evaluation.discovery, aim_of(search)) or 0.0
     if stop.stage == "edge tests":
@@ -397,8 +402,11 @@ def _stopped(circuit: Circuit, search: SearchRecord, stop: Unfinished) -> str:
             f"the search had not ended, and nothing in the target {_band(target)} had been found. "
             f"This is the circuit nearest to it: {aim_of(search)} {value:.3f} on the discovery prompts."
         )
-    go_on = "The same command goes on from there" + ("." if stop.minutes is None else ", for as long again.")
-    return f"{_when(stop)}: {so_far} {go_on}"
+    return f"{_when(stop)}: {so_far} {_goes_on(stop)}"
+
+
+def _goes_on(stop: Unfinished) -> str:
+    return "The same command goes on from there" + ("." if stop.minutes is None else ", for as long again.")
 
 
 def _when(stop: Unfinished) -> str:

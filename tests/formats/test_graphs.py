@@ -219,7 +219,9 @@ def test_a_graph_by_hand() -> None:
     assert circuit.edges[2].sender_role == "previous token" and circuit.source == "the graph, a networkx graph"
     assert [node.name for node in circuit.nodes] == ["input", "a0.h1", "m0", "a1.h2", "logits"]
     linked = circuit_from_networkx(SHARED.to_networkx(shared=True), SHARED.model)
-    assert linked.nodes == tuple(n.model_copy(update={"direct_effect": None, "role_scores": ()}) for n in SHARED.nodes)
+    assert linked.nodes == tuple(
+        n.model_copy(update={"direct_effect": None, "role_scores": (), "inclusion": None}) for n in SHARED.nodes
+    )
     assert [(e.sender, e.receiver) for e in linked.edges] == [(e.sender, e.receiver) for e in SHARED.edges]
 
 

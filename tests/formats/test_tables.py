@@ -15,15 +15,15 @@ from acdc_engine.graph.circuit import Circuit
 from tests.formats.conftest import text_of
 from tests.made_circuits import SMOLLM2, made_circuit
 
-HEADER = "sender,receiver,kind,score,effect,without,stability,necessity,sender_role,receiver_role"
+HEADER = "sender,receiver,kind,score,effect,without,stability,necessity,inclusion,sender_role,receiver_role"
 
 
 def test_csv_line_by_line(grouped: Circuit) -> None:
     lines = text_of(grouped, "csv").split("\r\n")
     assert lines[0] == HEADER and lines[-1] == "" and len(lines) == 10
-    assert lines[2] == "input,m0,mlp,-0.25,-0.5,,,,,"
-    assert lines[3] == 'a0.h1,a1.kv1<k>,k,0.125,0.25,,,,,"the ""mover"""'
-    assert lines[6] == 'a1.h2,logits,logits,2.0,4.0,,,,"the ""mover""",'
+    assert lines[2] == "input,m0,mlp,-0.25,-0.5,,,,,,"
+    assert lines[3] == 'a0.h1,a1.kv1<k>,k,0.125,0.25,,,,,,"the ""mover"""'
+    assert lines[6] == 'a1.h2,logits,logits,2.0,4.0,,,,,"the ""mover""",'
 
 
 def test_texts_that_spreadsheets_take_for_formulas_stay_as_they_are(grouped: Circuit, tmp_path: Path) -> None:

@@ -27,15 +27,15 @@ AFTER_AN_EDIT = {
             "prompts"
         },
         "changes": {"nodes", "edges", "examples", "source", "checksum"},
-        "goes": {"search", "rule", "made_by", "evaluation", "certificate", "cost", "command", "sizes"}
+        "goes": {"search", "rule", "made_by", "evaluation", "certificate", "cost", "command", "sizes", "repeats"}
     },
     CircuitEdge: {
-        "stays": {"sender", "receiver", "score"},
+        "stays": {"sender", "receiver", "score", "inclusion"},
         "changes": {"sender_role", "receiver_role"},
         "goes": {"effect", "without", "stability", "necessity"}
     },
     CircuitNode: {
-        "stays": {"name", "kind", "layer", "direct_effect"},
+        "stays": {"name", "kind", "layer", "direct_effect", "inclusion"},
         "changes": {"role", "role_scores"},
         "goes": set[str]()
     }

@@ -25,6 +25,7 @@ from acdc_engine.show.pictures.charts import sizes_figure
 from acdc_engine.show.pictures.draw import figure_of
 from acdc_engine.show.pictures.layered import strongest
 from acdc_engine.show.pictures.necessity import necessity_figure
+from acdc_engine.show.repeats import repeats_section
 from acdc_engine.show.results import comparison_sections
 from acdc_engine.show.viewer import viewer_html
 from acdc_engine.show.visible import plain, visible_token
@@ -94,6 +95,7 @@ def report_html(
         figures=figures(circuit, _MOST_TEMPLATES),
         evidence=evidence_of(circuit),
         necessity=_necessity(circuit),
+        repeated=repeats_section(circuit),
         spreads=[text for what in _WITHIN if (text := _spread(circuit, what))],
         nodes=classes(circuit, _MOST_NODES),
         edges=replace(edges(circuit), notes=_edge_notes(circuit)),
