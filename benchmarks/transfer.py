@@ -26,7 +26,7 @@ from acdc_engine.run.transfer import transfer
 from acdc_engine.show.pictures import write_figure
 from acdc_engine.show.pictures.matrix import transfer_figure
 from acdc_engine.show.sections import text_of
-from acdc_engine.show.transfer import FIGURES, ends_of, transfer_remarks, transfer_sections, two
+from acdc_engine.show.transfer import FIGURES, cell_text, matrix, transfer_remarks, transfer_sections
 from benchmarks.report import RESULTS, Table, Threads, describe_machine, errors_in_words, write_results
 from benchmarks.tasks import MODEL, measure
 
@@ -62,46 +62,35 @@ def tables_of(found: Transfer, failed: dict[str, str]) -> list[Table]:
     """A matrix for every ablation and figure; what has no figures, or hardly any meaning, and why."""
     tables = list[Table]()
     for ablation in found.ablations:
-        for title, figure in FIGURES.items():
-            rows = []
-            for place, circuit in enumerate(found.circuits):
-                cells = [found.cell(place, task, ablation) for task in found.tasks]
-                shown = [
-                    "-" if cell is None else " ".join((two(figure(cell)[0]), ends_of(figure(cell)[1])))
-                    for cell in cells
-                ]
-                rows.append((f"{circuit.name} ({circuit.edges:,})", *shown))
-            tables.append(Table(f"{title}, {ablation} ablation", ("circuit (edges)", *found.tasks), tuple(rows)))
+        for title in FIGURES:
+            names = [*(f"{circuit.name} ({circuit.edges:,})" for circuit in found.circuits), "nothing kept"]
+            shown = [[cell_text(value).replace("\n", " ") for value in row] for row in matrix(found, ablation, title)]
+            rows = tuple((name, *row) for name, row in zip(names, shown, strict=True))
+            tables.append(Table(f"{title}, {ablation} ablation", ("circuit (edges)", *found.tasks), rows))
     told = [("note", text) for text in transfer_remarks(found)] + list(failed.items())
     return [*tables, Table("What to know", ("about", "what"), tuple(told))] if told else tables
 
 
-def summary(found: Transfer) -> str:
-    """On the tasks that circuits were found for, and on the others: how much they do."""
-    lines = []
-    for ablation in found.ablations:
-        own, others = list[float](), list[float]()
-        for place, circuit in enumerate(found.circuits):
-            for task in found.tasks:
-                cell = found.cell(place, task, ablation)
-                if cell is not None:
-                    (own if task == circuit.task else others).append(cell.faithfulness)
-        inside = sum(0.9 <= f <= 1.1 for f in own)
-        high = sum(f >= 0.5 for f in others)
-        lines.append(
-            f"- {ablation} ablation: {inside} of {len(own)} circuits have a faithfulness of 0.9 to 1.1 on their own "
-            f"task; on another's, {high} of {len(others)} have 0.5 or more."
-        )
-    return "\n".join(lines)
+def summary(found: Transfer, ablation: str) -> str:
+    """How many circuits do the task they were found for, and how many of the others."""
+    own, others = list[float](), list[float]()
+    for place, circuit in enumerate(found.circuits):
+        for task in found.tasks:
+            cell = found.cell(place, task, ablation)
+            if cell is not None:
+                (own if task == circuit.task else others).append(cell.faithfulness)
+    return (
+        f"{sum(0.9 <= f <= 1.1 for f in own)} of {len(own)} circuits have a faithfulness of 0.9 to 1.1 on their own "
+        f"task; on another's, {sum(f >= 0.5 for f in others)} of {len(others)} times one has 0.5 or more."
+    )
 
 
 def write_page(page: Path, found: Transfer, results: Path) -> None:
-    """The page of the documentation: what it is about, the picture, the figures in short, where all of them are."""
-    picture = page.parent / "images" / "transfer.svg"
-    picture.parent.mkdir(exist_ok=True)
-    write_figure(transfer_figure(found), picture, overwrite=True)
+    """The page of the documentation: what it is about, a picture and a sentence for every ablation."""
+    images = page.parent / "images"
+    images.mkdir(exist_ok=True)
     prompts = sorted({column.n_prompts for column in found.columns})
-    lines = (
+    lines = [
         f"# {TITLE}\n",
         f"Made on {found.environment.created[:10]} by `python -m benchmarks.transfer`; how to ask for one's own: "
         "[use](use.md#circuits-by-tasks).\n",
@@ -110,11 +99,16 @@ def write_page(page: Path, found: Transfer, results: Path) -> None:
         "has seen. Framed: the task that a circuit was found for. In a cell the figure and its 95 % interval: of",
         "faithfulness (1 is the model, 0 the ablated model), of KL recovered, and of the share of prompts on which the",
         "most likely token is the model's. Hatched: the metric does not tell the model from the ablated one.\n",
-        f"{summary(found)}\n",
-        "![Circuits by tasks: faithfulness, KL recovered, agreement](images/transfer.svg)\n",
         f"All figures, with what to know of them: `benchmarks/results/{results.name}`.\n",
-    )
-    write_text(page, "\n".join(lines), overwrite=True)
+    ]
+    for ablation in found.ablations:
+        columns = tuple(column for column in found.columns if column.ablation == ablation)
+        picture = images / f"transfer-{ablation}.svg"
+        write_figure(transfer_figure(found.model_copy(update={"columns": columns})), picture, overwrite=True)
+        about = f"Circuits by tasks under {ablation} ablation: faithfulness, KL recovered, agreement"
+        lines += [f"## {ablation.capitalize()} ablation\n", f"{summary(found, ablation)}\n"]
+        lines += [f"![{about}](images/{picture.name})\n"]
+    write_text(page, "\n".join(lines).rstrip() + "\n", overwrite=True)
 
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)

@@ -128,7 +128,9 @@ def transfer(
         for (card, of_task), one in product(zip(cards, prompts, strict=True), under)
     ]
     masks, columns = torch.stack([row.circuit.mask() for row in rows]), list[TransferColumn]()
-    for lab in labs:
+    total = len(labs)
+    while labs:
+        lab = labs.pop(0)  # with what the column before has left in memory
         with report.stage(f"{lab.name}, {lab.ablation}", len(rows)) as stage:
             columns.append(_column(lab, masks, n_random, stage))
         found = Transfer(
@@ -136,7 +138,7 @@ def transfer(
             seed=seed,
             circuits=tuple(row.record for row in rows),
             columns=tuple(columns),
-            complete=len(columns) == len(labs),
+            complete=len(columns) == total,
             remarks=tuple(remarks),
             seconds=time.perf_counter() - started,
             environment=environment(view),

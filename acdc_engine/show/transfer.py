@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from acdc_engine.graph.evidence_records import Interval
 from acdc_engine.graph.transfer_records import Transfer, TransferCell, TransferCircuit, TransferColumn
 from acdc_engine.show.sections import Column, Section, table_of
 from acdc_engine.show.visible import plain
 
-_Figure = Callable[[TransferCell], tuple[float, Interval | None]]
-FIGURES: dict[str, _Figure] = {
+Value = tuple[float, Interval | None]
+"""A figure and how far it can be trusted."""
+AGREEMENT = "Agreement of the most likely token with the model"
+FIGURES: dict[str, Callable[[TransferCell], Value]] = {
     "Faithfulness": lambda cell: (cell.faithfulness, cell.faithfulness_interval),
     "KL recovered": lambda cell: (cell.kl_recovered, cell.kl_interval),
-    "Agreement of the most likely token with the model": lambda cell: (cell.agreement, cell.agreement_interval),
+    AGREEMENT: lambda cell: (cell.agreement, cell.agreement_interval),
 }
 """What matrices show, by their titles."""
 _ABREAST = 3
@@ -69,31 +71,43 @@ def _model(found: Transfer) -> Section:
     return Section("The model on these tasks", hints=hints, table=table_of(headings, rows, tight=True))
 
 
+def matrix(found: Transfer, ablation: str, title: str) -> list[list[Value | None]]:
+    """A row for each circuit, a value for each task; and a last row for the model with nothing kept."""
+    columns = {column.task: column for column in found.columns if column.ablation == ablation and column.cells}
+    kept = [
+        [FIGURES[title](columns[task].cells[row]) if task in columns else None for task in found.tasks]
+        for row in range(len(found.circuits))
+    ]
+    shares = [columns[t].agreement_ablated if t in columns else None for t in found.tasks]
+    # Faithfulness and KL recovered are measured from there.
+    return [*kept, [None if share is None else (share if title == AGREEMENT else 0.0, None) for share in shares]]
+
+
 def _matrices(found: Transfer, ablation: str) -> Iterator[Section]:
-    for title, figure in FIGURES.items():
+    for title in FIGURES:
+        rows = list(_rows(found, ablation, title))
         for start in range(0, len(found.tasks), _ABREAST):
-            tasks = found.tasks[start : start + _ABREAST]
-            headings = [Column(plain(task, _SOURCE), "text", short=_broken(plain(task, _SOURCE))) for task in tasks]
-            rows = list(_rows(found, ablation, tasks, figure, title == "Faithfulness"))
-            table = table_of((Column("circuit", "text"), *headings), rows)
+            part = slice(start, start + _ABREAST)
+            headings = [Column(plain(t, _SOURCE), "text", short=_broken(plain(t, _SOURCE))) for t in found.tasks[part]]
+            table = table_of((Column("circuit", "text"), *headings), [(name, *row[part]) for name, row in rows])
             interval = "" if start else " [95 % interval]"
             yield Section(f"{title}{interval}, {plain(ablation, _NAME)} ablation", table=table)
 
 
-def _rows(
-    found: Transfer, ablation: str, tasks: Sequence[str], figure: _Figure, with_random: bool
-) -> Iterator[tuple[str, ...]]:
-    for place, circuit in enumerate(found.circuits):
-        cells = [found.cell(place, task, ablation) for task in tasks]
-        texts = ["-" if cell is None else two(figure(cell)[0]) for cell in cells]
-        ends = ["" if cell is None else ends_of(figure(cell)[1]) for cell in cells]
-        yield label(circuit), *("\n".join(filter(None, both)) for both in zip(texts, ends, strict=True))
-        if with_random and any(cell is not None and cell.random for cell in cells):
-            yield "  random ones", *("" if cell is None else _random(cell) for cell in cells)
-    if figure is FIGURES["Agreement of the most likely token with the model"]:
-        by_name = {column.task: column for column in found.columns if column.ablation == ablation}
-        shares = [by_name[task].agreement_ablated if task in by_name else None for task in tasks]
-        yield "  nothing kept", *("-" if share is None else two(share) for share in shares)
+def _rows(found: Transfer, ablation: str, title: str) -> Iterator[tuple[str, list[str]]]:
+    *kept, nothing = matrix(found, ablation, title)
+    for place, (circuit, row) in enumerate(zip(found.circuits, kept, strict=True)):
+        yield label(circuit), [cell_text(value) for value in row]
+        cells = [found.cell(place, task, ablation) for task in found.tasks]
+        if title == "Faithfulness" and any(cell is not None and cell.random for cell in cells):
+            yield "  random ones", ["" if cell is None else _random(cell) for cell in cells]
+    if title == AGREEMENT:
+        yield "  nothing kept", [cell_text(value) for value in nothing]
+
+
+def cell_text(value: Value | None) -> str:
+    """A figure and its interval, a line each; a dash for none."""
+    return "-" if value is None else f"{two(value[0])}\n{ends_of(value[1])}".rstrip()
 
 
 def label(circuit: TransferCircuit, most: int = _NAME) -> str:

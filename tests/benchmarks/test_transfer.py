@@ -52,5 +52,9 @@ def test_results_and_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     cell, tables, text = found.cell(0, "tiny", "zero"), as_markdown.read_text(), page.read_text()
     assert cell is not None and f"| tiny ({len(circuit().edges):,}) | {two(cell.faithfulness)}" in tables
     assert "| hard | too hard |" in tables and tables.count("## ") == 7
-    assert "10 prompts of each (seed 1)" in text and as_markdown.name in text and "- zero ablation: " in text
-    assert (page.parent / "images" / "transfer.svg").is_file()
+    assert (
+        "10 prompts of each (seed 1)" in text
+        and as_markdown.name in text
+        and "## Zero ablation\n\n0 of 1 circuits" in text
+    )
+    assert (page.parent / "images" / "transfer-patch.svg").is_file()

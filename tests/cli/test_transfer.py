@@ -60,7 +60,7 @@ def test_tables_file_and_picture(asked: list[Any], tmp_path: Path) -> None:
     panels = [axes for axes in transfer_figure(found).axes if axes.get_title(loc="left")]
     assert len(panels) == 6 and panels[0].get_title(loc="left") == "Faithfulness, patch"
     cell, values = found.cell(0, "tiny", "patch"), [one.get_text() for one in panels[0].texts]
-    assert cell is not None and values[0] == f"{cell.faithfulness:.2f}" and len(values) == 2 * 2 * 2
+    assert cell is not None and values[0] == f"{cell.faithfulness:.2f}" and len(values) == 3 * 2 * 2
     assert "already. Choose another name, or add --overwrite" in refused(*asked, "--picture", picture)
 
 

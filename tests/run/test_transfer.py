@@ -1,5 +1,7 @@
 """Circuits by tasks: every figure against `evaluate`, prompts that no search has seen, what is refused."""
 
+import gc
+import weakref
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -7,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from acdc_engine.errors import CircuitFileError, MethodError, PromptError, TaskError
+from acdc_engine.errors import CircuitFileError, MethodError, ModelNeededError, PromptError, TaskError
 from acdc_engine.evidence.random_circuits import random_circuits
+from acdc_engine.formats.register import export
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Interval
 from acdc_engine.graph.transfer_records import Transfer
@@ -143,6 +146,34 @@ def test_interrupted_it_leaves_what_is_finished(card: Path, tmp_path: Path, monk
     assert [one.ablation for one in left.columns] == ["patch"] and not left.complete
     with pytest.raises(CircuitFileError, match=r"t\.json exists already"):
         run([circuit()], card, out=target)
+
+
+def test_no_column_stays_in_memory(card: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, made = module._column, list[Any]()
+
+    def column(lab: Any, *given: Any) -> Any:
+        gc.collect()
+        assert not any(evaluator() for evaluator in made)
+        made.append(weakref.ref(lab.evaluator))
+        return real(lab, *given)
+
+    monkeypatch.setattr(module, "_column", column)
+    run([circuit()], card, ablations=ABLATIONS)
+    assert len(made) == 3
+
+
+def test_a_file_that_does_not_say_its_model_is_of_the_others(card: Path, tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    export(circuit(), "csv", table)
+    both, alone = run([circuit(), table], card), run([table], card)
+    own, table_in_both, by_itself = (one.faithfulness for one in (*both.columns[0].cells, *alone.columns[0].cells))
+    assert (table_in_both, by_itself) == pytest.approx((own, own), abs=1e-5)
+    assert [one.name for one in both.circuits] == ["circuit 1", "table"]
+    with pytest.raises(ModelNeededError, match=r"table\.csv is a table of edges"):
+        transfer([table], tasks=[card])
+    assert run([circuit(), circuit()], card).circuits[1].name == "circuit 2"
+    twice = run([saved(tmp_path), tmp_path], card)
+    assert [one.name for one in twice.circuits] == [tmp_path.name, f"{tmp_path.name} (2)"]
 
 
 def test_what_is_written_is_what_is_returned(found: Transfer, card: Path, tmp_path: Path) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from acdc_engine.graph.transfer_records import Transfer
 from acdc_engine.show.pictures import LETTER, drawn
-from acdc_engine.show.transfer import FIGURES, ends_of, two
+from acdc_engine.show.transfer import FIGURES, Value, ends_of, matrix, two
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +35,7 @@ def transfer_figure(found: Transfer) -> Figure:
     from matplotlib.figure import Figure
 
     panels = [(ablation, title) for ablation in found.ablations for title in FIGURES]
-    rows, columns = len(found.circuits), len(found.tasks)
+    rows, columns = len(found.circuits) + 1, len(found.tasks)
     abreast = len(FIGURES) if columns <= _ABREAST else 1
     down = len(panels) // abreast
     names = max(len(drawn(c.name, _LONGEST)) for c in found.circuits) * LETTER * _NAMES / 72 + 0.3
@@ -50,6 +51,7 @@ def transfer_figure(found: Transfer) -> Figure:
     return figure
 
 
+@cache
 def _colours() -> Colormap:
     from matplotlib.colors import LinearSegmentedColormap
 
@@ -60,34 +62,34 @@ def _colours() -> Colormap:
 def _draw_panel(axes: Axes, found: Transfer, ablation: str, title: str, with_names: bool) -> None:
     from matplotlib.patches import Rectangle
 
-    colours, (low, high) = _colours(), (_SCALE[0][0], _SCALE[-1][0])
+    for row, values in enumerate(matrix(found, ablation, title)):
+        for column, value in enumerate(values):
+            _draw_cell(axes, column, row, value)
     for row, circuit in enumerate(found.circuits):
-        for column, task in enumerate(found.tasks):
-            cell, corner = found.cell(row, task, ablation), (column - 0.5, row - 0.5)
-            if cell is None:
-                axes.add_patch(Rectangle(corner, 1, 1, facecolor="#EEEEEE", edgecolor="#BBBBBB", hatch="///", lw=0))
-            else:
-                value, interval = FIGURES[title](cell)
-                share = min(max((value - low) / (high - low), 0.0), 1.0)
-                axes.add_patch(Rectangle(corner, 1, 1, facecolor=colours(share), edgecolor="#DDDDDD", lw=0.6))
-                ink = "white" if value > 0.6 or value < -0.8 else "black"
-                ends = ends_of(interval)
-                axes.text(
-                    column, row - 0.12 * bool(ends), two(value), ha="center", va="center", fontsize=_VALUE, color=ink
-                )
-                axes.text(column, row + 0.27, ends, ha="center", va="center", fontsize=_ENDS, color=ink)
-            if task == circuit.task:
-                axes.add_patch(
-                    Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, fill=False, edgecolor="black", lw=1.6)
-                )
+        for column in (place for place, task in enumerate(found.tasks) if task == circuit.task):
+            corner = column - 0.47, row - 0.47
+            axes.add_patch(Rectangle(corner, 0.94, 0.94, fill=False, edgecolor="black", lw=1.6))
     _set_axes(axes, found, with_names)
-    axes.set_title(
-        f"{title.partition(' of the')[0]}, {drawn(ablation, 20)}", fontsize=8.5, loc="left", parse_math=False
-    )
+    title = f"{title.partition(' of the')[0]}, {drawn(ablation, 20)}"
+    axes.set_title(title, fontsize=8.5, loc="left", parse_math=False)
+
+
+def _draw_cell(axes: Axes, column: int, row: int, value: Value | None) -> None:
+    from matplotlib.patches import Rectangle
+
+    corner, (low, high) = (column - 0.5, row - 0.5), (_SCALE[0][0], _SCALE[-1][0])
+    if value is None:
+        axes.add_patch(Rectangle(corner, 1, 1, facecolor="#EEEEEE", edgecolor="#BBBBBB", hatch="///", lw=0))
+        return
+    share, ends = min(max((value[0] - low) / (high - low), 0.0), 1.0), ends_of(value[1])
+    axes.add_patch(Rectangle(corner, 1, 1, facecolor=_colours()(share), edgecolor="#DDDDDD", lw=0.6))
+    look: dict[str, Any] = {"ha": "center", "va": "center", "color": "black" if -0.8 < value[0] < 0.6 else "white"}
+    axes.text(column, row - 0.12 * bool(ends), two(value[0]), fontsize=_VALUE, **look)
+    axes.text(column, row + 0.27, ends, fontsize=_ENDS, **look)
 
 
 def _set_axes(axes: Axes, found: Transfer, with_names: bool) -> None:
-    rows, columns = len(found.circuits), len(found.tasks)
+    rows, columns = len(found.circuits) + 1, len(found.tasks)
     axes.set_xlim(-0.5, columns - 0.5)
     axes.set_ylim(rows - 0.5, -0.5)
     axes.set_aspect(_CELL[1] / _CELL[0])
@@ -95,8 +97,8 @@ def _set_axes(axes: Axes, found: Transfer, with_names: bool) -> None:
     axes.tick_params(axis="x", rotation=35)
     for text in axes.get_xticklabels():
         text.set(ha="right", rotation_mode="anchor")
-    names = [drawn(circuit.name, _LONGEST) for circuit in found.circuits] if with_names else [""] * rows
-    axes.set_yticks(range(rows), names, fontsize=_NAMES, parse_math=False)
+    names = [*(drawn(circuit.name, _LONGEST) for circuit in found.circuits), "nothing kept"]
+    axes.set_yticks(range(rows), names if with_names else [""] * rows, fontsize=_NAMES, parse_math=False)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
 
