@@ -20,6 +20,7 @@ from acdc_engine.graph.connectivity import clean
 from acdc_engine.graph.evidence_records import Figures
 from acdc_engine.graph.records import CircuitEdge, CircuitNode
 from acdc_engine.graph.repeat_records import Core, Included, Repeats
+from acdc_engine.graph.style import CORE
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.score import EdgeScores
 from acdc_engine.score.edge_scores import per_example_fits
@@ -27,8 +28,6 @@ from acdc_engine.score.edge_scores import per_example_fits
 LEAST_PROMPTS = 16
 """Discovery prompts from which on there are halves to search on."""
 _LEAST_OF_TEMPLATE = 2
-_CORE = 0.9
-"""Share of the repeats that have an edge of the core."""
 _LISTED = 0.5
 """Share of the repeats from which on an edge is listed that the circuit does not have."""
 _ROUNDING = 1e-9
@@ -108,7 +107,7 @@ def scores_of(scores: EdgeScores, rows: Sequence[int]) -> EdgeScores:
 
 def core_of(graph: Graph, circuits: Sequence[Mask]) -> Mask:
     """The edges of at least 90 % of some circuits, less those that then lie on no path."""
-    return clean(graph, _share(circuits) >= _CORE - _ROUNDING)
+    return clean(graph, _share(circuits) >= CORE - _ROUNDING)
 
 
 def repeats_of(

@@ -18,6 +18,9 @@ _POSITIVE = "#0072B2"
 _NEGATIVE = "#D55E00"
 _UNKNOWN = "#777777"
 
+CORE = 0.9
+"""Share of the repeats of a search that have an edge of the core."""
+_FAINT = 0.3  # opacity of other edges, as a share of their usual one
 Measure = Literal["effect", "score"]
 
 
@@ -130,3 +133,13 @@ def legend_of(roles: Iterable[str | None]) -> dict[str, Fill]:
     if others:
         found["other roles" if others[1:] else others[0]] = OTHER_FILL
     return found
+
+
+def in_core(edge: CircuitEdge) -> bool | None:
+    """Whether so many repeats of the search have an edge; None where the search was not repeated."""
+    return None if edge.inclusion is None else edge.inclusion >= CORE - 1e-6
+
+
+def opacity_of(edge: CircuitEdge, usual: float) -> float:
+    """How opaque its line is: where the search was repeated, edges outside the core are faint."""
+    return usual * (_FAINT if in_core(edge) is False else 1.0)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Figures
 from acdc_engine.graph.repeat_records import Core, Included, Repeats
+from acdc_engine.graph.style import in_core
 from acdc_engine.show.sections import Column, Section, Table, table_of, three
 from acdc_engine.show.visible import plain
 from acdc_engine.show.words import NAME, aim_of, between, counted, farthest_first
@@ -25,7 +26,7 @@ def repeats_section(circuit: Circuit) -> Section | None:
             f"two of them share {found.edge_overlap:.0%} of the edges and {found.node_overlap:.0%} of the heads and "
             "MLPs that either has, on average"
         )
-    sure = sum((edge.inclusion or 0.0) >= 0.9 - 1e-6 for edge in circuit.edges)
+    sure = sum(bool(in_core(edge)) for edge in circuit.edges)
     if found.sizes:
         pairs["the circuit"] = f"{sure:,} of its {counted(len(circuit.edges), 'edge')} are in 90% of them or more"
     if found.other_edges:

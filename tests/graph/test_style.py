@@ -9,8 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acdc_engine.graph.records import RoleName
-from acdc_engine.graph.style import OTHER_FILL, ROLE_FILLS, fill_of, legend_of, style_of, texts_of
+from acdc_engine.graph.records import CircuitEdge, RoleName
+from acdc_engine.graph.style import (
+    OTHER_FILL,
+    ROLE_FILLS,
+    fill_of,
+    in_core,
+    legend_of,
+    opacity_of,
+    style_of,
+    texts_of,
+)
 
 INK = ("#222222", "#e8ebee")
 """Of names in boxes, in light and dark."""
@@ -115,3 +124,11 @@ def test_a_legend_has_a_fixed_order_and_others_last() -> None:
     assert list(legend_of([*roles, "early head"])) == ["induction", "name mover", "other roles"]
     assert legend_of(roles)["argument mover"] == OTHER_FILL
     assert legend_of([None]) == {}
+
+
+def test_edges_outside_the_core_are_faint_where_the_search_was_repeated() -> None:
+    edge = CircuitEdge(sender="input", receiver="m0")
+    assert in_core(edge) is None and opacity_of(edge, 0.8) == 0.8
+    rates = {rate: edge.model_copy(update={"inclusion": rate}) for rate in (0.875, 0.9, 1.0)}
+    assert [in_core(one) for one in rates.values()] == [False, True, True]
+    assert opacity_of(rates[0.875], 0.8) < opacity_of(rates[0.9], 0.8) == 0.8

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.records import CircuitEdge
 from acdc_engine.graph.style import (
+    CORE,
     Measure,
     by_strength,
     colour_of,
     fill_of,
+    in_core,
     legend_of,
     measure_of,
+    opacity_of,
     relative_strengths,
     strength_of,
 )
@@ -185,7 +188,7 @@ def _draw_arrows(axes: Axes, circuit: Circuit, ways: Sequence[_Way], thickness: 
                 linestyle=_DASHES[way.kind],
                 linewidth=_arrow_width(relative[way.edge], thickness, many=False),
                 color=colour_of(strength_of(way.edge, measure)),
-                alpha=0.35 + 0.55 * weight,
+                alpha=opacity_of(way.edge, 0.35 + 0.55 * weight),
                 capstyle="butt",
                 zorder=2 + weight,
             )
@@ -201,7 +204,8 @@ def _draw_lines(axes: Axes, circuit: Circuit, ways: Sequence[_Way], thickness: f
     colours, widths = [], []
     for way in ways:
         share = relative[way.edge] if measure else 0.01
-        colours.append(to_rgba(colour_of(strength_of(way.edge, measure)), 0.2 + 0.6 * share**0.5))
+        opacity = opacity_of(way.edge, 0.2 + 0.6 * share**0.5)
+        colours.append(to_rgba(colour_of(strength_of(way.edge, measure)), opacity))
         widths.append(_arrow_width(share, thickness, many=True))
     curves, dashes = [way.curve for way in ways], [_DASHES[way.kind] for way in ways]
     lines = PathCollection(curves, facecolors="none", edgecolors=colours, linewidths=widths, linestyles=dashes)
@@ -318,6 +322,10 @@ def _legend(circuit: Circuit, page: _Page) -> list[Artist]:
         handles.insert(0, Line2D([], [], color=colour_of(1.0), linewidth=2.5, label="supports the behaviour"))
         handles.insert(1, Line2D([], [], color=colour_of(-1.0), linewidth=2.5, label="works against it"))
         handles += _scale(circuit, measure, page)
+    if any(in_core(edge) is False for edge in circuit.edges):
+        handles.append(
+            Line2D([], [], color="#444444", alpha=0.3, linewidth=2.5, label=f"in under {CORE:.0%} of repeats")
+        )
     if _is_many(circuit):
         handles.append(Line2D([], [], color="none", label="all edges run upwards"))
     roles = {drawn(role, 22): fill.light for role, fill in legend_of(node.role for node in circuit.nodes).items()}

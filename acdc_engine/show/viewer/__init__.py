@@ -74,7 +74,7 @@ _LONGEST_TITLE = 120
 _MOST_LINES = 5_000
 """More are not shown: the weakest edges are left out, and the page says how many."""
 _STOPS = 24  # of the slider, where no sizes were measured
-_NUMBERS = ("score", "effect", "without", "stability", "necessity")
+_NUMBERS = ("score", "effect", "without", "stability", "necessity", "inclusion")
 _UNIT = 100.0
 """Pixels of the length that place_nodes calls one."""
 _MOST_ROUTED = 300

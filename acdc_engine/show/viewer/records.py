@@ -72,6 +72,8 @@ class ViewEdge(Record):
     """Share of resamples whose scores select it."""
     necessity: float | None
     """Share of resamples in which the target is missed without it."""
+    inclusion: float | None
+    """Share of the repeats of the search that have it."""
     strength: float | None
     """Its effect or score, whichever ranks this circuit's edges."""
     place: int | None

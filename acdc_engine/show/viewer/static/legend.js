@@ -44,7 +44,8 @@
         ? [line("effect not known", "line unknown")]
         : [line("supports the behaviour", "line positive"), line("works against it", "line negative"), line(`width: |${data.measure}|`, "none")];
       const kinds = [line("into a query", "line q"), line("into a key", "line k"), line("into a value, MLP or logits", "line v")];
-      parts.push(part("Edges", [...signs, ...kinds]));
+      const faint = data.edges.some(acdc.isFaint) ? [line("faint: found in under 90% of the repeats of the search", "none")] : [];
+      parts.push(part("Edges", [...signs, ...kinds, ...faint]));
     }
     if (leftOut === null && data.edges.length > (colourBy === "status" ? acdc.MOST_DASHED : acdc.MOST_FINE)) {
       parts.push(acdc.element("p", `Dashes, dots and arrow heads appear where at most ${acdc.MOST_FINE} lines are seen: filter, or trace a node.`, "faint"));

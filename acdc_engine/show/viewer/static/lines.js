@@ -11,6 +11,8 @@
   /* Lines that rise less, from heads to their layer's MLP and from it to the next heads, use its side: so far below its
      middle. */
   const FLAT = 20;
+  /* Opacity of lines outside the core, as a share of their usual one. */
+  const FAINT = 0.3;
   const SIDE = { in: 8, out: -2 };
 
   /* Root of a strength as a share of the largest, in steps; something in the middle where it is not known. */
@@ -32,13 +34,14 @@
       else if (source.kind === "mlp") [start[0], start[1]] = [source.x + side, source.y + SIDE.out];
     }
     const points = [start, ...edge.bends, end];
+    const share = acdc.isFaint(edge) ? FAINT : 1;
     const [xs, ys] = [points.map(([x]) => x), points.map(([, y]) => y)];
     return {
       id: edge.id, kind: edge.kind, status: edge.status, points,
       sign: edge.strength === null ? "unknown" : edge.strength >= 0 ? "positive" : "negative",
       width: 1.1 + 4.5 * weight,
-      pale: (many ? 0.14 : 0.4) + (many ? 0.7 : 0.5) * weight,
-      clear: 0.4 + 0.5 * weight,
+      pale: share * ((many ? 0.14 : 0.4) + (many ? 0.7 : 0.5) * weight),
+      clear: share * (0.4 + 0.5 * weight),
       level: Math.round(weight * 8),
       box: { x1: Math.min(...xs), x2: Math.max(...xs), y1: Math.min(...ys), y2: Math.max(...ys) },
     };

@@ -51,6 +51,7 @@
       ["stability", written(edge.stability, acdc.percent), "resamples of the prompts whose scores select it"],
       ["necessity", written(edge.necessity, acdc.percent), "resamples in which the target is missed without it"],
     );
+    if (known(edge.inclusion)) rows.push(["inclusion", written(edge.inclusion, acdc.percent), "repeats of the search that find it"]);
     return [html("h2", {}, name), acdc.panelFacts(rows)];
   }
 

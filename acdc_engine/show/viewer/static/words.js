@@ -59,6 +59,7 @@
       ["Objective without it", edge.without, acdc.number],
       ["Stability", edge.stability, acdc.percent],
       ["Necessity", edge.necessity, acdc.percent],
+      ["Inclusion", edge.inclusion, acdc.percent],
     ];
     return rows.filter(([, value]) => value !== null).map(([label, value, write]) => [label, write(value)]);
   };
