@@ -191,9 +191,10 @@ def _check_one_model(rows: Sequence[_Row], named: bool) -> None:
         + "".join(f", {key} {getattr(of_one[0].circuit.model, key)}" for key in differ)
         for of_one in kinds.values()
     )
+    copies = "" if differ else " Where these are copies of one model, say where it is with --model."
     raise CircuitFileError(
         f"Only circuits of one model can be set side by side, and these are of {len(kinds)}: {told}. Give those of one "
-        "model; copies of it under other names go together with --model."
+        f"model.{copies}"
     )
 
 

@@ -216,6 +216,15 @@ def test_what_is_refused(
         transfer([make() for make in circuits], **asked)
 
 
+def test_copies_of_one_model_go_together_where_it_is_given(card: Path) -> None:
+    copy = circuit().model_copy(update={"model": circuit().model.model_copy(update={"name": "them/copy"})})
+    with pytest.raises(
+        CircuitFileError, match=r"llama_grouped; circuit 2: them/copy\. .*copies of one model, say where"
+    ):
+        transfer([circuit(), copy], tasks=[card])
+    assert len(run([circuit(), copy], card).columns[0].cells) == 2
+
+
 def test_a_circuit_without_a_task_needs_one() -> None:
     with pytest.raises(TaskError, match="None of the circuits says for which task it was found"):
         transfer([circuit().model_copy(update={"task": None})], model=tiny_view(NAME))
