@@ -198,7 +198,7 @@ class Experiment:
         """Scores every edge: how much the objective is predicted to fall without it.
 
         Args:
-            method: "eap-ig", "eap", "clean-corrupted", or another name, with parameters behind it or not
+            method: "eap-ig", "eap-ig-path", "eap", "gim", "clean-corrupted", or another name, with parameters or not
                 ("eap-ig:steps=7"); or a function of this experiment and `parameters`.
             per_example: Keep the scores of every prompt, from which `circuit` has the stability of edges; None: where
                 there is room for them.

@@ -151,7 +151,7 @@ def curve(
         list[str],
         options.in_pruning(
             autocompletion=options.among(lambda: choices_of("method")),
-            help="How edges are scored: eap-ig, eap or clean-corrupted. Repeat it for several.",
+            help="How edges are scored: eap-ig, eap-ig-path, eap, gim or clean-corrupted. Repeat it for several.",
         ),
     ] = ["eap-ig", "eap"],  # noqa: B006
     rank: Annotated[

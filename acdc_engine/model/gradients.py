@@ -9,7 +9,8 @@ norm's gain (and centring, for LayerNorm),
 which is the norm's vector-Jacobian product written out: `x_hat . (W^T g) = (W x_hat) . g = (q - const) . g`. It is
 exact.
 Both terms are sums over integration points of small things, so a few points cost one expansion to d_model, not one
-each. Sums are kept in float32 whatever the weights are: in bfloat16 a thousand points would lose half of the sum.
+each. Where the scale is held fixed (`Norm.bends`) there is no second term. Sums are kept in float32 whatever the
+weights are: in bfloat16 a thousand points would lose half of the sum.
 """
 
 from collections.abc import Sequence
@@ -79,25 +80,24 @@ class AttentionSums(ReceiverSums):
         self._norm, self._weights, self._biases = norm, weights, biases
         self._sizes = [len(weight) for weight in weights]
         super().__init__(sum(self._sizes), batch, pos, like, weights[0].shape[1])
-        kept = 0 if norm.kind == "none" else points
+        kept = points if norm.bends else 0
         self.x_hat = like.new_zeros(kept, batch, pos, like.shape[-1])
         self.s = like.new_zeros(kept, sum(self._sizes), batch, pos)
 
     def add(self, x: Tensor, inputs: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
         """Adds a point, its gradients scaled by the norm's `r`."""
-        parts = zip(inputs, gradients, self.total.split(self._sizes), self._weights, self._biases, strict=True)
-        if self._norm.kind == "none":
-            for _, gradient, total, _, _ in parts:
-                total.add_(gradient.permute(2, 0, 1, 3))
-        else:
-            x_hat, r = self._norm.standardize(x)
+        x_hat, r = self._norm.standardize(x)
+        for gradient, total in zip(gradients, self.total.split(self._sizes), strict=True):
+            total.add_((gradient * r.unsqueeze(-1)).permute(2, 0, 1, 3))
+        if self._norm.bends:
             self.x_hat[self.points] = x_hat
             along = self.s[self.points].split(self._sizes)
-            for (raw, gradient, total, weight, bias), s in zip(parts, along, strict=True):
+            for raw, gradient, s, weight, bias in zip(
+                inputs, gradients, along, self._weights, self._biases, strict=True
+            ):
                 for part in (self._norm.constant(weight), bias):
                     raw = raw if part is None else raw - part
                 s.copy_(((raw * gradient).sum(-1) * (r / x.shape[-1])).permute(2, 0, 1))
-                total.add_((gradient * r.unsqueeze(-1)).permute(2, 0, 1, 3))
         self.points += 1
 
     def expand(self, examples: slice, positions: slice, out: Tensor, work: Work) -> None:

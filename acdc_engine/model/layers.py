@@ -35,6 +35,11 @@ class Norm:
     bias: Float[Tensor, "d"] | None = None
     eps: float = 0.0
 
+    @property
+    def bends(self) -> bool:
+        """Whether gradients go through the scale `r`, which depends on the input."""
+        return self.kind != "none"
+
     def __call__(self, x: Float[Tensor, "*any d"]) -> Float[Tensor, "*any d"]:
         """Normalizes the last dimension."""
         if self.kind == "none":
@@ -141,12 +146,19 @@ class Attention:
             k, v = (part if shared == 1 else part.repeat_interleave(shared, 2) for part in (k, v))
         elif list(groups) != list(range(k.shape[2])):  # views: an index would have to be moved to the device
             k, v = (torch.stack([part[:, :, group] for group in groups], 2) for part in (k, v))
-        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+        return self._attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), at).transpose(1, 2)
+
+    def fused(self, pos: int) -> bool:
+        """Whether no weights are written out for prompts of so many tokens: the plain, causal kind."""
+        return self.softcap is None and self.causal and (self.window is None or self.window >= pos)
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, at: Tensor | None) -> Tensor:
+        """Weighted values, of placed queries and keys, all `[batch, heads, positions, d_head]`."""
         if self.softcap is not None:
-            return (self._softmax(q, k, at).to(v.dtype) @ v).transpose(1, 2)
-        simple = self.causal and at is None and (self.window is None or self.window >= k.shape[2])
+            return self._softmax(q, k, at).to(v.dtype) @ v
+        simple = at is None and self.fused(k.shape[2])
         mask = ~self._blocked(k, at) if self.causal and not simple else None
-        return F.scaled_dot_product_attention(q, k, v, mask, is_causal=simple, scale=self.scale).transpose(1, 2)
+        return F.scaled_dot_product_attention(q, k, v, mask, is_causal=simple, scale=self.scale)
 
     def weights(
         self,
@@ -179,11 +191,15 @@ class Attention:
 
     def _softmax(self, q: Tensor, k: Tensor, at: Tensor | None) -> Tensor:
         """Attention weights, float32 at least, of placed queries and keys `[batch, heads, positions, d_head]`."""
+        return torch.softmax(self._scores(q, k, at), -1)
+
+    def _scores(self, q: Tensor, k: Tensor, at: Tensor | None) -> Tensor:
+        """Attention scores, float32 at least; minus infinity where a query may not look."""
         scores = (q @ k.transpose(-1, -2)) * self.scale
         if self.softcap is not None:
             scores = torch.tanh(scores / self.softcap) * self.softcap
         wide = torch.promote_types(scores.dtype, torch.float32)
-        return torch.softmax(scores.to(wide).masked_fill(self._blocked(k, at), -torch.inf), -1)
+        return scores.to(wide).masked_fill(self._blocked(k, at), -torch.inf)
 
     def _placed(self, q: Tensor, k: Tensor, rotation: Rotation | None, at: Tensor | None) -> tuple[Tensor, Tensor]:
         """Queries and keys after their norms and rotation."""

@@ -241,9 +241,7 @@ class _AttentionTwin(Twin):
 
     def numbers(self, pos: int) -> int:
         # Weights of attention are written out but for the plain, causal kind.
-        a = self.layer.attention
-        plain = a.softcap is None and a.causal and (a.window is None or a.window >= pos)
-        written = 0 if plain else 4 * self._heads * pos
+        written = 0 if self.layer.attention.fused(pos) else 4 * self._heads * pos
         return super().numbers(pos) + 6 * len(self._receivers) * self.width + written
 
     def run(self, x: Residual, rotation: Rotation | None, record: Record | None, keep: bool) -> Residual:

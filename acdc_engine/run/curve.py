@@ -43,6 +43,7 @@ from acdc_engine.score import get_method
 from acdc_engine.search.order import best_first, check_rank, first_edges, greedy_from_logits
 
 _FILE = "curve.json"
+_STEPPED = ("eap-ig", "eap-ig-path")  # methods that take steps
 _FEWER_ABOVE = 0.05
 """Random circuits of a larger share of the graph than this are drawn in smaller numbers, see `_draws`."""
 _FIXED = {
@@ -82,7 +83,7 @@ def curve(
     Args:
         task: Name of a shipped task, or the path of a task card.
         model: Name, folder, loaded Hugging Face model, or view; see `load_model`.
-        methods: How edges are scored: "eap-ig", "eap", "clean-corrupted".
+        methods: How edges are scored: "eap-ig", "eap-ig-path", "eap", "gim", "clean-corrupted".
         ranks: What counts as strong: "absolute" or "signed" scores.
         strategies: "top-k", "greedy" or both.
         sizes: Growing fractions of the graph's edges, above 0 and at most 1.
@@ -92,8 +93,8 @@ def curve(
         out: Folder for `curve.json`, which is written after every series; None to write nothing.
         overwrite: Replace a curve there.
         progress: Show progress on stderr, or on a reporter of one's own (`acdc_engine.run.progress`).
-        **settings: See `acdc_engine.run.settings.Settings`. `steps` is for "eap-ig" only, `faithfulness` the target
-            whose band the picture shows.
+        **settings: See `acdc_engine.run.settings.Settings`. `steps` is for "eap-ig" and "eap-ig-path", `faithfulness`
+            the target whose band the picture shows.
 
     Returns:
         The curves with their areas.
@@ -139,9 +140,10 @@ def curve(
             now.save(path)
         return now
 
-    for method, of_method in groupby(plans, lambda plan: plan.method):
+    for method, same in groupby(plans, lambda plan: plan.method):
+        first, *_ = of_method = list(same)
         with report.stage(f"Scoring edges, {method}", len(lab.prompts)) as stage:
-            steps = {} if method != "eap-ig" or plans[0].steps is None else {"steps": plans[0].steps}
+            steps = {} if first.steps is None else {"steps": first.steps}
             scores = lab.score(method, per_example=False, progress=stage.advance, **steps).both
         for plan in of_method:
             found = keep(series=(*found.series, sizing.series(plan, scores)))
@@ -176,11 +178,11 @@ def _plans(
             raise MethodError(
                 f"Strategy {strategy!r} has no circuit of a given size, which a curve needs: use top-k or greedy."
             )
-    if settings.get("steps") is not None and "eap-ig" not in methods:
+    if settings.get("steps") is not None and not set(methods) & set(_STEPPED):
         get_method(methods[0], settings["steps"])  # refuses the steps
     plans = []
     for method, strategy, rank in product(methods, strategies, ranks):
-        steps = settings.get("steps") if method == "eap-ig" else None
+        steps = settings.get("steps") if method in _STEPPED else None
         plans.append(Settings.of({**settings, "method": method, "rank": rank, "strategy": strategy, "steps": steps}))
     return plans
 

@@ -55,7 +55,7 @@ def discover(
         overwrite: Replace an earlier run in that folder, if it is finished or another one.
         progress: Show progress on stderr, or on a reporter of one's own (`acdc_engine.run.progress`).
         **settings: What `acdc discover --help` lists; more of each in `acdc_engine.run.settings.Settings`.
-            *Scoring:* method ("eap-ig", "eap", "clean-corrupted"), steps (integration points).
+            *Scoring:* method ("eap-ig", "eap-ig-path", "eap", "gim", "clean-corrupted"), steps (integration points).
             *Pruning:* strategy ("iterative", "top-k", "greedy", "threshold", "acdc"), objective ("faithfulness", "kl"),
             faithfulness (the target, 0.9), size (edges), threshold, candidates, rank ("absolute", "signed", "rms"),
             each_template (the target holds in each one), ablation ("patch", "mean", "zero"), edge_tests (test every

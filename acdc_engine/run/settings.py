@@ -85,10 +85,13 @@ class Settings:
 
     method: str = _pruning(
         "eap-ig",
-        "How edges are scored: eap-ig (integrated gradients), eap (one gradient) or clean-corrupted (mean of two).",
-        choices=("eap-ig", "eap", "clean-corrupted"),
+        "How edges are scored: eap-ig (integrated gradients), eap-ig-path (the same along the senders' path), eap (one "
+        "gradient), gim (one, with norms frozen and products shared out) or clean-corrupted (mean of two).",
+        choices=("eap-ig", "eap-ig-path", "eap", "gim", "clean-corrupted"),
     )
-    steps: int | None = _pruning(None, "Integration points of eap-ig: more are more exact and slower.", shown="5")
+    steps: int | None = _pruning(
+        None, "Integration points of eap-ig and eap-ig-path: more are more exact and slower.", shown="5"
+    )
     strategy: str = _pruning(
         "iterative",
         "How the circuit is found. iterative: drop the weakest edges, check the rest exactly, score again inside. "

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from acdc_engine.display import Shown
@@ -69,11 +69,7 @@ def attribution_patching(
     metric: Metric,
     alphas: Sequence[float],
     name: str,
-    *,
-    batch_size: int = 16,
-    rms: bool = False,
-    per_example: bool = False,
-    progress: Callable[[int], None] | None = None,
+    **options: Any,
 ) -> EdgeScores:
     """Scores every edge u -> v by attribution patching.
 
@@ -86,15 +82,47 @@ def attribution_patching(
     product per layer for every few of them. Memory: the activations one backward pass needs, what those few points
     leave behind, and one block of tokens written out: the same for any number of alphas.
 
-    Whether the caller has gradients switched off (`torch.no_grad()`) and what torch's default number format is do not
-    matter; sums are float32 in every number format of the model.
-
     Args:
         view: The model.
         prompts: Aligned clean and corrupt prompts.
         metric: Oriented so that higher means more of the behaviour.
         alphas: The points at which gradients are taken, from 0 (corrupt) to 1 (clean).
         name: Of the method.
+        options: As in `in_batches`, which says what is raised.
+    """
+
+    def sums(batch: PromptSet, apart: bool) -> Tensor:
+        return _sums(view, batch, metric, alphas, apart)
+
+    return in_batches(view, prompts, sums, name, {"alphas": list(alphas)}, points=len(alphas), **options)
+
+
+def in_batches(
+    view: TransformerView,
+    prompts: PromptSet,
+    sums: Callable[[PromptSet, bool], Float[Tensor, "rows senders receivers"]],
+    name: str,
+    settings: Mapping[str, Any],
+    *,
+    points: int = 1,
+    batch_size: int = 16,
+    rms: bool = False,
+    per_example: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> EdgeScores:
+    """Scores of all prompts from those of batches.
+
+    Whether the caller has gradients switched off (`torch.no_grad()`) and what torch's default number format is do not
+    matter; sums are float32 in every number format of the model.
+
+    Args:
+        view: The model.
+        prompts: Aligned clean and corrupt prompts.
+        sums: From a batch and whether its examples are taken apart to their scores, a row for each, or to the sum over
+            them, one row. Gradients are switched on.
+        name: Of the method.
+        settings: Of the method, for the circuit's file.
+        points: How many points `sums` has added up: scores are means over them.
         batch_size: Examples per run, at most: of long prompts fewer, see `acdc_engine.model.devices`.
         rms: Take examples apart for their root mean square.
         per_example: Keep every example's scores (the bootstrap needs them).
@@ -112,15 +140,16 @@ def attribution_patching(
     parts = prompts.batch_rows(batch_size, partial(fitting_prompts, view))
     for part in parts:
         batch = prompts.select(part).to(view.device)
-        sums = _sums(view, batch, metric, alphas, apart)
-        total += sums.sum(0)
+        with torch.enable_grad():
+            found = sums(batch, apart)
+        total += found.sum(0)
         if apart:
-            squares += sums.square().sum(0)
+            squares += found.square().sum(0)
         if per_example:
-            rows.append(sums.cpu())
+            rows.append(found.cpu())
         if progress is not None:
             progress(len(batch))
-    points, spread, each = len(alphas), None, None
+    spread, each = None, None
     mean = (total.cpu() / (len(prompts) * points)).masked_fill(~graph.exists, 0.0)
     _check_scores(view, mean)
     if apart:
@@ -130,7 +159,7 @@ def attribution_patching(
         if order != sorted(order):
             each = each[torch.tensor(order).argsort()]
         each.div_(points).masked_fill_(~graph.exists, 0.0)
-    return EdgeScores(mean, spread, each, graph.senders, graph.receivers, name, {"alphas": list(alphas)})
+    return EdgeScores(mean, spread, each, graph.senders, graph.receivers, name, dict(settings))
 
 
 def _check_scores(view: TransformerView, scores: Float[Tensor, "senders receivers"]) -> None:
@@ -144,63 +173,109 @@ def _check_scores(view: TransformerView, scores: Float[Tensor, "senders receiver
         )
 
 
-@torch.enable_grad()
+class Runs:
+    """The runs of one batch: clean, corrupt and the points between them.
+
+    A point `alpha` is the run whose input embedding is `corrupt + alpha (clean - corrupt)`. What lies before the first
+    token that differs is run once, and not part of any of them.
+
+    Attributes:
+        shape: Examples and positions of each run.
+    """
+
+    def __init__(self, view: TransformerView, batch: PromptSet, metric: Metric) -> None:
+        """Embeds both prompts of every example, and runs what is the same in both, without gradients."""
+        start, self._past = view.first_change(batch.clean, batch.corrupt, batch.read_at), None
+        clean, corrupt = view.embed(batch.clean), view.embed(batch.corrupt)
+        if start:
+            self._past = Record(clean[:, :start])
+            with torch.no_grad():
+                view.run(self._past.embed, self._past, keep_inputs=True)
+        self._view, self._metric, self._ends = view, metric, (corrupt[:, start:], clean[:, start:])
+        self._read_at, self._read = batch.read_at - start, columns_read(metric, batch)
+        self._clean_logits: Tensor | None = None
+        n, pos, _ = self._ends[0].shape
+        self.shape = (n, pos)
+
+    def _embed(self, alpha: float) -> Tensor:
+        return self._ends[int(alpha)] if alpha in (0.0, 1.0) else torch.lerp(*self._ends, alpha)
+
+    @torch.no_grad()
+    def plain(self, alpha: float) -> Record:
+        """A run without gradients, of senders alone."""
+        record = Record(self._embed(alpha), past=self._past)
+        final = self._view.run(record.embed, record)
+        if alpha == 1.0 and self._metric.needs_clean_logits:
+            self._clean_logits = self._view.unembed(read_positions(final, self._read_at))
+        return Record(record.embed, record.blocks)
+
+    def differentiated(self, alpha: float, receivers: "ReceiverGradients") -> Record:
+        """A run whose gradients are added to the receivers'. Of metrics that compare, the clean run comes first.
+
+        Returns:
+            The run's senders, detached: its activations are gone before the next one starts.
+        """
+        record = Record(self._embed(alpha).detach().requires_grad_(), past=self._past)
+        final = read_positions(self._view.run(record.embed, record, keep_inputs=True), self._read_at)
+        prompts, columns = self._read
+        logits = self._view.unembed(final, columns)
+        reference = logits.detach() if self._clean_logits is None else self._clean_logits
+        receivers.add(self._view, record, self._metric(logits, prompts, reference).sum())
+        if alpha == 1.0:
+            self._clean_logits = logits.detach()
+        return Record(record.embed, [BlockRecord(block.values.detach()) for block in record.blocks])
+
+
 def _sums(
     view: TransformerView, batch: PromptSet, metric: Metric, alphas: Sequence[float], apart: bool
 ) -> Float[Tensor, "rows senders receivers"]:
-    """All model runs of one batch, clean, corrupt and the points between, and what they come to.
+    """All model runs of one batch and what they come to.
 
     Returns:
         Sums over tokens and points: a row for each example if they are taken `apart`, one for all otherwise.
     """
-    start, past = view.first_change(batch.clean, batch.corrupt, batch.read_at), None
-    embeds = {0.0: view.embed(batch.corrupt), 1.0: view.embed(batch.clean)}
-    if start:  # before it all runs are the same, and differences nothing: it is run once, without gradients
-        past = Record(embeds[1.0][:, :start])
-        with torch.no_grad():
-            view.run(past.embed, past, keep_inputs=True)
-    embeds = {alpha: embed[:, start:] for alpha, embed in embeds.items()}
-    read_at, read = batch.read_at - start, columns_read(metric, batch)
-    ends: dict[float, Record] = {}
-    clean_logits = None
-    for alpha in (0.0, 1.0):
-        if alpha not in alphas:
-            ends[alpha] = Record(embeds[alpha], past=past)
-            with torch.no_grad():
-                final = view.run(embeds[alpha], ends[alpha])
-                if alpha == 1.0 and metric.needs_clean_logits:
-                    clean_logits = view.unembed(read_positions(final, read_at))
+    runs = Runs(view, batch, metric)
+    ends = {alpha: runs.plain(alpha) for alpha in (0.0, 1.0) if alpha not in alphas}
     senders = _differences(view, ends) if len(ends) == 2 else None
-    n, pos = embeds[1.0].shape[:2]
-    receivers = ReceiverGradients(view, n, pos, min(_POINTS, len(alphas)))
-    rows = n if apart else 1
-    out = torch.zeros(rows, *view.graph.exists.shape, dtype=torch.float32, device=view.device)
+    receivers = ReceiverGradients(view, *runs.shape, min(_POINTS, len(alphas)))
+    out = no_scores(view, len(batch) if apart else 1)
     # The ends first: the senders are their difference, and metrics that compare with the clean run need its logits.
-    ordered = sorted(alphas, key=lambda alpha: (alpha not in embeds, -alpha))
+    ordered = sorted(alphas, key=lambda alpha: (alpha not in (0.0, 1.0), -alpha))
     for done, alpha in enumerate(ordered, 1):
-        embed = embeds[alpha] if alpha in embeds else torch.lerp(embeds[0.0], embeds[1.0], alpha)
-        record = Record(embed.detach().requires_grad_(), past=past)
-        record, logits = _add_point(view, record, read_at, metric, read, clean_logits, receivers)
-        if alpha == 1.0:
-            clean_logits = logits
-        if alpha in embeds:
+        record = runs.differentiated(alpha, receivers)
+        if alpha in (0.0, 1.0):
             ends[alpha] = record
         del record
         if receivers.points == _POINTS or done == len(ordered):
             senders = senders or _differences(view, ends)
-            _contract(view, senders, receivers, out)
+            contract(view, senders, receivers, out)
             receivers.clear()
     return out
 
 
+def no_scores(view: TransformerView, rows: int) -> Float[Tensor, "rows senders receivers"]:
+    """Zeros that sums begin with."""
+    return torch.zeros(rows, *view.graph.exists.shape, dtype=torch.float32, device=view.device)
+
+
 def _differences(view: TransformerView, ends: dict[float, Record]) -> Record:
-    """Clean minus corrupt senders, laid out to be written out; empties `ends`, whose runs are not needed any more."""
+    """Clean minus corrupt senders; empties `ends`, whose runs are not needed any more."""
     clean, corrupt = ends.pop(1.0), ends.pop(0.0)
+    check_ends(view, clean, corrupt)
+    return difference(clean, corrupt)
+
+
+def check_ends(view: TransformerView, clean: Record, corrupt: Record) -> None:
+    """Raises a ScoreError where a run is not finite; the layer is named."""
     for run, name in ((clean, "clean"), (corrupt, "corrupt")):
         check_finite(view, run.embed, run.values(), name)
-    pairs = zip(clean.blocks, corrupt.blocks, strict=True)
+
+
+def difference(run: Record, other: Record) -> Record:
+    """Senders of one run minus those of another, laid out to be written out."""
+    pairs = zip(run.blocks, other.blocks, strict=True)
     blocks = [BlockRecord((a.values - b.values).detach().contiguous()) for a, b in pairs]
-    return Record((clean.embed - corrupt.embed).detach(), blocks)
+    return Record((run.embed - other.embed).detach(), blocks)
 
 
 class ReceiverGradients:
@@ -240,30 +315,8 @@ class ReceiverGradients:
         self.points += 1
 
 
-def _add_point(
-    view: TransformerView,
-    record: Record,
-    read_at: Int[Tensor, "batch"],
-    metric: Metric,
-    read: tuple[PromptSet, Tensor | None],
-    clean_logits: Tensor | None,
-    receivers: ReceiverGradients,
-) -> tuple[Record, Tensor]:
-    """One differentiated run. A function of its own so that its activations are gone before the next one starts.
-
-    Returns:
-        The run's senders, detached, and its logits.
-    """
-    final = read_positions(view.run(record.embed, record, keep_inputs=True), read_at)
-    prompts, columns = read
-    logits = view.unembed(final, columns)
-    reference = logits.detach() if clean_logits is None else clean_logits
-    receivers.add(view, record, metric(logits, prompts, reference).sum())
-    return Record(record.embed, [BlockRecord(block.values.detach()) for block in record.blocks]), logits.detach()
-
-
 @torch.no_grad()
-def _contract(
+def contract(
     view: TransformerView,
     senders: Record,
     receivers: ReceiverGradients,

@@ -1,8 +1,8 @@
 """Scoring methods by name. A method is a function that gives every edge a score; packages may add their own.
 
-The engine's three share one formula (see `attribution_patching`) and differ in the points at which gradients are taken.
+Those of this file share one formula (see `attribution_patching`) and differ in the points at which gradients are taken.
 A point `alpha` is a run whose input embedding is `corrupt + alpha * (clean - corrupt)`: 0 is the corrupt run, 1 the
-clean run.
+clean run. `path.py` and `gim.py` have others.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +25,9 @@ of `attribution_patching` by their names: `batch_size`, `rms`, `per_example` and
 
 
 @dataclass(frozen=True)
-class _Clean:
+class Clean:
+    """Gradients are taken at the clean run."""
+
     points = (1.0,)
 
 
@@ -35,17 +37,32 @@ class _Ends:
 
 
 @dataclass(frozen=True)
-class _Points:
-    """Where gradients are taken: at the midpoints of so many steps, or at given points."""
+class Steps:
+    """Gradients are taken at the midpoints of so many steps: neither end is favoured."""
 
     steps: int | None = parameter(None, f"Number of integration points, {_STEPS} by default.")
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.steps < 1:
+            raise MethodError(f"The number of integration steps must be at least 1, not {self.steps}.")
+
+    @property
+    def points(self) -> tuple[float, ...]:
+        """The midpoints."""
+        steps = self.steps or _STEPS
+        return tuple((k + 0.5) / steps for k in range(steps))
+
+
+@dataclass(frozen=True)
+class _Points(Steps):
+    """The same, or at given points."""
+
     alphas: Sequence[float] | None = parameter(None, "The points, from 0 (corrupt) to 1 (clean), instead of steps.")
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.alphas is not None:
             raise MethodError("Give either steps or alphas, not both.")
-        if self.steps is not None and self.steps < 1:
-            raise MethodError(f"The number of integration steps must be at least 1, not {self.steps}.")
+        super().__post_init__()
         if self.alphas is not None and (not self.alphas or any(not 0.0 <= a <= 1.0 for a in self.alphas)):
             raise MethodError(
                 f"Alphas must be one or more numbers from 0 (corrupt) to 1 (clean), not {list(self.alphas)}."
@@ -53,10 +70,7 @@ class _Points:
 
     @property
     def points(self) -> tuple[float, ...]:
-        if self.alphas is not None:
-            return tuple(map(float, self.alphas))
-        steps = self.steps or _STEPS
-        return tuple((k + 0.5) / steps for k in range(steps))  # the midpoint rule: neither end is favoured
+        return super().points if self.alphas is None else tuple(map(float, self.alphas))
 
 
 def _at_points(name: str, help: str, parameters: type) -> None:
@@ -68,7 +82,7 @@ def _at_points(name: str, help: str, parameters: type) -> None:
 
 
 for _name, _help, _parameters in (
-    ("eap", "edge attribution patching: the gradient of the clean run (Syed et al. 2023, arXiv 2310.10348)", _Clean),
+    ("eap", "edge attribution patching: the gradient of the clean run (Syed et al. 2023, arXiv 2310.10348)", Clean),
     ("eap-ig", "EAP with integrated gradients over the inputs (Hanna et al. 2024, arXiv 2403.17806)", _Points),
     ("clean-corrupted", "mean of the gradients of the clean and the corrupt run (Hanna et al. 2024)", _Ends),
 ):
@@ -92,7 +106,7 @@ class Method:
     @property
     def alphas(self) -> tuple[float, ...]:
         """The points at which gradients are taken; empty for a method of others."""
-        return self.parameters.points if isinstance(self.parameters, _Clean | _Ends | _Points) else ()
+        return self.parameters.points if isinstance(self.parameters, Clean | _Ends | Steps) else ()
 
 
 def get_method(name: str, steps: int | None = None, alphas: Sequence[float] | None = None, **parameters: Any) -> Method:
@@ -100,15 +114,15 @@ def get_method(name: str, steps: int | None = None, alphas: Sequence[float] | No
 
     Args:
         name: Of an entry in `METHODS`, and what stands behind it: `eap-ig:steps=7`.
-        steps: Number of points of "eap-ig" (default 5), as midpoints.
+        steps: Number of points of "eap-ig" and "eap-ig-path" (default 5), as midpoints.
         alphas: Explicit points of "eap-ig", instead of `steps`.
-        parameters: What a method of others takes.
+        parameters: What other methods take.
 
     Raises:
         MethodError: Unknown name, or parameters that do not fit the method.
     """
     points = {key: value for key, value in (("steps", steps), ("alphas", alphas)) if value is not None}
-    if points and name in ("eap", "clean-corrupted"):
+    if points and name in ("eap", "clean-corrupted", "gim"):
         raise MethodError(f"Method {name!r} takes no steps or alphas; use 'eap-ig' for integrated gradients.")
     more = points | parameters
     return Method(METHODS[name].name, METHODS.parameters_of(name, more), to_jsonable_python(METHODS.given(name, more)))

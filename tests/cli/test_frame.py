@@ -228,7 +228,7 @@ def test_a_shell_completes_tasks_models_circuits_and_names() -> None:
     assert {"ioi", "induction"} <= set(completed("acdc discover i"))
     assert "gpt2/ioi" in completed("acdc show gpt2/i")
     assert "tracr-reverse" in completed("acdc discover ioi --model tracr-r")
-    assert completed("acdc discover ioi --method eap") == ["eap-ig", "eap"]
+    assert completed("acdc discover ioi --method eap") == ["eap-ig", "eap-ig-path", "eap"]
 
 
 def test_what_is_completed_exists(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 from acdc_engine.errors import AcdcError, CircuitFileError, MethodError, RunFolderError
 from acdc_engine.evidence.figures import figures_of
 from acdc_engine.evidence.random_circuits import random_circuits
+from acdc_engine.experiment import Experiment
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.result_records import Curve
 from acdc_engine.patch import CircuitEvaluator
@@ -20,7 +21,7 @@ from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.run import curve as module
 from acdc_engine.run.curve import _draws, curve
 from acdc_engine.run.discover import discover
-from acdc_engine.score import get_method, score_edges
+from acdc_engine.score import EdgeScores, get_method, score_edges
 from acdc_engine.search.order import best_first, first_edges, greedy_from_logits
 from tests.tiny_task import tiny_view, write_card
 
@@ -66,6 +67,18 @@ def test_every_point_is_the_cleaned_prefix_judged_on_held_out_prompts(card: Path
     assert any(not point.edges for series in found.series for point in series.points), (
         "else nothing tests the empty one"
     )
+
+
+def test_steps_go_to_the_methods_that_take_them(card: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, score = [], Experiment.score
+
+    def watched(self: Experiment, method: str, **given: Any) -> EdgeScores:
+        asked.append((method, given.get("steps")))
+        return score(self, method, **given)
+
+    monkeypatch.setattr(Experiment, "score", watched)
+    curve(card, tiny_view(), methods=("eap", "eap-ig-path", "eap-ig"), steps=2, ranks=("signed",), **QUICK)
+    assert asked == [("eap", None), ("eap-ig-path", 2), ("eap-ig", 2)]
 
 
 def test_areas_are_over_what_was_asked_for_and_over_what_is_left(found: Curve) -> None:

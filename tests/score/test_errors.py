@@ -18,7 +18,10 @@ from tests.tiny_models import METRIC, hf_model, random_prompts, view
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({"name": "epa"}, r"method 'epa'\. Did you mean 'eap'.*Known: clean-corrupted, eap, eap-ig\."),
+        (
+            {"name": "epa"},
+            r"method 'epa'\. Did you mean 'eap'.*Known: clean-corrupted, eap, eap-ig, eap-ig-path, gim\.",
+        ),
         ({"name": "eap", "steps": 5}, "Method 'eap' takes no steps or alphas; use 'eap-ig'"),
         ({"name": "clean-corrupted", "alphas": [0.5]}, "Method 'clean-corrupted' takes no steps or alphas"),
         ({"name": "eap-ig", "steps": 0}, "number of integration steps must be at least 1, not 0"),
