@@ -67,6 +67,7 @@ def save(folder: Path, kind: str = "causal-relu") -> Path:
 def test_gains_and_biases_may_be_left_out(tmp_path: Path) -> None:
     """Left out is the same as zero, or one for gains, for each of them; such a model can be written."""
     model = small_model()[0].model_copy(update={"norm": "layer"})
+    torch.manual_seed(0)
     weights = {name: torch.randn(shape) for name, shape in model.tensors().items()}
     gains = ("ln1", "ln2", "ln_final")
     optional = (*gains, "ln1_bias", "ln2_bias", "ln_final_bias", "b_q", "b_k", "b_v", "b_o", "unembed_bias")
