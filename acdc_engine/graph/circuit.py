@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from acdc_engine.display import Shown
 from acdc_engine.errors import AcdcError, CircuitFileError, GraphError
+from acdc_engine.graph.alternative_records import Alternatives
 from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.evidence_records import Certificate, Evaluation, Example, PromptRecord, SizePoint
 from acdc_engine.graph.files import checksum_of, explain_faults, find_circuit, json_text, read_content, write_text
@@ -58,7 +59,7 @@ class Circuit(Shown, Record):
         CircuitFileError: Edges that cannot exist, duplicates, nodes that are not the ends of the edges.
     """
 
-    _left_out: ClassVar[tuple[str, ...]] = ("behaviour", "command", "sizes", "repeats", "examples")
+    _left_out: ClassVar[tuple[str, ...]] = ("behaviour", "command", "sizes", "repeats", "alternatives", "examples")
 
     format: Literal["acdc-engine/circuit"] = "acdc-engine/circuit"
     """Says that this is a circuit file."""
@@ -99,6 +100,8 @@ class Circuit(Shown, Record):
     """Faithfulness at sizes around the circuit's own, smallest first. Left out of the file where not measured."""
     repeats: Repeats | None = None
     """What the same search finds on halves of the discovery prompts. Left out of the file where it was not repeated."""
+    alternatives: Alternatives | None = None
+    """Other circuits that meet the same target. Left out of the file where they were not searched for."""
     nodes: tuple[CircuitNode, ...]
     """The nodes, in the order of the model."""
     edges: tuple[CircuitEdge, ...]

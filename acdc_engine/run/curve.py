@@ -54,6 +54,8 @@ _FIXED = {
     "threshold": "give sizes",
     "each_template": "its circuits have given sizes and aim at no target",
     "repeats": "its circuits have given sizes and come of no search",
+    "alternatives": "its circuits have given sizes and aim at no target",
+    "overlap": "there are no alternatives",
 }
 
 

@@ -58,7 +58,8 @@ def discover(
             *Scoring:* method ("eap-ig", "eap-ig-path", "eap", "gim", "clean-corrupted"), steps (integration points).
             *Pruning:* strategy ("iterative", "top-k", "greedy", "threshold", "acdc"), objective ("faithfulness", "kl"),
             faithfulness (the target, 0.9), size (edges), threshold, candidates, rank ("absolute", "signed", "rms"),
-            each_template (the target holds in each one), ablation ("patch", "mean", "zero"), edge_tests (test every
+            each_template (the target holds in each one), alternatives (further circuits to search for, 0) and overlap
+            (what they may share, 0.3), ablation ("patch", "mean", "zero"), edge_tests (test every
             edge singly), minutes (end the search in time).
             *Prompts:* n (32, which the search sees), n_held_out (64), drop_misfits (leave out what does not fit), seed,
             metric (None: the task's), prepend_bos, force (go on although the model does not show the behaviour).
@@ -292,6 +293,7 @@ class _Run:
         circuit = self._with_cost(self.lab.described(circuit, scores, progress=self.report.stage))
         if self.settings.repeats and steps.unfinished is None:
             circuit = self._repeated(circuit, found)
+        circuit = self._alternatives(circuit, found, scores)
         self._save(circuit, CIRCUIT)
         return circuit
 
@@ -320,6 +322,23 @@ class _Run:
                 raise
         self.deadline.armed = False
         return self._with_cost(self._of_task(with_repeats(self.lab, circuit, again, asked), unfinished))
+
+    def _alternatives(self, circuit: Circuit, found: Selection, scores: EdgeScores) -> Circuit:
+        """The circuit with others beside it; as many as there are when the time is over."""
+        from acdc_engine.run.alternatives import Alternation
+
+        if not self.settings.alternatives or circuit.search is None or circuit.search.unfinished is not None:
+            return circuit
+        self._save(circuit, SO_FAR)
+        others, stopped = Alternation(self.lab, found, scores, self.settings, self.report), False
+        self.deadline.keep(0.0)
+        self.deadline.armed = True
+        try:
+            others.search()
+        except _OutOfTime:
+            stopped = True
+        self.deadline.armed = False
+        return self._with_cost(circuit.model_copy(update={"alternatives": others.record(stopped)}))
 
     def _save(self, circuit: Circuit, name: str) -> None:
         if self.folder is not None:

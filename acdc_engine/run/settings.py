@@ -64,6 +64,8 @@ class DiscoverSettings(CurveSettings, total=False):
     threshold: float | None
     rank: str | None
     repeats: int
+    alternatives: int
+    overlap: float
     n_random: int
 
 
@@ -133,6 +135,18 @@ class Settings:
         "Edges count as strong by their absolute or signed score, or by rms, the root mean square over prompts; for "
         "top-k, greedy and threshold. Default: absolute, with --objective kl rms.",
         choices=("absolute", "signed", "rms"),
+    )
+    alternatives: int = _pruning(
+        0,
+        "Search for so many further circuits that meet the same target with other edges (see --overlap); each may "
+        "take several times as long as the first.",
+        0,
+        shown="none",
+    )
+    overlap: float = _pruning(
+        0.3,
+        "Largest share of the edges of an alternative, or of the other circuit if that is smaller, that it may have in "
+        "common with each circuit found before.",
     )
     ablation: str = _pruning(
         "patch",
@@ -211,6 +225,7 @@ class Settings:
         from acdc_engine.patch.judge import Target
         from acdc_engine.prompts.metrics import get_metric
         from acdc_engine.score.methods import get_method
+        from acdc_engine.search.alternatives import check_overlap
 
         for one in fields(self):
             _check_kind(one, getattr(self, one.name))
@@ -225,6 +240,12 @@ class Settings:
                 "iterative, and for top-k and greedy without a size."
             )
         self._check_repeats()
+        if not self.choice.aims and self.alternatives:
+            raise MethodError(
+                f"Strategy {self.strategy!r} aims at no target here, and alternatives are circuits that meet the same "
+                "target: ask for them with iterative, or with top-k or greedy without a size."
+            )
+        check_overlap(self.overlap)
         Target(self.faithfulness)
         ABLATIONS.parameters_of(self.ablation)
         if self.metric is not None:

@@ -9,6 +9,7 @@ from acdc_engine.graph.evidence_records import Evaluation
 from acdc_engine.graph.nodes import edge_counts, targets_of
 from acdc_engine.graph.records import SIGN_CONVENTION, CircuitEdge, CircuitNode
 from acdc_engine.graph.style import by_strength, column_style, measure_of, strength_of, style_of
+from acdc_engine.show.alternatives import alternatives
 from acdc_engine.show.repeats import repeats_section
 from acdc_engine.show.sections import Cell, Column, Section, Table, signed, table_of
 from acdc_engine.show.visible import plain
@@ -24,7 +25,9 @@ def summary(of: Circuit | Evaluation) -> list[Section]:
     """Where a circuit comes from and how good it is, without its nodes and edges; what a run closes with."""
     origin = [Section(pairs=facts(of))] if isinstance(of, Circuit) else []
     against, evidence = warning(of), evidence_of(of)
-    told = [Section(warning=against)] if against else []
+    others = alternatives(of) if isinstance(of, Circuit) else None
+    told = [] if others is None else [others]
+    told += [Section(warning=against)] if against else []
     told += [Section("What speaks for it and against it", pairs=evidence)] if evidence else []
     repeated = repeats_section(of) if isinstance(of, Circuit) else None
     told += [repeated] if repeated else []

@@ -18,6 +18,7 @@ from acdc_engine.graph.files import checksum_of
 from acdc_engine.graph.records import SIGN_CONVENTION, SearchRecord
 from acdc_engine.graph.result_records import Comparison
 from acdc_engine.graph.style import measure_of
+from acdc_engine.show.alternatives import alternatives, beside
 from acdc_engine.show.figures import classes, edges, figures, sizes
 from acdc_engine.show.page import render
 from acdc_engine.show.pictures import svg_text
@@ -54,6 +55,8 @@ _MOST_EXAMPLES = 4
 _MOST_TEMPLATES = 40
 _MOST_DRAWN = 250
 """Edges drawn; more cannot be told apart on a page."""
+_BESIDE, _MOST_BESIDE = 4.4, 120
+"""Inches of a picture beside others, and the edges drawn there."""
 
 
 def report_html(
@@ -96,6 +99,11 @@ def report_html(
         evidence=evidence_of(circuit),
         necessity=_necessity(circuit),
         repeated=repeats_section(circuit),
+        alternatives=alternatives(circuit),
+        beside=[
+            _picture(figure_of(one, title=name, width=_BESIDE, top=_MOST_BESIDE), f"{name}: {size_of(one)}.", "")
+            for name, one in beside(circuit)
+        ],
         spreads=[text for what in _WITHIN if (text := _spread(circuit, what))],
         nodes=classes(circuit, _MOST_NODES),
         edges=replace(edges(circuit), notes=_edge_notes(circuit)),
