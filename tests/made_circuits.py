@@ -6,6 +6,7 @@ from typing import Any
 
 from acdc_engine.graph import evidence_records as evidence
 from acdc_engine.graph import records, repeat_records
+from acdc_engine.graph.alternative_records import Alternative, Alternatives, CircuitFigures
 from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.nodes import nodes_of_edges, with_roles
@@ -82,6 +83,7 @@ def made_circuit(n_edges: int, seed: int = 0, shape: GraphShape = GPT2, *, hosti
         command=text("acdc discover ioi --model made-up --seed 0"),
         sizes=_sizes(rng, n_edges, held_out.faithfulness),
         repeats=_repeats(edges, held_out, text),
+        alternatives=_alternatives(edges),
         nodes=nodes,
         edges=edges,
         prompts=tuple(
@@ -93,6 +95,17 @@ def made_circuit(n_edges: int, seed: int = 0, shape: GraphShape = GPT2, *, hosti
         examples=tuple(_example(rng, nodes, text) for _ in range(2)),
     )
     return circuit.model_copy(update={"edges": with_roles(layout, nodes, edges)})
+
+
+def _alternatives(edges: tuple[records.CircuitEdge, ...]) -> Alternatives:
+    """One of two that were asked for."""
+    figures: dict[str, Any] = {"discovery": 0.91, "held_out": 0.88, "kl_recovered": 0.4}
+    found = Alternative(n_edges=8, edges=edges[:8], overlaps=(0.25,), templates={"ABBA": 0.8}, **figures)
+    joined = CircuitFigures(n_edges=len(edges), **figures)
+    return Alternatives(
+        **{"asked": 2, "overlap": 0.3, "searches": 5, "evaluations": 412, "closest": 0.72},
+        **{"found": (found,), "union": joined, "intersection": joined},
+    )
 
 
 def _names(rng: random.Random, layout: Graph, n_edges: int) -> set[str]:

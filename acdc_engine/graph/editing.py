@@ -12,7 +12,9 @@ from acdc_engine.graph.nodes import EdgeLike, edge_name, edges_named, nodes_of_e
 from acdc_engine.graph.records import OF_EDGES, CircuitEdge, CircuitNode, ModelRecord
 from acdc_engine.graph.style import by_strength, measure_of
 
-_OF_THE_WHOLE = ("search", "rule", "made_by", "evaluation", "certificate", "cost", "command", "sizes", "repeats")
+_OF_THE_WHOLE = (
+    *("search", "rule", "made_by", "evaluation", "certificate", "cost", "command", "sizes", "repeats", "alternatives"),
+)
 """Fields of a circuit that say something of exactly these edges: an edited circuit has none of them."""
 
 

@@ -170,7 +170,7 @@ def _only_measured(opened: Reopened) -> Reopened:
         node.model_copy(update={"role": None if node.role_scores else node.role, **bare})
         for node in now.nodes
     )
-    unknown = ("certificate", "evaluation", "cost", "command", "repeats")
+    unknown = ("certificate", "evaluation", "cost", "command", "repeats", "alternatives")
     nothing = {**dict.fromkeys(unknown), "sizes": (), "examples": ()}
     update = {"nodes": nodes, "edges": with_roles(now.graph(), nodes, edges), **nothing}
     return replace(opened, circuit=now.model_copy(update=update))

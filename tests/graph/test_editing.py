@@ -27,7 +27,9 @@ AFTER_AN_EDIT = {
             "prompts"
         },
         "changes": {"nodes", "edges", "examples", "source", "checksum"},
-        "goes": {"search", "rule", "made_by", "evaluation", "certificate", "cost", "command", "sizes", "repeats"}
+        "goes": {"search", "rule", "made_by", "evaluation", "certificate", "cost", "command", "sizes", "repeats",
+            "alternatives"
+        }
     },
     CircuitEdge: {
         "stays": {"sender", "receiver", "score", "inclusion"},
