@@ -102,10 +102,8 @@ def _alternatives(edges: tuple[records.CircuitEdge, ...]) -> Alternatives:
     figures: dict[str, Any] = {"discovery": 0.91, "held_out": 0.88, "kl_recovered": 0.4}
     found = Alternative(n_edges=8, edges=edges[:8], overlaps=(0.25,), templates={"ABBA": 0.8}, **figures)
     joined = CircuitFigures(n_edges=len(edges), **figures)
-    return Alternatives(
-        **{"asked": 2, "overlap": 0.3, "searches": 5, "evaluations": 412, "closest": 0.72},
-        **{"found": (found,), "union": joined, "intersection": joined},
-    )
+    made: dict[str, Any] = {"asked": 2, "overlap": 0.3, "searches": 5, "evaluations": 412, "closest": 0.72}
+    return Alternatives(found=(found,), union=joined, intersection=joined, **made)
 
 
 def _names(rng: random.Random, layout: Graph, n_edges: int) -> set[str]:

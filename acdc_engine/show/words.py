@@ -36,10 +36,8 @@ _ROUNDING = 1e-6
 _MOST_TEMPLATES = 3
 """Templates named in a sentence."""
 _POOR_KL = 0.5
-_LOW = 0.9
-"""Lower end of the band where no target was asked for."""
-_MOST_EDGES = 4
-"""Indispensable edges named in a sentence."""
+_LOW = 0.9  # of the band where no target was asked for
+_MOST_EDGES = 4  # named in a sentence
 
 
 def facts(circuit: Circuit, *, explained: bool = False) -> dict[str, str]:
