@@ -336,6 +336,11 @@ def _reading(circuit: Circuit) -> Iterator[str]:
         yield (f"Signs: {SIGN_CONVENTION} (blue); negative: it works against it (vermilion).")
     if circuit.evaluation is not None:
         yield from _reading_figures(circuit.evaluation)
+    if circuit.certificate is not None and circuit.certificate.minimal:
+        yield (
+            "Certificate: 1-minimal says that the circuit meets the target on the discovery prompts and without any one "
+            "of its edges does not. There may be smaller circuits, and others of the same size."
+        )
     if any(edge.stability is not None for edge in circuit.edges):
         yield (
             "Stability is about the scores of the whole model. A search that scores again inside the circuit can need "
@@ -386,10 +391,6 @@ def _reading_figures(evaluation: Evaluation) -> Iterator[str]:
             "p of random circuits: the share of circuits, this one counted, that are at least as near to a "
             f"faithfulness of 1. Small is good; with {n:,} of them it cannot be below {1 / (1 + n):.2g}."
         )
-    yield (
-        "Certificate: 1-minimal says that the circuit meets the target on the discovery prompts and without any one of "
-        "its edges does not. There may be smaller circuits, and others of the same size."
-    )
     if evaluation.completeness is not None:
         yield (
             "Necessity in the model is another question than the certificate, which is about the circuit. Joint "
