@@ -338,8 +338,8 @@ def _reading(circuit: Circuit) -> Iterator[str]:
         yield from _reading_figures(circuit.evaluation)
     if circuit.certificate is not None and circuit.certificate.minimal:
         yield (
-            "Certificate: 1-minimal says that the circuit meets the target on the discovery prompts and without any one "
-            "of its edges does not. There may be smaller circuits, and others of the same size."
+            "Certificate: 1-minimal says that the circuit meets the target on the discovery prompts and without any "
+            "one of its edges does not. There may be smaller circuits, and others of the same size."
         )
     if any(edge.stability is not None for edge in circuit.edges):
         yield (
