@@ -37,6 +37,7 @@ class Alternation:
         self.masks = [first.mask]
         self._attempts: list[Attempt] = []
         self._ran_before = lab.exact_evaluations
+        self._best: Found | None = None  # of the search that is being made
 
     def search(self) -> None:
         """Searches for one after the other, until one is not found."""
@@ -44,15 +45,24 @@ class Alternation:
         for number in range(1, asked.alternatives + 1):
             with self.report.stage(f"Alternative {number}") as stage:
                 target = Target(asked.faithfulness)
-                search = Search(self.lab.objective, self.scores.both, target, report=_saying(stage))
+                search = Search(self.lab.objective, self.scores.both, target, report=self._saying(stage))
                 attempt = alternative(search, choice, self.masks, asked.overlap, asked.edge_tests)
             self._attempts.append(attempt)
+            self._best = None
             if attempt.found is None:
                 return
             self.masks.append(attempt.found.mask)
 
     def record(self, stopped: bool) -> Alternatives:
-        """What was found, and how hard was searched; `stopped` says that the time was over before."""
+        """What was found, and how hard was searched.
+
+        `stopped` says that the time was over before; then the smallest circuit in the target that the last search had
+        come to counts, 1-minimal or not.
+        """
+        if stopped and self._best is not None:
+            self.masks.append(self._best.mask)
+            self._attempts.append(Attempt(self._best, 1, None))
+            self._best = None
         ran = self.lab.exact_evaluations - self._ran_before
         missed = self._attempts[-1] if self._attempts and self._attempts[-1].found is None else None
         closest = missed.closest.faithfulness if missed is not None and missed.closest is not None else None
@@ -89,9 +99,11 @@ class Alternation:
             templates={one.name: one.faithfulness for one in held_out.templates},
         )
 
+    def _saying(self, stage: Stage) -> Callable[[str, Found, bool], None]:
+        def say(what: str, found: Found, met: bool) -> None:
+            stage.say(f"{found.size:,} edges, {found.faithfulness:.2f}; {what}")
+            smaller = met and (self._best is None or found.size < self._best.size)
+            if smaller and all(overlap_of(found.mask, one) <= self.settings.overlap for one in self.masks):
+                self._best = found
 
-def _saying(stage: Stage) -> Callable[[str, Found, bool], None]:
-    def say(what: str, found: Found, met: bool) -> None:
-        stage.say(f"{found.size:,} edges, {found.faithfulness:.2f}; {what}")
-
-    return say
+        return say

@@ -15,6 +15,7 @@ from acdc_engine.run.alternatives import Alternation
 from acdc_engine.run.discover import _Deadline, discover
 from acdc_engine.run.progress import Reporter
 from acdc_engine.run.settings import Settings
+from acdc_engine.search import Found
 from acdc_engine.show.alternatives import alternatives, beside
 from tests.micro_models import doubled
 from tests.tiny_task import tiny_view, write_card
@@ -101,6 +102,27 @@ def test_time_that_is_over_ends_them_and_is_said(tmp_path: Path, monkeypatch: py
     section = alternatives(circuit)
     assert section is not None and section.texts[0].endswith("The time was over before the searches were.")
     assert circuit.search is not None and circuit.search.unfinished is None and circuit.certificate is not None
+
+
+def test_what_a_stopped_search_had_come_to_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time is over after the second search's first circuit in the target."""
+
+    class Over(Exception):
+        pass
+
+    def search(given: Any, choice: Any, earlier: Any, *_: Any) -> Any:
+        given.report("made", Found(~earlier[0] & given.graph.exists, 1.0), True)
+        raise Over
+
+    model, prompts = doubled(12)
+    lab = Experiment(model, prompts, prompts, metric="prob_diff")
+    scores = lab.score("eap-ig")
+    others = Alternation(lab, lab.minimal(lab.search(scores)), scores, Settings(alternatives=1), Reporter())
+    monkeypatch.setattr(module, "alternative", search)
+    with pytest.raises(Over):
+        others.search()
+    found = others.record(stopped=True)
+    assert found.stopped and len(found.found) == found.searches == 1 and found.found[0].overlaps == (0.0,)
 
 
 @pytest.mark.parametrize(
