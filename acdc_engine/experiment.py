@@ -8,9 +8,10 @@ lab.circuit(found).save("circuit.json")
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 from jaxtyping import Float
@@ -22,13 +23,13 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.graph.evidence_records import Certificate
 from acdc_engine.graph.nodes import EdgeLike, edges_named, edges_of_mask, nodes_of_edges
-from acdc_engine.graph.records import AttributionRecord, CircuitEdge, MetricRecord, SearchRecord, TaskRecord
+from acdc_engine.graph.records import AttributionRecord, CircuitEdge, MetricRecord, Objective, SearchRecord, TaskRecord
 from acdc_engine.model.view import TransformerView
 from acdc_engine.patch.ablations import ABLATIONS
 from acdc_engine.patch.evaluator import Evaluator
-from acdc_engine.patch.judge import Judge, Target
+from acdc_engine.patch.judge import Judge, Target, judges_each
 from acdc_engine.patch.memory import remembering
-from acdc_engine.prompts.metrics import Metric, MetricFunction, as_metric, get_metric
+from acdc_engine.prompts.metrics import Metric, MetricFunction, PromptByPrompt, as_metric, get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.provenance import environment, prompts_hash, records_of
 from acdc_engine.score import EdgeScores, get_method, score_edges
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from acdc_engine.evidence.figures import Behaviour
 
 # Evidence is imported where it is asked for: scoring and searching need none of it.
-OBJECTIVES = ("faithfulness", "kl")
+OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 MetricLike = str | Metric | MetricFunction
 """A metric by its name, or a function of logits `[prompts, d_vocab]` and prompts that gives one number for each."""
 
@@ -63,8 +64,8 @@ class Selection(Found):
 
     @property
     def target(self) -> Target | None:
-        """The band that the edges had to reach; None where their number or a threshold was given."""
-        asked = None if self.search is None else self.search.target_faithfulness
+        """The band that the edges keep to; None where their number or a threshold was given."""
+        asked = None if self.search is None else self.search.aim or self.search.target_faithfulness
         return None if asked is None else Target(asked)
 
     def __repr__(self) -> str:
@@ -74,6 +75,25 @@ class Selection(Found):
 
 CircuitLike = Selection | Circuit | Tensor | Iterable[EdgeLike]
 """What a search has found, a circuit, a mask `[senders, receivers]`, or edges by name."""
+
+
+def check_objective(name: str) -> Objective:
+    """The name, where it is that of an objective.
+
+    Raises:
+        MethodError: It is not.
+    """
+    for known in OBJECTIVES:
+        if name == known:
+            return known
+    raise MethodError(f"Unknown objective {name!r}.{nearest(name, OBJECTIVES)}")
+
+
+def aimed_at(metric: Metric, objective: Objective) -> Metric:
+    """What an objective is the share of, given the metric of the behaviour."""
+    if objective == "prompts":
+        return PromptByPrompt(metric)
+    return get_metric("kl") if objective == "kl" and metric.name != "kl" else metric
 
 
 class Experiment:
@@ -86,12 +106,14 @@ class Experiment:
         prompts: Clean and corrupt prompts that the search sees.
         held_out: Others, on which the circuit it finds is judged; None for none: then circuits have no figures, but
             effects and certificate.
+        validation: Others again, that say how far inside its target a search has to aim (`validated`); None for none.
         metric: "logit_diff", "prob_diff", "kl" or "nll"; or any function of logits at the reading positions
             `[prompts, d_vocab]` and a PromptSet, that gives one number per prompt, higher for more of the behaviour.
         ablation: What edges outside a circuit carry: "patch" (the corrupt prompt's value), "mean" or "zero".
-        objective: What searches aim at: "faithfulness" in the metric, or "kl", the share of the KL divergence from the
-            model's output that is recovered.
-        each_template: Searches must meet their target in every template of the prompts, not in the mean over all.
+        objective: What searches aim at: "faithfulness" in the metric, "kl", the share of the KL divergence from the
+            model's output that is recovered, or "prompts", the share of the metric's squared differences.
+        each_template: Searches must meet their target in every template of the prompts, not in the mean over all; None:
+            where every template has as many prompts as it takes (`judges_each`).
         name: What to call the behaviour in files.
         seed: Of everything that is drawn.
         batch_size: Prompts per run of the model.
@@ -107,10 +129,11 @@ class Experiment:
         prompts: PromptSet,
         held_out: PromptSet | None = None,
         *,
+        validation: PromptSet | None = None,
         metric: MetricLike = "logit_diff",
         ablation: str = "patch",
         objective: str = "faithfulness",
-        each_template: bool = False,
+        each_template: bool | None = None,
         name: str = "own prompts",
         seed: int = 0,
         batch_size: int = 16,
@@ -123,19 +146,27 @@ class Experiment:
         ):
             if not isinstance(given, kind):
                 raise MethodError(f"An experiment takes what {maker}(...) gives, not a {type(given).__name__}.")
-        if objective not in OBJECTIVES:
-            raise MethodError(f"Unknown objective {objective!r}.{nearest(objective, OBJECTIVES)}")
-        self.view, self.prompts, self.held_out = view, prompts, held_out
+        self.aim = check_objective(objective)
+        self.view, self.prompts, self.held_out, self.validation = view, prompts, held_out, validation
         ABLATIONS.parameters_of(ablation)  # refuses what does not exist
         self.metric, self.ablation = as_metric(metric), ablation
-        self.aim: Literal["faithfulness", "kl"] = "kl" if objective == "kl" else "faithfulness"
         self.name, self.seed, self.batch_size, self._evaluator = name, seed, batch_size, evaluator
-        self.each_template, self.elsewhere = each_template, 0  # circuits run on parts of the prompts, by others
+        self.each_template = judges_each(prompts, each_template)
+        self.elsewhere = 0  # circuits run on other discovery prompts
 
     @cached_property
     def evaluator(self) -> Evaluator:
         """Runs circuits on the discovery prompts."""
         return self._evaluator(self.view, self.prompts, self.ablation, self.batch_size)
+
+    def on(self, prompts: PromptSet) -> Experiment:
+        """The same with other discovery prompts; the other splits keep what they have been asked."""
+        other = copy(self)
+        other.prompts = prompts
+        other.elsewhere += self.evaluator.exact_evaluations if "evaluator" in vars(self) else 0
+        for name in ("evaluator", "judge", "objective"):
+            vars(other).pop(name, None)
+        return other
 
     @cached_property
     def judge(self) -> Judge:
@@ -154,6 +185,18 @@ class Experiment:
         return Judge(self.evaluator, self.objective_metric, self.each_template)
 
     @cached_property
+    def validation_judge(self) -> Judge:
+        """Judges circuits on the validation prompts by what searches aim at.
+
+        Raises:
+            MethodError: There are none.
+        """
+        if self.validation is None:
+            raise MethodError("There are no validation prompts: give some, as in Experiment(..., validation=prompts).")
+        evaluator = self._evaluator(self.view, self.validation, self.ablation, self.batch_size)
+        return Judge(evaluator, self.objective_metric, self.each_template)
+
+    @cached_property
     def held_out_judge(self) -> Judge:
         """Judges circuits on the held-out prompts by the metric.
 
@@ -167,14 +210,13 @@ class Experiment:
     @cached_property
     def objective_metric(self) -> Metric:
         """What edges are scored by, and what searches work with."""
-        return get_metric("kl") if self.aim == "kl" and self.metric.name != "kl" else self.metric
+        return aimed_at(self.metric, self.aim)
 
     @property
     def exact_evaluations(self) -> int:
         """Circuits run so far."""
         made = [self.evaluator] if "evaluator" in vars(self) else []
-        if "held_out_judge" in vars(self):
-            made.append(self.held_out_judge.evaluator)
+        made += [vars(self)[name].evaluator for name in ("validation_judge", "held_out_judge") if name in vars(self)]
         return self.elsewhere + sum(one.exact_evaluations for one in made)
 
     def check(self, force: bool = False) -> Behaviour:
@@ -244,6 +286,8 @@ class Experiment:
         target: float = 0.9,
         strategy: str | Choice = "iterative",
         *,
+        aim: float | None = None,
+        start: Selection | None = None,
         report: Report = nobody,
         note: Callable[[str], None] = nobody,
         progress: Progress = nobody,
@@ -256,6 +300,8 @@ class Experiment:
             target: The circuit's objective on the discovery prompts must lie between this and 2 minus this, for
                 strategies that decide the size by it.
             strategy: "iterative", "top-k", "greedy", "threshold" or "acdc".
+            aim: The lower end of the narrower band that the search keeps to on these prompts; None for the target's.
+            start: What "iterative" goes on from, such as a circuit for a wider band; None to start with the scores.
             report: Called for every circuit that was run.
             note: Called with what the search says of itself when it is done.
             progress: Called with edges visited and edges to visit, by searches that know them.
@@ -268,18 +314,22 @@ class Experiment:
         choice = strategy
         if not isinstance(choice, Choice):
             choice = Choice.of(choice, objective=self.aim, **parameters)
-        search = Search(self.objective, scores.both, Target(target), report, note, progress)
-        return self.chosen(find_circuit(search, choice), scores, choice, target)
+        band = Target(target if aim is None else aim)
+        others = None if self.validation is None else self.validation_judge
+        search = Search(self.objective, scores.both, band, report, note, progress, start, others)
+        return self.chosen(find_circuit(search, choice), scores, choice, target, aim)
 
-    def chosen(self, found: Found, scores: EdgeScores, choice: Choice, target: float) -> Selection:
+    def chosen(
+        self, found: Found, scores: EdgeScores, choice: Choice, target: float, aim: float | None = None
+    ) -> Selection:
         """What a search has found, with how it was found."""
-        aim, given = target if choice.aims else None, dict(choice.given)
         record = SearchRecord(
             strategy=choice.strategy,
             objective=self.aim,
             each_template=self.each_template,
-            target_faithfulness=aim,
-            settings=given,
+            target_faithfulness=target if choice.aims else None,
+            aim=aim if choice.aims else None,
+            settings=dict(choice.given),
         )
         return Selection(found.mask, found.faithfulness, scores=scores, search=record)
 
@@ -378,8 +428,9 @@ class Experiment:
             model=self.view.model_record(),
             task=TaskRecord(
                 name=self.name,
-                prompts_hash=prompts_hash(self.prompts, self.held_out),
+                prompts_hash=prompts_hash(self.prompts, self.held_out, self.validation),
                 n_discovery=len(self.prompts),
+                n_validation=0 if self.validation is None else len(self.validation),
                 n_held_out=0 if self.held_out is None else len(self.held_out),
                 seed=self.seed,
             ),
@@ -390,7 +441,7 @@ class Experiment:
             environment=environment(self.view),
             nodes=nodes_of_edges(self.view.graph, edges),
             edges=edges,
-            prompts=records_of(self.prompts, self.held_out),
+            prompts=records_of(self.prompts, self.held_out, self.validation),
         )
 
     def judged(

@@ -19,24 +19,26 @@ from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.prompt_set import NO_ANSWER, PromptSet
 
 _PACKAGES = ("acdc-engine", "torch", "transformers", "transformer-lens", "numpy", "scipy", "networkx", "safetensors")
-_Split = Literal["discovery", "held_out"]
+_Split = Literal["discovery", "held_out", "validation"]
 
 
-def records_of(discovery: PromptSet, held_out: PromptSet | None) -> tuple[PromptRecord, ...]:
-    """Both splits as records, discovery first, in row order; padding and texts are left out."""
-    seen, unseen = _records(discovery, "discovery"), () if held_out is None else _records(held_out, "held_out")
-    return (*seen, *unseen)
+def records_of(
+    discovery: PromptSet, held_out: PromptSet | None, validation: PromptSet | None = None
+) -> tuple[PromptRecord, ...]:
+    """All splits as records, discovery first, in row order; padding and texts are left out."""
+    splits = zip((discovery, held_out, validation), get_args(_Split), strict=True)
+    return tuple(record for prompts, split in splits if prompts is not None for record in _records(prompts, split))
 
 
 def prompt_sets_of(
     records: Sequence[PromptRecord], d_vocab: int, d_vocab_in: int | None = None
-) -> tuple[PromptSet, PromptSet | None]:
-    """The discovery and the held-out prompts of a file, on the CPU, with the fingerprints they were written with.
+) -> tuple[PromptSet, PromptSet | None, PromptSet | None]:
+    """The discovery, held-out and validation prompts of a file, on the CPU, with their fingerprints from writing.
 
-    Held-out prompts may be missing: then there are None.
+    Held-out and validation prompts may be missing: then there are None.
 
     Args:
-        records: Of both splits, in any order.
+        records: Of all splits, in any order.
         d_vocab: Number of the model's logits.
         d_vocab_in: Number of tokens of prompts, where it is another.
 
@@ -54,10 +56,12 @@ def prompt_sets_of(
                     f"prompts.{place}: {key} holds the token {strange[0]}, and the model's tokens are 0 to {size - 1}. "
                     "The prompts were made with another tokenizer."
                 )
-    seen, unseen = ([record for record in records if record.split == split] for split in get_args(_Split))
-    if not seen:
+    if all(record.split != "discovery" for record in records):
         raise CircuitFileError(without("discovery"))
-    return _prompt_set(seen, "discovery"), _prompt_set(unseen, "held_out") if unseen else None
+    splits = {split: [record for record in records if record.split == split] for split in get_args(_Split)}
+    discovery, held_out, validation = (_prompt_set(some, split) if some else None for split, some in splits.items())
+    assert discovery is not None, "there is one at least"
+    return discovery, held_out, validation
 
 
 def without(split: _Split) -> str:
@@ -68,9 +72,9 @@ def without(split: _Split) -> str:
     )
 
 
-def prompts_hash(discovery: PromptSet, held_out: PromptSet | None) -> str:
-    """The hash of both splits, as a circuit's task record holds it."""
-    return discovery.fingerprint() + ("" if held_out is None else f"+{held_out.fingerprint()}")
+def prompts_hash(discovery: PromptSet, held_out: PromptSet | None, validation: PromptSet | None = None) -> str:
+    """The hash of all splits, as a circuit's task record holds it."""
+    return "+".join(one.fingerprint() for one in (discovery, held_out, validation) if one is not None)
 
 
 def environment(view: TransformerView) -> Environment:

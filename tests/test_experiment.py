@@ -143,7 +143,7 @@ def test_scores_that_are_none(lab: Experiment, method: Any, message: str) -> Non
     [
         ({"metric": "logit_dif"}, "logit_dif.*Did you mean 'logit_diff'"),
         ({"ablation": "noise"}, "noise"),
-        ({"objective": "loss"}, r"Unknown objective 'loss'\. Known: faithfulness, kl\."),
+        ({"objective": "loss"}, r"Unknown objective 'loss'\. Known: faithfulness, kl, prompts\."),
     ],
 )
 def test_what_an_experiment_refuses(options: dict[str, Any], message: str) -> None:

@@ -231,10 +231,18 @@ def _recovered(kl: Float[Tensor, "prompts"], kl_ablated: Float[Tensor, "prompts"
     return 1.0 - float(kl.double().mean()) / whole if whole else 0.0
 
 
+def _prompts_recovered(
+    circuit: Float[Tensor, "prompts"], clean: Float[Tensor, "prompts"], ablated: Float[Tensor, "prompts"]
+) -> float:
+    """1 - sum of (circuit - clean)^2 / sum of (ablated - clean)^2."""
+    return _recovered((circuit - clean).square(), (ablated - clean).square())
+
+
 def figures_of(judge: Judge, mask: Mask, seed: int = 0) -> Figures:
     """Judges one circuit three ways: faithfulness, KL recovered, and prompt by prompt.
 
         KL recovered = 1 - KL(model || circuit) / KL(model || ablated)   (means over prompts; cannot exceed 1)
+        recovered prompt by prompt = 1 - sum (m(circuit) - m(clean))^2 / sum (m(ablated) - m(clean))^2
         normalised error = mean |m(circuit) - m(clean)| / |mean m(clean) - mean m(ablated)|
 
     docs/method.md, "Faithfulness and the other figures", says what each is for. All of them, the intervals and the
@@ -257,6 +265,7 @@ def figures_of(judge: Judge, mask: Mask, seed: int = 0) -> Figures:
         metric_circuit=float(values.mean()),
         faithfulness=judge.faithfulness_of(values),
         kl_recovered=found.kl_recovered,
+        prompts_recovered=_prompts_recovered(values, judge.clean, judge.ablated),
         agreement=float(agree.float().mean()),
         normalised_error=float((values - judge.clean).abs().mean() / abs(judge.range)),
         accuracy_clean=float(accuracy(clean, prompts).float().mean()) if has_answers else None,
@@ -287,6 +296,7 @@ def _of_template(
         faithfulness_interval=None if span is None else ratio_interval(circuit, clean, ablated, seed),
         kl_recovered=_recovered(kl, kl_ablated),
         kl_interval=kl_interval(kl, kl_ablated, seed),
+        prompts_recovered=_prompts_recovered(circuit, clean, ablated),
         agreement=float(agree[rows].float().mean()),
     )
 

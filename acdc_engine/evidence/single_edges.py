@@ -16,7 +16,7 @@ from acdc_engine.errors import MethodError
 from acdc_engine.evidence import Mask, Scores
 from acdc_engine.graph.evidence_records import Certificate
 from acdc_engine.graph.nodes import edges_of_mask
-from acdc_engine.graph.records import CircuitEdge
+from acdc_engine.graph.records import CircuitEdge, Objective
 from acdc_engine.patch.evaluator import Groups
 from acdc_engine.patch.judge import Judge, Target
 from acdc_engine.search import Minimal
@@ -63,7 +63,7 @@ def edge_evidence(
         values = tested.without, tested.whole, objective.clean, objective.ablated
         needed = tuple(necessity(*values, target, seed=seed, groups=objective.groups).tolist())
         certificate = Certificate(
-            objective="kl" if objective.metric.name == "kl" else "faithfulness",
+            objective=_aim(objective),
             low=target.faithfulness,
             high=target.upper,
             each_template=len(objective.groups) > 1,
@@ -74,6 +74,12 @@ def edge_evidence(
     if by_metric is not None:
         effects = tuple((by_metric.whole.double().mean() - by_metric.without.double().mean(1)).tolist())
     return EdgeEvidence(value, effects, without, needed, certificate)
+
+
+def _aim(objective: Judge) -> Objective:
+    """What a target is about, by the name of the metric that a search works with."""
+    names: dict[str, Objective] = {"kl": "kl", "prompts": "prompts"}
+    return names.get(objective.metric.name, "faithfulness")
 
 
 def edge_records(

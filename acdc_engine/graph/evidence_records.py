@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from acdc_engine.display import Shown
-from acdc_engine.graph.records import Record
+from acdc_engine.graph.records import Objective, Record
 
 
 class Interval(Record):
@@ -73,7 +73,7 @@ class Completeness(Record):
 class Indispensable(Record):
     """Edges of the circuit taken out of the whole model one by one, every other edge of the model kept."""
 
-    objective: Literal["faithfulness", "kl"]
+    objective: Objective
     """What is measured: the faithfulness, or the share of the KL divergence recovered; on the discovery prompts."""
     low: float
     """An edge is indispensable if the model is below this without it: the lower end of the target's band."""
@@ -93,8 +93,8 @@ class Certificate(Record):
 
     _left_out: ClassVar[tuple[str, ...]] = ("each_template",)
 
-    objective: Literal["faithfulness", "kl"]
-    """What the target is about: the faithfulness, or the share of the KL divergence recovered."""
+    objective: Objective
+    """What the target is about."""
     low: float
     """Lower end of the band to stay in."""
     high: float
@@ -131,6 +131,8 @@ class AnswerFigures(Record):
 class TemplateFigures(Record):
     """The figures of one template, or of one group of a pairs file, by itself."""
 
+    _left_out: ClassVar[tuple[str, ...]] = ("prompts_recovered",)
+
     name: str
     """Of the template or group."""
     n_prompts: int = Field(ge=1)
@@ -143,6 +145,9 @@ class TemplateFigures(Record):
     """1 - KL(model || circuit) / KL(model || ablated) over its prompts."""
     kl_interval: Interval | None = None
     """The same for KL recovered."""
+    prompts_recovered: float | None = None
+    """1 - sum of (circuit - clean)^2 / sum of (ablated - clean)^2 of the metric over its prompts. Left out of the file
+    where it is not known."""
     agreement: float = Field(ge=0, le=1)
     """Share of its prompts that circuit and model judge alike."""
 
@@ -150,7 +155,13 @@ class TemplateFigures(Record):
 class Figures(Record):
     """How well the circuit does the task, on one set of prompts. Means over prompts."""
 
-    _left_out: ClassVar[tuple[str, ...]] = ("answers_clean", "answers_corrupt", "answers_circuit", "templates")
+    _left_out: ClassVar[tuple[str, ...]] = (
+        "prompts_recovered",
+        "answers_clean",
+        "answers_corrupt",
+        "answers_circuit",
+        "templates",
+    )
 
     n_prompts: int = Field(ge=1)
     """Prompt pairs."""
@@ -164,6 +175,9 @@ class Figures(Record):
     """(circuit - corrupt) / (clean - corrupt), of the metrics above. 1 is perfect, more overshoots."""
     kl_recovered: float
     """1 - KL(model || circuit) / KL(model || corrupt). 1 is perfect and the most there is."""
+    prompts_recovered: float | None = None
+    """1 - sum of (circuit - clean)^2 / sum of (ablated - clean)^2 of the metric over the prompts: errors do not cancel.
+    Left out of the file where it is not known."""
     agreement: float = Field(ge=0, le=1)
     """Share of the prompts that circuit and model judge alike: same sign of the metric, or, for metrics of one sign
     (kl, nll), the same most likely token."""
@@ -210,8 +224,8 @@ class PromptRecord(Record):
 
     _left_out: ClassVar[tuple[str, ...]] = ("template",)
 
-    split: Literal["discovery", "held_out"]
-    """Whether the search saw it."""
+    split: Literal["discovery", "held_out", "validation"]
+    """Whether the search saw it, or it judges the result, or it said when the search may end."""
     clean: tuple[int, ...] = Field(min_length=1)
     """The prompt that shows the behaviour."""
     corrupt: tuple[int, ...] = Field(min_length=1)

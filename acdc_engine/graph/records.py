@@ -100,16 +100,20 @@ class LeftOutRecord(Record):
 class TaskRecord(Record):
     """The behaviour, and the prompts that showed it."""
 
-    _left_out: ClassVar[tuple[str, ...]] = ("left_out",)
+    _left_out: ClassVar[tuple[str, ...]] = ("n_pool", "n_validation", "left_out")
 
     name: str
     """Name of the task card."""
     card_hash: str | None = None
     """SHA-256 of the task card."""
     prompts_hash: str | None = None
-    """SHA-256 over all prompts of both splits, as tokens."""
+    """SHA-256 over the prompts of each split, as tokens: discovery, held-out, validation where there are any."""
     n_discovery: int = Field(ge=0)
     """Prompt pairs that the search saw."""
+    n_pool: int | None = Field(default=None, ge=1)
+    """Discovery prompts that were there, where the search needed fewer. Left out of the file where it saw all."""
+    n_validation: int = Field(default=0, ge=0)
+    """Prompts that said when the search may end. Left out of the file where there are none."""
     n_held_out: int = Field(ge=0)
     """Prompt pairs that it did not see."""
     seed: int
@@ -146,19 +150,45 @@ class Unfinished(Record):
     """Time the run was given. Null where it was interrupted."""
 
 
+class Validated(Record):
+    """A circuit that was 1-minimal for some aim, on prompts that the search did not see."""
+
+    n_discovery: int = Field(ge=1)
+    """Discovery prompts that were in use."""
+    aim: float
+    """Lower end of the band that the circuit keeps to on them."""
+    edges: int = Field(ge=1)
+    """Of the circuit."""
+    value: float
+    """The objective on the validation prompts; where each template counts, of the one farthest from 1."""
+    standard_error: float = Field(ge=0)
+    """How far that strays with the prompts."""
+
+
+Objective = Literal["faithfulness", "kl", "prompts"]
+"""What a target is about: faithfulness in the metric, the share of the KL divergence recovered, or the share of the
+metric's squared difference recovered, which is prompt by prompt."""
+
+
 class SearchRecord(Record):
     """How the circuit was chosen from the scores."""
 
-    _left_out: ClassVar[tuple[str, ...]] = ("each_template", "edge_tests", "unfinished")
+    _left_out: ClassVar[tuple[str, ...]] = ("each_template", "aim", "validated", "edge_tests", "unfinished")
 
     strategy: str
     """Such as iterative."""
-    objective: Literal["faithfulness", "kl"] = "faithfulness"
-    """What the target is about: faithfulness in the metric, or the share of the KL divergence recovered."""
+    objective: Objective = "faithfulness"
+    """What the target is about."""
     each_template: bool = False
     """Whether the target is about each template by itself. Left out of the file where it is about the mean."""
     target_faithfulness: float | None = None
-    """What the search aimed at on the discovery prompts, in the objective."""
+    """The target, in the objective: the circuit's is to lie between this and 2 minus this."""
+    aim: float | None = None
+    """Lower end of the narrower band that the circuit keeps to on the discovery prompts, so that the target holds on
+    others. Left out of the file where that is the target's."""
+    validated: tuple[Validated, ...] = ()
+    """The circuits tried on the validation prompts, each for a narrower band; the last is this one. Left out of the
+    file without validation prompts."""
     settings: dict[str, JsonValue] = Field(default_factory=dict)
     """The strategy's settings."""
     edge_tests: bool = True

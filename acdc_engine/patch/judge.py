@@ -1,5 +1,6 @@
 """Faithfulness of circuits, and the target a search has to meet."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -15,6 +16,8 @@ from acdc_engine.patch.evaluator import Circuits, Evaluator, Groups
 from acdc_engine.prompts.metrics import Metric
 from acdc_engine.prompts.prompt_set import PromptSet
 
+ENOUGH = 8
+"""Prompts of a template from which on it is judged by itself."""
 _ROUNDING = 1e-6
 """Share of itself by which rounding may change a logit from one run to another."""
 
@@ -59,6 +62,22 @@ class Target:
     def __str__(self) -> str:
         """The band, as text."""
         return f"[{self.faithfulness:g}, {self.upper:g}]"
+
+
+def judges_each(prompts: PromptSet, asked: bool | None) -> bool:
+    """Whether a target is to hold in each template by itself; None asks for it where all have enough prompts.
+
+    Raises:
+        MethodError: It is asked for, and a template has too few.
+    """
+    counts = Counter(prompts.templates)
+    name, fewest = min(counts.items(), key=lambda item: item[1], default=("", 0))
+    if asked and len(counts) > 1 and fewest < ENOUGH:
+        raise MethodError(
+            f"A target in each template takes {ENOUGH} discovery prompts of each, and {name!r} has {fewest}. Ask for "
+            "more (--n), or aim at the mean over all prompts (--no-each-template)."
+        )
+    return len(counts) > 1 and fewest >= ENOUGH if asked is None else asked
 
 
 class Judge:
@@ -116,7 +135,8 @@ class Judge:
             raise BehaviourError(
                 f"{where} corrupt metric equals the clean one ({self.metric.name} {values[0]} clean, {values[1]} "
                 "corrupt, which is rounding): the corruption changes nothing the metric sees, so faithfulness is "
-                "undefined. Check the task's corrupt prompts and its answers."
+                "undefined. Check the task's corrupt prompts and its answers"
+                f"{', or aim at the mean over all templates (--no-each-template)' if template else ''}."
             )
         return span
 
@@ -155,6 +175,14 @@ class Judge:
             return ((float(values.double().mean()) - float(self.ablated.double().mean())) / self.range,)
         changes = (values - self.ablated).double()
         return tuple(float(changes[rows].mean()) / span for rows, span in zip(self.groups, self._spans, strict=True))
+
+    def standard_errors(self, values: Float[Tensor, "prompts"]) -> tuple[float, ...]:
+        """How far f of each of the `groups` strays with its prompts: the standard error of a ratio of two means."""
+        errors = list[float]()
+        for rows, span, f in zip(self.groups, self._spans, self._by_group(values), strict=True):
+            left = ((values - self.ablated) - f * (self.clean - self.ablated))[rows].double()
+            errors.append(float(left.std(correction=min(1, len(left) - 1))) / len(left) ** 0.5 / abs(span))
+        return tuple(errors)
 
     def contributions(
         self, mask: Bool[Tensor, "senders receivers"]

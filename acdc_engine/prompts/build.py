@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import accumulate, islice, pairwise, zip_longest
 from typing import Any
 
 from acdc_engine.errors import PromptError, TooFewPairsError
@@ -19,6 +19,8 @@ from acdc_engine.prompts.tokens import Tokenizer
 
 DEFAULT_SIZES = (32, 64)
 """Discovery and held-out pairs where the user names no numbers; as many as there are where a task has fewer."""
+DEFAULT_MORE, DEFAULT_VALIDATION = 96, 128
+"""More discovery pairs, and validation pairs, where validation says how many discovery pairs it takes."""
 
 _LOOKED_AT = 10_000
 """Pairs of a file that are drawn and checked; of a larger file the others are not used."""
@@ -48,13 +50,15 @@ class Splits:
 
     Attributes:
         discovery: Prompts that the search sees, on the CPU.
-        held_out: Prompts that it does not see.
+        held_out: Prompts that judge what it found.
+        validation: Prompts that it does not see, and that decide when it ends; None where none were asked for.
         left_out: Pairs that do not fit the model, if any; only where the user asked to go on without them.
         notes: What a reader should know, in sentences.
     """
 
     discovery: PromptSet
     held_out: PromptSet
+    validation: PromptSet | None = None
     left_out: LeftOut | None = None
     notes: tuple[str, ...] = ()
 
@@ -74,33 +78,53 @@ def split_prompts(
     n_held_out: int | None,
     seed: int,
     *,
+    n_validation: int | None = 0,
     drop_misfits: bool = False,
     limits: Limits | None = None,
 ) -> Splits:
-    """Makes the discovery and the held-out prompts of a task.
+    """Makes the discovery, the validation and the held-out prompts of a task.
 
-    The search may see `n_discovery` pairs; `n_held_out`, which may be 0, are kept for judging what it found. None is
-    that of `DEFAULT_SIZES`, or as many as the task can give. The same seed gives the same prompts. With `drop_misfits`
-    pairs that do not fit the model are left out, instead of refusing the task.
+    The search may see `n_discovery` pairs; `n_validation` others say when it may end, and share no clean prompt with
+    them; `n_held_out`, which may be 0, are kept for judging what it found, and share no text with either. None is the
+    usual number (`DEFAULT_SIZES`, `DEFAULT_VALIDATION`), or as many as the task can give. With validation pairs the
+    first 32 discovery pairs do not depend on how many there are, and None is up to `DEFAULT_MORE` more. The same seed
+    gives the same prompts. With `drop_misfits` pairs that do not fit the model are left out, instead of refusing the
+    task.
 
     Raises:
         PromptError: Prompts that do not fit the model; a TooFewPairsError: a card that cannot give that many pairs.
     """
-    asked = (n_discovery, n_held_out)
-    if n_discovery == 0 or any(size is not None and size < 0 for size in asked):
+    if n_discovery == 0 or any(size is not None and size < 0 for size in (n_discovery, n_validation, n_held_out)):
         raise PromptError(
-            "At least 1 discovery prompt and no fewer than 0 held-out prompts are needed, "
-            f"not {n_discovery} and {n_held_out}."
+            "At least 1 discovery prompt and no fewer than 0 held-out and validation prompts are needed, "
+            f"not {n_discovery}, {n_held_out} and {n_validation}."
         )
+    asked = (n_discovery, n_held_out)
     rules = Rules(tokenizer, card.name, bool(settled(card, tokenizer).prepend_bos), limits)
     source = _Source(card, rules, seed, drop_misfits)
-    wanted = _or_default(asked)
-    splits = _largest(source, wanted, (n_discovery is None, n_held_out is None))
+    wanted, more, grows = _or_default(asked), list[Draft](), n_validation != 0
+    splits = None
+    if grows and (n_discovery is None or n_discovery > DEFAULT_SIZES[0]):
+        splits = _largest(source, (DEFAULT_SIZES[0], wanted[1]), (False, n_held_out is None))
+        n_more = DEFAULT_MORE if n_discovery is None else n_discovery - DEFAULT_SIZES[0]
+        more = [] if splits is None else _others(source, splits, n_more)
+        if n_discovery is not None and len(more) < n_more:  # dealt at once there may be enough
+            splits, more = None, []
+    splits = splits or _largest(source, wanted, (n_discovery is None, n_held_out is None))
     if splits is None:
         possible = _largest(source, wanted, (True, wanted[1] > 0))
         raise TooFewPairsError(_too_few(source, wanted, None if possible is None else _counts_of(possible)))
-    both, n, notes = encode([*splits[0], *splits[1]], rules), len(splits[0]), _notes(source, asked, splits)
-    return Splits(both.select(range(n)), both.select(range(n, len(both))), source.left_out, notes)
+    notes, splits = _notes(source, asked, splits), [[*splits[0], *more], splits[1]]
+    others = _others(source, splits, DEFAULT_VALIDATION if n_validation is None else n_validation)
+    if n_validation is not None and len(others) < n_validation:
+        raise TooFewPairsError(
+            f"Task {card.name!r} was asked for {n_validation} validation pairs and can give {len(others)} beside "
+            f"{len(splits[0])} discovery and {len(splits[1])} held-out pairs. Ask for fewer."
+        )
+    whole = encode([*splits[0], *splits[1], *others], rules)
+    ends = [0, *accumulate(map(len, (*splits, others)))]
+    discovery, held_out, validation = (whole.select(range(*part)) for part in pairwise(ends))
+    return Splits(discovery, held_out, validation if others else None, source.left_out, notes)
 
 
 class _Source:
@@ -249,6 +273,27 @@ def _dealt(source: _Source, sizes: _Sizes) -> list[list[Draft]]:
         best, quotas = splits, [_spread(*each) for each in zip(quotas, splits, sizes, strict=True)]
         splits = _deal_groups(found, quotas)
     return best
+
+
+def _others(source: _Source, splits: Sequence[Sequence[Draft]], size: int) -> list[Draft]:
+    """So many more pairs, or as many as there are, evenly over the templates.
+
+    Their clean prompts are in neither split, and none of their texts is in the second.
+    """
+    taken = {draft.pair.clean for draft in splits[0]} | {text for draft in splits[1] for text in _both_texts(draft)}
+    used = {source.key(draft) for split in splits for draft in split}
+    found, by_template = _Unique(source), dict[str, list[Draft]]()
+    for factor in _POOL_FACTORS if size else ():
+        found.read(factor * (size + sum(map(len, splits))))
+        by_template = {}
+        for draft in found.pool:
+            if source.key(draft) not in used and taken.isdisjoint(_both_texts(draft)):
+                by_template.setdefault(draft.pair.template, []).append(draft)
+        enough = all(len(some) >= -(-size // len(by_template)) for some in by_template.values())
+        if found.exhausted or (by_template and enough):
+            break
+    turns = zip_longest(*by_template.values())
+    return [draft for turn in turns for draft in turn if draft is not None][:size]
 
 
 def _counts_of(splits: Sequence[Sequence[Draft]]) -> _Sizes:

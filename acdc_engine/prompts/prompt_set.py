@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -168,6 +169,14 @@ class PromptSet:
             templates=tuple(self.templates[i] for i in indices) if self.templates else (),
             **{name: getattr(self, name)[rows] for name in ("lengths", "read_at", "answers", "wrong_answers")},
         )
+
+    def in_turns(self) -> list[int]:
+        """All rows, the templates in turn: any number of the first of them is spread evenly over templates."""
+        seen, places = Counter[str](), list[tuple[int, int]]()
+        for row, name in enumerate(self.templates or ("",) * len(self)):
+            places.append((seen[name], row))
+            seen[name] += 1
+        return [row for _, row in sorted(places)]
 
     def batches(self, batch_size: int, fitting: Callable[[int], int] | None = None) -> Iterator["PromptSet"]:
         """Yields the parts that `batch_rows` names, each cut to its own longest prompt."""

@@ -171,7 +171,8 @@ def check_task(card: TaskCard, view: TransformerView, *, n: int = 32, **settings
         PromptError: The task does not fit the model.
         ModelError: The model has no tokenizer, or does not give finite numbers.
     """
-    started, chosen, tokenizer = time.perf_counter(), Settings.of(settings), tokenizer_of(view)
+    started, tokenizer = time.perf_counter(), tokenizer_of(view)
+    chosen = replace(Settings.of(settings), n_validation=0)
     bos = bool(settled(card, tokenizer, chosen.prepend_bos).prepend_bos)
     rules = Rules(tokenizer, card.name, bos, limits_of(view))
     splits, lacking = None, list[Shortcoming]()

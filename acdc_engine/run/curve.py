@@ -56,6 +56,7 @@ _FIXED = {
     "repeats": "its circuits have given sizes and come of no search",
     "alternatives": "its circuits have given sizes and aim at no target",
     "overlap": "there are no alternatives",
+    "n_validation": "its circuits have given sizes and aim at no target",
 }
 
 

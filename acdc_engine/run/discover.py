@@ -1,37 +1,34 @@
 """From a behaviour and a model to a circuit with its evidence, and the folder of the run."""
 
-import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Unpack
+from typing import Any, Unpack
 
 import torch
 
+from acdc_engine.errors import SearchError
 from acdc_engine.evidence.repeats import check_kept, check_room
 from acdc_engine.experiment import Experiment, Selection
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.connectivity import clean
 from acdc_engine.graph.files import CIRCUIT, SO_FAR
-from acdc_engine.graph.records import SIGN_CONVENTION, TaskRecord, Unfinished
+from acdc_engine.graph.records import SIGN_CONVENTION, TaskRecord, Unfinished, Validated
 from acdc_engine.model.load import DEFAULT_MODEL
-from acdc_engine.patch.judge import Target
+from acdc_engine.patch.judge import Target, farthest
 from acdc_engine.patch.memory import remembering
 from acdc_engine.prompts.find import find_task
 from acdc_engine.run.folder import RunFolder, asked_facts, loaded_facts, newest_unfinished
 from acdc_engine.run.meter import Meter, forward_seconds, memory_note
 from acdc_engine.run.prepare import look_before_loading, metric_for, prepare
-from acdc_engine.run.progress import Clock, Reporter, Stage, duration, reporter_of
+from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.repeats import repeated, with_repeats
 from acdc_engine.run.settings import DiscoverSettings, Settings, command_of, run_file_text, shows_settings
+from acdc_engine.run.steps import Deadline, OutOfTime, Steps
 from acdc_engine.score import EdgeScores
+from acdc_engine.score.edge_scores import joined
 from acdc_engine.search import Found
-
-_MOST_KEPT = 0.5
-"""Share of the time that is kept for the evidence, at most."""
+from acdc_engine.search.margin import first_aim, first_rows, more_rows, next_aim
 
 
 @shows_settings
@@ -58,10 +55,11 @@ def discover(
             *Scoring:* method ("eap-ig", "eap-ig-path", "eap", "gim", "clean-corrupted"), steps (integration points).
             *Pruning:* strategy ("iterative", "top-k", "greedy", "threshold", "acdc"), objective ("faithfulness", "kl"),
             faithfulness (the target, 0.9), size (edges), threshold, candidates, rank ("absolute", "signed", "rms"),
-            each_template (the target holds in each one), alternatives (further circuits to search for, 0) and overlap
-            (what they may share, 0.3), ablation ("patch", "mean", "zero"), edge_tests (test every
-            edge singly), minutes (end the search in time).
-            *Prompts:* n (32, which the search sees), n_held_out (64), drop_misfits (leave out what does not fit), seed,
+            each_template (None: the target holds in each one), alternatives (further circuits to search for, 0) and
+            overlap (what they may share, 0.3), ablation ("patch", "mean", "zero"), edge_tests (test every edge
+            singly), minutes (end the search in time).
+            *Prompts:* n (which the search sees), n_validation (128, which say when it may end), n_held_out (64, which
+            judge the result), drop_misfits (leave out what does not fit), seed,
             metric (None: the task's), prepend_bos, force (go on although the model does not show the behaviour).
             *Running:* repeats (searches on halves of the prompts), n_random (random circuits to compare with),
             batch_size, device, dtype, ungroup_kv (one k and v per query head).
@@ -75,7 +73,7 @@ def discover(
         KeyboardInterrupt: Scores, trace and the best circuit in the target so far, if any, are in the folder by then.
     """
     chosen = Settings.of(settings)
-    report, deadline = Meter(reporter_of(progress)), _Deadline(chosen.minutes)
+    report, deadline = Meter(reporter_of(progress)), Deadline(chosen.minutes)
     started = time.perf_counter()
     with report.stage("Reading the task"):
         card = find_task(task)
@@ -102,122 +100,6 @@ def unfinished_run(
     return newest_unfinished(runs, name, asked)
 
 
-class _OutOfTime(Exception):
-    """The search's time is over. Never leaves a run."""
-
-
-class _Deadline:
-    """Ends a search in time: `check` is called before every run of a circuit.
-
-    It waits until it is `armed`, which is when there is a circuit to deliver, and does nothing once it is disarmed.
-    `minutes` is the time of the whole run, from now on; None is all the time there is.
-    """
-
-    def __init__(self, minutes: float | None, clock: Clock = time.monotonic) -> None:
-        self.minutes, self.armed = minutes, False
-        self._clock, self._started, self._kept = clock, clock(), 0.0
-
-    def keep(self, seconds: float) -> None:
-        """Keeps so much time for what follows the search, and not more than half of all."""
-        if self.minutes is not None:
-            self._kept = min(seconds, _MOST_KEPT * 60 * self.minutes)
-
-    def check(self) -> None:
-        """Ends the search where its time is over.
-
-        Raises:
-            _OutOfTime: It is.
-        """
-        if self.armed and self._left() <= 0:
-            raise _OutOfTime
-
-    def left(self) -> str:
-        """What is left for the search, in words; empty without a limit."""
-        return "" if self.minutes is None else f"at most {duration(self._left())} left"
-
-    def _left(self) -> float:
-        whole = math.inf if self.minutes is None else 60 * self.minutes
-        return whole - self._kept - (self._clock() - self._started)
-
-
-class _Steps:
-    """Takes note of every circuit that a search runs, and ends it in time.
-
-    The best circuit is the smallest that meets the target; as long as there is none, the one nearest to the target.
-    Without a target (the size is given) it is the latest. `circuit_of` makes the circuit that goes into the folder;
-    `unfinished` says what the search was stopped in, once it was.
-    """
-
-    def __init__(
-        self,
-        lab: Experiment,
-        target: Target | None,
-        folder: RunFolder | None,
-        deadline: _Deadline,
-        circuit_of: Callable[[Found, Unfinished], Circuit],
-    ) -> None:
-        self._graph, self._target, self._folder, self._deadline = lab.view.graph, target, folder, deadline
-        self._circuit_of = circuit_of
-        self._best: tuple[Found, bool] | None = None
-        self._stage = Stage()
-        self._called = "KL recovered" if lab.aim == "kl" else "f"
-        self.unfinished: Unfinished | None = None
-
-    @contextmanager
-    def watched(self, stage: Stage, of_edges: bool = False) -> Iterator[None]:
-        """Remarks go to this stage: the search, or the tests of its edges. An interruption leaves the best circuit."""
-        self._stage = stage
-        part: Literal["search", "edge tests"] = "edge tests" if of_edges else "search"
-        try:
-            yield
-        except _OutOfTime:
-            # From now on there is all the time, and nothing goes into the trace: it ends where the search did.
-            self._deadline.armed = False
-            if self._folder is not None:
-                self._folder.trace.close()
-            self.unfinished = Unfinished(stage=part, minutes=self._deadline.minutes)
-        except KeyboardInterrupt:
-            if self._best is not None and self._folder is not None:
-                self._folder.save_circuit(self._circuit_of(self.best, Unfinished(stage=part)), SO_FAR)
-            raise
-
-    @property
-    def best(self) -> Found:
-        """The best circuit so far, clean."""
-        assert self._best is not None, "a search is stopped when there is a circuit"
-        found = self._best[0]
-        return replace(found, mask=clean(self._graph, found.mask))
-
-    def take(self, what: str, found: Found, met: bool) -> None:
-        """Notes a circuit that was run; a `Report`."""
-        if self._better(found, met):
-            self._best, self._deadline.armed = (found, met), True
-        remark = [self._words(found)]
-        if self._best is not None and self._best[0] is not found:
-            remark.append(f"best {self._words(self._best[0])}".replace(" edges", ""))
-        self._stage.say("; ".join(word for word in (*remark, what, self._deadline.left()) if word))
-        if self._folder is not None:
-            self._folder.trace.step(what, found.size, found.faithfulness, met)
-
-    def _words(self, found: Found) -> str:
-        return f"{found.size:,} edges, {self._called} {found.faithfulness:.2f}"
-
-    def _better(self, found: Found, met: bool) -> bool:
-        target = self._target
-        if not found.size or not math.isfinite(found.faithfulness):
-            return False
-        if target is None:
-            return True
-        if found.size == self._graph.n_edges:  # no result of a search: see `find_circuit`
-            return False
-        if self._best is None:
-            return True
-        best, best_met = self._best
-        if met or best_met:
-            return met and (not best_met or found.size < best.size)
-        return target.distance(found.faithfulness) < target.distance(best.faithfulness)
-
-
 class _Run:
     """One run: its experiment, its folder, its clock."""
 
@@ -227,11 +109,14 @@ class _Run:
         task: TaskRecord,
         settings: Settings,
         folder: RunFolder | None,
-        deadline: _Deadline,
+        deadline: Deadline,
         report: Meter,
         command: str,
     ) -> None:
-        self.lab, self.task, self.settings, self.folder = lab, task, settings, folder
+        self.pool, self.rows = lab.prompts, list(range(len(lab.prompts)))
+        if lab.validation is not None:  # begins with few of them
+            self.rows = first_rows(self.pool)
+        self.lab, self.task, self.settings, self.folder = lab.on(self.pool.select(self.rows)), task, settings, folder
         self.deadline, self.report, self.command = deadline, report, command
 
     def whole(self, started: float, run_file: str | None) -> Circuit:
@@ -262,6 +147,8 @@ class _Run:
             report.note(much)
         with report.stage("Running the model"):
             _ = lab.judge, lab.objective, lab.held_out_judge
+            if lab.validation is not None:
+                _ = lab.validation_judge
             if self.settings.minutes is not None:
                 unit = forward_seconds(lab.view, lab.prompts, batch_size)
                 # About what everything behind the search costs, in plain forward passes over the discovery prompts.
@@ -279,14 +166,21 @@ class _Run:
 
     def _search(self) -> Circuit:
         """Scores, prunes, tests every edge and concludes; what is known is in the folder at any time."""
-        scores = self._scores()
+        scores, validates = self._scores(), self.lab.validation is not None
         if self.settings.repeats:
             check_kept(scores)
         target = Target(self.settings.faithfulness) if self.settings.choice.aims else None
-        steps = _Steps(self.lab, target, self.folder, self.deadline, partial(self._so_far, scores))
-        found = self._tested(self._found(scores, steps), steps)
+        aim = first_aim(target) if validates and target is not None else None
+        so_far = partial(self._so_far, scores, None if aim is None else aim.faithfulness)
+        steps = Steps(self.lab, aim or target, self.folder, self.deadline, so_far)
+        found = self._tested(self._found(scores, steps, aim), steps)
+        if validates:
+            found = self._validated(found, steps)
         self.deadline.armed = False  # what follows is never cut short
-        self._save(self._so_far(scores, found, steps.unfinished), SO_FAR)
+        if self.folder is not None and found.scores is not None and found.scores is not scores:
+            scores = found.scores
+            self._save_scores(self.folder, scores)
+        self._save(so_far(found, steps.unfinished), SO_FAR)
         circuit = self.lab.judged(found, n_random=self.settings.n_random, progress=self.report.stage)
         circuit = self._of_task(circuit, steps.unfinished)
         self._save(self._with_cost(circuit), SO_FAR)  # with its evidence, whatever becomes of the rest
@@ -296,6 +190,49 @@ class _Run:
         circuit = self._alternatives(circuit, found, scores)
         self._save(circuit, CIRCUIT)
         return circuit
+
+    def _validated(self, found: Selection, steps: Steps) -> Selection:
+        """Searches on, on more prompts or in narrower bands, while the target does not hold on validation prompts."""
+        target, judge, tried = Target(self.settings.faithfulness), self.lab.validation_judge, list[Validated]()
+        while not steps.unfinished:
+            assert found.scores is not None and found.target is not None, "a search for a target has found it"
+            with self.report.stage("Validation") as stage, steps.watched(stage, of_edges=True):
+                values, by_group = judge.values(found.mask[None])[0], judge.by_group(found.mask[None])[0]
+            if steps.unfinished:
+                break
+            errors, value, aim = judge.standard_errors(values), farthest(by_group), found.target
+            error, used = errors[by_group.index(value)], len(self.rows)
+            tried.append(
+                Validated(n_discovery=used, aim=aim.faithfulness, edges=found.size, value=value, standard_error=error)
+            )
+            scores, more = found.scores, more_rows(self.pool, used)
+            narrower = next_aim(target, aim, by_group, errors, bool(more))
+            if narrower is None:
+                break
+            what = f"{len(more)} discovery prompts" if more else f"the narrower band {narrower}"
+            self.report.note(
+                f"On {len(values)} validation prompts the {steps.called} of these {found.size:,} edges is {value:.3f} "
+                f"+- {error:.3f}{' in one template' * self.lab.each_template}, which may lie outside {target}: the "
+                f"search goes on with {what}."
+            )
+            if more:
+                scores = self._on(more, scores)
+            steps.aim_at(narrower, found)
+            try:
+                further = self._tested(self._found(scores, steps, narrower, found), steps)
+            except SearchError:  # nothing lies in so narrow a band
+                break
+            found = found if steps.unfinished else further
+        assert found.search is not None, "a search has found it"
+        return replace(found, search=found.search.model_copy(update={"validated": tuple(tried)}))
+
+    def _on(self, rows: list[int], scores: EdgeScores) -> EdgeScores:
+        """Goes on with more of the discovery prompts, and scores those that are new."""
+        new = sorted(set(rows) - set(self.rows))
+        both = joined(scores, self.rows, self._scored(self.lab.on(self.pool.select(new))), new)
+        self.rows, self.lab = rows, self.lab.on(self.pool.select(rows))
+        self.report.over(self.lab.prompts, self.lab.batch_size)
+        return both
 
     def _repeated(self, circuit: Circuit, found: Selection) -> Circuit:
         """Searches again on halves of the prompts; stopped, what was repeated by then counts."""
@@ -312,7 +249,7 @@ class _Run:
                 for one in repeated(self.lab, found, asked, told):
                     again.append(one)
                     stage.advance()
-            except _OutOfTime:
+            except OutOfTime:
                 unfinished = Unfinished(stage="repeats", minutes=self.deadline.minutes)
                 if self.folder is not None:
                     self.folder.trace.close()
@@ -335,7 +272,7 @@ class _Run:
         self.deadline.armed = True
         try:
             others.search()
-        except _OutOfTime:
+        except OutOfTime:
             stopped = True
         self.deadline.armed = False
         return self._with_cost(circuit.model_copy(update={"alternatives": others.record(stopped)}))
@@ -346,27 +283,43 @@ class _Run:
 
     def _scores(self) -> EdgeScores:
         """Scores all edges, unless a killed run has left the scores in the folder."""
-        settings, lab, folder = self.settings, self.lab, self.folder
-        if folder is not None and (known := folder.load_scores()) is not None:
+        folder, prompts = self.folder, self.lab.prompts.fingerprint()
+        if folder is not None and (known := folder.load_scores(prompts)) is not None:
             return known
-        with self.report.stage("Scoring all edges", len(lab.prompts)) as stage:
-            how: dict[str, Any] = {} if settings.steps is None else {"steps": settings.steps}
-            scores = lab.score(settings.method, progress=stage.advance, **how)
+        scores = self._scored(self.lab)
         if folder is not None:
-            folder.save_scores(scores, {"metric": lab.objective_metric.name, "sign": SIGN_CONVENTION})
+            self._save_scores(folder, scores)
         return scores
 
-    def _found(self, scores: EdgeScores, steps: _Steps) -> Selection:
-        """Prunes; out of time it is the best circuit so far."""
-        settings, choice = self.settings, self.settings.choice
+    def _save_scores(self, folder: RunFolder, scores: EdgeScores) -> None:
+        lab = self.lab
+        about = {"metric": lab.objective_metric.name, "sign": SIGN_CONVENTION, "prompts": lab.prompts.fingerprint()}
+        folder.save_scores(scores, about)
+
+    def _scored(self, lab: Experiment) -> EdgeScores:
+        settings = self.settings
+        with self.report.stage("Scoring all edges", len(lab.prompts)) as stage:
+            how: dict[str, Any] = {} if settings.steps is None else {"steps": settings.steps}
+            return lab.score(settings.method, progress=stage.advance, **how)
+
+    def _found(self, scores: EdgeScores, steps: Steps, aim: Target | None, start: Selection | None = None) -> Selection:
+        """Prunes, for a narrower band than the target's where there is one; out of time it is the best so far."""
+        settings, choice, narrower = self.settings, self.settings.choice, None if aim is None else aim.faithfulness
         known = self.lab.view.graph.n_edges if choice.strategy == "acdc" else None
         with self.report.stage("Pruning", known) as stage, steps.watched(stage):
             return self.lab.search(
-                scores, settings.faithfulness, choice, report=steps.take, note=self.report.note, progress=stage.at
+                scores,
+                settings.faithfulness,
+                choice,
+                aim=narrower,
+                start=start,
+                report=steps.take,
+                note=self.report.note,
+                progress=stage.at,
             )
-        return self._selection(steps.best, scores)
+        return self._selection(steps.best, scores, narrower)
 
-    def _tested(self, found: Selection, steps: _Steps) -> Selection:
+    def _tested(self, found: Selection, steps: Steps) -> Selection:
         """Removes every edge by itself, exactly, and for good where the target holds without it."""
         from acdc_engine.evidence.hypotheses import EDGES_UP_TO
 
@@ -383,22 +336,27 @@ class _Run:
             tested = lab.with_effects(tested, stage.at)
         if tested is None and drops:
             assert found.scores is not None, "it was found by them"
-            return self._selection(steps.best, found.scores)
+            return self._selection(steps.best, found.scores, None if found.search is None else found.search.aim)
         return tested or found
 
-    def _selection(self, found: Found, scores: EdgeScores) -> Selection:
-        return self.lab.chosen(found, scores, self.settings.choice, self.settings.faithfulness)
+    def _selection(self, found: Found, scores: EdgeScores, aim: float | None) -> Selection:
+        if isinstance(found, Selection):
+            return found
+        return self.lab.chosen(found, scores, self.settings.choice, self.settings.faithfulness, aim)
 
-    def _so_far(self, scores: EdgeScores, found: Found, unfinished: Unfinished | None) -> Circuit:
+    def _so_far(self, scores: EdgeScores, aim: float | None, found: Found, unfinished: Unfinished | None) -> Circuit:
         """A circuit with its provenance, and nothing measured."""
-        return self._of_task(self.lab.bare(self._selection(found, scores)), unfinished)
+        return self._of_task(self.lab.bare(self._selection(found, scores, aim)), unfinished)
 
     def _of_task(self, circuit: Circuit, unfinished: Unfinished | None) -> Circuit:
         """The circuit with what only this run knows of it."""
-        assert circuit.search is not None, "a search has found it"
+        assert circuit.search is not None and circuit.task is not None, "a search has found it"
         asked = {"edge_tests": self.settings.edge_tests, "unfinished": unfinished}
         search = circuit.search.model_copy(update=asked)
-        return circuit.model_copy(update={"task": self.task, "search": search, "command": self.command})
+        used = {name: getattr(circuit.task, name) for name in ("n_discovery", "prompts_hash")}
+        used["n_pool"] = self.task.n_discovery if self.task.n_discovery > circuit.task.n_discovery else None
+        task = self.task.model_copy(update=used)
+        return circuit.model_copy(update={"task": task, "search": search, "command": self.command})
 
     def _with_cost(self, circuit: Circuit) -> Circuit:
         """The circuit with what everything so far took."""

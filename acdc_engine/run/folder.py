@@ -190,14 +190,14 @@ class RunFolder:
         with _writing():
             write_with(self.path / SCORES, lambda temporary: save_file(tensors, temporary, metadata), overwrite=True)
 
-    def load_scores(self) -> EdgeScores | None:
-        """The edge scores a killed process has left; None where there are none of this very run."""
+    def load_scores(self, prompts: str) -> EdgeScores | None:
+        """The edge scores a killed process has left; None where there are none of this very run and these prompts."""
         from safetensors import SafetensorError, safe_open
 
         try:
             with safe_open(self.path / SCORES, "pt") as file:
                 about = file.metadata() or {}
-                if about.get("fingerprint") != self._fingerprint:
+                if (about.get("fingerprint"), about.get("prompts")) != (self._fingerprint, prompts):
                     return None
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 it is no dict
         except (OSError, SafetensorError):
@@ -299,7 +299,7 @@ def loaded_facts(lab: Experiment) -> dict[str, JsonValue]:
         "model": lab.view.name,
         "weights": lab.view.weights_hash(),
         "number format": here.dtype,
-        "prompts": prompts_hash(lab.prompts, lab.held_out),
+        "prompts": prompts_hash(lab.prompts, lab.held_out, lab.validation),
         "hardware": here.device,
         "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         "threads": here.threads,

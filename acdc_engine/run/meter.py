@@ -69,15 +69,19 @@ class Meter(Reporter):
         self._reporter = reporter
         self._stages: dict[str, _Spent] = {}
         self._view: TransformerView | None = None
-        self._operations, self._unit = 0, 1
+        self._operations, self._unit, self._scale = 0, 1, 1.0
         self._earlier = _Spent()
         self._began = self._clock()
 
     def begin(self, view: TransformerView, prompts: PromptSet, batch_size: int) -> None:
         """Counts operations from now on, in plain forward passes over these prompts."""
-        batches = prompts.batches(batch_size, partial(fitting_prompts, view))
-        self._unit = sum(view.plain_operations(*batch.clean.shape) for batch in batches)
+        self._unit = _operations(view, prompts, batch_size)
         self._view, self._operations = view, view.work.operations
+
+    def over(self, prompts: PromptSet, batch_size: int) -> None:
+        """Tells the whole cost in plain forward passes over these prompts."""
+        assert self._view is not None, "it has begun"
+        self._scale = self._unit / _operations(self._view, prompts, batch_size)
 
     def go_on(self, passes: float, seconds: float, cpu_seconds: float) -> None:
         """Adds what earlier processes of this run took."""
@@ -109,10 +113,12 @@ class Meter(Reporter):
             seconds=whole.seconds,
             cpu_seconds=whole.cpu_seconds,
             peak_memory_bytes=peak_memory(device),
-            forward_passes=whole.passes,
+            forward_passes=whole.passes * self._scale,
             exact_evaluations=exact_evaluations,
             stages=tuple(
-                StageCost(name=name, forward_passes=s.passes, seconds=s.seconds, cpu_seconds=s.cpu_seconds)
+                StageCost(
+                    name=name, forward_passes=s.passes * self._scale, seconds=s.seconds, cpu_seconds=s.cpu_seconds
+                )
                 for name, s in (earlier | self._stages).items()
             ),
         )
@@ -120,6 +126,11 @@ class Meter(Reporter):
     def _clock(self) -> _Spent:
         done = 0 if self._view is None else self._view.work.operations - self._operations
         return _Spent(done / self._unit, time.perf_counter(), time.process_time())
+
+
+def _operations(view: TransformerView, prompts: PromptSet, batch_size: int) -> int:
+    batches = prompts.batches(batch_size, partial(fitting_prompts, view))
+    return sum(view.plain_operations(*batch.clean.shape) for batch in batches)
 
 
 def memory_note(view: TransformerView, *splits: PromptSet, batch_size: int) -> str | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from acdc_engine.errors import ModelError
 from acdc_engine.evidence.repeats import check_halves
-from acdc_engine.experiment import Experiment
+from acdc_engine.experiment import Experiment, aimed_at, check_objective
 from acdc_engine.graph.records import LeftOutRecord, TaskRecord
 from acdc_engine.model.load import load_model, load_tokenizer
 from acdc_engine.model.view import TransformerView
@@ -28,8 +28,9 @@ def task_record(card: TaskCard, prompts: Splits, seed: int) -> TaskRecord:
     return TaskRecord(
         name=card.name,
         card_hash=card.fingerprint(),
-        prompts_hash=prompts_hash(prompts.discovery, prompts.held_out),
+        prompts_hash=prompts_hash(prompts.discovery, prompts.held_out, prompts.validation),
         n_discovery=len(prompts.discovery),
+        n_validation=0 if prompts.validation is None else len(prompts.validation),
         n_held_out=len(prompts.held_out),
         seed=seed,
         left_out=LeftOutRecord(**asdict(prompts.left_out)) if prompts.left_out else None,
@@ -43,8 +44,7 @@ def metric_for(card: TaskCard, settings: Settings) -> Metric:
         MetricError: It does not exist, or its gradient vanishes where the method looks.
     """
     metric = get_metric(settings.metric or card.metric)
-    aim = get_metric("kl") if settings.objective == "kl" else metric
-    check_metric(aim, get_method(settings.method, settings.steps))
+    check_metric(aimed_at(metric, check_objective(settings.objective)), get_method(settings.method, settings.steps))
     return metric
 
 
@@ -80,6 +80,7 @@ def prepare(
         view,
         prompts.discovery,
         prompts.held_out,
+        validation=prompts.validation,
         metric=metric,
         ablation=settings.ablation,
         objective=settings.objective,
@@ -124,8 +125,17 @@ def limits_of(view: TransformerView) -> Limits:
 
 
 def _split(card: TaskCard, tokenizer: Any, settings: Settings, limits: Limits | None) -> Splits:
-    n, n_held_out, drop = settings.n, settings.n_held_out, settings.drop_misfits
-    found = split_prompts(card, tokenizer, n, n_held_out, settings.seed, drop_misfits=drop, limits=limits)
+    validates = settings.choice.parameters.minimal and settings.choice.aims
+    found = split_prompts(
+        card,
+        tokenizer,
+        settings.n,
+        settings.n_held_out,
+        settings.seed,
+        n_validation=settings.n_validation if validates else 0,
+        drop_misfits=settings.drop_misfits,
+        limits=limits,
+    )
     if settings.repeats:
         check_halves(len(found.discovery), found.discovery.templates)
     return found

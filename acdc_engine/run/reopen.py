@@ -87,13 +87,19 @@ def reopen(
     """
     report, remarks = report or Reporter(), list[str]()
     wanted = Settings(
-        n=n, n_held_out=n_held_out, seed=seed or 0, drop_misfits=drop_misfits, device=device, batch_size=batch_size
+        n=n,
+        n_validation=0,
+        n_held_out=n_held_out,
+        seed=seed or 0,
+        drop_misfits=drop_misfits,
+        device=device,
+        batch_size=batch_size,
     )
     path = Path("the circuit") if isinstance(circuit, Circuit) else find_circuit(circuit)
     file = circuit if isinstance(circuit, Circuit) else _read(path, model, strict)
     if file is not None:
         check_edges(path, file)
-    card, prompts, held_out = None, None, None
+    card, prompts, held_out, validation = None, None, None, None
     if task is not None:
         card = find_task(task)
         wanted = _as_in_file(wanted, file, seed)
@@ -103,7 +109,7 @@ def reopen(
             "Without it the circuit is judged on the prompts it was found with."
         )
     else:
-        prompts, held_out = _stored(path, file, strict, remarks)
+        prompts, held_out, validation = _stored(path, file, strict, remarks)
     chosen = _metric(path, file, card, metric, remarks)
     known = wanted.n_held_out if held_out is None else len(held_out)
     if not strict and known is not None:
@@ -121,6 +127,7 @@ def reopen(
         view,
         prompts,
         held_out,
+        validation=validation,
         metric=chosen,
         ablation=claimed.ablation or "patch",
         **_aimed_as(claimed),
@@ -209,7 +216,8 @@ def _as_in_file(wanted: Settings, circuit: Circuit | None, seed: int | None) -> 
         return wanted
     return replace(
         wanted,
-        n=wanted.n or record.n_discovery,
+        n=wanted.n or record.n_pool or record.n_discovery,
+        n_validation=record.n_validation,
         n_held_out=wanted.n_held_out or record.n_held_out or None,  # known circuits had none
         seed=record.seed if seed is None else seed,
     )
@@ -217,18 +225,18 @@ def _as_in_file(wanted: Settings, circuit: Circuit | None, seed: int | None) -> 
 
 def _stored(
     path: Path, circuit: Circuit | None, strict: bool, remarks: list[str]
-) -> tuple[PromptSet, PromptSet | None]:
+) -> tuple[PromptSet, PromptSet | None, PromptSet | None]:
     """The prompts that the file holds."""
     if circuit is None or not circuit.prompts:
         raise CircuitFileError(
             f"{path} holds no prompts: say on which task to judge it, as in acdc evaluate --task ioi."
         )
-    discovery, held_out = prompt_sets_of(circuit.prompts, circuit.model.d_vocab, circuit.model.d_vocab_in)
-    if held_out is None and (not strict or circuit.evaluation is not None):
+    sets = prompt_sets_of(circuit.prompts, circuit.model.d_vocab, circuit.model.d_vocab_in)
+    if sets[1] is None and (not strict or circuit.evaluation is not None):
         raise CircuitFileError(without("held_out"))
-    record, found = circuit.task, prompts_hash(discovery, held_out)
+    record, found = circuit.task, prompts_hash(*sets)
     if record is None:
-        return discovery, held_out
+        return sets
     if not strict and record.prompts_hash not in (None, found):  # under strict it is a claim that does not hold
         remarks.append(
             f"the prompts in the file are not those it was written with: hash {_short(found)}, and the file says "
@@ -241,7 +249,7 @@ def _stored(
                 f"the card of the task {record.name} has changed since the file was written; the prompts in the file "
                 "count"
             )
-    return discovery, held_out
+    return sets
 
 
 def _metric(
@@ -351,7 +359,7 @@ def _aimed_as(circuit: Circuit) -> dict[str, Any]:
     """What the circuit's target is about, by its certificate, else by its search: arguments of an experiment."""
     of = circuit.certificate or circuit.search
     each = any(one is not None and one.each_template for one in (circuit.certificate, circuit.search))
-    return {"objective": "faithfulness" if of is None else of.objective, "each_template": each}
+    return {"objective": "faithfulness" if of is None else of.objective, "each_template": None if each else False}
 
 
 def _short(digest: str) -> str:

@@ -5,7 +5,6 @@ circuit = with_repeats(lab, lab.circuit(found), list(repeated(lab, found, 8)), 8
 """
 
 from collections.abc import Iterator, Sequence
-from copy import copy
 from itertools import islice
 from typing import Any
 
@@ -59,7 +58,7 @@ def repeated(lab: Experiment, found: Selection, count: int, report: Report = nob
     choice = Choice.of(found.search.strategy, objective=lab.aim, **given)
     drops = choice.parameters.minimal and found.tested is not None
     for rows in islice(halves(prompts, lab.seed), count):
-        half, again = _on(lab, rows), None
+        half, again = lab.on(prompts.select(rows)), None
         try:
             scores, aim = scores_of(found.scores, rows), found.target.faithfulness
             again = half.search(scores, aim, choice, report=report)
@@ -67,7 +66,7 @@ def repeated(lab: Experiment, found: Selection, count: int, report: Report = nob
         except (SearchError, BehaviourError):  # nothing smaller in the target, or nothing that a circuit could do
             again = None
         finally:
-            lab.elsewhere += half.exact_evaluations
+            lab.elsewhere += half.exact_evaluations - lab.exact_evaluations
         yield again
 
 
@@ -91,12 +90,3 @@ def with_repeats(
     n_half = len(lab.prompts) // 2
     record = repeats_of(graph, circuit.mask(), found, asked, len(again) - len(found), n_half, core)
     return with_inclusion(circuit, found).model_copy(update={"repeats": record})
-
-
-def _on(lab: Experiment, rows: Sequence[int]) -> Experiment:
-    """The experiment on some of its discovery prompts alone."""
-    half = copy(lab)
-    half.prompts, half.elsewhere = lab.prompts.select(rows), 0
-    for computed in ("evaluator", "judge", "objective", "held_out_judge"):
-        vars(half).pop(computed, None)
-    return half

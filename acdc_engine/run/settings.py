@@ -59,7 +59,8 @@ class DiscoverSettings(CurveSettings, total=False):
 
     method: str
     strategy: str
-    each_template: bool
+    each_template: bool | None
+    n_validation: int | None
     size: int | None
     threshold: float | None
     rank: str | None
@@ -104,18 +105,20 @@ class Settings:
     objective: str = _pruning(
         "faithfulness",
         "What the target is about. faithfulness: the task's metric. kl: the share of the KL divergence from the "
-        "model's whole output distribution that is recovered; it cannot overshoot, and needs larger circuits.",
-        choices=("faithfulness", "kl"),
+        "model's whole output distribution that is recovered; it cannot overshoot, and needs larger circuits. "
+        "prompts: the share of the metric's squared differences, prompt by prompt, where errors do not cancel.",
+        choices=("faithfulness", "kl", "prompts"),
     )
     faithfulness: float = _pruning(
         0.9,
         "Target t, above 0 and at most 1: the circuit's share of the clean-corrupt difference (or of the KL "
         "divergence, see --objective) must lie between t and 2 - t on the discovery prompts.",
     )
-    each_template: bool = _pruning(
-        False,
-        "The target must be met in each template of the task by itself, not only in the mean over all prompts, where "
-        "one template may make up for another. Give each of them 16 prompts or more (--n).",
+    each_template: bool | None = _pruning(
+        None,
+        "The target must be met in each template of the task by itself, or only in the mean over all prompts, where "
+        "one template may make up for another.",
+        shown="each, where it has 8 prompts or more",
     )
     size: int | None = _pruning(
         None,
@@ -161,7 +164,17 @@ class Settings:
         shown="the task's",
     )
     n: int | None = _prompts(
-        None, "Number of discovery prompts, which the search sees.", 1, shown="32, or as many as the task can give"
+        None,
+        "Number of discovery prompts, which the search sees: at most, where validation prompts say how many it takes.",
+        1,
+        shown="32, or up to 128 with validation prompts, or as many as the task can give",
+    )
+    n_validation: int | None = _prompts(
+        None,
+        "Number of validation prompts, others again, on which the target must hold before the search may end: while it "
+        "does not, the search aims further inside it. 0 for none; for iterative.",
+        0,
+        shown="128, or as many as the task can give",
     )
     n_held_out: int | None = _prompts(
         None,
@@ -219,7 +232,7 @@ class Settings:
         Raises:
             AcdcError: Of the kind that fits the setting, with its name, its value and what is allowed.
         """
-        from acdc_engine.experiment import OBJECTIVES
+        from acdc_engine.experiment import check_objective
         from acdc_engine.model.devices import pick_device, pick_dtype
         from acdc_engine.patch.ablations import ABLATIONS
         from acdc_engine.patch.judge import Target
@@ -231,13 +244,18 @@ class Settings:
             _check_kind(one, getattr(self, one.name))
         if self.minutes is not None and not 0 < self.minutes < math.inf:
             raise MethodError(f"minutes must be a number above 0, not {self.minutes}.")
-        if self.objective not in OBJECTIVES:
-            raise MethodError(f"Unknown objective {self.objective!r}.{nearest(self.objective, OBJECTIVES)}")
+        check_objective(self.objective)
         get_method(self.method, self.steps)
-        if not self.choice.aims and self.each_template:
+        choice = self.choice
+        if not choice.aims and self.each_template:
             raise MethodError(
                 f"Strategy {self.strategy!r} aims at no target here, and each_template is about the target: it is for "
                 "iterative, and for top-k and greedy without a size."
+            )
+        if self.n_validation and not (choice.aims and choice.parameters.minimal):
+            raise MethodError(
+                "Validation prompts say how far inside its target a search aims, which is for iterative: n_validation "
+                f"must be 0 for {self.strategy!r}, not {self.n_validation}."
             )
         self._check_repeats()
         if not self.choice.aims and self.alternatives:

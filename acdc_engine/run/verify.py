@@ -11,7 +11,7 @@ from acdc_engine.formats.register import Source
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Certificate
 from acdc_engine.graph.files import check_target, find_circuit, write_text
-from acdc_engine.graph.records import Record
+from acdc_engine.graph.records import Record, SearchRecord
 from acdc_engine.graph.result_records import Claim, Verification
 from acdc_engine.patch.judge import Target
 from acdc_engine.provenance import prompts_hash
@@ -28,6 +28,7 @@ _LABELS = {
     "metric_circuit": "metric, circuit",
     "faithfulness": "faithfulness",
     "kl_recovered": "KL recovered",
+    "prompts_recovered": "recovered prompt by prompt",
     "agreement": "agreement",
     "normalised_error": "normalised error",
     "accuracy_clean": "accuracy, model",
@@ -139,13 +140,14 @@ def _file_claims(checksum: str | None, opened: Reopened) -> Iterator[Claim]:
     if circuit.model.weights_hash is not None:
         digest = _short(circuit.model.weights_hash)
         yield Claim(what="weights of the model", claimed=digest, found=digest, holds=True)
-    sets = opened.lab.prompts, opened.lab.held_out
-    if circuit.task is not None:
-        numbers = ((circuit.task.n_discovery, "discovery"), (circuit.task.n_held_out, "held-out"))
-        for (number, split), prompts in zip(numbers, sets, strict=True):
+    lab, task = opened.lab, circuit.task
+    sets = lab.prompts, lab.held_out, lab.validation
+    if task is not None:
+        numbers = (task.n_discovery, task.n_held_out, task.n_validation)
+        for number, split, prompts in zip(numbers, ("discovery", "held-out", "validation"), sets, strict=True):
             yield _exact(f"number of {split} prompts", number, 0 if prompts is None else len(prompts))
-    if circuit.task is not None and circuit.task.prompts_hash is not None:
-        claimed, found = circuit.task.prompts_hash, prompts_hash(*sets)
+    if task is not None and task.prompts_hash is not None:
+        claimed, found = task.prompts_hash, prompts_hash(*sets)
         yield Claim(what="prompts", claimed=_short(claimed), found=_short(found), holds=claimed == found)
 
 
@@ -171,6 +173,10 @@ def _figure_claims(opened: Reopened, tolerance: float) -> Iterator[Claim]:
             own, where = there.get(template.name), f"{split}, {template.name}: "
             yield _exact(f"{where}prompts", template.n_prompts, 0 if own is None else own.n_prompts)
             yield from _numbers(where, template, own, 1.0, tolerance)
+    search, lab = opened.claimed.search, opened.lab
+    if search is not None and search.validated and lab.validation is not None:
+        value = lab.validation_judge.faithfulness(opened.mask[None])[0]
+        yield _number(f"validation: {_label(search)}", search.validated[-1].value, value, 1.0, tolerance)
 
 
 def _numbers(
@@ -208,15 +214,16 @@ def _certificate_claims(
     opened: Reopened, certificate: Certificate, evidence: EdgeEvidence, tolerance: float
 ) -> Iterator[Claim]:
     """Objective, band, value, and whether no single edge can go."""
-    search, label = opened.claimed.search, "KL recovered" if certificate.objective == "kl" else "faithfulness"
+    search, label = opened.claimed.search, _label(certificate)
     if search is not None:
         yield _exact("certificate: objective", certificate.objective, search.objective)
         if search.target_faithfulness is not None:
-            target = Target(search.target_faithfulness)
+            target = Target(search.aim or search.target_faithfulness)
             found = f"[{target.faithfulness:g}, {target.upper:g}]"
-            # KL recovered cannot exceed 1: any upper end from there on is the same.
+            # Shares other than the faithfulness cannot exceed 1: any upper end from there on is the same.
             same = certificate.low == target.faithfulness and (
-                abs(certificate.high - target.upper) < 1e-9 or (certificate.objective == "kl" and certificate.high >= 1)
+                abs(certificate.high - target.upper) < 1e-9
+                or (certificate.objective != "faithfulness" and certificate.high >= 1)
             )
             yield Claim(what="certificate: band", claimed=_band(certificate), found=found, holds=same)
     several = len(opened.lab.objective.groups) > 1
@@ -296,3 +303,8 @@ def _band(certificate: Certificate) -> str:
 
 def _short(digest: str) -> str:
     return "+".join(part[:8] for part in digest.split("+"))
+
+
+def _label(aim: SearchRecord | Certificate) -> str:
+    """What a target is about."""
+    return {"kl": "KL recovered", "prompts": "recovered prompt by prompt"}.get(aim.objective, "faithfulness")

@@ -1,7 +1,7 @@
 """Scores of all edges by attribution patching, in batches, without splitting any input."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -61,6 +61,21 @@ class EdgeScores(Shown):
     def both(self) -> Float[Tensor, "2 senders receivers"]:
         """Mean and root mean square; the latter is |mean| where examples were not taken apart."""
         return torch.stack([self.mean, self.mean.abs() if self.rms is None else self.rms])
+
+
+def joined(some: EdgeScores, rows: Sequence[int], others: EdgeScores, other_rows: Sequence[int]) -> EdgeScores:
+    """The scores of some rows of a prompt set and of others, as if they had been made together, in the set's order."""
+    n, order = len(rows), torch.tensor([*rows, *other_rows]).argsort()
+
+    def mean(one: Tensor, other: Tensor) -> Tensor:
+        return (n * one + len(other_rows) * other) / len(order)
+
+    rms = per_example = None
+    if some.rms is not None and others.rms is not None:
+        rms = mean(some.rms.square(), others.rms.square()).sqrt()
+    if some.per_example is not None and others.per_example is not None:
+        per_example = torch.cat([some.per_example, others.per_example])[order]
+    return replace(some, mean=mean(some.mean, others.mean), rms=rms, per_example=per_example)
 
 
 def attribution_patching(

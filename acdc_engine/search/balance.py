@@ -83,10 +83,10 @@ def balanced_start(search: Search, order: Tensor) -> Found | None:
         middle = (length + below) // 2
         shorter = search.run(first_edges(search.graph, order, middle), "bisection")
         below, length, found = (below, middle, shorter) if above(search, shorter) else (middle, length, found)
-    return _balanced(search, found)
+    return balanced(search, found)
 
 
-def _balanced(search: Search, found: Found) -> Found | None:
+def balanced(search: Search, found: Found) -> Found | None:
     """Goes from the best circuit so far to a better one; what has been tried there in vain is not tried again."""
     vain = torch.zeros_like(found.mask)
     for _ in range(_LOOKS):

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
+import torch
 from jaxtyping import Bool, Float
 from pydantic_core import to_jsonable_python
 from torch import Tensor
@@ -57,6 +58,9 @@ class Search:
         report: Called for every circuit that was run.
         note: Called with what a search says of itself when it is done.
         progress: Called with edges visited and edges to visit, by searches that know them.
+        start: A circuit to go on from, for searches that can; None to start with the scores.
+        validation: Judges circuits on prompts that the search does not see, for searches that ask whether a smaller
+            circuit is as good there; None for none.
     """
 
     judge: Judge
@@ -65,6 +69,8 @@ class Search:
     report: Report = nobody
     note: Callable[[str], None] = nobody
     progress: Progress = nobody
+    start: Found | None = None
+    validation: Judge | None = None
 
     @property
     def graph(self) -> Graph:
@@ -77,6 +83,13 @@ class Search:
         found = Found(mask, farthest(by_group), by_group)
         self.report(what, found, self.met(found))
         return found
+
+    def as_good_elsewhere(self, smaller: Found, than: Found) -> bool:
+        """Whether a smaller circuit lies no farther from the target on the validation prompts; so without any."""
+        if self.validation is None:
+            return True
+        one, other = self.validation.faithfulness(torch.stack([smaller.mask, than.mask]))
+        return self.target.distance(one) <= self.target.distance(other)
 
     def met(self, found: Found) -> bool:
         """Whether a circuit meets the target."""
@@ -119,7 +132,7 @@ class Choice:
 
         Args:
             strategy: A name in `SEARCHES`, and what stands behind it: `top-k:size=200`.
-            objective: What the search works with: under "kl" edges are ranked by root mean square by default.
+            objective: What the search works with: all but "faithfulness" rank edges by root mean square by default.
             **given: Its parameters; None stands for the default.
 
         Raises:
@@ -132,7 +145,7 @@ class Choice:
                 *some, last = [other.name for other in SEARCHES if _takes(other.parameters, name)] or ["no strategy"]
                 others = f"{', '.join(some)} and {last}" if some else last
                 raise MethodError(f"Strategy {entry.name!r} takes no {name}; --{name} is for {others}.")
-        if objective == "kl" and _takes(entry.parameters, "rank") and "rank" not in SEARCHES.given(strategy):
+        if objective != "faithfulness" and _takes(entry.parameters, "rank") and "rank" not in SEARCHES.given(strategy):
             chosen = {"rank": "rms", **chosen}
         return cls(entry.name, SEARCHES.parameters_of(strategy, chosen))
 

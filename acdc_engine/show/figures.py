@@ -75,6 +75,7 @@ def _splits(evaluation: Evaluation, circuit: Circuit | None) -> Table:
         ("prompts", "n_prompts", "d"),
         ("faithfulness", "faithfulness", ".3f"),
         ("KL recovered", "kl_recovered", ".3f"),
+        ("recovered prompt by prompt", "prompts_recovered", ".3f"),
         ("prompts judged as the model does", "agreement", ".1%"),
         ("normalised error", "normalised_error", ".3f"),
         (f"{metric}, model on clean prompts", "metric_clean", unit),

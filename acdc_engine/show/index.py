@@ -28,7 +28,7 @@ from acdc_engine.show.pictures.layered import first_lines, lines_of, place_nodes
 from acdc_engine.show.report import report_html
 from acdc_engine.show.viewer import viewer_html
 from acdc_engine.show.visible import plain
-from acdc_engine.show.words import between, warning
+from acdc_engine.show.words import aim_of, between, value_of, warning
 
 INDEX = "index.html"
 _Against = Callable[[Path, Circuit], tuple[Comparison, Circuit] | None]
@@ -342,7 +342,7 @@ def _badges(circuit: Circuit, unfinished: bool) -> Iterator[tuple[str, str]]:
     if against := warning(circuit):
         yield "not faithful", against
     if search is not None and search.target_faithfulness is not None and evaluation is not None:
-        reached = evaluation.held_out.kl_recovered if search.objective == "kl" else evaluation.held_out.faithfulness
+        reached = value_of(evaluation.held_out, aim_of(search)) or 0.0
         meaning = "On held-out prompts; the circuit met the target, if at all, on those of the search."
         if reached < search.target_faithfulness:
             yield "target missed", meaning

@@ -29,6 +29,7 @@ _ABLATIONS = {
     "zero": "edges outside the circuit carry zero",
 }
 """Here and not from their register, which needs torch: `acdc show` answers at once."""
+_AIMS = {"faithfulness": "faithfulness", "kl": "KL recovered", "prompts": "recovered prompt by prompt"}
 _FAITHFUL = (0.8, 1.2)
 """Faithfulness of circuits that pass for faithful where no target was asked for."""
 _ROUNDING = 1e-6
@@ -75,8 +76,7 @@ def facts(circuit: Circuit, *, explained: bool = False) -> dict[str, str]:
             stopped = f"; {'its repeats ' if stop.stage == 'repeats' else ''}{_when(stop)}, unfinished"
         rows["Search"] = search.strategy + _settings(search.settings) + stopped
         if search.target_faithfulness is not None:
-            where = ", each template" if search.each_template else ""
-            rows["Target"] = f"{aim_of(search)} {search.target_faithfulness:g} on the discovery prompts{where}"
+            rows["Target"] = _target(search, search.target_faithfulness, 0 if task is None else task.n_validation)
     if ablation is not None:
         rows["Ablation"] = ablation + (f": {_ABLATIONS[ablation]}" if ablation in _ABLATIONS else "")
     rows |= {"Source": circuit.source, "Rule": circuit.rule, "Made by": circuit.made_by}
@@ -132,21 +132,35 @@ def between(interval: Interval | None) -> str:
     return "" if interval is None else f"{interval.low:.3f} to {interval.high:.3f}"
 
 
+def _target(search: SearchRecord, target: float, n_validation: int) -> str:
+    """What a search aimed at, and what came out on prompts that it did not see."""
+    text = f"{aim_of(search)} {target:g} {'in each template' if search.each_template else 'on the discovery prompts'}"
+    if not search.validated:
+        return text
+    last = search.validated[-1]
+    return (
+        f"{text}; aimed at {last.aim:g} there, to hold on {n_validation:,} validation prompts too, where it is "
+        f"{last.value:.3f}"
+    )
+
+
 def aim_of(search: SearchRecord | Certificate | None) -> str:
     """What a target is about, in words."""
-    return "KL recovered" if search is not None and search.objective == "kl" else "faithfulness"
+    return "faithfulness" if search is None else _AIMS[search.objective]
 
 
-def _value_of(figures: Figures | TemplateFigures, aim: str) -> float | None:
+def value_of(figures: Figures | TemplateFigures, aim: str) -> float | None:
     """The figure that a target is about; None where it is not defined."""
-    return figures.kl_recovered if aim == "KL recovered" else figures.faithfulness
+    if aim == _AIMS["prompts"]:
+        return figures.prompts_recovered
+    return figures.kl_recovered if aim == _AIMS["kl"] else figures.faithfulness
 
 
 def farthest_first(figures: Figures, aim: str) -> list[TemplateFigures]:
     """The templates, the one farthest from the model in that figure first, those where it is not defined before."""
 
     def distance(template: TemplateFigures) -> float:
-        value = _value_of(template, aim)
+        value = value_of(template, aim)
         return float("inf") if value is None else abs(1 - value)
 
     return sorted(figures.templates, key=lambda template: -distance(template))
@@ -284,6 +298,8 @@ def remarks(circuit: Circuit) -> list[str]:
     unseen, target = evaluation.held_out, None if search is None else search.target_faithfulness
     out = [] if search is None or search.unfinished is None else [_stopped(circuit, search, search.unfinished)]
     if search is not None and target is not None:
+        if search.validated and not _within(search.validated[-1].value, target):
+            out.append(_not_validated(search, target))
         out += _missed(evaluation, search, target, searched_here=circuit.cost is not None)
     near = _FAITHFUL[0] <= unseen.faithfulness <= _FAITHFUL[1]
     if target is None and not near:
@@ -307,7 +323,7 @@ def remarks(circuit: Circuit) -> list[str]:
 def _missed(evaluation: Evaluation, search: SearchRecord, target: float, searched_here: bool) -> Iterator[str]:
     """That the target does not hold on the held-out prompts; what is said of the search depends on what it did."""
     aim = aim_of(search)
-    there, here = (_value_of(side, aim) or 0.0 for side in (evaluation.discovery, evaluation.held_out))
+    there, here = (value_of(side, aim) or 0.0 for side in (evaluation.discovery, evaluation.held_out))
     if _within(here, target):
         return
     shown = texts_of(here, target if here < 1 else 2 - target)[0]
@@ -323,11 +339,21 @@ def _missed(evaluation: Evaluation, search: SearchRecord, target: float, searche
         yield f"{text}; the search missed it on the discovery prompts too ({there:.3f})."
 
 
+def _not_validated(search: SearchRecord, target: float) -> str:
+    """That the target does not hold on the validation prompts, however far inside it the search aimed."""
+    last = search.validated[-1]
+    return (
+        f"on the validation prompts the {aim_of(search)}{' in one template' * search.each_template}, {last.value:.3f}, "
+        f"lies outside the target {_band(target)}, although the search aimed at {last.aim:g} in the end. More "
+        "discovery prompts (--n) help."
+    )
+
+
 def _uneven(figures: Figures, search: SearchRecord | None) -> Iterator[str]:
     """Which templates lie outside the band; a mean over all of them hides it."""
     target = _FAITHFUL[0] if search is None or search.target_faithfulness is None else search.target_faithfulness
     aim = aim_of(search)
-    valued = [(template, _value_of(template, aim)) for template in farthest_first(figures, aim)]
+    valued = [(template, value_of(template, aim)) for template in farthest_first(figures, aim)]
     outside = [(template, value) for template, value in valued if value is None or not _within(value, target)]
     if not outside:
         return
@@ -342,7 +368,8 @@ def _uneven(figures: Figures, search: SearchRecord | None) -> Iterator[str]:
     more = f" and {len(outside) - _MOST_TEMPLATES:,} more" if len(outside) > _MOST_TEMPLATES else ""
     each = search is not None and search.each_template
     unseen = "although each was to lie in it" if each else "which the mean over all prompts does not show"
-    advice = "More discovery prompts (--n) help." if each else "A search with --each-template holds to each of them."
+    others = "A search with 8 discovery prompts or more of each (--n) holds to each."
+    advice = "More discovery prompts (--n) help." if each else others
     yield (
         f"{len(outside)} of {len(figures.templates)} templates {'lie' if len(outside) > 1 else 'lies'} outside "
         f"{_band(target)}, {unseen}: {aim} {', '.join(said)}{more}. {advice}"
@@ -386,7 +413,7 @@ def _stopped(circuit: Circuit, search: SearchRecord, stop: Unfinished) -> str:
         made, asked = (circuit.repeats.made, circuit.repeats.asked) if circuit.repeats else (0, 0)
         return f"{_when(stop)}: the circuit is there, and {made} of {asked} repeats of its search. {_goes_on(stop)}"
     if circuit.evaluation is not None:
-        value = _value_of(circuit.evaluation.discovery, aim_of(search)) or 0.0
+        value = value_of(circuit.evaluation.discovery, aim_of(search)) or 0.0
     if stop.stage == "edge tests":
         proved = target is None or circuit.certificate is not None
         more = "their effects are not known" if proved else "some may be superfluous"

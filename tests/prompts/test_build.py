@@ -82,7 +82,7 @@ def test_the_number_possible_is_said() -> None:
 
 def test_sizes_must_make_sense() -> None:
     for sizes in ((0, 5), (5, -1)):
-        rule = "At least 1 discovery prompt and no fewer than 0 held-out prompts are needed, not {} and {}"
+        rule = "no fewer than 0 held-out and validation prompts are needed, not {}, {} and 0"
         with pytest.raises(PromptError, match=rule.format(*sizes)):
             build_splits(card_with(card_data(), 3, 1), FakeTokenizer(), *sizes, seed=0)
 

@@ -12,15 +12,17 @@ from acdc_engine.graph.files import CIRCUIT, SO_FAR
 from acdc_engine.pages import Report
 from acdc_engine.run import alternatives as module
 from acdc_engine.run.alternatives import Alternation
-from acdc_engine.run.discover import _Deadline, discover
+from acdc_engine.run.discover import discover
 from acdc_engine.run.progress import Reporter
 from acdc_engine.run.settings import Settings
+from acdc_engine.run.steps import Deadline
 from acdc_engine.search import Found
 from acdc_engine.show.alternatives import alternatives, beside
 from tests.micro_models import doubled
 from tests.tiny_task import tiny_view, write_card
 
-QUICK: dict[str, Any] = {"n": 6, "n_held_out": 12, "n_random": 0, "faithfulness": 0.7, "force": True, "alternatives": 1}
+ASKED: dict[str, Any] = {"force": True, "alternatives": 1}
+QUICK: dict[str, Any] = {"n": 6, "n_held_out": 12, "n_random": 0, "n_validation": 0, "faithfulness": 0.7, **ASKED}
 HEADS = {"a0.h0": ["input->a0.h0<v>", "a0.h0->logits"], "a0.h1": ["input->a0.h1<v>", "a0.h1->logits"]}
 
 
@@ -95,7 +97,7 @@ def test_an_interruption_keeps_the_circuit_with_its_evidence(tmp_path: Path, mon
 
 
 def test_time_that_is_over_ends_them_and_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_Deadline, "keep", lambda self, seconds: setattr(self, "_kept", 0 if seconds else 1e9))
+    monkeypatch.setattr(Deadline, "keep", lambda self, seconds: setattr(self, "_kept", 0 if seconds else 1e9))
     circuit = discover(write_card(tmp_path), tiny_view(), minutes=60.0, **QUICK)
     found = circuit.alternatives
     assert found is not None and found.stopped and (found.found, found.searches) == ((), 0)

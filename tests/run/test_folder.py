@@ -106,17 +106,18 @@ def test_scores_of_this_very_run_are_read_back(tmp_path: Path) -> None:
     scores = EdgeScores(torch.randn(3, 4), torch.rand(3, 4), None, ("a", "b"), ("c",), "eap-ig", {"alphas": [0.5]})
     folder = RunFolder(tmp_path / "run")
     with folder.open(FACTS, 0.0) as earlier:
-        assert earlier is None and folder.load_scores() is None
-        folder.save_scores(scores, {"metric": "kl"})
+        assert earlier is None and folder.load_scores("prompts") is None
+        folder.save_scores(scores, {"metric": "kl", "prompts": "prompts"})
     with folder.open(FACTS, 0.0) as earlier:
         assert earlier is not None
-        found = folder.load_scores()
+        found = folder.load_scores("prompts")
+        assert folder.load_scores("others") is None
         assert found is not None and torch.equal(found.both, scores.both) and found.settings == scores.settings
         assert (found.senders, found.receivers, found.method) == (scores.senders, scores.receivers, scores.method)
         (tmp_path / "run" / SCORES).write_bytes(b"damaged")
-        assert folder.load_scores() is None
+        assert folder.load_scores("prompts") is None
         save_file({"scores": scores.mean}, tmp_path / "run" / SCORES, {"fingerprint": "of another run"})
-        assert folder.load_scores() is None
+        assert folder.load_scores("prompts") is None
 
 
 def test_exports_and_leftovers_of_a_killed_run_do_not_stand_in_the_way(tmp_path: Path) -> None:

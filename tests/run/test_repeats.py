@@ -57,7 +57,8 @@ def test_repeats_are_the_search_of_each_half_by_itself(card: Path, more: dict[st
     found = found if more else lab.minimal(found)
     again = list(repeated(lab, found, 2))
     for one, rows in zip(again, islice(halves(lab.prompts, 0), 2), strict=True):
-        half = Experiment(lab.view, lab.prompts.select(rows), lab.held_out, **more)
+        half = Experiment(lab.view, lab.prompts.select(rows), lab.held_out, **{**more, "each_template": None})
+        half.each_template = lab.each_template  # half of the prompts are fewer than it takes
         alone = half.search(half.score("eap-ig"), 0.5, strategy)
         alone = alone if more else half.minimal(alone)
         assert one is not None and one.mask.equal(alone.mask)

@@ -85,7 +85,7 @@ def test_a_run_that_asks_for_each_template(tmp_path: Path) -> None:
     """The circuit says so, its command asks for it again, and verify recomputes the certificate."""
     card = tmp_path / "two.toml"
     card.write_text(CARD + SECOND)
-    how = {"n": 8, "n_held_out": 8, "faithfulness": 0.8, "force": True, "n_random": 2}
+    how = {"n": 16, "n_held_out": 8, "n_validation": 0, "faithfulness": 0.8, "force": True, "n_random": 2}
     circuit = discover(card, tiny_view(), each_template=True, out=tmp_path / "run", **how)  # type: ignore[arg-type]
     assert circuit.search is not None and circuit.search.each_template and circuit.certificate is not None
     assert circuit.certificate.each_template and circuit.certificate.minimal

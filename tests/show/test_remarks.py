@@ -86,7 +86,7 @@ def test_templates_outside_the_band_are_named(found: Circuit) -> None:
     assert said == (
         "3 of 4 templates lie outside [0.9, 1.1], which the mean over all prompts does not show: faithfulness "
         "0.720 on well_he (8 prompts), 0.830 on so_he (8 prompts), 1.150 on so_she (8 prompts). A search with "
-        "--each-template holds to each of them."
+        "8 discovery prompts or more of each (--n) holds to each."
     )
     each = SearchRecord(strategy="iterative", target_faithfulness=0.9, each_template=True)
     judged = judged_as(found.model_copy(update={"search": each}), templates=(four[0], four[2]))

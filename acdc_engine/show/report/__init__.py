@@ -54,6 +54,7 @@ _MOST_TOKENS = 240
 _MOST_EXAMPLES = 4
 _MOST_TEMPLATES = 40
 _MOST_DRAWN = 250
+_SPLITS = ("discovery", "held-out", "validation")
 """Edges drawn; more cannot be told apart on a page."""
 _BESIDE, _MOST_BESIDE = 4.4, 120
 """Inches of a picture beside others, and the edges drawn there."""
@@ -285,10 +286,10 @@ def _origin(circuit: Circuit) -> dict[str, str]:
     model, task, here = circuit.model, circuit.task, circuit.environment
     rows = {"weights, SHA-256": model.weights_hash, "revision on the hub": model.revision}
     if task is not None:
-        discovery, plus, held_out = (task.prompts_hash or "").partition("+")  # of both splits, or of each
-        hashes = {"discovery prompts, SHA-256": discovery, "held-out prompts, SHA-256": held_out}
+        digests = (task.prompts_hash or "").split("+")  # of all prompts, or of each split
+        hashes = {f"{split} prompts, SHA-256": digest for split, digest in zip(_SPLITS, digests, strict=False)}
         rows["task card, SHA-256"] = task.card_hash
-        rows |= hashes if plus else {"prompts, SHA-256": task.prompts_hash}
+        rows |= hashes if len(digests) > 1 else {"prompts, SHA-256": task.prompts_hash}
         rows["seed"] = str(task.seed)
     rows["checksum, SHA-256 of the circuit"] = checksum_of(circuit.model_dump(mode="json"))
     if here is not None:
@@ -313,7 +314,9 @@ def _edge_notes(circuit: Circuit) -> list[str]:
             "over discovery prompts"
         )
     if any(edge.score is not None for edge in circuit.edges):
-        of = " on KL (nats)" if circuit.search is not None and circuit.search.objective == "kl" else ""
+        of = {"kl": " on KL (nats)", "prompts": " on the squared distance from the model"}.get(
+            "" if circuit.search is None else circuit.search.objective, ""
+        )
         notes.append(
             f"score: the estimate of its effect{of} in the whole model, by which edges were ranked; not on the scale "
             "of effects"

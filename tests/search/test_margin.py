@@ -1,0 +1,179 @@
+"""Targets that hold on prompts the search has not seen: which prompts, which bands, and whole runs."""
+
+import json
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from acdc_engine import Experiment, discover, evaluate, verify
+from acdc_engine.errors import MethodError, PromptError
+from acdc_engine.patch.judge import Judge, Target, judges_each
+from acdc_engine.prompts.build import split_prompts
+from acdc_engine.prompts.card import parse_card
+from acdc_engine.prompts.metrics import PromptByPrompt
+from acdc_engine.prompts.prompt_set import PromptSet
+from acdc_engine.score.edge_scores import joined
+from acdc_engine.search.margin import first_aim, first_rows, more_rows, next_aim
+from acdc_engine.show.words import facts, remarks
+from tests.fake_tokenizer import FakeTokenizer
+from tests.tiny_models import METRIC, random_prompts, relative, view
+from tests.tiny_task import CARD, SECOND, tiny_view
+
+RUN: dict[str, Any] = {"n": 16, "n_held_out": 10, "n_validation": 12, "faithfulness": 0.8, "force": True, "n_random": 0}
+
+
+def named(prompts: PromptSet, names: str) -> PromptSet:
+    return replace(prompts, templates=tuple(names[: len(prompts)]))
+
+
+def test_bands_are_halved_until_an_eighth_is_left() -> None:
+    target = Target(0.9)
+    bands = [first_aim(target)]
+    while (narrower := next_aim(target, bands[-1], (0.89, 1.0), (0.0, 0.0), more=False)) is not None:
+        bands.append(narrower)
+    assert [band.faithfulness for band in bands] == pytest.approx([0.95, 0.975, 0.9875])
+
+
+def test_a_target_is_to_hold_with_a_standard_error_to_spare() -> None:
+    target, aim = Target(0.9), Target(0.95)
+    assert next_aim(target, aim, (0.95, 1.05), (0.04, 0.06), more=True) == aim
+    assert next_aim(target, aim, (0.95, 1.05), (0.04, 0.04), more=True) is None
+    assert next_aim(target, aim, (0.95, 1.05), (0.04, 0.04), more=False) is None
+    assert next_aim(target, aim, (0.95, 1.05), (0.04, 0.06), more=False) == Target(0.975)
+
+
+def test_few_prompts_first_evenly_over_templates_and_never_others() -> None:
+    pool = named(random_prompts(60), "aaabbc" * 10)
+    assert pool.in_turns()[:5] == [0, 3, 5, 1, 4], "the first of a, b, c; the second of a, b; c comes again at 11"
+    rows = first_rows(pool)
+    assert len(rows) == 32 and rows == sorted(rows)
+    more = more_rows(pool, len(rows))
+    assert more == list(range(60)) and set(rows) < set(more)
+    assert more_rows(pool, 60) == [] and first_rows(pool.select(range(9))) == list(range(9))
+
+
+def test_scores_of_two_parts_are_those_of_all() -> None:
+    lab = Experiment(view("llama_grouped"), random_prompts(7), metric=METRIC)
+    rows, others = [0, 2, 5], [1, 3, 4, 6]
+    parts = [lab.on(lab.prompts.select(some)).score("eap") for some in (rows, others)]
+    whole, found = lab.score("eap"), joined(parts[0], rows, parts[1], others)
+    assert relative(found.mean, whole.mean) < 1e-5
+    assert found.rms is not None and whole.rms is not None and relative(found.rms, whole.rms) < 1e-5
+    assert found.per_example is not None and whole.per_example is not None
+    assert relative(found.per_example, whole.per_example) < 1e-5
+
+
+def test_validation_prompts_are_others_and_leave_the_splits_as_they_are() -> None:
+    card = parse_card(tomllib.loads(CARD + SECOND), "tiny")
+    plain = split_prompts(card, FakeTokenizer(), 12, 10, 3)
+    made = split_prompts(card, FakeTokenizer(), 12, 10, 3, n_validation=16)
+    assert made.discovery.fingerprint() == plain.discovery.fingerprint()
+    assert made.held_out.fingerprint() == plain.held_out.fingerprint() and plain.validation is None
+    assert made.validation is not None and sorted(made.validation.templates) == ["ABBA"] * 8 + ["BABA"] * 8
+    texts = {text for pair in made.held_out.pairs for text in (pair.clean, pair.corrupt)}
+    assert texts.isdisjoint(text for pair in made.validation.pairs for text in (pair.clean, pair.corrupt))
+    seen = {pair.clean for pair in made.discovery.pairs}
+    assert len({pair.clean for pair in made.validation.pairs} - seen) == 16
+    with pytest.raises(PromptError, match="was asked for 5000 validation pairs and can give"):
+        split_prompts(card, FakeTokenizer(), 12, 10, 3, n_validation=5000)
+
+
+def test_each_template_takes_enough_prompts() -> None:
+    prompts = named(random_prompts(12), "aaaaaaaaabbb")
+    assert not judges_each(prompts, None) and not judges_each(prompts, False)
+    assert judges_each(named(random_prompts(16), "ab" * 8), None)
+    assert not judges_each(named(random_prompts(16), "a" * 16), None)
+    with pytest.raises(MethodError, match="takes 8 discovery prompts of each, and 'b' has 3"):
+        judges_each(prompts, True)
+
+
+def test_prompt_by_prompt_by_hand() -> None:
+    """Errors of 1 and -1 cancel in the mean; here each counts 1, of 4 and 16 that the ablated model is off."""
+    metric = PromptByPrompt(METRIC)
+    logits, prompts = torch.zeros(2, view("gpt2").d_vocab), random_prompts(2)
+    clean, ablated = logits.clone(), logits.clone()
+    for row, (off, far) in enumerate(((1.0, 2.0), (-1.0, 4.0))):
+        answer = int(prompts.answers[row, 0])
+        logits[row, answer], ablated[row, answer] = off, far
+    assert metric(logits, prompts, clean).tolist() == [-1.0, -1.0]
+    assert metric(ablated, prompts, clean).tolist() == [-4.0, -16.0]
+    assert metric.zero_gradient_at_clean and metric(clean, prompts, clean).tolist() == [0.0, 0.0]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("validated")
+    (path / "two.toml").write_text(CARD + SECOND)
+    discover(path / "two.toml", tiny_view(), out=path / "run", **RUN)
+    return path
+
+
+def test_a_run_says_what_came_out_on_validation_prompts(folder: Path) -> None:
+    from acdc_engine.graph.circuit import Circuit
+
+    circuit = Circuit.load(folder / "run/circuit.json")
+    search, task = circuit.search, circuit.task
+    assert search is not None and task is not None and task.n_validation == 12
+    assert search.validated and search.aim == search.validated[-1].aim and search.aim >= 0.9
+    assert search.validated[-1].edges == len(circuit.edges) and search.target_faithfulness == 0.8
+    assert circuit.certificate is not None and circuit.certificate.low == search.aim
+    assert f"aimed at {search.aim:g} there, to hold on 12 validation prompts" in facts(circuit)["Target"]
+    missed = not Target(0.8).met(search.validated[-1].value)
+    assert any("on the validation prompts" in text for text in remarks(circuit)) == missed
+
+
+def test_the_value_on_validation_prompts_is_that_of_a_judge_of_these_alone(folder: Path) -> None:
+    from acdc_engine.graph.circuit import Circuit
+    from acdc_engine.patch import CircuitEvaluator
+    from acdc_engine.prompts.metrics import get_metric
+    from acdc_engine.provenance import prompt_sets_of
+
+    circuit = Circuit.load(folder / "run/circuit.json")
+    prompts = prompt_sets_of(circuit.prompts, circuit.model.d_vocab)[2]
+    assert prompts is not None and circuit.search is not None
+    judge = Judge(CircuitEvaluator(tiny_view(), prompts), get_metric("logit_diff"), circuit.search.each_template)
+    value = judge.faithfulness(circuit.mask()[None])[0]
+    assert value == pytest.approx(circuit.search.validated[-1].value, abs=1e-4)
+
+
+def test_verify_recomputes_it_and_names_a_lie(folder: Path) -> None:
+    found = verify(folder / "run", model=tiny_view())
+    whats = {claim.what for claim in found.claims}
+    assert found.holds and {"number of validation prompts", "validation: faithfulness"} <= whats
+    content = json.loads((folder / "run/circuit.json").read_text())
+    del content["checksum"]
+    content["search"]["validated"][-1]["value"] += 0.1
+    (folder / "lie.json").write_text(json.dumps(content))
+    failing = verify(folder / "lie.json", model=tiny_view()).failing
+    assert [claim.what for claim in failing] == ["validation: faithfulness"]
+
+
+def test_judged_again_the_circuit_keeps_its_certificate(folder: Path) -> None:
+    again = evaluate(folder / "run/circuit.json", model=tiny_view(), n_random=0)
+    assert again.certificate is not None and again.certificate.minimal
+    assert again.search is not None and again.search.validated
+
+
+@pytest.mark.parametrize("strategy", ["top-k", "acdc"])
+def test_validation_prompts_are_refused_where_no_search_goes_on(folder: Path, strategy: str) -> None:
+    how = {**RUN, "strategy": strategy, "threshold": 0.1 if strategy == "acdc" else None}
+    with pytest.raises(MethodError, match=rf"n_validation must be 0 for '{strategy}', not 12"):
+        discover(folder / "two.toml", tiny_view(), **how)
+
+
+def test_standard_errors_are_what_resamples_of_the_prompts_show() -> None:
+    prompts = named(random_prompts(40), "ab" * 20)
+    judge = Experiment(view("gpt2"), prompts, metric=METRIC, each_template=True).objective
+    generator = torch.Generator().manual_seed(0)
+    whole, share = (1 + 0.3 * torch.randn(2, 40, generator=generator)).unbind()
+    judge.clean = judge.ablated + whole
+    judge._spans = [float(whole[rows].mean()) for rows in judge.groups]
+    values = judge.ablated + share * whole
+    for rows, error in zip(judge.groups, judge.standard_errors(values), strict=True):
+        some = torch.randint(20, (4000, 20), generator=generator)
+        spread = float(((share * whole)[rows][some].mean(1) / whole[rows][some].mean(1)).std())
+        assert error == pytest.approx(spread, rel=0.1) and 0.03 < error < 0.1
