@@ -73,7 +73,7 @@ def test_texts_of_strangers_run_nothing_and_break_nothing(browser: Browser, tmp_
     path.write_text(html)
     with opened(browser, path, viewport={"width": 420, "height": 800}) as page:
         assert page.evaluate("document.documentElement.scrollWidth") == 420
-        assert page.locator("main img").count() == 2 and page.locator("script").count() == 2
+        assert page.locator("main img").count() == 5 and page.locator("script").count() == 2
         page.click("#viewer > summary")
         expect(page.frame_locator("#viewer iframe").locator("#graph canvas").first).to_be_visible()
         page.wait_for_timeout(300)
