@@ -22,7 +22,7 @@ from tests.tiny_task import tiny_view, write_card
 QUICK: dict[str, Any] = {"n": 6, "n_held_out": 5, "n_random": 2, "faithfulness": 0.7, "force": True, "n_validation": 0}
 SEARCHES: dict[str, dict[str, Any]] = {
     "iterative": {},
-    "validated": {"n": 12, "n_validation": 8},
+    "validated": {"n": 40, "n_validation": 8},
     "iterative, kl": {"objective": "kl"},
     "top-k": {"strategy": "top-k"},
     "greedy": {"strategy": "greedy"},

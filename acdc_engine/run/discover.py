@@ -215,16 +215,26 @@ class _Run:
                 f"+- {error:.3f}{' in one template' * self.lab.each_template}, which may lie outside {target}: the "
                 f"search goes on with {what}."
             )
+            before = self.lab, self.rows
             if more:
                 scores = self._on(more, scores)
             steps.aim_at(narrower, found)
-            try:
-                further = self._tested(self._found(scores, steps, narrower, found), steps)
-            except SearchError:  # nothing lies in so narrow a band
+            further = self._further(scores, steps, narrower, found)
+            if further is None:  # what was tested on the prompts before stays
+                self.lab, self.rows = before
+                self.report.over(self.lab.prompts, self.lab.batch_size)
                 break
-            found = found if steps.unfinished else further
+            found = further
         assert found.search is not None, "a search has found it"
         return replace(found, search=found.search.model_copy(update={"validated": tuple(tried)}))
+
+    def _further(self, scores: EdgeScores, steps: Steps, aim: Target, start: Selection) -> Selection | None:
+        """The circuit that the search comes to from another; None where there is none, or the time is over before."""
+        try:
+            found = self._tested(self._found(scores, steps, aim, start), steps)
+        except SearchError:
+            return None
+        return None if steps.unfinished else found
 
     def _on(self, rows: list[int], scores: EdgeScores) -> EdgeScores:
         """Goes on with more of the discovery prompts, and scores those that are new."""

@@ -177,3 +177,17 @@ def test_standard_errors_are_what_resamples_of_the_prompts_show() -> None:
         some = torch.randint(20, (4000, 20), generator=generator)
         spread = float(((share * whole)[rows][some].mean(1) / whole[rows][some].mean(1)).std())
         assert error == pytest.approx(spread, rel=0.1) and 0.03 < error < 0.1
+
+
+def test_a_run_takes_more_prompts_and_then_narrower_bands(tmp_path: Path) -> None:
+    """A target that cannot hold: the file says all that was tried, and is about the prompts used last."""
+    card = tmp_path / "two.toml"
+    card.write_text(CARD + SECOND)
+    circuit = discover(card, tiny_view(), out=tmp_path / "run", **{**RUN, "n": 40, "faithfulness": 0.99})
+    assert circuit.search is not None and circuit.task is not None
+    tried = [(one.n_discovery, round(one.aim, 5)) for one in circuit.search.validated]
+    assert tried[0] == (32, 0.995) and set(tried[1:]) <= {(40, 0.995), (40, 0.9975), (40, 0.99875)} and len(tried) > 1
+    assert circuit.task.n_discovery == circuit.search.validated[-1].n_discovery
+    assert sum(one.split == "discovery" for one in circuit.prompts) == circuit.task.n_discovery
+    assert circuit.task.n_pool == (None if circuit.task.n_discovery == 40 else 40)
+    assert verify(tmp_path / "run", model=tiny_view()).holds
