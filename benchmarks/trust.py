@@ -118,7 +118,7 @@ def summary(found: Sequence[tuple[str, Circuit]], failed: int) -> str:
         if some:
             size = median(len(circuit.edges) for circuit in some)
             said.append(f"{way}: held in {sum(map(holds, some))} of {len(some)} runs, {size:g} edges in the median")
-    return "; ".join(said) + (f"; {failed} runs found no circuit." if failed else ".")
+    return "; ".join(said) + (f"; no circuit in {failed} more." if failed else ".")
 
 
 def write_page(page: Path, table: Table, results: Path) -> None:
