@@ -112,7 +112,7 @@ class Settings:
     faithfulness: float = _pruning(
         0.9,
         "Target t, above 0 and at most 1: the circuit's share of the clean-corrupt difference (or of the KL "
-        "divergence, see --objective) must lie between t and 2 - t on the discovery prompts.",
+        "divergence, see --objective) must lie between t and 2 - t, on discovery and on validation prompts.",
     )
     each_template: bool | None = _pruning(
         None,
