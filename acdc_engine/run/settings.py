@@ -167,7 +167,7 @@ class Settings:
         None,
         "Number of discovery prompts, which the search sees: at most, where validation prompts say how many it takes.",
         1,
-        shown="32, or up to 128 with validation prompts, or as many as the task can give",
+        shown="32, or up to 64 with validation prompts, or as many as the task can give",
     )
     n_validation: int | None = _prompts(
         None,

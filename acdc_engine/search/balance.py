@@ -24,7 +24,7 @@ from acdc_engine.search.strategies import Found, Search
 
 _LOOKS = 40
 """Gradients taken until the templates are in the band; after that there is no hope."""
-_BUDGET = 0.15
+BUDGET = 0.15
 """Moves at one look, as a share of the circuit's edges."""
 _STEPS = 64
 """Steps in which edges are taken away: so many times is what is left looked at."""
@@ -86,7 +86,7 @@ def balanced_start(search: Search, order: Tensor) -> Found | None:
     return balanced(search, found)
 
 
-def balanced(search: Search, found: Found) -> Found | None:
+def balanced(search: Search, found: Found, budget: float = BUDGET) -> Found | None:
     """Goes from the best circuit so far to a better one; what has been tried there in vain is not tried again."""
     vain = torch.zeros_like(found.mask)
     for _ in range(_LOOKS):
@@ -95,7 +95,7 @@ def balanced(search: Search, found: Found) -> Found | None:
         inside = search.judge.contributions(found.mask)[:-1]
         known = ((inside != 0).any(0) & search.graph.exists & ~vain).flatten().nonzero().flatten()
         toggled = torch.where(found.mask, -inside, inside).flatten(1)[:, known]
-        moves = best_moves(toggled, _beyond(search, found), max(4, int(_BUDGET * found.size)))
+        moves = best_moves(toggled, _beyond(search, found), max(4, int(budget * found.size)))
         tries = sorted({max(1, len(moves) // part) for part in (1, 2, 4, 8)}) if moves else []
         runs = [search.run(_toggled(search, found.mask, known[moves[:n]]), "balanced") for n in tries]
         runs = [run for run in runs if 0 < run.size < search.graph.n_edges]

@@ -25,6 +25,8 @@ _KICKS = (0.3, 0.1, 0.04)
 """Shares of the edges added before pruning again, in the order tried."""
 _ROOM = 0.15
 """How far above 1 templates are aimed at when edges are added, so that some can go again."""
+_LIFTED_BY = 0.04
+"""Share of the edges that move at one look where a circuit is brought into the target on more prompts."""
 _WORTH = 0.05
 """Share of the edges that adding and pruning again must save to be tried another time."""
 
@@ -125,7 +127,7 @@ class _Rounds:
             return found
         if "rms" in self.ranks:
             return self._grown(found.mask, self.search.graph.n_edges)
-        return balanced(self.search, found)
+        return balanced(self.search, found, _LIFTED_BY)
 
     def shrink(self, found: Found, good: Callable[[Found], bool]) -> Found:
         """Rounds from one circuit, as long as something can be dropped and the rest is good."""

@@ -3,8 +3,8 @@
 A search and its minimality pass end at the edge of the band they keep to: an edge stays only where its removal crosses
 it. On other prompts the circuit then lies to either side of that edge. So the band that they keep to is narrower than
 the target's, and other prompts, the *validation* prompts, say whether that is enough. While the circuit does not meet
-the target there with a standard error to spare, the search goes on from it: on twice as many discovery prompts as long
-as there are more, and then in a band half as wide.
+the target there with a standard error to spare, the search goes on from it on twice as many discovery prompts. Where
+there are no more, it goes on in a band half as wide, as long as it does not meet the target at all.
 """
 
 from collections.abc import Sequence
@@ -48,9 +48,10 @@ def next_aim(
 
     Returns:
         The same band where more prompts are to be taken, its inner half where there are none; None where the target
-        holds with a standard error to spare, or the band is narrow enough for a target.
+        holds (with more prompts at hand: with a standard error to spare), or the band is narrow enough for a target.
     """
-    if all(target.met(f - e) and target.met(f + e) for f, e in zip(by_group, errors, strict=True)):
+    room = errors if more else (0.0,) * len(errors)
+    if all(target.met(f - e) and target.met(f + e) for f, e in zip(by_group, room, strict=True)):
         return None
     narrower = aim if more else _narrower(aim)
     enough = 1 - narrower.faithfulness < _NARROWEST * (1 - target.faithfulness) - 1e-9

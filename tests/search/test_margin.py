@@ -38,12 +38,12 @@ def test_bands_are_halved_until_an_eighth_is_left() -> None:
     assert [band.faithfulness for band in bands] == pytest.approx([0.95, 0.975, 0.9875])
 
 
-def test_a_target_is_to_hold_with_a_standard_error_to_spare() -> None:
+def test_a_target_is_to_hold_with_a_standard_error_to_spare_where_there_are_more_prompts() -> None:
     target, aim = Target(0.9), Target(0.95)
     assert next_aim(target, aim, (0.95, 1.05), (0.04, 0.06), more=True) == aim
     assert next_aim(target, aim, (0.95, 1.05), (0.04, 0.04), more=True) is None
-    assert next_aim(target, aim, (0.95, 1.05), (0.04, 0.04), more=False) is None
-    assert next_aim(target, aim, (0.95, 1.05), (0.04, 0.06), more=False) == Target(0.975)
+    assert next_aim(target, aim, (0.95, 1.05), (0.04, 0.06), more=False) is None
+    assert next_aim(target, aim, (0.95, 1.11), (0.0, 0.0), more=False) == Target(0.975)
 
 
 def test_few_prompts_first_evenly_over_templates_and_never_others() -> None:
