@@ -87,7 +87,11 @@ def balanced_start(search: Search, order: Tensor) -> Found | None:
 
 
 def balanced(search: Search, found: Found, budget: float = BUDGET) -> Found | None:
-    """Goes from the best circuit so far to a better one; what has been tried there in vain is not tried again."""
+    """Goes from the best circuit so far to a better one, until it meets the target; None where that leads nowhere.
+
+    At every look at the gradient the moves that promise most are tried, `budget` as many as the circuit has edges at
+    most. What has been tried there in vain is not tried again.
+    """
     vain = torch.zeros_like(found.mask)
     for _ in range(_LOOKS):
         if search.met(found):
