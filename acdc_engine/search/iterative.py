@@ -79,8 +79,8 @@ def iterative(search: Search, parameters: SearchParameters) -> Found:
         The circuit; the whole graph when nothing can be dropped.
     """
     rounds = _Rounds(search, search.judge.ranks)
-    if search.start is not None and (lifted := rounds.lifted(search.start)) is not None:
-        return lifted
+    if search.start is not None:
+        return rounds.lifted(search.start) or rounds.whole()
     start = rounds.start()
     if "rms" in rounds.ranks:
         start = rounds.grow(start) or start
@@ -119,6 +119,10 @@ class _Rounds:
                 best = found
         assert best is not None, "there is at least one rank"
         return best
+
+    def whole(self) -> Found:
+        """The whole graph, which says that nothing was found."""
+        return self.search.run(self.search.graph.exists, "the whole graph")
 
     def lifted(self, found: Found) -> Found | None:
         """A circuit in the target, from one that need not be; None where that leads nowhere."""

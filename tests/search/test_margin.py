@@ -35,7 +35,7 @@ def test_bands_are_halved_until_an_eighth_is_left() -> None:
     bands = [first_aim(target)]
     while (narrower := next_aim(target, bands[-1], (0.89, 1.0), (0.0, 0.0), more=False)) is not None:
         bands.append(narrower)
-    assert [band.faithfulness for band in bands] == pytest.approx([0.975, 0.9875])
+    assert [band.faithfulness for band in bands] == pytest.approx([0.95, 0.975, 0.9875])
 
 
 def test_a_target_is_to_hold_with_a_standard_error_to_spare_where_there_are_more_prompts() -> None:
@@ -118,7 +118,7 @@ def test_a_run_says_what_came_out_on_validation_prompts(folder: Path) -> None:
     circuit = Circuit.load(folder / "run/circuit.json")
     search, task = circuit.search, circuit.task
     assert search is not None and task is not None and task.n_validation == 12
-    assert search.validated and search.aim == search.validated[-1].aim and search.aim >= 0.95
+    assert search.validated and search.aim == search.validated[-1].aim and search.aim >= 0.9
     assert search.validated[-1].edges == len(circuit.edges) and search.target_faithfulness == 0.8
     assert circuit.certificate is not None and circuit.certificate.low == search.aim
     assert f"aimed at {search.aim:g} there, to hold on 12 validation prompts" in facts(circuit)["Target"]
@@ -186,7 +186,7 @@ def test_a_run_takes_more_prompts_and_then_narrower_bands(tmp_path: Path) -> Non
     circuit = discover(card, tiny_view(), out=tmp_path / "run", **{**RUN, "n": 40, "faithfulness": 0.99})
     assert circuit.search is not None and circuit.task is not None
     tried = [(one.n_discovery, round(one.aim, 5)) for one in circuit.search.validated]
-    assert tried[0] == (32, 0.9975) and set(tried[1:]) <= {(40, 0.9975), (40, 0.99875)}
+    assert tried[0] == (32, 0.995) and set(tried[1:]) <= {(40, 0.995), (40, 0.9975), (40, 0.99875)}
     assert circuit.task.n_discovery == circuit.search.validated[-1].n_discovery
     assert sum(one.split == "discovery" for one in circuit.prompts) == circuit.task.n_discovery
     assert circuit.task.n_pool == (None if circuit.task.n_discovery == 40 else 40)
