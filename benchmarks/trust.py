@@ -125,7 +125,7 @@ def write_page(page: Path, table: Table, results: Path) -> None:
     """The page of the documentation, whose words about what is asked stand in this file."""
     lines = [
         "# Is it the circuit?\n",
-        f"Made by `python -m benchmarks.trust` on the committed code; all figures with the machine: "
+        f"Made from runs of `python -m benchmarks.trust`; all figures with the machine: "
         f"`benchmarks/results/{results.name}`.\n",
         "SmolLM2-135M, target .9. Held-out prompts share no text with those of the search and are used once, for",
         "these figures. *mean*: a target for the mean over 32 discovery prompts, by which searches were judged",
