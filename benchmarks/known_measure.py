@@ -158,7 +158,7 @@ def scorings(bench: Bench) -> Iterator[tuple[Scored, Tensor]]:
         works: dict[str, Callable[[], Tensor]] = {
             f"{name}{ending}": partial(_scores, bench, metric, get_method(name))
             for name in METHODS.names
-            if not (metric.zero_gradient_at_clean and name == "eap")
+            if not (metric.zero_gradient_at_clean and name in ("eap", "gim"))
         }
         if bench.small:
             works[f"eap-ig, {MANY} points{ending}"] = partial(_scores, bench, metric, get_method("eap-ig", MANY))

@@ -35,7 +35,7 @@ def test_round_trip(first: dict[str, Any], second: dict[str, Any]) -> None:
     records = records_of(discovery, held_out)
     again = prompt_sets_of(records, VOCAB)
     assert prompts_hash(*again) == prompts_hash(discovery, held_out)
-    for before, after in zip((discovery, held_out), again, strict=True):
+    for before, after in zip((discovery, held_out), again[:2], strict=True):
         assert (
             after is not None and torch.equal(before.clean, after.clean) and torch.equal(before.read_at, after.read_at)
         )
