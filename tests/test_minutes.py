@@ -14,7 +14,8 @@ from acdc_engine.graph.files import CIRCUIT, TRACE
 from acdc_engine.patch.memory import read_trace
 from acdc_engine.run.discover import discover
 from acdc_engine.run.steps import Deadline, OutOfTime
-from acdc_engine.show.words import evidence_of, facts, remarks
+from acdc_engine.show.remarks import remarks
+from acdc_engine.show.words import evidence_of, facts
 from tests.run.test_progress import Hand
 from tests.test_resume import same_but_for_times, scores_in, trace_but_for_times
 from tests.tiny_task import tiny_view, write_card

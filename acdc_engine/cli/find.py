@@ -91,7 +91,7 @@ def discover(
         circuit = run(task, model, out=folder, overwrite=overwrite, progress=progress(), **settings)
         _report(circuit, folder)
     from acdc_engine.show.figures import summary
-    from acdc_engine.show.words import remarks
+    from acdc_engine.show.remarks import remarks
 
     edges = f"acdc show {shlex.quote(str(folder / 'circuit.json'))}"
     written = f"Written to {folder}. Read {folder / 'report.html'}, or see the edges with:  {edges}"
@@ -235,8 +235,8 @@ def curve(
         )
     from acdc_engine.show.pictures import write_figure
     from acdc_engine.show.pictures.charts import curve_figure
+    from acdc_engine.show.remarks import curve_remarks
     from acdc_engine.show.results import curve_sections
-    from acdc_engine.show.words import curve_remarks
 
     if picture is not None:
         write_figure(curve_figure(found), picture, overwrite=True)

@@ -129,7 +129,7 @@ def evaluate(
             **settings,
         )
     from acdc_engine.show.figures import summary
-    from acdc_engine.show.words import remarks
+    from acdc_engine.show.remarks import remarks
 
     written = "To keep this, with the figures of every edge, add:  --out FILE"
     if out_file is not None:

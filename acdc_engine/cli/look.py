@@ -46,7 +46,7 @@ def show(
     """Prints a circuit: where it comes from, its figures, its nodes by layer, its edges by strength."""
     from acdc_engine.formats.register import import_circuit
     from acdc_engine.show.figures import whole
-    from acdc_engine.show.words import remarks
+    from acdc_engine.show.remarks import remarks
 
     loaded = import_circuit(circuit)
     print_result(loaded.to_json() if as_json else None, whole(loaded, None if show_all else 40), remarks(loaded))

@@ -10,10 +10,11 @@ from acdc_engine.graph.nodes import edge_counts, targets_of
 from acdc_engine.graph.records import SIGN_CONVENTION, CircuitEdge, CircuitNode
 from acdc_engine.graph.style import by_strength, column_style, measure_of, strength_of, style_of
 from acdc_engine.show.alternatives import alternatives
+from acdc_engine.show.remarks import warning
 from acdc_engine.show.repeats import repeats_section
 from acdc_engine.show.sections import Cell, Column, Section, Table, signed, table_of
 from acdc_engine.show.visible import plain
-from acdc_engine.show.words import NAME, aim_of, between, evidence_of, facts, farthest_first, warning
+from acdc_engine.show.words import NAME, aim_of, between, evidence_of, facts, farthest_first
 
 ROLE = 60
 """Characters shown of a role."""

@@ -25,10 +25,11 @@ from acdc_engine.graph.result_records import Comparison
 from acdc_engine.graph.style import by_strength, measure_of, relative_strengths, strength_of
 from acdc_engine.show.page import render
 from acdc_engine.show.pictures.layered import first_lines, lines_of, place_nodes
+from acdc_engine.show.remarks import warning
 from acdc_engine.show.report import report_html
 from acdc_engine.show.viewer import viewer_html
 from acdc_engine.show.visible import plain
-from acdc_engine.show.words import aim_of, between, value_of, warning
+from acdc_engine.show.words import aim_of, between, value_of
 
 INDEX = "index.html"
 _Against = Callable[[Path, Circuit], tuple[Comparison, Circuit] | None]

@@ -25,6 +25,7 @@ from acdc_engine.show.pictures.charts import comparison_figure, curve_figure
 from acdc_engine.show.pictures.draw import figure_of
 from acdc_engine.show.pictures.marks import MANY
 from acdc_engine.show.pictures.matrix import transfer_figure
+from acdc_engine.show.remarks import curve_remarks, remarks
 from acdc_engine.show.results import (
     Scores,
     comparison_sections,
@@ -36,7 +37,7 @@ from acdc_engine.show.results import (
 from acdc_engine.show.sections import Section
 from acdc_engine.show.transfer import transfer_remarks, transfer_sections
 from acdc_engine.show.visible import plain
-from acdc_engine.show.words import LONGEST, curve_remarks, remarks
+from acdc_engine.show.words import LONGEST
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

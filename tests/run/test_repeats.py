@@ -17,8 +17,9 @@ from acdc_engine.prompts.find import find_task
 from acdc_engine.run.discover import discover
 from acdc_engine.run.repeats import repeated, with_repeats
 from acdc_engine.run.settings import Settings
+from acdc_engine.show.remarks import remarks
 from acdc_engine.show.repeats import repeats_section
-from acdc_engine.show.words import facts, remarks
+from acdc_engine.show.words import facts
 from tests.test_minutes import Counted, counted, short_reports, stopped_at  # noqa: F401 fixtures
 from tests.test_resume import same_but_for_times, trace_but_for_times
 from tests.tiny_task import CARD, SECOND, tiny_view

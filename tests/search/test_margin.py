@@ -18,7 +18,8 @@ from acdc_engine.prompts.metrics import PromptByPrompt
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.score.edge_scores import joined
 from acdc_engine.search.margin import first_aim, first_rows, more_rows, next_aim
-from acdc_engine.show.words import facts, remarks
+from acdc_engine.show.remarks import remarks
+from acdc_engine.show.words import facts
 from tests.fake_tokenizer import FakeTokenizer
 from tests.tiny_models import METRIC, random_prompts, relative, view
 from tests.tiny_task import CARD, SECOND, tiny_view

@@ -13,8 +13,8 @@ from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.judge import Judge
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.show.notebook import html_of
+from acdc_engine.show.remarks import remarks, warning
 from acdc_engine.show.report import report_html
-from acdc_engine.show.words import remarks, warning
 from tests.micro_models import lowering_head, mask_of
 from tests.show.conftest import evaluated, judged_as
 from tests.show.test_terminal import printed

@@ -7,7 +7,7 @@ from acdc_engine.graph.evidence_records import Certificate, Completeness, Indisp
 from acdc_engine.graph.nodes import with_roles
 from acdc_engine.graph.records import SearchRecord
 from acdc_engine.show.figures import whole
-from acdc_engine.show.words import remarks
+from acdc_engine.show.remarks import remarks
 from tests.show.conftest import evaluated, hypothesis_test, judged_as, lines_of
 
 

@@ -26,23 +26,12 @@ from acdc_engine.show.pictures.charts import sizes_figure
 from acdc_engine.show.pictures.draw import figure_of
 from acdc_engine.show.pictures.layered import strongest
 from acdc_engine.show.pictures.necessity import necessity_figure
+from acdc_engine.show.remarks import remarks, warning
 from acdc_engine.show.repeats import repeats_section
 from acdc_engine.show.results import comparison_sections
 from acdc_engine.show.viewer import viewer_html
 from acdc_engine.show.visible import plain, visible_token
-from acdc_engine.show.words import (
-    LONGEST,
-    NAME,
-    aim_of,
-    between,
-    cost_of,
-    counted,
-    evidence_of,
-    facts,
-    remarks,
-    size_of,
-    warning,
-)
+from acdc_engine.show.words import LONGEST, NAME, aim_of, between, cost_of, counted, evidence_of, facts, size_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -20,8 +20,8 @@ from acdc_engine.graph.result_records import (
     RandomSeries,
 )
 from acdc_engine.show.pictures.charts import _beyond, curve_figure, sizes_figure
+from acdc_engine.show.remarks import curve_remarks
 from acdc_engine.show.results import curve_sections
-from acdc_engine.show.words import curve_remarks
 from tests.made_circuits import made_circuit
 from tests.show.conftest import lines_of
 

@@ -13,8 +13,9 @@ from acdc_engine.run.compare import against_known
 from acdc_engine.score.methods import METHODS
 from acdc_engine.search import SEARCHES
 from acdc_engine.show.figures import figures
+from acdc_engine.show.remarks import remarks
 from acdc_engine.show.report import report_html
-from acdc_engine.show.words import evidence_of, remarks
+from acdc_engine.show.words import evidence_of
 from tests.made_circuits import made_circuit
 from tests.show.conftest import evaluated, hypothesis_test, judged_as
 
