@@ -9,91 +9,46 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from acdc_engine.errors import MethodError, ScoreError, nearest
+from acdc_engine.errors import MethodError, ScoreError
 from acdc_engine.evidence import Mask, Stages, silent
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.graph.evidence_records import Certificate
 from acdc_engine.graph.nodes import EdgeLike, edges_named, edges_of_mask, nodes_of_edges
-from acdc_engine.graph.records import AttributionRecord, CircuitEdge, MetricRecord, Objective, SearchRecord, TaskRecord
+from acdc_engine.graph.records import AttributionRecord, CircuitEdge, MetricRecord, SearchRecord, TaskRecord
 from acdc_engine.model.view import TransformerView
 from acdc_engine.patch.ablations import ABLATIONS
 from acdc_engine.patch.evaluator import Evaluator
 from acdc_engine.patch.judge import Judge, Target, judges_each
 from acdc_engine.patch.memory import remembering
-from acdc_engine.prompts.metrics import Metric, MetricFunction, PromptByPrompt, as_metric, get_metric
+from acdc_engine.prompts.metrics import Metric, MetricFunction, as_metric
+from acdc_engine.prompts.objectives import aimed_at, check_objective
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.provenance import environment, prompts_hash, records_of
 from acdc_engine.score import EdgeScores, get_method, score_edges
 from acdc_engine.score.edge_scores import per_example_fits
-from acdc_engine.search import RANKS, Choice, Found, Minimal, Report, Search, find_circuit, minimal, nobody, singles
+from acdc_engine.search import RANKS, Choice, Found, Report, Search, find_circuit, minimal, nobody, singles
+from acdc_engine.search.selection import Selection
 from acdc_engine.search.strategies import Progress
 
 if TYPE_CHECKING:
     from acdc_engine.evidence.figures import Behaviour
 
 # Evidence is imported where it is asked for: scoring and searching need none of it.
-OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 MetricLike = str | Metric | MetricFunction
 """A metric by its name, or a function of logits `[prompts, d_vocab]` and prompts that gives one number for each."""
 
 
-@dataclass(frozen=True, repr=False)
-class Selection(Found):
-    """Edges of a graph that were chosen, with what led to them.
-
-    Attributes:
-        scores: Of all edges, by which they were chosen.
-        search: How they were chosen; None for edges that somebody names.
-        tested: The exact tests of single edges by the objective, once they were made.
-        by_metric: The same by the metric.
-    """
-
-    scores: EdgeScores | None = None
-    search: SearchRecord | None = None
-    tested: Minimal | None = None
-    by_metric: Minimal | None = None
-
-    @property
-    def target(self) -> Target | None:
-        """The band that the edges keep to; None where their number or a threshold was given."""
-        asked = None if self.search is None else self.search.aim or self.search.target_faithfulness
-        return None if asked is None else Target(asked)
-
-    def __repr__(self) -> str:
-        """One line: a mask has thousands of places."""
-        return f"<{self.size:,} edges, objective {self.faithfulness:.3f}>"
-
-
 CircuitLike = Selection | Circuit | Tensor | Iterable[EdgeLike]
 """What a search has found, a circuit, a mask `[senders, receivers]`, or edges by name."""
-
-
-def check_objective(name: str) -> Objective:
-    """The name, where it is that of an objective.
-
-    Raises:
-        MethodError: It is not.
-    """
-    for known in OBJECTIVES:
-        if name == known:
-            return known
-    raise MethodError(f"Unknown objective {name!r}.{nearest(name, OBJECTIVES)}")
-
-
-def aimed_at(metric: Metric, objective: Objective) -> Metric:
-    """What an objective is the share of, given the metric of the behaviour."""
-    if objective == "prompts":
-        return PromptByPrompt(metric)
-    return get_metric("kl") if objective == "kl" and metric.name != "kl" else metric
 
 
 class Experiment:
@@ -106,7 +61,7 @@ class Experiment:
         prompts: Clean and corrupt prompts that the search sees.
         held_out: Others, on which the circuit it finds is judged; None for none: then circuits have no figures, but
             effects and certificate.
-        validation: Others again, that say how far inside its target a search has to aim (`validated`); None for none.
+        validation: Others again, that say whether a smaller circuit does as well there; None for none.
         metric: "logit_diff", "prob_diff", "kl" or "nll"; or any function of logits at the reading positions
             `[prompts, d_vocab]` and a PromptSet, that gives one number per prompt, higher for more of the behaviour.
         ablation: What edges outside a circuit carry: "patch" (the corrupt prompt's value), "mean" or "zero".

@@ -23,7 +23,7 @@ from acdc_engine.prompts.metrics import Metric, get_metric
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.run.meter import forward_seconds, peak_memory
 from acdc_engine.score import Method, get_method, score_edges
-from acdc_engine.score.methods import METHODS
+from acdc_engine.score.methods import METHODS, learns
 from acdc_engine.search import SEARCHES, Choice, Found, Search, find_circuit, minimal, singles
 
 EXACT_SCORES = "exact"
@@ -158,7 +158,7 @@ def scorings(bench: Bench) -> Iterator[tuple[Scored, Tensor]]:
         works: dict[str, Callable[[], Tensor]] = {
             f"{name}{ending}": partial(_scores, bench, metric, get_method(name))
             for name in METHODS.names
-            if not (metric.zero_gradient_at_clean and name in ("eap", "gim"))
+            if learns(get_method(name), metric)
         }
         if bench.small:
             works[f"eap-ig, {MANY} points{ending}"] = partial(_scores, bench, metric, get_method("eap-ig", MANY))

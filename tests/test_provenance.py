@@ -29,13 +29,13 @@ def rows(draw: Any) -> dict[str, Any]:
     }
 
 
-@given(rows(), rows())
-def test_round_trip(first: dict[str, Any], second: dict[str, Any]) -> None:
-    discovery, held_out = PromptSet.from_tokens(**first), PromptSet.from_tokens(**second)
-    records = records_of(discovery, held_out)
+@given(rows(), rows(), rows())
+def test_round_trip(first: dict[str, Any], second: dict[str, Any], third: dict[str, Any]) -> None:
+    splits = tuple(PromptSet.from_tokens(**one) for one in (first, second, third))
+    records = records_of(*splits)
     again = prompt_sets_of(records, VOCAB)
-    assert prompts_hash(*again) == prompts_hash(discovery, held_out)
-    for before, after in zip((discovery, held_out), again[:2], strict=True):
+    assert prompts_hash(*again) == prompts_hash(*splits)
+    for before, after in zip(splits, again, strict=True):
         assert (
             after is not None and torch.equal(before.clean, after.clean) and torch.equal(before.read_at, after.read_at)
         )

@@ -151,12 +151,10 @@ class Unfinished(Record):
 
 
 class Validated(Record):
-    """A circuit that was 1-minimal for some aim, on prompts that the search did not see."""
+    """A circuit that a search came to, on prompts that it did not see."""
 
     n_discovery: int = Field(ge=1)
     """Discovery prompts that were in use."""
-    aim: float
-    """Lower end of the band that the circuit keeps to on them."""
     edges: int = Field(ge=1)
     """Of the circuit."""
     value: float
@@ -187,14 +185,24 @@ class SearchRecord(Record):
     """Lower end of the narrower band that the circuit keeps to on the discovery prompts, so that the target holds on
     others. Left out of the file where that is the target's."""
     validated: tuple[Validated, ...] = ()
-    """The circuits tried on the validation prompts, each for a narrower band; the last is this one. Left out of the
-    file without validation prompts."""
+    """The circuits tried on the validation prompts, each found with more discovery prompts; `kept` is this one. Left
+    out of the file without validation prompts."""
     settings: dict[str, JsonValue] = Field(default_factory=dict)
     """The strategy's settings."""
     edge_tests: bool = True
     """Whether the circuit's edges were to be tested singly. Left out of the file where they were."""
     unfinished: Unfinished | None = None
     """Set where the search was stopped before its end. Left out of the file where it was not."""
+
+    @property
+    def kept(self) -> Validated | None:
+        """Of the circuits tried on the validation prompts that nearest to the target there, the latest of equals."""
+        target = 1.0 if self.target_faithfulness is None else self.target_faithfulness
+
+        def outside(one: Validated) -> float:
+            return max(0.0, target - one.value, one.value - (2 - target))
+
+        return min(reversed(self.validated), key=outside, default=None)
 
 
 RoleName = Literal[

@@ -164,13 +164,14 @@ class Judge:
 
     def by_group(self, circuits: Circuits) -> list[tuple[float, ...]]:
         """Faithfulness of every circuit in each of the `groups`."""
-        return [self._by_group(row) for row in self.values(circuits)]
+        return [self.by_group_of(row) for row in self.values(circuits)]
 
     def faithfulness_of(self, values: Float[Tensor, "prompts"]) -> float:
         """Faithfulness from the metric of every prompt."""
-        return farthest(self._by_group(values))
+        return farthest(self.by_group_of(values))
 
-    def _by_group(self, values: Float[Tensor, "prompts"]) -> tuple[float, ...]:
+    def by_group_of(self, values: Float[Tensor, "prompts"]) -> tuple[float, ...]:
+        """Faithfulness in each of the `groups` from the metric of every prompt."""
         if len(self.groups) == 1:
             return ((float(values.double().mean()) - float(self.ablated.double().mean())) / self.range,)
         changes = (values - self.ablated).double()
@@ -179,7 +180,7 @@ class Judge:
     def standard_errors(self, values: Float[Tensor, "prompts"]) -> tuple[float, ...]:
         """How far f of each of the `groups` strays with its prompts: the standard error of a ratio of two means."""
         errors = list[float]()
-        for rows, span, f in zip(self.groups, self._spans, self._by_group(values), strict=True):
+        for rows, span, f in zip(self.groups, self._spans, self.by_group_of(values), strict=True):
             left = ((values - self.ablated) - f * (self.clean - self.ablated))[rows].double()
             errors.append(float(left.std(correction=min(1, len(left) - 1))) / len(left) ** 0.5 / abs(span))
         return tuple(errors)

@@ -134,29 +134,6 @@ class _LogLikelihood(Metric):
         return _gather(logits.log_softmax(dim=-1), prompts.answers, fill=-torch.inf).logsumexp(dim=1)
 
 
-class PromptByPrompt(Metric):
-    """Minus the squared distance of another metric from its value on the clean run, prompt by prompt: 0 is best.
-
-    The mean of the other metric over prompts can be met by errors that cancel; that of this one cannot.
-
-    Args:
-        of: The other metric.
-    """
-
-    needs_answers = False
-    needs_clean_logits = True
-    zero_gradient_at_clean = True
-
-    def __init__(self, of: Metric) -> None:
-        """See the class."""
-        self.name, self._of = "prompts", of
-
-    def _values(self, logits: Logits, prompts: PromptSet, clean: Logits | None) -> Values:
-        assert clean is not None  # __call__ checked
-        clean = clean.detach()
-        return -(self._of(logits, prompts, clean) - self._of(clean, prompts, clean)).square()
-
-
 class _Own(Metric):
     """A function as a metric."""
 

@@ -17,7 +17,7 @@ from acdc_engine.evidence.figures import prompt_values
 from acdc_engine.evidence.random_circuits import random_circuits
 from acdc_engine.evidence.resampling import ratio_interval
 from acdc_engine.evidence.sizes import MIB_SIZES, areas, check_sizes
-from acdc_engine.experiment import Experiment, Selection
+from acdc_engine.experiment import Experiment
 from acdc_engine.formats.register import opened
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Interval
@@ -41,6 +41,7 @@ from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.settings import CurveSettings, Settings
 from acdc_engine.score import get_method
 from acdc_engine.search.order import best_first, check_rank, first_edges, greedy_from_logits
+from acdc_engine.search.selection import Selection
 
 _FILE = "curve.json"
 _STEPPED = ("eap-ig", "eap-ig-path")  # methods that take steps

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from acdc_engine.errors import SearchError
-from acdc_engine.evidence.repeats import check_kept, check_room
-from acdc_engine.experiment import Experiment, Selection
+from acdc_engine.experiment import Experiment
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import CIRCUIT, SO_FAR
 from acdc_engine.graph.records import SIGN_CONVENTION, TaskRecord, Unfinished, Validated
@@ -22,13 +23,13 @@ from acdc_engine.run.folder import RunFolder, asked_facts, loaded_facts, newest_
 from acdc_engine.run.meter import Meter, forward_seconds, memory_note
 from acdc_engine.run.prepare import look_before_loading, metric_for, prepare
 from acdc_engine.run.progress import Reporter, reporter_of
-from acdc_engine.run.repeats import repeated, with_repeats
 from acdc_engine.run.settings import DiscoverSettings, Settings, command_of, run_file_text, shows_settings
 from acdc_engine.run.steps import Deadline, OutOfTime, Steps
 from acdc_engine.score import EdgeScores
 from acdc_engine.score.edge_scores import joined
 from acdc_engine.search import Found
-from acdc_engine.search.margin import first_aim, first_rows, more_rows, next_aim
+from acdc_engine.search.margin import first_rows, inner_half, more_rows, surely
+from acdc_engine.search.selection import Selection
 
 
 @shows_settings
@@ -155,6 +156,8 @@ class _Run:
                 share = len(held_out) / len(lab.prompts)
                 self.deadline.keep((20 + share * (40 + self.settings.n_random)) * unit)
         if self.settings.repeats:
+            from acdc_engine.evidence.repeats import check_room
+
             check_room(lab.view.graph, len(lab.prompts))
         behaviour = lab.check(self.settings.force)
         report.note(behaviour.in_words(f"{lab.metric.name} on {len(lab.prompts)} discovery prompts"))
@@ -168,9 +171,11 @@ class _Run:
         """Scores, prunes, tests every edge and concludes; what is known is in the folder at any time."""
         scores, validates = self._scores(), self.lab.validation is not None
         if self.settings.repeats:
+            from acdc_engine.evidence.repeats import check_kept
+
             check_kept(scores)
         target = Target(self.settings.faithfulness) if self.settings.choice.aims else None
-        aim = first_aim(target) if validates and target is not None else None
+        aim = inner_half(target) if validates and target is not None else None
         so_far = partial(self._so_far, scores, None if aim is None else aim.faithfulness)
         steps = Steps(self.lab, aim or target, self.folder, self.deadline, so_far)
         found = self._tested(self._found(scores, steps, aim), steps)
@@ -192,60 +197,74 @@ class _Run:
         return circuit
 
     def _validated(self, found: Selection, steps: Steps) -> Selection:
-        """Searches on, on more prompts or in narrower bands, while the target does not hold on validation prompts."""
-        target, judge, tried = Target(self.settings.faithfulness), self.lab.validation_judge, list[Validated]()
-        while not steps.unfinished:
-            assert found.scores is not None and found.target is not None, "a search for a target has found it"
-            with self.report.stage("Validation") as stage, steps.watched(stage, of_edges=True):
-                values, by_group = judge.values(found.mask[None])[0], judge.by_group(found.mask[None])[0]
-            if steps.unfinished:
-                break
-            errors, value, aim = judge.standard_errors(values), farthest(by_group), found.target
-            error, used = errors[by_group.index(value)], len(self.rows)
+        """Searches on with more prompts while the target does not surely hold on the validation prompts.
+
+        Returns:
+            Of the circuits that it came to the one that lies nearest to the target there.
+        """
+        tried, labs = list[Validated](), list[tuple[Selection, Experiment]]()
+        target = Target(self.settings.faithfulness)
+        while (values := self._elsewhere(found, steps)) is not None:
+            judge = self.lab.validation_judge
+            by_group, errors = judge.by_group_of(values), judge.standard_errors(values)
+            value = farthest(by_group)
+            error = errors[by_group.index(value)]
             tried.append(
-                Validated(n_discovery=used, aim=aim.faithfulness, edges=found.size, value=value, standard_error=error)
+                Validated(n_discovery=len(self.lab.prompts), edges=found.size, value=value, standard_error=error)
             )
-            scores, more = found.scores, more_rows(self.pool, used)
-            narrower = next_aim(target, aim, by_group, errors, bool(more))
-            if narrower is None:
+            labs.append((found, self.lab))
+            rows = more_rows(self.pool, len(self.rows))
+            if not rows or surely(target, by_group, errors):
                 break
-            what = f"{len(more)} discovery prompts" if more else f"the narrower band {narrower}"
             self.report.note(
                 f"On {len(values)} validation prompts the {steps.called} of these {found.size:,} edges is {value:.3f} "
                 f"+- {error:.3f}{' in one template' * self.lab.each_template}, which may lie outside {target}: the "
-                f"search goes on with {what}."
+                f"search goes on with {len(rows)} discovery prompts."
             )
-            before = self.lab, self.rows
-            if more:
-                scores = self._on(more, scores)
-            steps.aim_at(narrower, found)
-            further = self._further(scores, steps, narrower, found)
-            if further is None:  # what was tested on the prompts before stays
-                self.lab, self.rows = before
-                self.report.over(self.lab.prompts, self.lab.batch_size)
+            further = self._further(found, steps, rows)
+            if further is None:
                 break
             found = further
         assert found.search is not None, "a search has found it"
-        return replace(found, search=found.search.model_copy(update={"validated": tuple(tried)}))
+        search = found.search.model_copy(update={"validated": tuple(tried)})
+        if search.kept is None:  # the time was over before
+            return found
+        found, lab = labs[tried.index(search.kept)]
+        lab.elsewhere += self.lab.exact_evaluations - lab.exact_evaluations
+        self.lab = lab
+        self.report.over(lab.prompts, lab.batch_size)
+        return replace(found, search=search)
 
-    def _further(self, scores: EdgeScores, steps: Steps, aim: Target, start: Selection) -> Selection | None:
-        """The circuit that the search comes to from another; None where there is none, or the time is over before."""
+    def _elsewhere(self, found: Selection, steps: Steps) -> Float[Tensor, "prompts"] | None:
+        """The objective of every validation prompt; None where the time is over."""
+        values = None
+        if not steps.unfinished:
+            with self.report.stage("Validation") as stage, steps.watched(stage):
+                values = self.lab.validation_judge.values(found.mask[None])[0]
+        return values
+
+    def _further(self, start: Selection, steps: Steps, rows: list[int]) -> Selection | None:
+        """What the search comes to from a circuit, on more of the discovery prompts, the new ones scored.
+
+        Returns:
+            None where that is nothing, or the time is over before.
+        """
+        assert start.scores is not None and start.target is not None, "a search for a target has found it"
+        new = sorted(set(rows) - set(self.rows))
+        scores = joined(start.scores, self.rows, self._scored(self.lab.on(self.pool.select(new))), new)
+        self.rows, self.lab = rows, self.lab.on(self.pool.select(rows))
+        self.report.over(self.lab.prompts, self.lab.batch_size)
+        steps.go_on_from(start)
         try:
-            found = self._tested(self._found(scores, steps, aim, start), steps)
+            found = self._tested(self._found(scores, steps, start.target, start), steps)
         except SearchError:
             return None
         return None if steps.unfinished else found
 
-    def _on(self, rows: list[int], scores: EdgeScores) -> EdgeScores:
-        """Goes on with more of the discovery prompts, and scores those that are new."""
-        new = sorted(set(rows) - set(self.rows))
-        both = joined(scores, self.rows, self._scored(self.lab.on(self.pool.select(new))), new)
-        self.rows, self.lab = rows, self.lab.on(self.pool.select(rows))
-        self.report.over(self.lab.prompts, self.lab.batch_size)
-        return both
-
     def _repeated(self, circuit: Circuit, found: Selection) -> Circuit:
         """Searches again on halves of the prompts; stopped, what was repeated by then counts."""
+        from acdc_engine.run.repeats import repeated, with_repeats
+
         asked, again, unfinished = self.settings.repeats, list[Selection | None](), None
         self._save(circuit, SO_FAR)
         self.deadline.keep(0.0)

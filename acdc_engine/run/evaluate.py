@@ -8,7 +8,7 @@ from typing import Any
 
 from acdc_engine.errors import MethodError, MetricError
 from acdc_engine.evidence.hypotheses import EDGES_UP_TO
-from acdc_engine.experiment import MetricLike, Selection
+from acdc_engine.experiment import MetricLike
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import check_target
 from acdc_engine.graph.nodes import with_roles
@@ -17,6 +17,7 @@ from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.reopen import Reopened, reopen
 from acdc_engine.score.edge_scores import EdgeScores, per_example_fits
 from acdc_engine.score.methods import METHODS
+from acdc_engine.search.selection import Selection
 
 
 def evaluate(

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from acdc_engine.errors import ModelError
-from acdc_engine.evidence.repeats import check_halves
-from acdc_engine.experiment import Experiment, aimed_at, check_objective
+from acdc_engine.experiment import Experiment
 from acdc_engine.graph.records import LeftOutRecord, TaskRecord
 from acdc_engine.model.load import load_model, load_tokenizer
 from acdc_engine.model.view import TransformerView
@@ -17,6 +16,7 @@ from acdc_engine.prompts.build import Splits, split_prompts
 from acdc_engine.prompts.card import TaskCard, settled
 from acdc_engine.prompts.check import Limits
 from acdc_engine.prompts.metrics import Metric, get_metric
+from acdc_engine.prompts.objectives import aimed_at, check_objective
 from acdc_engine.provenance import prompts_hash
 from acdc_engine.run.progress import Reporter
 from acdc_engine.run.settings import Settings
@@ -137,5 +137,7 @@ def _split(card: TaskCard, tokenizer: Any, settings: Settings, limits: Limits | 
         limits=limits,
     )
     if settings.repeats:
+        from acdc_engine.evidence.repeats import check_halves
+
         check_halves(len(found.discovery), found.discovery.templates)
     return found

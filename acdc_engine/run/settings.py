@@ -232,11 +232,11 @@ class Settings:
         Raises:
             AcdcError: Of the kind that fits the setting, with its name, its value and what is allowed.
         """
-        from acdc_engine.experiment import check_objective
         from acdc_engine.model.devices import pick_device, pick_dtype
         from acdc_engine.patch.ablations import ABLATIONS
         from acdc_engine.patch.judge import Target
         from acdc_engine.prompts.metrics import get_metric
+        from acdc_engine.prompts.objectives import check_objective
         from acdc_engine.score.methods import get_method
         from acdc_engine.search.alternatives import check_overlap
 

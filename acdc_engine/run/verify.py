@@ -6,7 +6,7 @@ from typing import Any
 
 from acdc_engine.evidence.figures import figures_of
 from acdc_engine.evidence.single_edges import EdgeEvidence, edge_evidence
-from acdc_engine.experiment import MetricLike, Selection
+from acdc_engine.experiment import MetricLike
 from acdc_engine.formats.register import Source
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Certificate
@@ -17,6 +17,7 @@ from acdc_engine.patch.judge import Target
 from acdc_engine.provenance import prompts_hash
 from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.reopen import Reopened, reopen
+from acdc_engine.search.selection import Selection
 
 _TOLERANCE = 1e-3
 """How far a number may be off, see `Claim.deviation`. Machines, thread counts and batches differ in rounding."""
@@ -174,9 +175,9 @@ def _figure_claims(opened: Reopened, tolerance: float) -> Iterator[Claim]:
             yield _exact(f"{where}prompts", template.n_prompts, 0 if own is None else own.n_prompts)
             yield from _numbers(where, template, own, 1.0, tolerance)
     search, lab = opened.claimed.search, opened.lab
-    if search is not None and search.validated and lab.validation is not None:
+    if search is not None and search.kept is not None and lab.validation is not None:
         value = lab.validation_judge.faithfulness(opened.mask[None])[0]
-        yield _number(f"validation: {_label(search)}", search.validated[-1].value, value, 1.0, tolerance)
+        yield _number(f"validation: {_label(search)}", search.kept.value, value, 1.0, tolerance)
 
 
 def _numbers(

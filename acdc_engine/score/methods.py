@@ -128,13 +128,18 @@ def get_method(name: str, steps: int | None = None, alphas: Sequence[float] | No
     return Method(METHODS[name].name, METHODS.parameters_of(name, more), to_jsonable_python(METHODS.given(name, more)))
 
 
+def learns(method: Method, metric: Metric) -> bool:
+    """Whether a method looks at points where the metric's gradient does not vanish."""
+    return not (metric.zero_gradient_at_clean and set(method.alphas) == {1.0})
+
+
 def check_metric(metric: Metric, method: Method) -> None:
     """Refuses a metric that a method cannot learn anything from.
 
     Raises:
         MetricError: The metric's gradient vanishes at the only point the method looks at.
     """
-    if metric.zero_gradient_at_clean and set(method.alphas) == {1.0}:
+    if not learns(method, metric):
         raise MetricError(
             f"Metric {metric.name!r} has zero gradient at the clean run, the only point where {method.name!r} looks: "
             "all scores would be zero. Use --method eap-ig or clean-corrupted, or another metric."

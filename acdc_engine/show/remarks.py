@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Evaluation, Figures, RandomCircuits
-from acdc_engine.graph.records import SearchRecord, Unfinished
+from acdc_engine.graph.records import SearchRecord, Unfinished, Validated
 from acdc_engine.graph.result_records import Curve, CurveSeries
 from acdc_engine.graph.style import style_of, texts_of
 from acdc_engine.show.visible import plain
@@ -74,8 +74,8 @@ def remarks(circuit: Circuit) -> list[str]:
     unseen, target = evaluation.held_out, None if search is None else search.target_faithfulness
     out = [] if search is None or search.unfinished is None else [_stopped(circuit, search, search.unfinished)]
     if search is not None and target is not None:
-        if search.validated and not _within(search.validated[-1].value, target):
-            out.append(_not_validated(search, target))
+        if search.kept is not None and not _within(search.kept.value, target):
+            out.append(_not_validated(search, search.kept, target))
         out += _missed(evaluation, search, target, searched_here=circuit.cost is not None)
     near = _FAITHFUL[0] <= unseen.faithfulness <= _FAITHFUL[1]
     if target is None and not near:
@@ -115,13 +115,11 @@ def _missed(evaluation: Evaluation, search: SearchRecord, target: float, searche
         yield f"{text}; the search missed it on the discovery prompts too ({there:.3f})."
 
 
-def _not_validated(search: SearchRecord, target: float) -> str:
-    """That the target does not hold on the validation prompts, however far inside it the search aimed."""
-    last = search.validated[-1]
+def _not_validated(search: SearchRecord, kept: Validated, target: float) -> str:
+    """That the target does not hold on the validation prompts."""
     return (
-        f"on the validation prompts the {aim_of(search)}{' in one template' * search.each_template}, {last.value:.3f}, "
-        f"lies outside the target {_band(target)}, although the search aimed at {last.aim:g} in the end. More "
-        "discovery prompts (--n) help."
+        f"on the validation prompts the {aim_of(search)}{' in one template' * search.each_template}, {kept.value:.3f}, "
+        f"lies outside the target {_band(target)}. More discovery prompts (--n) help."
     )
 
 

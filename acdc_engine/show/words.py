@@ -128,13 +128,10 @@ def between(interval: Interval | None) -> str:
 def _target(search: SearchRecord, target: float, n_validation: int) -> str:
     """What a search aimed at, and what came out on prompts that it did not see."""
     text = f"{aim_of(search)} {target:g} {'in each template' if search.each_template else 'on the discovery prompts'}"
-    if not search.validated:
+    if search.kept is None:
         return text
-    last = search.validated[-1]
-    return (
-        f"{text}; aimed at {last.aim:g} there, to hold on {n_validation:,} validation prompts too, where it is "
-        f"{last.value:.3f}"
-    )
+    aim = "" if search.aim is None else f"; aimed at {search.aim:g} there"
+    return f"{text}{aim}, to hold on {n_validation:,} validation prompts too, where it is {search.kept.value:.3f}"
 
 
 def aim_of(search: SearchRecord | Certificate | None) -> str:

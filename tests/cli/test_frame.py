@@ -23,13 +23,13 @@ from acdc_engine.cli import command as frame
 from acdc_engine.cli import options
 from acdc_engine.cli.command import Exit
 from acdc_engine.errors import MethodError
-from acdc_engine.experiment import OBJECTIVES
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.model.devices import pick_dtype
 from acdc_engine.model.load import _WELL_KNOWN
 from acdc_engine.patch.ablations import ABLATIONS
 from acdc_engine.prompts.find import list_tasks
 from acdc_engine.prompts.metrics import get_metric
+from acdc_engine.prompts.objectives import OBJECTIVES
 from acdc_engine.run.settings import Settings
 from acdc_engine.score.methods import METHODS
 from acdc_engine.search import RANKS, SEARCHES

@@ -143,7 +143,7 @@ def test_ctrl_c_leaves_the_circuit_and_the_repeats_so_far(
         yield from islice(repeated(lab, found, count, report), 2)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("acdc_engine.run.discover.repeated", impatient)
+    monkeypatch.setattr("acdc_engine.run.repeats.repeated", impatient)
     with pytest.raises(KeyboardInterrupt):
         discover(card, tiny_view(), out=tmp_path / "run", **QUICK)
     left = Circuit.load(tmp_path / "run" / SO_FAR)

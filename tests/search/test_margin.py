@@ -11,13 +11,14 @@ import torch
 
 from acdc_engine import Experiment, discover, evaluate, verify
 from acdc_engine.errors import MethodError, PromptError
+from acdc_engine.graph.records import SearchRecord, Validated
 from acdc_engine.patch.judge import Judge, Target, judges_each
 from acdc_engine.prompts.build import split_prompts
 from acdc_engine.prompts.card import parse_card
-from acdc_engine.prompts.metrics import PromptByPrompt
+from acdc_engine.prompts.objectives import PromptByPrompt
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.score.edge_scores import joined
-from acdc_engine.search.margin import first_aim, first_rows, more_rows, next_aim
+from acdc_engine.search.margin import first_rows, inner_half, more_rows, surely
 from acdc_engine.show.remarks import remarks
 from acdc_engine.show.words import facts
 from tests.fake_tokenizer import FakeTokenizer
@@ -31,20 +32,24 @@ def named(prompts: PromptSet, names: str) -> PromptSet:
     return replace(prompts, templates=tuple(names[: len(prompts)]))
 
 
-def test_bands_are_halved_until_an_eighth_is_left() -> None:
+def test_a_target_is_to_hold_with_a_standard_error_to_spare_in_every_group() -> None:
     target = Target(0.9)
-    bands = [first_aim(target)]
-    while (narrower := next_aim(target, bands[-1], (0.89, 1.0), (0.0, 0.0), more=False)) is not None:
-        bands.append(narrower)
-    assert [band.faithfulness for band in bands] == pytest.approx([0.95, 0.975, 0.9875])
+    assert inner_half(target).faithfulness == pytest.approx(0.95)
+    assert surely(target, (0.95, 1.05), (0.04, 0.04)) and surely(target, (0.9, 1.1), (0.0, 0.0))
+    assert not surely(target, (0.95, 1.05), (0.04, 0.06)) and not surely(target, (0.93, 1.0), (0.04, 0.0))
 
 
-def test_a_target_is_to_hold_with_a_standard_error_to_spare_where_there_are_more_prompts() -> None:
-    target, aim = Target(0.9), Target(0.95)
-    assert next_aim(target, aim, (0.95, 1.05), (0.04, 0.06), more=True) == aim
-    assert next_aim(target, aim, (0.95, 1.05), (0.04, 0.04), more=True) is None
-    assert next_aim(target, aim, (0.95, 1.05), (0.04, 0.06), more=False) is None
-    assert next_aim(target, aim, (0.95, 1.11), (0.0, 0.0), more=False) == Target(0.975)
+def test_of_the_circuits_tried_the_one_nearest_to_the_target_is_kept() -> None:
+    def kept(*values: float) -> int | None:
+        tried = [
+            Validated(n_discovery=32 * (i + 1), edges=9, value=f, standard_error=0.1) for i, f in enumerate(values)
+        ]
+        record = SearchRecord(strategy="iterative", target_faithfulness=0.9, validated=tuple(tried))
+        return None if record.kept is None else record.kept.n_discovery
+
+    assert kept() is None and kept(0.5) == 32
+    assert kept(1.09, 1.11) == 32 and kept(0.85, 0.87, 1.2) == 64, "outside it counts how far"
+    assert kept(1.09, 0.91) == 64, "of those inside it is the latest"
 
 
 def test_few_prompts_first_evenly_over_templates_and_never_others() -> None:
@@ -119,11 +124,11 @@ def test_a_run_says_what_came_out_on_validation_prompts(folder: Path) -> None:
     circuit = Circuit.load(folder / "run/circuit.json")
     search, task = circuit.search, circuit.task
     assert search is not None and task is not None and task.n_validation == 12
-    assert search.validated and search.aim == search.validated[-1].aim and search.aim >= 0.9
-    assert search.validated[-1].edges == len(circuit.edges) and search.target_faithfulness == 0.8
+    assert search.kept is not None and search.aim == pytest.approx(0.9) and search.target_faithfulness == 0.8
+    assert search.kept.edges == len(circuit.edges)
     assert circuit.certificate is not None and circuit.certificate.low == search.aim
-    assert f"aimed at {search.aim:g} there, to hold on 12 validation prompts" in facts(circuit)["Target"]
-    missed = not Target(0.8).met(search.validated[-1].value)
+    assert "aimed at 0.9 there, to hold on 12 validation prompts too, where it is" in facts(circuit)["Target"]
+    missed = not Target(0.8).met(search.kept.value)
     assert any("on the validation prompts" in text for text in remarks(circuit)) == missed
 
 
@@ -135,10 +140,10 @@ def test_the_value_on_validation_prompts_is_that_of_a_judge_of_these_alone(folde
 
     circuit = Circuit.load(folder / "run/circuit.json")
     prompts = prompt_sets_of(circuit.prompts, circuit.model.d_vocab)[2]
-    assert prompts is not None and circuit.search is not None
+    assert prompts is not None and circuit.search is not None and circuit.search.kept is not None
     judge = Judge(CircuitEvaluator(tiny_view(), prompts), get_metric("logit_diff"), circuit.search.each_template)
     value = judge.faithfulness(circuit.mask()[None])[0]
-    assert value == pytest.approx(circuit.search.validated[-1].value, abs=1e-4)
+    assert value == pytest.approx(circuit.search.kept.value, abs=1e-4)
 
 
 def test_verify_recomputes_it_and_names_a_lie(folder: Path) -> None:
@@ -147,7 +152,8 @@ def test_verify_recomputes_it_and_names_a_lie(folder: Path) -> None:
     assert found.holds and {"number of validation prompts", "validation: faithfulness"} <= whats
     content = json.loads((folder / "run/circuit.json").read_text())
     del content["checksum"]
-    content["search"]["validated"][-1]["value"] += 0.1
+    for one in content["search"]["validated"]:
+        one["value"] += 0.1
     (folder / "lie.json").write_text(json.dumps(content))
     failing = verify(folder / "lie.json", model=tiny_view()).failing
     assert [claim.what for claim in failing] == ["validation: faithfulness"]
@@ -180,15 +186,21 @@ def test_standard_errors_are_what_resamples_of_the_prompts_show() -> None:
         assert error == pytest.approx(spread, rel=0.1) and 0.03 < error < 0.1
 
 
-def test_a_run_takes_more_prompts_and_then_narrower_bands(tmp_path: Path) -> None:
-    """A target that cannot hold: the file says all that was tried, and is about the prompts used last."""
+@pytest.mark.parametrize(("seed", "target", "kept"), [(0, 0.9, 32), (1, 0.97, 40)])
+def test_a_run_that_takes_more_prompts_is_about_those_of_the_circuit_it_keeps(
+    tmp_path: Path, seed: int, target: float, kept: int
+) -> None:
+    """A target that does not hold surely: the file says what was tried, and all of it is about one prompt set."""
     card = tmp_path / "two.toml"
     card.write_text(CARD + SECOND)
-    circuit = discover(card, tiny_view(), out=tmp_path / "run", **{**RUN, "n": 40, "faithfulness": 0.99})
-    assert circuit.search is not None and circuit.task is not None
-    tried = [(one.n_discovery, round(one.aim, 5)) for one in circuit.search.validated]
-    assert tried[0] == (32, 0.995) and set(tried[1:]) <= {(40, 0.995), (40, 0.9975), (40, 0.99875)}
-    assert circuit.task.n_discovery == circuit.search.validated[-1].n_discovery
-    assert sum(one.split == "discovery" for one in circuit.prompts) == circuit.task.n_discovery
-    assert circuit.task.n_pool == (None if circuit.task.n_discovery == 40 else 40)
+    circuit = discover(
+        card, tiny_view(), out=tmp_path / "run", **{**RUN, "n": 40, "faithfulness": target, "seed": seed}
+    )
+    search, task = circuit.search, circuit.task
+    assert search is not None and search.kept is not None and task is not None
+    assert [one.n_discovery for one in search.validated] == [32, 40]
+    assert task.n_discovery == search.kept.n_discovery == kept and search.kept.edges == len(circuit.edges)
+    assert sum(one.split == "discovery" for one in circuit.prompts) == task.n_discovery
+    assert circuit.evaluation is not None and circuit.evaluation.discovery.n_prompts == task.n_discovery
+    assert task.n_pool == (None if task.n_discovery == 40 else 40)
     assert verify(tmp_path / "run", model=tiny_view()).holds
