@@ -171,8 +171,8 @@ class Settings:
     )
     n_validation: int | None = _prompts(
         None,
-        "Number of validation prompts, others again, on which the target must hold before the search may end: while it "
-        "does not, the search aims further inside it. 0 for none; for iterative.",
+        "Number of validation prompts, others again, on which the target is to hold: while it does not surely, the "
+        "search takes more discovery prompts. 0 for none; for iterative.",
         0,
         shown="128, or as many as the task can give",
     )
@@ -254,7 +254,7 @@ class Settings:
             )
         if self.n_validation and not (choice.aims and choice.parameters.minimal):
             raise MethodError(
-                "Validation prompts say how far inside its target a search aims, which is for iterative: n_validation "
+                "Validation prompts say how many discovery prompts a search takes, which is for iterative: n_validation "
                 f"must be 0 for {self.strategy!r}, not {self.n_validation}."
             )
         self._check_repeats()
