@@ -254,7 +254,7 @@ class Settings:
             )
         if self.n_validation and not (choice.aims and choice.parameters.minimal):
             raise MethodError(
-                "Validation prompts say how many discovery prompts a search takes, which is for iterative: n_validation "
+                "Validation prompts say how many discovery prompts a search takes, and are for iterative: n_validation "
                 f"must be 0 for {self.strategy!r}, not {self.n_validation}."
             )
         self._check_repeats()
