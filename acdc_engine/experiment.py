@@ -7,7 +7,7 @@ lab.circuit(found).save("circuit.json")
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import cached_property
@@ -107,6 +107,7 @@ class Experiment:
         self.metric, self.ablation = as_metric(metric), ablation
         self.name, self.seed, self.batch_size, self._evaluator = name, seed, batch_size, evaluator
         self.each_template = judges_each(prompts, each_template)
+        self.corrections: tuple[float, ...] = ()
         self.elsewhere = 0  # circuits run on other discovery prompts
 
     @cached_property
@@ -117,10 +118,17 @@ class Experiment:
     def on(self, prompts: PromptSet) -> Experiment:
         """The same with other discovery prompts; the other splits keep what they have been asked."""
         other = copy(self)
-        other.prompts = prompts
+        other.prompts, other.corrections = prompts, ()
         other.elsewhere += self.evaluator.exact_evaluations if "evaluator" in vars(self) else 0
         for name in ("evaluator", "judge", "objective"):
             vars(other).pop(name, None)
+        return other
+
+    def corrected(self, corrections: Sequence[float]) -> Experiment:
+        """The same, with something added to the objective of every circuit on the discovery prompts; see `Judge`."""
+        other = copy(self)
+        other.corrections = tuple(corrections)
+        vars(other).pop("objective", None)
         return other
 
     @cached_property
@@ -135,9 +143,9 @@ class Experiment:
     @cached_property
     def objective(self) -> Judge:
         """Judges circuits on the discovery prompts by what searches aim at."""
-        if self.objective_metric is self.metric and not self.each_template:
+        if self.objective_metric is self.metric and not self.each_template and not self.corrections:
             return self.judge
-        return Judge(self.evaluator, self.objective_metric, self.each_template)
+        return Judge(self.evaluator, self.objective_metric, self.each_template, self.corrections)
 
     @cached_property
     def validation_judge(self) -> Judge:
@@ -284,6 +292,7 @@ class Experiment:
             each_template=self.each_template,
             target_faithfulness=target if choice.aims else None,
             aim=aim if choice.aims else None,
+            corrections=self.corrections,
             settings=dict(choice.given),
         )
         return Selection(found.mask, found.faithfulness, scores=scores, search=record)
@@ -414,7 +423,9 @@ class Experiment:
 
         evidence = None
         if found.tested is not None:
-            evidence = edge_evidence(found.tested, found.by_metric, self.objective, found.target, self.seed)
+            evidence = edge_evidence(
+                found.tested, found.by_metric, self.objective, found.target, asked=found.asked, seed=self.seed
+            )
         stability, scores = None, found.scores
         if scores is not None and scores.per_example is not None:
             # By what the search ranked edges; by the first rank of its objective where it was told nothing.
@@ -441,7 +452,7 @@ class Experiment:
             self.judge, self.held_out_judge, mask, n_random=n_random, tests=tests, seed=self.seed, progress=progress
         )
         if any(edge.without is not None for edge in circuit.edges):
-            alone = indispensable(self.objective, circuit, progress)
+            alone = indispensable(self.corrected(()).objective, circuit, progress)
             found = found.model_copy(update={"indispensable": alone})
         return circuit.model_copy(update={"evaluation": found})
 

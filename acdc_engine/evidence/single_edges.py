@@ -49,19 +49,35 @@ class EdgeEvidence:
 
 
 def edge_evidence(
-    tested: Minimal, by_metric: Minimal | None, objective: Judge, target: Target | None, seed: int = 0
+    tested: Minimal,
+    by_metric: Minimal | None,
+    objective: Judge,
+    target: Target | None,
+    *,
+    asked: Target | None = None,
+    seed: int = 0,
 ) -> EdgeEvidence:
     """Turns the exact tests of single edges, in the objective, into figures.
 
-    `by_metric` are the same by the metric; None for no effects (NaN). Without a target the circuit claims no band.
-    `seed` is that of the bootstrap.
+    Args:
+        tested: The tests.
+        by_metric: The same by the metric; None for no effects (NaN).
+        objective: Judges the circuit by what its search aimed at.
+        target: The band of the certificate; None for no claim.
+        asked: The band of the necessity: the target, where the search kept to a narrower band; None for the same. Few
+            resamples lie in a band that is narrower than f strays.
+        seed: Of the bootstrap.
     """
     value = objective.faithfulness_of(tested.whole)
     without = tuple(objective.faithfulness_of(row) for row in tested.without)
     needed, certificate = None, None
     if target is not None:
         values = tested.without, tested.whole, objective.clean, objective.ablated
-        needed = tuple(necessity(*values, target, seed=seed, groups=objective.groups).tolist())
+        needed = tuple(
+            necessity(
+                *values, asked or target, seed=seed, groups=objective.groups, corrections=objective.corrections
+            ).tolist()
+        )
         certificate = Certificate(
             objective=_aim(objective),
             low=target.faithfulness,
@@ -149,6 +165,7 @@ def necessity(
     resamples: int = _RESAMPLES,
     seed: int = 0,
     groups: Groups | None = None,
+    corrections: Sequence[float] = (0.0,),
 ) -> Float[Tensor, "edges"]:
     """Share of bootstrap resamples of the prompts in which the target is missed without each edge.
 
@@ -160,7 +177,7 @@ def necessity(
 
     Takes the metric of every prompt without each edge, under the whole circuit, on the clean run and under full
     ablation; `seed` is that of the resamples, and each of the `groups` must meet the target: None for all prompts as
-    one.
+    one. `corrections` are added to the f of each group (see `Judge`).
 
     Returns:
         From 0 to 1; NaN for all edges where no resample of the whole circuit meets the target.
@@ -169,10 +186,11 @@ def necessity(
     low = ablated.double()
     values = torch.cat([whole[None], without]).double() - low
     meets = torch.ones(resamples, len(values), dtype=torch.bool)
-    for group in torch.ones(1, len(whole), dtype=torch.bool) if groups is None else groups:
+    every = torch.ones(1, len(whole), dtype=torch.bool) if groups is None else groups
+    for group, correction in zip(every, corrections, strict=True):
         # Where the span is zero this is infinite or NaN, which no band holds.
         span = (weights * group) @ (clean.double() - low)
-        meets &= _met((weights * group) @ values.T / span[:, None], target)
+        meets &= _met((weights * group) @ values.T / span[:, None] + correction, target)
     return (~meets[meets[:, 0], 1:]).double().mean(0).float()
 
 

@@ -171,7 +171,14 @@ metric's squared difference recovered, which is prompt by prompt."""
 class SearchRecord(Record):
     """How the circuit was chosen from the scores."""
 
-    _left_out: ClassVar[tuple[str, ...]] = ("each_template", "aim", "validated", "edge_tests", "unfinished")
+    _left_out: ClassVar[tuple[str, ...]] = (
+        "each_template",
+        "aim",
+        "corrections",
+        "validated",
+        "edge_tests",
+        "unfinished",
+    )
 
     strategy: str
     """Such as iterative."""
@@ -184,9 +191,13 @@ class SearchRecord(Record):
     aim: float | None = None
     """Lower end of the narrower band that the circuit keeps to on the discovery prompts, so that the target holds on
     others. Left out of the file where that is the target's."""
+    corrections: tuple[float, ...] = ()
+    """What is added to the objective on the discovery prompts, for each template that is judged by itself, by name: how
+    much higher it was on the validation prompts for the circuit that the search went on from. Left out of the file
+    where it did not go on from one."""
     validated: tuple[Validated, ...] = ()
-    """The circuits tried on the validation prompts, each found with more discovery prompts; `kept` is this one. Left
-    out of the file without validation prompts."""
+    """The circuits tried on the validation prompts, each found by going on from the one before; `kept` is this one.
+    Left out of the file without validation prompts."""
     settings: dict[str, JsonValue] = Field(default_factory=dict)
     """The strategy's settings."""
     edge_tests: bool = True
@@ -196,13 +207,8 @@ class SearchRecord(Record):
 
     @property
     def kept(self) -> Validated | None:
-        """Of the circuits tried on the validation prompts that nearest to the target there, the latest of equals."""
-        target = 1.0 if self.target_faithfulness is None else self.target_faithfulness
-
-        def outside(one: Validated) -> float:
-            return max(0.0, target - one.value, one.value - (2 - target))
-
-        return min(reversed(self.validated), key=outside, default=None)
+        """Of the circuits tried on the validation prompts that nearest to 1 there."""
+        return min(self.validated, key=lambda one: abs(one.value - 1.0), default=None)
 
 
 RoleName = Literal[

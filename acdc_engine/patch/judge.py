@@ -95,6 +95,8 @@ class Judge:
         evaluator: Runs the circuits.
         metric: Higher for more of the behaviour.
         each_template: Judge every template by itself; prompts without templates are one.
+        corrections: What is added to f of each of the `groups`: how much higher that of a circuit nearby is on other
+            prompts. Empty for nothing.
 
     Attributes:
         graph: The model's graph.
@@ -106,9 +108,12 @@ class Judge:
     Raises:
         BehaviourError: Clean and ablated metric are equal, so that faithfulness is undefined; of all prompts, or of a
             template that is judged by itself.
+        MethodError: Not one correction for each of the `groups`.
     """
 
-    def __init__(self, evaluator: Evaluator, metric: Metric, each_template: bool = False) -> None:
+    def __init__(
+        self, evaluator: Evaluator, metric: Metric, each_template: bool = False, corrections: Sequence[float] = ()
+    ) -> None:
         """See the class."""
         self.evaluator, self.metric = evaluator, metric
         self.graph: Graph = evaluator.graph
@@ -125,6 +130,12 @@ class Judge:
         if len(names) > 1:
             self.groups = torch.tensor([[name == one for one in prompts.templates] for name in names])
         self._spans = [self._span_of(name, rows) for name, rows in zip(names or [""], self.groups, strict=True)]
+        self.corrections = tuple(corrections) or (0.0,) * len(self.groups)
+        if len(self.corrections) != len(self.groups):
+            raise MethodError(
+                f"There must be one correction of the faithfulness for each template that is judged by itself, "
+                f"{len(self.groups)} here, not {len(self.corrections)}."
+            )
 
     def _span_of(self, template: str, rows: Bool[Tensor, "prompts"]) -> float:
         """m(clean) - m(ablated) of some prompts, which must be more than rounding."""
@@ -173,15 +184,18 @@ class Judge:
     def by_group_of(self, values: Float[Tensor, "prompts"]) -> tuple[float, ...]:
         """Faithfulness in each of the `groups` from the metric of every prompt."""
         if len(self.groups) == 1:
-            return ((float(values.double().mean()) - float(self.ablated.double().mean())) / self.range,)
-        changes = (values - self.ablated).double()
-        return tuple(float(changes[rows].mean()) / span for rows, span in zip(self.groups, self._spans, strict=True))
+            found = [(float(values.double().mean()) - float(self.ablated.double().mean())) / self.range]
+        else:
+            changes = (values - self.ablated).double()
+            found = [float(changes[rows].mean()) / span for rows, span in zip(self.groups, self._spans, strict=True)]
+        return tuple(f + correction for f, correction in zip(found, self.corrections, strict=True))
 
     def standard_errors(self, values: Float[Tensor, "prompts"]) -> tuple[float, ...]:
         """How far f of each of the `groups` strays with its prompts: the standard error of a ratio of two means."""
         errors = list[float]()
-        for rows, span, f in zip(self.groups, self._spans, self.by_group_of(values), strict=True):
-            left = ((values - self.ablated) - f * (self.clean - self.ablated))[rows].double()
+        for rows, span in zip(self.groups, self._spans, strict=True):
+            changes, whole = (values - self.ablated)[rows].double(), (self.clean - self.ablated)[rows].double()
+            left = changes - changes.mean() / span * whole
             errors.append(float(left.std(correction=min(1, len(left) - 1))) / len(left) ** 0.5 / abs(span))
         return tuple(errors)
 

@@ -35,7 +35,8 @@ class Alternation:
         self, lab: Experiment, first: Selection, scores: EdgeScores, settings: Settings, report: Reporter
     ) -> None:
         self.lab, self.scores, self.settings, self.report = lab, scores, settings, report
-        self.masks, self._target = [first.mask], first.target or Target(settings.faithfulness)
+        self.masks, self._target = [first.mask], first.first_target or Target(settings.faithfulness)
+        self._judge = lab.corrected(()).objective  # what was corrected is far from an alternative
         self._attempts: list[Attempt] = []
         self._ran_before = lab.exact_evaluations
         self._best: Found | None = None  # of the search that is being made
@@ -45,7 +46,7 @@ class Alternation:
         asked, choice = self.settings, self.settings.choice
         for number in range(1, asked.alternatives + 1):
             with self.report.stage(f"Alternative {number}") as stage:
-                search = Search(self.lab.objective, self.scores.both, self._target, report=self._saying(stage))
+                search = Search(self._judge, self.scores.both, self._target, report=self._saying(stage))
                 attempt = alternative(search, choice, self.masks, asked.overlap, asked.edge_tests)
             self._attempts.append(attempt)
             self._best = None

@@ -28,7 +28,7 @@ from acdc_engine.run.steps import Deadline, OutOfTime, Steps
 from acdc_engine.score import EdgeScores
 from acdc_engine.score.edge_scores import joined
 from acdc_engine.search import Found
-from acdc_engine.search.margin import first_rows, inner_half, more_rows, surely
+from acdc_engine.search.margin import ROUNDS, corrections, first_rows, inner_half, more_rows, narrow
 from acdc_engine.search.selection import Selection
 
 
@@ -59,7 +59,7 @@ def discover(
             each_template (None: the target holds in each one), alternatives (further circuits to search for, 0) and
             overlap (what they may share, 0.3), ablation ("patch", "mean", "zero"), edge_tests (test every edge
             singly), minutes (end the search in time).
-            *Prompts:* n (which the search sees), n_validation (128, which say when it may end), n_held_out (64, which
+            *Prompts:* n (which the search sees), n_validation (256, which say when it may end), n_held_out (64, which
             judge the result), drop_misfits (leave out what does not fit), seed,
             metric (None: the task's), prepend_bos, force (go on although the model does not show the behaviour).
             *Running:* repeats (searches on halves of the prompts), n_random (random circuits to compare with),
@@ -119,6 +119,7 @@ class _Run:
             self.rows = first_rows(self.pool)
         self.lab, self.task, self.settings, self.folder = lab.on(self.pool.select(self.rows)), task, settings, folder
         self.deadline, self.report, self.command = deadline, report, command
+        self.aim: Target | None = None  # the narrower band that the search keeps to, if any
 
     def whole(self, started: float, run_file: str | None) -> Circuit:
         """Everything after the prompts are there; goes on with what the folder holds of the same run."""
@@ -175,10 +176,10 @@ class _Run:
 
             check_kept(scores)
         target = Target(self.settings.faithfulness) if self.settings.choice.aims else None
-        aim = inner_half(target) if validates and target is not None else None
-        so_far = partial(self._so_far, scores, None if aim is None else aim.faithfulness)
-        steps = Steps(self.lab, aim or target, self.folder, self.deadline, so_far)
-        found = self._tested(self._found(scores, steps, aim), steps)
+        self.aim = inner_half(target) if validates and target is not None else None
+        so_far = partial(self._so_far, scores)
+        steps = Steps(self.lab, self.aim or target, self.folder, self.deadline, so_far)
+        found = self._tested(self._found(scores, steps), steps)
         if validates:
             found = self._validated(found, steps)
         self.deadline.armed = False  # what follows is never cut short
@@ -197,13 +198,13 @@ class _Run:
         return circuit
 
     def _validated(self, found: Selection, steps: Steps) -> Selection:
-        """Searches on with more prompts while the target does not surely hold on the validation prompts.
+        """Searches on while the circuit does not lie well inside the target on the validation prompts: see `margin`.
 
         Returns:
-            Of the circuits that it came to the one that lies nearest to the target there.
+            Of the circuits that it came to the one that lies nearest to 1 there.
         """
         tried, labs = list[Validated](), list[tuple[Selection, Experiment]]()
-        target = Target(self.settings.faithfulness)
+        inner = inner_half(Target(self.settings.faithfulness))
         while (values := self._elsewhere(found, steps)) is not None:
             judge = self.lab.validation_judge
             by_group, errors = judge.by_group_of(values), judge.standard_errors(values)
@@ -213,16 +214,16 @@ class _Run:
                 Validated(n_discovery=len(self.lab.prompts), edges=found.size, value=value, standard_error=error)
             )
             labs.append((found, self.lab))
-            rows = more_rows(self.pool, len(self.rows))
-            if not rows or surely(target, by_group, errors):
+            if inner.met(value) or len(tried) == ROUNDS:
                 break
+            rows = more_rows(self.pool, len(self.rows)) or self.rows
             self.report.note(
                 f"On {len(values)} validation prompts the {steps.called} of these {found.size:,} edges is {value:.3f} "
-                f"+- {error:.3f}{' in one template' * self.lab.each_template}, which may lie outside {target}: the "
-                f"search goes on with {len(rows)} discovery prompts."
+                f"+- {error:.3f}{' in one template' * self.lab.each_template}, not in {inner}: the search goes on with "
+                f"{len(rows)} discovery prompts and that correction."
             )
-            further = self._further(found, steps, rows)
-            if further is None:
+            further = self._further(found, steps, rows, by_group)
+            if further is None or torch.equal(further.mask, found.mask):
                 break
             found = further
         assert found.search is not None, "a search has found it"
@@ -243,20 +244,41 @@ class _Run:
                 values = self.lab.validation_judge.values(found.mask[None])[0]
         return values
 
-    def _further(self, start: Selection, steps: Steps, rows: list[int]) -> Selection | None:
-        """What the search comes to from a circuit, on more of the discovery prompts, the new ones scored.
+    def _further(
+        self, start: Selection, steps: Steps, rows: list[int], elsewhere: tuple[float, ...]
+    ) -> Selection | None:
+        """What the search comes to from a circuit, corrected by its f on the validation prompts.
+
+        New ones among the discovery prompts are scored; where the corrected search leads nowhere, they are searched on
+        as they are.
 
         Returns:
             None where that is nothing, or the time is over before.
         """
-        assert start.scores is not None and start.target is not None, "a search for a target has found it"
-        new = sorted(set(rows) - set(self.rows))
-        scores = joined(start.scores, self.rows, self._scored(self.lab.on(self.pool.select(new))), new)
-        self.rows, self.lab = rows, self.lab.on(self.pool.select(rows))
-        self.report.over(self.lab.prompts, self.lab.batch_size)
-        steps.go_on_from(start)
+        assert start.scores is not None, "a search has found it"
+        scores, new, target = start.scores, sorted(set(rows) - set(self.rows)), Target(self.settings.faithfulness)
+        self.lab = self.lab.corrected(())
+        if new:
+            scores = joined(scores, self.rows, self._scored(self.lab.on(self.pool.select(new))), new)
+            self.rows, self.lab = rows, self.lab.on(self.pool.select(rows))
+            self.report.over(self.lab.prompts, self.lab.batch_size)
+        found = self._gone_on(start, scores, steps, narrow(target), elsewhere)
+        if found is None and new and not steps.unfinished:  # too far off to be corrected: the new prompts may tell
+            self.lab = self.lab.corrected(())
+            found = self._gone_on(start, scores, steps, inner_half(target))
+        return found
+
+    def _gone_on(
+        self, start: Selection, scores: EdgeScores, steps: Steps, aim: Target, elsewhere: tuple[float, ...] = ()
+    ) -> Selection | None:
+        """What the search comes to from a circuit, whose f on other prompts corrects it; None as `_further`."""
+        self.aim = aim
+        steps.go_on_from(start, aim)
+        if elsewhere:
+            with self.report.stage("Pruning") as stage, steps.watched(stage):
+                self.lab = self.lab.corrected(corrections(self.lab.objective, start, elsewhere))
         try:
-            found = self._tested(self._found(scores, steps, start.target, start), steps)
+            found = None if steps.unfinished else self._tested(self._found(scores, steps, start), steps)
         except SearchError:
             return None
         return None if steps.unfinished else found
@@ -331,22 +353,22 @@ class _Run:
             how: dict[str, Any] = {} if settings.steps is None else {"steps": settings.steps}
             return lab.score(settings.method, progress=stage.advance, **how)
 
-    def _found(self, scores: EdgeScores, steps: Steps, aim: Target | None, start: Selection | None = None) -> Selection:
+    def _found(self, scores: EdgeScores, steps: Steps, start: Selection | None = None) -> Selection:
         """Prunes, for a narrower band than the target's where there is one; out of time it is the best so far."""
-        settings, choice, narrower = self.settings, self.settings.choice, None if aim is None else aim.faithfulness
+        settings, choice = self.settings, self.settings.choice
         known = self.lab.view.graph.n_edges if choice.strategy == "acdc" else None
         with self.report.stage("Pruning", known) as stage, steps.watched(stage):
             return self.lab.search(
                 scores,
                 settings.faithfulness,
                 choice,
-                aim=narrower,
+                aim=None if self.aim is None else self.aim.faithfulness,
                 start=start,
                 report=steps.take,
                 note=self.report.note,
                 progress=stage.at,
             )
-        return self._selection(steps.best, scores, narrower)
+        return self._selection(steps.best, scores)
 
     def _tested(self, found: Selection, steps: Steps) -> Selection:
         """Removes every edge by itself, exactly, and for good where the target holds without it."""
@@ -365,17 +387,18 @@ class _Run:
             tested = lab.with_effects(tested, stage.at)
         if tested is None and drops:
             assert found.scores is not None, "it was found by them"
-            return self._selection(steps.best, found.scores, None if found.search is None else found.search.aim)
+            return self._selection(steps.best, found.scores)
         return tested or found
 
-    def _selection(self, found: Found, scores: EdgeScores, aim: float | None) -> Selection:
+    def _selection(self, found: Found, scores: EdgeScores) -> Selection:
         if isinstance(found, Selection):
             return found
+        aim = None if self.aim is None else self.aim.faithfulness
         return self.lab.chosen(found, scores, self.settings.choice, self.settings.faithfulness, aim)
 
-    def _so_far(self, scores: EdgeScores, aim: float | None, found: Found, unfinished: Unfinished | None) -> Circuit:
+    def _so_far(self, scores: EdgeScores, found: Found, unfinished: Unfinished | None) -> Circuit:
         """A circuit with its provenance, and nothing measured."""
-        return self._of_task(self.lab.bare(self._selection(found, scores, aim)), unfinished)
+        return self._of_task(self.lab.bare(self._selection(found, scores)), unfinished)
 
     def _of_task(self, circuit: Circuit, unfinished: Unfinished | None) -> Circuit:
         """The circuit with what only this run knows of it."""

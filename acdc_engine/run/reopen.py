@@ -134,6 +134,8 @@ def reopen(
         seed=seed or 0,
         batch_size=batch_size,
     )
+    if card is None and claimed.search is not None:
+        lab = lab.corrected(claimed.search.corrections)
     with report.stage("Running the model"):
         _ = lab.objective, lab.judge if held_out is None else lab.held_out_judge
     measured = {"ablation": lab.ablation, "metric": MetricRecord(name=chosen.name, sign=1)}

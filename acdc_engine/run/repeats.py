@@ -49,7 +49,8 @@ def repeated(lab: Experiment, found: Selection, count: int, report: Report = nob
         MethodError: `found` is of no search with a target, scores of single prompts were not kept, or there are too few
             prompts; before the first search.
     """
-    if found.search is None or found.target is None:
+    first = found.first_target
+    if found.search is None or first is None:
         raise MethodError("Only a search with a target can be repeated: elsewhere the size is given, not found.")
     prompts = lab.prompts
     check_halves(len(prompts), prompts.templates)
@@ -61,7 +62,7 @@ def repeated(lab: Experiment, found: Selection, count: int, report: Report = nob
     for rows in islice(halves(prompts, lab.seed), count):
         half, again = lab.on(prompts.select(rows)), None
         try:
-            scores, aim = scores_of(found.scores, rows), found.target.faithfulness
+            scores, aim = scores_of(found.scores, rows), first.faithfulness
             again = half.search(scores, aim, choice, report=report)
             again = half.minimal(again, report=report) if drops else again
         except (SearchError, BehaviourError):  # nothing smaller in the target, or nothing that a circuit could do

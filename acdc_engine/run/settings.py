@@ -171,10 +171,10 @@ class Settings:
     )
     n_validation: int | None = _prompts(
         None,
-        "Number of validation prompts, others again, on which the target is to hold: while it does not surely, the "
-        "search takes more discovery prompts. 0 for none; for iterative.",
+        "Number of validation prompts, others again, on which the target is to hold: while the circuit does not lie "
+        "well inside it there, the search goes on, corrected, on more discovery prompts. 0 for none; for iterative.",
         0,
-        shown="128, or as many as the task can give",
+        shown="256, or as many as the task can give",
     )
     n_held_out: int | None = _prompts(
         None,
@@ -254,7 +254,7 @@ class Settings:
             )
         if self.n_validation and not (choice.aims and choice.parameters.minimal):
             raise MethodError(
-                "Validation prompts say how many discovery prompts a search takes, and are for iterative: n_validation "
+                "Validation prompts correct a search for a target, and are for iterative: n_validation "
                 f"must be 0 for {self.strategy!r}, not {self.n_validation}."
             )
         self._check_repeats()

@@ -107,9 +107,9 @@ class Steps:
         found = self._best[0]
         return replace(found, mask=clean(self._graph, found.mask))
 
-    def go_on_from(self, so_far: Found) -> None:
-        """From now on circuits are run on other prompts; the best one so far counts until another meets its target."""
-        self._best = (so_far, False)
+    def go_on_from(self, so_far: Found, aim: Target) -> None:
+        """From now on circuits are judged otherwise; the best one so far counts until another lies in the band."""
+        self._best, self._aim = (so_far, False), aim
 
     def take(self, what: str, found: Found, met: bool) -> None:
         """Notes a circuit that was run; a `Report`."""

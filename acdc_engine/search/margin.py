@@ -2,17 +2,26 @@
 
 A search and its minimality pass end at the edge of the band they keep to: an edge stays only where its removal crosses
 it. On other prompts the circuit then lies to either side of that edge. So they keep to the inner half of the target's
-band, and other prompts, the *validation* prompts, say whether that is enough: while the circuit does not meet the
-target there with a standard error to spare, the search goes on from it on twice as many discovery prompts. Of the
-circuits that it comes to the one nearest to the target there is delivered.
+band, and other prompts, the *validation* prompts, say whether that is enough. While the circuit C0 does not lie in that
+half there too, the search goes on from it, on twice as many discovery prompts as long as there are more, for what the
+validation prompts would say of every circuit C:
+
+    f(C) ~ f_discovery(C) + (f_validation(C0) - f_discovery(C0))        in each template
+
+which is a control variate: the further prompts set the level, and the discovery prompts say what a change does, with
+which it strays far less than the level does. That is estimated well near C0, so the band is narrow (`narrow`). Of the
+circuits that it comes to the one nearest to 1 on the validation prompts is delivered.
 """
 
 from collections.abc import Sequence
 
-from acdc_engine.patch.judge import ENOUGH, Target
+from acdc_engine.patch.judge import ENOUGH, Judge, Target
 from acdc_engine.prompts.build import DEFAULT_SIZES
 from acdc_engine.prompts.prompt_set import PromptSet
+from acdc_engine.search.strategies import Found
 
+ROUNDS = 4
+"""Circuits looked at on the validation prompts, at most."""
 FIRST = DEFAULT_SIZES[0]
 """Discovery prompts that a search begins with; more where it takes more to have `ENOUGH` of each template."""
 
@@ -32,6 +41,12 @@ def inner_half(target: Target) -> Target:
     return Target((1.0 + target.faithfulness) / 2)
 
 
-def surely(target: Target, by_group: Sequence[float], errors: Sequence[float]) -> bool:
-    """Whether a target holds with a standard error to spare, in every group that is judged by itself."""
-    return all(target.met(f - e) and target.met(f + e) for f, e in zip(by_group, errors, strict=True))
+def narrow(target: Target) -> Target:
+    """The band to keep to once other prompts have corrected it: [.98, 1.02] for a target of .9."""
+    return Target(1.0 - (1.0 - target.faithfulness) / 5)
+
+
+def corrections(judge: Judge, found: Found, elsewhere: Sequence[float]) -> tuple[float, ...]:
+    """How much higher f of a circuit is on other prompts than on those of a judge without corrections, by group."""
+    here = judge.by_group(found.mask[None])[0]
+    return tuple(there - f for there, f in zip(elsewhere, here, strict=True))

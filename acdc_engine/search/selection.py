@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from acdc_engine.graph.records import SearchRecord
 from acdc_engine.patch.judge import Target
 from acdc_engine.score import EdgeScores
+from acdc_engine.search.margin import inner_half
 from acdc_engine.search.minimal import Minimal
 from acdc_engine.search.strategies import Found
 
@@ -30,6 +31,19 @@ class Selection(Found):
         """The band that the edges keep to; None where their number or a threshold was given."""
         asked = None if self.search is None else self.search.aim or self.search.target_faithfulness
         return None if asked is None else Target(asked)
+
+    @property
+    def asked(self) -> Target | None:
+        """The target itself; None as for `target`."""
+        asked = None if self.search is None else self.search.target_faithfulness
+        return None if asked is None else Target(asked)
+
+    @property
+    def first_target(self) -> Target | None:
+        """The band that the search kept to before validation prompts corrected it, and would on other prompts."""
+        if self.search is None or not self.search.corrections or self.asked is None:
+            return self.target
+        return inner_half(self.asked)
 
     def __repr__(self) -> str:
         """One line: a mask has thousands of places."""

@@ -131,6 +131,8 @@ def _target(search: SearchRecord, target: float, n_validation: int) -> str:
     if search.kept is None:
         return text
     aim = "" if search.aim is None else f"; aimed at {search.aim:g} there"
+    if search.corrections:
+        aim += f" after correction by validation prompts ({', '.join(f'{one:+.2f}' for one in search.corrections)})"
     return f"{text}{aim}, to hold on {n_validation:,} validation prompts too, where it is {search.kept.value:.3f}"
 
 

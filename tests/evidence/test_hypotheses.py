@@ -26,7 +26,7 @@ def judge_of(scores: Tensor, metric: str = "logit_diff") -> Judge:
     """A judge whose model scores the prompts so, and one less under ablation."""
     judge = Judge.__new__(Judge)
     judge.metric, judge.clean, judge.ablated, judge.range = get_metric(metric), scores, scores - 1, 1.0
-    judge.groups = torch.ones(1, len(scores), dtype=torch.bool)
+    judge.groups, judge.corrections = torch.ones(1, len(scores), dtype=torch.bool), (0.0,)
     return judge
 
 

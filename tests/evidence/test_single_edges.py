@@ -71,6 +71,22 @@ def test_necessity_equals_the_obvious_loop(seed: int) -> None:
     assert found.tolist() == pytest.approx(slow_necessity(without, whole, clean, ablated, Target(0.9)))
 
 
+def test_corrected_necessity_is_that_of_a_metric_which_is_so_much_more() -> None:
+    """With a span of 4 in every prompt .1 more of every f is .4 more of the metric."""
+    generator = torch.Generator().manual_seed(0)
+    clean, ablated = torch.full((12,), 4.0), torch.zeros(12)
+    whole = 3.6 + 0.3 * torch.randn(12, generator=generator)
+    without = whole - 0.6 * torch.rand(6, 1, generator=generator) + 0.3 * torch.randn(6, 12, generator=generator)
+    found = necessity(without, whole, clean, ablated, Target(0.9), 200, corrections=(0.1,))
+    assert found.tolist() == pytest.approx(
+        necessity(without + 0.4, whole + 0.4, clean, ablated, Target(0.9), 200).tolist()
+    )
+    assert (
+        0 < found.min() < found.max()
+        and found.tolist() != necessity(without, whole, clean, ablated, Target(0.9), 200).tolist()
+    )
+
+
 def test_needed_not_needed_and_needed_by_some_prompts() -> None:
     """Without the third edge f is 1 on three prompts and 0 on one: 0.75 on the whole, 1 where that one is not drawn."""
     clean, ablated = torch.ones(4), torch.zeros(4)

@@ -74,7 +74,7 @@ def test_few_evaluations_where_most_can_go() -> None:
     class OnePath(Judge):
         def __init__(self) -> None:
             self.graph, self.clean, self.ablated, self.range = graph, torch.ones(1), torch.zeros(1), 1.0
-            self.groups, self.evaluations = torch.ones(1, 1, dtype=torch.bool), 0
+            self.groups, self.corrections, self.evaluations = torch.ones(1, 1, dtype=torch.bool), (0.0,), 0
 
         def values(self, circuits: Circuits) -> Tensor:
             assert isinstance(circuits, Variants)
