@@ -134,7 +134,8 @@ def reopen(
         seed=seed or 0,
         batch_size=batch_size,
     )
-    if card is None and claimed.search is not None:
+    own_metric = claimed.metric is not None and claimed.metric.name == chosen.name
+    if card is None and own_metric and claimed.search is not None:
         lab = lab.corrected(claimed.search.corrections)
     with report.stage("Running the model"):
         _ = lab.objective, lab.judge if held_out is None else lab.held_out_judge

@@ -17,6 +17,7 @@ _FAITHFUL = (0.8, 1.2)
 _MOST_TEMPLATES = 3
 """Templates named in a sentence."""
 _POOR_KL = 0.5
+_MORE = "More discovery prompts (--n) and validation prompts (--n-validation) help."
 
 
 def warning(of: Circuit | Evaluation) -> str:
@@ -106,6 +107,9 @@ def _missed(evaluation: Evaluation, search: SearchRecord, target: float, searche
     text = f"on held-out prompts the {aim}, {shown}, lies outside the target {_band(target)}"
     if not searched_here:
         yield f"{text} of the search that the circuit comes from. That search was on other prompts."
+    elif search.kept is not None:
+        if _within(search.kept.value, target):  # else it is said already
+            yield f"{text} that the search met on the validation prompts ({search.kept.value:.3f}). {_MORE}"
     elif _within(there, target):
         yield (
             f"{text} that the search met on the discovery prompts ({there:.3f}). More discovery prompts (--n) make the "
@@ -119,7 +123,7 @@ def _not_validated(search: SearchRecord, kept: Validated, target: float) -> str:
     """That the target does not hold on the validation prompts."""
     return (
         f"on the validation prompts the {aim_of(search)}{' in one template' * search.each_template}, {kept.value:.3f}, "
-        f"lies outside the target {_band(target)}. More discovery prompts (--n) help."
+        f"lies outside the target {_band(target)}. {_MORE}"
     )
 
 
@@ -143,7 +147,7 @@ def _uneven(figures: Figures, search: SearchRecord | None) -> Iterator[str]:
     each = search is not None and search.each_template
     unseen = "although each was to lie in it" if each else "which the mean over all prompts does not show"
     others = "A search with 8 discovery prompts or more of each (--n) holds to each."
-    advice = "More discovery prompts (--n) help." if each else others
+    advice = _MORE if each else others
     yield (
         f"{len(outside)} of {len(figures.templates)} templates {'lie' if len(outside) > 1 else 'lies'} outside "
         f"{_band(target)}, {unseen}: {aim} {', '.join(said)}{more}. {advice}"

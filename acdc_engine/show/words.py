@@ -165,7 +165,8 @@ def evidence_of(of: Circuit | Evaluation) -> dict[str, str]:
     if isinstance(of, Circuit):
         alike = f"with {len(of.edges):,} edges each"
         if of.certificate is not None:
-            rows["certificate"] = _certificate(of.certificate)
+            corrected = of.search is not None and bool(of.search.corrections)
+            rows["certificate"] = _certificate(of.certificate, corrected)
         if (why := _untested(of)) is not None:
             rows["single edges"] = why
     if evaluation is None:
@@ -213,9 +214,11 @@ def _necessity(of: Circuit | Evaluation, evaluation: Evaluation) -> dict[str, st
     return rows
 
 
-def _certificate(found: Certificate) -> str:
+def _certificate(found: Certificate, corrected: bool) -> str:
     band = f"[{found.low:g}, {found.high:g}]"
-    value = f"{aim_of(found)} {found.value:.3f} on the discovery prompts"
+    value = (
+        f"{aim_of(found)} {found.value:.3f} on the discovery prompts{', corrected by validation prompts' * corrected}"
+    )
     if found.each_template:
         value += " (of the template farthest from 1)"
     if found.minimal:

@@ -8,7 +8,7 @@ from acdc_engine.evidence.figures import figures_of
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import AnswerFigures, Evaluation, Interval, RandomCircuits, TemplateFigures
 from acdc_engine.graph.nodes import edges_of_mask, nodes_of_edges
-from acdc_engine.graph.records import MetricRecord, ModelRecord, SearchRecord
+from acdc_engine.graph.records import MetricRecord, ModelRecord, SearchRecord, Validated
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.judge import Judge
 from acdc_engine.prompts.metrics import get_metric
@@ -94,7 +94,7 @@ def test_templates_outside_the_band_are_named(found: Circuit) -> None:
     assert said.startswith(
         "1 of 2 templates lies outside [0.9, 1.1], although each was to lie in it: faithfulness 1.150"
     )
-    assert said.endswith("More discovery prompts (--n) help.")
+    assert said.endswith("More discovery prompts (--n) and validation prompts (--n-validation) help.")
     close = (template("a", 0.8999), template("b", None), template("c", 0.9000001))
     (said,) = [text for text in remarks(judged_as(found, templates=close)) if "templates" in text]
     assert "faithfulness undefined on b (8 prompts), 0.89990 on a (8 prompts). " in said
@@ -152,6 +152,27 @@ def test_the_search_is_said_to_have_met_its_target_only_where_it_did(
     (text,) = _outside(missed if cost else missed.model_copy(update={"cost": None}))
     assert said in text
     assert ("that the search met" in text) == (cost and seen == 0.95)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (
+            0.96,
+            "on held-out prompts the faithfulness, 0.800, lies outside the target [0.9, 1.1] that the search met on "
+            "the validation prompts (0.960).",
+        ),
+        (0.85, "on the validation prompts the faithfulness, 0.850, lies outside the target [0.9, 1.1]."),
+    ],
+)
+def test_validation_prompts_are_what_a_corrected_search_went_by(found: Circuit, value: float, said: str) -> None:
+    """What its discovery prompts have is another matter: they were corrected."""
+    tried = Validated(n_discovery=32, edges=9, value=value, standard_error=0.02)
+    search = SearchRecord(strategy="iterative", target_faithfulness=0.9, corrections=(0.3,), validated=(tried,))
+    (text,) = _outside(
+        judged_as(found.model_copy(update={"search": search}), seen={"faithfulness": 0.6}, faithfulness=0.8)
+    )
+    assert text.startswith(said)
 
 
 def _outside(circuit: Circuit) -> list[str]:
