@@ -117,6 +117,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 @app.command()
 def main(
     tasks: Annotated[str, typer.Option(help="Which tasks, with commas between them; default all that it does.")] = "",
+    circuits: Annotated[str, typer.Option(help="Tasks whose circuits, likewise; default those tasks.")] = "",
     ablations: Annotated[str, typer.Option(help="Which, with commas between them.")] = "patch,mean,zero",
     n: Annotated[int, typer.Option(min=10, help="Prompts of each task.")] = 128,
     n_discovery: Annotated[int | None, typer.Option(min=1, help="Discovery prompts; default that of the run.")] = None,
@@ -128,12 +129,13 @@ def main(
 ) -> None:
     """Finds default circuits of the shipped tasks in SmolLM2-135M and judges each on all of them."""
     torch.set_num_threads(threads)
-    reporter, asked = reporter_of(True), [name.strip() for name in tasks.split(",") if name.strip()]
+    reporter = reporter_of(True)
+    asked, whose = ([name.strip() for name in text.split(",") if name.strip()] for text in (tasks, circuits))
     with errors_in_words():
         with reporter.stage("Loading the model"):
             view = load_model(MODEL, device="cpu")
         names = shown_tasks(asked or list_tasks(), view, 64, reporter)
-        folders, failed = circuits_of(names, view, runs, reporter, n=n_discovery)
+        folders, failed = circuits_of(whose or names, view, runs, reporter, n=n_discovery)
         how: dict[str, Any] = {"n": n, "seed": seed, "out": runs / "transfer.json", "overwrite": True}
         found = transfer(folders, tasks=names, ablations=ablations.split(","), model=view, progress=reporter, **how)
         record = {
