@@ -112,9 +112,11 @@ class Ground:
     start: int = 0
 
     def cut(self, start: int) -> "Ground":
-        """The same from a position on."""
-        z, total = (part if part is None else part[..., start:, :] for part in (self.z, self.total))
-        x, values = self.x[:, start:], self.values[..., start:, :]
+        """The same from a position on; what lies before is let go, which a part of a tensor would hold."""
+        if not start:
+            return self
+        z, total = (part if part is None else part[..., start:, :].clone() for part in (self.z, self.total))
+        x, values = self.x[:, start:].clone(), self.values[..., start:, :].clone()
         return replace(self, x=x, values=values, z=z, total=total, start=start)
 
 

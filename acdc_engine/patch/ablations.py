@@ -109,4 +109,4 @@ def build_baseline(view: TransformerView, batch: PromptSet, reference: Record, s
         ground, write = twin.ground(read, own, rotations[twin.block.layer], view.work)
         grounds.append(ground.cut(start))
         stream.add(twin.block, write)
-    return Baseline(embed[:, start:], grounds, read_positions(stream.now, batch.read_at), batch.read_at - start)
+    return Baseline(embed[:, start:].clone(), grounds, read_positions(stream.now, batch.read_at), batch.read_at - start)

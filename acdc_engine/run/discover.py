@@ -145,7 +145,8 @@ class _Run:
         lab, report, batch_size, held_out = self.lab, self.report, self.lab.batch_size, self.lab.held_out
         assert held_out is not None, "a task gives both"
         report.begin(lab.view, lab.prompts, batch_size)
-        if much := memory_note(lab.view, lab.prompts, held_out, batch_size=batch_size):
+        validation = [] if lab.validation is None else [lab.validation]
+        if much := memory_note(lab.view, self.pool, held_out, *validation, batch_size=batch_size):
             report.note(much)
         with report.stage("Running the model"):
             _ = lab.judge, lab.objective, lab.held_out_judge

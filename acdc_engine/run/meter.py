@@ -134,18 +134,19 @@ def _operations(view: TransformerView, prompts: PromptSet, batch_size: int) -> i
 
 
 def memory_note(view: TransformerView, *splits: PromptSet, batch_size: int) -> str | None:
-    """What runs will take, where it is much: said before anything long."""
+    """What runs will take under patch ablation, where it is much: said before anything long."""
     fitting = partial(fitting_prompts, view)
-    widest = max(
-        (batch.clean.shape for split in splits for batch in split.batches(batch_size, fitting)),
-        key=lambda shape: shape.numel() * scoring_bytes(view, shape[1]),
-    )
-    each, tokens = scoring_bytes(view, widest[1]), sum(split.clean.numel() for split in splits)
+    batches = [batch for split in splits for batch in split.batches(batch_size, fitting)]
+    widest = max((batch.clean.shape for batch in batches), key=lambda one: one.numel() * scoring_bytes(view, one[1]))
+    starts = [view.first_change(batch.clean, batch.corrupt, batch.read_at) for batch in batches]
+    each = scoring_bytes(view, widest[1])
+    tokens = sum(batch.clean[:, start:].numel() for batch, start in zip(batches, starts, strict=True))
     batch, kept = widest.numel() * each, tokens * kept_bytes(view)
     if batch + kept <= ROOM["cpu"]:
         return None
     return (
         f"Memory: scoring takes about {batch / 2**30:.1f} GiB for a batch of {widest[0]} x {widest[1]:,} tokens "
         f"({each / 2**20:.1f} MiB each), and running circuits keeps about {kept / 2**30:.1f} GiB for the {tokens:,} "
-        "tokens of all prompts. Fewer or shorter prompts take less (--n, --n-held-out)."
+        "tokens of all prompts from where the corruption changes them on. Fewer or shorter prompts take less (--n, "
+        "--n-held-out, --n-validation)."
     )
