@@ -250,7 +250,7 @@ class Experiment:
         strategy: str | Choice = "iterative",
         *,
         aim: float | None = None,
-        start: Selection | None = None,
+        start: Found | None = None,
         report: Report = nobody,
         note: Callable[[str], None] = nobody,
         progress: Progress = nobody,

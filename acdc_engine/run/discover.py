@@ -263,26 +263,28 @@ class _Run:
             scores = joined(scores, self.rows, self._scored(self.lab.on(self.pool.select(new))), new)
             self.rows, self.lab = rows, self.lab.on(self.pool.select(rows))
             self.report.over(self.lab.prompts, self.lab.batch_size)
-        found = self._gone_on(start, scores, steps, narrow(target), elsewhere)
-        if found is None and new and not steps.unfinished:  # too far off to be corrected: the new prompts may tell
+        start = replace(start, faithfulness=farthest(elsewhere))
+        with self.report.stage("Pruning") as stage, steps.watched(stage):
+            steps.go_on_from(start, narrow(target))
+            self.lab = self.lab.corrected(corrections(self.lab.objective, start, elsewhere))
+        found = self._gone_on(start, scores, steps, narrow(target))
+        if found is None and inner_half(target).met(steps.best.faithfulness):  # as near as it came
+            found = self._gone_on(steps.best, scores, steps, inner_half(target))
+        if found is None and new:  # too far off to be corrected: the new prompts may tell
             self.lab = self.lab.corrected(())
             found = self._gone_on(start, scores, steps, inner_half(target))
-        return found
+        return None if steps.unfinished else found
 
-    def _gone_on(
-        self, start: Selection, scores: EdgeScores, steps: Steps, aim: Target, elsewhere: tuple[float, ...] = ()
-    ) -> Selection | None:
-        """What the search comes to from a circuit, whose f on other prompts corrects it; None as `_further`."""
+    def _gone_on(self, start: Found, scores: EdgeScores, steps: Steps, aim: Target) -> Selection | None:
+        """What the search comes to from a circuit; None where that is nothing in the band."""
+        if steps.unfinished:
+            return None
         self.aim = aim
         steps.go_on_from(start, aim)
-        if elsewhere:
-            with self.report.stage("Pruning") as stage, steps.watched(stage):
-                self.lab = self.lab.corrected(corrections(self.lab.objective, start, elsewhere))
         try:
-            found = None if steps.unfinished else self._tested(self._found(scores, steps, start), steps)
+            return self._tested(self._found(scores, steps, start), steps)
         except SearchError:
             return None
-        return None if steps.unfinished else found
 
     def _repeated(self, circuit: Circuit, found: Selection) -> Circuit:
         """Searches again on halves of the prompts; stopped, what was repeated by then counts."""
@@ -354,7 +356,7 @@ class _Run:
             how: dict[str, Any] = {} if settings.steps is None else {"steps": settings.steps}
             return lab.score(settings.method, progress=stage.advance, **how)
 
-    def _found(self, scores: EdgeScores, steps: Steps, start: Selection | None = None) -> Selection:
+    def _found(self, scores: EdgeScores, steps: Steps, start: Found | None = None) -> Selection:
         """Prunes, for a narrower band than the target's where there is one; out of time it is the best so far."""
         settings, choice = self.settings, self.settings.choice
         known = self.lab.view.graph.n_edges if choice.strategy == "acdc" else None

@@ -24,6 +24,8 @@ from acdc_engine.search.strategies import Found, Search
 
 _LOOKS = 40
 """Gradients taken until the templates are in the band; after that there is no hope."""
+_PATIENCE, _GAIN = 4, 0.9
+"""So many looks must bring what is missing down to this share; else larger moves are tried, and then none."""
 BUDGET = 0.15
 """Moves at one look, as a share of the circuit's edges."""
 _STEPS = 64
@@ -92,10 +94,14 @@ def balanced(search: Search, found: Found, budget: float = BUDGET) -> Found | No
     At every look at the gradient the moves that promise most are tried, `budget` as many as the circuit has edges at
     most. What has been tried there in vain is not tried again.
     """
-    vain = torch.zeros_like(found.mask)
+    vain, missing = torch.zeros_like(found.mask), [_missing(search, found)]
     for _ in range(_LOOKS):
         if search.met(found):
             return found
+        if len(missing) > _PATIENCE and missing[-1] > _GAIN * missing[-1 - _PATIENCE]:
+            if budget >= BUDGET:
+                return None
+            budget, missing = BUDGET, missing[-1:]
         inside = search.judge.contributions(found.mask)[:-1]
         known = ((inside != 0).any(0) & search.graph.exists & ~vain).flatten().nonzero().flatten()
         toggled = torch.where(found.mask, -inside, inside).flatten(1)[:, known]
@@ -104,7 +110,8 @@ def balanced(search: Search, found: Found, budget: float = BUDGET) -> Found | No
         runs = [search.run(_toggled(search, found.mask, known[moves[:n]]), "balanced") for n in tries]
         runs = [run for run in runs if 0 < run.size < search.graph.n_edges]
         best = min(runs, key=lambda run: (_missing(search, run), run.size), default=found)
-        if _missing(search, best) < _missing(search, found):
+        missing.append(min(_missing(search, best), missing[-1]))
+        if missing[-1] < missing[-2]:
             found, vain = best, torch.zeros_like(vain)
         elif moves:
             vain.view(-1)[known[moves]] = True

@@ -27,6 +27,8 @@ _ROOM = 0.15
 """How far above 1 templates are aimed at when edges are added, so that some can go again."""
 _LIFTED_BY = 0.04
 """Share of the edges that move at one look where a circuit is brought into the target on more prompts."""
+_MORE = (2, 4)
+"""Where that leads nowhere, so many times as many edges of the best rank join them before."""
 _WORTH = 0.05
 """Share of the edges that adding and pruning again must save to be tried another time."""
 
@@ -66,8 +68,8 @@ def iterative(search: Search, parameters: SearchParameters) -> Found:
     dropped and added is also chosen by what it does to each: see `balance`.
 
     A search that goes on from another one's circuit (`Search.start`), on more prompts or in a narrower band, brings it
-    into the target by the moves that promise most, and prunes no further: the smaller a circuit is made on the same
-    prompts, the more it is made for them.
+    into the target by the moves that promise most, where these lead nowhere together with the best edges of the first
+    rank, and prunes no further: the smaller a circuit is made on the same prompts, the more it is made for them.
 
     The estimate decides only what is tried; every circuit that is kept was run exactly. The result is not 1-minimal:
     see `minimal`.
@@ -131,7 +133,14 @@ class _Rounds:
             return found
         if "rms" in self.ranks:
             return self._grown(found.mask, self.search.graph.n_edges)
-        return balanced(self.search, found, _LIFTED_BY)
+        lifted = balanced(self.search, found, _LIFTED_BY)
+        graph, order = self.search.graph, best_first(self.search.graph, self.search.scores, self.ranks[0])
+        for times in _MORE if lifted is None else ():
+            first = first_edges(graph, order, times * found.size)
+            more = self.search.run(clean(graph, found.mask | first), "with the first edges")
+            if (lifted := balanced(self.search, more)) is not None:
+                break
+        return lifted
 
     def shrink(self, found: Found, good: Callable[[Found], bool]) -> Found:
         """Rounds from one circuit, as long as something can be dropped and the rest is good."""

@@ -17,7 +17,8 @@ from acdc_engine.score import get_method, score_edges
 from acdc_engine.search import Search, minimal
 from acdc_engine.search.balance import best_moves
 from acdc_engine.search.iterative import iterative
-from acdc_engine.search.strategies import SearchParameters
+from acdc_engine.search.order import best_first, first_edges
+from acdc_engine.search.strategies import Found, SearchParameters
 from tests.tiny_models import METRIC, random_prompts, relative, view
 from tests.tiny_task import CARD, SECOND, tiny_view
 
@@ -96,3 +97,33 @@ def test_a_run_that_asks_for_each_template(tmp_path: Path) -> None:
     assert circuit.certificate.value == pytest.approx(max(values, key=lambda f: abs((f or 0.0) - 1)), abs=1e-5)
     found = verify(tmp_path / "run", model=tiny_view())
     assert all(claim.holds for claim in found.claims)
+
+
+@pytest.mark.parametrize("hopeless", [0, 1, 2, 3])
+def test_a_circuit_is_brought_into_the_target_alone_or_with_the_first_edges(
+    hopeless: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where its own moves lead nowhere, twice and then four times as many of the best edges join it."""
+    prompts = named(random_prompts(16), "ab")
+    scores = score_edges(view("gpt2"), prompts, METRIC, get_method("eap-ig")).both
+    judge = Judge(CircuitEvaluator(view("gpt2"), prompts), METRIC, each_template=True)
+    told, tried = list[str](), list[float]()
+    search = Search(judge, scores, Target(0.9), report=lambda what, found, met: told.append(what))
+    path = torch.zeros_like(judge.graph.exists)
+    path[judge.graph.parse_edge("input->logits")] = True
+
+    def moves(search: Search, found: Found, budget: float = 0.15) -> Found | None:
+        tried.append(budget)
+        return None if len(tried) <= hopeless else Found(found.mask, 1.0, (1.0, 1.0))
+
+    monkeypatch.setattr("acdc_engine.search.iterative.balanced", moves)
+    found = iterative(replace(search, start=Found(path, 0.5)), SearchParameters())
+    assert told[0] == "the circuit so far" and told.count("with the first edges") == min(hopeless, 2)
+    assert tried == [0.04, 0.15, 0.15][: hopeless + 1]
+    order = best_first(judge.graph, scores, "signed")
+    firsts = [
+        path,
+        *(clean(judge.graph, path | first_edges(judge.graph, order, n)) for n in (2, 4)),
+        judge.graph.exists,
+    ]
+    assert torch.equal(found.mask, firsts[hopeless]), "the whole graph says that nothing was found"
