@@ -6,7 +6,7 @@ The texts below the fields are those of `graphs/schema.json`. What a file says o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_serializer, model_validator
@@ -163,6 +163,11 @@ class Validated(Record):
     """How far that strays with the prompts."""
 
 
+def nearest(tried: Sequence[Validated]) -> Validated:
+    """The one nearest to 1 on the validation prompts, the first of equals."""
+    return min(tried, key=lambda one: abs(one.value - 1.0))
+
+
 Objective = Literal["faithfulness", "kl", "prompts"]
 """What a target is about: faithfulness in the metric, the share of the KL divergence recovered, or the share of the
 metric's squared difference recovered, which is prompt by prompt."""
@@ -208,7 +213,7 @@ class SearchRecord(Record):
     @property
     def kept(self) -> Validated | None:
         """Of the circuits tried on the validation prompts that nearest to 1 there."""
-        return min(self.validated, key=lambda one: abs(one.value - 1.0), default=None)
+        return nearest(self.validated) if self.validated else None
 
 
 RoleName = Literal[

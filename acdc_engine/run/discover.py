@@ -14,7 +14,7 @@ from acdc_engine.errors import SearchError
 from acdc_engine.experiment import Experiment
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import CIRCUIT, SO_FAR
-from acdc_engine.graph.records import SIGN_CONVENTION, TaskRecord, Unfinished, Validated
+from acdc_engine.graph.records import SIGN_CONVENTION, TaskRecord, Unfinished, Validated, nearest
 from acdc_engine.model.load import DEFAULT_MODEL
 from acdc_engine.patch.judge import Target, farthest
 from acdc_engine.patch.memory import remembering
@@ -227,15 +227,14 @@ class _Run:
             if further is None or torch.equal(further.mask, found.mask):
                 break
             found = further
-        assert found.search is not None, "a search has found it"
-        search = found.search.model_copy(update={"validated": tuple(tried)})
-        if search.kept is None:  # the time was over before
+        if not tried:  # the time was over before
             return found
-        found, lab = labs[tried.index(search.kept)]
+        found, lab = labs[tried.index(nearest(tried))]
         lab.elsewhere += self.lab.exact_evaluations - lab.exact_evaluations
         self.lab = lab
         self.report.over(lab.prompts, lab.batch_size)
-        return replace(found, search=search)
+        assert found.search is not None, "a search has found it"
+        return replace(found, search=found.search.model_copy(update={"validated": tuple(tried)}))
 
     def _elsewhere(self, found: Selection, steps: Steps) -> Float[Tensor, "prompts"] | None:
         """The objective of every validation prompt; None where the time is over."""

@@ -220,20 +220,20 @@ def test_standard_errors_are_what_resamples_of_the_prompts_show() -> None:
         assert error == pytest.approx(spread, rel=0.1) and 0.03 < error < 0.1
 
 
-@pytest.mark.parametrize(("target", "kept", "corrected"), [(0.9, 32, False), (0.95, 40, True)])
+@pytest.mark.parametrize(("target", "kept", "corrected"), [(0.8, 32, False), (0.95, 40, True)])
 def test_a_run_that_takes_more_prompts_is_about_those_of_the_circuit_it_keeps(
     tmp_path: Path, target: float, kept: int, corrected: bool
 ) -> None:
     """Far from 1 on validation prompts: the file says what was tried, and all of it is about one prompt set.
 
-    The first is not better on more prompts, the second lies in the narrower band once it is corrected.
+    The first circuit is the best of several, the second lies in the narrower band once it is corrected.
     """
     card = tmp_path / "two.toml"
     card.write_text(CARD + SECOND)
     circuit = discover(card, tiny_view(), out=tmp_path / "run", **{**RUN, "n": 40, "faithfulness": target, "seed": 0})
     search, task = circuit.search, circuit.task
     assert search is not None and search.kept is not None and task is not None
-    assert [one.n_discovery for one in search.validated] == [32, 40]
+    assert [one.n_discovery for one in search.validated][:2] == [32, 40]
     assert task.n_discovery == search.kept.n_discovery == kept and search.kept.edges == len(circuit.edges)
     assert sum(one.split == "discovery" for one in circuit.prompts) == task.n_discovery
     assert circuit.evaluation is not None and circuit.evaluation.discovery.n_prompts == task.n_discovery
