@@ -24,10 +24,10 @@ from acdc_engine.search.strategies import Found, Search
 
 _LOOKS = 40
 """Gradients taken until the templates are in the band; after that there is no hope."""
-_PATIENCE, _GAIN = 4, 0.9
-"""So many looks must bring what is missing down to this share; else larger moves are tried, and then none."""
 BUDGET = 0.15
 """Moves at one look, as a share of the circuit's edges."""
+_PATIENCE, _GAIN = 4, 0.9
+"""So many looks must bring what is missing down to this share; else larger moves are tried, those twice as long."""
 _STEPS = 64
 """Steps in which edges are taken away: so many times is what is left looked at."""
 
@@ -98,7 +98,8 @@ def balanced(search: Search, found: Found, budget: float = BUDGET) -> Found | No
     for _ in range(_LOOKS):
         if search.met(found):
             return found
-        if len(missing) > _PATIENCE and missing[-1] > _GAIN * missing[-1 - _PATIENCE]:
+        patience = _PATIENCE * (1 + (budget >= BUDGET))
+        if len(missing) > patience and missing[-1] > _GAIN * missing[-1 - patience]:
             if budget >= BUDGET:
                 return None
             budget, missing = BUDGET, missing[-1:]
