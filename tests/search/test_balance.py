@@ -8,6 +8,7 @@ import torch
 
 from acdc_engine import discover, verify
 from acdc_engine.errors import BehaviourError
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.connectivity import clean, is_clean
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.judge import Judge, Target
@@ -15,7 +16,7 @@ from acdc_engine.patch.memory import RememberingEvaluator
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.score import get_method, score_edges
 from acdc_engine.search import Search, minimal
-from acdc_engine.search.balance import best_moves
+from acdc_engine.search.balance import balanced, best_moves
 from acdc_engine.search.iterative import iterative
 from acdc_engine.search.order import best_first, first_edges
 from acdc_engine.search.strategies import Found, SearchParameters
@@ -127,3 +128,29 @@ def test_a_circuit_is_brought_into_the_target_alone_or_with_the_first_edges(
         judge.graph.exists,
     ]
     assert torch.equal(found.mask, firsts[hopeless]), "the whole graph says that nothing was found"
+
+
+class Promising(Judge):
+    """A judge of whom every edge promises something, and none keeps it."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph, self.looks = graph, 0
+
+    def by_group(self, circuits: object) -> list[tuple[float, ...]]:
+        assert isinstance(circuits, torch.Tensor)
+        return [(0.5, 0.6)] * len(circuits)
+
+    def contributions(self, mask: torch.Tensor) -> torch.Tensor:
+        self.looks += 1
+        return 0.01 * torch.ones(3, *mask.shape)
+
+
+@pytest.mark.parametrize(("budget", "looks"), [(0.04, 12), (0.15, 8)])
+def test_moves_that_bring_nothing_end_after_some_looks(budget: float, looks: int) -> None:
+    """Four with small moves, eight with larger ones."""
+    judge = Promising(view("gpt2").graph)
+    path = torch.zeros_like(judge.graph.exists)
+    path[judge.graph.parse_edge("input->logits")] = True
+    search = Search(judge, torch.zeros(2, *path.shape), Target(0.9))
+    assert balanced(search, Found(path, 0.5, (0.5, 0.6)), budget) is None
+    assert judge.looks == looks
