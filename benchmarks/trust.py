@@ -49,7 +49,6 @@ COLUMNS = (
     "without its edges",
     "indispensable",
     "passes",
-    "seconds",
 )
 
 
@@ -112,7 +111,6 @@ def row_of(way: str, circuit: Circuit) -> tuple[str, ...]:
         "" if rest is None else f"{rest.faithfulness:.2f}",
         "" if alone is None else str(len(alone.edges)),
         f"{cost.forward_passes:.0f}",
-        f"{cost.seconds:.0f}",
     )
 
 
@@ -140,7 +138,8 @@ def write_page(page: Path, table: Table, results: Path) -> None:
         "template where it is farthest from 1. *holds*: on the held-out prompts every template's f lies",
         "in [.9, 1.1]; with 64 to 256 prompts of a template such an f strays by .02 to .04. *top-1*: the right answer",
         "is the circuit's most likely token. *without its edges*: f of the whole model without all edges of the",
-        "circuit together. *indispensable*: how many of them the whole model cannot do without, one by one.\n",
+        "circuit together. *indispensable*: how many of them the whole model cannot do without, one by one. *passes*:",
+        "the work of the run, in plain forward passes over its discovery prompts.\n",
         f"**{table.note}**\n",
         "| " + " | ".join(table.columns) + " |",
         "| " + " | ".join("---" for _ in table.columns) + " |",

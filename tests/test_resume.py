@@ -22,7 +22,7 @@ from acdc_engine.run.discover import discover
 from tests.fake_tokenizer import FakeTokenizer
 from tests.tiny_task import tiny_view, write_card
 
-QUICK: dict[str, Any] = {"n": 6, "n_held_out": 5, "faithfulness": 0.7, "force": True}
+QUICK: dict[str, Any] = {"n": 6, "n_held_out": 5, "n_validation": 0, "faithfulness": 0.7, "force": True}
 TIMES = ("seconds", "cpu_seconds", "passes")
 CHECKOUT = Path(__file__).parents[1]
 
@@ -117,6 +117,16 @@ def test_a_run_killed_at_any_byte_of_its_trace_ends_alike_and_asks_nothing_twice
         assert sorted(file.name for file in folder.iterdir()) == [CIRCUIT, SCORES, TRACE]
 
 
+def test_a_run_killed_after_its_first_look_at_validation_prompts_ends_alike(card: Path, tmp_path: Path) -> None:
+    how = {**QUICK, "n_validation": 4}
+    discover(card, tiny_view(), out=tmp_path / "whole", **how)
+    lines = (tmp_path / "whole" / TRACE).read_bytes().splitlines(keepends=True)
+    leave(tmp_path / "whole", tmp_path / "cut", b"".join(lines[: -len(lines) // 4]))
+    circuit = discover(card, tiny_view(), out=tmp_path / "cut", **how)
+    assert circuit.search is not None and len(circuit.search.validated) > 1
+    assert same_but_for_times(tmp_path / "cut" / CIRCUIT) == same_but_for_times(tmp_path / "whole" / CIRCUIT)
+
+
 def test_scores_are_not_computed_twice(
     card: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,7 +160,19 @@ def test_ctrl_c_and_the_same_command_without_out(card: Path, tmp_path: Path, mon
     monkeypatch.setenv("COLUMNS", "300")
     monkeypatch.setattr("acdc_engine.run.prepare.load_model", lambda *a, **k: tiny_view())
     monkeypatch.setattr("acdc_engine.run.prepare.load_tokenizer", lambda model: FakeTokenizer())
-    command = ["discover", str(card), "--n", "6", "--n-held-out", "5", "--faithfulness", "0.7", "--force"]
+    command = [
+        "discover",
+        str(card),
+        "--n",
+        "6",
+        "--n-held-out",
+        "5",
+        "--n-validation",
+        "0",
+        "--faithfulness",
+        "0.7",
+        "--force",
+    ]
     calls = iter(range(10**6))
     original = Judge.contributions
 
@@ -235,7 +257,8 @@ def run(name, prepare, seconds=None):
     if child == 0:
         try:
             prepare()
-            discover.discover(card, view, out=runs / name, n=6, n_held_out=5, faithfulness=0.7, force=True)
+            how = dict(n=6, n_validation=0, n_held_out=5, faithfulness=0.7, force=True)
+            discover.discover(card, view, out=runs / name, **how)
             os._exit(0)
         except BaseException:
             traceback.print_exc()

@@ -216,11 +216,10 @@ def _necessity(of: Circuit | Evaluation, evaluation: Evaluation) -> dict[str, st
 
 def _certificate(found: Certificate, corrected: bool) -> str:
     band = f"[{found.low:g}, {found.high:g}]"
-    value = (
-        f"{aim_of(found)} {found.value:.3f} on the discovery prompts{', corrected by validation prompts' * corrected}"
-    )
-    if found.each_template:
-        value += " (of the template farthest from 1)"
+    value = f"{aim_of(found)} {found.value:.3f} on the discovery prompts"
+    notes = ["corrected by validation prompts"] * corrected + ["of the template farthest from 1"] * found.each_template
+    if notes:
+        value += f" ({', '.join(notes)})"
     if found.minimal:
         return f"1-minimal, no edge can go: {value} lies in {band}, and without any one edge it does not"
     return f"not 1-minimal: {value}; it leaves {band}, or stays in it without some edge"

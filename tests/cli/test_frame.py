@@ -39,6 +39,7 @@ from tests.tiny_task import write_card
 REPORTS = ["discover", "evaluate", "verify", "curve", "compare", "transfer", "show"]
 REPORTS += ["tasks list", "tasks check", "tasks show"]
 QUICK = ["--n", "6", "--n-held-out", "10", "--force"]
+DISCOVER = [*QUICK, "--n-validation", "0", "--faithfulness", "0.7", "--random", "2"]
 
 
 def commands(group: Any = None, name: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -84,7 +85,7 @@ def test_every_command_takes_quiet_and_verbose_and_every_report_json() -> None:
 
 
 def test_every_report_prints_one_json_object_and_nothing_else(tiny: str) -> None:
-    run = acdc("discover", tiny, *QUICK, "--faithfulness", "0.7", "--out", "run", "--json", "--random", "2")
+    run = acdc("discover", tiny, *DISCOVER, "--out", "run", "--json")
     circuit = Circuit.load("run/circuit.json")
     assert run.stdout == circuit.to_json() + "\n" and "Written to run." in run.stderr
     assert json.loads(acdc("show", "run", "--json").stdout) == json.loads(run.stdout)
@@ -101,7 +102,7 @@ def test_every_report_prints_one_json_object_and_nothing_else(tiny: str) -> None
 
 
 def test_quiet_says_nothing_on_stderr_and_verbose_a_line_for_every_step(tiny: str) -> None:
-    command = ["discover", tiny, *QUICK, "--faithfulness", "0.7", "--random", "2", "--out"]
+    command = ["discover", tiny, *DISCOVER, "--out"]
     assert acdc(*command, "quiet", "-q").stderr == ""
     assert acdc(*command, "json", "-q", "--json").stderr == ""
     loud = acdc(*command, "loud", "-v").stderr.splitlines()
@@ -189,7 +190,7 @@ def slow(self, mask):
     return original(self, mask)
 Judge.contributions = slow
 sys.argv = ["acdc", "discover", {card!r}, "--n", "6", "--n-held-out", "5", "--faithfulness", "0.7", "--force",
-            "--out", "run"]
+            "--n-validation", "0", "--out", "run"]
 cli.main()
 """
 

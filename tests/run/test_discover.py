@@ -23,7 +23,7 @@ from acdc_engine.run.discover import discover
 from tests.tiny_models import view
 from tests.tiny_task import tiny_view, write_card
 
-QUICK: dict[str, Any] = {"n": 6, "n_held_out": 5, "faithfulness": 0.7, "force": True}
+QUICK: dict[str, Any] = {"n": 6, "n_validation": 0, "n_held_out": 5, "faithfulness": 0.7, "force": True}
 LEFT = ["circuit.json", "scores.safetensors", "trace.jsonl"]
 
 
@@ -63,8 +63,8 @@ def test_what_stands_around_the_circuit(folder: Path, circuit: Circuit) -> None:
     assert {point.kind for point in circuit.sizes} >= {"circuit", "more"}
     assert circuit.examples and all(node.role_scores for node in circuit.nodes if node.kind == "head")
     assert circuit.command == (
-        f'discover("{folder / "tiny.toml"}", model, faithfulness=0.7, n=6, n_held_out=5, force=True) in Python, with '
-        "model a loaded TransformerView"
+        f'discover("{folder / "tiny.toml"}", model, faithfulness=0.7, n=6, n_validation=0, n_held_out=5, force=True) '
+        "in Python, with model a loaded TransformerView"
     )
     again = discover(folder / "tiny.toml", tiny_view(), **QUICK)
     but_for_times = {"cost": None, "environment": None}
