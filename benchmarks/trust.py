@@ -164,6 +164,8 @@ def main(
 ) -> None:
     """Runs default searches of SmolLM2-135M for several tasks and seeds, and one of earlier defaults beside each."""
     torch.set_num_threads(threads)
+    if unknown := set(ways.split(",")) - set(WAYS):
+        raise typer.BadParameter(f"Unknown: {', '.join(sorted(unknown))}. Known: {', '.join(WAYS)}.")
     found, failed = list[tuple[str, Circuit]](), dict[str, str]()
     with errors_in_words():
         for way, folder, why in made(
@@ -186,7 +188,7 @@ def main(
             "failed": failed,
         }
         _, as_markdown = write_results(out, "trust", record, tables)
-        if {circuit.task.name for _, circuit in found if circuit.task} == set(TASKS.split(",")):
+        if set(tasks.split(",")) == set(TASKS.split(",")):
             write_page(page, tables[0], as_markdown)
 
 

@@ -28,7 +28,7 @@ from acdc_engine.run.steps import Deadline, OutOfTime, Steps
 from acdc_engine.score import EdgeScores
 from acdc_engine.score.edge_scores import joined
 from acdc_engine.search import Found
-from acdc_engine.search.margin import ROUNDS, corrections, first_rows, inner_half, more_rows, narrow
+from acdc_engine.search.margin import ROUNDS, corrections, first_rows, inner_half, more_rows, narrow, settled
 from acdc_engine.search.selection import Selection
 
 
@@ -205,7 +205,7 @@ class _Run:
             Of the circuits that it came to the one that lies nearest to 1 there.
         """
         tried, labs = list[Validated](), list[tuple[Selection, Experiment]]()
-        inner = inner_half(Target(self.settings.faithfulness))
+        target, peak = Target(self.settings.faithfulness), self.lab.objective_metric.zero_gradient_at_clean
         while (values := self._elsewhere(found, steps)) is not None:
             judge = self.lab.validation_judge
             by_group, errors = judge.by_group_of(values), judge.standard_errors(values)
@@ -215,13 +215,13 @@ class _Run:
                 Validated(n_discovery=len(self.lab.prompts), edges=found.size, value=value, standard_error=error)
             )
             labs.append((found, self.lab))
-            if inner.met(value) or len(tried) == ROUNDS:
+            if settled(target, value, error, peak) or len(tried) == ROUNDS:
                 break
             rows = more_rows(self.pool, len(self.rows)) or self.rows
             self.report.note(
                 f"On {len(values)} validation prompts the {steps.called} of these {found.size:,} edges is {value:.3f} "
-                f"+- {error:.3f}{' in one template' * self.lab.each_template}, not in {inner}: the search goes on with "
-                f"{len(rows)} discovery prompts and that correction."
+                f"+- {error:.3f}{' in one template' * self.lab.each_template}, not well inside {target}: the search "
+                f"goes on with {len(rows)} discovery prompts and that correction."
             )
             further = self._further(found, steps, rows, by_group)
             if further is None or torch.equal(further.mask, found.mask):
@@ -257,6 +257,7 @@ class _Run:
         """
         assert start.scores is not None, "a search has found it"
         scores, new, target = start.scores, sorted(set(rows) - set(self.rows)), Target(self.settings.faithfulness)
+        aim = narrow(target, self.lab.objective_metric.zero_gradient_at_clean)
         self.lab = self.lab.corrected(())
         if new:
             scores = joined(scores, self.rows, self._scored(self.lab.on(self.pool.select(new))), new)
@@ -264,9 +265,9 @@ class _Run:
             self.report.over(self.lab.prompts, self.lab.batch_size)
         start = replace(start, faithfulness=farthest(elsewhere))
         with self.report.stage("Pruning") as stage, steps.watched(stage):
-            steps.go_on_from(start, narrow(target))
+            steps.go_on_from(start, aim)
             self.lab = self.lab.corrected(corrections(self.lab.objective, start, elsewhere))
-        found = self._gone_on(start, scores, steps, narrow(target))
+        found = self._gone_on(start, scores, steps, aim)
         if found is None and inner_half(target).met(steps.best.faithfulness):  # as near as it came
             found = self._gone_on(steps.best, scores, steps, inner_half(target))
         if found is None and new:  # too far off to be corrected: the new prompts may tell

@@ -41,9 +41,21 @@ def inner_half(target: Target) -> Target:
     return Target((1.0 + target.faithfulness) / 2)
 
 
-def narrow(target: Target) -> Target:
-    """The band to keep to once other prompts have corrected it: [.98, 1.02] for a target of .9."""
-    return Target(1.0 - (1.0 - target.faithfulness) / 5)
+def narrow(target: Target, peak: bool) -> Target:
+    """The band to keep to once other prompts have corrected it: [.98, 1.02] for a target of .9.
+
+    Where the objective is highest at the model (`peak`: KL), nothing can be balanced about 1, and every bit nearer to
+    it costs many edges: there it is the inner half.
+    """
+    return inner_half(target) if peak else Target(1.0 - (1.0 - target.faithfulness) / 5)
+
+
+def settled(target: Target, value: float, error: float, peak: bool) -> bool:
+    """Whether the objective on other prompts is near enough: in the inner half of the band, at a `peak` surely in it.
+
+    `error` is its standard error.
+    """
+    return target.met(value - error) if peak else inner_half(target).met(value)
 
 
 def corrections(judge: Judge, found: Found, elsewhere: Sequence[float]) -> tuple[float, ...]:
