@@ -28,6 +28,10 @@ BUDGET = 0.15
 """Moves at one look, as a share of the circuit's edges."""
 _PATIENCE, _GAIN = 4, 0.9
 """So many looks must bring what is missing down to this share; else larger moves are tried, those twice as long."""
+_MORE = (1, 2, 4, 8)
+"""So many times as many edges are begun with, until moves lead somewhere."""
+_GOOD = 0.5
+"""Fewer moves are not tried where more of them bring what is missing down to this share."""
 _STEPS = 64
 """Steps in which edges are taken away: so many times is what is left looked at."""
 
@@ -73,8 +77,11 @@ def above(search: Search, found: Found) -> bool:
 def balanced_start(search: Search, order: Tensor) -> Found | None:
     """The first edges of an order with which every group reaches the band, and then moves until none is beyond it.
 
+    Where the moves lead nowhere, they are tried with twice as many edges, and so on: they are moves between nodes that
+    the circuit has, and of few nodes there are few.
+
     Returns:
-        None where the moves lead nowhere.
+        None where that leads nowhere either.
     """
     below, length = 0, min(FIRST, len(order))
     found = search.run(first_edges(search.graph, order, length), "first edges")
@@ -85,7 +92,13 @@ def balanced_start(search: Search, order: Tensor) -> Found | None:
         middle = (length + below) // 2
         shorter = search.run(first_edges(search.graph, order, middle), "bisection")
         below, length, found = (below, middle, shorter) if above(search, shorter) else (middle, length, found)
-    return balanced(search, found)
+    for times in _MORE:
+        if times * length <= len(order):
+            wider = first_edges(search.graph, order, times * length)
+            start = found if times == 1 else search.run(wider, "more first edges")
+            if (reached := balanced(search, start)) is not None:
+                return reached
+    return None
 
 
 def balanced(search: Search, found: Found, budget: float = BUDGET) -> Found | None:
@@ -107,10 +120,7 @@ def balanced(search: Search, found: Found, budget: float = BUDGET) -> Found | No
         known = ((inside != 0).any(0) & search.graph.exists & ~vain).flatten().nonzero().flatten()
         toggled = torch.where(found.mask, -inside, inside).flatten(1)[:, known]
         moves = best_moves(toggled, _beyond(search, found), max(4, int(budget * found.size)))
-        tries = sorted({max(1, len(moves) // part) for part in (1, 2, 4, 8)}) if moves else []
-        runs = [search.run(_toggled(search, found.mask, known[moves[:n]]), "balanced") for n in tries]
-        runs = [run for run in runs if 0 < run.size < search.graph.n_edges]
-        best = min(runs, key=lambda run: (_missing(search, run), run.size), default=found)
+        best = _tried(search, found, known[moves], _GOOD * missing[-1]) or found
         missing.append(min(_missing(search, best), missing[-1]))
         if missing[-1] < missing[-2]:
             found, vain = best, torch.zeros_like(vain)
@@ -119,6 +129,20 @@ def balanced(search: Search, found: Found, budget: float = BUDGET) -> Found | No
         else:
             return None
     return None
+
+
+def _tried(search: Search, found: Found, moves: Int[Tensor, "moves"], good: float) -> Found | None:
+    """The best circuit of those after all moves, half of them, a quarter, an eighth, up to the first that is good."""
+    runs = list[Found]()
+    for part in (1, 2, 4, 8) if len(moves) else ():
+        if part > len(moves):
+            break
+        run = search.run(_toggled(search, found.mask, moves[: len(moves) // part]), "balanced")
+        if 0 < run.size < search.graph.n_edges:
+            runs.append(run)
+            if _missing(search, run) <= good:
+                break
+    return min(runs, key=lambda run: (_missing(search, run), run.size), default=None)
 
 
 def without_least(

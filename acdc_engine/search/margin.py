@@ -13,6 +13,7 @@ which it strays far less than the level does. That is estimated well near C0, so
 circuits that it comes to the one nearest to 1 on the validation prompts is delivered.
 """
 
+import math
 from collections.abc import Sequence
 
 from acdc_engine.patch.judge import ENOUGH, Judge, Target
@@ -51,11 +52,14 @@ def narrow(target: Target, peak: bool) -> Target:
 
 
 def settled(target: Target, value: float, error: float, peak: bool) -> bool:
-    """Whether the objective on other prompts is near enough: in the inner half of the band, at a `peak` surely in it.
+    """Whether the objective on other prompts is near enough: in the inner half of the band, or surely in it.
 
-    `error` is its standard error.
+    Surely is by two standard errors (`error`), at a `peak` by one: the objective of the group where it lies farthest
+    from 1 is likelier to be nearer in truth.
     """
-    return target.met(value - error) if peak else inner_half(target).met(value)
+    if peak:
+        return target.met(value - error)
+    return inner_half(target).met(value) or target.met(value + math.copysign(2 * error, value - 1.0))
 
 
 def corrections(judge: Judge, found: Found, elsewhere: Sequence[float]) -> tuple[float, ...]:

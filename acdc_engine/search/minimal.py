@@ -10,14 +10,20 @@ from torch import Tensor
 
 from acdc_engine.graph.connectivity import Candidate, CleanBase
 from acdc_engine.patch.evaluator import Variants
-from acdc_engine.patch.judge import Judge, Target
-from acdc_engine.search.order import strengths
+from acdc_engine.patch.judge import Judge, Target, farthest
+from acdc_engine.search.balance import best_moves
 from acdc_engine.search.strategies import Found, Progress, Report, nobody
 
 BATCH = 32
 """Circuits run at once when every edge is tried on its own."""
 _REBASE = 16
 """Edges by which a circuit may differ from the one that evaluations start from."""
+_PATIENCE = 3
+"""Edges tried in a row that cannot go, until every edge is tried on its own."""
+_NEAR = 2.0
+"""Half-widths of the band in which a circuit must lie without an edge for that edge to be one that might go."""
+_WORTH = 0.05
+"""Share of the edges that a look at the gradient must let go to be taken again."""
 
 
 @dataclass(frozen=True)
@@ -42,43 +48,48 @@ def minimal(
 ) -> Minimal:
     """Drops edges until none can go on its own.
 
-    1. Sweep: the edges are gone through, weakest first by the gradient at the circuit. The next block of them is
-       removed together with the first half, quarter, ... single edge of it, all in one batch; the largest removal that
-       stays in the target is kept, and a block that fails down to its first edge keeps that edge.
-    2. Every remaining edge is tried on its own. Those that can go are swept as in 1, least effect first, and all that
-       remain are tried again.
-    3. It ends when a full pass drops nothing: the circuit is 1-minimal, and the last pass is the certificate.
+    1. What the removal of each edge does to every template is estimated by the gradient at the circuit. The edges that
+       might go by that are put in the order in which their removals together stay nearest to 1, and as many as stay in
+       the target are removed. This is done again as long as it removes more than 5 %.
+    2. Edges that might go are tried, each on its own, which says what its removal does at this circuit, and removed as
+       in 1, as long as any can.
+    3. All that are left are tried on their own, and where one can go it goes on with 2. Where none can it ends: the
+       circuit is 1-minimal, and the last tries are the certificate.
+
+    Edges that might go are those without which, alone, the circuit lies in a band twice as wide as the target's.
 
     Every removal that is kept was run exactly, with what it disconnects. Other circuits of fewer edges may exist: no
     *single* edge can go from this one.
 
-    Cost: one exact evaluation per edge and pass, restarted at the edge's block, and O(log block) per block of a sweep;
-    where most edges can go, far fewer than one evaluation per edge.
+    Cost: mostly one exact evaluation per edge each time that all are tried, seldom more than twice. Those evaluations
+    share what lies before the receivers that they change.
 
     Args:
         judge: Runs circuits on the discovery prompts.
         found: A clean circuit that meets the target.
         target: The band to stay in.
         report: Called for every circuit that was kept.
-        progress: Called with edges tried and edges to try in the present pass.
+        progress: Called with edges tried and edges to try in the present round.
 
     Returns:
         The 1-minimal circuit with its certificate.
     """
-    inside = strengths(judge.contributions(found.mask), judge.ranks[-1])
-    weakest = inside[found.mask].argsort(stable=True).numpy()
-    found = _sweep(judge, found, target, report, _edges_of(found.mask)[weakest])
+    circuit = _Dropping(judge, found, target, report)
+    circuit.estimate()
+    while circuit.drop(circuit.near()) > _WORTH * circuit.found.size:
+        circuit.estimate()
+    some = circuit.near()
     while True:
-        tested = singles(judge, found, target, progress)
-        free = ~tested.needed
-        if not free.any():
-            return tested
-        least = (tested.without - tested.whole).mean(1).abs()[free].argsort(stable=True).numpy()
-        smaller = _sweep(judge, found, target, report, _edges_of(found.mask)[free.numpy()][least])
-        if smaller.size == found.size:
+        some = some if len(some) else circuit.edges
+        found, (whole, rows) = circuit.found, _tried(judge, circuit.found, some, progress)
+        free = circuit.note(some, whole, rows)
+        if circuit.drop(circuit.near(some)) or circuit.drop(free):
+            some = circuit.near(within=1.25)
+        elif len(some) < found.size:
+            some = circuit.edges
+        else:
             # Rounding may let an edge go in one batch and not in another; what one test says is enough to end.
-            return tested
-        found = smaller
+            return Minimal(found, rows, whole, ~torch.from_numpy(np.isin(some, free)))
 
 
 def singles(judge: Judge, found: Found, target: Target | None, progress: Progress = nobody) -> Minimal:
@@ -90,7 +101,16 @@ def singles(judge: Judge, found: Found, target: Target | None, progress: Progres
         target: The band; None where the circuit does not claim any: then every edge counts as needed.
         progress: Called with edges tried and edges to try.
     """
-    edges, base = _edges_of(found.mask), CleanBase(judge.graph, found.mask)
+    whole, rows = _tried(judge, found, np.flatnonzero(found.mask.numpy()), progress)
+    met = [target is not None and target.met(judge.faithfulness_of(row)) for row in rows]
+    return Minimal(found, rows, whole, ~torch.tensor(met, dtype=torch.bool))
+
+
+def _tried(
+    judge: Judge, found: Found, edges: NDArray[np.int64], progress: Progress
+) -> tuple[Float[Tensor, "prompts"], Float[Tensor, "edges prompts"]]:
+    """The metric of every prompt under a circuit, and without each of some of its edges, alone."""
+    base = CleanBase(judge.graph, found.mask)
     by_receiver = (edges % judge.graph.n_receivers).argsort(kind="stable")
     rows = torch.empty(len(edges), len(judge.clean), dtype=torch.float32)
     whole = judge.values(Variants(found.mask, (Candidate(np.empty(0, np.int64)),)))[0]
@@ -99,13 +119,67 @@ def singles(judge: Judge, found: Found, target: Target | None, progress: Progres
         candidates = tuple(base.without([edge]) for edge in edges[some].tolist())
         rows[torch.from_numpy(some)] = judge.values(Variants(found.mask, candidates))
         progress(start + len(some), len(edges))
-    met = [target is not None and target.met(judge.faithfulness_of(row)) for row in rows]
-    return Minimal(found, rows, whole, ~torch.tensor(met, dtype=torch.bool))
+    return whole, rows
 
 
-def _edges_of(mask: Bool[Tensor, "senders receivers"]) -> NDArray[np.int64]:
-    """Flat ids of a mask's edges."""
-    return np.flatnonzero(mask.numpy())
+class _Dropping:
+    """A circuit that edges are dropped from, and what the removal of each is known to do to each group of prompts.
+
+    Args:
+        judge: Runs the circuits.
+        found: The circuit.
+        target: The band to stay in.
+        report: Called for every smaller circuit.
+    """
+
+    def __init__(self, judge: Judge, found: Found, target: Target, report: Report) -> None:
+        self.judge, self.found, self._target, self._report = judge, found, target, report
+        self._known = self.edges
+        self._changes = np.zeros((len(self._known), len(judge.groups)))
+
+    @property
+    def edges(self) -> NDArray[np.int64]:
+        """Flat ids of the circuit's edges, ascending."""
+        return np.flatnonzero(self.found.mask.numpy())
+
+    def estimate(self) -> None:
+        """Looks at the gradient."""
+        inside = self.judge.contributions(self.found.mask)[:-1].flatten(1).numpy()
+        self._changes[self._places(self.edges)] = -inside[:, self.edges].T
+
+    def note(
+        self, edges: NDArray[np.int64], whole: Float[Tensor, "prompts"], rows: Float[Tensor, "edges prompts"]
+    ) -> NDArray[np.int64]:
+        """Takes note of what was tried; returns the edges without which the target holds."""
+        without = [self.judge.by_group_of(row) for row in rows]
+        self._changes[self._places(edges)] = np.array(without) - np.array(self.judge.by_group_of(whole))
+        return edges[[self._target.met(farthest(one)) for one in without]]
+
+    def near(self, edges: NDArray[np.int64] | None = None, within: float = 2.0) -> NDArray[np.int64]:
+        """Those of some edges, or of all, that might go."""
+        some = self.edges if edges is None else edges
+        without = self._left() + self._changes[self._places(some)]
+        near: NDArray[np.bool_] = np.abs(without).max(1) <= within * (1.0 - self._target.faithfulness)
+        return some[near]
+
+    def drop(self, edges: NDArray[np.int64]) -> int:
+        """Drops as many of some edges as can go, in the order in which they do least together; returns how many."""
+        if not len(edges):
+            return 0
+        size, left, changes = self.found.size, self._left(), self._changes[self._places(edges)]
+        order = best_moves(torch.from_numpy(changes.T), left.tolist(), len(edges), all_of_them=True)
+        fits = [self._target.met(farthest(one)) for one in (1.0 + left + changes[order].cumsum(0)).tolist()]
+        block = max((place + 1 for place, fit in enumerate(fits) if fit), default=1)
+        self.found = _in_blocks(self.judge, self.found, self._target, self._report, edges[order], block)
+        return size - self.found.size
+
+    def _left(self) -> NDArray[np.float64]:
+        """How far each group lies above 1."""
+        nothing = Candidate(np.empty(0, np.int64))
+        return np.array(self.judge.by_group(Variants(self.found.mask, (nothing,)))[0]) - 1.0
+
+    def _places(self, edges: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.searchsorted(self._known, edges)
 
 
 class _Shrinking:
@@ -140,28 +214,22 @@ class _Shrinking:
             self._rebase()
 
 
-def _sweep(judge: Judge, found: Found, target: Target, report: Report, order: NDArray[np.int64]) -> Found:
-    """Removes what can go of some edges, in their order, in blocks that grow and shrink with success."""
-    place, block, left = 0, max(1, len(order) // 8), _Shrinking(judge, found)
-    while place < len(order):
-        sizes = _halvings(min(block, len(order) - place))
-        candidates = [left.without(order[place : place + size]) for size in sizes]
-        values = left.faithfulness(candidates)
-        fitting = [i for i, f in enumerate(values) if left.size(candidates[i]) and target.met(f)]
-        if not fitting:
-            place, block = place + 1, max(1, block // 4)
-            continue
-        largest = fitting[0]
-        left.take(candidates[largest], values[largest])
-        report("removed exactly", left.found, True)
-        place += sizes[largest]
-        block = block * 2 if largest == 0 else max(1, sizes[largest])
+def _in_blocks(
+    judge: Judge, found: Found, target: Target, report: Report, order: NDArray[np.int64], block: int
+) -> Found:
+    """Removes some edges, in their order, in blocks that grow and shrink with success, while that does not fail."""
+    place, in_vain, grows, left = 0, 0, True, _Shrinking(judge, found)
+    while place < len(order) and in_vain < _PATIENCE:
+        block = min(max(1, block), len(order) - place)
+        candidate = left.without(order[place : place + block])
+        (faithfulness,) = left.faithfulness([candidate])
+        if left.size(candidate) and target.met(faithfulness):
+            left.take(candidate, faithfulness)
+            report("removed exactly", left.found, True)
+            place, in_vain = place + block, 0
+            block, grows = block * 2 if grows else block, True
+        elif block > 1:
+            block, grows = block // 2, False
+        else:
+            place, in_vain, grows = place + 1, in_vain + 1, False
     return left.found
-
-
-def _halvings(size: int) -> list[int]:
-    """The size, its half, its quarter, ..., one."""
-    out = [size]
-    while out[-1] > 1:
-        out.append(out[-1] // 2)
-    return out

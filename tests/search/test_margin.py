@@ -38,7 +38,8 @@ def test_the_bands_inside_a_target() -> None:
     assert inner_half(target).faithfulness == pytest.approx(0.95)
     assert narrow(target, peak=False).faithfulness == pytest.approx(0.98)
     assert narrow(target, peak=True) == inner_half(target), "every bit nearer to the peak costs many edges"
-    assert settled(target, 0.95, 0.2, peak=False) and not settled(target, 0.94, 0.0, peak=False)
+    assert settled(target, 0.95, 0.2, peak=False) and not settled(target, 0.94, 0.03, peak=False)
+    assert settled(target, 0.94, 0.02, peak=False) and settled(target, 1.06, 0.02, peak=False), "by two standard errors"
     assert settled(target, 0.93, 0.02, peak=True) and not settled(target, 0.93, 0.04, peak=True)
 
 
@@ -224,17 +225,18 @@ def test_standard_errors_are_what_resamples_of_the_prompts_show() -> None:
         assert error == pytest.approx(spread, rel=0.1) and 0.03 < error < 0.1
 
 
-@pytest.mark.parametrize(("target", "kept", "corrected"), [(0.8, 32, False), (0.95, 40, True)])
+@pytest.mark.parametrize(("seed", "kept", "corrected"), [(0, 32, False), (12, 40, True)])
 def test_a_run_that_takes_more_prompts_is_about_those_of_the_circuit_it_keeps(
-    tmp_path: Path, target: float, kept: int, corrected: bool
+    tmp_path: Path, seed: int, kept: int, corrected: bool
 ) -> None:
     """Far from 1 on validation prompts: the file says what was tried, and all of it is about one prompt set.
 
-    The first circuit is the best of several, the second lies in the narrower band once it is corrected.
+    With one seed the first circuit is the best of several, with the other one that was corrected, in a narrower band.
     """
     card = tmp_path / "two.toml"
     card.write_text(CARD + SECOND)
-    circuit = discover(card, tiny_view(), out=tmp_path / "run", **{**RUN, "n": 40, "faithfulness": target, "seed": 0})
+    how = {**RUN, "n": 40, "seed": seed}
+    circuit = discover(card, tiny_view(), out=tmp_path / "run", **how)
     search, task = circuit.search, circuit.task
     assert search is not None and search.kept is not None and task is not None
     assert [one.n_discovery for one in search.validated][:2] == [32, 40]
@@ -242,7 +244,8 @@ def test_a_run_that_takes_more_prompts_is_about_those_of_the_circuit_it_keeps(
     assert sum(one.split == "discovery" for one in circuit.prompts) == task.n_discovery
     assert circuit.evaluation is not None and circuit.evaluation.discovery.n_prompts == task.n_discovery
     assert task.n_pool == (None if task.n_discovery == 40 else 40)
-    band = narrow(Target(target), peak=False) if corrected else inner_half(Target(target))
+    target = Target(RUN["faithfulness"])
+    band = narrow(target, peak=False) if corrected else inner_half(target)
     assert search.aim == band.faithfulness and len(search.corrections) == 2 * corrected
     certificate = circuit.certificate
     assert certificate is not None and certificate.minimal and certificate.low == search.aim

@@ -66,8 +66,9 @@ def test_the_table_equals_one_by_one(ablation: str) -> None:
     assert singles(judge, found, None).needed.all(), "no target, no claim"
 
 
-def test_few_evaluations_where_most_can_go() -> None:
-    """Faithfulness depends on one path; everything else goes in blocks, not one by one."""
+@pytest.mark.parametrize("gradient_knows", [True, False])
+def test_few_evaluations_where_most_can_go(gradient_knows: bool) -> None:
+    """Faithfulness depends on one path; everything else goes at once, after one try each where the gradient errs."""
     graph = view("llama").graph
     path = [graph.parse_edge(name) for name in ("input->a0.h0<v>", "a0.h0->m1", "m1->logits")]
 
@@ -86,9 +87,11 @@ def test_few_evaluations_where_most_can_go() -> None:
             return ("absolute",)
 
         def contributions(self, mask: Tensor) -> Tensor:
-            return random_scores(graph, 1)
+            if not gradient_knows:
+                return random_scores(graph, 1)
+            return torch.zeros(2, *mask.shape).index_put((torch.tensor(0), *torch.tensor(path).T), torch.tensor(1.0))
 
     judge = OnePath()
     left: Minimal = minimal(judge, Found(graph.exists.clone(), 1.0), Target(0.9))
     assert sorted(map(tuple, left.found.mask.nonzero().tolist())) == sorted(path)
-    assert judge.evaluations < 0.7 * graph.n_edges
+    assert judge.evaluations < (20 if gradient_knows else 1.1 * graph.n_edges)
