@@ -74,6 +74,10 @@ class RunFolderError(AcdcError):
     """A run folder that exists already or cannot be written."""
 
 
+class RanksError(AcdcError):
+    """Several processes cannot be, or are no longer, one run."""
+
+
 class GalleryError(AcdcError):
     """A folder without circuits to show, or one that a gallery must not be written to."""
 

@@ -35,6 +35,7 @@ from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.provenance import environment, prompts_hash, records_of
 from acdc_engine.score import EdgeScores, get_method, score_edges
 from acdc_engine.score.edge_scores import per_example_fits
+from acdc_engine.score.shared import shared_scores
 from acdc_engine.search import RANKS, Choice, Found, Report, Search, find_circuit, minimal, nobody, singles
 from acdc_engine.search.selection import Selection
 from acdc_engine.search.strategies import Progress
@@ -221,7 +222,11 @@ class Experiment:
         if per_example is None:
             per_example = per_example_fits(self.view.graph, len(self.prompts))
         how = {"batch_size": self.batch_size, "rms": True, "per_example": per_example}
-        found = score_edges(self.view, self.prompts, self.objective_metric, chosen, progress=progress, **how)
+
+        def score(prompts: PromptSet, told: Callable[[int], None] | None) -> EdgeScores:
+            return score_edges(self.view, prompts, self.objective_metric, chosen, progress=told, **how)
+
+        found = shared_scores(score, self.prompts, progress)
         return self._checked(chosen.name, found, {} if chosen.alphas else chosen.given)
 
     def _checked(self, method: str, scores: Any, parameters: Mapping[str, Any]) -> EdgeScores:

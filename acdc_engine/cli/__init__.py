@@ -1,6 +1,7 @@
 """The command line: parsing and printing only. Heavy imports happen inside the commands."""
 
 import codecs
+import os
 import sys
 import unicodedata
 from io import TextIOWrapper
@@ -29,6 +30,8 @@ def main() -> None:
     try:
         app(sys.argv[1:] or ["--help"], prog_name="acdc")
     except AcdcError as error:
+        if int(os.environ.get("RANK", "0")):  # rank 0 says the same
+            sys.exit(Exit.FAILED)
         err.print(Text.assemble(("Error: ", "bold red"), str(error)))
         sys.exit(Exit.FAILED)
 

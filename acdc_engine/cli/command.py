@@ -21,6 +21,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from acdc_engine import ranks
 from acdc_engine.cli import options
 from acdc_engine.errors import AcdcWarning
 from acdc_engine.run.settings import GROUPS, read_run_file
@@ -200,7 +201,9 @@ def _framed(function: Callable[..., None], more: Mapping[str, tuple[Any, Any]]) 
         given.pop("config", None)  # it has done its work
         if "threads" in more:
             _use_threads(given.pop("threads"))
-        with stoppable():
+        with ranks.joined(), stoppable():
+            if ranks.rank():  # rank 0 speaks
+                _Told.quiet, _Told.verbose, out.quiet = True, False, True
             function(**given)
 
     kind = inspect.Parameter.KEYWORD_ONLY
@@ -267,6 +270,8 @@ def print_result(as_json: str | None, sections: Iterable["Section"], notes: Sequ
     """
     from acdc_engine.show.sections import text_of
 
+    if ranks.rank():
+        return
     if as_json is not None:
         print_json(as_json)
     else:

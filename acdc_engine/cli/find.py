@@ -5,6 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from acdc_engine import ranks
 from acdc_engine.cli import options
 from acdc_engine.cli.command import (
     AsJson,
@@ -89,7 +90,8 @@ def discover(
     folder = out_folder or _default_folder(task, model, settings)
     with stoppable(lambda: _left_in(folder)):
         circuit = run(task, model, out=folder, overwrite=overwrite, progress=progress(), **settings)
-        _report(circuit, folder)
+        if not ranks.rank():
+            _report(circuit, folder)
     from acdc_engine.show.figures import summary
     from acdc_engine.show.remarks import remarks
 

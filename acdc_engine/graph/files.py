@@ -18,6 +18,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from acdc_engine import ranks
 from acdc_engine.errors import AcdcWarning, CircuitFileError, did_you_mean, nearest
 from acdc_engine.graph.records import Record
 from acdc_engine.shipped import graphs_folder
@@ -50,6 +51,8 @@ def check_target(path: str | Path, *, overwrite: bool = False) -> Path:
         CircuitFileError: It is a folder, the file exists, or its folder does not or cannot be written to.
     """
     path = Path(path)
+    if ranks.rank():  # rank 0 writes
+        return path
     # Not Path.is_dir and so on: these raise where a folder may not be looked into or a name is too long.
     if os.path.isdir(path):
         raise CircuitFileError(f"{path} is a folder; give the name of a file to write.")
@@ -63,12 +66,14 @@ def check_target(path: str | Path, *, overwrite: bool = False) -> Path:
 
 
 def write_with(path: Path, write: Callable[[Path], object], *, overwrite: bool = False) -> None:
-    """Lets `write` fill a temporary file beside `path` (with its suffix), then renames it.
+    """Lets `write` fill a temporary file beside `path` (with its suffix), then renames it; of several ranks on 0 only.
 
     Raises:
         CircuitFileError: As for `check_target`, or the disk refuses.
     """
     check_target(path, overwrite=overwrite)
+    if ranks.rank():
+        return
     temporary: Path | None = None
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)

@@ -163,6 +163,7 @@ class CircuitEvaluator:
             corrupt prompts, per position) or "zero".
         batch_size: Prompts per run, at most: of long prompts fewer, see `acdc_engine.model.devices`.
         before_run: Called before every run of a circuit; what it raises ends the work.
+        part_of: The prompts that the ablation is made from, where these are a part of them.
 
     Attributes:
         exact_evaluations: Circuits run so far.
@@ -179,6 +180,8 @@ class CircuitEvaluator:
         ablation: str = "patch",
         batch_size: int = 16,
         before_run: Callable[[], None] = lambda: None,
+        *,
+        part_of: PromptSet | None = None,
     ) -> None:
         """See the class."""
         self.ablation, reference = ablation, ABLATIONS.bound(ablation)
@@ -186,7 +189,7 @@ class CircuitEvaluator:
             raise PromptError("There are no prompts to run circuits on.")
         view.check_lengths(prompts.lengths)
         self.view, self.graph, self.prompts = view, view.graph, prompts.to(view.device)
-        self.about = f"{prompts.fingerprint()} {ablation} {batch_size}"
+        self.about = f"{(part_of or prompts).fingerprint()} {ablation} {batch_size}"
         self.exact_evaluations = 0
         self._before_run = before_run
         # Whether a node that is cut off from the input has to be taken for removed.
@@ -196,7 +199,7 @@ class CircuitEvaluator:
         order = [row for part in self._rows for row in part]
         self._order = None if order == sorted(order) else torch.tensor(order, device=view.device).argsort()
         with torch.no_grad():
-            removed = reference(view, self.prompts, batch_size)
+            removed = reference(view, self.prompts if part_of is None else part_of.to(view.device), batch_size)
             batches = self.prompts.batches(batch_size, fitting)
             self._ready = [self._prepare(batch, removed(batch)) for batch in batches]
         self._near: tuple[Bool[Tensor, "senders receivers"], list[Bank]] | None = None

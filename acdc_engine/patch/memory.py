@@ -29,7 +29,8 @@ from torch import Tensor
 
 from acdc_engine.errors import RunFolderError
 from acdc_engine.model.view import TransformerView
-from acdc_engine.patch.evaluator import CircuitEvaluator, Circuits, Evaluator, Groups, Variants
+from acdc_engine.patch.evaluator import Circuits, Evaluator, Groups, Variants
+from acdc_engine.patch.shared import evaluator_of
 from acdc_engine.prompts.metrics import Metric
 from acdc_engine.prompts.prompt_set import PromptSet
 
@@ -427,5 +428,5 @@ def remembering(
     trace: Trace | None = None,
     before_run: Callable[[], None] = lambda: None,
 ) -> RememberingEvaluator:
-    """Runs circuits in this process and remembers the answers; see `CircuitEvaluator` and `RememberingEvaluator`."""
-    return RememberingEvaluator(CircuitEvaluator(view, prompts, ablation, batch_size, before_run), trace)
+    """Runs circuits and remembers the answers; see `evaluator_of` and `RememberingEvaluator`."""
+    return RememberingEvaluator(evaluator_of(view, prompts, ablation, batch_size, before_run), trace)

@@ -1,6 +1,7 @@
 """From a behaviour and a model to a circuit with its evidence, and the folder of the run."""
 
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from acdc_engine import ranks
 from acdc_engine.errors import SearchError
 from acdc_engine.experiment import Experiment
 from acdc_engine.graph.circuit import Circuit
@@ -17,7 +19,7 @@ from acdc_engine.graph.files import CIRCUIT, SO_FAR
 from acdc_engine.graph.records import SIGN_CONVENTION, TaskRecord, Unfinished, Validated, nearest
 from acdc_engine.model.load import DEFAULT_MODEL
 from acdc_engine.patch.judge import Target, farthest
-from acdc_engine.patch.memory import remembering
+from acdc_engine.patch.memory import Facts, Recorded, Trace, remembering
 from acdc_engine.prompts.find import find_task
 from acdc_engine.run.folder import RunFolder, asked_facts, loaded_facts, newest_unfinished
 from acdc_engine.run.meter import Meter, forward_seconds, memory_note
@@ -74,17 +76,18 @@ def discover(
         KeyboardInterrupt: Scores, trace and the best circuit in the target so far, if any, are in the folder by then.
     """
     chosen = Settings.of(settings)
-    report, deadline = Meter(reporter_of(progress)), Deadline(chosen.minutes)
+    report = Meter(reporter_of(False if ranks.rank() else progress))
+    deadline = Deadline(None if ranks.rank() else chosen.minutes)  # all ranks end when rank 0 does
     started = time.perf_counter()
     with report.stage("Reading the task"):
         card = find_task(task)
-        folder = None if out is None else RunFolder(out, overwrite, asked_facts(card, chosen, model))
+        folder = ranks.together(lambda: _folder_of(out, overwrite, asked_facts(card, chosen, model)))
         metric_for(card, chosen)
         look_before_loading(card, model, chosen)
-    trace = None if folder is None else folder.trace
+    trace = folder.trace if folder is not None else Trace(Path("rank 0 has it")) if ranks.rank() else None
     evaluator = partial(remembering, trace=trace, before_run=deadline.check)
     lab, record = prepare(card, model, chosen, report, evaluator)
-    run = _Run(lab, record, chosen, folder, deadline, report, command_of(task, model, chosen))
+    run = _Run(lab, record, chosen, folder, trace, deadline, report, command_of(task, model, chosen))
     again = run_file_text(task, model, chosen, torch.get_num_threads()) if isinstance(model, str | Path) else None
     return run.whole(started, again)
 
@@ -101,6 +104,11 @@ def unfinished_run(
     return newest_unfinished(runs, name, asked)
 
 
+def _folder_of(out: str | Path | None, overwrite: bool, asked: Facts) -> RunFolder | None:
+    """The folder of a run; none where nothing is to be written, and on other ranks than 0."""
+    return None if out is None or ranks.rank() else RunFolder(out, overwrite, asked)
+
+
 class _Run:
     """One run: its experiment, its folder, its clock."""
 
@@ -110,6 +118,7 @@ class _Run:
         task: TaskRecord,
         settings: Settings,
         folder: RunFolder | None,
+        trace: Trace | None,
         deadline: Deadline,
         report: Meter,
         command: str,
@@ -118,25 +127,35 @@ class _Run:
         if lab.validation is not None:  # begins with few of them
             self.rows = first_rows(self.pool)
         self.lab, self.task, self.settings, self.folder = lab.on(self.pool.select(self.rows)), task, settings, folder
-        self.deadline, self.report, self.command = deadline, report, command
+        self.trace, self.deadline, self.report, self.command = trace, deadline, report, command
         self.aim: Target | None = None  # the narrower band that the search keeps to, if any
 
     def whole(self, started: float, run_file: str | None) -> Circuit:
         """Everything after the prompts are there; goes on with what the folder holds of the same run."""
         self._begin()
-        if self.folder is None:
-            return self._search()
-        with self.report.stage("Which run this is"):
-            facts = loaded_facts(self.lab)
-        with self.folder.open(facts, started) as earlier:
-            if run_file is not None:
+        facts = None
+        if self.folder is not None:
+            with self.report.stage("Which run this is"):
+                facts = loaded_facts(self.lab)
+        with ExitStack() as opened:
+            earlier = ranks.told(ranks.together(lambda: self._opened(opened, facts, started)))
+            if ranks.rank() and self.trace is not None:
+                self.trace.earlier = earlier
+            if self.folder is not None and run_file is not None:
                 self.folder.save_run_file(run_file)
-            if earlier is not None:
+            if self.folder is not None and earlier is not None:
                 done = f"{earlier.evaluations} evaluations are there already"
                 self.report.note(f"Going on with the unfinished run in {self.folder.path}: {done}.")
                 self.report.go_on(earlier.passes, earlier.seconds, earlier.cpu_seconds)
-            self.folder.trace.spent = self.report.spent
+            if self.trace is not None:
+                self.trace.spent = self.report.spent
             return self._search()
+
+    def _opened(self, opened: ExitStack, facts: Facts | None, started: float) -> Recorded | None:
+        """What an earlier process has left in the folder, which is open from now on."""
+        if self.folder is None or facts is None:
+            return None
+        return opened.enter_context(self.folder.open(facts, started))
 
     def _begin(self) -> None:
         """Runs the model on both splits: what cannot be run or judged is found out before anything long."""
@@ -338,7 +357,8 @@ class _Run:
     def _scores(self) -> EdgeScores:
         """Scores all edges, unless a killed run has left the scores in the folder."""
         folder, prompts = self.folder, self.lab.prompts.fingerprint()
-        if folder is not None and (known := folder.load_scores(prompts)) is not None:
+        known = ranks.told(ranks.together(lambda: None if folder is None else folder.load_scores(prompts)))
+        if known is not None:
             return known
         scores = self._scored(self.lab)
         if folder is not None:
