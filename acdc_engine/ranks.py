@@ -43,7 +43,7 @@ def joined() -> Iterator[None]:
     Raises:
         RanksError: The others cannot be reached.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or "MASTER_ADDR" not in os.environ or size() > 1:
+    if "TORCHELASTIC_RUN_ID" not in os.environ or int(os.environ["WORLD_SIZE"]) < 2 or size() > 1:
         yield
         return
     import torch

@@ -30,7 +30,7 @@ def main() -> None:
     try:
         app(sys.argv[1:] or ["--help"], prog_name="acdc")
     except AcdcError as error:
-        if int(os.environ.get("RANK", "0")):  # rank 0 says the same
+        if "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ["RANK"]):  # rank 0 says the same
             sys.exit(Exit.FAILED)
         err.print(Text.assemble(("Error: ", "bold red"), str(error)))
         sys.exit(Exit.FAILED)
