@@ -54,12 +54,11 @@ def narrow(target: Target, peak: bool) -> Target:
 def settled(target: Target, value: float, error: float, peak: bool) -> bool:
     """Whether the objective on other prompts is near enough: in the inner half of the band, or surely in it.
 
-    Surely is by two standard errors (`error`), at a `peak` by one: the objective of the group where it lies farthest
-    from 1 is likelier to be nearer in truth.
+    Surely is by a standard error (`error`): that of the group where it lies farthest from 1 is likelier to be nearer in
+    truth. At a `peak` the inner half counts for nothing by itself.
     """
-    if peak:
-        return target.met(value - error)
-    return inner_half(target).met(value) or target.met(value + math.copysign(2 * error, value - 1.0))
+    away = math.copysign(error, value - 1.0)
+    return target.met(value + away) or (not peak and inner_half(target).met(value))
 
 
 def corrections(judge: Judge, found: Found, elsewhere: Sequence[float]) -> tuple[float, ...]:
