@@ -30,7 +30,16 @@ from acdc_engine.run.steps import Deadline, OutOfTime, Steps
 from acdc_engine.score import EdgeScores
 from acdc_engine.score.edge_scores import joined
 from acdc_engine.search import Found
-from acdc_engine.search.margin import ROUNDS, corrections, first_rows, inner_half, more_rows, narrow, settled
+from acdc_engine.search.margin import (
+    ROUNDS,
+    corrections,
+    first_rows,
+    inner_half,
+    more_rows,
+    narrow,
+    settled,
+    worth_it,
+)
 from acdc_engine.search.selection import Selection
 
 
@@ -295,13 +304,16 @@ class _Run:
         return None if steps.unfinished else found
 
     def _gone_on(self, start: Found, scores: EdgeScores, steps: Steps, aim: Target) -> Selection | None:
-        """What the search comes to from a circuit; None where that is nothing in the band."""
+        """What the search comes to from a circuit; None where that is nothing in the band, itself if that will do."""
         if steps.unfinished:
             return None
         self.aim = aim
         steps.go_on_from(start, aim)
         try:
-            return self._tested(self._found(scores, steps, start), steps)
+            found = self._found(scores, steps, start)
+            if not steps.unfinished and not worth_it(Target(self.settings.faithfulness), start, found):
+                return self._selection(start, scores)
+            return self._tested(found, steps)
         except SearchError:
             return None
 

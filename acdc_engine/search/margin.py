@@ -23,6 +23,8 @@ from acdc_engine.search.strategies import Found
 
 ROUNDS = 4
 """Circuits looked at on the validation prompts, at most."""
+MOST = 2.5
+"""So many times the edges of a circuit that meets the target on the validation prompts are not worth a nearer one."""
 FIRST = DEFAULT_SIZES[0]
 """Discovery prompts that a search begins with; more where it takes more to have `ENOUGH` of each template."""
 
@@ -54,11 +56,23 @@ def narrow(target: Target, peak: bool) -> Target:
 def settled(target: Target, value: float, error: float, peak: bool) -> bool:
     """Whether the objective on other prompts is near enough: in the inner half of the band, or surely in it.
 
-    Surely is by a standard error (`error`): that of the group where it lies farthest from 1 is likelier to be nearer in
-    truth. At a `peak` the inner half counts for nothing by itself.
+    Surely is by two standard errors (`error`), at a `peak` by one, where the inner half counts for nothing by itself:
+    the objective of the group where it lies farthest from 1 is likelier to be nearer in truth.
     """
-    away = math.copysign(error, value - 1.0)
-    return target.met(value + away) or (not peak and inner_half(target).met(value))
+    if peak:
+        return target.met(value - error)
+    return inner_half(target).met(value) or target.met(value + math.copysign(2 * error, value - 1.0))
+
+
+def worth_it(target: Target, start: Found, found: Found) -> bool:
+    """Whether what a search has come to from a circuit is worth the tests of its edges.
+
+    Args:
+        target: What is asked for.
+        start: The circuit, with its objective on the validation prompts.
+        found: What came of it: where that one meets the target by itself, not a circuit of so many times its edges.
+    """
+    return not target.met(start.faithfulness) or found.size <= MOST * start.size
 
 
 def corrections(judge: Judge, found: Found, elsewhere: Sequence[float]) -> tuple[float, ...]:

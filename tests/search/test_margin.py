@@ -18,7 +18,7 @@ from acdc_engine.prompts.card import parse_card
 from acdc_engine.prompts.objectives import PromptByPrompt
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.score.edge_scores import joined
-from acdc_engine.search.margin import corrections, first_rows, inner_half, more_rows, narrow, settled
+from acdc_engine.search.margin import corrections, first_rows, inner_half, more_rows, narrow, settled, worth_it
 from acdc_engine.search.strategies import Found
 from acdc_engine.show.remarks import remarks
 from acdc_engine.show.words import facts
@@ -38,10 +38,16 @@ def test_the_bands_inside_a_target() -> None:
     assert inner_half(target).faithfulness == pytest.approx(0.95)
     assert narrow(target, peak=False).faithfulness == pytest.approx(0.98)
     assert narrow(target, peak=True) == inner_half(target), "every bit nearer to the peak costs many edges"
-    assert settled(target, 0.95, 0.2, peak=False) and not settled(target, 0.94, 0.05, peak=False)
-    assert settled(target, 0.94, 0.03, peak=False) and settled(target, 1.06, 0.03, peak=False), "by a standard error"
-    assert not settled(target, 1.06, 0.05, peak=False)
+    assert settled(target, 0.95, 0.2, peak=False) and not settled(target, 0.94, 0.03, peak=False)
+    assert settled(target, 0.94, 0.02, peak=False) and settled(target, 1.06, 0.02, peak=False), "by two standard errors"
+    assert not settled(target, 1.06, 0.03, peak=False)
     assert settled(target, 0.93, 0.02, peak=True) and not settled(target, 0.93, 0.04, peak=True)
+
+
+def test_a_circuit_in_the_target_is_not_left_for_one_of_many_times_its_edges() -> None:
+    few, many, more = (Found(torch.arange(100).view(10, 10) < n, 0.93) for n in (20, 50, 51))
+    assert worth_it(Target(0.9), few, many) and not worth_it(Target(0.9), few, more)
+    assert worth_it(Target(0.95), few, more), "it does not meet that"
 
 
 def test_a_corrected_judge_says_of_a_circuit_what_it_was_elsewhere_and_of_others_what_they_differ_by() -> None:
