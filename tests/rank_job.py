@@ -14,7 +14,7 @@ from torch import Tensor
 from acdc_engine import Circuit, discover, ranks
 from acdc_engine.errors import AcdcError, RanksError, ScoreError
 from acdc_engine.patch.evaluator import CircuitEvaluator, Variants
-from acdc_engine.patch.shared import evaluator_of
+from acdc_engine.patch.shared import shared_evaluator
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.score import EdgeScores, get_method, score_edges
 from acdc_engine.score.shared import shared_scores
@@ -33,7 +33,7 @@ def pieces(folder: Path) -> None:
     metric = get_metric("logit_diff")
     for name, ablation in (("llama_grouped", "patch"), ("gemma2", "mean"), ("gpt2", "zero")):
         prompts = random_prompts(7, ragged=name == "gpt2")
-        whole, shared = CircuitEvaluator(view(name), prompts, ablation), evaluator_of(view(name), prompts, ablation)
+        whole, shared = CircuitEvaluator(view(name), prompts, ablation), shared_evaluator(view(name), prompts, ablation)
         exists = whole.graph.exists
         masks = torch.stack([exists & (random_scores(whole.graph, seed)[0] < 0.6) for seed in range(3)])
         groups = torch.tensor([[True, False] * 3 + [True], [False, True] * 3 + [False]])
@@ -74,7 +74,7 @@ def pieces(folder: Path) -> None:
         ranks.agree({"acdc-engine": "1", "torch": str(ranks.rank())})
     run(folder, out=False, strategy="top-k", size=20, edge_tests=False, n_validation=0)
     with pytest.raises(RanksError) as told:
-        evaluator_of(view("gpt2"), random_prompts(ranks.size() - 1))
+        shared_evaluator(view("gpt2"), random_prompts(ranks.size() - 1))
     (folder / f"{ranks.rank()}.txt").write_text(str(told.value))
 
 

@@ -27,10 +27,10 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 from torch import Tensor
 
+from acdc_engine import ranks
 from acdc_engine.errors import RunFolderError
 from acdc_engine.model.view import TransformerView
-from acdc_engine.patch.evaluator import Circuits, Evaluator, Groups, Variants
-from acdc_engine.patch.shared import evaluator_of
+from acdc_engine.patch.evaluator import CircuitEvaluator, Circuits, Evaluator, Groups, Variants
 from acdc_engine.prompts.metrics import Metric
 from acdc_engine.prompts.prompt_set import PromptSet
 
@@ -428,5 +428,13 @@ def remembering(
     trace: Trace | None = None,
     before_run: Callable[[], None] = lambda: None,
 ) -> RememberingEvaluator:
-    """Runs circuits and remembers the answers; see `evaluator_of` and `RememberingEvaluator`."""
-    return RememberingEvaluator(evaluator_of(view, prompts, ablation, batch_size, before_run), trace)
+    """Runs circuits and remembers the answers, those of a share of the prompts where this process is one of several.
+
+    See `CircuitEvaluator`, `RememberingEvaluator` and `acdc_engine.patch.shared`.
+    """
+    made: Callable[..., Evaluator] = CircuitEvaluator
+    if ranks.size() > 1:
+        from acdc_engine.patch.shared import shared_evaluator
+
+        made = shared_evaluator
+    return RememberingEvaluator(made(view, prompts, ablation, batch_size, before_run), trace)

@@ -69,16 +69,18 @@ class SharedEvaluator:
         return torch.stack([*means, squares.sqrt()])
 
 
-def evaluator_of(
+def shared_evaluator(
     view: TransformerView,
     prompts: PromptSet,
     ablation: str = "patch",
     batch_size: int = 16,
     before_run: Callable[[], None] = lambda: None,
-) -> Evaluator:
-    """Runs circuits in this process, or on its share of the prompts where it is one of several."""
-    if ranks.size() == 1:
-        return CircuitEvaluator(view, prompts, ablation, batch_size, before_run)
+) -> SharedEvaluator:
+    """Runs circuits on this rank's share of some prompts; arguments are those of `CircuitEvaluator`.
+
+    Raises:
+        RanksError: Other ranks have other prompts, another model or other packages, or there are too few prompts.
+    """
     ranks.agree(
         {
             "acdc-engine": version("acdc-engine"),

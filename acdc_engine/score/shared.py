@@ -13,7 +13,7 @@ def shared_scores(
     prompts: PromptSet,
     progress: Callable[[int], None] | None = None,
 ) -> EdgeScores:
-    """What a method gives for all prompts, made rank by rank; on the CPU where there are several.
+    """What a method gives for all prompts, made rank by rank; on the CPU.
 
     Args:
         score: Scores some prompts; is told whom to call with the number of prompts done.
@@ -21,8 +21,6 @@ def shared_scores(
         progress: Called likewise, as if all ranks were as far as this one.
     """
     n, size = len(prompts), ranks.size()
-    if size == 1:
-        return score(prompts, progress)
     rows, done = ranks.shared_rows(n), 0
 
     def told(count: int) -> None:
