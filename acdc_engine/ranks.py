@@ -5,7 +5,7 @@ makes the same prompts and runs its share of them (`shared_rows`); what comes ou
 bit the same, so that the same deterministic search takes the same steps everywhere. Rank 0 alone writes and speaks.
 
 Everything here does nothing where there is one process. In Python `torch.distributed.init_process_group()` makes a
-process one of several; the command line does it under torchrun (`join`).
+process one of several; the command line does it under torchrun (`joined`).
 """
 
 import datetime

@@ -20,8 +20,9 @@ _REBASE = 16
 """Edges by which a circuit may differ from the one that evaluations start from."""
 _PATIENCE = 3
 """Edges tried in a row that cannot go, until every edge is tried on its own."""
-_NEAR = 2.0
-"""Half-widths of the band in which a circuit must lie without an edge for that edge to be one that might go."""
+_NEAR, _AGAIN = 2.0, 1.25
+"""Half-widths of the band in which a circuit must lie without an edge for that edge to be one that might go; and for it
+to be tried once more."""
 _WORTH = 0.05
 """Share of the edges that a look at the gradient must let go to be taken again."""
 
@@ -56,7 +57,8 @@ def minimal(
     3. All that are left are tried on their own, and where one can go it goes on with 2. Where none can it ends: the
        circuit is 1-minimal, and the last tries are the certificate.
 
-    Edges that might go are those without which, alone, the circuit lies in a band twice as wide as the target's.
+    Edges that might go are those without which, alone, the circuit lies in a band twice as wide as the target's; to be
+    tried once more, in one a quarter wider.
 
     Every removal that is kept was run exactly, with what it disconnects. Other circuits of fewer edges may exist: no
     *single* edge can go from this one.
@@ -84,7 +86,7 @@ def minimal(
         found, (whole, rows) = circuit.found, _tried(judge, circuit.found, some, progress)
         free = circuit.note(some, whole, rows)
         if circuit.drop(circuit.near(some)) or circuit.drop(free):
-            some = circuit.near(within=1.25)
+            some = circuit.near(within=_AGAIN)
         elif len(some) < found.size:
             some = circuit.edges
         else:
@@ -155,7 +157,7 @@ class _Dropping:
         self._changes[self._places(edges)] = np.array(without) - np.array(self.judge.by_group_of(whole))
         return edges[[self._target.met(farthest(one)) for one in without]]
 
-    def near(self, edges: NDArray[np.int64] | None = None, within: float = 2.0) -> NDArray[np.int64]:
+    def near(self, edges: NDArray[np.int64] | None = None, within: float = _NEAR) -> NDArray[np.int64]:
         """Those of some edges, or of all, that might go."""
         some = self.edges if edges is None else edges
         without = self._left() + self._changes[self._places(some)]

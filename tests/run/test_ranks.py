@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from acdc_engine import Circuit, discover, ranks
+from acdc_engine.errors import RanksError
 from acdc_engine.patch.memory import read_trace
 from tests.rank_job import RUN
 from tests.tiny_task import CARD, SECOND, tiny_view
@@ -103,3 +104,5 @@ def test_alone_nothing_is_shared() -> None:
     assert torch.equal(ranks.summed(value), value) and torch.equal(ranks.put_together(value, 3), value)
     with ranks.joined():
         assert ranks.size() == 1
+    with pytest.raises(RanksError, match="Another process of this run has ended"), ranks._noticed():
+        raise RuntimeError("Connection closed by peer")
