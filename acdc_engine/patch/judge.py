@@ -51,6 +51,11 @@ class Target:
         """Upper end of the band."""
         return 2.0 - self.faithfulness
 
+    @property
+    def inner_half(self) -> "Target":
+        """The band half as wide: [.95, 1.05] for [.9, 1.1]."""
+        return Target((1.0 + self.faithfulness) / 2)
+
     def met(self, faithfulness: float) -> bool:
         """Whether a faithfulness lies in the band (with room for rounding at its ends)."""
         return self.faithfulness - 1e-6 <= faithfulness <= self.upper + 1e-6

@@ -2,23 +2,19 @@
 
 import time
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from acdc_engine import ranks
-from acdc_engine.errors import SearchError
 from acdc_engine.experiment import Experiment
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import CIRCUIT, SO_FAR
-from acdc_engine.graph.records import SIGN_CONVENTION, TaskRecord, Unfinished, Validated, nearest
+from acdc_engine.graph.records import SIGN_CONVENTION, TaskRecord, Unfinished
 from acdc_engine.model.load import DEFAULT_MODEL
-from acdc_engine.patch.judge import Target, farthest
+from acdc_engine.patch.judge import Target
 from acdc_engine.patch.memory import Facts, Recorded, Trace, remembering
 from acdc_engine.prompts.find import find_task
 from acdc_engine.run.folder import RunFolder, asked_facts, loaded_facts, newest_unfinished
@@ -28,18 +24,7 @@ from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.settings import DiscoverSettings, Settings, command_of, run_file_text, shows_settings
 from acdc_engine.run.steps import Deadline, OutOfTime, Steps
 from acdc_engine.score import EdgeScores
-from acdc_engine.score.edge_scores import joined
 from acdc_engine.search import Found
-from acdc_engine.search.margin import (
-    ROUNDS,
-    corrections,
-    first_rows,
-    inner_half,
-    more_rows,
-    narrow,
-    settled,
-    worth_it,
-)
 from acdc_engine.search.selection import Selection
 
 
@@ -96,7 +81,7 @@ def discover(
     trace = folder.trace if folder is not None else Trace(Path("rank 0 has it")) if ranks.rank() else None
     evaluator = partial(remembering, trace=trace, before_run=deadline.check)
     lab, record = prepare(card, model, chosen, report, evaluator)
-    run = _Run(lab, record, chosen, folder, trace, deadline, report, command_of(task, model, chosen))
+    run = Run(lab, record, chosen, folder, trace, deadline, report, command_of(task, model, chosen))
     again = run_file_text(task, model, chosen, torch.get_num_threads()) if isinstance(model, str | Path) else None
     return run.whole(started, again)
 
@@ -118,7 +103,7 @@ def _folder_of(out: str | Path | None, overwrite: bool, asked: Facts) -> RunFold
     return None if out is None or ranks.rank() else RunFolder(out, overwrite, asked)
 
 
-class _Run:
+class Run:
     """One run: its experiment, its folder, its clock."""
 
     def __init__(
@@ -134,6 +119,8 @@ class _Run:
     ) -> None:
         self.pool, self.rows = lab.prompts, list(range(len(lab.prompts)))
         if lab.validation is not None:  # begins with few of them
+            from acdc_engine.search.margin import first_rows
+
             self.rows = first_rows(self.pool)
         self.lab, self.task, self.settings, self.folder = lab.on(self.pool.select(self.rows)), task, settings, folder
         self.trace, self.deadline, self.report, self.command = trace, deadline, report, command
@@ -205,12 +192,14 @@ class _Run:
 
             check_kept(scores)
         target = Target(self.settings.faithfulness) if self.settings.choice.aims else None
-        self.aim = inner_half(target) if validates and target is not None else None
+        self.aim = target.inner_half if validates and target is not None else None
         so_far = partial(self._so_far, scores)
         steps = Steps(self.lab, self.aim or target, self.folder, self.deadline, so_far)
-        found = self._tested(self._found(scores, steps), steps)
+        found = self.tested(self.pruned(scores, steps), steps)
         if validates:
-            found = self._validated(found, steps)
+            from acdc_engine.run.validated import validated
+
+            found = validated(self, found, steps)
         self.deadline.armed = False  # what follows is never cut short
         if self.folder is not None and found.scores is not None and found.scores is not scores:
             scores = found.scores
@@ -225,97 +214,6 @@ class _Run:
         circuit = self._alternatives(circuit, found, scores)
         self._save(circuit, CIRCUIT)
         return circuit
-
-    def _validated(self, found: Selection, steps: Steps) -> Selection:
-        """Searches on while the circuit does not lie well inside the target on the validation prompts: see `margin`.
-
-        Returns:
-            Of the circuits that it came to the one that lies nearest to 1 there.
-        """
-        tried, labs = list[Validated](), list[tuple[Selection, Experiment]]()
-        target, peak = Target(self.settings.faithfulness), self.lab.objective_metric.zero_gradient_at_clean
-        while (values := self._elsewhere(found, steps)) is not None:
-            judge = self.lab.validation_judge
-            by_group, errors = judge.by_group_of(values), judge.standard_errors(values)
-            value = farthest(by_group)
-            error = errors[by_group.index(value)]
-            tried.append(
-                Validated(n_discovery=len(self.lab.prompts), edges=found.size, value=value, standard_error=error)
-            )
-            labs.append((found, self.lab))
-            if settled(target, value, error, peak) or len(tried) == ROUNDS:
-                break
-            rows = more_rows(self.pool, len(self.rows)) or self.rows
-            self.report.note(
-                f"On {len(values)} validation prompts the {steps.called} of these {found.size:,} edges is {value:.3f} "
-                f"+- {error:.3f}{' in one template' * self.lab.each_template}, not well inside {target}: the search "
-                f"goes on with {len(rows)} discovery prompts and that correction."
-            )
-            further = self._further(found, steps, rows, by_group)
-            if further is None or torch.equal(further.mask, found.mask):
-                break
-            found = further
-        if not tried:  # the time was over before
-            return found
-        found, lab = labs[tried.index(nearest(tried))]
-        lab.elsewhere += self.lab.exact_evaluations - lab.exact_evaluations
-        self.lab = lab
-        self.report.over(lab.prompts, lab.batch_size)
-        assert found.search is not None, "a search has found it"
-        return replace(found, search=found.search.model_copy(update={"validated": tuple(tried)}))
-
-    def _elsewhere(self, found: Selection, steps: Steps) -> Float[Tensor, "prompts"] | None:
-        """The objective of every validation prompt; None where the time is over."""
-        values = None
-        if not steps.unfinished:
-            with self.report.stage("Validation") as stage, steps.watched(stage):
-                values = self.lab.validation_judge.values(found.mask[None])[0]
-        return values
-
-    def _further(
-        self, start: Selection, steps: Steps, rows: list[int], elsewhere: tuple[float, ...]
-    ) -> Selection | None:
-        """What the search comes to from a circuit, corrected by its f on the validation prompts.
-
-        New ones among the discovery prompts are scored; where the corrected search leads nowhere, they are searched on
-        as they are.
-
-        Returns:
-            None where that is nothing, or the time is over before.
-        """
-        assert start.scores is not None, "a search has found it"
-        scores, new, target = start.scores, sorted(set(rows) - set(self.rows)), Target(self.settings.faithfulness)
-        aim = narrow(target, self.lab.objective_metric.zero_gradient_at_clean)
-        self.lab = self.lab.corrected(())
-        if new:
-            scores = joined(scores, self.rows, self._scored(self.lab.on(self.pool.select(new))), new)
-            self.rows, self.lab = rows, self.lab.on(self.pool.select(rows))
-            self.report.over(self.lab.prompts, self.lab.batch_size)
-        start = replace(start, faithfulness=farthest(elsewhere))
-        with self.report.stage("Pruning") as stage, steps.watched(stage):
-            steps.go_on_from(start, aim)
-            self.lab = self.lab.corrected(corrections(self.lab.objective, start, elsewhere))
-        found = self._gone_on(start, scores, steps, aim)
-        if found is None and inner_half(target).met(steps.best.faithfulness):  # as near as it came
-            found = self._gone_on(steps.best, scores, steps, inner_half(target))
-        if found is None and new:  # too far off to be corrected: the new prompts may tell
-            self.lab = self.lab.corrected(())
-            found = self._gone_on(start, scores, steps, inner_half(target))
-        return None if steps.unfinished else found
-
-    def _gone_on(self, start: Found, scores: EdgeScores, steps: Steps, aim: Target) -> Selection | None:
-        """What the search comes to from a circuit; None where that is nothing in the band, itself if that will do."""
-        if steps.unfinished:
-            return None
-        self.aim = aim
-        steps.go_on_from(start, aim)
-        try:
-            found = self._found(scores, steps, start)
-            if not steps.unfinished and not worth_it(Target(self.settings.faithfulness), start, found):
-                return self._selection(start, scores)
-            return self._tested(found, steps)
-        except SearchError:
-            return None
 
     def _repeated(self, circuit: Circuit, found: Selection) -> Circuit:
         """Searches again on halves of the prompts; stopped, what was repeated by then counts."""
@@ -372,7 +270,7 @@ class _Run:
         known = ranks.told(ranks.together(lambda: None if folder is None else folder.load_scores(prompts)))
         if known is not None:
             return known
-        scores = self._scored(self.lab)
+        scores = self.scored(self.lab)
         if folder is not None:
             self._save_scores(folder, scores)
         return scores
@@ -382,13 +280,14 @@ class _Run:
         about = {"metric": lab.objective_metric.name, "sign": SIGN_CONVENTION, "prompts": lab.prompts.fingerprint()}
         folder.save_scores(scores, about)
 
-    def _scored(self, lab: Experiment) -> EdgeScores:
+    def scored(self, lab: Experiment) -> EdgeScores:
+        """Scores all edges by the method that was asked for."""
         settings = self.settings
         with self.report.stage("Scoring all edges", len(lab.prompts)) as stage:
             how: dict[str, Any] = {} if settings.steps is None else {"steps": settings.steps}
             return lab.score(settings.method, progress=stage.advance, **how)
 
-    def _found(self, scores: EdgeScores, steps: Steps, start: Found | None = None) -> Selection:
+    def pruned(self, scores: EdgeScores, steps: Steps, start: Found | None = None) -> Selection:
         """Prunes, for a narrower band than the target's where there is one; out of time it is the best so far."""
         settings, choice = self.settings, self.settings.choice
         known = self.lab.view.graph.n_edges if choice.strategy == "acdc" else None
@@ -403,9 +302,9 @@ class _Run:
                 note=self.report.note,
                 progress=stage.at,
             )
-        return self._selection(steps.best, scores)
+        return self.selection(steps.best, scores)
 
-    def _tested(self, found: Selection, steps: Steps) -> Selection:
+    def tested(self, found: Selection, steps: Steps) -> Selection:
         """Removes every edge by itself, exactly, and for good where the target holds without it."""
         from acdc_engine.evidence.hypotheses import EDGES_UP_TO
 
@@ -422,10 +321,11 @@ class _Run:
             tested = lab.with_effects(tested, stage.at)
         if tested is None and drops:
             assert found.scores is not None, "it was found by them"
-            return self._selection(steps.best, found.scores)
+            return self.selection(steps.best, found.scores)
         return tested or found
 
-    def _selection(self, found: Found, scores: EdgeScores) -> Selection:
+    def selection(self, found: Found, scores: EdgeScores) -> Selection:
+        """What a search has found, with how."""
         if isinstance(found, Selection):
             return found
         aim = None if self.aim is None else self.aim.faithfulness
@@ -433,7 +333,7 @@ class _Run:
 
     def _so_far(self, scores: EdgeScores, found: Found, unfinished: Unfinished | None) -> Circuit:
         """A circuit with its provenance, and nothing measured."""
-        return self._of_task(self.lab.bare(self._selection(found, scores)), unfinished)
+        return self._of_task(self.lab.bare(self.selection(found, scores)), unfinished)
 
     def _of_task(self, circuit: Circuit, unfinished: Unfinished | None) -> Circuit:
         """The circuit with what only this run knows of it."""

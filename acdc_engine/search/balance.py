@@ -18,7 +18,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.patch.judge import Target
 from acdc_engine.search.order import FIRST, first_edges
 from acdc_engine.search.strategies import Found, Search
 
@@ -167,7 +166,7 @@ def _left(found: Found) -> list[float]:
 
 def _beyond(search: Search, found: Found) -> list[float]:
     """How far each group lies outside the middle half of the band."""
-    inner = Target((1.0 + search.target.faithfulness) / 2)
+    inner = search.target.inner_half
     return [inner.distance(one) * (1.0 if one > 1 else -1.0) for one in found.by_group]
 
 

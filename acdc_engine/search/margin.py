@@ -39,18 +39,13 @@ def more_rows(pool: PromptSet, n: int) -> list[int]:
     return sorted(pool.in_turns()[: 2 * n]) if n < len(pool) else []
 
 
-def inner_half(target: Target) -> Target:
-    """The band to keep to: [.95, 1.05] for a target of .9."""
-    return Target((1.0 + target.faithfulness) / 2)
-
-
 def narrow(target: Target, peak: bool) -> Target:
     """The band to keep to once other prompts have corrected it: [.98, 1.02] for a target of .9.
 
     Where the objective is highest at the model (`peak`: KL), nothing can be balanced about 1, and every bit nearer to
     it costs many edges: there it is the inner half.
     """
-    return inner_half(target) if peak else Target(1.0 - (1.0 - target.faithfulness) / 5)
+    return target.inner_half if peak else Target(1.0 - (1.0 - target.faithfulness) / 5)
 
 
 def settled(target: Target, value: float, error: float, peak: bool) -> bool:
@@ -61,7 +56,7 @@ def settled(target: Target, value: float, error: float, peak: bool) -> bool:
     """
     if peak:
         return target.met(value - error)
-    return inner_half(target).met(value) or target.met(value + math.copysign(2 * error, value - 1.0))
+    return target.inner_half.met(value) or target.met(value + math.copysign(2 * error, value - 1.0))
 
 
 def worth_it(target: Target, start: Found, found: Found) -> bool:

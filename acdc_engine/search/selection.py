@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from acdc_engine.graph.records import SearchRecord
 from acdc_engine.patch.judge import Target
 from acdc_engine.score import EdgeScores
-from acdc_engine.search.margin import inner_half
 from acdc_engine.search.minimal import Minimal
 from acdc_engine.search.strategies import Found
 
@@ -43,7 +42,7 @@ class Selection(Found):
         """The band that the search kept to before validation prompts corrected it, and would on other prompts."""
         if self.search is None or not self.search.corrections or self.asked is None:
             return self.target
-        return inner_half(self.asked)
+        return self.asked.inner_half
 
     def __repr__(self) -> str:
         """One line: a mask has thousands of places."""

@@ -18,7 +18,7 @@ from acdc_engine.prompts.card import parse_card
 from acdc_engine.prompts.objectives import PromptByPrompt
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.score.edge_scores import joined
-from acdc_engine.search.margin import corrections, first_rows, inner_half, more_rows, narrow, settled, worth_it
+from acdc_engine.search.margin import corrections, first_rows, more_rows, narrow, settled, worth_it
 from acdc_engine.search.strategies import Found
 from acdc_engine.show.remarks import remarks
 from acdc_engine.show.words import facts
@@ -35,9 +35,9 @@ def named(prompts: PromptSet, names: str) -> PromptSet:
 
 def test_the_bands_inside_a_target() -> None:
     target = Target(0.9)
-    assert inner_half(target).faithfulness == pytest.approx(0.95)
+    assert target.inner_half.faithfulness == pytest.approx(0.95)
     assert narrow(target, peak=False).faithfulness == pytest.approx(0.98)
-    assert narrow(target, peak=True) == inner_half(target), "every bit nearer to the peak costs many edges"
+    assert narrow(target, peak=True) == target.inner_half, "every bit nearer to the peak costs many edges"
     assert settled(target, 0.95, 0.2, peak=False) and not settled(target, 0.94, 0.03, peak=False)
     assert settled(target, 0.94, 0.02, peak=False) and settled(target, 1.06, 0.02, peak=False), "by two standard errors"
     assert not settled(target, 1.06, 0.03, peak=False)
@@ -252,7 +252,7 @@ def test_a_run_that_takes_more_prompts_is_about_those_of_the_circuit_it_keeps(
     assert circuit.evaluation is not None and circuit.evaluation.discovery.n_prompts == task.n_discovery
     assert task.n_pool == (None if task.n_discovery == 40 else 40)
     target = Target(RUN["faithfulness"])
-    band = narrow(target, peak=False) if corrected else inner_half(target)
+    band = narrow(target, peak=False) if corrected else target.inner_half
     assert search.aim == band.faithfulness and len(search.corrections) == 2 * corrected
     certificate = circuit.certificate
     assert certificate is not None and certificate.minimal and certificate.low == search.aim
