@@ -17,7 +17,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from acdc_engine.graph.records import DirectEffect, RoleName, RoleScore
-from acdc_engine.model.devices import fitting_prompts
 from acdc_engine.model.layers import read_positions
 from acdc_engine.model.twins import Record
 from acdc_engine.model.view import TransformerView
@@ -129,7 +128,7 @@ def measure_roles(
         heads.setdefault(layer, []).append(head)
     means, changes = _Means(), list[tuple[PromptSet, _Changes]]()
     some = prompts.select(range(min(len(prompts), _MOST_PROMPTS))).to(view.device)
-    for batch in some.batches(batch_size, partial(fitting_prompts, view)):
+    for batch in some.batches(batch_size, view.fitting):
         clean, corrupt = _run(view, batch.clean), _run(view, batch.corrupt, keep_inputs=False)
         if batch.answers.shape[1]:
             for what, record in (("clean", clean), ("corrupt", corrupt)):

@@ -1,8 +1,12 @@
-"""Devices and number formats by name; how many prompts run at once on one; how much has been computed."""
+"""Devices and number formats by name; how much room pieces of work have there; how much has been computed."""
 
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
@@ -11,11 +15,11 @@ from acdc_engine.errors import DeviceError, nearest
 if TYPE_CHECKING:
     from acdc_engine.model.view import TransformerView
 
+T = TypeVar("T")
+_GIB = 2**30
+_UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": _GIB}
 _DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
-ROOM = {"cpu": 4 * 2**30, "cuda": 16 * 2**30}
-"""Bytes that scoring one batch may take, by kind of device. Fixed, so that batches, and with them the last bits of all
-results, are the same whatever else the machine is doing."""
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -47,18 +51,108 @@ def pick_dtype(name: str = "float32") -> torch.dtype:
     return DTYPES[name]
 
 
-def fitting_prompts(view: "TransformerView", pos: int) -> int:
-    """How many prompts of `pos` tokens may run at once; at least one."""
-    room = ROOM.get(view.device.type, ROOM["cuda"])
-    return max(1, room // (pos * scoring_bytes(view, pos)))
+@dataclass(frozen=True)
+class Room:
+    """Bytes that pieces of work may take, each by itself. They decide how work is cut, not what comes of it.
+
+    Fixed for a model on a device: batches, and with them the last bits of all results, are the same whatever else the
+    machine is doing.
+
+    Attributes:
+        scoring: One batch of prompts with what a backward pass keeps of it.
+        circuits: What the circuits of one patched run hold; one runs whatever it takes.
+        block: What the senders write for one block of tokens, as it is contracted with gradients. On a CPU a block that
+            stays in the cache is half again as fast as one that does not; a GPU wants large products.
+    """
+
+    scoring: int
+    circuits: int
+    block: int
+
+    @staticmethod
+    def on(device: torch.device, weights: int, memory: int | None = None) -> Room:
+        """Of a model with so many bytes of weights.
+
+        Args:
+            device: Where the model is.
+            weights: Bytes.
+            memory: Bytes that everything may take there, weights included; None for all of an accelerator, and on a
+                CPU for pieces that any laptop has room for.
+
+        Raises:
+            DeviceError: The weights alone take more than nine tenths of it.
+        """
+        whole = accelerator_bytes(device) if memory is None else memory
+        if whole is None:
+            return Room(4 * _GIB, 256 * 2**20, 24 * 2**20)
+        left = whole - weights
+        if left < whole / 10:
+            raise DeviceError(
+                f"The weights take {weights / 1e9:.2f} GB on {device}, and {whole / 1e9:.2f} GB are there for all that "
+                f"a run takes: it needs {weights / 0.9e9:.2f} GB at least. Use --memory with more than that, --dtype "
+                "bfloat16, or a device with more memory."
+            )
+        on_cpu = device.type == "cpu"
+        return Room(left // 2, left // (16 if on_cpu else 4), 24 * 2**20 if on_cpu else min(2 * _GIB, left // 16))
 
 
-def scoring_bytes(view: "TransformerView", pos: int) -> int:
+def accelerator_bytes(device: torch.device) -> int | None:
+    """Memory of an accelerator; None on a CPU, or where it does not tell."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return int(torch.mps.recommended_max_memory()) if device.type == "mps" else None
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes of "20GB", "512 MiB" or a number.
+
+    Raises:
+        DeviceError: It is none of these.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
+    if found is None or (found[2] and found[2].upper() not in _UNITS):
+        raise DeviceError(f"Memory is a number with {', '.join(_UNITS)}, such as 20GB, not {text!r}.")
+    return int(float(found[1]) * _UNITS.get(found[2].upper(), 1))
+
+
+def halving(rows: list[int], work: Callable[[list[int]], T]) -> Iterator[tuple[list[int], T]]:
+    """Does some work on rows together, or on halves of them where an accelerator's memory runs out.
+
+    Yields:
+        Rows that were done together, and what came of it.
+
+    Raises:
+        DeviceError: It runs out with a single row.
+    """
+    left = [rows]
+    while left:
+        some, done = left.pop(0), list[T]()
+        try:
+            done.append(work(some))
+        except torch.OutOfMemoryError as error:
+            if len(some) == 1:
+                raise out_of_memory("a single prompt") from error
+        if done:
+            yield some, done[0]
+        else:  # outside of the handler: the error holds on to the tensors of where it came from
+            torch.cuda.empty_cache()
+            left[:0] = [some[: len(some) // 2], some[len(some) // 2 :]]
+
+
+def out_of_memory(what: str) -> DeviceError:
+    """What to raise where the smallest piece of work is too large."""
+    return DeviceError(
+        f"The accelerator's memory is not enough for {what} at a time. Use shorter prompts, fewer of them (--n, "
+        "--n-held-out, --n-validation), --dtype bfloat16, or a device with more memory."
+    )
+
+
+def scoring_bytes(view: TransformerView, pos: int) -> int:
     """About how many bytes scoring takes for each token of a batch of prompts of `pos` tokens."""
     return sum(twin.numbers(pos) for twin in view.twins) * view.unembed_weight.element_size()
 
 
-def kept_bytes(view: "TransformerView") -> int:
+def kept_bytes(view: TransformerView) -> int:
     """About how many bytes an evaluator keeps for each token of its prompts: the ablated model, and a circuit's run."""
     numbers = sum(view.d_model + sum(twin.block.feeds.shape) * twin.width for twin in view.twins)
     return (numbers + view.graph.n_senders * view.d_model) * view.unembed_weight.element_size()

@@ -104,9 +104,13 @@ class AttentionSums(ReceiverSums):
         """Fills in `W^T (r g)` less the rank-one corrections."""
         scaled = self.total[:, examples, positions].flatten(1, 2).to(out.dtype)
         work.product(*scaled.shape, out.shape[-1])
+        few = scaled.shape[1] <= scaled.shape[2]  # tokens: then the products are smaller than the weights
         for part, into, weight in zip(scaled.split(self._sizes), out.split(self._sizes), self._weights, strict=True):
-            torch.bmm(part, weight, out=into)
-        self._norm.to_standardized(out)
-        for x_hat, s in zip(self.x_hat[: self.points], self.s[: self.points], strict=True):
-            along = s[:, examples, positions].flatten(1).unsqueeze(-1)
-            out.addcmul_(along, x_hat[examples, positions].flatten(0, 1), value=-1)
+            torch.bmm(part, weight if few else self._norm.to_standardized(weight.clone()), out=into)
+        if few:
+            self._norm.to_standardized(out)
+        if kept := min(self.points, len(self.x_hat)):
+            # Token by token `[receivers, points] x [points, d_model]`: one pass over `out` for all points.
+            along = self.s[:kept, :, examples, positions].flatten(2).permute(2, 1, 0).contiguous()
+            x_hat = self.x_hat[:kept, examples, positions].flatten(1, 2).transpose(0, 1)
+            out.transpose(0, 1).baddbmm_(along, x_hat, alpha=-1)

@@ -62,15 +62,17 @@ class Norm:
         r = torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
         return wide * r, r
 
-    def to_standardized(self, gradient: Float[Tensor, "*any d"]) -> None:
+    def to_standardized(self, gradient: Float[Tensor, "*any d"]) -> Float[Tensor, "*any d"]:
         """Takes a gradient at the norm's output to its standardized input, in place, as far as that is linear.
 
-        It becomes `weight * gradient`, centred for LayerNorm, whose `x_hat` has mean zero.
+        It becomes `weight * gradient`, centred for LayerNorm, whose `x_hat` has mean zero. Of weights that follow the
+        norm it makes those that follow the standardized input.
         """
         if self.weight is not None:
             gradient.mul_(self.weight)
         if self.kind == "layer":
             gradient.sub_(gradient.mean(-1, keepdim=True))
+        return gradient
 
     def constant(self, reads: Float[Tensor, "*any d_out d"]) -> Float[Tensor, "*any d_out"] | None:
         """The part of `W @ norm(x)` that does not depend on `x`: `W @ bias`, or None where the norm has no bias."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from acdc_engine.errors import PromptError
 from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.records import ModelRecord
-from acdc_engine.model.devices import Work
+from acdc_engine.model.devices import Room, Work, scoring_bytes
 from acdc_engine.model.layers import Layer, Norm, Residual, Rotation
 from acdc_engine.model.twins import TWINS, Record, Twin, run_blocks
 
@@ -49,6 +49,7 @@ class TransformerView:
         kv_copies: How often the view holds each of the model's key/value heads; above one when they were ungrouped.
         own_graph: The graph, where its blocks are not attention and MLP of every layer.
         kinds: The twins of the graph's blocks, by kind.
+        memory: Bytes that everything may take on its device, or None: see `Room.on`.
         work: What has been computed with this view so far.
     """
 
@@ -73,7 +74,30 @@ class TransformerView:
     kv_copies: int = 1
     own_graph: Graph | None = field(default=None, repr=False)
     kinds: Mapping[str, type[Twin]] = field(default_factory=lambda: TWINS, repr=False)
+    memory: int | None = field(default=None, repr=False)
     work: Work = field(default_factory=Work, repr=False)
+
+    @cached_property
+    def room(self) -> Room:
+        """How much memory pieces of work may take.
+
+        Raises:
+            DeviceError: `memory` has no room for more than the weights.
+        """
+        return Room.on(self.device, self.weights_bytes, self.memory)
+
+    @property
+    def weights_bytes(self) -> int:
+        """Bytes of all weights; what parts share counts once."""
+        found = {}
+        for tensor in _tensors((self.layers, self.final_norm, self.embed, self.unembed_weight, self.unembed_bias)):
+            storage = tensor.untyped_storage()
+            found[storage.data_ptr()] = storage.nbytes()
+        return sum(found.values())
+
+    def fitting(self, pos: int) -> int:
+        """How many prompts of `pos` tokens may run at once; at least one."""
+        return max(1, self.room.scoring // (pos * scoring_bytes(self, pos)))
 
     @property
     def device(self) -> torch.device:
@@ -252,6 +276,20 @@ class TransformerView:
         parts = (self.shape, self.embed, self.layers, self.final_norm, self.unembed_weight, self.unembed_bias)
         _digest((parts, self.logit_scale, self.logit_softcap), digest)
         return digest.hexdigest()
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """Tensors of modules, and of whatever holds them."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, nn.Module):
+        yield from value.state_dict().values()
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from _tensors(item)
+    elif is_dataclass(value):
+        for part in fields(value):
+            yield from _tensors(getattr(value, part.name))
 
 
 def _digest(value: Any, digest: "hashlib._Hash") -> None:

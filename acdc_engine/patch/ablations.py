@@ -6,14 +6,12 @@ An ablation makes one from a model and prompts; packages may add their own.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from acdc_engine.errors import MethodError
-from acdc_engine.model.devices import fitting_prompts
 from acdc_engine.model.layers import read_positions
 from acdc_engine.model.twins import BlockRecord, Ground, Record, Stream
 from acdc_engine.model.view import TransformerView
@@ -39,7 +37,7 @@ def _mean(view: TransformerView, prompts: PromptSet, batch_size: int) -> Referen
     width = prompts.clean.shape[1]
     counts = torch.zeros(width, dtype=torch.float32, device=view.device)
     sums = [total.float() for total in _zeros(view, width).values()]
-    for batch in prompts.to(view.device).batches(batch_size, partial(fitting_prompts, view)):
+    for batch in prompts.to(view.device).batches(batch_size, view.fitting):
         pos = batch.clean.shape[1]
         there = (torch.arange(pos, device=view.device)[None] < batch.lengths[:, None]).float()
         counts[:pos] += there.sum(0)

@@ -13,7 +13,7 @@ from torch import Tensor
 from acdc_engine.errors import MethodError, PromptError
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.connectivity import Candidate, clean
-from acdc_engine.model.devices import fitting_prompts
+from acdc_engine.model.devices import out_of_memory
 from acdc_engine.model.layers import read_positions
 from acdc_engine.model.refusals import check_finite, check_gradients
 from acdc_engine.model.twins import Record
@@ -24,8 +24,6 @@ from acdc_engine.patch.sums import Bank, Masks
 from acdc_engine.prompts.metrics import Metric, columns_read
 from acdc_engine.prompts.prompt_set import PromptSet
 
-_BUFFER_BYTES = 256 * 2**20
-"""Room for what one run holds at once; decides how many masks run in one batch (one mask runs whatever it needs)."""
 _MOST_MASKS = 64
 """Masks planned for one batch."""
 
@@ -194,13 +192,12 @@ class CircuitEvaluator:
         self._before_run = before_run
         # Whether a node that is cut off from the input has to be taken for removed.
         self._cleans = view.coupled or ablation != "patch"
-        fitting = partial(fitting_prompts, view)
-        self._rows = prompts.batch_rows(batch_size, fitting)
+        self._rows = prompts.batch_rows(batch_size, view.fitting)
         order = [row for part in self._rows for row in part]
         self._order = None if order == sorted(order) else torch.tensor(order, device=view.device).argsort()
         with torch.no_grad():
             removed = reference(view, self.prompts if part_of is None else part_of.to(view.device), batch_size)
-            batches = self.prompts.batches(batch_size, fitting)
+            batches = self.prompts.batches(batch_size, view.fitting)
             self._ready = [self._prepare(batch, removed(batch)) for batch in batches]
         self._near: tuple[Bool[Tensor, "senders receivers"], list[Bank]] | None = None
 
@@ -285,8 +282,8 @@ class CircuitEvaluator:
         known: list[Bank | None] = [*self._banks_of(variants.base)] if near else [None] * len(self._ready)
         groups, rows = self._alike(variants, near), list[Tensor]()
         for ready, bank in zip(self._ready, known, strict=True):
-            runs = (run for group in groups for run in self._runs(ready, variants[group], bank, n_logits))
-            rows.append(torch.cat([take(ready, run.final()) for run in runs]))
+            taken = partial(self._taken, ready, bank, partial(take, ready), n_logits)
+            rows.append(torch.cat([part for group in groups for part in taken(variants[group])]))
         return self._in_order(rows, 1)[torch.from_numpy(np.concatenate(groups).argsort()).to(self.view.device)]
 
     def _variants(self, circuits: Circuits) -> Variants:
@@ -312,7 +309,10 @@ class CircuitEvaluator:
         if self._near is None or not (self._near[0] is mask or torch.equal(self._near[0], mask)):
             self._near, found = None, list[Bank]()
             for ready in self._ready:
-                (run,) = self._runs(ready, Variants.of(mask, mask[None]), None, 0)
+                self._before_run()
+                masks = Masks.near(mask.numpy(), Variants.of(mask, mask[None]).candidates)
+                plan = make_plan(self.graph, self.view.twins, masks)
+                run = PatchedRun(self.view, ready.baseline, plan, masks, ready.input)
                 run.final()
                 found.append(ready.input.joined(run.own))
             self._near = mask, found
@@ -340,19 +340,34 @@ class CircuitEvaluator:
             kinds.setdefault(one.tobytes(), []).append(place)
         return list(kinds.values())
 
-    def _runs(self, ready: _Ready, variants: Variants, known: Bank | None, n_logits: int) -> Iterator[PatchedRun]:
-        """Splits circuits so that one run's buffer, and one layer's inputs and their norms, stay within bounds."""
-        base, start = variants.base.numpy(), 0
+    def _taken(
+        self, ready: _Ready, known: Bank | None, take: Callable[[Tensor], Tensor], n_logits: int, variants: Variants
+    ) -> Iterator[Tensor]:
+        """Runs circuits, as many at once as there is room for, or as memory allows; yields what is taken of each run.
+
+        What one run holds, and one layer's inputs and their norms, stay within bounds.
+        """
+        base, start, most = variants.base.numpy(), 0, _MOST_MASKS
         while start < len(variants):
-            masks = Masks.near(base, variants.candidates[start : start + _MOST_MASKS])
+            masks = Masks.near(base, variants.candidates[start : start + most])
             plan = make_plan(self.graph, self.view.twins, masks, known=known)
-            fitting = max(1, _BUFFER_BYTES // self._bytes_per_mask(plan, ready.baseline, n_logits))
+            fitting = max(1, self.view.room.circuits // self._bytes_per_mask(plan, ready.baseline, n_logits))
             if fitting < len(masks):
                 masks = Masks.near(base, variants.candidates[start : start + fitting])
                 plan = make_plan(self.graph, self.view.twins, masks, known=known)
             self._before_run()
-            yield PatchedRun(self.view, ready.baseline, plan, masks, known or ready.input)
-            start += len(masks)
+            out = list[Tensor]()
+            try:
+                out.append(take(PatchedRun(self.view, ready.baseline, plan, masks, known or ready.input).final()))
+            except torch.OutOfMemoryError as error:
+                if len(masks) == 1:
+                    raise out_of_memory(f"a circuit on {len(ready.batch)} prompts (--batch-size)") from error
+                most = len(masks) // 2
+            if out:
+                yield out[0]
+                start += len(masks)
+            else:  # outside of the handler: the error holds on to the tensors of where it came from
+                torch.cuda.empty_cache()
 
     def _bytes_per_mask(self, plan: Plan, baseline: Baseline, n_logits: int) -> int:
         wide, narrow = len(plan.everywhere), len(plan.computed)

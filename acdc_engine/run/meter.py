@@ -4,16 +4,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
 
 from acdc_engine.graph.records import Cost, StageCost
-from acdc_engine.model.devices import ROOM, fitting_prompts, kept_bytes, scoring_bytes
+from acdc_engine.model.devices import kept_bytes, scoring_bytes
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.run.progress import Reporter, Stage
+
+_MUCH = 4 * 2**30
+"""Bytes beyond which memory is spoken of."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,7 @@ def peak_memory(device: torch.device) -> int:
 
 def forward_seconds(view: TransformerView, prompts: PromptSet, batch_size: int) -> float:
     """Seconds of one plain forward pass over a set of prompts."""
-    fitting = partial(fitting_prompts, view)
-    batches = [batch.clean for batch in prompts.to(view.device).batches(batch_size, fitting)]
+    batches = [batch.clean for batch in prompts.to(view.device).batches(batch_size, view.fitting)]
     start = time.perf_counter()
     for tokens in batches:
         logits = view.logits(tokens)
@@ -129,20 +130,19 @@ class Meter(Reporter):
 
 
 def _operations(view: TransformerView, prompts: PromptSet, batch_size: int) -> int:
-    batches = prompts.batches(batch_size, partial(fitting_prompts, view))
+    batches = prompts.batches(batch_size, view.fitting)
     return sum(view.plain_operations(*batch.clean.shape) for batch in batches)
 
 
 def memory_note(view: TransformerView, *splits: PromptSet, batch_size: int) -> str | None:
     """What runs will take under patch ablation, where it is much: said before anything long."""
-    fitting = partial(fitting_prompts, view)
-    batches = [batch for split in splits for batch in split.batches(batch_size, fitting)]
+    batches = [batch for split in splits for batch in split.batches(batch_size, view.fitting)]
     widest = max((batch.clean.shape for batch in batches), key=lambda one: one.numel() * scoring_bytes(view, one[1]))
     starts = [view.first_change(batch.clean, batch.corrupt, batch.read_at) for batch in batches]
     each = scoring_bytes(view, widest[1])
     tokens = sum(batch.clean[:, start:].numel() for batch, start in zip(batches, starts, strict=True))
     batch, kept = widest.numel() * each, tokens * kept_bytes(view)
-    if batch + kept <= ROOM["cpu"]:
+    if batch + kept <= _MUCH:
         return None
     return (
         f"Memory: scoring takes about {batch / 2**30:.1f} GiB for a batch of {widest[0]} x {widest[1]:,} tokens "

@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor
 from acdc_engine.display import Shown
 from acdc_engine.errors import ScoreError
 from acdc_engine.graph.blocks import Graph
-from acdc_engine.model.devices import fitting_prompts
+from acdc_engine.model.devices import halving
 from acdc_engine.model.layers import read_positions
 from acdc_engine.model.refusals import check_finite, check_gradients
 from acdc_engine.model.twins import BlockRecord, Record, Twin
@@ -21,14 +20,16 @@ from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.metrics import Metric, columns_read
 from acdc_engine.prompts.prompt_set import PromptSet
 
-_BLOCK_BYTES = {"cpu": 24 * 2**20, "cuda": 1024 * 2**20}
-"""Room for the expanded senders of one block of tokens, by kind of device. On a CPU a block that stays in the cache is
-half again as fast as one that does not; a GPU wants large products."""
 _POINTS = 5
 """Integration points whose gradients are kept before they are contracted: what scoring holds does not grow with more of
 them, and the product costs little beside this many runs. At least two: both ends come before the first product."""
-_COLUMNS = 64
-"""Receivers of one product: layers with fewer share one, or the senders would be read from memory for each of them."""
+_COLUMNS = {"cpu": 64, "cuda": 256}
+"""Receivers of one product, by kind of device: layers with fewer share one, or the senders would be read from memory
+for each of them."""
+_ALIGNED = 8
+"""A GPU's products have a multiple of so many columns: others run at a third of the speed."""
+_KEEPS_FLOAT32 = "dtype" in torch.ops.aten.mm.overloads()
+"""Whether torch has products of half precision whose results are float32: on a GPU, from 2.8 on."""
 _PER_EXAMPLE_BYTES = 2**30
 """Room for the scores of single prompts, which stability is computed from; without it there is none."""
 
@@ -152,18 +153,22 @@ def in_batches(
     total = torch.zeros(graph.n_senders, graph.n_receivers, dtype=torch.float32, device=view.device)
     squares = torch.zeros_like(total)
     rows: list[Tensor] = []
-    parts = prompts.batch_rows(batch_size, partial(fitting_prompts, view))
-    for part in parts:
-        batch = prompts.select(part).to(view.device)
+    parts = list[list[int]]()
+
+    def of_rows(part: list[int]) -> Tensor:
         with torch.enable_grad():
-            found = sums(batch, apart)
+            return sums(prompts.select(part).to(view.device), apart)
+
+    whole = prompts.batch_rows(batch_size, view.fitting)
+    for part, found in chain.from_iterable(halving(part, of_rows) for part in whole):
+        parts.append(part)
         total += found.sum(0)
         if apart:
             squares += found.square().sum(0)
         if per_example:
             rows.append(found.cpu())
         if progress is not None:
-            progress(len(batch))
+            progress(len(part))
     spread, each = None, None
     mean = (total.cpu() / (len(prompts) * points)).masked_fill(~graph.exists, 0.0)
     _check_scores(view, mean)
@@ -346,8 +351,7 @@ def contract(
         out: A row for each example, or one for all.
     """
     n, pos, d_model = senders.embed.shape
-    block_bytes = _BLOCK_BYTES.get(view.device.type, _BLOCK_BYTES["cuda"])
-    room = max(1, block_bytes // (view.graph.n_senders * d_model * senders.embed.element_size()))
+    room = max(1, view.room.block // (view.graph.n_senders * d_model * senders.embed.element_size()))
     step = max(1, room // pos)
     for begin in range(0, n, step):
         examples = slice(begin, min(begin + step, n))
@@ -366,23 +370,34 @@ def _contract_tokens(
 ) -> None:
     """Adds the products of some tokens to the scores.
 
-    All receivers of some layers share one product with every sender that any of them reads. What it fills in for pairs
-    without an edge (a layer's own heads into its q, k and v) is taken out in the end.
+    All receivers of some layers share one product with every sender that any of them reads, those of the last ones with
+    the logits. What it fills in for pairs without an edge (a layer's own heads into its q, k and v) is taken out in the
+    end.
     """
-    shape = senders.embed[examples, positions].shape
+    shape, graph = senders.embed[examples, positions].shape, view.graph
     tokens = shape[:2].numel()
     differences = _written(view, senders, examples, positions).unflatten(1, shape[:2])
-    for group in _sharing(view.twins):
-        first, last = group[0].block, group[-1].block
-        start, stop, before = first.reads.start, last.reads.stop, max(twin.block.before for twin in group)
-        gradients = differences.new_empty(stop - start, *shape)
+    groups = list(_sharing(view.twins, _COLUMNS.get(view.device.type, _COLUMNS["cuda"])))
+    for group in groups:
+        is_last = group is groups[-1]
+        start, stop = group[0].block.reads.start, graph.logits if is_last else group[-1].block.reads.stop
+        before = graph.n_senders if is_last else max(twin.block.before for twin in group)
+        gradients = _room_for(differences, stop - start + is_last)
         for twin in group:
             into = gradients[twin.block.reads.start - start : twin.block.reads.stop - start].flatten(1, 2)
             receivers.blocks[view.twins.index(twin)].expand(examples, positions, into, view.work)
+        if is_last:
+            gradients[stop - start] = receivers.logits[examples, positions]
         view.work.product(tokens, before, len(gradients), view.d_model)
-        _add_product(differences[:before], gradients, out[:, :before, start:stop])
-    final, logits = receivers.logits[examples, positions].to(differences.dtype)[None], view.graph.logits
-    _add_product(differences, final, out[:, :, logits : logits + 1])
+        _add_product(differences[:before], gradients, out[:, :before, start : stop + is_last])
+
+
+def _room_for(differences: Float[Tensor, "senders examples pos d_model"], n: int) -> Tensor:
+    """Room for the gradients of so many receivers; on a GPU for some more, which are zero."""
+    aligned = n if differences.device.type == "cpu" else -(-n // _ALIGNED) * _ALIGNED
+    room = differences.new_empty(aligned, *differences.shape[1:])
+    room[n:].zero_()
+    return room
 
 
 def _written(
@@ -397,12 +412,12 @@ def _written(
     return out
 
 
-def _sharing(twins: Sequence[Twin]) -> Iterator[list[Twin]]:
+def _sharing(twins: Sequence[Twin], columns: int) -> Iterator[list[Twin]]:
     """Blocks whose receivers share a product: those of a layer, and of as many layers as have few."""
     group: list[Twin] = []
     for _, layer in groupby(twins, key=lambda twin: twin.block.layer):
         more = list(layer)
-        if group and sum(len(twin.block.feeds) for twin in (*group, *more)) > _COLUMNS:
+        if group and sum(len(twin.block.feeds) for twin in (*group, *more)) > columns:
             yield group
             group = []
         group += more
@@ -416,10 +431,17 @@ def _add_product(
 ) -> None:
     """Adds dot products over tokens and width: of every example by itself where `out` has a row for each."""
     if len(out) == 1:
-        out[0] += (senders.flatten(1) @ receivers.flatten(1).T).float()
+        out[0] += _product(senders.flatten(1), receivers.flatten(1))[:, : out.shape[2]]
         return
     for row, example in enumerate(out):
-        example += (senders[:, row].flatten(1) @ receivers[:, row].flatten(1).T).float()
+        example += _product(senders[:, row].flatten(1), receivers[:, row].flatten(1))[:, : out.shape[2]]
+
+
+def _product(senders: Float[Tensor, "senders n"], receivers: Float[Tensor, "receivers n"]) -> Tensor:
+    """Dot products, float32; of half precision rounded to it only where torch does nothing else."""
+    if senders.device.type == "cuda" and senders.element_size() == 2 and _KEEPS_FLOAT32:
+        return torch.mm(senders, receivers.T, out_dtype=torch.float32)
+    return (senders @ receivers.T).float()
 
 
 def per_example_fits(graph: Graph, n_prompts: int) -> bool:

@@ -8,9 +8,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from benchmarks import costs, gpu_shapes
+from benchmarks import costs, gpu
 from benchmarks.fresh_python import peak_of, peak_resident_bytes
-from benchmarks.gpu_shapes import Agreement, compare_devices, fits_in_memory, largest_that_fits
+from benchmarks.gpu_agreement import Agreement, compare_devices
+from benchmarks.gpu_shapes import fits_in_memory, largest_that_fits
+from benchmarks.gpu_trace import traces
 from benchmarks.report import Table, describe_machine, write_results
 from benchmarks.shapes import TINY, random_prompts, random_view
 from benchmarks.timing import HUGGING_FACE, PLAIN, Timing, interleaved
@@ -31,37 +33,62 @@ def test_costs_on_a_tiny_model() -> None:
     assert all(figure.value > 0 for figure in figures.values())
 
 
-def test_gpu_shapes_on_the_cpu(tmp_path: Path) -> None:
-    result = CliRunner().invoke(gpu_shapes.app, ["--device", "cpu", "--tiny", "--out", str(tmp_path)])
+def test_gpu_rehearsed_on_the_cpu(tmp_path: Path) -> None:
+    rehearsal = ["--device", "cpu", "--tiny", "--parts", "agreement,shapes,exact", "--out", str(tmp_path)]
+    result = CliRunner().invoke(gpu.app, rehearsal)
     assert result.exit_code == 0, result.output
     (as_json,) = tmp_path.glob("gpu-*.json")
     record = json.loads(as_json.read_text())
     wanted = [(name, method) for name in TINY for method in ("eap", "eap-ig")]
-    assert [(cost["model"], cost["method"]) for cost in record["costs"]] == wanted
-    for cost in record["costs"]:
+    costs = record["shapes"]["costs"]
+    assert [(cost["model"], cost["method"]) for cost in costs] == wanted
+    for cost in costs:
         assert cost["batch_size"] == 4
         assert all(cost[key] > 0 for key in ("edges", "seconds", "forward_passes", "operations", "matrix_share"))
-        assert cost["peak_bytes"] is None, "a CPU keeps no count"
-    assert len(record["agreement"]) == 6 * len(TINY)
+        assert cost["peak_bytes"] is None and cost["largest_batch"] is None, "a CPU keeps no count"
+    assert len(record["agreement"]) == 9 * len(TINY)
     assert all(found["difference"] == 0 and found["close"] for found in record["agreement"])
+    exact = record["exact"]["costs"]
+    assert exact["edges"] == 10 and all(exact[key] > 0 for key in ("circuits", "gradient", "single_edges"))
+    assert len(record["exact"]["traces"]) == 5 and all(one["launches"] > 0 for one in record["exact"]["traces"])
     assert record["machine"]["torch"] == torch.__version__
     (as_markdown,) = tmp_path.glob("gpu-*.md")
     assert "| tiny Gemma 3 | eap-ig | 82 | 4 |" in as_markdown.read_text()
 
 
-def test_gpu_shapes_fails_when_the_device_disagrees(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_fails_when_the_device_disagrees(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = [Agreement("m", "scores, eap", 2e-3)]
-    monkeypatch.setattr(gpu_shapes, "compare_devices", lambda *_: wrong)
-    monkeypatch.setattr(gpu_shapes, "TINY", {LLAMA: TINY[LLAMA]})
-    result = CliRunner().invoke(gpu_shapes.app, ["--device", "cpu", "--tiny"])
+    monkeypatch.setattr(gpu, "compare_devices", lambda *_: wrong)
+    result = CliRunner().invoke(gpu.app, ["--device", "cpu", "--tiny", "--parts", "agreement"])
     assert result.exit_code == 1
     assert "The device's numbers differ from the CPU's by more than 0.001." in result.output
 
 
-def test_gpu_shapes_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--parts", "shape"], "'shape' is none of agreement, demo, shapes, exact."),
+        (["--device", "tpu"], "'tpu' is neither cuda, cuda:N nor cpu."),
+        (["--device", "cpu"], "full-size models would take hours on a CPU: add --tiny."),
+    ],
+)
+def test_gpu_refuses(arguments: list[str], text: str) -> None:
+    result = CliRunner().invoke(gpu.app, arguments)
+    assert result.exit_code == 2 and text in " ".join(result.output.replace("│", "").split())
+
+
+def test_gpu_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    result = CliRunner().invoke(gpu_shapes.app, [])
+    result = CliRunner().invoke(gpu.app, [])
     assert result.exit_code == 0 and "--device cpu --tiny" in result.output
+
+
+def test_a_trace_adds_up() -> None:
+    works = {"products": lambda: [torch.ones(64, 64) @ torch.ones(64, 64) for _ in range(20)]}
+    (found,) = traces(works, "cpu")
+    assert 0 < found.busy < 1 and 0 <= found.host < 1
+    assert found.launches >= 60 and "aten::mm" in found.kernels
+    assert sum(times for times, _ in found.gaps) < found.launches
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -71,16 +98,9 @@ def test_cuda_equals_cpu(name: str) -> None:
     assert all(agreement.close for agreement in found), found
 
 
-@pytest.mark.parametrize("room", [0, 1, 31, 63, 64])
-def test_largest_that_fits(room: int) -> None:
-    tried: list[int] = []
-
-    def fits(size: int) -> bool:
-        tried.append(size)
-        return size <= room
-
-    assert largest_that_fits(fits, 64) == min(room, 64)
-    assert len(tried) <= 7
+@pytest.mark.parametrize(("room", "largest"), [(3, 0), (4, 4), (31, 16), (32, 32), (1000, 64)])
+def test_largest_that_fits(room: int, largest: int) -> None:
+    assert largest_that_fits(lambda size: size <= room, 4, 64) == largest
 
 
 def test_running_out_of_memory_is_an_answer_and_other_errors_are_not() -> None:

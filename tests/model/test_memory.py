@@ -1,12 +1,13 @@
 """Batches follow tokens: what fits is estimated from the model's shape, and results do not depend on it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
 from acdc_engine.evidence.roles import measure_roles
-from acdc_engine.model import devices
-from acdc_engine.model.devices import fitting_prompts, scoring_bytes
+from acdc_engine.model.devices import Room, scoring_bytes
 from acdc_engine.model.layers import read_positions
 from acdc_engine.model.twins import Record
 from acdc_engine.patch import CircuitEvaluator
@@ -47,7 +48,7 @@ def test_the_estimate_covers_what_a_backward_pass_keeps(name: str) -> None:
 @pytest.mark.parametrize("name", ["gpt2", "gemma3", "llama_grouped"])
 @pytest.mark.parametrize("tokens", [1, 11, 25])
 def test_results_are_equal_however_batches_are_cut(name: str, tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    v, prompts = view(name), random_prompts(7, ragged=True)
+    v, prompts = replace(view(name)), random_prompts(7, ragged=True)
     mask = v.graph.exists.clone()
     mask[::3] = False
 
@@ -68,8 +69,8 @@ def test_results_are_equal_however_batches_are_cut(name: str, tokens: int, monke
         ]
 
     wanted = results()
-    monkeypatch.setattr(devices, "ROOM", {"cpu": tokens * scoring_bytes(v, 8), "cuda": 1})
-    parts = prompts.batch_rows(16, lambda pos: fitting_prompts(v, pos))
+    monkeypatch.setitem(vars(v), "room", Room(tokens * scoring_bytes(v, 8), 1, 1))
+    parts = prompts.batch_rows(16, v.fitting)
     assert len(parts) > 1
     assert sorted(row for part in parts for row in part) == list(range(7))
     assert all(len(part) == 1 or len(part) * max(prompts.lengths[part]) <= tokens + 8 for part in parts)
@@ -79,7 +80,7 @@ def test_results_are_equal_however_batches_are_cut(name: str, tokens: int, monke
 
 def test_short_prompts_run_in_the_batches_asked_for() -> None:
     v, prompts = view("gpt2"), random_prompts(7, ragged=True)
-    assert prompts.batch_rows(3, lambda pos: fitting_prompts(v, pos)) == [[0, 1, 2], [3, 4, 5], [6]]
+    assert prompts.batch_rows(3, v.fitting) == [[0, 1, 2], [3, 4, 5], [6]]
 
 
 def test_long_prompts_are_grouped_by_length() -> None:

@@ -107,11 +107,11 @@ def test_where_anything_may_change() -> None:
 
 
 def test_groups_of_any_size_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    v, prompts = view("gpt2"), random_prompts(4)
+    v, prompts = dataclasses.replace(view("gpt2")), random_prompts(4)
     base = random_mask(v.graph, 0.5, seed=6)
     masks = neighbours(v.graph, base, 10, seed=7)
     whole = CircuitEvaluator(v, prompts).logits(Variants.of(base, masks))
-    monkeypatch.setattr(evaluator, "_BUFFER_BYTES", 1)
+    monkeypatch.setitem(vars(v), "room", dataclasses.replace(v.room, circuits=1))
     assert relative(CircuitEvaluator(v, prompts).logits(Variants.of(base, masks)), whole) < 2e-5
     monkeypatch.undo()
     monkeypatch.setattr(evaluator, "_MOST_MASKS", 3)

@@ -1,5 +1,7 @@
 """Edge scores against finite differences of the exact intervention: the slow, obvious twin."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -99,9 +101,9 @@ def test_padding_changes_nothing() -> None:
 
 
 def test_blocks_of_tokens_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    v, prompts = view("llama_grouped"), random_prompts(5)
+    v, prompts = replace(view("llama_grouped")), random_prompts(5)
     whole = score_edges(v, prompts, METRIC, get_method("eap")).mean
     per_token = v.graph.n_senders * v.d_model * 4
     for tokens in (1, 3, 10):
-        monkeypatch.setattr("acdc_engine.score.edge_scores._BLOCK_BYTES", {"cpu": tokens * per_token, "cuda": 1})
+        monkeypatch.setitem(vars(v), "room", replace(v.room, block=tokens * per_token))
         assert relative(score_edges(v, prompts, METRIC, get_method("eap")).mean, whole) < 1e-5
