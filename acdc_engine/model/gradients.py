@@ -111,6 +111,6 @@ class AttentionSums(ReceiverSums):
             self._norm.to_standardized(out)
         if kept := min(self.points, len(self.x_hat)):
             # Token by token `[receivers, points] x [points, d_model]`: one pass over `out` for all points.
-            along = self.s[:kept, :, examples, positions].flatten(2).permute(2, 1, 0).contiguous()
+            along = self.s[:kept, :, examples, positions].flatten(2).permute(2, 0, 1).contiguous()
             x_hat = self.x_hat[:kept, examples, positions].flatten(1, 2).transpose(0, 1)
-            out.transpose(0, 1).baddbmm_(along, x_hat, alpha=-1)
+            out.transpose(0, 1).baddbmm_(along.transpose(1, 2), x_hat, alpha=-1)

@@ -19,7 +19,7 @@ from acdc_engine.prompts.tokens import Tokenizer
 
 DEFAULT_SIZES = (32, 64)
 """Discovery and held-out pairs where the user names no numbers; as many as there are where a task has fewer."""
-DEFAULT_MORE, DEFAULT_VALIDATION = 32, 256
+DEFAULT_MORE, DEFAULT_VALIDATION = 32, 512
 """More discovery pairs, and validation pairs, where validation says how many discovery pairs it takes."""
 
 _LOOKED_AT = 10_000

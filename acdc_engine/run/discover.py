@@ -55,7 +55,7 @@ def discover(
             each_template (None: the target holds in each one), alternatives (further circuits to search for, 0) and
             overlap (what they may share, 0.3), ablation ("patch", "mean", "zero"), edge_tests (test every edge
             singly), minutes (end the search in time).
-            *Prompts:* n (which the search sees), n_validation (256, which say when it may end), n_held_out (64, which
+            *Prompts:* n (which the search sees), n_validation (512, which say when it may end), n_held_out (64, which
             judge the result), drop_misfits (leave out what does not fit), seed,
             metric (None: the task's), prepend_bos, force (go on although the model does not show the behaviour).
             *Running:* repeats (searches on halves of the prompts), n_random (random circuits to compare with),
