@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from math import prod
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
+from torch import Tensor, nn
 
 from acdc_engine.errors import DeviceError, nearest
 
 if TYPE_CHECKING:
+    from acdc_engine.model.twins import Twin
     from acdc_engine.model.view import TransformerView
 
 T = TypeVar("T")
@@ -147,15 +149,74 @@ def out_of_memory(what: str) -> DeviceError:
     )
 
 
-def scoring_bytes(view: TransformerView, pos: int) -> int:
-    """About how many bytes scoring takes for each token of a batch of prompts of `pos` tokens."""
-    return sum(twin.numbers(pos) for twin in view.twins) * view.unembed_weight.element_size()
+def scoring_bytes(view: TransformerView, pos: int, points: int = 5) -> int:
+    """Bytes that scoring takes for each token of a batch of prompts of `pos` tokens, at the start of a backward pass.
+
+    What autograd keeps and what is recorded is counted in a trial run of one prompt through one layer of each kind;
+    added are the senders of another run and the sums of gradients at up to so many integration points.
+    """
+    size, total, known = view.unembed_weight.element_size(), 0, dict[Any, int]()
+    wide = max(size, 4)
+    for twin in view.twins:
+        block, layer = twin.block, twin.layer
+        weights = [] if layer.mlp is None else [weight.shape for weight in layer.mlp.parameters()]
+        key = type(twin), layer.attention.fused(pos), layer.attention.w_q.shape, *weights
+        if key not in known:
+            known[key] = _kept_of_a_run(view, twin, pos) // pos
+        receivers, senders = block.feeds.shape
+        of_points = min(points, 5) * (view.d_model + receivers) * size if block.kind == "attention" else 0
+        total += known[key] + receivers * twin.width * wide + of_points + senders * twin.width * size
+    return total + 4 * view.d_model * size
 
 
-def kept_bytes(view: TransformerView) -> int:
-    """About how many bytes an evaluator keeps for each token of its prompts: the ablated model, and a circuit's run."""
-    numbers = sum(view.d_model + sum(twin.block.feeds.shape) * twin.width for twin in view.twins)
-    return (numbers + view.graph.n_senders * view.d_model) * view.unembed_weight.element_size()
+def _kept_of_a_run(view: TransformerView, twin: Twin, pos: int) -> int:
+    """Bytes that autograd and a record keep of one block's run of one prompt, weights apart."""
+    from acdc_engine.model.twins import Record
+
+    weights = {storage_of(weight) for weight in tensors_in(twin.layer)}
+    rotation = view.rotations(pos)[twin.block.layer]
+    weights |= {storage_of(table) for table in rotation or ()}
+    kept = dict[int, int]()
+
+    def note(tensor: Tensor) -> Tensor:
+        if (storage := storage_of(tensor)) not in weights:
+            kept[storage] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    x = torch.zeros(1, pos, view.d_model, dtype=view.dtype, device=view.device, requires_grad=True)
+    record = Record(x)
+    counted = view.work.operations
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        twin.run(x + 0, rotation, record, True)
+    view.work.operations = counted
+    for part in record.blocks:
+        for tensor in (part.values, *part.inputs, *(() if part.x is None else (part.x,))):
+            note(tensor)
+    return sum(kept.values())
+
+
+def running_bytes(view: TransformerView) -> int:
+    """Bytes for each token of a batch as all nodes run: their changes, and as much again for gradients at them."""
+    return 2 * view.graph.n_senders * view.d_model * view.unembed_weight.element_size()
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """Tensors of modules, and of whatever holds them."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, nn.Module):
+        yield from value.state_dict().values()
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from tensors_in(item)
+    elif is_dataclass(value):
+        for part in fields(value):
+            yield from tensors_in(getattr(value, part.name))
+
+
+def storage_of(tensor: Tensor) -> int:
+    """What tells the memory behind a tensor from others."""
+    return int(tensor.untyped_storage()._cdata)
 
 
 @dataclass

@@ -113,6 +113,22 @@ def load_tokenizer(model: str | Path = DEFAULT_MODEL) -> Any:
         return _read_tokenizer(source, name, where)
 
 
+def read_config(model: str | Path = DEFAULT_MODEL) -> tuple[Any, str]:
+    """The configuration of a Hugging Face model and its name, from a hub, a folder or a config.json; no weights.
+
+    Raises:
+        ModelError: There is none, or it is a small model, which has no such configuration.
+    """
+    from transformers import AutoConfig
+
+    if _small_model_folder(model) is not None:
+        raise ModelError(f"{model} is a small model: its runs take seconds, and there is nothing to plan.")
+    path = Path(model).expanduser()
+    source, name = (str(path), path.parent.name) if path.suffix == ".json" and path.is_file() else _resolve(model)
+    with _reading(source if Path(source).is_dir() else str(path.parent), name) as where:
+        return AutoConfig.from_pretrained(source, **where), name
+
+
 def _hub_answers() -> bool:
     """Whether the Hugging Face hub can be reached. Where it cannot, only its cache on disk is searched.
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from acdc_engine.errors import PromptError
 from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.records import ModelRecord
-from acdc_engine.model.devices import Room, Work, scoring_bytes
+from acdc_engine.model.devices import Room, Work, scoring_bytes, storage_of, tensors_in
 from acdc_engine.model.layers import Layer, Norm, Residual, Rotation
 from acdc_engine.model.twins import TWINS, Record, Twin, run_blocks
 
@@ -89,15 +89,18 @@ class TransformerView:
     @property
     def weights_bytes(self) -> int:
         """Bytes of all weights; what parts share counts once."""
-        found = {}
-        for tensor in _tensors((self.layers, self.final_norm, self.embed, self.unembed_weight, self.unembed_bias)):
-            storage = tensor.untyped_storage()
-            found[storage.data_ptr()] = storage.nbytes()
-        return sum(found.values())
+        parts = (self.layers, self.final_norm, self.embed, self.unembed_weight, self.unembed_bias)
+        return sum({storage_of(one): one.untyped_storage().nbytes() for one in tensors_in(parts)}.values())
 
     def fitting(self, pos: int) -> int:
         """How many prompts of `pos` tokens may run at once; at least one."""
-        return max(1, self.room.scoring // (pos * scoring_bytes(self, pos)))
+        if pos not in self._token_bytes:
+            self._token_bytes[pos] = scoring_bytes(self, pos)
+        return max(1, self.room.scoring // (pos * self._token_bytes[pos]))
+
+    @cached_property
+    def _token_bytes(self) -> dict[int, int]:
+        return {}
 
     @property
     def device(self) -> torch.device:
@@ -276,20 +279,6 @@ class TransformerView:
         parts = (self.shape, self.embed, self.layers, self.final_norm, self.unembed_weight, self.unembed_bias)
         _digest((parts, self.logit_scale, self.logit_softcap), digest)
         return digest.hexdigest()
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    """Tensors of modules, and of whatever holds them."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, nn.Module):
-        yield from value.state_dict().values()
-    elif isinstance(value, tuple):
-        for item in value:
-            yield from _tensors(item)
-    elif is_dataclass(value):
-        for part in fields(value):
-            yield from _tensors(getattr(value, part.name))
 
 
 def _digest(value: Any, digest: "hashlib._Hash") -> None:

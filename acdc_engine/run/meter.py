@@ -8,8 +8,9 @@ from pathlib import Path
 
 import torch
 
+from acdc_engine.errors import DeviceError
 from acdc_engine.graph.records import Cost, StageCost
-from acdc_engine.model.devices import kept_bytes, scoring_bytes
+from acdc_engine.model.devices import scoring_bytes
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.run.progress import Reporter, Stage
@@ -134,19 +135,40 @@ def _operations(view: TransformerView, prompts: PromptSet, batch_size: int) -> i
     return sum(view.plain_operations(*batch.clean.shape) for batch in batches)
 
 
+def kept_bytes(view: TransformerView, prompts: PromptSet) -> int:
+    """Bytes that an evaluator keeps of some prompts.
+
+    The ablated model from the token on at which the corruption begins, what later tokens look back at, and logits.
+    """
+    size, at_all = view.unembed_weight.element_size(), prompts.clean.numel()
+    start = view.first_change(prompts.clean, prompts.corrupt, prompts.read_at)
+    later = len(prompts) * (prompts.clean.shape[1] - start)
+    total = 2 * len(prompts) * view.d_vocab * size
+    for twin in view.twins:
+        receivers, senders = twin.block.feeds.shape
+        raw = receivers * twin.width if twin.block.kind == "attention" else 0
+        total += (at_all * raw + later * (view.d_model + senders * twin.width)) * size
+    return total
+
+
 def memory_note(view: TransformerView, *splits: PromptSet, batch_size: int) -> str | None:
-    """What runs will take under patch ablation, where it is much: said before anything long."""
+    """What runs will take under patch ablation, where it is much: said before anything long.
+
+    Raises:
+        DeviceError: More than what everything may take was asked for.
+    """
     batches = [batch for split in splits for batch in split.batches(batch_size, view.fitting)]
     widest = max((batch.clean.shape for batch in batches), key=lambda one: one.numel() * scoring_bytes(view, one[1]))
-    starts = [view.first_change(batch.clean, batch.corrupt, batch.read_at) for batch in batches]
     each = scoring_bytes(view, widest[1])
-    tokens = sum(batch.clean[:, start:].numel() for batch, start in zip(batches, starts, strict=True))
-    batch, kept = widest.numel() * each, tokens * kept_bytes(view)
-    if batch + kept <= _MUCH:
-        return None
-    return (
-        f"Memory: scoring takes about {batch / 2**30:.1f} GiB for a batch of {widest[0]} x {widest[1]:,} tokens "
-        f"({each / 2**20:.1f} MiB each), and running circuits keeps about {kept / 2**30:.1f} GiB for the {tokens:,} "
-        "tokens of all prompts from where the corruption changes them on. Fewer or shorter prompts take less (--n, "
-        "--n-held-out, --n-validation)."
+    batch, kept = widest.numel() * each, sum(kept_bytes(view, one) for one in batches)
+    told = (
+        f"scoring takes about {batch / 2**30:.1f} GiB for a batch of {widest[0]} x {widest[1]:,} tokens "
+        f"({each / 2**20:.1f} MiB each), and running circuits keeps about {kept / 2**30:.1f} GiB of all prompts"
     )
+    less = "Fewer or shorter prompts take less (--n, --n-held-out, --n-validation)."
+    if view.memory is not None and view.weights_bytes + kept + batch > view.memory:
+        raise DeviceError(
+            f"Memory: of {view.memory / 2**30:.1f} GiB the weights take {view.weights_bytes / 2**30:.1f} GiB; {told}. "
+            f"{less}"
+        )
+    return None if batch + kept <= _MUCH else f"Memory: {told}. {less}"

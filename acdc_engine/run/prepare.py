@@ -1,13 +1,14 @@
 """From a task card, a model and settings to an experiment: what `discover`, `curve` and `tasks check` begin with."""
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from acdc_engine.errors import ModelError
 from acdc_engine.experiment import Experiment
 from acdc_engine.graph.records import LeftOutRecord, TaskRecord
+from acdc_engine.model.devices import parse_bytes
 from acdc_engine.model.load import load_model, load_tokenizer
 from acdc_engine.model.view import TransformerView
 from acdc_engine.patch.evaluator import Evaluator
@@ -72,6 +73,9 @@ def prepare(
     metric = metric_for(card, settings)
     with report.stage("Loading the model"):
         view = load_model(model, device=settings.device, dtype=settings.dtype, ungroup_kv=settings.ungroup_kv)
+        if settings.memory is not None:
+            view = replace(view, memory=parse_bytes(settings.memory))
+        _ = view.room  # says where that is not enough for the weights
     with report.stage("Prompts"):
         card, prompts = prompts_of(card, view, settings)
     for note in prompts.notes:
@@ -103,6 +107,11 @@ def prompts_of(card: TaskCard, view: TransformerView, settings: Settings) -> tup
     tokenizer = tokenizer_of(view)
     card = settled(card, tokenizer, settings.prepend_bos)
     return card, _split(card, tokenizer, settings, limits_of(view))
+
+
+def splits_of(card: TaskCard, tokenizer: Any, settings: Settings) -> Splits:
+    """The prompts of a run of a model that is not loaded, with its tokenizer; errors are those of `split_prompts`."""
+    return _split(settled(card, tokenizer, settings.prepend_bos), tokenizer, settings, None)
 
 
 def tokenizer_of(view: TransformerView) -> Any:

@@ -47,6 +47,7 @@ class CurveSettings(TypedDict, total=False):
     batch_size: int
     device: str
     dtype: str
+    memory: str | None
     ungroup_kv: bool
     prepend_bos: bool | None
     edge_tests: bool
@@ -203,6 +204,12 @@ class Settings:
     dtype: str = _model(
         "float32", "float32, bfloat16, float16 or float64.", choices=("float32", "bfloat16", "float16", "float64")
     )
+    memory: str | None = _model(
+        None,
+        "Memory that everything may take on the device, weights included, such as 20GB: decides how many prompts and "
+        "circuits run at once. See acdc plan.",
+        shown="all of a GPU; on a CPU batches of 4 GiB at most",
+    )
     ungroup_kv: bool = _model(
         False, "Give every query head a k and v of its own where the model shares them, as the MIB benchmark does."
     )
@@ -232,7 +239,7 @@ class Settings:
         Raises:
             AcdcError: Of the kind that fits the setting, with its name, its value and what is allowed.
         """
-        from acdc_engine.model.devices import pick_device, pick_dtype
+        from acdc_engine.model.devices import parse_bytes, pick_device, pick_dtype
         from acdc_engine.patch.ablations import ABLATIONS
         from acdc_engine.patch.judge import Target
         from acdc_engine.prompts.metrics import get_metric
@@ -270,6 +277,8 @@ class Settings:
             get_metric(self.metric)
         pick_device(self.device)
         pick_dtype(self.dtype)
+        if self.memory is not None:
+            parse_bytes(self.memory)
 
     def _check_repeats(self) -> None:
         """Whether there is something to repeat, as far as that is known before any prompt is made."""

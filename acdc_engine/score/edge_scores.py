@@ -12,7 +12,7 @@ from torch import Tensor
 from acdc_engine.display import Shown
 from acdc_engine.errors import ScoreError
 from acdc_engine.graph.blocks import Graph
-from acdc_engine.model.devices import halving
+from acdc_engine.model.devices import Room, halving
 from acdc_engine.model.layers import read_positions
 from acdc_engine.model.refusals import check_finite, check_gradients
 from acdc_engine.model.twins import BlockRecord, Record, Twin
@@ -442,6 +442,18 @@ def _product(senders: Float[Tensor, "senders n"], receivers: Float[Tensor, "rece
     if senders.device.type == "cuda" and senders.element_size() == 2 and _KEEPS_FLOAT32:
         return torch.mm(senders, receivers.T, out_dtype=torch.float32)
     return (senders @ receivers.T).float()
+
+
+def contraction_bytes(view: TransformerView, tokens: int, room: Room, device: torch.device) -> int:
+    """Bytes that the products of senders and gradients take on a device, for a batch of so many tokens.
+
+    What they are made from is included.
+    """
+    graph, size = view.graph, view.unembed_weight.element_size()
+    columns = _COLUMNS["cpu" if device.type == "cpu" else "cuda"]
+    written = min(room.block, tokens * graph.n_senders * view.d_model * size)
+    kept = sum(sum(twin.block.feeds.shape) * twin.width * max(size, 4) for twin in view.twins)
+    return tokens * kept + written + written * min(graph.n_receivers, 2 * columns) // graph.n_senders
 
 
 def per_example_fits(graph: Graph, n_prompts: int) -> bool:

@@ -1,0 +1,159 @@
+"""What a run will take, from the model's configuration and the task's prompts alone: memory, passes, minutes.
+
+Memory is counted from the model's shape: what a backward pass keeps is measured on one prompt and one layer, of zeros.
+Passes are those that default runs took; nothing tells beforehand how many circuits a search will look at.
+"""
+
+import statistics
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from acdc_engine.errors import ModelError
+from acdc_engine.model.devices import (
+    Room,
+    parse_bytes,
+    pick_device,
+    pick_dtype,
+    running_bytes,
+    scoring_bytes,
+)
+from acdc_engine.model.load import DEFAULT_MODEL, load_tokenizer, read_config
+from acdc_engine.model.sketch import Sketch, sketch_of
+from acdc_engine.prompts.build import Splits
+from acdc_engine.prompts.card import TaskCard
+from acdc_engine.prompts.find import find_task
+from acdc_engine.run.meter import kept_bytes, peak_memory
+from acdc_engine.run.prepare import splits_of
+from acdc_engine.run.settings import Settings
+from acdc_engine.score.edge_scores import contraction_bytes, per_example_fits
+
+PASSES = {1: (60, 115), 2: (40, 90), 4: (250, 310)}
+"""Plain forward passes over the discovery prompts that default runs of SmolLM2-135M took, by number of templates
+(docs/trust.md): from the fewest to the most."""
+_BASE = 900 * 2**20
+"""Resident memory of a process with its libraries, before any model."""
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What a run will take.
+
+    Attributes:
+        model: Its name.
+        device: Where it would run.
+        n_edges: Of its graph.
+        prompts: Discovery, validation and held-out pairs.
+        tokens: Of the longest prompt.
+        batch: Prompts that run at once.
+        libraries: Bytes of the process before any model; 0 on an accelerator, whose own count this is.
+        weights: Bytes of the model.
+        kept: Bytes that circuits need of all prompts, for as long as the run goes.
+        scoring: Bytes of scoring one batch.
+        circuits: Bytes of running circuits on one batch.
+        forward_operations: Of a plain forward pass over the discovery prompts.
+        passes: As many of them as such runs took, from the fewest to the most.
+        minutes: That, at the rate at which the device multiplies.
+        notes: What was assumed.
+    """
+
+    model: str
+    device: str
+    n_edges: int
+    prompts: tuple[int, ...]
+    tokens: int
+    batch: int
+    libraries: int
+    weights: int
+    kept: int
+    scoring: int
+    circuits: int
+    forward_operations: int
+    passes: tuple[int, int]
+    minutes: tuple[float, float]
+    notes: tuple[str, ...]
+
+    @property
+    def memory(self) -> int:
+        """Bytes at most at once."""
+        return self.libraries + self.weights + self.kept + max(self.scoring, self.circuits)
+
+
+def plan(task: Any, model: Any = DEFAULT_MODEL, **settings: Any) -> RunPlan:
+    """Says what `discover` with the same arguments will take. Reads a configuration and a tokenizer, no weights.
+
+    Args:
+        task: As for `discover`.
+        model: The name or folder of a Hugging Face model, or its config.json alone; weights need not be there.
+        **settings: As for `discover`.
+
+    Raises:
+        AcdcError: A task, model or setting that does not exist, or a configuration that the engine refuses.
+        DeviceError: `memory` has no room for the weights.
+    """
+    chosen, card = Settings.of(settings), task if isinstance(task, TaskCard) else find_task(task)
+    config, name = read_config(model)
+    notes = list[str]()
+    try:
+        tokenizer = load_tokenizer(model)
+    except ModelError:
+        tokenizer = load_tokenizer()
+        notes.append(f"Prompts are counted with the tokenizer of {DEFAULT_MODEL}: the model's own is not here.")
+    splits = splits_of(card, tokenizer, chosen)
+    sketch = sketch_of(config, name, pick_dtype(chosen.dtype), chosen.ungroup_kv)
+    device = pick_device(chosen.device)
+    memory = None if chosen.memory is None else parse_bytes(chosen.memory)
+    room = Room.on(device, sketch.weights_bytes, memory)
+    return _counted(sketch, splits, chosen, device, room, tuple(notes))
+
+
+def _counted(
+    sketch: Sketch, splits: Splits, chosen: Settings, device: torch.device, room: Room, notes: tuple[str, ...]
+) -> RunPlan:
+    view = sketch.view
+    sets = [splits.discovery, splits.held_out, *([] if splits.validation is None else [splits.validation])]
+    tokens = max(int(one.lengths.max()) for one in sets)
+    each = scoring_bytes(view, tokens)
+    batch = min(chosen.batch_size, max(1, room.scoring // (tokens * each)))
+    at_once = batch * (tokens - min(view.first_change(one.clean, one.corrupt, one.read_at) for one in sets))
+    apart = 0
+    if per_example_fits(view.graph, len(splits.discovery)):
+        apart = 3 * len(splits.discovery) * view.graph.exists.numel() * 4
+    operations = view.plain_operations(len(splits.discovery), tokens)
+    passes, rate = _passes(len(set(splits.discovery.templates))), _rate(device, view.dtype)
+    return RunPlan(
+        model=view.name,
+        device=str(device),
+        n_edges=view.graph.n_edges,
+        prompts=tuple(len(one) for one in (splits.discovery, splits.validation or (), splits.held_out)),
+        tokens=tokens,
+        batch=batch,
+        libraries=max(_BASE, peak_memory(torch.device("cpu"))) if device.type == "cpu" else 0,
+        weights=sketch.weights_bytes,
+        kept=sum(kept_bytes(view, one) for one in sets),
+        scoring=max(at_once * each, contraction_bytes(view, at_once, room, device)) + apart,
+        circuits=at_once * running_bytes(view) + room.circuits,
+        forward_operations=operations,
+        passes=passes,
+        minutes=(passes[0] * operations / rate / 60, passes[1] * operations / rate / 60),
+        notes=notes,
+    )
+
+
+def _passes(templates: int) -> tuple[int, int]:
+    return PASSES[max(known for known in PASSES if known <= max(templates, 1))]
+
+
+def _rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Operations a second of products as large as a small model's, median of five."""
+    a, b = torch.randn(256, 1024, device=device).to(dtype), torch.randn(1024, 1024, device=device).to(dtype)
+    seconds = []
+    for _ in range(6):
+        start = time.perf_counter()
+        for _ in range(10):
+            out = a @ b
+        float(out[0, 0])  # waits for it
+        seconds.append(time.perf_counter() - start)
+    return 10 * 2 * a.numel() * b.shape[1] / statistics.median(seconds[1:])

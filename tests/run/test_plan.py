@@ -1,0 +1,112 @@
+"""What a run will take, from a configuration: the same sizes as the loaded model's, and near what is measured."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from acdc_engine.errors import DeviceError, ModelError
+from acdc_engine.model.devices import scoring_bytes
+from acdc_engine.model.load import load_model, read_config
+from acdc_engine.model.sketch import sketch_of
+from acdc_engine.model.smollm2 import smollm2_folder
+from acdc_engine.patch import CircuitEvaluator
+from acdc_engine.prompts.prompt_set import PromptSet
+from acdc_engine.run.discover import discover
+from acdc_engine.run.meter import kept_bytes
+from acdc_engine.run.plan import plan
+from benchmarks.fresh_python import peak_of
+from tests.cli.conftest import acdc, flat
+from tests.tiny_models import CONFIGS, hf_model, view
+
+GB = 1e9
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_sketch_has_the_shape_of_the_model(name: str) -> None:
+    real, sketch = view(name), sketch_of(hf_model(name).config, name, torch.float32)
+    assert sketch.view.graph.senders == real.graph.senders
+    assert sketch.view.graph.receivers == real.graph.receivers
+    assert sketch.view.graph.n_edges == real.graph.n_edges
+    assert sketch.weights_bytes == sum(weight.nbytes for weight in hf_model(name).parameters())
+    assert scoring_bytes(sketch.view, 16) == pytest.approx(scoring_bytes(real, 16), rel=0.3)
+    assert sum(weight.untyped_storage().nbytes() for weight in [sketch.view.unembed_weight]) == 4, "no room is taken"
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama_grouped", "gemma3"])
+def test_what_circuits_need_of_the_prompts_is_what_is_kept(name: str) -> None:
+    """The first five of eight tokens are the same in clean and corrupt prompts."""
+    prompts = PromptSet.from_tokens([[1, 2, 3, 4, 5, 6, 7, 8]] * 4, [[1, 2, 3, 4, 5, 9, 7, 8]] * 4)
+    evaluator = CircuitEvaluator(view(name), prompts)
+    grounds, total = evaluator._ready[0].baseline.grounds, 2 * 4 * view(name).d_vocab * 4
+    for one in grounds:
+        total += sum(part.nbytes for part in (one.x, one.values, one.raw) if part is not None)
+    assert kept_bytes(view(name), prompts) == total
+
+
+def test_the_plan_of_the_demo() -> None:
+    found = plan("ioi")
+    assert found.n_edges == 70_651 and found.prompts == (64, 512, 64) and found.tokens == 14
+    assert found.weights == pytest.approx(0.54 * GB, rel=0.01)
+    assert found.memory == found.libraries + found.weights + found.kept + max(found.scoring, found.circuits)
+    assert plan("ioi", n_validation=256).kept < 0.65 * found.kept
+    assert plan("ioi", dtype="bfloat16").weights == found.weights // 2
+    assert found.passes[0] < found.passes[1] and 0 < found.minutes[0] < found.minutes[1]
+
+
+def test_scoring_takes_what_was_planned() -> None:
+    code = """
+from acdc_engine import Experiment, load_model
+from acdc_engine.prompts.build import split_prompts
+from acdc_engine.prompts.find import find_task
+view = load_model("smollm2-135m", device="cpu")
+lab = Experiment(view, split_prompts(find_task("ioi"), view.tokenizer, 64, 2, 0).discovery, batch_size=64)
+lab.score("eap-ig")
+"""
+    found = plan("ioi", n=64, batch_size=64, device="cpu")
+    measured = peak_of(code)
+    assert found.libraries + found.weights + found.scoring == pytest.approx(measured, rel=0.15)
+
+
+def test_a_configuration_will_do(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    path = tmp_path / "mine" / "config.json"
+    shutil.copy(smollm2_folder() / "config.json", path)
+    found = plan("ioi", path)
+    assert (found.model, found.n_edges) == ("mine", 70_651)
+    assert found.notes == ("Prompts are counted with the tokenizer of smollm2-135m: the model's own is not here.",)
+
+
+def test_small_models_have_no_plan() -> None:
+    with pytest.raises(ModelError, match="induction-2l is a small model: its runs take seconds"):
+        read_config("induction-2l")
+
+
+def test_memory_that_is_not_enough_is_refused_before_anything_is_run(tmp_path: Path) -> None:
+    short = r"The weights take 0\.54 GB on cpu, and 0\.50 GB are there .* it needs 0\.60 GB at least"
+    for refused in (
+        lambda: plan("ioi", memory="500MB", device="cpu"),
+        lambda: discover("ioi", memory="500MB", device="cpu", out=tmp_path / "run"),
+    ):
+        with pytest.raises(DeviceError, match=short):
+            refused()
+    with pytest.raises(DeviceError, match=r"Memory: of 0\.7 GiB the weights take 0\.5 GiB; scoring takes about .*--n"):
+        discover("ioi", memory="700MB", device="cpu", out=tmp_path / "other")
+    with pytest.raises(DeviceError, match="such as 20GB, not 'much'"):
+        plan("ioi", memory="much")
+
+
+def test_memory_decides_how_many_prompts_run_at_once() -> None:
+    v = load_model("smollm2-135m", device="cpu")
+    assert plan("ioi", batch_size=64, device="cpu").batch == 64
+    assert plan("ioi", batch_size=64, device="cpu", memory="700MB").batch < 64
+    assert v.fitting(14) > 64
+
+
+def test_the_command() -> None:
+    result = acdc("plan", "ioi", "--dtype", "bfloat16")
+    assert result.exit_code == 0, result.output
+    text = flat(result.output)
+    assert "smollm2-135m: 70,651 edges, on cpu. 64 discovery, 512 validation and 64 held-out prompts" in text
+    assert "weights 0.27" in text and "at most, together" in text and "About 40 to 90 forward passes" in text
