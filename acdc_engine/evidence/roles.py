@@ -127,8 +127,8 @@ def measure_roles(
     for layer, head in sorted(places.values()):
         heads.setdefault(layer, []).append(head)
     means, changes = _Means(), list[tuple[PromptSet, _Changes]]()
-    some = prompts.select(range(min(len(prompts), _MOST_PROMPTS))).to(view.device)
-    for batch in some.batches(batch_size, view.fitting):
+    some = prompts.to("cpu").select(range(min(len(prompts), _MOST_PROMPTS)))
+    for batch in (part.to(view.device) for part in some.batches(batch_size, view.fitting)):
         clean, corrupt = _run(view, batch.clean), _run(view, batch.corrupt, keep_inputs=False)
         if batch.answers.shape[1]:
             for what, record in (("clean", clean), ("corrupt", corrupt)):

@@ -37,7 +37,7 @@ def _mean(view: TransformerView, prompts: PromptSet, batch_size: int) -> Referen
     width = prompts.clean.shape[1]
     counts = torch.zeros(width, dtype=torch.float32, device=view.device)
     sums = [total.float() for total in _zeros(view, width).values()]
-    for batch in prompts.to(view.device).batches(batch_size, view.fitting):
+    for batch in (part.to(view.device) for part in prompts.to("cpu").batches(batch_size, view.fitting)):
         pos = batch.clean.shape[1]
         there = (torch.arange(pos, device=view.device)[None] < batch.lengths[:, None]).float()
         counts[:pos] += there.sum(0)

@@ -197,7 +197,7 @@ class CircuitEvaluator:
         self._order = None if order == sorted(order) else torch.tensor(order, device=view.device).argsort()
         with torch.no_grad():
             removed = reference(view, self.prompts if part_of is None else part_of.to(view.device), batch_size)
-            batches = self.prompts.batches(batch_size, view.fitting)
+            batches = [prompts.select(rows).to(view.device) for rows in self._rows]
             self._ready = [self._prepare(batch, removed(batch)) for batch in batches]
         self._near: tuple[Bool[Tensor, "senders receivers"], list[Bank]] | None = None
 
@@ -241,8 +241,8 @@ class CircuitEvaluator:
         """See `Evaluator`."""
         _, sums = self._differentiated(self._defined(mask[None])[0], metric, groups)
         sizes = [len(self.prompts)] if groups is None else groups.sum(1).tolist()
-        parts = sums / torch.tensor([*sizes, len(self.prompts)], device=sums.device)[:, None, None]
-        *means, squares = parts.masked_fill(~self.graph.exists.to(sums.device), 0.0).cpu()
+        parts = sums.cpu() / torch.tensor([*sizes, len(self.prompts)])[:, None, None]
+        *means, squares = parts.masked_fill(~self.graph.exists, 0.0)
         return torch.stack([*means, squares.sqrt()])
 
     def _differentiated(

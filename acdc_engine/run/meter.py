@@ -53,7 +53,7 @@ def peak_memory(device: torch.device) -> int:
 
 def forward_seconds(view: TransformerView, prompts: PromptSet, batch_size: int) -> float:
     """Seconds of one plain forward pass over a set of prompts."""
-    batches = [batch.clean for batch in prompts.to(view.device).batches(batch_size, view.fitting)]
+    batches = [batch.clean.to(view.device) for batch in prompts.batches(batch_size, view.fitting)]
     start = time.perf_counter()
     for tokens in batches:
         logits = view.logits(tokens)

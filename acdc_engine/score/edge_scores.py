@@ -164,7 +164,8 @@ def in_batches(
         parts.append(part)
         total += found.sum(0)
         if apart:
-            squares += found.square().sum(0)
+            for row in found:  # one by one: squares of all would take as much again as all scores
+                squares.addcmul_(row, row)
         if per_example:
             rows.append(found.cpu())
         if progress is not None:
@@ -426,10 +427,13 @@ def _sharing(twins: Sequence[Twin], columns: int) -> Iterator[list[Twin]]:
 
 def _add_product(
     senders: Float[Tensor, "senders examples pos d_model"],
-    receivers: Float[Tensor, "receivers examples pos d_model"],
+    receivers: Float[Tensor, "aligned examples pos d_model"],
     out: Float[Tensor, "rows senders receivers"],
 ) -> None:
-    """Adds dot products over tokens and width: of every example by itself where `out` has a row for each."""
+    """Adds dot products over tokens and width: of every example by itself where `out` has a row for each.
+
+    Receivers beyond those of `out` are there for the alignment alone.
+    """
     if len(out) == 1:
         out[0] += _product(senders.flatten(1), receivers.flatten(1))[:, : out.shape[2]]
         return

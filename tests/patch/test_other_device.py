@@ -1,0 +1,157 @@
+"""Scoring and patched runs on a second kind of tensor: what mixes devices fails, as it would on a GPU.
+
+A pretended device: tensors are wrapped and say that they are elsewhere; every operation looks at its operands, does the
+same with what is inside, and wraps the result.
+"""
+
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_map
+
+from acdc_engine.model.bridge import view_of
+from acdc_engine.model.devices import Room
+from acdc_engine.model.view import TransformerView
+from acdc_engine.patch import CircuitEvaluator
+from acdc_engine.patch.evaluator import Variants
+from acdc_engine.score import get_method, score_edges
+from tests.patch.test_near import neighbours
+from tests.tiny_models import METRIC, hf_model, random_mask, random_prompts, relative, view
+
+ELSEWHERE = torch.device("meta")
+"""What tensors there say they are on: of the devices that torch knows, the one that nothing here uses."""
+
+
+class There(Tensor):
+    """A tensor on the pretended device."""
+
+    inside: Tensor
+
+    @staticmethod
+    def __new__(cls, inside: Tensor) -> "There":
+        made: There = Tensor._make_wrapper_subclass(
+            cls,
+            inside.shape,
+            strides=inside.stride(),
+            storage_offset=inside.storage_offset(),
+            dtype=inside.dtype,
+            layout=inside.layout,
+            device=ELSEWHERE,
+            requires_grad=inside.requires_grad,
+        )
+        made.inside = inside
+        return made
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
+        return run_there(func, args, kwargs or {})
+
+
+def run_there(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    """Runs an operation on what is inside of its operands, all of which must be on one device."""
+    tensors = [one for one in tree_flatten((args, kwargs))[0] if isinstance(one, Tensor)]
+    there = [one for one in tensors if isinstance(one, There)]
+    name, target = func.__name__.split(".")[0], kwargs.get("device")
+    if there and name not in ("_to_copy", "copy_", "_local_scalar_dense"):
+        others = [one for one in tensors if not isinstance(one, There) and one.dim()]
+        assert not others, f"{func} mixes devices"
+    wraps = bool(there) if target is None else torch.device(target) == ELSEWHERE
+    if name in ("copy_", "_local_scalar_dense"):
+        wraps = isinstance(args[0], There)
+    given = {**kwargs, "device": torch.device("cpu")} if target is not None else kwargs
+
+    def unwrap(one: Any) -> Any:
+        return one.inside if isinstance(one, There) else one
+
+    found = func(*tree_map(unwrap, args), **tree_map(unwrap, given))
+    if not wraps:
+        return found
+    if name.endswith("_") and not name.startswith("_") and isinstance(args[0], There):
+        return args[0]  # done in place
+    if "out" in kwargs:
+        return kwargs["out"]
+    return tree_map(lambda one: There(one) if isinstance(one, Tensor) else one, found)
+
+
+class Elsewhere(TorchDispatchMode):
+    """Makes tensors there, and takes them there and back."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return run_there(func, args, kwargs or {})
+
+
+def moved(value: Any) -> Any:
+    """A view, or a part of one, with all tensors there."""
+    if isinstance(value, Tensor):
+        return There(value.detach())
+    if isinstance(value, nn.Module):
+        return value._apply(lambda one: There(one.detach()), recurse=True)
+    if isinstance(value, tuple):
+        return tuple(moved(one) for one in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{one.name: moved(getattr(value, one.name)) for one in fields(value) if one.init})
+    return value
+
+
+def view_there(name: str) -> TransformerView:
+    """A model on the pretended device."""
+    here = view_of(hf_model(name), name)
+    parts = ("layers", "final_norm", "embed", "unembed_weight", "unembed_bias", "rotary")
+    return replace(here, **{part: moved(getattr(here, part)) for part in parts})
+
+
+ARCHITECTURES = ["gpt2", "llama_grouped", "gemma3", "olmo2", "phi"]
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_scores_on_another_device(name: str) -> None:
+    prompts = random_prompts(4, ragged=True)
+    wanted = score_edges(view(name), prompts, METRIC, get_method("eap-ig"), batch_size=3, rms=True)
+    with Elsewhere():
+        v = view_there(name)
+        assert v.device == ELSEWHERE and v.room == Room.on(torch.device("cpu"), 0)
+        found = score_edges(v, prompts, METRIC, get_method("eap-ig"), batch_size=3, rms=True)
+    assert relative(found.both, wanted.both) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama_grouped", "gemma3"])
+def test_circuits_on_another_device(name: str) -> None:
+    prompts = random_prompts(4, ragged=True)
+    base = random_mask(view(name).graph, 0.4, seed=1)
+    masks = neighbours(view(name).graph, base, 6, seed=2)
+    groups = torch.tensor([[True, False, True, False], [False, True, False, True]])
+    asked: list[Callable[[CircuitEvaluator], Tensor]] = [
+        lambda one: one.values(masks, METRIC),
+        lambda one: one.values(Variants.of(base, masks), METRIC),
+        lambda one: one.edge_gradients(base, METRIC, groups),
+        lambda one: one.clean_logits(),
+        lambda one: one.ablated_logits(),
+    ]
+    for ablation in ("patch", "mean", "zero"):
+        here = CircuitEvaluator(view(name), prompts, ablation, batch_size=3)
+        wanted = [ask(here) for ask in asked]
+        with Elsewhere():
+            there = CircuitEvaluator(view_there(name), prompts, ablation, batch_size=3)
+            found = [ask(there).cpu() for ask in asked]
+        for ours, theirs in zip(found, wanted, strict=True):
+            assert relative(ours, theirs) < 1e-4
+
+
+def test_the_device_refuses_what_a_gpu_would() -> None:
+    with Elsewhere():
+        there, here = torch.ones(3, device=ELSEWHERE), torch.ones(3)
+        assert isinstance(there, There) and isinstance(there + 1, There) and isinstance(there.to("cpu"), Tensor)
+        assert not isinstance(there.cpu(), There) and np.array_equal(there.cpu().numpy(), here.numpy())
+        with pytest.raises(AssertionError, match="mixes devices"):
+            there + here
+        with pytest.raises(AssertionError, match="mixes devices"):
+            there[torch.tensor([0, 1])]
