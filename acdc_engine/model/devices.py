@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _GIB = 2**30
+_TRIAL = 64
+"""Tokens of the prompt on which it is counted what a run keeps."""
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": _GIB}
 _DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
@@ -160,13 +162,23 @@ def scoring_bytes(view: TransformerView, pos: int, points: int = 5) -> int:
     for twin in view.twins:
         block, layer = twin.block, twin.layer
         weights = [] if layer.mlp is None else [weight.shape for weight in layer.mlp.parameters()]
-        key = type(twin), layer.attention.fused(pos), layer.attention.w_q.shape, *weights
+        key = type(twin), layer.attention.softcap, layer.attention.w_q.shape, *weights
         if key not in known:
-            known[key] = _kept_of_a_run(view, twin, pos) // pos
+            known[key] = _kept_per_token(view, twin, pos)
         receivers, senders = block.feeds.shape
         of_points = min(points, 5) * (view.d_model + receivers) * size if block.kind == "attention" else 0
         total += known[key] + receivers * twin.width * wide + of_points + senders * twin.width * size
     return total + 4 * view.d_model * size
+
+
+def _kept_per_token(view: TransformerView, twin: Twin, pos: int) -> int:
+    """Found with short prompts; where attention weights are written out they grow with the length, and are added."""
+    short = min(pos, _TRIAL)
+    found = _kept_of_a_run(view, twin, short) // short
+    if twin.layer.attention.softcap is None or pos == short:
+        return found
+    growth = _kept_of_a_run(view, twin, 2 * short) // (2 * short) - found
+    return found + growth * (pos - short) // short
 
 
 def _kept_of_a_run(view: TransformerView, twin: Twin, pos: int) -> int:

@@ -185,14 +185,6 @@ class Twin(ABC):
     def count(self, work: Work, batch: int, pos: int, past: int = 0) -> None:
         """Counts a run of the block, behind `past` positions; another time for its gradients, with frozen weights."""
 
-    def numbers(self, pos: int) -> int:
-        """About how many numbers scoring takes for each token of prompts of `pos` tokens.
-
-        Activations that a backward pass needs, gradients, and what is kept of runs until it is contracted. Mixtures of
-        experts take less: all experts are counted.
-        """
-        return 17 * self.layer.attention.w_q.shape[-1] // 2
-
     @abstractmethod
     def run(self, x: Residual, rotation: Rotation | None, record: Record | None, keep: bool) -> Residual:
         """What the block writes; appends to the record, with its inputs if they are to be kept."""
@@ -240,11 +232,6 @@ class _AttentionTwin(Twin):
     def count(self, work: Work, batch: int, pos: int, past: int = 0) -> None:
         work.product(batch * pos, sum(weight.numel() for weight in (*self._weights, self.layer.attention.w_o)))
         work.mix(self._heads, batch * pos, past + pos, self.width)
-
-    def numbers(self, pos: int) -> int:
-        # Weights of attention are written out but for the plain, causal kind.
-        written = 0 if self.layer.attention.fused(pos) else 4 * self._heads * pos
-        return super().numbers(pos) + 6 * len(self._receivers) * self.width + written
 
     def run(self, x: Residual, rotation: Rotation | None, record: Record | None, keep: bool) -> Residual:
         layer, attention = self.layer, self.layer.attention
@@ -371,11 +358,6 @@ class _MlpTwin(Twin):
                 self.layer.mlp_write(token)
             self._per_token = int(counter.get_total_flops())
         work.operations += batch * pos * self._per_token
-
-    def numbers(self, pos: int) -> int:
-        assert self.layer.mlp is not None, "this is its twin"
-        hidden = sum(weight.numel() for weight in self.layer.mlp.parameters()) // self.width
-        return super().numbers(pos) + 3 * hidden // 2
 
     def run(self, x: Residual, rotation: Rotation | None, record: Record | None, keep: bool) -> Residual:
         read = x.view_as(x)
