@@ -155,8 +155,11 @@ class Shape:
     def _largest(self, method: Method) -> int:
         greedy = replace(self.view, memory=2**60)  # batches as large as asked for
 
-        def fits(n: int) -> bool:
-            return fits_in_memory(lambda: _score(greedy, self._some(n), method, n))
+        def fits(n: int) -> bool:  # where memory runs out the engine goes on with halves
+            done, metric = list[int](), get_metric("logit_diff")
+            some = self._some(n)
+            ran = fits_in_memory(lambda: score_edges(greedy, some, metric, method, batch_size=n, progress=done.append))
+            return ran and done == [n]
 
         return largest_that_fits(fits, self.settings.prompts, self.settings.most_prompts)
 
