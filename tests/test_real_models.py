@@ -53,7 +53,7 @@ def test_smollm2_under_all_edges_and_none(smollm2: TransformerView) -> None:
 
 @pytest.mark.parametrize(("task", "faithfulness"), [("ioi", 0.8), ("greater_than", 0.75)])
 def test_a_faithful_circuit_of_a_real_behaviour(task: str, faithfulness: float, smollm2: TransformerView) -> None:
-    circuit = discover(task, smollm2, faithfulness=faithfulness, n=16, n_held_out=32, n_random=2)
+    circuit = discover(task, smollm2, faithfulness=faithfulness, n=16, n_validation=128, n_held_out=32, n_random=2)
     assert circuit.evaluation is not None and circuit.certificate is not None and circuit.certificate.minimal
     seen, unseen = circuit.evaluation.discovery, circuit.evaluation.held_out
     assert seen.accuracy_clean is not None and seen.accuracy_clean > 0.9

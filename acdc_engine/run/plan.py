@@ -25,7 +25,7 @@ from acdc_engine.model.sketch import Sketch, sketch_of
 from acdc_engine.prompts.build import Splits
 from acdc_engine.prompts.card import TaskCard
 from acdc_engine.prompts.find import find_task
-from acdc_engine.run.meter import kept_bytes, peak_memory
+from acdc_engine.run.meter import kept_bytes
 from acdc_engine.run.prepare import splits_of
 from acdc_engine.run.settings import Settings
 from acdc_engine.score.edge_scores import contraction_bytes, per_example_fits
@@ -130,7 +130,7 @@ def _counted(
         prompts=tuple(len(one) for one in (splits.discovery, splits.validation or (), splits.held_out)),
         tokens=tokens,
         batch=batch,
-        libraries=max(_BASE, peak_memory(torch.device("cpu"))) if device.type == "cpu" else 0,
+        libraries=_BASE if device.type == "cpu" else 0,
         weights=sketch.weights_bytes,
         kept=sum(kept_bytes(view, one) for one in sets),
         scoring=max(at_once * each, contraction_bytes(view, at_once, room, device)) + apart,
