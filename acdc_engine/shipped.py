@@ -6,6 +6,9 @@ from pathlib import Path
 
 from acdc_engine.errors import AcdcError
 
+MANIFEST = "model.json"
+"""What makes a folder that of a small model (`model/small_model.py`)."""
+
 
 def tasks_folder() -> Path:
     """The folder of the shipped task cards."""
@@ -15,6 +18,11 @@ def tasks_folder() -> Path:
 def graphs_folder() -> Path:
     """The folder of the known circuits and of schema.json."""
     return _shipped("graphs")
+
+
+def small_models() -> list[str]:
+    """Names of the small models that are shipped."""
+    return sorted(path.parent.name for path in graphs_folder().glob(f"*/{MANIFEST}"))
 
 
 def _shipped(name: str) -> Path:

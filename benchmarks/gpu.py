@@ -7,7 +7,6 @@
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -58,7 +57,8 @@ class Run:
         """Part 2; beside: the circuit that a CPU found."""
         with TemporaryDirectory() as folder:
             start = time.perf_counter()
-            circuit = discover("ioi", device=self.settings.device, out=Path(folder) / "demo")
+            few: Any = {"n": 8, "n_validation": 16, "n_held_out": 8, "force": True} if self.tiny else {}
+            circuit = discover("ioi", device=self.settings.device, out=Path(folder) / "demo", **few)
             seconds = time.perf_counter() - start
         edges = {(edge.sender, edge.receiver) for edge in circuit.edges}
         evaluation = circuit.evaluation
@@ -71,17 +71,18 @@ class Run:
         note = "Jaccard: with the edges that the same command found on a CPU." if beside else ""
         self.done("demo", [Table("acdc discover ioi, SmolLM2-135M", tuple(facts), (cells,), note)], facts)
 
-    def shapes(self, exact: bool) -> None:
+    def shapes(self, scoring: bool, exact: bool) -> None:
         """Parts 3 and 4, which share the largest model."""
         rate, costs = matrix_rate(self.settings), list[Cost]()
         configs = TINY if self.tiny else FULL_SIZE
-        for name, config in configs.items():
+        for name, config in configs.items() if scoring else [[*configs.items()][-1]]:
             shape = Shape(name, config, self.settings)
-            costs += [shape.cost(method, rate) for method in shape.methods().values()]
-            record = {"matrix_rate": rate, "costs": [asdict(cost) for cost in costs]}
-            self.record["shapes"] = record
+            if scoring:
+                costs += [shape.cost(method, rate) for method in shape.methods().values()]
+                self.record["shapes"] = {"matrix_rate": rate, "costs": [asdict(cost) for cost in costs]}
             if name == [*configs][-1]:
-                self.done("shapes", [cost_table(costs, self.settings, rate)], record)
+                if scoring:
+                    self.done("shapes", [cost_table(costs, self.settings, rate)], self.record["shapes"])
                 if exact:
                     cost, traces = shape.exact()
                     record = {"costs": asdict(cost), "traces": [asdict(one) for one in traces]}
@@ -123,14 +124,12 @@ def main(
         settings = Settings(device, "float32", 4, tokens=8, points=2, repeats=1, matrix=256, edges=10)
     name = "gpu" if set(asked) == set(PARTS) else "-".join(["gpu", *asked])  # some parts leave others' results alone
     run = Run(settings, tiny, out or (None if tiny else RESULTS), name)
-    steps: dict[str, Callable[[], None]] = {
-        "agreement": run.agreement,
-        "demo": lambda: run.demo(beside),
-        "shapes": lambda: run.shapes("exact" in asked),
-    }
-    for name, step in steps.items():
-        if name in asked:
-            step()
+    if "agreement" in asked:
+        run.agreement()
+    if "demo" in asked:
+        run.demo(beside)
+    if {"shapes", "exact"} & set(asked):
+        run.shapes("shapes" in asked, "exact" in asked)
     if run.disagree:
         typer.echo(f"The device's numbers differ from the CPU's by more than {TOLERANCE:g}.", err=True)
         raise typer.Exit(1)

@@ -32,7 +32,7 @@ class Settings:
     device: str = "cuda"  # where
     dtype: str = "bfloat16"  # number format of the timed models
     prompts: int = 64  # prompts
-    most_prompts: int = 1024  # tried as one batch, at most
+    most_prompts: int = 512  # tried as one batch, at most
     tokens: int = 64  # their length
     points: int = 5  # integration points of EAP-IG
     repeats: int = 3  # rounds; medians are reported

@@ -28,6 +28,7 @@ def plan(task: options.Task, model: options.Model = "smollm2-135m", as_json: AsJ
         from rich.table import Table
 
         from acdc_engine.run.plan import plan as planned
+        from acdc_engine.run.progress import duration
     with stage("Counting"):
         found = planned(task, model, **settings)
     if as_json:
@@ -54,11 +55,7 @@ def plan(task: options.Task, model: options.Model = "smollm2-135m", as_json: AsJ
     fewest, most = found.passes
     out.print(
         f"\nAbout {fewest} to {most} forward passes over the discovery prompts, as default runs of such tasks took: "
-        f"{_minutes(found.minutes[0])} to {_minutes(found.minutes[1])} at the speed of this machine.",
+        f"{duration(60 * found.minutes[0])} to {duration(60 * found.minutes[1])} at the speed of this machine.",
         markup=False,
     )
     print_notes(found.notes)
-
-
-def _minutes(minutes: float) -> str:
-    return f"{minutes:.0f} minutes" if minutes >= 1 else f"{60 * minutes:.0f} seconds"

@@ -16,9 +16,8 @@ import torch
 from acdc_engine.errors import AcdcError, ModelError, nearest
 from acdc_engine.model.devices import pick_device, pick_dtype
 from acdc_engine.model.refusals import refuse_config, refuse_unseen
-from acdc_engine.model.small_model import MANIFEST, WordTokenizer, read_small_model, small_models, small_view
 from acdc_engine.model.view import TransformerView
-from acdc_engine.shipped import graphs_folder
+from acdc_engine.shipped import MANIFEST, graphs_folder, small_models
 
 DEFAULT_MODEL = "smollm2-135m"
 _WELL_KNOWN = (
@@ -86,6 +85,8 @@ def load_model(
         return view_of(model, model.name_or_path or type(model).__name__, tokenizer, revision, ungroup_kv)
     target, number_format = pick_device(device), pick_dtype(dtype)
     if (small := _small_model_folder(model)) is not None:
+        from acdc_engine.model.small_model import read_small_model, small_view
+
         return small_view(*read_small_model(small), device=target, dtype=number_format, tokenizer=tokenizer)
     source, name = _resolve(model)
     with _reading(source, name, revision) as where:
@@ -104,6 +105,8 @@ def load_tokenizer(model: str | Path = DEFAULT_MODEL) -> Any:
         ModelError: The model cannot be found or reached, or has no tokenizer.
     """
     if (small := _small_model_folder(model)) is not None:
+        from acdc_engine.model.small_model import WordTokenizer, read_small_model
+
         return WordTokenizer.of(read_small_model(small)[0])
     from transformers import AutoConfig
 
@@ -124,9 +127,10 @@ def read_config(model: str | Path = DEFAULT_MODEL) -> tuple[Any, str]:
     if _small_model_folder(model) is not None:
         raise ModelError(f"{model} is a small model: its runs take seconds, and there is nothing to plan.")
     path = Path(model).expanduser()
-    source, name = (str(path), path.parent.name) if path.suffix == ".json" and path.is_file() else _resolve(model)
-    with _reading(source if Path(source).is_dir() else str(path.parent), name) as where:
-        return AutoConfig.from_pretrained(source, **where), name
+    alone = path.suffix == ".json" and path.is_file()
+    source, name = (str(path.parent), path.resolve().parent.name) if alone else _resolve(model)
+    with _reading(source, name) as where:
+        return AutoConfig.from_pretrained(path if alone else source, **where), name
 
 
 def _hub_answers() -> bool:

@@ -11,7 +11,7 @@ from acdc_engine.model.layers import Attention, Layer, Norm, Rotation
 from acdc_engine.model.refusals import refuse_config
 from acdc_engine.model.view import TransformerView
 
-_PARALLEL = ("gptj", "codegen", "phi", "cohere", "cohere2", "falcon")
+_PARALLEL = ("phi", "cohere", "cohere2")
 """Model types whose attention and MLP read the same residual stream, where the configuration does not say it."""
 
 

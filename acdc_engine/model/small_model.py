@@ -21,9 +21,8 @@ from acdc_engine.errors import ModelError, PromptError
 from acdc_engine.graph.blocks import GraphShape
 from acdc_engine.model.layers import Attention, Layer, Norm
 from acdc_engine.model.view import TransformerView
-from acdc_engine.shipped import graphs_folder
+from acdc_engine.shipped import MANIFEST
 
-MANIFEST = "model.json"
 _WEIGHTS = "model.safetensors"
 _SHOWN = 20  # problems that an error lists; the rest are counted
 _NORMS = ("ln1", "ln1_bias", "ln2", "ln2_bias", "ln_final", "ln_final_bias")  # a gain left out is one everywhere
@@ -119,11 +118,6 @@ class SmallModel(BaseModel):
             # Our own validator's messages name the keys themselves, several of them.
             lines = [f"{key}: {text}." if key else text.removeprefix("Value error, ") for key, text in found]
             raise _refused(where, "\n".join(lines).split("\n")) from error
-
-
-def small_models() -> list[str]:
-    """Names of the small models that are shipped."""
-    return sorted(path.parent.name for path in graphs_folder().glob(f"*/{MANIFEST}"))
 
 
 def read_small_model(folder: Path) -> tuple[SmallModel, dict[str, Tensor]]:

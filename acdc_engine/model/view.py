@@ -7,7 +7,7 @@ tensors and the MLP modules, so a forward pass costs what the arithmetic costs, 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
-from functools import cached_property
+from functools import cache, cached_property, partial
 from typing import Any
 
 import torch
@@ -94,13 +94,12 @@ class TransformerView:
 
     def fitting(self, pos: int) -> int:
         """How many prompts of `pos` tokens may run at once; at least one."""
-        if pos not in self._token_bytes:
-            self._token_bytes[pos] = scoring_bytes(self, pos)
-        return max(1, self.room.scoring // (pos * self._token_bytes[pos]))
+        return max(1, self.room.scoring // (pos * self.token_bytes(pos)))
 
     @cached_property
-    def _token_bytes(self) -> dict[int, int]:
-        return {}
+    def token_bytes(self) -> Callable[[int], int]:
+        """From a prompt's number of tokens to what scoring takes for each: `scoring_bytes`, counted once."""
+        return cache(partial(scoring_bytes, self))
 
     @property
     def device(self) -> torch.device:

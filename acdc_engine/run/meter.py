@@ -10,7 +10,6 @@ import torch
 
 from acdc_engine.errors import DeviceError
 from acdc_engine.graph.records import Cost, StageCost
-from acdc_engine.model.devices import scoring_bytes
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.run.progress import Reporter, Stage
@@ -158,8 +157,8 @@ def memory_note(view: TransformerView, *splits: PromptSet, batch_size: int) -> s
         DeviceError: More than what everything may take was asked for.
     """
     batches = [batch for split in splits for batch in split.batches(batch_size, view.fitting)]
-    widest = max((batch.clean.shape for batch in batches), key=lambda one: one.numel() * scoring_bytes(view, one[1]))
-    each = scoring_bytes(view, widest[1])
+    widest = max((batch.clean.shape for batch in batches), key=lambda one: one.numel() * view.token_bytes(one[1]))
+    each = view.token_bytes(widest[1])
     batch, kept = widest.numel() * each, sum(kept_bytes(view, one) for one in batches)
     told = (
         f"scoring takes about {batch / 2**30:.1f} GiB for a batch of {widest[0]} x {widest[1]:,} tokens "

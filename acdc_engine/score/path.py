@@ -7,16 +7,8 @@ from torch import Tensor
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.metrics import Metric
 from acdc_engine.prompts.prompt_set import PromptSet
-from acdc_engine.score.edge_scores import (
-    EdgeScores,
-    ReceiverGradients,
-    Runs,
-    check_ends,
-    contract,
-    difference,
-    in_batches,
-    no_scores,
-)
+from acdc_engine.score.contract import ReceiverGradients, contract
+from acdc_engine.score.edge_scores import EdgeScores, Runs, check_ends, difference, in_batches, no_scores
 from acdc_engine.score.methods import METHODS, Steps
 
 

@@ -56,6 +56,14 @@ def test_gpu_rehearsed_on_the_cpu(tmp_path: Path) -> None:
     assert "| tiny Gemma 3 | eap-ig | 82 | 4 |" in as_markdown.read_text()
 
 
+def test_gpu_does_the_parts_that_are_asked_for(tmp_path: Path) -> None:
+    asked = ["--device", "cpu", "--tiny", "--parts", "exact", "--out", str(tmp_path)]
+    assert CliRunner().invoke(gpu.app, asked).exit_code == 0
+    (as_json,) = tmp_path.glob("gpu-exact-*.json")
+    record = json.loads(as_json.read_text())
+    assert record["exact"]["costs"]["edges"] == 10 and "shapes" not in record
+
+
 def test_gpu_fails_when_the_device_disagrees(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = [Agreement("m", "scores, eap", 2e-3)]
     monkeypatch.setattr(gpu, "compare_devices", lambda *_: wrong)

@@ -16,7 +16,6 @@ from acdc_engine.model.small_model import (
     SmallModel,
     WordTokenizer,
     read_small_model,
-    small_models,
     small_view,
     write_small_model,
 )
@@ -26,7 +25,7 @@ from acdc_engine.patch.evaluator import Variants
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.prompts.tokens import Tokenizer, continuation, show_tokens, token_ids, token_text
 from acdc_engine.score import get_method, score_edges
-from acdc_engine.shipped import graphs_folder
+from acdc_engine.shipped import graphs_folder, small_models
 from tests.patch.slow_twin import slow_logits, slow_run
 from tests.tiny_models import VOCAB, golden_view, random_mask, random_prompts, relative
 

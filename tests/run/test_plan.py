@@ -1,5 +1,6 @@
 """What a run will take, from a configuration: the same sizes as the loaded model's, and near what is measured."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,8 @@ import pytest
 import torch
 
 from acdc_engine.errors import DeviceError, ModelError
-from acdc_engine.model.devices import scoring_bytes
-from acdc_engine.model.load import load_model, read_config
+from acdc_engine.model.devices import Room, scoring_bytes
+from acdc_engine.model.load import read_config
 from acdc_engine.model.sketch import sketch_of
 from acdc_engine.model.smollm2 import smollm2_folder
 from acdc_engine.patch import CircuitEvaluator
@@ -17,7 +18,10 @@ from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.run.discover import discover
 from acdc_engine.run.meter import kept_bytes
 from acdc_engine.run.plan import plan
+from acdc_engine.score.contract import contraction_bytes
 from benchmarks.fresh_python import peak_of
+from benchmarks.report import RESULTS
+from benchmarks.shapes import FULL_SIZE
 from tests.cli.conftest import acdc, flat
 from tests.tiny_models import CONFIGS, hf_model, view
 
@@ -71,6 +75,20 @@ lab.score("eap-ig")
     assert found.libraries + found.weights + found.scoring == pytest.approx(measured, rel=0.15)
 
 
+def test_scoring_on_a_gpu_took_what_is_planned() -> None:
+    """As measured on one: benchmarks/results has what `python -m benchmarks.gpu` found there."""
+    record = json.loads(max(RESULTS.glob("gpu-*shapes*.json")).read_text())
+    settings, memory = record["settings"], record["machine"]["gpu_memory_gb"] * 10**9
+    tokens, gpu = settings["prompts"] * settings["tokens"], torch.device("cuda")
+    assert record["shapes"]["costs"]
+    for cost in record["shapes"]["costs"]:
+        sketch = sketch_of(FULL_SIZE[cost["model"]], cost["model"], getattr(torch, settings["dtype"]))
+        points = {"eap": 1, "eap-ig": settings["points"]}[cost["method"]]
+        kept = tokens * scoring_bytes(sketch.view, settings["tokens"], points)
+        products = contraction_bytes(sketch.view, tokens, Room.on(gpu, sketch.weights_bytes, memory), gpu)
+        assert sketch.weights_bytes + max(kept, products) == pytest.approx(cost["peak_bytes"], rel=0.15)
+
+
 def test_a_configuration_will_do(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     path = tmp_path / "mine" / "config.json"
@@ -100,10 +118,8 @@ def test_memory_that_is_not_enough_is_refused_before_anything_is_run(tmp_path: P
 
 
 def test_memory_decides_how_many_prompts_run_at_once() -> None:
-    v = load_model("smollm2-135m", device="cpu")
     assert plan("ioi", **FEW, batch_size=64).batch == 64
     assert plan("ioi", **FEW, batch_size=64, memory="620MB").batch < 64
-    assert v.fitting(14) > 64
 
 
 def test_the_command() -> None:
@@ -111,4 +127,4 @@ def test_the_command() -> None:
     assert result.exit_code == 0, result.output
     text = flat(result.output)
     assert "smollm2-135m: 70,651 edges, on cpu. 8 discovery, 16 validation and 8 held-out prompts" in text
-    assert "weights 0.27" in text and "at most, together" in text and "About 40 to 90 forward passes" in text
+    assert "weights 0.27" in text and "at most, together" in text and "About 50 to 105 forward passes" in text

@@ -10,8 +10,8 @@ from acdc_engine.model.view import TransformerView
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.evaluator import Variants
 from acdc_engine.prompts.metrics import LogitDifference, get_metric
-from acdc_engine.score import edge_scores, get_method, score_edges
-from acdc_engine.score.edge_scores import ReceiverGradients
+from acdc_engine.score import contract, edge_scores, get_method, score_edges
+from acdc_engine.score.contract import ReceiverGradients
 from tests.tiny_models import CORE, METRIC, hf_model, random_prompts, relative, view
 
 
@@ -46,7 +46,7 @@ def test_the_number_of_points_contracted_at_once_does_not_matter(
 def test_layers_that_share_a_product_do_not_matter(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("gpt2", "phi"):
         whole = score_edges(view(name), random_prompts(3), METRIC, get_method("eap")).mean
-        monkeypatch.setattr(edge_scores, "_COLUMNS", {"cpu": columns, "cuda": columns})
+        monkeypatch.setattr(contract, "_COLUMNS", {"cpu": columns, "cuda": columns})
         assert relative(score_edges(view(name), random_prompts(3), METRIC, get_method("eap")).mean, whole) < 1e-5
         monkeypatch.undo()
 

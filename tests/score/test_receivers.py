@@ -9,7 +9,7 @@ from acdc_engine.model.twins import Record
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.score import get_method, score_edges
-from acdc_engine.score.edge_scores import ReceiverGradients
+from acdc_engine.score.contract import ReceiverGradients
 from tests.patch.slow_twin import slow_run
 from tests.tiny_models import METRIC, random_prompts, relative, view
 
