@@ -12,7 +12,7 @@ import datetime
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from acdc_engine.errors import RanksError
@@ -58,6 +58,10 @@ def joined() -> Iterator[None]:
         raise RanksError(f"The other processes of this run cannot be reached: {error}") from error
     try:
         yield
+        with suppress(
+            RuntimeError
+        ):  # one that goes while others still talk to it aborts; one that has died is no matter
+            dist.barrier()
     finally:
         dist.destroy_process_group()
 

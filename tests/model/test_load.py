@@ -74,7 +74,7 @@ def test_what_is_loaded_already_stays_as_it_is(saved: Path) -> None:
 
 
 def test_missing_folders(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"There is no model folder at .*nothing. Give one that holds a config.json"):
+    with pytest.raises(ModelError, match=r"There is no model at .*nothing. Give a folder that holds a config.json"):
         load_model(str(tmp_path / "nothing"))
     text = f"Folder {tmp_path} holds no config.json: it is not .* small model: there is no model.json either"
     with pytest.raises(ModelError, match=text):
@@ -254,10 +254,9 @@ def test_only_local_loads_are_silent(saved: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("model.gguf", r"is a file of GGUF, which is not read .*from_pretrained\('{folder}', gguf_file='model.gguf'\)"),
         ("model.pt", "is a file of weights, .* transformers class.*docs/models.md"),
         ("model.safetensors", "is a file of weights, .* Give its folder, if the config.json"),
-        ("notes.txt", "There is no model folder at"),
+        ("notes.txt", "There is no model at"),
     ],
 )
 def test_a_file_says_what_to_do_with_it(tmp_path: Path, name: str, text: str) -> None:
@@ -265,14 +264,6 @@ def test_a_file_says_what_to_do_with_it(tmp_path: Path, name: str, text: str) ->
     for read in (load_model, load_tokenizer):
         with pytest.raises(ModelError, match=text.replace("{folder}", str(tmp_path))):
             read(str(tmp_path / name))
-
-
-def test_a_folder_with_a_gguf_file_says_what_to_do(tmp_path: Path) -> None:
-    (tmp_path / "small-q8.gguf").write_bytes(b"")
-    for _ in range(2):  # with its configuration, as on the hub, it is no model either
-        with pytest.raises(ModelError, match=r"small-q8.gguf is a file of GGUF.*gguf_file='small-q8.gguf'"):
-            load_model(tmp_path)
-        (tmp_path / "config.json").write_text("{}")
 
 
 def test_an_adapter_folder_says_what_to_do(tmp_path: Path) -> None:
@@ -288,7 +279,7 @@ def test_a_tokenizer_by_name_or_folder(tmp_path: Path) -> None:
         view = load_model(hf_model("llama"), tokenizer=given)
         assert view.tokenizer("w5 w7", add_special_tokens=False)["input_ids"] == [5, 7]
     assert isinstance(load_model(hf_model("gpt2"), tokenizer="induction-2l").tokenizer, WordTokenizer)
-    with pytest.raises(ModelError, match="There is no model folder at"):
+    with pytest.raises(ModelError, match="There is no model at"):
         load_model(hf_model("llama"), tokenizer=str(tmp_path / "nothing"))
     with pytest.raises(ModelError, match=r"A tokenizer is a Hugging Face tokenizer, or the name or folder .* type int"):
         load_model(hf_model("llama"), tokenizer=3)
