@@ -15,7 +15,6 @@ import torch
 
 from acdc_engine.errors import AcdcError, ModelError, nearest
 from acdc_engine.model.devices import pick_device, pick_dtype
-from acdc_engine.model.gguf import packed_config, unpacked
 from acdc_engine.model.refusals import refuse_config, refuse_unseen
 from acdc_engine.model.view import TransformerView
 from acdc_engine.shipped import MANIFEST, graphs_folder, small_models
@@ -113,6 +112,8 @@ def load_tokenizer(model: str | Path = DEFAULT_MODEL) -> Any:
     from transformers import AutoConfig
 
     if (packed := _gguf_file(Path(model).expanduser())) is not None:
+        from acdc_engine.model.gguf import packed_config
+
         folder, name = str(packed.parent), packed.stem
         with _reading(folder, name) as where:
             packed_config(packed)
@@ -135,6 +136,8 @@ def read_config(model: str | Path = DEFAULT_MODEL) -> tuple[Any, str]:
         raise ModelError(f"{model} is a small model: its runs take seconds, and there is nothing to plan.")
     path = Path(model).expanduser()
     if (packed := _gguf_file(path)) is not None:
+        from acdc_engine.model.gguf import packed_config
+
         with _quiet():
             return packed_config(packed), packed.stem
     alone = path.suffix == ".json" and path.is_file()
@@ -241,6 +244,8 @@ def _resolve(model: str | Path) -> tuple[str, str]:
         return str(smollm2_folder()), DEFAULT_MODEL
     folder = Path(model).expanduser()
     if (packed := _gguf_file(folder)) is not None:
+        from acdc_engine.model.gguf import unpacked
+
         return str(unpacked(packed, packed.stem)), packed.stem
     _refuse_other_files(folder)
     if folder.is_dir():
