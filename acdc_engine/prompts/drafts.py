@@ -80,9 +80,9 @@ def _fillings(card: TaskCard, pattern: PairTemplate, usable: _Usable, rng: rando
         rng.shuffle(every)
         yield from (pattern.fill(values) for values in every)
         return
-    dead_ends = 0
+    dead_ends, drawn_before = 0, [[0] * len(listed) for listed in choices]
     while dead_ends < _DEAD_ENDS:
-        drawn = _draw(choices, rivals, rng)
+        drawn = _draw(choices, drawn_before, rivals, rng)
         if drawn is None:
             dead_ends += 1
         else:
@@ -104,15 +104,27 @@ def _choices(
     return choices
 
 
-def _draw(choices: list[list[_Values]], rivals: Mapping[str, set[str]], rng: random.Random) -> _Values | None:
-    """One random filling, or None where what was chosen first leaves nothing for a later slot."""
+def _draw(
+    choices: list[list[_Values]], before: list[list[int]], rivals: Mapping[str, set[str]], rng: random.Random
+) -> _Values | None:
+    """One random filling, or None where what was chosen first leaves nothing for a later slot.
+
+    Every word comes into a slot as often as the others (one drawn least `before`, which is counted on): how far a mean
+    over some prompts strays is then not up to which words they happen to have (a Latin hypercube; McKay, Beckman and
+    Conover 1979).
+    """
     drawn: _Values = {}
-    for listed in choices:
+    chosen = list[int]()
+    for listed, counts in zip(choices, before, strict=True):
         taken = _taken(listed[0], drawn, rivals)
-        free = [values for values in listed if _free(values, taken)]
+        free = [i for i, values in enumerate(listed) if _free(values, taken)]
         if not free:
             return None
-        drawn |= rng.choice(free)
+        least = min(counts[i] for i in free)
+        chosen.append(rng.choice([i for i in free if counts[i] == least]))
+        drawn |= listed[chosen[-1]]
+    for counts, i in zip(before, chosen, strict=True):
+        counts[i] += 1
     return drawn
 
 

@@ -1,13 +1,15 @@
 """From a card to pairs: word lists against a tokenizer, counting a task's pairs and taking some of them."""
 
+import random
 from collections import Counter
+from itertools import islice
 from typing import Any
 
 import pytest
 
 from acdc_engine.errors import PromptError
 from acdc_engine.prompts.card import TaskCard, parse_card
-from acdc_engine.prompts.drafts import _usable_rows, count_pairs, sample_pairs
+from acdc_engine.prompts.drafts import _usable_rows, count_pairs, drafts, sample_pairs
 from tests.fake_tokenizer import FakeTokenizer
 from tests.prompts.cards import card_data
 
@@ -88,3 +90,20 @@ def test_samples_are_spread_over_the_templates_and_seeded() -> None:
     assert len({draft.pair.clean for draft in chosen}) == 9
     again, other = (sample_pairs(card, FakeTokenizer(), 9, seed=seed) for seed in (3, 4))
     assert [d.pair for d in again] == [d.pair for d in chosen] != [d.pair for d in other]
+
+
+def test_every_word_comes_into_a_slot_as_often_as_the_others() -> None:
+    """Where prompts are drawn and not gone through; in any stretch of them, rows of a table alike."""
+    lists = {"names": {"words": words("n", 40)}, "things": {"words": words("t", 7)}}
+    clean, corrupt = "{A} and {B} saw {thing} , {A}", "{A} and {B} saw {thing} , {C}"
+    template = {"name": "t", "clean": clean, "corrupt": corrupt, "answers": [" {B}"], "wrong_answers": [" {A}"]}
+    data = card_data() | {"words": lists, "distinct": [["A", "B", "C"]], "templates": [template]}
+    card = parse_card(data | {"slots": {"A": "names", "B": "names", "C": "names", "thing": "things"}}, "m")
+    texts = [draft.pair.clean.split() for draft in islice(drafts(card, FakeTokenizer(), random.Random(0)), 400)]
+    for place in (0, 2, 4):
+        for stretch in (texts[:80], texts[80:200], texts):
+            counts = Counter(text[place] for text in stretch)
+            expected = len(stretch) / (7 if place == 4 else 40)
+            assert max(counts.values()) <= expected + 2 and sum(counts.values()) == len(stretch)
+            assert len(counts) == (7 if place == 4 else 40) and min(counts.values()) >= expected - 2
+    assert len({(text[0], text[2]) for text in texts}) > 350, "names are not tied to each other"

@@ -49,7 +49,7 @@ def test_corruptions_of_ioi(name: str, differing: list[int], smollm2_tokenizer: 
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_prompts_are_those_of_the_first_version(name: str, smollm2_tokenizer: Any) -> None:
+def test_prompts_stay_the_same(name: str, smollm2_tokenizer: Any) -> None:
     known = json.loads((Path(__file__).parent.parent / "golden" / "shipped_prompts.json").read_text())
     card = find_task(name)
     tokenizer = smollm2_tokenizer if name in LARGE else load_tokenizer(card.known_in)
