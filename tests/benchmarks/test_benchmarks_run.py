@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import typer
 from typer.testing import CliRunner
 
-from benchmarks import costs, gpu
+from benchmarks import costs, gpu, half, long
 from benchmarks.fresh_python import peak_of, peak_resident_bytes
 from benchmarks.gpu_agreement import Agreement, compare_devices
 from benchmarks.gpu_shapes import fits_in_memory, largest_that_fits
@@ -146,3 +147,27 @@ def test_results_name_no_host_and_no_path(tmp_path: Path) -> None:
         assert str(Path(__file__).parents[2]) not in text
         assert platform.node() not in text
     assert "## t\n\n| a | b |\n| --- | ---: |\n| 1 | 2 |\n\nnote\n" in paths[1].read_text()
+
+
+def test_scores_in_another_format_beside_float32() -> None:
+    exact = torch.arange(100.0) * torch.tensor([1.0, -1.0]).repeat(50)
+    same = half.compared("bfloat16", "eap", exact, exact, 1.0)
+    assert (same.correlation, same.of_sizes, same.overlap) == (1.0, 1.0, 1.0)
+    swapped = exact.clone()
+    swapped[[0, 99]] = swapped[[99, 0]]  # zero, and the largest by size
+    other = half.compared("bfloat16", "eap", swapped, exact, 1.0)
+    assert other.overlap == 0.9 and 0.5 < other.correlation < 1
+
+
+def test_long_prompts_each_in_a_process_of_its_own(tmp_path: Path) -> None:
+    asked = ["--model", "induction-2l", "--lengths", "8", "--n", "2", "--out", str(tmp_path)]
+    app = typer.Typer()
+    app.command()(long.main)
+    result = CliRunner().invoke(app, asked)
+    assert result.exit_code == 0, result.output
+    (as_json,) = tmp_path.glob("long-*.json")
+    rows = json.loads(as_json.read_text())["rows"]
+    assert [(row["work"], row["tokens"], row["prompts"]) for row in rows] == [(work, 8, 2) for work in long.WORK]
+    assert all(row["seconds"] > 0 and row["peak_bytes"] > 1e8 for row in rows)
+    prompts = long.prompts_of(6, 50, 7)
+    assert torch.equal(prompts.clean != prompts.corrupt, torch.arange(6).eq(1).expand(50, 6))

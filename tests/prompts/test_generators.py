@@ -131,6 +131,43 @@ def test_parameters_that_cannot_be_met_are_all_listed() -> None:
     ]
 
 
+def retrieved(tokenizer: Any, pairs: int) -> list[Draft]:
+    module = generator_module("retrieval")
+    parameters = module.RetrievalParameters(pairs=pairs)
+    return list(islice(module.retrieval(random.Random(0), tokenizer, parameters), 60))
+
+
+def test_two_lines_have_changed_their_keys_in_the_corrupt_prompt() -> None:
+    places = set[int]()
+    for draft in retrieved(FakeTokenizer(), 4):
+        clean, corrupt = (
+            dict(re.findall(r"The word for (\w+) is (\w+)\.", text)) for text in (draft.pair.clean, draft.pair.corrupt)
+        )
+        assert len(clean) == len(corrupt) == 4 and len({*clean, *clean.values()}) == 8
+        assert sorted(clean) == sorted(corrupt) and list(clean.values()) == list(corrupt.values())
+        (key,) = re.findall(r"\nThe word for (\w+) is$", draft.pair.clean)
+        assert draft.pair.answers == (f" {clean[key]}",) and draft.pair.wrong_answers == (f" {corrupt[key]}",)
+        changed = {one for one in clean if clean[one] != corrupt[one]}
+        assert changed == {key, next(one for one in clean if clean[one] == corrupt[key])}
+        assert {draft.pair.clean[start:end] for start, end in draft.clean_spans} == changed
+        places.add(list(clean).index(key))
+    assert places == {0, 1, 2, 3}
+
+
+def test_lists_too_long_for_a_tokenizer_or_for_the_words() -> None:
+    class Splitting(FakeTokenizer):
+        def pieces(self, text: str) -> list[str]:
+            return [part for piece in super().pieces(text) for part in re.findall(" ?.{1,4}", piece, re.DOTALL)]
+
+    assert retrieved(Splitting(), 2)
+    with pytest.raises(
+        PromptError, match=r"needs 342 words .* \(twice pairs = 171\); this tokenizer leaves \d+ of 343"
+    ):
+        retrieved(Splitting(), 171)
+    with pytest.raises(TaskError, match=r"parameters.pairs: Input should be less than or equal to 171"):
+        parse_card({"name": "x", "description": "x", "generator": "retrieval", "parameters": {"pairs": 172}}, "x")
+
+
 ONE_BY_ONE, WHOLE_WITHOUT_SPACE = r"\d", r"\d{1,3}"
 
 

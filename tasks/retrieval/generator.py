@@ -1,0 +1,103 @@
+"""Prompts for key-value retrieval: a list of pairs of words, and the question which word belongs to one of them.
+
+`The word for apple is chair.` stands among other lines of the kind, in any place; `The word for apple is` at the end
+asks for ` chair` (the task of Liu et al. 2023, *Lost in the Middle*, arXiv 2307.03172, in words). In the corrupt prompt
+the line's key and that of another have changed places, so that the same words stand there and the other's is right.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from acdc_engine.errors import PromptError
+from acdc_engine.prompts.generators import GENERATORS
+from acdc_engine.prompts.template import Draft, PairTemplate
+from acdc_engine.prompts.tokens import Tokenizer, continuation
+
+_LINE, _QUESTION = "The word for {{{key}}} is {{{value}}}.\n", "The word for {asked} is"
+# fmt: off
+_WORDS = (
+    "actor", "aircraft", "album", "aluminum", "animal", "ant", "apple", "arm", "artist", "ash", "athlete",
+    "author", "bag", "ball", "balloon", "bank", "barley", "baseball", "basket", "bay", "beach", "bean", "bear",
+    "bed", "bee", "beer", "bell", "bench", "bike", "bird", "blanket", "board", "boat", "bone", "book", "bottle",
+    "bowl", "box", "boy", "branch", "bread", "bridge", "broccoli", "brother", "brush", "bucket", "building",
+    "bus", "butter", "button", "cabbage", "camel", "camera", "camp", "candle", "cap", "captain", "car", "card",
+    "carpet", "cat", "cattle", "cave", "celery", "chair", "chapter", "cheese", "chef", "church", "circle",
+    "clerk", "clock", "cloud", "club", "coach", "coat", "coffee", "column", "computer", "cook", "copper",
+    "corner", "cotton", "cousin", "cow", "cricket", "crown", "cup", "curtain", "dancer", "desk", "doctor",
+    "dog", "door", "dream", "driver", "duck", "dust", "editor", "egg", "engine", "engineer", "envelope", "farm",
+    "farmer", "father", "fence", "festival", "field", "fig", "film", "finger", "fire", "fish", "flag", "floor",
+    "flour", "flower", "forest", "fox", "frame", "friend", "fruit", "garden", "garlic", "gate", "gift", "girl",
+    "glass", "goat", "gold", "golf", "grass", "guard", "guest", "guitar", "hair", "hammer", "hand", "hat",
+    "heart", "hen", "hill", "hockey", "honey", "horse", "hospital", "hotel", "house", "hunter", "ice", "ink",
+    "insect", "iron", "island", "jacket", "jam", "jar", "judge", "juice", "key", "kid", "king", "kitchen",
+    "kite", "knife", "knight", "lake", "lamp", "land", "language", "lawyer", "leader", "leaf", "lemon",
+    "letter", "lettuce", "library", "lion", "lip", "machine", "map", "market", "merchant", "metal", "milk",
+    "mind", "miner", "mirror", "moon", "morning", "mouse", "mouth", "mud", "museum", "music", "musician",
+    "nail", "needle", "neighbor", "nickel", "notebook", "nurse", "nut", "oak", "oats", "ocean", "office",
+    "officer", "oil", "onion", "orange", "owl", "page", "paint", "painter", "paper", "park", "parrot",
+    "patient", "pen", "pencil", "phone", "piano", "picture", "pig", "pillow", "pilot", "plane", "planet",
+    "plant", "plate", "player", "poet", "pool", "pot", "potato", "priest", "prince", "professor", "purse",
+    "queen", "rabbit", "rain", "rat", "reader", "restaurant", "ribbon", "rice", "rider", "ring", "river",
+    "road", "robot", "rocket", "roof", "rope", "rose", "rug", "rugby", "sailor", "salt", "sand", "school",
+    "scientist", "sea", "senator", "shadow", "sheep", "shelf", "ship", "shirt", "shoe", "shop", "silver",
+    "singer", "sister", "skirt", "sky", "smoke", "snow", "soccer", "soldier", "son", "song", "spear", "spinach",
+    "spoon", "squirrel", "star", "station", "steel", "stone", "store", "storm", "street", "string", "student",
+    "sugar", "summer", "sun", "surgeon", "swimmer", "sword", "table", "tail", "tea", "teacher", "tent",
+    "textbook", "thief", "ticket", "tiger", "tin", "tomato", "tooth", "tourist", "towel", "tower", "town",
+    "toy", "train", "tree", "truck", "valley", "van", "village", "violin", "voice", "wall", "watch", "wheat",
+    "wheel", "wife", "window", "wine", "wing", "winter", "wolf", "wood", "worker", "writer", "zinc",
+)
+# fmt: on
+
+
+class RetrievalParameters(BaseModel):
+    """Parameters of the retrieval generator.
+
+    Attributes:
+        pairs: Lines in front of the question; eight tokens each.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    pairs: int = Field(ge=2, le=len(_WORDS) // 2)
+
+
+@GENERATORS.add("retrieval", "a list of keys and values, and one of the keys again", parameters=RetrievalParameters)
+def retrieval(rng: random.Random, tokenizer: Tokenizer, parameters: RetrievalParameters) -> Iterator[Draft]:
+    """Yields prompts without end; the line asked for and the other one stand anywhere.
+
+    Raises:
+        PromptError: A tokenizer that leaves too few words in one piece.
+    """
+    n = parameters.pairs
+    words = [word for word in _WORDS if _one_token(tokenizer, word)]
+    if len(words) < 2 * n:
+        raise PromptError(
+            f"The generator 'retrieval' needs {2 * n} words that are one token behind a space (twice pairs = {n}); "
+            f"this tokenizer leaves {len(words)} of {len(_WORDS)}. Ask for fewer pairs."
+        )
+    while True:
+        drawn = rng.sample(words, 2 * n)
+        asked, other = rng.sample(range(n), 2)
+        yield _pattern(n, asked, other).fill(
+            {f"{kind}{i}": drawn[2 * i + j] for i in range(n) for j, kind in enumerate("kv")}
+        )
+
+
+def _one_token(tokenizer: Tokenizer, word: str) -> bool:
+    added = continuation(tokenizer, "the", f" {word}")
+    return added is not None and len(added) == 1
+
+
+def _pattern(n: int, asked: int, other: int) -> PairTemplate:
+    """Slots k0, k1, ... are the keys, v0, v1, ... the values behind them in the clean prompt."""
+    swapped = {asked: other, other: asked}
+    clean, corrupt = (
+        "".join(_LINE.format(key=f"k{keys.get(i, i)}", value=f"v{i}") for i in range(n)) for keys in ({}, swapped)
+    )
+    question = _QUESTION.format(asked=f"{{k{asked}}}")
+    return PairTemplate.parse("pairs", clean + question, corrupt + question, [f" {{v{asked}}}"], [f" {{v{other}}}"])
