@@ -152,7 +152,7 @@ def test_results_name_no_host_and_no_path(tmp_path: Path) -> None:
 def test_scores_in_another_format_beside_float32() -> None:
     exact = torch.arange(100.0) * torch.tensor([1.0, -1.0]).repeat(50)
     same = half.compared("bfloat16", "eap", exact, exact, 1.0)
-    assert (same.correlation, same.of_sizes, same.overlap) == (1.0, 1.0, 1.0)
+    assert (same.correlation, same.of_sizes, same.overlap) == pytest.approx((1.0, 1.0, 1.0))
     swapped = exact.clone()
     swapped[[0, 99]] = swapped[[99, 0]]  # zero, and the largest by size
     other = half.compared("bfloat16", "eap", swapped, exact, 1.0)
