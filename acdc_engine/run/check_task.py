@@ -1,27 +1,29 @@
 """Does a model do a task, and what does it look like to it? Asked before anyone spends an hour on a circuit."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from acdc_engine.errors import AcdcError, MethodError, PromptError, TaskError, TooFewPairsError
 from acdc_engine.evidence.figures import Shortcoming, chance_of, right_ranks, shortcomings
-from acdc_engine.experiment import Experiment
+from acdc_engine.model.layers import read_positions
 from acdc_engine.model.load import DEFAULT_MODEL, load_model, load_tokenizer
+from acdc_engine.model.refusals import check_finite
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.build import DEFAULT_SIZES
 from acdc_engine.prompts.card import TaskCard, settled
 from acdc_engine.prompts.check import Example, LeftOut, Rules, check, encode, examples
 from acdc_engine.prompts.drafts import count_pairs, sample_pairs, template_names
 from acdc_engine.prompts.find import find_task, known_tasks
-from acdc_engine.prompts.metrics import accuracy
+from acdc_engine.prompts.metrics import accuracy, as_metric
+from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.prompts.template import Draft
 from acdc_engine.registers import log_broken
 from acdc_engine.run.prepare import limits_of, look_before_loading, prompts_of, tokenizer_of
@@ -140,9 +142,9 @@ def check_tasks(
         view = load_model(model, device=chosen.device, dtype=chosen.dtype)
     found: list[TaskCheck | Unfit] = []
     for i, card in enumerate(cards):
-        with report.stage(f"Checking {card.name}"):
+        with report.stage(f"Checking {card.name}") as stage:
             try:
-                checked = check_task(card, view, n=n, **settings)
+                checked = check_task(card, view, n=n, told=stage.advance, **settings)
             except AcdcError as error:
                 if len(cards) == 1:
                     raise
@@ -156,7 +158,9 @@ def check_tasks(
     return found
 
 
-def check_task(card: TaskCard, view: TransformerView, *, n: int = 32, **settings: Any) -> TaskCheck:
+def check_task(
+    card: TaskCard, view: TransformerView, *, n: int = 32, told: Callable[[int], None] | None = None, **settings: Any
+) -> TaskCheck:
     """Runs a loaded model on clean and corrupt prompts of one task.
 
     The prompts are made exactly as `discover` makes them, so that what is refused here is refused there.
@@ -165,6 +169,7 @@ def check_task(card: TaskCard, view: TransformerView, *, n: int = 32, **settings
         card: The task.
         view: The model.
         n: Prompts, or as many as the task has; the templates in turn.
+        told: Called with the number of prompts that have been run since the last call.
         **settings: `seed`, `batch_size`, `prepend_bos` and `drop_misfits`, as in `Settings`.
 
     Raises:
@@ -185,7 +190,7 @@ def check_task(card: TaskCard, view: TransformerView, *, n: int = 32, **settings
         return not check([draft], rules)[0].problems
 
     drafts = sample_pairs(card, tokenizer, n, chosen.seed, fits if chosen.drop_misfits else None)
-    found = _measured(drafts, rules, card, view, chosen.batch_size)
+    found = _measured(drafts, rules, card, view, chosen.batch_size, told)
     notes = list(splits.notes) if splits else []
     if found.shortcomings and tokenizer.bos_token_id is not None:
         notes += _other_bos(drafts, rules, card, view, chosen.batch_size)
@@ -201,13 +206,17 @@ def check_task(card: TaskCard, view: TransformerView, *, n: int = 32, **settings
 
 
 def _measured(
-    drafts: Sequence[Draft], rules: Rules, card: TaskCard, view: TransformerView, batch_size: int
+    drafts: Sequence[Draft],
+    rules: Rules,
+    card: TaskCard,
+    view: TransformerView,
+    batch_size: int,
+    told: Callable[[int], None] | None = None,
 ) -> TaskCheck:
     """The model on some pairs."""
-    lab = Experiment(view, encode(drafts, rules), metric=card.metric, batch_size=batch_size)
-    prompts, logits = lab.prompts.to(view.device), lab.evaluator.clean_logits()
-    clean = lab.metric(logits, prompts, logits).float().cpu()
-    corrupt = lab.metric(lab.evaluator.ablated_logits(), prompts, logits).float().cpu()
+    prompts, metric = encode(drafts, rules).to(view.device), as_metric(card.metric)
+    logits, changed = _logits(view, prompts, batch_size, told)
+    clean, corrupt = (metric(of, prompts, logits).float().cpu() for of in (logits, changed))
     above, ranks = None, None
     if prompts.answers.shape[1]:  # right before wrong ones, and the right one's place among all
         above, ranks = accuracy(logits, prompts).cpu(), right_ranks(logits, prompts).cpu()
@@ -223,7 +232,7 @@ def _measured(
             metric_corrupt=float(corrupt[rows].mean()),
         )
 
-    chance, names = chance_of(lab.prompts, view.d_vocab), [draft.pair.template for draft in drafts]
+    chance, names = chance_of(prompts, view.d_vocab), [draft.pair.template for draft in drafts]
     in_order = [name for name in template_names(card) if name in names] or sorted(set(names))
     whole = figures("all", torch.ones(len(names), dtype=torch.bool))
     return TaskCheck(
@@ -233,8 +242,28 @@ def _measured(
         chance=chance,
         whole=whole,
         templates=tuple(figures(name, torch.tensor([other == name for other in names])) for name in in_order),
-        shortcomings=tuple(shortcomings(whole.right, chance, clean, corrupt, lab.metric.name)),
+        shortcomings=tuple(shortcomings(whole.right, chance, clean, corrupt, metric.name)),
     )
+
+
+@torch.no_grad()
+def _logits(
+    view: TransformerView, prompts: PromptSet, batch_size: int, told: Callable[[int], None] | None
+) -> Float[Tensor, "clean_and_corrupt prompts d_vocab"]:
+    """What the clean and the corrupt prompts give where they are read: two forward passes, of which nothing is kept."""
+    view.check_lengths(prompts.lengths)
+    parts, found = prompts.batch_rows(batch_size, view.fitting), list[Tensor]()
+    for batch in map(prompts.select, parts):
+        both = []
+        for run, tokens in (("clean", batch.clean), ("corrupt", batch.corrupt)):
+            embed = view.embed(tokens)
+            both.append(view.unembed(read_positions(view.run(embed), batch.read_at)))
+            check_finite(view, embed, both[-1:], run)
+        found.append(torch.stack(both))
+        if told is not None:
+            told(len(batch))
+    order = torch.tensor([row for part in parts for row in part], device=view.device).argsort()
+    return torch.cat(found, 1)[:, order]
 
 
 def _other_bos(
