@@ -74,9 +74,8 @@ def circuit_of(format: str, task: str, reporter: Reporter) -> dict[str, Any]:
     found = discover(task, MODEL, dtype=format, n_random=0, progress=reporter)
     view = load_model(MODEL, device="cpu")
     prompts = split_prompts(find_task(task), view.tokenizer, 1, FRESH, FRESH_SEED).held_out
-    judge = Experiment(view, prompts, each_template=True).judge
-    mask = Experiment(view, prompts).selection(found).mask
-    by_template = judge.by_group(mask[None])[0]
+    lab = Experiment(view, prompts, each_template=True)
+    by_template = lab.objective.by_group(lab.selection(found).mask[None])[0]
     here = found.evaluation
     assert here is not None and here.held_out is not None, "a default run has held-out prompts"
     return {

@@ -33,7 +33,9 @@ _Dtype = Annotated[
 ]
 
 
-@command(model=True, settings=("device", "batch_size"), examples=["verify runs/demo", "verify runs/demo --json"])
+@command(
+    model=True, settings=("device", "memory", "batch_size"), examples=["verify runs/demo", "verify runs/demo --json"]
+)
 def verify(
     circuit: options.AnyCircuit,
     model: _Model = None,
@@ -60,7 +62,7 @@ def verify(
 
 @command(
     model=True,
-    settings=("device", "batch_size", "drop_misfits"),
+    settings=("device", "memory", "batch_size", "drop_misfits"),
     examples=["evaluate runs/demo --task ioi --seed 1", "evaluate mine.json --out judged.json"],
 )
 def evaluate(
@@ -189,7 +191,7 @@ def compare(
 
 @command(
     model=True,
-    settings=("device", "batch_size", "drop_misfits"),
+    settings=("device", "memory", "batch_size", "drop_misfits"),
     examples=["transfer runs/ioi runs/sva", "transfer runs/* --tasks ioi,ioi_swapped --ablations patch,mean,zero"],
 )
 def transfer(

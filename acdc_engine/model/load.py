@@ -8,13 +8,14 @@ import io
 import logging
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from acdc_engine.errors import AcdcError, ModelError, nearest
-from acdc_engine.model.devices import pick_device, pick_dtype
+from acdc_engine.model.devices import parse_bytes, pick_device, pick_dtype
 from acdc_engine.model.refusals import refuse_config, refuse_unseen
 from acdc_engine.model.view import TransformerView
 from acdc_engine.shipped import MANIFEST, graphs_folder, small_models
@@ -42,6 +43,7 @@ def load_model(
     ungroup_kv: bool = False,
     tokenizer: Any = None,
     revision: str | None = None,
+    memory: str | None = None,
 ) -> TransformerView:
     """Loads a model and returns its residual-stream view.
 
@@ -56,12 +58,24 @@ def load_model(
         tokenizer: Tokenizer to use: of a loaded model, or instead of the one found with the weights. An object, or
             the name or folder of a model whose tokenizer it is.
         revision: Branch, tag or commit on the hub.
+        memory: What everything may take on the device, weights included, such as "20GB": decides how many prompts and
+            circuits run at once. None for all of a GPU, and on a CPU for batches of 4 GiB.
 
     Raises:
         ModelError: The model cannot be found, reached, read or moved to the device, or is none.
         UnsupportedModelError: It loads but cannot be expressed.
-        DeviceError: Unknown or missing device or number format.
+        DeviceError: Unknown or missing device or number format, or `memory` has no room for more than the weights.
     """
+    view = _loaded(model, device, dtype, ungroup_kv, tokenizer, revision)
+    if memory is not None:
+        view = replace(view, memory=parse_bytes(memory))
+    _ = view.room  # says where that is not enough
+    return view
+
+
+def _loaded(
+    model: Any, device: str, dtype: str, ungroup_kv: bool, tokenizer: Any, revision: str | None
+) -> TransformerView:
     if isinstance(model, TransformerView):
         return model
     tokenizer = load_tokenizer(tokenizer) if isinstance(tokenizer, str | Path) else tokenizer

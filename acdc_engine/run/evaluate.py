@@ -36,6 +36,7 @@ def evaluate(
     device: str = "auto",
     dtype: str | None = None,
     batch_size: int = 16,
+    memory: str | None = None,
     drop_misfits: bool = False,
     progress: bool | Reporter = False,
 ) -> Circuit:
@@ -65,6 +66,7 @@ def evaluate(
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         dtype: Number format of the weights; None for the file's, or float32.
         batch_size: Prompts per run.
+        memory: As for `load_model`.
         drop_misfits: Leave out pairs of `task` that do not fit the model, instead of refusing it.
         progress: Show progress, and remarks on the file, on stderr, or on a reporter of one's own
             (`acdc_engine.run.progress`). Without it remarks are Python warnings.
@@ -92,6 +94,7 @@ def evaluate(
         device=device,
         dtype=dtype,
         batch_size=batch_size,
+        memory=memory,
         report=report,
     )
     opened = _only_measured(opened)

@@ -1,14 +1,13 @@
 """From a task card, a model and settings to an experiment: what `discover`, `curve` and `tasks check` begin with."""
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from acdc_engine.errors import ModelError
 from acdc_engine.experiment import Experiment
 from acdc_engine.graph.records import LeftOutRecord, TaskRecord
-from acdc_engine.model.devices import parse_bytes
 from acdc_engine.model.load import load_model, load_tokenizer
 from acdc_engine.model.view import TransformerView
 from acdc_engine.patch.evaluator import Evaluator
@@ -72,10 +71,13 @@ def prepare(
     """Loads the model and makes the prompts; errors are those of `load_model` and `prompts_of`."""
     metric = metric_for(card, settings)
     with report.stage("Loading the model"):
-        view = load_model(model, device=settings.device, dtype=settings.dtype, ungroup_kv=settings.ungroup_kv)
-        if settings.memory is not None:
-            view = replace(view, memory=parse_bytes(settings.memory))
-        _ = view.room  # says where that is not enough for the weights
+        view = load_model(
+            model,
+            device=settings.device,
+            dtype=settings.dtype,
+            ungroup_kv=settings.ungroup_kv,
+            memory=settings.memory,
+        )
     with report.stage("Prompts"):
         card, prompts = prompts_of(card, view, settings)
     for note in prompts.notes:

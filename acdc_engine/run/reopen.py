@@ -73,6 +73,7 @@ def reopen(
     device: str = "auto",
     dtype: str | None = None,
     batch_size: int = 16,
+    memory: str | None = None,
     report: Reporter | None = None,
 ) -> Reopened:
     """Opens a circuit file together with its model, and with its prompts or those of a task.
@@ -94,6 +95,7 @@ def reopen(
         drop_misfits=drop_misfits,
         device=device,
         batch_size=batch_size,
+        memory=memory,
     )
     path = Path("the circuit") if isinstance(circuit, Circuit) else find_circuit(circuit)
     file = circuit if isinstance(circuit, Circuit) else _read(path, model, strict)
@@ -115,7 +117,7 @@ def reopen(
     if not strict and known is not None:
         check_enough_prompts(known)
     with report.stage("Loading the model"):
-        view = load_model_of(path, file, model, device, dtype)
+        view = load_model_of(path, file, model, device, dtype, memory)
         claimed = file or import_circuit(path, model=view.model_record())
         judged = with_model(path, claimed, view, strict, remarks)
     if card is not None:
@@ -287,10 +289,12 @@ def _metric(
     return chosen
 
 
-def load_model_of(path: Path, circuit: Circuit | None, model: Any, device: str, dtype: str | None) -> TransformerView:
+def load_model_of(
+    path: Path, circuit: Circuit | None, model: Any, device: str, dtype: str | None, memory: str | None
+) -> TransformerView:
     """Loads the model that is given, or else the one that the circuit names, in the number format of the circuit."""
     made_in = None if circuit is None or circuit.environment is None else circuit.environment.dtype
-    how: dict[str, Any] = {"device": device, "dtype": dtype or made_in or "float32"}
+    how: dict[str, Any] = {"device": device, "dtype": dtype or made_in or "float32", "memory": memory}
     if circuit is None:
         return load_model(model, **how)
     how["ungroup_kv"] = circuit.model.ungrouped_kv

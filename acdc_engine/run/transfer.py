@@ -74,6 +74,7 @@ def transfer(
     device: str = "auto",
     dtype: str | None = None,
     batch_size: int = 16,
+    memory: str | None = None,
     drop_misfits: bool = False,
     progress: bool | Reporter = False,
 ) -> Transfer:
@@ -96,6 +97,7 @@ def transfer(
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         dtype: Number format of the weights; None for that of the first file, or float32.
         batch_size: Prompts per run.
+        memory: As for `load_model`.
         drop_misfits: Leave out pairs that do not fit the model, instead of refusing their tasks.
         progress: Show progress on stderr, or on a reporter of one's own (`acdc_engine.run.progress`).
 
@@ -109,7 +111,13 @@ def transfer(
     """
     started, target = time.perf_counter(), None if out is None else check_target(out, overwrite=overwrite)
     wanted = Settings(
-        n=n, seed=seed, n_random=n_random, device=device, batch_size=batch_size, drop_misfits=drop_misfits
+        n=n,
+        seed=seed,
+        n_random=n_random,
+        device=device,
+        batch_size=batch_size,
+        memory=memory,
+        drop_misfits=drop_misfits,
     )
     check_enough_prompts(n)
     report, remarks = reporter_of(progress), list[str]()
@@ -118,7 +126,7 @@ def transfer(
         under = _ablations(ablations, rows)
         cards = _cards(tasks, rows)
     with report.stage("Loading the model"):
-        view = load_model_of(rows[0].path, rows[0].circuit, model, device, dtype)
+        view = load_model_of(rows[0].path, rows[0].circuit, model, device, dtype, memory)
         for row in rows:
             _remark(row, view, remarks)
     with report.stage("Prompts", len(cards)) as stage:

@@ -49,6 +49,7 @@ def verify(
     device: str = "auto",
     dtype: str | None = None,
     batch_size: int = 16,
+    memory: str | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     progress: bool | Reporter = False,
@@ -69,6 +70,7 @@ def verify(
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         dtype: Number format of the weights; None for the file's.
         batch_size: Prompts per run.
+        memory: As for `load_model`.
         out: JSON file to write all claims to; None to write nothing.
         overwrite: Replace a file of that name.
         progress: Show progress on stderr, or on a reporter of one's own (`acdc_engine.run.progress`).
@@ -91,6 +93,7 @@ def verify(
         device=device,
         dtype=dtype,
         batch_size=batch_size,
+        memory=memory,
         report=report,
     )
     tolerance = _TOLERANCE if opened.lab.view.dtype.itemsize >= 4 else _HALF_TOLERANCE

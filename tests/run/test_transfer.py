@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from acdc_engine.errors import CircuitFileError, MethodError, ModelNeededError, PromptError, TaskError
+from acdc_engine.errors import CircuitFileError, DeviceError, MethodError, ModelNeededError, PromptError, TaskError
 from acdc_engine.evidence.random_circuits import random_circuits
 from acdc_engine.formats.register import export
 from acdc_engine.graph.circuit import Circuit
@@ -26,6 +26,7 @@ from acdc_engine.provenance import records_of
 from acdc_engine.run import transfer as module
 from acdc_engine.run.evaluate import evaluate
 from acdc_engine.run.transfer import transfer
+from acdc_engine.run.verify import verify
 from tests.run.circuit_files import DISCOVERY, NAME, circuit, saved
 from tests.tiny_task import CARD, tiny_view, write_card
 
@@ -258,3 +259,20 @@ def test_pairs_that_do_not_fit_can_be_left_out(tmp_path: Path) -> None:
         "pairs: pairs that do not fit the model are left out: clean and corrupt differ in their number of tokens (1)."
     )
     assert told in found.remarks and found.columns[0].n_prompts == 10
+
+
+def test_memory_is_a_limit_wherever_circuits_are_run(tmp_path: Path) -> None:
+    """It decides what runs at once, not what comes out; too little for the weights is refused before any run."""
+    found, card = saved(tmp_path, circuit()), card_of(tmp_path)
+    for run in (
+        lambda memory: evaluate(found, model=tiny_view(NAME), memory=memory, n_random=0, tests=False),
+        lambda memory: verify(found, model=tiny_view(NAME), memory=memory),
+        lambda memory: transfer([found], tasks=[card], model=tiny_view(NAME), n=12, memory=memory),
+    ):
+        with pytest.raises(DeviceError, match=r"The weights take .* GB on cpu, and 0\.00 GB are there"):
+            run("1KB")
+    free, tight = (
+        evaluate(found, model=tiny_view(NAME), memory=memory, n_random=0, tests=False) for memory in (None, "1MB")
+    )
+    assert free.evaluation is not None and tight.evaluation is not None
+    assert tight.evaluation.discovery.faithfulness == pytest.approx(free.evaluation.discovery.faithfulness, abs=1e-5)
