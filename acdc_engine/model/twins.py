@@ -5,7 +5,7 @@ A view's `run`, scoring and patching are loops over twins. A new kind of node is
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -90,7 +90,7 @@ class Stream:
 class Ground:
     """One block of the fully ablated model on one batch: the ground on which kept edges are added.
 
-    Positions are those from `start` on. What lies before is the same whatever edges are kept, and is not held, but for
+    Positions are those from `start` on. What lies before is the same whatever edges are kept, and is left out, but for
     `raw`: later positions look back at its keys and values.
 
     Attributes:
@@ -110,14 +110,6 @@ class Ground:
     z: Tensor | None = None
     total: Tensor | None = None
     start: int = 0
-
-    def cut(self, start: int) -> "Ground":
-        """The same from a position on; what lies before is let go, which a part of a tensor would hold."""
-        if not start:
-            return self
-        z, total = (part if part is None else part[..., start:, :].clone() for part in (self.z, self.total))
-        x, values = self.x[:, start:].clone(), self.values[..., start:, :].clone()
-        return replace(self, x=x, values=values, z=z, total=total, start=start)
 
 
 @dataclass(frozen=True)
@@ -200,8 +192,10 @@ class Twin(ABC):
         """Room for gradients at the receivers, summed over points."""
 
     @abstractmethod
-    def ground(self, x: Residual, values: Tensor, rotation: Rotation | None, work: Work) -> tuple[Ground, Residual]:
-        """The block when no edge is kept, and what its senders' values write together."""
+    def ground(
+        self, x: Residual, values: Tensor, rotation: Rotation | None, work: Work, past: BlockRecord | None
+    ) -> tuple[Ground, Residual]:
+        """The block when no edge is kept, and what its senders' values write together; behind what it did before."""
 
     @abstractmethod
     def change(
@@ -236,13 +230,8 @@ class _AttentionTwin(Twin):
     def run(self, x: Residual, rotation: Rotation | None, record: Record | None, keep: bool) -> Residual:
         layer, attention = self.layer, self.layer.attention
         q, k, v = self._project_all(x)
-        if record is None or record.past is None:
-            z = attention.mix(q, k, v, rotation)
-        else:
-            _, *before = record.past.blocks[len(record.blocks)].inputs
-            keys, values = (torch.cat(both, 1) for both in zip(before, (k, v), strict=True))
-            at = torch.arange(record.start, keys.shape[1], device=x.device).expand(len(x), -1)
-            z = attention.mix(q, keys, values, rotation, None, at)
+        past = None if record is None or record.past is None else record.past.blocks[len(record.blocks)]
+        z = self._mixed(q, k, v, rotation, past)
         total = F.linear(z.flatten(2), attention.w_o.flatten(0, 1).T, attention.b_o)
         if record is not None:
             scale = layer.share_scale(total)
@@ -252,6 +241,14 @@ class _AttentionTwin(Twin):
             total = layer.attention_post(total)
         return total if layer.write_scale == 1.0 else total * layer.write_scale
 
+    def _mixed(self, q: Tensor, k: Tensor, v: Tensor, rotation: Rotation | None, past: BlockRecord | None) -> Tensor:
+        """What all heads mix, at the positions of the queries; they look back at keys and values of the past, too."""
+        if past is None:
+            return self.layer.attention.mix(q, k, v, rotation)
+        keys, values = (torch.cat(both, 1) for both in zip(past.inputs[1:], (k, v), strict=True))
+        at = torch.arange(keys.shape[1] - q.shape[1], keys.shape[1], device=q.device).expand(len(q), -1)
+        return self.layer.attention.mix(q, keys, values, rotation, None, at)
+
     def write_out(self, values: Tensor, out: Tensor, work: Work) -> None:
         work.product(*values.shape, out.shape[-1])
         torch.bmm(values, self.layer.effective_w_o, out=out)
@@ -259,17 +256,20 @@ class _AttentionTwin(Twin):
     def sums(self, points: int, batch: int, pos: int, like: Tensor) -> ReceiverSums:
         return AttentionSums(self.layer.attention_norm, self._weights, self._biases, points, batch, pos, like)
 
-    def ground(self, x: Residual, values: Tensor, rotation: Rotation | None, work: Work) -> tuple[Ground, Residual]:
+    def ground(
+        self, x: Residual, values: Tensor, rotation: Rotation | None, work: Work, past: BlockRecord | None
+    ) -> tuple[Ground, Residual]:
         layer, a = self.layer, self.layer.attention
         work.product(x.shape[:2].numel(), sum(weight.numel() for weight in (*self._weights, a.w_o)))
         q, k, v = self._project_all(x)
-        raw, z, total = torch.cat([q, k, v], 2).permute(2, 0, 1, 3).contiguous(), None, None
+        before = [] if past is None else [torch.cat(past.inputs, 2)]
+        raw, z, total = torch.cat([*before, torch.cat([q, k, v], 2)], 1).permute(2, 0, 1, 3).contiguous(), None, None
         if layer.attention_post is not None:
-            z = a.mix(q, k, v, rotation).permute(2, 0, 1, 3)
+            z = self._mixed(q, k, v, rotation, past).permute(2, 0, 1, 3)
             total = torch.einsum("hnpe,hed->npd", z, a.w_o)
         write = torch.einsum("hnpe,hed->npd", values, layer.effective_w_o)
         write = write if a.b_o is None else write + a.b_o * layer.write_scale
-        return Ground(x, values, rotation, raw, z, total), write
+        return Ground(x, values, rotation, raw, z, total, raw.shape[2] - x.shape[1]), write
 
     def change(self, patched: Patched, ground: Ground, work: Work) -> Tensor:
         layer, heads, at, n_masks = self.layer, patched.senders, patched.at, len(patched.read)
@@ -372,7 +372,9 @@ class _MlpTwin(Twin):
     def sums(self, points: int, batch: int, pos: int, like: Tensor) -> ReceiverSums:
         return ReceiverSums(len(self.block.feeds), batch, pos, like)
 
-    def ground(self, x: Residual, values: Tensor, rotation: Rotation | None, work: Work) -> tuple[Ground, Residual]:
+    def ground(
+        self, x: Residual, values: Tensor, rotation: Rotation | None, work: Work, past: BlockRecord | None
+    ) -> tuple[Ground, Residual]:
         return Ground(x, values, rotation), values.sum(0)
 
     def change(self, patched: Patched, ground: Ground, work: Work) -> Tensor:

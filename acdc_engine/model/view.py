@@ -145,6 +145,18 @@ class TransformerView:
         first = int(differ.int().argmax()) if bool(differ.any()) else 0
         return min(first, int(read_at.min()))
 
+    @torch.no_grad()
+    def shared_run(
+        self, clean: Int[Tensor, "batch pos"], corrupt: Int[Tensor, "batch pos"], read_at: Int[Tensor, "batch"]
+    ) -> Record | None:
+        """The run of what lies before the first change, with its inputs: a past of both; None where nothing does."""
+        start = self.first_change(clean, corrupt, read_at)
+        if not start:
+            return None
+        record = Record(self.embed(clean)[:, :start])
+        self.run(record.embed, record, keep_inputs=True)
+        return record
+
     def check_lengths(self, lengths: Int[Tensor, "prompts"]) -> None:
         """Refuses prompts of unequal length that cannot share a batch: what one computes would depend on the others.
 

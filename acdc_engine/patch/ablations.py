@@ -4,7 +4,7 @@ A reference gives every sender's values for a batch of prompts: a record of anot
 An ablation makes one from a model and prompts; packages may add their own.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -56,9 +56,10 @@ def _zero(view: TransformerView, prompts: PromptSet, batch_size: int) -> Referen
 
 
 @torch.no_grad()
-def recorded(view: TransformerView, tokens: Int[Tensor, "batch pos"]) -> Record:
-    """The senders' values of a run on some tokens."""
-    record = Record(view.embed(tokens))
+def recorded(view: TransformerView, tokens: Int[Tensor, "batch pos"], past: Record | None = None) -> Record:
+    """The senders' values of a run on some tokens; from where its `past` ends, where it has one."""
+    embed, start = view.embed(tokens), 0 if past is None else past.embed.shape[1]
+    record = Record(embed[:, start:].clone() if start else embed, past=past)  # a part would hold the whole
     view.run(record.embed, record)
     return record
 
@@ -79,7 +80,7 @@ class Baseline:
         final: What the logits read, at the reading positions only `[batch, d_model]`.
         read_at: The reading positions.
 
-    Positions are counted from the first at which kept edges can change anything (`build_baseline`).
+    Positions are counted from where the reference begins.
     """
 
     embed: Tensor
@@ -89,22 +90,23 @@ class Baseline:
 
 
 @torch.no_grad()
-def build_baseline(view: TransformerView, batch: PromptSet, reference: Record, start: int = 0) -> Baseline:
+def build_baseline(view: TransformerView, batch: PromptSet, reference: Record) -> Baseline:
     """Adds up the senders' values to what each receiver reads when no edge is kept.
 
     Args:
         view: The model.
         batch: The prompts; only their shape and reading positions matter.
-        reference: The senders' values.
-        start: Where all of them are those of the clean run up to here, kept edges change nothing there: patched runs
-            begin at this position.
+        reference: The senders' values. Where it has a past, all of them are those of the clean run before, and kept
+            edges change nothing there: patched runs begin where it ends.
     """
-    n, pos = batch.clean.shape
-    embed, *values = [x[..., :pos, :].expand(*x.shape[:-3], n, -1, -1) for x in reference.values()]
+    (n, pos), start = batch.clean.shape, reference.start
+    embed, *values = [x[..., : pos - start, :].expand(*x.shape[:-3], n, -1, -1) for x in reference.values()]
     stream, rotations, grounds = Stream(embed), view.rotations(pos), []
-    for twin, own in zip(view.twins, values, strict=True):
+    past: Sequence[BlockRecord | None] = reference.past.blocks if reference.past else [None] * len(values)
+    for twin, own, before in zip(view.twins, values, past, strict=True):
         read = stream.before(twin.block)
-        ground, write = twin.ground(read, own, rotations[twin.block.layer], view.work)
-        grounds.append(ground.cut(start))
+        ground, write = twin.ground(read, own, rotations[twin.block.layer], view.work, before)
+        grounds.append(ground)
         stream.add(twin.block, write)
-    return Baseline(embed[:, start:].clone(), grounds, read_positions(stream.now, batch.read_at), batch.read_at - start)
+    read_at = batch.read_at - start
+    return Baseline(embed, grounds, read_positions(stream.now, read_at), read_at)

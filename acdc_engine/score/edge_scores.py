@@ -200,12 +200,9 @@ class Runs:
 
     def __init__(self, view: TransformerView, batch: PromptSet, metric: Metric) -> None:
         """Embeds both prompts of every example, and runs what is the same in both, without gradients."""
-        start, self._past = view.first_change(batch.clean, batch.corrupt, batch.read_at), None
+        self._past = view.shared_run(batch.clean, batch.corrupt, batch.read_at)
         clean, corrupt = view.embed(batch.clean), view.embed(batch.corrupt)
-        if start:
-            self._past = Record(clean[:, :start])
-            with torch.no_grad():
-                view.run(self._past.embed, self._past, keep_inputs=True)
+        start = 0 if self._past is None else self._past.embed.shape[1]
         self._view, self._metric, self._ends = view, metric, (corrupt[:, start:], clean[:, start:])
         self._read_at, self._read = batch.read_at - start, columns_read(metric, batch)
         self._clean_logits: Tensor | None = None

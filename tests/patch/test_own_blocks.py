@@ -69,7 +69,12 @@ class HalvesTwin(Twin):
         return ReceiverSums(2, batch, pos, like)
 
     def ground(
-        self, x: Float[Tensor, "batch pos d_model"], values: Tensor, rotation: Rotation | None, work: Work
+        self,
+        x: Float[Tensor, "batch pos d_model"],
+        values: Tensor,
+        rotation: Rotation | None,
+        work: Work,
+        past: BlockRecord | None,
     ) -> tuple[Ground, Float[Tensor, "batch pos d_model"]]:
         return Ground(x, values, rotation), values.sum(0)
 
