@@ -5,6 +5,7 @@ Run it: `python -m benchmarks.trust`. Runs that are there already are not made a
 
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
@@ -50,6 +51,16 @@ COLUMNS = (
     "indispensable",
     "passes",
 )
+
+
+def there(
+    tasks: Sequence[str], ways: Sequence[str], seeds: Sequence[int], runs: Path
+) -> Iterator[tuple[str, Path, str | None]]:
+    """The runs that there are, as `made` gives them."""
+    for seed, task, way in product(seeds, tasks, ways):
+        folder = runs / f"{task}-{seed}-{way}"
+        if (folder / CIRCUIT).exists():
+            yield way, folder, None
 
 
 def made(
@@ -158,6 +169,7 @@ def main(
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of prompts, from 0 on.")] = 5,
     held_out: Annotated[int, typer.Option(min=10, help="Held-out prompts.")] = 256,
     runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/trust"),
+    no_search: Annotated[bool, typer.Option("--no-search", help="Show the runs that there are.")] = False,
     threads: Threads = 2,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = RESULTS,
     page: Annotated[Path, typer.Option(help="Page of the documentation; written only for all tasks.")] = PAGE,
@@ -168,9 +180,9 @@ def main(
         raise typer.BadParameter(f"Unknown: {', '.join(sorted(unknown))}. Known: {', '.join(WAYS)}.")
     found, failed = list[tuple[str, Circuit]](), dict[str, str]()
     with errors_in_words():
-        for way, folder, why in made(
-            tasks.split(","), ways.split(","), range(seeds), held_out, runs, reporter_of(True)
-        ):
+        asked = tasks.split(","), ways.split(","), range(seeds)
+        every = there(*asked, runs) if no_search else made(*asked, held_out, runs, reporter_of(True))
+        for way, folder, why in every:
             if why is None:
                 found.append((way, Circuit.load(folder / CIRCUIT)))
             else:

@@ -50,3 +50,15 @@ def test_the_page_has_a_row_for_every_run(circuit: Circuit, tmp_path: Path) -> N
     trust.write_page(tmp_path / "trust.md", table, tmp_path / "trust-2026-11-29.md")
     page = (tmp_path / "trust.md").read_text()
     assert "| tiny | 0 | default |" in page and "**default: held in 1 of 1 runs.**" in page
+
+
+def test_runs_that_are_there_are_shown_without_a_search(circuit: Circuit, tmp_path: Path) -> None:
+    for name in ("tiny-0-default", "tiny-2-default", "tiny-1-mean"):
+        circuit.save(tmp_path / name / "circuit.json")
+    (tmp_path / "tiny-1-default").mkdir()  # not at its end
+    found = list(trust.there(["tiny"], ["mean", "default"], range(3), tmp_path))
+    assert [(way, folder.name) for way, folder, _ in found] == [
+        ("default", "tiny-0-default"),
+        ("mean", "tiny-1-mean"),
+        ("default", "tiny-2-default"),
+    ]
