@@ -54,6 +54,7 @@ def test_the_page_has_a_row_for_every_run(circuit: Circuit, tmp_path: Path) -> N
 
 def test_runs_that_are_there_are_shown_without_a_search(circuit: Circuit, tmp_path: Path) -> None:
     for name in ("tiny-0-default", "tiny-2-default", "tiny-1-mean"):
+        (tmp_path / name).mkdir()
         circuit.save(tmp_path / name / "circuit.json")
     (tmp_path / "tiny-1-default").mkdir()  # not at its end
     found = list(trust.there(["tiny"], ["mean", "default"], range(3), tmp_path))
