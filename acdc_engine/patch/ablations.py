@@ -28,6 +28,7 @@ ABLATIONS: Register[_Ablation] = Register("ablation", "acdc_engine.ablations", M
 
 @ABLATIONS.add("patch", "what the sender writes on the corrupt prompt")
 def _patch(view: TransformerView, prompts: PromptSet, batch_size: int) -> Reference:
+    """An evaluator makes the same from where clean and corrupt prompts differ on (`CircuitEvaluator._prepare`)."""
     return lambda batch: recorded(view, batch.corrupt)
 
 

@@ -111,20 +111,18 @@ def _draw(
 
     Every word comes into a slot as often as the others (one drawn least `before`, which is counted on): how far a mean
     over some prompts strays is then not up to which words they happen to have (a Latin hypercube; McKay, Beckman and
-    Conover 1979).
+    Conover 1979). Words that lead nowhere count, too: they would be drawn again and again.
     """
     drawn: _Values = {}
-    chosen = list[int]()
     for listed, counts in zip(choices, before, strict=True):
         taken = _taken(listed[0], drawn, rivals)
         free = [i for i, values in enumerate(listed) if _free(values, taken)]
         if not free:
             return None
         least = min(counts[i] for i in free)
-        chosen.append(rng.choice([i for i in free if counts[i] == least]))
-        drawn |= listed[chosen[-1]]
-    for counts, i in zip(before, chosen, strict=True):
-        counts[i] += 1
+        chosen = rng.choice([i for i in free if counts[i] == least])
+        counts[chosen] += 1
+        drawn |= listed[chosen]
     return drawn
 
 

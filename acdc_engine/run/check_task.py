@@ -142,7 +142,7 @@ def check_tasks(
         view = load_model(model, device=chosen.device, dtype=chosen.dtype)
     found: list[TaskCheck | Unfit] = []
     for i, card in enumerate(cards):
-        with report.stage(f"Checking {card.name}") as stage:
+        with report.stage(f"Checking {card.name}", n) as stage:
             try:
                 checked = check_task(card, view, n=n, told=stage.advance, **settings)
             except AcdcError as error:

@@ -68,12 +68,14 @@ def write_gguf(
     said: Mapping[str, Any] | None = None,
     without: str = "",
     frequencies: np.ndarray | None = None,
+    words: str = "gpt2",
+    pre: str = "qwen2",
 ) -> Path:
     """Writes a model's file, with further values in its head and without one of its tensors."""
     config, writer = model.config, GGUFWriter(path, architecture)
     for key, value in {**_head(config, architecture), **(said or {})}.items():
         _ADD[type(value)](writer, key, value)
-    _add_words(writer, config.vocab_size)
+    _add_words(writer, config.vocab_size, words, pre)
     names = get_tensor_name_map(MODEL_ARCH[architecture.upper()], config.num_hidden_layers)
     for name, parameter in model.named_parameters():
         called, _, suffix = name.rpartition(".")
@@ -114,16 +116,17 @@ def _head(config: Any, architecture: str) -> dict[str, Any]:
     return {f"{architecture}.{key}": value for key, value in head.items()}
 
 
-def _add_words(writer: GGUFWriter, size: int) -> None:
+def _add_words(writer: GGUFWriter, size: int, kind: str, pre: str) -> None:
     """A tokenizer of bytes with three merges, and a control token."""
     merges = ["t h", "th e", "Ġ the"]
     words = [*bytes_to_unicode().values(), *(merge.replace(" ", "") for merge in merges), "<|end|>"]
     words += [f"[PAD{i}]" for i in range(size - len(words))]
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("qwen2")
+    writer.add_tokenizer_model(kind)
+    writer.add_tokenizer_pre(pre)
     writer.add_token_list(words)
     writer.add_token_types([3 if word == "<|end|>" else 5 if word.startswith("[PAD") else 1 for word in words])
     writer.add_token_merges(merges)
+    writer.add_bos_token_id(words.index("<|end|>"))
 
 
 def _as_written(name: str, weight: np.ndarray, config: Any, architecture: str) -> np.ndarray:

@@ -1,5 +1,6 @@
 import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -22,10 +23,11 @@ from acdc_engine.model.load import load_tokenizer, read_config
 from acdc_engine.model.refusals import _REASONS
 from tests import tiny_models
 from tests.model.gguf_files import CONFIGS, tiny, write_gguf
-from tests.tiny_models import relative
+from tests.model.test_load import tiny_tokenizer
+from tests.tiny_models import random_model, relative
 
 GB = 10**9
-HEAD = gguf._Head({}, {"w": 1000}, None)
+HEAD = gguf._Head({}, {}, {"w": 1000}, None)
 
 
 @pytest.fixture(autouse=True)
@@ -106,6 +108,75 @@ def test_what_cannot_be_unpacked_is_refused_before_anything_is_written(tmp_path:
         assert not cache.exists() or folders(cache) == []
 
 
+@pytest.mark.parametrize(
+    ("said", "scale"),
+    [
+        ({"rope.scaling.factor": 4.0}, 4.0),  # llama.cpp takes it for linear
+        ({"rope.scale_linear": 4.0}, 4.0),
+        ({"rope.scaling.type": "linear"}, None),
+        ({"rope.scaling.type": "none", "rope.scaling.factor": 4.0}, None),
+    ],
+)
+def test_how_frequencies_are_scaled_is_said_in_several_ways(
+    said: dict[str, Any], scale: float | None, tmp_path: Path
+) -> None:
+    model = tiny("llama")
+    source = write_gguf(tmp_path / "a.gguf", model, "llama", said={f"llama.{key}": one for key, one in said.items()})
+    rope = read_config(source)[0].rope_parameters
+    assert (rope["rope_type"], rope.get("factor")) == ("default" if scale is None else "linear", scale)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("attention.clamp_kqv", 8.0), ("logit_scale", 2.0), ("rope.dimension_count", 8)]
+)
+def test_what_a_head_says_and_nobody_reads_is_refused(name: str, value: float, tmp_path: Path) -> None:
+    source = write_gguf(tmp_path / "a.gguf", tiny("llama"), "llama", said={f"llama.{name}": value})
+    with pytest.raises(ModelError, match=rf"a.gguf says {name} = {value}, which is not unpacked here"):
+        load_model(source)
+
+
+def test_a_file_of_the_same_name_in_the_working_directory_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    write_gguf(here / "a.gguf", random_model(CONFIGS["llama"](), 1), "llama")
+    model = tiny("llama")
+    source, ids = write_gguf(there / "a.gguf", model, "llama"), torch.randint(0, 272, (3, 20))
+    monkeypatch.chdir(here)
+    assert relative(load_model(source).logits(ids), model(ids).logits) < 1e-5
+    assert relative(load_model("a.gguf").logits(ids), model(ids).logits) > 0.1
+
+
+def test_one_tensor_changed_is_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "a.gguf"
+    file.write_bytes(bytes(10**6))
+    before = gguf._fingerprint(file)
+    file.write_bytes(bytes(5 * 10**5) + b"1" + bytes(5 * 10**5 - 1))
+    assert gguf._fingerprint(file) != before
+    monkeypatch.setattr(gguf, "_HASHED", 10)  # of a large one its time of change tells
+    before = gguf._fingerprint(file)
+    os.utime(file, (1, 1))
+    assert gguf._fingerprint(file) != before
+
+
+def test_prompts_of_llama_3_begin_with_its_token(tmp_path: Path) -> None:
+    """Its files do not say so; llama.cpp knows."""
+    for pre, bos in (("llama-bpe", [259]), ("qwen2", [])):
+        source = write_gguf(tmp_path / f"{pre}.gguf", tiny("llama"), "llama", pre=pre)
+        for tokenizer in (load_tokenizer(source), load_model(source).tokenizer):
+            assert tokenizer("the")["input_ids"] == [*bos, 257]
+
+
+def test_without_a_tokenizer_that_can_be_read_one_of_ones_own_will_do(tmp_path: Path) -> None:
+    source = write_gguf(tmp_path / "a.gguf", tiny("llama"), "llama", words="rwkv")
+    for read in (load_model, load_tokenizer):
+        with pytest.raises(ModelError, match=r"'a' has weights, but no tokenizer that can be read in"):
+            read(source)
+    assert load_model(source, tokenizer=tiny_tokenizer()).tokenizer is not None
+
+
 def test_an_unknown_quantization(tmp_path: Path) -> None:
     source = write_gguf(tmp_path / "a.gguf", tiny("llama"), "llama")
     content, name = source.read_bytes(), b"output_norm.weight"
@@ -143,16 +214,17 @@ def test_the_page_names_every_family_that_is_checked_or_refused() -> None:
 # The cache
 
 
-def write_tiny(source: Path, folder: Path, head: Any) -> None:
-    """Stands in for the conversion."""
+def write_tiny(folder: Path, model: bytes, tokenizer: Any) -> None:
+    """Stands in for writing."""
     (folder / "config.json").write_text("{}")
-    (folder / "model.safetensors").write_bytes(source.read_bytes())
+    (folder / "model.safetensors").write_bytes(model)
 
 
 @pytest.fixture
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file whose conversion is a stand-in."""
     monkeypatch.setattr(gguf, "_check", lambda source: HEAD)
+    monkeypatch.setattr(gguf, "_read", lambda source, head: (source.read_bytes(), None))
     monkeypatch.setattr(gguf, "_write_hf_folder", write_tiny)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=GB))
     (tmp_path / "tiny.gguf").write_bytes(b"weights")
@@ -164,10 +236,10 @@ def folders(cache: Path) -> list[str]:
     return [path.name for path in cache.iterdir() if path.suffix != ".lock"]
 
 
-def failing(error: BaseException) -> Callable[[Path, Path, Any], None]:
+def failing(error: BaseException) -> Callable[[Path, Any, Any], None]:
     """A conversion that stops after it has written something."""
 
-    def convert(source: Path, folder: Path, head: Any) -> None:
+    def convert(folder: Path, model: Any, tokenizer: Any) -> None:
         (folder / "config.json").write_text("{}")
         raise error
 
@@ -221,10 +293,11 @@ import os, sys, time
 from pathlib import Path
 sys.path.insert(0, {str(Path(gguf.__file__).parents[2])!r})
 from acdc_engine.model import gguf
-def convert(source, folder, head):
-    (folder / "model.safetensors").write_bytes(source.read_bytes())
+def convert(folder, model, tokenizer):
+    (folder / "model.safetensors").write_bytes(model)
     {conversion}
-gguf._check = lambda source: gguf._Head({{}}, {{"w": 1000}}, None)
+gguf._check = lambda source: gguf._Head({{}}, {{}}, {{"w": 1000}}, None)
+gguf._read = lambda source, head: (source.read_bytes(), None)
 gguf._write_hf_folder = convert
 print(gguf.unpacked(Path({str(source)!r}), "tiny"))
 """
@@ -258,16 +331,15 @@ FULL = "No space left on device"
 @pytest.mark.parametrize(
     ("convert", "free", "text"),
     [
-        (failing(KeyError("no tensors")), GB, r"tiny\.gguf cannot be read as a GGUF file .* Download it again\.$"),
         (
             None,
             12_345,
-            rf"unpacked tiny cannot be kept in .*{FULL}, 7 MB are needed. Make room, or set ACDC_ENGINE_CACHE",
+            rf"unpacked tiny cannot be kept in .*{FULL}, 40 MB are needed. Make room, or set ACDC_ENGINE_CACHE",
         ),
         (failing(OSError(errno.ENOSPC, FULL)), GB, rf"cannot be kept in .*{FULL}\. Make room"),
         (failing(SafetensorError(f"I/O error: {FULL} (os error 28)")), GB, rf"cannot be kept in .*{FULL} .* Make room"),
     ],
-    ids=["damaged weights", "no space before anything is written", "disk fills up", "disk fills up in safetensors"],
+    ids=["no space before anything is written", "disk fills up", "disk fills up in safetensors"],
 )
 def test_a_conversion_that_fails_leaves_nothing(
     convert: Any, free: int, text: str, source: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
@@ -277,6 +349,27 @@ def test_a_conversion_that_fails_leaves_nothing(
     with pytest.raises(ModelError, match=text):
         unpacked(source, "tiny")
     assert folders(cache) == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [KeyError("no tensors"), OSError("not valid"), RuntimeError("a size"), NotImplementedError("F64"), MemoryError()],
+)
+def test_whatever_a_damaged_file_ends_in_is_about_the_file(
+    error: BaseException, source: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(source: Path, head: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(gguf, "_read", read)
+    with pytest.raises(
+        ModelError, match=r"tiny\.gguf cannot be read as a GGUF file \(.+\)\. Download it again, or give"
+    ):
+        unpacked(source, "tiny")
+    assert folders(cache) == []
+    source.unlink()
+    with pytest.raises(ModelError, match=r"tiny\.gguf cannot be read as a GGUF file \(.*No such file"):
+        unpacked(source, "tiny")
 
 
 def test_cache_that_cannot_be_made(source: Path, cache: Path) -> None:

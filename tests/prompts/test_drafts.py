@@ -107,3 +107,25 @@ def test_every_word_comes_into_a_slot_as_often_as_the_others() -> None:
             assert max(counts.values()) <= expected + 2 and sum(counts.values()) == len(stretch)
             assert len(counts) == (7 if place == 4 else 40) and min(counts.values()) >= expected - 2
     assert len({(text[0], text[2]) for text in texts}) > 350, "names are not tied to each other"
+
+
+def test_words_that_leave_nothing_for_a_later_slot_end_nothing() -> None:
+    """A may be Mary or John, after which B or C has nobody left: such draws fail, and the others go on."""
+    lists = {
+        "many": {"words": ["Mary", "John", *words("n", 30)]},
+        "two": {"words": ["Mary", "John"]},
+        "things": {"words": words("t", 320)},
+    }
+    template = {
+        "name": "t",
+        "clean": "{A} and {B} saw {thing} , {B}",
+        "corrupt": "{A} and {B} saw {thing} , {C}",
+        "answers": [" {A}"],
+        "wrong_answers": [" {B}"],
+    }
+    data = card_data() | {"words": lists, "distinct": [["A", "B", "C"]], "templates": [template]}
+    card = parse_card(data | {"slots": {"A": "many", "B": "two", "C": "two", "thing": "things"}}, "m")
+    found = list(islice(drafts(card, FakeTokenizer(), random.Random(0)), 2000))
+    assert len(found) == 2000
+    counts = Counter(draft.pair.clean.split()[0] for draft in found)
+    assert len(counts) == 30 and max(counts.values()) - min(counts.values()) <= 20
