@@ -3,13 +3,14 @@
 import json
 import platform
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import typer
 from typer.testing import CliRunner
 
-from benchmarks import costs, gpu, half, long
+from benchmarks import costs, draws, gpu, half, long
 from benchmarks.fresh_python import peak_of, peak_resident_bytes
 from benchmarks.gpu_agreement import Agreement, compare_devices
 from benchmarks.gpu_shapes import fits_in_memory, largest_that_fits
@@ -171,3 +172,15 @@ def test_long_prompts_each_in_a_process_of_its_own(tmp_path: Path) -> None:
     assert all(row["seconds"] > 0 and row["peak_bytes"] > 1e8 for row in rows)
     prompts = long.prompts_of(6, 50, 7)
     assert torch.equal(prompts.clean != prompts.corrupt, torch.arange(6).eq(1).expand(50, 6))
+
+
+def test_how_far_a_stretch_of_prompts_strays() -> None:
+    """Prompts that take turns between two values cancel in every stretch; independent ones would not."""
+    n = 400
+    values = torch.tensor([0.5, 1.5]).repeat(n // 2)
+    judge = SimpleNamespace(clean=torch.ones(n), ablated=torch.zeros(n))
+    found, independent = draws.strays(judge, values, torch.ones(n, dtype=torch.bool), 4)  # type: ignore[arg-type]
+    assert found == pytest.approx(0) and independent == pytest.approx(0.25, rel=0.01)
+    apart = values.view(2, -1).T.flatten().sort().values  # all of one, then all of the other
+    found, _ = draws.strays(judge, apart, torch.ones(n, dtype=torch.bool), 4)  # type: ignore[arg-type]
+    assert found == pytest.approx(0.5, rel=0.01)
