@@ -174,7 +174,10 @@ def _only_measured(opened: Reopened) -> Reopened:
         node.model_copy(update={"role": None if node.role_scores else node.role, **bare})
         for node in now.nodes
     )
+    search = now.search  # the band that validation prompts asked for, and what they corrected, was about others
+    if search is not None:
+        search = search.model_copy(update={"aim": None, "corrections": (), "validated": ()})
     unknown = ("certificate", "evaluation", "cost", "command", "repeats", "alternatives")
     nothing = {**dict.fromkeys(unknown), "sizes": (), "examples": ()}
-    update = {"nodes": nodes, "edges": with_roles(now.graph(), nodes, edges), **nothing}
+    update = {"nodes": nodes, "edges": with_roles(now.graph(), nodes, edges), "search": search, **nothing}
     return replace(opened, circuit=now.model_copy(update=update))

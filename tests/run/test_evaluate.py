@@ -148,9 +148,13 @@ def test_another_task_keeps_nothing_that_was_measured_on_the_first(tmp_path: Pat
     nodes[heads[0]] = nodes[heads[0]].model_copy(update={"role": "induction", "role_scores": (score,)})
     nodes[heads[1]] = nodes[heads[1]].model_copy(update={"role": "known", "role_scores": ()})
     edges = with_roles(first.graph(), nodes, first.edges)
-    first.model_copy(update={"nodes": tuple(nodes), "edges": edges}).save(tmp_path / "described.json")
+    assert first.search is not None
+    search = first.search.model_copy(update={"aim": 0.9, "corrections": (0.05,)})
+    first.model_copy(update={"nodes": tuple(nodes), "edges": edges, "search": search}).save(tmp_path / "described.json")
     found = judged(tmp_path / "described.json", task=write_card(tmp_path), n=6, n_held_out=10)
     assert (found.sizes, found.examples, found.command, found.cost) == ((), (), None, None)
+    assert found.search is not None and (found.search.aim, found.search.corrections) == (None, ())
+    assert found.certificate is not None and found.certificate.low == TARGET
     assert all(not node.role_scores and node.direct_effect is None for node in found.nodes)
     assert [found.nodes[place].role for place in heads[:2]] == [None, "known"]
     assert judged(tmp_path / "described.json").nodes == tuple(nodes)
