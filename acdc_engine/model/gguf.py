@@ -112,7 +112,7 @@ def _reading(source: Path, again: str) -> Iterator[None]:
         yield
     except ModelError:
         raise
-    except (Exception, MemoryError) as error:
+    except Exception as error:
         what = " ".join(str(error).split()) or type(error).__name__
         raise ModelError(f"{source} cannot be read as a GGUF file ({what}). {again}") from error
 
