@@ -96,10 +96,21 @@ def packed_config(source: Path) -> Any:
 
 
 def packed_tokenizer(source: Path) -> Any:
-    """The tokenizer in a GGUF file, without unpacking its weights; errors are those of transformers."""
+    """The tokenizer in a GGUF file, without unpacking its weights; errors of it alone are those of transformers.
+
+    Raises:
+        ModelError: The file is damaged, or of a kind that cannot be unpacked.
+    """
+    with _reading(source, _AGAIN):
+        head = _check(source)
+        _config(source, head)
+    return _tokenizer(source, head)
+
+
+def _tokenizer(source: Path, head: "_Head") -> Any:
     from transformers import AutoTokenizer
 
-    said = _check(source).said
+    said = head.said
     # llama.cpp begins prompts of this kind with the token, whether the file says so or not.
     begins = said.get("tokenizer.ggml.pre") == "llama-bpe" and "tokenizer.ggml.add_bos_token" not in said
     return AutoTokenizer.from_pretrained(**_place(source), **({"add_bos_token": True} if begins else {}))
@@ -249,7 +260,7 @@ def _read(source: Path, head: _Head) -> tuple[Any, Any]:
         config = _config(source, head)
         model: Any = AutoModelForCausalLM.from_pretrained(**_place(source), config=config, dtype=torch.float32)
         try:
-            tokenizer = packed_tokenizer(source)
+            tokenizer = _tokenizer(source, head)
         except Exception:  # whoever needs one is told; others may bring their own
             tokenizer = None
     there, said = sum(one.numel() for one in model.parameters()), sum(head.weights.values())

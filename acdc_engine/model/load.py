@@ -127,10 +127,9 @@ def load_tokenizer(model: str | Path = DEFAULT_MODEL) -> Any:
     from transformers import AutoConfig
 
     if (packed := _gguf_file(Path(model).expanduser())) is not None:
-        from acdc_engine.model.gguf import packed_config, packed_tokenizer
+        from acdc_engine.model.gguf import packed_tokenizer
 
         with quiet():
-            packed_config(packed)  # says whether it is such a file at all
             return _working_tokenizer(lambda: packed_tokenizer(packed), str(packed), packed.stem)
     source, name = _resolve(model)
     with _reading(source, name) as where:
@@ -273,7 +272,7 @@ def _resolve(model: str | Path) -> tuple[str, str]:
         isinstance(model, Path)
         or str(model).startswith((".", "/", "~"))
         or str(model).count("/") > 1
-        or folder.suffix == ".gguf"
+        or folder.suffix.lower() == ".gguf"
     ):
         raise ModelError(
             f"There is no model at {folder}. Give a folder that holds a config.json and weights, or a GGUF file."
@@ -328,6 +327,8 @@ def _working_tokenizer(read: Callable[[], Any], source: str, name: str) -> Any:
         if tokenizer("a", add_special_tokens=False)["input_ids"]:
             return tokenizer
         reason = "no tokenizer files"  # transformers makes an empty one of them, for GPT-2 and others
+    except ModelError:
+        raise
     except Exception as error:
         cause, reason = error, _first_line(error)
     raise ModelError(

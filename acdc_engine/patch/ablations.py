@@ -19,7 +19,8 @@ from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.registers import Register
 
 Reference = Callable[[PromptSet], Record]
-"""From a batch to the values that removed senders take; a batch dimension of 1 is spread, extra positions are cut."""
+"""From a batch to the values that removed senders take; a batch dimension of 1 is spread, extra positions are cut.
+Where the record has a past, the clean run has the same."""
 _Ablation = Callable[..., Reference]
 """From the model, all prompts and the prompts per run to a reference for batches of them."""
 ABLATIONS: Register[_Ablation] = Register("ablation", "acdc_engine.ablations", MethodError)
@@ -28,8 +29,8 @@ ABLATIONS: Register[_Ablation] = Register("ablation", "acdc_engine.ablations", M
 
 @ABLATIONS.add("patch", "what the sender writes on the corrupt prompt")
 def _patch(view: TransformerView, prompts: PromptSet, batch_size: int) -> Reference:
-    """An evaluator makes the same from where clean and corrupt prompts differ on (`CircuitEvaluator._prepare`)."""
-    return lambda batch: recorded(view, batch.corrupt)
+    """Recorded from where clean and corrupt prompts begin to differ: what lies before is the past of both runs."""
+    return lambda batch: recorded(view, batch.corrupt, view.shared_run(batch.clean, batch.corrupt, batch.read_at))
 
 
 @ABLATIONS.add("mean", "its mean over the corrupt prompts, position by position")
@@ -59,8 +60,9 @@ def _zero(view: TransformerView, prompts: PromptSet, batch_size: int) -> Referen
 @torch.no_grad()
 def recorded(view: TransformerView, tokens: Int[Tensor, "batch pos"], past: Record | None = None) -> Record:
     """The senders' values of a run on some tokens; from where its `past` ends, where it has one."""
-    embed, start = view.embed(tokens), 0 if past is None else past.embed.shape[1]
-    record = Record(embed[:, start:].clone() if start else embed, past=past)  # a part would hold the whole
+    record = Record(view.embed(tokens), past=past)
+    if record.start:
+        record.embed = record.embed[:, record.start :].clone()  # a part would hold the whole
     view.run(record.embed, record)
     return record
 

@@ -18,7 +18,7 @@ from acdc_engine.model.layers import read_positions
 from acdc_engine.model.refusals import check_finite, check_gradients
 from acdc_engine.model.twins import Record
 from acdc_engine.model.view import TransformerView
-from acdc_engine.patch.ablations import ABLATIONS, Baseline, Reference, build_baseline, recorded
+from acdc_engine.patch.ablations import ABLATIONS, Baseline, build_baseline
 from acdc_engine.patch.patched_run import PatchedRun, Plan, make_plan
 from acdc_engine.patch.sums import Bank, Masks
 from acdc_engine.prompts.metrics import Metric, columns_read
@@ -198,20 +198,17 @@ class CircuitEvaluator:
         with torch.no_grad():
             removed = reference(view, self.prompts if part_of is None else part_of.to(view.device), batch_size)
             batches = [prompts.select(rows).to(view.device) for rows in self._rows]
-            self._ready = [self._prepare(batch, removed) for batch in batches]
+            self._ready = [self._prepare(batch, removed(batch)) for batch in batches]
         self._near: tuple[Bool[Tensor, "senders receivers"], list[Bank]] | None = None
 
-    def _prepare(self, batch: PromptSet, removed: Reference) -> _Ready:
-        """What lies before the first change is run once, for the clean and the corrupt prompt; see `shared_run`."""
-        view, embed, past = self.view, self.view.embed(batch.clean), None
-        if patches := self.ablation == "patch":
-            past = view.shared_run(batch.clean, batch.corrupt, batch.read_at)
-        start = 0 if past is None else past.embed.shape[1]
-        final = view.run(embed[:, start:], Record(embed, past=past) if start else None)
+    def _prepare(self, batch: PromptSet, removed: Record) -> _Ready:
+        """The clean run goes on from the past of the removed senders' values, where that is the same (`Reference`)."""
+        view, embed, start = self.view, self.view.embed(batch.clean), removed.start
+        final = view.run(embed[:, start:], Record(embed, past=removed.past) if start else None)
         logits = view.unembed(read_positions(final, batch.read_at - start))
         check_finite(view, embed, [logits], "clean")
-        baseline = build_baseline(view, batch, recorded(view, batch.corrupt, past) if patches else removed(batch))
-        if patches:
+        baseline = build_baseline(view, batch, removed)
+        if self.ablation == "patch":
             check_finite(view, view.embed(batch.corrupt), [baseline.final], "corrupt")
         # What `input` changes by is the same in every run.
         change, senders = embed[:, start:] - baseline.embed, np.array([self.graph.INPUT])

@@ -44,6 +44,12 @@ def continuation(tokenizer: Tokenizer, before: str, text: str) -> list[int] | No
     return whole[len(head) :] if whole[: len(head)] == head else None
 
 
+def is_one_token(tokenizer: Tokenizer, before: str, text: str) -> bool:
+    """Whether `text` is one token where it follows `before`."""
+    added = continuation(tokenizer, before, text)
+    return added is not None and len(added) == 1
+
+
 def token_text(tokenizer: Tokenizer, token: int) -> str | None:
     """Returns the text of one token, or None if the vocabulary has no token of that id."""
     try:

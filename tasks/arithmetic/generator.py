@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from acdc_engine.errors import PromptError
 from acdc_engine.prompts.generators import GENERATORS
 from acdc_engine.prompts.template import Draft, PairTemplate
-from acdc_engine.prompts.tokens import Tokenizer, continuation
+from acdc_engine.prompts.tokens import Tokenizer, is_one_token
 
 _LARGEST_SUM = 99
 _PROBED = "12 + 34 ="
@@ -131,8 +131,7 @@ def _forms(tokenizer: Tokenizer) -> tuple[_Form, ...]:
 
     def one_token(form: _Form, total: int) -> bool:
         shown, asked = form.digits(total)
-        added = continuation(tokenizer, f"{_PROBED}{form.before}{shown}", f"{form.answer_space}{asked}")
-        return added is not None and len(added) == 1
+        return is_one_token(tokenizer, f"{_PROBED}{form.before}{shown}", f"{form.answer_space}{asked}")
 
     sums = range(20, _LARGEST_SUM + 1)
     for form in _WHOLE:

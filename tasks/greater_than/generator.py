@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from acdc_engine.errors import PromptError
 from acdc_engine.prompts.generators import GENERATORS
 from acdc_engine.prompts.template import Draft, PairTemplate
-from acdc_engine.prompts.tokens import Tokenizer, continuation
+from acdc_engine.prompts.tokens import Tokenizer, is_one_token
 
 _CLEAN = "The {noun} lasted from the year {century}{year} to the year {century}"
 _CORRUPT = "The {noun} lasted from the year {century}{first_year} to the year {century}"
@@ -78,8 +78,7 @@ def _questions(tokenizer: Tokenizer, century: str) -> list[_Question]:
     """All first years of a century that this tokenizer can ask about; none if it splits years otherwise."""
 
     def one_token(ending: str) -> bool:
-        added = continuation(tokenizer, f"the year {century}", ending)
-        return added is not None and len(added) == 1
+        return is_one_token(tokenizer, f"the year {century}", ending)
 
     years = [year for year in (f"{y:02d}" for y in range(100)) if one_token(year)]
     if _FIRST_YEAR in years:

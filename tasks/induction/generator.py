@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from acdc_engine.errors import PromptError
 from acdc_engine.prompts.generators import GENERATORS
 from acdc_engine.prompts.template import Draft, PairTemplate
-from acdc_engine.prompts.tokens import Tokenizer, continuation
+from acdc_engine.prompts.tokens import Tokenizer, is_one_token
 
 
 class InductionParameters(BaseModel):
@@ -63,7 +63,7 @@ def induction(rng: random.Random, tokenizer: Tokenizer, parameters: InductionPar
         PromptError: A tokenizer that leaves too few words in one piece.
     """
     n = parameters.length
-    words = [word for word in parameters.words if _one_token(tokenizer, word)]
+    words = [word for word in parameters.words if is_one_token(tokenizer, "the", f" {word}")]
     if len(words) < 2 * n:
         raise PromptError(
             f"The generator 'induction' needs {2 * n} words that are one token behind a space (twice length = {n}); "
@@ -74,11 +74,6 @@ def induction(rng: random.Random, tokenizer: Tokenizer, parameters: InductionPar
         for pattern in patterns:
             drawn = rng.sample(words, 2 * n)
             yield pattern.fill({f"{kind}{i}": drawn[2 * i + j] for i in range(n) for j, kind in enumerate("wx")})
-
-
-def _one_token(tokenizer: Tokenizer, word: str) -> bool:
-    added = continuation(tokenizer, "the", f" {word}")
-    return added is not None and len(added) == 1
 
 
 def _pattern(n: int, shown: int) -> PairTemplate:

@@ -8,16 +8,16 @@ the line's key and that of another have changed places, so that the same words s
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from acdc_engine.errors import PromptError
 from acdc_engine.prompts.generators import GENERATORS
 from acdc_engine.prompts.template import Draft, PairTemplate
-from acdc_engine.prompts.tokens import Tokenizer, continuation
+from acdc_engine.prompts.tokens import Tokenizer, is_one_token
 
-_LINE, _QUESTION = "The word for {{{key}}} is {{{value}}}.\n", "The word for {asked} is"
+_LINE, _QUESTION = "The word for {key} is {value}.\n", "The word for {a} is"
 # fmt: off
 _WORDS = (
     "actor", "aircraft", "album", "aluminum", "animal", "ant", "apple", "arm", "artist", "ash", "athlete",
@@ -74,7 +74,7 @@ def retrieval(rng: random.Random, tokenizer: Tokenizer, parameters: RetrievalPar
         PromptError: A tokenizer that leaves too few words in one piece.
     """
     n = parameters.pairs
-    words = [word for word in _WORDS if _one_token(tokenizer, word)]
+    words = [word for word in _WORDS if is_one_token(tokenizer, "the", f" {word}")]
     if len(words) < 2 * n:
         raise PromptError(
             f"The generator 'retrieval' needs {2 * n} words that are one token behind a space (twice pairs = {n}); "
@@ -83,21 +83,18 @@ def retrieval(rng: random.Random, tokenizer: Tokenizer, parameters: RetrievalPar
     while True:
         drawn = rng.sample(words, 2 * n)
         asked, other = rng.sample(range(n), 2)
-        yield _pattern(n, asked, other).fill(
-            {f"{kind}{i}": drawn[2 * i + j] for i in range(n) for j, kind in enumerate("kv")}
-        )
+        yield _draft(drawn, asked, other)
 
 
-def _one_token(tokenizer: Tokenizer, word: str) -> bool:
-    added = continuation(tokenizer, "the", f" {word}")
-    return added is not None and len(added) == 1
+def _draft(words: Sequence[str], asked: int, other: int) -> Draft:
+    """Keys and values in turn; only the slots `a` and `b`, the two keys that change places, differ between prompts."""
+    lines = list(enumerate(zip(words[::2], words[1::2], strict=True)))
 
+    def prompt(first: str, second: str) -> str:
+        slots = {asked: first, other: second}
+        said = "".join(_LINE.format(key=slots.get(i, key), value=value) for i, (key, value) in lines)
+        return said + _QUESTION
 
-def _pattern(n: int, asked: int, other: int) -> PairTemplate:
-    """Slots k0, k1, ... are the keys, v0, v1, ... the values behind them in the clean prompt."""
-    swapped = {asked: other, other: asked}
-    clean, corrupt = (
-        "".join(_LINE.format(key=f"k{keys.get(i, i)}", value=f"v{i}") for i in range(n)) for keys in ({}, swapped)
-    )
-    question = _QUESTION.format(asked=f"{{k{asked}}}")
-    return PairTemplate.parse("pairs", clean + question, corrupt + question, [f" {{v{asked}}}"], [f" {{v{other}}}"])
+    right, wrong = (f" {words[2 * line + 1]}" for line in (asked, other))
+    pattern = PairTemplate.parse("pairs", prompt("{a}", "{b}"), prompt("{b}", "{a}"), [right], [wrong])
+    return pattern.fill({"a": words[2 * asked], "b": words[2 * other]})

@@ -198,8 +198,9 @@ def test_which_file_is_meant(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"")
     with pytest.raises(ModelError, match=r"holds 2 GGUF files: give the one that is meant, such as .*a-q4.gguf"):
         load_model(tmp_path)
-    with pytest.raises(ModelError, match=r"There is no model at nothing.gguf. Give a folder .* or a GGUF file"):
-        load_model("nothing.gguf")
+    for name in ("nothing.gguf", "nothing.GGUF"):
+        with pytest.raises(ModelError, match=rf"There is no model at {name}. Give a folder .* or a GGUF file"):
+            load_model(name)
 
 
 def test_the_page_names_every_family_that_is_checked_or_refused() -> None:
