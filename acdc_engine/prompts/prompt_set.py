@@ -12,6 +12,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from acdc_engine.errors import PromptError
+from acdc_engine.graph.spans import Spans
 from acdc_engine.prompts.template import PromptPair
 
 NO_ANSWER = -1
@@ -47,6 +48,8 @@ class PromptSet:
         answers: Token ids of the right answers, filled up with -1.
         wrong_answers: Token ids of the wrong answers, filled up with -1.
         templates: Name of the template, or group of a pairs file, that each prompt is of; empty where not known.
+        spans: The places in these prompts, where circuits are to tell them apart; None where they are not.
+        span_at: Which of them every token is of, -1 for padding; None without spans.
     """
 
     pairs: tuple[PromptPair, ...]
@@ -57,6 +60,8 @@ class PromptSet:
     answers: Int[Tensor, "n right"]
     wrong_answers: Int[Tensor, "n wrong"]
     templates: tuple[str, ...] = ()
+    spans: Spans | None = None
+    span_at: Int[Tensor, "n pos"] | None = None
 
     def __post_init__(self) -> None:
         """Refuses inconsistent sets.
@@ -100,6 +105,7 @@ class PromptSet:
         read_at: int | _Numbers | None = None,
         pairs: Sequence[PromptPair] = (),
         templates: Sequence[str] = (),
+        spans: Sequence[Sequence[str]] | None = None,
     ) -> "PromptSet":
         """Makes a set from token ids: tensors `[prompts, pos]`, or lists of any lengths.
 
@@ -115,6 +121,8 @@ class PromptSet:
                 last one.
             pairs: The texts, where there are any.
             templates: Name of each prompt's template; default those of `pairs`.
+            spans: For each prompt the names of the spans that its tokens are of, token by token, for circuits that say
+                where in the prompt; the position read has a span of its own.
 
         Returns:
             The set, on the device of `clean`.
@@ -147,7 +155,40 @@ class PromptSet:
             wrong_answers=_pad(_answer_rows("wrong_answers", wrong_answers, n), NO_ANSWER),
             templates=tuple(templates) or tuple(pair.template for pair in pairs),
         )
-        return made.to(device)
+        return (made if spans is None else made.placed(spans)).to(device)
+
+    def placed(self, tokens: Sequence[Sequence[str]], spans: Spans | None = None) -> "PromptSet":
+        """Returns the set with spans.
+
+        Args:
+            tokens: For each prompt the names of its tokens' spans, padding not counted.
+            spans: Of these and other prompts, where they have spans in common; None for those of these prompts.
+
+        Raises:
+            PromptError: Not one name for each token, or names that are not among `spans` or cannot be spans.
+        """
+        sizes = self.lengths.tolist()
+        if len(tokens) != len(sizes):
+            raise PromptError(f"Spans are given for {len(tokens)} prompts, and there are {len(sizes)}.")
+        for i, (row, size) in enumerate(zip(tokens, sizes, strict=True)):
+            if len(row) != size:
+                raise PromptError(f"Every token has one span: prompt {i} has {size} tokens and {len(row)} names.")
+        spans = spans or Spans.of(tokens, self.read_at.tolist())
+        known = {name: place for place, name in enumerate(spans.names)}
+        if strange := sorted({name for row in tokens for name in row} - known.keys()):
+            raise PromptError(f"No span is called {strange[0]!r}: there are {', '.join(spans.names)}.")
+        at = _pad([[known[name] for name in row] for row in tokens], -1).to(self.device)
+        return self._with(spans=spans, span_at=at)
+
+    def span_names(self) -> list[list[str]]:
+        """For each prompt the names of its tokens' spans; empty lists without spans."""
+        if self.spans is None or self.span_at is None:
+            return [[] for _ in range(len(self))]
+        sizes = self.lengths.tolist()
+        return [
+            [self.spans.names[place] for place in row[:size]]
+            for row, size in zip(self.span_at.tolist(), sizes, strict=True)
+        ]
 
     def __len__(self) -> int:
         """Number of prompt pairs."""
@@ -167,6 +208,7 @@ class PromptSet:
             clean=self.clean[rows, :width],
             corrupt=self.corrupt[rows, :width],
             templates=tuple(self.templates[i] for i in indices) if self.templates else (),
+            span_at=None if self.span_at is None else self.span_at[rows, :width],
             **{name: getattr(self, name)[rows] for name in ("lengths", "read_at", "answers", "wrong_answers")},
         )
 
@@ -226,13 +268,15 @@ class PromptSet:
         """Returns the sha256 (hex) of the token ids, reading positions and answers, in row order.
 
         Padding, device, texts and names of templates do not count, so the same prompts give the same fingerprint
-        however batched.
+        however batched. Spans count where there are any.
         """
-        rows = []
+        rows = list[list[Any]]()
         for i, length in enumerate(self.lengths.tolist()):
             answers = [[a for a in ids[i].tolist() if a != NO_ANSWER] for ids in (self.answers, self.wrong_answers)]
             clean, corrupt = self.clean[i, :length].tolist(), self.corrupt[i, :length].tolist()
             rows.append([clean, corrupt, int(self.read_at[i]), *answers])
+        if self.spans is not None:
+            rows += self.span_names()
         return hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode()).hexdigest()
 
 
