@@ -11,7 +11,7 @@ from torch import Tensor
 from acdc_engine.errors import MethodError
 from acdc_engine.evidence import Mask
 from acdc_engine.graph.blocks import Graph
-from acdc_engine.graph.connectivity import clean, leading, reachable
+from acdc_engine.graph.connectivity import clean, leading, reachable, sends
 from acdc_engine.graph.evidence_records import RandomCircuits
 from acdc_engine.patch.judge import Judge
 
@@ -24,15 +24,17 @@ _ROUNDING = 1e-6
 class RandomPaths:
     """Draws random paths from `input` to `logits` with `rng`.
 
-    A path stands at a sender, takes one of the existing edges out of it, each with the same probability, and goes on
+    A path stands at a node, takes one of the existing edges out of it, each with the same probability, and goes on
     from the node it has entered: for a shared k or v one of the group's heads, each with the same probability. It ends
     at `logits`.
     """
 
     def __init__(self, graph: Graph, rng: np.random.Generator) -> None:
-        self._logits, self._n_receivers, self._input = graph.logits, graph.n_receivers, graph.INPUT
-        senders, self._receivers = np.nonzero(graph.joins)
-        self._first = np.searchsorted(senders, np.arange(graph.n_senders + 1))
+        self._logits, self._n_receivers, self._n_spans = graph.logits, graph.n_receivers, graph.n_spans
+        senders, receivers = np.nonzero(graph.joins)
+        nodes = senders * graph.n_spans + graph.span_of[receivers]
+        by_node = np.argsort(nodes, kind="stable")
+        self._receivers, self._first = receivers[by_node], np.searchsorted(nodes[by_node], np.arange(graph.n_nodes + 1))
         fed = [graph.fed(receiver) for receiver in range(graph.n_receivers)]
         self._fed, self._fed_first = np.concatenate(fed).astype(np.int64), np.cumsum([0, *map(len, fed)])
         self._rng = rng
@@ -44,13 +46,15 @@ class RandomPaths:
             Number of the path and edge, for every edge of every path; edge = sender * receivers + receiver. Sorted by
             path.
         """
-        at, path = np.full(count, self._input), np.arange(count)
+        # `input` at any span: its nodes are the first.
+        at = self._rng.integers(0, self._n_spans, count) if self._n_spans > 1 else np.zeros(count, np.int64)
+        path = np.arange(count)
         paths, edges = [], []
         while path.size:
             first = self._first[at]
             receiver = self._receivers[first + self._rng.integers(0, self._first[at + 1] - first)]
             paths.append(path)
-            edges.append(at * self._n_receivers + receiver)
+            edges.append(at // self._n_spans * self._n_receivers + receiver)
             on = receiver != self._logits
             path, receiver = path[on], receiver[on]
             at = self._fed[self._rng.integers(self._fed_first[receiver], self._fed_first[receiver + 1])]
@@ -132,7 +136,7 @@ def _fill(graph: Graph, mask: Mask, size: int, rng: np.random.Generator) -> None
     """Brings a clean mask up to `size` edges, in place, and keeps it clean."""
     while left := size - int(mask.sum()):
         leads = leading(graph, mask)
-        edges = (graph.exists & ~mask & reachable(graph, mask)[:, None] & leads[None, :]).nonzero()
+        edges = (graph.exists & ~mask & sends(graph, reachable(graph, mask)) & leads[None, :]).nonzero()
         if len(edges):
             edges = edges[torch.from_numpy(rng.choice(len(edges), min(left, len(edges)), replace=False))]
             mask[edges[:, 0], edges[:, 1]] = True
@@ -140,8 +144,26 @@ def _fill(graph: Graph, mask: Mask, size: int, rng: np.random.Generator) -> None
         # All edges among the nodes inside are kept, input->logits too: the circuit stays clean without that one.
         if left == 1:
             mask[graph.INPUT, graph.logits] = False
-        outside = (~leads).nonzero().flatten()
-        receiver = int(outside[int(rng.integers(len(outside)))])
-        fed = graph.fed(receiver)
+        receiver, node, reader = _way_in(graph, leads, rng)
         mask[graph.INPUT, receiver] = True
-        mask[fed[int(rng.integers(len(fed)))], graph.logits] = True
+        mask[node // graph.n_spans, reader] = True
+
+
+def _way_in(graph: Graph, leads: Bool[Tensor, "receivers"], rng: np.random.Generator) -> tuple[int, int, int]:
+    """A receiver outside of a circuit, a node that it feeds, and a receiver inside that reads this node.
+
+    Nodes at the span that the logits are read at come first: the logits read them.
+    """
+    outside = (~leads).nonzero().flatten().tolist()
+    ways = {at: [node for node in graph.fed(at) if node % graph.n_spans == graph.end] for at in outside}
+    if near := [at for at in outside if ways[at]]:
+        receiver = near[int(rng.integers(len(near)))]
+        return receiver, ways[receiver][int(rng.integers(len(ways[receiver])))], graph.logits
+    span_of = torch.from_numpy(graph.span_of)
+    every = [
+        (at, node, int(reader))
+        for at in outside
+        for node in graph.fed(at)
+        for reader in (graph.exists[node // graph.n_spans] & leads & (span_of == node % graph.n_spans)).nonzero()
+    ]
+    return every[int(rng.integers(len(every)))]

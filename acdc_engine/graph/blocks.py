@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from acdc_engine.errors import GraphError
+from acdc_engine.errors import GraphError, did_you_mean
+from acdc_engine.graph.spans import Spans
 
 if TYPE_CHECKING:
     from jaxtyping import Bool
@@ -115,14 +116,24 @@ class Graph:
     Senders are in topological order: `input`, then block by block; receivers block by block, last the logits. An
     edge's flat id is `sender * n_receivers + receiver`.
 
+    A graph with spans tells places in the prompt apart. An edge lives at one span, that of its receiver: there is each
+    receiver once for every span, `a7.h3<v>@B.2`, side by side, and the logits at the span that they are read at alone.
+    Edges from which no path leads there (of the last MLP's those at other spans) do not exist.
+    Senders stay as they are, for an edge reads its sender where its receiver is. What is computed from receivers is a
+    *node*: a sender at a span.
+
     Args:
         shape: The transformer's; it lays out the blocks where none are given, and explains names that do not fit.
         blocks: In order of computation, for a graph of other blocks, with the `names` of their senders and receivers.
+        spans: Places in the prompt; None for a graph that does not tell them apart, which has one nameless span.
 
     Attributes:
-        blocks: In order of computation.
+        blocks: In order of computation. With spans they have their receivers once for each.
+        spans: The places, or None; `n_spans` how many there are, at least 1.
+        end: The span that the logits are read at.
         senders: Names of the senders; `receivers` likewise.
         n_senders: How many senders; `n_receivers` likewise.
+        n_nodes: `n_senders * n_spans`: node `sender * n_spans + span`; without spans nodes are senders.
         logits: Index of the receiver `logits`, the last.
         joins: Whether an edge joins sender and receiver, bool `[senders, receivers]`: do not write to it.
         n_edges: How many edges exist.
@@ -135,16 +146,34 @@ class Graph:
         shape: GraphShape,
         blocks: Sequence[Block] | None = None,
         names: tuple[Sequence[str], Sequence[str]] | None = None,
+        spans: Spans | None = None,
     ) -> None:
         self.shape = shape
-        self.blocks = tuple(_transformer(shape) if blocks is None else blocks)
-        senders, receivers = (shape.senders, shape.receivers) if names is None else names
-        self.senders, self.receivers = ("input", *senders), (*receivers, "logits")
+        self._plain_blocks = tuple(_transformer(shape) if blocks is None else blocks)
+        self._names = (shape.senders, shape.receivers) if names is None else names
+        self.spans = spans
+        self.n_spans, self.end = (1, 0) if spans is None else (len(spans), spans.end)
+        self.blocks = tuple(self._plain_blocks if spans is None else _at_each(self._plain_blocks, self.n_spans))
+        senders, receivers = self._names
+        places = [""] if spans is None else [f"@{name}" for name in spans.names]
+        self.senders = ("input", *senders)
+        self.receivers = (*(name + place for name in receivers for place in places), f"logits{places[self.end]}")
         self.n_senders, self.n_receivers = len(self.senders), len(self.receivers)
+        self.n_nodes = self.n_senders * self.n_spans
         self.logits = self.n_receivers - 1
         self._sender_at = {name: index for index, name in enumerate(self.senders)}
         self._receiver_at = {name: index for index, name in enumerate(self.receivers)}
+        self._others: dict[Spans | None, Graph] = {}
+        self._feeds: dict[tuple[int, int], NDArray[np.bool_]] = {}
         self._place = {(block.kind, block.layer): place for place, block in enumerate(self.blocks)}
+
+    def at(self, spans: Spans | None) -> Graph:
+        """The same model's graph with other spans, or with none."""
+        if spans == self.spans:
+            return self
+        if spans not in self._others:
+            self._others[spans] = Graph(self.shape, self._plain_blocks, self._names, spans)
+        return self._others[spans]
 
     def __repr__(self) -> str:
         """Names the shape and the counts."""
@@ -158,7 +187,19 @@ class Graph:
         for block in self.blocks:
             joins[: block.before, block.reads] = True
         joins[:, self.logits] = True
-        return joins
+        return joins if self.spans is None else joins & self._leads(joins)
+
+    def _leads(self, joins: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Which receivers lead to the logits at all: of a last layer's those at their span alone."""
+        leads = np.zeros(self.n_receivers, np.bool_)
+        leads[self.logits] = True
+        for block in reversed(self.blocks):
+            later = slice(block.reads.stop, self.logits)
+            there = (joins[block.writes, later] & leads[later]).reshape(block.writes.stop - block.writes.start, -1)
+            read = there.reshape(len(there), -1, self.n_spans).any(1)
+            read[:, self.end] |= joins[block.writes, self.logits]
+            leads[block.reads] = (self.feeds(block) & read.reshape(-1)).any(1)
+        return leads
 
     @cached_property
     def exists(self) -> Bool[Tensor, "senders receivers"]:
@@ -189,37 +230,85 @@ class Graph:
         return self.block("attention", layer).writes
 
     def part(self, layer: int, letter: str) -> slice:
-        """The receivers of a layer's attention that are its `q` (one per head), or `k` or `v` (one per group)."""
+        """The receivers of a layer's attention that are its `q` (one per head), or `k` or `v` (one per group).
+
+        With spans each of them is there once for every span.
+        """
         heads, groups = self.shape.n_heads, self.shape.n_kv_heads
         start = self.block("attention", layer).reads.start
-        start += {"q": 0, "k": heads, "v": heads + groups}[letter]
-        return slice(start, start + (heads if letter == "q" else groups))
+        start += {"q": 0, "k": heads, "v": heads + groups}[letter] * self.n_spans
+        return slice(start, start + (heads if letter == "q" else groups) * self.n_spans)
 
     def group_of(self, head: int) -> int:
         """Key/value group of a query head."""
         return head // self.shape.group_size
 
+    @cached_property
+    def span_of(self) -> NDArray[np.int64]:
+        """The span of every receiver `[receivers]`."""
+        return np.append(np.tile(np.arange(self.n_spans), self.logits // self.n_spans), self.end)
+
+    def node(self, sender: int, receiver: int) -> int:
+        """The node that an edge comes from: its sender, where its receiver is."""
+        return sender * self.n_spans + int(self.span_of[receiver])
+
+    def node_name(self, node: int) -> str:
+        """Name of a node, as in `a5.h3`, or with spans `a5.h3@B.2`."""
+        sender, span = divmod(node, self.n_spans)
+        return self.senders[sender] if self.spans is None else f"{self.senders[sender]}@{self.spans.names[span]}"
+
+    def nodes(self, senders: slice) -> slice:
+        """Some senders at all spans."""
+        return slice(senders.start * self.n_spans, senders.stop * self.n_spans)
+
+    def plain(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """A mask `[senders, receivers]` as of the graph without spans: an edge is there if it is at any of them."""
+        if self.spans is None:
+            return mask
+        anywhere = mask[:, : self.logits].reshape(len(mask), -1, self.n_spans).any(-1)
+        return np.concatenate([anywhere, mask[:, self.logits :]], 1)
+
+    def feeds(self, block: Block) -> NDArray[np.bool_]:
+        """Which receiver of a block feeds which of its nodes, bool `[reads, writes * n_spans]`.
+
+        What acts where it reads feeds its sender at its own span; keys and values at every span that looks back at it.
+        """
+        key = id(block.feeds), id(block.spreads)
+        if key not in self._feeds:
+            spans = np.ones((1, 1), np.bool_) if self.spans is None else np.array(self.spans.leads)
+            own = np.eye(self.n_spans, dtype=np.bool_)
+            reach = np.where(block.spreads[:: self.n_spans, None, None], spans, own)
+            feeds = block.feeds[:: self.n_spans, None, :, None] & reach[:, :, None, :]
+            self._feeds[key] = feeds.reshape(len(block.feeds), -1)
+        return self._feeds[key]
+
     def fed(self, receiver: int) -> tuple[int, ...]:
-        """Senders that a receiver feeds: all heads of the group for a k or v that heads share; none for the logits."""
+        """Nodes that a receiver feeds: all heads of the group for a k or v that heads share; none for the logits."""
         return self._fed[receiver]
 
     @cached_property
     def _fed(self) -> list[tuple[int, ...]]:
-        fed = [tuple(block.writes.start + np.flatnonzero(row)) for block in self.blocks for row in block.feeds]
-        return [*(tuple(map(int, senders)) for senders in fed), ()]
+        fed = [
+            tuple(self.nodes(block.writes).start + np.flatnonzero(row))
+            for block in self.blocks
+            for row in self.feeds(block)
+        ]
+        return [*(tuple(map(int, nodes)) for nodes in fed), ()]
+
+    def feeding(self, node: int) -> tuple[int, ...]:
+        """Receivers that feed a node; none for `input`."""
+        return self._feeding[node]
+
+    @cached_property
+    def _feeding(self) -> list[tuple[int, ...]]:
+        feeding = [
+            block.reads.start + np.flatnonzero(column) for block in self.blocks for column in self.feeds(block).T
+        ]
+        return [*((),) * self.n_spans, *(tuple(map(int, receivers)) for receivers in feeding)]
 
     def sources(self, receiver: int) -> list[int]:
         """Senders that a receiver has an edge from."""
         return [int(sender) for sender in np.flatnonzero(self.joins[:, receiver])]
-
-    def feeding(self, sender: int) -> tuple[int, ...]:
-        """Receivers that feed a sender; none for `input`."""
-        return self._feeding[sender]
-
-    @cached_property
-    def _feeding(self) -> list[tuple[int, ...]]:
-        feeding = [block.reads.start + np.flatnonzero(column) for block in self.blocks for column in block.feeds.T]
-        return [(), *(tuple(map(int, receivers)) for receivers in feeding)]
 
     def receiver_kind(self, receiver: int) -> str:
         """What a receiver is: `q`, `k`, `v`, `logits`, or the kind of its block, as in `mlp`."""
@@ -228,7 +317,8 @@ class Graph:
     @cached_property
     def _kinds(self) -> list[str]:
         kinds = [block.kind for block in self.blocks for _ in block.feeds]
-        letters = [name.rstrip(">").rpartition("<")[2] if name.endswith(">") else "" for name in self.receivers]
+        names = (name.partition("@")[0] for name in self.receivers)
+        letters = [name.rstrip(">").rpartition("<")[2] if name.endswith(">") else "" for name in names]
         return [*(letter or kind for letter, kind in zip(letters, kinds, strict=False)), "logits"]
 
     def sender_index(self, name: str) -> int:
@@ -240,8 +330,11 @@ class Graph:
     def receiver_index(self, name: str) -> int:
         """Index of a receiver. Raises GraphError likewise."""
         if name not in self._receiver_at:
-            raise GraphError(f"No receiver {name!r}: {_why_no_receiver(name, self.shape)}.")
+            raise GraphError(f"No receiver {name!r}: {_why_no_place(name, self.spans) or self._why_no(name)}.")
         return self._receiver_at[name]
+
+    def _why_no(self, receiver: str) -> str:
+        return _why_no_receiver(receiver.partition("@")[0], self.shape)
 
     def edge_name(self, sender: int, receiver: int) -> str:
         """Name of an edge, as in `a5.h5->a7.h3<k>`.
@@ -273,10 +366,15 @@ class Graph:
     def _require_edge(self, sender: int, receiver: int) -> None:
         if self.joins[sender, receiver]:
             return
-        source, target = self.senders[sender], self.receivers[receiver]
+        source, target = self.senders[sender], self.receivers[receiver].partition("@")[0]
+        if self.at(None).joins[sender, receiver // self.n_spans]:
+            raise GraphError(
+                f"No edge {source}->{self.receivers[receiver]}: nothing that is read at "
+                f"{self.spans.names[self.end] if self.spans else ''} looks back at what {target} leads to there."
+            )
         node, layer = target.partition("<")[0], re.match(r"[am](\d+)", target)
         beside = layer is not None and source.startswith(f"a{layer[1]}.")
-        if sender in self.fed(receiver):
+        if self.node(sender, receiver) in self.fed(receiver):
             reason = f"{node} does not read what it writes itself"
         elif beside and self.receiver_kind(receiver) == "mlp":
             reason = f"{source} and {node} run in parallel, neither reads the other"
@@ -304,6 +402,32 @@ def _transformer(shape: GraphShape) -> Iterator[Block]:
             here, there = slice(reads, reads + 1), slice(writes, writes + 1)
             yield Block("mlp", layer, seen, here, there, np.ones((1, 1), np.bool_), np.zeros(1, np.bool_))
             reads, writes = here.stop, there.stop
+
+
+def _at_each(blocks: Sequence[Block], n_spans: int) -> Iterator[Block]:
+    """Blocks with each of their receivers once for every span."""
+    repeated: dict[int, NDArray[np.bool_]] = {}  # of all layers the same: they stay the same
+
+    def times(rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        return repeated.setdefault(id(rows), rows.repeat(n_spans, axis=0))
+
+    for block in blocks:
+        reads = slice(block.reads.start * n_spans, block.reads.stop * n_spans)
+        yield replace(block, reads=reads, feeds=times(block.feeds), spreads=times(block.spreads))
+
+
+def _why_no_place(name: str, spans: Spans | None) -> str:
+    """Why no receiver has such a span, if that is what is wrong."""
+    at = name.rpartition("@")[2] if "@" in name else ""
+    if spans is None:
+        return f"this graph does not tell places in the prompt apart: write it without @{at}" if at else ""
+    if not at:
+        return f"an edge lives at one place of the prompt: write it behind the edge, as in {name}@{spans.names[0]}"
+    if at not in spans.names:
+        return f"there is no span {at!r}: spans are {', '.join(spans.names)}{did_you_mean(at, spans.names)}"
+    if name.startswith("logits@"):
+        return f"the logits are read at {spans.names[spans.end]} alone"
+    return ""
 
 
 def _why_no_sender(name: str, shape: GraphShape) -> str:

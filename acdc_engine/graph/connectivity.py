@@ -2,7 +2,8 @@
 
 One sweep forward over the blocks marks the senders that the input reaches, one backward marks the receivers that lead
 on to the logits. A head is entered through any one of q, k and v: with corrupt values its pattern still moves, so
-asking for a kept v edge would change what a circuit computes.
+asking for a kept v edge would change what a circuit computes. With spans both sweeps go node by node, a node being a
+sender at a span.
 """
 
 from collections import Counter
@@ -31,7 +32,7 @@ def clean(graph: Graph, mask: Bool[Tensor, "*batch senders receivers"]) -> Bool[
         A new mask, empty where no path is left. Idempotent.
     """
     mask = mask & graph.exists.to(mask.device)
-    return mask & reachable(graph, mask)[..., :, None] & leading(graph, mask)[..., None, :]
+    return mask & sends(graph, reachable(graph, mask)) & leading(graph, mask)[..., None, :]
 
 
 def is_clean(graph: Graph, mask: Bool[Tensor, "senders receivers"]) -> bool:
@@ -39,14 +40,17 @@ def is_clean(graph: Graph, mask: Bool[Tensor, "senders receivers"]) -> bool:
     return bool(torch.equal(clean(graph, mask), mask))
 
 
-def reachable(graph: Graph, mask: Bool[Tensor, "*batch senders receivers"]) -> Bool[Tensor, "*batch senders"]:
-    """Marks the senders that `input` reaches through kept edges, `input` itself included."""
-    reached = mask.new_zeros(mask.shape[:-1])
-    reached[..., graph.INPUT] = True
+def reachable(graph: Graph, mask: Bool[Tensor, "*batch senders receivers"]) -> Bool[Tensor, "*batch nodes"]:
+    """Marks the nodes that `input` reaches through kept edges, `input` itself at all spans included."""
+    n_spans = graph.n_spans
+    reached = mask.new_zeros(*mask.shape[:-1], n_spans)
+    reached[..., graph.INPUT, :] = True
     for block in graph.blocks:
-        entered = (mask[..., : block.before, block.reads] & reached[..., : block.before, None]).any(-2)
-        reached[..., block.writes] = (entered[..., :, None] & _feeds(block, mask)).any(-2)
-    return reached
+        kept = mask[..., : block.before, block.reads].unflatten(-1, (-1, n_spans))
+        entered = (kept & reached[..., : block.before, None, :]).any(-3).flatten(-2)
+        found = (entered[..., :, None] & _feeds(graph, block, mask)).any(-2)
+        reached[..., block.writes, :] = found.unflatten(-1, (-1, n_spans))
+    return reached.flatten(-2)
 
 
 def leading(graph: Graph, mask: Bool[Tensor, "*batch senders receivers"]) -> Bool[Tensor, "*batch receivers"]:
@@ -54,14 +58,24 @@ def leading(graph: Graph, mask: Bool[Tensor, "*batch senders receivers"]) -> Boo
     leads = mask.new_zeros(*mask.shape[:-2], graph.n_receivers)
     leads[..., graph.logits] = True
     for block in reversed(graph.blocks):
-        later = slice(block.reads.stop, None)
-        read = (mask[..., block.writes, later] & leads[..., None, later]).any(-1)
-        leads[..., block.reads] = (read[..., None, :] & _feeds(block, mask)).any(-1)
+        later = slice(block.reads.stop, graph.logits)
+        kept = (mask[..., block.writes, later] & leads[..., None, later]).unflatten(-1, (-1, graph.n_spans))
+        read = kept.any(-2)
+        read[..., graph.end] |= mask[..., block.writes, graph.logits]
+        leads[..., block.reads] = (read.flatten(-2)[..., None, :] & _feeds(graph, block, mask)).any(-1)
     return leads
 
 
-def _feeds(block: Block, like: Tensor) -> Bool[Tensor, "reads writes"]:
-    return torch.from_numpy(block.feeds).to(like.device)
+def sends(graph: Graph, nodes: Bool[Tensor, "*batch nodes"]) -> Bool[Tensor, "*batch senders some"]:
+    """Of every edge whether its node is marked: `[..., senders, receivers]`, or one column where all are the same."""
+    senders: Tensor = nodes.unflatten(-1, (graph.n_senders, graph.n_spans))
+    if graph.spans is None:
+        return senders
+    return senders.index_select(-1, torch.from_numpy(graph.span_of).to(nodes.device))
+
+
+def _feeds(graph: Graph, block: Block, like: Tensor) -> Bool[Tensor, "reads nodes"]:
+    return torch.from_numpy(graph.feeds(block)).to(like.device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,16 +104,18 @@ class CleanBase:
     def __init__(self, graph: Graph, mask: Bool[Tensor, "senders receivers"]) -> None:
         self.graph, self.mask = graph, mask
         senders, receivers = np.nonzero(mask.numpy(force=True))
-        by_receiver = np.argsort(receivers, kind="stable")
-        self._out, self._out_from = receivers, np.searchsorted(senders, np.arange(graph.n_senders + 1))
+        nodes = senders * graph.n_spans + graph.span_of[receivers]
+        by_node, by_receiver = np.argsort(nodes, kind="stable"), np.argsort(receivers, kind="stable")
+        self._out, self._out_from = receivers[by_node], np.searchsorted(nodes[by_node], np.arange(graph.n_nodes + 1))
         self._into = senders[by_receiver]
         self._into_from = np.searchsorted(receivers[by_receiver], np.arange(graph.n_receivers + 1))
         self._n_out, self._n_into = np.diff(self._out_from), np.diff(self._into_from)
-        # Through how many kept receivers each sender is entered, and to how many kept senders each receiver leads.
-        self._n_entries, self._n_exits = np.zeros(graph.n_senders, np.int64), np.zeros(graph.n_receivers, np.int64)
+        # Through how many kept receivers each node is entered, and to how many kept nodes each receiver leads.
+        self._n_entries, self._n_exits = np.zeros(graph.n_nodes, np.int64), np.zeros(graph.n_receivers, np.int64)
         for block in graph.blocks:
-            self._n_entries[block.writes] = (self._n_into[block.reads] > 0).astype(np.int64) @ block.feeds
-            self._n_exits[block.reads] = block.feeds @ (self._n_out[block.writes] > 0).astype(np.int64)
+            feeds, writes = graph.feeds(block), graph.nodes(block.writes)
+            self._n_entries[writes] = (self._n_into[block.reads] > 0).astype(np.int64) @ feeds
+            self._n_exits[block.reads] = feeds @ (self._n_out[writes] > 0).astype(np.int64)
 
     def without(self, edges: Iterable[int]) -> Candidate:
         """The clean candidate that lacks some edges of the base: they go, and what then lies on no path.
@@ -124,9 +140,11 @@ class CleanBase:
             if lose("into", receiver, self._n_into[receiver]):
                 for fed in self.graph.fed(receiver):
                     if lose("entries", fed, self._n_entries[fed]):
-                        waiting += (self._out[slice(*self._out_from[fed : fed + 2])] + fed * width).tolist()
-            if lose("out", sender, self._n_out[sender]):
-                for read in self.graph.feeding(sender):
+                        out = self._out[slice(*self._out_from[fed : fed + 2])]
+                        waiting += (out + fed // self.graph.n_spans * width).tolist()
+            node = self.graph.node(sender, receiver)
+            if lose("out", node, self._n_out[node]):
+                for read in self.graph.feeding(node):
                     if lose("exits", read, self._n_exits[read]):
                         waiting += (self._into[slice(*self._into_from[read : read + 2])] * width + read).tolist()
         return Candidate(np.sort(np.fromiter(gone, np.int64, len(gone))))

@@ -33,7 +33,8 @@ def targets_of(layout: Graph, receiver: str) -> tuple[str, tuple[str, ...]]:
     """Kind of a receiver (`q`, `k`, `v`, `mlp` or `logits`) and the nodes it feeds: several for a key/value group."""
     index = layout.receiver_index(receiver)
     kind = layout.receiver_kind(index)
-    return kind, tuple(layout.senders[sender] for sender in layout.fed(index)) or ("logits",)
+    nodes = tuple(layout.node_name(node) for node in layout.fed(index))
+    return kind, nodes or (layout.receivers[layout.logits],)
 
 
 def edges_named(layout: Graph, edges: Iterable[EdgeLike]) -> tuple[CircuitEdge, ...]:

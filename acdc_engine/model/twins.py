@@ -144,15 +144,15 @@ class Patched:
         here: What receivers read that act where they read, at all positions or at those of `at`; receivers that are
             not among them are as in the ground.
         elsewhere: The same for receivers that spread (`Block.spreads`), at all positions.
-        read: Whether anyone reads the sender under that mask. Where senders are coupled the others count as they are in
-            the ground (a head may run for another mask's sake and see patched keys of a group it shares).
+        read: Whether anyone reads the sender there, under that mask. Where senders are coupled the others count as they
+            are in the ground (a head may run for another mask's sake and see patched keys of a group it shares).
         at: The only position of each example at which the writes are needed; None for all.
     """
 
     senders: list[int]
     here: Reads
     elsewhere: Reads
-    read: Bool[Tensor, "masks some"]
+    read: Bool[Tensor, "masks some batch_or_1 positions_or_1"]
     at: Int[Tensor, "batch"] | None
 
 
@@ -335,7 +335,7 @@ class _AttentionTwin(Twin):
         """
         assert ground.z is not None and ground.total is not None, "the ground of such layers keeps its heads"
         before = positions(_some(ground.z, 0, patched.senders), patched.at)
-        change = (z - before) * patched.read[:, :, None, None, None]
+        change = (z - before) * patched.read[..., None]
         w_o = _some(self.layer.attention.w_o, 0, patched.senders)
         work.product(change.numel(), w_o.shape[-1])
         added = torch.einsum("mhnpe,hed->mnpd", change, w_o)

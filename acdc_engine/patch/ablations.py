@@ -15,6 +15,7 @@ from acdc_engine.errors import MethodError
 from acdc_engine.model.layers import read_positions
 from acdc_engine.model.twins import BlockRecord, Ground, Record, Stream
 from acdc_engine.model.view import TransformerView
+from acdc_engine.patch.places import Tokens
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.registers import Register
 
@@ -82,6 +83,7 @@ class Baseline:
         grounds: Every block, in order.
         final: What the logits read, at the reading positions only `[batch, d_model]`.
         read_at: The reading positions.
+        tokens: Which tokens are of which span, where the prompts have spans.
 
     Positions are counted from where the reference begins.
     """
@@ -90,6 +92,7 @@ class Baseline:
     grounds: list[Ground]
     final: Float[Tensor, "batch d_model"]
     read_at: Int[Tensor, "batch"]
+    tokens: Tokens | None = None
 
 
 @torch.no_grad()
@@ -112,4 +115,7 @@ def build_baseline(view: TransformerView, batch: PromptSet, reference: Record) -
         grounds.append(ground)
         stream.add(twin.block, write)
     read_at = batch.read_at - start
-    return Baseline(embed, grounds, read_positions(stream.now, read_at), read_at)
+    tokens = None
+    if batch.span_at is not None:
+        tokens = Tokens(view.graph.at(batch.spans), batch.span_at[:, start:])
+    return Baseline(embed, grounds, read_positions(stream.now, read_at), read_at, tokens)

@@ -186,13 +186,13 @@ class CircuitEvaluator:
         if not len(prompts):
             raise PromptError("There are no prompts to run circuits on.")
         view.check_lengths(prompts.lengths)
-        self.view, self.graph, self.prompts = view, view.graph, prompts.to(view.device)
+        self.view, self.graph, self.prompts = view, view.graph.at(prompts.spans), prompts.to(view.device)
         self.about = f"{(part_of or prompts).fingerprint()} {ablation} {batch_size}"
         self.exact_evaluations = 0
         self._before_run = before_run
         # Whether a node that is cut off from the input has to be taken for removed.
         self._cleans = view.coupled or ablation != "patch"
-        self._rows = prompts.batch_rows(batch_size, view.fitting)
+        self._rows = _alike_first(prompts, prompts.batch_rows(batch_size, view.fitting))
         order = [row for part in self._rows for row in part]
         self._order = None if order == sorted(order) else torch.tensor(order, device=view.device).argsort()
         with torch.no_grad():
@@ -327,9 +327,9 @@ class CircuitEvaluator:
         """
         if near:
             changed = (np.concatenate([one.remove, one.add]) for one in variants.candidates)
-            needs = [np.unique(edges % self.graph.n_receivers) for edges in changed]
+            needs = [np.unique(edges % self.graph.n_receivers // self.graph.n_spans) for edges in changed]
         else:
-            masks = variants.masks().numpy()
+            masks = [self.graph.plain(mask) for mask in variants.masks().numpy()]
             needs = [np.flatnonzero(np.concatenate([mask.any(0), mask.any(1)])) for mask in masks]
         if self.view.device.type != "cpu":
             first = [int(one[0]) if len(one) else self.graph.n_receivers for one in needs]
@@ -378,3 +378,11 @@ class CircuitEvaluator:
         numbers = (wide * pos + narrow) * n * d_model
         numbers += 2 * n * n_logits + 2 * self.graph.exists.numel()
         return max(1, numbers * self.view.unembed_weight.element_size())
+
+
+def _alike_first(prompts: PromptSet, parts: list[list[int]]) -> list[list[int]]:
+    """Rows that run together, with prompts of the same spans side by side: what belongs to a span is then a block."""
+    if prompts.span_at is None:
+        return parts
+    spans = prompts.span_at.tolist()
+    return [sorted(rows, key=lambda row: spans[row]) for rows in parts]

@@ -26,6 +26,7 @@ from acdc_engine.model.layers import read_positions
 from acdc_engine.model.twins import Patched, Reads, Twin
 from acdc_engine.model.view import TransformerView
 from acdc_engine.patch.ablations import Baseline
+from acdc_engine.patch.places import PlacedSums
 from acdc_engine.patch.sums import Bank, Masks, Pack, Sums, Weights
 
 
@@ -80,13 +81,13 @@ def make_plan(
     `shared` with an earlier run.
 
     Args:
-        graph: The model's graph.
+        graph: The model's graph, with the spans of the masks.
         twins: Of its blocks.
         masks: Kept edges.
         known: What the run of the masks' base left, which may be used; only `input` is known without one.
         all_positions: Compute everything at all positions, as gradients with respect to missing edges need it.
     """
-    union = masks.union()
+    union = graph.plain(masks.union())
     read, fed = np.asarray(union.any(1)), np.asarray(union.any(0))
     running = []
     for place, twin in enumerate(twins):
@@ -143,7 +144,7 @@ class _Changes:
         self._union = union
         senders, receivers = np.divmod(masks.moved, graph.n_receivers)
         self._into, self._out_of = np.zeros(graph.n_receivers, np.bool_), np.zeros(graph.n_senders, np.bool_)
-        self._into[receivers], self._out_of[senders] = True, True
+        self._into[receivers // graph.n_spans], self._out_of[senders] = True, True
         self._everywhere, self._at_reads = np.zeros(graph.n_senders, np.bool_), np.zeros(graph.n_senders, np.bool_)
         self._everywhere[known.everywhere], self._at_reads[known.all] = True, True
         # What ran there and does not here has changed too.
@@ -184,8 +185,8 @@ class _Stage:
     step: _Step
     done: int
     wide: int
-    here: Sums
-    elsewhere: Sums
+    here: Sums | PlacedSums
+    elsewhere: Sums | PlacedSums
     read: int
     ids: tuple[int, int]
 
@@ -207,10 +208,12 @@ class PatchedRun:
     def __init__(self, view: TransformerView, baseline: Baseline, plan: Plan, masks: Masks, shared: Bank) -> None:
         """Lays out the run and makes room for the computed senders."""
         self.view, self.baseline, self.masks, self.shared = view, baseline, masks, shared
+        self._tokens = baseline.tokens
+        graph = view.graph if self._tokens is None else self._tokens.graph
         self._groups: Tensor | None = None
         self.own = Bank.empty(plan.everywhere, plan.computed, len(masks), baseline.embed)
         self._pack = Pack()
-        self._weights = Weights(masks, plan.shared, shared, self.own, self._pack)
+        self._weights = Weights(graph, masks, plan.shared, shared, self.own, self._pack)
         done = wide = 0
         self._stages = []
         for step in plan.steps:
@@ -230,11 +233,21 @@ class PatchedRun:
             step,
             done,
             wide,
-            self._weights.sums(here, block.reads.start, step.everywhere, wide if step.everywhere else done),
-            self._weights.sums(elsewhere, block.reads.start, True, wide),
+            self._sums(here, block.reads.start, step.everywhere, wide if step.everywhere else done),
+            self._sums(elsewhere, block.reads.start, True, wide),
             self._pack.add(self._weights.readers(step.senders) if twin.coupled else np.ones(shape, np.bool_)),
             (self._pack.add(here), self._pack.add(elsewhere)),
         )
+
+    def _sums(self, rows: NDArray[np.int64], first: int, everywhere: bool, done: int) -> Sums | PlacedSums:
+        """How some receivers' inputs are summed up; at the reading positions there is one span alone."""
+        if self._tokens is None:
+            return self._weights.sums(rows, first, everywhere, done)
+        if not everywhere:
+            return self._weights.sums(rows, first, everywhere, done, self._tokens.end)
+        fed = [(span, self._weights.fed(rows, span)) for span in range(self._tokens.n_spans)]
+        parts = [(at, self._weights.sums(rows[some], first, True, done, at)) for at, some in fed if some.any()]
+        return PlacedSums.of((rows - first).tolist(), parts)
 
     @torch.no_grad()
     def final(self) -> Float[Tensor, "masks batch d_model"]:
@@ -294,11 +307,19 @@ class PatchedRun:
     def _inputs(self, stage: _Stage) -> tuple[Reads, Reads]:
         """What receivers that act where they read are given, and those that spread."""
         base = self.baseline.grounds[stage.step.place].x
-        wide, pack, work = self.own.values[:, : stage.wide], self._pack, self.view.work
-        elsewhere = stage.elsewhere.reads(base, self.shared.values, wide, pack, work)
+        wide = self.own.values[:, : stage.wide]
+        elsewhere = self._everywhere(stage.elsewhere, base, wide)
         if stage.step.everywhere:
-            return stage.here.reads(base, self.shared.values, wide, pack, work), elsewhere
+            return self._everywhere(stage.here, base, wide), elsewhere
+        assert isinstance(stage.here, Sums), "at the reading positions there is one span"
         return self._at_reads(stage.here, read_positions(base, self.baseline.read_at), stage.done), elsewhere
+
+    def _everywhere(self, sums: Sums | PlacedSums, base: Tensor, wide: Tensor) -> Reads:
+        given = base, self.shared.values, wide, self._pack, self.view.work
+        if isinstance(sums, Sums):
+            return sums.reads(*given)
+        assert self._tokens is not None, "the masks have spans"
+        return sums.reads(*given, self._tokens)
 
     def _at_reads(self, sums: Sums, base: Float[Tensor, "batch d_model"], done: int) -> Reads:
         shared, own = self.shared.at_reads[:, :, :, None], self.own.at_reads[:, :done, :, None]
@@ -312,21 +333,50 @@ class PatchedRun:
         step, twin = stage.step, self.view.twins[stage.step.place]
         senders = (step.senders - twin.block.writes.start).tolist()
         at = None if step.everywhere else self.baseline.read_at
-        patched = Patched(senders, here, elsewhere, self._pack[stage.read] != 0, at)
+        patched = Patched(senders, here, elsewhere, self._read(stage, step.everywhere), at)
         return twin.change(patched, self.baseline.grounds[step.place], self.view.work)
 
-    def _pull_back(self, sums: Sums, rows: int, before: int, gradient: Tensor, flow: Tensor, out: Tensor) -> None:
-        by_prompt = _by_prompt(gradient).transpose(1, 2)
+    def _read(self, stage: _Stage, everywhere: bool) -> Tensor:
+        """Whether anyone reads the senders, token by token where that depends on their span."""
+        read = self._pack[stage.read] != 0
+        if read.ndim == 2 or self._tokens is None:
+            return read.reshape(*read.shape[:2], 1, 1)
+        return self._tokens.spread(read) if everywhere else read[:, :, None, self._tokens.end, None]
+
+    def _pull_back(
+        self, sums: Sums | PlacedSums, rows: int, before: int, gradient: Tensor, flow: Tensor, out: Tensor
+    ) -> None:
         banks = ((self._banks[0], self.shared.values[0]), (self._banks[1], self.own.values[0, :before]))
         for senders, values in banks:
             self.view.work.product(len(values), gradient.numel())
-            self._note(out, senders, rows, torch.matmul(_by_prompt(values), by_prompt).float())
+            if self._tokens is None:
+                product = torch.matmul(_by_prompt(values), _by_prompt(gradient).transpose(1, 2))
+                self._note(out, senders, rows, product.float())
+                continue
+            for span, product in enumerate(self._tokens.products(values, gradient).float()):
+                self._note(out, senders, rows, product, span)
+        if isinstance(sums, Sums):
+            self._pull_through(sums, gradient.flatten(1), flow.flatten(1))
+            return
+        assert self._tokens is not None, "the masks have spans"
+        for span, part in sums.parts:
+            tokens, rows_there = self._tokens.of_span[span], [sums.moving.index(place) for place in part.moving]
+            if not len(tokens):
+                continue
+            some = torch.stack([gradient[row].flatten(0, 1)[tokens] for row in rows_there]).flatten(1)
+            there = flow.flatten(1, 2)[:, tokens]
+            pulled = there.flatten(1)
+            self._pull_through(part, some, pulled)
+            flow.flatten(1, 2)[:, tokens] = pulled.view_as(there)
+
+    def _pull_through(self, sums: Sums, gradient: Float[Tensor, "moving n"], flow: Float[Tensor, "own n"]) -> None:
+        """Adds to the gradients at what senders wrote those that come through the sums, in place."""
         weights = self._pack[sums.weights]
         self.view.work.product(weights.shape[1], gradient.numel())
         if sums.own.index is None:
-            flow[sums.own.slice].flatten(1).addmm_(weights.T, gradient.flatten(1))
+            flow[sums.own.slice].addmm_(weights.T, gradient)
         else:
-            flow.flatten(1).index_add_(0, self._pack[sums.own.index], weights.T @ gradient.flatten(1))
+            flow.index_add_(0, self._pack[sums.own.index], weights.T @ gradient)
 
     def _pull_back_final(self, gradient: Tensor, flow: Tensor, out: Tensor) -> None:
         for senders, bank in zip(self._banks, (self.shared, self.own), strict=False):
@@ -340,9 +390,14 @@ class PatchedRun:
             else:
                 flow[self._pack[own.index][:, None], at, self.baseline.read_at] += pulled
 
-    def _note(self, out: Tensor, senders: int, rows: int, per_prompt: Float[Tensor, "batch senders rows"]) -> None:
-        """Puts in, summed, what belongs to the first so many senders of a bank and to some receivers."""
-        places = self._pack[senders][: per_prompt.shape[1], None], self._pack[rows][None]
+    def _note(
+        self, out: Tensor, senders: int, rows: int, per_prompt: Float[Tensor, "batch senders rows"], span: int = 0
+    ) -> None:
+        """Puts in, summed, what belongs to the first so many senders of a bank and to some receivers at a span."""
+        at = self._pack[rows]
+        if self._tokens is not None:
+            at = (at * self._tokens.n_spans + span).clamp(max=out.shape[-1] - 1)  # the last are the logits
+        places = self._pack[senders][: per_prompt.shape[1], None], at[None]
         for place, group in enumerate([None] if self._groups is None else self._groups):
             out[place, *places] = (per_prompt if group is None else per_prompt * group[:, None, None]).sum(0)
         out[-1, *places] = per_prompt.square().sum(0)

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.connectivity import Candidate
 from acdc_engine.model.devices import Work
 from acdc_engine.model.twins import Reads
@@ -189,7 +190,15 @@ class Sums:
     weights: int
     toggled: tuple[int, int] | None
 
-    def reads(self, base: Float[Tensor, "*rest"], shared: Tensor, own: Tensor, pack: Pack, work: Work) -> Reads:
+    def reads(
+        self,
+        base: Float[Tensor, "*rest"],
+        shared: Tensor,
+        own: Tensor,
+        pack: Pack,
+        work: Work,
+        tokens: Int[Tensor, "some"] | None = None,
+    ) -> Reads:
         """Sums up: the baseline, and weight times change of every sender. What masks have in common is added once.
 
         Args:
@@ -198,9 +207,10 @@ class Sums:
             own: Changes of the senders that were run under every mask `[masks, senders, *rest]`.
             pack: Holds the numbers.
             work: Counts what is computed.
+            tokens: Of which tokens of the batch `base` is; None for all. Changes are given of all.
         """
         n_masks, usual = len(own), pack[self.usual]
-        senders = self.shared.of_bank(shared, pack)[0].flatten(1)
+        senders = _some_tokens(self.shared.of_bank(shared, pack), tokens)[0].flatten(1)
         work.product(*usual.shape, base.numel())
         common = usual @ senders + base.flatten()
         flat, same = common.split([len(self.moving), len(self.steady)])
@@ -211,7 +221,7 @@ class Sums:
                 every = every.clone()
                 every.view(-1).index_copy_(0, pack[self.toggled[0]], pack[self.toggled[1]])
             work.product(*every.shape, base.numel())
-            changes = self.own.of_bank(own, pack).flatten(2)
+            changes = _some_tokens(self.own.of_bank(own, pack), tokens).flatten(2)
             values = torch.baddbmm(flat.expand(n_masks, -1, -1), every, changes)
         else:
             values = flat.repeat(n_masks, 1, 1)
@@ -224,10 +234,15 @@ class Sums:
         return Reads(self.moving, moving, self.steady, steady)
 
 
+def _some_tokens(values: Float[Tensor, "masks senders batch pos d_model"], tokens: Tensor | None) -> Tensor:
+    return values if tokens is None else values.flatten(2, 3).index_select(2, tokens)
+
+
 class Weights:
     """The masks' weights, as the sums of a run need them.
 
     Args:
+        graph: The graph that the masks are laid out by.
         masks: The masks.
         holds: Whether a sender is taken from the shared bank, bool `[senders]`.
         shared: That bank.
@@ -235,29 +250,37 @@ class Weights:
         pack: Takes the numbers.
     """
 
-    def __init__(self, masks: Masks, holds: NDArray[np.bool_], shared: Bank, own: Bank, pack: Pack) -> None:
+    def __init__(
+        self, graph: Graph, masks: Masks, holds: NDArray[np.bool_], shared: Bank, own: Bank, pack: Pack
+    ) -> None:
         """Sorts the changes of all masks by receiver, and looks up where senders stand in the banks."""
-        self._n_masks, self._pack, self._holds = len(masks), pack, holds
+        self._graph, self._n_masks, self._pack, self._holds = graph, len(masks), pack, holds
         self._usual = np.ascontiguousarray(masks.usual.T)
         ids = np.concatenate(masks.changes)
         owners = np.repeat(np.arange(len(masks)), [len(one) for one in masks.changes])
         senders, receivers = np.divmod(ids, len(self._usual))
         order = np.argsort(receivers, kind="stable")
         self._owners, self._senders, self._receivers = owners[order], senders[order], receivers[order]
+        self._fed: NDArray[np.bool_] = np.zeros(graph.n_receivers, np.bool_)
+        if graph.spans is not None:
+            self._fed |= self._usual.any(1)
+            self._fed[receivers] = True
         self._banks = {}
         for everywhere in (True, False):
             ours, theirs = (bank.everywhere if everywhere else bank.all for bank in (own, shared))
             self._banks[everywhere] = _Places.of(theirs, holds), _Places.of(ours, np.ones_like(holds))
 
-    def sums(self, rows: NDArray[np.int64], first: int, everywhere: bool, done: int) -> Sums:
-        """Of some receivers of a block.
+    def sums(self, rows: NDArray[np.int64], first: int, everywhere: bool, done: int, span: int = 0) -> Sums:
+        """Of some receivers of a block, at one span.
 
         Args:
-            rows: The receivers, ascending.
+            rows: The receivers, ascending, as of a graph without spans.
             first: The block's first receiver; their places are counted from it.
             everywhere: Whether they are read at all positions; otherwise at the reading ones.
             done: How many senders of the run are there at those positions.
+            span: Which span.
         """
+        in_block, rows = rows - first, self._at(rows, span)
         shared, own = self._banks[everywhere]
         usual = _some(self._usual, rows)
         by_own, by_shared = _some(usual.T, own.senders[:done]).T, _some(usual.T, shared.senders[shared.held]).T
@@ -288,10 +311,9 @@ class Weights:
             column = np.searchsorted(own_places, own.at[senders[ran]])
             at = (masks[ran] * len(moving) + row_of[at_rows[ran]]) * len(own_places) + column
             toggled = self._pack.add(at), self._pack.add(usual[at_rows[ran], senders[ran]] == 0)
-        first_rows = rows - first
         return Sums(
-            moving=first_rows[moving].tolist(),
-            steady=first_rows[steady].tolist(),
+            moving=in_block[moving].tolist(),
+            steady=in_block[steady].tolist(),
             shared=chosen,
             usual=self._pack.add(weights),
             odd=odd,
@@ -300,13 +322,26 @@ class Weights:
             toggled=toggled,
         )
 
+    def fed(self, rows: NDArray[np.int64], span: int) -> NDArray[np.bool_]:
+        """Whether receivers read anything at a span, under any of the masks."""
+        return self._fed[self._at(rows, span)]
+
+    def _at(self, rows: NDArray[np.int64], span: int) -> NDArray[np.int64]:
+        """Receivers at a span; the logits have theirs."""
+        return np.minimum(rows * self._graph.n_spans + span, self._graph.logits)
+
     def readers(self, senders: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Whether anyone reads some senders under each mask, bool `[masks, senders]`."""
-        counts = np.tile((self._usual[:, senders] != 0).sum(0), (self._n_masks, 1))
+        """Whether anyone reads some senders under each mask, span by span, bool `[masks, senders, spans]`."""
+        span_of = self._graph.span_of
+        counts = np.zeros((len(senders), self._graph.n_spans), np.int64)
+        receivers, read = np.nonzero(self._usual[:, senders])
+        np.add.at(counts, (read, span_of[receivers]), 1)
+        counts = np.tile(counts, (self._n_masks, 1, 1))
         at = _Places.of(senders, np.ones(self._usual.shape[1], np.bool_)).at[self._senders]
         inside = at >= 0
-        signs = np.where(self._usual[self._receivers[inside], self._senders[inside]] != 0, -1, 1)
-        np.add.at(counts, (self._owners[inside], at[inside]), signs)
+        receivers = self._receivers[inside]
+        signs = np.where(self._usual[receivers, self._senders[inside]] != 0, -1, 1)
+        np.add.at(counts, (self._owners[inside], at[inside], span_of[receivers]), signs)
         return counts > 0
 
     def _changes(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:

@@ -5,13 +5,15 @@ expanded for one block of tokens; the receivers of some layers share one product
 reads.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.model.devices import Room
 from acdc_engine.model.twins import Record, Twin
 from acdc_engine.model.view import TransformerView
@@ -62,12 +64,36 @@ class ReceiverGradients:
         self.points += 1
 
 
+@dataclass(frozen=True)
+class Places:
+    """The spans of a batch's tokens.
+
+    Attributes:
+        graph: The graph with these spans.
+        at: The span of every token, -1 where it is of none, `[examples, positions]`.
+    """
+
+    graph: Graph
+    at: Sequence[Sequence[int]]
+
+    def stretches(self, examples: slice, positions: slice) -> Iterator[tuple[int, slice, int]]:
+        """Example, positions and span of side by side tokens of one span, counted from the block's first."""
+        for example, row in enumerate(self.at[examples]):
+            first = 0
+            for span, tokens in groupby(row[positions]):
+                stop = first + len(list(tokens))
+                if span >= 0:
+                    yield example, slice(first, stop), span
+                first = stop
+
+
 @torch.no_grad()
 def contract(
     view: TransformerView,
     senders: Record,
     receivers: ReceiverGradients,
     out: Float[Tensor, "rows senders receivers"],
+    places: Places | None = None,
 ) -> None:
     """Adds `difference . gradient`, summed over tokens, one block of tokens at a time.
 
@@ -75,7 +101,8 @@ def contract(
         view: The model.
         senders: Differences.
         receivers: Gradients, summed over points.
-        out: A row for each example, or one for all.
+        out: A row for each example, or one for all; with spans in the layout of their graph.
+        places: The span of every token, where they are told apart.
     """
     n, pos, d_model = senders.embed.shape
     room = max(1, view.room.block // (view.graph.n_senders * d_model * senders.embed.element_size()))
@@ -84,7 +111,7 @@ def contract(
         examples = slice(begin, min(begin + step, n))
         rows = out[examples] if len(out) == n else out
         for first in range(0, pos, room):
-            _contract_tokens(view, senders, receivers, examples, slice(first, min(first + room, pos)), rows)
+            _contract_tokens(view, senders, receivers, examples, slice(first, min(first + room, pos)), rows, places)
 
 
 def _contract_tokens(
@@ -94,6 +121,7 @@ def _contract_tokens(
     examples: slice,
     positions: slice,
     out: Float[Tensor, "rows senders receivers"],
+    places: Places | None,
 ) -> None:
     """Adds the products of some tokens to the scores.
 
@@ -116,7 +144,11 @@ def _contract_tokens(
         if is_last:
             gradients[stop - start] = receivers.logits[examples, positions]
         view.work.product(tokens, before, len(gradients), view.d_model)
-        _add_product(differences[:before], gradients, out[:, :before, start : stop + is_last])
+        if places is None:
+            _add_product(differences[:before], gradients, out[:, :before, start : stop + is_last])
+        else:
+            stretches = places.stretches(examples, positions)
+            _add_by_place(differences[:before], gradients, out, (start, stop, is_last), places.graph, stretches)
 
 
 def _columns(device: torch.device) -> int:
@@ -169,6 +201,27 @@ def _add_product(
         return
     for row, example in enumerate(out):
         example += _product(senders[:, row].flatten(1), receivers[:, row].flatten(1))[:, : out.shape[2]]
+
+
+def _add_by_place(
+    senders: Float[Tensor, "senders examples pos d_model"],
+    gradients: Float[Tensor, "aligned examples pos d_model"],
+    out: Float[Tensor, "rows all_senders all_receivers"],
+    which: tuple[int, int, bool],
+    graph: Graph,
+    stretches: Iterable[tuple[int, slice, int]],
+) -> None:
+    """The same, of every stretch of tokens to the receivers at its span: no more products of numbers, and no copies.
+
+    `which` are the first of these receivers, the one behind the last, and whether the logits come with them.
+    """
+    start, stop, is_last = which
+    for example, tokens, span in stretches:
+        found = _product(senders[:, example, tokens].flatten(1), gradients[:, example, tokens].flatten(1))
+        row = out[example if len(out) > 1 else 0, : len(senders)]
+        row[:, start * graph.n_spans + span : stop * graph.n_spans : graph.n_spans] += found[:, : stop - start]
+        if is_last and span == graph.end:
+            row[:, graph.logits] += found[:, stop - start]
 
 
 def _product(senders: Float[Tensor, "senders n"], receivers: Float[Tensor, "receivers n"]) -> Tensor:

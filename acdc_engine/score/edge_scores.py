@@ -19,7 +19,7 @@ from acdc_engine.model.twins import BlockRecord, Record
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.metrics import Metric, columns_read
 from acdc_engine.prompts.prompt_set import PromptSet
-from acdc_engine.score.contract import ReceiverGradients, contract
+from acdc_engine.score.contract import Places, ReceiverGradients, contract
 
 _POINTS = 5
 """Integration points whose gradients are kept before they are contracted: what scoring holds does not grow with more of
@@ -142,7 +142,7 @@ def in_batches(
         ScoreError: A run or a score is not finite; the layer is named. Or `torch.inference_mode()` is on.
     """
     check_gradients(view)
-    graph = view.graph
+    graph = view.graph.at(prompts.spans)
     apart = rms or per_example
     total = torch.zeros(graph.n_senders, graph.n_receivers, dtype=torch.float32, device=view.device)
     squares = torch.zeros_like(total)
@@ -196,6 +196,7 @@ class Runs:
 
     Attributes:
         shape: Examples and positions of each run.
+        places: The spans of their tokens, where the prompts have any.
     """
 
     def __init__(self, view: TransformerView, batch: PromptSet, metric: Metric) -> None:
@@ -208,6 +209,9 @@ class Runs:
         self._clean_logits: Tensor | None = None
         n, pos, _ = self._ends[0].shape
         self.shape = (n, pos)
+        self.places = None
+        if batch.span_at is not None:
+            self.places = Places(view.graph.at(batch.spans), batch.span_at[:, start:].tolist())
 
     def _embed(self, alpha: float) -> Tensor:
         return self._ends[int(alpha)] if alpha in (0.0, 1.0) else torch.lerp(*self._ends, alpha)
@@ -250,7 +254,7 @@ def _sums(
     ends = {alpha: runs.plain(alpha) for alpha in (0.0, 1.0) if alpha not in alphas}
     senders = _differences(view, ends) if len(ends) == 2 else None
     receivers = ReceiverGradients(view, *runs.shape, min(_POINTS, len(alphas)))
-    out = no_scores(view, len(batch) if apart else 1)
+    out = no_scores(view, batch, apart)
     # The ends first: the senders are their difference, and metrics that compare with the clean run need its logits.
     ordered = sorted(alphas, key=lambda alpha: (alpha not in (0.0, 1.0), -alpha))
     for done, alpha in enumerate(ordered, 1):
@@ -260,14 +264,15 @@ def _sums(
         del record
         if receivers.points == _POINTS or done == len(ordered):
             senders = senders or _differences(view, ends)
-            contract(view, senders, receivers, out)
+            contract(view, senders, receivers, out, runs.places)
             receivers.clear()
     return out
 
 
-def no_scores(view: TransformerView, rows: int) -> Float[Tensor, "rows senders receivers"]:
-    """Zeros that sums begin with."""
-    return torch.zeros(rows, *view.graph.exists.shape, dtype=torch.float32, device=view.device)
+def no_scores(view: TransformerView, batch: PromptSet, apart: bool) -> Float[Tensor, "rows senders receivers"]:
+    """Zeros that the sums of a batch begin with: a row for each example if they are taken `apart`, one otherwise."""
+    shape = len(batch) if apart else 1, *view.graph.at(batch.spans).joins.shape
+    return torch.zeros(shape, dtype=torch.float32, device=view.device)
 
 
 def _differences(view: TransformerView, ends: dict[float, Record]) -> Record:

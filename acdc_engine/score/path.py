@@ -42,14 +42,14 @@ def path_attribution(
     points = parameters.points
 
     def sums(batch: PromptSet, apart: bool) -> Tensor:
-        runs, out = Runs(view, batch, metric), no_scores(view, len(batch) if apart else 1)
+        runs, out = Runs(view, batch, metric), no_scores(view, batch, apart)
         clean, before = runs.plain(1.0), runs.plain(0.0)
         check_ends(view, clean, before)
         receivers = ReceiverGradients(view, *runs.shape, 1)
         for step, point in enumerate(points, 1):
             after = clean if step == len(points) else runs.plain(step / len(points))
             runs.differentiated(point, receivers)
-            contract(view, difference(after, before), receivers, out)
+            contract(view, difference(after, before), receivers, out, runs.places)
             receivers.clear()
             before = after
         return out

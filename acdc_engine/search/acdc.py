@@ -148,7 +148,8 @@ class _Sweep:
         senders, receivers = mask.nonzero().T.numpy()
         latest_first = np.lexsort((-senders, -receivers))
         self.order: list[int] = (senders * self._graph.n_receivers + receivers)[latest_first].tolist()
-        self._readers = mask.sum(1).tolist()
+        nodes = senders * self._graph.n_spans + self._graph.span_of[receivers]
+        self._readers = np.bincount(nodes, minlength=self._graph.n_nodes).tolist()
         self.place, self.tally = 0, Tally()
         self._length = 8
         self._base, self._gone, self._of_block = mask, list[int](), -1
@@ -162,7 +163,7 @@ class _Sweep:
     def _candidates(self) -> Iterator[tuple[int, int]]:
         lost, unread = Counter[int](), 0
         for place, edge in enumerate(islice(self.order, self.place, None), self.place):
-            lost[edge // self._graph.n_receivers] += 1
+            lost[self._node(edge)] += 1
             if self._unread(edge, lost):
                 unread += 1
             else:
@@ -202,7 +203,7 @@ class _Sweep:
         lost, unread = Counter[int](), list[int]()
         for edge in self.order[self.place : stop]:
             if self._unread(edge, lost):
-                lost[edge // self._graph.n_receivers] += 1
+                lost[self._node(edge)] += 1
                 unread.append(edge)
         self._take_out(unread)
         self.tally.untested += len(unread)
@@ -219,7 +220,10 @@ class _Sweep:
         self.mask.view(-1)[torch.tensor(edges, dtype=torch.long)] = False
         self._gone += edges
         for edge in edges:
-            self._readers[edge // self._graph.n_receivers] -= 1
+            self._readers[self._node(edge)] -= 1
+
+    def _node(self, edge: int) -> int:
+        return self._graph.node(*divmod(edge, self._graph.n_receivers))
 
     def _rebase(self, receiver: int) -> None:
         """Evaluations start from the circuit as it was when the receiver's block was reached."""

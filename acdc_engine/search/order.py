@@ -80,9 +80,10 @@ def greedy_from_logits(graph: Graph, scores: Float[Tensor, "2 senders receivers"
     while heap:
         _, sender, receiver = heapq.heappop(heap)
         order.append(sender * graph.n_receivers + receiver)
-        if sender not in reached:
-            reached.add(sender)
-            reach(graph.feeding(sender))
+        node = graph.node(sender, receiver)
+        if node not in reached:
+            reached.add(node)
+            reach(graph.feeding(node))
     return torch.tensor(order)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.model.layers import Attention, Layer, Norm
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.prompt_set import PromptSet
@@ -25,16 +26,30 @@ class SlowRun:
 
 
 def slow_logits(view: TransformerView, prompts: PromptSet, mask: Tensor, ablation: str = "patch") -> Tensor:
-    """Logits at the reading positions under a clean mask, for prompts of one length."""
+    """Logits at the reading positions under a clean mask, for prompts of one length; with spans as these have it."""
+    graph, kept_at = view.graph.at(prompts.spans), mask
+    if prompts.span_at is not None:
+        kept_at = _token_by_token(graph, mask, prompts.span_at)
     with torch.no_grad():
         removed = slow_run(view, view.embed(prompts.corrupt)).values
         if ablation == "mean":
             removed = [value.mean(0, keepdim=True).expand_as(value) for value in removed]
         if ablation == "zero":
             removed = [torch.zeros_like(value) for value in removed]
-        nothing = slow_run(view, removed[0], torch.zeros_like(mask), removed)
-        run = slow_run(view, view.embed(prompts.clean), mask, removed, nothing)
+        nothing = slow_run(view, removed[0], torch.zeros_like(kept_at), removed)
+        run = slow_run(view, view.embed(prompts.clean), kept_at, removed, nothing)
     return run.logits[torch.arange(len(prompts)), prompts.read_at]
+
+
+def _token_by_token(graph: Graph, mask: Tensor, span_at: Tensor) -> Tensor:
+    """Which edges are kept at each token `[senders, plain receivers, batch, pos, 1]`."""
+    n_plain = graph.logits // graph.n_spans + 1
+    kept = torch.zeros(graph.n_senders, n_plain, *span_at.shape, 1, dtype=torch.bool)
+    for sender, receiver in mask.nonzero().tolist():
+        last = receiver == graph.logits
+        span = graph.end if last else receiver % graph.n_spans
+        kept[sender, n_plain - 1 if last else receiver // graph.n_spans] |= (span_at == span)[..., None]
+    return kept
 
 
 def slow_run(
@@ -46,7 +61,8 @@ def slow_run(
 ) -> SlowRun:
     """Runs the model node by node, from what `input` writes; where no edge is kept, `removed` stands for the sender.
 
-    A head that nobody reads is as in `nothing`, the run without any kept edge.
+    A head that nobody reads is as in `nothing`, the run without any kept edge. A mask may have more dimensions, for
+    edges that are kept at some tokens.
     """
     run, graph = SlowRun([embed]), view.graph
     biases = torch.zeros_like(embed)
@@ -54,8 +70,9 @@ def slow_run(
     def read(receiver: int) -> Tensor:
         total = biases
         for sender in graph.sources(receiver):
-            kept = mask is None or bool(mask[sender, receiver])
-            total = total + (run.values[sender] if kept or removed is None else removed[sender])
+            kept = torch.tensor(True) if mask is None else mask[sender, receiver]
+            instead = run.values[sender] if removed is None else removed[sender]
+            total = total + torch.where(kept, run.values[sender], instead)
         total = total.clone()
         run.inputs.append(total)
         return total
@@ -72,8 +89,8 @@ def slow_run(
         counted = []
         for h, z in enumerate(heads):
             run.z[first + h] = z
-            unread = mask is not None and not bool(mask[first + h].any())
-            counted.append(nothing.z[first + h] if nothing is not None and unread else z)
+            is_read = torch.tensor(True) if mask is None else mask[first + h].any(0)
+            counted.append(z if nothing is None else torch.where(is_read, z, nothing.z[first + h]))
         total = sum((z @ attention.w_o[h] for h, z in enumerate(counted)), torch.zeros_like(embed))
         writes = [_write(layer, total, z @ attention.w_o[h]) for h, z in enumerate(heads)]
         if view.shape.parallel:  # the block's MLP sees neither its heads nor their bias

@@ -12,6 +12,7 @@ from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.evaluator import Variants
 from acdc_engine.patch.patched_run import PatchedRun
 from tests.patch.test_near import neighbours
+from tests.patch.test_spans import placed
 from tests.tiny_models import METRIC, random_mask, random_prompts, view
 
 WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal", "unique")
@@ -35,9 +36,12 @@ class Waits(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+@pytest.mark.parametrize("spans", [False, True])
 @pytest.mark.parametrize("name", ["gpt2", "llama_grouped", "gemma3", "olmo2", "phi"])
-def test_a_patched_run_waits_for_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_patched_run_waits_for_nothing(name: str, spans: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     v, prompts = view(name), random_prompts(4, ragged=True)
+    prompts = placed(prompts) if spans else prompts
+    graph = v.graph.at(prompts.spans)
     evaluator, waits = CircuitEvaluator(v, prompts, batch_size=3), Waits()
     run, gradients = PatchedRun.final, PatchedRun.edge_gradients
 
@@ -52,8 +56,8 @@ def test_a_patched_run_waits_for_nothing(name: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(PatchedRun, "final", watched)
     monkeypatch.setattr(PatchedRun, "edge_gradients", watched_gradients)
     for share in (1.0, 0.4, 0.1):
-        base = random_mask(v.graph, share, seed=1)
-        masks = neighbours(v.graph, base, 6, seed=2)
+        base = random_mask(graph, share, seed=1)
+        masks = neighbours(graph, base, 6, seed=2)
         evaluator.values(masks, METRIC)
         evaluator.values(Variants.of(base, masks), METRIC)
         evaluator.edge_gradients(base, METRIC)

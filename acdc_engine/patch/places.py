@@ -1,0 +1,117 @@
+"""Places in the prompt in a patched run: which tokens are of which span, and what receivers read span by span.
+
+With spans a receiver reads other senders at other places. Its input is summed up for the tokens of each span by itself,
+by the same sums as without (`sums.py`), and put together; what a block computes from it does not know of spans.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from acdc_engine.graph.blocks import Graph
+from acdc_engine.model.devices import Work
+from acdc_engine.model.twins import Reads
+from acdc_engine.patch.sums import Pack, Sums
+
+
+class Tokens:
+    """The tokens of a batch, span by span.
+
+    Args:
+        graph: The graph with these spans.
+        at: The span of every token, -1 where it is of none `[batch, pos]`.
+
+    Attributes:
+        graph: The graph.
+        n_spans: How many spans.
+        end: The one that the logits are read at.
+        of_span: For every span the places of its tokens, counted through the whole batch.
+    """
+
+    def __init__(self, graph: Graph, at: Int[Tensor, "batch pos"]) -> None:
+        """Looks the tokens up: once for a batch, which waits for the device."""
+        self.graph, self.n_spans, self.end = graph, graph.n_spans, graph.end
+        self._rows = at.tolist()
+        self.of_span = [(at == span).flatten().nonzero().flatten() for span in range(graph.n_spans)]
+        self._at = at
+
+    @cached_property
+    def boxes(self) -> list[tuple[slice, slice, int]]:
+        """Examples, positions and span of tokens side by side, in examples side by side with the same spans."""
+        found, first = list[tuple[slice, slice, int]](), 0
+        for row, same in groupby(self._rows):
+            examples = slice(first, first + len(list(same)))
+            found += [(examples, positions, span) for positions, span in _stretches(row)]
+            first = examples.stop
+        return found
+
+    def products(
+        self, values: Float[Tensor, "senders batch pos d_model"], gradients: Float[Tensor, "rows batch pos d_model"]
+    ) -> Float[Tensor, "spans batch senders rows"]:
+        """Dot products over the tokens of each span, prompt by prompt."""
+        out = values.new_zeros(self.n_spans, values.shape[1], len(values), len(gradients))
+        for examples, positions, span in self.boxes:
+            left, right = (x[:, examples, positions].transpose(0, 1).flatten(2) for x in (values, gradients))
+            out[span, examples] += torch.matmul(left, right.transpose(1, 2))
+        return out
+
+    def spread(self, by_span: Bool[Tensor, "masks some spans"]) -> Bool[Tensor, "masks some batch pos"]:
+        """What is said of spans, for every token; of padding nothing."""
+        return by_span[..., self._at.clamp(min=0)] & (self._at >= 0)
+
+
+def _stretches(row: Sequence[int]) -> Iterator[tuple[slice, int]]:
+    first = 0
+    for span, tokens in groupby(row):
+        stop = first + len(list(tokens))
+        if span >= 0:
+            yield slice(first, stop), span
+        first = stop
+
+
+@dataclass(frozen=True, eq=False)
+class PlacedSums:
+    """How the inputs of some receivers are summed up, span by span.
+
+    Attributes:
+        moving: Receivers, counted from the first of their block, that do not read the same under all masks everywhere.
+        steady: The others.
+        parts: Span, and the sums of the receivers that read something there.
+    """
+
+    moving: list[int]
+    steady: list[int]
+    parts: list[tuple[int, Sums]]
+
+    @staticmethod
+    def of(places: Sequence[int], parts: list[tuple[int, Sums]]) -> "PlacedSums":
+        """The sums of receivers at such places of their block."""
+        moves = {place for _, part in parts for place in part.moving}
+        return PlacedSums([one for one in places if one in moves], [one for one in places if one not in moves], parts)
+
+    def reads(
+        self, base: Float[Tensor, "batch pos d_model"], shared: Tensor, own: Tensor, pack: Pack, work: Work, at: Tokens
+    ) -> Reads:
+        """See `Sums.reads`; `at` says which tokens are of which span."""
+        flat, n_masks = base.flatten(0, 1), len(own)
+        values, same = (flat.repeat(n, len(some), 1, 1) for n, some in ((n_masks, self.moving), (1, self.steady)))
+        for span, part in self.parts:
+            tokens = at.of_span[span]
+            if not len(tokens):  # no prompt of this batch has the span
+                continue
+            found = part.reads(flat[tokens, None], shared, own, pack, work, tokens)
+            for place, into in (*_places(found.moving, self.moving), *_places(found.steady, self.moving)):
+                values[:, into].index_copy_(1, tokens, found.of(place)[:, :, 0])
+            for place, into in _places(found.steady, self.steady):
+                same[:, into].index_copy_(1, tokens, found.same[:, found.steady.index(place), :, 0])
+        return Reads(self.moving, values.unflatten(2, base.shape[:2]), self.steady, same.unflatten(2, base.shape[:2]))
+
+
+def _places(some: Sequence[int], among: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Those that are among others, and where."""
+    return ((one, among.index(one)) for one in some if one in among)
