@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from acdc_engine.prompts.card import Cell, PairText, TaskCard
 
 _OF = {
-    BOS: "the beginning-of-sequence token is",
-    READ: "the position that is read is",
-    REST: "what lies in no span is",
+    BOS: "the beginning-of-sequence token",
+    READ: "the position that is read",
+    REST: "what lies in no span",
 }
 """Spans that have their names already."""
 _LONGEST = 100
@@ -184,7 +184,7 @@ def span_name(name: str) -> str:
     except PromptError as error:
         raise ValueError(error) from None
     if name in (BOS, REST):
-        raise ValueError(f"{name!r} is what {_OF[name]} called: choose another name.")
+        raise ValueError(f"{name!r} is the name of {_OF[name]}: choose another one.")
     return name
 
 
@@ -217,12 +217,12 @@ def _renaming(renamed: Mapping[str, Sequence[str]], names: Sequence[str]) -> Ite
         except ValueError as error:
             yield f"spans.{new}: {error}"
         if new == READ:
-            yield f"spans.{new}: {READ!r} is the position that is read, alone: choose another name."
+            yield f"spans.{new}: {READ!r} is the name of {_OF[READ]}, alone: choose another one."
         elif new in there and not times[new]:
             yield f"spans.{new}: a span of the templates is called {new!r} already: list it here, or rename it."
         for name in dict.fromkeys(given):
             if name in (READ, BOS):
-                yield f"spans.{new}: {name!r} keeps its name: {_OF[name]} called so."
+                yield f"spans.{new}: {name!r} keeps its name: it is {_OF[name]}."
             elif name not in there:
                 listed = ", ".join(map(repr, there))
                 meant = did_you_mean(name, there)
