@@ -102,9 +102,6 @@ class Rules:
         prepend_bos: Whether to put the beginning-of-sequence token in front of every prompt.
         limits: What the model takes; None where it is not known yet.
         where: Which places in a prompt are told apart, one of `WHERE`.
-
-    Raises:
-        PromptError: `where` is something else.
     """
 
     tokenizer: Tokenizer
@@ -114,8 +111,17 @@ class Rules:
     where: str = "none"
 
     def __post_init__(self) -> None:
-        if self.where not in WHERE:
-            raise PromptError(f"where must be {', '.join(WHERE[:-1])} or {WHERE[-1]}, not {self.where!r}.")
+        check_where(self.where)
+
+
+def check_where(where: str) -> None:
+    """Refuses places that there are not.
+
+    Raises:
+        PromptError: It is none of `WHERE`.
+    """
+    if where not in WHERE:
+        raise PromptError(f"where must be {', '.join(WHERE[:-1])} or {WHERE[-1]}, not {where!r}.")
 
 
 def encode(drafts: Sequence[Draft], rules: Rules) -> PromptSet:
@@ -353,7 +359,10 @@ def _both_ends(ids: list[int], tokenizer: Tokenizer) -> str:
 
 @dataclass(frozen=True)
 class Example:
-    """The texts of a pair's tokens, the beginning-of-sequence token included; `read_at` is an index into them."""
+    """The texts of a pair's tokens, the beginning-of-sequence token included; `read_at` is an index into them.
+
+    `spans` has the names of their places, where these are told apart.
+    """
 
     template: str
     clean: tuple[str, ...]
@@ -361,16 +370,17 @@ class Example:
     read_at: int
     answers: tuple[str, ...]
     wrong_answers: tuple[str, ...]
+    spans: tuple[str, ...] = ()
 
 
-def examples(card: TaskCard, tokenizer: Tokenizer, n: int, seed: int) -> list[Example]:
+def examples(card: TaskCard, tokenizer: Tokenizer, n: int, seed: int, where: str = "none") -> list[Example]:
     """Makes up to `n` pairs of every template; they pass the checks that any prompts pass.
 
     Raises:
-        PromptError: The task does not fit the tokenizer.
+        PromptError: The task does not fit the tokenizer, or its places cannot be told apart as `where` says.
     """
     drafts = [draft for pairs in some_of_each_template(card, tokenizer, n, seed).values() for draft in pairs]
-    prompts = encode(drafts, Rules(tokenizer, card.name, bool(settled(card, tokenizer).prepend_bos)))
+    prompts = encode(drafts, Rules(tokenizer, card.name, bool(settled(card, tokenizer).prepend_bos), where=where))
 
     def texts(ids: Tensor) -> tuple[str, ...]:
         return tuple(one_token(tokenizer, token) for token in ids.tolist() if token != NO_ANSWER)
@@ -383,6 +393,7 @@ def examples(card: TaskCard, tokenizer: Tokenizer, n: int, seed: int) -> list[Ex
             read_at=int(prompts.read_at[row]),
             answers=texts(prompts.answers[row]),
             wrong_answers=texts(prompts.wrong_answers[row]),
+            spans=tuple(spans),
         )
-        for row, draft in enumerate(drafts)
+        for row, (draft, spans) in enumerate(zip(drafts, prompts.span_names(), strict=True))
     ]
