@@ -105,7 +105,11 @@ def _about(task: "KnownTask") -> Text:
     return Text(plain(card.description)) + Text(f"\n{told}" if told else "", style="dim")
 
 
-@command(group=tasks, settings=("seed", "prepend_bos"), examples=["tasks show ioi", "tasks show pairs.jsonl --n 5"])
+@command(
+    group=tasks,
+    settings=("seed", "prepend_bos", "where"),
+    examples=["tasks show ioi", "tasks show ioi --where spans", "tasks show pairs.jsonl --n 5"],
+)
 def show(
     task: options.Task,
     model: Annotated[
@@ -117,14 +121,15 @@ def show(
 ) -> None:
     """Prints example pairs of each template, token by token, clean above corrupt, with what differs marked.
 
-    Reads the model's tokenizer, not its weights.
+    With --where spans also the places in each prompt, by their names, as
+    discover tells them apart. Reads the model's tokenizer, not its weights.
     """
     with stage("Starting"):
         from acdc_engine.run.check_task import task_examples
 
         found = task_examples(task, model, n=n, **settings)
     if as_json:
-        print_json({"task": found.card.name, "model": model, "pairs": [asdict(pair) for pair in found.pairs]})
+        print_json({"task": found.card.name, "model": model, "pairs": list(map(_pair, found.pairs))})
         return
     out.print(*_examples(found, model), sep="\n")
 
@@ -203,20 +208,27 @@ def _as_json(found: "TaskCheck | Unfit") -> dict[str, object]:
     return {**asdict(found), "does_it": isinstance(found, TaskCheck) and found.does_it}
 
 
+def _pair(pair: "Example") -> dict[str, object]:
+    return {name: value for name, value in asdict(pair).items() if name != "spans" or value}
+
+
 def _examples(found: "TaskExamples", model: str) -> Iterator[RenderableType]:
     """Example pairs, template by template."""
-    from acdc_engine.show.visible import SPACE, plain, token_columns
+    from acdc_engine.show.visible import BAR, SPACE, plain, token_columns
 
     card = found.card
     facts = [card.source, f"Known in {card.known_in}" if card.known_in else "", f"Metric {card.metric}"]
     yield Text.assemble((card.name, "bold"), f": {plain(card.description)}")
     yield Text(" ".join(f"{plain(fact)}." for fact in facts if fact), style="dim")
     key = f"{SPACE} is a space, ^^^ marks what differs, read the position whose logits are read."
+    if any(pair.spans for pair in found.pairs):
+        key += f" {BAR} begins a span."
     yield Text(f"Tokens of {plain(model)}. {key}", style="dim")
     for template, pairs in groupby(found.pairs, key=lambda pair: pair.template):
         yield Text(f"\nTemplate {plain(template)}", style="bold")
         for pair in pairs:
-            yield Group("", token_columns(pair.clean, pair.corrupt, pair.read_at, out.width), *_answers(pair))
+            tokens = token_columns(pair.clean, pair.corrupt, pair.read_at, out.width, pair.spans)
+            yield Group("", tokens, *_answers(pair))
 
 
 def _answers(pair: "Example") -> Iterator[RenderableType]:

@@ -64,10 +64,10 @@ class Splits:
 
 
 def build_splits(
-    card: TaskCard, tokenizer: Tokenizer, n_discovery: int, n_held_out: int, seed: int
+    card: TaskCard, tokenizer: Tokenizer, n_discovery: int, n_held_out: int, seed: int, where: str = "none"
 ) -> tuple[PromptSet, PromptSet]:
     """Makes as many discovery and held-out prompts of a task as asked for; see `split_prompts`."""
-    splits = split_prompts(card, tokenizer, n_discovery, n_held_out, seed)
+    splits = split_prompts(card, tokenizer, n_discovery, n_held_out, seed, where=where)
     return splits.discovery, splits.held_out
 
 
@@ -81,6 +81,7 @@ def split_prompts(
     n_validation: int | None = 0,
     drop_misfits: bool = False,
     limits: Limits | None = None,
+    where: str = "none",
 ) -> Splits:
     """Makes the discovery, the validation and the held-out prompts of a task.
 
@@ -89,7 +90,7 @@ def split_prompts(
     usual number (`DEFAULT_SIZES`, `DEFAULT_VALIDATION`), or as many as the task can give. With validation pairs the
     first 32 discovery pairs do not depend on how many there are, and None is up to `DEFAULT_MORE` more. The same seed
     gives the same prompts. With `drop_misfits` pairs that do not fit the model are left out, instead of refusing the
-    task.
+    task. `where` says which places in a prompt are told apart (`WHERE`); all three have the same spans then.
 
     Raises:
         PromptError: Prompts that do not fit the model; a TooFewPairsError: a card that cannot give that many pairs.
@@ -100,7 +101,7 @@ def split_prompts(
             f"not {n_discovery}, {n_held_out} and {n_validation}."
         )
     asked = (n_discovery, n_held_out)
-    rules = Rules(tokenizer, card.name, bool(settled(card, tokenizer).prepend_bos), limits)
+    rules = Rules(tokenizer, card.name, bool(settled(card, tokenizer).prepend_bos), limits, where)
     source = _Source(card, rules, seed, drop_misfits)
     wanted, more, grows = _or_default(asked), list[Draft](), n_validation != 0
     splits = None

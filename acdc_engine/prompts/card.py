@@ -28,8 +28,8 @@ from pydantic import (
 )
 
 from acdc_engine.errors import TaskError
-from acdc_engine.prompts.card_problems import card_problems, explain
-from acdc_engine.prompts.template import PairTemplate, Template
+from acdc_engine.prompts.card_problems import card_problems, explain, given_spans, span_name
+from acdc_engine.prompts.template import NamedRange, PairTemplate, Template
 from acdc_engine.prompts.tokens import Tokenizer, adds_bos
 
 
@@ -80,6 +80,10 @@ _Text = Annotated[str, Field(min_length=1), BeforeValidator(_whole)]
 
 _Texts = Annotated[tuple[_Text, ...], BeforeValidator(_one_or_more)]
 """Some texts; a single one may stand without the list around it."""
+
+_Place = Annotated[StrictInt | None, Field(ge=0)]
+
+_SpanNames = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_one_or_more)]
 
 _TokenIds = Annotated[tuple[Annotated[StrictInt, Field(ge=0)], ...], BeforeValidator(_one_or_more)]
 """Some token ids, likewise."""
@@ -168,6 +172,41 @@ class _TemplateText(_Part):
         )
 
 
+class SpanText(_Part):
+    """A place in a prompt that is written out, by its tokens or by its characters.
+
+    Attributes:
+        name: What it is called.
+        first: Its first token, counted from 0; a beginning-of-sequence token does not count.
+        last: Its last token.
+        start: Or its first character in the clean prompt, counted from 0.
+        stop: And the character behind its last one.
+    """
+
+    name: Annotated[str, AfterValidator(span_name)]
+    first: _Place = None
+    last: _Place = None
+    start: _Place = None
+    stop: _Place = None
+
+    @model_validator(mode="after")
+    def _one_range(self) -> SpanText:
+        given = {name for name in ("first", "last", "start", "stop") if getattr(self, name) is not None}
+        if given not in ({"first", "last"}, {"start", "stop"}):
+            raise ValueError("give its first and last token, or start and stop, which count characters.")
+        made = self.as_range()
+        if made.start >= made.stop:
+            here, there = ("first", "last") if made.in_tokens else ("start", "stop")
+            raise ValueError(f"it is empty: {here} is {getattr(self, here)} and {there} {getattr(self, there)}.")
+        return self
+
+    def as_range(self) -> NamedRange:
+        """Returns the same with its end behind the last token or character."""
+        if self.first is not None and self.last is not None:
+            return NamedRange(self.name, self.first, self.last + 1, in_tokens=True)
+        return NamedRange(self.name, self.start or 0, self.stop or 0)
+
+
 class PairText(_Part):
     """A pair written out.
 
@@ -180,6 +219,7 @@ class PairText(_Part):
         wrong_answer_ids: The wrong ones, likewise.
         read_at: As in a template.
         template: Its group. Pairs are spread evenly over the names there are, and figures are given for each.
+        spans: Places in the clean prompt with their names; no part of the card's content.
         where: The pair's place in its file, for errors; no part of the card's content.
     """
 
@@ -191,7 +231,14 @@ class PairText(_Part):
     wrong_answer_ids: _TokenIds = ()
     read_at: StrictInt = -1
     template: str = Field(default="pairs", min_length=1, coerce_numbers_to_str=True)
+    spans: Annotated[tuple[SpanText, ...], Field(exclude=True)] = ()
     where: str = Field(default="", exclude=True)
+
+    @model_validator(mode="after")
+    def _apart(self) -> PairText:
+        if problems := list(given_spans([span.as_range() for span in self.spans], self.clean)):
+            raise ValueError("\n".join(problems))
+        return self
 
 
 class TaskCard(_Part):
@@ -214,6 +261,8 @@ class TaskCard(_Part):
         generator: Name of a Python generator.
         parameters: The generator's parameters.
         pairs: The pairs, written out.
+        spans: Other names for the spans of the templates (`Template.span_names`): for each the names that it stands
+            for. They say nothing of the prompts and are no part of the card's content.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
@@ -231,6 +280,7 @@ class TaskCard(_Part):
     generator: str | None = None
     parameters: dict[str, Any] = {}
     pairs: tuple[PairText, ...] = ()
+    spans: dict[str, _SpanNames] = {}
 
     @model_validator(mode="after")
     def _consistent(self) -> TaskCard:
@@ -239,8 +289,11 @@ class TaskCard(_Part):
         return self
 
     def fingerprint(self) -> str:
-        """Returns the sha256 (hex) of the card's content; comments, layout of its file and `known_in` do not count."""
-        content = self.model_dump(mode="json", exclude={"known_in", "tables"})
+        """Returns the sha256 (hex) of the card's content.
+
+        Comments, layout of its file, `known_in` and the names of spans do not count.
+        """
+        content = self.model_dump(mode="json", exclude={"known_in", "tables", "spans"})
         # What cards could not say from the beginning counts where it is said: the hashes of older cards stay.
         for key in ("rows", "pairs"):
             if not content[key]:
@@ -286,7 +339,7 @@ def parse_card(data: dict[str, Any], where: str) -> TaskCard:
 
 
 _KEYS = {"": [*TaskCard.model_fields], "words": [*_WordList.model_fields], "templates": [*_TemplateText.model_fields]}
-_KEYS["pairs"] = [name for name, field in PairText.model_fields.items() if not field.exclude]
+_KEYS["pairs"] = [name for name in PairText.model_fields if name != "where"]
 
 
 def settled(card: TaskCard, tokenizer: Tokenizer, asked: bool | None = None) -> TaskCard:

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
+from itertools import pairwise, product
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from acdc_engine.errors import MetricError, TaskError, nearest
+from acdc_engine.errors import MetricError, PromptError, TaskError, did_you_mean, nearest
+from acdc_engine.graph.spans import Spans
 from acdc_engine.prompts.generators import generator_parameters, get_generator
-from acdc_engine.prompts.template import PairTemplate
+from acdc_engine.prompts.template import BOS, READ, REST, NamedRange, PairTemplate
 
 if TYPE_CHECKING:
     from acdc_engine.prompts.card import Cell, PairText, TaskCard
 
+_OF = {
+    BOS: "the beginning-of-sequence token",
+    READ: "the position that is read",
+    REST: "what lies in no span",
+}
+"""Spans that have their names already."""
 _LONGEST = 100
 """Characters shown of what was found."""
 _NEEDED = {"logit_diff": (True, True), "prob_diff": (True, True), "nll": (True, False), "kl": (False, False)}
 """Whether the engine's metrics need right and wrong answers, as metrics.py says; that needs torch, and cards do not."""
 _GOES_WITH = {
-    "templates": ("words", "slots", "tables", "rows", "distinct"),
+    "templates": ("words", "slots", "tables", "rows", "distinct", "spans"),
     "pairs": (),
     "generator": ("parameters",),
 }
@@ -99,8 +106,8 @@ def pair_problems(pairs: Sequence[PairText], metric: str) -> Iterator[str]:
         j = first.setdefault((pair.clean, pair.corrupt), i)
         if pairs[j].model_copy(update={"where": pair.where}) != pair:  # where they stand does not count
             yield (
-                f"{places[i]}: the same prompts as {places[j]} with other answers, reading position or group: keep one "
-                "of the two, with all its answers."
+                f"{places[i]}: the same prompts as {places[j]} with other answers, reading position, group or spans: "
+                "keep one of the two, with all its answers."
             )
     answers = [(pair.answers or pair.answer_ids, pair.wrong_answers or pair.wrong_answer_ids) for pair in pairs]
     yield from _missing_answers(metric, {f"{place}: ": each for place, each in zip(places, answers, strict=True)})
@@ -163,6 +170,65 @@ def _template_problems(card: TaskCard) -> Iterator[str]:
                         f"without a space in front, not {odd[0]}{more}."
                     )
         yield from (f"{where}.{problem}" for problem in _equal_words(card, pattern, cells))
+    yield from _renaming(card.spans, [name for pattern in patterns.values() for name in pattern.clean.span_names()])
+
+
+def span_name(name: str) -> str:
+    """Returns a name that a span may have.
+
+    Raises:
+        ValueError: It may not: it cannot be written behind an edge, or other tokens have it.
+    """
+    try:
+        Spans((name,), ((True,),), 0)
+    except PromptError as error:
+        raise ValueError(error) from None
+    if name in (BOS, REST):
+        raise ValueError(f"{name!r} is the name of {_OF[name]}: choose another one.")
+    return name
+
+
+def given_spans(spans: Sequence[NamedRange], text: str) -> Iterator[str]:
+    """Yields one line per problem between the spans that are given for a text, as far as no tokens are needed."""
+    for name, times in Counter(span.name for span in spans).items():
+        if times > 1:
+            yield f"spans: {times} of them are called {name!r}: each needs a name of its own."
+    for unit, in_tokens in (("tokens", True), ("characters", False)):
+        there = sorted((span for span in spans if span.in_tokens == in_tokens), key=lambda span: span[1:3])
+        for one, other in pairwise(there):
+            if other.start < one.stop:
+                ranges = " and ".join(f"{span.start} to {span.stop - 1}" for span in (one, other))
+                yield f"spans: {one.name!r} and {other.name!r} overlap: they are the {unit} {ranges}."
+    for span in spans:
+        if not span.in_tokens and span.stop > len(text):
+            yield (
+                f"spans: {span.name!r} runs past the prompt: its stop is {span.stop}, and the prompt has "
+                f"{len(text)} characters."
+            )
+
+
+def _renaming(renamed: Mapping[str, Sequence[str]], names: Sequence[str]) -> Iterator[str]:
+    """What is wrong with a card's other names for the spans that its templates have."""
+    there = [name for name in dict.fromkeys(names) if name]
+    times = Counter(name for given in renamed.values() for name in given)
+    for new, given in renamed.items():
+        try:
+            span_name(new)
+        except ValueError as error:
+            yield f"spans.{new}: {error}"
+        if new == READ:
+            yield f"spans.{new}: {READ!r} is the name of {_OF[READ]}, alone: choose another one."
+        elif new in there and not times[new]:
+            yield f"spans.{new}: a span of the templates is called {new!r} already: list it here, or rename it."
+        for name in dict.fromkeys(given):
+            if name in (READ, BOS):
+                yield f"spans.{new}: {name!r} keeps its name: it is {_OF[name]}."
+            elif name not in there:
+                listed = ", ".join(map(repr, there))
+                meant = did_you_mean(name, there)
+                yield f"spans.{new}: the templates have no span {name!r}.{meant} There are: {listed}."
+            elif times[name] > 1:
+                yield f"spans.{new}: {name!r} is listed {times[name]} times: a span has one name."
 
 
 def _unused(card: TaskCard, named: Sequence[str]) -> Iterator[str]:

@@ -6,7 +6,7 @@ prompt up to there, and when no answer is both right and wrong.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -24,6 +24,7 @@ from acdc_engine.prompts.tokens import (
     one_token,
     show_tokens,
     token_ids,
+    token_ranges,
     token_text,
 )
 
@@ -34,6 +35,9 @@ _ENDS = 30
 
 _Problem = tuple[str, str]
 """What is wrong with a pair: the rule that is broken, and the same with the values found."""
+
+WHERE = ("none", "spans", "tokens")
+"""Which places in a prompt circuits tell apart: none, named ones, every position."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +73,12 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
-class _Checked:
+class Checked:
     """A pair as token ids, a beginning-of-sequence token included, and what is wrong with it.
 
     The answers of `pair` are as the tokenizer has them, and only those that are one token have ids; `read_at` counts
-    from the first token, and is 0 where it is outside the prompt.
+    from the first token, and is 0 where it is outside the prompt. `spans` has the names of the places of the clean
+    tokens, where they are told apart.
     """
 
     draft: Draft
@@ -84,6 +89,7 @@ class _Checked:
     wrong_answers: list[int]
     read_at: int
     problems: list[_Problem]
+    spans: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -95,20 +101,35 @@ class Rules:
         task: The task's name, for errors.
         prepend_bos: Whether to put the beginning-of-sequence token in front of every prompt.
         limits: What the model takes; None where it is not known yet.
+        where: Which places in a prompt are told apart, one of `WHERE`.
     """
 
     tokenizer: Tokenizer
     task: str
     prepend_bos: bool = False
     limits: Limits | None = None
+    where: str = "none"
+
+    def __post_init__(self) -> None:
+        check_where(self.where)
+
+
+def check_where(where: str) -> None:
+    """Refuses places that there are not.
+
+    Raises:
+        PromptError: It is none of `WHERE`.
+    """
+    if where not in WHERE:
+        raise PromptError(f"where must be {', '.join(WHERE[:-1])} or {WHERE[-1]}, not {where!r}.")
 
 
 def encode(drafts: Sequence[Draft], rules: Rules) -> PromptSet:
     """Tokenizes pairs, checks every one of them and returns the aligned batch, in their order.
 
     Raises:
-        PromptError: Pairs that do not fit or appear twice, the first ten with their tokens; or `prepend_bos` for a
-            tokenizer that has no such token.
+        PromptError: Pairs that do not fit or appear twice, the first ten with their tokens; `prepend_bos` for a
+            tokenizer that has no such token; or places that are to be told apart and cannot be.
     """
     rows = check(drafts, rules)
     seen: dict[tuple[str, str], int] = {}
@@ -118,14 +139,19 @@ def encode(drafts: Sequence[Draft], rules: Rules) -> PromptSet:
             name = drafts[first].where or f"prompt {first}"
             rows[i].problems.append(("a pair appears twice", f"the same pair as {name}"))
     refuse_misfits(rows, rules)
+    if rules.where != "none":
+        from acdc_engine.prompts.spans import refuse_unplaced
+
+        refuse_unplaced(rows, rules.where, rules.task)
     clean, corrupt, answers, wrong_answers = (
         [getattr(row, name) for row in rows] for name in ("clean", "corrupt", "answers", "wrong_answers")
     )
     read_at, pairs = [row.read_at for row in rows], [row.pair for row in rows]
-    return PromptSet.from_tokens(clean, corrupt, answers, wrong_answers, read_at=read_at, pairs=pairs)
+    spans = None if rules.where == "none" else [row.spans for row in rows]
+    return PromptSet.from_tokens(clean, corrupt, answers, wrong_answers, read_at=read_at, pairs=pairs, spans=spans)
 
 
-def check(drafts: Sequence[Draft], rules: Rules) -> list[_Checked]:
+def check(drafts: Sequence[Draft], rules: Rules) -> list[Checked]:
     """Tokenizes pairs and says of each what is wrong with it.
 
     Raises:
@@ -142,7 +168,15 @@ def check(drafts: Sequence[Draft], rules: Rules) -> list[_Checked]:
     prompts = (text for draft in drafts for text in (draft.pair.clean, draft.pair.corrupt))
     continued = (f"{d.pair.clean}{text}" for d in drafts for text in (*d.pair.answers, *d.pair.wrong_answers))
     tokenizer = _Remembered(rules.tokenizer, [*prompts, *continued])
-    return [_check_one(draft, replace(rules, tokenizer=tokenizer), front) for draft in drafts]
+    rows = [_check_one(draft, replace(rules, tokenizer=tokenizer), front) for draft in drafts]
+    if rules.where != "none":
+        from acdc_engine.prompts.spans import name_tokens
+
+        # Of a tokenizer that knows where its tokens stand, every text is asked once; others are to remember.
+        own: Tokenizer = rules.tokenizer if getattr(rules.tokenizer, "is_fast", False) else tokenizer
+        for row, problems in zip(rows, name_tokens(rows, rules.where, own, len(front)), strict=True):
+            row.problems.extend(problems)
+    return rows
 
 
 class _Remembered:
@@ -167,7 +201,7 @@ class _Remembered:
         return {"input_ids": self._known[text]}
 
 
-def refuse_misfits(rows: Sequence[_Checked], rules: Rules) -> None:
+def refuse_misfits(rows: Sequence[Checked], rules: Rules) -> None:
     """Refuses pairs with problems.
 
     Raises:
@@ -194,7 +228,7 @@ def refuse_misfits(rows: Sequence[_Checked], rules: Rules) -> None:
     raise PromptError("\n".join(lines))
 
 
-def _check_one(draft: Draft, rules: Rules, front: list[int]) -> _Checked:
+def _check_one(draft: Draft, rules: Rules, front: list[int]) -> Checked:
     pair, tokenizer, limits = draft.pair, rules.tokenizer, rules.limits
     own, other = token_ids(tokenizer, pair.clean), token_ids(tokenizer, pair.corrupt)
     clean, corrupt = [*front, *own], [*front, *other]
@@ -211,7 +245,7 @@ def _check_one(draft: Draft, rules: Rules, front: list[int]) -> _Checked:
     if not 0 <= at < len(own):
         text = f"read_at is {pair.read_at}, and the prompt has {len(own)} tokens"
         problems.append(("read_at is outside the prompt", text))
-        return _Checked(draft, pair, clean, corrupt, [], [], 0, problems)
+        return Checked(draft, pair, clean, corrupt, [], [], 0, problems)
     texts, answers = list[tuple[str, ...]](), list[list[int]]()
     for said, ids in ((pair.answers, draft.answer_ids), (pair.wrong_answers, draft.wrong_answer_ids)):
         if ids:
@@ -231,7 +265,7 @@ def _check_one(draft: Draft, rules: Rules, front: list[int]) -> _Checked:
     if any(len(set(ids)) < len(ids) for ids in answers):
         problems.append(("an answer is listed twice", "an answer is listed twice"))
     with_texts = replace(pair, answers=texts[0], wrong_answers=texts[1])
-    return _Checked(draft, with_texts, clean, corrupt, right, wrong, at + len(front), problems)
+    return Checked(draft, with_texts, clean, corrupt, right, wrong, at + len(front), problems)
 
 
 def _read_answers(
@@ -305,35 +339,16 @@ def _not_parallel(draft: Draft, clean: list[int], corrupt: list[int], tokenizer:
         text = f"clean has {len(clean)} tokens and corrupt {len(corrupt)}: both must have as many"
         yield "clean and corrupt differ in their number of tokens", text
         return
-    if draft.clean_spans == ((0, len(pair.clean)),) and draft.corrupt_spans == ((0, len(pair.corrupt)),):
+    if draft.clean_ranges == ((0, len(pair.clean)),) and draft.corrupt_ranges == ((0, len(pair.corrupt)),):
         return  # all may differ
-    meant = _token_ranges(tokenizer, pair.clean, draft.clean_spans, clean)
-    if meant != _token_ranges(tokenizer, pair.corrupt, draft.corrupt_spans, corrupt):
+    meant = token_ranges(tokenizer, pair.clean, draft.clean_ranges, clean)
+    if meant != token_ranges(tokenizer, pair.corrupt, draft.corrupt_ranges, corrupt):
         yield kind, "the replaced words do not stand at the same positions in clean and corrupt"
         return
     allowed = {position for start, end in meant for position in range(start, end)}
     stray = [i for i, (a, b) in enumerate(zip(clean, corrupt, strict=True)) if a != b and i not in allowed]
     if stray:
         yield kind, f"clean and corrupt differ at positions {stray}, where no slot was replaced"
-
-
-def _token_ranges(
-    tokenizer: Tokenizer, text: str, spans: Sequence[tuple[int, int]], ids: list[int]
-) -> list[tuple[int, int]]:
-    """The token positions (start, end) that character ranges cover, the space in front of a word included."""
-    ranges = []
-    for start, end in spans:
-        before = _common_start(token_ids(tokenizer, text[:start].rstrip()), ids)
-        through = token_ids(tokenizer, text[:end])
-        common = _common_start(through, ids)
-        # A word joined with what follows it ends inside the next token.
-        ranges.append((before, common if common == len(through) else common + 1))
-    return ranges
-
-
-def _common_start(a: list[int], b: list[int]) -> int:
-    same = (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y)
-    return next(same, min(len(a), len(b)))
 
 
 def _both_ends(ids: list[int], tokenizer: Tokenizer) -> str:
@@ -344,7 +359,10 @@ def _both_ends(ids: list[int], tokenizer: Tokenizer) -> str:
 
 @dataclass(frozen=True)
 class Example:
-    """The texts of a pair's tokens, the beginning-of-sequence token included; `read_at` is an index into them."""
+    """The texts of a pair's tokens, the beginning-of-sequence token included; `read_at` is an index into them.
+
+    `spans` has the names of their places, where these are told apart.
+    """
 
     template: str
     clean: tuple[str, ...]
@@ -352,16 +370,17 @@ class Example:
     read_at: int
     answers: tuple[str, ...]
     wrong_answers: tuple[str, ...]
+    spans: tuple[str, ...] = ()
 
 
-def examples(card: TaskCard, tokenizer: Tokenizer, n: int, seed: int) -> list[Example]:
+def examples(card: TaskCard, tokenizer: Tokenizer, n: int, seed: int, where: str = "none") -> list[Example]:
     """Makes up to `n` pairs of every template; they pass the checks that any prompts pass.
 
     Raises:
-        PromptError: The task does not fit the tokenizer.
+        PromptError: The task does not fit the tokenizer, or its places cannot be told apart as `where` says.
     """
     drafts = [draft for pairs in some_of_each_template(card, tokenizer, n, seed).values() for draft in pairs]
-    prompts = encode(drafts, Rules(tokenizer, card.name, bool(settled(card, tokenizer).prepend_bos)))
+    prompts = encode(drafts, Rules(tokenizer, card.name, bool(settled(card, tokenizer).prepend_bos), where=where))
 
     def texts(ids: Tensor) -> tuple[str, ...]:
         return tuple(one_token(tokenizer, token) for token in ids.tolist() if token != NO_ANSWER)
@@ -374,6 +393,7 @@ def examples(card: TaskCard, tokenizer: Tokenizer, n: int, seed: int) -> list[Ex
             read_at=int(prompts.read_at[row]),
             answers=texts(prompts.answers[row]),
             wrong_answers=texts(prompts.wrong_answers[row]),
+            spans=tuple(spans),
         )
-        for row, draft in enumerate(drafts)
+        for row, (draft, spans) in enumerate(zip(drafts, prompts.span_names(), strict=True))
     ]

@@ -43,7 +43,8 @@ def drafts(card: TaskCard, tokenizer: Tokenizer, rng: random.Random) -> Iterator
         streams = [map(written, pairs) for pairs in by_name.values()]
     else:
         usable = _usable_rows(card, tokenizer)
-        streams = [_fillings(card, text.parse(), usable, rng) for text in card.templates]
+        renamed = {name: new for new, names in card.spans.items() for name in names}
+        streams = [_fillings(card, text.parse().named(renamed), usable, rng) for text in card.templates]
     while streams:
         for stream in list(streams):
             draft = next(stream, None)
@@ -57,8 +58,9 @@ def written(text: PairText) -> Draft:
     """Returns a pair that a card has written out, as a draft."""
     pair = PromptPair(text.clean, text.corrupt, text.answers, text.wrong_answers, text.template, text.read_at)
     # Nobody said which words are meant to differ: all may.
-    spans = ((0, len(text.clean)),), ((0, len(text.corrupt)),)
-    return Draft(pair, *spans, text.where, text.answer_ids, text.wrong_answer_ids)
+    ranges = ((0, len(text.clean)),), ((0, len(text.corrupt)),)
+    spans = tuple(span.as_range() for span in text.spans)
+    return Draft(pair, *ranges, text.where, text.answer_ids, text.wrong_answer_ids, spans)
 
 
 _Values = dict[str, Cell]

@@ -32,6 +32,7 @@ _NAMES = {
     "wrong_answers": ("wrong_answers", "wrong_answer", "incorrect", "corrupted_answers"),
     "read_at": ("read_at",),
     "template": ("template", "group"),
+    "spans": ("spans",),
     # Token ids: the columns that EAP-IG and the MIB circuit track read, for IOI and coloured objects, hypernymy,
     # capitals and gendered pronouns.
     "answer_ids": ("answer_ids", "correct_idx", "answers_idx", "country_idx", "clean_answer_idx"),
@@ -50,8 +51,8 @@ _Entry = tuple[str, dict[str, Any], list[str]]
 def load_pairs(path: Path) -> TaskCard:
     """Reads a task from a file of prompt pairs.
 
-    Fields: `clean`, `corrupt`, `answers`, `wrong_answers` (a text or a list), and optionally `read_at` and `template`
-    (or `group`); other tools' names for them, and token ids instead of texts, are understood as well.
+    Fields: `clean`, `corrupt`, `answers`, `wrong_answers` (a text or a list), and optionally `read_at`, `template`
+    (or `group`) and `spans`; other tools' names for them, and token ids instead of texts, are understood as well.
 
     Args:
         path: JSON with one pair a line, a list of them or auto-circuit's object, or a table (.csv, .tsv). What the file

@@ -44,6 +44,38 @@ def continuation(tokenizer: Tokenizer, before: str, text: str) -> list[int] | No
     return whole[len(head) :] if whole[: len(head)] == head else None
 
 
+def token_ranges(
+    tokenizer: Tokenizer,
+    text: str,
+    ranges: Sequence[tuple[int, int]],
+    ids: list[int],
+    *,
+    blanks: str | None = None,
+) -> list[tuple[int, int]]:
+    """The positions (start, end) of the tokens in which character ranges lie, by what beginnings of a text split into.
+
+    Args:
+        tokenizer: The tokenizer.
+        text: The text.
+        ranges: Ranges of characters (start, end).
+        ids: The tokens of the whole text.
+        blanks: Characters in front of a range that count, too; None for all white space.
+    """
+    found = []
+    for start, end in ranges:
+        before = _common_start(token_ids(tokenizer, text[:start].rstrip(blanks)), ids)
+        through = token_ids(tokenizer, text[:end])
+        common = _common_start(through, ids)
+        # A word joined with what follows it ends inside the next token.
+        found.append((before, common if common == len(through) else common + 1))
+    return found
+
+
+def _common_start(a: list[int], b: list[int]) -> int:
+    same = (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y)
+    return next(same, min(len(a), len(b)))
+
+
 def is_one_token(tokenizer: Tokenizer, before: str, text: str) -> bool:
     """Whether `text` is one token where it follows `before`."""
     added = continuation(tokenizer, before, text)

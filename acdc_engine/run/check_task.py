@@ -307,7 +307,13 @@ class TaskExamples:
 
 
 def task_examples(
-    task: str | Path, model: str | Path = DEFAULT_MODEL, *, n: int = 3, seed: int = 0, prepend_bos: bool | None = None
+    task: str | Path,
+    model: str | Path = DEFAULT_MODEL,
+    *,
+    n: int = 3,
+    seed: int = 0,
+    prepend_bos: bool | None = None,
+    where: str = "none",
 ) -> TaskExamples:
     """Makes example pairs of a task.
 
@@ -317,6 +323,7 @@ def task_examples(
         n: Pairs of each template.
         seed: The same seed gives the same pairs.
         prepend_bos: Overrides the task's setting.
+        where: Which places in the prompts to name, as in `Settings`.
 
     Raises:
         AcdcError: A task or model that cannot be found, or a task that does not fit the tokenizer.
@@ -326,4 +333,4 @@ def task_examples(
     card = find_task(task)
     if prepend_bos is not None:
         card = card.model_copy(update={"prepend_bos": prepend_bos})
-    return TaskExamples(card, tuple(examples(card, load_tokenizer(model), n, seed)))
+    return TaskExamples(card, tuple(examples(card, load_tokenizer(model), n, seed, where)))

@@ -56,6 +56,7 @@ _FIXED = {
     "each_template": "its circuits have given sizes and aim at no target",
     "repeats": "its circuits have given sizes and come of no search",
     "alternatives": "its circuits have given sizes and aim at no target",
+    "where": "its circuits are of whole nodes",
     "overlap": "there are no alternatives",
     "n_validation": "its circuits have given sizes and aim at no target",
 }

@@ -56,8 +56,9 @@ def discover(
             overlap (what they may share, 0.3), ablation ("patch", "mean", "zero"), edge_tests (test every edge
             singly), minutes (end the search in time).
             *Prompts:* n (which the search sees), n_validation (512, which say when it may end), n_held_out (64, which
-            judge the result), drop_misfits (leave out what does not fit), seed,
-            metric (None: the task's), prepend_bos, force (go on although the model does not show the behaviour).
+            judge the result), drop_misfits (leave out what does not fit), where ("none"; "spans" or "tokens" for edges
+            at places in the prompt), seed, metric (None: the task's), prepend_bos, force (go on although the model does
+            not show the behaviour).
             *Running:* repeats (searches on halves of the prompts), n_random (random circuits to compare with),
             batch_size, device, dtype, memory (for everything there, such as "20GB"), ungroup_kv (one k and v per query
             head).

@@ -146,6 +146,7 @@ def _split(card: TaskCard, tokenizer: Any, settings: Settings, limits: Limits | 
         n_validation=settings.n_validation if validates else 0,
         drop_misfits=settings.drop_misfits,
         limits=limits,
+        where=settings.where,
     )
     if settings.repeats:
         from acdc_engine.evidence.repeats import check_halves

@@ -68,6 +68,7 @@ class DiscoverSettings(CurveSettings, total=False):
     repeats: int
     alternatives: int
     overlap: float
+    where: str
     n_random: int
 
 
@@ -186,6 +187,12 @@ class Settings:
     drop_misfits: bool = _prompts(
         False, "Leave out prompt pairs that do not fit the model, and say how many and why, instead of refusing all."
     )
+    where: str = _prompts(
+        "none",
+        "Where in the prompt edges lie. none: a circuit of whole nodes; spans: edges at the places of the prompt that "
+        "the task's slots name; tokens: at every position, for prompts of one length.",
+        choices=("none", "spans", "tokens"),
+    )
     repeats: int = _run(
         0,
         "Search so many times again, on random halves of the discovery prompts, and say how often each edge is found; "
@@ -242,6 +249,7 @@ class Settings:
         from acdc_engine.model.devices import parse_bytes, pick_device, pick_dtype
         from acdc_engine.patch.ablations import ABLATIONS
         from acdc_engine.patch.judge import Target
+        from acdc_engine.prompts.check import check_where
         from acdc_engine.prompts.metrics import get_metric
         from acdc_engine.prompts.objectives import check_objective
         from acdc_engine.score.methods import get_method
@@ -271,6 +279,7 @@ class Settings:
                 "target: ask for them with iterative, or with top-k or greedy without a size."
             )
         check_overlap(self.overlap)
+        check_where(self.where)
         Target(self.faithfulness)
         ABLATIONS.parameters_of(self.ablation)
         if self.metric is not None:

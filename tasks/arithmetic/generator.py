@@ -123,7 +123,9 @@ def _pattern(form: _Form, shown: str, solved: list[tuple[int, int]]) -> PairTemp
     lines = "".join(f"{a} + {b} = {a + b}\n" for a, b in solved)
     clean, corrupt = (f"{lines}{{{x}}} + {{{y}}} ={form.before}{shown}" for x, y in ("ab", "cd"))
     answers = [[f"{form.answer_space}{{{name}}}"] for name in ("right", "wrong")]
-    return PairTemplate.parse(form.name, clean, corrupt, *answers)
+    pattern = PairTemplate.parse(form.name, clean, corrupt, *answers)
+    parts = zip(pattern.clean.span_names(), ("solved", "a", "+", "b", "="), strict=True)
+    return pattern.named(dict(parts))
 
 
 def _forms(tokenizer: Tokenizer) -> tuple[_Form, ...]:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from acdc_engine.errors import PromptError
 from acdc_engine.prompts.generators import GENERATORS
-from acdc_engine.prompts.template import Draft, PromptPair
+from acdc_engine.prompts.template import Draft, NamedRange, PromptPair
 from acdc_engine.prompts.tokens import Tokenizer
 
 Words = Sequence[str]
@@ -119,10 +119,12 @@ def compiled(rng: random.Random, tokenizer: Tokenizer, parameters: CompiledParam
 def _draft(clean: Words, corrupt: Words, at: int, right: str, wrong: str) -> Draft:
     pair = PromptPair(" ".join(clean), " ".join(corrupt), (f" {right}",), (f" {wrong}",), f"position {at}", read_at=at)
     differing = [i for i, (a, b) in enumerate(zip(clean, corrupt, strict=True)) if a != b]
-    return Draft(pair, _spans(clean, differing), _spans(corrupt, differing))
+    places = enumerate(_ranges(clean, range(len(clean))))
+    spans = tuple(NamedRange(f"w{i}", *place) for i, place in places if i != at)  # which is the span `end`
+    return Draft(pair, _ranges(clean, differing), _ranges(corrupt, differing), spans=spans)
 
 
-def _spans(words: Words, which: Sequence[int]) -> tuple[tuple[int, int], ...]:
+def _ranges(words: Words, which: Sequence[int]) -> tuple[tuple[int, int], ...]:
     """Character ranges of some words of a text."""
     ends = list(accumulate((len(word) + 1 for word in words), initial=0))
     return tuple((ends[i], ends[i + 1] - 1) for i in which)

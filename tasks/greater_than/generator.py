@@ -71,7 +71,7 @@ def greater_than(rng: random.Random, tokenizer: Tokenizer, parameters: GreaterTh
     for noun, question in choices:
         values = {"noun": noun, "century": question.century, "year": question.year, "first_year": _FIRST_YEAR}
         pattern = PairTemplate.parse("years", _CLEAN, _CORRUPT, question.right, question.wrong)
-        yield pattern.fill(values)
+        yield pattern.named().fill(values)
 
 
 def _questions(tokenizer: Tokenizer, century: str) -> list[_Question]:

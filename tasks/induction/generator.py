@@ -77,8 +77,14 @@ def induction(rng: random.Random, tokenizer: Tokenizer, parameters: InductionPar
 
 
 def _pattern(n: int, shown: int) -> PairTemplate:
-    """Slots w0, w1, ... are the repeated words, x0, x1, ... those in their place in the corrupt prompt."""
+    """Slots w0, w1, ... are the repeated words, x0, x1, ... those in their place in the corrupt prompt.
+
+    Spans: `match` is where the last word stood before, `answer` what followed it, `repeated` what was said again.
+    """
     clean, corrupt = ("".join(f" {{{kind}{i}}}" for i in range(n)) for kind in "wx")
     repetition = "".join(f" {{w{i}}}" for i in range(shown))
     right, wrong = f" {{w{shown}}}", [f" {{w{i}}}" for i in range(n) if i != shown]
-    return PairTemplate.parse(f"shown_{shown}", clean + repetition, corrupt + repetition, [right], wrong)
+    spans = {f"w{i}": {shown - 1: "match", shown: "answer"}.get(i, "others") for i in range(n)}
+    spans |= {f"w{i}.2": "repeated" for i in range(shown)}
+    pattern = PairTemplate.parse(f"shown_{shown}", clean + repetition, corrupt + repetition, [right], wrong)
+    return pattern.named(spans)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from acdc_engine.errors import PromptError
 from acdc_engine.prompts.generators import GENERATORS
-from acdc_engine.prompts.template import Draft, PairTemplate
+from acdc_engine.prompts.template import Draft, NamedRange, PairTemplate, Template
 from acdc_engine.prompts.tokens import Tokenizer, is_one_token
 
 _LINE, _QUESTION = "The word for {key} is {value}.\n", "The word for {a} is"
@@ -97,4 +98,20 @@ def _draft(words: Sequence[str], asked: int, other: int) -> Draft:
 
     right, wrong = (f" {words[2 * line + 1]}" for line in (asked, other))
     pattern = PairTemplate.parse("pairs", prompt("{a}", "{b}"), prompt("{b}", "{a}"), [right], [wrong])
-    return pattern.fill({"a": words[2 * asked], "b": words[2 * other]})
+    draft = pattern.fill({"a": words[2 * asked], "b": words[2 * other]})
+    return replace(draft, spans=tuple(_spans(words, asked, other)))
+
+
+def _spans(words: Sequence[str], asked: int, other: int) -> Iterator[NamedRange]:
+    """The line asked for and the one whose key it changes places with, word by word; all others have spans together."""
+    line, at = Template.parse(_LINE), 0
+    for i, (key, value) in enumerate(zip(words[::2], words[1::2], strict=True)):
+        text, ((start, stop), (start_of_value, end)) = line.fill({"key": key, "value": value})
+        before, plural = {asked: ("", ""), other: ("wrong ", "")}.get(i, ("other ", "s"))
+        yield NamedRange(f"{before}key{plural}", at + start, at + stop)
+        if not plural:
+            yield NamedRange(f"{before}is", at + stop, at + start_of_value)
+        yield NamedRange(f"{before}value{plural}", at + start_of_value, at + end)
+        at += len(text)
+    _, ((start, stop),) = Template.parse(_QUESTION).fill({"a": words[2 * asked]})
+    yield NamedRange("asked", at + start, at + stop)

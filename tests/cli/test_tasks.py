@@ -62,6 +62,20 @@ def test_example_pairs(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
             assert right.split()[1] == clean.split()[2] and wrong.split()[1] == clean.split()[4]
 
 
+def test_spans_of_example_pairs(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli.out, "width", 80)
+    shown = acdc("tasks", "show", tiny, "--n", "1", "--where", "spans").output
+    assert "│ begins a span." in flat(shown) and "│" not in acdc("tasks", "show", tiny, "--n", "1").output
+    lines = shown.splitlines()
+    clean, named = (next(line for line in lines if line.startswith(label)) for label in ("clean ", "spans "))
+    assert named.split()[1:3] == ["│Then", "│A"] and clean.split()[1] == "Then"
+    found = json.loads(acdc("tasks", "show", tiny, "--n", "1", "--where", "spans", "--json").stdout)["pairs"]
+    assert all(len(pair["spans"]) == len(pair["clean"]) and pair["spans"][-1] == "end" for pair in found)
+    plain = json.loads(acdc("tasks", "show", tiny, "--n", "1", "--json").stdout)["pairs"]
+    assert all("spans" not in pair for pair in plain)
+    assert "where must be none, spans or tokens, not 'x'." in refused("tasks", "show", tiny, "--where", "x")
+
+
 def test_strangers_text_does_not_reach_the_terminal(tiny: str, tmp_path: Path) -> None:
     nasty = CARD.replace('"Somebody', '"\\u001b[2J\\u202eSomebody').replace("Then", "Then \\u001b]0;x\\u0007\\u202e")
     path = tmp_path / "nasty.toml"

@@ -80,8 +80,8 @@ def test_spans_mark_the_words_that_differ() -> None:
     for draft in compiled(random.Random(0), tokenizer, parameters):
         pair = draft.pair
         differing = [(a, b) for a, b in zip(pair.clean.split(), pair.corrupt.split(), strict=True) if a != b]
-        assert [pair.clean[start:end] for start, end in draft.clean_spans] == [a for a, _ in differing]
-        assert [pair.corrupt[start:end] for start, end in draft.corrupt_spans] == [b for _, b in differing]
+        assert [pair.clean[start:end] for start, end in draft.clean_ranges] == [a for a, _ in differing]
+        assert [pair.corrupt[start:end] for start, end in draft.corrupt_ranges] == [b for _, b in differing]
 
 
 def test_another_models_tokenizer_is_refused_with_the_words_it_lacks() -> None:

@@ -111,7 +111,7 @@ def test_nothing_is_repeated_in_the_corrupt_prompt() -> None:
         clean, corrupt = draft.pair.clean.split(), draft.pair.corrupt.split()
         assert len(set(corrupt)) == len(corrupt)
         assert not set(corrupt[:3]) & set(clean) and corrupt[3:] == clean[3:]
-        assert [draft.pair.corrupt[start:end] for start, end in draft.corrupt_spans] == corrupt[:3]
+        assert [draft.pair.corrupt[start:end] for start, end in draft.corrupt_ranges] == corrupt[:3]
 
 
 def test_words_the_tokenizer_splits_are_left_out() -> None:
@@ -149,7 +149,7 @@ def test_two_lines_have_changed_their_keys_in_the_corrupt_prompt() -> None:
         assert draft.pair.answers == (f" {clean[key]}",) and draft.pair.wrong_answers == (f" {corrupt[key]}",)
         changed = {one for one in clean if clean[one] != corrupt[one]}
         assert changed == {key, next(one for one in clean if clean[one] == corrupt[key])}
-        assert {draft.pair.clean[start:end] for start, end in draft.clean_spans} == changed
+        assert {draft.pair.clean[start:end] for start, end in draft.clean_ranges} == changed
         places.add(list(clean).index(key))
     assert places == {0, 1, 2, 3}
 

@@ -92,8 +92,8 @@ def test_every_problem_has_its_line(tmp_path: Path) -> None:
     )
     found = problems(path)
     assert [line for line in found if not line.startswith("line 7")] == [
-        "line 2: the same prompts as line 1 with other answers, reading position or group: keep one of the two, with "
-        "all its answers.",
+        "line 2: the same prompts as line 1 with other answers, reading position, group or spans: keep one of the "
+        "two, with all its answers.",
         "line 3: corrupt: missing.",
         "line 4: not JSON: Expecting ',' delimiter (column 16).",
         f"line 5: a pair is an object such as {OBJECT}, not a list.",

@@ -65,8 +65,8 @@ def test_every_pair_of_rows_comes_once() -> None:
         capital = dict(zip(*CARD["tables"]["capitals"].values(), strict=True))
         assert country != other
         assert (draft.pair.answers, draft.pair.wrong_answers) == ((f" {capital[country]}",), (f" {capital[other]}",))
-        assert [draft.pair.clean[a:b] for a, b in draft.clean_spans] == [country]
-        assert [draft.pair.corrupt[a:b] for a, b in draft.corrupt_spans] == [other]
+        assert [draft.pair.clean[a:b] for a, b in draft.clean_ranges] == [country]
+        assert [draft.pair.corrupt[a:b] for a, b in draft.corrupt_ranges] == [other]
 
 
 def test_a_cell_with_several_words_is_several_answers() -> None:

@@ -48,6 +48,45 @@ def test_corruptions_of_ioi(name: str, differing: list[int], smollm2_tokenizer: 
         assert counts == {"ioi": [1, 1], "ioi_swapped": [1, 2], "ioi_random_names": [0, 0]}[name]
 
 
+SPANS = {
+    "ioi": ["When", "A", "B", "and", "went to the", "place", ",", "B.2", "gave a", "object", "end"],
+    "gendered_pronoun": ["So", "Well", "name", "is such a", "really is a", "quality", "role", "isn't", "end"],
+    "greater_than": ["The", "noun", "lasted from the year", "century", "year", "to the year", "century.2", "end"],
+    "docstring": [
+        *("def", "f", "self", "rand", ",_rand", "A_def", ",_A", "B_def", ",_B", "C_def", ",_C", '):"""', "words"),
+        *("param_A", "A_doc", ":", "param_B", "B_doc", ":.2", "param_C", "end"),
+    ],
+    "arithmetic": ["solved", "a", "+", "b", "=", "end"],
+    "hypernymy": ["name", "wrote about", "thing", "and other", "end"],
+    "induction": ["others", "match", "answer", "repeated", "end"],
+    "sva_relative_clause": ["The", "subject", "that the", "other", "verb", "end"],
+    "retrieval": [
+        *("rest", "other keys", "other values", "key", "is", "value", "wrong key", "wrong is", "wrong value"),
+        *("asked", "end"),
+    ],
+    "tracr_hist": ["bos", "w0", "w1", "w2", "w3", "w4", "end"],
+}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_token_is_of_a_span(name: str, smollm2_tokenizer: Any) -> None:
+    card = find_task(name)
+    tokenizer = smollm2_tokenizer if name in LARGE else load_tokenizer(card.known_in)
+    plain, _ = build_splits(card, tokenizer, 24, 0, 0)
+    prompts, _ = build_splits(card, tokenizer, 24, 0, 0, where="spans")
+    assert prompts.clean.equal(plain.clean) and prompts.pairs == plain.pairs
+    assert prompts.spans is not None
+    assert prompts.spans.names[prompts.spans.end] == "end"
+    for row, at, length in zip(prompts.span_names(), prompts.read_at, prompts.lengths, strict=True):
+        assert len(row) == length and [i for i, name in enumerate(row) if name == "end"] == [at]
+        assert "rest" not in row or name.startswith("retrieval")
+    if name in SPANS:
+        assert sorted(prompts.spans.names) == sorted(SPANS[name])
+    if name == "ioi":
+        words = ["When", "A", "and", "B", *["went to the"] * 3, "place", ",", "B.2", *["gave a"] * 2, "object", "end"]
+        assert prompts.span_names()[0] == words
+
+
 @pytest.mark.parametrize("name", TASKS)
 def test_prompts_stay_the_same(name: str, smollm2_tokenizer: Any) -> None:
     known = json.loads((Path(__file__).parent.parent / "golden" / "shipped_prompts.json").read_text())

@@ -43,4 +43,4 @@ def test_a_pair_knows_where_it_differs() -> None:
     assert draft.pair.clean == "Ann saw Bob, Bob"
     assert draft.pair.corrupt == "Ann saw Bob, Cemal"
     assert (draft.pair.answers, draft.pair.wrong_answers) == ((" Ann",), (" Bob", " x"))
-    assert draft.clean_spans == ((13, 16),) and draft.corrupt_spans == ((13, 18),)
+    assert draft.clean_ranges == ((13, 16),) and draft.corrupt_ranges == ((13, 18),)

@@ -13,11 +13,14 @@ import typer
 from typer.testing import CliRunner
 
 from acdc_engine import cli
-from acdc_engine.errors import MethodError
+from acdc_engine.errors import MethodError, PromptError
 from acdc_engine.graph.circuit import Circuit
+from acdc_engine.prompts.check import WHERE
+from acdc_engine.prompts.find import find_task
 from acdc_engine.prompts.metrics import METRICS
 from acdc_engine.run.curve import _FIXED
 from acdc_engine.run.discover import discover
+from acdc_engine.run.prepare import prompts_of
 from acdc_engine.run.settings import (
     RUN_FILE,
     CurveSettings,
@@ -74,6 +77,18 @@ def test_each_template_needs_a_target() -> None:
     for given in (Settings(strategy="acdc", threshold=0.1), Settings(strategy="top-k", size=40)):
         with pytest.raises(MethodError, match="aims at no target here, and each_template is about the target"):
             replace(given, each_template=True)
+
+
+def test_places_in_the_prompt(tmp_path: Path) -> None:
+    assert Settings().where == "none" and set(choices_of("where")) == set(WHERE)
+    with pytest.raises(PromptError, match=r"^where must be none, spans or tokens, not 'slots'\.$"):
+        Settings(where="slots")
+    card = find_task(write_card(tmp_path))
+    for where in WHERE:
+        settings = Settings(n=4, n_held_out=2, n_validation=0, where=where)
+        _, found = prompts_of(card, tiny_view(), settings)
+        assert found.discovery.spans is found.held_out.spans
+        assert (found.discovery.spans is None) == (where == "none")
 
 
 def test_unknown_settings() -> None:

@@ -44,6 +44,34 @@ def test_tokens_stand_in_columns_and_differences_are_marked() -> None:
     ]
 
 
+def test_spans_stand_under_their_first_token() -> None:
+    clean, spans = ["The", " dog", " and", " cat", " ran"], ["The dog", "The dog", "x", "a longer name", "end"]
+    shown = token_columns(clean, clean, 4, 80, spans).plain.split("\n")
+    assert [line.rstrip() for line in shown] == [
+        "clean    The ·dog ·and ·cat           ·ran",
+        "corrupt  The ·dog ·and ·cat           ·ran",
+        "                                      read",
+        "spans    │The dog │x   │a longer name │end",
+    ]
+    narrow = token_columns(clean, clean, 4, 24, spans).plain.split("\n")
+    assert max(map(len, narrow)) <= 24
+    assert [line.rstrip() for line in narrow if line.startswith("spans")] == [
+        "spans    │The dog │x",
+        "spans    │a longer name",
+        "spans    │end",
+    ]
+
+
+def test_a_span_that_goes_on_in_the_next_block_is_named_again() -> None:
+    words = [f" word{i}" for i in range(9)]
+    shown = token_columns(words, words, 8, 30, [*["a"] * 2, *["that which is told"] * 6, "end"]).plain
+    assert [line.rstrip() for line in shown.split("\n") if line.startswith("spans")] == [
+        *("spans    │a            │that…", "spans    │that which is told", "spans    │that which … │end"),
+    ]
+    text = token_columns(["x"] * 3000, ["x"] * 3000, 2999, 100, [*["\x1b[2J"] * 2999, "end"]).plain
+    assert "│\\x1b[2J" in text and "\x1b" not in text
+
+
 def test_a_position_that_differs_and_is_read() -> None:
     assert lines(["a", "b", "c"], ["a", "d", "c"], read_at=1) == [
         "clean    a b      c",
