@@ -28,9 +28,11 @@ class Away(Twin):
         self._twin, self._home, self._there = twin, home, twin.layer.device
 
     def count(self, work: Work, batch: int, pos: int, past: int = 0) -> None:
+        """As `Twin`; so the others."""
         self._twin.count(work, batch, pos, past)
 
     def run(self, x: Residual, rotation: Rotation | None, record: Record | None, keep: bool) -> Residual:
+        """As `Twin`."""
         write = self._twin.run(x.to(self._there), moved(rotation, self._there), record, keep)
         if record is not None:
             left = record.blocks[-1]
@@ -38,24 +40,27 @@ class Away(Twin):
         return write.to(self._home)
 
     def write_out(self, values: Tensor, out: Tensor, work: Work) -> None:
+        """As `Twin`."""
         there = torch.empty_like(out, device=self._there)
         self._twin.write_out(values.to(self._there), there, work)
         out.copy_(there)
 
     def sums(self, points: int, batch: int, pos: int, like: Tensor) -> ReceiverSums:
+        """As `Twin`."""
         there = like.new_empty(like.shape[-1:], device=self._there)
         return _AwaySums(self._twin.sums(points, batch, pos, there), self._there)
 
     def ground(
         self, x: Residual, values: Tensor, rotation: Rotation | None, work: Work, past: BlockRecord | None
     ) -> tuple[Ground, Residual]:
-        given = moved((x, values, rotation), self._there)
-        ground, write = self._twin.ground(*given, work, moved(past, self._there))
+        """As `Twin`."""
+        x_there, own, turns, before = moved((x, values, rotation, past), self._there)
+        ground, write = self._twin.ground(x_there, own, turns, work, before)
         return replace(ground, x=x), write.to(self._home)
 
     def change(self, patched: Patched, ground: Ground, work: Work) -> Tensor:
-        there = moved((patched, ground), self._there)
-        return self._twin.change(*there, work).to(self._home)
+        """As `Twin`."""
+        return self._twin.change(moved(patched, self._there), moved(ground, self._there), work).to(self._home)
 
 
 class _AwaySums(ReceiverSums):

@@ -6,13 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from acdc_engine.evidence.roles import measure_roles
 from acdc_engine.model.placed import Away
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.evaluator import Variants
 from acdc_engine.score import get_method, score_edges
 from tests.patch.test_near import neighbours
-from tests.patch.test_other_device import ELSEWHERE, SPREADS, Elsewhere, view_spread
+from tests.patch.test_other_device import SPREADS, Elsewhere, view_spread
 from tests.tiny_models import METRIC, random_mask, random_prompts, relative, view
 
 ARCHITECTURES = ["gpt2", "llama_grouped", "gemma3", "olmo2", "phi", "granite", "mixtral"]
