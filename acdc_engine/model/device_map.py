@@ -293,5 +293,5 @@ def without_hooks(model: nn.Module) -> None:
 
     remove_hook_from_submodules(model)
     for module in model.modules():
-        for name in ("forward", "to", "cuda"):  # accelerate's, or put back on the object by it
+        for name in ("forward", "to", "cuda", "hf_device_map"):  # accelerate's, or put back on the object by it
             vars(module).pop(name, None)

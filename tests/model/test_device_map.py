@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-import transformers
 
 from acdc_engine import ranks
 from acdc_engine.errors import DeviceError
@@ -62,7 +61,7 @@ def test_layers_fill_one_device_after_the_other() -> None:
 
 @pytest.mark.usefixtures("two_gpus")
 def test_a_model_is_spread_over_what_is_here() -> None:
-    """A layer of this model has 30,976 bytes, and there are 15,904 beside the layers."""
+    """A layer of this model has 30,976 bytes, and there are 15,776 beside the layers; nine tenths may be weights."""
     main, layers = layers_of(4, "auto")
     assert main == "cuda:0" and layers == ["cuda:0", "cuda:0", "cuda:1", "cuda:1"]
     assert layers_of(3, "balanced", "cuda:1") == ("cuda:1", ["cuda:1", "cuda:0", "cuda:0"])
@@ -96,7 +95,10 @@ def test_a_map_of_ones_own() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({**LAYERS, "model.layers.3": "cpu"}, r"leaves model\.layers\.2 of model 'mine' nowhere\. Add \"model\.layers\.2\" "),
+        (
+            {**LAYERS, "model.layers.3": "cpu"},
+            r"leaves model\.layers\.2 of model 'mine' nowhere\. Add \"model\.layers\.2",
+        ),
         ({"lm_head": "cpu"}, r"leaves model\.layers\.0, model\.layers\.1, model\.layers\.2 and 1 more of model"),
         ({"": "disk"}, r"puts the whole model on 'disk', and weights .* not in memory .* --dtype bfloat16"),
         ({**LAYERS, "model.layers.1.mlp": "meta"}, r"puts the module 'model\.layers\.1\.mlp' on 'meta'"),
@@ -192,4 +194,4 @@ def test_weights_that_accelerate_keeps_on_the_cpu_are_put_back() -> None:
     cpu_offload(model, torch.device("cpu"))
     assert model.model.layers[1].mlp.up_proj.weight.device.type == "meta"
     without_hooks(model)
-    assert isinstance(model, transformers.LlamaForCausalLM) and load_model(model).weights_hash() == wanted.weights_hash()
+    assert load_model(model).weights_hash() == wanted.weights_hash()

@@ -117,8 +117,6 @@ def view_spread(name: str, *there: str | int) -> TransformerView:
     return replace(rest, layers=layers)
 
 
-SPREADS: list[tuple[str | int, ...]] = [(1,), ("the rest", 1)]
-"""A layer elsewhere; a layer left behind, as on the CPU by a GPU that is full."""
 ARCHITECTURES = ["gpt2", "llama_grouped", "gemma3", "olmo2", "phi"]
 
 

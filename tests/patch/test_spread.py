@@ -6,23 +6,28 @@ import pytest
 import torch
 from torch import Tensor
 
+from acdc_engine.evidence.roles import measure_roles
+from acdc_engine.model.devices import tensors_in
 from acdc_engine.model.placed import Away
+from acdc_engine.model.twins import Record
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.evaluator import Variants
 from acdc_engine.score import get_method, score_edges
 from tests.patch.test_near import neighbours
-from tests.patch.test_other_device import SPREADS, Elsewhere, view_spread
+from tests.patch.test_other_device import Elsewhere, view_spread
 from tests.tiny_models import METRIC, random_mask, random_prompts, relative, view
 
-ARCHITECTURES = ["gpt2", "llama_grouped", "gemma3", "olmo2", "phi", "granite", "mixtral"]
-each_spread = pytest.mark.parametrize("there", SPREADS, ids=["layer 1", "all but layer 0"])
+_ELSEWHERE, _LEFT_BEHIND = (1,), ("the rest", 1)  # a layer; or all but one, as on the CPU by a GPU that is full
+CASES: list[tuple[str, tuple[str | int, ...]]] = [
+    *((name, _ELSEWHERE) for name in ("gpt2", "llama_grouped", "gemma3", "olmo2", "phi")),
+    *((name, _LEFT_BEHIND) for name in ("llama_grouped", "gemma3")),
+]
 
 
-@each_spread
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize(("name", "there"), [*CASES, ("mixtral", _ELSEWHERE), ("granite", _LEFT_BEHIND)])
 def test_scores_of_a_spread_model(name: str, there: Sequence[str | int]) -> None:
     prompts = random_prompts(4, ragged=True)
-    for method in ("eap", "eap-ig", "gim") if name == "llama_grouped" else ("eap", "eap-ig"):
+    for method in ("eap", "eap-ig", "gim") if name == "llama_grouped" else ("eap-ig",):
         wanted = score_edges(view(name), prompts, METRIC, get_method(method), batch_size=3, rms=True)
         with Elsewhere():
             v = view_spread(name, *there)
@@ -31,8 +36,7 @@ def test_scores_of_a_spread_model(name: str, there: Sequence[str | int]) -> None
         assert found.both.device.type == "cpu" and relative(found.both, wanted.both) < 1e-5
 
 
-@each_spread
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize(("name", "there"), CASES)
 def test_circuits_of_a_spread_model(name: str, there: Sequence[str | int]) -> None:
     prompts = random_prompts(4, ragged=True)
     base = random_mask(view(name).graph, 0.4, seed=1)
@@ -53,3 +57,37 @@ def test_circuits_of_a_spread_model(name: str, there: Sequence[str | int]) -> No
             found = [ask(spread).cpu() for ask in asked]
         for ours, theirs in zip(found, wanted, strict=True):
             assert relative(ours, theirs) < 1e-4
+
+
+def test_roles_and_patterns_of_a_spread_model() -> None:
+    """What multiplies weights by itself has a layer brought to the view's device."""
+    prompts, here = random_prompts(4, pos=9), view("llama_grouped")
+    wanted = measure_roles(here, here.graph.senders, prompts)
+    with Elsewhere():
+        v = view_spread("llama_grouped", *_ELSEWHERE)
+        found = measure_roles(v, v.graph.senders, prompts)
+        record = Record(v.embed(prompts.clean.to(v.device)))
+        v.run(record.embed, record, keep_inputs=True)
+        patterns = {layer: some.cpu() for layer, some in v.patterns(record, {0: [1], 1: [0, 3]})}
+    assert found.scores.keys() == wanted.scores.keys()
+    for name, effect in wanted.direct.items():
+        assert found.direct[name].clean == pytest.approx(effect.clean, rel=1e-4, abs=1e-5)
+    record = Record(here.embed(prompts.clean))
+    here.run(record.embed, record, keep_inputs=True)
+    for layer, some in here.patterns(record, {0: [1], 1: [0, 3]}):
+        assert relative(patterns[layer], some) < 1e-5
+
+
+def test_a_tensor_that_is_not_moved_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("acdc_engine.model.placed.moved", lambda value, device: value)
+    with Elsewhere(), pytest.raises(AssertionError, match="mixes devices"):
+        CircuitEvaluator(view_spread("llama_grouped", 1), random_prompts(4))
+
+
+def test_weights_elsewhere_take_no_room_here() -> None:
+    here = view("gpt2")
+    with Elsewhere():
+        spread = view_spread("gpt2", 1)
+        layer = sum(one.numel() * 4 for one in tensors_in(here.layers[1]))
+        assert spread.weights_bytes == here.weights_bytes - layer
+        assert spread.token_bytes(7) >= here.token_bytes(7) and spread.fitting(7) <= here.fitting(7)
