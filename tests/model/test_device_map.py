@@ -13,6 +13,7 @@ from acdc_engine.model import device_map
 from acdc_engine.model.device_map import filled, placed, read_device_map, without_hooks
 from acdc_engine.model.load import load_model
 from acdc_engine.score import get_method, score_edges
+from tests.model.gguf_files import tiny, write_gguf
 from tests.model.test_load import tiny_tokenizer
 from tests.tiny_models import CONFIGS, METRIC, hf_model, random_prompts
 
@@ -195,3 +196,10 @@ def test_weights_that_accelerate_keeps_on_the_cpu_are_put_back() -> None:
     assert model.model.layers[1].mlp.up_proj.weight.device.type == "meta"
     without_hooks(model)
     assert load_model(model).weights_hash() == wanted.weights_hash()
+
+
+def test_gguf_files_are_spread_once_they_are_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACDC_ENGINE_CACHE", str(tmp_path / "cache"))
+    packed = write_gguf(tmp_path / "a-model.gguf", tiny("llama"), "llama")
+    wanted = load_model(packed, device="cpu").weights_hash()
+    assert load_model(packed, device="cpu", device_map="sequential").weights_hash() == wanted

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from acdc_engine.evidence.roles import measure_roles
+from acdc_engine.model.bridge import view_of
 from acdc_engine.model.devices import tensors_in
 from acdc_engine.model.placed import Away
 from acdc_engine.model.twins import Record
@@ -14,8 +15,8 @@ from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.evaluator import Variants
 from acdc_engine.score import get_method, score_edges
 from tests.patch.test_near import neighbours
-from tests.patch.test_other_device import Elsewhere, view_spread
-from tests.tiny_models import METRIC, random_mask, random_prompts, relative, view
+from tests.patch.test_other_device import ELSEWHERE, Elsewhere, There, view_spread
+from tests.tiny_models import METRIC, hf_model, random_mask, random_prompts, relative, view
 
 _ELSEWHERE, _LEFT_BEHIND = (1,), ("the rest", 1)  # a layer; or all but one, as on the CPU by a GPU that is full
 CASES: list[tuple[str, tuple[str | int, ...]]] = [
@@ -76,6 +77,19 @@ def test_roles_and_patterns_of_a_spread_model() -> None:
     here.run(record.embed, record, keep_inputs=True)
     for layer, some in here.patterns(record, {0: [1], 1: [0, 3]}):
         assert relative(patterns[layer], some) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["llama_grouped", "gemma3", "phi", "mixtral"])
+def test_the_view_of_a_spread_model_is_compared_with_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What loading does; it refuses tensors that are pretended, and such as are on torch's meta device."""
+    monkeypatch.setattr("acdc_engine.model.bridge.refuse_unseen", lambda *_: None)
+    model, tokens = hf_model(name), torch.arange(1, 8)[None]
+    with Elsewhere():
+        model.model.layers[1]._apply(lambda one: There(one.detach()))
+        spread = view_of(model, name)
+        assert [layer.device for layer in spread.layers] == [torch.device("cpu"), ELSEWHERE]
+        assert relative(spread.logits(tokens), view(name).logits(tokens)) < 1e-5
+        assert spread.weights_hash() == view(name).weights_hash()
 
 
 def test_a_tensor_that_is_not_moved_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
