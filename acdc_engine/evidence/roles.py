@@ -283,7 +283,7 @@ def _moved(
     """
     attention = view.layers[layer].attention
     group = head * attention.w_v.shape[0] // attention.w_q.shape[0]
-    return v[:, group] @ view.layers[layer].effective_w_o[head]
+    return v[:, group] @ view.at_hand(layer).effective_w_o[head]
 
 
 def _copied(
@@ -347,10 +347,10 @@ def _inhibition(
             block, rotation = clean.of(view.graph, "attention", mover[0]), rotations[mover[0]]
             assert block.x is not None, "kept in this run"
             residual, q, k = block.x[at], block.inputs[0][at][:, None], block.inputs[1]
-            looks = partial(view.layers[mover[0]].pattern_row, mover[1], q=q, k=k, rotation=rotation, at=batch.read_at)
+            looks = partial(view.at_hand(mover[0]).pattern_row, mover[1], q=q, k=k, rotation=rotation, at=batch.read_at)
             before = (looks(residual) * lean).sum(1)
             for layer in (layer for layer in heads if layer < mover[0]):
-                w_o = view.layers[layer].effective_w_o
+                w_o = view.at_hand(layer).effective_w_o
                 for head in heads[layer]:
                     after = (looks(residual - change[layer][:, head] @ w_o[head]) * lean).sum(1)
                     lost[(layer, head), mover] += float((before - after)[both].double().sum())
@@ -406,7 +406,7 @@ def _write_at(
         return read_positions(record.of(view.graph, "mlp", int(name[1:])).values[0], read_at)
     layer, head = _place(view, name)
     z = record.of(view.graph, "attention", layer).values[head]
-    return read_positions(z, read_at) @ view.layers[layer].effective_w_o[head]
+    return read_positions(z, read_at) @ view.at_hand(layer).effective_w_o[head]
 
 
 def _mean_rows(weight: Float[Tensor, "d_vocab d_model"], ids: Int[Tensor, "batch n"]) -> Float[Tensor, "batch d_model"]:

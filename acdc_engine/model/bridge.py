@@ -10,6 +10,7 @@ import inspect
 import sys
 import warnings
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -312,8 +313,9 @@ def _check_same_function(view: TransformerView, hf_model: nn.Module, layers: str
 
     In half precision rounding alone moves logits by up to some percent, and where a router flips, more. Layer by layer
     in float32 the two agree to a few parts in a million, whatever the format of the weights, so that nothing the view
-    leaves out can pass for rounding. One layer at a time is widened: a model in half precision needs no second copy of
-    itself. All happens on twins of module trees that share their weights: nothing shows in a user's own model.
+    leaves out can pass for rounding. One layer at a time is widened, on the view's device wherever its weights are: a
+    model in half precision needs no second copy of itself. All happens on twins of module trees that share their
+    weights: nothing shows in a user's own model.
 
     Raises:
         UnsupportedModelError: The first part that differs, or a model that cannot be run.
@@ -324,6 +326,7 @@ def _check_same_function(view: TransformerView, hf_model: nn.Module, layers: str
     stack = list(twin.get_submodule(layers).children())
     last: list[Tensor] = []  # what the layer before wrote
     ran: list[int] = []
+    widen = partial(_wide, device=view.device)
 
     def compare(part: str, ours: Tensor, theirs: Tensor) -> None:
         distance = float((ours.float() - theirs.float()).norm() / theirs.float().norm().clamp(min=1e-6))
@@ -340,8 +343,8 @@ def _check_same_function(view: TransformerView, hf_model: nn.Module, layers: str
         index = stack.index(module)
         if index == 0:
             compare("token embeddings", _widened(view.embed)(tokens), x)
-        layer = _widened(view.layers[index])
-        twins = [type(twin)(layer, twin.block) for twin in view.twins if twin.block.layer == index]
+        layer = _widened(view.layers[index], view.device)
+        twins = [view.kinds[twin.block.kind](layer, twin.block) for twin in view.twins if twin.block.layer == index]
         compare(f"layer {index}", run_blocks(twins, x, rotations) - x, theirs - x)
         last[:] = [theirs]
         ran.append(index)
@@ -352,7 +355,7 @@ def _check_same_function(view: TransformerView, hf_model: nn.Module, layers: str
         if id(module) not in inside:
             module._apply(_wide, recurse=False)
     for layer in stack:
-        layer.register_forward_pre_hook(lambda module, args: module._apply(_wide) and None)
+        layer.register_forward_pre_hook(lambda module, args: module._apply(widen) and None)
         layer.register_forward_hook(take, with_kwargs=True)
     try:
         logits: Tensor = twin(tokens, use_cache=False).logits
@@ -404,16 +407,18 @@ def _frozen_twin(module: nn.Module) -> nn.Module:
     return twin
 
 
-def _widened(value: Any) -> Any:
-    """A copy of tensors and modules, and of whatever dataclass holds them, in float32; float64 stays."""
+def _widened(value: Any, device: torch.device | None = None) -> Any:
+    """A copy of tensors and modules, and of whatever dataclass holds them, in float32 (float64 stays), on a device."""
     if isinstance(value, Tensor):
-        return _wide(value)
+        return _wide(value, device)
     if isinstance(value, nn.Module):
-        return _frozen_twin(value)._apply(_wide)
+        return _frozen_twin(value)._apply(partial(_wide, device=device))
     if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{part.name: _widened(getattr(value, part.name)) for part in fields(value) if part.init})
+        parts = {part.name: _widened(getattr(value, part.name), device) for part in fields(value) if part.init}
+        return replace(value, **parts)
     return value
 
 
-def _wide(x: Tensor) -> Tensor:
+def _wide(x: Tensor, device: torch.device | None = None) -> Tensor:
+    x = x if device is None else x.to(device)
     return x.float() if x.is_floating_point() and x.dtype != torch.float64 else x

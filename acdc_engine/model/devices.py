@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -162,7 +162,7 @@ def scoring_bytes(view: TransformerView, pos: int, points: int = 5) -> int:
     for twin in view.twins:
         block, layer = twin.block, twin.layer
         weights = [] if layer.mlp is None else [weight.shape for weight in layer.mlp.parameters()]
-        key = type(twin), layer.attention.softcap, layer.attention.w_q.shape, *weights
+        key = block.kind, layer.attention.softcap, layer.attention.w_q.shape, *weights
         if key not in known:
             known[key] = _kept_per_token(view, twin, pos)
         receivers, senders = block.feeds.shape
@@ -224,6 +224,18 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
     elif is_dataclass(value):
         for part in fields(value):
             yield from tensors_in(getattr(value, part.name))
+
+
+def moved(value: Any, device: torch.device) -> Any:
+    """Tensors, and what tuples and dataclasses hold of them, on a device; what is there already is not copied."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, tuple):
+        return tuple(moved(item, device) for item in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        parts = {part.name: moved(getattr(value, part.name), device) for part in fields(value) if part.init}
+        return replace(value, **parts)
+    return value
 
 
 def storage_of(tensor: Tensor) -> int:

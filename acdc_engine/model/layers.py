@@ -252,6 +252,11 @@ class Layer:
     mlp_post: Norm | None
     write_scale: float = 1.0
 
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are; all of them in one place."""
+        return self.attention.w_q.device
+
     def mlp_write(self, x: Residual) -> Residual:
         """What the MLP writes when its branch reads the residual stream `x`."""
         assert self.mlp is not None, "mlp_write of an attention-only layer"

@@ -10,15 +10,18 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from acdc_engine.errors import AcdcError, ModelError, nearest
+from acdc_engine.errors import AcdcError, DeviceError, ModelError, nearest
 from acdc_engine.model.devices import parse_bytes, pick_device, pick_dtype
 from acdc_engine.model.refusals import refuse_config, refuse_unseen
 from acdc_engine.model.view import TransformerView
 from acdc_engine.shipped import MANIFEST, graphs_folder, small_models
+
+if TYPE_CHECKING:
+    from acdc_engine.model.device_map import DeviceMap
 
 DEFAULT_MODEL = "smollm2-135m"
 _WELL_KNOWN = (
@@ -44,6 +47,7 @@ def load_model(
     tokenizer: Any = None,
     revision: str | None = None,
     memory: str | None = None,
+    device_map: "DeviceMap | None" = None,
 ) -> TransformerView:
     """Loads a model and returns its residual-stream view.
 
@@ -60,22 +64,50 @@ def load_model(
         revision: Branch, tag or commit on the hub.
         memory: What everything may take on the device, weights included, such as "20GB": decides how many prompts and
             circuits run at once. None for all of a GPU, and on a CPU for batches of 4 GiB.
+        device_map: Spreads the layers of a model that is larger than one device: "auto" or "balanced" over all GPUs,
+            "sequential" over as few as hold it, and what they have no room for stays on the CPU; or devices by names
+            of modules, or a JSON file of them. What is in no layer, and all that is kept, is on `device`.
 
     Raises:
         ModelError: The model cannot be found, reached, read or moved to the device, or is none.
         UnsupportedModelError: It loads but cannot be expressed.
-        DeviceError: Unknown or missing device or number format, or `memory` has no room for more than the weights.
+        DeviceError: Unknown or missing device or number format, `memory` has no room for more than the weights, or a
+            device map that leaves a layer nowhere or on the disk, or is for a model that is not spread.
     """
     limit = None if memory is None else parse_bytes(memory)
-    view = _loaded(model, device, dtype, ungroup_kv, tokenizer, revision)
+    place = None if device_map is None else _placing(model, device_map, device, dtype, memory)
+    view = _loaded(model, device, dtype, ungroup_kv, tokenizer, revision, place)
     if limit is not None:
         view = replace(view, memory=limit)
     _ = view.room  # says where that is not enough
     return view
 
 
+_Place = Callable[[str, Any], dict[str, str]]  # from a model's name and configuration to the devices of its parts
+
+
+def _placing(model: Any, device_map: "DeviceMap", device: str, dtype: str, memory: str | None) -> _Place:
+    """Looks at a device map before anything is loaded; what the model has to do with it is known later."""
+    from acdc_engine.model.device_map import placed, read_device_map
+
+    why = "is loaded already, and stays where it is"
+    if isinstance(model, str | Path):
+        why = "" if _small_model_folder(model) is None else "is a small model, which lies on one device"
+    if why:
+        name = model if isinstance(model, str | Path) else f"of type {type(model).__name__}"
+        raise DeviceError(f"The model {name} {why}: a device map is for models that are read here. Leave it out.")
+    asked, number_format = read_device_map(device_map), pick_dtype(dtype)
+    return lambda name, config: placed(config, name, number_format, asked, device, memory)
+
+
 def _loaded(
-    model: Any, device: str, dtype: str, ungroup_kv: bool, tokenizer: Any, revision: str | None
+    model: Any,
+    device: str,
+    dtype: str,
+    ungroup_kv: bool,
+    tokenizer: Any,
+    revision: str | None,
+    place: _Place | None = None,
 ) -> TransformerView:
     if isinstance(model, TransformerView):
         return model
@@ -106,10 +138,11 @@ def _loaded(
         return small_view(*read_small_model(small), device=target, dtype=number_format, tokenizer=tokenizer)
     source, name = _resolve(model)
     with _reading(source, name, revision) as where:
-        hf_model = _read(source, name, number_format, where)
+        hf_model = _read(source, name, number_format, where, place)
         tokenizer = _read_tokenizer(source, name, where) if tokenizer is None else tokenizer
     with quiet():
-        _move(hf_model.eval(), name, target)
+        if place is None:
+            _move(hf_model.eval(), name, target)
         commit = getattr(hf_model.config, "_commit_hash", None) or revision
         return view_of(hf_model, name, tokenizer, commit, ungroup_kv)
 
@@ -212,17 +245,23 @@ def _reading(source: str, name: str, revision: str | None = None) -> Iterator[di
             raise _unreadable(source, name, error, reachable) from error
 
 
-def _read(source: str, name: str, dtype: torch.dtype, where: dict[str, Any]) -> Any:
+def _read(source: str, name: str, dtype: torch.dtype, where: dict[str, Any], place: _Place | None) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    refuse_config(name, AutoConfig.from_pretrained(source, **where))
+    config = AutoConfig.from_pretrained(source, **where)
+    refuse_config(name, config)
+    more = {} if place is None else {"device_map": place(name, config)}
     found: Any = AutoModelForCausalLM.from_pretrained(
-        source, dtype=dtype, attn_implementation="eager", output_loading_info=True, **where
+        source, dtype=dtype, attn_implementation="eager", output_loading_info=True, **more, **where
     )
     hf_model, report = found
     if names := sorted(report["missing_keys"]):  # transformers fills them with random numbers and a warning
         shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         raise ModelError(f"The weights of model {name!r} are incomplete: {shown} missing. Save or download them again.")
+    if place is not None:
+        from acdc_engine.model.device_map import without_hooks
+
+        without_hooks(hf_model)
     return hf_model
 
 

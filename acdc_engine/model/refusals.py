@@ -138,12 +138,12 @@ _TROUBLES: tuple[tuple[Callable[[nn.Module], bool], str], ...] = (
     (
         lambda module: any(weight.device.type == "meta" for weight in module.parameters(recurse=False)),
         "weights of {} are not in memory (on torch's meta device, or offloaded to disk by device_map). Load the whole "
-        "model on one device, without device_map; --dtype bfloat16 halves its size.",
+        "model, on one device or with load_model(NAME, device_map=...); --dtype bfloat16 halves its size.",
     ),
     (
         lambda module: "_hf_hook" in vars(module),
         "accelerate has dispatched it ({}), with hooks that move weights about. Load it on one device, without "
-        "device_map.",
+        "device_map; or give its name or folder, as in load_model(NAME, device_map=...).",
     ),
     (
         _has_hooks,

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from acdc_engine.graph.blocks import Block, Graph
-from acdc_engine.model.devices import Work
+from acdc_engine.model.devices import Work, moved
 from acdc_engine.model.gradients import AttentionSums, ReceiverSums
 from acdc_engine.model.layers import Layer, Residual, Rotation, positions, project
 
@@ -29,6 +29,8 @@ class BlockRecord:
         x: The residual stream that it reads `[batch, pos, d_model]`; None where inputs were not asked for.
         inputs: What gradients at its receivers are taken at: raw q, k and v `[batch, pos, heads, d_head]`; `x` itself
             for an MLP, as a node of its own. Empty where inputs were not asked for.
+
+    Of a block on another device than the view's, `x` and `inputs` lie there.
     """
 
     values: Tensor
@@ -59,8 +61,9 @@ class Record:
         return 0 if self.past is None else self.past.embed.shape[1]
 
     def of(self, graph: Graph, kind: str, layer: int) -> BlockRecord:
-        """What the block of that kind and layer left."""
-        return self.blocks[graph.place(kind, layer)]
+        """What the block of that kind and layer left, on the device of the run."""
+        found: BlockRecord = moved(self.blocks[graph.place(kind, layer)], self.embed.device)
+        return found
 
     def values(self) -> list[Tensor]:
         """Of all senders, `input` first."""
@@ -101,6 +104,8 @@ class Ground:
         z: Unscaled head outputs computed from `raw` `[heads, batch, pos, d_head]`; for norms after attention.
         total: Their sum through `w_o` `[batch, pos, d_model]`; for norms after attention.
         start: The first position.
+
+    Of a block on another device than the view's, all but `x` lies there.
     """
 
     x: Tensor

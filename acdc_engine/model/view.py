@@ -6,7 +6,7 @@ tensors and the MLP modules, so a forward pass costs what the arithmetic costs, 
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cache, cached_property, partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from acdc_engine.errors import PromptError
 from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.records import ModelRecord
-from acdc_engine.model.devices import Room, Work, scoring_bytes, storage_of, tensors_in
+from acdc_engine.model.devices import Room, Work, moved, scoring_bytes, storage_of, tensors_in
 from acdc_engine.model.layers import Layer, Norm, Residual, Rotation
 from acdc_engine.model.twins import TWINS, Record, Twin, run_blocks
 
@@ -88,9 +88,10 @@ class TransformerView:
 
     @property
     def weights_bytes(self) -> int:
-        """Bytes of all weights; what parts share counts once."""
+        """Bytes of all weights on its device; what parts share counts once."""
         parts = (self.layers, self.final_norm, self.embed, self.unembed_weight, self.unembed_bias)
-        return sum({storage_of(one): one.untyped_storage().nbytes() for one in tensors_in(parts)}.values())
+        here = (one for one in tensors_in(parts) if one.device == self.device)
+        return sum({storage_of(one): one.untyped_storage().nbytes() for one in here}.values())
 
     def fitting(self, pos: int) -> int:
         """How many prompts of `pos` tokens may run at once; at least one."""
@@ -103,7 +104,7 @@ class TransformerView:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Where the unembedding is, and all that is kept; layers may be elsewhere (`acdc_engine.model.placed`)."""
         return self.unembed_weight.device
 
     @property
@@ -119,7 +120,19 @@ class TransformerView:
     @cached_property
     def twins(self) -> tuple[Twin, ...]:
         """What the blocks of the graph compute, in their order."""
-        return tuple(self.kinds[block.kind](self.layers[block.layer], block) for block in self.graph.blocks)
+        twins = tuple(self.kinds[block.kind](self.layers[block.layer], block) for block in self.graph.blocks)
+        if all(layer.device == self.device for layer in self.layers):
+            return twins
+        from acdc_engine.model.placed import Away
+
+        return tuple(twin if twin.layer.device == self.device else Away(twin, self.device) for twin in twins)
+
+    def at_hand(self, layer: int) -> Layer:
+        """A layer on the view's device; where it is elsewhere, without its MLP."""
+        found = self.layers[layer]
+        if found.device != self.device:
+            found = moved(replace(found, mlp=None), self.device)
+        return found
 
     @property
     def coupled(self) -> bool:
@@ -247,7 +260,7 @@ class TransformerView:
         rotations = self.rotations(record.embed.shape[1])
         for layer, some in heads.items():
             q, k, _ = record.of(self.graph, "attention", layer).inputs
-            yield layer, self.layers[layer].attention.weights(q, k, rotations[layer], some)
+            yield layer, self.at_hand(layer).attention.weights(q, k, rotations[layer], some)
 
     def plain_operations(self, batch: int, pos: int) -> int:
         """Operations of a plain forward pass over one batch, logits at all positions: as a model is run anywhere."""

@@ -60,8 +60,8 @@ def discover(
             at places in the prompt), seed, metric (None: the task's), prepend_bos, force (go on although the model does
             not show the behaviour).
             *Running:* repeats (searches on halves of the prompts), n_random (random circuits to compare with),
-            batch_size, device, dtype, memory (for everything there, such as "20GB"), ungroup_kv (one k and v per query
-            head).
+            batch_size, device, dtype, memory (for everything there, such as "20GB"), device_map (for a model that is
+            larger than one device), ungroup_kv (one k and v per query head).
 
     Returns:
         The circuit, judged on discovery and held-out prompts, with other sizes, roles and examples.

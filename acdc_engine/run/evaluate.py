@@ -37,6 +37,7 @@ def evaluate(
     dtype: str | None = None,
     batch_size: int = 16,
     memory: str | None = None,
+    device_map: str | None = None,
     drop_misfits: bool = False,
     progress: bool | Reporter = False,
 ) -> Circuit:
@@ -67,6 +68,7 @@ def evaluate(
         dtype: Number format of the weights; None for the file's, or float32.
         batch_size: Prompts per run.
         memory: As for `load_model`.
+        device_map: As for `load_model`.
         drop_misfits: Leave out pairs of `task` that do not fit the model, instead of refusing it.
         progress: Show progress, and remarks on the file, on stderr, or on a reporter of one's own
             (`acdc_engine.run.progress`). Without it remarks are Python warnings.
@@ -95,6 +97,7 @@ def evaluate(
         dtype=dtype,
         batch_size=batch_size,
         memory=memory,
+        device_map=device_map,
         report=report,
     )
     opened = _only_measured(opened)

@@ -74,6 +74,7 @@ def reopen(
     dtype: str | None = None,
     batch_size: int = 16,
     memory: str | None = None,
+    device_map: str | None = None,
     report: Reporter | None = None,
 ) -> Reopened:
     """Opens a circuit file together with its model, and with its prompts or those of a task.
@@ -96,6 +97,7 @@ def reopen(
         device=device,
         batch_size=batch_size,
         memory=memory,
+        device_map=device_map,
     )
     path = Path("the circuit") if isinstance(circuit, Circuit) else find_circuit(circuit)
     file = circuit if isinstance(circuit, Circuit) else _read(path, model, strict)
@@ -117,7 +119,7 @@ def reopen(
     if not strict and known is not None:
         check_enough_prompts(known)
     with report.stage("Loading the model"):
-        view = load_model_of(path, file, model, device, dtype, memory)
+        view = load_model_of(path, file, model, device, dtype, memory, device_map)
         claimed = file or import_circuit(path, model=view.model_record())
         judged = with_model(path, claimed, view, strict, remarks)
     if card is not None:
@@ -290,11 +292,18 @@ def _metric(
 
 
 def load_model_of(
-    path: Path, circuit: Circuit | None, model: Any, device: str, dtype: str | None, memory: str | None
+    path: Path,
+    circuit: Circuit | None,
+    model: Any,
+    device: str,
+    dtype: str | None,
+    memory: str | None,
+    device_map: str | None,
 ) -> TransformerView:
     """Loads the model that is given, or else the one that the circuit names, in the number format of the circuit."""
     made_in = None if circuit is None or circuit.environment is None else circuit.environment.dtype
-    how: dict[str, Any] = {"device": device, "dtype": dtype or made_in or "float32", "memory": memory}
+    how: dict[str, Any] = {"device": device, "dtype": dtype or made_in or "float32"}
+    how |= {"memory": memory, "device_map": device_map}
     if circuit is None:
         return load_model(model, **how)
     how["ungroup_kv"] = circuit.model.ungrouped_kv

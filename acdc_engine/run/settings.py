@@ -48,6 +48,7 @@ class CurveSettings(TypedDict, total=False):
     device: str
     dtype: str
     memory: str | None
+    device_map: str | None
     ungroup_kv: bool
     prepend_bos: bool | None
     edge_tests: bool
@@ -217,6 +218,13 @@ class Settings:
         "circuits run at once. See acdc plan.",
         shown="all of a GPU; on a CPU batches of 4 GiB at most",
     )
+    device_map: str | None = _model(
+        None,
+        "Spread the layers of a model that is larger than one device: auto or balanced over all GPUs, sequential over "
+        "as few as hold it, then the CPU; or a JSON file with devices by names of modules.",
+        choices=("auto", "balanced", "sequential"),
+        shown="all on --device",
+    )
     ungroup_kv: bool = _model(
         False, "Give every query head a k and v of its own where the model shares them, as the MIB benchmark does."
     )
@@ -288,6 +296,10 @@ class Settings:
         pick_dtype(self.dtype)
         if self.memory is not None:
             parse_bytes(self.memory)
+        if self.device_map is not None:
+            from acdc_engine.model.device_map import read_device_map
+
+            read_device_map(self.device_map)
 
     def _check_repeats(self) -> None:
         """Whether there is something to repeat, as far as that is known before any prompt is made."""

@@ -75,6 +75,7 @@ def transfer(
     dtype: str | None = None,
     batch_size: int = 16,
     memory: str | None = None,
+    device_map: str | None = None,
     drop_misfits: bool = False,
     progress: bool | Reporter = False,
 ) -> Transfer:
@@ -98,6 +99,7 @@ def transfer(
         dtype: Number format of the weights; None for that of the first file, or float32.
         batch_size: Prompts per run.
         memory: As for `load_model`.
+        device_map: As for `load_model`.
         drop_misfits: Leave out pairs that do not fit the model, instead of refusing their tasks.
         progress: Show progress on stderr, or on a reporter of one's own (`acdc_engine.run.progress`).
 
@@ -117,6 +119,7 @@ def transfer(
         device=device,
         batch_size=batch_size,
         memory=memory,
+        device_map=device_map,
         drop_misfits=drop_misfits,
     )
     check_enough_prompts(n)
@@ -126,7 +129,7 @@ def transfer(
         under = _ablations(ablations, rows)
         cards = _cards(tasks, rows)
     with report.stage("Loading the model"):
-        view = load_model_of(rows[0].path, rows[0].circuit, model, device, dtype, memory)
+        view = load_model_of(rows[0].path, rows[0].circuit, model, device, dtype, memory, device_map)
         for row in rows:
             _remark(row, view, remarks)
     with report.stage("Prompts", len(cards)) as stage:

@@ -50,6 +50,7 @@ def verify(
     dtype: str | None = None,
     batch_size: int = 16,
     memory: str | None = None,
+    device_map: str | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     progress: bool | Reporter = False,
@@ -71,6 +72,7 @@ def verify(
         dtype: Number format of the weights; None for the file's.
         batch_size: Prompts per run.
         memory: As for `load_model`.
+        device_map: As for `load_model`.
         out: JSON file to write all claims to; None to write nothing.
         overwrite: Replace a file of that name.
         progress: Show progress on stderr, or on a reporter of one's own (`acdc_engine.run.progress`).
@@ -94,6 +96,7 @@ def verify(
         dtype=dtype,
         batch_size=batch_size,
         memory=memory,
+        device_map=device_map,
         report=report,
     )
     tolerance = _TOLERANCE if opened.lab.view.dtype.itemsize >= 4 else _HALF_TOLERANCE

@@ -109,6 +109,14 @@ def view_there(name: str) -> TransformerView:
     return replace(here, **{part: moved(getattr(here, part)) for part in parts})
 
 
+def view_spread(name: str, *there: str | int) -> TransformerView:
+    """A model with some parts on the pretended device: layers by their numbers, "the rest" for all else."""
+    here = view_of(hf_model(name), name)
+    layers = tuple(moved(layer) if place in there else layer for place, layer in enumerate(here.layers))
+    rest = view_there(name) if "the rest" in there else here
+    return replace(rest, layers=layers)
+
+
 ARCHITECTURES = ["gpt2", "llama_grouped", "gemma3", "olmo2", "phi"]
 
 
