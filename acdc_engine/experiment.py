@@ -20,6 +20,7 @@ from torch import Tensor
 from acdc_engine import ranks
 from acdc_engine.errors import MethodError, ScoreError
 from acdc_engine.evidence import Mask, Stages, silent
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.graph.evidence_records import Certificate
@@ -33,7 +34,7 @@ from acdc_engine.patch.memory import remembering
 from acdc_engine.prompts.metrics import Metric, MetricFunction, as_metric
 from acdc_engine.prompts.objectives import aimed_at, check_objective
 from acdc_engine.prompts.prompt_set import PromptSet
-from acdc_engine.provenance import environment, prompts_hash, records_of
+from acdc_engine.provenance import environment, prompts_hash, records_of, spans_record
 from acdc_engine.score import EdgeScores, get_method, score_edges
 from acdc_engine.score.edge_scores import per_example_fits
 from acdc_engine.search import RANKS, Choice, Found, Report, Search, find_circuit, minimal, nobody, singles
@@ -110,6 +111,11 @@ class Experiment:
         self.each_template = judges_each(prompts, each_template)
         self.corrections: tuple[float, ...] = ()
         self.elsewhere = 0  # circuits run on other discovery prompts
+
+    @property
+    def graph(self) -> Graph:
+        """The model's graph, with the spans of the prompts where they have any."""
+        return self.view.graph.at(self.prompts.spans)
 
     @cached_property
     def evaluator(self) -> Evaluator:
@@ -220,7 +226,7 @@ class Experiment:
             return self._checked(own, method(self, **parameters), parameters)
         chosen = get_method(method, **parameters)
         if per_example is None:
-            per_example = per_example_fits(self.view.graph, len(self.prompts))
+            per_example = per_example_fits(self.graph, len(self.prompts))
         how = {"batch_size": self.batch_size, "rms": True, "per_example": per_example}
 
         def score(prompts: PromptSet, told: Callable[[int], None] | None) -> EdgeScores:
@@ -236,7 +242,7 @@ class Experiment:
 
     def _checked(self, method: str, scores: Any, parameters: Mapping[str, Any]) -> EdgeScores:
         """Scores of a stranger's method may be anything, and need not say what they are."""
-        graph = self.view.graph
+        graph = self.graph
         if not isinstance(scores, EdgeScores) or scores.mean.shape != graph.exists.shape:
             what = list(scores.mean.shape) if isinstance(scores, EdgeScores) else f"a {type(scores).__name__}"
             raise ScoreError(
@@ -344,7 +350,7 @@ class Experiment:
         """
         if isinstance(circuit, Selection):
             return circuit
-        graph = self.view.graph
+        graph = self.graph
         if isinstance(circuit, Tensor):
             if circuit.shape != graph.exists.shape:
                 shapes = f"{list(circuit.shape)}, not {list(graph.exists.shape)}"
@@ -353,7 +359,7 @@ class Experiment:
         else:
             mask = torch.zeros_like(graph.exists)
             for edge in circuit.edges if isinstance(circuit, Circuit) else edges_named(graph, circuit):
-                mask[graph.sender_index(edge.sender), graph.receiver_index(edge.receiver)] = True
+                mask[graph.sender_index(edge.sender), graph.receiver_index(edge.into)] = True
         return Selection(clean(graph, mask))
 
     def faithfulness(self, circuit: CircuitLike, held_out: bool = False) -> float:
@@ -397,7 +403,7 @@ class Experiment:
         if scores is not None:
             attribution = AttributionRecord(method=scores.method, settings=dict(scores.settings))
         if edges is None:
-            edges = edges_of_mask(self.view.graph, found.mask, None if scores is None else scores.mean)
+            edges = edges_of_mask(self.graph, found.mask, None if scores is None else scores.mean)
         return Circuit(
             model=self.view.model_record(),
             task=TaskRecord(
@@ -413,7 +419,9 @@ class Experiment:
             attribution=attribution,
             search=found.search,
             environment=environment(self.view),
-            nodes=nodes_of_edges(self.view.graph, edges),
+            version=1 if self.prompts.spans is None else 2,
+            spans=spans_record(self.prompts),
+            nodes=nodes_of_edges(self.graph, edges),
             edges=edges,
             prompts=records_of(self.prompts, self.held_out, self.validation),
         )

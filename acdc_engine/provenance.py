@@ -14,7 +14,8 @@ import torch
 
 from acdc_engine.errors import CircuitFileError, PromptError
 from acdc_engine.graph.evidence_records import PromptRecord
-from acdc_engine.graph.records import Environment
+from acdc_engine.graph.records import Environment, SpansRecord
+from acdc_engine.graph.spans import Spans
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.prompt_set import NO_ANSWER, PromptSet
 
@@ -31,7 +32,7 @@ def records_of(
 
 
 def prompt_sets_of(
-    records: Sequence[PromptRecord], d_vocab: int, d_vocab_in: int | None = None
+    records: Sequence[PromptRecord], d_vocab: int, d_vocab_in: int | None = None, spans: Spans | None = None
 ) -> tuple[PromptSet, PromptSet | None, PromptSet | None]:
     """The discovery, held-out and validation prompts of a file, on the CPU, with their fingerprints from writing.
 
@@ -41,6 +42,7 @@ def prompt_sets_of(
         records: Of all splits, in any order.
         d_vocab: Number of the model's logits.
         d_vocab_in: Number of tokens of prompts, where it is another.
+        spans: The places in the prompts, where the file tells them apart.
 
     Raises:
         CircuitFileError: No discovery prompts, a token the model does not have, a clean and a corrupt prompt of
@@ -59,7 +61,9 @@ def prompt_sets_of(
     if all(record.split != "discovery" for record in records):
         raise CircuitFileError(without("discovery"))
     splits = {split: [record for record in records if record.split == split] for split in get_args(_Split)}
-    discovery, held_out, validation = (_prompt_set(some, split) if some else None for split, some in splits.items())
+    discovery, held_out, validation = (
+        _prompt_set(some, split, spans) if some else None for split, some in splits.items()
+    )
     assert discovery is not None, "there is one at least"
     return discovery, held_out, validation
 
@@ -70,6 +74,12 @@ def without(split: _Split) -> str:
         f'The file holds no prompts of split "{split}": both "discovery" and "held_out" are needed. Add some, or judge '
         "it on a task: acdc evaluate --task."
     )
+
+
+def spans_record(prompts: PromptSet) -> SpansRecord | None:
+    """The spans of prompts as a file holds them, with those of the other splits."""
+    spans = prompts.spans
+    return None if spans is None else SpansRecord(names=spans.names, leads=spans.leads, end=spans.end)
 
 
 def prompts_hash(discovery: PromptSet, held_out: PromptSet | None, validation: PromptSet | None = None) -> str:
@@ -111,12 +121,13 @@ def _records(prompts: PromptSet, split: _Split) -> Iterator[PromptRecord]:
             answers=right,
             wrong_answers=wrong,
             template=prompts.templates[row] if prompts.templates else None,
+            spans=() if prompts.span_at is None else tuple(prompts.span_at[row, :length].tolist()),
         )
 
 
-def _prompt_set(records: Sequence[PromptRecord], split: str) -> PromptSet:
+def _prompt_set(records: Sequence[PromptRecord], split: str, spans: Spans | None) -> PromptSet:
     try:
-        return PromptSet.from_tokens(
+        found = PromptSet.from_tokens(
             [record.clean for record in records],
             [record.corrupt for record in records],
             [record.answers for record in records],
@@ -124,5 +135,10 @@ def _prompt_set(records: Sequence[PromptRecord], split: str) -> PromptSet:
             read_at=[record.read_at for record in records],
             templates=[one.template or "not named" for one in records] if any(one.template for one in records) else [],
         )
+        if spans is None:
+            return found
+        # A number that no span has is a name that none has.
+        names = dict(enumerate(spans.names))
+        return found.placed([[names.get(at, str(at)) for at in record.spans] for record in records], spans)
     except PromptError as error:
         raise CircuitFileError(f"The prompts of split {split}: {error}") from error

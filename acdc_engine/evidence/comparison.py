@@ -204,7 +204,7 @@ def edits(found: Circuit, known: Circuit, scores: Scores | None) -> tuple[tuple[
         Missing and extra edges, by |score|; edges without one last, in the graph's order.
     """
     graph, truth, kept = known.graph(), known.mask(), found.mask()
-    own = {(edge.sender, edge.receiver): edge.score for edge in found.edges}
+    own = {(edge.sender, edge.into): edge.score for edge in found.edges}
     roles = {node.name: node.role for node in known.nodes}
     places = torch.zeros(graph.exists.shape, dtype=torch.long)
     if scores is not None:  # equal ones in the graph's order

@@ -50,7 +50,7 @@ def describe(
         The circuit with roles, direct effects and examples. Roles that it had are kept.
     """
     prompts = held_out.prompts
-    senders = [node.name for node in circuit.nodes if node.kind != "logits"]
+    senders = list(dict.fromkeys(_plain(node.name) for node in circuit.nodes if node.kind != "logits"))
     with progress("Roles", None) as stage:
         roles = measure_roles(view, senders, prompts, seed=seed, batch_size=batch_size, progress=stage.advance)
     shown = held_out if len(prompts) >= _EXAMPLES else discovery
@@ -58,9 +58,9 @@ def describe(
         examples = _examples_of(view, circuit, shown.evaluator)
     nodes = []
     for node in circuit.nodes:
-        scores = roles.scores.get(node.name, ())
+        scores = roles.scores.get(_plain(node.name), ())
         role = role_of(scores) if node.role is None else node.role
-        update = {"role": role, "role_scores": scores, "direct_effect": roles.direct.get(node.name)}
+        update = {"role": role, "role_scores": scores, "direct_effect": roles.direct.get(_plain(node.name))}
         nodes.append(node.model_copy(update=update))
     edges = with_roles(circuit.graph(), tuple(nodes), circuit.edges)
     return circuit.model_copy(update={"nodes": tuple(nodes), "edges": edges, "examples": examples})
@@ -97,6 +97,7 @@ def _examples_of(view: TransformerView, circuit: Circuit, evaluator: Evaluator) 
                 clean=_texts(view.tokenizer, some.clean[row, :length]),
                 corrupt=_texts(view.tokenizer, some.corrupt[row, :length]),
                 read_at=int(some.read_at[row]),
+                spans=() if some.span_at is None else tuple(some.span_at[row, :length].tolist()),
                 answers=_texts(of_answers(view.tokenizer), some.answers[row]),
                 wrong_answers=_texts(of_answers(view.tokenizer), some.wrong_answers[row]),
                 next_clean=likely[0][row],
@@ -122,12 +123,17 @@ def _strongest_heads(circuit: Circuit) -> list[str]:
     Ties, and circuits whose edges have no strength, keep the order of the model.
     """
     measure, layout = measure_of(circuit), circuit.graph()
-    sums = {node.name: 0.0 for node in circuit.nodes if node.kind == "head"}
+    sums = {_plain(node.name): 0.0 for node in circuit.nodes if node.kind == "head"}
     for edge in circuit.edges:
-        _, targets = targets_of(layout, edge.receiver)
-        for name in {edge.sender, *targets} & sums.keys():
+        _, targets = targets_of(layout, edge.into)
+        for name in {edge.sender, *map(_plain, targets)} & sums.keys():
             sums[name] += abs(strength_of(edge, measure) or 0.0)
     return sorted(sums, key=lambda name: -sums[name])
+
+
+def _plain(node: str) -> str:
+    """A node's name without its place: what it does is measured over the whole prompt."""
+    return node.partition("@")[0]
 
 
 def _heads_that_fit(n_heads: int, numbers: Sequence[int]) -> list[int]:

@@ -39,7 +39,7 @@ def indispensable(judge: Judge, circuit: Circuit, progress: Stages = silent) -> 
     found: dict[str, float] = {}
     with progress("Indispensable edges", len(order)) as stage:
         for start in range(0, len(order), _BATCH):
-            names = [f"{edge.sender}->{edge.receiver}" for edge in order[start : start + _BATCH]]
+            names = [edge.name for edge in order[start : start + _BATCH]]
             places = [np.ravel_multi_index(graph.parse_edge(name), graph.exists.shape) for name in names]
             without = tuple(Candidate(np.array([place], np.int64)) for place in places)
             values = [min(groups) for groups in judge.by_group(Variants(graph.exists, without))]

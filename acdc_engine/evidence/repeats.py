@@ -151,7 +151,7 @@ def with_inclusion(circuit: Circuit, circuits: Sequence[Mask]) -> Circuit:
         return float(node_rates[graph.sender_index(node.name)]) if node.kind in ("head", "mlp") else None
 
     def of_edge(edge: CircuitEdge) -> float:
-        return float(edge_rates[graph.sender_index(edge.sender), graph.receiver_index(edge.receiver)])
+        return float(edge_rates[graph.sender_index(edge.sender), graph.receiver_index(edge.into)])
 
     edges = tuple(edge.model_copy(update={"inclusion": of_edge(edge)}) for edge in circuit.edges)
     nodes = tuple(node.model_copy(update={"inclusion": rate_of(node)}) for node in circuit.nodes)

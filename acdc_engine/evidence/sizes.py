@@ -108,7 +108,7 @@ def _parts(graph: Graph, circuit: Circuit) -> Iterator[tuple[int, Mask]]:
     """Edges before cleaning, and what is left of them; nothing where no edge is known to be stronger than another."""
     if measure_of(circuit) is None:
         return
-    places = [(graph.sender_index(e.sender), graph.receiver_index(e.receiver)) for e in by_strength(circuit)]
+    places = [(graph.sender_index(e.sender), graph.receiver_index(e.into)) for e in by_strength(circuit)]
 
     def strongest(count: int) -> Mask:
         mask = torch.zeros_like(graph.exists)

@@ -59,7 +59,7 @@ def arrays_there(circuit: Circuit, theirs: Graph) -> tuple[NDArray[np.bool_], ND
     layout, listed = circuit.graph(), {node.name for node in circuit.nodes}
     kept, scores = np.zeros(theirs.joins.shape, np.bool_), np.zeros(theirs.joins.shape)
     for edge in circuit.edges:
-        kind, targets = targets_of(layout, edge.receiver)
+        kind, targets = targets_of(layout, edge.into)
         suffix = f"<{kind}>" if kind in ("q", "k", "v") else ""
         for target in listed.intersection(targets):
             place = theirs.parse_edge(f"{edge.sender}->{target}{suffix}")

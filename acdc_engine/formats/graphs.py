@@ -89,7 +89,7 @@ def _positions(graph: nx.MultiDiGraph[str]) -> dict[str, tuple[float, float]]:
 class _NodeLink(Format):
     """`networkx.node_link_graph(json.load(file), edges="edges")` reads it."""
 
-    suffix, lost = "networkx.json", f"{_LOST}; reading needs --model or --like"
+    suffix, lost, places = "networkx.json", f"{_LOST}; reading needs --model or --like", True
 
     def text(self, circuit: Circuit) -> str:
         import networkx as nx
@@ -172,7 +172,7 @@ def _receiver_of(path: Path, place: str, edge: Mapping[str, Any]) -> Any:
 
 @FORMATS.add("graphml", "GraphML: networkx, Gephi, Cytoscape, yEd, igraph")
 class _GraphMl(Format):
-    suffix, lost = "graphml", _LOST
+    suffix, lost, places = "graphml", _LOST, True
 
     def text(self, circuit: Circuit) -> str:
         """Nodes have their names as `name` as well, for igraph and yEd, which number them, and as `label`, for Gephi.
@@ -210,7 +210,7 @@ def _set_ids(root: ElementTree.Element) -> None:
 
 @FORMATS.add("gexf", "GEXF: Gephi, networkx; with positions and colours")
 class _Gexf(Format):
-    suffix, lost = "gexf", _LOST
+    suffix, lost, places = "gexf", _LOST, True
 
     def text(self, circuit: Circuit) -> str:
         """GEXF 1.2; `weight` is |effect| or |score| as a share of the largest."""
@@ -245,7 +245,7 @@ class _Gexf(Format):
 
 @FORMATS.add("cytoscape", "Cytoscape JSON: Cytoscape, cytoscape.js, networkx; with positions")
 class _Cytoscape(Format):
-    suffix, lost = "cyjs", _LOST
+    suffix, lost, places = "cyjs", _LOST, True
 
     def text(self, circuit: Circuit) -> str:
         """`data` about the graph, `elements` with `nodes` (and positions) and `edges`."""
@@ -273,7 +273,7 @@ class _Dot(Format):
     head's q, dotted ones its k, solid ones its v. Other attributes are those of `attributed`.
     """
 
-    suffix, lost = "dot", _LOST
+    suffix, lost, places = "dot", _LOST, True
 
     def text(self, circuit: Circuit) -> str:
         graph = attributed(circuit)

@@ -104,7 +104,7 @@ def _parts_of(circuit: Circuit) -> _Parts:
     layout, measure = circuit.graph(), measure_of(circuit)
     kept, parts = {node.name for node in circuit.nodes}, _Parts()
     for edge in circuit.edges:
-        kind, targets = targets_of(layout, edge.receiver)
+        kind, targets = targets_of(layout, edge.into)
         weight = 1.0 if measure is None else strength_of(edge, measure)
         for target in filter(kept.__contains__, targets):
             parts.setdefault((edge.sender, target), {})[kind] = weight

@@ -35,10 +35,13 @@ class Format:
     Attributes:
         suffix: How its files' names end, without a dot in front: `graphml`, `eap.json`.
         lost: What such a file does not hold of a circuit, in words that can be printed; "" if nothing.
+        places: Whether it holds the places in the prompt of a circuit with spans; else that is written without them,
+            see `Circuit.plain`.
     """
 
     suffix: ClassVar[str]
     lost: ClassVar[str]
+    places: ClassVar[bool] = False
 
     def text(self, circuit: Circuit) -> str:
         """The whole file, where it is one of UTF-8 text."""
@@ -99,7 +102,7 @@ class Source:
 
 @FORMATS.add("engine", "circuit file of this engine, JSON; its schema is graphs/schema.json")
 class _Engine(Format):
-    suffix, lost = "json", ""
+    suffix, lost, places = "json", "", True
 
     def write(self, circuit: Circuit, path: Path) -> None:
         circuit.save(path, overwrite=True)
@@ -133,8 +136,9 @@ def export(circuit: Circuit, fmt: str, path: str | Path, *, overwrite: bool = Fa
     Raises:
         CircuitFileError: Unknown format, one that cannot hold this circuit, or the file exists or cannot be written.
     """
-    write = FORMATS[fmt].value().write
-    write_with(Path(path), lambda temporary: write(circuit, temporary), overwrite=overwrite)
+    chosen = FORMATS[fmt].value()
+    written = circuit if chosen.places else circuit.plain()
+    write_with(Path(path), lambda temporary: chosen.write(written, temporary), overwrite=overwrite)
 
 
 def import_circuit(path: str | Path, *, fmt: str | None = None, model: ModelRecord | None = None) -> Circuit:

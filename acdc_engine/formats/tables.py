@@ -28,12 +28,12 @@ _TEXTS = ("sender", "receiver", "kind", "sender_role", "receiver_role")
 
 @FORMATS.add("csv", "table of edges, CSV: spreadsheets, pandas, R")
 class _Csv(Format):
-    suffix, lost = "csv", f"{_KEPT}; reading needs --model or --like"
+    suffix, lost, places = "csv", f"{_KEPT}; reading needs --model or --like", True
 
     def text(self, circuit: Circuit) -> str:
         """A header, commas, lines that end in CR LF, empty cells where unknown; texts as they are, even formulas."""
         file = io.StringIO()
-        writing = csv.DictWriter(file, COLUMNS)
+        writing = csv.DictWriter(file, circuit.columns)
         writing.writeheader()
         writing.writerows(circuit.rows())
         return file.getvalue()
@@ -101,10 +101,10 @@ def _edge_of(path: Path, layout: Graph, place: str, row: dict[str, Any]) -> Circ
     except (TypeError, ValueError) as error:
         raise CircuitFileError(f"{where} has a value that is neither text nor number: {error}.") from error
     try:
-        layout.parse_edge(f"{edge.sender}->{edge.receiver}")
+        layout.parse_edge(edge.name)
     except GraphError as error:
         raise CircuitFileError(f"{where} cannot exist in this model's graph: {str(error)[:300]}") from error
-    known = targets_of(layout, edge.receiver)[0]
+    known = targets_of(layout, edge.into)[0]
     if kind not in (None, known):
         raise CircuitFileError(
             f"{where}: kind is {str(kind)[:60]!r}, but the receiver {edge.receiver} is of kind {known!r}."
@@ -117,7 +117,7 @@ def _roles_of(path: Path, layout: Graph, edges: Iterable[CircuitEdge], roles: Ma
     found = dict(roles)
     for edge in edges:
         ends = [(edge.sender, edge.sender_role)]
-        targets = targets_of(layout, edge.receiver)[1]
+        targets = targets_of(layout, edge.into)[1]
         if len(targets) == 1:
             ends.append((targets[0], edge.receiver_role))
         for name, role in ends:

@@ -195,8 +195,9 @@ class Graph:
         leads[self.logits] = True
         for block in reversed(self.blocks):
             later = slice(block.reads.stop, self.logits)
-            there = (joins[block.writes, later] & leads[later]).reshape(block.writes.stop - block.writes.start, -1)
-            read = there.reshape(len(there), -1, self.n_spans).any(1)
+            n_writes = block.writes.stop - block.writes.start
+            there = (joins[block.writes, later] & leads[later]).reshape(n_writes, -1, self.n_spans)
+            read: NDArray[np.bool_] = np.asarray(there.any(1))
             read[:, self.end] |= joins[block.writes, self.logits]
             leads[block.reads] = (self.feeds(block) & read.reshape(-1)).any(1)
         return leads

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from acdc_engine.display import Shown
-from acdc_engine.errors import AcdcError, CircuitFileError, GraphError
+from acdc_engine.errors import AcdcError, CircuitFileError, GraphError, PromptError
 from acdc_engine.graph.alternative_records import Alternatives
 from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.evidence_records import Certificate, Evaluation, Example, PromptRecord, SizePoint
@@ -40,9 +40,11 @@ from acdc_engine.graph.records import (
     ModelRecord,
     Record,
     SearchRecord,
+    SpansRecord,
     TaskRecord,
 )
 from acdc_engine.graph.repeat_records import Repeats
+from acdc_engine.graph.spans import Spans
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -59,12 +61,20 @@ class Circuit(Shown, Record):
         CircuitFileError: Edges that cannot exist, duplicates, nodes that are not the ends of the edges.
     """
 
-    _left_out: ClassVar[tuple[str, ...]] = ("behaviour", "command", "sizes", "repeats", "alternatives", "examples")
+    _left_out: ClassVar[tuple[str, ...]] = (
+        "spans",
+        "behaviour",
+        "command",
+        "sizes",
+        "repeats",
+        "alternatives",
+        "examples",
+    )
 
     format: Literal["acdc-engine/circuit"] = "acdc-engine/circuit"
     """Says that this is a circuit file."""
-    version: int = Field(default=1, ge=1, le=1)
-    """Version of the format."""
+    version: int = Field(default=1, ge=1, le=2)
+    """Version of the format: 2 for a circuit with spans, 1 for one without."""
     model: ModelRecord
     """The model that the circuit is part of."""
     task: TaskRecord | None = None
@@ -102,6 +112,8 @@ class Circuit(Shown, Record):
     """What the same search finds on halves of the discovery prompts. Left out of the file where it was not repeated."""
     alternatives: Alternatives | None = None
     """Other circuits that meet the same target. Left out of the file where they were not searched for."""
+    spans: SpansRecord | None = None
+    """The places in the prompt that the circuit tells apart. Left out of the file where it does not."""
     nodes: tuple[CircuitNode, ...]
     """The nodes, in the order of the model."""
     edges: tuple[CircuitEdge, ...]
@@ -120,6 +132,11 @@ class Circuit(Shown, Record):
             layout = self.graph()
         except GraphError as error:
             raise CircuitFileError(f"model: {error}") from error
+        except PromptError as error:
+            raise CircuitFileError(f"spans: {error}") from error
+        if (self.version == 2) != (self.spans is not None):
+            there = "has none" if self.spans is None else "has them"
+            raise CircuitFileError(f"version: files of version 2 have spans, and this one, of {self.version}, {there}.")
         check_circuit(layout, self.nodes, self.edges)
         return self
 
@@ -141,7 +158,18 @@ class Circuit(Shown, Record):
 
     def graph(self) -> Graph:
         """The graph that the circuit is part of: names and indices of nodes and edges."""
-        return Graph(self.shape())
+        record = self.spans
+        spans = None if record is None else Spans(record.names, record.leads, record.end)
+        return Graph(self.shape(), spans=spans)
+
+    def plain(self) -> Circuit:
+        """The circuit without places: each edge once, with the sum of its scores; for what does not tell them apart.
+
+        It keeps more than the circuit with spans does, so nothing that was measured of that is said of it.
+        """
+        from acdc_engine.graph.editing import without_spans
+
+        return self if self.spans is None else without_spans(self)
 
     def mask(self) -> Tensor:
         """The circuit's edges as a bool tensor `[senders, receivers]` on the CPU."""
@@ -150,7 +178,7 @@ class Circuit(Shown, Record):
         layout = self.graph()
         mask = torch.zeros(layout.n_senders, layout.n_receivers, dtype=torch.bool)
         for edge in self.edges:
-            mask[layout.sender_index(edge.sender), layout.receiver_index(edge.receiver)] = True
+            mask[layout.sender_index(edge.sender), layout.receiver_index(edge.into)] = True
         return mask
 
     def to_networkx(self, *, shared: bool = False) -> nx.MultiDiGraph[str]:
@@ -178,32 +206,47 @@ class Circuit(Shown, Record):
         if self.task is not None:
             graph.graph["task"] = self.task.name
         for node in self.nodes:
-            position = layout.n_senders if node.name == "logits" else layout.sender_index(node.name)
-            head = int(node.name.split(".h")[1]) if node.kind == "head" else None
-            place = _known(layer=node.layer, head=head, role=node.role)
+            name = node.name.partition("@")[0]
+            position = layout.n_senders if name == "logits" else layout.sender_index(name)
+            head = int(name.split(".h")[1]) if node.kind == "head" else None
+            place = _known(layer=node.layer, head=head, role=node.role, span=node.span)
             graph.add_node(node.name, kind=node.kind, position=position, **place)
         for edge in self.edges:
-            kind, heads = targets_of(layout, edge.receiver)
-            target = edge.receiver.partition("<")[0]
+            kind, heads = targets_of(layout, edge.into)
+            target = heads[0] if len(heads) == 1 else _shared(edge)
             if target not in graph:
-                first, layer = layout.sender_index(heads[0]), int(target[1:].partition(".")[0])
+                first, layer = layout.sender_index(heads[0].partition("@")[0]), int(target[1:].partition(".")[0])
                 there = [head for head in heads if head in roles]
                 graph.add_node(target, kind="kv", position=first, layer=layer, heads=" ".join(there))
                 for reads in there if shared else ():
                     graph.add_edge(target, reads, key="shared", kind="shared")
-            role = role_fed(layout, edge.receiver, roles)
-            facts = _known(score=edge.score, effect=edge.effect, sender_role=roles.get(edge.sender), receiver_role=role)
-            name = f"{edge.sender}->{edge.receiver}"
-            graph.add_edge(edge.sender, target, key=kind, kind=kind, name=name, receiver=edge.receiver, **facts)
+            role = role_fed(layout, edge.into, roles)
+            facts = _known(
+                score=edge.score,
+                effect=edge.effect,
+                sender_role=roles.get(edge.out_of),
+                receiver_role=role,
+                span=edge.span,
+            )
+            names = {"name": edge.name, "receiver": edge.receiver}
+            graph.add_edge(edge.out_of, target, key=kind, kind=kind, **names, **facts)
         return graph
 
     def rows(self) -> list[dict[str, Any]]:
         """The table of `to_dataframe`, row by row; None where something is not known."""
-        layout = self.graph()
+        layout, names = self.graph(), self.columns
         return [
-            {name: targets_of(layout, edge.receiver)[0] if name == "kind" else getattr(edge, name) for name in COLUMNS}
+            {name: targets_of(layout, edge.into)[0] if name == "kind" else getattr(edge, name) for name in names}
             for edge in with_roles(layout, self.nodes, self.edges)
         ]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Of the table: with `span` behind `receiver` where the circuit tells places apart."""
+        if self.spans is None:
+            return COLUMNS
+        behind = COLUMNS.index("receiver") + 1
+        return (*COLUMNS[:behind], "span", *COLUMNS[behind:])
 
     def to_dataframe(self) -> pd.DataFrame:
         """The edges as a pandas DataFrame, one row each, in the circuit file's order.
@@ -211,9 +254,10 @@ class Circuit(Shown, Record):
         An edge into a key or value that several heads share is one row.
 
         Returns:
-            Columns `sender` and `receiver` (names, such as a5.h5 and a7.kv1<k>), `kind` (q, k, v, mlp or logits),
-            `score`, `effect`, `without`, `stability`, `necessity`, `inclusion` (see `CircuitEdge`; float64, NaN where
-            not known), and `sender_role`, `receiver_role` (None where not known).
+            Columns `sender` and `receiver` (names, such as a5.h5 and a7.kv1<k>), `span` where the circuit tells places
+            apart, `kind` (q, k, v, mlp or logits), `score`, `effect`, `without`, `stability`, `necessity`, `inclusion`
+            (see `CircuitEdge`; float64, NaN where not known), and `sender_role`, `receiver_role` (None where not
+            known).
 
         Raises:
             AcdcError: pandas is not installed.
@@ -225,7 +269,7 @@ class Circuit(Shown, Record):
                 "A data frame needs pandas, which is not installed here: pip install pandas. Without it, acdc export "
                 "--to csv writes the same table."
             ) from error
-        return pd.DataFrame(self.rows(), columns=list(COLUMNS)).astype(dict.fromkeys(FIGURES, "float64"))
+        return pd.DataFrame(self.rows(), columns=list(self.columns)).astype(dict.fromkeys(FIGURES, "float64"))
 
     def subset(self, keep: int | Callable[[CircuitEdge], bool] | Iterable[EdgeLike]) -> Circuit:
         """The circuit with some of its edges only.
@@ -330,6 +374,12 @@ class Circuit(Shown, Record):
         content = self.model_dump(mode="json")
         content["checksum"] = checksum_of(content)
         return json_text(content)
+
+
+def _shared(edge: CircuitEdge) -> str:
+    """The name of what several nodes read as their key or value: a group of heads, or a head at several places."""
+    owner = edge.receiver.partition("<")[0]
+    return owner if edge.span is None else f"{owner}.kv@{edge.span}" if ".h" in owner else f"{owner}@{edge.span}"
 
 
 def _known(**facts: Any) -> dict[str, Any]:

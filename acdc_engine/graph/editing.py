@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -36,6 +37,28 @@ def cleaned(circuit: Circuit) -> Circuit:
     mask, layout = clean(circuit.graph(), circuit.mask()), circuit.graph()
     kept = {(layout.senders[sender], layout.receivers[receiver]) for sender, receiver in mask.nonzero().tolist()}
     return _with_edges(circuit, kept)
+
+
+def without_spans(circuit: Circuit) -> Circuit:
+    """See `Circuit.plain`."""
+    scores = dict[tuple[str, str], list[float | None]]()
+    for edge in circuit.edges:
+        scores.setdefault((edge.sender, edge.receiver), []).append(edge.score)
+    found = tuple(
+        CircuitEdge(sender=sender, receiver=receiver, score=None if None in each else math.fsum(filter(None, each)))
+        for (sender, receiver), each in scores.items()
+    )
+    bare = circuit.model_copy(update={"spans": None, "version": 1})
+    roles = {node.name.partition("@")[0]: node.role for node in circuit.nodes if node.role}
+    nodes = nodes_of_edges(bare.graph(), found, roles)
+    facts = {node.name.partition("@")[0]: node for node in circuit.nodes}
+    same = ("role_scores", "direct_effect")
+    nodes = tuple(node.model_copy(update={key: getattr(facts[node.name], key) for key in same}) for node in nodes)
+    unknown = {name: type(circuit).model_fields[name].default for name in _OF_THE_WHOLE}
+    prompts = tuple(record.model_copy(update={"spans": ()}) for record in circuit.prompts)
+    source = "; ".join(filter(None, (circuit.source, f"without places: {len(circuit.edges):,} edges with them")))
+    changed = {"nodes": nodes, "edges": with_roles(bare.graph(), nodes, found), "prompts": prompts, "checksum": None}
+    return bare.model_copy(update={**unknown, **changed, "source": source})
 
 
 class Wiring:
@@ -93,13 +116,15 @@ def _with_edges(circuit: Circuit, kept: set[tuple[str, str]]) -> Circuit:
     edges = tuple(edge for edge in circuit.edges if _ends(edge) in kept)
     if len(edges) == len(circuit.edges):
         return circuit
-    names = {node.name for node in nodes_of_edges(circuit.graph(), edges)} | {"input", "logits"}
+    names = {node.name for node in nodes_of_edges(circuit.graph(), edges)}
+    names |= {node.name for node in circuit.nodes if node.kind in ("input", "logits")}
     nodes = _still_true(tuple(node for node in circuit.nodes if node.name in names), circuit.nodes)
     bare = tuple(edge.model_copy(update=dict.fromkeys(OF_EDGES)) for edge in edges)
     if any(edge.sender_role or edge.receiver_role for edge in edges):
         bare = with_roles(circuit.graph(), nodes, bare)
+    heads = {name.partition("@")[0] for name in names}
     examples = tuple(
-        example.model_copy(update={"patterns": tuple(one for one in example.patterns if one.head in names)})
+        example.model_copy(update={"patterns": tuple(one for one in example.patterns if one.head in heads)})
         for example in circuit.examples
     )
     note = f"edited: {len(edges):,} of {len(circuit.edges):,} edges"
@@ -149,4 +174,4 @@ def _named(circuit: Circuit, keep: Iterable[EdgeLike]) -> Iterable[tuple[str, st
 
 
 def _ends(edge: CircuitEdge) -> tuple[str, str]:
-    return edge.sender, edge.receiver
+    return edge.sender, edge.into

@@ -222,7 +222,7 @@ class Evaluation(Shown, Record):
 class PromptRecord(Record):
     """A clean and a corrupt prompt, as token ids."""
 
-    _left_out: ClassVar[tuple[str, ...]] = ("template",)
+    _left_out: ClassVar[tuple[str, ...]] = ("template", "spans")
 
     split: Literal["discovery", "held_out", "validation"]
     """Whether the search saw it, or it judges the result, or it said when the search may end."""
@@ -238,6 +238,8 @@ class PromptRecord(Record):
     """Wrong next tokens."""
     template: str | None = None
     """Name of the template, or group of a pairs file, that it is of. Left out of the file where it is not known."""
+    spans: tuple[int, ...] = ()
+    """For each token which of the circuit's spans it is of, counted from 0. Left out of the file without spans."""
 
 
 class SizePoint(Record):
@@ -290,7 +292,7 @@ class HeadPattern(Record):
 class Example(Record):
     """One pair of prompts, token by token."""
 
-    _left_out: ClassVar[tuple[str, ...]] = ("next_circuit",)
+    _left_out: ClassVar[tuple[str, ...]] = ("spans", "next_circuit")
 
     clean: tuple[str, ...] = Field(min_length=1)
     """Tokens of the clean prompt as texts, BOS included where there is one."""
@@ -298,6 +300,8 @@ class Example(Record):
     """Tokens of the corrupt prompt."""
     read_at: int = Field(ge=0)
     """Position whose logits the metric reads."""
+    spans: tuple[int, ...] = ()
+    """For each token which of the circuit's spans it is of, counted from 0. Left out of the file without spans."""
     answers: tuple[str, ...] = ()
     """Right next tokens."""
     wrong_answers: tuple[str, ...] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from acdc_engine.errors import CircuitFileError, GraphError, did_you_mean
 from acdc_engine.graph.blocks import Graph
@@ -20,13 +20,29 @@ EdgeLike = CircuitEdge | str | tuple[str, str]
 """An edge, its name (`a5.h3->a7.h1<v>`) or its two ends."""
 
 
-def all_nodes(layout: Graph) -> Iterator[tuple[str, Any, int | None]]:
-    """Yields name, kind and layer of every node of a graph, in order; `logits` last."""
-    yield "input", "input", None
+class Node(NamedTuple):
+    """A node of a graph: its name, what it is, and where."""
+
+    name: str
+    kind: Any
+    layer: int | None
+    span: str | None
+
+
+def all_nodes(layout: Graph) -> Iterator[Node]:
+    """Yields every node of a graph, in order; `logits` last. With spans each is there at all of them, `logits` once."""
+    spans = (None,) if layout.spans is None else layout.spans.names
+
+    def at_each(sender: int, kind: Any, layer: int | None) -> Iterator[Node]:
+        for place, span in enumerate(spans):
+            yield Node(layout.node_name(sender * layout.n_spans + place), kind, layer, span)
+
+    yield from at_each(layout.INPUT, "input", None)
     for block in layout.blocks:
         kind = "head" if block.kind == "attention" else block.kind
-        yield from ((name, kind, block.layer) for name in layout.senders[block.writes])
-    yield "logits", "logits", None
+        for sender in range(block.writes.start, block.writes.stop):
+            yield from at_each(sender, kind, block.layer)
+    yield Node(layout.receivers[layout.logits], "logits", None, spans[layout.end])
 
 
 def targets_of(layout: Graph, receiver: str) -> tuple[str, tuple[str, ...]]:
@@ -55,8 +71,13 @@ def edges_named(layout: Graph, edges: Iterable[EdgeLike]) -> tuple[CircuitEdge, 
                 ends = ((end.strip(), names) for end, names in known)
                 hint = "".join(did_you_mean(end, names) for end, names in ends if end not in names)
             raise GraphError(f"{error}{hint}") from error
-        found.append(CircuitEdge(sender=layout.senders[sender], receiver=layout.receivers[receiver]))
+        found.append(_edge(layout, sender, receiver))
     return tuple(found)
+
+
+def _edge(layout: Graph, sender: int, receiver: int, **figures: Any) -> CircuitEdge:
+    name, _, span = layout.receivers[receiver].partition("@")
+    return CircuitEdge(sender=layout.senders[sender], receiver=name, span=span or None, **figures)
 
 
 def edge_name(edge: EdgeLike) -> str:
@@ -64,7 +85,7 @@ def edge_name(edge: EdgeLike) -> str:
     if isinstance(edge, str):
         return edge
     if isinstance(edge, CircuitEdge):
-        return f"{edge.sender}->{edge.receiver}"
+        return edge.name
     if isinstance(edge, tuple) and len(edge) == 2 and all(isinstance(end, str) for end in edge):
         return "->".join(edge)
     raise GraphError(
@@ -89,9 +110,8 @@ def edges_of_mask(
     edges = []
     for (sender, receiver), value, exact in zip(kept.nonzero().tolist(), score, effect, strict=True):
         graph.edge_name(sender, receiver)  # raises where there is no such edge
-        ends = graph.senders[sender], graph.receivers[receiver]
         known = None if exact != exact else exact
-        edges.append(CircuitEdge(sender=ends[0], receiver=ends[1], score=value, effect=known))
+        edges.append(_edge(graph, sender, receiver, score=value, effect=known))
     return tuple(edges)
 
 
@@ -108,17 +128,15 @@ def nodes_of_edges(
     """
     edges = tuple(edges)
     for edge in edges:
-        layout.parse_edge(f"{edge.sender}->{edge.receiver}")
-    fed = [targets_of(layout, edge.receiver)[1] for edge in edges]
-    found = {edge.sender for edge in edges} | {nodes[0] for nodes in fed if len(nodes) == 1}
+        layout.parse_edge(edge.name)
+    fed = [targets_of(layout, edge.into)[1] for edge in edges]
+    found = {edge.out_of for edge in edges} | {nodes[0] for nodes in fed if len(nodes) == 1}
     for heads in fed:
         if found.isdisjoint(heads):
             found.update(heads)
     roles = roles or {}
     return tuple(
-        CircuitNode(name=name, kind=kind, layer=layer, role=roles.get(name))
-        for name, kind, layer in all_nodes(layout)
-        if name in found
+        CircuitNode(**node._asdict(), role=roles.get(node.name)) for node in all_nodes(layout) if node.name in found
     )
 
 
@@ -127,8 +145,8 @@ def with_roles(layout: Graph, nodes: Iterable[CircuitNode], edges: Iterable[Circ
     roles = {node.name: node.role for node in nodes}
 
     def written(edge: CircuitEdge) -> CircuitEdge:
-        receiver_role = role_fed(layout, edge.receiver, roles)
-        return edge.model_copy(update={"sender_role": roles.get(edge.sender), "receiver_role": receiver_role})
+        receiver_role = role_fed(layout, edge.into, roles)
+        return edge.model_copy(update={"sender_role": roles.get(edge.out_of), "receiver_role": receiver_role})
 
     return tuple(map(written, edges))
 
@@ -146,9 +164,9 @@ def edge_counts(circuit: Circuit) -> tuple[Counter[str], Counter[str]]:
     """
     layout, listed = circuit.graph(), {node.name for node in circuit.nodes}
     into: Counter[str] = Counter()
-    for receiver, n_edges in Counter(edge.receiver for edge in circuit.edges).items():
+    for receiver, n_edges in Counter(edge.into for edge in circuit.edges).items():
         into.update(dict.fromkeys(listed.intersection(targets_of(layout, receiver)[1]), n_edges))
-    return into, Counter(edge.sender for edge in circuit.edges)
+    return into, Counter(edge.out_of for edge in circuit.edges)
 
 
 def check_circuit(layout: Graph, nodes: Iterable[CircuitNode], edges: Iterable[CircuitEdge]) -> None:
@@ -161,7 +179,7 @@ def check_circuit(layout: Graph, nodes: Iterable[CircuitNode], edges: Iterable[C
     """
     roles = _check_nodes(layout, nodes)
     seen: set[str] = set()
-    touched = {"input", "logits"}
+    touched = {node.name for node in all_nodes(layout) if node.kind in ("input", "logits")}
     for place, edge in enumerate(edges):
         name = edge_name(edge)
         where = f"edges.{place}: {name}"
@@ -172,44 +190,47 @@ def check_circuit(layout: Graph, nodes: Iterable[CircuitNode], edges: Iterable[C
         if name in seen:
             raise CircuitFileError(f"{where} is listed twice.")
         seen.add(name)
-        if edge.sender not in roles:
-            raise CircuitFileError(f"{where} starts at {edge.sender}, which is not among the nodes.")
-        _, fed = targets_of(layout, edge.receiver)
+        if edge.out_of not in roles:
+            raise CircuitFileError(f"{where} starts at {edge.out_of}, which is not among the nodes.")
+        _, fed = targets_of(layout, edge.into)
         if roles.keys().isdisjoint(fed):
             which = f"{fed[0]}, which is not" if len(fed) == 1 else f"none of {', '.join(fed)}, which are"
             raise CircuitFileError(f"{where} leads to {which} among the nodes.")
         # Roles are written twice, for readers of single edges; both must say the same.
-        both = {"sender_role": roles[edge.sender], "receiver_role": role_fed(layout, edge.receiver, roles)}
+        both = {"sender_role": roles[edge.out_of], "receiver_role": role_fed(layout, edge.into, roles)}
         for key, role in both.items():
             if getattr(edge, key) not in (None, role):
                 raise CircuitFileError(
                     f"{where} has {key} {getattr(edge, key)!r:.60}, its node has role {role!r:.60}. Write the same at "
                     f"both, or leave {key} out."
                 )
-        touched.update((edge.sender, *fed))
+        touched.update((edge.out_of, *fed))
     if lonely := sorted(roles.keys() - touched):
         raise CircuitFileError(f"No edge starts or ends at {', '.join(lonely)}: remove it from the nodes.")
 
 
 def _check_nodes(layout: Graph, nodes: Iterable[CircuitNode]) -> dict[str, str | None]:
     """The roles of the nodes."""
-    known = {name: (kind, layer) for name, kind, layer in all_nodes(layout)}
+    known = {node.name: node for node in all_nodes(layout)}
     roles: dict[str, str | None] = {}
     for place, node in enumerate(nodes):
         if node.name not in known:
             try:
                 layout.sender_index(node.name)
+                raise GraphError(f"No sender {node.name!r}: it is at no place of the prompt, as in {node.name}@end.")
             except GraphError as error:
                 reason = str(error).replace("No sender", "no node", 1)
                 message = f"nodes.{place} cannot exist in this model's graph: {reason}"
                 raise CircuitFileError(message) from error
         if node.name in roles:
             raise CircuitFileError(f"nodes.{place}: {node.name} is listed twice.")
-        if (node.kind, node.layer) != known[node.name]:
-            kind, layer = known[node.name]
+        same = known[node.name]
+        if (node.kind, node.layer) != (same.kind, same.layer):
             raise CircuitFileError(
-                f"nodes.{place}: {node.name} has kind {kind!r} and layer {layer}, "
+                f"nodes.{place}: {node.name} has kind {same.kind!r} and layer {same.layer}, "
                 f"not kind {node.kind!r} and layer {node.layer}."
             )
+        if node.span != same.span:
+            raise CircuitFileError(f"nodes.{place}: {node.name} has span {same.span!r}, not {node.span!r}.")
         roles[node.name] = node.role
     return roles

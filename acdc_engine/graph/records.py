@@ -265,14 +265,17 @@ class DirectEffect(Record):
 class CircuitNode(Record):
     """A node of the circuit."""
 
-    _left_out: ClassVar[tuple[str, ...]] = ("role_scores", "direct_effect", "inclusion")
+    _left_out: ClassVar[tuple[str, ...]] = ("span", "role_scores", "direct_effect", "inclusion")
 
     name: str
-    """input, a5.h3 (head 3 of layer 5), m4 (the MLP of layer 4) or logits."""
+    """input, a5.h3 (head 3 of layer 5), m4 (the MLP of layer 4) or logits; in a circuit with spans at one of them, as
+    in a5.h3@B.2."""
     kind: Literal["input", "head", "mlp", "logits"]
     """What the node is."""
     layer: int | None = Field(default=None, ge=0)
     """Layer of a head or MLP."""
+    span: str | None = None
+    """The place in the prompt. Left out of the file where the circuit does not tell places apart."""
     role: str | None = None
     """What the node does in the circuit, if known, such as name mover: in known circuits the head's class in the
     literature, in found ones the measured role (docs/roles.md says which of several)."""
@@ -288,12 +291,15 @@ class CircuitNode(Record):
 class CircuitEdge(Record):
     """An edge of the circuit."""
 
-    _left_out: ClassVar[tuple[str, ...]] = ("inclusion", "sender_role", "receiver_role")
+    _left_out: ClassVar[tuple[str, ...]] = ("span", "inclusion", "sender_role", "receiver_role")
 
     sender: str
     """The node that writes: input, a5.h3 or m4."""
     receiver: str
     """What reads it: a7.h3<q>, a7.h3<k>, a7.h3<v>, m7 or logits. Heads that share k and v: a7.kv1<k>."""
+    span: str | None = None
+    """The place in the prompt: an edge is between what is written and what is read there. Left out of the file where
+    the circuit does not tell places apart."""
     score: float | None = None
     """What attribution says the metric would lose without it. Positive: it supports the behaviour."""
     effect: float | None = None
@@ -311,6 +317,32 @@ class CircuitEdge(Record):
     """Role of the sender, as at the node. Left out of the file where it is not known."""
     receiver_role: str | None = None
     """Role of the node that reads; several, joined by " / ", where heads that share k and v differ."""
+
+    @property
+    def name(self) -> str:
+        """As in `a5.h3->a7.h1<v>`, or with spans `a5.h3->a7.h1<v>@B.2`."""
+        return f"{self.sender}->{self.into}"
+
+    @property
+    def out_of(self) -> str:
+        """Name of the node that writes, as the circuit's nodes are called: `a5.h3`, or `a5.h3@B.2`."""
+        return self.sender if self.span is None else f"{self.sender}@{self.span}"
+
+    @property
+    def into(self) -> str:
+        """Name of what reads, as graphs call it: `a7.h1<v>`, or `a7.h1<v>@B.2`."""
+        return self.receiver if self.span is None else f"{self.receiver}@{self.span}"
+
+
+class SpansRecord(Record):
+    """Places in the prompts, named sets of tokens: what a circuit tells apart that says where."""
+
+    names: tuple[str, ...]
+    """Their names, in the order in which they stand in a prompt, on the whole."""
+    leads: tuple[tuple[bool, ...], ...]
+    """For each of them, which can look back at it: those with a token at or behind one of its own in some prompt."""
+    end: int = Field(ge=0)
+    """Which of them the logits are read at, counted from 0."""
 
 
 class StageCost(Record):

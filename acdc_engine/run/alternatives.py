@@ -79,13 +79,13 @@ class Alternation:
                 closest=closest,
                 stopped=stopped,
                 union=self._figures(whole.any(0)) if several else None,
-                intersection=self._figures(clean(self.lab.view.graph, whole.all(0))) if several else None,
+                intersection=self._figures(clean(self.lab.graph, whole.all(0))) if several else None,
             )
 
     def _alternative(self, place: int) -> Alternative:
         mask = self.masks[place]
         return Alternative(
-            edges=edges_of_mask(self.lab.view.graph, mask, self.scores.mean),
+            edges=edges_of_mask(self.lab.graph, mask, self.scores.mean),
             overlaps=tuple(overlap_of(mask, other) for other in self.masks[:place]),
             **dict(self._figures(mask)),
         )

@@ -141,7 +141,7 @@ def _with_scores(circuit: Circuit, path: Path) -> _Found:
 def _fit(circuit: Circuit, scores: Float[Tensor, "senders receivers"]) -> bool:
     own: list[tuple[Any, float]] = [(edge, edge.score) for edge in circuit.edges if edge.score is not None]
     layout = circuit.graph()
-    there = [float(scores[layout.sender_index(edge.sender), layout.receiver_index(edge.receiver)]) for edge, _ in own]
+    there = [float(scores[layout.sender_index(edge.sender), layout.receiver_index(edge.into)]) for edge, _ in own]
     ours = torch.tensor([score for _, score in own], dtype=torch.float64)
     rounding = 1e-6 * float(scores.abs().max())
     return torch.allclose(ours, torch.tensor(there, dtype=torch.float64), rtol=1e-4, atol=rounding)

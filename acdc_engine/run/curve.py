@@ -204,7 +204,7 @@ class _Sizes:
     """Circuits of every size, judged on the held-out prompts."""
 
     def __init__(self, lab: Experiment, fractions: tuple[float, ...], report: Reporter) -> None:
-        self.lab, self.graph, self.fractions, self.report = lab, lab.view.graph, fractions, report
+        self.lab, self.graph, self.fractions, self.report = lab, lab.graph, fractions, report
         self.asked = [int(fraction * self.graph.n_edges) for fraction in fractions]  # rounded down, as MIB does
 
     @cached_property
@@ -279,7 +279,7 @@ class _Sizes:
 
 def _empty(lab: Experiment, task: TaskRecord, target: float, known: list[tuple[Path, Circuit]]) -> Curve:
     """The curve without series. Its provenance is a circuit's: that of the circuit without edges."""
-    bare = lab.bare(Selection(torch.zeros_like(lab.view.graph.exists)))
+    bare = lab.bare(Selection(torch.zeros_like(lab.graph.exists)))
     assert bare.metric and bare.ablation and bare.environment and lab.held_out, "a run knows where it comes from"
     weights = lab.view.weights_hash() if known else None
     for path, circuit in known:
@@ -291,7 +291,7 @@ def _empty(lab: Experiment, task: TaskRecord, target: float, known: list[tuple[P
         task=task,
         metric=bare.metric,
         ablation=bare.ablation,
-        n_edges=lab.view.graph.n_edges,
+        n_edges=lab.graph.n_edges,
         target=target,
         circuits=tuple(_known_point(*one, lab.held_out.fingerprint()) for one in known),
         seconds=0.0,

@@ -177,7 +177,7 @@ class Run:
         if self.settings.repeats:
             from acdc_engine.evidence.repeats import check_room
 
-            check_room(lab.view.graph, len(lab.prompts))
+            check_room(lab.graph, len(lab.prompts))
         behaviour = lab.check(self.settings.force)
         report.note(behaviour.in_words(f"{lab.metric.name} on {len(lab.prompts)} discovery prompts"))
         if len(held_out) < MIN_PROMPTS:
@@ -292,7 +292,7 @@ class Run:
     def pruned(self, scores: EdgeScores, steps: Steps, start: Found | None = None) -> Selection:
         """Prunes, for a narrower band than the target's where there is one; out of time it is the best so far."""
         settings, choice = self.settings, self.settings.choice
-        known = self.lab.view.graph.n_edges if choice.strategy == "acdc" else None
+        known = self.lab.graph.n_edges if choice.strategy == "acdc" else None
         with self.report.stage("Pruning", known) as stage, steps.watched(stage):
             return self.lab.search(
                 scores,

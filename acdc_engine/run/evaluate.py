@@ -136,9 +136,9 @@ def _with_edges(opened: Reopened, report: Reporter, remark: Callable[[str], None
         found = lab.with_effects(lab.test_edges(found, stage.at), stage.at)
     with report.stage("Evidence of each edge"):
         records, certificate = lab.edge_figures(found)
-    figures = {(edge.sender, edge.receiver): edge for edge in records}
+    figures = {(edge.sender, edge.into): edge for edge in records}
     edges = tuple(
-        edge.model_copy(update={name: getattr(figures[edge.sender, edge.receiver], name) for name in OF_EDGES})
+        edge.model_copy(update={name: getattr(figures[edge.sender, edge.into], name) for name in OF_EDGES})
         for edge in circuit.edges
     )
     return circuit.model_copy(update={"edges": edges, "certificate": certificate}), scores
@@ -150,7 +150,7 @@ def _scores(opened: Reopened, report: Reporter, remark: Callable[[str], None]) -
     if record is None:
         return None
     n = len(lab.prompts)
-    if not per_example_fits(lab.view.graph, n):
+    if not per_example_fits(lab.graph, n):
         remark(f"no stability: the scores of {n} single prompts of this model need too much memory")
         return None
     try:

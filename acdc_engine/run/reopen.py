@@ -4,6 +4,7 @@ Whatever can be wrong is looked for in this order: in the arguments and the file
 of it before the first circuit is run.
 """
 
+import re
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from acdc_engine.errors import (
     MetricError,
     ModelError,
     ModelNeededError,
+    PromptError,
     TaskError,
     nearest,
 )
@@ -28,6 +30,7 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.graph.files import find_circuit
 from acdc_engine.graph.records import MetricRecord
+from acdc_engine.graph.spans import Spans
 from acdc_engine.model.load import load_model
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.card import TaskCard, as_hashed
@@ -38,6 +41,9 @@ from acdc_engine.provenance import prompt_sets_of, prompts_hash, records_of, wit
 from acdc_engine.run.prepare import prompts_of, task_record
 from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.settings import Settings
+
+_POSITION = re.compile(r"t\d+|bos|end")
+"""Names of spans that are positions."""
 
 
 @dataclass(frozen=True)
@@ -238,7 +244,7 @@ def _stored(
         raise CircuitFileError(
             f"{path} holds no prompts: say on which task to judge it, as in acdc evaluate --task ioi."
         )
-    sets = prompt_sets_of(circuit.prompts, circuit.model.d_vocab, circuit.model.d_vocab_in)
+    sets = prompt_sets_of(circuit.prompts, circuit.model.d_vocab, circuit.model.d_vocab_in, circuit.graph().spans)
     if sets[1] is None and (not strict or circuit.evaluation is not None):
         raise CircuitFileError(without("held_out"))
     record, found = circuit.task, prompts_hash(*sets)
@@ -364,11 +370,30 @@ def _on_task(
         remarks.append(
             f"judged on new prompts of the task {card.name}, as asked, not on the {len(circuit.prompts)} in the file"
         )
+    spans = circuit.graph().spans
+    if spans is not None:
+        wanted = replace(wanted, where="tokens" if all(_POSITION.fullmatch(one) for one in spans.names) else "spans")
     card, made = prompts_of(card, view, wanted)
     remarks += [note.removesuffix(".") for note in made.notes]
     check_enough_prompts(len(made.held_out))
-    records, task = records_of(made.discovery, made.held_out), task_record(card, made, wanted.seed)
-    return circuit.model_copy(update={"prompts": records, "task": task}), made.discovery, made.held_out
+    prompts, held_out = (_at(one, spans, circuit, card) for one in (made.discovery, made.held_out))
+    records, task = records_of(prompts, held_out), task_record(card, made, wanted.seed)
+    return circuit.model_copy(update={"prompts": records, "task": task}), prompts, held_out
+
+
+def _at(prompts: PromptSet, spans: Spans | None, circuit: Circuit, card: TaskCard) -> PromptSet:
+    """The prompts with the circuit's spans, which must be theirs."""
+    if spans is None or prompts.spans is None:
+        return prompts
+    used = {edge.span for edge in circuit.edges if edge.span is not None}
+    there = set(prompts.spans.names)
+    if strange := sorted((there - set(spans.names)) | (used - there)):
+        raise PromptError(
+            f"The circuit tells the places {', '.join(spans.names)} apart, and prompts of {card.name} have "
+            f"{', '.join(prompts.spans.names)}: {strange[0]!r} is not in both. A circuit with places is judged on "
+            "prompts with the same ones; without them: Circuit.load(...).plain()."
+        )
+    return prompts.placed(prompts.span_names(), spans)
 
 
 def _aimed_as(circuit: Circuit) -> dict[str, Any]:

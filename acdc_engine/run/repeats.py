@@ -84,7 +84,7 @@ def with_repeats(
         asked: Repeats that were to be made.
         judged: Whether to run the core on the held-out prompts, where there are any; one exact evaluation.
     """
-    graph, found, core = lab.view.graph, [one.mask for one in again if one is not None], None
+    graph, found, core = lab.graph, [one.mask for one in again if one is not None], None
     if len(found) > 1:
         mask = core_of(graph, found)
         runs = judged and lab.held_out is not None and bool(mask.any())

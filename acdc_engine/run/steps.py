@@ -75,7 +75,7 @@ class Steps:
         deadline: Deadline,
         circuit_of: Callable[[Found, Unfinished], Circuit],
     ) -> None:
-        self._graph, self._aim, self._folder, self._deadline = lab.view.graph, aim, folder, deadline
+        self._graph, self._aim, self._folder, self._deadline = lab.graph, aim, folder, deadline
         self._circuit_of = circuit_of
         self._best: tuple[Found, bool] | None = None
         self._stage = Stage()

@@ -199,10 +199,10 @@ def _numbers(
 
 def _edge_claims(opened: Reopened, evidence: EdgeEvidence, tolerance: float) -> Iterator[Claim]:
     """Effect of every edge and objective without it, where the file gives them."""
-    unit, graph = abs(opened.lab.judge.range), opened.lab.view.graph
+    unit, graph = abs(opened.lab.judge.range), opened.lab.graph
     places = {graph.edge_name(*edge): place for place, edge in enumerate(opened.mask.nonzero().tolist())}
     for edge in opened.claimed.edges:
-        place = places[name := f"{edge.sender}->{edge.receiver}"]
+        place = places[name := edge.name]
         if edge.effect is not None:
             yield _number("effect", edge.effect, evidence.effects[place], unit, tolerance, name)
         if edge.without is not None:

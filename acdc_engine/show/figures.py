@@ -263,9 +263,9 @@ def _sums(circuit: Circuit) -> tuple[dict[str, float], dict[str, float], dict[st
     written, read, weight = (dict.fromkeys(listed, 0.0) for _ in range(3))
     for edge in circuit.edges:
         strength = strength_of(edge, measure) or 0.0
-        written[edge.sender] += strength
-        weight[edge.sender] += abs(strength)
-        for name in listed.intersection(targets_of(layout, edge.receiver)[1]):
+        written[edge.out_of] += strength
+        weight[edge.out_of] += abs(strength)
+        for name in listed.intersection(targets_of(layout, edge.into)[1]):
             weight[name] += abs(strength)
             read[name] += strength
     return written, read, weight
@@ -293,7 +293,7 @@ def edges(circuit: Circuit, most: int | None = 40, rest: str = "") -> Section:
     shown = ordered if most is None else ordered[:most]
     rows: list[Sequence[Cell | str]] = [
         (
-            f"{edge.sender} -> {edge.receiver}",
+            f"{edge.sender} -> {edge.into}",
             *(_figure(edge, name, styles[name]) for name in names),
             roles(edge.sender, edge.receiver, edge.sender_role, edge.receiver_role),
         )

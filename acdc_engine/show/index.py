@@ -381,6 +381,7 @@ def _cells(name: str, circuit: Circuit) -> dict[str, _Cell]:
 
 def _drawing(circuit: Circuit) -> tuple[tuple[str, str], ...]:
     """Layers bottom to top, edges by sign and strength, each line once, the weakest class first."""
+    circuit = circuit.plain()
     picture = place_nodes(circuit)
     spots = {}
     for name, (x, up) in picture.places.items():  # whole pixels; pictures of any shape fill the same space
@@ -407,9 +408,10 @@ def _compact(circuit: Circuit) -> dict[str, Any]:
     An edge is the number `sender * receivers + receiver` by the indices of `Graph`; a circuit is its edges in
     ascending order, each written as the distance from the one before, and beside them their strengths.
     """
+    circuit = circuit.plain()
     layout, measure = circuit.graph(), measure_of(circuit)
     numbered = sorted(
-        (layout.sender_index(edge.sender) * layout.n_receivers + layout.receiver_index(edge.receiver), edge)
+        (layout.sender_index(edge.sender) * layout.n_receivers + layout.receiver_index(edge.into), edge)
         for edge in circuit.edges
     )
     numbers = [0, *(number for number, _ in numbered)]

@@ -117,7 +117,11 @@ def _figure(
     note = "" if shown is circuit else f"strongest {len(shown.edges):,} of {len(circuit.edges):,} edges"
     heading = _title(circuit) if title is None else drawn(title, 300)
     if by is not None:
-        return _roles_figure(shown, "\n".join(filter(None, (heading, note))), width, mlps=mlps)
+        return _roles_figure(shown.plain(), "\n".join(filter(None, (heading, note))), width, mlps=mlps)
+    if shown.spans is not None:
+        from acdc_engine.show.pictures.grid import grid_figure
+
+        return grid_figure(shown, heading, note, width)
     return layered_figure(shown, heading, note, width)
 
 

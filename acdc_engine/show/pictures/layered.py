@@ -180,12 +180,12 @@ def strongest(circuit: Circuit, n: int) -> Circuit:
         raise CircuitFileError(
             f"{n} edges are too few: the strongest path from input to logits has {least:,}. Ask for as many."
         )
-    ends = {edge.sender for edge in kept} | {"logits"}
-    names = {(edge.sender, edge.receiver) for edge in kept}
+    ends = {edge.out_of for edge in kept} | {node.name for node in circuit.nodes if node.kind == "logits"}
+    names = {(edge.sender, edge.into) for edge in kept}
     return circuit.model_copy(
         update={
             "nodes": tuple(node for node in circuit.nodes if node.name in ends),
-            "edges": tuple(edge for edge in circuit.edges if (edge.sender, edge.receiver) in names),
+            "edges": tuple(edge for edge in circuit.edges if (edge.sender, edge.into) in names),
         }
     )
 
@@ -193,17 +193,17 @@ def strongest(circuit: Circuit, n: int) -> Circuit:
 def on_paths(circuit: Circuit, edges: Sequence[CircuitEdge]) -> list[CircuitEdge]:
     """Those of the edges that lie on a path from `input` to `logits`."""
     layout, listed = circuit.graph(), {node.name for node in circuit.nodes}
-    into = {edge.receiver: listed.intersection(targets_of(layout, edge.receiver)[1]) for edge in edges}
+    into = {edge.into: listed.intersection(targets_of(layout, edge.into)[1]) for edge in edges}
     ahead = sorted(edges, key=lambda edge: layout.sender_index(edge.sender))
-    reached, leading = {"input"}, {"logits"}
+    reached, leading = ({node.name for node in circuit.nodes if node.kind == kind} for kind in ("input", "logits"))
     # Senders in the order of the model: when a sender's turn comes, every edge into it has been seen.
     for edge in ahead:
-        if edge.sender in reached:
-            reached |= into[edge.receiver]
+        if edge.out_of in reached:
+            reached |= into[edge.into]
     for edge in reversed(ahead):
-        if into[edge.receiver] & leading:
-            leading.add(edge.sender)
-    return [edge for edge in edges if edge.sender in reached and into[edge.receiver] & leading]
+        if into[edge.into] & leading:
+            leading.add(edge.out_of)
+    return [edge for edge in edges if edge.out_of in reached and into[edge.into] & leading]
 
 
 def lines_of(circuit: Circuit, edges: Iterable[CircuitEdge]) -> Iterator[tuple[CircuitEdge, str, str]]:
@@ -213,7 +213,7 @@ def lines_of(circuit: Circuit, edges: Iterable[CircuitEdge]) -> Iterator[tuple[C
     """
     layout, listed = circuit.graph(), {node.name for node in circuit.nodes}
     for edge in edges:
-        kind, targets = targets_of(layout, edge.receiver)
+        kind, targets = targets_of(layout, edge.into)
         for target in targets:
             if target in listed:
                 yield edge, kind, target

@@ -28,7 +28,7 @@ def necessity_figure(circuit: Circuit, found: Indispensable) -> Figure:
     axes = figure.add_subplot()
     band: dict[str, Any] = {"color": "#F0E442", "alpha": 0.22, "linewidth": 0, "zorder": 0}
     axes.axvspan(found.low, 2 - found.low, label=f"{found.low:g} to {2 - found.low:g}", **band)
-    inside = {f"{edge.sender}->{edge.receiver}": edge.without for edge in circuit.edges}
+    inside = {edge.name: edge.without for edge in circuit.edges}
     own = [(value, at) for at, name in enumerate(names) if (value := inside.get(name)) is not None]
     dots: dict[str, Any] = {"linestyle": "none", "markersize": 5}
     axes.plot(*_columns(own), color=_CIRCUIT, marker="o", label="the circuit without it", fillstyle="none", **dots)

@@ -172,7 +172,7 @@ _WITHIN = {
 
 def _spread(circuit: Circuit, what: str) -> str:
     """How stability or necessity is spread over the edges, in a sentence; empty where it is not known."""
-    shares = [(getattr(edge, what), f"{edge.sender} -> {edge.receiver}") for edge in circuit.edges]
+    shares = [(getattr(edge, what), f"{edge.sender} -> {edge.into}") for edge in circuit.edges]
     known = sorted((value, name) for value, name in shares if value is not None)
     if not known:
         return ""

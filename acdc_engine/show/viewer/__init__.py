@@ -173,12 +173,12 @@ def _union(circuit: Circuit, known: Circuit | None) -> _Union:
     missed = first_lines(known, lacking, max(_MOST_LINES // 2, left))
     own = first_lines(circuit, ranked, _MOST_LINES - sum(line_counts(known, missed)))
     listed = {node.name: node for node in (*known.nodes, *circuit.nodes)}
-    nodes = tuple(listed[name] for name, _, _ in all_nodes(circuit.graph()) if name in listed)
+    nodes = tuple(listed[node.name] for node in all_nodes(circuit.graph()) if node.name in listed)
     return _Union(own, missed, status, circuit.model_copy(update={"nodes": nodes, "edges": (*own, *missed)}))
 
 
 def _name(edge: CircuitEdge) -> str:
-    return f"{edge.sender}->{edge.receiver}"
+    return edge.name
 
 
 def check_same_model(circuit: Circuit, known: Circuit) -> None:
@@ -236,7 +236,7 @@ def _edges(
     for edges, part in ((union.own, circuit), (union.missed, known)):
         listed = {node.name for node in part.nodes}
         for edge in edges:
-            kind, targets = targets_of(graph, edge.receiver)
+            kind, targets = targets_of(graph, edge.into)
             there = [target for target in targets if target in listed]
             own = edge if part is circuit else CircuitEdge(sender=edge.sender, receiver=edge.receiver)
             yield ViewEdge.model_validate(
