@@ -35,7 +35,9 @@ class RandomPaths:
         nodes = senders * graph.n_spans + graph.span_of[receivers]
         by_node = np.argsort(nodes, kind="stable")
         self._receivers, self._first = receivers[by_node], np.searchsorted(nodes[by_node], np.arange(graph.n_nodes + 1))
-        fed = [graph.fed(receiver) for receiver in range(graph.n_receivers)]
+        leads = np.diff(self._first) > 0  # at some spans nodes lead nowhere
+        fed = [[node for node in graph.fed(receiver) if leads[node]] for receiver in range(graph.n_receivers)]
+        self._starts = np.flatnonzero(leads[: graph.n_spans])
         self._fed, self._fed_first = np.concatenate(fed).astype(np.int64), np.cumsum([0, *map(len, fed)])
         self._rng = rng
 
@@ -46,8 +48,8 @@ class RandomPaths:
             Number of the path and edge, for every edge of every path; edge = sender * receivers + receiver. Sorted by
             path.
         """
-        # `input` at any span: its nodes are the first.
-        at = self._rng.integers(0, self._n_spans, count) if self._n_spans > 1 else np.zeros(count, np.int64)
+        several = len(self._starts) > 1  # `input` at any span
+        at = self._starts[self._rng.integers(0, len(self._starts), count) if several else np.zeros(count, np.int64)]
         path = np.arange(count)
         paths, edges = [], []
         while path.size:

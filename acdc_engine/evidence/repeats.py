@@ -148,7 +148,9 @@ def with_inclusion(circuit: Circuit, circuits: Sequence[Mask]) -> Circuit:
     edge_rates, node_rates = _share(circuits), _share([_nodes(graph, one) for one in circuits])
 
     def rate_of(node: CircuitNode) -> float | None:
-        return float(node_rates[graph.sender_index(node.name)]) if node.kind in ("head", "mlp") else None
+        if node.kind not in ("head", "mlp"):
+            return None
+        return float(node_rates[graph.sender_index(node.name.partition("@")[0])])
 
     def of_edge(edge: CircuitEdge) -> float:
         return float(edge_rates[graph.sender_index(edge.sender), graph.receiver_index(edge.into)])

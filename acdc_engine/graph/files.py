@@ -29,7 +29,7 @@ the model was asked and answered."""
 FORMAT = "acdc-engine/circuit"
 LARGEST_FILE = 512 * 2**20
 """Bytes. EAP-IG's JSON of a model of 32 layers and 32 heads, all of whose edges it lists, has about 120 MB."""
-_VERSION = 1
+_VERSION = 2
 _NO_CIRCUITS = ("schema.json", "model.json")
 _MOST_NAMED = 10
 _MOST_LINES = 10  # one typing mistake in a program that writes files is found at every edge

@@ -389,11 +389,15 @@ def _at(prompts: PromptSet, spans: Spans | None, circuit: Circuit, card: TaskCar
     there = set(prompts.spans.names)
     if strange := sorted((there - set(spans.names)) | (used - there)):
         raise PromptError(
-            f"The circuit tells the places {', '.join(spans.names)} apart, and prompts of {card.name} have "
-            f"{', '.join(prompts.spans.names)}: {strange[0]!r} is not in both. A circuit with places is judged on "
+            f"The circuit tells the places {_listed(spans)} apart, and prompts of {card.name} have "
+            f"{_listed(prompts.spans)}: {strange[0]!r} is not in both. A circuit with places is judged on "
             "prompts with the same ones; without them: Circuit.load(...).plain()."
         )
     return prompts.placed(prompts.span_names(), spans)
+
+
+def _listed(spans: Spans) -> str:
+    return ", ".join(map(repr, spans.names))
 
 
 def _aimed_as(circuit: Circuit) -> dict[str, Any]:

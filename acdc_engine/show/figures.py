@@ -295,7 +295,7 @@ def edges(circuit: Circuit, most: int | None = 40, rest: str = "") -> Section:
         (
             f"{edge.sender} -> {edge.into}",
             *(_figure(edge, name, styles[name]) for name in names),
-            roles(edge.sender, edge.receiver, edge.sender_role, edge.receiver_role),
+            roles(edge.sender, edge.into, edge.sender_role, edge.receiver_role),
         )
         for edge in shown
     ]

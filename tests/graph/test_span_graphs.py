@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from acdc_engine.errors import GraphError
+from acdc_engine.evidence.random_circuits import random_circuits
 from acdc_engine.graph.blocks import Graph, GraphShape
-from acdc_engine.graph.connectivity import CleanBase, clean, leading, reachable
+from acdc_engine.graph.connectivity import CleanBase, clean, is_clean, leading, reachable
 from acdc_engine.graph.spans import Spans
 from acdc_engine.search.order import greedy_from_logits
 from tests.graph.test_connectivity import draw_mask, names_of
@@ -151,3 +152,14 @@ def test_names_that_do_not_fit(name: str, text: str) -> None:
 def test_a_plain_graph_has_no_places() -> None:
     with pytest.raises(GraphError, match="does not tell places in the prompt apart: write it without @A"):
         PLAIN.parse_edge("a0.h1->m1@A")
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_random_circuits_have_their_size_and_hang_together(
+    any_shape: st.SearchStrategy[GraphShape], data: st.DataObject
+) -> None:
+    graph = Graph(data.draw(any_shape)).at(data.draw(spans()))
+    size = data.draw(st.integers(1, min(graph.n_edges, 200)))
+    for circuit in random_circuits(graph, size, 2, data.draw(st.integers(0, 99))):
+        assert int(circuit.sum()) == size and is_clean(graph, circuit)

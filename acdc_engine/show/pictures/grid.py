@@ -83,7 +83,7 @@ def place_on_grid(circuit: Circuit) -> Grid:
     for span in circuit.spans.names:
         most = max((len(some) for (at, _), some in cells.items() if at == span), default=0)
         dots = max((len(some) for (at, _), some in read.items() if at == span), default=0)
-        width = max(1.0, most + 0.25, 0.55 * dots)
+        width = max(1.0 if most or dots else 0.7, most + 0.25, 0.55 * dots)
         columns[span] = left, width
         left += width
     nodes = {name: spot for cell, names in cells.items() for name, spot in _spread(names, cell, columns, 0.0)}

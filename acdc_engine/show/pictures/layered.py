@@ -224,9 +224,9 @@ def line_counts(circuit: Circuit, edges: Sequence[CircuitEdge]) -> list[int]:
     layout, listed = circuit.graph(), {node.name for node in circuit.nodes}
     lines = {
         receiver: len(listed.intersection(targets_of(layout, receiver)[1]))
-        for receiver in {edge.receiver for edge in edges}
+        for receiver in {edge.into for edge in edges}
     }
-    return [lines[edge.receiver] for edge in edges]
+    return [lines[edge.into] for edge in edges]
 
 
 def first_lines(circuit: Circuit, edges: Sequence[CircuitEdge], most: int) -> Sequence[CircuitEdge]:

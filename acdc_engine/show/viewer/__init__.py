@@ -119,7 +119,11 @@ def _role_style() -> str:
 
 
 def view_data(circuit: Circuit, known: Circuit | None = None, *, known_name: str = "the known circuit") -> ViewData:
-    """Places, ranks and compares what the viewer shows; a known circuit of another model is a CircuitFileError."""
+    """Places, ranks and compares what the viewer shows; a known circuit of another model is a CircuitFileError.
+
+    Circuits with places are shown without them.
+    """
+    circuit, known = circuit.plain(), None if known is None else known.plain()
     union = _union(circuit, known)
     sizes, appears = _slider(circuit)
     places = place_nodes(union.whole).places
