@@ -104,6 +104,9 @@ class Experiment:
             if not isinstance(given, kind):
                 raise MethodError(f"An experiment takes what {maker}(...) gives, not a {type(given).__name__}.")
         self.aim = check_objective(objective)
+        if not view.causal:
+            prompts = prompts.both_ways()
+            held_out, validation = (one and one.both_ways() for one in (held_out, validation))
         self.view, self.prompts, self.held_out, self.validation = view, prompts, held_out, validation
         ABLATIONS.parameters_of(ablation)  # refuses what does not exist
         self.metric, self.ablation = as_metric(metric), ablation

@@ -172,8 +172,8 @@ def main(
             )
             for row in rows
         ),
-        "pairs: edges at their places; of a circuit without places at every one of them. Passes are of the search, with "
-        "scores and the tests of single edges.",
+        "pairs: edges at their places; of a circuit without places at every one of them. Passes are of the search, "
+        "with scores and the tests of single edges.",
     )
     settings = {"model": MODEL, "prompts": n, "held_out": held_out, "threads": threads}
     give(out, "spans", {"machine": describe_machine(), "settings": settings, "circuits": [*map(asdict, rows)]}, [table])

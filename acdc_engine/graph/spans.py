@@ -47,6 +47,11 @@ class Spans:
         """How many they are."""
         return len(self.names)
 
+    def both_ways(self) -> "Spans":
+        """The same for models whose attention is not causal: each looks back, and ahead, at all of them."""
+        n = len(self)
+        return Spans(self.names, ((True,) * n,) * n, self.end)
+
     @staticmethod
     def of(tokens: Sequence[Sequence[str]], read_at: Sequence[int]) -> "Spans":
         """The spans of prompts of which every token says the name of its span.

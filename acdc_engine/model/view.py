@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from acdc_engine.errors import PromptError
 from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.records import ModelRecord
+from acdc_engine.graph.spans import Spans
 from acdc_engine.model.devices import Room, Work, moved, scoring_bytes, storage_of, tensors_in
 from acdc_engine.model.layers import Layer, Norm, Residual, Rotation
 from acdc_engine.model.twins import TWINS, Record, Twin, run_blocks
@@ -170,16 +171,22 @@ class TransformerView:
         self.run(record.embed, record, keep_inputs=True)
         return record
 
-    def check_lengths(self, lengths: Int[Tensor, "prompts"]) -> None:
+    def check_lengths(self, lengths: Int[Tensor, "prompts"], spans: Spans | None = None) -> None:
         """Refuses prompts of unequal length that cannot share a batch: what one computes would depend on the others.
 
         Args:
             lengths: Tokens per prompt, padding not counted.
+            spans: The places in the prompts, where they are told apart.
 
         Raises:
-            PromptError: The attention is not causal and the prompts are not all of one length, or their rotary tables
-                differ with their length (longrope, dynamic).
+            PromptError: The attention is not causal and the prompts are not all of one length, or their spans are such
+                as look back alone; or their rotary tables differ with their length (longrope, dynamic).
         """
+        if not self.causal and spans is not None and spans != spans.both_ways():
+            raise PromptError(
+                f"The attention of model {self.name!r} is not causal: every place in a prompt sees all others. Give "
+                "prompts.both_ways()."
+            )
         found = sorted(set(lengths.tolist()))
         if not self.causal and len(found) > 1:
             raise PromptError(

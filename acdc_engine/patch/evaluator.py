@@ -185,7 +185,7 @@ class CircuitEvaluator:
         self.ablation, reference = ablation, ABLATIONS.bound(ablation)
         if not len(prompts):
             raise PromptError("There are no prompts to run circuits on.")
-        view.check_lengths(prompts.lengths)
+        view.check_lengths(prompts.lengths, prompts.spans)
         self.view, self.graph, self.prompts = view, view.graph.at(prompts.spans), prompts.to(view.device)
         self.about = f"{(part_of or prompts).fingerprint()} {ablation} {batch_size}"
         self.exact_evaluations = 0

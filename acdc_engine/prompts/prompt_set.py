@@ -180,6 +180,10 @@ class PromptSet:
         at = _pad([[known[name] for name in row] for row in tokens], -1).to(self.device)
         return self._with(spans=spans, span_at=at)
 
+    def both_ways(self) -> "PromptSet":
+        """Returns the set with spans for attention that is not causal; see `Spans.both_ways`."""
+        return self if self.spans is None else self._with(spans=self.spans.both_ways())
+
     def span_names(self) -> list[list[str]]:
         """For each prompt the names of its tokens' spans; empty lists without spans."""
         if self.spans is None or self.span_at is None:

@@ -165,6 +165,6 @@ def score_edges(
     """
     if not len(prompts):
         raise PromptError("There are no prompts to score edges on.")
-    view.check_lengths(prompts.lengths)
+    view.check_lengths(prompts.lengths, prompts.spans)
     check_metric(metric, method)
     return METHODS[method.name].value(view, prompts, metric, method.parameters, **options)

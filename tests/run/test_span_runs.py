@@ -1,0 +1,171 @@
+"""Runs that say where in the prompt: from the card to the file, and what reads the file."""
+
+import html
+import json
+import re
+from pathlib import Path
+
+import networkx as nx
+import pytest
+import torch
+
+import acdc_engine as ae
+from acdc_engine.errors import AcdcError, CircuitFileError
+from acdc_engine.formats.register import export, import_circuit
+from acdc_engine.graph.circuit import Circuit
+from acdc_engine.show.pictures.draw import draw
+from acdc_engine.show.pictures.grid import place_on_grid
+from acdc_engine.show.report import report_html
+from acdc_engine.show.viewer import view_data
+from tests.tiny_task import SECOND, tiny_view, write_card
+
+HOW = {"n": 8, "n_held_out": 24, "n_validation": 0, "progress": False, "force": True, "faithfulness": 0.8}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run with places."""
+    folder = tmp_path_factory.mktemp("spans")
+    card = write_card(folder)
+    card.write_text(card.read_text() + SECOND)
+    ae.discover(card, tiny_view(), where="spans", out=folder / "run", **HOW)
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def circuit(run: Path) -> Circuit:
+    return Circuit.load(run / "circuit.json")
+
+
+def test_the_file_says_where(run: Path, circuit: Circuit) -> None:
+    assert circuit.version == 2 and circuit.spans is not None
+    assert {"A", "B", "B.2", "end"} <= set(circuit.spans.names) and circuit.spans.names[circuit.spans.end] == "end"
+    assert all(edge.span in circuit.spans.names for edge in circuit.edges)
+    assert all(edge.span == "end" for edge in circuit.edges if edge.receiver == "logits")
+    names = {node.name for node in circuit.nodes}
+    assert "logits@end" in names and all(node.name.endswith(f"@{node.span}") for node in circuit.nodes)
+    assert {edge.out_of for edge in circuit.edges} <= names
+    kept = json.loads((run / "circuit.json").read_text())
+    assert kept["edges"][0]["span"] and len(kept["prompts"][0]["spans"]) == len(kept["prompts"][0]["clean"])
+    assert len(circuit.examples[0].spans) == len(circuit.examples[0].clean)
+    assert circuit.certificate is not None
+
+
+def test_everything_it_claims_holds(run: Path) -> None:
+    found = ae.verify(run, model=tiny_view(), progress=False)
+    assert found.holds
+
+
+def test_other_prompts_of_the_task_have_the_same_places(run: Path, circuit: Circuit, tmp_path: Path) -> None:
+    card = write_card(tmp_path)
+    card.write_text(card.read_text() + SECOND)
+    again = ae.evaluate(run, model=tiny_view(), task=card, seed=3, n=8, n_held_out=24, progress=False)
+    assert again.spans == circuit.spans and again.evaluation is not None
+    card.write_text(card.read_text() + '\n[spans]\nsubject = ["B", "B.2"]\n')
+    with pytest.raises(AcdcError, match=r"The circuit tells the places .* apart, and prompts of tiny have .*'subject'"):
+        ae.evaluate(run, model=tiny_view(), task=card, n=8, n_held_out=24, progress=False)
+
+
+def test_without_places_it_is_a_plain_circuit(circuit: Circuit) -> None:
+    plain = circuit.plain()
+    assert plain.spans is None and plain.version == 1 and plain.evaluation is None and plain.plain() is plain
+    assert {(edge.sender, edge.receiver) for edge in plain.edges} == {
+        (edge.sender, edge.receiver) for edge in circuit.edges
+    }
+    for edge in plain.edges:
+        own = [one.score for one in circuit.edges if (one.sender, one.receiver) == (edge.sender, edge.receiver)]
+        assert edge.score == pytest.approx(sum(score for score in own if score is not None))
+    assert Circuit.model_validate_json(plain.to_json()) is not None
+
+
+def test_what_shows_it(circuit: Circuit, tmp_path: Path) -> None:
+    grid = place_on_grid(circuit)
+    assert circuit.spans is not None and list(grid.columns) == list(circuit.spans.names)
+    for node in circuit.nodes:
+        left, width = grid.columns[node.span or ""]
+        assert left < grid.nodes[node.name][0] < left + width, "in its column"
+    assert {edge.into for edge in circuit.edges if edge.receiver[-2:] in ("k>", "v>")} == grid.dots.keys()
+    draw(circuit, tmp_path / "grid.svg")
+    drawn = (tmp_path / "grid.svg").read_text()
+    assert all(re.search(f">{re.escape(name)}<", drawn) for name in ("B.2", "layer 1", "logits"))
+    draw(circuit, tmp_path / "roles.svg", by="role")
+    assert html.escape(f"{circuit.edges[0].sender} -> {circuit.edges[0].into}") in report_html(circuit)
+    assert len(view_data(circuit).edges) == len(circuit.plain().edges)
+
+
+@pytest.mark.parametrize("fmt", ["networkx-json", "graphml", "gexf", "cytoscape", "dot", "csv"])
+def test_formats_that_say_where(circuit: Circuit, fmt: str, tmp_path: Path) -> None:
+    export(circuit, fmt, tmp_path / "x")
+    assert "@B.2" in (tmp_path / "x").read_text() or fmt == "csv"
+    assert "B.2" in (tmp_path / "x").read_text()
+
+
+@pytest.mark.parametrize("fmt", ["eap", "neuronpedia", "parquet"])
+def test_formats_that_do_not(circuit: Circuit, fmt: str, tmp_path: Path) -> None:
+    export(circuit, fmt, tmp_path / "x")
+    export(circuit.plain(), fmt, tmp_path / "y")
+    assert (tmp_path / "x").read_bytes() == (tmp_path / "y").read_bytes()
+
+
+def test_the_graph_has_every_edge_and_a_node_for_what_several_places_read(circuit: Circuit) -> None:
+    graph = circuit.to_networkx()
+    assert graph.number_of_edges() == len(circuit.edges)
+    assert all(facts["span"] for *_, facts in graph.edges(data=True))
+    shared = circuit.to_networkx(shared=True)
+    ends = [name for name, facts in shared.nodes(data=True) if facts["kind"] == "logits"]
+    starts = [name for name, facts in shared.nodes(data=True) if facts["kind"] == "input"]
+    reached = set().union(*(nx.descendants(shared, start) for start in starts))
+    assert ends == ["logits@end"] and ends[0] in reached
+
+
+def test_compared_without_places(circuit: Circuit) -> None:
+    found = ae.compare(circuit, circuit)
+    assert found.overlaps[0].n_true == len(circuit.plain().edges) == found.overlaps[0].n_both
+    assert any("compared without them" in remark for remark in found.remarks)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda file: file.pop("spans"), "version: files of version 2 have spans"),
+        (lambda file: file.update(version=1), "version: files of version 2 have spans, and this one, of 1, has them"),
+        (lambda file: file["edges"][0].update(span="nowhere"), "there is no span 'nowhere'"),
+        (lambda file: file["edges"][0].pop("span"), "an edge lives at one place of the prompt"),
+        (lambda file: file["nodes"][0].update(span="end", name="input@A"), "has span 'A', not 'end'"),
+        (lambda file: file["spans"].update(end=99), "spans: The logits are read at span 99"),
+        (lambda file: file["spans"]["names"].__setitem__(0, file["spans"]["names"][1]), "Two spans are called"),
+    ],
+)
+def test_files_that_do_not_fit(run: Path, tmp_path: Path, change: object, text: str) -> None:
+    file = json.loads((run / "circuit.json").read_text())
+    assert callable(change)
+    change(file)
+    file["checksum"] = None
+    (tmp_path / "c.json").write_text(json.dumps(file))
+    with pytest.raises(CircuitFileError, match=text):
+        Circuit.load(tmp_path / "c.json")
+
+
+def test_tokens_are_places_too(tmp_path: Path) -> None:
+    found = ae.discover(write_card(tmp_path), tiny_view(), where="tokens", out=tmp_path / "run", **HOW)
+    assert found.spans is not None and found.spans.names[-1] == "end" and found.spans.names[0] in ("bos", "t0")
+    assert ae.verify(tmp_path / "run", model=tiny_view(), progress=False).holds
+
+
+def test_a_killed_run_goes_on(tmp_path: Path, circuit: Circuit) -> None:
+    card = write_card(tmp_path)
+    card.write_text(card.read_text() + SECOND)
+    first = ae.discover(card, tiny_view(), where="spans", out=tmp_path / "run", **HOW)
+    trace = (tmp_path / "run" / "trace.jsonl").read_bytes()
+    for file in (tmp_path / "run").iterdir():
+        if not file.name.startswith("scores"):
+            file.unlink()
+    lines = trace.splitlines(keepends=True)
+    (tmp_path / "run" / "trace.jsonl").write_bytes(b"".join(lines[: len(lines) // 2]))
+    again = ae.discover(card, tiny_view(), where="spans", out=tmp_path / "run", **HOW)
+    assert again.edges == first.edges
+    assert torch.equal(again.mask(), circuit.mask())
+
+
+def test_read_with_its_places(run: Path) -> None:
+    assert import_circuit(run).spans is not None
