@@ -318,7 +318,7 @@ def read_positions(x: Residual, read_at: Tensor) -> Float[Tensor, "batch d_model
 
 
 def positions(
-    values: Float[Tensor, "some batch pos dim"], at: Int[Tensor, "batch"] | None
+    values: Float[Tensor, "some batch pos dim"], at: Int[Tensor, "batch positions"] | None
 ) -> Float[Tensor, "some batch positions dim"]:
-    """The values at one position of each example; all of them for None."""
-    return values if at is None else values[:, torch.arange(len(at), device=values.device), at][:, :, None]
+    """The values at some positions of each example; all of them for None."""
+    return values if at is None else values[:, torch.arange(len(at), device=values.device)[:, None], at]

@@ -151,14 +151,14 @@ class Patched:
         elsewhere: The same for receivers that spread (`Block.spreads`), at all positions.
         read: Whether anyone reads the sender there, under that mask. Where senders are coupled the others count as they
             are in the ground (a head may run for another mask's sake and see patched keys of a group it shares).
-        at: The only position of each example at which the writes are needed; None for all.
+        at: The only positions of each example at which the writes are needed; None for all.
     """
 
     senders: list[int]
     here: Reads
     elsewhere: Reads
     read: Bool[Tensor, "masks some batch_or_1 positions_or_1"]
-    at: Int[Tensor, "batch"] | None
+    at: Int[Tensor, "batch positions"] | None
 
 
 class Twin(ABC):
@@ -292,7 +292,7 @@ class _AttentionTwin(Twin):
         k, v = kv.split(len(groups), 2)
         where = None  # positions of the queries of all masks' examples, counted from the beginning; None for all
         if at is not None:
-            where = (at + ground.start).repeat(n_masks)[:, None]
+            where = (at + ground.start).repeat(n_masks, 1)
         elif ground.start:
             where = torch.arange(ground.start, kv.shape[1], device=kv.device).expand(len(kv), -1)
         z = layer.attention.mix(q, k, v, ground.rotation, [groups.index(group_of[head]) for head in run], where)

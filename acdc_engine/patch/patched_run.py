@@ -26,7 +26,7 @@ from acdc_engine.model.layers import read_positions
 from acdc_engine.model.twins import Patched, Reads, Twin
 from acdc_engine.model.view import TransformerView
 from acdc_engine.patch.ablations import Baseline
-from acdc_engine.patch.places import PlacedSums
+from acdc_engine.patch.places import PlacedSums, Tokens
 from acdc_engine.patch.sums import Bank, Masks, Pack, Sums, Weights
 
 
@@ -38,13 +38,15 @@ class _Step:
         place: Of the block in the graph.
         rows: Its receivers with at least one kept incoming edge, to be read from the patched residual stream.
         senders: Those of its senders that are computed, in order.
-        everywhere: Whether they are needed at all positions; otherwise at the reading positions only.
+        everywhere: Whether they are needed at other positions than the reading ones.
+        spans: At which spans they are, then, bool `[spans]`; None: at all positions.
     """
 
     place: int
     rows: NDArray[np.int64]
     senders: NDArray[np.int64]
     everywhere: bool
+    spans: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +65,12 @@ class Plan:
     def everywhere(self) -> NDArray[np.int64]:
         """Computed senders that are needed at all positions, in order."""
         return _joined([step.senders for step in self.steps if step.everywhere])
+
+    @property
+    def spans(self) -> NDArray[np.bool_] | None:
+        """At which spans the senders of `everywhere` are computed; None where nothing tells spans apart."""
+        some = [np.tile(step.spans, (len(step.senders), 1)) for step in self.steps if step.spans is not None]
+        return np.concatenate(some) if some else None
 
     @property
     def computed(self) -> NDArray[np.int64]:
@@ -96,7 +104,8 @@ def make_plan(
         if runs.any():
             running.append(_Running(place, twin, depends, runs))
     wide = _needed_everywhere(running, union, fed, all_positions)
-    changes = None if known is None else _Changes(graph, masks, union, known, running)
+    needed = None if graph.spans is None or all_positions else _needed_spans(graph, running, masks.union())
+    changes = None if known is None else _Changes(graph, masks, union, known, running, needed)
     shared = np.zeros(graph.n_senders, np.bool_)
     shared[graph.INPUT] = read[graph.INPUT]
     steps = []
@@ -107,7 +116,8 @@ def make_plan(
         shared[block.writes] = one.runs & ~stale
         if stale.any():
             rows = block.reads.start + np.flatnonzero((one.depends & stale).any(1) & fed[block.reads])
-            steps.append(_Step(one.place, rows, block.writes.start + np.flatnonzero(stale), everywhere))
+            spans = np.asarray(needed[block.writes][stale].any(0)) if needed is not None and everywhere else None
+            steps.append(_Step(one.place, rows, block.writes.start + np.flatnonzero(stale), everywhere, spans))
     return Plan(tuple(steps), shared)
 
 
@@ -135,13 +145,38 @@ def _needed_everywhere(
     return wide
 
 
+def _needed_spans(graph: Graph, running: list[_Running], union: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Per sender, at which spans anything needs it, bool `[senders, spans]`."""
+    needed = np.zeros((graph.n_senders, graph.n_spans), np.bool_)
+    needed[:, graph.end] = union[:, graph.logits]
+    for one in reversed(running):
+        block = graph.blocks[one.place]
+        nodes = (needed[block.writes] & one.runs[:, None]).reshape(-1)
+        used = np.asarray(graph.feeds(block)[:, nodes].any(1))
+        if one.twin.entangled:  # every head depends on the queries of all
+            used[:] = nodes.any()
+        kept = union[: block.before, block.reads] & used
+        needed[: block.before] |= kept.reshape(block.before, -1, graph.n_spans).any(1)
+    return needed
+
+
 class _Changes:
     """What has changed since the known run, block after block."""
 
     def __init__(
-        self, graph: Graph, masks: Masks, union: NDArray[np.bool_], known: Bank, running: list[_Running]
+        self,
+        graph: Graph,
+        masks: Masks,
+        union: NDArray[np.bool_],
+        known: Bank,
+        running: list[_Running],
+        needed: NDArray[np.bool_] | None,
     ) -> None:
-        self._union = union
+        self._union, self._lacks = union, np.zeros(graph.n_senders, np.bool_)
+        if known.spans is not None:
+            there = np.ones((graph.n_senders, graph.n_spans), np.bool_)
+            there[known.everywhere] = known.spans
+            self._lacks = np.asarray((~there if needed is None else needed & ~there).any(1))
         senders, receivers = np.divmod(masks.moved, graph.n_receivers)
         self._into, self._out_of = np.zeros(graph.n_receivers, np.bool_), np.zeros(graph.n_senders, np.bool_)
         self._into[receivers // graph.n_spans], self._out_of[senders] = True, True
@@ -158,7 +193,8 @@ class _Changes:
         block, have = one.twin.block, self._everywhere if everywhere else self._at_reads
         dirty = np.flatnonzero(self._dirty[: block.before])
         moved = self._into[block.reads] | self._union[:, block.reads][dirty].any(0)
-        stale: NDArray[np.bool_] = one.runs & (~have[block.writes] | (one.depends & moved[:, None]).any(0))
+        lacks = ~have[block.writes] | (self._lacks[block.writes] & everywhere)
+        stale: NDArray[np.bool_] = one.runs & (lacks | (one.depends & moved[:, None]).any(0))
         if one.twin.coupled and (stale.any() or moved.any() or self._out_of[block.writes].any()):
             # A norm over all heads sees which of them are read, and what the others compute.
             stale = one.runs
@@ -180,6 +216,7 @@ class _Stage:
         here: Inputs of receivers that act where they read; `elsewhere` of those that spread.
         read: Whether anyone reads the senders under each mask, a place in the pack.
         ids: Its receivers' numbers, `here` before `elsewhere`, a place in the pack.
+        tokens: Those at which it is computed, where that is everywhere and places are told apart.
     """
 
     step: _Step
@@ -189,6 +226,7 @@ class _Stage:
     elsewhere: Sums | PlacedSums
     read: int
     ids: tuple[int, int]
+    tokens: Tokens | None
 
 
 class PatchedRun:
@@ -211,7 +249,7 @@ class PatchedRun:
         self._tokens = baseline.tokens
         graph = view.graph if self._tokens is None else self._tokens.graph
         self._groups: Tensor | None = None
-        self.own = Bank.empty(plan.everywhere, plan.computed, len(masks), baseline.embed)
+        self.own = Bank.empty(plan.everywhere, plan.computed, len(masks), baseline.embed, plan.spans)
         self._pack = Pack()
         self._weights = Weights(graph, masks, plan.shared, shared, self.own, self._pack)
         done = wide = 0
@@ -237,7 +275,14 @@ class PatchedRun:
             self._sums(elsewhere, block.reads.start, True, wide),
             self._pack.add(self._weights.readers(step.senders) if twin.coupled else np.ones(shape, np.bool_)),
             (self._pack.add(here), self._pack.add(elsewhere)),
+            self._tokens_of(step),
         )
+
+    def _tokens_of(self, step: _Step) -> Tokens | None:
+        """All tokens, or those of the spans at which the step is needed, where these are fewer."""
+        if self._tokens is None or step.spans is None or step.spans.all():
+            return self._tokens
+        return self._tokens.some(tuple(np.flatnonzero(step.spans).tolist()))
 
     def _sums(self, rows: NDArray[np.int64], first: int, everywhere: bool, done: int) -> Sums | PlacedSums:
         """How some receivers' inputs are summed up; at the reading positions there is one span alone."""
@@ -254,7 +299,8 @@ class PatchedRun:
         """What the logits read at the reading positions, under every mask."""
         for stage in self._stages:
             delta = self._compute(stage, *self._inputs(stage))
-            self.own.store(stage.step.senders, stage.step.everywhere, delta, self.baseline.read_at)
+            at = None if stage.tokens is None else stage.tokens.at
+            self.own.store(stage.step.senders, stage.step.everywhere, delta, self.baseline.read_at, at)
         return self._final_inputs()
 
     def edge_gradients(
@@ -308,18 +354,18 @@ class PatchedRun:
         """What receivers that act where they read are given, and those that spread."""
         base = self.baseline.grounds[stage.step.place].x
         wide = self.own.values[:, : stage.wide]
-        elsewhere = self._everywhere(stage.elsewhere, base, wide)
+        elsewhere = self._everywhere(stage.elsewhere, base, wide, self._tokens)
         if stage.step.everywhere:
-            return self._everywhere(stage.here, base, wide), elsewhere
+            return self._everywhere(stage.here, base, wide, stage.tokens), elsewhere
         assert isinstance(stage.here, Sums), "at the reading positions there is one span"
         return self._at_reads(stage.here, read_positions(base, self.baseline.read_at), stage.done), elsewhere
 
-    def _everywhere(self, sums: Sums | PlacedSums, base: Tensor, wide: Tensor) -> Reads:
+    def _everywhere(self, sums: Sums | PlacedSums, base: Tensor, wide: Tensor, tokens: Tokens | None) -> Reads:
         given = base, self.shared.values, wide, self._pack, self.view.work
         if isinstance(sums, Sums):
             return sums.reads(*given)
-        assert self._tokens is not None, "the masks have spans"
-        return sums.reads(*given, self._tokens)
+        assert tokens is not None, "the masks have spans"
+        return sums.reads(*given, tokens)
 
     def _at_reads(self, sums: Sums, base: Float[Tensor, "batch d_model"], done: int) -> Reads:
         shared, own = self.shared.at_reads[:, :, :, None], self.own.at_reads[:, :done, :, None]
@@ -332,7 +378,9 @@ class PatchedRun:
     def _compute(self, stage: _Stage, here: Reads, elsewhere: Reads) -> Tensor:
         step, twin = stage.step, self.view.twins[stage.step.place]
         senders = (step.senders - twin.block.writes.start).tolist()
-        at = None if step.everywhere else self.baseline.read_at
+        at: Tensor | None = self.baseline.read_at[:, None]
+        if step.everywhere:
+            at = None if stage.tokens is None else stage.tokens.at
         patched = Patched(senders, here, elsewhere, self._read(stage, step.everywhere), at)
         return twin.change(patched, self.baseline.grounds[step.place], self.view.work)
 
@@ -341,7 +389,8 @@ class PatchedRun:
         read = self._pack[stage.read] != 0
         if read.ndim == 2 or self._tokens is None:
             return read.reshape(*read.shape[:2], 1, 1)
-        return self._tokens.spread(read) if everywhere else read[:, :, None, self._tokens.end, None]
+        assert stage.tokens is not None, "the masks have spans"
+        return stage.tokens.spread(read) if everywhere else read[:, :, None, self._tokens.end, None]
 
     def _pull_back(
         self, sums: Sums | PlacedSums, rows: int, before: int, gradient: Tensor, flow: Tensor, out: Tensor

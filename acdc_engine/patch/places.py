@@ -20,25 +20,49 @@ from acdc_engine.patch.sums import Pack, Sums
 
 
 class Tokens:
-    """The tokens of a batch, span by span.
+    """The tokens of a batch, span by span; or those of some spans.
 
     Args:
         graph: The graph with these spans.
-        at: The span of every token, -1 where it is of none `[batch, pos]`.
+        spans: The span of every token, -1 where it is of none `[batch, pos]`.
+        at: Of which positions that is said, where it is some of them, the reading ones first `[batch, some]`.
 
     Attributes:
         graph: The graph.
         n_spans: How many spans.
         end: The one that the logits are read at.
-        of_span: For every span the places of its tokens, counted through the whole batch.
+        at: The positions; None for all of them.
+        of_span: For every span the places of its tokens, counted through all that are here.
+        sources: For every span the places of its tokens, counted through the whole batch.
     """
 
-    def __init__(self, graph: Graph, at: Int[Tensor, "batch pos"]) -> None:
+    def __init__(
+        self, graph: Graph, spans: Int[Tensor, "batch pos"], at: Int[Tensor, "batch pos"] | None = None
+    ) -> None:
         """Looks the tokens up: once for a batch, which waits for the device."""
-        self.graph, self.n_spans, self.end = graph, graph.n_spans, graph.end
-        self._rows = at.tolist()
-        self.of_span = [(at == span).flatten().nonzero().flatten() for span in range(graph.n_spans)]
-        self._at = at
+        self.graph, self.n_spans, self.end, self.at = graph, graph.n_spans, graph.end, at
+        self._rows, self._spans = spans.tolist(), spans
+        self.of_span = [(spans == span).flatten().nonzero().flatten() for span in range(graph.n_spans)]
+        self.sources = self.of_span
+        self._parts = dict[tuple[int, ...], Tokens]()
+
+    def some(self, spans: tuple[int, ...]) -> "Tokens":
+        """The tokens of some spans, and those at the reading positions, which come first and fill up what is short."""
+        if spans not in self._parts:
+            rows = [[row.index(self.end), *(i for i, span in enumerate(row) if span in spans)] for row in self._rows]
+            most = max(map(len, rows))
+            places = [[*row, *[row[0]] * (most - len(row))] for row in rows]
+            at = torch.tensor(places, device=self._spans.device)
+            part = Tokens(self.graph, self._spans.gather(1, at), at)
+            first = torch.arange(len(at), device=at.device)[:, None] * self._spans.shape[1]
+            flat = (first + at).flatten()
+            part.sources = [flat[tokens] for tokens in part.of_span]
+            self._parts[spans] = part
+        return self._parts[spans]
+
+    def of(self, values: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch some d_model"]:
+        """What values of all tokens are here."""
+        return values if self.at is None else values[torch.arange(len(values), device=values.device)[:, None], self.at]
 
     @cached_property
     def boxes(self) -> list[tuple[slice, slice, int]]:
@@ -62,7 +86,7 @@ class Tokens:
 
     def spread(self, by_span: Bool[Tensor, "masks some spans"]) -> Bool[Tensor, "masks some batch pos"]:
         """What is said of spans, for every token; of padding nothing."""
-        return by_span[..., self._at.clamp(min=0)] & (self._at >= 0)
+        return by_span[..., self._spans.clamp(min=0)] & (self._spans >= 0)
 
 
 def _stretches(row: Sequence[int]) -> Iterator[tuple[slice, int]]:
@@ -97,19 +121,21 @@ class PlacedSums:
     def reads(
         self, base: Float[Tensor, "batch pos d_model"], shared: Tensor, own: Tensor, pack: Pack, work: Work, at: Tokens
     ) -> Reads:
-        """See `Sums.reads`; `at` says which tokens are of which span."""
-        flat, n_masks = base.flatten(0, 1), len(own)
+        """See `Sums.reads`; `at` says which tokens are of which span, and of which they are wanted."""
+        here, n_masks = at.of(base), len(own)
+        flat = here.flatten(0, 1)
         values, same = (flat.repeat(n, len(some), 1, 1) for n, some in ((n_masks, self.moving), (1, self.steady)))
         for span, part in self.parts:
             tokens = at.of_span[span]
             if not len(tokens):  # no prompt of this batch has the span
                 continue
-            found = part.reads(flat[tokens, None], shared, own, pack, work, tokens)
+            found = part.reads(flat[tokens, None], shared, own, pack, work, at.sources[span])
             for place, into in (*_places(found.moving, self.moving), *_places(found.steady, self.moving)):
                 values[:, into].index_copy_(1, tokens, found.of(place)[:, :, 0])
             for place, into in _places(found.steady, self.steady):
                 same[:, into].index_copy_(1, tokens, found.same[:, found.steady.index(place), :, 0])
-        return Reads(self.moving, values.unflatten(2, base.shape[:2]), self.steady, same.unflatten(2, base.shape[:2]))
+        shape = here.shape[:2]
+        return Reads(self.moving, values.unflatten(2, shape), self.steady, same.unflatten(2, shape))
 
 
 def _places(some: Sequence[int], among: Sequence[int]) -> Iterator[tuple[int, int]]:

@@ -68,29 +68,53 @@ class Bank:
         all: All senders, in order of computation.
         values: Of `everywhere` `[masks, senders, batch, pos, d_model]`.
         at_reads: Of `all` at the reading positions `[masks, senders, batch, d_model]`.
+        spans: At which spans those of `everywhere` are there, zero elsewhere, bool `[everywhere, spans]`; None: all.
     """
 
     everywhere: NDArray[np.int64]
     all: NDArray[np.int64]
     values: Tensor
     at_reads: Tensor
+    spans: NDArray[np.bool_] | None = None
 
     @staticmethod
-    def empty(everywhere: NDArray[np.int64], senders: NDArray[np.int64], n_masks: int, like: Tensor) -> "Bank":
+    def empty(
+        everywhere: NDArray[np.int64],
+        senders: NDArray[np.int64],
+        n_masks: int,
+        like: Tensor,
+        spans: NDArray[np.bool_] | None = None,
+    ) -> "Bank":
         """Room for the senders of a run, for residual streams `[batch, pos, d_model]` like the one given."""
         n, pos, d_model = like.shape
-        values = like.new_empty(n_masks, len(everywhere), n, pos, d_model)
-        return Bank(everywhere, senders, values, like.new_empty(n_masks, len(senders), n, d_model))
+        shape = (n_masks, len(everywhere), n, pos, d_model)
+        values = like.new_empty(shape) if spans is None else like.new_zeros(shape)
+        return Bank(everywhere, senders, values, like.new_empty(n_masks, len(senders), n, d_model), spans)
 
-    def store(self, senders: NDArray[np.int64], everywhere: bool, delta: Tensor, read_at: Int[Tensor, "batch"]) -> None:
-        """Puts in what a step computed `[masks, senders, batch, positions, d_model]`, at all positions or only one."""
+    def store(
+        self,
+        senders: NDArray[np.int64],
+        everywhere: bool,
+        delta: Tensor,
+        read_at: Int[Tensor, "batch"],
+        at: Int[Tensor, "batch positions"] | None = None,
+    ) -> None:
+        """Puts in what a step computed `[masks, senders, batch, positions, d_model]`.
+
+        That is at all positions, or at the reading ones alone, or at those of `at`, the first of which are these.
+        """
         first = int(np.searchsorted(self.all, senders[0]))
         places = slice(first, first + len(senders))
         if not everywhere:
             self.at_reads[:, places] = delta[:, :, :, 0]
             return
         wide = int(np.searchsorted(self.everywhere, senders[0]))
-        self.values[:, wide : wide + len(senders)] = delta
+        into = self.values[:, wide : wide + len(senders)]
+        if at is not None:
+            into[:, :, torch.arange(len(at), device=delta.device)[:, None], at] = delta
+            self.at_reads[:, places] = delta[:, :, :, 0]
+            return
+        into.copy_(delta)
         self.at_reads[:, places] = delta[:, :, torch.arange(len(read_at), device=delta.device), read_at]
 
     def joined(self, later: "Bank") -> "Bank":
@@ -100,7 +124,13 @@ class Bank:
             np.concatenate([self.all, later.all]),
             torch.cat([self.values, later.values], 1),
             torch.cat([self.at_reads, later.at_reads], 1),
+            None if later.spans is None else _both_spans(self, later.spans),
         )
+
+
+def _both_spans(first: Bank, later: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    own = np.ones((len(first.everywhere), later.shape[1]), np.bool_) if first.spans is None else first.spans
+    return np.concatenate([own, later])
 
 
 class Pack:

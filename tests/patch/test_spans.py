@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.graph.spans import Spans
 from acdc_engine.patch import CircuitEvaluator
@@ -121,3 +122,45 @@ def test_gradients_equal_finite_differences(name: str) -> None:
             values.append(float(evaluator._differentiated(weights, METRIC)[0].mean()))
         wanted = (values[0] - values[1]) / (2 * step)
         assert abs(float(found[sender, receiver]) - wanted) < 2e-3 * float(found.abs().max())
+
+
+def at_few(graph: Graph, names: tuple[str, ...], seed: int) -> Tensor:
+    """A random circuit at some spans alone."""
+    assert graph.spans is not None
+    there = torch.tensor([graph.spans.names[span] in names for span in graph.span_of.tolist()])
+    return clean(graph, random_mask(graph, 0.7, seed) & there)
+
+
+@pytest.mark.parametrize("name", CORE)
+@pytest.mark.parametrize("ablation", ["patch", "zero"])
+def test_a_node_runs_where_somebody_reads_it(name: str, ablation: str) -> None:
+    v, prompts = view(name), placed(random_prompts(4, 7))
+    graph = v.graph.at(prompts.spans)
+    masks = torch.stack([at_few(graph, some, 3) for some in (("B", "end"), ("A", "and", "end"), ("bos", "end"))])
+    for mask in masks:
+        evaluator = CircuitEvaluator(v, prompts, ablation)
+        before = v.work.operations
+        (found,) = evaluator.logits(mask[None])
+        few, before = v.work.operations - before, v.work.operations
+        assert relative(found, slow_logits(v, prompts, mask, ablation)) < 2e-5
+        plain = torch.from_numpy(graph.plain(mask.numpy()))
+        evaluator.logits(clean(graph, everywhere(plain, graph.n_spans))[None])
+        assert few < v.work.operations - before, "less than the same edges everywhere"
+    for mask, row in zip(masks, CircuitEvaluator(v, prompts, ablation).logits(masks), strict=True):
+        assert relative(row, slow_logits(v, prompts, mask, ablation)) < 2e-5
+
+
+@pytest.mark.parametrize("name", ["llama_grouped", "gemma3", "olmo2"])
+@pytest.mark.parametrize("ablation", ["patch", "zero"])
+def test_variants_at_spans_that_their_base_does_not_need(name: str, ablation: str) -> None:
+    v, prompts = view(name), placed(random_prompts(4, 7))
+    graph = v.graph.at(prompts.spans)
+    base, more = at_few(graph, ("B", "end"), 3), at_few(graph, ("A", "B", "and", "end"), 3)
+    masks = base.repeat(24, 1, 1)
+    edges = (more ^ base).nonzero().tolist()[::3][:12] + base.nonzero().tolist()[::3][:12]
+    for mask, edge in zip(masks, edges, strict=False):
+        mask[tuple(edge)] ^= True
+    masks[-1] = more
+    near = CircuitEvaluator(v, prompts, ablation).logits(Variants.of(base, masks))
+    for mask, row in zip(masks, near, strict=True):
+        assert relative(row, CircuitEvaluator(v, prompts, ablation).logits(mask[None])[0]) < 1e-5
