@@ -39,7 +39,6 @@ _PINNED = 24
 """Nodes in the subgraph at first."""
 _LABEL, _PROMPT = 60, 2_000
 """Characters of a token or a role in a label, and of the prompt."""
-_ENDS = ("input", "logits")
 _KEYS = {"metadata", "qParams", "nodes", "links"}
 _TAG = re.compile(r"<(?=[a-zA-Z/!?])")
 _SIGNS = str.maketrans({"\n": "⏎", "\t": "→", "\r": "↵"})
@@ -58,13 +57,16 @@ _Parts = dict[tuple[str, str], dict[str, float | None]]
 class _AttributionGraph(Format):
     suffix = "neuronpedia.json"
     lost = "all that is about the whole circuit, and which edges have no score or effect"
+    places = True
 
     def text(self, circuit: Circuit) -> str:
         prompt, parts = _prompt_of(circuit), _parts_of(circuit)
         influence = _influences(circuit, parts)
         nodes = {node.name: _node(circuit, node, prompt, influence.get(node.name)) for node in circuit.nodes}
         ids = {name: node["node_id"] for name, node in nodes.items()}
-        tokens = [_embedding(place) for place in range(len(prompt.tokens) - 1)]
+        known = set(ids.values())
+        every = (_embedding(place) for place in range(len(prompt.tokens) - (prompt.column_of is None)))
+        tokens = [token for token in every if token["node_id"] not in known]
         links = [_link(ids[sender], ids[target], weights) for (sender, target), weights in parts.items()]
         content = {
             "metadata": _metadata(circuit, prompt),
@@ -82,8 +84,9 @@ class _AttributionGraph(Format):
 class _Drawn:
     """Where a circuit is drawn."""
 
-    tokens: tuple[str, ...]  # The columns: the prompt's, and one more for `input`, which stands for all of them
+    tokens: tuple[str, ...]  # The columns: the prompt's, and one more for `input` where that stands for all of them
     read_at: int  # The column of all other nodes
+    column_of: Mapping[str, int] | None  # Of nodes at places, the last token of each; None without places
     answer: str  # The right answer
     probability: float | None  # What the model gives it; None where the circuit file does not say
 
@@ -91,12 +94,25 @@ class _Drawn:
 def _prompt_of(circuit: Circuit) -> _Drawn:
     """The clean prompt of the circuit's first example; without one, a column for the position read."""
     if not circuit.examples:
-        return _Drawn(("(position read)", "(all tokens)"), 0, "logits", None)
+        return _without_example(circuit)
     example = circuit.examples[0]
     answers = (*example.answers, *(token.text for token in example.next_clean), "logits")
     known = {token.text: token.probability for token in example.next_clean}
-    tokens = (*map(_shown, example.clean), "(all tokens)")
-    return _Drawn(tokens, example.read_at, answers[0], known.get(answers[0]))
+    tokens, columns = tuple(map(_shown, example.clean)), None
+    if circuit.spans is None:
+        tokens += ("(all tokens)",)
+    else:
+        columns = {circuit.spans.names[span]: place for place, span in enumerate(example.spans)}
+    return _Drawn(tokens, example.read_at, columns, answers[0], known.get(answers[0]))
+
+
+def _without_example(circuit: Circuit) -> _Drawn:
+    """Columns where there is no prompt to show: the places, or one for the position read."""
+    if circuit.spans is None:
+        return _Drawn(("(position read)", "(all tokens)"), 0, None, "logits", None)
+    names = circuit.spans.names
+    columns = {name: place for place, name in enumerate(names)}
+    return _Drawn(tuple(map(_shown, names)), circuit.spans.end, columns, "logits", None)
 
 
 def _parts_of(circuit: Circuit) -> _Parts:
@@ -107,7 +123,7 @@ def _parts_of(circuit: Circuit) -> _Parts:
         kind, targets = targets_of(layout, edge.into)
         weight = 1.0 if measure is None else strength_of(edge, measure)
         for target in filter(kept.__contains__, targets):
-            parts.setdefault((edge.sender, target), {})[kind] = weight
+            parts.setdefault((edge.out_of, target), {})[kind] = weight
     return parts
 
 
@@ -120,7 +136,7 @@ def _influences(circuit: Circuit, parts: _Parts) -> dict[str, float]:
     into: dict[str, dict[str, float]] = {}
     for (sender, receiver), weights in parts.items():
         into.setdefault(receiver, {})[sender] = abs(_total(weights))
-    influence = {node.name: 0.0 for node in circuit.nodes} | {"logits": 1.0}
+    influence = {node.name: float(node.kind == "logits") for node in circuit.nodes}
     for node in reversed(circuit.nodes):
         weights_in = into.get(node.name, {})
         largest = max(weights_in.values(), default=0.0)
@@ -128,7 +144,7 @@ def _influences(circuit: Circuit, parts: _Parts) -> dict[str, float]:
             shares = {sender: weight / largest for sender, weight in weights_in.items()}
             for sender, share in shares.items():
                 influence[sender] += influence[node.name] * share / sum(shares.values())
-    del influence["logits"]
+    influence = {node.name: influence[node.name] for node in circuit.nodes if node.kind != "logits"}
     total, reached, cumulative = sum(influence.values(), 0.0), 0.0, dict[str, float]()
     for name in sorted(influence, key=lambda name: -influence[name]):
         reached += influence[name]
@@ -163,31 +179,38 @@ def _metadata(circuit: Circuit, prompt: _Drawn) -> dict[str, Any]:
 
 def _shown_first(circuit: Circuit, influence: Mapping[str, float], ids: Mapping[str, str]) -> dict[str, Any]:
     """The strongest nodes pinned, heads of one role as one group, and the logits selected."""
-    strongest = [name for name in influence if name not in _ENDS][: _PINNED - len(_ENDS)]
-    pinned = [name for name in ids if name in (*_ENDS, *strongest)]
+    ends = [node.name for node in circuit.nodes if node.kind in ("input", "logits")]
+    strongest = [name for name in influence if name not in ends][: max(1, _PINNED - len(ends))]
+    pinned = [name for name in ids if name in (*ends, *strongest)]
     roles: dict[str, list[str]] = {}
     for node in circuit.nodes:
-        if node.role is not None and node.name in pinned and node.name not in _ENDS:
+        if node.role is not None and node.name in pinned and node.name not in ends:
             roles.setdefault(_shown(node.role), []).append(ids[node.name])
     return {
         "pinnedIds": [ids[name] for name in pinned],
         "supernodes": [[role, *members] for role, members in roles.items() if len(members) > 1],
         "linkType": "both",
-        "clickedId": ids.get("logits", ""),
+        "clickedId": next((ids[node.name] for node in circuit.nodes if node.kind == "logits"), ""),
         "sg_pos": "",
     }
 
 
 def _node(circuit: Circuit, node: CircuitNode, prompt: _Drawn, influence: float | None) -> dict[str, Any]:
     known = {} if influence is None else {"influence": influence}
+    columns = prompt.column_of
     if node.kind == "input":
-        return {**_embedding(len(prompt.tokens) - 1), **known, "name": "input"}
+        column = len(prompt.tokens) - 1 if columns is None else columns.get(node.span or "", prompt.read_at)
+        return {**_embedding(column), **known, "name": node.name}
     logits = node.kind == "logits"
     layer = circuit.model.n_layers + 1 if logits else node.layer
-    feature = 0 if logits else int(node.name.split(".h")[1]) if node.kind == "head" else circuit.model.n_heads
+    plain = node.name.partition("@")[0]
+    feature = 0 if logits else int(plain.split(".h")[1]) if node.kind == "head" else circuit.model.n_heads
     label = (_output(circuit, prompt) if logits else node.name) + (f" {_shown(node.role)}" if node.role else "")
     kind = "logit" if logits else "attention head" if node.kind == "head" else "mlp"
-    drawn = _node_at(str(layer), feature, prompt.read_at, kind, label)
+    column = prompt.read_at if columns is None else columns.get(node.span or "", prompt.read_at)
+    drawn = _node_at(str(layer), feature, column, kind, label)
+    if columns is not None:  # the same head may be in several columns
+        drawn["jsNodeId"] = f"{layer}_{feature}-{column}"
     if logits:
         drawn |= {"token_prob": prompt.probability or 0.0, "is_target_logit": True}
     return {**drawn, **known, "name": node.name}

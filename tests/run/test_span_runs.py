@@ -100,7 +100,7 @@ def test_formats_that_say_where(circuit: Circuit, fmt: str, tmp_path: Path) -> N
     assert "B.2" in (tmp_path / "x").read_text()
 
 
-@pytest.mark.parametrize("fmt", ["eap", "neuronpedia", "parquet"])
+@pytest.mark.parametrize("fmt", ["eap", "parquet"])
 def test_formats_that_do_not(circuit: Circuit, fmt: str, tmp_path: Path) -> None:
     export(circuit, fmt, tmp_path / "x")
     export(circuit.plain(), fmt, tmp_path / "y")
@@ -169,3 +169,17 @@ def test_a_killed_run_goes_on(tmp_path: Path, circuit: Circuit) -> None:
 
 def test_read_with_its_places(run: Path) -> None:
     assert import_circuit(run).spans is not None
+
+
+def test_neuronpedia_draws_nodes_at_their_tokens(circuit: Circuit, tmp_path: Path) -> None:
+    export(circuit, "neuronpedia", tmp_path / "x.json")
+    graph, example = json.loads((tmp_path / "x.json").read_text()), circuit.examples[0]
+    nodes = {node["name"]: node for node in graph["nodes"] if "name" in node}
+    assert circuit.spans is not None and nodes.keys() == {node.name for node in circuit.nodes}
+    for node in circuit.nodes:
+        column = nodes[node.name]["ctx_idx"]
+        assert circuit.spans.names[example.spans[column]] == node.span
+    assert len({node["node_id"] for node in graph["nodes"]}) == len(graph["nodes"])
+    assert len(graph["metadata"]["prompt_tokens"]) == len(example.clean)
+    ids = {node["node_id"] for node in graph["nodes"]}
+    assert all({link["source"], link["target"]} <= ids for link in graph["links"])
