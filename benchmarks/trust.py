@@ -3,6 +3,7 @@
 Run it: `python -m benchmarks.trust`. Runs that are there already are not made again.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from itertools import product
@@ -125,15 +126,29 @@ def row_of(way: str, circuit: Circuit) -> tuple[str, ...]:
     )
 
 
-def summary(found: Sequence[tuple[str, Circuit]], failed: int) -> str:
+def summary(rows: Sequence[tuple[str, ...]], failed: int) -> str:
     """How often the target holds, and how large the circuits are."""
-    said = []
+    said, runs = [], [dict(zip(COLUMNS, row, strict=True)) for row in rows]
     for way in WAYS:
-        some = [circuit for one, circuit in found if one == way]
+        some = [run for run in runs if run["target"] == way]
         if some:
-            size = median(len(circuit.edges) for circuit in some)
-            said.append(f"{way}: held in {sum(map(holds, some))} of {len(some)} runs, {size:g} edges in the median")
+            size = median(int(run["edges"].replace(",", "")) for run in some)
+            held = sum(run["holds"] == "yes" for run in some)
+            said.append(f"{way}: held in {held} of {len(some)} runs, {size:g} edges in the median")
     return "; ".join(said) + (f"; no circuit in {failed} more." if failed else ".")
+
+
+def with_earlier(rows: Sequence[tuple[str, ...]], earlier: Path | None) -> tuple[tuple[str, ...], ...]:
+    """Rows in order of task, seed and target, with those of an earlier result that were not run again."""
+    key = COLUMNS.index("target") + 1
+    known = {} if earlier is None else {tuple(run.values())[:key]: tuple(run.values()) for run in _runs_of(earlier)}
+    known |= {row[:key]: row for row in rows}
+    return tuple(known[one] for one in sorted(known))
+
+
+def _runs_of(result: Path) -> list[dict[str, str]]:
+    runs: list[dict[str, str]] = json.loads(result.read_text())["runs"]
+    return runs
 
 
 def write_page(page: Path, table: Table, results: Path) -> None:
@@ -169,6 +184,7 @@ def main(
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of prompts, from 0 on.")] = 5,
     held_out: Annotated[int, typer.Option(min=10, help="Held-out prompts.")] = 256,
     runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/trust"),
+    beside: Annotated[Path | None, typer.Option(help="An earlier result (JSON): its runs are shown, too.")] = None,
     no_search: Annotated[bool, typer.Option("--no-search", help="Show the runs that there are.")] = False,
     threads: Threads = 2,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = RESULTS,
@@ -187,9 +203,8 @@ def main(
                 found.append((way, Circuit.load(folder / CIRCUIT)))
             else:
                 failed[folder.name] = why
-        order = [(circuit.task.name if circuit.task else "", place) for place, (_, circuit) in enumerate(found)]
-        rows = tuple(row_of(*found[place]) for _, place in sorted(order))
-        tables = [Table("Held-out prompts", COLUMNS, rows, summary(found, len(failed)))]
+        rows = with_earlier([row_of(*one) for one in found], beside)
+        tables = [Table("Held-out prompts", COLUMNS, rows, summary(rows, len(failed)))]
         if failed:
             tables.append(Table("No circuit", ("run", "why"), tuple(failed.items())))
         print_tables(tables)

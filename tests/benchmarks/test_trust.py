@@ -1,5 +1,6 @@
 """The page on trust, from runs on a tiny model."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ def with_templates(circuit: Circuit, *values: float) -> Circuit:
 
 def test_a_target_holds_where_every_template_lies_in_it(circuit: Circuit) -> None:
     assert trust.holds(with_templates(circuit, 0.8, 1.2)) and not trust.holds(with_templates(circuit, 1.0, 0.79))
-    found = [("default", with_templates(circuit, 1.0, 1.0)), ("default", with_templates(circuit, 1.0, 0.5))]
+    found = [trust.row_of("default", with_templates(circuit, 1.0, other)) for other in (1.0, 0.5)]
     size = len(circuit.edges)
     assert trust.summary(found, 1) == (
         f"default: held in 1 of 2 runs, {size} edges in the median; no circuit in 1 more."
@@ -50,6 +51,14 @@ def test_the_page_has_a_row_for_every_run(circuit: Circuit, tmp_path: Path) -> N
     trust.write_page(tmp_path / "trust.md", table, tmp_path / "trust-2026-11-29.md")
     page = (tmp_path / "trust.md").read_text()
     assert "| tiny | 0 | default |" in page and "**default: held in 1 of 1 runs.**" in page
+
+
+def test_earlier_runs_stand_beside_those_made_now(circuit: Circuit, tmp_path: Path) -> None:
+    now = trust.row_of("default", with_templates(circuit, 1.0, 1.0))
+    again, other = dict(zip(trust.COLUMNS, now, strict=True)) | {"holds": "no"}, dict.fromkeys(trust.COLUMNS, "x")
+    (tmp_path / "earlier.json").write_text(json.dumps({"runs": [again, other]}))
+    assert trust.with_earlier([now], tmp_path / "earlier.json") == (now, ("x",) * len(trust.COLUMNS))
+    assert trust.with_earlier([now], None) == (now,)
 
 
 def test_runs_that_are_there_are_shown_without_a_search(circuit: Circuit, tmp_path: Path) -> None:
