@@ -33,7 +33,7 @@ from acdc_engine.patch.judge import Judge, Target, judges_each
 from acdc_engine.patch.memory import remembering
 from acdc_engine.prompts.metrics import Metric, MetricFunction, as_metric
 from acdc_engine.prompts.objectives import aimed_at, check_objective
-from acdc_engine.prompts.prompt_set import PromptSet
+from acdc_engine.prompts.prompt_set import PromptSet, with_common_spans
 from acdc_engine.provenance import environment, prompts_hash, records_of, spans_record
 from acdc_engine.score import EdgeScores, get_method, score_edges
 from acdc_engine.score.edge_scores import per_example_fits
@@ -77,7 +77,7 @@ class Experiment:
         evaluator: Makes what runs circuits.
 
     Raises:
-        AcdcError: A metric, ablation or objective that does not exist.
+        AcdcError: A metric, ablation or objective that does not exist; or prompts of which some have spans alone.
     """
 
     def __init__(
@@ -104,6 +104,8 @@ class Experiment:
             if not isinstance(given, kind):
                 raise MethodError(f"An experiment takes what {maker}(...) gives, not a {type(given).__name__}.")
         self.aim = check_objective(objective)
+        first, held_out, validation = with_common_spans((prompts, held_out, validation))
+        prompts = first or prompts
         if not view.causal:
             prompts = prompts.both_ways()
             held_out, validation = (one and one.both_ways() for one in (held_out, validation))

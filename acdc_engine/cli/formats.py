@@ -46,7 +46,7 @@ def export(
 
     Says afterwards what the format does not hold. acdc import reads some of them: see --list.
     """
-    from acdc_engine.formats.register import FORMATS, default_name, import_circuit
+    from acdc_engine.formats.register import FORMATS, as_written, default_name, import_circuit
     from acdc_engine.formats.register import export as write
     from acdc_engine.graph.files import find_circuit
     from acdc_engine.show.pictures import PICTURE_FORMATS
@@ -66,10 +66,12 @@ def export(
     else:
         with stage("Writing"):
             write(loaded, to, target, overwrite=overwrite)
-    _print_written(loaded, target)
+    _print_written(loaded if to in PICTURE_FORMATS else as_written(loaded, to), target)
     if to in PICTURE_FORMATS:
         return
     lost = FORMATS[to].value.lost
+    if loaded.spans is not None and not FORMATS[to].value.places:
+        lost = f"the places in the prompt, {lost}"
     out.print(f"Not in it: {lost}." if lost else "All of it is in the file.", markup=False, highlight=False)
 
 

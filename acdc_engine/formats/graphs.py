@@ -20,7 +20,7 @@ from pydantic import AliasChoices, BaseModel, Field, ValidationError
 
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.formats.register import FORMATS, Format, Source, needs_model
-from acdc_engine.formats.tables import Rows, circuit_of
+from acdc_engine.formats.tables import Rows, circuit_of, has_places
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import explain_faults, read_json
 from acdc_engine.graph.nodes import edge_name
@@ -151,6 +151,8 @@ def _circuit_of(path: Path, what: str, content: Any, model: ModelRecord | None) 
     for place, edge in edges:
         if (edge.get("kind"), edge.get("key")) == ("shared", "shared"):
             continue  # from `to_networkx(shared=True)`
+        if edge.get("span") is not None:
+            raise has_places(path)
         where = f"edges.{place} ({edge.get('source')!s:.60} -> {edge.get('target')!s:.60})"
         ends = {"sender": edge.get("source"), "receiver": _receiver_of(path, where, edge)}
         rows.append((where, ends | {key: edge[key] for key in FIGURES if key in edge}))

@@ -136,9 +136,13 @@ def export(circuit: Circuit, fmt: str, path: str | Path, *, overwrite: bool = Fa
     Raises:
         CircuitFileError: Unknown format, one that cannot hold this circuit, or the file exists or cannot be written.
     """
-    chosen = FORMATS[fmt].value()
-    written = circuit if chosen.places else circuit.plain()
+    chosen, written = FORMATS[fmt].value(), as_written(circuit, fmt)
     write_with(Path(path), lambda temporary: chosen.write(written, temporary), overwrite=overwrite)
+
+
+def as_written(circuit: Circuit, fmt: str) -> Circuit:
+    """What a format holds of a circuit: without its places, where it has none for them."""
+    return circuit if FORMATS[fmt].value.places else circuit.plain()
 
 
 def import_circuit(path: str | Path, *, fmt: str | None = None, model: ModelRecord | None = None) -> Circuit:

@@ -141,6 +141,8 @@ def _csv_rows(path: Path) -> Rows:
         raise CircuitFileError(f"{path} is no CSV: {error}. Quote texts that hold quotes or line breaks.") from error
     header = [name.strip() for name in lines[0]] if lines else []
     _check_columns(path, header)
+    if "span" in header:
+        raise has_places(path)
     rows = []
     for place, cells in enumerate(lines[1:], 2):
         if not cells:
@@ -151,6 +153,15 @@ def _csv_rows(path: Path) -> Rows:
         row |= {name: _number(path, place, name, row[name]) for name in FIGURES if name in row}
         rows.append((f"row {place}", row))
     return rows
+
+
+def has_places(path: Path) -> CircuitFileError:
+    """The error of a file of a circuit with places, which it does not tell enough of."""
+    return CircuitFileError(
+        f"{path} has places in the prompt, and does not say which of them looks back at which: such circuits are read "
+        "from the engine's own files alone. Take the circuit file that it was exported from; or export that circuit "
+        "without places (in Python: circuit.plain())."
+    )
 
 
 def _check_columns(path: Path, header: list[str]) -> None:

@@ -308,7 +308,8 @@ class Circuit(Shown, Record):
             Circuit.from_edges(load_model("gpt2"), ["input->a0.h1<q>", "a0.h1->logits"])
 
         Args:
-            model: The model: what `load_model` gives, another circuit of it, or its `ModelRecord`.
+            model: The model: what `load_model` gives, another circuit of it (and with its places, where that has any),
+                or its `ModelRecord`.
             edges: Their names, such as a5.h3->a7.h1<v>; pairs of ends; or `CircuitEdge`s, of which only the ends count.
 
         Returns:
@@ -319,7 +320,7 @@ class Circuit(Shown, Record):
                 a model that is only named.
             CircuitFileError: An edge is there twice.
         """
-        record = model.model if isinstance(model, Circuit) else model
+        record, spans = (model.model, model.spans) if isinstance(model, Circuit) else (model, None)
         if not isinstance(record, ModelRecord):
             if not hasattr(model, "model_record"):
                 raise GraphError(
@@ -327,9 +328,10 @@ class Circuit(Shown, Record):
                     "of the model."
                 )
             record = model.model_record()
-        layout = cls(model=record, nodes=(), edges=()).graph()
+        where: dict[str, Any] = {} if spans is None else {"spans": spans, "version": 2}
+        layout = cls(model=record, nodes=(), edges=(), **where).graph()
         named = edges_named(layout, edges)
-        return cls(model=record, nodes=nodes_of_edges(layout, named), edges=named)
+        return cls(model=record, nodes=nodes_of_edges(layout, named), edges=named, **where)
 
     @classmethod
     def load(cls, path: str | Path) -> Circuit:

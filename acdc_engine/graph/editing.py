@@ -57,8 +57,11 @@ def without_spans(circuit: Circuit) -> Circuit:
     unknown = {name: type(circuit).model_fields[name].default for name in _OF_THE_WHOLE}
     prompts = tuple(record.model_copy(update={"spans": ()}) for record in circuit.prompts)
     source = "; ".join(filter(None, (circuit.source, f"without places: {len(circuit.edges):,} edges with them")))
-    changed = {"nodes": nodes, "edges": with_roles(bare.graph(), nodes, found), "prompts": prompts, "checksum": None}
-    return bare.model_copy(update={**unknown, **changed, "source": source})
+    examples = tuple(one.model_copy(update={"spans": (), "next_circuit": ()}) for one in circuit.examples)
+    task = circuit.task and circuit.task.model_copy(update={"prompts_hash": None})  # which counts their spans
+    edges = with_roles(bare.graph(), nodes, found)
+    changed: dict[str, Any] = {"nodes": nodes, "edges": edges, "prompts": prompts, "examples": examples, "task": task}
+    return bare.model_copy(update={**unknown, **changed, "source": source, "checksum": None})
 
 
 class Wiring:

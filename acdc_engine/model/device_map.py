@@ -235,7 +235,8 @@ def _spread_out(model: _Skeleton, main: torch.device, even: bool, memory: str | 
     if len(places) < len(model.layers):
         known = ", ".join(f"{device} {size / 1e9:.1f} GB" for device, size in rooms.items())
         raise DeviceError(
-            f"Model {model.name!r} ({model.size}) does not fit on what is here ({known}): from "
+            f"Model {model.name!r} ({model.size}) does not fit on what is here ({known}"
+            f"{'' if memory is None else f', with --memory {memory}'}): from "
             f"{model.stack}.{len(places)} on its layers would have to be offloaded to the disk, and weights there "
             f"cannot be computed with. {_REMEDY}."
         )

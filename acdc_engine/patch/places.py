@@ -42,7 +42,10 @@ class Tokens:
         """Looks the tokens up: once for a batch, which waits for the device."""
         self.graph, self.n_spans, self.end, self.at = graph, graph.n_spans, graph.end, at
         self._rows, self._spans = spans.tolist(), spans
-        self.of_span = [(spans == span).flatten().nonzero().flatten() for span in range(graph.n_spans)]
+        flat = [span for row in self._rows for span in row]
+        places = [[place for place, one in enumerate(flat) if one == span] for span in range(graph.n_spans)]
+        moved = torch.tensor([place for some in places for place in some], dtype=torch.long).to(spans.device)
+        self.of_span = list(moved.split([len(some) for some in places]))
         self.sources = self.of_span
         self._parts = dict[tuple[int, ...], Tokens]()
 

@@ -173,7 +173,15 @@ class PromptSet:
         for i, (row, size) in enumerate(zip(tokens, sizes, strict=True)):
             if len(row) != size:
                 raise PromptError(f"Every token has one span: prompt {i} has {size} tokens and {len(row)} names.")
-        spans = spans or Spans.of(tokens, self.read_at.tolist())
+        if spans is None:
+            spans = Spans.of(tokens, self.read_at.tolist())
+        else:
+            read = Spans.of(tokens, self.read_at.tolist())
+            if read.names and read.names[read.end] != (end := spans.names[spans.end]):
+                raise PromptError(
+                    f"The logits are read at span {end!r}, and at the reading positions of these prompts lies "
+                    f"{read.names[read.end]!r}."
+                )
         known = {name: place for place, name in enumerate(spans.names)}
         if strange := sorted({name for row in tokens for name in row} - known.keys()):
             raise PromptError(f"No span is called {strange[0]!r}: there are {', '.join(spans.names)}.")
@@ -282,6 +290,25 @@ class PromptSet:
         if self.spans is not None:
             rows += self.span_names()
         return hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode()).hexdigest()
+
+
+def with_common_spans(sets: Sequence[PromptSet | None]) -> list[PromptSet | None]:
+    """The sets with spans that are the same in all of them, as circuits take them to be.
+
+    Raises:
+        PromptError: Some have spans and others have none, or they are read at spans of different names.
+    """
+    given = [one for one in sets if one is not None]
+    if all(one.spans == given[0].spans for one in given):
+        return list(sets)
+    if any(one.spans is None for one in given):
+        raise PromptError(
+            "Spans are given for some of the discovery, held-out and validation prompts, and not for others: give them "
+            "for all, or for none."
+        )
+    rows = [row for one in given for row in one.span_names()]
+    spans = Spans.of(rows, [at for one in given for at in one.read_at.tolist()])
+    return [None if one is None else one.placed(one.span_names(), spans) for one in sets]
 
 
 def _lists(name: str, given: Any) -> list[list[int]]:

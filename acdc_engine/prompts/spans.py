@@ -80,10 +80,12 @@ def _refuse_unequal(rows: Sequence[Checked], task: str) -> None:
     read = _told(rows, [f"position {row.read_at}" for row in rows])
     if len(lengths) > 1 or len(read) > 1:
         found = f"some have {' and '.join(lengths)}" if len(lengths) > 1 else f"some are read at {' and '.join(read)}"
+        remedy = "Use --where spans, for which both may differ, where the task names its places"
+        if len(lengths) > 1:
+            remedy += ", or words that are one token each (only_single_token)"
         raise PromptError(
             f"--where tokens is for prompts of one length, read at one position, and of those of task {task!r} "
-            f"{found}. Use --where spans, for which lengths may differ, or words that are one token each "
-            "(only_single_token)."
+            f"{found}. {remedy}."
         )
 
 

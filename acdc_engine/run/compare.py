@@ -50,7 +50,7 @@ def compare(found: Circuit | str | Path, known: Circuit | str | Path, *, other_m
     path, truth_path = file or Path("the found circuit"), truth_file or Path("the known circuit")
     truth = _truth(truth_path, known, found if isinstance(found, Circuit) else path)
     ours = _Found(found) if isinstance(found, Circuit) else _found_at(path, truth.model)
-    ours, truth = _without_places(ours), truth.plain()
+    ours, truth = _without_places(ours, truth), truth.plain()
     _check_models(path, ours.circuit, truth_path, truth, other_model)
     names = str(path if file is None else found), str(truth_path) if truth_file is None else name_of(truth_path)
     ranked: dict[Rank, Float[Tensor, "senders receivers"]] = {}
@@ -139,16 +139,16 @@ def _with_scores(circuit: Circuit, path: Path) -> _Found:
     return _Found(circuit, scores.float(), None if rms is None else rms.float(), str(path))
 
 
-def _without_places(found: _Found) -> _Found:
+def _without_places(found: _Found, truth: Circuit) -> _Found:
     """Circuits are compared edge by edge, wherever they are: scores of an edge at all its places are added up."""
+    remark = "what tells places in the prompt apart is compared without them."
     spans = found.circuit.spans
     if spans is None:
-        return found
+        return found if truth.spans is None else replace(found, remarks=(*found.remarks, remark))
 
     def added(scores: Tensor) -> Tensor:
         return torch.cat([scores[:, :-1].unflatten(1, (-1, len(spans.names))).sum(2), scores[:, -1:]], 1)
 
-    remark = "the circuit tells places in the prompt apart; it is compared without them."
     scores = None if found.scores is None else added(found.scores)
     return replace(found, circuit=found.circuit.plain(), scores=scores, rms=None, remarks=(*found.remarks, remark))
 

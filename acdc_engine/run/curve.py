@@ -35,6 +35,7 @@ from acdc_engine.graph.result_records import (
 from acdc_engine.model.load import DEFAULT_MODEL
 from acdc_engine.prompts.card import TaskCard, as_hashed
 from acdc_engine.prompts.find import find_task
+from acdc_engine.provenance import prompt_sets_of, prompts_hash
 from acdc_engine.run.folder import check_place
 from acdc_engine.run.prepare import look_before_loading, metric_for, prepare
 from acdc_engine.run.progress import Reporter, reporter_of
@@ -334,6 +335,8 @@ def _known_point(path: Path, circuit: Circuit, held_out_hash: str) -> KnownCircu
     assert circuit.evaluation is not None, "checked when it was read"
     figures = circuit.evaluation.held_out
     prompts = circuit.task.prompts_hash if circuit.task is not None else None
+    if circuit.spans is not None and circuit.prompts:  # whose hash counts the places, which curves do not tell apart
+        prompts = prompts_hash(*prompt_sets_of(circuit.prompts, circuit.model.d_vocab, circuit.model.d_vocab_in)[:2])
     return KnownCircuit(
         name=short_name_of(path),
         edges=len(circuit.edges),

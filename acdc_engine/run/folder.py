@@ -285,6 +285,8 @@ def asked_facts(card: TaskCard, settings: Settings, model: Any) -> dict[str, Jso
     """
     named: dict[str, JsonValue] = {"model": str(model)} if isinstance(model, str | Path) else {}
     chosen = {name: value for name, value in asdict(settings).items() if name not in _ABOUT_ENDS}
+    if chosen["where"] == "none":  # runs of before there were places go on
+        del chosen["where"]
     plain = json.loads(json.dumps(chosen, default=lambda number: number.item()))  # numbers may be numpy's
     names: dict[str, Any] = {**chosen, "metric": settings.metric or card.metric}
     entries = {name: register[names[name]] for name, register in registers().items()}

@@ -4,7 +4,6 @@ Whatever can be wrong is looked for in this order: in the arguments and the file
 of it before the first circuit is run.
 """
 
-import re
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,9 +40,6 @@ from acdc_engine.provenance import prompt_sets_of, prompts_hash, records_of, wit
 from acdc_engine.run.prepare import prompts_of, task_record
 from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.settings import Settings
-
-_POSITION = re.compile(r"t\d+|bos|end")
-"""Names of spans that are positions."""
 
 
 @dataclass(frozen=True)
@@ -372,7 +368,7 @@ def _on_task(
         )
     spans = circuit.graph().spans
     if spans is not None:
-        wanted = replace(wanted, where="tokens" if all(_POSITION.fullmatch(one) for one in spans.names) else "spans")
+        wanted = replace(wanted, where="tokens" if _are_positions(spans) else "spans")
     card, made = prompts_of(card, view, wanted)
     remarks += [note.removesuffix(".") for note in made.notes]
     check_enough_prompts(len(made.held_out))
@@ -394,6 +390,11 @@ def _at(prompts: PromptSet, spans: Spans | None, circuit: Circuit, card: TaskCar
             "prompts with the same ones; without them: Circuit.load(...).plain()."
         )
     return prompts.placed(prompts.span_names(), spans)
+
+
+def _are_positions(spans: Spans) -> bool:
+    """Whether spans are those of `--where tokens`, one after the other."""
+    return all(name in (f"t{place}", "end", "bos") for place, name in enumerate(spans.names)) and len(spans) > 1
 
 
 def _listed(spans: Spans) -> str:

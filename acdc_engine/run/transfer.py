@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -125,7 +125,7 @@ def transfer(
     check_enough_prompts(n)
     report, remarks = reporter_of(progress), list[str]()
     with report.stage("Reading circuits and tasks"):
-        rows = _rows(circuits, model)
+        rows = [_without_places(row, remarks) for row in _rows(circuits, model)]
         under = _ablations(ablations, rows)
         cards = _cards(tasks, rows)
     with report.stage("Loading the model"):
@@ -157,6 +157,14 @@ def transfer(
         if target is not None:
             found.save(target, overwrite=overwrite or len(columns) > 1)
     return found
+
+
+def _without_places(row: _Row, remarks: list[str]) -> _Row:
+    """The row as it can be judged on any task's prompts."""
+    if row.circuit.spans is None:
+        return row
+    remarks.append(f"{row.name} tells places in the prompt apart; here it is judged with its edges at all of them")
+    return replace(row, circuit=row.circuit.plain())
 
 
 def _rows(circuits: Sequence[Circuit | str | Path], model: Any) -> list[_Row]:

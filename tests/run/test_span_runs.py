@@ -183,3 +183,44 @@ def test_neuronpedia_draws_nodes_at_their_tokens(circuit: Circuit, tmp_path: Pat
     assert len(graph["metadata"]["prompt_tokens"]) == len(example.clean)
     ids = {node["node_id"] for node in graph["nodes"]}
     assert all({link["source"], link["target"]} <= ids for link in graph["links"])
+
+
+def test_tables_and_graphs_with_places_are_not_read_back(circuit: Circuit, tmp_path: Path) -> None:
+    for fmt in ("csv", "networkx-json"):
+        export(circuit, fmt, tmp_path / fmt)
+        with pytest.raises(CircuitFileError, match=r"has places in the prompt, .* read from the engine's own files"):
+            import_circuit(tmp_path / fmt, model=circuit.model)
+
+
+def test_what_is_measured_stays_behind_with_the_places(circuit: Circuit, tmp_path: Path) -> None:
+    plain = circuit.plain()
+    assert plain.task is not None and plain.task.prompts_hash is None
+    assert all(not one.spans and not one.next_circuit for one in plain.examples)
+    plain.save(tmp_path / "plain.json")
+    assert ae.verify(tmp_path / "plain.json", model=tiny_view(), progress=False).holds
+
+
+def test_the_viewer_says_what_it_leaves_out(circuit: Circuit) -> None:
+    data = view_data(circuit)
+    assert not data.hand_written and any(label == "Places" for label, _ in data.about)
+    assert any(label == "Held-out faithfulness" for label, _ in data.about)
+
+
+def test_transfer_takes_it_at_all_places(run: Path, tmp_path: Path) -> None:
+    card = write_card(tmp_path)
+    found = ae.transfer([run], tasks=[card], model=tiny_view(), n=24, progress=False)
+    assert "run tells places in the prompt apart" in found.remarks[0]
+
+
+def test_edges_by_name_have_the_places_of_a_circuit(circuit: Circuit) -> None:
+    again = Circuit.from_edges(circuit, [edge.name for edge in circuit.edges])
+    assert again.spans == circuit.spans and torch.equal(again.mask(), circuit.mask())
+
+
+def test_slots_called_like_positions_are_slots(tmp_path: Path) -> None:
+    card = write_card(tmp_path)
+    text = card.read_text().replace("{A}", "{t1}").replace("{B}", "{t2}").replace('"A", "B"', '"t1", "t2"')
+    card.write_text(text.replace('A = "names"', 't1 = "names"').replace('B = "names"', 't2 = "names"'))
+    ae.discover(card, tiny_view(), where="spans", out=tmp_path / "run", **HOW)
+    again = ae.evaluate(tmp_path / "run", model=tiny_view(), task=card, n=8, n_held_out=24, progress=False)
+    assert again.spans is not None and "t2.2" in again.spans.names

@@ -113,11 +113,12 @@ def _figure(
             "MLPs are left out of pictures by role only: all others draw them. Ask for one by role (--by role), or not "
             "for the MLPs (--mlps)."
         )
+    circuit = circuit if by is None else circuit.plain()
     shown = circuit if top is None else strongest(circuit, top)
     note = "" if shown is circuit else f"strongest {len(shown.edges):,} of {len(circuit.edges):,} edges"
     heading = _title(circuit) if title is None else drawn(title, 300)
     if by is not None:
-        return _roles_figure(shown.plain(), "\n".join(filter(None, (heading, note))), width, mlps=mlps)
+        return _roles_figure(shown, "\n".join(filter(None, (heading, note))), width, mlps=mlps)
     if shown.spans is not None:
         from acdc_engine.show.pictures.grid import grid_figure
 

@@ -123,7 +123,7 @@ def view_data(circuit: Circuit, known: Circuit | None = None, *, known_name: str
 
     Circuits with places are shown without them.
     """
-    circuit, known = circuit.plain(), None if known is None else known.plain()
+    whole, circuit, known = circuit, circuit.plain(), None if known is None else known.plain()
     union = _union(circuit, known)
     sizes, appears = _slider(circuit)
     places = place_nodes(union.whole).places
@@ -136,8 +136,8 @@ def view_data(circuit: Circuit, known: Circuit | None = None, *, known_name: str
         title=f"{task}{circuit.model.name}: {n_edges:,} edge{'' if n_edges == 1 else 's'}",
         model=circuit.model.name,
         task=circuit.behaviour_name,
-        about=tuple(_about(circuit)),
-        hand_written=circuit.hand_written,
+        about=tuple(_about(whole)),
+        hand_written=whole.hand_written,
         measure=measure_of(circuit),
         n_edges=n_edges,
         hidden_edges=n_edges - len(union.own),
@@ -278,6 +278,9 @@ def _bends_of(circuit: Circuit, places: Mapping[str, Point]) -> dict[tuple[str, 
 
 
 def _about(circuit: Circuit) -> Iterator[tuple[str, str]]:
+    if circuit.spans is not None:
+        n = len(circuit.edges)
+        yield "Places", f"left out in this picture: the figures are of {n:,} edges at places, which acdc draw shows"
     yield from facts(circuit).items()
     if circuit.evaluation is not None:
         of = circuit.evaluation.held_out
