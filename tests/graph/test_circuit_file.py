@@ -116,7 +116,7 @@ EDITED = (
     "Remove the checksum, with the comma before it, to use it as a hand-written circuit."
 )
 NEWER = (
-    "was written by a newer acdc-engine (version 3; this one reads up to 1): upgrade with pip install --upgrade "
+    "was written by a newer acdc-engine (version 3; this one reads up to 2): upgrade with pip install --upgrade "
     "acdc-engine."
 )
 
@@ -127,7 +127,7 @@ NEWER = (
         (lambda file: file["edges"][0].update(score=2.0), False, EDITED),
         (lambda file: file.update(version=3, novelty=True), False, NEWER),
         *(
-            (lambda file, v=v: file.update(version=v), True, f"version is {v!r}; it must be a whole number, 1 to 1.")
+            (lambda file, v=v: file.update(version=v), True, f"version is {v!r}; it must be a whole number, 1 to 2.")
             for v in (None, "1", 0, True, 1.5)
         ),
         (lambda file: file["edges"][2].update(efect=1.0), True, EFECT),

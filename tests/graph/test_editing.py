@@ -24,7 +24,7 @@ AFTER_AN_EDIT = {
     Circuit: {
         "stays": {
             "format", "version", "model", "task", "behaviour", "metric", "ablation", "attribution", "environment",
-            "prompts"
+            "spans", "prompts"
         },
         "changes": {"nodes", "edges", "examples", "source", "checksum"},
         "goes": {"search", "rule", "made_by", "evaluation", "certificate", "cost", "command", "sizes", "repeats",
@@ -32,12 +32,12 @@ AFTER_AN_EDIT = {
         }
     },
     CircuitEdge: {
-        "stays": {"sender", "receiver", "score", "inclusion"},
+        "stays": {"sender", "receiver", "span", "score", "inclusion"},
         "changes": {"sender_role", "receiver_role"},
         "goes": {"effect", "without", "stability", "necessity"}
     },
     CircuitNode: {
-        "stays": {"name", "kind", "layer", "direct_effect", "inclusion"},
+        "stays": {"name", "kind", "layer", "span", "direct_effect", "inclusion"},
         "changes": {"role", "role_scores"},
         "goes": set[str]()
     }
