@@ -290,9 +290,10 @@ class PatchedRun:
             return self._weights.sums(rows, first, everywhere, done)
         if not everywhere:
             return self._weights.sums(rows, first, everywhere, done, self._tokens.end)
-        fed = [(span, self._weights.fed(rows, span)) for span in range(self._tokens.n_spans)]
-        parts = [(at, self._weights.sums(rows[some], first, True, done, at)) for at, some in fed if some.any()]
-        return PlacedSums.of((rows - first).tolist(), parts)
+        differ = [(span, self._weights.differ(rows, span)) for span in range(self._tokens.n_spans)]
+        parts = [(at, self._weights.sums(rows[some], first, True, done, at)) for at, some in differ if some.any()]
+        most = None if self._weights.common is None else self._weights.sums_of_most_spans(rows, first, done)
+        return PlacedSums.of((rows - first).tolist(), most, parts)
 
     @torch.no_grad()
     def final(self) -> Float[Tensor, "masks batch d_model"]:
@@ -408,6 +409,8 @@ class PatchedRun:
             self._pull_through(sums, gradient.flatten(1), flow.flatten(1))
             return
         assert self._tokens is not None, "the masks have spans"
+        if sums.most is not None:
+            self._pull_through(sums.most, gradient.flatten(1), flow.flatten(1))
         for span, part in sums.parts:
             tokens, rows_there = self._tokens.of_span[span], [sums.moving.index(place) for place in part.moving]
             if not len(tokens):

@@ -34,6 +34,7 @@ class Tokens:
         at: The positions; None for all of them.
         of_span: For every span the places of its tokens, counted through all that are here.
         sources: For every span the places of its tokens, counted through the whole batch.
+        everything: Places of all that are here, counted through the whole batch; None: these are all.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Tokens:
         moved = torch.tensor([place for some in places for place in some], dtype=torch.long).to(spans.device)
         self.of_span = list(moved.split([len(some) for some in places]))
         self.sources = self.of_span
+        self.everything: Tensor | None = None
         self._parts = dict[tuple[int, ...], Tokens]()
 
     def some(self, spans: tuple[int, ...]) -> "Tokens":
@@ -59,7 +61,7 @@ class Tokens:
             part = Tokens(self.graph, self._spans.gather(1, at), at)
             first = torch.arange(len(at), device=at.device)[:, None] * self._spans.shape[1]
             flat = (first + at).flatten()
-            part.sources = [flat[tokens] for tokens in part.of_span]
+            part.sources, part.everything = [flat[tokens] for tokens in part.of_span], flat
             self._parts[spans] = part
         return self._parts[spans]
 
@@ -108,18 +110,22 @@ class PlacedSums:
     Attributes:
         moving: Receivers, counted from the first of their block, that do not read the same under all masks everywhere.
         steady: The others.
-        parts: Span, and the sums of the receivers that read something there.
+        most: What all of them read at most spans; None where that is nothing.
+        parts: Span, and the sums of the receivers that read something else there.
     """
 
     moving: list[int]
     steady: list[int]
+    most: Sums | None
     parts: list[tuple[int, Sums]]
 
     @staticmethod
-    def of(places: Sequence[int], parts: list[tuple[int, Sums]]) -> "PlacedSums":
+    def of(places: Sequence[int], most: Sums | None, parts: list[tuple[int, Sums]]) -> "PlacedSums":
         """The sums of receivers at such places of their block."""
-        moves = {place for _, part in parts for place in part.moving}
-        return PlacedSums([one for one in places if one in moves], [one for one in places if one not in moves], parts)
+        moves = {place for part in ([] if most is None else [most]) for place in part.moving}
+        moves |= {place for _, part in parts for place in part.moving}
+        steady = [one for one in places if one not in moves]
+        return PlacedSums([one for one in places if one in moves], steady, most, parts)
 
     def reads(
         self, base: Float[Tensor, "batch pos d_model"], shared: Tensor, own: Tensor, pack: Pack, work: Work, at: Tokens
@@ -128,17 +134,34 @@ class PlacedSums:
         here, n_masks = at.of(base), len(own)
         flat = here.flatten(0, 1)
         values, same = (flat.repeat(n, len(some), 1, 1) for n, some in ((n_masks, self.moving), (1, self.steady)))
+        nothing = torch.zeros_like(flat[:, None])
+        if self.most is not None:
+            start = torch.zeros_like(here) if at.at is None else nothing
+            found = self.most.reads(start, shared, own, pack, work, at.everything)
+            _add(found, self, values, same, slice(None))
         for span, part in self.parts:
             tokens = at.of_span[span]
             if not len(tokens):  # no prompt of this batch has the span
                 continue
-            found = part.reads(flat[tokens, None], shared, own, pack, work, at.sources[span])
-            for place, into in (*_places(found.moving, self.moving), *_places(found.steady, self.moving)):
-                values[:, into].index_copy_(1, tokens, found.of(place)[:, :, 0])
-            for place, into in _places(found.steady, self.steady):
-                same[:, into].index_copy_(1, tokens, found.same[:, found.steady.index(place), :, 0])
+            found = part.reads(nothing[: len(tokens)], shared, own, pack, work, at.sources[span])
+            _add(found, self, values, same, tokens)
         shape = here.shape[:2]
         return Reads(self.moving, values.unflatten(2, shape), self.steady, same.unflatten(2, shape))
+
+
+def _add(found: Reads, sums: PlacedSums, values: Tensor, same: Tensor, tokens: Tensor | slice) -> None:
+    """Adds what receivers read at some tokens: to each mask's own, or to what all masks share."""
+    for place, into in (*_places(found.moving, sums.moving), *_places(found.steady, sums.moving)):
+        _add_at(values[:, into], found.of(place).flatten(1, 2), tokens)
+    for place, into in _places(found.steady, sums.steady):
+        _add_at(same[:, into], found.same[:, found.steady.index(place)].flatten(1, 2), tokens)
+
+
+def _add_at(values: Tensor, more: Tensor, tokens: Tensor | slice) -> None:
+    if isinstance(tokens, slice):
+        values += more
+    else:
+        values.index_add_(1, tokens, more)
 
 
 def _places(some: Sequence[int], among: Sequence[int]) -> Iterator[tuple[int, int]]:

@@ -291,10 +291,9 @@ class Weights:
         senders, receivers = np.divmod(ids, len(self._usual))
         order = np.argsort(receivers, kind="stable")
         self._owners, self._senders, self._receivers = owners[order], senders[order], receivers[order]
-        self._fed: NDArray[np.bool_] = np.zeros(graph.n_receivers, np.bool_)
-        if graph.spans is not None:
-            self._fed |= self._usual.any(1)
-            self._fed[receivers] = True
+        self._changed: NDArray[np.bool_] = np.zeros(graph.n_receivers, np.bool_)
+        self._changed[receivers] = True
+        self.common = self._at_most_spans()
         self._banks = {}
         for everywhere in (True, False):
             ours, theirs = (bank.everywhere if everywhere else bank.all for bank in (own, shared))
@@ -310,22 +309,41 @@ class Weights:
             done: How many senders of the run are there at those positions.
             span: Which span.
         """
-        in_block, rows = rows - first, self._at(rows, span)
+        at = self._at(rows, span)
+        beyond = _some(self.common, rows) if self.common is not None and everywhere else None
+        return self._laid_out(rows - first, _some(self._usual, at), beyond, self._changes(at), everywhere, done)
+
+    def sums_of_most_spans(self, rows: NDArray[np.int64], first: int, done: int) -> Sums:
+        """The same by what is kept at most spans, under all masks: what spans and masks change of it comes on top."""
+        assert self.common is not None, "there is something"
+        nothing = np.empty(0, np.int64)
+        return self._laid_out(rows - first, _some(self.common, rows), None, (nothing,) * 3, True, done)
+
+    def _laid_out(
+        self,
+        in_block: NDArray[np.int64],
+        kept: NDArray[np.generic],
+        beyond: NDArray[np.generic] | None,
+        changes: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
+        everywhere: bool,
+        done: int,
+    ) -> Sums:
+        """Of receivers at some places of their block, by weights `[rows, senders]`, less what is summed up already."""
         shared, own = self._banks[everywhere]
-        usual = _some(self._usual, rows)
+        usual = kept if beyond is None else np.subtract(kept, beyond, dtype=np.float32)
         by_own, by_shared = _some(usual.T, own.senders[:done]).T, _some(usual.T, shared.senders[shared.held]).T
-        masks, senders, at_rows = self._changes(rows)
+        masks, senders, at_rows = changes
         told, ran = shared.at[senders] >= 0, (own.at[senders] >= 0) & (own.at[senders] < done)
         used, needed = np.asarray(by_own.any(0)), np.asarray(by_shared.any(0))
-        moves = np.full(len(rows), True) if self._n_masks == 1 else np.asarray(by_own.any(1))
+        moves = np.full(len(kept), True) if self._n_masks == 1 else np.asarray(by_own.any(1))
         if len(masks):
             moves[at_rows[told | ran]] = True
             used[own.at[senders[ran]]] = True
             needed[np.searchsorted(shared.held, shared.at[senders[told]])] = True
         order = np.argsort(~moves, kind="stable")
         moving, steady = order[: int(moves.sum())], order[int(moves.sum()) :]
-        row_of = np.empty(len(rows), np.int64)
-        row_of[order] = np.arange(len(rows))
+        row_of = np.empty(len(kept), np.int64)
+        row_of[order] = np.arange(len(kept))
 
         chosen, places = _Chosen.of(shared.held[needed], self._pack)
         weights = usual[order][:, shared.senders[places]] * self._holds[shared.senders[places]]
@@ -333,14 +351,17 @@ class Weights:
         if told.any():
             pairs, which = np.unique(masks[told] * len(moving) + row_of[at_rows[told]], return_inverse=True)
             change = np.zeros((len(pairs), len(places)), np.float32)
-            signs = np.where(usual[at_rows[told], senders[told]] != 0, -1, 1)
+            signs = np.where(kept[at_rows[told], senders[told]] != 0, -1, 1)
             change[which, np.searchsorted(places, shared.at[senders[told]])] = signs
             odd = self._pack.add(change), self._pack.add(pairs)
         own_chosen, own_places = _Chosen.of(np.flatnonzero(used), self._pack)
         if ran.any():
             column = np.searchsorted(own_places, own.at[senders[ran]])
             at = (masks[ran] * len(moving) + row_of[at_rows[ran]]) * len(own_places) + column
-            toggled = self._pack.add(at), self._pack.add(usual[at_rows[ran], senders[ran]] == 0)
+            to = (kept[at_rows[ran], senders[ran]] == 0).astype(np.float32)
+            if beyond is not None:
+                to -= beyond[at_rows[ran], senders[ran]]
+            toggled = self._pack.add(at), self._pack.add(to)
         return Sums(
             moving=in_block[moving].tolist(),
             steady=in_block[steady].tolist(),
@@ -352,9 +373,19 @@ class Weights:
             toggled=toggled,
         )
 
-    def fed(self, rows: NDArray[np.int64], span: int) -> NDArray[np.bool_]:
-        """Whether receivers read anything at a span, under any of the masks."""
-        return self._fed[self._at(rows, span)]
+    def _at_most_spans(self) -> NDArray[np.float32] | None:
+        """Which edges are kept at most spans `[receivers, senders]`, as of a graph without; None where they are few."""
+        n_spans, many = self._graph.n_spans, np.count_nonzero(self._usual) * 8 > self._usual.size
+        if n_spans == 1 or not many:
+            return None
+        times = (self._usual[: self._graph.logits] != 0).reshape(-1, n_spans, self._usual.shape[1]).sum(1)
+        return np.asarray(2 * times > n_spans, np.float32)
+
+    def differ(self, rows: NDArray[np.int64], span: int) -> NDArray[np.bool_]:
+        """Whether receivers read anything at a span, under any of the masks, that is not summed up for all spans."""
+        at = self._at(rows, span)
+        kept, beyond = _some(self._usual, at), 0 if self.common is None else _some(self.common, rows)
+        return np.asarray((kept != beyond).any(1)) | self._changed[at]
 
     def _at(self, rows: NDArray[np.int64], span: int) -> NDArray[np.int64]:
         """Receivers at a span; the logits have theirs."""

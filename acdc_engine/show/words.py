@@ -89,10 +89,14 @@ def facts(circuit: Circuit, *, explained: bool = False) -> dict[str, str]:
 
 def size_of(circuit: Circuit) -> str:
     """How many of the edges and nodes it has."""
-    layout = circuit.graph()
-    return (
-        f"{len(circuit.edges):,} of {layout.n_edges:,} edges, {len(circuit.nodes):,} of {layout.n_senders + 1:,} nodes"
-    )
+    layout, n_edges = circuit.graph(), f"{len(circuit.edges):,}"
+    if circuit.spans is not None:
+        places = {edge.span for edge in circuit.edges}
+        return (
+            f"{n_edges} of {layout.n_edges:,} edges at places, {len(circuit.nodes):,} nodes at "
+            f"{len(places)} of {layout.n_spans} places"
+        )
+    return f"{n_edges} of {layout.n_edges:,} edges, {len(circuit.nodes):,} of {layout.n_senders + 1:,} nodes"
 
 
 def counted(number: int, thing: str) -> str:
