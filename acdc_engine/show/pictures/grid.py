@@ -112,8 +112,9 @@ def grid_figure(circuit: Circuit, heading: str, note: str, width: float | None) 
     lines = wrapped(heading, across - 0.2, _TITLE)
     roles = legend_of(node.role for node in circuit.nodes)
     above = 0.1 + (len(lines) * _TITLE * 1.3 + (_SMALL * 1.6 if note else 0)) / 72
-    below = _BELOW + (_SMALL * 1.8 / 72) * math.ceil(len(roles) / 4 + 1)
-    middle = grid.height * _ROW * max(1.0, min(scale, 1.2))
+    abreast = max(2, min(4, int(across / 1.6)))
+    below = _BELOW + (_SMALL * 1.8 / 72) * math.ceil((len(roles) + 4) / abreast)
+    middle = grid.height * _ROW * max(0.5, min(scale, 1.2))
     height = above + middle + below
     figure = Figure(figsize=(across, height))
     axes = figure.add_axes(
@@ -123,13 +124,14 @@ def grid_figure(circuit: Circuit, heading: str, note: str, width: float | None) 
     axes.set_xlim(0, grid.width)
     axes.set_ylim(-0.5, grid.height - 0.5)
     _draw_ground(axes, circuit, grid, names)
-    _draw_attention(axes, circuit, grid)
-    _draw_stream(axes, circuit, grid)
+    thickness = min(1.0, scale) ** 0.5
+    _draw_attention(axes, circuit, grid, thickness)
+    _draw_stream(axes, circuit, grid, thickness)
     _draw_nodes(axes, circuit, grid, names)
     top: dict[str, Any] = {"ha": "center", "va": "top", "parse_math": False}
     figure.text(0.5, 1 - 0.05 / height, "\n".join(lines), fontsize=_TITLE, linespacing=1.15, **top)
     figure.text(0.5, 1 - (above - _SMALL * 1.6 / 72) / height, note, fontsize=_SMALL, color="#444444", **top)
-    _draw_legend(figure, list(roles.items()), height)
+    _draw_legend(figure, list(roles.items()), height, abreast)
     return figure, names
 
 
@@ -179,13 +181,14 @@ def _words(circuit: Circuit) -> dict[str, str]:
     return {name: f"“{drawn(text.strip(), 12)}”" for name, text in found.items() if text.strip() != name}
 
 
-def _draw_stream(axes: Axes, circuit: Circuit, grid: Grid) -> None:
+def _draw_stream(axes: Axes, circuit: Circuit, grid: Grid, thickness: float) -> None:
     """Edges of the residual stream, each in its column, the strongest on top."""
     measure, shares = measure_of(circuit), relative_strengths(circuit)
     for lane, edge in enumerate(reversed(by_strength(circuit))):
         for end in _ends(circuit, edge, grid):
             share = shares[edge] ** 0.5
-            look: dict[str, Any] = {"lw": 0.5 + 1.9 * share, "alpha": 0.4 + 0.5 * share, "zorder": 3 + share}
+            width = (0.5 + 1.9 * share) * thickness
+            look: dict[str, Any] = {"lw": width, "alpha": 0.4 + 0.5 * share, "zorder": 3 + share}
             _arrow(axes, grid.nodes[edge.out_of], end, colour_of(strength_of(edge, measure)), lane, look)
 
 
@@ -219,7 +222,7 @@ def _arrow(axes: Axes, start: _Spot, end: _Spot, colour: str, lane: int, look: d
     )
 
 
-def _draw_attention(axes: Axes, circuit: Circuit, grid: Grid) -> None:
+def _draw_attention(axes: Axes, circuit: Circuit, grid: Grid, thickness: float) -> None:
     """From every dot to the heads of the circuit that look back at it, and the dots."""
     layout = circuit.graph()
     for name, (x, y) in grid.dots.items():
@@ -231,11 +234,20 @@ def _draw_attention(axes: Axes, circuit: Circuit, grid: Grid) -> None:
                     [x, to[0]],
                     [y, to[1] - _BOX[1] / 2 + 0.02],
                     color=_ATTENTION,
-                    linewidth=1.0,
+                    linewidth=thickness,
                     linestyle="-" if letter == "v" else (0, (2.5, 1.5)),
                     zorder=2,
                 )
-        axes.plot(x, y, "o", ms=3.2, mfc="#ffffff" if letter == "k" else _ATTENTION, mec=_ATTENTION, mew=0.9, zorder=5)
+        axes.plot(
+            x,
+            y,
+            "o",
+            ms=3.2 * thickness,
+            mfc="#ffffff" if letter == "k" else _ATTENTION,
+            mec=_ATTENTION,
+            mew=0.9,
+            zorder=5,
+        )
 
 
 def _draw_nodes(axes: Axes, circuit: Circuit, grid: Grid, points: float) -> None:
@@ -262,7 +274,7 @@ def _draw_nodes(axes: Axes, circuit: Circuit, grid: Grid, points: float) -> None
         axes.text(x, y, node.name.partition("@")[0], fontsize=points, ha="center", va="center", zorder=7)
 
 
-def _draw_legend(figure: Figure, roles: list[tuple[str, object]], height: float) -> None:
+def _draw_legend(figure: Figure, roles: list[tuple[str, object]], height: float, abreast: int) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -279,7 +291,7 @@ def _draw_legend(figure: Figure, roles: list[tuple[str, object]], height: float)
     figure.legend(
         handles=handles,
         loc="lower center",
-        ncols=4,
+        ncols=abreast,
         fontsize=_SMALL,
         frameon=False,
         bbox_to_anchor=(0.5, 0.02 / height),
