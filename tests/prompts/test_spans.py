@@ -402,8 +402,8 @@ def test_positions_of_prompts_of_several_lengths() -> None:
         of_card(card_data(), "tokens")
     assert re.fullmatch(
         r"--where tokens is for prompts of one length, read at one position, and of those of task 'small' some have "
-        r"1\d tokens \(prompt 0.*\) and 1\d tokens \(prompt \d.*\)\. Use --where spans, for which lengths may differ, "
-        r"or words that are one token each \(only_single_token\)\.",
+        r"1\d tokens \(prompt 0.*\) and 1\d tokens \(prompt \d.*\)\. Use --where spans, for which both may differ, "
+        r"where the task names its places, or words that are one token each \(only_single_token\)\.",
         str(error.value),
     )
     data = card_data() | {"words": one_token_each()}
