@@ -1,6 +1,7 @@
 """Graphs with spans: names, which edges exist, and clean circuits against networkx, place by place."""
 
 from collections.abc import Callable
+from typing import Any
 
 import networkx as nx
 import pytest
@@ -29,12 +30,11 @@ def spans(draw: st.DrawFn) -> Spans:
     return Spans(tuple(f"s{i}" for i in range(n)), tuple(map(tuple, leads)), draw(st.integers(0, n - 1)))
 
 
-def spelled(
-    graph: Graph, mask: torch.Tensor, fed: Callable[[str, GraphShape], set[str]]
-) -> "nx.DiGraph[tuple[str, str, str]]":
+def spelled(graph: Graph, mask: torch.Tensor, fed: Callable[[str, GraphShape], set[str]]) -> "nx.DiGraph[Any]":
     """Every node and receiver at every span, and what leads where."""
     assert graph.spans is not None
-    names, out = graph.spans.names, nx.DiGraph()
+    names = graph.spans.names
+    out: nx.DiGraph[Any] = nx.DiGraph()
     for name in names:
         out.add_edge("start", ("write", "input", name))
     for name in names_of(graph, mask):

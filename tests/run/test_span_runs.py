@@ -4,6 +4,7 @@ import html
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import networkx as nx
 import pytest
@@ -19,7 +20,17 @@ from acdc_engine.show.report import report_html
 from acdc_engine.show.viewer import view_data
 from tests.tiny_task import SECOND, tiny_view, write_card
 
-HOW = {"n": 8, "n_held_out": 24, "n_validation": 0, "progress": False, "force": True, "faithfulness": 0.8}
+HOW: dict[str, Any] = {
+    **{"n": 8, "n_held_out": 24, "n_validation": 0},
+    **{"progress": False, "force": True, "faithfulness": 0.8},
+}
+    "n": 8,
+    "n_held_out": 24,
+    "n_validation": 0,
+    "progress": False,
+    "force": True,
+    "faithfulness": 0.8,
+}
 
 
 @pytest.fixture(scope="module")
