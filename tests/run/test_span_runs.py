@@ -21,9 +21,6 @@ from acdc_engine.show.viewer import view_data
 from tests.tiny_task import SECOND, tiny_view, write_card
 
 HOW: dict[str, Any] = {
-    **{"n": 8, "n_held_out": 24, "n_validation": 0},
-    **{"progress": False, "force": True, "faithfulness": 0.8},
-}
     "n": 8,
     "n_held_out": 24,
     "n_validation": 0,
