@@ -5,8 +5,9 @@ edge at a place is `(sender, receiver, span)`, written `a5.h5->a7.h3<v>@B.2`, an
 reading a circuit file needs none.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from acdc_engine.errors import PromptError
 
@@ -99,3 +100,13 @@ def _read(tokens: Sequence[Sequence[str]], read_at: Sequence[int]) -> str:
                     f"in prompt {number}. Give the others another name."
                 )
     return next(iter(ends), "")
+
+
+def stretches(row: Sequence[int]) -> Iterator[tuple[slice, int]]:
+    """Tokens of one span side by side, from the span of every token of a prompt; of padding (-1) none."""
+    first = 0
+    for span, tokens in groupby(row):
+        stop = first + len(list(tokens))
+        if span >= 0:
+            yield slice(first, stop), span
+        first = stop

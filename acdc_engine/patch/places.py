@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from acdc_engine.graph.blocks import Graph
+from acdc_engine.graph.spans import stretches
 from acdc_engine.model.devices import Work
 from acdc_engine.model.twins import Reads
 from acdc_engine.patch.sums import Pack, Sums
@@ -75,7 +76,7 @@ class Tokens:
         found, first = list[tuple[slice, slice, int]](), 0
         for row, same in groupby(self._rows):
             examples = slice(first, first + len(list(same)))
-            found += [(examples, positions, span) for positions, span in _stretches(row)]
+            found += [(examples, positions, span) for positions, span in stretches(row)]
             first = examples.stop
         return found
 
@@ -92,15 +93,6 @@ class Tokens:
     def spread(self, by_span: Bool[Tensor, "masks some spans"]) -> Bool[Tensor, "masks some batch pos"]:
         """What is said of spans, for every token; of padding nothing."""
         return by_span[..., self._spans.clamp(min=0)] & (self._spans >= 0)
-
-
-def _stretches(row: Sequence[int]) -> Iterator[tuple[slice, int]]:
-    first = 0
-    for span, tokens in groupby(row):
-        stop = first + len(list(tokens))
-        if span >= 0:
-            yield slice(first, stop), span
-        first = stop
 
 
 @dataclass(frozen=True, eq=False)

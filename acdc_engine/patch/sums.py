@@ -375,8 +375,8 @@ class Weights:
 
     def _at_most_spans(self) -> NDArray[np.float32] | None:
         """Which edges are kept at most spans `[receivers, senders]`, as of a graph without; None where they are few."""
-        n_spans, many = self._graph.n_spans, np.count_nonzero(self._usual) * 8 > self._usual.size
-        if n_spans == 1 or not many:
+        n_spans = self._graph.n_spans
+        if n_spans == 1 or np.count_nonzero(self._usual) * 8 <= self._usual.size:
             return None
         times = (self._usual[: self._graph.logits] != 0).reshape(-1, n_spans, self._usual.shape[1]).sum(1)
         return np.asarray(2 * times > n_spans, np.float32)
@@ -393,10 +393,9 @@ class Weights:
 
     def readers(self, senders: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Whether anyone reads some senders under each mask, span by span, bool `[masks, senders, spans]`."""
-        span_of = self._graph.span_of
-        counts = np.zeros((len(senders), self._graph.n_spans), np.int64)
-        receivers, read = np.nonzero(self._usual[:, senders])
-        np.add.at(counts, (read, span_of[receivers]), 1)
+        span_of, kept = self._graph.span_of, self._usual[:, senders] != 0
+        counts = kept[: self._graph.logits].reshape(-1, self._graph.n_spans, len(senders)).sum(0).T
+        counts[:, self._graph.end] += kept[self._graph.logits]
         counts = np.tile(counts, (self._n_masks, 1, 1))
         at = _Places.of(senders, np.ones(self._usual.shape[1], np.bool_)).at[self._senders]
         inside = at >= 0

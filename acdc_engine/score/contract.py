@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from acdc_engine.graph.blocks import Graph
+from acdc_engine.graph.spans import stretches
 from acdc_engine.model.devices import Room
 from acdc_engine.model.twins import Record, Twin
 from acdc_engine.model.view import TransformerView
@@ -79,12 +80,7 @@ class Places:
     def stretches(self, examples: slice, positions: slice) -> Iterator[tuple[int, slice, int]]:
         """Example, positions and span of side by side tokens of one span, counted from the block's first."""
         for example, row in enumerate(self.at[examples]):
-            first = 0
-            for span, tokens in groupby(row[positions]):
-                stop = first + len(list(tokens))
-                if span >= 0:
-                    yield example, slice(first, stop), span
-                first = stop
+            yield from ((example, tokens, span) for tokens, span in stretches(row[positions]))
 
 
 @torch.no_grad()
