@@ -31,8 +31,7 @@ from acdc_engine.patch.ablations import ABLATIONS
 from acdc_engine.patch.evaluator import Evaluator
 from acdc_engine.patch.judge import Judge, Target, judges_each
 from acdc_engine.patch.memory import remembering
-from acdc_engine.prompts.metrics import Metric, MetricFunction, as_metric
-from acdc_engine.prompts.objectives import aimed_at, check_objective
+from acdc_engine.prompts.metrics import Metric, MetricFunction, aimed_at, as_metric, check_objective
 from acdc_engine.prompts.prompt_set import PromptSet, with_common_spans
 from acdc_engine.provenance import environment, prompts_hash, records_of, spans_record
 from acdc_engine.score import EdgeScores, get_method, score_edges

@@ -16,7 +16,8 @@ import transformers
 from acdc_engine.graph.connectivity import CleanBase
 from acdc_engine.patch.evaluator import CircuitEvaluator, Variants
 from acdc_engine.patch.memory import RememberingEvaluator
-from acdc_engine.patch.patched_run import PatchedRun, make_plan
+from acdc_engine.patch.patched_run import PatchedRun
+from acdc_engine.patch.plan import make_plan
 from acdc_engine.patch.sums import Masks
 from acdc_engine.search.minimal import BATCH
 from acdc_engine.search.order import best_first, of_size

@@ -4,7 +4,7 @@ Senders write to the residual stream: `input`, heads `a{layer}.h{head}`, MLPs `m
 the q, k and v inputs of attention `a{layer}.h{head}<q>`, MLPs and `logits`. Heads that share keys and values
 share the receiver, `a{layer}.kv{group}<k>`. Everything that walks a model walks its blocks; what a block computes
 is its twin's affair (`acdc_engine.model.twins`). Without torch, but for `exists`: reading a circuit file needs none.
-There are too many names to list, so the error of one that does not fit says which part of it is wrong.
+The error of a name that does not fit says which part of it is wrong (`wrong_names.py`).
 """
 
 from __future__ import annotations
@@ -17,16 +17,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from acdc_engine.errors import GraphError, did_you_mean
+from acdc_engine.errors import GraphError
 from acdc_engine.graph.spans import Spans
 
 if TYPE_CHECKING:
     from jaxtyping import Bool
     from numpy.typing import NDArray
     from torch import Tensor
-
-# Nine digits: Python refuses to make a number of more than 4,300.
-_NODE = re.compile(r"(?P<kind>[am])(?P<layer>\d{1,9})(?:\.(?P<part>h|kv)(?P<index>\d{1,9}))?(?:<(?P<letter>\w+)>)?")
 
 
 @dataclass(frozen=True)
@@ -325,17 +322,18 @@ class Graph:
     def sender_index(self, name: str) -> int:
         """Index of a sender. Raises GraphError where there is none, which says which part of the name does not fit."""
         if name not in self._sender_at:
-            raise GraphError(f"No sender {name!r}: {_why_no_sender(name, self.shape)}.")
+            from acdc_engine.graph.wrong_names import why_no_sender
+
+            raise GraphError(f"No sender {name!r}: {why_no_sender(name, self.shape)}.")
         return self._sender_at[name]
 
     def receiver_index(self, name: str) -> int:
         """Index of a receiver. Raises GraphError likewise."""
         if name not in self._receiver_at:
-            raise GraphError(f"No receiver {name!r}: {_why_no_place(name, self.spans) or self._why_no(name)}.")
-        return self._receiver_at[name]
+            from acdc_engine.graph.wrong_names import why_no_receiver
 
-    def _why_no(self, receiver: str) -> str:
-        return _why_no_receiver(receiver.partition("@")[0], self.shape)
+            raise GraphError(f"No receiver {name!r}: {why_no_receiver(name, self.shape, self.spans)}.")
+        return self._receiver_at[name]
 
     def edge_name(self, sender: int, receiver: int) -> str:
         """Name of an edge, as in `a5.h5->a7.h3<k>`.
@@ -415,72 +413,3 @@ def _at_each(blocks: Sequence[Block], n_spans: int) -> Iterator[Block]:
     for block in blocks:
         reads = slice(block.reads.start * n_spans, block.reads.stop * n_spans)
         yield replace(block, reads=reads, feeds=times(block.feeds), spreads=times(block.spreads))
-
-
-def _why_no_place(name: str, spans: Spans | None) -> str:
-    """Why no receiver has such a span, if that is what is wrong."""
-    at = name.rpartition("@")[2] if "@" in name else ""
-    if spans is None:
-        return f"this graph does not tell places in the prompt apart: write it without @{at}" if at else ""
-    if not at:
-        return f"an edge lives at one place of the prompt: write it behind the edge, as in {name}@{spans.names[0]}"
-    if at not in spans.names:
-        return f"there is no span {at!r}: spans are {', '.join(spans.names)}{did_you_mean(at, spans.names)}"
-    if name.startswith("logits@"):
-        return f"the logits are read at {spans.names[spans.end]} alone"
-    return ""
-
-
-def _why_no_sender(name: str, shape: GraphShape) -> str:
-    match = _NODE.fullmatch(name)
-    if name == "logits":
-        return "the logits only receive"
-    if match is None:
-        return f"senders are input, a0.h0 to a{shape.n_layers - 1}.h{shape.n_heads - 1}{_mlps(shape)}"
-    if match["letter"]:
-        return "q, k and v are inputs of a head; as a sender the head is written without them"
-    if match["part"] == "kv":
-        return "a key/value group only receives; its heads are the senders"
-    return _out_of_range(match, shape)
-
-
-def _why_no_receiver(name: str, shape: GraphShape) -> str:
-    match = _NODE.fullmatch(name)
-    if name == "input":
-        return "the input only sends"
-    if match is None:
-        others = "a0.kv0<k>, a0.kv0<v> and so on" if shape.grouped else "likewise <k> and <v>"
-        last = f"a{shape.n_layers - 1}.h{shape.n_heads - 1}<q>"
-        return f"receivers are a0.h0<q> to {last}, {others}{_mlps(shape)} and logits"
-    if reason := _out_of_range(match, shape):
-        return reason
-    layer, part, index, letter = match["layer"], match["part"], int(match["index"]), match["letter"]
-    if part == "kv" and not shape.grouped:
-        return f"every head has its own k and v here, as in a{layer}.h{index}<k>"
-    if part == "kv" and letter == "q":
-        return "a key/value group has k and v only; q belongs to a head"
-    if letter not in ("q", "k", "v"):
-        letters = "kv" if part == "kv" else "q" if shape.grouped else "qkv"
-        return "say which input, " + " or ".join(f"a{layer}.{part}{index}<{one}>" for one in letters)
-    return f"head {index} shares its {letter}, write a{layer}.kv{index // shape.group_size}<{letter}>"
-
-
-def _out_of_range(match: re.Match[str], shape: GraphShape) -> str:
-    """Which number is too large or which part is missing; empty when that is not what is wrong."""
-    if match["kind"] == "m" and not shape.mlps:
-        return "the model is attention-only"
-    if int(match["layer"]) >= shape.n_layers:
-        return f"the model has layers 0 to {shape.n_layers - 1}"
-    if match["kind"] == "m":
-        return f"an MLP is written m{match['layer']}"
-    if match["part"] is None:
-        return f"a head is written a{match['layer']}.h0"
-    if match["part"] == "h" and int(match["index"]) >= shape.n_heads:
-        return f"a layer has heads 0 to {shape.n_heads - 1}"
-    if match["part"] == "kv" and shape.grouped and int(match["index"]) >= shape.n_kv_heads:
-        return f"a layer has key/value groups 0 to {shape.n_kv_heads - 1}"
-    return ""
-
-
-def _mlps(shape: GraphShape) -> str:
-    return f", m0 to m{shape.n_layers - 1}" if shape.mlps else ""

@@ -6,6 +6,7 @@ An ablation makes one from a model and prompts; packages may add their own.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
@@ -15,9 +16,11 @@ from acdc_engine.errors import MethodError
 from acdc_engine.model.layers import read_positions
 from acdc_engine.model.twins import BlockRecord, Ground, Record, Stream
 from acdc_engine.model.view import TransformerView
-from acdc_engine.patch.places import Tokens
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.registers import Register
+
+if TYPE_CHECKING:
+    from acdc_engine.patch.places import Tokens
 
 Reference = Callable[[PromptSet], Record]
 """From a batch to the values that removed senders take; a batch dimension of 1 is spread, extra positions are cut.
@@ -92,7 +95,7 @@ class Baseline:
     grounds: list[Ground]
     final: Float[Tensor, "batch d_model"]
     read_at: Int[Tensor, "batch"]
-    tokens: Tokens | None = None
+    tokens: "Tokens | None" = None
 
 
 @torch.no_grad()
@@ -117,5 +120,7 @@ def build_baseline(view: TransformerView, batch: PromptSet, reference: Record) -
     read_at = batch.read_at - start
     tokens = None
     if batch.span_at is not None:
+        from acdc_engine.patch.places import Tokens
+
         tokens = Tokens(view.graph.at(batch.spans), batch.span_at[:, start:])
     return Baseline(embed, grounds, read_positions(stream.now, read_at), read_at, tokens)

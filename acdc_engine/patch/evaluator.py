@@ -19,7 +19,8 @@ from acdc_engine.model.refusals import check_finite, check_gradients
 from acdc_engine.model.twins import Record
 from acdc_engine.model.view import TransformerView
 from acdc_engine.patch.ablations import ABLATIONS, Baseline, build_baseline
-from acdc_engine.patch.patched_run import PatchedRun, Plan, make_plan
+from acdc_engine.patch.patched_run import PatchedRun
+from acdc_engine.patch.plan import Plan, make_plan
 from acdc_engine.patch.sums import Bank, Masks
 from acdc_engine.prompts.metrics import Metric, columns_read
 from acdc_engine.prompts.prompt_set import PromptSet

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from acdc_engine.errors import BehaviourError, MethodError
 from acdc_engine.graph.blocks import Graph
-from acdc_engine.graph.style import texts_of
 from acdc_engine.patch.evaluator import Circuits, Evaluator, Groups
 from acdc_engine.prompts.metrics import Metric
 from acdc_engine.prompts.prompt_set import PromptSet
@@ -146,6 +145,8 @@ class Judge:
         """m(clean) - m(ablated) of some prompts, which must be more than rounding."""
         span = self.span(rows)
         if span is None:
+            from acdc_engine.graph.style import texts_of
+
             values = texts_of(float(self.clean[rows].mean()), float(self.ablated[rows].mean()))
             where = f"In template {template!r} the" if template else "The"
             raise BehaviourError(

@@ -2,17 +2,19 @@
 
 Four come with the engine. One of your own is a function `(logits, prompts) -> one number each`, or a subclass of
 `Metric` where it needs answers or the clean run's logits; `METRICS.add` gives it a name that cards and commands know.
+What a search works with, its *objective*, is the behaviour's metric or one made for it.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from acdc_engine.errors import MetricError
+from acdc_engine.errors import MethodError, MetricError, nearest
+from acdc_engine.graph.records import Objective
 from acdc_engine.prompts.prompt_set import NO_ANSWER, PromptSet
 from acdc_engine.registers import Register
 
@@ -230,3 +232,48 @@ def _gather(values: Float[Tensor, "b vocab"], ids: Int[Tensor, "b k"], fill: flo
 def mean_over(logits: Float[Tensor, "b vocab"], ids: Int[Tensor, "b k"]) -> Float[Tensor, "b"]:
     """Returns the mean logit of each prompt's answers."""
     return _gather(logits, ids, fill=0.0).sum(dim=1) / (ids != NO_ANSWER).sum(dim=1)
+
+
+OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
+
+
+def check_objective(name: str) -> Objective:
+    """The name, where it is that of an objective.
+
+    Raises:
+        MethodError: It is not.
+    """
+    for known in OBJECTIVES:
+        if name == known:
+            return known
+    raise MethodError(f"Unknown objective {name!r}.{nearest(name, OBJECTIVES)}")
+
+
+def aimed_at(metric: Metric, objective: Objective) -> Metric:
+    """What an objective is the share of, given the metric of the behaviour."""
+    if objective == "prompts":
+        return PromptByPrompt(metric)
+    return get_metric("kl") if objective == "kl" and metric.name != "kl" else metric
+
+
+class PromptByPrompt(Metric):
+    """Minus the squared distance of another metric from its value on the clean run, prompt by prompt: 0 is best.
+
+    The mean of the other metric over prompts can be met by errors that cancel; that of this one cannot.
+
+    Args:
+        of: The other metric.
+    """
+
+    needs_answers = False
+    needs_clean_logits = True
+    zero_gradient_at_clean = True
+
+    def __init__(self, of: Metric) -> None:
+        """See the class."""
+        self.name, self._of = "prompts", of
+
+    def _values(self, logits: Logits, prompts: PromptSet, clean: Logits | None) -> Values:
+        assert clean is not None  # __call__ checked
+        clean = clean.detach()
+        return -(self._of(logits, prompts, clean) - self._of(clean, prompts, clean)).square()

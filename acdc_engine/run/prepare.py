@@ -15,8 +15,7 @@ from acdc_engine.patch.memory import remembering
 from acdc_engine.prompts.build import Splits, split_prompts
 from acdc_engine.prompts.card import TaskCard, settled
 from acdc_engine.prompts.check import Limits
-from acdc_engine.prompts.metrics import Metric, get_metric
-from acdc_engine.prompts.objectives import aimed_at, check_objective
+from acdc_engine.prompts.metrics import Metric, aimed_at, check_objective, get_metric
 from acdc_engine.provenance import prompts_hash
 from acdc_engine.run.progress import Reporter
 from acdc_engine.run.settings import Settings

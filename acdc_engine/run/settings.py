@@ -258,8 +258,7 @@ class Settings:
         from acdc_engine.patch.ablations import ABLATIONS
         from acdc_engine.patch.judge import Target
         from acdc_engine.prompts.check import check_where
-        from acdc_engine.prompts.metrics import get_metric
-        from acdc_engine.prompts.objectives import check_objective
+        from acdc_engine.prompts.metrics import check_objective, get_metric
         from acdc_engine.score.methods import get_method
         from acdc_engine.search.alternatives import check_overlap
 

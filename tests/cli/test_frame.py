@@ -28,8 +28,7 @@ from acdc_engine.model.devices import pick_dtype
 from acdc_engine.model.load import _WELL_KNOWN
 from acdc_engine.patch.ablations import ABLATIONS
 from acdc_engine.prompts.find import list_tasks
-from acdc_engine.prompts.metrics import get_metric
-from acdc_engine.prompts.objectives import OBJECTIVES
+from acdc_engine.prompts.metrics import OBJECTIVES, get_metric
 from acdc_engine.run.settings import Settings
 from acdc_engine.score.methods import METHODS
 from acdc_engine.search import RANKS, SEARCHES

@@ -13,7 +13,7 @@ from acdc_engine.model.view import TransformerView
 from acdc_engine.patch import CircuitEvaluator, evaluator
 from acdc_engine.patch.ablations import ABLATIONS
 from acdc_engine.patch.evaluator import Variants
-from acdc_engine.patch.patched_run import make_plan
+from acdc_engine.patch.plan import make_plan
 from acdc_engine.patch.sums import Bank, Masks
 from acdc_engine.prompts.prompt_set import PromptSet
 from tests.micro_models import mask_of

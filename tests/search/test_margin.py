@@ -15,7 +15,7 @@ from acdc_engine.graph.records import SearchRecord, Validated
 from acdc_engine.patch.judge import Judge, Target, judges_each
 from acdc_engine.prompts.build import split_prompts
 from acdc_engine.prompts.card import parse_card
-from acdc_engine.prompts.objectives import PromptByPrompt
+from acdc_engine.prompts.metrics import PromptByPrompt
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.score.edge_scores import joined
 from acdc_engine.search.margin import corrections, first_rows, more_rows, narrow, settled, worth_it
