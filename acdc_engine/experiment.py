@@ -103,8 +103,7 @@ class Experiment:
             if not isinstance(given, kind):
                 raise MethodError(f"An experiment takes what {maker}(...) gives, not a {type(given).__name__}.")
         self.aim = check_objective(objective)
-        first, held_out, validation = with_common_spans((prompts, held_out, validation))
-        prompts = first or prompts
+        prompts, (held_out, validation) = with_common_spans(prompts, held_out, validation)
         if not view.causal:
             prompts = prompts.both_ways()
             held_out, validation = (one and one.both_ways() for one in (held_out, validation))

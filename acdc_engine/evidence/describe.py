@@ -43,14 +43,14 @@ def describe(
 ) -> Circuit:
     """Measures what the circuit's nodes do, and picks prompts to show.
 
-    Everything is measured on the held-out prompts; examples are of those that the search saw where there are too few
-    others. `seed` is that of the random tokens.
+    Everything is measured on the held-out prompts, and over whole prompts, wherever in them a node is; examples are of
+    those that the search saw where there are too few others. `seed` is that of the random tokens.
 
     Returns:
         The circuit with roles, direct effects and examples. Roles that it had are kept.
     """
     prompts = held_out.prompts
-    senders = list(dict.fromkeys(_plain(node.name) for node in circuit.nodes if node.kind != "logits"))
+    senders = list(dict.fromkeys(node.sender for node in circuit.nodes if node.kind != "logits"))
     with progress("Roles", None) as stage:
         roles = measure_roles(view, senders, prompts, seed=seed, batch_size=batch_size, progress=stage.advance)
     shown = held_out if len(prompts) >= _EXAMPLES else discovery
@@ -58,9 +58,9 @@ def describe(
         examples = _examples_of(view, circuit, shown.evaluator)
     nodes = []
     for node in circuit.nodes:
-        scores = roles.scores.get(_plain(node.name), ())
+        scores = roles.scores.get(node.sender, ())
         role = role_of(scores) if node.role is None else node.role
-        update = {"role": role, "role_scores": scores, "direct_effect": roles.direct.get(_plain(node.name))}
+        update = {"role": role, "role_scores": scores, "direct_effect": roles.direct.get(node.sender)}
         nodes.append(node.model_copy(update=update))
     edges = with_roles(circuit.graph(), tuple(nodes), circuit.edges)
     return circuit.model_copy(update={"nodes": tuple(nodes), "edges": edges, "examples": examples})
@@ -123,17 +123,12 @@ def _strongest_heads(circuit: Circuit) -> list[str]:
     Ties, and circuits whose edges have no strength, keep the order of the model.
     """
     measure, layout = measure_of(circuit), circuit.graph()
-    sums = {_plain(node.name): 0.0 for node in circuit.nodes if node.kind == "head"}
+    sums = {node.sender: 0.0 for node in circuit.nodes if node.kind == "head"}
     for edge in circuit.edges:
         _, targets = targets_of(layout, edge.into)
-        for name in {edge.sender, *map(_plain, targets)} & sums.keys():
+        for name in {edge.sender, *(target.partition("@")[0] for target in targets)} & sums.keys():
             sums[name] += abs(strength_of(edge, measure) or 0.0)
     return sorted(sums, key=lambda name: -sums[name])
-
-
-def _plain(node: str) -> str:
-    """A node's name without its place: what it does is measured over the whole prompt."""
-    return node.partition("@")[0]
 
 
 def _heads_that_fit(n_heads: int, numbers: Sequence[int]) -> list[int]:

@@ -150,7 +150,7 @@ def with_inclusion(circuit: Circuit, circuits: Sequence[Mask]) -> Circuit:
     def rate_of(node: CircuitNode) -> float | None:
         if node.kind not in ("head", "mlp"):
             return None
-        return float(node_rates[graph.sender_index(node.name.partition("@")[0])])
+        return float(node_rates[graph.sender_index(node.sender)])
 
     def of_edge(edge: CircuitEdge) -> float:
         return float(edge_rates[graph.sender_index(edge.sender), graph.receiver_index(edge.into)])

@@ -203,8 +203,7 @@ def _node(circuit: Circuit, node: CircuitNode, prompt: _Drawn, influence: float 
         return {**_embedding(column), **known, "name": node.name}
     logits = node.kind == "logits"
     layer = circuit.model.n_layers + 1 if logits else node.layer
-    plain = node.name.partition("@")[0]
-    feature = 0 if logits else int(plain.split(".h")[1]) if node.kind == "head" else circuit.model.n_heads
+    feature = 0 if logits else int(node.sender.split(".h")[1]) if node.kind == "head" else circuit.model.n_heads
     label = (_output(circuit, prompt) if logits else node.name) + (f" {_shown(node.role)}" if node.role else "")
     kind = "logit" if logits else "attention head" if node.kind == "head" else "mlp"
     column = prompt.read_at if columns is None else columns.get(node.span or "", prompt.read_at)

@@ -206,9 +206,8 @@ class Circuit(Shown, Record):
         if self.task is not None:
             graph.graph["task"] = self.task.name
         for node in self.nodes:
-            name = node.name.partition("@")[0]
-            position = layout.n_senders if name == "logits" else layout.sender_index(name)
-            head = int(name.split(".h")[1]) if node.kind == "head" else None
+            position = layout.n_senders if node.kind == "logits" else layout.sender_index(node.sender)
+            head = int(node.sender.split(".h")[1]) if node.kind == "head" else None
             place = _known(layer=node.layer, head=head, role=node.role, span=node.span)
             graph.add_node(node.name, kind=node.kind, position=position, **place)
         for edge in self.edges:

@@ -49,9 +49,8 @@ def without_spans(circuit: Circuit) -> Circuit:
         for (sender, receiver), each in scores.items()
     )
     bare = circuit.model_copy(update={"spans": None, "version": 1})
-    roles = {node.name.partition("@")[0]: node.role for node in circuit.nodes if node.role}
-    nodes = nodes_of_edges(bare.graph(), found, roles)
-    facts = {node.name.partition("@")[0]: node for node in circuit.nodes}
+    facts = {node.sender: node for node in circuit.nodes}
+    nodes = nodes_of_edges(bare.graph(), found, {name: node.role for name, node in facts.items() if node.role})
     same = ("role_scores", "direct_effect")
     nodes = tuple(node.model_copy(update={key: getattr(facts[node.name], key) for key in same}) for node in nodes)
     unknown = {name: type(circuit).model_fields[name].default for name in _OF_THE_WHOLE}
@@ -125,7 +124,7 @@ def _with_edges(circuit: Circuit, kept: set[tuple[str, str]]) -> Circuit:
     bare = tuple(edge.model_copy(update=dict.fromkeys(OF_EDGES)) for edge in edges)
     if any(edge.sender_role or edge.receiver_role for edge in edges):
         bare = with_roles(circuit.graph(), nodes, bare)
-    heads = {name.partition("@")[0] for name in names}
+    heads = {node.sender for node in nodes}
     examples = tuple(
         example.model_copy(update={"patterns": tuple(one for one in example.patterns if one.head in heads)})
         for example in circuit.examples

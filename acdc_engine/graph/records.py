@@ -287,6 +287,11 @@ class CircuitNode(Record):
     """Of heads and MLPs: share of the repeats of the search whose circuit has the node. Left out of the file where the
     search was not repeated."""
 
+    @property
+    def sender(self) -> str:
+        """The node wherever it is: its name without a place."""
+        return self.name.partition("@")[0]
+
 
 class CircuitEdge(Record):
     """An edge of the circuit."""

@@ -224,7 +224,11 @@ def _looked_up(model: _Skeleton, given: Mapping[str, str]) -> list[str]:
 
 
 def _spread_out(model: _Skeleton, main: torch.device, even: bool, memory: str | None) -> list[str]:
-    """The device of every layer, by what the devices have room for."""
+    """The device of every layer, by what the devices have room for.
+
+    Not accelerate's `infer_auto_device_map`: that keeps room on a GPU for the largest layer, to move layers of the CPU
+    there. Here they are computed where they are.
+    """
     rooms = _rooms(main, memory)
     taken = [model.other_bytes, *[0] * (len(rooms) - 1)]
     room = [max(0, int(size * _USABLE) - less) for size, less in zip(rooms.values(), taken, strict=True)]

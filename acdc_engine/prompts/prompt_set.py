@@ -292,15 +292,15 @@ class PromptSet:
         return hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode()).hexdigest()
 
 
-def with_common_spans(sets: Sequence[PromptSet | None]) -> list[PromptSet | None]:
+def with_common_spans(prompts: PromptSet, *others: PromptSet | None) -> tuple[PromptSet, list[PromptSet | None]]:
     """The sets with spans that are the same in all of them, as circuits take them to be.
 
     Raises:
         PromptError: Some have spans and others have none, or they are read at spans of different names.
     """
-    given = [one for one in sets if one is not None]
-    if all(one.spans == given[0].spans for one in given):
-        return list(sets)
+    given = [prompts, *(one for one in others if one is not None)]
+    if all(one.spans == prompts.spans for one in given):
+        return prompts, list(others)
     if any(one.spans is None for one in given):
         raise PromptError(
             "Spans are given for some of the discovery, held-out and validation prompts, and not for others: give them "
@@ -308,7 +308,9 @@ def with_common_spans(sets: Sequence[PromptSet | None]) -> list[PromptSet | None
         )
     rows = [row for one in given for row in one.span_names()]
     spans = Spans.of(rows, [at for one in given for at in one.read_at.tolist()])
-    return [None if one is None else one.placed(one.span_names(), spans) for one in sets]
+    first, *rest = (None if one is None else one.placed(one.span_names(), spans) for one in (prompts, *others))
+    assert first is not None, "it was given"
+    return first, rest
 
 
 def _lists(name: str, given: Any) -> list[list[int]]:

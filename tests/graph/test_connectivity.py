@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.connectivity import CleanBase, clean, is_clean, leading, reachable
+from acdc_engine.graph.spans import Spans
 
 
 def mask_of(graph: Graph, *names: str) -> torch.Tensor:
@@ -27,6 +28,14 @@ def draw_mask(graph: Graph, data: st.DataObject, *batch: int) -> torch.Tensor:
     seed, density = data.draw(st.integers(0, 2**32 - 1)), data.draw(st.floats(0.01, 1))
     noise = torch.rand(*batch, *graph.exists.shape, generator=torch.Generator().manual_seed(seed))
     return (noise < density) & graph.exists
+
+
+@st.composite
+def spans(draw: st.DrawFn) -> Spans:
+    """Two to four spans; each looks back at itself, the last is read, who else looks back at whom is chance."""
+    n = draw(st.integers(2, 4))
+    leads = [[one == other or draw(st.booleans()) for other in range(n)] for one in range(n)]
+    return Spans(tuple(f"s{i}" for i in range(n)), tuple(map(tuple, leads)), draw(st.integers(0, n - 1)))
 
 
 def slow_twin(
@@ -123,7 +132,7 @@ def test_by_hand(shape: GraphShape, edges: str, kept: str) -> None:
 def test_a_candidate_lacks_what_cleaning_takes_away(
     any_shape: st.SearchStrategy[GraphShape], data: st.DataObject
 ) -> None:
-    graph = Graph(data.draw(any_shape))
+    graph = Graph(data.draw(any_shape)).at(data.draw(st.none() | spans()))
     mask = clean(graph, draw_mask(graph, data))
     edges = mask.flatten().nonzero().flatten().tolist()
     some = data.draw(st.lists(st.sampled_from(edges), max_size=5)) if edges else []

@@ -12,22 +12,14 @@ from hypothesis import strategies as st
 from acdc_engine.errors import GraphError
 from acdc_engine.evidence.random_circuits import random_circuits
 from acdc_engine.graph.blocks import Graph, GraphShape
-from acdc_engine.graph.connectivity import CleanBase, clean, is_clean, leading, reachable
+from acdc_engine.graph.connectivity import clean, is_clean, leading, reachable
 from acdc_engine.graph.spans import Spans
 from acdc_engine.search.order import greedy_from_logits
-from tests.graph.test_connectivity import draw_mask, names_of
+from tests.graph.test_connectivity import draw_mask, names_of, spans
 from tests.tiny_models import random_scores
 
 PLAIN = Graph(GraphShape(2, 4, 2))
 GRAPH = PLAIN.at(Spans.of([["bos", "A", "B", "end"], ["bos", "B", "A", "end"]], [3, 3]))
-
-
-@st.composite
-def spans(draw: st.DrawFn) -> Spans:
-    """Two to four spans; each looks back at itself, the last is read, who else looks back at whom is chance."""
-    n = draw(st.integers(2, 4))
-    leads = [[one == other or draw(st.booleans()) for other in range(n)] for one in range(n)]
-    return Spans(tuple(f"s{i}" for i in range(n)), tuple(map(tuple, leads)), draw(st.integers(0, n - 1)))
 
 
 def spelled(graph: Graph, mask: torch.Tensor, fed: Callable[[str, GraphShape], set[str]]) -> "nx.DiGraph[Any]":
@@ -71,21 +63,6 @@ def test_equals_the_slow_twin(
         if f"{sender}@{receiver.partition('@')[2]}" in reached and receiver in leads:
             kept.add(name)
     assert names_of(graph, clean(graph, mask)) == kept
-
-
-@settings(max_examples=60)
-@given(data=st.data())
-def test_a_candidate_lacks_what_cleaning_takes_away(
-    any_shape: st.SearchStrategy[GraphShape], data: st.DataObject
-) -> None:
-    graph = Graph(data.draw(any_shape)).at(data.draw(spans()))
-    mask = clean(graph, draw_mask(graph, data))
-    edges = mask.flatten().nonzero().flatten().tolist()
-    some = data.draw(st.lists(st.sampled_from(edges), max_size=5)) if edges else []
-    without = mask.clone()
-    without.view(-1)[some] = False
-    lacks = (mask & ~clean(graph, without)).flatten().nonzero().flatten()
-    assert CleanBase(graph, mask).without(some).remove.tolist() == lacks.tolist()
 
 
 @given(data=st.data())

@@ -68,13 +68,13 @@ def test_an_experiment_has_one_order_of_spans() -> None:
     """Given one by one, splits order theirs by themselves: a mask would mean another thing on each."""
     here = PromptSet.from_tokens([[1, 2, 3, 4]] * 2, [[1, 2, 5, 4]] * 2, spans=[["a", "b", "b", "end"]] * 2)
     there = PromptSet.from_tokens([[1, 2, 3, 4]], [[1, 2, 5, 4]], spans=[["b", "c", "a", "end"]])
-    first, second, none = with_common_spans([here, there, None])
-    assert first is not None and second is not None and none is None
+    first, (second, none) = with_common_spans(here, there, None)
+    assert second is not None and none is None
     assert first.spans is second.spans and set(first.spans.names if first.spans else ()) == {"a", "b", "c", "end"}
     assert first.span_names() == here.span_names() and second.span_names() == there.span_names()
-    assert with_common_spans([here, here]) == [here, here]
+    assert with_common_spans(here, here) == (here, [here])
     with pytest.raises(PromptError, match="Spans are given for some of the discovery, held-out and validation prompts"):
-        with_common_spans([here, PromptSet.from_tokens([[1, 2]], [[1, 3]])])
+        with_common_spans(here, PromptSet.from_tokens([[1, 2]], [[1, 3]]))
 
 
 def test_given_spans_must_be_read_where_these_prompts_are() -> None:

@@ -131,19 +131,24 @@ def test_scores_on_another_device(name: str) -> None:
     assert relative(found.both, wanted.both) < 1e-5
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama_grouped", "gemma3"])
-def test_circuits_on_another_device(name: str) -> None:
-    prompts = random_prompts(4, ragged=True)
+def questions(name: str) -> list[Callable[[CircuitEvaluator], Tensor]]:
+    """All that is asked about circuits of a tiny model."""
     base = random_mask(view(name).graph, 0.4, seed=1)
     masks = neighbours(view(name).graph, base, 6, seed=2)
     groups = torch.tensor([[True, False, True, False], [False, True, False, True]])
-    asked: list[Callable[[CircuitEvaluator], Tensor]] = [
+    return [
         lambda one: one.values(masks, METRIC),
         lambda one: one.values(Variants.of(base, masks), METRIC),
         lambda one: one.edge_gradients(base, METRIC, groups),
         lambda one: one.clean_logits(),
         lambda one: one.ablated_logits(),
     ]
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama_grouped", "gemma3"])
+def test_circuits_on_another_device(name: str) -> None:
+    prompts = random_prompts(4, ragged=True)
+    asked = questions(name)
     for ablation in ("patch", "mean", "zero"):
         here = CircuitEvaluator(view(name), prompts, ablation, batch_size=3)
         wanted = [ask(here) for ask in asked]

@@ -1,10 +1,9 @@
 """Models spread over two devices, one of them pretended: all is as on one, and nothing mixes them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
 import torch
-from torch import Tensor
 
 from acdc_engine.evidence.roles import measure_roles
 from acdc_engine.model.bridge import view_of
@@ -12,11 +11,9 @@ from acdc_engine.model.devices import tensors_in
 from acdc_engine.model.placed import Away
 from acdc_engine.model.twins import Record
 from acdc_engine.patch import CircuitEvaluator
-from acdc_engine.patch.evaluator import Variants
 from acdc_engine.score import get_method, score_edges
-from tests.patch.test_near import neighbours
-from tests.patch.test_other_device import ELSEWHERE, Elsewhere, There, view_spread
-from tests.tiny_models import METRIC, hf_model, random_mask, random_prompts, relative, view
+from tests.patch.test_other_device import ELSEWHERE, Elsewhere, There, questions, view_spread
+from tests.tiny_models import METRIC, hf_model, random_prompts, relative, view
 
 _ELSEWHERE, _LEFT_BEHIND = (1,), ("the rest", 1)  # a layer; or all but one, as on the CPU by a GPU that is full
 CASES: list[tuple[str, tuple[str | int, ...]]] = [
@@ -40,16 +37,7 @@ def test_scores_of_a_spread_model(name: str, there: Sequence[str | int]) -> None
 @pytest.mark.parametrize(("name", "there"), CASES)
 def test_circuits_of_a_spread_model(name: str, there: Sequence[str | int]) -> None:
     prompts = random_prompts(4, ragged=True)
-    base = random_mask(view(name).graph, 0.4, seed=1)
-    masks = neighbours(view(name).graph, base, 6, seed=2)
-    groups = torch.tensor([[True, False, True, False], [False, True, False, True]])
-    asked: list[Callable[[CircuitEvaluator], Tensor]] = [
-        lambda one: one.values(masks, METRIC),
-        lambda one: one.values(Variants.of(base, masks), METRIC),
-        lambda one: one.edge_gradients(base, METRIC, groups),
-        lambda one: one.clean_logits(),
-        lambda one: one.ablated_logits(),
-    ]
+    asked = questions(name)
     for ablation in ("patch", "mean", "zero"):
         here = CircuitEvaluator(view(name), prompts, ablation, batch_size=3)
         wanted = [ask(here) for ask in asked]

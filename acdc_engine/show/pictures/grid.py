@@ -271,7 +271,7 @@ def _draw_nodes(axes: Axes, circuit: Circuit, grid: Grid, points: float) -> None
                 zorder=6,
             )
         )
-        axes.text(x, y, node.name.partition("@")[0], fontsize=points, ha="center", va="center", zorder=7)
+        axes.text(x, y, node.sender, fontsize=points, ha="center", va="center", zorder=7)
 
 
 def _draw_legend(figure: Figure, roles: list[tuple[str, object]], height: float, abreast: int) -> None:
