@@ -3,6 +3,7 @@
 import html
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,19 @@ def test_compared_without_places(circuit: Circuit) -> None:
     assert any("compared without them" in remark for remark in found.remarks)
 
 
+def with_path(**other: str) -> Callable[[Any], None]:
+    """Puts a path of a head of the file's circuit into it, from A to its place, but for what is other."""
+
+    def change(file: Any) -> None:
+        ahead = other.get("source") == "end"
+        heads = [node["name"] for node in file["nodes"] if node["kind"] == "head" and (node["span"] == "end") != ahead]
+        head, _, span = heads[0].partition("@")
+        path = {"head": head, "target": span, "source": "A", "weight": 0.5, "score": 1.0}
+        file["attention"] = [*file.get("attention", ())[:1], {**path, **other}]
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [
@@ -142,6 +156,10 @@ def test_compared_without_places(circuit: Circuit) -> None:
         (lambda file: file["nodes"][0].update(span="end", name="input@A"), "has span 'A', not 'end'"),
         (lambda file: file["spans"].update(end=99), "spans: The logits are read at span 99"),
         (lambda file: file["spans"]["names"].__setitem__(0, file["spans"]["names"][1]), "Two spans are called"),
+        (with_path(head="a1.h9"), r"attention\.0: a1\.h9@end looks at A, and a1\.h9@end is not among the nodes"),
+        (with_path(source="S"), "looks at S, which is none of the places: .*, end"),
+        (with_path(source="end"), "looks at end, which is nowhere before"),
+        (lambda file: [with_path()(file) for _ in "ab"], r"attention\.1: .* looks at A: this is listed twice"),
     ],
 )
 def test_files_that_do_not_fit(run: Path, tmp_path: Path, change: object, text: str) -> None:
