@@ -366,7 +366,9 @@ class AttentionPath(Record):
     """The place that it looks at."""
     weight: float = Field(ge=0, le=1)
     """Share of the head's attention: from a token of the target to all tokens of the source, mean over the target's
-    tokens and over prompts that have any, in the clean run of the whole model."""
+    tokens and over the discovery prompts that have any, in the clean run of the whole model."""
+    weight_corrupt: float = Field(ge=0, le=1)
+    """The same in the corrupt run."""
     score: float
     """What attribution says the metric would lose if the head saw the reference's values there. Positive: the path
     supports the behaviour."""

@@ -10,14 +10,15 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from acdc_engine.graph.blocks import Block
 from acdc_engine.model.mixed import Mixed, Watch
+from acdc_engine.patch.places import are_of
 
 
-class Path(NamedTuple):
+class HeadPath(NamedTuple):
     """A part of what a head mixes.
 
     Attributes:
@@ -67,7 +68,7 @@ class Gains:
 
     @torch.no_grad()
     def _add(self, mixed: Mixed, first: int, targets: _Targets, sources: _Sources, gradient: Tensor) -> None:
-        to, come = (self._is_of(spans.to(gradient.device)) for spans in (targets, sources))
+        to, come = (are_of(spans.to(gradient.device), self._n_spans) for spans in (targets, sources))
         for place, head in enumerate(mixed.heads):
             if first + head not in self._heads:
                 continue
@@ -76,9 +77,6 @@ class Gains:
             found = torch.einsum("bqt,bqs,bsu->tu", to, of_tokens.float(), come)
             self.sums[self._heads.index(first + head)] += found.cpu()
 
-    def _is_of(self, spans: Tensor) -> Float[Tensor, "batch some spans"]:
-        return (spans[..., None] == torch.arange(self._n_spans, device=spans.device)).float()
-
 
 class Withheld:
     """Takes one path away under each mask: there the head sees the ablated model's values. `Watches`.
@@ -86,7 +84,7 @@ class Withheld:
     `paths` are as many as masks.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[HeadPath]) -> None:
         self._paths = paths
 
     def __call__(self, block: Block, targets: _Targets, sources: _Sources) -> Watch:

@@ -26,7 +26,7 @@ from acdc_engine.prompts.metrics import Metric, columns_read
 from acdc_engine.prompts.prompt_set import PromptSet
 
 if TYPE_CHECKING:
-    from acdc_engine.patch.attention_paths import Path, Watches
+    from acdc_engine.patch.attention_paths import HeadPath, Watches
 
 _MOST_MASKS = 64
 """Masks planned for one batch."""
@@ -136,7 +136,7 @@ class Evaluator(Protocol):
         """
 
     def path_values(
-        self, mask: Bool[Tensor, "senders receivers"], paths: Sequence["Path"], metric: Metric
+        self, mask: Bool[Tensor, "senders receivers"], paths: Sequence["HeadPath"], metric: Metric
     ) -> Float[Tensor, "paths prompts"]:
         """The metric of every prompt under this circuit with spans, without each of some paths of its heads."""
 
@@ -273,7 +273,7 @@ class CircuitEvaluator:
 
     @torch.no_grad()
     def path_values(
-        self, mask: Bool[Tensor, "senders receivers"], paths: Sequence["Path"], metric: Metric
+        self, mask: Bool[Tensor, "senders receivers"], paths: Sequence["HeadPath"], metric: Metric
     ) -> Float[Tensor, "paths prompts"]:
         """See `Evaluator`. All paths are of one circuit, and each is run from the input on."""
         self.exact_evaluations += len(paths)
@@ -391,7 +391,7 @@ class CircuitEvaluator:
         take: Callable[[Tensor], Tensor],
         n_logits: int,
         variants: Variants,
-        paths: Sequence["Path"] = (),
+        paths: Sequence["HeadPath"] = (),
     ) -> Iterator[Tensor]:
         """Runs circuits, as many at once as there is room for, or as memory allows; yields what is taken of each run.
 
@@ -433,7 +433,7 @@ class CircuitEvaluator:
         return max(1, numbers * self.view.unembed_weight.element_size())
 
 
-def _without(paths: Sequence["Path"]) -> "Watches | None":
+def _without(paths: Sequence["HeadPath"]) -> "Watches | None":
     if not paths:
         return None
     from acdc_engine.patch.attention_paths import Withheld

@@ -96,6 +96,11 @@ class Tokens:
         return by_span[..., self.spans.clamp(min=0)] & (self.spans >= 0)
 
 
+def are_of(spans: Int[Tensor, "batch some"], n_spans: int) -> Float[Tensor, "batch some spans"]:
+    """1 where a token is of a span, 0 elsewhere, float32."""
+    return (spans[..., None] == torch.arange(n_spans, device=spans.device)).float()
+
+
 @dataclass(frozen=True, eq=False)
 class PlacedSums:
     """How the inputs of some receivers are summed up, span by span.

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from acdc_engine import ranks
 from acdc_engine.model.view import TransformerView
-from acdc_engine.patch.attention_paths import Path
+from acdc_engine.patch.attention_paths import HeadPath
 from acdc_engine.patch.evaluator import CircuitEvaluator, Circuits, Evaluator, Groups
 from acdc_engine.prompts.metrics import Metric
 from acdc_engine.prompts.prompt_set import PromptSet
@@ -77,7 +77,7 @@ class SharedEvaluator:
         return ranks.summed(found * len(self._mine)) / self._n
 
     def path_values(
-        self, mask: Bool[Tensor, "senders receivers"], paths: Sequence[Path], metric: Metric
+        self, mask: Bool[Tensor, "senders receivers"], paths: Sequence[HeadPath], metric: Metric
     ) -> Float[Tensor, "paths prompts"]:
         """See `Evaluator`."""
         return ranks.put_together(ranks.together(lambda: self._inner.path_values(mask, paths, metric)), self._n, 1)

@@ -57,7 +57,7 @@ def test_every_field_is_decided(kind: Any) -> None:
 
 
 def test_what_holds_of_a_subset() -> None:
-    paths = (AttentionPath(head="a0.h0", target="end", source="B", weight=0.5, score=1.0),)
+    paths = (AttentionPath(head="a0.h0", target="end", source="B", weight=0.5, weight_corrupt=0.25, score=1.0),)
     full = MADE.model_copy(update={"rule": "a rule", "made_by": "a script", "source": "a paper", "attention": paths})
     part = full.subset(30)
     for name in AFTER_AN_EDIT[Circuit]["stays"]:

@@ -101,7 +101,7 @@ def slow_run(
             looks, values = _looks(view, index, q[h], k[h // share]), v[h // share]
             run.looks[first + h], run.v[first + h] = looks, values
             if withheld is None or first + h not in withheld:
-                z = looks @ values
+                z = _attend(view, index, q[h], k[h // share], values)
             else:
                 assert nothing is not None
                 instead = withheld[first + h][..., None]
@@ -150,6 +150,11 @@ def _norm_heads(norm: Norm | None, attention: Attention, heads: list[Tensor]) ->
     if attention.norm_spans_heads:
         return list(normalize(norm, torch.cat(heads, -1)).chunk(len(heads), -1))
     return [normalize(norm, x) for x in heads]
+
+
+def _attend(view: TransformerView, index: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """One head, from what it is given."""
+    return _looks(view, index, q, k) @ v
 
 
 def _looks(view: TransformerView, index: int, q: Tensor, k: Tensor) -> Tensor:

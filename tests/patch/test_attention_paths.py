@@ -7,7 +7,7 @@ from torch import Tensor
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.patch import CircuitEvaluator
-from acdc_engine.patch.attention_paths import Path
+from acdc_engine.patch.attention_paths import HeadPath
 from acdc_engine.prompts.prompt_set import PromptSet
 from tests.micro_models import copying_head
 from tests.patch.slow_twin import SlowRun, slow_ground, slow_run
@@ -20,16 +20,16 @@ def heads_of(graph: Graph) -> list[int]:
     return [head for block in graph.blocks if block.kind == "attention" for head in range(*block.writes.indices(99))]
 
 
-def tokens_of(prompts: PromptSet, path: Path) -> Tensor:
+def tokens_of(prompts: PromptSet, path: HeadPath) -> Tensor:
     """Which pairs of tokens a path is made of `[batch, queries, pos]`."""
     assert prompts.span_at is not None
     return (prompts.span_at == path.target)[:, :, None] & (prompts.span_at == path.source)[:, None, :]
 
 
-def all_paths(graph: Graph, heads: list[int]) -> list[Path]:
+def all_paths(graph: Graph, heads: list[int]) -> list[HeadPath]:
     assert graph.spans is not None
     n, leads = graph.n_spans, graph.spans.leads
-    return [Path(head, to, come) for head in heads for to in range(n) for come in range(n) if leads[come][to]]
+    return [HeadPath(head, to, come) for head in heads for to in range(n) for come in range(n) if leads[come][to]]
 
 
 def metric_of(run: SlowRun, prompts: PromptSet) -> Tensor:
@@ -102,5 +102,7 @@ def test_on_paper() -> None:
     head = heads_of(graph)[0]
     (gradients,) = evaluator.path_gradients(graph.exists, [head], METRIC)
     assert torch.allclose(gradients, torch.tensor([[0.0, 0.0], [9.0, 0.0]]))
-    values = evaluator.path_values(graph.exists, [Path(head, 1, 0), Path(head, 1, 1), Path(head, 0, 0)], METRIC)
+    values = evaluator.path_values(
+        graph.exists, [HeadPath(head, 1, 0), HeadPath(head, 1, 1), HeadPath(head, 0, 0)], METRIC
+    )
     assert torch.allclose(values[:, 0], torch.tensor([-11.0, -2.0, -2.0]))

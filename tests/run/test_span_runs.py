@@ -58,6 +58,8 @@ def test_the_file_says_where(run: Path, circuit: Circuit) -> None:
     assert kept["edges"][0]["span"] and len(kept["prompts"][0]["spans"]) == len(kept["prompts"][0]["clean"])
     assert len(circuit.examples[0].spans) == len(circuit.examples[0].clean)
     assert circuit.certificate is not None
+    assert {path.node for path in circuit.attention} == {node.name for node in circuit.nodes if node.kind == "head"}
+    assert any(path.effect for path in circuit.attention) and "attention" not in json.loads(circuit.plain().to_json())
 
 
 def test_everything_it_claims_holds(run: Path) -> None:
@@ -134,14 +136,10 @@ def test_compared_without_places(circuit: Circuit) -> None:
 
 
 def with_path(**other: str) -> Callable[[Any], None]:
-    """Puts a path of a head of the file's circuit into it, from A to its place, but for what is other."""
+    """Puts a path into the file that differs so from one that is there, of a head before the end."""
 
     def change(file: Any) -> None:
-        ahead = other.get("source") == "end"
-        heads = [node["name"] for node in file["nodes"] if node["kind"] == "head" and (node["span"] == "end") != ahead]
-        head, _, span = heads[0].partition("@")
-        path = {"head": head, "target": span, "source": "A", "weight": 0.5, "score": 1.0}
-        file["attention"] = [*file.get("attention", ())[:1], {**path, **other}]
+        file["attention"].append(next(path for path in file["attention"] if path["target"] != "end") | other)
 
     return change
 
@@ -156,10 +154,10 @@ def with_path(**other: str) -> Callable[[Any], None]:
         (lambda file: file["nodes"][0].update(span="end", name="input@A"), "has span 'A', not 'end'"),
         (lambda file: file["spans"].update(end=99), "spans: The logits are read at span 99"),
         (lambda file: file["spans"]["names"].__setitem__(0, file["spans"]["names"][1]), "Two spans are called"),
-        (with_path(head="a1.h9"), r"attention\.0: a1\.h9@end looks at A, and a1\.h9@end is not among the nodes"),
+        (with_path(head="a1.h9"), r"attention\.\d+: a1\.h9@\S+ looks at \S+, and a1\.h9@\S+ is not among the nodes"),
         (with_path(source="S"), "looks at S, which is none of the places: .*, end"),
         (with_path(source="end"), "looks at end, which is nowhere before"),
-        (lambda file: [with_path()(file) for _ in "ab"], r"attention\.1: .* looks at A: this is listed twice"),
+        (with_path(), r"attention\.\d+: .* looks at \S+: this is listed twice"),
     ],
 )
 def test_files_that_do_not_fit(run: Path, tmp_path: Path, change: object, text: str) -> None:
