@@ -15,8 +15,10 @@ import acdc_engine as ae
 from acdc_engine.errors import AcdcError, CircuitFileError
 from acdc_engine.formats.register import export, import_circuit
 from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.nodes import targets_of
+from acdc_engine.show.attention import attention_section
 from acdc_engine.show.pictures.draw import draw
-from acdc_engine.show.pictures.grid import place_on_grid
+from acdc_engine.show.pictures.grid import grid_figure, place_on_grid
 from acdc_engine.show.report import report_html
 from acdc_engine.show.viewer import view_data
 from tests.tiny_task import SECOND, tiny_view, write_card
@@ -102,6 +104,38 @@ def test_what_shows_it(circuit: Circuit, tmp_path: Path) -> None:
     draw(circuit, tmp_path / "roles.svg", by="role")
     assert html.escape(f"{circuit.edges[0].sender} -> {circuit.edges[0].into}") in report_html(circuit)
     assert len(view_data(circuit).edges) == len(circuit.plain().edges)
+
+
+def test_attention_is_told_and_drawn(circuit: Circuit) -> None:
+    """The strongest first; wide where a head looks, faint where it hardly does, and where it reads nothing as rings."""
+    path = next(path for path in circuit.attention if path.effect)
+    dot = next(name for name in place_on_grid(circuit).dots if name.endswith(f"@{path.source}"))
+    head = next(name for name in targets_of(circuit.graph(), dot)[1] if name in {node.name for node in circuit.nodes})
+    (own,) = (one for one in circuit.attention if (one.node, one.source) == (head, path.source))
+
+    def line(weight: float) -> Any:
+        paths = tuple(one.model_copy(update={"weight": weight}) if one is own else one for one in circuit.attention)
+        drawn = circuit.model_copy(update={"attention": paths})
+        grid = place_on_grid(drawn)
+        (axes,) = grid_figure(drawn, "", "", None)[0].axes
+        ends = [grid.dots[dot][0], grid.nodes[head][0]]
+        return next(one for one in axes.lines if list(one.get_xdata()) == ends)
+
+    wide, faint = line(0.9), line(0.01)
+    assert wide.get_linewidth() > 3 * faint.get_linewidth() and wide.get_alpha() == 1.0 > 0.2 > faint.get_alpha()
+    turned = [one.model_copy(update={"weight": 0.6, "weight_corrupt": 0.1}) for one in circuit.attention]
+    grid = place_on_grid(circuit.model_copy(update={"attention": tuple(turned)}))
+    reads = {(name.partition("<")[0], name.partition("@")[2]) for name in grid.dots}
+    assert grid.rings and len(grid.rings) <= len(turned) - len(reads)
+    assert place_on_grid(circuit.model_copy(update={"attention": ()})).rings == {}
+
+    section = attention_section(circuit, 5)
+    assert section is not None and section.table is not None and section.left == len(circuit.attention) - 5
+    effects = [abs(path.effect if path.effect is not None else path.score) for path in circuit.attention]
+    strongest = circuit.attention[effects.index(max(effects))]
+    assert [cell.text for cell in section.table.rows[0][:2]] == [strongest.node, strongest.source]
+    assert "Attention from place to place" in report_html(circuit)
+    assert "Attention from place to place" not in report_html(circuit.plain())
 
 
 @pytest.mark.parametrize("fmt", ["networkx-json", "graphml", "gexf", "cytoscape", "dot", "csv"])
