@@ -44,17 +44,16 @@ def describe(
 ) -> Circuit:
     """Measures what the circuit's nodes do, and picks prompts to show.
 
-    Roles and direct effects are measured on the held-out prompts, and over whole prompts, wherever in them a node is;
-    attention from place to place on those that the search saw, as edges are. Examples are of these where there are too
-    few others. `seed` is that of the random tokens.
+    Roles and direct effects are measured on the held-out prompts, attention from place to place on those that the
+    search saw, as edges are. Examples are of these where there are too few others. `seed` is that of the random tokens.
 
     Returns:
         The circuit with roles, direct effects, attention and examples. Roles that it had are kept.
     """
     prompts = held_out.prompts
-    senders = list(dict.fromkeys(node.sender for node in circuit.nodes if node.kind != "logits"))
+    names = [node.name for node in circuit.nodes if node.kind != "logits"]
     with progress("Roles", None) as stage:
-        roles = measure_roles(view, senders, prompts, seed=seed, batch_size=batch_size, progress=stage.advance)
+        roles = measure_roles(view, names, prompts, seed=seed, batch_size=batch_size, progress=stage.advance)
     attention: tuple[AttentionPath, ...] = ()
     if circuit.spans is not None:
         from acdc_engine.evidence.attention import attention_paths
@@ -65,9 +64,9 @@ def describe(
         examples = _examples_of(view, circuit, shown.evaluator)
     nodes = []
     for node in circuit.nodes:
-        scores = roles.scores.get(node.sender, ())
+        scores = roles.scores.get(node.name, ())
         role = role_of(scores) if node.role is None else node.role
-        update = {"role": role, "role_scores": scores, "direct_effect": roles.direct.get(node.sender)}
+        update = {"role": role, "role_scores": scores, "direct_effect": roles.direct.get(node.name)}
         nodes.append(node.model_copy(update=update))
     edges = with_roles(circuit.graph(), tuple(nodes), circuit.edges)
     return circuit.model_copy(

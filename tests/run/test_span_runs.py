@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import networkx as nx
+import numpy as np
 import pytest
 import torch
 
@@ -89,6 +90,10 @@ def test_without_places_it_is_a_plain_circuit(circuit: Circuit) -> None:
         own = [one.score for one in circuit.edges if (one.sender, one.receiver) == (edge.sender, edge.receiver)]
         assert edge.score == pytest.approx(sum(score for score in own if score is not None))
     assert Circuit.model_validate_json(plain.to_json()) is not None
+    for node in plain.nodes:
+        there = [one for one in circuit.nodes if one.sender == node.name]
+        assert node.role == (there[0].role if len({one.role for one in there}) == 1 else None)
+        assert set(node.role_scores) == set.intersection(*(set(one.role_scores) for one in there))
 
 
 def test_what_shows_it(circuit: Circuit, tmp_path: Path) -> None:
@@ -119,7 +124,7 @@ def test_attention_is_told_and_drawn(circuit: Circuit) -> None:
         grid = place_on_grid(drawn)
         (axes,) = grid_figure(drawn, "", "", None)[0].axes
         ends = [grid.dots[dot][0], grid.nodes[head][0]]
-        return next(one for one in axes.lines if list(one.get_xdata()) == ends)
+        return next(one for one in axes.lines if np.asarray(one.get_xdata()).tolist() == ends)
 
     wide, faint = line(0.9), line(0.01)
     assert wide.get_linewidth() > 3 * faint.get_linewidth() and wide.get_alpha() == 1.0 > 0.2 > faint.get_alpha()
