@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from acdc_engine.errors import MetricError
 from acdc_engine.evidence import Stages, silent
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
@@ -34,7 +35,7 @@ def attention_paths(
 
     Returns:
         For every place of a head in the circuit those that it looks back at, in order; nothing for circuits without
-        places.
+        places, nor where the metric has no gradient (a function of one's own, such as a count).
     """
     graph, prompts, mask = judge.graph, judge.prompts, circuit.mask()
     paths = _paths_of(circuit, graph)
@@ -42,11 +43,14 @@ def attention_paths(
         return ()
     heads = sorted({path.head for path in paths})
     with progress("Attention from place to place", 2 * len(prompts)) as stage:
+        try:
+            gains = judge.evaluator.path_gradients(mask, heads, judge.metric)
+        except MetricError:  # it gives numbers without a gradient
+            return ()
         clean, corrupt = (
             _weights(view, prompts, which, heads, graph.n_spans, batch_size, stage.advance)
             for which in ("clean", "corrupt")
         )
-        gains = judge.evaluator.path_gradients(mask, heads, judge.metric)
         scores = {path: float(gains[heads.index(path.head), path.target, path.source]) for path in paths}
         effects = _effects(judge, mask, sorted(paths, key=lambda path: -abs(scores[path])), scores)
     names = graph.spans.names if graph.spans is not None else ()

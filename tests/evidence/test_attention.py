@@ -66,3 +66,5 @@ def test_every_place_of_a_head_and_all_that_it_looks_back_at(name: str, monkeypa
     weakest = min(abs(path.score) for path in tested)
     assert all(abs(path.score) <= weakest for path in found if path.effect is None)
     assert attention_paths(lab.view, circuit.plain(), Experiment(view(name), random_prompts(6, 7)).judge) == ()
+    counted = Experiment(view(name), prompts, metric=lambda logits, _: logits.argmax(-1).float())
+    assert attention_paths(lab.view, circuit, counted.judge) == ()
