@@ -35,7 +35,7 @@ _Dtype = Annotated[
 
 @command(
     model=True,
-    settings=("device", "memory", "device_map", "batch_size"),
+    settings=("device", "memory", "device_map", "adapter", "batch_size"),
     examples=["verify runs/demo", "verify runs/demo --json"],
 )
 def verify(
@@ -64,7 +64,7 @@ def verify(
 
 @command(
     model=True,
-    settings=("device", "memory", "device_map", "batch_size", "drop_misfits"),
+    settings=("device", "memory", "device_map", "adapter", "batch_size", "drop_misfits"),
     examples=["evaluate runs/demo --task ioi --seed 1", "evaluate mine.json --out judged.json"],
 )
 def evaluate(
@@ -193,7 +193,7 @@ def compare(
 
 @command(
     model=True,
-    settings=("device", "memory", "device_map", "batch_size", "drop_misfits"),
+    settings=("device", "memory", "device_map", "adapter", "batch_size", "drop_misfits"),
     examples=["transfer runs/ioi runs/sva", "transfer runs/* --tasks ioi,ioi_swapped --ablations patch,mean,zero"],
 )
 def transfer(

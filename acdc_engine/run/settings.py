@@ -49,6 +49,7 @@ class CurveSettings(TypedDict, total=False):
     dtype: str
     memory: str | None
     device_map: str | None
+    adapter: str | None
     ungroup_kv: bool
     prepend_bos: bool | None
     edge_tests: bool
@@ -225,6 +226,11 @@ class Settings:
         choices=("auto", "balanced", "sequential"),
         shown="all on --device",
     )
+    adapter: str | None = _model(
+        None,
+        "Folder of a peft adapter (LoRA and others that change weights) of this model: it is merged into the weights.",
+        shown="none",
+    )
     ungroup_kv: bool = _model(
         False, "Give every query head a k and v of its own where the model shares them, as the MIB benchmark does."
     )
@@ -299,6 +305,10 @@ class Settings:
             from acdc_engine.model.device_map import read_device_map
 
             read_device_map(self.device_map)
+        if self.adapter is not None:
+            from acdc_engine.model.adapters import check_adapter
+
+            check_adapter(self.adapter)
 
     def _check_repeats(self) -> None:
         """Whether there is something to repeat, as far as that is known before any prompt is made."""
