@@ -6,7 +6,7 @@ differ, not at the input: a node of other weights writes something else whatever
 head is written out by the base model's output weights.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -68,7 +68,7 @@ def against(tuned: TransformerView, base: TransformerView) -> TransformerView:
     """
     check_pair(tuned, base)
     graph = Graph(tuned.shape, origins=changed_senders(tuned, base))
-    kinds = {**TWINS, "attention": partial(_against, base)}
+    kinds: Mapping[str, Callable[[Layer, Block], Twin]] = {**TWINS, "attention": partial(_against, base)}
     return replace(tuned, base=base, own_graph=graph, kinds=kinds)
 
 

@@ -16,9 +16,11 @@ from markupsafe import Markup
 
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.diff_records import Diff
 from acdc_engine.graph.evidence_records import Evaluation
 from acdc_engine.graph.result_records import Comparison, Curve, Verification
 from acdc_engine.graph.transfer_records import Transfer
+from acdc_engine.show.diff import diff_remarks, diff_sections
 from acdc_engine.show.figures import edges, summary
 from acdc_engine.show.page import environment
 from acdc_engine.show.pictures.charts import comparison_figure, curve_figure
@@ -78,6 +80,8 @@ def _parts(thing: object) -> tuple[list[Section], Markup, Sequence[str]]:
     if isinstance(thing, Transfer):
         drawn = picture_html(transfer_figure(thing), "circuits by tasks as heat maps")
         return transfer_sections(thing), drawn, transfer_remarks(thing)
+    if isinstance(thing, Diff):
+        return diff_sections(thing), Markup(), diff_remarks(thing)
     if isinstance(thing, Verification):
         return verification_sections(thing), Markup(), verification_remarks(thing)
     if isinstance(thing, Scores):
