@@ -101,7 +101,7 @@ class Carried(Record):
     edges: tuple[CarriedEdge, ...] = ()
     """A minimal circuit of the change. Empty where there is a `reason`."""
     begins: tuple[str, ...] = ()
-    """Nodes of it whose own weights differ."""
+    """Its nodes that no kept edge leads into: they differ by their own weights alone. Others may by both."""
     faithfulness: float | None = None
     """Share of the change (tuned minus none) that the circuit alone carries."""
     faithfulness_interval: Interval | None = None

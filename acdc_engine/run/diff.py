@@ -278,12 +278,12 @@ def _carried(
     figures = figures_of(lab.held_out_judge, found.mask, lab.seed)
     with report.stage("Undoing the change"):
         undone, interval, random = _undone(lab.held_out_judge, found.mask, chosen.n_random, lab.seed)
-    changed = [name for name, origin in zip(graph.senders, graph.origins, strict=True) if origin]
-    senders = {edge.sender for edge in circuit.edges}
+    entered = {node for place in found.mask.any(0).nonzero().flatten().tolist() for node in graph.fed(place)}
+    sending = found.mask.any(1).nonzero().flatten().tolist()
     record = Carried(
         **about,
         edges=tuple(CarriedEdge(name=e.name, score=e.score, effect=e.effect) for e in circuit.edges),
-        begins=tuple(name for name in changed if name in senders),
+        begins=tuple(graph.senders[sender] for sender in sending if sender not in entered),
         faithfulness=figures.faithfulness,
         faithfulness_interval=figures.faithfulness_interval,
         undone=undone,

@@ -208,6 +208,11 @@ def check_edges(path: Path, circuit: Circuit) -> None:
         raise CircuitFileError(
             f"{path} has no edges. An empty circuit is the ablated model itself: there is nothing to judge."
         )
+    if circuit.ablation == "base":
+        raise CircuitFileError(
+            f"{path} is a circuit of what tuning changed, whose removed edges carry what the base model writes: one "
+            "model is not enough to judge it. Run acdc diff again, which does."
+        )
     mask = circuit.mask()
     loose = (mask & ~clean(circuit.graph(), mask)).nonzero().tolist()
     if loose:

@@ -9,6 +9,8 @@ from acdc_engine.show.transfer import ends_of, two
 from acdc_engine.show.visible import plain
 
 _NAME = 40
+_BEGINS = 8
+"""Nodes that are named in a sentence."""
 _ROWS = 15
 """Rows of a table that are shown where nobody asks for all."""
 
@@ -94,13 +96,13 @@ def _carried(carried: Carried, most: int | None) -> Section:
 
 
 def _shares(carried: Carried) -> str:
-    begins, random = len(carried.begins), carried.undone_random
-    own = f"{begins:,} of their nodes {'has' if begins == 1 else 'have'} other weights"
+    names, random = ", ".join(carried.begins[:_BEGINS]), carried.undone_random
+    more = f" and {len(carried.begins) - _BEGINS} more" if len(carried.begins) > _BEGINS else ""
     kept = f"{_share(carried.faithfulness)} {ends_of(carried.faithfulness_interval)}".rstrip()
     gone = f"{_share(carried.undone)} {ends_of(carried.undone_interval)}".rstrip()
     text = (
-        f"{len(carried.edges):,} edges carry {kept} of it by themselves; {own}. Where just these edges carry what the "
-        f"base model writes, {gone} of the change is undone"
+        f"{len(carried.edges):,} edges carry {kept} of it by themselves, from {names}{more} on. Where just "
+        f"these edges carry what the base model writes, {gone} of the change is undone"
     )
     if not random:
         return f"{text}."
