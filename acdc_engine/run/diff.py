@@ -201,7 +201,7 @@ def _searched(lab: Experiment, scores: EdgeScores, target: float, say: Any) -> S
     sign = 1.0 if lab.judge.range > 0 else -1.0
     oriented = replace(scores, mean=scores.mean * sign)
     found = lab.search(oriented, target, report=lambda what, one, met: say(f"{one.size:,} edges, {what}"))
-    return replace(lab.minimal(found), scores=oriented)
+    return replace(lab.with_effects(lab.minimal(found)), scores=scores)
 
 
 def _effects(sides: Sequence[_Side], seed: int) -> tuple[DiffEffects | None, DiffEffects | None]:
@@ -275,14 +275,21 @@ def _carried(
             circuit = lab.judged(found, n_random=0)
     except SearchError as error:
         return Carried(**about, reason=str(error)), None
-    figures = figures_of(lab.held_out_judge, found.mask, lab.seed)
+    figures, sign = figures_of(lab.held_out_judge, found.mask, lab.seed), 1.0 if lab.judge.range > 0 else -1.0
     with report.stage("Undoing the change"):
         undone, interval, random = _undone(lab.held_out_judge, found.mask, chosen.n_random, lab.seed)
     entered = {node for place in found.mask.any(0).nonzero().flatten().tolist() for node in graph.fed(place)}
     sending = found.mask.any(1).nonzero().flatten().tolist()
     record = Carried(
         **about,
-        edges=tuple(CarriedEdge(name=e.name, score=e.score, effect=e.effect) for e in circuit.edges),
+        edges=tuple(
+            CarriedEdge(
+                name=e.name,
+                score=None if e.score is None else sign * e.score,
+                effect=None if e.without is None else found.faithfulness - e.without,
+            )
+            for e in circuit.edges
+        ),
         begins=tuple(graph.senders[sender] for sender in sending if sender not in entered),
         faithfulness=figures.faithfulness,
         faithfulness_interval=figures.faithfulness_interval,

@@ -45,12 +45,14 @@ def test_it_finds_exactly_the_head_that_was_changed(layer: int, tmp_path: Path) 
     assert {edge.name for edge in changed.edges} >= (
         {f"{name}->logits"} if layer else {f"a1.h{known_head(1)[1]}->logits"}
     )
+    assert all((edge.effect or 0) > 0 and (edge.score or 0) > 0 for edge in changed.edges)
     assert changed.faithfulness == pytest.approx(1.0, abs=0.1) and changed.undone == pytest.approx(1.0, abs=0.1)
     assert median(changed.undone_random) < 0.5 and changed.metric_tuned < changed.metric_base - 0.5
     assert found.base.edges and found.tuned.edges and len(found.judged) == 4
     assert found.nodes is not None and name in [one.name for one in found.nodes.shown]
     assert Diff.model_validate_json((tmp_path / "diff.json").read_text()) == found
     change = Circuit.load(tmp_path / "change.json")
+    assert all((edge.effect or 0) < 0 and (edge.score or 0) < 0 for edge in change.edges), "tuning lowered the metric"
     with pytest.raises(CircuitFileError, match=r"change\.json is a circuit of what tuning changed"):
         evaluate(tmp_path / "change.json", model=tuned)
     assert [edge.name for edge in change.edges] == [e.name for e in changed.edges] and change.ablation == "base"
