@@ -38,10 +38,11 @@
   /**
    * Wires the filters.
    * @param {object} data ViewData.
+   * @param {?object} known The known circuit beside it.
    * @param {function(object)} changed Is given the state, see `acdc.everything`.
    * @returns {{state: function(): object, reset: function(), showLonely: function()}}
    */
-  acdc.controls = (data, changed) => {
+  acdc.controls = (data, known, changed) => {
     const { byId } = acdc;
     const [size, least, from, to] = ["size", "least", "layer-from", "layer-to"].map(byId);
     const [lonely, overlay] = ["lonely", "overlay"].map(byId);
@@ -59,10 +60,9 @@
     byId("least-box").hidden = data.measure === null;
     byId("layer-box").hidden = from.options.length < 2;
     byId("least-label").textContent = `|${data.measure}| at least`;
-    byId("overlay-box").hidden = data.overlay === null;
-    if (data.overlay !== null) {
-      byId("overlay-name").textContent = acdc.cut(data.overlay.known, 60);
-      const { found, missed, extra } = data.overlay;
+    if (known !== null) {
+      byId("overlay-name").textContent = acdc.cut(known.known, 60);
+      const { found, missed, extra } = known;
       byId("overlay-counts").textContent = `${acdc.count(found, "edge")} found, ${acdc.grouped(missed)} missed, ${acdc.grouped(extra)} extra`;
     }
 
@@ -75,7 +75,7 @@
         to: chosen[1],
         kinds: Object.fromEntries(Object.entries(kinds).map(([kind, box]) => [kind, box.checked])),
         lonely: !lonely.checked,
-        overlay: data.overlay !== null && overlay.checked,
+        overlay: known !== null && overlay.checked,
       };
     }
 
@@ -102,7 +102,7 @@
       to.value = String(all.to);
       Object.values(kinds).forEach((box) => (box.checked = true));
       lonely.checked = true;
-      overlay.checked = data.overlay !== null;
+      overlay.checked = known !== null;
       update();
     }
 

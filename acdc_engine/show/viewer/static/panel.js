@@ -25,18 +25,19 @@
       return [title, html("span", {}, button,
         known(role) ? strange(role, 60, { class: "role-name" }) : null)];
     };
-    const lines = view.data.edges.filter((line) => line.source === edge.source && line.receiver === edge.receiver);
+    const lines = view.data.edges.filter((line) => line.name === edge.name);
     return [end("from", edge.source), ...lines.map((line) => end("to", line.target))];
   }
 
   function edgePart(edge, view) {
-    const name = `${edge.source}->${edge.receiver}`;
+    const { name } = edge;
     const written = (value, words) => (known(value) ? words(value) : "not measured");
     const rows = [
       ...ends(edge, view),
       ["read as", INPUTS[edge.kind],
-        edge.receiver.includes(".kv") ? `shared by a group of heads: ${edge.receiver}` : null],
+        /\.kv\d/.test(edge.receiver) ? `shared by a group of heads: ${edge.receiver}` : null],
     ];
+    if (view.data.spansOf !== undefined && edge.status !== "missed") rows.push(["places", view.data.spansOf(name).join(", "), "with the sum of its scores there"]);
     if (known(edge.status)) rows.push(["compared", STATUS[edge.status]]);
     if (known(edge.place)) rows.push(["rank", `${edge.place} of ${view.data.n_edges}`, `by |${view.data.measure}|`]);
     if (view.data.hand_written && !known(edge.strength)) return [html("h2", {}, name), acdc.panelFacts(rows)];
@@ -54,6 +55,10 @@
     if (known(edge.inclusion)) rows.push(["inclusion", written(edge.inclusion, acdc.percent), "repeats of the search that find it"]);
     return [html("h2", {}, name), acdc.panelFacts(rows)];
   }
+
+  /* A head that looks back. */
+  const attentionPart = (look, view) => [html("h2", {}, look.name.replace("->", " → ")), acdc.panelFacts([...ends(look, view),
+    ["attention", `${acdc.plainName(look.target)} looks back at this ${look.reads === "k" ? "key" : "value"}`]])];
 
   function nextTokens(title, tokens) {
     const rows = tokens.map((next) => html("li", {}, token(next.text, 24, { class: "name" }),
@@ -130,13 +135,24 @@
     return found;
   }
 
+  /* The same for edges into a key or value at a place: what reads them is every head that looks back there. */
+  function byReader(edges) {
+    const found = byEnd(edges.filter((edge) => edge.kind !== "attention"), "target");
+    const direct = new Map(found);
+    const strength = (edge) => Math.abs(edge.strength ?? 0);
+    for (const { source, target } of edges.filter((edge) => edge.kind === "attention"))
+      found.set(target, [...(found.get(target) ?? []), ...direct.get(source)].sort((one, other) => strength(other) - strength(one)));
+    return found;
+  }
+
   acdc.panel = function (container, data, { onSelect = () => {} } = {}) {
     const view = {
       data,
       nodes: new Map(data.nodes.map((node) => [node.id, node])),
       edges: new Map(data.edges.map((edge) => [edge.id, edge])),
-      into: byEnd(data.edges, "target"),
-      out: byEnd(data.edges, "source"),
+      into: byReader(data.edges),
+      out: byEnd(data.edges.filter((edge) => edge.kind !== "attention"), "source"),
+      looks: data.edges.filter((edge) => edge.kind === "attention"),
       select: (id) => onSelect(id),
       room: () => container.clientWidth - 2 * parseFloat(getComputedStyle(container).paddingLeft) - 8,
     };
@@ -152,7 +168,7 @@
     };
     return {
       node: (id) => show(acdc.panelNode(view.nodes.get(id), view)),
-      edge: (id) => show(edgePart(view.edges.get(id), view)),
+      edge: (id) => show((view.edges.get(id).kind === "attention" ? attentionPart : edgePart)(view.edges.get(id), view)),
       none: () => show(about(view)),
       box: (found) => show(acdc.panelBox(found, view)),
       way: (found) => show(acdc.panelWay(found, view)),

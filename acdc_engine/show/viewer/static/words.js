@@ -14,9 +14,6 @@
     return made;
   };
 
-  /** Names a line: its two nodes and what is read, as in "a5.h5->a7.h3<k>". @param {object} edge Of ViewData. */
-  acdc.lineId = ({ source, target, kind }) => `${source}->${target}${["q", "k", "v"].includes(kind) ? `<${kind}>` : ""}`;
-
   /** A whole number in groups of three digits. (toLocaleString would first load the browser's tables of languages.) */
   acdc.grouped = (n) => String(n).replace(/\B(?=(\d{3})+$)/g, ",");
 
@@ -47,7 +44,7 @@
   acdc.nodeWords = (node) => {
     const role = node.role ?? node.known_role;
     const what = { input: "the input", logits: "the logits", mlp: `MLP of layer ${node.layer}`,
-      head: `head of layer ${node.layer}` }[node.kind];
+      head: `head of layer ${node.layer}`, k: `key in layer ${node.layer}`, v: `value in layer ${node.layer}` }[node.kind];
     return role === null ? what : `${what}, ${acdc.cut(role, 60)}`;
   };
 
@@ -61,6 +58,6 @@
       ["Necessity", edge.necessity, acdc.percent],
       ["Inclusion", edge.inclusion, acdc.percent],
     ];
-    return rows.filter(([, value]) => value !== null).map(([label, value, write]) => [label, write(value)]);
+    return rows.filter(([, value]) => value !== null && value !== undefined).map(([label, value, write]) => [label, write(value)]);
   };
 })();

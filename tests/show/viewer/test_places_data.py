@@ -1,0 +1,109 @@
+"""The picture by place, as data: where everything stands, what looks back at what, sizes, a known circuit beside."""
+
+import pytest
+
+from acdc_engine.graph.blocks import GraphShape
+from acdc_engine.graph.circuit import Circuit
+from acdc_engine.show.pictures.grid import place_on_grid
+from acdc_engine.show.viewer import view_data
+from acdc_engine.show.viewer.records import ViewData, ViewDot, ViewNode, ViewPlaces
+from tests.made_circuits import GPT2, PLACES, SMOLLM2, TOKENS, made_circuit
+
+CIRCUIT = made_circuit(150, 3, SMOLLM2, places=PLACES)
+
+
+@pytest.fixture(scope="module")
+def data() -> ViewData:
+    return view_data(CIRCUIT)
+
+
+@pytest.fixture(scope="module")
+def places(data: ViewData) -> ViewPlaces:
+    assert data.places is not None
+    return data.places
+
+
+def ends_of(places: ViewPlaces) -> list[ViewNode | ViewDot]:
+    return [*places.nodes, *places.dots]
+
+
+def test_everything_stands_as_in_the_grid_that_is_drawn(places: ViewPlaces) -> None:
+    grid = place_on_grid(CIRCUIT)
+    across, up = places.columns[0].size / grid.columns["bos"][1], places.rows[0].size
+    found = {one.id: (one.x / across, -one.y / up) for one in ends_of(places)}
+    assert found.keys() == {*grid.nodes, *grid.dots}
+    for name, spot in (grid.nodes | grid.dots).items():
+        assert found[name] == pytest.approx(spot, abs=0.01)
+    assert [row.name for row in places.rows] == ["input", *map(str, grid.layers), "logits"]
+    for number, row in enumerate(places.rows):
+        assert row.start + row.size / 2 == pytest.approx(-number * up)
+    words = dict(zip(PLACES, ("<|endoftext|>", "", "Mary", "", "John", "", "store", "", "John", "gave"), strict=True))
+    assert {column.name: column.words for column in places.columns} == words, "no words that say the name again"
+    assert [column.name for column in places.columns] == list(PLACES) and TOKENS[5:8] == (" went", " to", " the")
+
+
+def test_edges_stay_in_their_column_and_pass_no_box_that_is_in_their_way(places: ViewPlaces) -> None:
+    ends = {one.id: one for one in ends_of(places)}
+    columns = {column.name: column for column in places.columns}
+    assert [edge.place for edge in places.edges] == list(range(1, 151)), "the strongest first"
+    bent = 0
+    for edge in places.edges:
+        (line,), span = edge.lines, edge.name.partition("@")[2]
+        assert ends[edge.source].span == ends[line.target].span == span
+        assert line.target == (edge.receiver if edge.kind in "kv" else edge.receiver.replace("<q>", ""))
+        for x, y in line.bends:
+            bent += 1
+            assert columns[span].start - 40 < x < columns[span].start + columns[span].size + 40
+            row = [node for node in places.nodes if node.span == span and abs(node.y - y) < 20]
+            assert all(abs(node.x - x) >= 40 for node in row if len(row) == 1)
+    assert bent > 20
+
+
+def test_a_head_looks_back_from_every_place_that_is_not_before_what_it_reads(places: ViewPlaces) -> None:
+    heads = [node for node in CIRCUIT.nodes if node.kind == "head"]
+    expected = set()
+    for receiver in {edge.into for edge in CIRCUIT.edges if edge.receiver[-3:] in ("<k>", "<v>")}:
+        name, _, span = receiver.partition("@")
+        layer, group = name[1:-3].split(".kv")
+        for node in heads:
+            mine = f"a{layer}.h" in node.name and int(node.sender.split(".h")[1]) // 3 == int(group)
+            if mine and PLACES.index(node.span or "") >= PLACES.index(span):
+                expected.add((receiver, node.name))
+    assert {(look.source, look.target) for look in places.attention} == expected and len(expected) > 40
+    assert sum(dot.edges_in for dot in places.dots) == sum(edge.kind in "kv" for edge in places.edges)
+
+
+def test_sizes_are_of_edges_at_places_and_an_edge_without_them_is_there_with_the_first() -> None:
+    small = made_circuit(150, 3, GraphShape(3, 2, 2), places=PLACES)
+    data = view_data(small.model_copy(update={"sizes": ()}))
+    assert data.places is not None and len(data.sizes) > 5 and len(data.edges) < 100
+    first = dict[str, int]()
+    for edge in data.places.edges:
+        name = edge.name.partition("@")[0]
+        first[name] = min(edge.appears, first.get(name, edge.appears))
+    assert {edge.name: edge.appears for edge in data.edges} == first
+    for index, size in enumerate(data.sizes):
+        assert sum(edge.appears <= index for edge in data.places.edges) == size.edges
+
+
+def test_what_is_known_of_the_whole_prompt_is_said_where_it_holds(data: ViewData, places: ViewPlaces) -> None:
+    """Roles of heads everywhere; what they write to the answer only where the logits are read."""
+    assert data.title == "ioi in made-up: 150 edges at 10 places"
+    assert {node.span for node in places.nodes if node.direct is not None} == {"end"}
+    assert all(node.direct is not None for node in data.nodes if node.kind != "logits")
+    roles = {node.id: node.role for node in data.nodes}
+    assert all(node.role == roles[node.id.partition("@")[0]] for node in places.nodes)
+
+
+def test_a_known_circuit_lies_beside_the_picture_without_places() -> None:
+    found = made_circuit(40, 1, GPT2, places=PLACES)
+    known = found.plain().subset(lambda edge: edge.receiver == "logits")
+    data = view_data(found, known)
+    assert data.overlay is not None and data.overlay.found == len(known.edges) and data.overlay.missed == 0
+    assert {edge.status for edge in data.edges} == {"found", "extra"}
+    assert data.places is not None and {edge.status for edge in data.places.edges} == {None}
+
+
+def test_circuits_without_places_have_no_such_picture() -> None:
+    plain: Circuit = made_circuit(20, shape=GraphShape(12, 12, 12))
+    assert view_data(plain).places is None and view_data(CIRCUIT.plain()).places is None
