@@ -49,10 +49,11 @@ def made_circuit(
     text = (lambda plain: rng.choice(HOSTILE)) if hostile else (lambda plain: plain)
     edges = tuple(_edge(rng, name) for name in sorted(_names(rng, layout, n_edges), key=layout.parse_edge))
     nodes = tuple(_node(rng, node, text) for node in nodes_of_edges(layout, edges))
-    if places is not None:  # what is measured of a node is measured of all the prompt
+    if places is not None:  # a node does the same everywhere, and writes to the answer where that is read
         first = {node.sender: node for node in reversed(nodes)}
-        same = ("role", "role_scores", "direct_effect")
+        same = ("role", "role_scores")
         nodes = tuple(node.model_copy(update={key: getattr(first[node.sender], key) for key in same}) for node in nodes)
+        nodes = tuple(n if n.span == places[-1] else n.model_copy(update={"direct_effect": None}) for n in nodes)
     held_out = _figures(rng, 64, text)
     circuit = Circuit(
         model=records.ModelRecord(
@@ -110,13 +111,29 @@ def made_circuit(
             for split in ("discovery", "discovery", "held_out", "held_out")
         ),
         examples=tuple(_example(rng, nodes, text) for _ in range(2)),
-        **{} if spans is None else _told_apart(spans),
+        **{} if spans is None else _told_apart(rng, spans, nodes),
     )
     return circuit.model_copy(update={"edges": with_roles(layout, nodes, edges)})
 
 
-def _told_apart(spans: Spans) -> dict[str, Any]:
-    return {"version": 2, "spans": records.SpansRecord(names=spans.names, leads=spans.leads, end=spans.end)}
+def _told_apart(rng: random.Random, spans: Spans, nodes: tuple[records.CircuitNode, ...]) -> dict[str, Any]:
+    paths = []
+    for node in nodes:
+        before = spans.names[: spans.names.index(node.span or "") + 1] if node.kind == "head" else ()
+        for source, share in zip(before, _shares(rng, len(before)), strict=True):
+            figures = {"weight": share, "weight_corrupt": share * rng.random(), "score": rng.gauss(0, 0.1)}
+            effect = {"effect": rng.gauss(0, 0.1)} if share > 0.5 else {}
+            paths.append(
+                records.AttentionPath(head=node.sender, target=node.span or "", source=source, **figures, **effect)
+            )
+    record = records.SpansRecord(names=spans.names, leads=spans.leads, end=spans.end)
+    return {"version": 2, "spans": record, "attention": tuple(paths)}
+
+
+def _shares(rng: random.Random, n: int) -> list[float]:
+    """Numbers of very different size that add up to one."""
+    drawn = [rng.random() ** 6 for _ in range(n)]
+    return [value / sum(drawn) for value in drawn]
 
 
 def _alternatives(edges: tuple[records.CircuitEdge, ...]) -> Alternatives:

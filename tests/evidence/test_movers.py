@@ -117,6 +117,21 @@ def test_a_name_mover_by_hand_and_a_negative_one() -> None:
     assert scores(flipped(model), prompts)["a0.h0"] == pytest.approx(wanted)
 
 
+def test_a_name_mover_at_another_place() -> None:
+    """At token 0 the head looks at nothing but the answer. What is copied and who is turned do not depend on that."""
+    model, prompts = copying_head()
+    found = measure_roles(model, ["a0.h0@A", "a0.h0@end"], prompts.placed([["A", "end"]]))
+    first, last = ({one.role: one.value for one in found.scores[name]} for name in ("a0.h0@A", "a0.h0@end"))
+    assert last == pytest.approx(scores(model, prompts)["a0.h0"])
+    assert first == pytest.approx({**last, "name mover": 1.0})
+    assert list(found.direct) == ["a0.h0@end"]
+    turned, prompts = head_feeds_query()
+    nodes = [f"{head}@{span}" for head in ("a0.h0", "a1.h0") for span in ("A", "end")]
+    placed = measure_roles(turned, nodes, prompts.placed([["A", "end"]])).scores
+    inhibition = {name: one.value for name in nodes for one in placed[name] if one.role == "S-inhibition"}
+    assert inhibition == pytest.approx({"a0.h0@end": 0.5})
+
+
 def test_prompts_without_the_answer_do_not_count_and_mostly_without_it_nothing_is_measured() -> None:
     model, _ = copying_head()
     rows = [[0, 1], [2, 1]]

@@ -86,7 +86,6 @@ def nodes_of(circuit: Circuit, known: Circuit | None, drawn: Drawn, places: Mapp
     own = {node.name for node in circuit.nodes}
     classes = {} if known is None else {node.name: node.role for node in known.nodes}
     into, out_of = edge_counts(circuit)
-    end = None if circuit.spans is None else circuit.spans.names[circuit.spans.end]  # where nodes write to the answer
     for node in drawn.whole.nodes:
         x, y = pixels(places[node.name])
         yield ViewNode(
@@ -99,7 +98,7 @@ def nodes_of(circuit: Circuit, known: Circuit | None, drawn: Drawn, places: Mapp
             role=node.role if node.name in own else None,
             known_role=classes.get(node.name),
             role_scores=node.role_scores if node.name in own else (),
-            direct=node.direct_effect if node.name in own and node.span == end else None,
+            direct=node.direct_effect if node.name in own else None,
             status=drawn.status.get(node.name),
             edges_in=into[node.name],
             edges_out=out_of[node.name],

@@ -3,58 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import starmap
+from typing import NamedTuple
 
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.nodes import targets_of
 from acdc_engine.graph.records import CircuitEdge
 from acdc_engine.graph.style import measure_of
-from acdc_engine.show.pictures.grid import BOX, Grid, place_on_grid, words_at
+from acdc_engine.show.pictures.grid import BOX, Grid, place_on_grid, turned_to, words_at
 from acdc_engine.show.pictures.layered import BOX_HEIGHT, BOX_WIDTH, PORTS, Point, route
 from acdc_engine.show.viewer.drawn import UNIT, drawn_of, edges_of, nodes_of, pixels
 from acdc_engine.show.viewer.records import ViewAttention, ViewBand, ViewDot, ViewLine, ViewPlaces
 
-_ACROSS, _UP = BOX_WIDTH / BOX[0], 0.66
-"""Of a slot and of a row, in units of the layered picture: boxes are as large as there."""
+_LEAST_RISE, _MOST_RISE = 0.66, 0.94
+"""From row to row, in units of the layered picture: a wide grid is as high, as far as that can be."""
+_OF_ATTENTION = ("weight", "weight_corrupt", "score", "effect")
 
 
 def places_of(circuit: Circuit, appears: Mapping[str, int]) -> ViewPlaces:
     """Places a circuit that tells places apart; `appears` says of every edge, by name, at which size it is there."""
     drawn = drawn_of(circuit, None)
     grid = place_on_grid(drawn.whole)
-    nodes, dots = ({name: _units(spot) for name, spot in some.items()} for some in (grid.nodes, grid.dots))
-    lines = {edge.name: (line,) for edge, line in _lines(drawn.whole, nodes, dots)}
+    rings = {f"a{layer}@{span}": spot for (layer, span), spot in grid.rings.items()}
+    scale = _Scale.of(grid)
+    nodes, dots, looked_at = map(scale.units, (grid.nodes, grid.dots, rings))
+    lines = {edge.name: (line,) for edge, line in _lines(drawn.whole, nodes, dots, scale.up)}
     return ViewPlaces(
         measure=measure_of(circuit),
         n_edges=len(circuit.edges),
         hidden_edges=len(circuit.edges) - len(drawn.own),
-        columns=tuple(_columns(circuit, grid)),
-        rows=tuple(_rows(grid)),
+        columns=tuple(_columns(circuit, grid, scale.across)),
+        rows=tuple(_rows(grid, scale.up)),
         nodes=tuple(nodes_of(circuit, None, drawn, nodes)),
         edges=tuple(edges_of(circuit, circuit, drawn, lines, appears)),
-        dots=tuple(_dots(drawn.whole, dots)),
-        attention=tuple(
-            ViewAttention(source=dot, target=head)
-            for dot in dots
-            for head in targets_of(circuit.graph(), dot)[1]
-            if head in nodes
-        ),
+        dots=(*_dots(drawn.whole, dots), *starmap(_ring, looked_at.items())),
+        attention=tuple(_attention(drawn.whole, grid)),
     )
 
 
-def _units(spot: Point) -> Point:
-    return spot[0] * _ACROSS, spot[1] * _UP
+class _Scale(NamedTuple):
+    """What slots and rows are in units of the layered picture, so that boxes are as large as there."""
+
+    across: float
+    up: float
+
+    @classmethod
+    def of(cls, grid: Grid) -> _Scale:
+        across = BOX_WIDTH / BOX[0]
+        return cls(across, min(_MOST_RISE, max(_LEAST_RISE, grid.width * across / grid.height)))
+
+    def units(self, spots: Mapping[str, Point]) -> dict[str, Point]:
+        return {name: (x * self.across, y * self.up) for name, (x, y) in spots.items()}
 
 
-def _columns(circuit: Circuit, grid: Grid) -> Iterator[ViewBand]:
+def _columns(circuit: Circuit, grid: Grid, across: float) -> Iterator[ViewBand]:
     words = words_at(circuit)
     for span, (left, width) in grid.columns.items():
-        start, size = round(left * _ACROSS * UNIT, 1), round(width * _ACROSS * UNIT, 1)
+        start, size = round(left * across * UNIT, 1), round(width * across * UNIT, 1)
         yield ViewBand(name=span, words=words.get(span, ""), start=start, size=size)
 
 
-def _rows(grid: Grid) -> Iterator[ViewBand]:
+def _rows(grid: Grid, up: float) -> Iterator[ViewBand]:
     for row, name in enumerate(["input", *map(str, grid.layers), "logits"]):
-        yield ViewBand(name=name, words="", start=pixels(_units((0.0, row + 0.5)))[1], size=_UP * UNIT)
+        yield ViewBand(name=name, words="", start=pixels((0.0, (row + 0.5) * up))[1], size=round(up * UNIT, 1))
 
 
 def _dots(circuit: Circuit, dots: Mapping[str, Point]) -> Iterator[ViewDot]:
@@ -68,8 +79,25 @@ def _dots(circuit: Circuit, dots: Mapping[str, Point]) -> Iterator[ViewDot]:
         )
 
 
+def _ring(name: str, place: Point) -> ViewDot:
+    (layer, _, span), (x, y) = name[1:].partition("@"), pixels(place)
+    return ViewDot(id=name, kind="ring", layer=int(layer), span=span, x=x, y=y, edges_in=0)
+
+
+def _attention(circuit: Circuit, grid: Grid) -> Iterator[ViewAttention]:
+    """From dots to the heads that look back at them, and from rings, with what was measured of the place."""
+    measured, graph = {(path.node, path.source): path for path in circuit.attention}, circuit.graph()
+    looks = [(dot, dot.partition("@")[2], head) for dot in grid.dots for head in targets_of(graph, dot)[1]]
+    looks += [(f"a{layer}@{span}", span, path.node) for path, layer, span in turned_to(circuit)]
+    for dot, span, head in looks:
+        if head in grid.nodes:
+            path = measured.get((head, span))
+            figures = {} if path is None else {name: getattr(path, name) for name in _OF_ATTENTION}
+            yield ViewAttention(source=dot, target=head, **figures)
+
+
 def _lines(
-    circuit: Circuit, nodes: Mapping[str, Point], dots: Mapping[str, Point]
+    circuit: Circuit, nodes: Mapping[str, Point], dots: Mapping[str, Point], up: float
 ) -> Iterator[tuple[CircuitEdge, ViewLine]]:
     """Every edge stays in its column: it goes up, around the boxes there, to a dot or below the node that reads it."""
     graph = circuit.graph()
@@ -81,7 +109,7 @@ def _lines(
         target = edge.into if edge.into in dots else targets[0]
         (x, y), (to_x, to_y) = nodes[edge.out_of], dots.get(target) or _below(nodes[target], kind)
         if nodes.get(target, (0.0, 0.0))[1] == y:  # from a head to the MLP of its layer, over what stands between
-            level, near = y + _UP / 2, to_x - BOX_WIDTH / 2 if x < to_x else to_x + BOX_WIDTH / 2
+            level, near = y + up / 2, to_x - BOX_WIDTH / 2 if x < to_x else to_x + BOX_WIDTH / 2
             yield edge, ViewLine(target=target, bends=(pixels((x, level)), pixels((near, level))))
             continue
         side = 1 if lane % 2 else -1  # lines pass the boxes on both sides

@@ -180,12 +180,12 @@ class ViewBand(Record):
 
 
 class ViewDot(Record):
-    """A key or value that heads of the circuit read at a place."""
+    """A key or value that heads of the circuit read at a place; or a ring, where they look and read nothing of it."""
 
     id: str
-    """As edges name it: `a7.h3<k>@B.2`, of a group of heads `a7.kv1<k>@B.2`."""
-    kind: Literal["k", "v"]
-    """Key or value."""
+    """As edges name it: `a7.h3<k>@B.2`, of a group of heads `a7.kv1<k>@B.2`. Of a ring, layer and place: `a7@B.2`."""
+    kind: Literal["k", "v", "ring"]
+    """Key, value, or a ring: heads look there on clean prompts and away from it on corrupt ones."""
     layer: int
     """Layer of the heads."""
     span: str
@@ -199,12 +199,20 @@ class ViewDot(Record):
 
 
 class ViewAttention(Record):
-    """A line of attention: a head at a place looks back at a key or value."""
+    """A line of attention: a head at a place looks back at a dot. Figures are of the dot's place, null if unknown."""
 
     source: str
     """The dot."""
     target: str
     """The head, at its place."""
+    weight: float | None = None
+    """Share of the head's attention, on clean prompts."""
+    weight_corrupt: float | None = None
+    """The same on corrupt prompts."""
+    score: float | None = None
+    """What attribution says the metric would lose without the values there."""
+    effect: float | None = None
+    """What it loses, exactly."""
 
 
 class ViewPlaces(Record):
@@ -225,7 +233,7 @@ class ViewPlaces(Record):
     edges: tuple[ViewEdge, ...]
     """The strongest first."""
     dots: tuple[ViewDot, ...]
-    """Keys and values."""
+    """Keys and values, then rings."""
     attention: tuple[ViewAttention, ...]
     """From the dots to the heads that look back at them."""
 

@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from acdc_engine.graph.nodes import targets_of
 from acdc_engine.graph.records import CircuitEdge
+from acdc_engine.show.pictures.grid import turned_to
 from tests.made_circuits import PLACES, SMOLLM2, made_circuit
 from tests.show.viewer.pages import (
     centre_of,
@@ -18,6 +19,7 @@ from tests.show.viewer.pages import (
     drawn_nodes,
     lines,
     lines_of,
+    looks,
     next_frame,
     overflow,
     reset,
@@ -45,11 +47,19 @@ def spelled_out() -> "nx.DiGraph[str]":
             graph.add_edges_from((edge.into, head, {"name": f"{edge.into}->{head}"}) for head in heads)
         else:
             graph.add_edge(edge.out_of, heads[0], name=edge.name)
+    for path, layer, span in turned_to(CIRCUIT):
+        graph.add_edge(f"a{layer}@{span}", path.node, name=f"a{layer}@{span}->{path.node}")
     return graph
 
 
+def percent(share: float) -> str:
+    return f"{int(100 * share + 0.5)}%"
+
+
 GRAPH = spelled_out()
-DOTS = {name for name in GRAPH if "<" in name}
+PATHS = {node: [path for path in CIRCUIT.attention if path.node == node] for node in NODES}
+RINGS = {f"a{layer}@{span}" for _, layer, span in turned_to(CIRCUIT)}
+DOTS = {name for name in GRAPH if "<" in name} | RINGS
 NAMED: dict[tuple[str, str], str] = {(a, b): facts["name"] for a, b, facts in GRAPH.edges(data=True)}
 LINES = set(NAMED.values())
 HEAD = max((name for name in GRAPH if ".h" in name), key=lambda name: len(nx.ancestors(GRAPH, name)))
@@ -83,7 +93,10 @@ def test_it_opens_by_place_and_the_other_pictures_are_one_click_away(page: Page)
 
 def test_a_click_traces_through_what_heads_look_back_at(page: Page) -> None:
     click(page, HEAD)
-    ends = [name for name in GRAPH if name.startswith("input@")], [name for name in GRAPH if name.startswith("logits@")]
+    ends = (
+        [name for name in GRAPH if name.startswith("input@") or name in RINGS],
+        [name for name in GRAPH if name.startswith("logits@")],
+    )
     before = {HEAD, *nx.ancestors(GRAPH, HEAD)} & {*ends[0], *(n for e in ends[0] for n in nx.descendants(GRAPH, e))}
     after = {HEAD, *nx.descendants(GRAPH, HEAD)} & {*ends[1], *(n for e in ends[1] for n in nx.ancestors(GRAPH, e))}
     through = {name for (a, b), name in NAMED.items() if {a, b} <= before or {a, b} <= after}
@@ -105,14 +118,34 @@ def test_the_panel_names_places(page: Page) -> None:
     strongest = sorted(into, key=lambda edge: -abs(edge.effect or 0))[:8]
     listed = panel.locator("section", has_text="Strongest edges in").locator(".name")
     expect(listed).to_have_text([edge.out_of for edge in strongest])
-    dots = sorted({edge.into for edge in into if read_at_a_dot(edge)})
-    assert sorted(panel.locator("section", has_text="Looks back at").locator(".name").all_text_contents()) == dots
-    panel.locator("section", has_text="Looks back at").locator("button").first.click()
-    expect(panel.locator("h2")).to_have_text(panel.locator("h2").inner_text())
-    assert page.evaluate("acdc.page.graph.chosen") in dots
+    looked, weights = panel.locator("section", has_text="Looks back at"), {p.source: p.weight for p in PATHS[HEAD]}
+    dots = DOTS.intersection(GRAPH.predecessors(HEAD))
+    names = looked.locator(".name").all_text_contents()
+    assert {*names} <= dots and len(names) == min(8, len(dots))
+    shares = [weights[name.partition("@")[2]] for name in names]
+    assert shares == sorted(shares, reverse=True), "most of its attention first"
+    expect(looked.locator(".value")).to_have_text(list(map(percent, shares)))
+    looked.locator("button.edge").first.click()
+    expect(panel.locator("h2")).to_have_text(names[0])
     expect(panel.locator("section", has_text="Heads that look back here")).to_contain_text(HEAD)
     page.evaluate("(id) => acdc.page.graph.select(id)", strongest[0].name)
     expect(panel.locator("h2")).to_have_text(strongest[0].name)
+
+
+def test_attention_is_as_wide_as_heads_look_and_says_so(page: Page) -> None:
+    found = looks(page)
+    drawn = {name: found[name] for name in LINES if name.endswith(f"->{HEAD}") and name.partition("->")[0] in DOTS}
+    widths = {name.partition("->")[0].partition("@")[2]: look["width"] for name, look in drawn.items()}
+    for path in PATHS[HEAD]:
+        assert widths.get(path.source, 0.9 + 6 * path.weight) == pytest.approx(0.9 + 6 * path.weight)
+    name = max(drawn, key=lambda name: drawn[name]["width"])
+    path = next(path for path in PATHS[HEAD] if f"@{path.source}->" in name)
+    page.evaluate("(id) => acdc.page.graph.select(id)", name)
+    panel = page.locator("#panel")
+    expect(panel.locator("h2")).to_have_text(name.replace("->", " → "))
+    expect(panel.locator("dl.facts")).to_contain_text(f"attention{percent(path.weight)}")
+    expect(panel.locator("dl.facts")).to_contain_text(f"corrupt{percent(path.weight_corrupt)}")
+    expect(panel.locator("dl.facts")).to_contain_text(f"{abs(path.score):.4f}")
 
 
 def test_filters_hold_in_every_picture(page: Page) -> None:
@@ -121,8 +154,8 @@ def test_filters_hold_in_every_picture(page: Page) -> None:
     strong = {name for name, edge in EDGES.items() if abs(edge.effect or 0) >= least}
     assert drawn_edges(page) & EDGES.keys() == strong and 30 < len(strong) < 70
     leading, read = {EDGES[name].out_of for name in strong}, {EDGES[name].into for name in strong}
-    looks = {name for (a, b), name in NAMED.items() if a in DOTS and a in read and b in leading}
-    assert drawn_edges(page) - EDGES.keys() == looks and looks
+    attention = {name for (a, b), name in NAMED.items() if a in DOTS and a in {*read, *RINGS} and b in leading}
+    assert drawn_edges(page) - EDGES.keys() == attention and attention
     expect(page.locator("#counts")).to_contain_text(f"{len(strong)} of 150 edges")
     page.locator("#by-layer").click()
     plain = {name.partition("@")[0] for name in strong}

@@ -4,7 +4,7 @@ import pytest
 
 from acdc_engine.graph.blocks import GraphShape
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.show.pictures.grid import place_on_grid
+from acdc_engine.show.pictures.grid import place_on_grid, turned_to
 from acdc_engine.show.viewer import view_data
 from acdc_engine.show.viewer.records import ViewData, ViewDot, ViewNode, ViewPlaces
 from tests.made_circuits import GPT2, PLACES, SMOLLM2, TOKENS, made_circuit
@@ -31,12 +31,13 @@ def test_everything_stands_as_in_the_grid_that_is_drawn(places: ViewPlaces) -> N
     grid = place_on_grid(CIRCUIT)
     across, up = places.columns[0].size / grid.columns["bos"][1], places.rows[0].size
     found = {one.id: (one.x / across, -one.y / up) for one in ends_of(places)}
-    assert found.keys() == {*grid.nodes, *grid.dots}
-    for name, spot in (grid.nodes | grid.dots).items():
+    rings = {f"a{layer}@{span}": spot for (layer, span), spot in grid.rings.items()}
+    assert found.keys() == {*grid.nodes, *grid.dots, *rings} and len(rings) > 5
+    for name, spot in (grid.nodes | grid.dots | rings).items():
         assert found[name] == pytest.approx(spot, abs=0.01)
     assert [row.name for row in places.rows] == ["input", *map(str, grid.layers), "logits"]
     for number, row in enumerate(places.rows):
-        assert row.start + row.size / 2 == pytest.approx(-number * up)
+        assert row.start + row.size / 2 == pytest.approx(-number * up, abs=1)
     words = dict(zip(PLACES, ("<|endoftext|>", "", "Mary", "", "John", "", "store", "", "John", "gave"), strict=True))
     assert {column.name: column.words for column in places.columns} == words, "no words that say the name again"
     assert [column.name for column in places.columns] == list(PLACES) and TOKENS[5:8] == (" went", " to", " the")
@@ -69,7 +70,20 @@ def test_a_head_looks_back_from_every_place_that_is_not_before_what_it_reads(pla
             mine = f"a{layer}.h" in node.name and int(node.sender.split(".h")[1]) // 3 == int(group)
             if mine and PLACES.index(node.span or "") >= PLACES.index(span):
                 expected.add((receiver, node.name))
-    assert {(look.source, look.target) for look in places.attention} == expected and len(expected) > 40
+    looks = {(look.source, look.target): look for look in places.attention}
+    assert {ends for ends in looks if "<" in ends[0]} == expected and len(expected) > 40
+    measured = {(path.node, path.source): path for path in CIRCUIT.attention}
+    for (dot, head), look in looks.items():
+        path = measured[head, dot.partition("@")[2]]
+        assert (look.weight, look.weight_corrupt, look.score, look.effect) == (
+            path.weight,
+            path.weight_corrupt,
+            path.score,
+            path.effect,
+        )
+    rings = {(f"a{layer}@{span}", path.node) for path, layer, span in turned_to(CIRCUIT)}
+    assert looks.keys() - expected == rings
+    assert {ring for ring, _ in rings} == {dot.id for dot in places.dots if dot.kind == "ring"}
     assert sum(dot.edges_in for dot in places.dots) == sum(edge.kind in "kv" for edge in places.edges)
 
 
@@ -86,13 +100,10 @@ def test_sizes_are_of_edges_at_places_and_an_edge_without_them_is_there_with_the
         assert sum(edge.appears <= index for edge in data.places.edges) == size.edges
 
 
-def test_what_is_known_of_the_whole_prompt_is_said_where_it_holds(data: ViewData, places: ViewPlaces) -> None:
-    """Roles of heads everywhere; what they write to the answer only where the logits are read."""
+def test_what_is_known_of_a_node_is_said_at_its_place(data: ViewData, places: ViewPlaces) -> None:
     assert data.title == "ioi in made-up: 150 edges at 10 places"
-    assert {node.span for node in places.nodes if node.direct is not None} == {"end"}
-    assert all(node.direct is not None for node in data.nodes if node.kind != "logits")
-    roles = {node.id: node.role for node in data.nodes}
-    assert all(node.role == roles[node.id.partition("@")[0]] for node in places.nodes)
+    for node, known in zip(places.nodes, CIRCUIT.nodes, strict=True):
+        assert (node.id, node.role, node.direct) == (known.name, known.role, known.direct_effect)
 
 
 def test_a_known_circuit_lies_beside_the_picture_without_places() -> None:

@@ -3,7 +3,7 @@
   "use strict";
   const acdc = (window.acdc = window.acdc || {});
   /** Sizes of boxes and dots, and of boxes' borders by what the colours mean. */
-  acdc.BOX = { width: 104, wide: 140, height: 40, dot: 13, border: { sign: 1.4, status: 3.5 } };
+  acdc.BOX = { width: 104, wide: 140, height: 40, dot: 13, ring: 8, border: { sign: 1.4, status: 3.5 } };
 
   /** Names a line: its two nodes and what is read, as in "a5.h5->a7.h3<k>". @param {object} edge Of ViewData. */
   const lineId = ({ source, target, kind }) => `${source}->${target}${["q", "k", "v"].includes(kind) ? `<${kind}>` : ""}`;
@@ -38,8 +38,7 @@
     const looks = attention.map((look) => ({ ...look, name: `${look.source}->${look.target}`, id: `${look.source}->${look.target}`,
       receiver: look.target, kind: "attention", reads: kinds.get(look.source), strength: null, place: null,
       inclusion: null, status: null, appears: 0, bends: [] }));
-    const points = dots.map((dot) => ({ ...dot, ...UNKNOWN, dot: true, label: "", width: acdc.BOX.dot, height: acdc.BOX.dot,
-      edges_out: looks.filter((look) => look.source === dot.id).length }));
+    const points = dots.map((dot) => ({ ...dot, ...UNKNOWN, dot: true, label: "", edges_out: 0, width: acdc.BOX[dot.kind] ?? acdc.BOX.dot, height: acdc.BOX[dot.kind] ?? acdc.BOX.dot }));
     return { ...data, ...facts, grid: { columns, rows }, overlay: null, nodes: [...nodes.map(boxOf), ...points], edges: [...linesOf(edges), ...looks] };
   };
 })();

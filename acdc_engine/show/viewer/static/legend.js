@@ -48,7 +48,9 @@
       parts.push(part("Edges", [...signs, ...kinds, ...faint]));
     }
     if (data.grid !== null) {
-      parts.push(part("Attention", [line("a key that heads read here", "dot k"), line("a value that heads read here", "dot v"), line("to the heads that look back at it", "line attention")]));
+      parts.push(part("Attention", [line("a key that heads read here", "dot k"), line("a value that heads read here", "dot v"),
+        ...(data.nodes.some((node) => node.kind === "ring") ? [line("looked at on clean prompts more than on corrupt ones, nothing is read", "dot ring")] : []),
+        line(`to the heads that look back at it${data.edges.some((edge) => edge.weight > 0) ? "; width: how much" : ""}`, "line attention")]));
       parts.push(acdc.element("p", "Columns are places of the prompt, rows are layers. Their names fold them.", "faint"));
     } else if (data.spansOf !== undefined) {
       parts.push(acdc.element("p", "Without places: a line is an edge at all its places, with the sum of its scores.", "faint"));

@@ -5,10 +5,10 @@
   const acdc = (window.acdc = window.acdc || {});
   const CORNER = 40;
   const ARROW = { scale: 0.9, least: 29, grows: 13.37, power: 0.9, half: 0.15, long: 0.3 };
-  const DASHES = { q: [9, 4], k: [2.5, 3], missed: [12, 6], extra: [2, 4] };
+  const DASHES = { q: [9, 4], k: [2.5, 3], ring: [1.5, 4], missed: [12, 6], extra: [2, 4] };
   const SOLID = [];
   const STEPS = 24;
-  const ATTENTION = 2; // width of a line of attention that was not measured
+  const UNKNOWN = 0.25; // drawn for attention that was not measured
   /* Lines that rise less, from heads to their layer's MLP and from it to the next heads, use its side: so far below its
      middle. */
   const FLAT = 20;
@@ -27,7 +27,7 @@
   function endsOf(edge, source, target, border) {
     const half = ({ height, dot }) => (dot ? 0 : (height + border) / 2);
     const start = [source.x, source.y - half(source)];
-    const port = target.dot ? 0 : acdc.PORTS[edge.reads ?? edge.kind];
+    const port = target.dot ? 0 : acdc.PORTS[edge.reads ?? edge.kind] ?? 0;
     const end = [target.x + port * (target.width + border), target.y + half(target)];
     const left = target.x < source.x ? -1 : 1;
     if (source.span !== null) { // by place: to the MLP of a head's own row from above
@@ -44,17 +44,27 @@
   function lineOf(edge, weight, many, nodes, border) {
     const [start, end] = endsOf(edge, nodes.get(edge.source), nodes.get(edge.target), border);
     const points = [start, ...edge.bends, end];
+    if (edge.kind === "attention") return { ...seenLine(edge, points), ...lookOf(edge) };
     const share = acdc.isFaint(edge) ? FAINT : 1;
-    const [xs, ys] = [points.map(([x]) => x), points.map(([, y]) => y)];
     return {
-      id: edge.id, kind: edge.reads ?? edge.kind, status: edge.status, points, looks: edge.kind === "attention",
-      sign: edge.kind === "attention" ? "attention" : edge.strength === null ? "unknown" : edge.strength >= 0 ? "positive" : "negative",
-      width: edge.kind === "attention" ? ATTENTION : 1.1 + 4.5 * weight,
+      ...seenLine(edge, points),
+      sign: edge.strength === null ? "unknown" : edge.strength >= 0 ? "positive" : "negative",
+      width: 1.1 + 4.5 * weight,
       pale: share * ((many ? 0.14 : 0.4) + (many ? 0.7 : 0.5) * weight),
       clear: share * (0.4 + 0.5 * weight),
       level: Math.round(weight * 8),
-      box: { x1: Math.min(...xs), x2: Math.max(...xs), y1: Math.min(...ys), y2: Math.max(...ys) },
     };
+  }
+
+  function seenLine({ id, kind, reads, status }, points) {
+    const [xs, ys] = [points.map(([x]) => x), points.map(([, y]) => y)];
+    return { id, kind: reads ?? kind, status, points, box: { x1: Math.min(...xs), x2: Math.max(...xs), y1: Math.min(...ys), y2: Math.max(...ys) } };
+  }
+
+  /* Attention: as wide, and as plain to see, as the head looks there, below all edges and without an arrow. */
+  function lookOf({ weight }) {
+    const opacity = Math.min(0.95, 0.2 + 1.7 * (weight ?? UNKNOWN));
+    return { looks: true, sign: "attention", width: 0.9 + 6 * (weight ?? UNKNOWN), pale: opacity, clear: opacity, level: -1 };
   }
 
   const between = ([x1, y1], [x2, y2]) => Math.hypot(x2 - x1, y2 - y1);
@@ -136,7 +146,7 @@
     let byStatus = false;
     let seen = { shown: new Set(), on: new Set(), traced: false, chosen: null };
 
-    const level = (line) => (line.looks ? -1 : byStatus ? { missed: 0, extra: 9, found: 10 }[line.status] : line.level);
+    const level = (line) => (byStatus ? { missed: 0, extra: 9, found: 10 }[line.status] : line.level);
 
     /** Takes the page's colours. @param {object} next By name. @param {"sign"|"status"} colourBy What they mean. */
     function recolour(next, colourBy) {

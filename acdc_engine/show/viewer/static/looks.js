@@ -93,7 +93,7 @@
     { selector: "node.mlp", style: { "background-color": colour("mlp") } },
     { selector: "node.input, node.logits", style: { "font-weight": 600 } },
     { selector: "node.dot", style: { shape: "ellipse", "border-width": 2, "border-color": colour("attention"), "background-color": colour("attention") } },
-    { selector: "node.dot.k", style: { "background-color": colour("paper") } },
+    { selector: "node.dot.k, node.dot.ring", style: { "background-color": colour("paper") } },
     {
       selector: "node.band",
       style: {

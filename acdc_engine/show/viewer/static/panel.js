@@ -57,8 +57,15 @@
   }
 
   /* A head that looks back. */
-  const attentionPart = (look, view) => [html("h2", {}, look.name.replace("->", " → ")), acdc.panelFacts([...ends(look, view),
-    ["attention", `${acdc.plainName(look.target)} looks back at this ${look.reads === "k" ? "key" : "value"}`]])];
+  function attentionPart(look, view) {
+    const measured = known(look.weight) ? [
+      ["attention", acdc.percent(look.weight), "share of the head's, on clean prompts"],
+      ["corrupt", acdc.percent(look.weight_corrupt), "the same on corrupt prompts"],
+      ["score", acdc.signed(look.score), "what attribution says the metric would lose without the head's values there"],
+      ["exact effect", known(look.effect) ? acdc.signed(look.effect) : "not measured", "what it loses without them, with the head's attention as it is"],
+    ] : [];
+    return [html("h2", {}, look.name.replace("->", " → ")), acdc.panelFacts([...ends(look, view), ["looks at", acdc.READ[look.reads]], ...measured])];
+  }
 
   function nextTokens(title, tokens) {
     const rows = tokens.map((next) => html("li", {}, token(next.text, 24, { class: "name" }),
@@ -141,7 +148,7 @@
     const direct = new Map(found);
     const strength = (edge) => Math.abs(edge.strength ?? 0);
     for (const { source, target } of edges.filter((edge) => edge.kind === "attention"))
-      found.set(target, [...(found.get(target) ?? []), ...direct.get(source)].sort((one, other) => strength(other) - strength(one)));
+      found.set(target, [...(found.get(target) ?? []), ...(direct.get(source) ?? [])].sort((one, other) => strength(other) - strength(one)));
     return found;
   }
 

@@ -4,7 +4,7 @@
   window.acdc = window.acdc || {};
   const { html, strange, known, number, bar, part, note, firstOf, share } = acdc.parts;
   const MOST_EDGES = 8;
-  const KINDS = { input: "input", head: "attention head", mlp: "MLP", logits: "logits", k: "key that heads read here", v: "value that heads read here" };
+  const KINDS = { input: "input", head: "attention head", mlp: "MLP", logits: "logits", k: "key that heads read here", v: "value that heads read here", ring: "heads look here and read nothing that the circuit keeps" };
   const MEASURED_ON = { task: "on held-out task prompts", random: "on random tokens, repeated" };
   const STATUS = { found: "in both circuits", missed: "in the known circuit only", extra: "in this circuit only" };
 
@@ -13,11 +13,10 @@
     const place = view.data.grid?.columns.find((column) => column.name === node.span);
     if (place) rows.push(["place", place.name, place.words ? `“${place.words}” in the first example` : null]);
     if (known(node.layer)) rows.push(["layer", String(node.layer)]);
-    if (node.kind === "head" || known(node.role)) rows.push(["role", known(node.role) ? node.role : "none known", place && known(node.role) ? "measured over the whole prompt" : null]);
+    if (node.kind === "head" || known(node.role)) rows.push(["role", known(node.role) ? node.role : "none known"]);
     if (known(node.known_role)) rows.push(["known circuit", node.known_role]);
     if (known(node.status)) rows.push(["compared", STATUS[node.status]]);
-    rows.push(["edges", node.dot ? `${node.edges_in} in` : `${node.edges_in} in, ${node.edges_out} out`]);
-    return acdc.panelFacts(rows);
+    return acdc.panelFacts([...rows, ...acdc.edgeCounts(node).map(([label, text]) => [label.toLowerCase(), text])]);
   }
 
   function roleScores(node) {
@@ -83,8 +82,12 @@
   function lookList(title, lines, other, view) {
     if (lines.length === 0) return null;
     const drawn = (look) => html("li", {}, html("button", { type: "button", class: "edge", click: () => view.select(look[other]) },
-      html("span", { class: "name" }, look[other])));
-    return part(`${title} (${lines.length})`, ...firstOf(lines, MOST_EDGES, drawn, html("ul", { class: "rows edges named" })));
+      html("span", { class: "name" }, look[other]),
+      known(look.weight) ? bar(look.weight, 0, 1, look.weight_corrupt) : null,
+      known(look.weight) ? html("span", { class: "value" }, acdc.percent(look.weight)) : null));
+    const sorted = [...lines].sort((one, next) => (next.weight ?? 0) - (one.weight ?? 0));
+    return part(`${title} (${lines.length})`, ...firstOf(sorted, MOST_EDGES, drawn, html("ul", { class: "rows edges named" })),
+      known(lines[0].weight) ? note("Share of the head's attention on clean prompts; marked in the bar, that on corrupt ones.") : null);
   }
 
   /* The lines of each edge, in their order. */

@@ -12,8 +12,7 @@
     if (node.direct !== null) {
       rows.push(["Direct effect, clean", acdc.signed(node.direct.clean)], ["Direct effect, corrupt", acdc.signed(node.direct.corrupt)]);
     }
-    rows.push(["Edges", `${node.edges_in} in, ${node.edges_out} out`]);
-    return rows;
+    return [...rows, ...acdc.edgeCounts(node)];
   }
 
   function edgeRows(edge, nodes) {
@@ -23,7 +22,7 @@
       const role = nodes.get(id).role ?? nodes.get(id).known_role;
       if (role !== null) rows.push([label, `${id}, ${acdc.cut(role, 80)}`]);
     }
-    if (edge.kind === "attention") rows.unshift(["", `The head looks back at ${edge.reads === "k" ? "this key" : "this value"}`]);
+    if (edge.kind === "attention") rows.unshift(["", `The head looks back at ${acdc.READ[edge.reads]}`]);
     if (/\.kv\d/.test(edge.receiver)) rows.push(["Read by", `all heads of ${edge.receiver}`]);
     if (rows.length === 0) rows.push(["", "No numbers are known of it."]);
     return rows;

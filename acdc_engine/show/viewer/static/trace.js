@@ -27,7 +27,7 @@
   }
 
   /**
-   * All paths from the input, at any place, through a node to the logits: nodes on the way to nowhere are not among them.
+   * All paths from the input, at any place, and from what heads look at without reading it, through a node to the logits: nodes on the way to nowhere are not among them.
    * @param {{id: string, source: string, target: string}[]} edges Those that are shown.
    * @param {string} id The node.
    * @returns {{nodes: Set<string>, edges: Set<string>}} Ids; only the node itself where no path leads through it.
@@ -36,7 +36,8 @@
     const up = listed(edges, "source", "target");
     const down = listed(edges, "target", "source");
     const named = (lists, name) => [...lists.keys()].filter((node) => acdc.plainName(node) === name);
-    const fromInput = closure(named(up, "input"), up);
+    const rings = edges.filter((edge) => edge.reads === "ring").map((edge) => edge.source);
+    const fromInput = closure([...named(up, "input"), ...rings], up);
     const toLogits = closure(named(down, "logits"), down);
     const before = new Set([...closure([id], down)].filter((node) => fromInput.has(node)));
     const after = new Set([...closure([id], up)].filter((node) => toLogits.has(node)));

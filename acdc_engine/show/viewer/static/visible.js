@@ -29,7 +29,7 @@
 
   /**
    * Applies filters. Input and logits are in all layers; missed edges have no strength and pass every least one. Attention
-   * is there where something is read and the head that looks back leads on.
+   * is there where something is read, or at a ring, and the head that looks back leads on.
    * @param {object} data ViewData, from `acdc.layered` or `acdc.placed`.
    * @param {object} state See `everything`.
    * @param {?Set<string>} among Of a circuit with places that is shown without them: the names of those edges that size and
@@ -62,7 +62,7 @@
       leading.add(edge.source);
       if (!missed) counted.add(edge.name);
     }
-    for (const edge of data.edges) if (edge.kind === "attention" && touched.has(edge.source) && leading.has(edge.target)) add(edge);
+    for (const edge of data.edges) if (edge.kind === "attention" && (edge.reads === "ring" || touched.has(edge.source)) && leading.has(edge.target)) add(edge);
     const stays = ({ id, dot }) => (state.lonely && !dot) || touched.has(id) || id === "input" || acdc.plainName(id) === "logits";
     const nodes = new Set(data.nodes.filter((node) => inLayers.has(node.id) && stays(node)).map((node) => node.id));
     return { edges, nodes, count: counted.size };
