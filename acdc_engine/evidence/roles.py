@@ -8,6 +8,7 @@ lens); Elhage et al. 2021.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from statistics import fmean
 from typing import Any, Literal, NamedTuple
@@ -131,7 +132,7 @@ def measure_roles(
         heads.setdefault(layer, []).append(head)
     at_end = [name for name in nodes if spans[name] == end]
     senders = [name.partition("@")[0] for name in at_end]
-    means, changes = _Means(), list[tuple[PromptSet, _Changes]]()
+    means, changes = _Means(), defaultdict[int | None, list[tuple[PromptSet, _Changes]]](list)
     some = prompts.to("cpu").select(range(min(len(prompts), _MOST_PROMPTS)))
     for batch in (part.to(view.device) for part in some.batches(batch_size, view.fitting)):
         clean, corrupt = _run(view, batch.clean), _run(view, batch.corrupt, keep_inputs=False)
@@ -145,7 +146,9 @@ def measure_roles(
         for layer, patterns in view.patterns(clean, heads):
             _add_looks(means, "task", layer, patterns, targets, tokens_of)
             _add_moves(means, view, layer, heads[layer], patterns, batch, clean, right, tokens_of)
-        changes.append((batch, _changes(view, batch, clean, corrupt, heads)))
+        for span in tokens_of:
+            there = _read_at(batch, span)
+            changes[span].append((there, _changes(view, there, clean, corrupt, heads)))
         progress(len(batch))
     tokens = _repeated_tokens(view, some, seed) if heads else None
     for part in () if tokens is None else tokens.split(batch_size):
@@ -154,13 +157,14 @@ def measure_roles(
             _add_looks(means, "random", layer, patterns, targets)
         progress(len(part))
     found = {name: _scores(means, layer, heads[layer].index(h), spans[name]) for name, (layer, h) in places.items()}
-    named = {places[name]: name for name in at_end if name in places}
-    # Negative movers do not count: they look at whatever the name movers before them predict (McDougall et al. 2023),
-    # so that every name mover would seem to turn them.
-    movers = [place for place in sorted(named) if any(s.role == "name mover" and s.holds for s in found[named[place]])]
-    for place, value in _inhibition(view, heads, movers, changes).items():
-        if place in named:
-            found[named[place]].append(_score("S-inhibition", value, "task"))
+    for span, of_span in changes.items():
+        here = {places[name]: name for name in places if spans[name] == span}
+        # Negative movers do not count: they look at whatever the name movers before them predict (McDougall et al.
+        # 2023), so that every name mover would seem to turn them.
+        movers = [at for at in sorted(here) if any(s.role == "name mover" and s.holds for s in found[here[at]])]
+        for at, value in _inhibition(view, heads, movers, of_span).items():
+            if at in here:
+                found[here[at]].append(_score("S-inhibition", value, "task"))
     direct, n_prompts = {}, means.counts["clean"]
     if n_prompts:
         for name, before, after in zip(at_end, means.of("clean"), means.of("corrupt"), strict=True):
@@ -199,6 +203,15 @@ def _tokens_of(batch: PromptSet, spans: Iterable[int | None]) -> _From:
     if batch.span_at is None:
         return {None: torch.ones_like(batch.clean, dtype=torch.bool)}
     return {span: torch.eq(batch.span_at, span) for span in spans if span is not None}
+
+
+def _read_at(batch: PromptSet, span: int | None) -> PromptSet:
+    """The batch as if it were read at the last token of a span; or, without one, where no two answers can be seen."""
+    if span is None or batch.span_at is None:
+        return batch
+    place = torch.arange(batch.clean.shape[1], device=batch.device)
+    last = (place * (batch.span_at == span)).amax(1)
+    return replace(batch, spans=None, span_at=None, read_at=last)
 
 
 def _run(view: TransformerView, tokens: Tensor, keep_inputs: bool = True) -> Record:

@@ -370,12 +370,12 @@ class AttentionPath(Record):
     weight_corrupt: float = Field(ge=0, le=1)
     """The same in the corrupt run."""
     score: float
-    """What attribution says the metric would lose if the head saw the reference's values there. Positive: the path
-    supports the behaviour."""
+    """What attribution says the metric would lose, in the circuit, if the head saw the ablated model's values there.
+    Positive: the path supports the behaviour."""
     effect: float | None = None
-    """What the metric loses, exactly, if in the circuit the head sees the reference's values there, with its attention
-    as it is. Positive: the path supports the behaviour. Left out of the file where it was not measured: it is for the
-    strongest by score."""
+    """What the metric loses, exactly, if in the circuit the head sees the ablated model's values there, with its
+    attention as it is. Positive: the path supports the behaviour. Left out of the file where it was not measured: it is
+    for the strongest by score."""
 
     @property
     def node(self) -> str:

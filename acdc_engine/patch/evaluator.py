@@ -409,8 +409,8 @@ class CircuitEvaluator:
             self._before_run()
             without, out = _without(paths[start : start + len(masks)]), list[Tensor]()
             try:
-                run = PatchedRun(self.view, ready.baseline, plan, masks, known or ready.input, without)
-                out.append(take(run.final()))
+                bank = known or ready.input
+                out.append(take(PatchedRun(self.view, ready.baseline, plan, masks, bank, without).final()))
             except torch.OutOfMemoryError as error:
                 if len(masks) == 1:
                     raise out_of_memory(f"a circuit on {len(ready.batch)} prompts (--batch-size)") from error

@@ -24,7 +24,7 @@ def attention_section(circuit: Circuit, most: int | None = 40, rest: str = "") -
     styles = {name: column_style(getattr(path, name) for path in ordered) for name in ("score", "effect")}
     rows: list[Sequence[Cell | str]] = [
         (
-            path.node,
+            plain(path.node, NAME),
             plain(path.source, NAME),
             *(Cell(f"{share:.0%}", share) for share in (path.weight, path.weight_corrupt)),
             signed(path.effect, styles["effect"]),

@@ -6,7 +6,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from acdc_engine.evidence.roles import _answer_positions, _changes, _copied, _inhibition, _moved, measure_roles
+from acdc_engine.evidence.roles import (
+    THRESHOLDS,
+    _answer_positions,
+    _changes,
+    _copied,
+    _inhibition,
+    _moved,
+    measure_roles,
+)
 from acdc_engine.model.layers import Norm, project
 from acdc_engine.model.twins import Record
 from acdc_engine.model.view import TransformerView
@@ -214,6 +222,25 @@ def test_inhibition_batch_by_batch_is_that_of_all_prompts_at_once(name: str) -> 
         lean = [(look[rows, 0, at] * (right.float() - wrong.float())).sum(1) for look in looks]
         lost.append(float((lean[0] - lean[1]).mean()))
     assert means[2][2] == pytest.approx(sum(lost) / 2, abs=1e-6) and abs(sum(lost)) > 1e-5
+
+
+def test_at_a_place_it_is_as_if_that_were_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With every head a name mover. Prompts without the place do not count."""
+    monkeypatch.setitem(THRESHOLDS, "name mover", -1.0)
+    prompts, model = with_answers_inside(), view("llama_grouped")
+    rows = [
+        [*["and"] * 6, "B" if i else "and", *["and"] * (n - 8), "end"] for i, n in enumerate(prompts.lengths.tolist())
+    ]
+    placed = measure_roles(model, ["a0.h1@B", "a1.h2@B", "a0.h1@end", "a1.h2@end"], prompts.placed(rows)).scores
+    there = replace(prompts, read_at=torch.full((6,), 6)).select(range(1, 6))
+    for span, plain in (("B", there), ("end", prompts)):
+        wanted = measure_roles(model, ["a0.h1", "a1.h2"], plain).scores
+        for role in ("S-inhibition", "name mover"):
+            found = [one.value for one in placed[f"a0.h1@{span}"] if one.role == role]
+            assert (
+                found == pytest.approx([one.value for one in wanted["a0.h1"] if one.role == role]) and len(found) == 1
+            )
+        assert any(one.role == "S-inhibition" and abs(one.value) > 1e-5 for one in placed[f"a0.h1@{span}"])
 
 
 @torch.no_grad()
