@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import starmap
 from typing import NamedTuple
@@ -17,6 +18,8 @@ from acdc_engine.show.viewer.records import ViewAttention, ViewBand, ViewDot, Vi
 
 _LEAST_RISE, _MOST_RISE = 0.66, 0.94
 """From row to row, in units of the layered picture: a wide grid is as high, as far as that can be."""
+_TALLEST = 21.0
+"""Of the grid: as high as windows are where names can just be read."""
 _OF_ATTENTION = ("weight", "weight_corrupt", "score", "effect")
 
 
@@ -50,7 +53,7 @@ class _Scale(NamedTuple):
     @classmethod
     def of(cls, grid: Grid) -> _Scale:
         across = BOX_WIDTH / BOX[0]
-        return cls(across, min(_MOST_RISE, max(_LEAST_RISE, grid.width * across / grid.height)))
+        return cls(across, min(_MOST_RISE, max(_LEAST_RISE, min(grid.width * across, _TALLEST) / grid.height)))
 
     def units(self, spots: Mapping[str, Point]) -> dict[str, Point]:
         return {name: (x * self.across, y * self.up) for name, (x, y) in spots.items()}
@@ -69,14 +72,12 @@ def _rows(grid: Grid, up: float) -> Iterator[ViewBand]:
 
 
 def _dots(circuit: Circuit, dots: Mapping[str, Point]) -> Iterator[ViewDot]:
-    into = [edge.into for edge in circuit.edges]
+    into = Counter(edge.into for edge in circuit.edges)
     for name, place in dots.items():
         receiver, _, span = name.partition("@")
-        kind, _ = targets_of(circuit.graph(), name)
         layer, (x, y) = int(receiver[1:].partition(".")[0]), pixels(place)
-        yield ViewDot.model_validate(
-            {"id": name, "kind": kind, "layer": layer, "span": span, "x": x, "y": y, "edges_in": into.count(name)}
-        )
+        facts = {"id": name, "kind": receiver[-2], "layer": layer, "span": span, "x": x, "y": y, "edges_in": into[name]}
+        yield ViewDot.model_validate(facts)
 
 
 def _ring(name: str, place: Point) -> ViewDot:

@@ -29,7 +29,8 @@ def ends_of(places: ViewPlaces) -> list[ViewNode | ViewDot]:
 
 def test_everything_stands_as_in_the_grid_that_is_drawn(places: ViewPlaces) -> None:
     grid = place_on_grid(CIRCUIT)
-    across, up = places.columns[0].size / grid.columns["bos"][1], places.rows[0].size
+    across = places.columns[0].size / grid.columns["bos"][1]
+    up = (places.rows[0].start - places.rows[-1].start) / (len(places.rows) - 1)
     found = {one.id: (one.x / across, -one.y / up) for one in ends_of(places)}
     rings = {f"a{layer}@{span}": spot for (layer, span), spot in grid.rings.items()}
     assert found.keys() == {*grid.nodes, *grid.dots, *rings} and len(rings) > 5

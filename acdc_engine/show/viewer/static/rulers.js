@@ -3,7 +3,7 @@
 (function () {
   "use strict";
   const acdc = (window.acdc = window.acdc || {});
-  const LEAST = { columns: 17, rows: 13 }; // pixels from one text to the next
+  const LEAST = { columns: 22, rows: 13 }; // pixels from one text to the next
   const MOST_WORDS = 14;
 
   /* What has a text of its own: every band, but folded neighbours together where they stand too close. */
