@@ -160,6 +160,10 @@ def test_filters_hold_in_every_picture(page: Page) -> None:
     page.locator("#by-layer").click()
     plain = {name.partition("@")[0] for name in strong}
     assert {PLAIN[line].name for line in drawn_edges(page)} == plain
+    line = next(line for line, edge in PLAIN.items() if edge.name in plain)
+    page.evaluate("(id) => acdc.page.graph.select(id)", line)
+    spans = [edge.span or "" for edge in EDGES.values() if edge.name.partition("@")[0] == PLAIN[line].name]
+    expect(page.locator("#panel section", has_text="Places").locator(".name")).to_have_text(spans)
     page.locator("#by-place").click()
     page.locator("#reset").click()
     page.locator("#size").fill("2")

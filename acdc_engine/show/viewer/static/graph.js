@@ -110,12 +110,11 @@
       const padding = data.grid === null ? PADDING : 4;
       const [width, height] = [cy.width() - 2 * padding, cy.height() - 2 * padding];
       const level = Math.max(Math.min(width / (box.x2 - box.x1), height / (box.y2 - box.y1), 2), pixels / acdc.nameSize(data));
-      if (level > 0) {
-        const middle = { x: (box.x1 + box.x2) / 2, y: (box.y1 + box.y2) / 2 };
-        const x = Math.min(cy.width() / 2 - level * middle.x, cy.width() - padding - level * box.x2);
-        const y = Math.max(cy.height() / 2 - level * middle.y, padding - level * box.y1);
-        cy.viewport({ zoom: level, pan: level * (box.x2 - box.x1) <= width ? { x: cy.width() / 2 - level * middle.x, y } : { x, y } });
-      }
+      if (level <= 0) return;
+      const spare = { x: width - level * (box.x2 - box.x1), y: height - level * (box.y2 - box.y1) };
+      const left = spare.x < 0 ? spare.x : spare.x / 2; // the right end in sight, or the middle in the middle
+      const top = Math.max(0, spare.y / 2);
+      cy.viewport({ zoom: level, pan: { x: padding + left - level * box.x1, y: padding + top - level * box.y1 } });
     }
 
     /** Draws boxes, bands and lines where `data` has them now. */

@@ -52,7 +52,7 @@
         ...(data.nodes.some((node) => node.kind === "ring") ? [line("looked at on clean prompts more than on corrupt ones, nothing is read", "dot ring")] : []),
         line(`to the heads that look back at it${data.edges.some((edge) => edge.weight > 0) ? "; width: how much" : ""}`, "line attention")]));
       parts.push(acdc.element("p", "Columns are places of the prompt, rows are layers. Their names fold them.", "faint"));
-    } else if (data.spansOf !== undefined) {
+    } else if (data.placesOf !== undefined) {
       parts.push(acdc.element("p", "Without places: a line is an edge at all its places, with the sum of its scores.", "faint"));
     }
     if (leftOut === null && data.edges.length > (colourBy === "status" ? acdc.MOST_DASHED : acdc.MOST_FINE)) {

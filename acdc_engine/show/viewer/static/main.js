@@ -8,7 +8,7 @@
   const layered = acdc.layered(data);
   const placed = acdc.placed(data);
   const whole = placed ?? layered; // of which filters, sizes and counts are
-  if (placed !== null) layered.spansOf = (name) => placed.edges.filter((edge) => edge.span !== null && acdc.plainName(edge.name) === name).map((edge) => edge.name.split("@")[1]);
+  if (placed !== null) layered.placesOf = (name) => placed.edges.filter((edge) => edge.kind !== "attention" && acdc.plainName(edge.name) === name);
   const opened = {}; // pictures that have been seen: {graph, panel, tooltip}
   let seen = null; // the one that is, or lies below that by role
   let byRole = false;
@@ -102,12 +102,12 @@
     byId("overlay-box").hidden = data.overlay === null || to === "places";
     for (const [id, name] of [["by-place", "places"], ["by-layer", "layers"], ["by-role", "role"]]) byId(id).setAttribute("aria-pressed", String(name === to));
     const key = of === placed ? "places" : "layers";
-    const first = opened[key] === undefined;
+    const fresh = opened[key] === undefined;
     if (seen !== null) seen.tooltip.hide();
     seen = opened[key] ??= open(container, of);
     draw();
-    if (first) seen.graph.fit(of === placed ? LEAST_PIXELS : 0);
-    if (first && of === placed) acdc.rulers(seen.graph, seen.folding, { columns: byId("columns"), rows: byId("rows") });
+    if (fresh) seen.graph.fit(of === placed ? LEAST_PIXELS : 0);
+    if (fresh && of === placed) acdc.rulers(seen.graph, seen.folding, { columns: byId("columns"), rows: byId("rows") });
     seen.graph.select(null);
     say(WORDS[to]);
   }

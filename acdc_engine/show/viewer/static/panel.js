@@ -37,12 +37,12 @@
       ["read as", INPUTS[edge.kind],
         /\.kv\d/.test(edge.receiver) ? `shared by a group of heads: ${edge.receiver}` : null],
     ];
-    if (view.data.spansOf !== undefined && edge.status !== "missed") rows.push(["places", view.data.spansOf(name).join(", "), "with the sum of its scores there"]);
     if (known(edge.status)) rows.push(["compared", STATUS[edge.status]]);
     if (known(edge.place)) rows.push(["rank", `${edge.place} of ${view.data.n_edges}`, `by |${view.data.measure}|`]);
     if (view.data.hand_written && !known(edge.strength)) return [html("h2", {}, name), acdc.panelFacts(rows)];
     if (edge.status === "missed")
       return [html("h2", {}, name), acdc.panelFacts(rows), note("This circuit does not have it.")];
+    if (view.data.placesOf !== undefined) return [html("h2", {}, name), acdc.panelFacts(rows), atPlaces(edge, view)];
     rows.push(
       ["score", written(edge.score, acdc.signed), "what attribution says the metric would lose without it"],
       ["exact effect", written(edge.effect, acdc.signed),
@@ -54,6 +54,17 @@
     );
     if (known(edge.inclusion)) rows.push(["inclusion", written(edge.inclusion, acdc.percent), "repeats of the search that find it"]);
     return [html("h2", {}, name), acdc.panelFacts(rows)];
+  }
+
+  /* The edges at places that an edge without them stands for. */
+  function atPlaces(edge, view) {
+    const all = view.data.placesOf(edge.name);
+    const row = (one) => html("li", { class: "signed" }, html("span", { class: "name" }, one.name.split("@")[1]),
+      bar(one.strength ?? 0, -most, most), html("span", { class: "value" }, number(one.strength, true)));
+    const most = Math.max(...all.map((one) => Math.abs(one.strength ?? 0))) || 1;
+    return part(`Places (${all.length})`, html("ul", { class: "rows" }, ...all.map(row)),
+      note("Effect or score at each place; all else that was measured stands with the edge there, in the picture by place. " +
+        `Together: score ${acdc.signed(edge.score)}, by which lines are drawn here.`));
   }
 
   /* A head that looks back. */
