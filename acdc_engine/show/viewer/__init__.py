@@ -14,9 +14,17 @@ from acdc_engine.graph.style import OTHER_FILL, ROLE_FILLS, measure_of
 from acdc_engine.show.page import render
 from acdc_engine.show.pictures.layered import place_nodes
 from acdc_engine.show.pictures.roles import MLPS, grouped, place_roles
-from acdc_engine.show.viewer.drawn import check_same_model, drawn_of, edges_of, layered_lines, nodes_of
-from acdc_engine.show.viewer.places import places_of
-from acdc_engine.show.viewer.records import ViewBox, ViewData, ViewOverlay, ViewRoles, ViewWay
+from acdc_engine.show.viewer.drawn import (
+    check_same_model,
+    drawn_of,
+    edges_of,
+    hidden_of,
+    layered_lines,
+    nodes_of,
+    overlay_of,
+)
+from acdc_engine.show.viewer.places import places_of, same_places
+from acdc_engine.show.viewer.records import ViewBox, ViewData, ViewRoles, ViewWay
 from acdc_engine.show.viewer.sizes import measured, slider
 from acdc_engine.show.words import between, counted, edges_in_words, evidence_of, facts
 
@@ -92,15 +100,14 @@ def _role_style() -> str:
 def view_data(circuit: Circuit, known: Circuit | None = None, *, known_name: str = "the known circuit") -> ViewData:
     """Places, ranks and compares what the viewer shows; a known circuit of another model is a CircuitFileError.
 
-    A known circuit is laid beside the circuit without places.
+    A known circuit is laid beside the circuit without places, and beside that with places if it has the same.
     """
+    beside = known if known is not None and same_places(circuit, known) else None
     whole, circuit, known = circuit, circuit.plain(), None if known is None else known.plain()
     drawn = drawn_of(circuit, known)
+    hidden = hidden_of(circuit, known, drawn)
     sizes, appears = slider(whole)
     places = place_nodes(drawn.whole).places
-    n_edges, n_known = len(circuit.edges), 0 if known is None else len(known.edges)
-    n_found = sum(drawn.status.get(edge.name) == "found" for edge in circuit.edges)
-    counts = {"found": n_found, "missed": n_known - n_found, "extra": n_edges - n_found}
     task = "" if circuit.behaviour_name is None else f"{circuit.behaviour_name} in "
     anywhere = _anywhere(appears)
     return ViewData(
@@ -110,17 +117,17 @@ def view_data(circuit: Circuit, known: Circuit | None = None, *, known_name: str
         about=tuple(_about(whole)),
         hand_written=whole.hand_written,
         measure=measure_of(circuit),
-        n_edges=n_edges,
-        hidden_edges=n_edges - len(drawn.own),
-        hidden_missed=n_known - n_found - len(drawn.missed),
+        n_edges=len(circuit.edges),
+        hidden_edges=hidden[0],
+        hidden_missed=hidden[1],
         nodes=tuple(nodes_of(circuit, known, drawn, places)),
         edges=tuple(edges_of(circuit, known or circuit, drawn, layered_lines(drawn.whole, places), anywhere)),
-        places=None if whole.spans is None else places_of(whole, appears),
+        places=None if whole.spans is None else places_of(whole, beside, appears, known_name),
         sizes=sizes,
         larger=tuple(measured(whole, "more")),
         by_role=_by_role(drawn.whole, known),
         examples=whole.examples,
-        overlay=None if known is None else ViewOverlay(known=known_name, **counts),
+        overlay=overlay_of(circuit, known, drawn, known_name),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from acdc_engine.show.pictures.layered import (
     lines_of,
     route,
 )
-from acdc_engine.show.viewer.records import Status, ViewEdge, ViewLine, ViewNode
+from acdc_engine.show.viewer.records import Status, ViewEdge, ViewLine, ViewNode, ViewOverlay
 
 MOST_LINES = 5_000
 """More are not shown: the weakest edges are left out, and the page says how many."""
@@ -79,6 +80,20 @@ def check_same_model(circuit: Circuit, known: Circuit) -> None:
             f"{ours.name}."
             + (" Find the circuit with or without --ungroup-kv, as the known one." if "ungrouped_kv" in wrong else "")
         )
+
+
+def hidden_of(circuit: Circuit, known: Circuit | None, drawn: Drawn) -> tuple[int, int]:
+    """How many edges of the circuit are not drawn, and of the known one alone."""
+    n_missed = 0 if known is None else sum(drawn.status[edge.name] == "missed" for edge in known.edges)
+    return len(circuit.edges) - len(drawn.own), n_missed - len(drawn.missed)
+
+
+def overlay_of(circuit: Circuit, known: Circuit | None, drawn: Drawn, name: str) -> ViewOverlay | None:
+    """How many edges both circuits have, or one of them; None without a known one."""
+    if known is None:
+        return None
+    counts = Counter(drawn.status[edge.name] for edge in (*circuit.edges, *known.edges))
+    return ViewOverlay(known=name, found=counts["found"] // 2, missed=counts["missed"], extra=counts["extra"])
 
 
 def nodes_of(circuit: Circuit, known: Circuit | None, drawn: Drawn, places: Mapping[str, Point]) -> Iterator[ViewNode]:

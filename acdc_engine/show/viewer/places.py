@@ -13,7 +13,7 @@ from acdc_engine.graph.records import CircuitEdge
 from acdc_engine.graph.style import measure_of
 from acdc_engine.show.pictures.grid import BOX, Grid, place_on_grid, turned_to, words_at
 from acdc_engine.show.pictures.layered import BOX_HEIGHT, BOX_WIDTH, PORTS, Point, route
-from acdc_engine.show.viewer.drawn import UNIT, drawn_of, edges_of, nodes_of, pixels
+from acdc_engine.show.viewer.drawn import UNIT, drawn_of, edges_of, hidden_of, nodes_of, overlay_of, pixels
 from acdc_engine.show.viewer.records import ViewAttention, ViewBand, ViewDot, ViewLine, ViewPlaces
 
 _LEAST_RISE, _MOST_RISE = 0.66, 0.94
@@ -23,9 +23,21 @@ _TALLEST = 21.0
 _OF_ATTENTION = ("weight", "weight_corrupt", "score", "effect")
 
 
-def places_of(circuit: Circuit, appears: Mapping[str, int]) -> ViewPlaces:
-    """Places a circuit that tells places apart; `appears` says of every edge, by name, at which size it is there."""
-    drawn = drawn_of(circuit, None)
+def same_places(circuit: Circuit, known: Circuit) -> bool:
+    """Whether both tell the same places apart, by name, and are read at one."""
+    one, other = circuit.spans, known.spans
+    if one is None or other is None:
+        return False
+    return {*one.names} == {*other.names} and one.names[one.end] == other.names[other.end]
+
+
+def places_of(circuit: Circuit, known: Circuit | None, appears: Mapping[str, int], known_name: str) -> ViewPlaces:
+    """Places a circuit that tells places apart, perhaps with a known one beside it that tells the same apart.
+
+    `appears` says of every edge, by name, at which size of the slider it is there.
+    """
+    drawn = drawn_of(circuit, known)
+    hidden = hidden_of(circuit, known, drawn)
     grid = place_on_grid(drawn.whole)
     rings = {f"a{layer}@{span}": spot for (layer, span), spot in grid.rings.items()}
     scale = _Scale.of(grid)
@@ -34,11 +46,13 @@ def places_of(circuit: Circuit, appears: Mapping[str, int]) -> ViewPlaces:
     return ViewPlaces(
         measure=measure_of(circuit),
         n_edges=len(circuit.edges),
-        hidden_edges=len(circuit.edges) - len(drawn.own),
+        hidden_edges=hidden[0],
+        hidden_missed=hidden[1],
+        overlay=overlay_of(circuit, known, drawn, known_name),
         columns=tuple(_columns(circuit, grid, scale.across)),
         rows=tuple(_rows(grid, scale.up)),
-        nodes=tuple(nodes_of(circuit, None, drawn, nodes)),
-        edges=tuple(edges_of(circuit, circuit, drawn, lines, appears)),
+        nodes=tuple(nodes_of(circuit, known, drawn, nodes)),
+        edges=tuple(edges_of(circuit, known or circuit, drawn, lines, appears)),
         dots=(*_dots(drawn.whole, dots), *starmap(_ring, looked_at.items())),
         attention=tuple(_attention(drawn.whole, grid)),
     )

@@ -166,6 +166,19 @@ class ViewRoles(Record):
     """Of both."""
 
 
+class ViewOverlay(Record):
+    """A known circuit beside this one. Counts are of edges."""
+
+    known: str
+    """Its name."""
+    found: int = Field(ge=0)
+    """In both."""
+    missed: int = Field(ge=0)
+    """In the known circuit only."""
+    extra: int = Field(ge=0)
+    """In this circuit only."""
+
+
 class ViewBand(Record):
     """A column or a row of the picture by place."""
 
@@ -224,6 +237,10 @@ class ViewPlaces(Record):
     """Its edges, hidden ones included; each counts once for every place."""
     hidden_edges: int = Field(ge=0)
     """Those that are left out because there are too many."""
+    hidden_missed: int = Field(ge=0)
+    """Those of the known circuit alone that are left out because there are too many."""
+    overlay: ViewOverlay | None
+    """The known circuit beside this one, if it tells the same places apart: counts are of edges at places."""
     columns: tuple[ViewBand, ...]
     """Places, in the order of the prompt."""
     rows: tuple[ViewBand, ...]
@@ -236,19 +253,6 @@ class ViewPlaces(Record):
     """Keys and values, then rings."""
     attention: tuple[ViewAttention, ...]
     """From the dots to the heads that look back at them."""
-
-
-class ViewOverlay(Record):
-    """A known circuit beside this one. Counts are of edges."""
-
-    known: str
-    """Its name."""
-    found: int = Field(ge=0)
-    """In both."""
-    missed: int = Field(ge=0)
-    """In the known circuit only."""
-    extra: int = Field(ge=0)
-    """In this circuit only."""
 
 
 class ViewData(Record):

@@ -8,6 +8,7 @@ import networkx as nx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.nodes import targets_of
 from acdc_engine.graph.records import CircuitEdge
 from acdc_engine.show.pictures.grid import turned_to
@@ -25,6 +26,7 @@ from tests.show.viewer.pages import (
     reset,
     shown,
 )
+from tests.show.viewer.test_places_data import BESIDE
 
 CIRCUIT = made_circuit(150, 3, SMOLLM2, places=PLACES)
 EDGES = {edge.name: edge for edge in CIRCUIT.edges}
@@ -227,3 +229,22 @@ def test_names_of_strangers_stay_in_the_rulers(browser: Browser, tmp_path: Path)
         page.evaluate("acdc.page.graph.select(acdc.page.data.nodes[0].id)")
         expect(page.locator("#panel h2")).to_contain_text("input@")
         assert overflow(page) <= 0
+
+
+def test_a_known_circuit_is_compared_at_places_and_without(browser: Browser, tmp_path: Path) -> None:
+    found, known = (Circuit.from_edges(CIRCUIT, names) for names in BESIDE)
+    with shown(browser, tmp_path / "view.html", found, known) as page:
+        expect(page.locator("#overlay-counts")).to_have_text("1 edge found, 2 missed, 1 extra")
+        missed, look = "input->a3.kv0<v>@B", "a3.kv0<v>@B->a3.h0@end"
+        assert {missed, look} < drawn_edges(page)
+        colours = {name: drawn["colour"] for name, drawn in looks(page).items()}
+        assert colours[missed] != colours[look] == colours["a3.kv0<v>@A->a3.h0@end"], "attention is of neither"
+        page.evaluate("(id) => acdc.page.graph.select(id)", missed)
+        expect(page.locator("#panel")).to_contain_text("missed: in the known circuit only")
+        page.locator("#by-layer").click()
+        expect(page.locator("#overlay-counts")).to_have_text("2 edges found, 1 missed, 0 extra")
+        page.locator("#overlay").uncheck()
+        assert drawn_edges(page) == {"input->a3.h0<v>", "a3.h0->logits"}
+        page.locator("#by-place").click()
+        own = {"input->a3.kv0<v>@A", "a3.kv0<v>@A->a3.h0@end", "a3.h0->logits@end"}
+        assert drawn_edges(page) == own

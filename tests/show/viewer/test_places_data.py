@@ -10,6 +10,11 @@ from acdc_engine.show.viewer.records import ViewData, ViewDot, ViewNode, ViewPla
 from tests.made_circuits import GPT2, PLACES, SMOLLM2, TOKENS, made_circuit
 
 CIRCUIT = made_circuit(150, 3, SMOLLM2, places=PLACES)
+BESIDE = (
+    ["input->a3.kv0<v>@A", "a3.h0->logits@end"],
+    ["input->a3.kv0<v>@B", "a3.h0->logits@end", "input->logits@end"],
+)
+"""Edges of a found circuit and of a known one."""
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +118,34 @@ def test_a_known_circuit_lies_beside_the_picture_without_places() -> None:
     data = view_data(found, known)
     assert data.overlay is not None and data.overlay.found == len(known.edges) and data.overlay.missed == 0
     assert {edge.status for edge in data.edges} == {"found", "extra"}
-    assert data.places is not None and {edge.status for edge in data.places.edges} == {None}
+    assert data.places is not None and data.places.overlay is None
+    assert {edge.status for edge in data.places.edges} == {None}
+
+
+def test_and_beside_that_with_places_where_they_are_the_same() -> None:
+    """An edge that both have, at other places, is found without places alone."""
+    found = Circuit.from_edges(CIRCUIT, BESIDE[0])
+    data = view_data(found, Circuit.from_edges(CIRCUIT, BESIDE[1]))
+    assert data.overlay is not None and data.places is not None and data.places.overlay is not None
+    counts = {"known": "the known circuit"}
+    assert data.overlay.model_dump() == counts | {"found": 2, "missed": 1, "extra": 0}
+    assert data.places.overlay.model_dump() == counts | {"found": 1, "missed": 2, "extra": 1}
+    assert {edge.name: edge.status for edge in data.places.edges} == {
+        "a3.h0->logits@end": "found",
+        "input->a3.kv0<v>@A": "extra",
+        "input->a3.kv0<v>@B": "missed",
+        "input->logits@end": "missed",
+    }
+    assert {node.id: node.status for node in data.places.nodes} == {
+        "input@A": "extra",
+        "input@B": "missed",
+        "input@end": "missed",
+        "a3.h0@end": "found",
+        "logits@end": "found",
+    }
+    other = made_circuit(20, 1, SMOLLM2, places=(*PLACES[:-1], "last"))
+    elsewhere = view_data(CIRCUIT, other).places
+    assert elsewhere is not None and elsewhere.overlay is None
 
 
 def test_circuits_without_places_have_no_such_picture() -> None:

@@ -39,6 +39,6 @@
       receiver: look.target, kind: "attention", reads: kinds.get(look.source), strength: null, place: null,
       inclusion: null, status: null, appears: 0, bends: [] }));
     const points = dots.map((dot) => ({ ...dot, ...UNKNOWN, dot: true, label: "", edges_out: 0, width: acdc.BOX[dot.kind] ?? acdc.BOX.dot, height: acdc.BOX[dot.kind] ?? acdc.BOX.dot }));
-    return { ...data, ...facts, grid: { columns, rows }, overlay: null, nodes: [...nodes.map(boxOf), ...points], edges: [...linesOf(edges), ...looks] };
+    return { ...data, ...facts, grid: { columns, rows }, nodes: [...nodes.map(boxOf), ...points], edges: [...linesOf(edges), ...looks] };
   };
 })();

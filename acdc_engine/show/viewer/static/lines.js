@@ -146,7 +146,7 @@
     let byStatus = false;
     let seen = { shown: new Set(), on: new Set(), traced: false, chosen: null };
 
-    const level = (line) => (byStatus ? { missed: 0, extra: 9, found: 10 }[line.status] : line.level);
+    const level = (line) => (byStatus && !line.looks ? { missed: 0, extra: 9, found: 10 }[line.status] : line.level);
 
     /** Takes the page's colours. @param {object} next By name. @param {"sign"|"status"} colourBy What they mean. */
     function recolour(next, colourBy) {
@@ -162,12 +162,13 @@
       const on = seen.on.has(line.id);
       const fine = on && seen.on.size <= acdc.MOST_FINE;
       const chosen = line.id === seen.chosen;
-      const status = byStatus && line.status !== "missed" ? 0.85 : null;
+      const compared = byStatus && !line.looks;
+      const status = compared && line.status !== "missed" ? 0.85 : null;
       const plain = status ?? (fine ? line.clear : line.pale);
-      const dash = byStatus ? (dashed || fine ? DASHES[line.status] : null) : fine ? DASHES[line.kind] : null;
+      const dash = compared ? (dashed || fine ? DASHES[line.status] : null) : fine ? DASHES[line.kind] : null;
       return {
         fine, chosen, shown: seen.shown.has(line.id), faded: !on, traced: on && seen.traced, dash: dash ?? SOLID, width: line.width,
-        colour: colours[byStatus ? line.status : line.sign],
+        colour: colours[compared ? line.status : line.sign],
         opacity: chosen ? 1 : !on ? 0.05 : seen.traced ? line.clear : plain,
       };
     }

@@ -64,7 +64,7 @@
   /* Opens a picture, or shows it as filters have it now: without places by what they leave at some place. */
   function draw() {
     const { graph } = seen;
-    const colourBy = state.overlay && seen !== opened.places ? "status" : "sign";
+    const colourBy = state.overlay && graph.data.overlay !== null ? "status" : "sign";
     if (colourBy !== graph.colourBy) graph.recolour(colourBy);
     const shown = acdc.visible(whole, state);
     const among = placed === null ? null : new Set(placed.edges.filter((edge) => shown.edges.has(edge.id)).map((edge) => acdc.plainName(edge.name)));
@@ -99,7 +99,7 @@
     byId("roles").hidden = !byRole;
     byId("graph").inert = byRole;
     byId("with-mlps").hidden = !byRole || !data.by_role.boxes.some((box) => box.mlps);
-    byId("overlay-box").hidden = data.overlay === null || to === "places";
+    controls.compare(of.overlay);
     for (const [id, name] of [["by-place", "places"], ["by-layer", "layers"], ["by-role", "role"]]) byId(id).setAttribute("aria-pressed", String(name === to));
     const key = of === placed ? "places" : "layers";
     const fresh = opened[key] === undefined;
@@ -206,7 +206,7 @@
     actions[event.key]();
   }
 
-  const controls = acdc.controls(whole, data.overlay, filter);
+  const controls = acdc.controls(whole, data.overlay !== null, filter);
   acdc.search(() => seen.graph.data, byId("search"), byId("suggestions"), (id) => choose(id, true));
   acdc.paper(() => seen.graph, byId("paper"));
   byId("by-place").hidden = byId("by-layer").hidden = placed === null;
