@@ -12,6 +12,7 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.nodes import targets_of
 from acdc_engine.graph.records import CircuitEdge
 from acdc_engine.show.pictures.grid import turned_to
+from acdc_engine.show.viewer import view_data
 from tests.made_circuits import PLACES, SMOLLM2, made_circuit
 from tests.show.viewer.pages import (
     centre_of,
@@ -176,6 +177,9 @@ def test_filters_hold_in_every_picture(page: Page) -> None:
 def test_columns_and_rows_fold_and_unfold(page: Page) -> None:
     spots = "Object.fromEntries(acdc.page.data.nodes.map((one) => [one.id, [one.x, one.y, one.width, one.height]]))"
     before = page.evaluate(spots)
+    places = view_data(CIRCUIT).places
+    assert places is not None
+    assert all(before[node.id][:2] == pytest.approx([node.x, node.y], abs=1) for node in places.nodes)
     assert page.locator("#columns button b").all_text_contents()[-1] == "end"
 
     def toggle(ruler: str, name: str) -> None:
@@ -238,7 +242,7 @@ def test_a_known_circuit_is_compared_at_places_and_without(browser: Browser, tmp
         missed, look = "input->a3.kv0<v>@B", "a3.kv0<v>@B->a3.h0@end"
         assert {missed, look} < drawn_edges(page)
         colours = {name: drawn["colour"] for name, drawn in looks(page).items()}
-        assert colours[missed] != colours[look] == colours["a3.kv0<v>@A->a3.h0@end"], "attention is of neither"
+        assert colours[missed] != colours[look] == colours["a3.kv0<v>@A->a3.h0@end"] == "#8a8f98", "of neither"
         page.evaluate("(id) => acdc.page.graph.select(id)", missed)
         expect(page.locator("#panel")).to_contain_text("missed: in the known circuit only")
         page.locator("#by-layer").click()

@@ -1,5 +1,7 @@
 """The picture by place, as data: where everything stands, what looks back at what, sizes, a known circuit beside."""
 
+from collections import Counter
+
 import pytest
 
 from acdc_engine.graph.blocks import GraphShape
@@ -53,17 +55,17 @@ def test_edges_stay_in_their_column_and_pass_no_box_that_is_in_their_way(places:
     ends = {one.id: one for one in ends_of(places)}
     columns = {column.name: column for column in places.columns}
     assert [edge.place for edge in places.edges] == list(range(1, 151)), "the strongest first"
-    bent = 0
+    sides = Counter[bool]()
     for edge in places.edges:
         (line,), span = edge.lines, edge.name.partition("@")[2]
         assert ends[edge.source].span == ends[line.target].span == span
         assert line.target == (edge.receiver if edge.kind in "kv" else edge.receiver.replace("<q>", ""))
         for x, y in line.bends:
-            bent += 1
+            sides[x > ends[edge.source].x] += 1
             assert columns[span].start - 40 < x < columns[span].start + columns[span].size + 40
             row = [node for node in places.nodes if node.span == span and abs(node.y - y) < 20]
             assert all(abs(node.x - x) >= 40 for node in row if len(row) == 1)
-    assert bent > 20
+    assert min(sides.values()) > 10 and len(sides) == 2
 
 
 def test_a_head_looks_back_from_every_place_that_is_not_before_what_it_reads(places: ViewPlaces) -> None:
