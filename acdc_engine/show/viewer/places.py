@@ -76,13 +76,13 @@ class _Scale(NamedTuple):
 def _columns(circuit: Circuit, grid: Grid, across: float) -> Iterator[ViewBand]:
     words = words_at(circuit)
     for span, (left, width) in grid.columns.items():
-        start, size = round(left * across * UNIT, 1), round(width * across * UNIT, 1)
+        start, size = round(left * across * UNIT, 3), round(width * across * UNIT, 3)
         yield ViewBand(name=span, words=words.get(span, ""), start=start, size=size)
 
 
 def _rows(grid: Grid, up: float) -> Iterator[ViewBand]:
     for row, name in enumerate(["input", *map(str, grid.layers), "logits"]):
-        yield ViewBand(name=name, words="", start=pixels((0.0, (row + 0.5) * up))[1], size=round(up * UNIT, 1))
+        yield ViewBand(name=name, words="", start=round(-(row + 0.5) * up * UNIT, 3), size=round(up * UNIT, 3))
 
 
 def _dots(circuit: Circuit, dots: Mapping[str, Point]) -> Iterator[ViewDot]:

@@ -179,7 +179,7 @@ def test_columns_and_rows_fold_and_unfold(page: Page) -> None:
     before = page.evaluate(spots)
     places = view_data(CIRCUIT).places
     assert places is not None
-    assert all(before[node.id][:2] == pytest.approx([node.x, node.y], abs=1) for node in places.nodes)
+    assert all(before[node.id][:2] == pytest.approx([node.x, node.y], abs=0.2) for node in places.nodes)
     assert page.locator("#columns button b").all_text_contents()[-1] == "end"
 
     def toggle(ruler: str, name: str) -> None:
