@@ -107,7 +107,8 @@ def _attention(circuit: Circuit, grid: Grid) -> Iterator[ViewAttention]:
     for dot, span, head in looks:
         if head in grid.nodes:
             path = measured.get((head, span))
-            figures = {} if path is None else {name: getattr(path, name) for name in _OF_ATTENTION}
+            known = _OF_ATTENTION[:2] if "<k>" in dot else _OF_ATTENTION  # what the path is worth is its values'
+            figures = {} if path is None else {name: getattr(path, name) for name in known}
             yield ViewAttention(source=dot, target=head, **figures)
 
 

@@ -223,9 +223,9 @@ class ViewAttention(Record):
     weight_corrupt: float | None = None
     """The same on corrupt prompts."""
     score: float | None = None
-    """What attribution says the metric would lose without the values there."""
+    """What attribution says the metric would lose without the values there; null of keys."""
     effect: float | None = None
-    """What it loses, exactly."""
+    """What it loses, exactly; null of keys."""
 
 
 class ViewPlaces(Record):

@@ -72,9 +72,11 @@
     const measured = known(look.weight) ? [
       ["attention", acdc.percent(look.weight), "share of the head's, on clean prompts"],
       ["corrupt", acdc.percent(look.weight_corrupt), "the same on corrupt prompts"],
+    ] : [];
+    if (known(look.score)) measured.push(
       ["score", acdc.signed(look.score), "what attribution says the metric would lose without the head's values there"],
       ["exact effect", known(look.effect) ? acdc.signed(look.effect) : "not measured", "what it loses without them, with the head's attention as it is"],
-    ] : [];
+    );
     return [html("h2", {}, look.name.replace("->", " → ")), acdc.panelFacts([...ends(look, view), ["looks at", acdc.READ[look.reads]], ...measured])];
   }
 
