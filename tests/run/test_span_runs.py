@@ -126,10 +126,19 @@ def test_the_graph_has_every_edge_and_a_node_for_what_several_places_read(circui
     assert ends == ["logits@end"] and ends[0] in reached
 
 
-def test_compared_without_places(circuit: Circuit) -> None:
-    found = ae.compare(circuit, circuit)
-    assert found.overlaps[0].n_true == len(circuit.plain().edges) == found.overlaps[0].n_both
-    assert any("compared without them" in remark for remark in found.remarks)
+def test_compared_with_places_and_without(run: Path, circuit: Circuit, tmp_path: Path) -> None:
+    found = ae.compare(run, circuit)
+    counts = {row.name: (row.n_found, row.n_true, row.n_both) for row in found.overlaps if row.mlps}
+    assert counts["edges"] == (len(circuit.plain().edges),) * 3
+    assert counts["edges at places"] == (len(circuit.edges),) * 3
+    assert {row.rank for row in found.rankings if row.places} == {"absolute", "signed", "rms"}
+    assert {row.rank for row in found.rankings if not row.places} == {"absolute", "signed"}
+    assert not found.missing and not found.extra and not any("places" in remark for remark in found.remarks)
+    for one, other, which in ((run, circuit.plain(), "found"), (circuit.plain(), circuit, "known")):
+        plain = ae.compare(one, other)
+        assert [row.name for row in plain.overlaps] == ["edges", "nodes", "edges, no MLPs", "nodes, no MLPs"]
+        assert plain.overlaps[0].jaccard == 1.0
+        assert plain.remarks[0].startswith(f"only the {which} circuit tells places in the prompt apart, so")
 
 
 @pytest.mark.parametrize(
