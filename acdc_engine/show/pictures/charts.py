@@ -328,7 +328,8 @@ def _draw_classes(axes: Axes, comparison: Comparison) -> None:
     scored = any(row.auc is not None for row in comparison.classes)
     if scored:
         axes.axvline(0.5, color="#BBBBBB", linewidth=0.8, zorder=1)
-    axes.set_title("by class: share of its edges found" + (", diamond: AUC" if scored else ""), fontsize=9, loc="left")
+    title = f"by class{', at places' if comparison.places else ''}: share of its edges found"
+    axes.set_title(title + (", diamond: AUC" if scored else ""), fontsize=9, loc="left")
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
 
