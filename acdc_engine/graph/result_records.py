@@ -136,6 +136,8 @@ class KnownCircuit(Record):
 class Curve(Shown, Record):
     """What `acdc curve` finds. Edges are scored on discovery prompts, every figure is of held-out prompts."""
 
+    _left_out: ClassVar[tuple[str, ...]] = ("places",)
+
     format: Literal["acdc-engine/curve"] = "acdc-engine/curve"
     version: int = Field(default=1, ge=1, le=1)
     model: ModelRecord
@@ -147,6 +149,8 @@ class Curve(Shown, Record):
     """What edges outside a circuit carry."""
     n_edges: int = Field(ge=1)
     """Edges of the whole graph."""
+    places: tuple[str, ...] = ()
+    """Places in the prompt, at each of which an edge counts by itself. Left out of the file where it does not."""
     target: float = Field(gt=0, le=1)
     """Lower end t of the band [t, 2 - t] in which a circuit counts as faithful."""
     series: tuple[CurveSeries, ...] = ()

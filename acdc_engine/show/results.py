@@ -218,7 +218,7 @@ def curve_sections(curve: Curve) -> list[Section]:
     """A curve: a row per size, a column per series; then the areas."""
     task, model = curve.task, curve.model
     pairs = {
-        "Model": f"{model.name}: {curve.n_edges:,} edges",
+        "Model": f"{model.name}: {curve.n_edges:,} edges" + (f" at {len(curve.places)} places" if curve.places else ""),
         "Task": f"{task.name}: scored on {task.n_discovery} discovery, judged on {task.n_held_out} held-out prompts, "
         f"seed {task.seed}",
         "Metric": f"{curve.metric.name}, {curve.ablation} ablation",

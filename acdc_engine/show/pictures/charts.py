@@ -198,7 +198,8 @@ def _inside(value: float) -> float:
 def _set_curve_axes(axes: Axes, curve: Curve) -> None:
     from matplotlib.ticker import FuncFormatter
 
-    _set_axes(axes, "edges left after cleaning", "faithfulness on held-out prompts")
+    what = "edges at places" if curve.places else "edges"
+    _set_axes(axes, f"{what} left after cleaning", "faithfulness on held-out prompts")
     edges = [count for _, counts, _ in _lines(curve) for count in counts if count]
     axes.set_xlim(min([*edges, curve.n_edges]) / 1.25, curve.n_edges * 1.25)
     values = [value for _, _, line in _lines(curve) for value in line]
