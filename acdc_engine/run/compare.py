@@ -74,7 +74,7 @@ def compare(found: Circuit | str | Path, known: Circuit | str | Path, *, other_m
         classes=measure.classes(finest.circuit, known_there, finest.scores),
         missing=missing,
         extra=extra,
-        remarks=(*ours.remarks, *_remarks(ours, truth)),
+        remarks=(*ours.remarks, *_about_places(ours.circuit, truth), *_remarks(finest, known_there)),
     )
 
 
@@ -224,7 +224,7 @@ def _fit(circuit: Circuit, scores: Float[Tensor, "senders receivers"]) -> bool:
 
 
 def _remarks(found: _Found, truth: Circuit) -> list[str]:
-    notes = _about_places(found.circuit, truth)
+    notes = []
     tasks = found.circuit.behaviour_name, truth.behaviour_name
     if None not in tasks and tasks[0] != tasks[1]:
         notes.append(

@@ -165,6 +165,8 @@ def test_remarks_on_mlps_and_weights(tmp_path: Path) -> None:
     )
     one, two = (save(tmp_path / f"{name}.json", weights_hash=name) for name in ("one", "two"))
     assert any("the weights are not those" in text for text in compare(one, two).remarks)
+    plain = compare("gpt2/ioi", "gpt2/ioi_places").remarks
+    assert "only the known circuit tells places in the prompt apart" in plain[0] and "740 of the 923" in plain[2]
     assert not any("the weights" in text for text in compare(one, known).remarks)
 
 
