@@ -13,6 +13,7 @@ from torch import Tensor
 
 from acdc_engine import Circuit, discover, ranks
 from acdc_engine.errors import AcdcError, RanksError, ScoreError
+from acdc_engine.patch.attention_paths import HeadPath
 from acdc_engine.patch.evaluator import CircuitEvaluator, Variants
 from acdc_engine.patch.shared import shared_evaluator
 from acdc_engine.prompts.metrics import get_metric
@@ -48,6 +49,12 @@ def pieces(folder: Path) -> None:
             found = shared.edge_gradients(masks[0], metric, some)
             close(found, whole.edge_gradients(masks[0], metric, some))
             assert torch.equal(found, ranks.told(found)), "bit by bit the same"
+        spans = [["and"] * (n - 2) + ["B", "end"] for n in prompts.lengths.tolist()]
+        own, ours = (make(view(name), prompts.placed(spans), ablation) for make in (CircuitEvaluator, shared_evaluator))
+        mask, heads = own.graph.exists, [own.graph.sender_index(head) for head in ("a1.h0", "a0.h1")]
+        close(ours.path_gradients(mask, heads, metric), own.path_gradients(mask, heads, metric))
+        paths = [HeadPath(head, target, source) for head in heads for target, source in ((2, 0), (1, 1))]
+        close(ours.path_values(mask, paths, metric), own.path_values(mask, paths, metric))
         how: dict[str, Any] = {"rms": True, "per_example": True, "batch_size": 2}
 
         def score(prompts: Any, told: Callable[[int], None] | None, name: str = name, how: Any = how) -> EdgeScores:

@@ -1,4 +1,4 @@
-"""What the nodes of a circuit do, written into its file: roles, direct effects, and example prompts token by token."""
+"""What the nodes of a circuit do, written into its file: roles, direct effects, attention, and example prompts."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +11,7 @@ from acdc_engine.evidence.roles import measure_roles, role_of
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Example, HeadPattern, NextToken, Rows
 from acdc_engine.graph.nodes import targets_of, with_roles
+from acdc_engine.graph.records import AttentionPath
 from acdc_engine.graph.style import measure_of, strength_of
 from acdc_engine.model.layers import read_positions
 from acdc_engine.model.twins import Record
@@ -43,27 +44,34 @@ def describe(
 ) -> Circuit:
     """Measures what the circuit's nodes do, and picks prompts to show.
 
-    Everything is measured on the held-out prompts, and over whole prompts, wherever in them a node is; examples are of
-    those that the search saw where there are too few others. `seed` is that of the random tokens.
+    Roles and direct effects are measured on the held-out prompts, attention from place to place on those that the
+    search saw, as edges are. Examples are of these where there are too few others. `seed` is that of the random tokens.
 
     Returns:
-        The circuit with roles, direct effects and examples. Roles that it had are kept.
+        The circuit with roles, direct effects, attention and examples. Roles that it had are kept.
     """
     prompts = held_out.prompts
-    senders = list(dict.fromkeys(node.sender for node in circuit.nodes if node.kind != "logits"))
+    names = [node.name for node in circuit.nodes if node.kind != "logits"]
     with progress("Roles", None) as stage:
-        roles = measure_roles(view, senders, prompts, seed=seed, batch_size=batch_size, progress=stage.advance)
+        roles = measure_roles(view, names, prompts, seed=seed, batch_size=batch_size, progress=stage.advance)
+    attention: tuple[AttentionPath, ...] = ()
+    if circuit.spans is not None:
+        from acdc_engine.evidence.attention import attention_paths
+
+        attention = attention_paths(view, circuit, discovery, batch_size=batch_size, progress=progress)
     shown = held_out if len(prompts) >= _EXAMPLES else discovery
     with progress("Examples", None):
         examples = _examples_of(view, circuit, shown.evaluator)
     nodes = []
     for node in circuit.nodes:
-        scores = roles.scores.get(node.sender, ())
+        scores = roles.scores.get(node.name, ())
         role = role_of(scores) if node.role is None else node.role
-        update = {"role": role, "role_scores": scores, "direct_effect": roles.direct.get(node.sender)}
+        update = {"role": role, "role_scores": scores, "direct_effect": roles.direct.get(node.name)}
         nodes.append(node.model_copy(update=update))
     edges = with_roles(circuit.graph(), tuple(nodes), circuit.edges)
-    return circuit.model_copy(update={"nodes": tuple(nodes), "edges": edges, "examples": examples})
+    return circuit.model_copy(
+        update={"nodes": tuple(nodes), "edges": edges, "attention": attention, "examples": examples}
+    )
 
 
 @torch.no_grad()

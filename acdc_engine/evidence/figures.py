@@ -140,7 +140,7 @@ def check_behaviour(judge: Judge, force: bool = False) -> Behaviour:
         return found
     remedy = "Try another model or task, or --force to go on all the same."
     if problems[0].kind == "too few":
-        remedy = "Ask for more with --n, or --force to go on."
+        remedy = "Ask for more with --n; where the task has no more, add words or pairs to it, or go on with --force."
     elif problems[0].kind == "chance":
         clean, ablated = texts_of(found.metric_clean, found.metric_ablated)
         remedy = f"{judge.metric.name} {clean} clean and {ablated} corrupt. {remedy}"

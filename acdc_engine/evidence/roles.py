@@ -8,6 +8,7 @@ lens); Elhage et al. 2021.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from statistics import fmean
 from typing import Any, Literal, NamedTuple
@@ -56,6 +57,8 @@ _Head = tuple[int, int]
 """Layer and number."""
 _Heads = Mapping[int, Sequence[int]]
 """Layers, and which heads of each."""
+_From = Mapping[int | None, Bool[Tensor, "batch queries"]]
+"""The tokens of each span that heads are asked about; None: all tokens, for prompts without spans."""
 _Targets = dict[RoleName, Bool[Tensor, "batch queries pos"]]
 """For each role the positions that a head of that role looks at, for every position that it looks from."""
 _Changes = Mapping[int, Float[Tensor, "batch heads d_head"]]
@@ -66,8 +69,8 @@ class Roles(NamedTuple):
     """What was measured.
 
     Attributes:
-        scores: Of every head by name; empty where nothing could be measured.
-        direct: Direct effects by node; empty where the task has no right answers.
+        scores: Of every head by its node's name; empty where nothing could be measured.
+        direct: Direct effects by node, of those at the position read; empty where the task has no right answers.
     """
 
     scores: dict[str, tuple[RoleScore, ...]]
@@ -110,36 +113,42 @@ class _Means:
 @torch.no_grad()
 def measure_roles(
     view: TransformerView,
-    senders: Sequence[str],
+    nodes: Sequence[str],
     prompts: PromptSet,
     *,
     seed: int = 0,
     batch_size: int = 16,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Roles:
-    """Measures scores of heads and direct effects of all senders.
+    """Measures scores of heads and direct effects of nodes.
 
-    Cost and memory: docs/roles.md. `senders` are names of nodes (input, heads, MLPs), the prompts held-out ones;
-    `seed` is that of the random tokens, and `progress` is told of every batch's prompts.
+    Cost and memory: docs/roles.md. `nodes` are names (of input, heads, MLPs), with places where the prompts, held-out
+    ones, have spans; `seed` is that of the random tokens, and `progress` is told of every batch's prompts.
     """
-    places = {name: _place(view, name) for name in senders if name.startswith("a")}
+    spans, end = {name: _span(prompts, name) for name in nodes}, None if prompts.spans is None else prompts.spans.end
+    places = {name: _place(view, name.partition("@")[0]) for name in nodes if name.startswith("a")}
     heads: dict[int, list[int]] = {}
-    for layer, head in sorted(places.values()):
+    for layer, head in sorted(set(places.values())):
         heads.setdefault(layer, []).append(head)
-    means, changes = _Means(), list[tuple[PromptSet, _Changes]]()
+    at_end = [name for name in nodes if spans[name] == end]
+    senders = [name.partition("@")[0] for name in at_end]
+    means, changes = _Means(), defaultdict[int | None, list[tuple[PromptSet, _Changes]]](list)
     some = prompts.to("cpu").select(range(min(len(prompts), _MOST_PROMPTS)))
     for batch in (part.to(view.device) for part in some.batches(batch_size, view.fitting)):
         clean, corrupt = _run(view, batch.clean), _run(view, batch.corrupt, keep_inputs=False)
-        if batch.answers.shape[1]:
+        if senders and batch.answers.shape[1]:
             for what, record in (("clean", clean), ("corrupt", corrupt)):
                 means.add(what, _sender_effects(view, record, batch, senders).double().sum(0), len(batch))
         targets = _attention_targets(batch.clean, batch.lengths, batch.corrupt)
+        tokens_of = _tokens_of(batch, {spans[name] for name in places})
         right, _ = _answer_positions(batch, view.causal, view.same_words)
         means.add("prompts with an answer", right.any(1).sum(), len(batch))
         for layer, patterns in view.patterns(clean, heads):
-            _add_looks(means, "task", layer, patterns, targets)
-            _add_moves(means, view, layer, heads[layer], patterns, batch, clean, right)
-        changes.append((batch, _changes(view, batch, clean, corrupt, heads)))
+            _add_looks(means, "task", layer, patterns, targets, tokens_of)
+            _add_moves(means, view, layer, heads[layer], patterns, batch, clean, right, tokens_of)
+        for span in tokens_of:
+            there = _read_at(batch, span)
+            changes[span].append((there, _changes(view, there, clean, corrupt, heads)))
         progress(len(batch))
     tokens = _repeated_tokens(view, some, seed) if heads else None
     for part in () if tokens is None else tokens.split(batch_size):
@@ -147,25 +156,29 @@ def measure_roles(
         for layer, patterns in view.patterns(_run(view, part), heads):
             _add_looks(means, "random", layer, patterns, targets)
         progress(len(part))
-    found = {(layer, head): _scores(means, layer, i) for layer in heads for i, head in enumerate(heads[layer])}
-    # Negative movers do not count: they look at whatever the name movers before them predict (McDougall et al. 2023),
-    # so that every name mover would seem to turn them.
-    movers = [place for place, by_role in found.items() if any(s.role == "name mover" and s.holds for s in by_role)]
-    for place, value in _inhibition(view, heads, movers, changes).items():
-        found[place].append(_score("S-inhibition", value, "task"))
+    found = {name: _scores(means, layer, heads[layer].index(h), spans[name]) for name, (layer, h) in places.items()}
+    for span, of_span in changes.items():
+        here = {places[name]: name for name in places if spans[name] == span}
+        # Negative movers do not count: they look at whatever the name movers before them predict (McDougall et al.
+        # 2023), so that every name mover would seem to turn them.
+        movers = [at for at in sorted(here) if any(s.role == "name mover" and s.holds for s in found[here[at]])]
+        for at, value in _inhibition(view, heads, movers, of_span).items():
+            if at in here:
+                found[here[at]].append(_score("S-inhibition", value, "task"))
     direct, n_prompts = {}, means.counts["clean"]
     if n_prompts:
-        for name, before, after in zip(senders, means.of("clean"), means.of("corrupt"), strict=True):
+        for name, before, after in zip(at_end, means.of("clean"), means.of("corrupt"), strict=True):
             direct[name] = DirectEffect(clean=before, corrupt=after, n_prompts=n_prompts)
-    return Roles({name: tuple(found[place]) for name, place in places.items()}, direct)
+    return Roles({name: tuple(scores) for name, scores in found.items()}, direct)
 
 
-def _scores(means: _Means, layer: int, row: int) -> list[RoleScore]:
+def _scores(means: _Means, layer: int, row: int, span: int | None) -> list[RoleScore]:
     """All scores but S-inhibition of the head in this row of its layer; moving counts where answers occur often."""
     found = []
     for prompts in ("task", "random"):
         for role in THRESHOLDS:
-            values = means.of((prompts, layer, role))
+            anywhere = prompts == "random" or role in _MOVES[2:]
+            values = means.of((prompts, layer, role, None if anywhere else span))
             if values is not None and (role not in _MOVES or means.of("prompts with an answer") >= 1 / 2):
                 found.append(_score(role, values[row], prompts))
     return found
@@ -178,6 +191,27 @@ def _score(role: RoleName, value: float, prompts: _Prompts) -> RoleScore:
 def _place(view: TransformerView, name: str) -> _Head:
     layer = int(name[1:].split(".")[0])
     return layer, view.graph.sender_index(name) - view.graph.heads(layer).start
+
+
+def _span(prompts: PromptSet, node: str) -> int | None:
+    """The span of a node by its name; None where prompts have none."""
+    return None if prompts.spans is None else prompts.spans.names.index(node.partition("@")[2])
+
+
+def _tokens_of(batch: PromptSet, spans: Iterable[int | None]) -> _From:
+    """Which tokens are of each span."""
+    if batch.span_at is None:
+        return {None: torch.ones_like(batch.clean, dtype=torch.bool)}
+    return {span: torch.eq(batch.span_at, span) for span in spans if span is not None}
+
+
+def _read_at(batch: PromptSet, span: int | None) -> PromptSet:
+    """The batch as if it were read at the last token of a span; or, without one, where no two answers can be seen."""
+    if span is None or batch.span_at is None:
+        return batch
+    place = torch.arange(batch.clean.shape[1], device=batch.device)
+    last = (place * (batch.span_at == span)).amax(1)
+    return replace(batch, spans=None, span_at=None, read_at=last)
 
 
 def _run(view: TransformerView, tokens: Tensor, keep_inputs: bool = True) -> Record:
@@ -218,12 +252,14 @@ def _add_looks(
     layer: int,
     patterns: Float[Tensor, "batch heads queries pos"],
     targets: _Targets,
+    tokens_of: _From | None = None,
 ) -> None:
-    """Attention of a layer's heads on the targets of each role, mean over all positions with a target."""
+    """Attention of a layer's heads on the targets of each role, mean over all positions of a span with a target."""
     for role, target in targets.items():
-        queries = target.any(-1)
-        looked = (patterns * target[:, None]).sum(-1).transpose(1, 2)[queries].double().sum(0)
-        means.add((prompts, layer, role), looked, int(queries.sum()))
+        looked, asked = (patterns * target[:, None]).sum(-1).transpose(1, 2), target.any(-1)
+        for span, there in (tokens_of or {None: asked}).items():
+            queries = asked & there
+            means.add((prompts, layer, role, span), looked[queries].double().sum(0), int(queries.sum()))
 
 
 # What heads move
@@ -256,22 +292,27 @@ def _add_moves(
     batch: PromptSet,
     clean: Record,
     right: Bool[Tensor, "batch pos"],
+    tokens_of: _From,
 ) -> None:
-    """What a layer's heads move from the positions of right answers to the position read."""
+    """What a layer's heads move from the positions of right answers to the position read, or to a span's tokens."""
     row, position = right.nonzero(as_tuple=True)
     if not len(row):
         return
-    tokens, looks = batch.clean[row, position], patterns[row, :, batch.read_at[row], position]
+    tokens = batch.clean[row, position]
     values = clean.of(view.graph, "attention", layer).inputs[2][row, position]
     # Together, so that the unembedding is gone through once per layer.
     writes = torch.cat([_moved(view, layer, head, values) for head in heads])
     copies, falls = (which.view(len(heads), -1) for which in _copied(view, writes, tokens.repeat(len(heads))))
-    sums = []
-    for looked, raised, lowered in zip(looks.T.double(), copies, falls, strict=True):
-        sums.append(torch.stack(((looked * raised).sum(), (looked * lowered).sum(), raised.sum(), lowered.sum())))
-    counts = 2 * [int(right.any(1).sum())] + 2 * [len(row)]
-    for role, total, count in zip(_MOVES, torch.stack(sums).T, counts, strict=True):
-        means.add(("task", layer, role), total, count)
+    for role, total in zip(_MOVES[2:], (copies.sum(1), falls.sum(1)), strict=True):
+        means.add(("task", layer, role, None), total, len(row))
+    for span, there in tokens_of.items():
+        if span is None:
+            there = torch.arange(there.shape[1], device=there.device) == batch.read_at[:, None]
+        share = there / there.sum(1, keepdim=True).clamp(min=1)
+        looks = torch.einsum("rq,rhq->hr", share[row].to(patterns.dtype), patterns[row, :, :, position]).double()
+        count = int((right.any(1) & there.any(1)).sum())
+        for role, which in zip(_MOVES[:2], (copies, falls), strict=True):
+            means.add(("task", layer, role, span), (looks * which).sum(1), count)
 
 
 def _moved(

@@ -21,6 +21,7 @@ from acdc_engine.graph.files import checksum_of, explain_faults, find_circuit, j
 from acdc_engine.graph.nodes import (
     EdgeLike,
     check_circuit,
+    check_paths,
     edges_named,
     nodes_of_edges,
     role_fed,
@@ -31,6 +32,7 @@ from acdc_engine.graph.records import (
     COLUMNS,
     FIGURES,
     SIGN_CONVENTION,
+    AttentionPath,
     AttributionRecord,
     CircuitEdge,
     CircuitNode,
@@ -68,6 +70,7 @@ class Circuit(Shown, Record):
         "sizes",
         "repeats",
         "alternatives",
+        "attention",
         "examples",
     )
 
@@ -118,6 +121,9 @@ class Circuit(Shown, Record):
     """The nodes, in the order of the model."""
     edges: tuple[CircuitEdge, ...]
     """The edges."""
+    attention: tuple[AttentionPath, ...] = ()
+    """What its heads bring from place to place, in the order of the nodes. Left out of the file without spans, and
+    where it was not measured."""
     prompts: tuple[PromptRecord, ...] = ()
     """The prompts of both splits, so that everything above can be recomputed from this file and the model."""
     examples: tuple[Example, ...] = ()
@@ -138,6 +144,7 @@ class Circuit(Shown, Record):
             there = "has none" if self.spans is None else "has them"
             raise CircuitFileError(f"version: files of version 2 have spans, and this one, of {self.version}, {there}.")
         check_circuit(layout, self.nodes, self.edges)
+        check_paths(layout, self.nodes, self.attention)
         return self
 
     @property

@@ -15,6 +15,7 @@ from acdc_engine.graph.style import by_strength, measure_of
 
 _OF_THE_WHOLE = (
     *("search", "rule", "made_by", "evaluation", "certificate", "cost", "command", "sizes", "repeats", "alternatives"),
+    "attention",
 )
 """Fields of a circuit that say something of exactly these edges: an edited circuit has none of them."""
 
@@ -49,10 +50,10 @@ def without_spans(circuit: Circuit) -> Circuit:
         for (sender, receiver), each in scores.items()
     )
     bare = circuit.model_copy(update={"spans": None, "version": 1})
-    facts = {node.sender: node for node in circuit.nodes}
-    nodes = nodes_of_edges(bare.graph(), found, {name: node.role for name, node in facts.items() if node.role})
-    same = ("role_scores", "direct_effect")
-    nodes = tuple(node.model_copy(update={key: getattr(facts[node.name], key) for key in same}) for node in nodes)
+    at = dict[str, list[CircuitNode]]()
+    for node in circuit.nodes:
+        at.setdefault(node.sender, []).append(node)
+    nodes = tuple(node.model_copy(update=_of_all(at[node.name])) for node in nodes_of_edges(bare.graph(), found))
     unknown = {name: type(circuit).model_fields[name].default for name in _OF_THE_WHOLE}
     prompts = tuple(record.model_copy(update={"spans": ()}) for record in circuit.prompts)
     source = "; ".join(filter(None, (circuit.source, f"without places: {len(circuit.edges):,} edges with them")))
@@ -61,6 +62,16 @@ def without_spans(circuit: Circuit) -> Circuit:
     edges = with_roles(bare.graph(), nodes, found)
     changed: dict[str, Any] = {"nodes": nodes, "edges": edges, "prompts": prompts, "examples": examples, "task": task}
     return bare.model_copy(update={**unknown, **changed, "source": source, "checksum": None})
+
+
+def _of_all(places: list[CircuitNode]) -> dict[str, Any]:
+    """What holds of a node at all its places; and what it writes to the answer, at the place where that is read."""
+    roles, scores = {node.role for node in places}, [node.role_scores for node in places]
+    return {
+        "role": places[0].role if len(roles) == 1 else None,
+        "role_scores": tuple(score for score in scores[0] if all(score in others for others in scores)),
+        "direct_effect": next((node.direct_effect for node in places if node.direct_effect is not None), None),
+    }
 
 
 class Wiring:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from acdc_engine.errors import CircuitFileError, GraphError, did_you_mean
 from acdc_engine.graph.blocks import Graph
-from acdc_engine.graph.records import CircuitEdge, CircuitNode
+from acdc_engine.graph.records import AttentionPath, CircuitEdge, CircuitNode
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -207,6 +207,27 @@ def check_circuit(layout: Graph, nodes: Iterable[CircuitNode], edges: Iterable[C
         touched.update((edge.out_of, *fed))
     if lonely := sorted(roles.keys() - touched):
         raise CircuitFileError(f"No edge starts or ends at {', '.join(lonely)}: remove it from the nodes.")
+
+
+def check_paths(layout: Graph, nodes: Iterable[CircuitNode], paths: Iterable[AttentionPath]) -> None:
+    """Refuses attention that the circuit cannot have: of a head that it does not have there, or to a place ahead.
+
+    Raises:
+        CircuitFileError: With the first thing that is wrong.
+    """
+    heads = {node.name for node in nodes if node.kind == "head"}
+    spans, seen = layout.spans, set[tuple[str, str]]()
+    for place, path in enumerate(paths):
+        where = f"attention.{place}: {path.node} looks at {path.source}"
+        if spans is None or path.node not in heads:
+            raise CircuitFileError(f"{where}, and {path.node} is not among the nodes.")
+        if path.source not in spans.names:
+            raise CircuitFileError(f"{where}, which is none of the places: {', '.join(spans.names)}.")
+        if not spans.leads[spans.names.index(path.source)][spans.names.index(path.target)]:
+            raise CircuitFileError(f"{where}, which is nowhere before {path.target}.")
+        if (path.node, path.source) in seen:
+            raise CircuitFileError(f"{where}: this is listed twice.")
+        seen.add((path.node, path.source))
 
 
 def _check_nodes(layout: Graph, nodes: Iterable[CircuitNode]) -> dict[str, str | None]:

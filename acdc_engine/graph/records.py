@@ -357,6 +357,39 @@ class SpansRecord(Record):
         return None if spans is None else SpansRecord(names=spans.names, leads=spans.leads, end=spans.end)
 
 
+class AttentionPath(Record):
+    """What a head brings from one place in the prompt to another: from values at a source to its writes at a target.
+
+    There is one for every place at which the circuit has the head, and every place that it looks back at from there.
+    """
+
+    _left_out: ClassVar[tuple[str, ...]] = ("effect",)
+
+    head: str
+    """Such as a7.h3."""
+    target: str
+    """The place that the head writes at."""
+    source: str
+    """The place that it looks at."""
+    weight: float = Field(ge=0, le=1)
+    """Share of the head's attention: from a token of the target to all tokens of the source, mean over the target's
+    tokens and over the discovery prompts that have any, in the clean run of the whole model."""
+    weight_corrupt: float = Field(ge=0, le=1)
+    """The same in the corrupt run."""
+    score: float
+    """What attribution says the metric would lose, in the circuit, if the head saw the ablated model's values there.
+    Positive: the path supports the behaviour."""
+    effect: float | None = None
+    """What the metric loses, exactly, if in the circuit the head sees the ablated model's values there, with its
+    attention as it is. Positive: the path supports the behaviour. Left out of the file where it was not measured: it is
+    for the strongest by score."""
+
+    @property
+    def node(self) -> str:
+        """The node that writes, as the circuit's nodes are called: a7.h3@end."""
+        return f"{self.head}@{self.target}"
+
+
 class StageCost(Record):
     """What one stage of finding the circuit took."""
 

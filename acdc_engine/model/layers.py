@@ -168,22 +168,21 @@ class Attention:
         k: Float[Tensor, "batch pos kv d_head"],
         rotation: Rotation | None,
         heads: Sequence[int],
-        at: Int[Tensor, "batch"] | None = None,
+        at: Int[Tensor, "batch queries"] | None = None,
     ) -> Float[Tensor, "batch some_heads queries pos"]:
         """How much of each position some heads mix: what `mix` multiplies the values with.
 
         Args:
-            q: Raw projections of all heads, at all positions or at the one of `at`; a norm over all heads needs them.
+            q: Raw projections of all heads, at all positions or at those of `at`; a norm over all heads needs them.
             k: Raw keys of all groups.
             rotation: Rotary table of this layer, cut to `pos`.
             heads: The heads asked for.
-            at: The position of each example's single query; None for queries at all positions.
+            at: The positions of each example's queries; None for queries at all positions.
 
         Returns:
             Rows that add up to one, float32 at least; zero where a query may not look.
         """
         some, groups = list(heads), [head * k.shape[2] // q.shape[2] for head in heads]
-        at = None if at is None else at[:, None]
         if not self.norm_spans_heads:  # the others change nothing here, and may be many
             q, k = q[:, :, some], k[:, :, groups]
         q, k = self._placed(q, k, rotation, at)
@@ -299,7 +298,7 @@ class Layer:
         bias = None if attention.b_q is None else attention.b_q[this]
         own = project(self.attention_norm(residual[:, None]), attention.w_q[this], bias)
         changed = torch.cat([q[:, :, :head], own, q[:, :, head + 1 :]], 2)
-        return attention.weights(changed, k, rotation, [head], at)[:, 0, 0]
+        return attention.weights(changed, k, rotation, [head], at[:, None])[:, 0, 0]
 
 
 def project(

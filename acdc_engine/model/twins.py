@@ -6,6 +6,7 @@ A view's `run`, scoring and patching are loops over twins. A new kind of node is
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,9 @@ from acdc_engine.graph.blocks import Block, Graph
 from acdc_engine.model.devices import Work, moved
 from acdc_engine.model.gradients import AttentionSums, ReceiverSums
 from acdc_engine.model.layers import Layer, Residual, Rotation, positions, project
+
+if TYPE_CHECKING:
+    from acdc_engine.model.mixed import Watch
 
 
 @dataclass
@@ -152,6 +156,7 @@ class Patched:
         read: Whether anyone reads the sender there, under that mask. Where senders are coupled the others count as they
             are in the ground (a head may run for another mask's sake and see patched keys of a group it shares).
         at: The only positions of each example at which the writes are needed; None for all.
+        watch: Sees what heads mix, and may change it; of attention alone.
     """
 
     senders: list[int]
@@ -159,6 +164,7 @@ class Patched:
     elsewhere: Reads
     read: Bool[Tensor, "masks some batch_or_1 positions_or_1"]
     at: Int[Tensor, "batch positions"] | None
+    watch: "Watch | None" = None
 
 
 class Twin(ABC):
@@ -298,6 +304,11 @@ class _AttentionTwin(Twin):
         z = layer.attention.mix(q, k, v, ground.rotation, [groups.index(group_of[head]) for head in run], where)
         z = z.unflatten(0, (n_masks, -1)).permute(0, 3, 1, 2, 4)
         z = z if run == heads else _some(z, 1, heads)
+        if patched.watch is not None:
+            from acdc_engine.model.mixed import Mixed
+
+            q, k, v = (part.unflatten(0, (n_masks, -1)) for part in (q, k, v))
+            z = patched.watch(z, Mixed(layer.attention, ground, heads, run, groups, q, k, v, at, work))
         if layer.attention_post is None:
             scaled = z if layer.write_scale == 1.0 else z * layer.write_scale
         else:

@@ -1,9 +1,9 @@
 """Running circuits exactly on a fixed set of prompts: what may be asked of them, and who answers it with a model."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -24,6 +24,9 @@ from acdc_engine.patch.plan import Plan, make_plan
 from acdc_engine.patch.sums import Bank, Masks
 from acdc_engine.prompts.metrics import Metric, columns_read
 from acdc_engine.prompts.prompt_set import PromptSet
+
+if TYPE_CHECKING:
+    from acdc_engine.patch.attention_paths import HeadPath, Watches
 
 _MOST_MASKS = 64
 """Masks planned for one batch."""
@@ -123,6 +126,19 @@ class Evaluator(Protocol):
             the mean over each group; last the root mean square over all prompts, which does not cancel where an edge
             helps one prompt and hurts another.
         """
+
+    def path_gradients(
+        self, mask: Bool[Tensor, "senders receivers"], heads: Sequence[int], metric: Metric
+    ) -> Float[Tensor, "heads targets sources"]:
+        """To first order, what each path of some heads (senders) contributes to the metric in this circuit with spans.
+
+        Means over prompts. See `acdc_engine.patch.attention_paths`.
+        """
+
+    def path_values(
+        self, mask: Bool[Tensor, "senders receivers"], paths: Sequence["HeadPath"], metric: Metric
+    ) -> Float[Tensor, "paths prompts"]:
+        """The metric of every prompt under this circuit with spans, without each of some paths of its heads."""
 
 
 @dataclass(frozen=True)
@@ -245,8 +261,36 @@ class CircuitEvaluator:
         *means, squares = parts.masked_fill(~self.graph.exists, 0.0)
         return torch.stack([*means, squares.sqrt()])
 
+    def path_gradients(
+        self, mask: Bool[Tensor, "senders receivers"], heads: Sequence[int], metric: Metric
+    ) -> Float[Tensor, "heads targets sources"]:
+        """See `Evaluator`."""
+        from acdc_engine.patch.attention_paths import Gains
+
+        gains = Gains(heads, self.graph.n_spans)
+        self._differentiated(self._defined(mask[None])[0], metric, watches=gains)
+        return gains.sums / len(self.prompts)
+
+    @torch.no_grad()
+    def path_values(
+        self, mask: Bool[Tensor, "senders receivers"], paths: Sequence["HeadPath"], metric: Metric
+    ) -> Float[Tensor, "paths prompts"]:
+        """See `Evaluator`. All paths are of one circuit, and each is run from the input on."""
+        self.exact_evaluations += len(paths)
+        circuit, rows = self._defined(mask[None])[0], list[Tensor]()
+        same = Variants(circuit, Variants.of(circuit, circuit[None]).candidates * len(paths))
+        n_logits = 0 if metric.answers_only else self.view.d_vocab
+        for ready in self._ready:
+            parts = self._taken(ready, None, ready.measure(self.view, metric), n_logits, same, paths)
+            rows.append(torch.cat([*parts]))
+        return self._in_order(rows, 1)
+
     def _differentiated(
-        self, weights: Shaped[Tensor, "senders receivers"], metric: Metric, groups: Groups | None = None
+        self,
+        weights: Shaped[Tensor, "senders receivers"],
+        metric: Metric,
+        groups: Groups | None = None,
+        watches: "Watches | None" = None,
     ) -> tuple[Float[Tensor, "prompts"], Float[Tensor, "sums_and_squares senders receivers"]]:
         """Runs one mask, which may have weights between 0 and 1 for edges, and differentiates with respect to them.
 
@@ -261,7 +305,7 @@ class CircuitEvaluator:
         values, sums = list[Tensor](), torch.zeros(shape, dtype=torch.float32, device=self.view.device)
         for ready, rows in zip(self._ready, self._rows, strict=True):
             self._before_run()
-            run = PatchedRun(self.view, ready.baseline, plan, masks, ready.input)
+            run = PatchedRun(self.view, ready.baseline, plan, masks, ready.input, watches)
             some = None if groups is None else groups[:, rows].to(self.view.device, torch.float32)
             found, gradients = run.edge_gradients(ready.measure(self.view, metric), some)
             values.append(found)
@@ -341,11 +385,18 @@ class CircuitEvaluator:
         return list(kinds.values())
 
     def _taken(
-        self, ready: _Ready, known: Bank | None, take: Callable[[Tensor], Tensor], n_logits: int, variants: Variants
+        self,
+        ready: _Ready,
+        known: Bank | None,
+        take: Callable[[Tensor], Tensor],
+        n_logits: int,
+        variants: Variants,
+        paths: Sequence["HeadPath"] = (),
     ) -> Iterator[Tensor]:
         """Runs circuits, as many at once as there is room for, or as memory allows; yields what is taken of each run.
 
-        What one run holds, and one layer's inputs and their norms, stay within bounds.
+        What one run holds, and one layer's inputs and their norms, stay within bounds. `paths` are one for each
+        circuit, to be taken away there.
         """
         base, start, most = variants.base.numpy(), 0, _MOST_MASKS
         while start < len(variants):
@@ -356,9 +407,10 @@ class CircuitEvaluator:
                 masks = Masks.near(base, variants.candidates[start : start + fitting])
                 plan = make_plan(self.graph, self.view.twins, masks, known=known)
             self._before_run()
-            out = list[Tensor]()
+            without, out = _without(paths[start : start + len(masks)]), list[Tensor]()
             try:
-                out.append(take(PatchedRun(self.view, ready.baseline, plan, masks, known or ready.input).final()))
+                bank = known or ready.input
+                out.append(take(PatchedRun(self.view, ready.baseline, plan, masks, bank, without).final()))
             except torch.OutOfMemoryError as error:
                 if len(masks) == 1:
                     raise out_of_memory(f"a circuit on {len(ready.batch)} prompts (--batch-size)") from error
@@ -379,6 +431,14 @@ class CircuitEvaluator:
         numbers = (wide * pos + narrow) * n * d_model
         numbers += 2 * n * n_logits + 2 * self.graph.exists.numel()
         return max(1, numbers * self.view.unembed_weight.element_size())
+
+
+def _without(paths: Sequence["HeadPath"]) -> "Watches | None":
+    if not paths:
+        return None
+    from acdc_engine.patch.attention_paths import Withheld
+
+    return Withheld(paths)
 
 
 def _alike_first(prompts: PromptSet, parts: list[list[int]]) -> list[list[int]]:

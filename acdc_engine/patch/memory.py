@@ -325,7 +325,7 @@ class RememberingEvaluator:
     """Answers from memory what was asked before, and has another evaluator answer the rest. An `Evaluator`.
 
     A circuit counts as run once, also where an earlier process of the run has run it. `logits` is not remembered: its
-    answers are large, and no search asks for them.
+    answers are large, and no search asks for them; nor is what is asked of paths, once for a circuit that is found.
 
     Args:
         inner: Answers what is new.
@@ -337,6 +337,7 @@ class RememberingEvaluator:
         """See the class."""
         self.graph, self.prompts, self.about = inner.graph, inner.prompts, inner.about
         self.clean_logits, self.ablated_logits, self.logits = inner.clean_logits, inner.ablated_logits, inner.logits
+        self.path_gradients, self.path_values = inner.path_gradients, inner.path_values
         self._inner, self._trace = inner, trace
         self._read: Recorded | None = None
         self._values: dict[str, Tensor] = {}

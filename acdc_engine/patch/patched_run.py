@@ -29,6 +29,8 @@ from acdc_engine.patch.plan import Plan, Step
 from acdc_engine.patch.sums import Bank, Masks, Pack, Sums, Weights
 
 if TYPE_CHECKING:
+    from acdc_engine.model.mixed import Watch
+    from acdc_engine.patch.attention_paths import Watches
     from acdc_engine.patch.places import PlacedSums, Tokens
 
 
@@ -64,14 +66,23 @@ class PatchedRun:
         plan: Which nodes run.
         masks: Kept edges; or weights between 0 and 1.
         shared: Changes of senders that the masks share, for all of them; the plan says which of them hold.
+        watches: Makes what watches the attention of each block, where the prompts have spans.
 
     Attributes:
         own: Changes of the senders computed here.
     """
 
-    def __init__(self, view: TransformerView, baseline: Baseline, plan: Plan, masks: Masks, shared: Bank) -> None:
+    def __init__(
+        self,
+        view: TransformerView,
+        baseline: Baseline,
+        plan: Plan,
+        masks: Masks,
+        shared: Bank,
+        watches: "Watches | None" = None,
+    ) -> None:
         """Lays out the run and makes room for the computed senders."""
-        self.view, self.baseline, self.masks, self.shared = view, baseline, masks, shared
+        self.view, self.baseline, self.masks, self.shared, self._watches = view, baseline, masks, shared, watches
         self._tokens = baseline.tokens
         graph = view.graph if self._tokens is None else self._tokens.graph
         self._groups: Tensor | None = None
@@ -210,8 +221,17 @@ class PatchedRun:
         at: Tensor | None = self.baseline.read_at[:, None]
         if step.everywhere:
             at = None if stage.tokens is None else stage.tokens.at
-        patched = Patched(senders, here, elsewhere, self._read(stage, step.everywhere), at)
+        read, watch = self._read(stage, step.everywhere), self._watch(stage)
+        patched = Patched(senders, here, elsewhere, read, at, watch)
         return twin.change(patched, self.baseline.grounds[step.place], self.view.work)
+
+    def _watch(self, stage: _Stage) -> "Watch | None":
+        if self._watches is None:
+            return None
+        assert self._tokens is not None and stage.tokens is not None, "the masks have spans"
+        end = torch.full_like(self.baseline.read_at[:, None], self._tokens.end)
+        targets = stage.tokens.spans if stage.step.everywhere else end
+        return self._watches(self.view.graph.blocks[stage.step.place], targets, self._tokens.spans)
 
     def _read(self, stage: _Stage, everywhere: bool) -> Tensor:
         """Whether anyone reads the senders, token by token where that depends on their span."""

@@ -33,6 +33,7 @@ class Tokens:
         n_spans: How many spans.
         end: The one that the logits are read at.
         at: The positions; None for all of them.
+        spans: The span of each of them, -1 where it is of none `[batch, positions]`.
         of_span: For every span the places of its tokens, counted through all that are here.
         sources: For every span the places of its tokens, counted through the whole batch.
         everything: Places of all that are here, counted through the whole batch; None: these are all.
@@ -43,7 +44,7 @@ class Tokens:
     ) -> None:
         """Looks the tokens up: once for a batch, which waits for the device."""
         self.graph, self.n_spans, self.end, self.at = graph, graph.n_spans, graph.end, at
-        self._rows, self._spans = spans.tolist(), spans
+        self._rows, self.spans = spans.tolist(), spans
         flat = [span for row in self._rows for span in row]
         places = [[place for place, one in enumerate(flat) if one == span] for span in range(graph.n_spans)]
         moved = torch.tensor([place for some in places for place in some], dtype=torch.long).to(spans.device)
@@ -58,9 +59,9 @@ class Tokens:
             rows = [[row.index(self.end), *(i for i, span in enumerate(row) if span in spans)] for row in self._rows]
             most = max(map(len, rows))
             places = [[*row, *[row[0]] * (most - len(row))] for row in rows]
-            at = torch.tensor(places, device=self._spans.device)
-            part = Tokens(self.graph, self._spans.gather(1, at), at)
-            first = torch.arange(len(at), device=at.device)[:, None] * self._spans.shape[1]
+            at = torch.tensor(places, device=self.spans.device)
+            part = Tokens(self.graph, self.spans.gather(1, at), at)
+            first = torch.arange(len(at), device=at.device)[:, None] * self.spans.shape[1]
             flat = (first + at).flatten()
             part.sources, part.everything = [flat[tokens] for tokens in part.of_span], flat
             self._parts[spans] = part
@@ -92,7 +93,12 @@ class Tokens:
 
     def spread(self, by_span: Bool[Tensor, "masks some spans"]) -> Bool[Tensor, "masks some batch pos"]:
         """What is said of spans, for every token; of padding nothing."""
-        return by_span[..., self._spans.clamp(min=0)] & (self._spans >= 0)
+        return by_span[..., self.spans.clamp(min=0)] & (self.spans >= 0)
+
+
+def are_of(spans: Int[Tensor, "batch some"], n_spans: int) -> Float[Tensor, "batch some spans"]:
+    """1 where a token is of a span, 0 elsewhere, float32."""
+    return (spans[..., None] == torch.arange(n_spans, device=spans.device)).float()
 
 
 @dataclass(frozen=True, eq=False)

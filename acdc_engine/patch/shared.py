@@ -1,6 +1,6 @@
 """Running circuits on prompts that several processes share: each runs its own, and all of them get every answer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from acdc_engine import ranks
 from acdc_engine.model.view import TransformerView
+from acdc_engine.patch.attention_paths import HeadPath
 from acdc_engine.patch.evaluator import CircuitEvaluator, Circuits, Evaluator, Groups
 from acdc_engine.prompts.metrics import Metric
 from acdc_engine.prompts.prompt_set import PromptSet
@@ -67,6 +68,19 @@ class SharedEvaluator:
         sizes = torch.tensor([*everyone.sum(1).tolist(), self._n])[:, None, None]
         *means, squares = ranks.summed(sums) / sizes
         return torch.stack([*means, squares.sqrt()])
+
+    def path_gradients(
+        self, mask: Bool[Tensor, "senders receivers"], heads: Sequence[int], metric: Metric
+    ) -> Float[Tensor, "heads targets sources"]:
+        """See `Evaluator`."""
+        found = ranks.together(lambda: self._inner.path_gradients(mask, heads, metric))
+        return ranks.summed(found * len(self._mine)) / self._n
+
+    def path_values(
+        self, mask: Bool[Tensor, "senders receivers"], paths: Sequence[HeadPath], metric: Metric
+    ) -> Float[Tensor, "paths prompts"]:
+        """See `Evaluator`."""
+        return ranks.put_together(ranks.together(lambda: self._inner.path_values(mask, paths, metric)), self._n, 1)
 
 
 def shared_evaluator(

@@ -181,6 +181,6 @@ def _only_measured(opened: Reopened) -> Reopened:
     if search is not None:
         search = search.model_copy(update={"aim": None, "corrections": (), "validated": ()})
     unknown = ("certificate", "evaluation", "cost", "command", "repeats", "alternatives")
-    nothing = {**dict.fromkeys(unknown), "sizes": (), "examples": ()}
+    nothing = {**dict.fromkeys(unknown), "sizes": (), "attention": (), "examples": ()}
     update = {"nodes": nodes, "edges": with_roles(now.graph(), nodes, edges), "search": search, **nothing}
     return replace(opened, circuit=now.model_copy(update=update))

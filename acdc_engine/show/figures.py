@@ -10,6 +10,7 @@ from acdc_engine.graph.nodes import edge_counts, targets_of
 from acdc_engine.graph.records import SIGN_CONVENTION, CircuitEdge, CircuitNode
 from acdc_engine.graph.style import by_strength, column_style, measure_of, strength_of, style_of
 from acdc_engine.show.alternatives import alternatives
+from acdc_engine.show.attention import attention_section
 from acdc_engine.show.remarks import warning
 from acdc_engine.show.repeats import repeats_section
 from acdc_engine.show.sections import Cell, Column, Section, Table, signed, table_of
@@ -36,8 +37,9 @@ def summary(of: Circuit | Evaluation) -> list[Section]:
 
 
 def whole(circuit: Circuit, most: int | None = 40) -> list[Section]:
-    """The summary, the nodes by layer, and the strongest edges, or all of them for None."""
-    return [*summary(circuit), _layers(circuit), edges(circuit, most, rest=": --all")]
+    """The summary, the nodes by layer, and the strongest edges and attention, or all of it for None."""
+    paths = attention_section(circuit, most and most // 2, rest=": --all")
+    return [*summary(circuit), _layers(circuit), edges(circuit, most, rest=": --all"), *([paths] if paths else [])]
 
 
 def figures(of: Circuit | Evaluation, templates: int = 6) -> list[Section]:

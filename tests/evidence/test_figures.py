@@ -105,6 +105,13 @@ def test_a_model_that_does_not_do_the_task_is_stopped_with_the_numbers() -> None
     assert check_behaviour(j, force=True).accuracy == 0
 
 
+def test_too_few_prompts_to_tell_are_stopped_with_what_to_do() -> None:
+    prompts = answered_by_the_model(True)
+    j = judge_of(prompts.select(range(4)))
+    with pytest.raises(BehaviourError, match=r"4 of 4 .* so few .*--n; where the task has no more, add words or pairs"):
+        check_behaviour(j)
+
+
 def test_corrupt_equal_to_clean_is_refused_even_by_force() -> None:
     drawn = random_prompts()
     same = PromptSet.from_tokens(drawn.clean, drawn.clean, drawn.answers, drawn.wrong_answers)

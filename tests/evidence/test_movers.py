@@ -6,7 +6,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from acdc_engine.evidence.roles import _answer_positions, _changes, _copied, _inhibition, _moved, measure_roles
+from acdc_engine.evidence.roles import (
+    THRESHOLDS,
+    _answer_positions,
+    _changes,
+    _copied,
+    _inhibition,
+    _moved,
+    measure_roles,
+)
 from acdc_engine.model.layers import Norm, project
 from acdc_engine.model.twins import Record
 from acdc_engine.model.view import TransformerView
@@ -117,6 +125,21 @@ def test_a_name_mover_by_hand_and_a_negative_one() -> None:
     assert scores(flipped(model), prompts)["a0.h0"] == pytest.approx(wanted)
 
 
+def test_a_name_mover_at_another_place() -> None:
+    """At token 0 the head looks at nothing but the answer. What is copied and who is turned do not depend on that."""
+    model, prompts = copying_head()
+    found = measure_roles(model, ["a0.h0@A", "a0.h0@end"], prompts.placed([["A", "end"]]))
+    first, last = ({one.role: one.value for one in found.scores[name]} for name in ("a0.h0@A", "a0.h0@end"))
+    assert last == pytest.approx(scores(model, prompts)["a0.h0"])
+    assert first == pytest.approx({**last, "name mover": 1.0})
+    assert list(found.direct) == ["a0.h0@end"]
+    turned, prompts = head_feeds_query()
+    nodes = [f"{head}@{span}" for head in ("a0.h0", "a1.h0") for span in ("A", "end")]
+    placed = measure_roles(turned, nodes, prompts.placed([["A", "end"]])).scores
+    inhibition = {name: one.value for name in nodes for one in placed[name] if one.role == "S-inhibition"}
+    assert inhibition == pytest.approx({"a0.h0@end": 0.5})
+
+
 def test_prompts_without_the_answer_do_not_count_and_mostly_without_it_nothing_is_measured() -> None:
     model, _ = copying_head()
     rows = [[0, 1], [2, 1]]
@@ -199,6 +222,25 @@ def test_inhibition_batch_by_batch_is_that_of_all_prompts_at_once(name: str) -> 
         lean = [(look[rows, 0, at] * (right.float() - wrong.float())).sum(1) for look in looks]
         lost.append(float((lean[0] - lean[1]).mean()))
     assert means[2][2] == pytest.approx(sum(lost) / 2, abs=1e-6) and abs(sum(lost)) > 1e-5
+
+
+def test_at_a_place_it_is_as_if_that_were_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With every head a name mover. Prompts without the place do not count."""
+    monkeypatch.setitem(THRESHOLDS, "name mover", -1.0)
+    prompts, model = with_answers_inside(), view("llama_grouped")
+    rows = [
+        [*["and"] * 6, "B" if i else "and", *["and"] * (n - 8), "end"] for i, n in enumerate(prompts.lengths.tolist())
+    ]
+    placed = measure_roles(model, ["a0.h1@B", "a1.h2@B", "a0.h1@end", "a1.h2@end"], prompts.placed(rows)).scores
+    there = replace(prompts, read_at=torch.full((6,), 6)).select(range(1, 6))
+    for span, plain in (("B", there), ("end", prompts)):
+        wanted = measure_roles(model, ["a0.h1", "a1.h2"], plain).scores
+        for role in ("S-inhibition", "name mover"):
+            found = [one.value for one in placed[f"a0.h1@{span}"] if one.role == role]
+            assert (
+                found == pytest.approx([one.value for one in wanted["a0.h1"] if one.role == role]) and len(found) == 1
+            )
+        assert any(one.role == "S-inhibition" and abs(one.value) > 1e-5 for one in placed[f"a0.h1@{span}"])
 
 
 @torch.no_grad()

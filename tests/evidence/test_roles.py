@@ -145,7 +145,7 @@ def means(*prompts: tuple[Tensor, Tensor, Tensor]) -> dict[str, float]:
     for pattern, tokens, lengths in prompts:
         patterns = pattern.expand(len(tokens), 1, -1, -1)
         _add_looks(found, "task", 0, patterns, _attention_targets(tokens, lengths))
-    values = {role: found.of(("task", 0, role)) for role in ("previous token", "duplicate token", "induction")}
+    values = {role: found.of(("task", 0, role, None)) for role in ("previous token", "duplicate token", "induction")}
     return {role: value[0] for role, value in values.items() if value is not None}
 
 
@@ -208,6 +208,30 @@ def test_means_are_over_positions_of_all_batches() -> None:
     back[range(1, 9), range(8)] = 1.0
     found = means((back, REPEATED, LENGTH), (torch.eye(9), REPEATED, torch.tensor([8])))
     assert found["previous token"] == pytest.approx(7 / 13)
+
+
+def test_places_add_up_to_whole_prompts() -> None:
+    """Each by itself, and weighed by how many of its tokens tell of a role; on random tokens there are no places."""
+    tokens = torch.randint(1, 61, (5, 9), generator=torch.Generator().manual_seed(0))
+    tokens[:, 6] = tokens[:, 2]
+    corrupt = tokens.clone()
+    corrupt[:, 6] = 60 - tokens[:, 2] // 2
+    plain = PromptSet.from_tokens(tokens.tolist(), corrupt.tolist(), [[1]] * 5, [[2]] * 5)
+    row = ["bos", "A", "B", "and", "and", "A", "B", "to", "end"]
+    whole = measure_roles(view("llama_grouped"), ["a1.h2"], plain).scores["a1.h2"]
+    names = ("A", "B", "and", "to", "end")
+    placed = measure_roles(view("llama_grouped"), [f"a1.h2@{name}" for name in names], plain.placed([row] * 5)).scores
+    found = {name: {(one.role, one.prompts): one.value for one in placed[f"a1.h2@{name}"]} for name in names}
+    telling = {"A": 1, "B": 2, "and": 2, "to": 1, "end": 1}  # from position 2 on
+    for one in whole:
+        at = {name: found[name][one.role, one.prompts] for name in names if (one.role, one.prompts) in found[name]}
+        if one.prompts == "random":
+            assert set(at.values()) == {one.value} and len(at) == 5
+        elif one.role == "previous token":
+            assert one.value == pytest.approx(sum(telling[name] * at[name] for name in names) / 7) and len(at) == 5
+            assert len(set(at.values())) == 5
+        elif one.role in ("duplicate token", "induction"):
+            assert at == {"B": pytest.approx(one.value)}, "where something is repeated"
 
 
 # Random tokens

@@ -13,7 +13,7 @@ from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import is_clean
 from acdc_engine.graph.editing import Wiring
-from acdc_engine.graph.records import COLUMNS, CircuitEdge, CircuitNode, ModelRecord, RoleName, RoleScore
+from acdc_engine.graph.records import COLUMNS, AttentionPath, CircuitEdge, CircuitNode, ModelRecord, RoleName, RoleScore
 from tests.made_circuits import SMOLLM2, made_circuit
 from tests.tiny_task import tiny_view
 
@@ -28,7 +28,7 @@ AFTER_AN_EDIT = {
         },
         "changes": {"nodes", "edges", "examples", "source", "checksum"},
         "goes": {"search", "rule", "made_by", "evaluation", "certificate", "cost", "command", "sizes", "repeats",
-            "alternatives"
+            "alternatives", "attention"
         }
     },
     CircuitEdge: {
@@ -57,7 +57,8 @@ def test_every_field_is_decided(kind: Any) -> None:
 
 
 def test_what_holds_of_a_subset() -> None:
-    full = MADE.model_copy(update={"rule": "a rule", "made_by": "a script", "source": "a paper"})
+    paths = (AttentionPath(head="a0.h0", target="end", source="B", weight=0.5, weight_corrupt=0.25, score=1.0),)
+    full = MADE.model_copy(update={"rule": "a rule", "made_by": "a script", "source": "a paper", "attention": paths})
     part = full.subset(30)
     for name in AFTER_AN_EDIT[Circuit]["stays"]:
         assert getattr(part, name) == getattr(full, name), name

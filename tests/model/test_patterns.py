@@ -58,7 +58,7 @@ def test_one_position_and_some_heads_are_rows_of_the_whole(name: str) -> None:
         q, k, _ = of(model, record, layer).inputs
         whole = attention.weights(q, k, rotation, range(4))
         at = q[rows, AT][:, None]
-        some = attention.weights(at, k, rotation, [3, 1], AT)
+        some = attention.weights(at, k, rotation, [3, 1], AT[:, None])
         assert torch.allclose(some[:, :, 0], whole[rows, :, AT][:, [3, 1]], atol=1e-6)
         x = of(model, record, layer).x
         assert x is not None

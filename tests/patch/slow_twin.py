@@ -22,23 +22,32 @@ class SlowRun:
     values: list[Tensor] = field(default_factory=list)  # what each sender writes `[batch, pos, d_model]`
     inputs: list[Tensor] = field(default_factory=list)  # what each receiver reads; each a tensor of its own
     z: dict[int, Tensor] = field(default_factory=dict)  # attention-weighted values, by head `[batch, pos, d_head]`
+    looks: dict[int, Tensor] = field(default_factory=dict)  # attention, by head `[batch, queries, pos]`
+    v: dict[int, Tensor] = field(default_factory=dict)  # values, by head `[batch, pos, d_head]`
     logits: Tensor = field(default_factory=lambda: torch.empty(0))  # at every position
 
 
 def slow_logits(view: TransformerView, prompts: PromptSet, mask: Tensor, ablation: str = "patch") -> Tensor:
     """Logits at the reading positions under a clean mask, for prompts of one length; with spans as these have it."""
+    with torch.no_grad():
+        run = slow_run(view, view.embed(prompts.clean), *slow_ground(view, prompts, mask, ablation))
+    return run.logits[torch.arange(len(prompts)), prompts.read_at]
+
+
+@torch.no_grad()
+def slow_ground(
+    view: TransformerView, prompts: PromptSet, mask: Tensor, ablation: str
+) -> tuple[Tensor, list[Tensor], SlowRun]:
+    """The mask token by token, what stands for senders where no edge is kept, and the run without any kept edge."""
     graph, kept_at = view.graph.at(prompts.spans), mask
     if prompts.span_at is not None:
         kept_at = _token_by_token(graph, mask, prompts.span_at)
-    with torch.no_grad():
-        removed = slow_run(view, view.embed(prompts.corrupt)).values
-        if ablation == "mean":
-            removed = [value.mean(0, keepdim=True).expand_as(value) for value in removed]
-        if ablation == "zero":
-            removed = [torch.zeros_like(value) for value in removed]
-        nothing = slow_run(view, removed[0], torch.zeros_like(kept_at), removed)
-        run = slow_run(view, view.embed(prompts.clean), kept_at, removed, nothing)
-    return run.logits[torch.arange(len(prompts)), prompts.read_at]
+    removed = slow_run(view, view.embed(prompts.corrupt)).values
+    if ablation == "mean":
+        removed = [value.mean(0, keepdim=True).expand_as(value) for value in removed]
+    if ablation == "zero":
+        removed = [torch.zeros_like(value) for value in removed]
+    return kept_at, removed, slow_run(view, removed[0], torch.zeros_like(kept_at), removed)
 
 
 def _token_by_token(graph: Graph, mask: Tensor, span_at: Tensor) -> Tensor:
@@ -58,11 +67,13 @@ def slow_run(
     mask: Tensor | None = None,
     removed: list[Tensor] | None = None,
     nothing: SlowRun | None = None,
+    withheld: dict[int, Tensor] | None = None,
 ) -> SlowRun:
     """Runs the model node by node, from what `input` writes; where no edge is kept, `removed` stands for the sender.
 
     A head that nobody reads is as in `nothing`, the run without any kept edge. A mask may have more dimensions, for
-    edges that are kept at some tokens.
+    edges that are kept at some tokens. Heads in `withheld` see the values of `nothing` where it is true
+    `[batch, queries, pos]`.
     """
     run, graph = SlowRun([embed]), view.graph
     biases = torch.zeros_like(embed)
@@ -85,9 +96,18 @@ def slow_run(
         v = _project(layer, [read(r) for r in _range(graph.part(index, "v"))], attention.w_v, attention.b_v)
         q, k = _norm_heads(attention.q_norm, attention, q), _norm_heads(attention.k_norm, attention, k)
         share = len(q) // len(k)
-        heads = [_attend(view, index, q[h], k[h // share], v[h // share]) for h in range(len(q))]
-        counted = []
-        for h, z in enumerate(heads):
+        heads, counted = list[Tensor](), []
+        for h in range(len(q)):
+            looks, values = _looks(view, index, q[h], k[h // share]), v[h // share]
+            run.looks[first + h], run.v[first + h] = looks, values
+            if withheld is None or first + h not in withheld:
+                z = _attend(view, index, q[h], k[h // share], values)
+            else:
+                assert nothing is not None
+                instead = withheld[first + h][..., None]
+                seen = torch.where(instead, nothing.v[first + h][:, None], values[:, None])
+                z = (looks[..., None] * seen).sum(2)
+            heads.append(z)
             run.z[first + h] = z
             is_read = torch.tensor(True) if mask is None else mask[first + h].any(0)
             counted.append(z if nothing is None else torch.where(is_read, z, nothing.z[first + h]))
@@ -133,18 +153,23 @@ def _norm_heads(norm: Norm | None, attention: Attention, heads: list[Tensor]) ->
 
 
 def _attend(view: TransformerView, index: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """One head: for every query position a softmax over the positions it may look at."""
+    """One head, from what it is given."""
+    return _looks(view, index, q, k) @ v
+
+
+def _looks(view: TransformerView, index: int, q: Tensor, k: Tensor) -> Tensor:
+    """One head: for every query position a softmax over the positions it may look at, zero elsewhere."""
     attention = view.layers[index].attention
     if attention.rotate is not None:
         q, k = _rotate(view, index, q), _rotate(view, index, k)
-    rows = []
+    rows = list[Tensor]()
     for at in range(q.shape[1]):
         start = 0 if attention.window is None else max(0, at - attention.window + 1)
         end = at + 1 if attention.causal else q.shape[1]
         scores = (k[:, start:end] @ q[:, at, :, None])[..., 0] * attention.scale
         if attention.softcap is not None:
             scores = attention.softcap * torch.tanh(scores / attention.softcap)
-        rows.append((scores.softmax(-1)[:, None] @ v[:, start:end])[:, 0])
+        rows.append(torch.nn.functional.pad(scores.softmax(-1), (start, q.shape[1] - end)))
     return torch.stack(rows, 1)
 
 

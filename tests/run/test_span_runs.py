@@ -3,10 +3,12 @@
 import html
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import networkx as nx
+import numpy as np
 import pytest
 import torch
 
@@ -15,8 +17,10 @@ from acdc_engine.errors import AcdcError, CircuitFileError
 from acdc_engine.formats.graphs import circuit_from_networkx
 from acdc_engine.formats.register import export, import_circuit
 from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.nodes import targets_of
+from acdc_engine.show.attention import attention_section
 from acdc_engine.show.pictures.draw import draw
-from acdc_engine.show.pictures.grid import place_on_grid
+from acdc_engine.show.pictures.grid import grid_figure, place_on_grid
 from acdc_engine.show.report import report_html
 from acdc_engine.show.viewer import view_data
 from tests.tiny_task import SECOND, tiny_view, write_card
@@ -58,6 +62,8 @@ def test_the_file_says_where(run: Path, circuit: Circuit) -> None:
     assert kept["edges"][0]["span"] and len(kept["prompts"][0]["spans"]) == len(kept["prompts"][0]["clean"])
     assert len(circuit.examples[0].spans) == len(circuit.examples[0].clean)
     assert circuit.certificate is not None
+    assert {path.node for path in circuit.attention} == {node.name for node in circuit.nodes if node.kind == "head"}
+    assert any(path.effect for path in circuit.attention) and "attention" not in json.loads(circuit.plain().to_json())
 
 
 def test_everything_it_claims_holds(run: Path) -> None:
@@ -85,6 +91,10 @@ def test_without_places_it_is_a_plain_circuit(circuit: Circuit) -> None:
         own = [one.score for one in circuit.edges if (one.sender, one.receiver) == (edge.sender, edge.receiver)]
         assert edge.score == pytest.approx(sum(score for score in own if score is not None))
     assert Circuit.model_validate_json(plain.to_json()) is not None
+    for node in plain.nodes:
+        there = [one for one in circuit.nodes if one.sender == node.name]
+        assert node.role == (there[0].role if len({one.role for one in there}) == 1 else None)
+        assert set(node.role_scores) == set.intersection(*(set(one.role_scores) for one in there))
 
 
 def test_what_shows_it(circuit: Circuit, tmp_path: Path) -> None:
@@ -100,6 +110,38 @@ def test_what_shows_it(circuit: Circuit, tmp_path: Path) -> None:
     draw(circuit, tmp_path / "roles.svg", by="role")
     assert html.escape(f"{circuit.edges[0].sender} -> {circuit.edges[0].into}") in report_html(circuit)
     assert len(view_data(circuit).edges) == len(circuit.plain().edges)
+
+
+def test_attention_is_told_and_drawn(circuit: Circuit) -> None:
+    """The strongest first; wide where a head looks, faint where it hardly does, and where it reads nothing as rings."""
+    path = next(path for path in circuit.attention if path.effect)
+    dot = next(name for name in place_on_grid(circuit).dots if name.endswith(f"@{path.source}"))
+    head = next(name for name in targets_of(circuit.graph(), dot)[1] if name in {node.name for node in circuit.nodes})
+    (own,) = (one for one in circuit.attention if (one.node, one.source) == (head, path.source))
+
+    def line(weight: float) -> Any:
+        paths = tuple(one.model_copy(update={"weight": weight}) if one is own else one for one in circuit.attention)
+        drawn = circuit.model_copy(update={"attention": paths})
+        grid = place_on_grid(drawn)
+        (axes,) = grid_figure(drawn, "", "", None)[0].axes
+        ends = [grid.dots[dot][0], grid.nodes[head][0]]
+        return next(one for one in axes.lines if np.asarray(one.get_xdata()).tolist() == ends)
+
+    wide, faint = line(0.9), line(0.01)
+    assert wide.get_linewidth() > 3 * faint.get_linewidth() and wide.get_alpha() == 1.0 > 0.2 > faint.get_alpha()
+    turned = [one.model_copy(update={"weight": 0.6, "weight_corrupt": 0.1}) for one in circuit.attention]
+    grid = place_on_grid(circuit.model_copy(update={"attention": tuple(turned)}))
+    reads = {(name.partition("<")[0], name.partition("@")[2]) for name in grid.dots}
+    assert grid.rings and len(grid.rings) <= len(turned) - len(reads)
+    assert place_on_grid(circuit.model_copy(update={"attention": ()})).rings == {}
+
+    section = attention_section(circuit, 5)
+    assert section is not None and section.table is not None and section.left == len(circuit.attention) - 5
+    effects = [abs(path.effect if path.effect is not None else path.score) for path in circuit.attention]
+    strongest = circuit.attention[effects.index(max(effects))]
+    assert [cell.text for cell in section.table.rows[0][:2]] == [strongest.node, strongest.source]
+    assert "Attention from place to place" in report_html(circuit)
+    assert "Attention from place to place" not in report_html(circuit.plain())
 
 
 @pytest.mark.parametrize("fmt", ["networkx-json", "graphml", "gexf", "cytoscape", "dot", "csv"])
@@ -142,6 +184,15 @@ def test_compared_with_places_and_without(run: Path, circuit: Circuit, tmp_path:
         assert plain.remarks[0].startswith(f"only the {which} circuit tells places in the prompt apart, so")
 
 
+def with_path(**other: str) -> Callable[[Any], None]:
+    """Puts a path into the file that differs so from one that is there, of a head before the end."""
+
+    def change(file: Any) -> None:
+        file["attention"].append(next(path for path in file["attention"] if path["target"] != "end") | other)
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [
@@ -152,6 +203,10 @@ def test_compared_with_places_and_without(run: Path, circuit: Circuit, tmp_path:
         (lambda file: file["nodes"][0].update(span="end", name="input@A"), "has span 'A', not 'end'"),
         (lambda file: file["spans"].update(end=99), "spans: The logits are read at span 99"),
         (lambda file: file["spans"]["names"].__setitem__(0, file["spans"]["names"][1]), "Two spans are called"),
+        (with_path(head="a1.h9"), r"attention\.\d+: a1\.h9@\S+ looks at \S+, and a1\.h9@\S+ is not among the nodes"),
+        (with_path(source="S"), "looks at S, which is none of the places: .*, end"),
+        (with_path(source="end"), "looks at end, which is nowhere before"),
+        (with_path(), r"attention\.\d+: .* looks at \S+: this is listed twice"),
     ],
 )
 def test_files_that_do_not_fit(run: Path, tmp_path: Path, change: object, text: str) -> None:

@@ -2,7 +2,8 @@
 
 A column is a place of the prompt, with its words below; a row is a layer. Edges of the residual stream stay in their
 column: they go up to an MLP, to a head's query, or to a dot, the key or value that a head reads there. Attention goes
-from column to column: from the dot to the heads that look back at it.
+from column to column: from the dot to the heads that look back at it, the wider the more they look. Where a head looks
+because of what is told there and in the corrupt prompts is not, and reads nothing that the circuit keeps, is a ring.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.nodes import targets_of
-from acdc_engine.graph.records import CircuitEdge
+from acdc_engine.graph.records import AttentionPath, CircuitEdge
 from acdc_engine.graph.style import (
     by_strength,
     colour_of,
@@ -36,7 +37,10 @@ _DOT = -0.33  # where keys and values are read, below the middle of their row
 _MARGIN, _BELOW = 0.55, 0.62  # inches: for the layers' numbers, and for places and words
 _NAMES, _TITLE, _SMALL = 6.2, 9.0, 6.5  # points
 _ATTENTION = "#8a8f98"
+_UNKNOWN = 0.25  # drawn for attention that was not measured
+_TURNED = 0.1  # of a head's attention: as much more it is on clean prompts than on corrupt ones
 _Spot = tuple[float, float]
+_DOTTED = (0, (0.8, 1.2))
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class Grid:
     Attributes:
         nodes: The middle of every node's box, by its name.
         dots: Of every key and value that is read, by its name.
+        rings: Where heads of a layer look without one, by layer and span.
         columns: Left end and width of every span's column.
         layers: The layers that have a row, from below.
         height: Rows, with that of the input and that of the logits.
@@ -53,6 +58,7 @@ class Grid:
 
     nodes: dict[str, _Spot]
     dots: dict[str, _Spot]
+    rings: dict[tuple[int, str], _Spot]
     columns: dict[str, tuple[float, float]]
     layers: list[int]
     height: int
@@ -79,6 +85,9 @@ def place_on_grid(circuit: Circuit) -> Grid:
             cell = read.setdefault((edge.span or "", row), [])
             if edge.into not in cell:
                 cell.append(edge.into)
+    rings = {f"a{layer}@{span}": (layer, span) for _, layer, span in turned_to(circuit)}
+    for name, (layer, span) in rings.items():
+        read.setdefault((span, row_of[layer]), []).append(name)
     columns, left = dict[str, tuple[float, float]](), 0.0
     for span in circuit.spans.names:
         most = max((len(some) for (at, _), some in cells.items() if at == span), default=0)
@@ -88,7 +97,23 @@ def place_on_grid(circuit: Circuit) -> Grid:
         left += width
     nodes = {name: spot for cell, names in cells.items() for name, spot in _spread(names, cell, columns, 0.0)}
     dots_at = {name: spot for cell, names in read.items() for name, spot in _spread(sorted(names), cell, columns, _DOT)}
-    return Grid(nodes, dots_at, columns, layers, len(layers) + 2)
+    rings_at = {place: dots_at.pop(name) for name, place in rings.items()}
+    return Grid(nodes, dots_at, rings_at, columns, layers, len(layers) + 2)
+
+
+def turned_to(circuit: Circuit) -> list[tuple[AttentionPath, int, str]]:
+    """Paths by which heads look where they read nothing that is kept, and the corruption looks away; layer and span."""
+    layout, found = circuit.graph(), list[tuple[AttentionPath, int, str]]()
+    kept = {
+        (head, edge.span)
+        for edge in circuit.edges
+        if edge.receiver.endswith(("<k>", "<v>"))
+        for head in targets_of(layout, edge.into)[1]
+    }
+    for path in circuit.attention:
+        if path.weight - path.weight_corrupt >= _TURNED and (path.node, path.source) not in kept:
+            found.append((path, int(path.head[1:].partition(".")[0]), path.source))
+    return found
 
 
 def _spread(
@@ -113,7 +138,7 @@ def grid_figure(circuit: Circuit, heading: str, note: str, width: float | None) 
     roles = legend_of(node.role for node in circuit.nodes)
     above = 0.1 + (len(lines) * _TITLE * 1.3 + (_SMALL * 1.6 if note else 0)) / 72
     abreast = max(2, min(4, int(across / 1.6)))
-    below = _BELOW + (_SMALL * 1.8 / 72) * math.ceil((len(roles) + 4) / abreast)
+    below = _BELOW + (_SMALL * 1.8 / 72) * math.ceil((len(roles) + 4 + bool(grid.rings)) / abreast)
     middle = grid.height * _ROW * max(0.5, min(scale, 1.2))
     height = above + middle + below
     figure = Figure(figsize=(across, height))
@@ -131,7 +156,7 @@ def grid_figure(circuit: Circuit, heading: str, note: str, width: float | None) 
     top: dict[str, Any] = {"ha": "center", "va": "top", "parse_math": False}
     figure.text(0.5, 1 - 0.05 / height, "\n".join(lines), fontsize=_TITLE, linespacing=1.15, **top)
     figure.text(0.5, 1 - (above - _SMALL * 1.6 / 72) / height, note, fontsize=_SMALL, color="#444444", **top)
-    _draw_legend(figure, list(roles.items()), height, abreast)
+    _draw_legend(figure, list(roles.items()), height, abreast, bool(grid.rings))
     return figure, names
 
 
@@ -223,31 +248,36 @@ def _arrow(axes: Axes, start: _Spot, end: _Spot, colour: str, lane: int, look: d
 
 
 def _draw_attention(axes: Axes, circuit: Circuit, grid: Grid, thickness: float) -> None:
-    """From every dot to the heads of the circuit that look back at it, and the dots."""
-    layout = circuit.graph()
-    for name, (x, y) in grid.dots.items():
-        letter = name.partition("<")[2][0]
+    """From every dot and ring to the heads of the circuit that look back at it, and the dots and rings."""
+    layout, weights = circuit.graph(), {(path.node, path.source): path.weight for path in circuit.attention}
+    for path, layer, span in turned_to(circuit):
+        _look(axes, grid.rings[layer, span], grid.nodes[path.node], path.weight, thickness, _DOTTED)
+    for name, spot in grid.dots.items():
+        letter, span = name.partition("<")[2][0], name.partition("@")[2]
         for head in targets_of(layout, name)[1]:
             if head in grid.nodes:
-                to = grid.nodes[head]
-                axes.plot(
-                    [x, to[0]],
-                    [y, to[1] - _BOX[1] / 2 + 0.02],
-                    color=_ATTENTION,
-                    linewidth=thickness,
-                    linestyle="-" if letter == "v" else (0, (2.5, 1.5)),
-                    zorder=2,
-                )
-        axes.plot(
-            x,
-            y,
-            "o",
-            ms=3.2 * thickness,
-            mfc="#ffffff" if letter == "k" else _ATTENTION,
-            mec=_ATTENTION,
-            mew=0.9,
-            zorder=5,
-        )
+                dashes = "-" if letter == "v" else (0, (2.5, 1.5))
+                _look(axes, spot, grid.nodes[head], weights.get((head, span), _UNKNOWN), thickness, dashes)
+        _mark(axes, spot, "#ffffff" if letter == "k" else _ATTENTION, 3.2 * thickness)
+    for spot in grid.rings.values():
+        _mark(axes, spot, "#ffffff", 1.6 * thickness)
+
+
+def _look(axes: Axes, start: _Spot, end: _Spot, weight: float, thickness: float, dashes: Any) -> None:
+    """A line as wide, and as plain to see, as the head looks there."""
+    axes.plot(
+        [start[0], end[0]],
+        [start[1], end[1] - _BOX[1] / 2 + 0.02],
+        color=_ATTENTION,
+        linewidth=(0.4 + 2.4 * weight) * thickness,
+        alpha=min(1.0, 0.15 + 1.7 * weight),
+        linestyle=dashes,
+        zorder=2,
+    )
+
+
+def _mark(axes: Axes, spot: _Spot, fill: str, size: float) -> None:
+    axes.plot(*spot, "o", ms=size, mfc=fill, mec=_ATTENTION, mew=0.9, zorder=5)
 
 
 def _draw_nodes(axes: Axes, circuit: Circuit, grid: Grid, points: float) -> None:
@@ -274,7 +304,7 @@ def _draw_nodes(axes: Axes, circuit: Circuit, grid: Grid, points: float) -> None
         axes.text(x, y, node.sender, fontsize=points, ha="center", va="center", zorder=7)
 
 
-def _draw_legend(figure: Figure, roles: list[tuple[str, object]], height: float, abreast: int) -> None:
+def _draw_legend(figure: Figure, roles: list[tuple[str, object]], height: float, abreast: int, rings: bool) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -283,6 +313,23 @@ def _draw_legend(figure: Figure, roles: list[tuple[str, object]], height: float,
         Line2D([], [], color=colour_of(-1.0), lw=1.6, label="works against"),
         Line2D([], [], color=_ATTENTION, marker="o", mfc=_ATTENTION, ms=3.5, lw=1.0, label="value a head reads"),
         Line2D([], [], color=_ATTENTION, marker="o", mfc="#fff", ms=3.5, lw=1.0, ls=(0, (2.5, 1.5)), label="key"),
+        *(
+            [
+                Line2D(
+                    [],
+                    [],
+                    color=_ATTENTION,
+                    marker="o",
+                    mfc="#fff",
+                    ms=2,
+                    lw=1.4,
+                    ls=_DOTTED,
+                    label="looks more than corrupt",
+                )
+            ]
+            if rings
+            else []
+        ),
         *(
             Patch(facecolor=fill_of(name).light, edgecolor="#555555", lw=0.6, label=drawn(name, 22))
             for name, _ in roles

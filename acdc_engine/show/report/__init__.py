@@ -19,6 +19,7 @@ from acdc_engine.graph.records import SIGN_CONVENTION, SearchRecord
 from acdc_engine.graph.result_records import Comparison
 from acdc_engine.graph.style import measure_of
 from acdc_engine.show.alternatives import alternatives, beside
+from acdc_engine.show.attention import attention_section
 from acdc_engine.show.figures import classes, edges, figures, sizes
 from acdc_engine.show.page import render
 from acdc_engine.show.pictures import svg_text
@@ -97,6 +98,7 @@ def report_html(
         spreads=[text for what in _WITHIN if (text := _spread(circuit, what))],
         nodes=classes(circuit, _MOST_NODES),
         edges=replace(edges(circuit), notes=_edge_notes(circuit)),
+        attention=attention_section(circuit),
         measure=measure_of(circuit),
         comparison=[] if comparison is None else comparison_sections(comparison),
         compared=[] if comparison is None else [_sentence(remark) for remark in comparison.remarks],
