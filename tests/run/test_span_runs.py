@@ -109,7 +109,6 @@ def test_what_shows_it(circuit: Circuit, tmp_path: Path) -> None:
     assert all(re.search(f">{re.escape(name)}<", drawn) for name in ("B.2", "layer 1", "logits"))
     draw(circuit, tmp_path / "roles.svg", by="role")
     assert html.escape(f"{circuit.edges[0].sender} -> {circuit.edges[0].into}") in report_html(circuit)
-    assert len(view_data(circuit).edges) == len(circuit.plain().edges)
 
 
 def test_attention_is_told_and_drawn(circuit: Circuit) -> None:
@@ -307,10 +306,13 @@ def test_what_is_measured_stays_behind_with_the_places(circuit: Circuit, tmp_pat
     assert ae.verify(tmp_path / "plain.json", model=tiny_view(), progress=False).holds
 
 
-def test_the_viewer_says_what_it_leaves_out(circuit: Circuit) -> None:
+def test_the_viewer_has_it_with_its_places_and_without(circuit: Circuit) -> None:
     data = view_data(circuit)
-    assert not data.hand_written and any(label == "Places" for label, _ in data.about)
-    assert any(label == "Held-out faithfulness" for label, _ in data.about)
+    assert data.places is not None
+    assert {edge.name for edge in data.places.edges} == {edge.name for edge in circuit.edges}
+    assert {edge.name for edge in data.edges} == {edge.name for edge in circuit.plain().edges}
+    assert data.sizes[-1].edges == len(circuit.edges) and data.title.endswith(": 8 edges at 2 places")
+    assert not data.hand_written and any(label == "Held-out faithfulness" for label, _ in data.about)
 
 
 def test_transfer_takes_it_at_all_places(run: Path, tmp_path: Path) -> None:
