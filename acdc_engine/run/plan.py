@@ -33,7 +33,7 @@ from acdc_engine.score.edge_scores import per_example_fits
 PASSES = {1: (70, 130), 2: (50, 105), 4: (250, 310)}
 """Plain forward passes over the discovery prompts that default runs of SmolLM2-135M took, by number of templates
 (docs/trust.md; those of four with 256 validation prompts): from the fewest to the most."""
-_FEWER_PASSES = "Passes are those of runs without places; with places ioi took 31 where it takes 44 without."
+_FEWER_PASSES = "Passes are those of runs without places; with places ioi took 33 where it takes 44 without."
 """docs/places.md has the two runs."""
 _BASE = 900 * 2**20
 """Resident memory of a process with its libraries, before any model."""

@@ -68,7 +68,7 @@ def test_a_plan_with_places_counts_edges_and_scores_at_each() -> None:
     n_senders, n_receivers = 301, 481  # heads, MLPs and the input; q of 9 heads, k and v of 3 groups, the MLP; logits
     assert places.scoring - whole.scoring == 3 * 8 * 4 * n_senders * 10 * (n_receivers - 1)
     assert (places.kept, places.circuits, places.batch) == (whole.kept, whole.circuits, whole.batch)
-    assert places.notes and "with places ioi took 31" in places.notes[0] and not whole.notes
+    assert places.notes and "with places ioi took 33" in places.notes[0] and not whole.notes
 
 
 def test_scoring_takes_what_was_planned() -> None:
