@@ -69,6 +69,7 @@ class CurveSettings(TypedDict, total=False):
     adapter: str | None
     ungroup_kv: bool
     prepend_bos: bool | None
+    where: str
     edge_tests: bool
     minutes: float | None
     force: bool
@@ -87,7 +88,6 @@ class DiscoverSettings(CurveSettings, total=False):
     repeats: int
     alternatives: int
     overlap: float
-    where: str
     n_random: int
 
 
