@@ -46,7 +46,7 @@ def changed_models(name: str) -> Iterator[tuple[str, TransformerView]]:
     """Each component's name, and the model in which it writes less; all weights are moved a little besides."""
     model, weights = read_small_model(graphs_folder() / name)
     draw = torch.Generator().manual_seed(0)
-    moved = {key: w + _NOISE * w.std() * torch.randn(w.shape, generator=draw) for key, w in weights.items()}
+    moved = {key: w + _NOISE * w.std(correction=0) * torch.randn(w.shape, generator=draw) for key, w in weights.items()}
     for layer in range(model.n_layers):
         for head in range(model.n_heads):
             yield f"a{layer}.h{head}", _scaled(model, moved, f"layers.{layer}.w_o", head)

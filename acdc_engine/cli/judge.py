@@ -6,7 +6,7 @@
 import re
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +21,9 @@ from acdc_engine.cli.command import (
     stoppable,
 )
 from acdc_engine.run.settings import DIFF_SETTINGS
+
+if TYPE_CHECKING:
+    from acdc_engine.graph.diff_records import Diff
 
 _Model = Annotated[
     str | None,
@@ -297,7 +300,7 @@ def diff(
     ] = None,
     out_folder: Annotated[
         Path | None,
-        options.in_run("--out", help="Folder for diff.json and three circuit files.", show_default=False),
+        options.in_run("--out", help="Folder for diff.json, diff.html and circuit files.", show_default=False),
     ] = None,
     overwrite: Annotated[bool, options.in_run("--overwrite", help="Replace these files.")] = False,
     as_json: AsJson = False,
@@ -310,7 +313,8 @@ def diff(
     are compared, corrected for their number. Then edges of the tuned model are
     set back to what the base model writes: a minimal circuit of the change, and
     how much of it is undone where just these edges are set back. --out keeps
-    base.json, tuned.json and change.json, which acdc view and draw show.
+    a page, diff.html, and base.json, tuned.json and change.json, which acdc
+    view and draw show.
     """
     with stage("Starting"):
         from acdc_engine.run.diff import diff as run
@@ -318,9 +322,21 @@ def diff(
 
     with stoppable(lambda: "Nothing was written."):
         found = run(task, base, tuned, out=out_folder, overwrite=overwrite, progress=progress(), **settings)
+    if out_folder is not None:
+        with stage("Drawing"):
+            _write_diff_page(found, out_folder)
     written = f"Written to {out_folder}" if out_folder else "To keep this and the circuits, add:  --out FOLDER"
     as_text = found.model_dump_json(indent=1) if as_json else None
     print_result(as_text, diff_sections(found), diff_remarks(found), written)
+
+
+def _write_diff_page(found: "Diff", folder: Path) -> None:
+    from acdc_engine.graph.circuit import Circuit
+    from acdc_engine.graph.files import write_text
+    from acdc_engine.show.diff_page import diff_html
+
+    change = Circuit.load(folder / "change.json") if found.carried.edges else None
+    write_text(folder / "diff.html", diff_html(found, change), overwrite=True)
 
 
 def _listed(text: str | None) -> list[str]:

@@ -24,6 +24,7 @@ from acdc_engine.show.diff import diff_remarks, diff_sections
 from acdc_engine.show.figures import edges, summary
 from acdc_engine.show.page import environment
 from acdc_engine.show.pictures.charts import comparison_figure, curve_figure
+from acdc_engine.show.pictures.difference import diff_figure
 from acdc_engine.show.pictures.draw import figure_of
 from acdc_engine.show.pictures.marks import MANY
 from acdc_engine.show.pictures.matrix import transfer_figure
@@ -81,7 +82,8 @@ def _parts(thing: object) -> tuple[list[Section], Markup, Sequence[str]]:
         drawn = picture_html(transfer_figure(thing), "circuits by tasks as heat maps")
         return transfer_sections(thing), drawn, transfer_remarks(thing)
     if isinstance(thing, Diff):
-        return diff_sections(thing), Markup(), diff_remarks(thing)
+        drawn = Markup() if thing.nodes is None else picture_html(diff_figure(thing), "nodes whose effects differ")
+        return diff_sections(thing), drawn, diff_remarks(thing)
     if isinstance(thing, Verification):
         return verification_sections(thing), Markup(), verification_remarks(thing)
     if isinstance(thing, Scores):
