@@ -78,7 +78,8 @@ def _carried(carried: Carried, most: int | None) -> Section:
     base, none, tuned = texts_of(carried.metric_base, carried.metric_none, carried.metric_tuned)
     texts = [
         f"The metric is {base} in the base model and {tuned} in the tuned one; {none} where the tuned model's last "
-        f"norm and unembedding read what the base model writes. {carried.changed_nodes:,} nodes have other weights."
+        f"norm and unembedding read what the base model writes. {carried.changed_nodes:,} "
+        f"node{'s have' if carried.changed_nodes != 1 else ' has'} other weights."
     ]
     if carried.reason is not None:
         return Section("What carries the change", texts=[*texts, f"No circuit: {plain(carried.reason, 400)}"])

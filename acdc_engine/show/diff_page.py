@@ -36,7 +36,7 @@ def diff_html(found: Diff, change: Circuit | None) -> str:
 def _pictures(found: Diff, change: Circuit | None) -> Iterator[dict[str, object]]:
     if found.nodes is not None:
         about = "Nodes whose effects differ in the two models, and edges of their circuits, by layer"
-        note = "Coloured: nodes whose effects differ at 5 %, corrected for all nodes. The input's colour is cut off."
+        note = "Coloured: nodes whose effects differ at 5 %, corrected for all; input and layer 0 may be stronger."
         yield _picture(diff_figure(found), about, note)
     if change is not None and len(change.edges) <= _MOST_DRAWN:
         about = "The circuit of the change as a graph, logits at the top"

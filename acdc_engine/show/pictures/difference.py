@@ -54,7 +54,7 @@ def _draw_nodes(axes: Axes, found: Diff, n_layers: int, n_heads: int) -> None:
     for one in () if found.nodes is None else found.nodes.shown:
         if one.p <= _ALPHA:
             values[_place(one.name, n_heads)] = one.difference
-    # The input's difference is that of the whole metric; all others would be pale beside it.
+    # The input's difference is that of the whole metric, and often the first layer's: all others would be pale beside.
     most = float(np.abs(values[2:]).max(initial=0.0)) or float(np.abs(values).max()) or 1.0
     colours = LinearSegmentedColormap.from_list("difference", [_LESS, _SAME, _MORE])
     image = axes.imshow(values, origin="lower", cmap=colours, vmin=-most, vmax=most, aspect="auto")
