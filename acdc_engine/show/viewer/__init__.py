@@ -144,7 +144,8 @@ def _anywhere(appears: Mapping[str, int]) -> dict[str, int]:
 def _about(circuit: Circuit) -> Iterator[tuple[str, str]]:
     if circuit.spans is not None:
         n = len(circuit.plain().edges)
-        yield "Without places", f"{counted(n, 'edge')}; all figures are of those at places"
+        figures = "" if circuit.hand_written else "; all figures are of those at places"
+        yield "Without places", f"{counted(n, 'edge')}{figures}"
     yield from facts(circuit).items()
     if circuit.evaluation is not None:
         of = circuit.evaluation.held_out

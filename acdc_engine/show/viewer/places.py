@@ -116,7 +116,7 @@ def _lines(
         kind, targets = targets_of(graph, edge.into)
         target = edge.into if edge.into in dots else targets[0]
         (x, y), (to_x, to_y) = nodes[edge.out_of], dots.get(target) or _below(nodes[target], kind)
-        if nodes.get(target, (0.0, 0.0))[1] == y:  # from a head to the MLP of its layer, over what stands between
+        if target in nodes and nodes[target][1] == y:  # from a head to the MLP of its layer, over what stands between
             level, near = y + up / 2, to_x - BOX_WIDTH / 2 if x < to_x else to_x + BOX_WIDTH / 2
             yield edge, ViewLine(target=target, bends=(pixels((x, level)), pixels((near, level))))
             continue

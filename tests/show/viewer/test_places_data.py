@@ -135,6 +135,7 @@ def test_and_beside_that_with_places_where_they_are_the_same() -> None:
         "input->a3.kv0<v>@B": "missed",
         "input->logits@end": "missed",
     }
+    assert all(edge.lines[0].bends == () for edge in data.places.edges if edge.kind == "v"), "nothing is in their way"
     assert {node.id: node.status for node in data.places.nodes} == {
         "input@A": "extra",
         "input@B": "missed",
