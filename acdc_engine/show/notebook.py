@@ -19,6 +19,7 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Evaluation
 from acdc_engine.graph.result_records import Comparison, Curve, Verification
 from acdc_engine.graph.transfer_records import Transfer
+from acdc_engine.graph.voice_records import Voices
 from acdc_engine.show.figures import edges, summary
 from acdc_engine.show.page import environment
 from acdc_engine.show.pictures.charts import comparison_figure, curve_figure
@@ -37,6 +38,7 @@ from acdc_engine.show.results import (
 from acdc_engine.show.sections import Section
 from acdc_engine.show.transfer import transfer_remarks, transfer_sections
 from acdc_engine.show.visible import plain
+from acdc_engine.show.voices import voices_sections
 from acdc_engine.show.words import LONGEST
 
 if TYPE_CHECKING:
@@ -78,6 +80,8 @@ def _parts(thing: object) -> tuple[list[Section], Markup, Sequence[str]]:
     if isinstance(thing, Transfer):
         drawn = picture_html(transfer_figure(thing), "circuits by tasks as heat maps")
         return transfer_sections(thing), drawn, transfer_remarks(thing)
+    if isinstance(thing, Voices):
+        return voices_sections(thing), Markup(), thing.remarks
     if isinstance(thing, Verification):
         return verification_sections(thing), Markup(), verification_remarks(thing)
     if isinstance(thing, Scores):

@@ -24,6 +24,7 @@ from acdc_engine.graph.result_records import (
 )
 from acdc_engine.graph.style import column_style
 from acdc_engine.graph.transfer_records import Transfer
+from acdc_engine.graph.voice_records import Voices
 from acdc_engine.show.figures import ROLE, roles
 from acdc_engine.show.sections import Cell, Column, Section, signed, table_of, three
 from acdc_engine.show.visible import plain
@@ -81,6 +82,9 @@ def line_of(thing: object) -> str:
         left = "" if thing.complete else ", unfinished"
         size = f"{len(thing.circuits)} circuits, {len(thing.columns)} columns"
         return f"<Transfer in {plain(thing.model.name, _LONGEST)}: {size}{left}>"
+    if isinstance(thing, Voices):
+        says = ", ".join(f"{voice.name} {plain(voice.next[0].text, _LONGEST)!r}" for voice in thing.voices)
+        return f"<Voices of {plain(thing.model, _LONGEST)}: {says}>"
     if isinstance(thing, Scores):
         n_senders, n_receivers = thing.mean.shape
         return f"<EdgeScores{_by(thing)}: {n_senders} senders, {n_receivers} receivers>"
