@@ -211,7 +211,7 @@ def _recorded(points: HookPoints, edits: Sequence[Edit]) -> dict[int, _Values]:
     kept: dict[tuple[str, tuple[int, ...]], Tensor] = {}
     for row in dict.fromkeys(row for edit in wanted.values() for row in edit.prompts):
         nodes = list(dict.fromkeys(edit.node for edit in wanted.values() if row in edit.prompts))
-        kept |= {(node, row): values for node, values in _run_on(points, row, nodes).items()}
+        kept |= {(node, row): values for node, values in values_on(points, row, nodes).items()}
     found = {}
     for place, edit in wanted.items():
         each = [kept[edit.node, row] for row in edit.prompts]
@@ -226,7 +226,7 @@ def _recorded(points: HookPoints, edits: Sequence[Edit]) -> dict[int, _Values]:
     return found
 
 
-def _run_on(points: HookPoints, row: Sequence[int], nodes: Sequence[str]) -> dict[str, Float[Tensor, "pos width"]]:
+def values_on(points: HookPoints, row: Sequence[int], nodes: Sequence[str]) -> dict[str, Float[Tensor, "pos width"]]:
     """What nodes have at their modules when a prompt is run."""
     found: dict[str, Tensor] = {}
 

@@ -66,7 +66,7 @@ def hook_points(model: Any) -> HookPoints:
     """
     from transformers import PreTrainedModel
 
-    name = getattr(model, "name_or_path", "") or type(model).__name__
+    name = str(getattr(model, "name_or_path", "")).rpartition("/")[2] or type(model).__name__
     if isinstance(model, nn.Module):
         refuse_unhookable(name, model)
     if not isinstance(model, PreTrainedModel):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from acdc_engine import Circuit, intervene
-from acdc_engine.act.edited_run import edited_run
+from acdc_engine.act.edited_run import EditedRuns
 from acdc_engine.act.edits import Add, Edit, KnockOut, Mean, Patch, Scale
 from acdc_engine.errors import AcdcError
 from acdc_engine.patch import CircuitEvaluator
@@ -59,7 +59,7 @@ def test_factors_and_directions(name: str) -> None:
     change = {first: lambda x: -1.5 * x, second: lambda x: (x + 2 * direction) * 0.5}
     if second.startswith("a"):  # a head's is scaled before the direction is added behind the projection
         change[second] = lambda x: x * 0.5 + 2 * direction
-    ours = v.unembed(edited_run(v, PROMPTS.clean, change))
+    ours = v.unembed(EditedRuns(v, PROMPTS.clean, change).final(change))
     assert relative(under(hf_model(name), edits, PROMPTS.clean), ours) < 2e-5
 
 

@@ -7,10 +7,14 @@ import pytest
 
 from acdc_engine import Circuit
 from acdc_engine.act.running import InModel
+from acdc_engine.graph.folding_records import Folding
+from acdc_engine.graph.steering_records import Steering
 from acdc_engine.graph.voice_records import Voices
 from acdc_engine.show.results import line_of
 from tests.cli.conftest import acdc, refused, use_tiny, words
+from tests.fake_tokenizer import FakeTokenizer
 from tests.run.circuit_files import NAME, saved
+from tests.tiny_models import hf_model
 from tests.tiny_task import tiny_view
 
 CLEAN, CORRUPT = "Then Ann and Bob met and Bob gave", "Then Ann and Bob met and Cem gave"
@@ -55,3 +59,43 @@ def test_what_cannot_be_run(circuit: Path) -> None:
     assert "these have 8 and 9 tokens: 'Then' ' Ann'" in message and "Change words for others of as many" in message
     assert "give one for each prompt" in refused("run", circuit, "--prompt", CLEAN, "--ablation", "patch")
     assert "at least 1 next token" in refused("run", circuit, "--prompt", CLEAN, "--top", 0)
+
+
+def test_doses_table_file_and_picture(circuit: Path, tmp_path: Path) -> None:
+    out, picture = tmp_path / "dose.json", tmp_path / "dose.svg"
+    asked = ["steer", circuit, "--node", "a1.h1", "--node", "m0", "--doses", 4]
+    text = words(*asked, "--scale", "-2..4", "--out", out, "--picture", picture)
+    assert "factor on what a1.h1, m0 writes (1 is the model)" in text and "logit_diff on 11 held-out prompts" in text
+    assert f"Written to {out} and {picture}" in text and "clean-corrupt" not in text
+    found = Steering.model_validate_json(out.read_text())
+    assert [dose.factor for dose in found.doses] == [-2, 0, 2, 4] and found.norm is None
+    assert "answer first" in picture.read_text() and "dashed: the model" in picture.read_text()
+    assert line_of(found) == f"<Steering of a1.h1, m0 in {NAME}: 4 doses, -2 to 4>" and "<img" in found._repr_html_()
+    added = Steering.model_validate(json.loads(acdc(*asked, "--add", "-1..1", "--json", "-q").stdout))
+    assert added.how == "add" and added.norm is not None and added.norm > 0
+    assert "already" in refused(*asked, "--out", out)
+
+
+def test_what_cannot_be_steered(circuit: Path) -> None:
+    assert "No sender 'a1.h9'" in refused("steer", circuit, "--node", "a1.h9")
+    assert "Say which nodes to change" in refused("steer", circuit)
+    message = refused("steer", circuit, "--role", "name mover")
+    assert "No node of the circuit has the role 'name mover': none of its nodes has one" in message
+    both = ["steer", circuit, "--node", "m0", "--scale", "0..1"]
+    assert "give one" in refused(*both, "--add", "0..1")
+    assert "from a smaller factor to a larger one" in refused(*both[:-1], "1..0")
+    assert "takes a range such as -2..4" in acdc(*both[:-1], "1,2").output
+
+
+def test_a_model_to_keep(circuit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Words(FakeTokenizer):
+        def save_pretrained(self, folder: Path) -> None:
+            """It has nothing to save."""
+
+    monkeypatch.setattr("acdc_engine.run.ablate.load_hf_model", lambda *a, **k: (hf_model(NAME), Words()))
+    text = words("ablate", circuit, "--out", tmp_path / "made")
+    assert "which now write nothing" in text and f"Written to {tmp_path / 'made'}" in text and "Not:" not in text
+    assert "has no bias" in refused("ablate", circuit, "--out", tmp_path / "mean", "--mean")
+    found = Folding.model_validate_json((tmp_path / "made" / "acdc_ablated.json").read_text())
+    assert line_of(found) == f"<Folding of {NAME}: {len(found.folded)} nodes out, 0 still in>"
+    assert "which now write nothing" in found._repr_html_()
