@@ -25,7 +25,14 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.graph.evidence_records import Certificate
 from acdc_engine.graph.nodes import EdgeLike, edges_named, edges_of_mask, nodes_of_edges
-from acdc_engine.graph.records import AttributionRecord, CircuitEdge, MetricRecord, SearchRecord, TaskRecord
+from acdc_engine.graph.records import (
+    AttributionRecord,
+    CircuitEdge,
+    MetricRecord,
+    SearchRecord,
+    SpansRecord,
+    TaskRecord,
+)
 from acdc_engine.model.view import TransformerView
 from acdc_engine.patch.ablations import ABLATIONS
 from acdc_engine.patch.evaluator import Evaluator
@@ -33,7 +40,7 @@ from acdc_engine.patch.judge import Judge, Target, judges_each
 from acdc_engine.patch.memory import remembering
 from acdc_engine.prompts.metrics import Metric, MetricFunction, aimed_at, as_metric, check_objective
 from acdc_engine.prompts.prompt_set import PromptSet, with_common_spans
-from acdc_engine.provenance import environment, prompts_hash, records_of, spans_record
+from acdc_engine.provenance import environment, prompts_hash, records_of
 from acdc_engine.score import EdgeScores, get_method, score_edges
 from acdc_engine.score.edge_scores import per_example_fits
 from acdc_engine.search import RANKS, Choice, Found, Report, Search, find_circuit, minimal, nobody, singles
@@ -423,7 +430,7 @@ class Experiment:
             search=found.search,
             environment=environment(self.view),
             version=1 if self.prompts.spans is None else 2,
-            spans=spans_record(self.prompts),
+            spans=SpansRecord.of(self.prompts.spans),
             nodes=nodes_of_edges(self.graph, edges),
             edges=edges,
             prompts=records_of(self.prompts, self.held_out, self.validation),

@@ -14,7 +14,7 @@ import torch
 
 from acdc_engine.errors import CircuitFileError, PromptError
 from acdc_engine.graph.evidence_records import PromptRecord
-from acdc_engine.graph.records import Environment, SpansRecord
+from acdc_engine.graph.records import Environment
 from acdc_engine.graph.spans import Spans
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.prompt_set import NO_ANSWER, PromptSet
@@ -74,12 +74,6 @@ def without(split: _Split) -> str:
         f'The file holds no prompts of split "{split}": both "discovery" and "held_out" are needed. Add some, or judge '
         "it on a task: acdc evaluate --task."
     )
-
-
-def spans_record(prompts: PromptSet) -> SpansRecord | None:
-    """The spans of prompts as a file holds them, with those of the other splits."""
-    spans = prompts.spans
-    return None if spans is None else SpansRecord(names=spans.names, leads=spans.leads, end=spans.end)
 
 
 def prompts_hash(discovery: PromptSet, held_out: PromptSet | None, validation: PromptSet | None = None) -> str:

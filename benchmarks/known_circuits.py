@@ -67,11 +67,13 @@ class Measured:
 
 
 def known_circuits(folder: Path) -> list[Known]:
-    """The circuit files in the folders of `graphs/`, in the order of their names."""
+    """The circuit files in the folders of `graphs/` without places, in the order of their names."""
     found, tasks = list[Known](), list(list_tasks())
     for path in sorted(folder.glob("*/*.json")):
         if path.name != SMALL_MODEL:
             circuit = Circuit.load(path)
+            if circuit.spans is not None:
+                continue
             shipped = (path.parent / SMALL_MODEL).is_file()
             found.append(Known(f"{path.parent.name}/{path.stem}", circuit, shipped, task_of(circuit, path, tasks)))
     return found

@@ -10,11 +10,14 @@ from acdc_engine.graph.alternative_records import Alternative, Alternatives, Cir
 from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.nodes import nodes_of_edges, with_roles
+from acdc_engine.graph.spans import Spans
 
 GPT2 = GraphShape(12, 12, 12)
 SMOLLM2 = GraphShape(30, 9, 3)
 ROLES: tuple[records.RoleName, ...] = ("previous token", "duplicate token", "induction", "S-inhibition", "name mover")
 TOKENS = ("<|endoftext|>", "When", " Mary", " and", " John", " went", " to", " the", " store", ",", " John", " gave")
+PLACES = ("bos", "When", "A", "and", "B", "went to the", "place", ",", "B.2", "end")
+_PLACES_OF_TOKENS = (0, 1, 2, 3, 4, 5, 5, 5, 6, 7, 8, 9)
 HOSTILE = (
     "</script><script>alert('script')</script>",
     '"><img src=x onerror="alert(1)">',
@@ -26,16 +29,31 @@ HOSTILE = (
 """Texts that break pages that trust them; the last has 10,000 characters."""
 
 
-def made_circuit(n_edges: int, seed: int = 0, shape: GraphShape = GPT2, *, hostile: bool = False) -> Circuit:
+def made_circuit(
+    n_edges: int,
+    seed: int = 0,
+    shape: GraphShape = GPT2,
+    *,
+    hostile: bool = False,
+    places: tuple[str, ...] | None = None,
+) -> Circuit:
     """A circuit without loose ends of exactly so many edges (12 at least), with everything that a circuit can hold.
 
-    Hostile ones: every text that strangers write is one of `HOSTILE`.
+    Hostile ones: every text that strangers write is one of `HOSTILE`. With `places`, such as `PLACES`, every edge lies
+    at one of these, which look back at all before them; the last is the one that is read.
     """
     rng = random.Random(seed)
-    layout = Graph(shape)
+    leads = tuple(tuple(s <= t for t in range(len(places or ()))) for s in range(len(places or ())))
+    spans = None if places is None else Spans(places, leads, len(places) - 1)
+    layout = Graph(shape, spans=spans)
     text = (lambda plain: rng.choice(HOSTILE)) if hostile else (lambda plain: plain)
     edges = tuple(_edge(rng, name) for name in sorted(_names(rng, layout, n_edges), key=layout.parse_edge))
     nodes = tuple(_node(rng, node, text) for node in nodes_of_edges(layout, edges))
+    if places is not None:  # a node does the same everywhere, and writes to the answer where that is read
+        first = {node.sender: node for node in reversed(nodes)}
+        same = ("role", "role_scores")
+        nodes = tuple(node.model_copy(update={key: getattr(first[node.sender], key) for key in same}) for node in nodes)
+        nodes = tuple(n if n.span == places[-1] else n.model_copy(update={"direct_effect": None}) for n in nodes)
     held_out = _figures(rng, 64, text)
     circuit = Circuit(
         model=records.ModelRecord(
@@ -66,7 +84,7 @@ def made_circuit(n_edges: int, seed: int = 0, shape: GraphShape = GPT2, *, hosti
             indispensable=evidence.Indispensable(
                 objective="faithfulness",
                 low=0.9,
-                without={f"{edge.sender}->{edge.receiver}": 0.8 + place / 50 for place, edge in enumerate(edges[:8])},
+                without={edge.name: 0.8 + place / 50 for place, edge in enumerate(edges[:8])},
             ),
         ),
         certificate=evidence.Certificate(objective="faithfulness", low=0.9, high=1.1, value=0.91, minimal=True),
@@ -93,8 +111,29 @@ def made_circuit(n_edges: int, seed: int = 0, shape: GraphShape = GPT2, *, hosti
             for split in ("discovery", "discovery", "held_out", "held_out")
         ),
         examples=tuple(_example(rng, nodes, text) for _ in range(2)),
+        **{} if spans is None else _told_apart(rng, spans, nodes),
     )
     return circuit.model_copy(update={"edges": with_roles(layout, nodes, edges)})
+
+
+def _told_apart(rng: random.Random, spans: Spans, nodes: tuple[records.CircuitNode, ...]) -> dict[str, Any]:
+    paths = []
+    for node in nodes:
+        before = spans.names[: spans.names.index(node.span or "") + 1] if node.kind == "head" else ()
+        for source, share in zip(before, _shares(rng, len(before)), strict=True):
+            figures = {"weight": share, "weight_corrupt": share * rng.random(), "score": rng.gauss(0, 0.1)}
+            effect = {"effect": rng.gauss(0, 0.1)} if share > 0.5 else {}
+            paths.append(
+                records.AttentionPath(head=node.sender, target=node.span or "", source=source, **figures, **effect)
+            )
+    record = records.SpansRecord(names=spans.names, leads=spans.leads, end=spans.end)
+    return {"version": 2, "spans": record, "attention": tuple(paths)}
+
+
+def _shares(rng: random.Random, n: int) -> list[float]:
+    """Numbers of very different size that add up to one."""
+    drawn = [rng.random() ** 6 for _ in range(n)]
+    return [value / sum(drawn) for value in drawn]
 
 
 def _alternatives(edges: tuple[records.CircuitEdge, ...]) -> Alternatives:
@@ -108,37 +147,54 @@ def _alternatives(edges: tuple[records.CircuitEdge, ...]) -> Alternatives:
 
 def _names(rng: random.Random, layout: Graph, n_edges: int) -> set[str]:
     """Whole paths from input to logits, until there are so many edges; the last path closes in one or two."""
-    names = {"input->logits"}
+    names = {f"input->{layout.receivers[-1]}"}
+    plain = layout.at(None)
     while len(names) < n_edges:
         path, sender = [], "input"
         while sender != "logits":
-            place = layout.sender_index(sender)
-            low = 0 if sender == "input" else int(layout.joins[place].argmax())
+            place = plain.sender_index(sender)
+            low = 0 if sender == "input" else int(plain.joins[place].argmax())
             # Short hops near the input, long ones later: paths of four to six edges.
-            high = min(layout.n_receivers, low + layout.n_receivers // 3)
+            high = min(plain.n_receivers, low + plain.n_receivers // 3)
             receiver = rng.randrange(low, high)
-            if not layout.joins[place, receiver] or rng.random() < 0.05:
-                receiver = layout.logits
-            path.append(f"{sender}->{layout.receivers[receiver]}")
-            fed = layout.fed(receiver)
-            sender = "logits" if receiver == layout.logits else layout.senders[rng.randrange(fed[0], fed[-1] + 1)]
+            if not plain.joins[place, receiver] or rng.random() < 0.05:
+                receiver = plain.logits
+            path.append(f"{sender}->{plain.receivers[receiver]}")
+            fed = plain.fed(receiver)
+            sender = "logits" if receiver == plain.logits else plain.senders[rng.randrange(fed[0], fed[-1] + 1)]
+        path = path if layout.spans is None else _at_places(rng, layout.spans, path)
         fresh = [name for name in path if name not in names]
         if len(names) + len(fresh) <= n_edges:
             names.update(fresh)
         else:  # one more edge from a node that is there to the logits, or into one from the input
-            heads = {name.split("->")[0] for name in names}
-            names.add(rng.choice(sorted(f"{head}->logits" for head in heads)))
+            if layout.spans is None:
+                heads = {name.split("->")[0] for name in names}
+                names.add(rng.choice(sorted(f"{head}->logits" for head in heads)))
             if len(names) < n_edges:
                 names.add(rng.choice([f"input->{name.split('->')[1]}" for name in sorted(names)]))
     return names
 
 
+def _at_places(rng: random.Random, spans: Spans, path: list[str]) -> list[str]:
+    """The edges of a path at places, from the logits backwards: keys and values are read at the same or before."""
+    at, found = spans.end, []
+    for name in reversed(path):
+        if name[-3:] in ("<k>", "<v>"):
+            at = rng.choice((at, rng.randint(0, at), max(0, at - 1)))
+        found.append(f"{name}@{spans.names[at]}")
+    return found
+
+
 def _edge(rng: random.Random, name: str) -> records.CircuitEdge:
-    sender, receiver = name.split("->")
+    (sender, into), span = name.split("->"), None
+    receiver = into
+    if "@" in into:
+        receiver, _, span = into.partition("@")
     effect = rng.choice((-1, 1, 1)) * rng.paretovariate(1.5) / 10
     return records.CircuitEdge(
         sender=sender,
         receiver=receiver,
+        span=span,
         score=effect * rng.uniform(0.5, 1.5),
         effect=effect,
         without=0.9 - abs(effect) / 10,
@@ -149,7 +205,7 @@ def _edge(rng: random.Random, name: str) -> records.CircuitEdge:
 
 
 def _repeats(edges: tuple[records.CircuitEdge, ...], figures: evidence.Figures, text: Any) -> repeat_records.Repeats:
-    names = tuple(f"{edge.sender}->{edge.receiver}" for edge in edges if edge.inclusion and edge.inclusion >= 0.9)
+    names = tuple(edge.name for edge in edges if edge.inclusion and edge.inclusion >= 0.9)
     return repeat_records.Repeats(
         asked=10,
         n_prompts=16,
@@ -242,7 +298,8 @@ def _sizes(rng: random.Random, n_edges: int, faithfulness: float) -> tuple[evide
 def _example(rng: random.Random, nodes: tuple[records.CircuitNode, ...], text: Any) -> evidence.Example:
     clean = tuple(text(token) for token in TOKENS)
     corrupt = tuple(text(token) for token in (*TOKENS[:10], " Anna", " gave"))
-    heads = [node.name for node in nodes if node.kind == "head"][:40]
+    heads = list(dict.fromkeys(node.sender for node in nodes if node.kind == "head"))[:40]
+    places = any(node.span for node in nodes)
 
     def rows() -> tuple[tuple[float, ...], ...]:
         drawn = [[rng.random() ** 4 for _ in range(row + 1)] for row in range(len(TOKENS))]
@@ -252,6 +309,7 @@ def _example(rng: random.Random, nodes: tuple[records.CircuitNode, ...], text: A
     return evidence.Example(
         clean=clean,
         corrupt=corrupt,
+        spans=_PLACES_OF_TOKENS if places else (),
         read_at=len(TOKENS) - 1,
         answers=(text(" Mary"),),
         wrong_answers=(text(" John"),),

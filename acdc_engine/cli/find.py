@@ -137,8 +137,54 @@ def _name_of(task: str) -> str:
 
 _CURVE_SETTINGS = (
     "device", "dtype", "memory", "device_map", "ungroup_kv", "steps", "ablation", "metric", "n", "n_held_out", "seed",
-    "prepend_bos", "drop_misfits", "batch_size", "force",
+    "prepend_bos", "drop_misfits", "where", "batch_size", "force",
 )  # fmt: skip
+_Methods = Annotated[
+    list[str],
+    options.in_pruning(
+        autocompletion=options.among(lambda: choices_of("method")),
+        help="How edges are scored: eap-ig, eap-ig-path, eap, gim or clean-corrupted. Repeat it for several.",
+    ),
+]
+_Ranks = Annotated[
+    list[str],
+    options.in_pruning(
+        autocompletion=options.among(lambda: ("absolute", "signed")),
+        help="What counts as strong: signed or absolute scores. Repeat it for both. MIB publishes CPR for signed and "
+        "CMD for absolute.",
+    ),
+]
+_Strategies = Annotated[
+    list[str],
+    options.in_pruning(
+        autocompletion=options.among(lambda: ("top-k", "greedy")),
+        help="top-k: the strongest edges. greedy: grown from the logits. Repeat it for both.",
+    ),
+]
+_Shares = Annotated[
+    str | None,
+    options.in_pruning(
+        help="Sizes in percent of the graph's edges, growing, as in 0.5,1,5,100; with --where of edges at places.",
+        show_default="MIB's: 0.1,0.2,0.5,1,2,5,10,20,50,100",
+    ),
+]
+_Random = Annotated[
+    int,
+    options.in_run(
+        "--random",
+        help="Random circuits per size, as a baseline; fewer above 5 % of the edges, where each costs more. 0: none.",
+    ),
+]
+_Marked = Annotated[
+    list[str] | None,
+    options.in_run(
+        help="A circuit of acdc discover (a run's folder or a file), of the same model and task, to mark on the "
+        "picture. Repeat it for several."
+    ),
+]
+_Band = Annotated[
+    float, options.in_run(help="The picture shades the band from t to 2 - t, in which a circuit counts as faithful.")
+]
 
 
 @command(
@@ -149,54 +195,13 @@ _CURVE_SETTINGS = (
 def curve(
     task: options.Task,
     model: options.Model = "smollm2-135m",
-    method: Annotated[
-        list[str],
-        options.in_pruning(
-            autocompletion=options.among(lambda: choices_of("method")),
-            help="How edges are scored: eap-ig, eap-ig-path, eap, gim or clean-corrupted. Repeat it for several.",
-        ),
-    ] = ["eap-ig", "eap"],  # noqa: B006
-    rank: Annotated[
-        list[str],
-        options.in_pruning(
-            autocompletion=options.among(lambda: ("absolute", "signed")),
-            help="What counts as strong: signed or absolute scores. Repeat it for both. MIB publishes CPR for signed "
-            "and CMD for absolute.",
-        ),
-    ] = ["signed", "absolute"],  # noqa: B006
-    strategy: Annotated[
-        list[str],
-        options.in_pruning(
-            autocompletion=options.among(lambda: ("top-k", "greedy")),
-            help="top-k: the strongest edges. greedy: grown from the logits. Repeat it for both.",
-        ),
-    ] = ["top-k"],  # noqa: B006
-    sizes: Annotated[
-        str | None,
-        options.in_pruning(
-            help="Sizes in percent of the graph's edges, growing, as in 0.5,1,5,100.",
-            show_default="MIB's: 0.1,0.2,0.5,1,2,5,10,20,50,100",
-        ),
-    ] = None,
-    n_random: Annotated[
-        int,
-        options.in_run(
-            "--random",
-            help="Random circuits per size, as a baseline; fewer above 5 % of the edges, where each costs more. 0: "
-            "none.",
-        ),
-    ] = 10,
-    circuit: Annotated[
-        list[str] | None,
-        options.in_run(
-            help="A circuit of acdc discover (a run's folder or a file), of the same model and task, to mark on the "
-            "picture. Repeat it for several."
-        ),
-    ] = None,
-    faithfulness: Annotated[
-        float,
-        options.in_run(help="The picture shades the band from t to 2 - t, in which a circuit counts as faithful."),
-    ] = 0.9,
+    method: _Methods = ["eap-ig", "eap"],  # noqa: B006
+    rank: _Ranks = ["signed", "absolute"],  # noqa: B006
+    strategy: _Strategies = ["top-k"],  # noqa: B006
+    sizes: _Shares = None,
+    n_random: _Random = 10,
+    circuit: _Marked = None,
+    faithfulness: _Band = 0.9,
     to: Annotated[str, options.in_run(help="The picture: png, svg, pdf or none.")] = "png",
     out_folder: Annotated[
         Path | None,

@@ -167,8 +167,9 @@ def compare(
 ) -> None:
     """Compares a found circuit with a known one: ROC, precision and recall, overlap, what is missing and extra.
 
-    Over edges and over nodes, with and without MLPs, class by class. Needs no
-    model. Without scores of all edges the found circuit is one point.
+    Over edges and over nodes, with and without MLPs, class by class; and where
+    both tell the same places in the prompt apart, at places. Needs no model.
+    Without scores of all edges the found circuit is one point.
     """
     from acdc_engine.graph.files import check_target
     from acdc_engine.show.pictures import picture_format, write_figure

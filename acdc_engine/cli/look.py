@@ -78,7 +78,8 @@ def view(
 
     Hover for numbers, click a node to trace its paths, filter by strength,
     layer and kind, change the size; By role makes one box of all heads of a
-    role, and adds up the edges between boxes. Needs no model.
+    role, and adds up the edges between boxes. A circuit that says where in
+    the prompt opens by place. Needs no model.
     """
     from acdc_engine.formats.register import import_circuit
     from acdc_engine.graph.files import check_target, find_circuit, name_of, write_text

@@ -7,7 +7,7 @@ from acdc_engine.cli import options
 from acdc_engine.cli.command import AsJson, command, out, print_json, print_notes, stage
 
 _ASKED = (
-    *("n", "n_validation", "n_held_out", "seed", "prepend_bos", "drop_misfits", "batch_size"),
+    *("n", "n_validation", "n_held_out", "seed", "prepend_bos", "drop_misfits", "where", "batch_size"),
     *("device", "dtype", "memory", "ungroup_kv"),
 )
 

@@ -1,6 +1,10 @@
-"""A found circuit, or the scores of all edges, against a known circuit: ranking curves, overlap, roles, edits."""
+"""A found circuit, or the scores of all edges, against a known circuit: ranking curves, overlap, roles, edits.
 
-from collections.abc import Iterator, Mapping
+Both are of one graph. Where that has places in the prompt, each edge and each node counts once for every place at which
+the graph has it.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -11,6 +15,7 @@ from acdc_engine.errors import ScoreError
 from acdc_engine.evidence import Mask, Scores
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.connectivity import sends
 from acdc_engine.graph.nodes import role_fed
 from acdc_engine.graph.result_records import ClassResult, EditEdge, Overlap, Rank, Ranking, Scope
 
@@ -81,22 +86,34 @@ def _counted_edges(graph: Graph) -> dict[bool, Mask]:
 def _parts(graph: Graph) -> Iterator[tuple[Scope, bool, Bool[Tensor, "rows columns"], Mask]]:
     """What is counted by itself: edges or nodes, with MLPs and, where there are any, without; as items and as edges.
 
-    Items are edges, or senders as `[senders, 1]`.
+    Items are edges, or nodes as `[senders, spans]`: those with an edge out of them.
     """
-    real = torch.arange(graph.n_senders) != graph.INPUT
     for mlps, edges in _counted_edges(graph).items():
-        nodes = real if mlps else real & ~_mlp_senders(graph)
+        nodes = _largest(graph, torch.where(edges, 0.0, -torch.inf)).isfinite()
+        nodes[graph.INPUT] = False
         yield "edges", mlps, edges, edges
-        yield "nodes", mlps, nodes[:, None], edges
+        yield "nodes", mlps, nodes if mlps else nodes & ~_mlp_senders(graph)[:, None], edges
 
 
-def _node_mask(circuit: Circuit, graph: Graph) -> Bool[Tensor, "senders 1"]:
-    """The circuit's nodes, as senders; the logits are none."""
-    mask = torch.zeros(graph.n_senders, 1, dtype=torch.bool)
-    for node in circuit.nodes:
-        if node.name != "logits":
-            mask[graph.sender_index(node.name)] = True
-    return mask
+def _largest(graph: Graph, values: Scores) -> Float[Tensor, "senders spans"]:
+    """Of every node the largest of its outgoing edges' values."""
+    nodes = values.new_full((graph.n_senders, graph.n_spans), -torch.inf)
+    spans = torch.from_numpy(graph.span_of).expand(values.shape)
+    found: Tensor = nodes.scatter_reduce(1, spans, values, "amax")
+    return found
+
+
+def _node_mask(graph: Graph, names: Iterable[str]) -> Bool[Tensor, "senders spans"]:
+    mask = torch.zeros(graph.n_nodes, dtype=torch.bool)
+    at = {graph.node_name(node): node for node in range(graph.n_nodes)}
+    mask[[at[name] for name in names]] = True
+    nodes: Tensor = mask.unflatten(0, (graph.n_senders, graph.n_spans))
+    return nodes
+
+
+def _names(circuit: Circuit) -> list[str]:
+    """Of its nodes."""
+    return [node.name for node in circuit.nodes if node.kind != "logits"]
 
 
 def rankings(known: Circuit, scores: Mapping[Rank, Scores]) -> tuple[Ranking, ...]:
@@ -111,19 +128,20 @@ def rankings(known: Circuit, scores: Mapping[Rank, Scores]) -> tuple[Ranking, ..
     """
     scores = {rank: without_rounding(values) for rank, values in scores.items()}
     graph, mask = known.graph(), known.mask()
-    truths = {"edges": mask, "nodes": _node_mask(known, graph)}
+    truths = {"edges": mask, "nodes": _node_mask(graph, _names(known))}
     found = []
     for scope, mlps, items, edges in _parts(graph):
         truth = truths[scope][items]
         for rank, values in scores.items() if 0 < int(truth.sum()) < truth.numel() else ():
             if scope == "nodes":
-                values = values.masked_fill(~edges, -torch.inf).amax(1, keepdim=True)
+                values = _largest(graph, values.masked_fill(~edges, -torch.inf))
             curve = _sweep(values[items], truth)
             corners = curve.corners()
             found.append(
                 Ranking(
                     scope=scope,
                     mlps=mlps,
+                    places=graph.spans is not None,
                     rank=rank,
                     n_true=int(truth.sum()),
                     n_false=int((~truth).sum()),
@@ -139,7 +157,8 @@ def rankings(known: Circuit, scores: Mapping[Rank, Scores]) -> tuple[Ranking, ..
 def overlaps(found: Circuit, known: Circuit) -> tuple[Overlap, ...]:
     """Precision, recall, F1 and Jaccard index of the found circuit, for every part of the graph."""
     graph = known.graph()
-    masks = {"edges": (found.mask(), known.mask()), "nodes": (_node_mask(found, graph), _node_mask(known, graph))}
+    nodes = _node_mask(graph, _names(found)), _node_mask(graph, _names(known))
+    masks = {"edges": (found.mask(), known.mask()), "nodes": nodes}
     out = []
     for scope, mlps, items, _ in _parts(graph):
         here, there = (mask & items for mask in masks[scope])
@@ -148,6 +167,7 @@ def overlaps(found: Circuit, known: Circuit) -> tuple[Overlap, ...]:
             Overlap(
                 scope=scope,
                 mlps=mlps,
+                places=graph.spans is not None,
                 n=int(items.sum()),
                 n_true=n_true,
                 n_found=n_found,
@@ -170,7 +190,7 @@ def classes(found: Circuit, known: Circuit, scores: Scores | None) -> tuple[Clas
     graph, truth, kept = known.graph(), known.mask(), found.mask()
     members: dict[str, list[str]] = {}
     for node in known.nodes:
-        if node.role is not None and node.name != "logits":
+        if node.role is not None and node.kind != "logits":
             members.setdefault(node.role, []).append(node.name)
     listed = {node.name for node in found.nodes}
     out = []
@@ -214,14 +234,14 @@ def edits(found: Circuit, known: Circuit, scores: Scores | None) -> tuple[tuple[
     def listed(mask: Mask) -> tuple[EditEdge, ...]:
         edges = []
         for sender, receiver in mask.nonzero().tolist():
-            names = graph.senders[sender], graph.receivers[receiver]
+            into = graph.receivers[receiver]
             edges.append(
                 EditEdge(
                     edge=graph.edge_name(sender, receiver),
-                    score=own.get(names) if scores is None else float(scores[sender, receiver]),
+                    score=own.get((graph.senders[sender], into)) if scores is None else float(scores[sender, receiver]),
                     place=None if scores is None else int(places[sender, receiver]),
-                    sender_role=roles.get(names[0]),
-                    receiver_role=role_fed(graph, names[1], roles),
+                    sender_role=roles.get(graph.node_name(graph.node(sender, receiver))),
+                    receiver_role=role_fed(graph, into, roles),
                 )
             )
         return tuple(sorted(edges, key=lambda edge: -1.0 if edge.score is None else abs(edge.score), reverse=True))
@@ -231,11 +251,10 @@ def edits(found: Circuit, known: Circuit, scores: Scores | None) -> tuple[tuple[
 
 def _touching(graph: Graph, names: list[str]) -> Mask:
     """Edges that start or end at one of some nodes."""
-    senders = torch.zeros(graph.n_senders, dtype=torch.bool)
-    senders[[graph.sender_index(name) for name in names]] = True
+    nodes = _node_mask(graph, names).flatten()
     fed = map(graph.fed, range(graph.n_receivers))
-    receivers = torch.tensor([bool(senders[list(heads)].any()) for heads in fed])
-    return graph.exists & (senders[:, None] | receivers[None, :])
+    receivers = torch.tensor([bool(nodes[list(heads)].any()) for heads in fed])
+    return graph.exists & (sends(graph, nodes) | receivers[None, :])
 
 
 def _mlp_senders(graph: Graph) -> Bool[Tensor, "senders"]:

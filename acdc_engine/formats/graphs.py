@@ -3,7 +3,8 @@
 All are written from one graph (`attributed`), whose nodes and edges docs/formats.md lists. Node-link JSON is read as
 well, and so are networkx graphs made by hand: nodes are named as in a circuit file (`input`, `a5.h3`, `m4`, `logits`;
 `a7.kv1` for keys and values that heads share), and an edge into a head says by its attribute `kind`, or by its key in a
-multigraph, whether it enters `q`, `k` or `v`; instead `receiver` may name it, as in `a1.kv0<k>`.
+multigraph, whether it enters `q`, `k` or `v`; instead `receiver` may name it, as in `a1.kv0<k>`. With places nodes are
+called `a5.h3@B.2`, and the graph's attribute `spans` tells of the places; an edge is where its source is.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from acdc_engine.formats.tables import Rows, circuit_of, has_places
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import explain_faults, read_json
 from acdc_engine.graph.nodes import edge_name
-from acdc_engine.graph.records import FIGURES, SIGN_CONVENTION, ModelRecord
+from acdc_engine.graph.records import FIGURES, SIGN_CONVENTION, ModelRecord, SpansRecord
 from acdc_engine.graph.style import colour_of, measure_of, relative_strengths, strength_of
 
 if TYPE_CHECKING:
@@ -128,8 +129,13 @@ class _Node(BaseModel, extra="ignore", strict=True):
     role: str | None = None
 
 
+class _Facts(BaseModel, extra="ignore", strict=True):
+    spans: str | None = None
+
+
 class _Graph(BaseModel, extra="ignore", strict=True):
     directed: Literal[True]
+    graph: _Facts = Field(default_factory=_Facts)
     nodes: list[_Node]
     edges: list[dict[str, Any]] = Field(validation_alias=AliasChoices("edges", "links"))
 
@@ -144,19 +150,48 @@ def _circuit_of(path: Path, what: str, content: Any, model: ModelRecord | None) 
         ) from error
     if model is None:
         raise needs_model(path, what)
-    rows: Rows = []
+    spans, rows = _spans_of(path, graph.graph.spans), Rows()
     edges = list(enumerate(graph.edges))
     if all(isinstance(edge.get("place"), int) for _, edge in edges):
         edges.sort(key=lambda item: int(item[1]["place"]))
     for place, edge in edges:
         if (edge.get("kind"), edge.get("key")) == ("shared", "shared"):
             continue  # from `to_networkx(shared=True)`
-        if edge.get("span") is not None:
-            raise has_places(path)
         where = f"edges.{place} ({edge.get('source')!s:.60} -> {edge.get('target')!s:.60})"
+        if spans is not None:
+            edge = edge | _without_places(path, where, edge)
+        elif edge.get("span") is not None:
+            raise has_places(path)
         ends = {"sender": edge.get("source"), "receiver": _receiver_of(path, where, edge)}
-        rows.append((where, ends | {key: edge[key] for key in FIGURES if key in edge}))
-    return circuit_of(path, what, model, rows, {node.id: node.role for node in graph.nodes if node.role is not None})
+        rows.append((where, ends | {key: edge[key] for key in ("span", *FIGURES) if key in edge}))
+    roles = {node.id: node.role for node in graph.nodes if node.role is not None}
+    return circuit_of(path, what, model, rows, roles, spans)
+
+
+def _spans_of(path: Path, text: str | None) -> SpansRecord | None:
+    """The places that a graph tells of."""
+    try:
+        return None if text is None else SpansRecord.model_validate_json(text)
+    except ValidationError as error:
+        raise CircuitFileError(f"{path}: graph.spans does not tell of places:\n{explain_faults(error)}") from error
+
+
+def _without_places(path: Path, where: str, edge: Mapping[str, Any]) -> dict[str, str]:
+    """The ends of an edge by their names without places, and the place: that of its source.
+
+    A key or value leads to what looks back at it, so that its target may be elsewhere, or be a node of its own, such as
+    `a7.h3.kv@B.2`; all else is read where it is written.
+    """
+    (source, _, span), (target, _, there) = (str(edge.get(end)).partition("@") for end in ("source", "target"))
+    ends = {"source": source, "target": target.removesuffix(".kv"), "span": span}
+    receiver = str(_receiver_of(path, where, {**edge, **ends}))
+    for other in (edge.get("span", span), span if receiver.endswith(("<k>", "<v>")) else there):
+        if other != span:
+            raise CircuitFileError(
+                f"{path}: {where}: it begins at the place {span[:60]!r} and belongs to {str(other)[:60]!r}: an edge "
+                "lives at one place. Correct one of the two."
+            )
+    return ends
 
 
 def _receiver_of(path: Path, place: str, edge: Mapping[str, Any]) -> Any:

@@ -18,7 +18,7 @@ from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import check_readable, explain_faults
 from acdc_engine.graph.nodes import nodes_of_edges, targets_of, with_roles
-from acdc_engine.graph.records import COLUMNS, FIGURES, CircuitEdge, ModelRecord
+from acdc_engine.graph.records import COLUMNS, FIGURES, CircuitEdge, ModelRecord, SpansRecord
 
 Rows = list[tuple[str, dict[str, Any]]]
 """The known cells of each edge, with its place for messages."""
@@ -67,16 +67,26 @@ class _Parquet(Format):
 
 
 def circuit_of(
-    path: Path, what: str, model: ModelRecord, rows: Rows, roles: Mapping[str, str] | None = None
+    path: Path,
+    what: str,
+    model: ModelRecord,
+    rows: Rows,
+    roles: Mapping[str, str] | None = None,
+    spans: SpansRecord | None = None,
 ) -> Circuit:
     """A circuit from a table of its edges, which have the model's own names; `sender` and `receiver` are enough.
 
-    `what` it is goes into the circuit's `source`. Roles of nodes are by name, beside those at the ends of edges.
+    `what` it is goes into the circuit's `source`. Roles of nodes are by name, beside those at the ends of edges. With
+    spans every edge has a `span` too.
 
     Raises:
         CircuitFileError: It is no circuit of that model; the edge is named.
     """
-    layout = Circuit(model=model, nodes=(), edges=()).graph()
+    empty: dict[str, Any] = {"model": model, "spans": spans, "version": 1 if spans is None else 2}
+    try:
+        layout = Circuit(nodes=(), edges=(), **empty).graph()
+    except CircuitFileError as error:  # of spans
+        raise CircuitFileError(f"{path}: {error}") from error
     if len(rows) > layout.n_edges:  # before each becomes a record
         raise CircuitFileError(
             f"{path} has {len(rows):,} rows, but the model's graph has {layout.n_edges:,} edges, and each may be "
@@ -86,7 +96,8 @@ def circuit_of(
     known = _roles_of(path, layout, edges, roles or {})
     nodes = nodes_of_edges(layout, edges, known)
     try:
-        return Circuit(model=model, source=f"{path.name}, {what}", nodes=nodes, edges=with_roles(layout, nodes, edges))
+        edges = with_roles(layout, nodes, edges)
+        return Circuit(source=f"{path.name}, {what}", nodes=nodes, edges=edges, **empty)
     except CircuitFileError as error:
         raise CircuitFileError(f"{path}: {error}") from error
 
@@ -116,7 +127,7 @@ def _roles_of(path: Path, layout: Graph, edges: Iterable[CircuitEdge], roles: Ma
     """Roles of nodes, with those that edges tell: a receiver that several heads share has all of theirs."""
     found = dict(roles)
     for edge in edges:
-        ends = [(edge.sender, edge.sender_role)]
+        ends = [(edge.out_of, edge.sender_role)]
         targets = targets_of(layout, edge.into)[1]
         if len(targets) == 1:
             ends.append((targets[0], edge.receiver_role))
@@ -158,9 +169,9 @@ def _csv_rows(path: Path) -> Rows:
 def has_places(path: Path) -> CircuitFileError:
     """The error of a file of a circuit with places, which it does not tell enough of."""
     return CircuitFileError(
-        f"{path} has places in the prompt, and does not say which of them looks back at which: such circuits are read "
-        "from the engine's own files alone. Take the circuit file that it was exported from; or export that circuit "
-        "without places (in Python: circuit.plain())."
+        f"{path} has places in the prompt, and does not say which of them looks back at which. Take the circuit file "
+        "that it was exported from, or export that as networkx-json, which says so; with a circuit that has these "
+        "places, Circuit.from_edges(circuit, names) makes one in Python of edges such as a5.h3->a7.h1<v>@B.2."
     )
 
 

@@ -204,7 +204,8 @@ class Circuit(Shown, Acting, Record):
             `heads`, names between blanks. Edge keys: `q`, `k`, `v`, `mlp` or `logits`. Edge attributes: `kind` (the key
             again), `name` (unique, as in `a5.h5->a7.h3<k>`), `receiver` (as in the circuit file), where known `score`
             and `effect`, both positive where the edge supports the behaviour, and where known `sender_role` and
-            `receiver_role`, the roles of its two nodes.
+            `receiver_role`, the roles of its two nodes. With places also `span` of nodes and edges, and `spans` of the
+            graph: the `SpansRecord` as a JSON text.
         """
         import networkx as nx
 
@@ -212,6 +213,8 @@ class Circuit(Shown, Acting, Record):
         graph: nx.MultiDiGraph[str] = nx.MultiDiGraph(model=self.model.name, sign=SIGN_CONVENTION)
         if self.task is not None:
             graph.graph["task"] = self.task.name
+        if self.spans is not None:
+            graph.graph["spans"] = self.spans.model_dump_json()
         for node in self.nodes:
             position = layout.n_senders if node.kind == "logits" else layout.sender_index(node.sender)
             head = int(node.sender.split(".h")[1]) if node.kind == "head" else None

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from acdc_engine.errors import GraphError, did_you_mean
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.nodes import EdgeLike, edge_name, edges_named, nodes_of_edges, targets_of, with_roles
-from acdc_engine.graph.records import OF_EDGES, CircuitEdge, CircuitNode, ModelRecord
+from acdc_engine.graph.records import OF_EDGES, CircuitEdge, CircuitNode, ModelRecord, SpansRecord
 from acdc_engine.graph.style import by_strength, measure_of
 
 _OF_THE_WHOLE = (
@@ -83,21 +83,30 @@ class Wiring:
         self._reads: dict[str, list[tuple[int, str]]] = {}
         for column, receiver in enumerate(layout.receivers):
             kind, nodes = targets_of(layout, receiver)
-            for node in nodes:
+            for node in dict.fromkeys(name.partition("@")[0] for name in nodes):
                 self._reads.setdefault(node, []).append((column, kind))
 
-    def join(self, senders: Iterable[str], receivers: Iterable[str], letters: str = "qkv") -> None:
+    def join(
+        self,
+        senders: Iterable[str],
+        receivers: Iterable[str],
+        letters: str = "qkv",
+        at: Collection[str] | None = None,
+    ) -> None:
         """Adds every edge that exists from one of some nodes to one of others: nothing reads what is computed later.
 
         Args:
             senders: Nodes that write, such as `input`, `a5.h5` or `m0`.
             receivers: Nodes that read, such as `a7.h3`, `m7` or `logits`.
             letters: Through which of q, k and v heads are entered.
+            at: In a graph with places the names of those where it is read; None for all.
 
         Raises:
             GraphError: A node that does not exist.
         """
         columns = [column for node in receivers for column in self._columns(node, letters)]
+        if at is not None:
+            columns = [column for column in columns if self.layout.receivers[column].partition("@")[2] in at]
         for sender in senders:
             row = self.layout.sender_index(sender)
             self.edges.update((row, column) for column in columns if self.layout.joins[row, column])
@@ -114,14 +123,20 @@ class Wiring:
 
         Args:
             model: The model.
-            roles: The names of the nodes of each role.
+            roles: The names of the nodes of each role, at whatever place.
             texts: Of the circuit's file: `behaviour` (the task's name), `source`, `rule` and `made_by`.
         """
         layout = self.layout
         pairs = [(layout.senders[sender], layout.receivers[receiver]) for sender, receiver in sorted(self.edges)]
         edges = edges_named(layout, pairs)
-        nodes = nodes_of_edges(layout, edges, {name: role for role, names in roles.items() for name in names})
-        return Circuit(model=model, nodes=nodes, edges=with_roles(layout, nodes, edges), **texts)
+        role_of = {name: role for role, names in roles.items() for name in names}
+        nodes = tuple(
+            node.model_copy(update={"role": role_of.get(node.sender)}) for node in nodes_of_edges(layout, edges)
+        )
+        spans = SpansRecord.of(layout.spans)
+        version = 1 if spans is None else 2
+        edges = with_roles(layout, nodes, edges)
+        return Circuit(version=version, model=model, spans=spans, nodes=nodes, edges=edges, **texts)
 
 
 def _with_edges(circuit: Circuit, kept: set[tuple[str, str]]) -> Circuit:

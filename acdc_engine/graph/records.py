@@ -11,6 +11,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_serializer, model_validator
 
+from acdc_engine.graph.spans import Spans
+
 SIGN_CONVENTION = "positive: the edge supports the behaviour"
 MODEL_SIZES = ("n_layers", "n_heads", "n_kv_heads", "d_model", "d_vocab", "parallel", "mlps", "ungrouped_kv")
 """Fields of a model's record that are the same in two records of the same model, whatever it is called."""
@@ -348,6 +350,11 @@ class SpansRecord(Record):
     """For each of them, which can look back at it: those with a token at or behind one of its own in some prompt."""
     end: int = Field(ge=0)
     """Which of them the logits are read at, counted from 0."""
+
+    @staticmethod
+    def of(spans: Spans | None) -> SpansRecord | None:
+        """Of some spans; None of none."""
+        return None if spans is None else SpansRecord(names=spans.names, leads=spans.leads, end=spans.end)
 
 
 class AttentionPath(Record):

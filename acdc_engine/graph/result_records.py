@@ -7,7 +7,7 @@ a circuit, find the edges and nodes of a known circuit.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -136,6 +136,8 @@ class KnownCircuit(Record):
 class Curve(Shown, Record):
     """What `acdc curve` finds. Edges are scored on discovery prompts, every figure is of held-out prompts."""
 
+    _left_out: ClassVar[tuple[str, ...]] = ("places",)
+
     format: Literal["acdc-engine/curve"] = "acdc-engine/curve"
     version: int = Field(default=1, ge=1, le=1)
     model: ModelRecord
@@ -147,6 +149,8 @@ class Curve(Shown, Record):
     """What edges outside a circuit carry."""
     n_edges: int = Field(ge=1)
     """Edges of the whole graph."""
+    places: tuple[str, ...] = ()
+    """Places in the prompt, at each of which an edge counts by itself. Left out of the file where it does not."""
     target: float = Field(gt=0, le=1)
     """Lower end t of the band [t, 2 - t] in which a circuit counts as faithful."""
     series: tuple[CurveSeries, ...] = ()
@@ -174,15 +178,19 @@ class Curve(Shown, Record):
 class Counted(Record):
     """What is counted."""
 
+    _left_out: ClassVar[tuple[str, ...]] = ("places",)
+
     scope: Scope
     """Edges, or nodes without input and logits."""
     mlps: bool
     """Whether MLPs, and edges that start or end at one, are counted."""
+    places: bool = False
+    """Whether each counts once for every place in the prompt. Left out of the file where it does not."""
 
     @property
     def name(self) -> str:
         """In tables and legends."""
-        return self.scope if self.mlps else f"{self.scope}, no MLPs"
+        return f"{self.scope}{' at places' if self.places else ''}{'' if self.mlps else ', no MLPs'}"
 
 
 class Ranking(Counted):
@@ -269,7 +277,7 @@ class EditEdge(Record):
     """An edge to add to the found circuit, or to remove from it, to get the known one."""
 
     edge: str
-    """As in a9.h9->logits."""
+    """As in a9.h9->logits, or at a place a9.h9->logits@end."""
     score: float | None
     """Positive: it supports the behaviour."""
     place: int | None = Field(ge=1)
@@ -302,17 +310,22 @@ class Comparison(Shown, Record):
     node_scores: str = _NODE_SCORES
     """How nodes are scored."""
     rankings: tuple[Ranking, ...]
-    """Empty without scores."""
+    """Empty without scores. Where both circuits have the same places, without places and then with them."""
     overlaps: tuple[Overlap, ...]
-    """Edges and nodes, with and without MLPs."""
+    """Edges and nodes, with and without MLPs; without places and with them likewise."""
     classes: tuple[ClassResult, ...]
-    """Class by class; empty where the known circuit has no roles."""
+    """Class by class; empty where the known circuit has no roles. At places where both circuits have the same."""
     missing: tuple[EditEdge, ...]
-    """Known edges that were not found, strongest first."""
+    """Known edges that were not found, strongest first; at places likewise."""
     extra: tuple[EditEdge, ...]
-    """Found edges that are not known, strongest first."""
+    """Found edges that are not known, strongest first; at places likewise."""
     remarks: tuple[str, ...] = ()
     """What a reader should know."""
+
+    @property
+    def places(self) -> bool:
+        """Whether both tell the same places in the prompt apart, and were compared with them, too."""
+        return any(row.places for row in self.overlaps)
 
     @property
     def other_task(self) -> str:

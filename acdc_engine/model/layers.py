@@ -147,7 +147,7 @@ class Attention:
             shared = q.shape[2] // k.shape[2]
             k, v = (part if shared == 1 else part.repeat_interleave(shared, 2) for part in (k, v))
         elif list(groups) != list(range(k.shape[2])):  # views: an index would have to be moved to the device
-            k, v = (torch.stack([part[:, :, group] for group in groups], 2) for part in (k, v))
+            k, v = _heads(k, groups), _heads(v, groups)
         return self._attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), at).transpose(1, 2)
 
     def fused(self, pos: int) -> bool:
@@ -184,10 +184,10 @@ class Attention:
         """
         some, groups = list(heads), [head * k.shape[2] // q.shape[2] for head in heads]
         if not self.norm_spans_heads:  # the others change nothing here, and may be many
-            q, k = q[:, :, some], k[:, :, groups]
+            q, k = _heads(q, some), _heads(k, groups)
         q, k = self._placed(q, k, rotation, at)
         if self.norm_spans_heads:
-            q, k = q[:, :, some], k[:, :, groups]
+            q, k = _heads(q, some), _heads(k, groups)
         return self._softmax(q.transpose(1, 2), k.transpose(1, 2), at)
 
     def _softmax(self, q: Tensor, k: Tensor, at: Tensor | None) -> Tensor:
@@ -309,6 +309,10 @@ def project(
     """Projects a shared, normalized input to every head."""
     flat = F.linear(x, weight.flatten(0, 1), None if bias is None else bias.flatten())
     return flat.view(*x.shape[:-1], *weight.shape[:2])
+
+
+def _heads(x: Float[Tensor, "batch pos heads d_head"], places: Sequence[int]) -> Float[Tensor, "batch pos some d_head"]:
+    return torch.stack([x[:, :, place] for place in places], 2)
 
 
 def read_positions(x: Residual, read_at: Tensor) -> Float[Tensor, "batch d_model"]:

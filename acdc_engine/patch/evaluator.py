@@ -279,15 +279,21 @@ class CircuitEvaluator:
     def path_values(
         self, mask: Bool[Tensor, "senders receivers"], paths: Sequence["HeadPath"], metric: Metric
     ) -> Float[Tensor, "paths prompts"]:
-        """See `Evaluator`. All paths are of one circuit, and each is run from the input on."""
+        """See `Evaluator`. Those of a head are run together, from the head on."""
         self.exact_evaluations += len(paths)
-        circuit, rows = self._defined(mask[None])[0], list[Tensor]()
-        same = Variants(circuit, Variants.of(circuit, circuit[None]).candidates * len(paths))
+        circuit, by_head, rows = self._defined(mask[None])[0], dict[int, list[int]](), list[Tensor]()
+        for place, path in enumerate(paths):
+            by_head.setdefault(path.head, []).append(place)
+        (unchanged,) = Variants.of(circuit, circuit[None]).candidates
         n_logits = 0 if metric.answers_only else self.view.d_vocab
-        for ready in self._ready:
-            parts = self._taken(ready, None, ready.measure(self.view, metric), n_logits, same, paths)
-            rows.append(torch.cat([*parts]))
-        return self._in_order(rows, 1)
+        for ready, bank in zip(self._ready, self._banks_of(circuit), strict=True):
+            taken, parts = partial(self._taken, ready, bank, ready.measure(self.view, metric), n_logits), list[Tensor]()
+            for places in by_head.values():
+                same = Variants(circuit, (unchanged,) * len(places))
+                parts += taken(same, [paths[place] for place in places])
+            rows.append(torch.cat(parts))
+        order = torch.tensor([place for places in by_head.values() for place in places]).argsort()
+        return self._in_order(rows, 1)[order.to(self.view.device)]
 
     def _differentiated(
         self,
@@ -404,12 +410,13 @@ class CircuitEvaluator:
         """
         base, start, most = variants.base.numpy(), 0, _MOST_MASKS
         while start < len(variants):
+            touched = [path.head for path in paths[start : start + most]]
             masks = Masks.near(base, variants.candidates[start : start + most])
-            plan = make_plan(self.graph, self.view.twins, masks, known=known)
+            plan = make_plan(self.graph, self.view.twins, masks, known=known, touched=touched)
             fitting = max(1, self.view.room.circuits // self._bytes_per_mask(plan, ready.baseline, n_logits))
             if fitting < len(masks):
                 masks = Masks.near(base, variants.candidates[start : start + fitting])
-                plan = make_plan(self.graph, self.view.twins, masks, known=known)
+                plan = make_plan(self.graph, self.view.twins, masks, known=known, touched=touched[:fitting])
             self._before_run()
             without, out = _without(paths[start : start + len(masks)]), list[Tensor]()
             try:

@@ -44,7 +44,7 @@ class Tokens:
     ) -> None:
         """Looks the tokens up: once for a batch, which waits for the device."""
         self.graph, self.n_spans, self.end, self.at = graph, graph.n_spans, graph.end, at
-        self._rows, self.spans = spans.tolist(), spans
+        self._rows, self.spans = spans.cpu().tolist(), spans
         flat = [span for row in self._rows for span in row]
         places = [[place for place, one in enumerate(flat) if one == span] for span in range(graph.n_spans)]
         moved = torch.tensor([place for some in places for place in some], dtype=torch.long).to(spans.device)

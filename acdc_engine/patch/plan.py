@@ -63,7 +63,13 @@ class Plan:
 
 
 def make_plan(
-    graph: Graph, twins: Sequence[Twin], masks: Masks, *, known: Bank | None = None, all_positions: bool = False
+    graph: Graph,
+    twins: Sequence[Twin],
+    masks: Masks,
+    *,
+    known: Bank | None = None,
+    touched: Sequence[int] = (),
+    all_positions: bool = False,
 ) -> Plan:
     """Finds the nodes that must run.
 
@@ -77,6 +83,7 @@ def make_plan(
         twins: Of its blocks.
         masks: Kept edges.
         known: What the run of the masks' base left, which may be used; only `input` is known without one.
+        touched: Senders that are changed otherwise than by the masks: what a known run has of them does not hold.
         all_positions: Compute everything at all positions, as gradients with respect to missing edges need it.
     """
     whole = masks.union()
@@ -90,7 +97,7 @@ def make_plan(
             running.append(_Running(place, twin, depends, runs))
     wide = _needed_everywhere(running, union, fed, all_positions)
     needed = None if graph.spans is None or all_positions else _needed_spans(graph, running, whole)
-    changes = None if known is None else _Changes(graph, masks, union, known, running, needed)
+    changes = None if known is None else _Changes(graph, masks, union, known, running, needed, touched)
     shared = np.zeros(graph.n_senders, np.bool_)
     shared[graph.INPUT] = read[graph.INPUT]
     steps = []
@@ -156,8 +163,11 @@ class _Changes:
         known: Bank,
         running: list[_Running],
         needed: NDArray[np.bool_] | None,
+        touched: Sequence[int],
     ) -> None:
         self._union, self._lacks = union, np.zeros(graph.n_senders, np.bool_)
+        self._touched = np.zeros(graph.n_senders, np.bool_)
+        self._touched[list(touched)] = True
         if known.spans is not None:
             there = np.ones((graph.n_senders, graph.n_spans), np.bool_)
             there[known.everywhere] = known.spans
@@ -179,6 +189,7 @@ class _Changes:
         dirty = np.flatnonzero(self._dirty[: block.before])
         moved = self._into[block.reads] | self._union[:, block.reads][dirty].any(0)
         lacks = ~have[block.writes] | (self._lacks[block.writes] & everywhere)
+        lacks |= self._touched[block.writes]
         stale: NDArray[np.bool_] = one.runs & (lacks | (one.depends & moved[:, None]).any(0))
         if one.twin.coupled and (stale.any() or moved.any() or self._out_of[block.writes].any()):
             # A norm over all heads sees which of them are read, and what the others compute.

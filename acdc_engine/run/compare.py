@@ -15,7 +15,7 @@ from acdc_engine.formats.eap import is_eap, scores_from_eap
 from acdc_engine.formats.register import Source, import_circuit, opened
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import SCORES, find_circuit, known_graphs, name_of
-from acdc_engine.graph.records import MODEL_SIZES, ModelRecord
+from acdc_engine.graph.records import MODEL_SIZES, ModelRecord, SpansRecord
 from acdc_engine.graph.result_records import Comparison, Rank
 
 
@@ -32,6 +32,10 @@ class _Found:
 
 def compare(found: Circuit | str | Path, known: Circuit | str | Path, *, other_model: bool = False) -> Comparison:
     """Compares a found circuit with a known one: curves and areas where all edges have scores, overlap, edit list.
+
+    Circuits with places in the prompt are compared edge by edge, wherever the edges are, with the scores of an edge
+    added up over its places. Where both have places of the same names, edges at places and nodes at places are compared
+    too, and classes and edit list are those at places.
 
     Args:
         found: A circuit, a circuit file of any format, the folder of a run, or the name of a circuit that comes with
@@ -50,14 +54,13 @@ def compare(found: Circuit | str | Path, known: Circuit | str | Path, *, other_m
     path, truth_path = file or Path("the found circuit"), truth_file or Path("the known circuit")
     truth = _truth(truth_path, known, found if isinstance(found, Circuit) else path)
     ours = _Found(found) if isinstance(found, Circuit) else _found_at(path, truth.model)
-    ours, truth = _without_places(ours, truth), truth.plain()
     _check_models(path, ours.circuit, truth_path, truth, other_model)
     names = str(path if file is None else found), str(truth_path) if truth_file is None else name_of(truth_path)
-    ranked: dict[Rank, Float[Tensor, "senders receivers"]] = {}
-    if ours.scores is not None:
-        ranked = {"absolute": ours.scores.abs(), "signed": ours.scores}
-        ranked |= {} if ours.rms is None else {"rms": ours.rms}
-    missing, extra = measure.edits(ours.circuit, truth, ours.scores)
+    levels = [(_plain(ours), truth.plain())]
+    if truth.spans is not None and _alike(ours.circuit, truth):
+        levels.append(_placed_alike(ours, truth))
+    finest, known_there = levels[-1]
+    missing, extra = measure.edits(finest.circuit, known_there, finest.scores)
     return Comparison(
         found=names[0],
         known=names[1],
@@ -66,13 +69,23 @@ def compare(found: Circuit | str | Path, known: Circuit | str | Path, *, other_m
         known_task=truth.behaviour_name,
         model=truth.model,
         scores=ours.origin,
-        rankings=measure.rankings(truth, ranked),
-        overlaps=measure.overlaps(ours.circuit, truth),
-        classes=measure.classes(ours.circuit, truth, ours.scores),
+        rankings=tuple(row for one, other in levels for row in measure.rankings(other, _ranked(one))),
+        overlaps=tuple(row for one, other in levels for row in measure.overlaps(one.circuit, other)),
+        classes=measure.classes(finest.circuit, known_there, finest.scores),
         missing=missing,
         extra=extra,
-        remarks=(*ours.remarks, *_remarks(ours, truth)),
+        remarks=(*ours.remarks, *_about_places(ours.circuit, truth), *_remarks(finest, known_there)),
     )
+
+
+def _ranked(found: _Found) -> dict[Rank, Float[Tensor, "senders receivers"]]:
+    """The scores, in every way of ranking by them."""
+    if found.scores is None:
+        return {}
+    ranked: dict[Rank, Tensor] = {"absolute": found.scores.abs(), "signed": found.scores}
+    if found.rms is not None:
+        ranked["rms"] = found.rms
+    return ranked
 
 
 def _truth(path: Path, known: Circuit | str | Path, found: Circuit | Path) -> Circuit:
@@ -139,18 +152,66 @@ def _with_scores(circuit: Circuit, path: Path) -> _Found:
     return _Found(circuit, scores.float(), None if rms is None else rms.float(), str(path))
 
 
-def _without_places(found: _Found, truth: Circuit) -> _Found:
-    """Circuits are compared edge by edge, wherever they are: scores of an edge at all its places are added up."""
-    remark = "what tells places in the prompt apart is compared without them."
-    spans = found.circuit.spans
+def _plain(found: _Found) -> _Found:
+    """Without places: scores of an edge at all its places are added up."""
+    spans, scores = found.circuit.spans, found.scores
     if spans is None:
-        return found if truth.spans is None else replace(found, remarks=(*found.remarks, remark))
+        return found
+    if scores is not None:
+        scores = torch.cat([scores[:, :-1].unflatten(1, (-1, len(spans.names))).sum(2), scores[:, -1:]], 1)
+    return _Found(found.circuit.plain(), scores)
 
-    def added(scores: Tensor) -> Tensor:
-        return torch.cat([scores[:, :-1].unflatten(1, (-1, len(spans.names))).sum(2), scores[:, -1:]], 1)
 
-    scores = None if found.scores is None else added(found.scores)
-    return replace(found, circuit=found.circuit.plain(), scores=scores, rms=None, remarks=(*found.remarks, remark))
+def _alike(ours: Circuit, truth: Circuit) -> bool:
+    """Whether both tell the same places apart, by name and in whatever order, and are read at one; or neither any."""
+    if ours.spans is None or truth.spans is None:
+        return ours.spans is truth.spans
+    return set(ours.spans.names) == set(truth.spans.names) and _read_at(ours.spans) == _read_at(truth.spans)
+
+
+def _read_at(spans: SpansRecord) -> str:
+    return spans.names[spans.end]
+
+
+def _placed_alike(found: _Found, truth: Circuit) -> tuple[_Found, Circuit]:
+    """Both in one graph: places in the known circuit's order, each looking back at what it does in either's prompts."""
+    here, there = found.circuit.spans, truth.spans
+    assert here is not None and there is not None
+    order = [here.names.index(name) for name in there.names]
+    leads = tuple(
+        tuple(here.leads[order[one]][order[other]] or leads for other, leads in enumerate(row))
+        for one, row in enumerate(there.leads)
+    )
+    common = {"spans": there.model_copy(update={"leads": leads}), "checksum": None}
+
+    def moved(scores: Tensor | None) -> Tensor | None:
+        if scores is None:
+            return None
+        return torch.cat([scores[:, :-1].unflatten(1, (-1, len(order)))[:, :, order].flatten(1), scores[:, -1:]], 1)
+
+    circuit = found.circuit.model_copy(update=common)
+    return replace(found, circuit=circuit, scores=moved(found.scores), rms=moved(found.rms)), truth.model_copy(
+        update=common
+    )
+
+
+def _about_places(ours: Circuit, truth: Circuit) -> list[str]:
+    """Why what tells places apart was compared without them."""
+    if _alike(ours, truth):
+        return []
+    if ours.spans is None or truth.spans is None:
+        which = "found" if truth.spans is None else "known"
+        return [f"only the {which} circuit tells places in the prompt apart, so the two are compared without places."]
+    sides = ((ours.spans, truth.spans, "found"), (truth.spans, ours.spans, "known"))
+    own = [(which, [name for name in one.names if name not in other.names]) for one, other, which in sides]
+    texts = [f"only the {which} circuit has {', '.join(map(repr, names))}" for which, names in own if names]
+    texts = texts or [
+        f"the found circuit is read at {_read_at(ours.spans)!r}, the known one at {_read_at(truth.spans)!r}"
+    ]
+    return [
+        f"the circuits tell other places in the prompt apart ({'; '.join(texts)}), so the two are compared without "
+        "places. [spans] in a task's card joins places, or calls them otherwise."
+    ]
 
 
 def _fit(circuit: Circuit, scores: Float[Tensor, "senders receivers"]) -> bool:
@@ -192,7 +253,8 @@ def known_beside(path: Path | None, circuit: Circuit) -> Path | None:
     """The known circuit of the same model and task that comes with the engine; None where there is none.
 
     Models are the same if their names, without owner and folder, and their sizes are. `gpt2/ioi` is for the task `ioi`,
-    and `tracr-sort/sort` also for `tracr_sort`.
+    and `tracr-sort/sort` also for `tracr_sort`. For a circuit with places it is the known one with the same places,
+    `gpt2/ioi_places`, if there is one.
 
     Args:
         path: The circuit's file; None for a circuit that came without one.
@@ -201,15 +263,18 @@ def known_beside(path: Path | None, circuit: Circuit) -> Path | None:
     """
     if circuit.task is None:
         return None
+    found = dict[Path, Circuit]()
     for place in known_graphs().values():
-        if circuit.task.name not in (place.stem, place.parent.name.replace("-", "_")):
-            continue
-        known = _load(place)
-        if known.edges and plain_name(circuit.model) == plain_name(known.model) and not _sizes(circuit, known):
-            written = circuit.search is None and circuit.source == known.source
-            itself = (path is not None and place.samefile(path)) or (written and circuit.mask().equal(known.mask()))
-            return None if itself else place
-    return None
+        if circuit.task.name in (place.stem.removesuffix("_places"), place.parent.name.replace("-", "_")):
+            known = _load(place)
+            if known.edges and plain_name(circuit.model) == plain_name(known.model) and not _sizes(circuit, known):
+                found[place] = known
+    if not found:
+        return None
+    place, known = min(found.items(), key=lambda one: not _alike(circuit, one[1]))  # the first of equals
+    written = circuit.search is None and circuit.source == known.source
+    itself = (path is not None and place.samefile(path)) or (written and circuit.mask().equal(known.mask()))
+    return None if itself else place
 
 
 def against_known(path: Path, circuit: Circuit, known: str | None = None) -> tuple[Comparison, Circuit] | None:

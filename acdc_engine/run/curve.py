@@ -1,7 +1,7 @@
 """Faithfulness against size, for several ways of choosing edges, on prompts that none of them saw."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import groupby, product
 from numbers import Integral
@@ -35,6 +35,7 @@ from acdc_engine.graph.result_records import (
 from acdc_engine.model.load import DEFAULT_MODEL
 from acdc_engine.prompts.card import TaskCard, as_hashed
 from acdc_engine.prompts.find import find_task
+from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.provenance import prompt_sets_of, prompts_hash
 from acdc_engine.run.folder import check_place
 from acdc_engine.run.prepare import look_before_loading, metric_for, prepare
@@ -57,7 +58,6 @@ _FIXED = {
     "each_template": "its circuits have given sizes and aim at no target",
     "repeats": "its circuits have given sizes and come of no search",
     "alternatives": "its circuits have given sizes and aim at no target",
-    "where": "its circuits are of whole nodes",
     "overlap": "there are no alternatives",
     "n_validation": "its circuits have given sizes and aim at no target",
 }
@@ -83,8 +83,8 @@ def curve(
     As in MIB (Mueller et al. 2025, arXiv 2504.13151), a size asks for a share of the graph's edges, rounded down; that
     many edges are taken, best first, and those on no path from input to logits are dropped. What is left can be much
     smaller than what was asked for; both are reported. Edges are scored on the discovery prompts, circuits are judged
-    on the held-out prompts. Cost: one scoring per method, one exact evaluation per series and size, and those of
-    random circuits.
+    on the held-out prompts. With places (`where`) an edge counts at each of them by itself. Cost: one scoring per
+    method, one exact evaluation per series and size, and those of random circuits.
 
     Args:
         task: Name of a shipped task, or the path of a task card.
@@ -95,7 +95,7 @@ def curve(
         sizes: Growing fractions of the graph's edges, above 0 and at most 1.
         n_random: Random circuits per size; fewer above 5 % of the edges, where each costs more. 0: no baseline.
         circuits: Circuits to compare with, of this model and task, as `discover` makes them: objects, files or folders
-            of runs.
+            of runs. On a curve with places those with the same places.
         out: Folder for `curve.json`, which is written after every series; None to write nothing.
         overwrite: Replace a curve there.
         progress: Show progress on stderr, or on a reporter of one's own (`acdc_engine.run.progress`).
@@ -115,16 +115,8 @@ def curve(
     fractions = check_sizes(sizes)
     if not isinstance(n_random, Integral) or isinstance(n_random, bool) or n_random < 0:
         raise MethodError(f"n_random must be an integer of at least 0, not {n_random!r}.")
-    path = None if out is None else Path(out) / _FILE
-    if path is not None:
-        check_place(path.parent)
-        if path.exists() and not overwrite:
-            raise RunFolderError(f"{path} exists already. Choose another --out, or add --overwrite to replace it.")
-    card = find_task(task)
-    if plans[0].prepend_bos is not None:
-        card = card.model_copy(update={"prepend_bos": plans[0].prepend_bos})
-    metric, *_ = [metric_for(card, plan) for plan in plans]  # each method must be able to learn from it
-    known = [_read_known(given, place, card, metric.name, plans[0].ablation) for place, given in enumerate(circuits, 1)]
+    path = None if out is None else _file_in(Path(out), overwrite)
+    card, known = _looked_at(task, plans, circuits)
     report = reporter_of(progress)
     with report.stage("Reading the task"):
         look_before_loading(card, model, plans[0])
@@ -137,25 +129,54 @@ def curve(
     def keep(**parts: Any) -> Curve:
         now = found.model_copy(update={**parts, "seconds": time.perf_counter() - started})
         if path is not None:
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise RunFolderError(
-                    f"Cannot write to {path.parent}: {error.strerror}. Choose another --out."
-                ) from error
-            now.save(path)
+            _write(now, path)
         return now
 
+    for series in _all_series(lab, plans, sizing, report):
+        found = keep(series=(*found.series, series))
+    if n_random:
+        found = keep(random=sizing.random(n_random))
+    return keep(complete=True)
+
+
+def _file_in(folder: Path, overwrite: bool) -> Path:
+    """Where the curve is written; refused now rather than after the computation."""
+    path = folder / _FILE
+    check_place(folder)
+    if path.exists() and not overwrite:
+        raise RunFolderError(f"{path} exists already. Choose another --out, or add --overwrite to replace it.")
+    return path
+
+
+def _write(curve: Curve, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunFolderError(f"Cannot write to {path.parent}: {error.strerror}. Choose another --out.") from error
+    curve.save(path)
+
+
+def _looked_at(
+    task: str | Path, plans: Sequence[Settings], circuits: Sequence[Circuit | str | Path]
+) -> tuple[TaskCard, list[tuple[Path, Circuit]]]:
+    """The card and the circuits to compare with; what is wrong with them is said before the model is touched."""
+    card = find_task(task)
+    if plans[0].prepend_bos is not None:
+        card = card.model_copy(update={"prepend_bos": plans[0].prepend_bos})
+    metric, *_ = [metric_for(card, plan) for plan in plans]  # each method must be able to learn from it
+    return card, [_read_known(given, place, card, metric.name, plans[0]) for place, given in enumerate(circuits, 1)]
+
+
+def _all_series(
+    lab: Experiment, plans: Sequence[Settings], sizing: "_Sizes", report: Reporter
+) -> Iterator[CurveSeries]:
+    """The series of all plans; those of one method share its scores."""
     for method, same in groupby(plans, lambda plan: plan.method):
         first, *_ = of_method = list(same)
         with report.stage(f"Scoring edges, {method}", len(lab.prompts)) as stage:
             steps = {} if first.steps is None else {"steps": first.steps}
             scores = lab.score(method, per_example=False, progress=stage.advance, **steps).both
-        for plan in of_method:
-            found = keep(series=(*found.series, sizing.series(plan, scores)))
-    if n_random:
-        found = keep(random=sizing.random(n_random))
-    return keep(complete=True)
+        yield from (sizing.series(plan, scores) for plan in of_method)
 
 
 def _draws(n_random: int, fraction: float) -> int:
@@ -282,8 +303,13 @@ def _empty(lab: Experiment, task: TaskRecord, target: float, known: list[tuple[P
     """The curve without series. Its provenance is a circuit's: that of the circuit without edges."""
     bare = lab.bare(Selection(torch.zeros_like(lab.graph.exists)))
     assert bare.metric and bare.ablation and bare.environment and lab.held_out, "a run knows where it comes from"
-    weights = lab.view.weights_hash() if known else None
+    weights, places = (
+        lab.view.weights_hash() if known else None,
+        () if lab.graph.spans is None else lab.graph.spans.names,
+    )
     for path, circuit in known:
+        if places:
+            _check_same(path, "list of places", circuit.spans and sorted(circuit.spans.names), sorted(places))
         theirs = circuit.model.weights_hash or weights
         _check_same(path, "shape", circuit.shape(), lab.view.shape)
         _check_same(path, "weights hash (of this model in this --dtype)", theirs, weights)
@@ -293,15 +319,16 @@ def _empty(lab: Experiment, task: TaskRecord, target: float, known: list[tuple[P
         metric=bare.metric,
         ablation=bare.ablation,
         n_edges=lab.graph.n_edges,
+        places=places,
         target=target,
-        circuits=tuple(_known_point(*one, lab.held_out.fingerprint()) for one in known),
+        circuits=tuple(_known_point(*one, lab.held_out) for one in known),
         seconds=0.0,
         environment=bare.environment,
     )
 
 
 def _read_known(
-    given: Circuit | str | Path, place: int, card: TaskCard, metric: str, ablation: str
+    given: Circuit | str | Path, place: int, card: TaskCard, metric: str, plan: Settings
 ) -> tuple[Path, Circuit]:
     """Reads a circuit to compare with; looks at everything but the model, which is not loaded yet."""
     circuit, file = opened(given)
@@ -317,7 +344,9 @@ def _read_known(
     if then is not None and (card.prepend_bos is not None or as_hashed(card, then) is None):
         _check_same(path, "hash of the task card (with --bos or without)", then, now)
     _check_same(path, "metric", circuit.metric.name, metric)
-    _check_same(path, "ablation", circuit.ablation, ablation)
+    _check_same(path, "ablation", circuit.ablation, plan.ablation)
+    if plan.where != "none" and circuit.spans is None:
+        _check_same(path, "--where", "none", plan.where)
     return path, circuit
 
 
@@ -330,12 +359,12 @@ def _check_same(path: Path, what: str, theirs: object, ours: object) -> None:
         )
 
 
-def _known_point(path: Path, circuit: Circuit, held_out_hash: str) -> KnownCircuit:
+def _known_point(path: Path, circuit: Circuit, held_out: PromptSet) -> KnownCircuit:
     """The point; called after its folder, as runs call all their circuits circuit.json."""
     assert circuit.evaluation is not None, "checked when it was read"
     figures = circuit.evaluation.held_out
     prompts = circuit.task.prompts_hash if circuit.task is not None else None
-    if circuit.spans is not None and circuit.prompts:  # whose hash counts the places, which curves do not tell apart
+    if circuit.spans is not None and held_out.spans is None and circuit.prompts:  # the places count in its hash
         prompts = prompts_hash(*prompt_sets_of(circuit.prompts, circuit.model.d_vocab, circuit.model.d_vocab_in)[:2])
     return KnownCircuit(
         name=short_name_of(path),
@@ -345,5 +374,5 @@ def _known_point(path: Path, circuit: Circuit, held_out_hash: str) -> KnownCircu
         faithfulness=figures.faithfulness,
         faithfulness_interval=figures.faithfulness_interval,
         kl_recovered=figures.kl_recovered,
-        same_prompts=prompts is not None and prompts.split("+")[-1] == held_out_hash,
+        same_prompts=prompts is not None and prompts.split("+")[-1] == held_out.fingerprint(),
     )

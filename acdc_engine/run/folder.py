@@ -178,7 +178,11 @@ class RunFolder:
             write_text(self.path / RUN_FILE, text, overwrite=True)
 
     def save_scores(self, scores: EdgeScores, labels: dict[str, str]) -> None:
-        """Writes the edge scores, what rows and columns are, and which run they are of."""
+        """Writes the edge scores, what rows and columns are, and which run they are of.
+
+        Those of single prompts without the edges that score zero on all of them: with places most do, since nothing
+        differs before the first token that the corruption changes. Stability does not rank them.
+        """
         from safetensors.torch import save_file
 
         names = {"senders": json.dumps(scores.senders), "receivers": json.dumps(scores.receivers)}
@@ -186,7 +190,9 @@ class RunFolder:
         metadata = {**about, "fingerprint": self._fingerprint}
         tensors = {"scores": scores.mean, "rms": scores.both[1].clone()}
         if scores.per_example is not None:
-            tensors["per_example"] = scores.per_example
+            scored = (scores.per_example != 0).any(0)
+            tensors["per_example"] = scores.per_example[:, scored]
+            tensors["per_example_edges"] = scored.flatten().nonzero().flatten()
         with _writing():
             write_with(self.path / SCORES, lambda temporary: save_file(tensors, temporary, metadata), overwrite=True)
 
@@ -202,10 +208,18 @@ class RunFolder:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 it is no dict
         except (OSError, SafetensorError):
             return None
+        per_example = None
+        if "per_example" in tensors:
+            if "per_example_edges" not in tensors:  # an earlier version wrote all edges
+                return None
+            some = tensors["per_example"]
+            per_example = some.new_zeros(len(some), tensors["scores"].numel())
+            per_example[:, tensors["per_example_edges"]] = some
+            per_example = per_example.unflatten(1, tensors["scores"].shape)
         return EdgeScores(
             tensors["scores"],
             tensors["rms"],
-            tensors.get("per_example"),
+            per_example,
             senders=tuple(json.loads(about["senders"])),
             receivers=tuple(json.loads(about["receivers"])),
             method=about["method"],

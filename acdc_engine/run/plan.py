@@ -33,6 +33,8 @@ from acdc_engine.score.edge_scores import per_example_fits
 PASSES = {1: (70, 130), 2: (50, 105), 4: (250, 310)}
 """Plain forward passes over the discovery prompts that default runs of SmolLM2-135M took, by number of templates
 (docs/trust.md; those of four with 256 validation prompts): from the fewest to the most."""
+_FEWER_PASSES = "Passes are those of runs without places; with places ioi took 33 where it takes 44 without."
+"""docs/places.md has the two runs."""
 _BASE = 900 * 2**20
 """Resident memory of a process with its libraries, before any model."""
 
@@ -44,7 +46,7 @@ class RunPlan:
     Attributes:
         model: Its name.
         device: Where it would run.
-        n_edges: Of its graph.
+        n_edges: Of its graph; with places at each of them.
         prompts: Discovery, validation and held-out pairs.
         tokens: Of the longest prompt.
         batch: Prompts that run at once.
@@ -101,6 +103,8 @@ def plan(task: Any, model: Any = DEFAULT_MODEL, **settings: Any) -> RunPlan:
     except ModelError:
         tokenizer = load_tokenizer()
         notes.append(f"Prompts are counted with the tokenizer of {DEFAULT_MODEL}: the model's own is not here.")
+    if chosen.where != "none":
+        notes.append(_FEWER_PASSES)
     splits = splits_of(card, tokenizer, chosen)
     sketch = sketch_of(config, name, pick_dtype(chosen.dtype), chosen.ungroup_kv)
     device = pick_device(chosen.device)
@@ -112,21 +116,21 @@ def plan(task: Any, model: Any = DEFAULT_MODEL, **settings: Any) -> RunPlan:
 def _counted(
     sketch: Sketch, splits: Splits, chosen: Settings, device: torch.device, room: Room, notes: tuple[str, ...]
 ) -> RunPlan:
-    view = sketch.view
+    view, graph = sketch.view, sketch.view.graph.at(splits.discovery.spans)
     sets = [splits.discovery, splits.held_out, *([] if splits.validation is None else [splits.validation])]
     tokens = max(int(one.lengths.max()) for one in sets)
     each = view.token_bytes(tokens)
     batch = min(chosen.batch_size, max(1, room.scoring // (tokens * each)))
     at_once = batch * (tokens - min(view.first_change(one.clean, one.corrupt, one.read_at) for one in sets))
     apart = 0
-    if per_example_fits(view.graph, len(splits.discovery)):
-        apart = 3 * len(splits.discovery) * view.graph.exists.numel() * 4
+    if per_example_fits(graph, len(splits.discovery)):
+        apart = 3 * len(splits.discovery) * graph.exists.numel() * 4
     operations = view.plain_operations(len(splits.discovery), tokens)
     passes, rate = _passes(len(set(splits.discovery.templates))), _rate(device, view.dtype)
     return RunPlan(
         model=view.name,
         device=str(device),
-        n_edges=view.graph.n_edges,
+        n_edges=graph.n_edges,
         prompts=tuple(len(one) for one in (splits.discovery, splits.validation or (), splits.held_out)),
         tokens=tokens,
         batch=batch,

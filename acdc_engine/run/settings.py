@@ -51,6 +51,7 @@ class CurveSettings(TypedDict, total=False):
     device_map: str | None
     ungroup_kv: bool
     prepend_bos: bool | None
+    where: str
     edge_tests: bool
     minutes: float | None
     force: bool
@@ -69,7 +70,6 @@ class DiscoverSettings(CurveSettings, total=False):
     repeats: int
     alternatives: int
     overlap: float
-    where: str
     n_random: int
 
 

@@ -22,14 +22,15 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import CIRCUIT, FORMAT, SCORES, SO_FAR, TRACE
 from acdc_engine.graph.records import Record
 from acdc_engine.graph.result_records import Comparison
-from acdc_engine.graph.style import by_strength, measure_of, relative_strengths, strength_of
+from acdc_engine.graph.style import by_strength, measure_of, strength_of
 from acdc_engine.show.page import render
-from acdc_engine.show.pictures.layered import first_lines, lines_of, place_nodes
+from acdc_engine.show.pictures.layered import first_lines
 from acdc_engine.show.remarks import warning
 from acdc_engine.show.report import report_html
+from acdc_engine.show.thumbnail import thumbnail
 from acdc_engine.show.viewer import viewer_html
 from acdc_engine.show.visible import plain
-from acdc_engine.show.words import aim_of, between, value_of
+from acdc_engine.show.words import aim_of, between, edges_in_words, value_of
 
 INDEX = "index.html"
 _Against = Callable[[Path, Circuit], tuple[Comparison, Circuit] | None]
@@ -39,12 +40,8 @@ _DEPTH = 3  # folders below the one that is searched
 _LONGEST_SLUG = 60
 _SAYS_SO = re.compile(rb'"format"\s*:\s*"%b"' % re.escape(FORMAT).encode())
 _SNIFFED = 65_536  # bytes in which a circuit file says what it is, also one that is cut short
-_WIDTH, _HEIGHT = 240, 150
-"""Pixels of a drawing, as the template says too."""
 _MOST_LINES = 400  # a few hundred are all that so small a picture can show
 _LONGEST = 80  # characters of a stranger's text in a cell
-_MARGIN = 7
-_WIDTHS = (("thick", 0.5), ("middle", 0.1), ("thin", 0.0))  # classes of edges, by least share of the strongest
 
 
 @dataclass(frozen=True)
@@ -316,7 +313,10 @@ def _entry_of(slug: str, name: str, circuit: Circuit, *, unfinished: bool = Fals
     shown, cells = plain(name, 2 * _LONGEST), _cells(name, circuit)
     drawn = first_lines(circuit, by_strength(circuit), _MOST_LINES)
     facts = {label: cells[key].text for key, label in _COLUMNS.items() if key not in ("name", "seconds")}
-    facts["Edges"] += f" of {circuit.graph().n_edges:,}"
+    at = cells["edges"].note  # how many places
+    facts["Edges"] += (
+        f" {at}, of {circuit.graph().n_edges:,}; compared without places" if at else f" of {circuit.graph().n_edges:,}"
+    )
     facts["Faithfulness"] += f" ({cells['faithfulness'].note})" if cells["faithfulness"].note else ""
     facts |= {
         "Nodes": f"{len(circuit.nodes):,}",
@@ -330,7 +330,7 @@ def _entry_of(slug: str, name: str, circuit: Circuit, *, unfinished: bool = Fals
         source=plain(circuit.source, 2 * _LONGEST) if circuit.source else "",
         shape=_in_words(circuit.shape()),
         badges=tuple(_badges(circuit, unfinished)),
-        paths=_drawing(circuit.model_copy(update={"edges": tuple(drawn)})),
+        paths=thumbnail(circuit.model_copy(update={"edges": tuple(drawn)})),
         n_drawn=len(drawn),
         circuit={"slug": slug, "name": shown, "facts": list(facts.items())} | _compact(circuit),
     )
@@ -363,7 +363,8 @@ def _cells(name: str, circuit: Circuit) -> dict[str, _Cell]:
     shown = {key: plain(text or "", (2 if key == "name" else 1) * _LONGEST) for key, text in texts.items()}
     cells = dict.fromkeys(_COLUMNS, _Cell())
     cells |= {key: _Cell(text, text.lower()) for key, text in shown.items()}
-    cells["edges"] = _Cell(f"{len(circuit.edges):,}", str(len(circuit.edges)))
+    number, _, places = edges_in_words(circuit).partition(" ")
+    cells["edges"] = _Cell(number, str(len(circuit.edges)), places.partition(" ")[2])
     if circuit.evaluation is not None:
         of = circuit.evaluation.held_out
         sure = between(of.faithfulness_interval)
@@ -377,29 +378,6 @@ def _cells(name: str, circuit: Circuit) -> dict[str, _Cell]:
     if circuit.cost is not None:
         cells["seconds"] = _Cell(f"{circuit.cost.seconds:,.0f}", repr(circuit.cost.seconds))
     return cells
-
-
-def _drawing(circuit: Circuit) -> tuple[tuple[str, str], ...]:
-    """Layers bottom to top, edges by sign and strength, each line once, the weakest class first."""
-    circuit = circuit.plain()
-    picture = place_nodes(circuit)
-    spots = {}
-    for name, (x, up) in picture.places.items():  # whole pixels; pictures of any shape fill the same space
-        across, high = x / picture.width if picture.width else 0.5, up / picture.height if picture.height else 0.5
-        down = round(_HEIGHT - _MARGIN - high * (_HEIGHT - 2 * _MARGIN))
-        spots[name] = f"{round(_MARGIN + across * (_WIDTH - 2 * _MARGIN))} {down}"
-    measure, shares = measure_of(circuit), relative_strengths(circuit)
-    lines: dict[str, dict[str, dict[str, None]]] = {width: {} for width, _ in reversed(_WIDTHS)}
-    for edge, _, target in lines_of(circuit, reversed(circuit.edges)):
-        strength = strength_of(edge, measure)
-        sign = "unknown" if strength is None else "positive" if strength >= 0 else "negative"
-        width = "thin" if strength is None else next(name for name, least in _WIDTHS if shares[edge] >= least)
-        lines[width].setdefault(sign, {})[f"M{spots[edge.sender]}L{spots[target]}"] = None
-    paths = [(f"edge {width} {sign}", "".join(found)) for width in lines for sign, found in lines[width].items()]
-    dots: dict[str, str] = {}
-    for node in circuit.nodes:
-        dots[f"node {node.kind}"] = dots.get(f"node {node.kind}", "") + f"M{spots[node.name]}h0"
-    return (*paths, *dots.items())
 
 
 def _compact(circuit: Circuit) -> dict[str, Any]:

@@ -71,9 +71,9 @@ def line_of(thing: object) -> str:
         return f"<Curve {where}: {len(thing.series)} series of {points} sizes{left}>"
     if isinstance(thing, Comparison):
         both = [
-            f": {edges.n_both} of {edges.n_true} known edges among {edges.n_found}"
+            f": {edges.n_both} of {edges.n_true} known {edges.name} among {edges.n_found}"
             for edges in thing.overlaps
-            if edges.scope == "edges" and edges.mlps
+            if edges.scope == "edges" and edges.mlps and edges.places == thing.places
         ]
         return f"<Comparison of {plain(thing.found, _LONGEST)} with {plain(thing.known, _LONGEST)}{''.join(both)}>"
     if isinstance(thing, Verification):
@@ -122,7 +122,7 @@ def comparison_sections(comparison: Comparison, most: int | None = 10, rest: str
     found = [Section(pairs={name: plain(text, _SOURCE) for name, text in pairs.items()})]
     found += [_rankings(comparison)] if comparison.rankings else []
     found += [_overlaps(comparison)]
-    found += [_classes(comparison.classes)] if comparison.classes else []
+    found += [_classes(comparison)] if comparison.classes else []
     for title, edges, none in (
         ("Missing: {} known edges that were not found", comparison.missing, "All known edges were found."),
         ("Extra: {} found edges that are not known", comparison.extra, "All edges found are known."),
@@ -168,15 +168,18 @@ def _overlaps(comparison: Comparison) -> Section:
         for row in comparison.overlaps
     ]
     headings = ("known", "found", "both", "precision", "recall", "F1", "Jaccard")
-    note = (
+    notes = [
         "Precision: the share of what was found that is known; recall: of what is known that was found. Jaccard: in "
         "both, of those in either. Nodes are heads and MLPs, without input and logits."
-    )
+    ]
+    if comparison.places:
+        notes.append("At places: each counts once for every place in the prompt; else wherever it is.")
     table = table_of((Column("what", "text", short=""), *headings), rows)
-    return Section("The found circuit against the known one", table=table, notes=[note])
+    return Section("The found circuit against the known one", table=table, notes=notes)
 
 
-def _classes(classes: Sequence[ClassResult]) -> Section:
+def _classes(comparison: Comparison) -> Section:
+    classes = comparison.classes
     by_role: dict[str, dict[bool, ClassResult]] = {}
     for result in classes:
         by_role.setdefault(result.role, {})[result.mlps] = result
@@ -200,7 +203,8 @@ def _classes(classes: Sequence[ClassResult]) -> Section:
     hints = ["Edges of a class: known ones that start or end at one of its nodes."]
     if any(result.auc is not None for result in classes):
         hints.append("AUC: of its edges by |score|, against all that are not known; 0.5 is guessing.")
-    return Section("By class", hints=hints, table=table_of(columns, rows))
+    title = "By class, at places" if comparison.places else "By class"
+    return Section(title, hints=hints, table=table_of(columns, rows))
 
 
 def _edits(title: str, edges: Sequence[EditEdge], most: int | None, rest: str) -> Section:
@@ -225,7 +229,7 @@ def curve_sections(curve: Curve) -> list[Section]:
     """A curve: a row per size, a column per series; then the areas."""
     task, model = curve.task, curve.model
     pairs = {
-        "Model": f"{model.name}: {curve.n_edges:,} edges",
+        "Model": f"{model.name}: {curve.n_edges:,} edges" + (f" at {len(curve.places)} places" if curve.places else ""),
         "Task": f"{task.name}: scored on {task.n_discovery} discovery, judged on {task.n_held_out} held-out prompts, "
         f"seed {task.seed}",
         "Metric": f"{curve.metric.name}, {curve.ablation} ablation",

@@ -87,6 +87,12 @@ def facts(circuit: Circuit, *, explained: bool = False) -> dict[str, str]:
     return found
 
 
+def edges_in_words(circuit: Circuit) -> str:
+    """Such as `79 edges`, or with places `79 edges at 3 places`."""
+    text = counted(len(circuit.edges), "edge")
+    return text if circuit.spans is None else f"{text} at {counted(len({e.span for e in circuit.edges}), 'place')}"
+
+
 def size_of(circuit: Circuit) -> str:
     """How many of the edges and nodes it has."""
     layout, n_edges = circuit.graph(), f"{len(circuit.edges):,}"

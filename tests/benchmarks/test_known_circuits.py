@@ -114,6 +114,7 @@ def test_the_shipped_circuits_have_tasks_and_fit_their_models() -> None:
     found = {known.name: known for known in bench.known_circuits(graphs_folder())}
     assert {"gpt2/ioi", "gpt2/greater_than", "attn-only-4l/docstring", "tracr-reverse/reverse"} <= set(found)
     assert all(known.task is not None for known in found.values())
+    assert not [name for name in found if "places" in name]
     assert found["tracr-reverse/reverse"].shipped and not found["gpt2/ioi"].shipped
 
 

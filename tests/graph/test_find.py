@@ -14,11 +14,33 @@ from acdc_engine.formats.register import import_circuit
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import is_clean
 from acdc_engine.graph.files import find_circuit, known_graphs
+from acdc_engine.prompts.build import build_splits
+from acdc_engine.prompts.find import find_task
 from acdc_engine.shipped import graphs_folder
+from tests.fake_tokenizer import FakeTokenizer
 
 GRAPHS = Path(__file__).parents[2] / "graphs"
-BY_RULE = {"gpt2/ioi": 963, "gpt2/greater_than": 235, "gpt2/greater_than_hanna": 264, "attn-only-4l/docstring": 24}
-"""Edges between components. The first, second and last are what the code of Conmy et al. 2023 gives."""
+BY_RULE = {
+    "gpt2/ioi": 963,
+    "gpt2/greater_than": 235,
+    "gpt2/greater_than_hanna": 264,
+    "attn-only-4l/docstring": 24,
+    "gpt2/ioi_places": 1_149,
+}
+"""Edges between components. The first, second and fourth are what the code of Conmy et al. 2023 gives."""
+
+S1_NEXT = ("and", "went to the")
+_MOVER = ({"q": ["S-inhibition"], "kv": ["input"]}, ("end",), ("A",))
+IOI_PLACES: dict[str, tuple[dict[str, list[str]], tuple[str, ...], tuple[str, ...]]] = {
+    "previous token": ({"q": ["input"], "kv": ["input"]}, S1_NEXT, ("B",)),
+    "duplicate token": ({"q": ["input"], "kv": ["input"]}, ("B.2",), ("B",)),
+    "induction": ({"kv": ["previous token"]}, ("B.2",), S1_NEXT),
+    "S-inhibition": ({"q": ["input"], "kv": ["induction", "duplicate token"]}, ("end",), ("B.2",)),
+    "name mover": _MOVER,
+    "backup name mover": _MOVER,
+    "negative name mover": _MOVER,
+}
+"""Figure 2 of Wang et al. 2022: who writes to queries, to keys and values; where heads stand, and what they read."""
 
 
 def kind(node: str) -> str:
@@ -43,6 +65,42 @@ def test_ioi_by_kind() -> None:
         **{"input->head q": 9, "input->head k": 18, "input->head v": 18},
         **{"input->MLP": 12, "head->logits": 13, "MLP->logits": 12, "input->logits": 1},
     }
+
+
+def test_ioi_where_the_paper_has_it() -> None:
+    """Without MLPs edge by edge; with them what of the plain circuit lies on a path at the places of the paper."""
+    circuit, plain = (Circuit.load(GRAPHS / "gpt2" / f"{name}.json") for name in ("ioi_places", "ioi"))
+    by_role = {role: [node.name for node in plain.nodes if node.role == role] for role in IOI_PLACES}
+    wanted = {"input->logits@end"}
+    for role, (writers, stands, reads) in IOI_PLACES.items():
+        for head in by_role[role]:
+            sources = {letter: [s for w in who for s in by_role.get(w, [w])] for letter, who in writers.items()}
+            wanted |= {f"{s}->{head}<q>@{at}" for s in sources.get("q", []) for at in stands}
+            wanted |= {f"{s}->{head}<{kv}>@{at}" for s in sources.get("kv", []) for kv in "kv" for at in reads}
+            wanted |= {f"{head}->logits@end"} if "name mover" in role else set()
+    heads_alone = {edge.name for edge in circuit.edges if "m" not in edge.sender[0] + edge.receiver[0]}
+    assert heads_alone == wanted
+    ours, theirs = ({(edge.sender, edge.receiver) for edge in one.edges} for one in (circuit.plain(), plain))
+    # Induction heads are the last to read at S1+1, in layer 6, and S-inhibition heads at S2, in layer 8.
+    last = {"previous token": 5, "duplicate token": 7, "induction": 7}
+    gone = {(head, f"m{mlp}") for role, layer in last.items() for head in by_role[role] for mlp in range(layer + 1, 12)}
+    assert theirs - ours == gone and not ours - theirs
+    places = {node.name for node in circuit.nodes if node.kind == "head"}
+    assert {name for name in places if name.startswith("a9.h9@")} == {"a9.h9@end"}
+    assert {name for name in places if name.startswith("a2.h2@")} == {"a2.h2@and", "a2.h2@went to the"}
+
+
+def test_its_places_are_those_of_the_task() -> None:
+    """Of whatever tokenizer that puts no token before the prompt, as GPT-2's."""
+    prompts = build_splits(find_task("ioi"), FakeTokenizer(), 8, 0, 0, "spans")[0]
+    spans, record = prompts.spans, Circuit.load(GRAPHS / "gpt2" / "ioi_places.json").spans
+    assert spans is not None and record is not None
+    assert set(spans.names) == set(record.names) and spans.names[spans.end] == record.names[record.end]
+    for one in spans.names:
+        here, there = spans.leads[spans.names.index(one)], record.leads[record.names.index(one)]
+        assert {spans.names[i] for i, leads in enumerate(here) if leads} == {
+            record.names[i] for i, leads in enumerate(there) if leads
+        }
 
 
 def test_greater_than_by_kind() -> None:

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
+from acdc_engine.graph.connectivity import clean
 from acdc_engine.model.bridge import view_of
 from acdc_engine.model.devices import Room
 from acdc_engine.model.view import TransformerView
 from acdc_engine.patch import CircuitEvaluator
+from acdc_engine.patch.attention_paths import HeadPath
 from acdc_engine.patch.evaluator import Variants
 from acdc_engine.score import get_method, score_edges
 from tests.patch.test_near import neighbours
@@ -157,6 +159,28 @@ def test_circuits_on_another_device(name: str) -> None:
             found = [ask(there).cpu() for ask in asked]
         for ours, theirs in zip(found, wanted, strict=True):
             assert relative(ours, theirs) < 1e-4
+
+
+@pytest.mark.parametrize(("name", "ablation"), [("gemma3", "patch"), ("olmo2", "mean")])
+def test_places_and_paths_on_another_device_and_with_a_layer_on_one(name: str, ablation: str) -> None:
+    plain = random_prompts(4, ragged=True)
+    prompts = plain.placed([[*["and"] * (n - 3), "A", "B", "end"] for n in plain.lengths.tolist()])
+    graph = view(name).graph.at(prompts.spans)
+    mask, heads = clean(graph, random_mask(graph, 0.6, seed=1)), [graph.sender_index(one) for one in ("a0.h1", "a1.h2")]
+    paths = [HeadPath(head, target, source) for head in heads for target, source in ((3, 0), (3, 1), (2, 2))]
+    asked: list[Callable[[CircuitEvaluator], Tensor]] = [
+        lambda one: one.values(mask[None], METRIC),
+        lambda one: one.edge_gradients(mask, METRIC),
+        lambda one: one.path_gradients(mask, heads, METRIC),
+        lambda one: one.path_values(mask, paths, METRIC),
+    ]
+    here = CircuitEvaluator(view(name), prompts, ablation, batch_size=3)
+    wanted = [ask(here) for ask in asked]
+    with Elsewhere():
+        for v in (view_there(name), view_spread(name, 1)):
+            there = CircuitEvaluator(v, prompts, ablation, batch_size=3)
+            for ask, theirs in zip(asked, wanted, strict=True):
+                assert relative(ask(there).cpu(), theirs) < 1e-4
 
 
 def test_the_device_refuses_what_a_gpu_would() -> None:

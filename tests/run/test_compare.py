@@ -12,9 +12,10 @@ from acdc_engine.errors import CircuitFileError, ModelNeededError, ScoreError
 from acdc_engine.formats.register import FORMATS, export
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import find_circuit, known_graphs
-from acdc_engine.graph.nodes import nodes_of_edges
-from acdc_engine.graph.records import CircuitEdge, ModelRecord
+from acdc_engine.graph.nodes import edges_named, nodes_of_edges
+from acdc_engine.graph.records import CircuitEdge, ModelRecord, SpansRecord
 from acdc_engine.graph.result_records import Comparison
+from acdc_engine.graph.spans import Spans
 from acdc_engine.run.compare import against_known, compare, known_beside
 from acdc_engine.run.discover import discover
 from tests.made_circuits import made_circuit
@@ -164,6 +165,8 @@ def test_remarks_on_mlps_and_weights(tmp_path: Path) -> None:
     )
     one, two = (save(tmp_path / f"{name}.json", weights_hash=name) for name in ("one", "two"))
     assert any("the weights are not those" in text for text in compare(one, two).remarks)
+    plain = compare("gpt2/ioi", "gpt2/ioi_places").remarks
+    assert "only the known circuit tells places in the prompt apart" in plain[0] and "740 of the 923" in plain[2]
     assert not any("the weights" in text for text in compare(one, known).remarks)
 
 
@@ -179,6 +182,74 @@ def test_different_tasks_are_said_to_be(tmp_path: Path) -> None:
         compare(tmp_path / "known.json", tmp_path / "ioi.json"),
     ):
         assert same.other_task == "" and not any("tasks" in text for text in same.remarks)
+
+
+def placed(path: Path, names: tuple[str, ...], spans: SpansRecord, scores: dict[str, float]) -> Path:
+    """A circuit with places, and the scores of all edges beside it."""
+    graph = Circuit(model=MODEL, nodes=(), edges=()).graph().at(Spans(spans.names, spans.leads, spans.end))
+    edges = tuple(edge.model_copy(update={"score": scores.get(edge.name, 0.1)}) for edge in edges_named(graph, names))
+    path.parent.mkdir(exist_ok=True)
+    nodes = nodes_of_edges(graph, edges, {"a0.h0@B": "early", "a1.h0@end": "late"})
+    Circuit(version=2, model=MODEL, nodes=nodes, edges=edges, spans=spans).save(path)
+    table = torch.where(graph.exists, 0.1, 0.0)
+    for name, value in scores.items():
+        table[graph.parse_edge(name)] = value
+    beside(path, scores=table, rms=table.abs())
+    return path
+
+
+AB = SpansRecord(names=("A", "B", "end"), leads=((True,) * 3, (False, True, True), (False, False, True)), end=2)
+BA = SpansRecord(names=("B", "A", "end"), leads=((True,) * 3, (False, True, True), (False, False, True)), end=2)
+"""The same places; in the one's prompts B looks back at A, in the other's A at B."""
+TRUE = ("input->a0.h0<q>@B", "a0.h0->a1.h0<v>@B", "a1.h0->logits@end", "input->m0@A", "m0->a1.h0<k>@A")
+OURS = ("input->a0.h0<q>@B", "a0.h0->a1.h0<v>@B", "a0.h0->a1.h0<k>@B", "a1.h0->logits@end", "input->a0.h0<q>@A")
+FOUND = (*OURS, "a0.h0->a1.h0<v>@A")
+
+
+def test_edges_and_nodes_at_places(tmp_path: Path) -> None:
+    """Places are told by name, in whatever order files have them; an edge that one of the graphs has is in both."""
+    scores = {"a0.h0->a1.h0<v>@B": 3.0, "m0->a1.h0<k>@A": -2.0, "a1.h0->logits@end": 1.0, "a0.h0->a1.h0<v>@A": 1.5}
+    known, found = placed(tmp_path / "known.json", TRUE, AB, {}), placed(tmp_path / "run" / "c.json", FOUND, BA, scores)
+    compared = compare(found, known)
+    rows = {row.name: row for row in compared.overlaps}
+    pairs, plain, nodes = rows["edges at places"], rows["edges"], rows["nodes at places"]
+    assert (pairs.n_true, pairs.n_found, pairs.n_both, pairs.jaccard) == (5, 6, 3, 3 / 8)
+    assert (plain.n_true, plain.n_found, plain.n_both) == (5, 4, 3)
+    # Known: m0@A a0.h0@B a1.h0@end; found: a0.h0@A a0.h0@B a1.h0@end.
+    assert (nodes.n_true, nodes.n_found, nodes.n_both) == (3, 3, 2)
+    assert {edge.edge for edge in compared.missing} == set(TRUE) - set(FOUND)
+    assert {edge.edge for edge in compared.extra} == set(FOUND) - set(TRUE)
+    assert (compared.extra[0].edge, compared.extra[0].place) == ("a0.h0->a1.h0<v>@A", 3)
+    assert compared.extra[0].receiver_role == "late" and compared.missing[0].score == -2.0
+    classes = {row.role: row for row in compared.classes if row.mlps}
+    assert (classes["early"].nodes, classes["early"].edges, classes["early"].edges_found) == (1, 2, 2)
+    assert not any("places" in text for text in compared.remarks)
+    assert Comparison.model_validate_json(compared.model_dump_json()) == compared
+
+    def area(values: dict[str, float], truth: tuple[str, ...]) -> float:
+        right, wrong = ([v for name, v in values.items() if (name in truth) == kind] for kind in (True, False))
+        return sum((a > b) + 0.5 * (a == b) for a in right for b in wrong) / len(right) / len(wrong)
+
+    by_name, here, there = dict[str, float](), Circuit.load(found).graph(), Circuit.load(known).graph()
+    for graph in (there, here):
+        for sender, receiver in graph.exists.nonzero().tolist():
+            name = graph.edge_name(sender, receiver)
+            by_name[name] = abs(scores.get(name, 0.1)) if graph is here else 0.0
+    areas = {row.name: row.auc for row in compared.rankings if row.rank == "absolute"}
+    assert areas["edges at places"] == pytest.approx(area(by_name, TRUE))
+
+
+def test_other_places_are_compared_without_them(tmp_path: Path) -> None:
+    names = tuple(name.replace("@B", "@S2") for name in TRUE)
+    other = AB.model_copy(update={"names": ("A", "S2", "end")})
+    known, found = placed(tmp_path / "known.json", TRUE, AB, {}), placed(tmp_path / "run" / "c.json", names, other, {})
+    compared = compare(found, known)
+    assert compared.overlaps[0].jaccard == 1.0 and not any(row.places for row in compared.overlaps)
+    assert compared.remarks[0] == (
+        "the circuits tell other places in the prompt apart (only the found circuit has 'S2'; only the known circuit "
+        "has 'B'), so the two are compared without places. [spans] in a task's card joins places, or calls them "
+        "otherwise."
+    )
 
 
 def test_a_run_against_its_own_circuit(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from acdc_engine.run.curve import _draws, curve
 from acdc_engine.run.discover import discover
 from acdc_engine.score import EdgeScores, get_method, score_edges
 from acdc_engine.search.order import best_first, first_edges, greedy_from_logits
+from acdc_engine.show.results import curve_sections
 from tests.tiny_task import tiny_view, write_card
 
 SIZES = (0.05, 0.2, 0.5, 1.0)
@@ -196,6 +197,32 @@ def test_circuits_to_compare_with(card: Path, circuit_file: Path, tmp_path: Path
     assert known.edges == len(circuit.edges) and known.strategy == "top-k" and known.same_prompts
     other = curve(card, tiny_view(), circuits=(circuit_file,), **{**settings, "seed": 1})
     assert not other.circuits[0].same_prompts
+
+
+def test_with_places_an_edge_counts_at_each_of_them(card: Path, circuit_file: Path, tmp_path: Path) -> None:
+    view, metric = tiny_view(), get_metric("logit_diff")
+    discovery, held_out = build_splits(find_task(card), view.tokenizer, 5, 12, 0, "spans")
+    graph, judge = view.graph.at(discovery.spans), Judge(CircuitEvaluator(view, held_out), metric)
+    scores = score_edges(view, discovery, metric, get_method("eap"), rms=True).both
+    how: dict[str, Any] = {"strategy": "top-k", "size": 40, "method": "eap", "force": True, "where": "spans"}
+    discover(card, view, out=tmp_path, n=5, n_held_out=12, **how)
+    settings: dict[str, Any] = {**QUICK, "methods": ("eap",), "ranks": ("absolute",), "where": "spans"}
+    found = curve(card, view, circuits=(tmp_path,), **settings)
+    assert discovery.spans is not None and found.places == discovery.spans.names
+    assert found.n_edges == graph.n_edges > 3 * view.graph.n_edges and found.complete
+    for point, size in zip(found.series[0].points, SIZES, strict=True):
+        mask = first_edges(graph, best_first(graph, scores, "absolute"), int(size * graph.n_edges))
+        assert (point.requested_edges, point.edges) == (int(size * graph.n_edges), int(mask.sum()))
+        faithful = figures_of(judge, mask).faithfulness if point.edges else 0.0
+        assert point.faithfulness == pytest.approx(faithful, abs=1e-4)
+    assert found.random is not None and found.random.points[0].edges == int(0.05 * graph.n_edges)
+    (known,) = found.circuits
+    assert known.same_prompts and known.edges == len(Circuit.load(tmp_path).edges)
+    with pytest.raises(CircuitFileError, match=r"its --where is none, the curve's spans\. Give the same to both"):
+        curve(card, view, circuits=(circuit_file,), **settings)
+    with pytest.raises(CircuitFileError, match=r"its list of places is \[.*'B.2'.*\], the curve's \[.*'t1'"):
+        curve(card, view, circuits=(tmp_path,), **{**settings, "where": "tokens"})
+    assert curve_sections(found)[0].pairs["Model"].endswith(f"edges at {len(found.places)} places")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from acdc_engine.errors import RunFolderError
 from acdc_engine.experiment import Experiment
@@ -103,7 +103,9 @@ def test_a_new_circuit_does_not_stand_beside_an_old_report(tmp_path: Path) -> No
 
 
 def test_scores_of_this_very_run_are_read_back(tmp_path: Path) -> None:
-    scores = EdgeScores(torch.randn(3, 4), torch.rand(3, 4), None, ("a", "b"), ("c",), "eap-ig", {"alphas": [0.5]})
+    each = torch.randn(5, 3, 4).masked_fill(torch.arange(4) < 3, 0.0)  # most edges score zero on every prompt
+    each[0, 0, 0] = 1.0
+    scores = EdgeScores(torch.randn(3, 4), torch.rand(3, 4), each, ("a", "b"), ("c",), "eap-ig", {"alphas": [0.5]})
     folder = RunFolder(tmp_path / "run")
     with folder.open(FACTS, 0.0) as earlier:
         assert earlier is None and folder.load_scores("prompts") is None
@@ -113,6 +115,12 @@ def test_scores_of_this_very_run_are_read_back(tmp_path: Path) -> None:
         found = folder.load_scores("prompts")
         assert folder.load_scores("others") is None
         assert found is not None and torch.equal(found.both, scores.both) and found.settings == scores.settings
+        assert found.per_example is not None and torch.equal(found.per_example, each)
+        kept = load_file(tmp_path / "run" / SCORES)
+        assert kept.pop("per_example").shape == (5, len(kept.pop("per_example_edges"))) == (5, 4), "no room for zeros"
+        about = {"fingerprint": folder._fingerprint, "prompts": "prompts"}
+        save_file({**kept, "per_example": each}, tmp_path / "run" / SCORES, about)
+        assert folder.load_scores("prompts") is None, "as an earlier version wrote them"
         assert (found.senders, found.receivers, found.method) == (scores.senders, scores.receivers, scores.method)
         (tmp_path / "run" / SCORES).write_bytes(b"damaged")
         assert folder.load_scores("prompts") is None

@@ -61,6 +61,16 @@ def test_the_plan_of_the_demo() -> None:
     assert found.passes[0] < found.passes[1] and 0 < found.minutes[0] < found.minutes[1]
 
 
+def test_a_plan_with_places_counts_edges_and_scores_at_each() -> None:
+    """Scores of single prompts are kept of every receiver at every place, and all else is as without."""
+    whole, places = plan("ioi", **FEW), plan("ioi", **FEW, where="spans")
+    assert places.n_edges == 744_961 and places.prompts == whole.prompts
+    n_senders, n_receivers = 301, 481  # heads, MLPs and the input; q of 9 heads, k and v of 3 groups, the MLP; logits
+    assert places.scoring - whole.scoring == 3 * 8 * 4 * n_senders * 10 * (n_receivers - 1)
+    assert (places.kept, places.circuits, places.batch) == (whole.kept, whole.circuits, whole.batch)
+    assert places.notes and "with places ioi took 33" in places.notes[0] and not whole.notes
+
+
 def test_scoring_takes_what_was_planned() -> None:
     code = """
 from acdc_engine import Experiment, load_model

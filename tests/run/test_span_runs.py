@@ -14,6 +14,7 @@ import torch
 
 import acdc_engine as ae
 from acdc_engine.errors import AcdcError, CircuitFileError
+from acdc_engine.formats.graphs import circuit_from_networkx
 from acdc_engine.formats.register import export, import_circuit
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.nodes import targets_of
@@ -108,7 +109,6 @@ def test_what_shows_it(circuit: Circuit, tmp_path: Path) -> None:
     assert all(re.search(f">{re.escape(name)}<", drawn) for name in ("B.2", "layer 1", "logits"))
     draw(circuit, tmp_path / "roles.svg", by="role")
     assert html.escape(f"{circuit.edges[0].sender} -> {circuit.edges[0].into}") in report_html(circuit)
-    assert len(view_data(circuit).edges) == len(circuit.plain().edges)
 
 
 def test_attention_is_told_and_drawn(circuit: Circuit) -> None:
@@ -168,10 +168,19 @@ def test_the_graph_has_every_edge_and_a_node_for_what_several_places_read(circui
     assert ends == ["logits@end"] and ends[0] in reached
 
 
-def test_compared_without_places(circuit: Circuit) -> None:
-    found = ae.compare(circuit, circuit)
-    assert found.overlaps[0].n_true == len(circuit.plain().edges) == found.overlaps[0].n_both
-    assert any("compared without them" in remark for remark in found.remarks)
+def test_compared_with_places_and_without(run: Path, circuit: Circuit, tmp_path: Path) -> None:
+    found = ae.compare(run, circuit)
+    counts = {row.name: (row.n_found, row.n_true, row.n_both) for row in found.overlaps if row.mlps}
+    assert counts["edges"] == (len(circuit.plain().edges),) * 3
+    assert counts["edges at places"] == (len(circuit.edges),) * 3
+    assert {row.rank for row in found.rankings if row.places} == {"absolute", "signed", "rms"}
+    assert {row.rank for row in found.rankings if not row.places} == {"absolute", "signed"}
+    assert not found.missing and not found.extra and not any("places" in remark for remark in found.remarks)
+    for one, other, which in ((run, circuit.plain(), "found"), (circuit.plain(), circuit, "known")):
+        plain = ae.compare(one, other)
+        assert [row.name for row in plain.overlaps] == ["edges", "nodes", "edges, no MLPs", "nodes, no MLPs"]
+        assert plain.overlaps[0].jaccard == 1.0
+        assert plain.remarks[0].startswith(f"only the {which} circuit tells places in the prompt apart, so")
 
 
 def with_path(**other: str) -> Callable[[Any], None]:
@@ -248,11 +257,45 @@ def test_neuronpedia_draws_nodes_at_their_tokens(circuit: Circuit, tmp_path: Pat
     assert all({link["source"], link["target"]} <= ids for link in graph["links"])
 
 
-def test_tables_and_graphs_with_places_are_not_read_back(circuit: Circuit, tmp_path: Path) -> None:
-    for fmt in ("csv", "networkx-json"):
-        export(circuit, fmt, tmp_path / fmt)
-        with pytest.raises(CircuitFileError, match=r"has places in the prompt, .* read from the engine's own files"):
-            import_circuit(tmp_path / fmt, model=circuit.model)
+def test_graphs_with_places_are_read_back(circuit: Circuit, tmp_path: Path) -> None:
+    """As node-link JSON, and what networkx reads of GraphML; edges, figures, roles and places."""
+    export(circuit, "networkx-json", tmp_path / "x.json")
+    export(circuit, "graphml", tmp_path / "x.graphml")
+    graph = nx.read_graphml(tmp_path / "x.graphml", force_multigraph=True)
+    for again in (
+        import_circuit(tmp_path / "x.json", model=circuit.model),
+        circuit_from_networkx(graph, circuit.model),
+    ):
+        assert again.spans == circuit.spans and again.edges == circuit.edges
+        assert [(node.name, node.role) for node in again.nodes] == [(node.name, node.role) for node in circuit.nodes]
+    by_hand = circuit.to_networkx(shared=True)
+    assert circuit_from_networkx(by_hand, circuit.model).plain().mask().equal(circuit.plain().mask())
+    edge = next(edge for edge in circuit.edges if edge.receiver[-2:] == "q>")
+    (found,) = [
+        (*ends, key) for *ends, key, facts in by_hand.edges(keys=True, data=True) if facts.get("name") == edge.name
+    ]
+    for change, text in (
+        ({"span": "A" if edge.span != "A" else "B"}, r"it begins at the place .* an edge lives at one place"),
+        ({"receiver": "a9.h9<q>"}, "its receiver a9.h9<q> is no part of"),
+    ):
+        damaged = by_hand.copy()
+        damaged.edges[found].update(change)
+        with pytest.raises(CircuitFileError, match=text):
+            circuit_from_networkx(damaged, circuit.model)
+    for spans, text in (
+        ('{"names": ["A"]}', "graph.spans does not tell of places"),
+        ('{"names": ["A", "A"], "leads": [[true, true], [true, true]], "end": 0}', "spans: Two spans are called 'A'"),
+        (None, "has places in the prompt, and does not say which of them looks back at which. Take the circuit file"),
+    ):
+        by_hand.graph["spans"] = spans
+        with pytest.raises(CircuitFileError, match=text):
+            circuit_from_networkx(by_hand, circuit.model)
+
+
+def test_tables_with_places_say_too_little_to_be_read(circuit: Circuit, tmp_path: Path) -> None:
+    export(circuit, "csv", tmp_path / "x.csv")
+    with pytest.raises(CircuitFileError, match=r"x.csv has places in the prompt, .* or export that as networkx-json"):
+        import_circuit(tmp_path / "x.csv", model=circuit.model)
 
 
 def test_what_is_measured_stays_behind_with_the_places(circuit: Circuit, tmp_path: Path) -> None:
@@ -263,10 +306,13 @@ def test_what_is_measured_stays_behind_with_the_places(circuit: Circuit, tmp_pat
     assert ae.verify(tmp_path / "plain.json", model=tiny_view(), progress=False).holds
 
 
-def test_the_viewer_says_what_it_leaves_out(circuit: Circuit) -> None:
+def test_the_viewer_has_it_with_its_places_and_without(circuit: Circuit) -> None:
     data = view_data(circuit)
-    assert not data.hand_written and any(label == "Places" for label, _ in data.about)
-    assert any(label == "Held-out faithfulness" for label, _ in data.about)
+    assert data.places is not None
+    assert {edge.name for edge in data.places.edges} == {edge.name for edge in circuit.edges}
+    assert {edge.name for edge in data.edges} == {edge.name for edge in circuit.plain().edges}
+    assert data.sizes[-1].edges == len(circuit.edges) and data.title.endswith(": 8 edges at 2 places")
+    assert not data.hand_written and any(label == "Held-out faithfulness" for label, _ in data.about)
 
 
 def test_transfer_takes_it_at_all_places(run: Path, tmp_path: Path) -> None:

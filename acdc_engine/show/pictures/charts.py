@@ -198,7 +198,8 @@ def _inside(value: float) -> float:
 def _set_curve_axes(axes: Axes, curve: Curve) -> None:
     from matplotlib.ticker import FuncFormatter
 
-    _set_axes(axes, "edges left after cleaning", "faithfulness on held-out prompts")
+    what = "edges at places" if curve.places else "edges"
+    _set_axes(axes, f"{what} left after cleaning", "faithfulness on held-out prompts")
     edges = [count for _, counts, _ in _lines(curve) for count in counts if count]
     axes.set_xlim(min([*edges, curve.n_edges]) / 1.25, curve.n_edges * 1.25)
     values = [value for _, _, line in _lines(curve) for value in line]
@@ -246,7 +247,7 @@ def _set_height(axes: Axes, values: Sequence[float], ends: tuple[float, float], 
 
 
 def comparison_figure(comparison: Comparison) -> Figure:
-    """The picture as a matplotlib figure: four axes, and with classes a fifth."""
+    """The picture as a matplotlib figure: four axes, and with classes a fifth. At places, if it is with places."""
     from matplotlib.figure import Figure
 
     columns = "abc" if comparison.classes else "ab"
@@ -255,10 +256,12 @@ def comparison_figure(comparison: Comparison) -> Figure:
     scopes: tuple[Scope, Scope] = ("edges", "nodes")
     for row, scope in enumerate(scopes):
         roc, precision = figure.add_subplot(grid[row, 0]), figure.add_subplot(grid[row, 1])
-        rankings = [ranking for ranking in comparison.rankings if ranking.scope == scope]
-        overlaps = [overlap for overlap in comparison.overlaps if overlap.scope == scope]
-        _draw_roc(roc, rankings, overlaps, scope)
-        _draw_precision(precision, rankings, overlaps, scope)
+        level = scope, comparison.places
+        rankings = [one for one in comparison.rankings if (one.scope, one.places) == level]
+        overlaps = [one for one in comparison.overlaps if (one.scope, one.places) == level]
+        what = f"{scope} at places" if comparison.places else scope
+        _draw_roc(roc, rankings, overlaps, what)
+        _draw_precision(precision, rankings, overlaps, what)
         for axes in (roc, precision):
             axes.legend(fontsize=7, frameon=False, loc="lower right" if axes is roc else "best")
     if comparison.classes:
@@ -274,23 +277,23 @@ def comparison_figure(comparison: Comparison) -> Figure:
     return figure
 
 
-def _draw_roc(axes: Axes, rankings: list[Ranking], overlaps: list[Overlap], scope: Scope) -> None:
+def _draw_roc(axes: Axes, rankings: list[Ranking], overlaps: list[Overlap], what: str) -> None:
     axes.plot([0, 1], [0, 1], color="#BBBBBB", linewidth=0.8, zorder=1)
     for one in rankings:
         _draw_ranking(axes, one, one.roc, f"AUC {one.auc:.3f}")
     for found in overlaps:
-        _draw_found(axes, found, found.false_positive_rate, found.recall, f"{found.n_found:,} {scope}")
-    _set_square_axes(axes, f"{scope}: ROC", "false positive rate", "true positive rate (recall)")
+        _draw_found(axes, found, found.false_positive_rate, found.recall, f"{found.n_found:,} {what}")
+    _set_square_axes(axes, f"{what}: ROC", "false positive rate", "true positive rate (recall)")
 
 
-def _draw_precision(axes: Axes, rankings: list[Ranking], overlaps: list[Overlap], scope: Scope) -> None:
+def _draw_precision(axes: Axes, rankings: list[Ranking], overlaps: list[Overlap], what: str) -> None:
     for found in overlaps:
         if found.n:
             axes.axhline(found.n_true / found.n, color=_WITH_MLPS[found.mlps], linewidth=0.6, alpha=0.5, zorder=1)
         _draw_found(axes, found, found.recall, found.precision, f"F1 {found.f1 or 0:.3f}")
     for one in rankings:
         _draw_ranking(axes, one, one.precision_recall, f"AP {one.average_precision:.3f}")
-    _set_square_axes(axes, f"{scope}: precision and recall", "recall", "precision")
+    _set_square_axes(axes, f"{what}: precision and recall", "recall", "precision")
 
 
 def _draw_ranking(axes: Axes, ranking: Ranking, line: tuple[list[float], list[float]], area: str) -> None:
@@ -326,7 +329,8 @@ def _draw_classes(axes: Axes, comparison: Comparison) -> None:
     scored = any(row.auc is not None for row in comparison.classes)
     if scored:
         axes.axvline(0.5, color="#BBBBBB", linewidth=0.8, zorder=1)
-    axes.set_title("by class: share of its edges found" + (", diamond: AUC" if scored else ""), fontsize=9, loc="left")
+    title = f"by class{', at places' if comparison.places else ''}: share of its edges found"
+    axes.set_title(title + (", diamond: AUC" if scored else ""), fontsize=9, loc="left")
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
 

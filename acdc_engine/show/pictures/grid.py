@@ -32,8 +32,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SLOT, _ROW = 0.56, 0.42  # inches that a node takes, across and up, at its natural size
-_BOX = 0.84, 0.42  # of a box, as a share of its slot
-_DOT = -0.33  # where keys and values are read, below the middle of their row
+_DOT = -0.4  # where keys and values are read, below the middle of their row
 _MARGIN, _BELOW = 0.55, 0.62  # inches: for the layers' numbers, and for places and words
 _NAMES, _TITLE, _SMALL = 6.2, 9.0, 6.5  # points
 _ATTENTION = "#8a8f98"
@@ -41,6 +40,8 @@ _UNKNOWN = 0.25  # drawn for attention that was not measured
 _TURNED = 0.1  # of a head's attention: as much more it is on clean prompts than on corrupt ones
 _Spot = tuple[float, float]
 _DOTTED = (0, (0.8, 1.2))
+BOX = 0.84, 0.42
+"""Of a box across and up, as a share of its slot."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ def grid_figure(circuit: Circuit, heading: str, note: str, width: float | None) 
 
 def _draw_ground(axes: Axes, circuit: Circuit, grid: Grid, points: float) -> None:
     """Columns, the layers' numbers, the places' names and their words in an example."""
-    words = _words(circuit)
+    words = {span: f"“{drawn(text, 12)}”" for span, text in words_at(circuit).items()}
     for number, (span, (left, width)) in enumerate(grid.columns.items()):
         axes.axvspan(left, left + width, color="#f2f4f7" if number % 2 else "#ffffff", zorder=0, linewidth=0)
         for line, (text, colour) in enumerate(((drawn(span, 14), "#111111"), (words.get(span, ""), "#666666"))):
@@ -195,15 +196,15 @@ def _draw_ground(axes: Axes, circuit: Circuit, grid: Grid, points: float) -> Non
         )
 
 
-def _words(circuit: Circuit) -> dict[str, str]:
-    """The words of the first example at each place."""
+def words_at(circuit: Circuit) -> dict[str, str]:
+    """The words of the first example at each place that has some, where they are not what the place is called."""
     if not circuit.examples or circuit.spans is None:
         return {}
     found: dict[str, str] = {}
     for text, at in zip(circuit.examples[0].clean, circuit.examples[0].spans, strict=False):
         name = circuit.spans.names[at]
         found[name] = found.get(name, "") + text
-    return {name: f"“{drawn(text.strip(), 12)}”" for name, text in found.items() if text.strip() != name}
+    return {name: text.strip() for name, text in found.items() if text.strip() not in ("", name)}
 
 
 def _draw_stream(axes: Axes, circuit: Circuit, grid: Grid, thickness: float) -> None:
@@ -222,14 +223,14 @@ def _ends(circuit: Circuit, edge: CircuitEdge, grid: Grid) -> list[_Spot]:
     if edge.into in grid.dots:
         return [grid.dots[edge.into]]
     _, targets = targets_of(circuit.graph(), edge.into)
-    return [(x, y - _BOX[1] / 2) for x, y in (grid.nodes[name] for name in targets if name in grid.nodes)]
+    return [(x, y - BOX[1] / 2) for x, y in (grid.nodes[name] for name in targets if name in grid.nodes)]
 
 
 def _arrow(axes: Axes, start: _Spot, end: _Spot, colour: str, lane: int, look: dict[str, Any]) -> None:
     """An arrow up a column; where it goes far it bends, so that it does not run through what lies between."""
     from matplotlib.patches import FancyArrowPatch
 
-    from_ = start[0], start[1] + _BOX[1] / 2
+    from_ = start[0], start[1] + BOX[1] / 2
     far = end[1] - from_[1]
     bend = 0.0 if far < 1.0 and abs(end[0] - from_[0]) < 0.1 else (0.12 + 0.05 * (lane % 4)) * (1 if lane % 2 else -1)
     axes.add_patch(
@@ -267,7 +268,7 @@ def _look(axes: Axes, start: _Spot, end: _Spot, weight: float, thickness: float,
     """A line as wide, and as plain to see, as the head looks there."""
     axes.plot(
         [start[0], end[0]],
-        [start[1], end[1] - _BOX[1] / 2 + 0.02],
+        [start[1], end[1] - BOX[1] / 2 + 0.02],
         color=_ATTENTION,
         linewidth=(0.4 + 2.4 * weight) * thickness,
         alpha=min(1.0, 0.15 + 1.7 * weight),
@@ -288,7 +289,7 @@ def _draw_nodes(axes: Axes, circuit: Circuit, grid: Grid, points: float) -> None
             continue
         x, y = grid.nodes[node.name]
         fill = fill_of(node.role).light if node.role else "#ffffff"
-        across, up = _BOX
+        across, up = BOX
         axes.add_patch(
             FancyBboxPatch(
                 (x - across / 2, y - up / 2),

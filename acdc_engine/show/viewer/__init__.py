@@ -5,47 +5,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Iterator, Mapping
 
 from markupsafe import Markup
 
-from acdc_engine.errors import CircuitFileError
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.evidence_records import Figures, SizePoint
-from acdc_engine.graph.nodes import all_nodes, edge_counts, targets_of
-from acdc_engine.graph.records import MODEL_SIZES, CircuitEdge
-from acdc_engine.graph.style import OTHER_FILL, ROLE_FILLS, by_strength, measure_of, strength_of
+from acdc_engine.graph.style import OTHER_FILL, ROLE_FILLS, measure_of
 from acdc_engine.show.page import render
-from acdc_engine.show.pictures.layered import (
-    BOX_HEIGHT,
-    BOX_WIDTH,
-    PORTS,
-    Point,
-    first_lines,
-    line_counts,
-    lines_of,
-    on_paths,
-    place_nodes,
-    route,
-)
+from acdc_engine.show.pictures.layered import place_nodes
 from acdc_engine.show.pictures.roles import MLPS, grouped, place_roles
-from acdc_engine.show.viewer.records import (
-    Status,
-    ViewBox,
-    ViewData,
-    ViewEdge,
-    ViewLine,
-    ViewNode,
-    ViewOverlay,
-    ViewRoles,
-    ViewSize,
-    ViewWay,
+from acdc_engine.show.viewer.drawn import (
+    check_same_model,
+    drawn_of,
+    edges_of,
+    hidden_of,
+    layered_lines,
+    nodes_of,
+    overlay_of,
 )
-from acdc_engine.show.words import between, evidence_of, facts
+from acdc_engine.show.viewer.places import places_of, same_places
+from acdc_engine.show.viewer.records import ViewBox, ViewData, ViewRoles, ViewWay
+from acdc_engine.show.viewer.sizes import measured, slider
+from acdc_engine.show.words import between, counted, edges_in_words, evidence_of, facts
 
+__all__ = ["check_same_model", "view_data", "viewer_html"]
 _SCRIPTS = (
     "html/cytoscape.min.js",
+    "viewer/data.js",
     "viewer/visible.js",
     "viewer/trace.js",
     "viewer/looks.js",
@@ -53,6 +39,8 @@ _SCRIPTS = (
     "viewer/lines.js",
     "viewer/graph.js",
     "viewer/words.js",
+    "viewer/folding.js",
+    "viewer/rulers.js",
     "viewer/glow.js",
     "viewer/tooltip.js",
     "viewer/search.js",
@@ -71,15 +59,6 @@ _SCRIPTS = (
 )
 _STYLES = ("viewer/graph.css", "viewer/page.css", "viewer/panel.css")
 _LONGEST_TITLE = 120
-_MOST_LINES = 5_000
-"""More are not shown: the weakest edges are left out, and the page says how many."""
-_STOPS = 24  # of the slider, where no sizes were measured
-_NUMBERS = ("score", "effect", "without", "stability", "necessity", "inclusion")
-_UNIT = 100.0
-"""Pixels of the length that place_nodes calls one."""
-_MOST_ROUTED = 300
-"""Lines up to which each is led around the boxes; beyond that boxes are nowhere to be avoided."""
-_ARC, _ARC_BY_HEIGHT = 0.6, 0.4
 
 
 def viewer_html(
@@ -121,166 +100,51 @@ def _role_style() -> str:
 def view_data(circuit: Circuit, known: Circuit | None = None, *, known_name: str = "the known circuit") -> ViewData:
     """Places, ranks and compares what the viewer shows; a known circuit of another model is a CircuitFileError.
 
-    Circuits with places are shown without them.
+    A known circuit is laid beside the circuit without places, and beside that with places if it has the same.
     """
+    beside = known if known is not None and same_places(circuit, known) else None
     whole, circuit, known = circuit, circuit.plain(), None if known is None else known.plain()
-    union = _union(circuit, known)
-    sizes, appears = _slider(circuit)
-    places = place_nodes(union.whole).places
-    edges = _edges(circuit, known or circuit, union, places, appears)
-    n_edges, n_known = len(circuit.edges), 0 if known is None else len(known.edges)
-    n_found = sum(union.status.get(_name(edge)) == "found" for edge in circuit.edges)
-    counts = {"found": n_found, "missed": n_known - n_found, "extra": n_edges - n_found}
+    drawn = drawn_of(circuit, known)
+    hidden = hidden_of(circuit, known, drawn)
+    sizes, appears = slider(whole)
+    places = place_nodes(drawn.whole).places
     task = "" if circuit.behaviour_name is None else f"{circuit.behaviour_name} in "
+    anywhere = _anywhere(appears)
     return ViewData(
-        title=f"{task}{circuit.model.name}: {n_edges:,} edge{'' if n_edges == 1 else 's'}",
+        title=f"{task}{circuit.model.name}: {edges_in_words(whole)}",
         model=circuit.model.name,
         task=circuit.behaviour_name,
         about=tuple(_about(whole)),
         hand_written=whole.hand_written,
         measure=measure_of(circuit),
-        n_edges=n_edges,
-        hidden_edges=n_edges - len(union.own),
-        hidden_missed=n_known - n_found - len(union.missed),
-        nodes=tuple(_nodes(circuit, known, union, places)),
-        edges=tuple(edges),
+        n_edges=len(circuit.edges),
+        hidden_edges=hidden[0],
+        hidden_missed=hidden[1],
+        nodes=tuple(nodes_of(circuit, known, drawn, places)),
+        edges=tuple(edges_of(circuit, known or circuit, drawn, layered_lines(drawn.whole, places), anywhere)),
+        places=None if whole.spans is None else places_of(whole, beside, appears, known_name),
         sizes=sizes,
-        larger=tuple(_measured(circuit, "more")),
-        by_role=_by_role(union.whole, known),
-        examples=circuit.examples,
-        overlay=None if known is None else ViewOverlay(known=known_name, **counts),
+        larger=tuple(measured(whole, "more")),
+        by_role=_by_role(drawn.whole, known),
+        examples=whole.examples,
+        overlay=overlay_of(circuit, known, drawn, known_name),
     )
 
 
-class _Union(NamedTuple):
-    """A circuit's edges that are shown, with the known circuit's that it lacks."""
-
-    own: Sequence[CircuitEdge]
-    missed: Sequence[CircuitEdge]
-    status: dict[str, Status]  # of nodes and, by name, of edges; empty without a known circuit
-    whole: Circuit
-
-
-def _union(circuit: Circuit, known: Circuit | None) -> _Union:
-    """Which edges are shown, at most `_MOST_LINES` lines; half of them are missed edges where there are so many."""
-    ranked = by_strength(circuit)
-    if known is None:
-        own = first_lines(circuit, ranked, _MOST_LINES)
-        return _Union(own, [], {}, circuit.model_copy(update={"edges": tuple(own)}))
-    check_same_model(circuit, known)
-    here, there = ({*(n.name for n in one.nodes), *map(_name, one.edges)} for one in (circuit, known))
-    status: dict[str, Status] = {}
-    status |= {name: "found" if name in here else "missed" for name in there}
-    status |= {name: "extra" for name in here - there}
-    lacking = [edge for edge in known.edges if _name(edge) not in here]
-    left = _MOST_LINES - sum(line_counts(circuit, ranked))
-    missed = first_lines(known, lacking, max(_MOST_LINES // 2, left))
-    own = first_lines(circuit, ranked, _MOST_LINES - sum(line_counts(known, missed)))
-    listed = {node.name: node for node in (*known.nodes, *circuit.nodes)}
-    nodes = tuple(listed[node.name] for node in all_nodes(circuit.graph()) if node.name in listed)
-    return _Union(own, missed, status, circuit.model_copy(update={"nodes": nodes, "edges": (*own, *missed)}))
-
-
-def _name(edge: CircuitEdge) -> str:
-    return edge.name
-
-
-def check_same_model(circuit: Circuit, known: Circuit) -> None:
-    """Refuses a known circuit of a model of other sizes with a CircuitFileError that says what differs."""
-    ours, theirs = circuit.model, known.model
-    wrong = [key for key in MODEL_SIZES if getattr(ours, key) != getattr(theirs, key)]
-    if wrong:
-        sizes = "; ".join(f"{key} {getattr(ours, key)} and {getattr(theirs, key)}" for key in wrong)
-        raise CircuitFileError(
-            f"A known circuit must be one of the same model: this is a circuit of {ours.name}, the known one of "
-            f"{theirs.name}, and the models differ: {sizes}. Leave the known circuit out, or give one of "
-            f"{ours.name}."
-            + (" Find the circuit with or without --ungroup-kv, as the known one." if "ungrouped_kv" in wrong else "")
-        )
-
-
-def _pixels(place: Point) -> Point:
-    """Up is negative, as on screens."""
-    return round(place[0] * _UNIT, 1), round(-place[1] * _UNIT, 1) + 0.0
-
-
-def _nodes(circuit: Circuit, known: Circuit | None, union: _Union, places: Mapping[str, Point]) -> Iterator[ViewNode]:
-    own = {node.name for node in circuit.nodes}
-    classes = {} if known is None else {node.name: node.role for node in known.nodes}
-    into, out_of = edge_counts(circuit)
-    for node in union.whole.nodes:
-        x, y = _pixels(places[node.name])
-        yield ViewNode(
-            id=node.name,
-            kind=node.kind,
-            layer=node.layer,
-            x=x,
-            y=y,
-            role=node.role if node.name in own else None,
-            known_role=classes.get(node.name),
-            role_scores=node.role_scores if node.name in own else (),
-            direct=node.direct_effect if node.name in own else None,
-            status=union.status.get(node.name),
-            edges_in=into[node.name],
-            edges_out=out_of[node.name],
-        )
-
-
-def _edges(
-    circuit: Circuit,
-    known: Circuit,
-    union: _Union,
-    places: Mapping[str, Point],
-    appears: Mapping[CircuitEdge, int],
-) -> Iterator[ViewEdge]:
-    """A missed edge's own numbers, if any, are on another scale: they are left out."""
-    measure, graph = measure_of(circuit), circuit.graph()
-    bends = _bends_of(union.whole, places)
-    rank = {_name(edge): place for place, edge in enumerate(by_strength(circuit), 1)} if measure else {}
-    for edges, part in ((union.own, circuit), (union.missed, known)):
-        listed = {node.name for node in part.nodes}
-        for edge in edges:
-            kind, targets = targets_of(graph, edge.into)
-            there = [target for target in targets if target in listed]
-            own = edge if part is circuit else CircuitEdge(sender=edge.sender, receiver=edge.receiver)
-            yield ViewEdge.model_validate(
-                {name: getattr(own, name) for name in _NUMBERS}
-                | {
-                    "source": edge.sender,
-                    "receiver": edge.receiver,
-                    "kind": kind,
-                    "status": union.status.get(_name(edge)),
-                    "lines": tuple(ViewLine(target=to, bends=bends.get((edge.sender, to, kind), ())) for to in there),
-                    "strength": strength_of(own, measure),
-                    "place": rank.get(_name(edge)) if own is edge else None,
-                    "appears": appears.get(edge, 0),
-                }
-            )
-
-
-def _bends_of(circuit: Circuit, places: Mapping[str, Point]) -> dict[tuple[str, str, str], tuple[Point, ...]]:
-    """Points that lines pass, from the sender on, by sender, target and kind; lines without are straight."""
-    lines = [(edge.sender, target, kind) for edge, kind, target in lines_of(circuit, circuit.edges)]
-    found: dict[tuple[str, str, str], tuple[Point, ...]] = {}
-    for lane, (sender, target, kind) in enumerate(lines):
-        (x0, y0), (x1, y1) = places[sender], places[target]
-        if len(lines) <= _MOST_ROUTED:
-            start, end = (x0, y0 + BOX_HEIGHT / 2), (x1 + PORTS[kind], y1 - BOX_HEIGHT / 2)
-            boxes = (place for name, place in places.items() if name not in (sender, target))
-            bends = route(start, end, boxes, lane, straight=True)[1:-1]
-        elif sender[0] == target[0] == "m":  # they stand in one column: their lines would lie on each other
-            out = x0 + BOX_WIDTH / 2 + _ARC + _ARC_BY_HEIGHT * (y1 - y0) ** 0.5  # farther, the more layers it spans
-            bends = [(out, (3 * y0 + y1) / 4), (out, (y0 + 3 * y1) / 4)]
-        else:
-            continue
-        found[sender, target, kind] = tuple(map(_pixels, bends))
+def _anywhere(appears: Mapping[str, int]) -> dict[str, int]:
+    """The first size that has an edge at one of its places."""
+    found: dict[str, int] = {}
+    for name, size in appears.items():
+        plain = name.partition("@")[0]
+        found[plain] = min(size, found.get(plain, size))
     return found
 
 
 def _about(circuit: Circuit) -> Iterator[tuple[str, str]]:
     if circuit.spans is not None:
-        n = len(circuit.edges)
-        yield "Places", f"left out in this picture: the figures are of {n:,} edges at places, which acdc draw shows"
+        n = len(circuit.plain().edges)
+        figures = "" if circuit.hand_written else "; all figures are of those at places"
+        yield "Without places", f"{counted(n, 'edge')}{figures}"
     yield from facts(circuit).items()
     if circuit.evaluation is not None:
         of = circuit.evaluation.held_out
@@ -295,71 +159,6 @@ def _about(circuit: Circuit) -> Iterator[tuple[str, str]]:
         yield label[0].upper() + label[1:], text
     if circuit.command is not None:
         yield "Command", circuit.command
-
-
-def _slider(circuit: Circuit) -> tuple[tuple[ViewSize, ...], dict[CircuitEdge, int]]:
-    """Lays out the slider: measured sizes where the file has them, otherwise some without faithfulness.
-
-    A part is the strongest edges, less those on no path from input to logits. Of a larger part more edges lie on paths,
-    so an edge that is there once stays. Returns the sizes, smallest first, the circuit last; and for every edge the
-    index of the first that has it.
-    """
-    order, n = by_strength(circuit), len(circuit.edges)
-    stops = [size for size in _measured(circuit, "part") if size.requested < n]
-    if not stops and measure_of(circuit) is not None:
-        counts = {round(n ** (step / _STOPS)) for step in range(1, _STOPS)} - {n}
-        stops = [ViewSize(kind="part", requested=count, edges=0) for count in sorted(counts)]
-    sizes: list[ViewSize] = []
-    appears: dict[CircuitEdge, int] = {}
-    for stop in stops:
-        there = on_paths(circuit, order[: stop.requested])
-        if stop.faithfulness is None:
-            if len(there) == len(appears):
-                continue  # nothing new to see, and nothing measured
-            stop = stop.model_copy(update={"edges": len(there)})
-        for edge in there:
-            appears.setdefault(edge, len(sizes))
-        sizes.append(stop)
-    for edge in order:
-        appears.setdefault(edge, len(sizes))
-    return (*sizes, _whole(circuit)), appears
-
-
-def _whole(circuit: Circuit) -> ViewSize:
-    n, evaluation = len(circuit.edges), circuit.evaluation
-    known = next((point for point in circuit.sizes if point.kind == "circuit"), None)
-    random = () if known is None else known.random
-    if evaluation is not None and evaluation.random_circuits is not None:  # more of them
-        random = evaluation.random_circuits.faithfulness
-    return _size("circuit", n, n, known if evaluation is None else evaluation.held_out, random)
-
-
-def _measured(circuit: Circuit, kind: Literal["part", "more"]) -> list[ViewSize]:
-    points = sorted((point for point in circuit.sizes if point.kind == kind), key=lambda point: point.requested)
-    return [_size(kind, point.requested, point.edges, point, point.random) for point in points]
-
-
-def _size(
-    kind: Literal["part", "circuit", "more"],
-    requested: int,
-    edges: int,
-    figures: Figures | SizePoint | None,
-    random: tuple[float, ...],
-) -> ViewSize:
-    if figures is None:
-        return ViewSize(kind=kind, requested=requested, edges=edges)
-    interval = figures.faithfulness_interval
-    return ViewSize(
-        kind=kind,
-        requested=requested,
-        edges=edges,
-        faithfulness=figures.faithfulness,
-        low=None if interval is None else interval.low,
-        high=None if interval is None else interval.high,
-        kl_recovered=figures.kl_recovered,
-        random_low=min(random, default=None),
-        random_high=max(random, default=None),
-    )
 
 
 def _by_role(circuit: Circuit, known: Circuit | None) -> ViewRoles:

@@ -19,11 +19,13 @@ class ViewNode(Record):
     """A node and its place."""
 
     id: str
-    """Its name: input, a5.h3, m4 or logits."""
+    """Its name: input, a5.h3, m4 or logits; at a place of the prompt, a5.h3@B.2."""
     kind: Literal["input", "head", "mlp", "logits"]
     """What the node is."""
     layer: int | None
     """Layer of a head or MLP."""
+    span: str | None
+    """The place in the prompt; null in the picture that does not tell places apart."""
     x: float
     """Centre of its box, in pixels to the right."""
     y: float
@@ -48,7 +50,7 @@ class ViewLine(Record):
     """A line of the picture, from the edge's source to a node that reads it."""
 
     target: str
-    """Node that reads."""
+    """Node that reads, or the dot where a key or value is read."""
     bends: tuple[tuple[float, float], ...]
     """Points that the line passes between its ends, from the sender on."""
 
@@ -56,6 +58,8 @@ class ViewLine(Record):
 class ViewEdge(Record):
     """An edge, which is one line, or several where heads of the circuit share the key or value that it enters."""
 
+    name: str
+    """As in the circuit file: `a5.h5->a7.h3<q>`, `a5.h5->a7.kv1<k>`; at a place, `a5.h5->a7.h3<q>@B.2`."""
     source: str
     """Node that writes."""
     receiver: str
@@ -83,12 +87,7 @@ class ViewEdge(Record):
     status: Status | None
     """Beside a known circuit; null without one."""
     lines: tuple[ViewLine, ...]
-    """One to each head or MLP, or to the logits."""
-
-    @property
-    def id(self) -> str:
-        """As in the circuit file: `a5.h5->a7.h3<q>`, `a5.h5->a7.kv1<k>`."""
-        return f"{self.source}->{self.receiver}"
+    """One to each head or MLP, or to the logits; at a place of the prompt, one alone."""
 
 
 class ViewSize(Record):
@@ -180,12 +179,91 @@ class ViewOverlay(Record):
     """In this circuit only."""
 
 
+class ViewBand(Record):
+    """A column or a row of the picture by place."""
+
+    name: str
+    """The place; of a row the layer, input or logits."""
+    words: str
+    """What stands at the place in the first example; of a row nothing."""
+    start: float
+    """Left or upper side, in pixels."""
+    size: float
+    """Width or height."""
+
+
+class ViewDot(Record):
+    """A key or value that heads of the circuit read at a place; or a ring, where they look and read nothing of it."""
+
+    id: str
+    """As edges name it: `a7.h3<k>@B.2`, of a group of heads `a7.kv1<k>@B.2`. Of a ring, layer and place: `a7@B.2`."""
+    kind: Literal["k", "v", "ring"]
+    """Key, value, or a ring: heads look there on clean prompts and away from it on corrupt ones."""
+    layer: int
+    """Layer of the heads."""
+    span: str
+    """The place that it is read at."""
+    x: float
+    """Pixels to the right."""
+    y: float
+    """Pixels downwards."""
+    edges_in: int = Field(ge=0)
+    """Edges of the circuit into it."""
+
+
+class ViewAttention(Record):
+    """A line of attention: a head at a place looks back at a dot. Figures are of the dot's place, null if unknown."""
+
+    source: str
+    """The dot."""
+    target: str
+    """The head, at its place."""
+    weight: float | None = None
+    """Share of the head's attention, on clean prompts."""
+    weight_corrupt: float | None = None
+    """The same on corrupt prompts."""
+    score: float | None = None
+    """What attribution says the metric would lose without the values there; null of keys."""
+    effect: float | None = None
+    """What it loses, exactly; null of keys."""
+
+
+class ViewPlaces(Record):
+    """The picture by place: the circuit with its edges at places, columns of places and rows of layers."""
+
+    measure: Measure | None
+    """What its edges are ranked by."""
+    n_edges: int = Field(ge=0)
+    """Its edges, hidden ones included; each counts once for every place."""
+    hidden_edges: int = Field(ge=0)
+    """Those that are left out because there are too many."""
+    hidden_missed: int = Field(ge=0)
+    """Those of the known circuit alone that are left out because there are too many."""
+    overlay: ViewOverlay | None
+    """The known circuit beside this one, if it tells the same places apart: counts are of edges at places."""
+    columns: tuple[ViewBand, ...]
+    """Places, in the order of the prompt."""
+    rows: tuple[ViewBand, ...]
+    """Layers, the lowest first: the input, those that have nodes, the logits."""
+    nodes: tuple[ViewNode, ...]
+    """In the order of the model."""
+    edges: tuple[ViewEdge, ...]
+    """The strongest first."""
+    dots: tuple[ViewDot, ...]
+    """Keys and values, then rings."""
+    attention: tuple[ViewAttention, ...]
+    """From the dots to the heads that look back at them."""
+
+
 class ViewData(Record):
-    """A circuit as the viewer shows it: placed, ranked, and beside a known one if there is one."""
+    """A circuit as the viewer shows it: placed, ranked, and beside a known one if there is one.
+
+    Of a circuit with places, nodes, edges and roles are those without them, each edge once with the sum of its scores.
+    """
 
     format: Literal["acdc-engine/view"] = "acdc-engine/view"
     """Says what this is."""
-    version: Literal[2] = 2
+    version: Literal[3] = 3
     """Version of the format."""
     title: str
     """One line."""
@@ -210,8 +288,11 @@ class ViewData(Record):
     """In the order of the model."""
     edges: tuple[ViewEdge, ...]
     """The strongest first."""
+    places: ViewPlaces | None
+    """The picture by place; null for circuits that do not tell places apart."""
     sizes: tuple[ViewSize, ...] = Field(min_length=1)
-    """Stops of the slider, smallest first; the last is the circuit."""
+    """Stops of the slider, smallest first; the last is the circuit. Of a circuit with places, their edges are those at
+    places."""
     larger: tuple[ViewSize, ...]
     """The circuit with more edges besides, measured but not drawn; smallest first."""
     by_role: ViewRoles

@@ -7,8 +7,9 @@ import pytest
 
 from acdc_engine.graph.blocks import GraphShape
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.show.index import _COLUMNS, _HEIGHT, _WIDTH, _Cell, _compared, _Entry, _entry_of
-from tests.made_circuits import GPT2, SMOLLM2, made_circuit
+from acdc_engine.show.index import _COLUMNS, _Cell, _compared, _Entry, _entry_of
+from acdc_engine.show.thumbnail import HEIGHT, WIDTH
+from tests.made_circuits import GPT2, PLACES, SMOLLM2, made_circuit
 from tests.show.conftest import judged_as
 from tests.show.index.runs import TINY, bare, lean, named
 
@@ -90,11 +91,11 @@ def test_drawn_lines_by_sign_and_strength() -> None:
     drawn = entry(bare({"input->m0": 2.0, "m0->m1": -0.4, "m1->logits": 0.1, "input->logits": -0.1}))
     paths = dict(drawn.paths)
     assert drawn.n_drawn == 4
-    assert paths["edge thick positive"] == f"M120 {_HEIGHT - 7}L{_WIDTH - 7} 81"
-    assert paths["edge middle negative"] == f"M{_WIDTH - 7} 81L{_WIDTH - 7} 40"
-    assert paths["edge thin positive"] == f"M{_WIDTH - 7} 40L120 7"
-    assert paths["edge thin negative"] == f"M120 {_HEIGHT - 7}L120 7"
-    assert paths["node mlp"] == f"M{_WIDTH - 7} 81h0M{_WIDTH - 7} 40h0"
+    assert paths["edge thick positive"] == f"M120 {HEIGHT - 7}L{WIDTH - 7} 81"
+    assert paths["edge middle negative"] == f"M{WIDTH - 7} 81L{WIDTH - 7} 40"
+    assert paths["edge thin positive"] == f"M{WIDTH - 7} 40L120 7"
+    assert paths["edge thin negative"] == f"M120 {HEIGHT - 7}L120 7"
+    assert paths["node mlp"] == f"M{WIDTH - 7} 81h0M{WIDTH - 7} 40h0"
     # Weak ones lie below strong ones, and all below the nodes.
     kinds = [kind.split(" ")[1] for kind, _ in drawn.paths]
     assert kinds == ["thin", "thin", "middle", "thick", "input", "mlp", "logits"]
@@ -143,3 +144,23 @@ def test_runs_of_one_shape_share_it_and_shapes_are_said_in_words() -> None:
         GraphShape(2, 4, 4, parallel=True): "2 layers of 4 heads, MLPs parallel to attention",
     }
     assert {shape: entry(bare({}, shape)).shape for shape in words} == words
+
+
+def test_a_circuit_with_places_is_a_grid_and_says_at_how_many_its_edges_are() -> None:
+    circuit = made_circuit(40, 3, SMOLLM2, places=PLACES)
+    drawn = entry(circuit)
+    places = len({edge.span for edge in circuit.edges})
+    assert drawn.cells["edges"] == _Cell("40", "40", f"at {places} places")
+    assert dict(drawn.circuit["facts"])["Edges"].startswith(f"40 at {places} places, of ")
+    paths = dict(drawn.paths)
+    assert paths["place"].count("M") == len(PLACES) // 2 and paths["attention"].count("M") >= 5
+    assert 38 <= sum(data.count("M") for kind, data in paths.items() if kind.startswith("edge")) <= 40
+    across = {node.name: x for node, x in zip(circuit.nodes, xs_of(circuit, paths), strict=True)}
+    assert across["logits@end"] > max(x for name, x in across.items() if not name.endswith("@end"))
+    assert entry(circuit.plain()).cells["edges"].note == ""
+
+
+def xs_of(circuit: Circuit, paths: dict[str, str]) -> list[int]:
+    """Where the nodes stand, in their order."""
+    left = {kind: [int(one.split(" ")[0]) for one in data.split("M")[1:]] for kind, data in paths.items()}
+    return [left[f"node {node.kind}"].pop(0) for node in circuit.nodes]

@@ -12,7 +12,7 @@ from acdc_engine.graph.blocks import GraphShape
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import SizePoint
 from acdc_engine.shipped import graphs_folder
-from acdc_engine.show import viewer as data_module
+from acdc_engine.show.viewer import drawn as drawn_module
 from acdc_engine.show.viewer import view_data
 from acdc_engine.show.viewer.records import ViewData, schema_text
 from tests.made_circuits import SMOLLM2, made_circuit
@@ -45,7 +45,7 @@ def test_the_json_of_a_full_circuit_is_read_back() -> None:
 def test_edges_come_with_their_rank_and_kind() -> None:
     data = view_data(circuit_of(CHAIN))
     assert data.measure == "effect"
-    assert [(edge.id, edge.kind, edge.strength, edge.place) for edge in data.edges] == [
+    assert [(edge.name, edge.kind, edge.strength, edge.place) for edge in data.edges] == [
         ("a0.h1->a1.h0<q>", "q", -3.0, 1),
         ("a1.h0->logits", "logits", 2.0, 2),
         ("a0.h1->logits", "logits", 1.0, 3),
@@ -71,7 +71,7 @@ def test_hand_written_circuits_have_no_ranks_and_one_size() -> None:
 def test_an_edge_into_shared_keys_is_one_edge_with_a_line_to_every_head_of_the_group_in_the_circuit() -> None:
     effects: Effects = {"input->a1.kv1<k>": 1.0, "a1.h2->logits": 1.0, "a1.h3->logits": 1.0, "a1.h0->logits": 1.0}
     data = view_data(circuit_of(effects))
-    lines = {edge.id: [line.target for line in edge.lines] for edge in data.edges if edge.kind == "k"}
+    lines = {edge.name: [line.target for line in edge.lines] for edge in data.edges if edge.kind == "k"}
     assert lines == {"input->a1.kv1<k>": ["a1.h2", "a1.h3"]}
     assert len(data.edges) == data.n_edges == 4
     assert {node.id: node.edges_in for node in data.nodes if node.kind == "head"} == {
@@ -87,7 +87,7 @@ def test_sizes_that_nobody_measured_show_where_paths_open() -> None:
     assert [(size.requested, size.edges) for size in data.sizes] == [(4, 4)]
     data = view_data(EARLY)
     assert [(size.requested, size.edges, size.faithfulness) for size in data.sizes] == [(3, 3, None), (4, 4, None)]
-    assert {edge.id: edge.appears for edge in data.edges} == {
+    assert {edge.name: edge.appears for edge in data.edges} == {
         "input->a0.h1<q>": 0,
         "a0.h1->a1.h0<q>": 0,
         "a1.h0->logits": 0,
@@ -163,7 +163,7 @@ def test_lines_of_small_circuits_bend_around_boxes() -> None:
             {"input->m0": 1.0, "m0->m2": 1.0, "m2->m4": 1.0, "m0->m4": 1.0, "m4->logits": 1.0}, GraphShape(5, 1, 1)
         )
     )
-    bends = {edge.id: edge.lines[0].bends for edge in data.edges}
+    bends = {edge.name: edge.lines[0].bends for edge in data.edges}
     middle = next(node for node in data.nodes if node.id == "m2")
     assert bends["m0->m2"] == ()
     ((x, y),) = bends["m0->m4"]
@@ -175,7 +175,7 @@ def test_a_known_circuit_beside_it() -> None:
     data = view_data(circuit_of(CHAIN), known, known_name="book")
     assert data.overlay is not None
     assert data.overlay.model_dump() == {"known": "book", "found": 2, "missed": 2, "extra": 2}
-    assert {edge.id: edge.status for edge in data.edges} == {
+    assert {edge.name: edge.status for edge in data.edges} == {
         "input->a0.h1<q>": "found",
         "a0.h1->logits": "found",
         "a0.h1->a1.h0<q>": "extra",
@@ -212,7 +212,7 @@ def test_the_limit_is_one_of_lines_and_edges_are_hidden_whole(monkeypatch: pytes
     whole = circuit_of(heads | shared, GraphShape(2, 4, 1))
     assert n_lines(view_data(whole)) == 4 + 3 * 4 + 1
     for most, lines, hidden in ((17, 17, 0), (16, 16, 1), (15, 12, 2), (12, 12, 2), (11, 8, 3), (4, 4, 4)):
-        monkeypatch.setattr(data_module, "_MOST_LINES", most)
+        monkeypatch.setattr(drawn_module, "MOST_LINES", most)
         data = view_data(whole)
         assert (n_lines(data), data.hidden_edges) == (lines, hidden), most
         assert len(data.edges) == data.n_edges - hidden
@@ -222,7 +222,7 @@ def test_the_limit_is_one_of_lines_and_edges_are_hidden_whole(monkeypatch: pytes
         **{f"a1.h{head}": (3, 1) for head in range(4)},
         "logits": (4, 0),
     }
-    monkeypatch.setattr(data_module, "_MOST_LINES", 8)
+    monkeypatch.setattr(drawn_module, "MOST_LINES", 8)
     data = view_data(circuit_of(heads | {"input->m0": 1.0}, GraphShape(2, 4, 1)), whole)
-    assert [edge.id for edge in data.edges if edge.status == "missed"] == ["input->a1.kv0<k>"]
+    assert [edge.name for edge in data.edges if edge.status == "missed"] == ["input->a1.kv0<k>"]
     assert (n_lines(data), data.hidden_edges, data.hidden_missed) == (8, 1, 2)

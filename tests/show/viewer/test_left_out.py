@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from acdc_engine.show import viewer as data_module
+from acdc_engine.show.viewer import drawn as drawn_module
 from tests.made_circuits import made_circuit
 from tests.show.viewer.pages import drawn_nodes, reset, shown
 
@@ -22,7 +22,7 @@ MISSED = [edge for edge in KNOWN.edges if (edge.sender, edge.receiver) not in HE
 def opened_page(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     """At most so few lines, half of them missed ones."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data_module, "_MOST_LINES", N_LINES)
+        patch.setattr(drawn_module, "MOST_LINES", N_LINES)
         with shown(browser, tmp_path_factory.mktemp("left-out") / "view.html", CIRCUIT, KNOWN) as page:
             yield page
 

@@ -38,10 +38,11 @@
   /**
    * Wires the filters.
    * @param {object} data ViewData.
+   * @param {boolean} known Whether a known circuit lies beside it.
    * @param {function(object)} changed Is given the state, see `acdc.everything`.
-   * @returns {{state: function(): object, reset: function(), showLonely: function()}}
+   * @returns {{state: function(): object, reset: function(), showLonely: function(), compare: function(?object)}}
    */
-  acdc.controls = (data, changed) => {
+  acdc.controls = (data, known, changed) => {
     const { byId } = acdc;
     const [size, least, from, to] = ["size", "least", "layer-from", "layer-to"].map(byId);
     const [lonely, overlay] = ["lonely", "overlay"].map(byId);
@@ -59,10 +60,13 @@
     byId("least-box").hidden = data.measure === null;
     byId("layer-box").hidden = from.options.length < 2;
     byId("least-label").textContent = `|${data.measure}| at least`;
-    byId("overlay-box").hidden = data.overlay === null;
-    if (data.overlay !== null) {
-      byId("overlay-name").textContent = acdc.cut(data.overlay.known, 60);
-      const { found, missed, extra } = data.overlay;
+
+    /* Says how a picture compares with the known circuit, or that it does not. */
+    function compare(beside) {
+      byId("overlay-box").hidden = beside === null;
+      if (beside === null) return;
+      byId("overlay-name").textContent = acdc.cut(beside.known, 60);
+      const { found, missed, extra } = beside;
       byId("overlay-counts").textContent = `${acdc.count(found, "edge")} found, ${acdc.grouped(missed)} missed, ${acdc.grouped(extra)} extra`;
     }
 
@@ -75,7 +79,7 @@
         to: chosen[1],
         kinds: Object.fromEntries(Object.entries(kinds).map(([kind, box]) => [kind, box.checked])),
         lonely: !lonely.checked,
-        overlay: data.overlay !== null && overlay.checked,
+        overlay: known && overlay.checked,
       };
     }
 
@@ -102,7 +106,7 @@
       to.value = String(all.to);
       Object.values(kinds).forEach((box) => (box.checked = true));
       lonely.checked = true;
-      overlay.checked = data.overlay !== null;
+      overlay.checked = known;
       update();
     }
 
@@ -114,6 +118,6 @@
     for (const slider of [size, least]) slider.addEventListener("input", update);
     for (const choice of [from, to, lonely, overlay]) choice.addEventListener("change", update);
     byId("reset").addEventListener("click", reset);
-    return { state, reset, showLonely };
+    return { state, reset, showLonely, compare };
   };
 })();

@@ -9,14 +9,13 @@
   /**
    * Puts a layer over the picture.
    * @param {object} graph From `acdc.graph`.
-   * @param {HTMLElement} stage What holds the picture.
    * @returns {{mark: function(string), clear: function()}} `mark` takes the id of a node or line.
    */
-  acdc.glow = (graph, stage) => {
+  acdc.glow = (graph) => {
     const layer = document.createElementNS(SVG, "svg");
     layer.setAttribute("class", "glow");
     layer.setAttribute("aria-hidden", "true");
-    stage.append(layer);
+    graph.cy.container().append(layer);
 
     function box(id) {
       const drawn = graph.cy.getElementById(id).renderedBoundingBox({ includeLabels: false, includeOverlays: false });

@@ -49,13 +49,14 @@
     lines.recolour(acdc.lineColours(container), colourBy);
     const edges = new Map(data.edges.map((edge) => [edge.id, edge]));
     const nodes = new Map(data.nodes.map((node) => [node.id, node]));
-    const listeners = { node: [], edge: [], none: [], over: [] };
+    const listeners = { node: [], edge: [], none: [], over: [], replaced: [] };
     let shown = null;
     let traced = null;
     let paths = null;
     let chosen = null;
     let over = null;
     let fitted = true;
+    let least = 0;
 
     const tell = (event, ...said) => listeners[event].forEach((callback) => callback(...said));
 
@@ -73,9 +74,9 @@
       cy.forceRender();
     }
 
-    /** Applies filters (see `acdc.everything`). @returns {{edges: Set, nodes: Set, count: number}} What is shown. */
-    function filter(state) {
-      shown = acdc.visible(data, state);
+    /** Applies filters: see `acdc.visible`. @returns {{edges: Set, nodes: Set, count: number}} What is shown. */
+    function filter(state, among) {
+      shown = acdc.visible(data, state, among);
       const still = chosen === null || shown.nodes.has(chosen) || shown.edges.has(chosen);
       if (still) trace(shown.nodes.has(traced) ? traced : null);
       else select(null);
@@ -101,16 +102,28 @@
       else tell(nodes.has(id) ? "node" : "edge", id);
     }
 
-    /** Everything that is shown, in the middle. */
-    function fit() {
-      fitted = true;
+    /** Everything that is shown, in the middle. @param {number} pixels Names are no smaller: of what is too large for
+        that, the upper right is in sight. */
+    function fit(pixels = 0) {
+      [fitted, least] = [true, pixels];
       const box = acdc.extent(data, shown.nodes, shown.edges);
-      const [width, height] = [cy.width() - 2 * PADDING, cy.height() - 2 * PADDING];
-      const level = Math.min(width / (box.x2 - box.x1), height / (box.y2 - box.y1), 2);
-      if (level > 0) {
-        const middle = { x: (box.x1 + box.x2) / 2, y: (box.y1 + box.y2) / 2 };
-        cy.viewport({ zoom: level, pan: { x: cy.width() / 2 - level * middle.x, y: cy.height() / 2 - level * middle.y } });
-      }
+      const padding = data.grid === null ? PADDING : 4;
+      const [width, height] = [cy.width() - 2 * padding, cy.height() - 2 * padding];
+      const level = Math.max(Math.min(width / (box.x2 - box.x1), height / (box.y2 - box.y1), 2), pixels / acdc.nameSize(data));
+      if (level <= 0) return;
+      const spare = { x: width - level * (box.x2 - box.x1), y: height - level * (box.y2 - box.y1) };
+      const left = spare.x < 0 ? spare.x : spare.x / 2; // the right end in sight, or the middle in the middle
+      const top = Math.max(0, spare.y / 2);
+      cy.viewport({ zoom: level, pan: { x: padding + left - level * box.x1, y: padding + top - level * box.y1 } });
+    }
+
+    /** Draws boxes, bands and lines where `data` has them now. */
+    function replace() {
+      cy.batch(() => acdc.elements(data).forEach((element) => cy.getElementById(element.data.id).data(element.data).position(element.position)));
+      lines.recolour(acdc.lineColours(container), colourBy);
+      if (fitted) fit(least);
+      paint();
+      tell("replaced");
     }
 
     /** Zooms about the middle. */
@@ -145,6 +158,7 @@
     /** All that is shown as an image. @param {number} most Its longest side. @returns {string} URL of a PNG. */
     function image(most) {
       const box = acdc.extent(data, shown.nodes, shown.edges);
+      if (data.grid !== null) [box.x1, box.y2] = [box.x1 - acdc.BESIDE.left, box.y2 + acdc.BESIDE.below];
       const [width, height] = [box.x2 - box.x1 + 2 * PADDING, box.y2 - box.y1 + 2 * PADDING];
       const scale = Math.min(2, most / Math.max(width, height));
       const canvas = document.createElement("canvas");
@@ -153,6 +167,7 @@
       context.setTransform(scale, 0, 0, scale, (PADDING - box.x1) * scale, (PADDING - box.y1) * scale);
       const renderer = cy.renderer();
       renderer.drawElements(context, renderer.getCachedZSortedEles(), null);
+      if (data.grid !== null) acdc.writeBeside(context, data.grid, getComputedStyle(container).getPropertyValue("--ink"));
       context.setTransform(1, 0, 0, 1, 0, 0);
       context.globalCompositeOperation = "destination-over";
       context.fillStyle = "#ffffff";
@@ -194,9 +209,9 @@
       if (now === size) return; // as when it has just been drawn
       size = now;
       cy.resize();
-      if (fitted) fit();
+      if (fitted) fit(least);
     }).observe(container);
-    return { cy, data, nodes, edges, lines, filter, shownEdges, trace, select, fit, zoom, centre, inSight, placeOf, drawnLine, image, recolour, on,
+    return { cy, data, nodes, edges, lines, filter, shownEdges, trace, select, fit, replace, zoom, centre, inSight, placeOf, drawnLine, image, recolour, on,
       get shown() { return shown; }, get chosen() { return chosen; }, get paths() { return paths; }, get colourBy() { return colourBy; } };
   };
 })();

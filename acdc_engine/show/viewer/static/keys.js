@@ -34,7 +34,7 @@
     }
 
     function start() {
-      const wished = [graph.chosen, "logits", "input", ...graph.shown.nodes].find((id) => graph.shown.nodes.has(id));
+      const wished = [graph.chosen, ...[...graph.shown.nodes].reverse()].find((id) => graph.shown.nodes.has(id) && !graph.nodes.get(id).dot);
       row = wished === undefined ? [] : [{ node: wished, edge: null }];
       if (row.length) move(row[0]);
     }

@@ -19,7 +19,7 @@
 
   /**
    * Writes the legend.
-   * @param {object} data ViewData.
+   * @param {object} data ViewData of the picture that is seen.
    * @param {HTMLElement} container
    * @param {"sign"|"status"} colourBy What the colours of lines mean.
    * @param {?string} leftOut In the picture by role, what it leaves out; null in the other.
@@ -46,6 +46,14 @@
       const kinds = [line("into a query", "line q"), line("into a key", "line k"), line("into a value, MLP or logits", "line v")];
       const faint = data.edges.some(acdc.isFaint) ? [line("faint: found in under 90% of the repeats of the search", "none")] : [];
       parts.push(part("Edges", [...signs, ...kinds, ...faint]));
+    }
+    if (data.grid !== null) {
+      parts.push(part("Attention", [line("a key that heads read here", "dot k"), line("a value that heads read here", "dot v"),
+        ...(data.nodes.some((node) => node.kind === "ring") ? [line("looked at on clean prompts more than on corrupt ones, nothing is read", "dot ring")] : []),
+        line(`to the heads that look back at it${data.edges.some((edge) => edge.weight > 0) ? "; width: how much" : ""}`, "line attention")]));
+      parts.push(acdc.element("p", "Columns are places of the prompt, rows are layers. Their names fold them.", "faint"));
+    } else if (data.placesOf !== undefined) {
+      parts.push(acdc.element("p", "Without places: a line is an edge at all its places, with the sum of its scores.", "faint"));
     }
     if (leftOut === null && data.edges.length > (colourBy === "status" ? acdc.MOST_DASHED : acdc.MOST_FINE)) {
       parts.push(acdc.element("p", `Dashes, dots and arrow heads appear where at most ${acdc.MOST_FINE} lines are seen: filter, or trace a node.`, "faint"));

@@ -5,9 +5,10 @@
   const acdc = (window.acdc = window.acdc || {});
   const CORNER = 40;
   const ARROW = { scale: 0.9, least: 29, grows: 13.37, power: 0.9, half: 0.15, long: 0.3 };
-  const DASHES = { q: [9, 4], k: [2.5, 3], missed: [12, 6], extra: [2, 4] };
+  const DASHES = { q: [9, 4], k: [2.5, 3], ring: [1.5, 4], missed: [12, 6], extra: [2, 4] };
   const SOLID = [];
   const STEPS = 24;
+  const UNKNOWN = 0.25; // drawn for attention that was not measured
   /* Lines that rise less, from heads to their layer's MLP and from it to the next heads, use its side: so far below its
      middle. */
   const FLAT = 20;
@@ -22,29 +23,48 @@
     return (edge) => (edge.strength === null || largest === 0 ? unknown : Math.ceil(Math.sqrt(Math.abs(edge.strength) / largest) * STEPS) / STEPS);
   }
 
-  /* What is drawn of an edge; `points` are from the sender on. */
-  function lineOf(edge, weight, many, nodes, border) {
-    const [source, target] = [nodes.get(edge.source), nodes.get(edge.target)];
-    const half = (acdc.BOX.height + border) / 2;
-    const start = [source.x, source.y - half];
-    const end = [target.x + acdc.PORTS[edge.kind] * (acdc.BOX.width + border), target.y + half];
-    const side = ((acdc.BOX.width + border) / 2) * (target.x < source.x ? -1 : 1);
-    if (start[1] - end[1] < FLAT && Math.abs(target.x - source.x) > acdc.BOX.width) {
+  /* Where a line leaves the sender's box and where it enters that of what reads. */
+  function endsOf(edge, source, target, border) {
+    const half = ({ height, dot }) => (dot ? 0 : (height + border) / 2);
+    const start = [source.x, source.y - half(source)];
+    const port = target.dot ? 0 : acdc.PORTS[edge.reads ?? edge.kind] ?? 0;
+    const end = [target.x + port * (target.width + border), target.y + half(target)];
+    const left = target.x < source.x ? -1 : 1;
+    if (source.span !== null) { // by place: to the MLP of a head's own row from above
+      if (target.y === source.y) [end[0], end[1]] = [target.x - 0.3 * target.width * left, target.y - half(target)];
+    } else if (start[1] - end[1] < FLAT && Math.abs(target.x - source.x) > acdc.BOX.width) {
+      const side = ((acdc.BOX.width + border) / 2) * left;
       if (target.kind === "mlp") [end[0], end[1]] = [target.x - side, target.y + SIDE.in];
       else if (source.kind === "mlp") [start[0], start[1]] = [source.x + side, source.y + SIDE.out];
     }
+    return [start, end];
+  }
+
+  /* What is drawn of an edge; `points` are from the sender on. */
+  function lineOf(edge, weight, many, nodes, border) {
+    const [start, end] = endsOf(edge, nodes.get(edge.source), nodes.get(edge.target), border);
     const points = [start, ...edge.bends, end];
+    if (edge.kind === "attention") return { ...seenLine(edge, points), ...lookOf(edge) };
     const share = acdc.isFaint(edge) ? FAINT : 1;
-    const [xs, ys] = [points.map(([x]) => x), points.map(([, y]) => y)];
     return {
-      id: edge.id, kind: edge.kind, status: edge.status, points,
+      ...seenLine(edge, points),
       sign: edge.strength === null ? "unknown" : edge.strength >= 0 ? "positive" : "negative",
       width: 1.1 + 4.5 * weight,
       pale: share * ((many ? 0.14 : 0.4) + (many ? 0.7 : 0.5) * weight),
       clear: share * (0.4 + 0.5 * weight),
       level: Math.round(weight * 8),
-      box: { x1: Math.min(...xs), x2: Math.max(...xs), y1: Math.min(...ys), y2: Math.max(...ys) },
     };
+  }
+
+  function seenLine({ id, kind, reads, status }, points) {
+    const [xs, ys] = [points.map(([x]) => x), points.map(([, y]) => y)];
+    return { id, kind: reads ?? kind, status, points, box: { x1: Math.min(...xs), x2: Math.max(...xs), y1: Math.min(...ys), y2: Math.max(...ys) } };
+  }
+
+  /* Attention: as wide, and as plain to see, as the head looks there, below all edges and without an arrow. */
+  function lookOf({ weight }) {
+    const opacity = Math.min(0.95, 0.2 + 1.7 * (weight ?? UNKNOWN));
+    return { looks: true, sign: "attention", width: 0.9 + 6 * (weight ?? UNKNOWN), pale: opacity, clear: opacity, level: -1 };
   }
 
   const between = ([x1, y1], [x2, y2]) => Math.hypot(x2 - x1, y2 - y1);
@@ -126,7 +146,7 @@
     let byStatus = false;
     let seen = { shown: new Set(), on: new Set(), traced: false, chosen: null };
 
-    const level = (line) => (byStatus ? { missed: 0, extra: 9, found: 10 }[line.status] : line.level);
+    const level = (line) => (byStatus && !line.looks ? { missed: 0, extra: 9, found: 10 }[line.status] : line.level);
 
     /** Takes the page's colours. @param {object} next By name. @param {"sign"|"status"} colourBy What they mean. */
     function recolour(next, colourBy) {
@@ -142,12 +162,13 @@
       const on = seen.on.has(line.id);
       const fine = on && seen.on.size <= acdc.MOST_FINE;
       const chosen = line.id === seen.chosen;
-      const status = byStatus && line.status !== "missed" ? 0.85 : null;
+      const compared = byStatus && !line.looks;
+      const status = compared && line.status !== "missed" ? 0.85 : null;
       const plain = status ?? (fine ? line.clear : line.pale);
-      const dash = byStatus ? (dashed || fine ? DASHES[line.status] : null) : fine ? DASHES[line.kind] : null;
+      const dash = compared ? (dashed || fine ? DASHES[line.status] : null) : fine ? DASHES[line.kind] : null;
       return {
         fine, chosen, shown: seen.shown.has(line.id), faded: !on, traced: on && seen.traced, dash: dash ?? SOLID, width: line.width,
-        colour: colours[byStatus ? line.status : line.sign],
+        colour: colours[compared ? line.status : line.sign],
         opacity: chosen ? 1 : !on ? 0.05 : seen.traced ? line.clear : plain,
       };
     }
@@ -161,13 +182,13 @@
         context.stroke();
         context.lineCap = "butt";
       }
-      path(context, line.points, look.fine ? 2 * ARROW.scale * line.width : 0);
+      path(context, line.points, look.fine && !line.looks ? 2 * ARROW.scale * line.width : 0);
       context.globalAlpha = look.opacity;
       context.strokeStyle = look.colour;
       context.lineWidth = line.width;
       context.setLineDash(look.dash);
       context.stroke();
-      if (!look.fine) return;
+      if (!look.fine || line.looks) return;
       context.fillStyle = look.colour;
       arrow(context, line, look.opacity);
     }

@@ -37,7 +37,7 @@
    */
   acdc.lineColours = (container) => {
     const css = getComputedStyle(container);
-    const names = ["positive", "negative", "unknown", "found", "missed", "extra", "focus"];
+    const names = ["positive", "negative", "unknown", "found", "missed", "extra", "focus", "attention"];
     return Object.fromEntries(names.map((name) => [name, css.getPropertyValue(`--${name}`).trim()]));
   };
 
@@ -56,7 +56,7 @@
       style: { "background-color": colour(`role-${index}`) },
     }));
     return [
-      ...nodeLooks(colour, nameSize(data)),
+      ...nodeLooks(colour, acdc.nameSize(data)),
       plainBand,
       ...roles,
       ...(colourBy === "status" ? statusLooks(colour) : []),
@@ -65,8 +65,8 @@
   };
 
   /* As large as the longest name lets them be: of many layers all is shown small. */
-  const nameSize = (data) => {
-    const longest = data.nodes.reduce((most, node) => Math.max(most, node.id.length), 6);
+  acdc.nameSize = (data) => {
+    const longest = data.nodes.reduce((most, node) => Math.max(most, node.label.length), 6);
     return Math.min(28, (0.96 * acdc.BOX.width) / (LETTER * longest));
   };
 
@@ -75,8 +75,8 @@
       selector: "node.box",
       style: {
         shape: "round-rectangle",
-        width: acdc.BOX.width,
-        height: acdc.BOX.height,
+        width: "data(width)",
+        height: "data(height)",
         label: "data(label)",
         "font-size": size,
         "font-family": "system-ui, sans-serif",
@@ -91,7 +91,9 @@
       },
     },
     { selector: "node.mlp", style: { "background-color": colour("mlp") } },
-    { selector: "node.input, node.logits", style: { width: acdc.BOX.wide, "font-weight": 600 } },
+    { selector: "node.input, node.logits", style: { "font-weight": 600 } },
+    { selector: "node.dot", style: { shape: "ellipse", "border-width": 2, "border-color": colour("attention"), "background-color": colour("attention") } },
+    { selector: "node.dot.k, node.dot.ring", style: { "background-color": colour("paper") } },
     {
       selector: "node.band",
       style: {

@@ -25,23 +25,24 @@
       return [title, html("span", {}, button,
         known(role) ? strange(role, 60, { class: "role-name" }) : null)];
     };
-    const lines = view.data.edges.filter((line) => line.source === edge.source && line.receiver === edge.receiver);
+    const lines = view.data.edges.filter((line) => line.name === edge.name);
     return [end("from", edge.source), ...lines.map((line) => end("to", line.target))];
   }
 
   function edgePart(edge, view) {
-    const name = `${edge.source}->${edge.receiver}`;
+    const { name } = edge;
     const written = (value, words) => (known(value) ? words(value) : "not measured");
     const rows = [
       ...ends(edge, view),
       ["read as", INPUTS[edge.kind],
-        edge.receiver.includes(".kv") ? `shared by a group of heads: ${edge.receiver}` : null],
+        /\.kv\d/.test(edge.receiver) ? `shared by a group of heads: ${edge.receiver}` : null],
     ];
     if (known(edge.status)) rows.push(["compared", STATUS[edge.status]]);
     if (known(edge.place)) rows.push(["rank", `${edge.place} of ${view.data.n_edges}`, `by |${view.data.measure}|`]);
     if (view.data.hand_written && !known(edge.strength)) return [html("h2", {}, name), acdc.panelFacts(rows)];
     if (edge.status === "missed")
       return [html("h2", {}, name), acdc.panelFacts(rows), note("This circuit does not have it.")];
+    if (view.data.placesOf !== undefined) return [html("h2", {}, name), acdc.panelFacts(rows), atPlaces(edge, view)];
     rows.push(
       ["score", written(edge.score, acdc.signed), "what attribution says the metric would lose without it"],
       ["exact effect", written(edge.effect, acdc.signed),
@@ -53,6 +54,30 @@
     );
     if (known(edge.inclusion)) rows.push(["inclusion", written(edge.inclusion, acdc.percent), "repeats of the search that find it"]);
     return [html("h2", {}, name), acdc.panelFacts(rows)];
+  }
+
+  /* The edges at places that an edge without them stands for. */
+  function atPlaces(edge, view) {
+    const all = view.data.placesOf(edge.name);
+    const row = (one) => html("li", { class: "signed" }, html("span", { class: "name" }, one.name.split("@")[1]),
+      bar(one.strength ?? 0, -most, most), html("span", { class: "value" }, number(one.strength, true)));
+    const most = Math.max(...all.map((one) => Math.abs(one.strength ?? 0))) || 1;
+    return part(`Places (${all.length})`, html("ul", { class: "rows" }, ...all.map(row)),
+      note("Effect or score at each place; all else that was measured stands with the edge there, in the picture by place. " +
+        `Together: score ${acdc.signed(edge.score)}, by which lines are drawn here.`));
+  }
+
+  /* A head that looks back. */
+  function attentionPart(look, view) {
+    const measured = known(look.weight) ? [
+      ["attention", acdc.percent(look.weight), "share of the head's, on clean prompts"],
+      ["corrupt", acdc.percent(look.weight_corrupt), "the same on corrupt prompts"],
+    ] : [];
+    if (known(look.score)) measured.push(
+      ["score", acdc.signed(look.score), "what attribution says the metric would lose without the head's values there"],
+      ["exact effect", known(look.effect) ? acdc.signed(look.effect) : "not measured", "what it loses without them, with the head's attention as it is"],
+    );
+    return [html("h2", {}, look.name.replace("->", " → ")), acdc.panelFacts([...ends(look, view), ["looks at", acdc.READ[look.reads]], ...measured])];
   }
 
   function nextTokens(title, tokens) {
@@ -130,13 +155,24 @@
     return found;
   }
 
+  /* The same for edges into a key or value at a place: what reads them is every head that looks back there. */
+  function byReader(edges) {
+    const found = byEnd(edges.filter((edge) => edge.kind !== "attention"), "target");
+    const direct = new Map(found);
+    const strength = (edge) => Math.abs(edge.strength ?? 0);
+    for (const { source, target } of edges.filter((edge) => edge.kind === "attention"))
+      found.set(target, [...(found.get(target) ?? []), ...(direct.get(source) ?? [])].sort((one, other) => strength(other) - strength(one)));
+    return found;
+  }
+
   acdc.panel = function (container, data, { onSelect = () => {} } = {}) {
     const view = {
       data,
       nodes: new Map(data.nodes.map((node) => [node.id, node])),
       edges: new Map(data.edges.map((edge) => [edge.id, edge])),
-      into: byEnd(data.edges, "target"),
-      out: byEnd(data.edges, "source"),
+      into: byReader(data.edges),
+      out: byEnd(data.edges.filter((edge) => edge.kind !== "attention"), "source"),
+      looks: data.edges.filter((edge) => edge.kind === "attention"),
       select: (id) => onSelect(id),
       room: () => container.clientWidth - 2 * parseFloat(getComputedStyle(container).paddingLeft) - 8,
     };
@@ -152,7 +188,7 @@
     };
     return {
       node: (id) => show(acdc.panelNode(view.nodes.get(id), view)),
-      edge: (id) => show(edgePart(view.edges.get(id), view)),
+      edge: (id) => show((view.edges.get(id).kind === "attention" ? attentionPart : edgePart)(view.edges.get(id), view)),
       none: () => show(about(view)),
       box: (found) => show(acdc.panelBox(found, view)),
       way: (found) => show(acdc.panelWay(found, view)),

@@ -4,18 +4,19 @@
   window.acdc = window.acdc || {};
   const { html, strange, known, number, bar, part, note, firstOf, share } = acdc.parts;
   const MOST_EDGES = 8;
-  const KINDS = { input: "input", head: "attention head", mlp: "MLP", logits: "logits" };
+  const KINDS = { input: "input", head: "attention head", mlp: "MLP", logits: "logits", k: "key that heads read here", v: "value that heads read here", ring: "heads look here and read nothing that the circuit keeps" };
   const MEASURED_ON = { task: "on held-out task prompts", random: "on random tokens, repeated" };
   const STATUS = { found: "in both circuits", missed: "in the known circuit only", extra: "in this circuit only" };
 
-  function facts(node) {
+  function facts(node, view) {
     const rows = [["kind", KINDS[node.kind]]];
+    const place = view.data.grid?.columns.find((column) => column.name === node.span);
+    if (place) rows.push(["place", place.name, place.words ? `“${place.words}” in the first example` : null]);
     if (known(node.layer)) rows.push(["layer", String(node.layer)]);
     if (node.kind === "head" || known(node.role)) rows.push(["role", known(node.role) ? node.role : "none known"]);
     if (known(node.known_role)) rows.push(["known circuit", node.known_role]);
     if (known(node.status)) rows.push(["compared", STATUS[node.status]]);
-    rows.push(["edges", `${node.edges_in} in, ${node.edges_out} out`]);
-    return acdc.panelFacts(rows);
+    return acdc.panelFacts([...rows, ...acdc.edgeCounts(node).map(([label, text]) => [label.toLowerCase(), text])]);
   }
 
   function roleScores(node) {
@@ -41,9 +42,13 @@
       note("Marked in a bar: the threshold, from which on a head counts as one of that role (✓)."));
   }
 
-  function directEffect(node) {
-    if (node.kind === "logits") return null;
+  /* Whether a node stands where the logits are read. */
+  const writes = (node, view) => node.span === null || view.data.nodes.some((other) => other.kind === "logits" && other.span === node.span);
+
+  function directEffect(node, view) {
+    if (node.kind === "logits" || node.dot) return null;
     const title = "Direct logit effect", direct = node.direct;
+    if (!known(direct) && !writes(node, view)) return part(title, note("None: only what stands where the logits are read writes to the answer."));
     if (!known(direct)) return part(title, note("Not measured: acdc evaluate with --out adds it."));
     const most = Math.max(Math.abs(direct.clean), Math.abs(direct.corrupt)) || 1;
     const row = (name, value) => html("li", { class: "signed" },
@@ -69,16 +74,27 @@
     const listed = [...byEdge(edges).values()]; // one into a shared key or value leads to several heads
     const cut = all - listed.filter(([edge]) => edge.status !== "missed").length;
     const others = `${known(view.data.measure) ? "weaker" : "other"} ${cut === 1 ? "one was" : "ones were"}`;
-    return part(`${title} (${listed.length})`, ...firstOf(listed, MOST_EDGES, drawn, html("ul", { class: "rows edges" })),
+    return part(`${title} (${listed.length})`, ...firstOf(listed, MOST_EDGES, drawn, html("ul", { class: node.span === null ? "rows edges" : "rows edges placed" })),
       cut > 0 ? note(`${cut} ${others} left out of this page.`) : null);
+  }
+
+  /* What a head looks back at, or which heads look back at a key or value. */
+  function lookList(title, lines, other, view) {
+    if (lines.length === 0) return null;
+    const drawn = (look) => html("li", {}, html("button", { type: "button", class: "edge", click: () => view.select(look[other]) },
+      html("span", { class: "name" }, look[other]),
+      known(look.weight) ? bar(look.weight, 0, 1, look.weight_corrupt) : null,
+      known(look.weight) ? html("span", { class: "value" }, acdc.percent(look.weight)) : null));
+    const sorted = [...lines].sort((one, next) => (next.weight ?? 0) - (one.weight ?? 0));
+    return part(`${title} (${lines.length})`, ...firstOf(sorted, MOST_EDGES, drawn, html("ul", { class: "rows edges named" })),
+      known(lines[0].weight) ? note("Share of the head's attention on clean prompts; marked in the bar, that on corrupt ones.") : null);
   }
 
   /* The lines of each edge, in their order. */
   function byEdge(lines) {
     const found = new Map();
     for (const line of lines) {
-      const name = `${line.source}->${line.receiver}`;
-      found.set(name, [...(found.get(name) || []), line]);
+      found.set(line.name, [...(found.get(line.name) || []), line]);
     }
     return found;
   }
@@ -100,7 +116,7 @@
     if (node.kind !== "head") return null;
     const title = "Attention on an example";
     const found = view.data.examples.flatMap((example, index) => example.patterns
-      .filter((pattern) => pattern.head === node.id)
+      .filter((pattern) => pattern.head === acdc.plainName(node.id))
       .map((pattern) => ({ example, pattern, number: index + 1 })));
     if (found.length > 0)
       return part(title, ...examplePicker(found, ({ example, pattern }) =>
@@ -123,12 +139,14 @@
     const edges = known(view.data.measure) ? "Strongest edges" : "Edges";
     const measured = node.status === "missed" ? [note("This circuit does not have it.")]
       : !measurable(node, view.data) ? []
-      : [roleScores(node), directEffect(node), attention(node, view)];
+      : [roleScores(node), directEffect(node, view), attention(node, view)];
     const has = node.status === "missed" || node.edges_in + node.edges_out > 0;
     const lists = has && into.length + out.length === 0 ? [note("Its edges are not drawn in this page: there are too many.")] : [
       edgeList(`${edges} in`, node, into, node.edges_in, "source", view, strongest),
-      edgeList(`${edges} out`, node, out, node.edges_out, "target", view, strongest),
+      node.dot ? null : edgeList(`${edges} out`, node, out, node.edges_out, "target", view, strongest),
+      lookList("Looks back at", view.looks.filter((look) => look.target === node.id), "source", view),
+      lookList("Heads that look back here", view.looks.filter((look) => look.source === node.id), "target", view),
     ];
-    return [html("h2", {}, node.id), facts(node), ...measured, ...lists];
+    return [html("h2", {}, node.id), facts(node, view), ...measured, ...lists];
   };
 })();

@@ -6,7 +6,7 @@
 
   /**
    * Puts the picture into an image before the page is printed.
-   * @param {object} graph From `acdc.graph`.
+   * @param {function(): object} graph The picture that is seen, from `acdc.graph`.
    * @param {HTMLImageElement} image
    */
   acdc.paper = (graph, image) => {
@@ -19,11 +19,11 @@
       const root = document.documentElement;
       const theme = root.dataset.theme;
       root.dataset.theme = "light";
-      graph.recolour();
-      image.src = graph.image(LONGEST_SIDE);
+      graph().recolour();
+      image.src = graph().image(LONGEST_SIDE);
       if (theme === undefined) delete root.dataset.theme;
       else root.dataset.theme = theme;
-      graph.recolour();
+      graph().recolour();
     }
     window.addEventListener("beforeprint", draw);
     window.addEventListener("afterprint", () => {

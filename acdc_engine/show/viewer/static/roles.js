@@ -9,7 +9,7 @@
   /* The edges of a way: each once, though it may lead to several heads. Missed ones are none of this circuit's. */
   function added(lines) {
     const own = lines.filter((line) => line.status !== "missed");
-    const edges = new Map(own.map((line) => [`${line.source}->${line.receiver}`, line]));
+    const edges = new Map(own.map((line) => [line.name, line]));
     const known = [...edges.values()].map((edge) => edge.strength).filter((strength) => strength !== null);
     const sum = (some) => some.reduce((total, one) => total + one, 0);
     const kinds = new Set(own.map((line) => line.kind));
@@ -184,7 +184,7 @@
   acdc.leftOut = (lines, data) => {
     const mlps = new Set(data.by_role.boxes.filter((box) => box.mlps).flatMap((box) => box.nodes));
     const edges = new Set(lines.filter((line) => line.status !== "missed" && (mlps.has(line.source) || mlps.has(line.target)))
-      .map((line) => `${line.source}->${line.receiver}`));
+      .map((line) => line.name));
     if (edges.size === 0) return "";
     return `Heads only: ${acdc.count(mlps.size, "MLP")} with ${acdc.count(edges.size, "edge")}, and the paths through them, are not drawn.`;
   };

@@ -13,12 +13,13 @@
   acdc.find = (data, text) => {
     const asked = text.trim().toLowerCase();
     if (asked === "") return [];
-    const short = (id) => id.replace(/^a(\d+)\.h(\d+)$/, "$1.$2");
+    const short = (id) => id.replace(/^a(\d+)\.h(\d+)(?=@|$)/, "$1.$2");
     const roles = (node) => [node.role, node.known_role].filter((role) => role !== null).map((role) => role.toLowerCase());
     const rank = (node) => {
-      if (node.id === asked || short(node.id) === asked) return 0;
-      if (node.id.startsWith(asked) || short(node.id).startsWith(asked)) return 1;
-      return node.id.includes(asked) || roles(node).some((role) => role.includes(asked)) ? 2 : 3;
+      const name = node.id.toLowerCase();
+      if (name === asked || short(name) === asked) return 0;
+      if (name.startsWith(asked) || short(name).startsWith(asked)) return 1;
+      return name.includes(asked) || roles(node).some((role) => role.includes(asked)) ? 2 : 3;
     };
     const found = data.nodes.map((node) => [rank(node), node]).filter(([place]) => place < 3);
     return found.sort((one, other) => one[0] - other[0]).map(([, node]) => node);
@@ -26,7 +27,7 @@
 
   /**
    * Wires the box.
-   * @param {object} data ViewData.
+   * @param {function(): object} data ViewData of the picture that is seen.
    * @param {HTMLInputElement} input
    * @param {HTMLElement} list For suggestions.
    * @param {function(string)} choose Is given a node's id.
@@ -55,7 +56,7 @@
     }
 
     function suggest() {
-      found = acdc.find(data, input.value).slice(0, MOST);
+      found = acdc.find(data(), input.value).slice(0, MOST);
       at = 0;
       const none = input.value.trim() !== "" && found.length === 0;
       list.replaceChildren(...(none ? [acdc.element("li", "No such node or role", "faint")] : found.map(item)));

@@ -12,8 +12,7 @@
     if (node.direct !== null) {
       rows.push(["Direct effect, clean", acdc.signed(node.direct.clean)], ["Direct effect, corrupt", acdc.signed(node.direct.corrupt)]);
     }
-    rows.push(["Edges", `${node.edges_in} in, ${node.edges_out} out`]);
-    return rows;
+    return [...rows, ...acdc.edgeCounts(node)];
   }
 
   function edgeRows(edge, nodes) {
@@ -23,7 +22,8 @@
       const role = nodes.get(id).role ?? nodes.get(id).known_role;
       if (role !== null) rows.push([label, `${id}, ${acdc.cut(role, 80)}`]);
     }
-    if (edge.receiver.includes(".kv")) rows.push(["Read by", `all heads of ${edge.receiver}`]);
+    if (edge.kind === "attention") rows.unshift(["", `The head looks back at ${acdc.READ[edge.reads]}`]);
+    if (/\.kv\d/.test(edge.receiver)) rows.push(["Read by", `all heads of ${edge.receiver}`]);
     if (rows.length === 0) rows.push(["", "No numbers are known of it."]);
     return rows;
   }
@@ -35,7 +35,7 @@
    * @returns {{show: function(string), hide: function()}} `show` takes the id of a node or line.
    */
   acdc.tooltip = (graph, box) => {
-    const glow = acdc.glow(graph, box.parentElement);
+    const glow = acdc.glow(graph);
 
     function fill(id) {
       const node = graph.nodes.get(id);
@@ -52,8 +52,9 @@
     function place(id, at) {
       const stage = box.parentElement.getBoundingClientRect();
       const drawn = graph.nodes.has(id) ? graph.cy.getElementById(id).renderedBoundingBox() : { x2: at.x, y1: at.y };
-      const left = Math.min(drawn.x2 + GAP, stage.width - box.offsetWidth - 8);
-      const top = Math.min(Math.max(8, drawn.y1), stage.height - box.offsetHeight - 8);
+      const { offsetLeft, offsetTop } = graph.cy.container();
+      const left = Math.min(drawn.x2 + offsetLeft + GAP, stage.width - box.offsetWidth - 8);
+      const top = Math.min(Math.max(8, drawn.y1 + offsetTop), stage.height - box.offsetHeight - 8);
       box.style.left = `${Math.max(8, left)}px`;
       box.style.top = `${Math.max(8, top)}px`;
     }

@@ -28,13 +28,16 @@
     [...new Set(data.nodes.map((node) => node.layer).filter((layer) => layer !== null))].sort((a, b) => a - b);
 
   /**
-   * Applies filters. Input and logits are in all layers; missed edges have no strength and pass every least one.
-   * @param {object} data ViewData.
+   * Applies filters. Input and logits are in all layers; missed edges have no strength and pass every least one. Attention
+   * is there where something is read, or at a ring, and the head that looks back leads on.
+   * @param {object} data ViewData, from `acdc.layered` or `acdc.placed`.
    * @param {object} state See `everything`.
+   * @param {?Set<string>} among Of a circuit with places that is shown without them: the names of those edges that size and
+   *   least strength leave at some place, without it.
    * @returns {{edges: Set<string>, nodes: Set<string>, count: number}} Ids of lines and nodes; `count` is of edges of
    *   the circuit (one that leads to several heads counts once, missed ones do not).
    */
-  acdc.visible = (data, state) => {
+  acdc.visible = (data, state, among = null) => {
     const inLayers = new Set(
       data.nodes
         .filter((node) => node.layer === null || (node.layer >= state.from && node.layer <= state.to))
@@ -43,19 +46,25 @@
     );
     const edges = new Set();
     const touched = new Set();
+    const leading = new Set();
     const counted = new Set();
+    const add = (edge) => {
+      edges.add(edge.id);
+      touched.add(edge.source).add(edge.target);
+    };
     for (const edge of data.edges) {
       const missed = edge.status === "missed";
       const passes = missed
         ? state.overlay
-        : edge.appears <= state.size && (state.least <= 0 || Math.abs(edge.strength ?? 0) >= state.least);
+        : among !== null ? among.has(edge.name) : edge.appears <= state.size && (state.least <= 0 || Math.abs(edge.strength ?? 0) >= state.least);
       if (!passes || !state.kinds[edge.kind] || !inLayers.has(edge.source) || !inLayers.has(edge.target)) continue;
-      edges.add(edge.id);
-      touched.add(edge.source).add(edge.target);
-      if (!missed) counted.add(`${edge.source}->${edge.receiver}`);
+      add(edge);
+      leading.add(edge.source);
+      if (!missed) counted.add(edge.name);
     }
-    const ends = (id) => id === "input" || id === "logits";
-    const nodes = new Set([...inLayers].filter((id) => state.lonely || touched.has(id) || ends(id)));
+    for (const edge of data.edges) if (edge.kind === "attention" && (edge.reads === "ring" || touched.has(edge.source)) && leading.has(edge.target)) add(edge);
+    const stays = ({ id, dot }) => (state.lonely && !dot) || touched.has(id) || id === "input" || acdc.plainName(id) === "logits";
+    const nodes = new Set(data.nodes.filter((node) => inLayers.has(node.id) && stays(node)).map((node) => node.id));
     return { edges, nodes, count: counted.size };
   };
 })();

@@ -14,9 +14,6 @@
     return made;
   };
 
-  /** Names a line: its two nodes and what is read, as in "a5.h5->a7.h3<k>". @param {object} edge Of ViewData. */
-  acdc.lineId = ({ source, target, kind }) => `${source}->${target}${["q", "k", "v"].includes(kind) ? `<${kind}>` : ""}`;
-
   /** A whole number in groups of three digits. (toLocaleString would first load the browser's tables of languages.) */
   acdc.grouped = (n) => String(n).replace(/\B(?=(\d{3})+$)/g, ",");
 
@@ -43,17 +40,26 @@
   /** @param {number} value @returns {string} Such as "83%". */
   acdc.percent = (value) => `${Math.round(value * 100)}%`;
 
+  /** What a head looks back at. */
+  acdc.READ = { k: "this key", v: "this value", ring: "this place, and reads nothing that the circuit keeps" };
+
   /** What a node is, in words. @param {object} node Of ViewData. */
   acdc.nodeWords = (node) => {
     const role = node.role ?? node.known_role;
     const what = { input: "the input", logits: "the logits", mlp: `MLP of layer ${node.layer}`,
-      head: `head of layer ${node.layer}` }[node.kind];
+      head: `head of layer ${node.layer}`, k: `key in layer ${node.layer}`, v: `value in layer ${node.layer}`, ring: `looked at in layer ${node.layer}` }[node.kind];
     return role === null ? what : `${what}, ${acdc.cut(role, 60)}`;
   };
+
+  /** How many edges of the circuit a node has. @param {object} node Of ViewData. @returns {[string, string][]} A label and a text. */
+  acdc.edgeCounts = ({ kind, dot, edges_in, edges_out }) =>
+    kind === "ring" ? [] : [["Edges", dot ? `${edges_in} in` : `${edges_in} in, ${edges_out} out`]];
 
   /** Numbers of an edge that are known: labels and texts. @param {object} edge Of ViewData. */
   acdc.edgeRows = (edge) => {
     const rows = [
+      ["Attention, clean", edge.weight, acdc.percent],
+      ["Attention, corrupt", edge.weight_corrupt, acdc.percent],
       ["Score", edge.score, acdc.signed],
       ["Exact effect", edge.effect, acdc.signed],
       ["Objective without it", edge.without, acdc.number],
@@ -61,6 +67,6 @@
       ["Necessity", edge.necessity, acdc.percent],
       ["Inclusion", edge.inclusion, acdc.percent],
     ];
-    return rows.filter(([, value]) => value !== null).map(([label, value, write]) => [label, write(value)]);
+    return rows.filter(([, value]) => value !== null && value !== undefined).map(([label, value, write]) => [label, write(value)]);
   };
 })();
