@@ -105,6 +105,7 @@ def place_on_grid(circuit: Circuit) -> Grid:
 def turned_to(circuit: Circuit) -> list[tuple[AttentionPath, int, str]]:
     """Paths by which heads look where they read nothing that is kept, and the corruption looks away; layer and span."""
     layout, found = circuit.graph(), list[tuple[AttentionPath, int, str]]()
+    there = {node.name for node in circuit.nodes}  # pictures of the strongest edges have not all of them
     kept = {
         (head, edge.span)
         for edge in circuit.edges
@@ -112,7 +113,8 @@ def turned_to(circuit: Circuit) -> list[tuple[AttentionPath, int, str]]:
         for head in targets_of(layout, edge.into)[1]
     }
     for path in circuit.attention:
-        if path.weight - path.weight_corrupt >= _TURNED and (path.node, path.source) not in kept:
+        turned = path.weight - path.weight_corrupt >= _TURNED
+        if turned and path.node in there and (path.node, path.source) not in kept:
             found.append((path, int(path.head[1:].partition(".")[0]), path.source))
     return found
 
