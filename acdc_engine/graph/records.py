@@ -356,6 +356,15 @@ class SpansRecord(Record):
         """Of some spans; None of none."""
         return None if spans is None else SpansRecord(names=spans.names, leads=spans.leads, end=spans.end)
 
+    @property
+    def read(self) -> str:
+        """Name of the one that the logits are read at."""
+        return self.names[self.end]
+
+    def same_places(self, other: SpansRecord | None) -> bool:
+        """Whether others are the same by name, in whatever order: that depends on the prompts they are of."""
+        return other is not None and {*self.names} == {*other.names} and self.read == other.read
+
 
 class AttentionPath(Record):
     """What a head brings from one place in the prompt to another: from values at a source to its writes at a target.

@@ -147,6 +147,20 @@ def _loaded(
         return view_of(hf_model, name, tokenizer, commit, ungroup_kv)
 
 
+def load_hf_model(model: str | Path = DEFAULT_MODEL, *, dtype: str = "float32") -> tuple[Any, Any]:
+    """Loads the Hugging Face model itself, on the CPU, and its tokenizer; for what is to become a model again.
+
+    Raises:
+        ModelError: It cannot be found, reached or read, or is a small model, which is none of transformers'.
+    """
+    if _small_model_folder(model) is not None:
+        raise ModelError(f"{model} is a small model, which is no model of transformers.")
+    number_format = pick_dtype(dtype)
+    source, name = _resolve(model)
+    with _reading(source, name) as where:
+        return _read(source, name, number_format, where, None).eval(), _read_tokenizer(source, name, where)
+
+
 def load_tokenizer(model: str | Path = DEFAULT_MODEL) -> Any:
     """Reads the tokenizer of a model, given as to `load_model`; its weights are neither read nor downloaded.
 

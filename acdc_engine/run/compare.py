@@ -15,7 +15,7 @@ from acdc_engine.formats.eap import is_eap, scores_from_eap
 from acdc_engine.formats.register import Source, import_circuit, opened
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import SCORES, find_circuit, known_graphs, name_of
-from acdc_engine.graph.records import MODEL_SIZES, ModelRecord, SpansRecord
+from acdc_engine.graph.records import MODEL_SIZES, ModelRecord
 from acdc_engine.graph.result_records import Comparison, Rank
 
 
@@ -164,13 +164,7 @@ def _plain(found: _Found) -> _Found:
 
 def _alike(ours: Circuit, truth: Circuit) -> bool:
     """Whether both tell the same places apart, by name and in whatever order, and are read at one; or neither any."""
-    if ours.spans is None or truth.spans is None:
-        return ours.spans is truth.spans
-    return set(ours.spans.names) == set(truth.spans.names) and _read_at(ours.spans) == _read_at(truth.spans)
-
-
-def _read_at(spans: SpansRecord) -> str:
-    return spans.names[spans.end]
+    return truth.spans is None if ours.spans is None else ours.spans.same_places(truth.spans)
 
 
 def _placed_alike(found: _Found, truth: Circuit) -> tuple[_Found, Circuit]:
@@ -205,9 +199,7 @@ def _about_places(ours: Circuit, truth: Circuit) -> list[str]:
     sides = ((ours.spans, truth.spans, "found"), (truth.spans, ours.spans, "known"))
     own = [(which, [name for name in one.names if name not in other.names]) for one, other, which in sides]
     texts = [f"only the {which} circuit has {', '.join(map(repr, names))}" for which, names in own if names]
-    texts = texts or [
-        f"the found circuit is read at {_read_at(ours.spans)!r}, the known one at {_read_at(truth.spans)!r}"
-    ]
+    texts = texts or [f"the found circuit is read at {ours.spans.read!r}, the known one at {truth.spans.read!r}"]
     return [
         f"the circuits tell other places in the prompt apart ({'; '.join(texts)}), so the two are compared without "
         "places. [spans] in a task's card joins places, or calls them otherwise."

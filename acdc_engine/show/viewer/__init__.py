@@ -23,7 +23,7 @@ from acdc_engine.show.viewer.drawn import (
     nodes_of,
     overlay_of,
 )
-from acdc_engine.show.viewer.places import places_of, same_places
+from acdc_engine.show.viewer.places import places_of
 from acdc_engine.show.viewer.records import ViewBox, ViewData, ViewRoles, ViewWay
 from acdc_engine.show.viewer.sizes import measured, slider
 from acdc_engine.show.words import between, counted, edges_in_words, evidence_of, facts
@@ -102,7 +102,8 @@ def view_data(circuit: Circuit, known: Circuit | None = None, *, known_name: str
 
     A known circuit is laid beside the circuit without places, and beside that with places if it has the same.
     """
-    beside = known if known is not None and same_places(circuit, known) else None
+    alike = known is not None and circuit.spans is not None and circuit.spans.same_places(known.spans)
+    beside = known if alike else None
     whole, circuit, known = circuit, circuit.plain(), None if known is None else known.plain()
     drawn = drawn_of(circuit, known)
     hidden = hidden_of(circuit, known, drawn)

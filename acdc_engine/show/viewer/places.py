@@ -23,14 +23,6 @@ _TALLEST = 21.0
 _OF_ATTENTION = ("weight", "weight_corrupt", "score", "effect")
 
 
-def same_places(circuit: Circuit, known: Circuit) -> bool:
-    """Whether both tell the same places apart, by name, and are read at one."""
-    one, other = circuit.spans, known.spans
-    if one is None or other is None:
-        return False
-    return {*one.names} == {*other.names} and one.names[one.end] == other.names[other.end]
-
-
 def places_of(circuit: Circuit, known: Circuit | None, appears: Mapping[str, int], known_name: str) -> ViewPlaces:
     """Places a circuit that tells places apart, perhaps with a known one beside it that tells the same apart.
 
