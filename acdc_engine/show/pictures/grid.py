@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.nodes import targets_of
 from acdc_engine.graph.records import AttentionPath, CircuitEdge
@@ -211,20 +212,20 @@ def words_at(circuit: Circuit) -> dict[str, str]:
 
 def _draw_stream(axes: Axes, circuit: Circuit, grid: Grid, thickness: float) -> None:
     """Edges of the residual stream, each in its column, the strongest on top."""
-    measure, shares = measure_of(circuit), relative_strengths(circuit)
+    measure, shares, layout = measure_of(circuit), relative_strengths(circuit), circuit.graph()
     for lane, edge in enumerate(reversed(by_strength(circuit))):
-        for end in _ends(circuit, edge, grid):
+        for end in _ends(layout, edge, grid):
             share = shares[edge] ** 0.5
             width = (0.5 + 1.9 * share) * thickness
             look: dict[str, Any] = {"lw": width, "alpha": 0.4 + 0.5 * share, "zorder": 3 + share}
             _arrow(axes, grid.nodes[edge.out_of], end, colour_of(strength_of(edge, measure)), lane, look)
 
 
-def _ends(circuit: Circuit, edge: CircuitEdge, grid: Grid) -> list[_Spot]:
+def _ends(layout: Graph, edge: CircuitEdge, grid: Grid) -> list[_Spot]:
     """Where an edge arrives: at a dot, or below a node."""
     if edge.into in grid.dots:
         return [grid.dots[edge.into]]
-    _, targets = targets_of(circuit.graph(), edge.into)
+    _, targets = targets_of(layout, edge.into)
     return [(x, y - BOX[1] / 2) for x, y in (grid.nodes[name] for name in targets if name in grid.nodes)]
 
 
