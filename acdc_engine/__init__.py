@@ -7,6 +7,7 @@ or, from a model, prompts and a metric of one's own, `Experiment`. The public na
 so that `import acdc_engine` and `acdc --help` do not wait for torch and transformers.
 """
 
+from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from acdc_engine import display
 
 if TYPE_CHECKING:
+    from acdc_engine.act.intervene import intervene
     from acdc_engine.experiment import Experiment
     from acdc_engine.graph.circuit import Circuit
     from acdc_engine.model.load import load_model
@@ -43,6 +45,7 @@ __all__ = [
     "diff",
     "discover",
     "evaluate",
+    "intervene",
     "load_model",
     "transfer",
     "verify",
@@ -60,6 +63,7 @@ _HOMES = {
     "diff": "acdc_engine.run.diff",
     "discover": "acdc_engine.run.discover",
     "evaluate": "acdc_engine.run.evaluate",
+    "intervene": "acdc_engine.act.intervene",
     "load_model": "acdc_engine.model.load",
     "transfer": "acdc_engine.run.transfer",
     "verify": "acdc_engine.run.verify",
@@ -101,4 +105,14 @@ def _meaning_of(kind: str, name: str) -> str:
     return ""
 
 
+def _act(module: str, name: str) -> Callable[..., Any]:
+    return lambda *given, **named: getattr(import_module(f"acdc_engine.act.{module}"), name)(*given, **named)
+
+
 display.install(_line_of, _html_of, _meaning_of)
+display.install_acts(
+    run=_act("running", "run"),
+    generate=_act("running", "generate"),
+    knockout=_act("edits", "knockout"),
+    only=_act("edits", "only"),
+)

@@ -136,7 +136,7 @@ def main(
             ("model", "component", "begins at", "exactly", "metric base", "tuned", "carried", "undone"),
             tuple(known_rows(report, 16)),
             f"The component writes {_FACTOR} of what it did; all weights are moved by {_NOISE} of their spread besides."
-            " None: tuning changed nothing that the metric sees.",
+            " Where the component takes no part in the task, that movement is all there is to find.",
         )
     ]
     record: dict[str, Any] = {

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "acdc_engine"
 FILES = sorted(PACKAGE.rglob("*.py"))
 ORDER = (
     *("errors", "ranks", "display", "registers", "shipped", "graph", "model", "prompts", "score", "patch", "search"),
-    *("evidence", "formats", "show", "provenance", "experiment", "run", "pages", "cli", "__main__", "__init__"),
+    *("evidence", "act", "formats", "show", "provenance", "experiment", "run", "pages", "cli", "__main__", "__init__"),
 )
 """From the bottom to the top, as docs/architecture.md draws the house."""
 

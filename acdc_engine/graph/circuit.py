@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from acdc_engine.display import Shown
+from acdc_engine.display import Acting, Shown
 from acdc_engine.errors import AcdcError, CircuitFileError, GraphError, PromptError
 from acdc_engine.graph.alternative_records import Alternatives
 from acdc_engine.graph.blocks import Graph, GraphShape
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Circuit(Shown, Record):
+class Circuit(Shown, Acting, Record):
     """A circuit of a transformer: its nodes and edges, where they come from and how well they do the task.
 
     Scores and effects are positive where the edge supports the behaviour.

@@ -51,16 +51,7 @@ def view_of(
     config = hf_model.config.get_text_config()
     refuse_config(name, config)
     refuse_unseen(name, hf_model)
-    architecture = type(hf_model).__name__
-    from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
-
-    twin: Any = _computing_twin(hf_model)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            bridge: Any = build_bridge_from_module(twin, architecture, hf_config=twin.config, tokenizer=None)
-    except Exception as error:
-        raise refuse(name, architecture, f"transformer-lens's TransformerBridge does not adapt it ({error})") from error
+    architecture, bridge = type(hf_model).__name__, bridged(hf_model, name)
     try:
         built = _build(bridge, config, name, architecture, ungroup_kv)
     except (AttributeError, KeyError, TypeError) as error:
@@ -68,6 +59,23 @@ def view_of(
     view = replace(built, tokenizer=tokenizer, revision=revision)
     _check_same_function(view, hf_model, bridge.adapter.component_mapping["blocks"].name)
     return view
+
+
+def bridged(hf_model: Any, name: str) -> Any:
+    """The TransformerBridge of a frozen twin of a model, which is left as it is.
+
+    Raises:
+        UnsupportedModelError: There is no adapter for it.
+    """
+    from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
+
+    architecture, twin = type(hf_model).__name__, _computing_twin(hf_model)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return build_bridge_from_module(twin, architecture, hf_config=twin.config, tokenizer=None)
+    except Exception as error:
+        raise refuse(name, architecture, f"transformer-lens's TransformerBridge does not adapt it ({error})") from error
 
 
 def _build(bridge: Any, config: Any, name: str, architecture: str, ungroup_kv: bool) -> TransformerView:
@@ -370,7 +378,7 @@ def _check_same_function(view: TransformerView, hf_model: nn.Module, layers: str
     compare("final norm and unembedding", replace(view, **parts).unembed(*last), logits)
 
 
-def _computing_twin(hf_model: nn.Module) -> nn.Module:
+def _computing_twin(hf_model: nn.Module) -> Any:
     """A frozen twin for evaluation, with attention and experts computed by plain torch, in any number format."""
     twin = _frozen_twin(hf_model).eval()
     for module in twin.modules():

@@ -77,6 +77,25 @@ def refuse_unseen(name: str, model: nn.Module) -> None:
             )
 
 
+def refuse_unhookable(name: str, model: nn.Module) -> None:
+    """Refuses a Hugging Face model whose modules cannot be counted on to call hooks, or to hold plain weights.
+
+    Raises:
+        UnsupportedModelError: With what to do.
+    """
+    compiled = any("_orig_mod" in part._modules or part._compiled_call_impl is not None for part in model.modules())
+    packed = getattr(getattr(model, "config", None), "quantization_config", None) is not None
+    reason = None
+    if compiled:
+        reason = "is compiled, and compiled code calls no hooks. Give the model as it was before torch.compile."
+    elif packed or any(map(_is_packed, model.modules())):
+        reason = "holds packed numbers (a quantized model). Load it unquantized, or dequantize it (model.dequantize())."
+    elif any(map(_is_adapter, model.modules())):
+        reason = "has adapters that are not merged into its weights. Merge them: peft_model.merge_and_unload()."
+    if reason is not None:
+        raise UnsupportedModelError(f"Model {name!r} ({type(model).__name__}) {reason}")
+
+
 def check_finite(view: TransformerView, embed: Residual, values: Iterable[Tensor], run: str) -> None:
     """Refuses what a run ("clean", "corrupt") left if it is not finite; `embed` is run again to find the layer.
 

@@ -87,6 +87,12 @@ class Stream:
         self._after = {senders: x for senders, x in self._after.items() if senders >= block.before}
         return self._after[block.before]
 
+    def copy(self) -> "Stream":
+        """The same as far as it has come, to go on from once more."""
+        other = Stream(self.now)
+        other._after = dict(self._after)
+        return other
+
     def add(self, block: Block, write: Tensor) -> None:
         """Adds what a block writes."""
         self.now = self.now + write

@@ -39,7 +39,10 @@ def _patch(view: TransformerView, prompts: PromptSet, batch_size: int) -> Refere
 
 @ABLATIONS.add("mean", "its mean over the corrupt prompts, position by position")
 def _mean(view: TransformerView, prompts: PromptSet, batch_size: int) -> Reference:
-    """Every sender's mean over the corrupt prompts; a position's mean runs over the prompts that have a token there."""
+    """Every sender's mean over the corrupt prompts; a position's mean runs over the prompts that have a token there.
+
+    Where it stands in for longer prompts, what lies behind takes the mean over all positions but the first.
+    """
     width = prompts.clean.shape[1]
     counts = torch.zeros(width, dtype=torch.float32, device=view.device)
     sums = [total.float() for total in _zeros(view, width).values()]
@@ -53,7 +56,20 @@ def _mean(view: TransformerView, prompts: PromptSet, batch_size: int) -> Referen
     share = (1 / counts.clamp(min=1))[None, :, None]
     embed, *blocks = [(total * share).to(view.dtype) for total in sums]
     record = Record(embed, [BlockRecord(values) for values in blocks])
-    return lambda batch: record
+    return lambda batch: _as_long(record, batch.clean.shape[1])
+
+
+def _as_long(record: Record, pos: int) -> Record:
+    """A record of means that reaches as far as a prompt of so many tokens."""
+    width = record.embed.shape[1]
+    if pos <= width:
+        return record
+
+    def longer(x: Tensor) -> Tensor:
+        behind = x[..., min(1, width - 1) :, :].mean(-2, keepdim=True)
+        return torch.cat([x, behind.expand(*x.shape[:-2], pos - width, -1)], -2)
+
+    return Record(longer(record.embed), [BlockRecord(longer(block.values)) for block in record.blocks])
 
 
 @ABLATIONS.add("zero", "zero")

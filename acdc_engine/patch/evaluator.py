@@ -18,7 +18,7 @@ from acdc_engine.model.layers import read_positions
 from acdc_engine.model.refusals import check_finite, check_gradients
 from acdc_engine.model.twins import Record
 from acdc_engine.model.view import TransformerView
-from acdc_engine.patch.ablations import ABLATIONS, Baseline, build_baseline
+from acdc_engine.patch.ablations import ABLATIONS, Baseline, Reference, build_baseline
 from acdc_engine.patch.patched_run import PatchedRun
 from acdc_engine.patch.plan import Plan, make_plan
 from acdc_engine.patch.sums import Bank, Masks
@@ -179,6 +179,7 @@ class CircuitEvaluator:
         batch_size: Prompts per run, at most: of long prompts fewer, see `acdc_engine.model.devices`.
         before_run: Called before every run of a circuit; what it raises ends the work.
         part_of: The prompts that the ablation is made from, where these are a part of them.
+        reference: What the ablation gives, where that is known already.
 
     Attributes:
         exact_evaluations: Circuits run so far.
@@ -197,9 +198,11 @@ class CircuitEvaluator:
         before_run: Callable[[], None] = lambda: None,
         *,
         part_of: PromptSet | None = None,
+        reference: Reference | None = None,
     ) -> None:
         """See the class."""
-        self.ablation, reference = ablation, ABLATIONS.bound(ablation)
+        self.ablation = ablation
+        ABLATIONS.parameters_of(ablation)  # refuses what does not exist
         if not len(prompts):
             raise PromptError("There are no prompts to run circuits on.")
         view.check_lengths(prompts.lengths, prompts.spans)
@@ -213,7 +216,8 @@ class CircuitEvaluator:
         order = [row for part in self._rows for row in part]
         self._order = None if order == sorted(order) else torch.tensor(order, device=view.device).argsort()
         with torch.no_grad():
-            removed = reference(view, self.prompts if part_of is None else part_of.to(view.device), batch_size)
+            whole = self.prompts if part_of is None else part_of.to(view.device)
+            removed = reference or ABLATIONS.bound(ablation)(view, whole, batch_size)
             batches = [prompts.select(rows).to(view.device) for rows in self._rows]
             self._ready = [self._prepare(batch, removed(batch)) for batch in batches]
         self._near: tuple[Bool[Tensor, "senders receivers"], list[Bank]] | None = None

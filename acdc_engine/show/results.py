@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.diff_records import Diff
 from acdc_engine.graph.evidence_records import Evaluation
+from acdc_engine.graph.folding_records import Folding
 from acdc_engine.graph.records import ModelRecord
 from acdc_engine.graph.result_records import (
     ClassResult,
@@ -23,8 +24,10 @@ from acdc_engine.graph.result_records import (
     Ranking,
     Verification,
 )
+from acdc_engine.graph.steering_records import Steering
 from acdc_engine.graph.style import column_style
 from acdc_engine.graph.transfer_records import Transfer
+from acdc_engine.graph.voice_records import Voices
 from acdc_engine.show.figures import ROLE, roles
 from acdc_engine.show.sections import Cell, Column, Section, signed, table_of, three
 from acdc_engine.show.visible import plain
@@ -82,10 +85,21 @@ def line_of(thing: object) -> str:
         left = "" if thing.complete else ", unfinished"
         size = f"{len(thing.circuits)} circuits, {len(thing.columns)} columns"
         return f"<Transfer in {plain(thing.model.name, _LONGEST)}: {size}{left}>"
+<<<<<<< HEAD
     if isinstance(thing, Diff):
         carried = f"{len(thing.carried.edges)} edges carry the change" if thing.carried.edges else "no circuit of it"
         models = f"{plain(thing.base.model.name, _LONGEST)} and {plain(thing.tuned.model.name, _LONGEST)}"
         return f"<Diff of {models} on {plain(thing.task, _LONGEST)}: {carried}>"
+=======
+    if isinstance(thing, Voices):
+        says = ", ".join(f"{voice.name} {plain(voice.next[0].text, _LONGEST)!r}" for voice in thing.voices)
+        return f"<Voices of {plain(thing.model, _LONGEST)}: {says}>"
+    if isinstance(thing, Folding):
+        return f"<Folding of {plain(thing.model, _LONGEST)}: {len(thing.folded)} nodes out, {len(thing.left)} still in>"
+    if isinstance(thing, Steering):
+        ends = f"{len(thing.doses)} doses, {thing.doses[0].factor:g} to {thing.doses[-1].factor:g}"
+        return f"<Steering of {plain(', '.join(thing.nodes), _LONGEST)} in {plain(thing.model, _LONGEST)}: {ends}>"
+>>>>>>> main
     if isinstance(thing, Scores):
         n_senders, n_receivers = thing.mean.shape
         return f"<EdgeScores{_by(thing)}: {n_senders} senders, {n_receivers} receivers>"

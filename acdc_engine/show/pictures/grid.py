@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.nodes import targets_of
 from acdc_engine.graph.records import AttentionPath, CircuitEdge
@@ -105,6 +106,7 @@ def place_on_grid(circuit: Circuit) -> Grid:
 def turned_to(circuit: Circuit) -> list[tuple[AttentionPath, int, str]]:
     """Paths by which heads look where they read nothing that is kept, and the corruption looks away; layer and span."""
     layout, found = circuit.graph(), list[tuple[AttentionPath, int, str]]()
+    there = {node.name for node in circuit.nodes}  # pictures of the strongest edges have not all of them
     kept = {
         (head, edge.span)
         for edge in circuit.edges
@@ -112,7 +114,8 @@ def turned_to(circuit: Circuit) -> list[tuple[AttentionPath, int, str]]:
         for head in targets_of(layout, edge.into)[1]
     }
     for path in circuit.attention:
-        if path.weight - path.weight_corrupt >= _TURNED and (path.node, path.source) not in kept:
+        turned = path.weight - path.weight_corrupt >= _TURNED
+        if turned and path.node in there and (path.node, path.source) not in kept:
             found.append((path, int(path.head[1:].partition(".")[0]), path.source))
     return found
 
@@ -209,20 +212,20 @@ def words_at(circuit: Circuit) -> dict[str, str]:
 
 def _draw_stream(axes: Axes, circuit: Circuit, grid: Grid, thickness: float) -> None:
     """Edges of the residual stream, each in its column, the strongest on top."""
-    measure, shares = measure_of(circuit), relative_strengths(circuit)
+    measure, shares, layout = measure_of(circuit), relative_strengths(circuit), circuit.graph()
     for lane, edge in enumerate(reversed(by_strength(circuit))):
-        for end in _ends(circuit, edge, grid):
+        for end in _ends(layout, edge, grid):
             share = shares[edge] ** 0.5
             width = (0.5 + 1.9 * share) * thickness
             look: dict[str, Any] = {"lw": width, "alpha": 0.4 + 0.5 * share, "zorder": 3 + share}
             _arrow(axes, grid.nodes[edge.out_of], end, colour_of(strength_of(edge, measure)), lane, look)
 
 
-def _ends(circuit: Circuit, edge: CircuitEdge, grid: Grid) -> list[_Spot]:
+def _ends(layout: Graph, edge: CircuitEdge, grid: Grid) -> list[_Spot]:
     """Where an edge arrives: at a dot, or below a node."""
     if edge.into in grid.dots:
         return [grid.dots[edge.into]]
-    _, targets = targets_of(circuit.graph(), edge.into)
+    _, targets = targets_of(layout, edge.into)
     return [(x, y - BOX[1] / 2) for x, y in (grid.nodes[name] for name in targets if name in grid.nodes)]
 
 

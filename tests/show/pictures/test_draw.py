@@ -15,11 +15,12 @@ from matplotlib.patches import FancyArrowPatch
 from matplotlib.text import Text
 
 from acdc_engine.errors import CircuitFileError
-from acdc_engine.graph.blocks import GraphShape
+from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.show.pictures.draw import draw, figure_of
-from acdc_engine.show.pictures.layered import BOX_HEIGHT, BOX_WIDTH, place_nodes, route
-from tests.made_circuits import made_circuit
+from acdc_engine.show.pictures.grid import place_on_grid, turned_to
+from acdc_engine.show.pictures.layered import BOX_HEIGHT, BOX_WIDTH, place_nodes, route, strongest
+from tests.made_circuits import GPT2, PLACES, made_circuit
 from tests.show.conftest import Make
 from tests.show.index.runs import bare
 
@@ -124,6 +125,30 @@ def test_the_strongest_edges_and_the_picture_says_so(found: Circuit) -> None:
     assert "m0" not in [text.get_text() for text in figure.axes[0].texts]
     assert texts(figure)[0].startswith("ioi in tiny [v1]: 8 edges, 6 nodes")
     assert texts(figure_of(found, top=8))[1] == ""
+
+
+@pytest.mark.parametrize("top", [10, 45])
+def test_of_the_strongest_edges_at_places_only_their_heads_look(top: int) -> None:
+    """Attention that was measured of heads which are not drawn is not drawn either."""
+    circuit = made_circuit(60, 2, GPT2, places=PLACES)
+    shown = strongest(circuit, top)
+    looking, nodes = {path.node for path, *_ in turned_to(shown)}, {node.name for node in shown.nodes}
+    assert looking <= nodes < {node.name for node in circuit.nodes}
+    assert looking >= nodes & {path.node for path, *_ in turned_to(circuit)}, "what is left loses none"
+    assert place_on_grid(shown).rings and figure_of(circuit, top=top)
+
+
+def test_a_grid_lays_its_graph_out_a_few_times_not_for_every_edge(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With sixty places that takes a third of a second."""
+    circuit, made, lay_out = made_circuit(60, 2, GPT2, places=PLACES), list[Circuit](), Circuit.graph
+
+    def counted(self: Circuit) -> Graph:
+        made.append(self)
+        return lay_out(self)
+
+    monkeypatch.setattr(Circuit, "graph", counted)
+    figure_of(circuit)
+    assert 0 < len(made) < 10
 
 
 def test_widths_in_inches(found: Circuit, tmp_path: Path) -> None:

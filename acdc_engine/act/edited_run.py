@@ -1,0 +1,64 @@
+"""Plain runs of a view in which some nodes write otherwise than they would."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from acdc_engine.model.layers import Residual
+from acdc_engine.model.twins import Record, Stream
+from acdc_engine.model.view import TransformerView
+
+Change = Callable[[Residual], Residual]
+"""From what a node writes `[batch, pos, d_model]` to what it is to write."""
+
+
+class EditedRuns:
+    """Runs of one batch of prompts; what lies before the first edited node is run once.
+
+    Where a norm behind the attention mixes heads, its scale stays that of the heads as they are.
+
+    Args:
+        view: The model.
+        tokens: Token ids.
+        nodes: Names of the nodes that may write otherwise.
+
+    Raises:
+        GraphError: A node that does not exist.
+    """
+
+    @torch.no_grad()
+    def __init__(self, view: TransformerView, tokens: Int[Tensor, "batch pos"], nodes: Iterable[str]) -> None:
+        """See the class."""
+        self._view, self._rotations = view, view.rotations(tokens.shape[1])
+        self._senders = {name: view.graph.sender_index(name) for name in nodes}
+        self._embed = view.embed(tokens)
+        stream, first = Stream(self._embed), min(self._senders.values(), default=view.graph.n_senders)
+        self._start = 0
+        while self._start < len(view.twins) and view.twins[self._start].block.writes.stop <= first:
+            self._step(self._start, stream, {})
+            self._start += 1
+        self._before = stream
+
+    @torch.no_grad()
+    def final(self, changes: Mapping[str, Change]) -> Residual:
+        """The final residual stream, before the final norm, with what some of the nodes write changed."""
+        there = {self._senders[name]: change for name, change in changes.items()}
+        stream = self._before.copy()
+        for place in range(self._start, len(self._view.twins)):
+            self._step(place, stream, there)
+        return stream.now
+
+    def _step(self, place: int, stream: Stream, changes: Mapping[int, Change]) -> None:
+        twin, record = self._view.twins[place], Record(self._embed)
+        block = twin.block
+        write = twin.run(stream.before(block), self._rotations[block.layer], record, False)
+        if own := [sender for sender in range(block.writes.start, block.writes.stop) if sender in changes]:
+            values = record.blocks[0].values
+            writes = write.new_empty(len(values), *write.shape)
+            twin.write_out(values.flatten(1, 2), writes.flatten(1, 2), self._view.work)
+            for sender in own:
+                as_it_is = writes[sender - block.writes.start]
+                write = write + changes[sender](as_it_is) - as_it_is
+        stream.add(block, write)

@@ -1,0 +1,174 @@
+"""Dose and response: the model with what some nodes write multiplied, or with a direction added to it.
+
+A direction is what a node writes more on the clean prompts than on the corrupt ones, at the position that is read.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from acdc_engine.act.edited_run import Change, EditedRuns
+from acdc_engine.errors import GraphError, did_you_mean
+from acdc_engine.evidence.figures import right_ranks
+from acdc_engine.evidence.resampling import ratio_interval
+from acdc_engine.graph.steering_records import Dose
+from acdc_engine.model.layers import read_positions
+from acdc_engine.model.view import TransformerView
+from acdc_engine.patch.ablations import recorded
+from acdc_engine.prompts.metrics import Metric
+from acdc_engine.prompts.prompt_set import PromptSet
+from acdc_engine.prompts.tokens import adds_bos, token_ids
+
+How = Literal["scale", "add"]
+Directions = Mapping[str, Float[Tensor, "d_model"]]
+"""What is added to what nodes write."""
+NEUTRAL = (
+    "The river rises in the hills above the village and reaches the sea after ninety kilometres.",
+    "To make the dough, mix flour, water and a little salt, and let it rest for an hour.",
+    "Most bridges of that time were built of wood, and few of them have lasted.",
+    "The committee will meet again in the autumn to decide how the money is to be spent.",
+    "Light travels faster than sound, which is why lightning is seen before thunder is heard.",
+    "She closed the window, because the wind had begun to blow the papers from the table.",
+    "The train leaves the station every morning at half past seven and takes two hours.",
+    "In winter the lake freezes over, and the farmers cut blocks of ice from it.",
+)
+"""Sentences about nothing that a task is about, on which a model should stay as it was."""
+
+
+def check_nodes(view: TransformerView, nodes: Sequence[str]) -> None:
+    """Refuses, with a GraphError, nodes that cannot be changed."""
+    for name in nodes:
+        if name == "input":
+            raise GraphError("What the input writes is the prompt: run another prompt instead of changing it.")
+        try:
+            view.graph.sender_index(name)
+        except GraphError as error:
+            raise GraphError(f"{error}{did_you_mean(name, view.graph.senders)}") from None
+
+
+@torch.no_grad()
+def directions(
+    view: TransformerView, prompts: PromptSet, nodes: Sequence[str], batch_size: int = 16
+) -> dict[str, Float[Tensor, "d_model"]]:
+    """What nodes write on clean minus corrupt prompts where these are read, mean over prompts; by their names.
+
+    Raises:
+        GraphError: A node that does not exist.
+    """
+    check_nodes(view, nodes)
+    sums = {name: torch.zeros(view.d_model, device=view.device) for name in nodes}
+    for batch in prompts.to("cpu").batches(batch_size, view.fitting):
+        part = batch.to(view.device)
+        for sign, tokens in ((1, part.clean), (-1, part.corrupt)):
+            record = recorded(view, tokens)
+            for twin, block in zip(view.twins, record.blocks, strict=True):
+                names = [name for name in nodes if name in view.graph.senders[twin.block.writes]]
+                if names:
+                    read = torch.stack([read_positions(values, part.read_at) for values in block.values])
+                    writes = read.new_empty(*read.shape[:2], view.d_model)
+                    twin.write_out(read, writes, view.work)
+                    for name in names:
+                        own = writes[view.graph.sender_index(name) - twin.block.writes.start]
+                        sums[name] += sign * own.float().sum(0)
+    return {name: total / len(prompts) for name, total in sums.items()}
+
+
+def doses(
+    view: TransformerView,
+    prompts: PromptSet,
+    metric: Metric,
+    nodes: Sequence[str],
+    how: How,
+    factors: Sequence[float],
+    *,
+    added: Directions | None = None,
+    seed: int = 0,
+    batch_size: int = 16,
+    told: Callable[[], None] = lambda: None,
+) -> list[Dose]:
+    """The response to every factor.
+
+    Args:
+        view: The model.
+        prompts: On whose clean sides metric and answers are measured.
+        metric: Higher for more of the behaviour.
+        nodes: Those that are changed, together.
+        how: "scale" multiplies what each writes, at every position; "add" adds `added` to it, there too.
+        factors: What is multiplied, or how many times is added.
+        added: For "add", what is added to what each writes.
+        seed: Of the intervals.
+        batch_size: Prompts per run.
+        told: Called after every factor.
+
+    Raises:
+        GraphError: A node that does not exist.
+    """
+    check_nodes(view, nodes)
+    batches = [part.to(view.device) for part in prompts.to("cpu").batches(batch_size, view.fitting)]
+    order = torch.tensor([row for rows in prompts.batch_rows(batch_size, view.fitting) for row in rows]).argsort()
+    runs = [EditedRuns(view, batch.clean, nodes) for batch in batches]
+    there, neutral = prompts.to(view.device), _Neutral(view, nodes)
+    clean, found = None, list[Dose]()
+    for factor in [None, *factors]:  # first the model itself, which KL is from
+        changes = {} if factor is None else {name: _change(name, how, factor, added) for name in nodes}
+        parts = [
+            view.unembed(read_positions(run.final(changes), batch.read_at))
+            for run, batch in zip(runs, batches, strict=True)
+        ]
+        logits = torch.cat(parts)[order.to(view.device)].float()
+        if clean is None or factor is None:
+            clean = logits
+            continue
+        values = metric(logits, there, clean).float().cpu()
+        right = (right_ranks(logits, there) == 1).float().mean() if prompts.answers.shape[1] else None
+        found.append(
+            Dose(
+                factor=factor,
+                metric=float(values.mean()),
+                interval=ratio_interval(values, torch.ones_like(values), torch.zeros_like(values), seed),
+                most_likely=None if right is None else float(right),
+                kl_neutral=neutral.kl(changes),
+            )
+        )
+        told()
+    return found
+
+
+def _change(name: str, how: How, factor: float, added: Directions | None) -> Change:
+    if how == "scale":
+        return lambda x: x * factor
+    assert added is not None, "directions are given"
+    return lambda x: x + factor * added[name].to(x)
+
+
+class _Neutral:
+    """Neutral text in a model, if that has a tokenizer for it."""
+
+    def __init__(self, view: TransformerView, nodes: Sequence[str]) -> None:
+        self._view, self._runs = view, list[tuple[EditedRuns, Tensor]]()
+        for row in neutral_rows(view):
+            runs = EditedRuns(view, torch.tensor([row], device=view.device), nodes)
+            self._runs.append((runs, self._log_probabilities(runs, {})))
+
+    def kl(self, changes: Mapping[str, Change]) -> float | None:
+        """KL(model || changed model), mean over all tokens, nats."""
+        if not self._runs:
+            return None
+        each = [(clean.exp() * (clean - self._log_probabilities(runs, changes))).sum(-1) for runs, clean in self._runs]
+        return max(0.0, float(torch.cat(each).mean()))
+
+    def _log_probabilities(self, runs: EditedRuns, changes: Mapping[str, Change]) -> Float[Tensor, "pos d_vocab"]:
+        return F.log_softmax(self._view.unembed(runs.final(changes)[0]).float(), -1)
+
+
+def neutral_rows(view: TransformerView) -> list[list[int]]:
+    """The neutral sentences as token ids; none for a model that does not read text."""
+    tokenizer = view.tokenizer
+    if tokenizer is None or not view.same_words or not hasattr(tokenizer, "eos_token_id"):
+        return []
+    front = [tokenizer.bos_token_id] if adds_bos(tokenizer) else []
+    return [[*front, *token_ids(tokenizer, sentence)] for sentence in NEUTRAL]

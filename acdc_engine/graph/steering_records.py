@@ -1,0 +1,59 @@
+"""Dose and response: the result of `acdc steer`."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from acdc_engine.display import Shown
+from acdc_engine.graph.evidence_records import Interval
+from acdc_engine.graph.files import write_text
+from acdc_engine.graph.records import Record
+
+
+class Dose(Record):
+    """The model with what some nodes write changed by so much."""
+
+    factor: float
+    """What is multiplied, or how many times the direction is added."""
+    metric: float
+    """Mean over the prompts."""
+    interval: Interval | None = None
+    """95 % bootstrap interval of that mean; null with fewer than 10 prompts."""
+    most_likely: float | None = None
+    """Share of prompts on which a right answer is the most likely token. Null without right answers."""
+    kl_neutral: float | None = Field(default=None, ge=0)
+    """KL(model || changed model) on neutral text, mean over its tokens, nats. Null without a tokenizer."""
+
+
+class Steering(Shown, Record):
+    """What `acdc steer` finds: dose and response."""
+
+    format: Literal["acdc-engine/steering"] = "acdc-engine/steering"
+    model: str
+    """Its name."""
+    task: str | None = None
+    """Whose prompts the response was measured on."""
+    nodes: tuple[str, ...]
+    """The nodes that were changed together."""
+    how: Literal["scale", "add"]
+    """"scale": what each writes is multiplied (1 is the model); "add": to what each writes is added so many times what
+    it writes more on the clean than on the corrupt discovery prompts, where they are read (0 is the model)."""
+    metric: str
+    """Its name; higher is more of the behaviour."""
+    n_prompts: int
+    """Held-out prompts."""
+    norm: float | None = None
+    """Length of the direction, summed over nodes; null for "scale"."""
+    doses: tuple[Dose, ...] = Field(min_length=1)
+    """From the smallest factor to the largest."""
+    remarks: tuple[str, ...] = ()
+    """What a reader should know."""
+
+    def save(self, path: Path, *, overwrite: bool = False) -> None:
+        """Writes the file, complete or not at all.
+
+        Raises:
+            CircuitFileError: The file exists, or cannot be written.
+        """
+        write_text(path, self.model_dump_json(indent=1) + "\n", overwrite=overwrite)
