@@ -182,13 +182,13 @@ def _loaded(
         return view_of(hf_model, name, tokenizer, commit, ungroup_kv)
 
 
-<<<<<<< HEAD
 def _adapted(hf_model: Any, name: str, adapter: Path) -> tuple[Any, str]:
     from acdc_engine.model.adapters import with_adapter
 
     with quiet():
         return with_adapter(hf_model, name, adapter).eval(), f"{name}+{adapter.resolve().name}"
-=======
+
+
 def load_hf_model(model: str | Path = DEFAULT_MODEL, *, dtype: str = "float32") -> tuple[Any, Any]:
     """Loads the Hugging Face model itself, on the CPU, and its tokenizer; for what is to become a model again.
 
@@ -201,7 +201,6 @@ def load_hf_model(model: str | Path = DEFAULT_MODEL, *, dtype: str = "float32") 
     source, name = _resolve(model)
     with _reading(source, name) as where:
         return _read(source, name, number_format, where, None).eval(), _read_tokenizer(source, name, where)
->>>>>>> main
 
 
 def load_tokenizer(model: str | Path = DEFAULT_MODEL) -> Any:

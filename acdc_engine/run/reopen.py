@@ -308,7 +308,7 @@ def load_model_of(
     dtype: str | None,
     memory: str | None,
     device_map: str | None,
-    adapter: str | None,
+    adapter: str | None = None,
 ) -> TransformerView:
     """Loads the model that is given, or else the one that the circuit names, in the number format of the circuit."""
     made_in = None if circuit is None or circuit.environment is None else circuit.environment.dtype

@@ -22,11 +22,8 @@ from acdc_engine.graph.folding_records import Folding
 from acdc_engine.graph.result_records import Comparison, Curve, Verification
 from acdc_engine.graph.steering_records import Steering
 from acdc_engine.graph.transfer_records import Transfer
-<<<<<<< HEAD
-from acdc_engine.show.diff import diff_remarks, diff_sections
-=======
 from acdc_engine.graph.voice_records import Voices
->>>>>>> main
+from acdc_engine.show.diff import diff_remarks, diff_sections
 from acdc_engine.show.figures import edges, summary
 from acdc_engine.show.folding import folding_sections
 from acdc_engine.show.page import environment
@@ -91,11 +88,9 @@ def _parts(thing: object) -> tuple[list[Section], Markup, Sequence[str]]:
     if isinstance(thing, Transfer):
         drawn = picture_html(transfer_figure(thing), "circuits by tasks as heat maps")
         return transfer_sections(thing), drawn, transfer_remarks(thing)
-<<<<<<< HEAD
     if isinstance(thing, Diff):
         drawn = Markup() if thing.nodes is None else picture_html(diff_figure(thing), "nodes whose effects differ")
         return diff_sections(thing), drawn, diff_remarks(thing)
-=======
     if isinstance(thing, Voices):
         return voices_sections(thing), Markup(), thing.remarks
     if isinstance(thing, Folding):
@@ -103,7 +98,6 @@ def _parts(thing: object) -> tuple[list[Section], Markup, Sequence[str]]:
     if isinstance(thing, Steering):
         drawn = picture_html(steering_figure(thing), "metric, top-1 and KL on neutral text against the dose")
         return steering_sections(thing), drawn, thing.remarks
->>>>>>> main
     if isinstance(thing, Verification):
         return verification_sections(thing), Markup(), verification_remarks(thing)
     if isinstance(thing, Scores):

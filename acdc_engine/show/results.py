@@ -85,12 +85,10 @@ def line_of(thing: object) -> str:
         left = "" if thing.complete else ", unfinished"
         size = f"{len(thing.circuits)} circuits, {len(thing.columns)} columns"
         return f"<Transfer in {plain(thing.model.name, _LONGEST)}: {size}{left}>"
-<<<<<<< HEAD
     if isinstance(thing, Diff):
         carried = f"{len(thing.carried.edges)} edges carry the change" if thing.carried.edges else "no circuit of it"
         models = f"{plain(thing.base.model.name, _LONGEST)} and {plain(thing.tuned.model.name, _LONGEST)}"
         return f"<Diff of {models} on {plain(thing.task, _LONGEST)}: {carried}>"
-=======
     if isinstance(thing, Voices):
         says = ", ".join(f"{voice.name} {plain(voice.next[0].text, _LONGEST)!r}" for voice in thing.voices)
         return f"<Voices of {plain(thing.model, _LONGEST)}: {says}>"
@@ -99,7 +97,6 @@ def line_of(thing: object) -> str:
     if isinstance(thing, Steering):
         ends = f"{len(thing.doses)} doses, {thing.doses[0].factor:g} to {thing.doses[-1].factor:g}"
         return f"<Steering of {plain(', '.join(thing.nodes), _LONGEST)} in {plain(thing.model, _LONGEST)}: {ends}>"
->>>>>>> main
     if isinstance(thing, Scores):
         n_senders, n_receivers = thing.mean.shape
         return f"<EdgeScores{_by(thing)}: {n_senders} senders, {n_receivers} receivers>"
