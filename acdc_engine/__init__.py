@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from acdc_engine.prompts.prompt_set import PromptSet
     from acdc_engine.run.compare import compare
     from acdc_engine.run.curve import curve
+    from acdc_engine.run.diff import diff
     from acdc_engine.run.discover import discover
     from acdc_engine.run.evaluate import evaluate
     from acdc_engine.run.transfer import transfer
@@ -41,6 +42,7 @@ __all__ = [
     "__version__",
     "compare",
     "curve",
+    "diff",
     "discover",
     "evaluate",
     "intervene",
@@ -58,6 +60,7 @@ _HOMES = {
     "Viewer": "acdc_engine.pages",
     "compare": "acdc_engine.run.compare",
     "curve": "acdc_engine.run.curve",
+    "diff": "acdc_engine.run.diff",
     "discover": "acdc_engine.run.discover",
     "evaluate": "acdc_engine.run.evaluate",
     "intervene": "acdc_engine.act.intervene",

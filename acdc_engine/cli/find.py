@@ -136,8 +136,8 @@ def _name_of(task: str) -> str:
 
 
 _CURVE_SETTINGS = (
-    "device", "dtype", "memory", "device_map", "ungroup_kv", "steps", "ablation", "metric", "n", "n_held_out", "seed",
-    "prepend_bos", "drop_misfits", "where", "batch_size", "force",
+    "device", "dtype", "memory", "device_map", "adapter", "ungroup_kv", "steps", "ablation", "metric", "n",
+    "n_held_out", "seed", "prepend_bos", "drop_misfits", "where", "batch_size", "force",
 )  # fmt: skip
 _Methods = Annotated[
     list[str],

@@ -137,7 +137,7 @@ def show(
 @command(
     model=True,
     group=tasks,
-    settings=("device", "dtype", "device_map", "seed", "prepend_bos", "drop_misfits", "batch_size"),
+    settings=("device", "dtype", "device_map", "adapter", "seed", "prepend_bos", "drop_misfits", "batch_size"),
     examples=["tasks check ioi", "tasks check my_task.toml pairs.jsonl --model gpt2"],
 )
 def check(

@@ -70,7 +70,7 @@ def _undecided(reason: str) -> _Outcome:
     return _Outcome(statistic=0.0, p_value=1.0, finding=f"Not tested: {reason}")
 
 
-def _holm(p_values: Sequence[float]) -> list[float]:
+def holm(p_values: Sequence[float]) -> list[float]:
     """Corrects p-values for their number (Holm 1979, *A Simple Sequentially Rejective Multiple Test Procedure*).
 
         adjusted p of the i-th smallest of m = max over j <= i of min(1, (m - j + 1) p_j)
@@ -111,7 +111,7 @@ def run_tests(
             _independence(judge, complement, seed),
             _minimality(judge, mask, circuit, seed=seed, progress=progress),
         ]
-    adjusted = _holm([outcome.p_value for outcome in outcomes])
+    adjusted = holm([outcome.p_value for outcome in outcomes])
     return tuple(
         HypothesisTest(
             name=name,
@@ -257,7 +257,7 @@ def _minimality(
     least = _SAME * abs(judge.range)
     effects, random = effects * (effects > least), random * (random > least)
     beaten = (effects[:, None] > random).sum(1)
-    adjusted = _holm(stats.binom.cdf(beaten.numpy(), len(random), _QUANTILE).tolist())
+    adjusted = holm(stats.binom.cdf(beaten.numpy(), len(random), _QUANTILE).tolist())
     weakest = int(beaten.argmin())
     superfluous = sum(p <= _ALPHA for p in adjusted)
     return _Outcome(

@@ -142,7 +142,7 @@ def score_stability(
     """
     if count < 1:
         raise MethodError(f"Stability is about the first edges of a ranking; at least 1, not {count}.")
-    weights = _resample_weights(len(per_example), resamples, seed).to(per_example)
+    weights = resample_weights(len(per_example), resamples, seed).to(per_example)
     ranked = (per_example != 0).any(0) | mask.to(per_example.device)
     scores, asked = per_example[:, ranked], mask.to(per_example.device)[ranked].nonzero().flatten()
     selected, edges = torch.zeros(len(asked), dtype=torch.float32), scores.shape[1]
@@ -182,7 +182,7 @@ def necessity(
     Returns:
         From 0 to 1; NaN for all edges where no resample of the whole circuit meets the target.
     """
-    weights = _resample_weights(len(whole), resamples, seed).double()
+    weights = resample_weights(len(whole), resamples, seed).double()
     low = ablated.double()
     values = torch.cat([whole[None], without]).double() - low
     meets = torch.ones(resamples, len(values), dtype=torch.bool)
@@ -194,7 +194,7 @@ def necessity(
     return (~meets[meets[:, 0], 1:]).double().mean(0).float()
 
 
-def _resample_weights(n_prompts: int, resamples: int, seed: int) -> Float[Tensor, "resamples prompts"]:
+def resample_weights(n_prompts: int, resamples: int, seed: int) -> Float[Tensor, "resamples prompts"]:
     """Bootstrap resamples as weights: how often each prompt is drawn, divided by the number of prompts."""
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randint(n_prompts, (resamples, n_prompts), generator=generator)

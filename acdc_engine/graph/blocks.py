@@ -123,6 +123,8 @@ class Graph:
         shape: The transformer's; it lays out the blocks where none are given, and explains names that do not fit.
         blocks: In order of computation, for a graph of other blocks, with the `names` of their senders and receivers.
         spans: Places in the prompt; None for a graph that does not tell them apart, which has one nameless span.
+        origins: The senders that differ from what stands for them when removed, whatever they read, bool `[senders]`:
+            paths begin there. None for `input` alone; of two models compared, the nodes whose weights differ.
 
     Attributes:
         blocks: In order of computation. With spans they have their receivers once for each.
@@ -132,6 +134,7 @@ class Graph:
         n_senders: How many senders; `n_receivers` likewise.
         n_nodes: `n_senders * n_spans`: node `sender * n_spans + span`; without spans nodes are senders.
         logits: Index of the receiver `logits`, the last.
+        origins: Where paths begin, bool `[senders]`.
         joins: Whether an edge joins sender and receiver, bool `[senders, receivers]`: do not write to it.
         n_edges: How many edges exist.
     """
@@ -144,6 +147,7 @@ class Graph:
         blocks: Sequence[Block] | None = None,
         names: tuple[Sequence[str], Sequence[str]] | None = None,
         spans: Spans | None = None,
+        origins: NDArray[np.bool_] | None = None,
     ) -> None:
         self.shape = shape
         self._plain_blocks = tuple(_transformer(shape) if blocks is None else blocks)
@@ -156,6 +160,7 @@ class Graph:
         self.senders = ("input", *senders)
         self.receivers = (*(name + place for name in receivers for place in places), f"logits{places[self.end]}")
         self.n_senders, self.n_receivers = len(self.senders), len(self.receivers)
+        self.origins = np.arange(self.n_senders) == self.INPUT if origins is None else origins
         self.n_nodes = self.n_senders * self.n_spans
         self.logits = self.n_receivers - 1
         self._sender_at = {name: index for index, name in enumerate(self.senders)}
@@ -169,7 +174,7 @@ class Graph:
         if spans == self.spans:
             return self
         if spans not in self._others:
-            self._others[spans] = Graph(self.shape, self._plain_blocks, self._names, spans)
+            self._others[spans] = Graph(self.shape, self._plain_blocks, self._names, spans, self.origins)
         return self._others[spans]
 
     def __repr__(self) -> str:

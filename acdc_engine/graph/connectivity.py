@@ -1,4 +1,4 @@
-"""Which kept edges carry anything from the input to the logits.
+"""Which kept edges carry anything from the input (or from other origins of a graph) to the logits.
 
 One sweep forward over the blocks marks the senders that the input reaches, one backward marks the receivers that lead
 on to the logits. A head is entered through any one of q, k and v: with corrupt values its pattern still moves, so
@@ -20,7 +20,7 @@ from acdc_engine.graph.blocks import Block, Graph
 
 
 def clean(graph: Graph, mask: Bool[Tensor, "*batch senders receivers"]) -> Bool[Tensor, "*batch senders receivers"]:
-    """Keeps only the edges on a path from `input` to `logits` through kept edges.
+    """Keeps only the edges on a path from `input` to `logits` through kept edges; from any of `graph.origins`.
 
     What goes cannot change the output: its sender is as in the corrupt run, or nobody reads its receiver.
 
@@ -41,15 +41,15 @@ def is_clean(graph: Graph, mask: Bool[Tensor, "senders receivers"]) -> bool:
 
 
 def reachable(graph: Graph, mask: Bool[Tensor, "*batch senders receivers"]) -> Bool[Tensor, "*batch nodes"]:
-    """Marks the nodes that `input` reaches through kept edges, `input` itself at all spans included."""
-    n_spans = graph.n_spans
+    """Marks the nodes that the origins reach through kept edges, at all spans; usually that is `input` alone."""
+    n_spans, begins = graph.n_spans, torch.from_numpy(graph.origins).to(mask.device)
     reached = mask.new_zeros(*mask.shape[:-1], n_spans)
-    reached[..., graph.INPUT, :] = True
+    reached[..., graph.INPUT, :] = begins[graph.INPUT]
     for block in graph.blocks:
         kept = mask[..., : block.before, block.reads].unflatten(-1, (-1, n_spans))
         entered = (kept & reached[..., : block.before, None, :]).any(-3).flatten(-2)
         found = (entered[..., :, None] & _feeds(graph, block, mask)).any(-2)
-        reached[..., block.writes, :] = found.unflatten(-1, (-1, n_spans))
+        reached[..., block.writes, :] = found.unflatten(-1, (-1, n_spans)) | begins[block.writes, None]
     return reached.flatten(-2)
 
 
@@ -115,6 +115,7 @@ class CleanBase:
         for block in graph.blocks:
             feeds, writes = graph.feeds(block), graph.nodes(block.writes)
             self._n_entries[writes] = (self._n_into[block.reads] > 0).astype(np.int64) @ feeds
+            self._n_entries[writes] += graph.origins[block.writes].repeat(graph.n_spans)  # one that is never lost
             self._n_exits[block.reads] = feeds @ (self._n_out[writes] > 0).astype(np.int64)
 
     def without(self, edges: Iterable[int]) -> Candidate:

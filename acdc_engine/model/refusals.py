@@ -151,8 +151,8 @@ def _is_unknown_linear(module: nn.Module) -> bool:
 _TROUBLES: tuple[tuple[Callable[[nn.Module], bool], str], ...] = (
     (
         _is_adapter,
-        "it has adapters (LoRA and the like) that are not merged into its weights ({}). Merge them and pass the plain "
-        "model: merged = peft_model.merge_and_unload(); load_model(merged, tokenizer=...).",
+        "it has adapters (LoRA and the like) that are not merged into its weights ({}). Give the PeftModel around it, "
+        "which is merged into a copy; or merge them: load_model(peft_model.merge_and_unload(), tokenizer=...).",
     ),
     (
         lambda module: any(weight.device.type == "meta" for weight in module.parameters(recurse=False)),

@@ -182,10 +182,12 @@ class Twin(ABC):
         width: Size of a sender's value.
         coupled: A sender's write depends on which of its neighbours are read (a norm after attention, or over heads).
         entangled: Every sender depends on all receivers of the block (a norm over all heads' queries).
+        removed_w_o: What writes out the values of removed heads `[heads, d_head, d_model]`; None for the layer's own.
     """
 
     coupled = False
     entangled = False
+    removed_w_o: Tensor | None = None
 
     def __init__(self, layer: Layer, block: Block) -> None:
         self.layer, self.block, self.width = layer, block, layer.attention.w_q.shape[-1]
@@ -284,7 +286,8 @@ class _AttentionTwin(Twin):
         if layer.attention_post is not None:
             z = self._mixed(q, k, v, rotation, past).permute(2, 0, 1, 3)
             total = torch.einsum("hnpe,hed->npd", z, a.w_o)
-        write = torch.einsum("hnpe,hed->npd", values, layer.effective_w_o)
+        removed_w_o = layer.effective_w_o if self.removed_w_o is None else self.removed_w_o
+        write = torch.einsum("hnpe,hed->npd", values, removed_w_o)
         write = write if a.b_o is None else write + a.b_o * layer.write_scale
         return Ground(x, values, rotation, raw, z, total, raw.shape[2] - x.shape[1]), write
 
@@ -319,12 +322,19 @@ class _AttentionTwin(Twin):
             scaled = z if layer.write_scale == 1.0 else z * layer.write_scale
         else:
             scaled = self._through_post_norm(z, patched, ground, work)
-        change = scaled - positions(_some(ground.values, 0, heads), at)
-        w_o = _some(layer.effective_w_o, 0, heads)
+        change, w_o = self._against(scaled, positions(_some(ground.values, 0, heads), at), heads)
         work.product(change.numel(), w_o.shape[-1])
         work.mix(len(run), change.shape[2] * change.shape[3] * n_masks, kv.shape[1], self.width)
         write: Tensor = torch.matmul(change.flatten(2, 3), w_o).unflatten(2, change.shape[2:4])
         return write
+
+    def _against(self, values: Tensor, removed: Tensor, heads: list[int]) -> tuple[Tensor, Tensor]:
+        """What some heads mix against what stands for them when removed, and what writes out the difference."""
+        w_o = _some(self.layer.effective_w_o, 0, heads)
+        if self.removed_w_o is None:
+            return values - removed, w_o
+        both = torch.cat([w_o, _some(self.removed_w_o, 0, heads)], 1)
+        return torch.cat([values, -removed.expand_as(values)], -1), both
 
     def _project_all(self, x: Tensor) -> list[Tensor]:
         normed = self.layer.attention_norm(x)

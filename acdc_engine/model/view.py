@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from acdc_engine.errors import PromptError
-from acdc_engine.graph.blocks import Graph, GraphShape
+from acdc_engine.graph.blocks import Block, Graph, GraphShape
 from acdc_engine.graph.records import ModelRecord
 from acdc_engine.graph.spans import Spans
 from acdc_engine.model.devices import Room, Work, moved, scoring_bytes, storage_of, tensors_in
@@ -50,6 +50,7 @@ class TransformerView:
         kv_copies: How often the view holds each of the model's key/value heads; above one when they were ungrouped.
         own_graph: The graph, where its blocks are not attention and MLP of every layer.
         kinds: The twins of the graph's blocks, by kind.
+        base: Of two models compared, the one that the other is set against: see `acdc_engine.model.pair`.
         memory: Bytes that everything may take on its device, or None: see `Room.on`.
         work: What has been computed with this view so far.
     """
@@ -74,7 +75,8 @@ class TransformerView:
     same_words: bool = True
     kv_copies: int = 1
     own_graph: Graph | None = field(default=None, repr=False)
-    kinds: Mapping[str, type[Twin]] = field(default_factory=lambda: TWINS, repr=False)
+    kinds: Mapping[str, Callable[[Layer, Block], Twin]] = field(default_factory=lambda: TWINS, repr=False)
+    base: "TransformerView | None" = field(default=None, repr=False)
     memory: int | None = field(default=None, repr=False)
     work: Work = field(default_factory=Work, repr=False)
 

@@ -77,6 +77,17 @@ def _zero(view: TransformerView, prompts: PromptSet, batch_size: int) -> Referen
     return lambda batch: _zeros(view, batch.clean.shape[1])
 
 
+@ABLATIONS.add("base", "what the sender writes in the base model of two that are compared, on the same prompt")
+def _base(view: TransformerView, prompts: PromptSet, batch_size: int) -> Reference:
+    base = view.base
+    if base is None:
+        raise MethodError(
+            "Under base ablation removed edges carry what another model writes, and none is given: acdc diff compares "
+            "two models, in Python against(tuned, base) gives such a view."
+        )
+    return lambda batch: recorded(base, batch.clean)
+
+
 @torch.no_grad()
 def recorded(view: TransformerView, tokens: Int[Tensor, "batch pos"], past: Record | None = None) -> Record:
     """The senders' values of a run on some tokens; from where its `past` ends, where it has one."""

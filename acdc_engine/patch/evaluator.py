@@ -259,7 +259,7 @@ class CircuitEvaluator:
         self, mask: Bool[Tensor, "senders receivers"], metric: Metric, groups: Groups | None = None
     ) -> Float[Tensor, "means_and_rms senders receivers"]:
         """See `Evaluator`."""
-        _, sums = self._differentiated(self._defined(mask[None])[0], metric, groups)
+        _, sums = self.differentiated(self._defined(mask[None])[0], metric, groups)
         sizes = [len(self.prompts)] if groups is None else groups.sum(1).tolist()
         parts = sums.cpu() / torch.tensor([*sizes, len(self.prompts)])[:, None, None]
         *means, squares = parts.masked_fill(~self.graph.exists, 0.0)
@@ -272,7 +272,7 @@ class CircuitEvaluator:
         from acdc_engine.patch.attention_paths import Gains
 
         gains = Gains(heads, self.graph.n_spans)
-        self._differentiated(self._defined(mask[None])[0], metric, watches=gains)
+        self.differentiated(self._defined(mask[None])[0], metric, watches=gains)
         return gains.sums / len(self.prompts)
 
     @torch.no_grad()
@@ -295,7 +295,7 @@ class CircuitEvaluator:
         order = torch.tensor([place for places in by_head.values() for place in places]).argsort()
         return self._in_order(rows, 1)[order.to(self.view.device)]
 
-    def _differentiated(
+    def differentiated(
         self,
         weights: Shaped[Tensor, "senders receivers"],
         metric: Metric,

@@ -20,7 +20,8 @@ class Step:
 
     Attributes:
         place: Of the block in the graph.
-        rows: Its receivers with at least one kept incoming edge, to be read from the patched residual stream.
+        rows: Its receivers with at least one kept incoming edge, and those of origins, to be read from the patched
+            residual stream.
         senders: Those of its senders that are computed, in order.
         everywhere: Whether they are needed at other positions than the reading ones.
         spans: At which spans they are, then, bool `[spans]`; None: at all positions.
@@ -74,7 +75,8 @@ def make_plan(
     """Finds the nodes that must run.
 
     A node runs if, in any mask, it has a kept outgoing and a kept incoming edge: without the first nobody reads it,
-    without the second it writes what the baseline writes. The logits read one position of each prompt, so what only
+    without the second it writes what the baseline writes, unless it is one of the graph's origins, which read the
+    baseline's stream then. The logits read one position of each prompt, so what only
     logits, MLPs and queries there depend on is computed at that position alone. What no changed edge leads to is
     `shared` with an earlier run.
 
@@ -92,6 +94,7 @@ def make_plan(
     running = []
     for place, twin in enumerate(twins):
         depends = np.ones_like(twin.block.feeds) if twin.entangled else twin.block.feeds
+        fed[twin.block.reads] |= (depends & graph.origins[twin.block.writes]).any(1)
         runs = read[twin.block.writes] & (depends & fed[twin.block.reads, None]).any(0)
         if runs.any():
             running.append(_Running(place, twin, depends, runs))

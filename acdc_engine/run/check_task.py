@@ -122,8 +122,8 @@ def check_tasks(
         model: As for `load_model`.
         n: Prompts per task, or as many as it has.
         progress: Show progress on stderr, or on a reporter of one's own (`acdc_engine.run.progress`).
-        **settings: `seed`, `device`, `dtype`, `device_map`, `batch_size`, `prepend_bos` and `drop_misfits`, as in
-            `Settings`.
+        **settings: `seed`, `device`, `dtype`, `device_map`, `adapter`, `batch_size`, `prepend_bos` and `drop_misfits`,
+            as in `Settings`.
 
     Returns:
         One result per task, in their order. A task that does not fit the model is an `Unfit` where several were asked
@@ -140,7 +140,9 @@ def check_tasks(
             with suppress(TooFewPairsError):  # said with the figures
                 look_before_loading(cards[0], model, chosen)
     with report.stage("Loading the model"):
-        view = load_model(model, device=chosen.device, dtype=chosen.dtype, device_map=chosen.device_map)
+        view = load_model(
+            model, device=chosen.device, dtype=chosen.dtype, device_map=chosen.device_map, adapter=chosen.adapter
+        )
     found: list[TaskCheck | Unfit] = []
     for i, card in enumerate(cards):
         with report.stage(f"Checking {card.name}", n) as stage:

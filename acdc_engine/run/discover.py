@@ -61,7 +61,7 @@ def discover(
             not show the behaviour).
             *Running:* repeats (searches on halves of the prompts), n_random (random circuits to compare with),
             batch_size, device, dtype, memory (for everything there, such as "20GB"), device_map (for a model that is
-            larger than one device), ungroup_kv (one k and v per query head).
+            larger than one device), adapter (folder of one of peft's), ungroup_kv (one k and v per query head).
 
     Returns:
         The circuit, judged on discovery and held-out prompts, with other sizes, roles and examples.

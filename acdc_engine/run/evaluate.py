@@ -38,6 +38,7 @@ def evaluate(
     batch_size: int = 16,
     memory: str | None = None,
     device_map: str | None = None,
+    adapter: str | None = None,
     drop_misfits: bool = False,
     progress: bool | Reporter = False,
 ) -> Circuit:
@@ -69,6 +70,7 @@ def evaluate(
         batch_size: Prompts per run.
         memory: As for `load_model`.
         device_map: As for `load_model`.
+        adapter: As for `load_model`.
         drop_misfits: Leave out pairs of `task` that do not fit the model, instead of refusing it.
         progress: Show progress, and remarks on the file, on stderr, or on a reporter of one's own
             (`acdc_engine.run.progress`). Without it remarks are Python warnings.
@@ -98,6 +100,7 @@ def evaluate(
         batch_size=batch_size,
         memory=memory,
         device_map=device_map,
+        adapter=adapter,
         report=report,
     )
     opened = _only_measured(opened)

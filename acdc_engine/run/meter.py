@@ -76,13 +76,13 @@ class Meter(Reporter):
 
     def begin(self, view: TransformerView, prompts: PromptSet, batch_size: int) -> None:
         """Counts operations from now on, in plain forward passes over these prompts."""
-        self._unit = _operations(view, prompts, batch_size)
+        self._unit = plain_operations(view, prompts, batch_size)
         self._view, self._operations = view, view.work.operations
 
     def over(self, prompts: PromptSet, batch_size: int) -> None:
         """Tells the whole cost in plain forward passes over these prompts."""
         assert self._view is not None, "it has begun"
-        self._scale = self._unit / _operations(self._view, prompts, batch_size)
+        self._scale = self._unit / plain_operations(self._view, prompts, batch_size)
 
     def go_on(self, passes: float, seconds: float, cpu_seconds: float) -> None:
         """Adds what earlier processes of this run took."""
@@ -129,7 +129,8 @@ class Meter(Reporter):
         return _Spent(done / self._unit, time.perf_counter(), time.process_time())
 
 
-def _operations(view: TransformerView, prompts: PromptSet, batch_size: int) -> int:
+def plain_operations(view: TransformerView, prompts: PromptSet, batch_size: int) -> int:
+    """Operations of a plain forward pass over some prompts: what costs are told in."""
     batches = prompts.batches(batch_size, view.fitting)
     return sum(view.plain_operations(*batch.clean.shape) for batch in batches)
 

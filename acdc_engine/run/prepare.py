@@ -77,6 +77,7 @@ def prepare(
             ungroup_kv=settings.ungroup_kv,
             memory=settings.memory,
             device_map=settings.device_map,
+            adapter=settings.adapter,
         )
     with report.stage("Prompts"):
         card, prompts = prompts_of(card, view, settings)

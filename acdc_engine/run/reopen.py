@@ -77,6 +77,7 @@ def reopen(
     batch_size: int = 16,
     memory: str | None = None,
     device_map: str | None = None,
+    adapter: str | None = None,
     report: Reporter | None = None,
 ) -> Reopened:
     """Opens a circuit file together with its model, and with its prompts or those of a task.
@@ -100,6 +101,7 @@ def reopen(
         batch_size=batch_size,
         memory=memory,
         device_map=device_map,
+        adapter=adapter,
     )
     path = Path("the circuit") if isinstance(circuit, Circuit) else find_circuit(circuit)
     file = circuit if isinstance(circuit, Circuit) else _read(path, model, strict)
@@ -121,7 +123,7 @@ def reopen(
     if not strict and known is not None:
         check_enough_prompts(known)
     with report.stage("Loading the model"):
-        view = load_model_of(path, file, model, device, dtype, memory, device_map)
+        view = load_model_of(path, file, model, device, dtype, memory, device_map, adapter)
         claimed = file or import_circuit(path, model=view.model_record())
         judged = with_model(path, claimed, view, strict, remarks)
     if card is not None:
@@ -205,6 +207,11 @@ def check_edges(path: Path, circuit: Circuit) -> None:
     if not circuit.edges:
         raise CircuitFileError(
             f"{path} has no edges. An empty circuit is the ablated model itself: there is nothing to judge."
+        )
+    if circuit.ablation == "base":
+        raise CircuitFileError(
+            f"{path} is a circuit of what tuning changed, whose removed edges carry what the base model writes: one "
+            "model is not enough to judge it. Run acdc diff again, which does."
         )
     mask = circuit.mask()
     loose = (mask & ~clean(circuit.graph(), mask)).nonzero().tolist()
@@ -301,11 +308,12 @@ def load_model_of(
     dtype: str | None,
     memory: str | None,
     device_map: str | None,
+    adapter: str | None = None,
 ) -> TransformerView:
     """Loads the model that is given, or else the one that the circuit names, in the number format of the circuit."""
     made_in = None if circuit is None or circuit.environment is None else circuit.environment.dtype
     how: dict[str, Any] = {"device": device, "dtype": dtype or made_in or "float32"}
-    how |= {"memory": memory, "device_map": device_map}
+    how |= {"memory": memory, "device_map": device_map, "adapter": adapter}
     if circuit is None:
         return load_model(model, **how)
     how["ungroup_kv"] = circuit.model.ungrouped_kv
@@ -316,7 +324,7 @@ def load_model_of(
     except ModelError as error:
         raise ModelError(
             f"{error} The name is the one in {path}: if the model came from a folder or an object, say where it is "
-            "with --model."
+            "with --model; BASE+NAME is --model BASE with the adapter NAME, --adapter FOLDER."
         ) from error
 
 

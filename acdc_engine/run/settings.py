@@ -26,6 +26,23 @@ RUN_FILE = "run.toml"
 _KINDS: dict[type, tuple[str, type]] = {int: ("an integer", Integral), float: ("a number", Real), str: ("a text", str)}
 MODEL, PRUNING, PROMPTS, RUN = GROUPS = ("Model", "Scoring and pruning", "Prompts", "Run")
 """Where help lists settings, in this order."""
+DIFF_SETTINGS = (
+    *(
+        "adapter",
+        "device",
+        "dtype",
+        "memory",
+        "prepend_bos",
+        "method",
+        "steps",
+        "faithfulness",
+        "ablation",
+        "metric",
+        "n",
+    ),
+    *("n_held_out", "drop_misfits", "seed", "n_random", "batch_size"),
+)
+"""Settings that a comparison of two models takes."""
 _MORE = {"task": (str, ""), "model": (str, ""), "threads": (int, 0)}
 """What `run.toml` holds beside the settings: kind, and a value that is never used."""
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -49,6 +66,7 @@ class CurveSettings(TypedDict, total=False):
     dtype: str
     memory: str | None
     device_map: str | None
+    adapter: str | None
     ungroup_kv: bool
     prepend_bos: bool | None
     where: str
@@ -225,6 +243,11 @@ class Settings:
         choices=("auto", "balanced", "sequential"),
         shown="all on --device",
     )
+    adapter: str | None = _model(
+        None,
+        "Folder of a peft adapter (LoRA and others that change weights) of this model: it is merged into the weights.",
+        shown="none",
+    )
     ungroup_kv: bool = _model(
         False, "Give every query head a k and v of its own where the model shares them, as the MIB benchmark does."
     )
@@ -299,6 +322,10 @@ class Settings:
             from acdc_engine.model.device_map import read_device_map
 
             read_device_map(self.device_map)
+        if self.adapter is not None:
+            from acdc_engine.model.adapters import check_adapter
+
+            check_adapter(self.adapter)
 
     def _check_repeats(self) -> None:
         """Whether there is something to repeat, as far as that is known before any prompt is made."""

@@ -76,6 +76,7 @@ def transfer(
     batch_size: int = 16,
     memory: str | None = None,
     device_map: str | None = None,
+    adapter: str | None = None,
     drop_misfits: bool = False,
     progress: bool | Reporter = False,
 ) -> Transfer:
@@ -100,6 +101,7 @@ def transfer(
         batch_size: Prompts per run.
         memory: As for `load_model`.
         device_map: As for `load_model`.
+        adapter: As for `load_model`.
         drop_misfits: Leave out pairs that do not fit the model, instead of refusing their tasks.
         progress: Show progress on stderr, or on a reporter of one's own (`acdc_engine.run.progress`).
 
@@ -120,6 +122,7 @@ def transfer(
         batch_size=batch_size,
         memory=memory,
         device_map=device_map,
+        adapter=adapter,
         drop_misfits=drop_misfits,
     )
     check_enough_prompts(n)
@@ -129,7 +132,7 @@ def transfer(
         under = _ablations(ablations, rows)
         cards = _cards(tasks, rows)
     with report.stage("Loading the model"):
-        view = load_model_of(rows[0].path, rows[0].circuit, model, device, dtype, memory, device_map)
+        view = load_model_of(rows[0].path, rows[0].circuit, model, device, dtype, memory, device_map, adapter)
         for row in rows:
             _remark(row, view, remarks)
     with report.stage("Prompts", len(cards)) as stage:

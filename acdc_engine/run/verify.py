@@ -51,6 +51,7 @@ def verify(
     batch_size: int = 16,
     memory: str | None = None,
     device_map: str | None = None,
+    adapter: str | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     progress: bool | Reporter = False,
@@ -73,6 +74,7 @@ def verify(
         batch_size: Prompts per run.
         memory: As for `load_model`.
         device_map: As for `load_model`.
+        adapter: As for `load_model`.
         out: JSON file to write all claims to; None to write nothing.
         overwrite: Replace a file of that name.
         progress: Show progress on stderr, or on a reporter of one's own (`acdc_engine.run.progress`).
@@ -97,6 +99,7 @@ def verify(
         batch_size=batch_size,
         memory=memory,
         device_map=device_map,
+        adapter=adapter,
         report=report,
     )
     tolerance = _TOLERANCE if opened.lab.view.dtype.itemsize >= 4 else _HALF_TOLERANCE

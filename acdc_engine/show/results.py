@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.diff_records import Diff
 from acdc_engine.graph.evidence_records import Evaluation
 from acdc_engine.graph.folding_records import Folding
 from acdc_engine.graph.records import ModelRecord
@@ -84,6 +85,10 @@ def line_of(thing: object) -> str:
         left = "" if thing.complete else ", unfinished"
         size = f"{len(thing.circuits)} circuits, {len(thing.columns)} columns"
         return f"<Transfer in {plain(thing.model.name, _LONGEST)}: {size}{left}>"
+    if isinstance(thing, Diff):
+        carried = f"{len(thing.carried.edges)} edges carry the change" if thing.carried.edges else "no circuit of it"
+        models = f"{plain(thing.base.model.name, _LONGEST)} and {plain(thing.tuned.model.name, _LONGEST)}"
+        return f"<Diff of {models} on {plain(thing.task, _LONGEST)}: {carried}>"
     if isinstance(thing, Voices):
         says = ", ".join(f"{voice.name} {plain(voice.next[0].text, _LONGEST)!r}" for voice in thing.voices)
         return f"<Voices of {plain(thing.model, _LONGEST)}: {says}>"

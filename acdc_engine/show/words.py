@@ -25,6 +25,7 @@ _ABLATIONS = {
     "patch": "edges outside the circuit carry the corrupt run's activations",
     "mean": "edges outside the circuit carry the mean over prompts",
     "zero": "edges outside the circuit carry zero",
+    "base": "edges outside the circuit carry what the base model writes on the same prompt; corrupt means that alone",
 }
 """Here and not from their register, which needs torch: `acdc show` answers at once."""
 _AIMS = {"faithfulness": "faithfulness", "kl": "KL recovered", "prompts": "recovered prompt by prompt"}

@@ -35,8 +35,21 @@ from acdc_engine.search import RANKS, SEARCHES
 from tests.cli.conftest import CHECKOUT, acdc, flat, in_a_process
 from tests.tiny_task import write_card
 
-REPORTS = ["discover", "plan", "evaluate", "verify", "curve", "compare", "transfer", "run", "steer", "ablate", "show"]
-REPORTS += ["tasks list", "tasks check", "tasks show"]
+REPORTS = [
+    "discover",
+    "plan",
+    "evaluate",
+    "verify",
+    "curve",
+    "compare",
+    "transfer",
+    "diff",
+    "run",
+    "steer",
+    "ablate",
+    "show",
+]
+REPORTS += ["show", "tasks list", "tasks check", "tasks show"]
 QUICK = ["--n", "6", "--n-held-out", "10", "--force"]
 DISCOVER = [*QUICK, "--n-validation", "0", "--faithfulness", "0.7", "--random", "2"]
 

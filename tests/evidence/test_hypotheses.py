@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from acdc_engine.evidence import hypotheses
-from acdc_engine.evidence.hypotheses import _equivalence, _holm, _independence, _minimality, minimality_runs, run_tests
+from acdc_engine.evidence.hypotheses import _equivalence, _independence, _minimality, holm, minimality_runs, run_tests
 from acdc_engine.evidence.random_circuits import random_circuits
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.patch.evaluator import Variants
@@ -36,13 +36,13 @@ def normal(n: int, seed: int) -> Tensor:
 
 def test_holm_by_hand() -> None:
     """Sorted .01, .03, .04: 3 * .01, 2 * .03, and 1 * .04 is not below the .06 before it."""
-    assert _holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert _holm([0.5, 0.9]) == [1, 1] and _holm([]) == []
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == [1, 1] and holm([]) == []
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_holm_keeps_the_order_and_is_never_weaker_than_bonferroni(p_values: list[float]) -> None:
-    adjusted = _holm(p_values)
+    adjusted = holm(p_values)
     assert all(p <= a <= min(1, len(p_values) * p) + 1e-12 for p, a in zip(p_values, adjusted, strict=True))
     assert all(a <= b for (_, a), (_, b) in pairwise(sorted(zip(p_values, adjusted, strict=True))))
 
@@ -181,6 +181,6 @@ def test_all_three_together_are_corrected_and_say_what_they_mean() -> None:
     judge = tiny_judge(24)
     tests = run_tests(judge, mask_of(judge.graph, PATHS + " input->m1"), seed=1)
     assert [test.name for test in tests] == ["equivalence", "independence", "minimality"]
-    assert [test.p_adjusted for test in tests] == _holm([test.p_value for test in tests])
+    assert [test.p_adjusted for test in tests] == holm([test.p_value for test in tests])
     assert all(test.rejected == (test.p_adjusted <= 0.05) for test in tests)
     assert tests[2].rejected and tests[2].details.endswith("the circuit holds edges it does not need.")

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from acdc_engine.errors import MethodError
 from acdc_engine.evidence import single_edges as module
-from acdc_engine.evidence.single_edges import _resample_weights, necessity, score_stability
+from acdc_engine.evidence.single_edges import necessity, resample_weights, score_stability
 from acdc_engine.patch.judge import Target
 
 
@@ -18,7 +18,7 @@ def slow_stability(scores: Tensor, mask: Tensor, rank: str, count: int, resample
     ranked = [(s, r) for s, r in mask.new_ones(mask.shape).nonzero().tolist() if scores[:, s, r].any() or mask[s, r]]
     for sender, receiver in mask.nonzero().tolist():
         selected = 0
-        for weights in _resample_weights(len(scores), resamples, seed):
+        for weights in resample_weights(len(scores), resamples, seed):
             mean = (weights[:, None, None] * scores).sum(0)
             strength = {edge: float(mean[edge].abs() if rank == "absolute" else mean[edge]) for edge in ranked}
             stronger = sum(value > strength[sender, receiver] for value in strength.values())
@@ -49,7 +49,7 @@ def test_chunks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def slow_necessity(without: Tensor, whole: Tensor, clean: Tensor, ablated: Tensor, target: Target) -> list[float]:
     missed, counted = [0] * len(without), 0
-    for weights in _resample_weights(len(whole), 80, 1).double():
+    for weights in resample_weights(len(whole), 80, 1).double():
 
         def f(values: Tensor, weights: Tensor = weights) -> float:
             low = float(weights @ ablated.double())

@@ -268,7 +268,7 @@ def test_a_file_says_what_to_do_with_it(tmp_path: Path, name: str, text: str) ->
 
 def test_an_adapter_folder_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text("{}")
-    with pytest.raises(ModelError, match=r"holds a peft adapter.*AutoPeftModelForCausalLM.*merge_and_unload\(\)"):
+    with pytest.raises(ModelError, match=r"holds a peft adapter.*--model BASE --adapter .*load_model\(BASE, adapter="):
         load_model(tmp_path)
 
 

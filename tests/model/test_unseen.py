@@ -28,10 +28,9 @@ def adapted(targets: list[str], dtype: torch.dtype, scale: float = 1.0) -> Any:
 @pytest.mark.parametrize("where", ADAPTED)
 def test_unmerged_adapters_are_refused_and_merged_ones_computed(where: str, dtype: torch.dtype) -> None:
     model = adapted(ADAPTED[where], dtype)
-    for given in (model, model.get_base_model()):
-        text = r"adapters .* not merged into its weights .*merge_and_unload\(\)"
-        with pytest.raises(UnsupportedModelError, match=text):
-            load_model(given)
+    text = r"adapters .* not merged into its weights .*merge_and_unload\(\)"
+    with pytest.raises(UnsupportedModelError, match=text):
+        load_model(model.get_base_model())
     with torch.no_grad():
         plain, wanted = hf_model("llama").to(dtype)(TOKENS).logits, model(TOKENS).logits
     ours = load_model(model.merge_and_unload()).logits(TOKENS)

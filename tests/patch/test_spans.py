@@ -119,7 +119,7 @@ def test_gradients_equal_finite_differences(name: str) -> None:
         for sign in (1, -1):
             weights = mask.to(torch.float64)
             weights[sender, receiver] += sign * step
-            values.append(float(evaluator._differentiated(weights, METRIC)[0].mean()))
+            values.append(float(evaluator.differentiated(weights, METRIC)[0].mean()))
         wanted = (values[0] - values[1]) / (2 * step)
         assert abs(float(found[sender, receiver]) - wanted) < 2e-3 * float(found.abs().max())
 

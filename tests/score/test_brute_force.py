@@ -32,7 +32,7 @@ def finite_differences(
         for sign in (1, -1):
             weights = mask.to(torch.float64)
             weights[u, r] += sign * step
-            values.append(float(evaluator._differentiated(weights, get_metric(metric))[0].mean()))
+            values.append(float(evaluator.differentiated(weights, get_metric(metric))[0].mean()))
         out.append((values[0] - values[1]) / (2 * step))
     return torch.tensor(out)
 

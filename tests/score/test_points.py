@@ -91,7 +91,7 @@ def test_torchs_default_number_format_does_not_matter(ablation: str) -> None:
             *([] if scores.per_example is None else [scores.per_example]),
             evaluator.values(some[None], METRIC),
             evaluator.edge_gradients(some, METRIC),
-            *evaluator._differentiated(weights, METRIC),
+            *evaluator.differentiated(weights, METRIC),
         ]
 
     wanted = figures()

@@ -1,0 +1,54 @@
+"""The page of a comparison of two models: one HTML file with all its words, a map of the model, the change drawn."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.diff_records import Diff
+from acdc_engine.show.diff import diff_remarks, diff_sections
+from acdc_engine.show.page import render
+from acdc_engine.show.pictures import svg_text
+from acdc_engine.show.pictures.difference import diff_figure
+from acdc_engine.show.pictures.draw import figure_of
+from acdc_engine.show.visible import plain
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_MOST_DRAWN, _ROWS, _NAME = 250, 60, 60
+
+
+def diff_html(found: Diff, change: Circuit | None) -> str:
+    """Renders the page; `change` is the circuit of the change, where there is one."""
+    tuned, base = (plain(one.model.name, _NAME) for one in (found.tuned, found.base))
+    return render(
+        "report/diff.html.j2",
+        title=f"{tuned} against {base}: {plain(found.task, _NAME)}",
+        remarks=diff_remarks(found),
+        sections=diff_sections(found, _ROWS),
+        pictures=list(_pictures(found, change)),
+    )
+
+
+def _pictures(found: Diff, change: Circuit | None) -> Iterator[dict[str, object]]:
+    if found.nodes is not None:
+        about = "Nodes whose effects differ in the two models, and edges of their circuits, by layer"
+        note = "Coloured: nodes whose effects differ at 5 %, corrected for all; input and layer 0 may be stronger."
+        yield _picture(diff_figure(found), about, note)
+    if change is not None and len(change.edges) <= _MOST_DRAWN:
+        about = "The circuit of the change as a graph, logits at the top"
+        note = "The circuit of the change. Blue edges raise the metric in the tuned model, orange ones lower it."
+        yield _picture(figure_of(change), about, note)
+
+
+def _picture(figure: Figure, alt: str, note: str) -> dict[str, object]:
+    data = base64.b64encode(svg_text(figure).encode()).decode()
+    return {
+        "uri": f"data:image/svg+xml;base64,{data}",
+        "alt": alt,
+        "width": round(96 * figure.get_figwidth()),
+        "note": note,
+    }

@@ -1,0 +1,57 @@
+"""`acdc diff`: what it prints, what it leaves, and what it says of models that do not fit."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.diff_records import Diff
+from acdc_engine.model.small_model import read_small_model, write_small_model
+from acdc_engine.shipped import graphs_folder
+from acdc_engine.show.notebook import html_of
+from tests.cli.conftest import acdc, flat, refused
+
+QUICK = ["--n", "10", "--n-held-out", "10", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The induction model, with one head weakened."""
+    folder = tmp_path_factory.mktemp("models") / "<b>tuned"
+    model, weights = read_small_model(graphs_folder() / "induction-2l")
+    weights["layers.1.w_o"][2] *= 0.3
+    write_small_model(folder, model.model_copy(update={"name": "<b>tuned"}), weights)
+    return folder
+
+
+def test_a_comparison_is_printed_kept_and_drawn(tuned: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = ["diff", "induction_2l", "--base", "induction-2l", "--tuned", str(tuned), "--out", str(out), *QUICK]
+    told = acdc(*command)
+    text = flat(told.output)
+    for words in ("The two models", "Each circuit in each model", "1 node has other weights", "from a1.h2 on."):
+        assert words in text, words
+    assert "Nodes whose effects differ" in text and "Edges whose effects differ" in text
+    found = Diff.model_validate_json((out / "diff.json").read_text())
+    assert [edge.name for edge in found.carried.edges] == ["a1.h2->logits"]
+    assert {file.name for file in out.iterdir()} == {f"{name}.json" for name in ("diff", "base", "tuned", "change")} | {
+        "diff.html"
+    }
+    assert Circuit.load(out / "tuned.json").model.name == "<b>tuned"
+    page = (out / "diff.html").read_text()
+    assert page.count('src="data:image/svg+xml') == 2 and "a1.h2-&gt;logits" in page and "<b>tuned" not in page
+    assert "<b>tuned" not in html_of(found) and "carry the change" in repr(found)
+    assert "diff.json" in refused(*command) and "exist" in refused(*command)
+    assert "is a circuit of what tuning changed" in refused("evaluate", out / "change.json")
+
+
+def test_json_alone_and_models_that_do_not_fit(tuned: Path, tmp_path: Path) -> None:
+    both = ["--base", "induction-2l", "--tuned", str(tuned)]
+    assert json.loads(acdc("diff", "induction_2l", *both, *QUICK, "--json", "-q").stdout)["task"] == "induction_2l"
+    for more, words in (
+        (["--base", "induction-2l"], "only one is given: name the other with --tuned or --adapter"),
+        (["--base", "induction-2l", "--tuned", "induction-2l"], "are the same, so there is nothing to compare"),
+        (["--base", "induction-2l", "--adapter", str(tmp_path)], "There is no adapter in"),
+    ):
+        assert words in refused("diff", "induction_2l", *more, *QUICK)
