@@ -368,7 +368,7 @@ def _known_point(path: Path, circuit: Circuit, held_out: PromptSet) -> KnownCirc
         prompts = prompts_hash(*prompt_sets_of(circuit.prompts, circuit.model.d_vocab, circuit.model.d_vocab_in)[:2])
     return KnownCircuit(
         name=short_name_of(path),
-        edges=len(circuit.edges),
+        edges=len((circuit.plain() if held_out.spans is None else circuit).edges),
         strategy=None if circuit.search is None else circuit.search.strategy,
         n_held_out=figures.n_prompts,
         faithfulness=figures.faithfulness,

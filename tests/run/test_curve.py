@@ -218,6 +218,8 @@ def test_with_places_an_edge_counts_at_each_of_them(card: Path, circuit_file: Pa
     assert found.random is not None and found.random.points[0].edges == int(0.05 * graph.n_edges)
     (known,) = found.circuits
     assert known.same_prompts and known.edges == len(Circuit.load(tmp_path).edges)
+    (plain,) = curve(card, view, circuits=(tmp_path,), **{**settings, "where": "none"}).circuits
+    assert plain.edges == len(Circuit.load(tmp_path).plain().edges) < known.edges
     with pytest.raises(CircuitFileError, match=r"its --where is none, the curve's spans\. Give the same to both"):
         curve(card, view, circuits=(circuit_file,), **settings)
     with pytest.raises(CircuitFileError, match=r"its list of places is \[.*'B.2'.*\], the curve's \[.*'t1'"):
