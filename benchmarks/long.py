@@ -19,7 +19,7 @@ from benchmarks.fresh_python import peak_resident_bytes, run_python
 from benchmarks.report import Figure, Out, Table, Threads, describe_machine, errors_in_words, figures_table, give
 from benchmarks.tasks import MODEL
 
-FORWARD, WORK = "forward pass", ("forward pass", "eap", "eap-ig")
+FORWARD, PLACES, WORK = "forward pass", "eap at 10 places", ("forward pass", "eap", "eap at 10 places", "eap-ig")
 LENGTHS = "64,256,1024,2048"
 ALLOWED_GB = 12.0
 
@@ -29,7 +29,7 @@ class Measured:
     """One kind of work on prompts of one length.
 
     Attributes:
-        work: A scoring method, or plain forward passes of the same prompts, one by one.
+        work: A scoring method, with places or not, or plain forward passes of the same prompts, one by one.
         tokens: Of a prompt.
         prompts: How many.
         seconds: What it took, without loading the model.
@@ -48,8 +48,11 @@ class Measured:
         return 1e3 * self.seconds / (self.prompts * self.tokens)
 
 
-def prompts_of(tokens: int, n: int, d_vocab: int) -> PromptSet:
-    """Random prompts that differ in their second token, so that nothing of them is the same in both runs."""
+def prompts_of(tokens: int, n: int, d_vocab: int, n_places: int | None = None) -> PromptSet:
+    """Random prompts that differ in their second token, so that nothing of them is the same in both runs.
+
+    With places they are cut into so many of about one length, and the position that is read.
+    """
     generator = torch.Generator().manual_seed(0)
 
     def drawn(*shape: int) -> torch.Tensor:
@@ -58,21 +61,22 @@ def prompts_of(tokens: int, n: int, d_vocab: int) -> PromptSet:
     clean = drawn(n, tokens)
     corrupt = clean.clone()
     corrupt[:, 1] = (clean[:, 1] + 1 + drawn(n) % (d_vocab - 1)) % d_vocab
-    return PromptSet.from_tokens(clean, corrupt, drawn(n), drawn(n))
+    spans = None if n_places is None else [[*(f"s{n_places * at // tokens}" for at in range(tokens - 1)), "end"]] * n
+    return PromptSet.from_tokens(clean, corrupt, drawn(n), drawn(n), spans=spans)
 
 
 def measure(model: str, work: str, tokens: int, n: int, threads: int) -> Measured:
     """Does the work in this process."""
     torch.set_num_threads(threads)
     view = load_model(model, device="cpu")
-    prompts = prompts_of(tokens, n, view.d_vocab)
+    prompts = prompts_of(tokens, n, view.d_vocab, 10 if work == PLACES else None)
     start = time.perf_counter()
     if work == FORWARD:
         with torch.no_grad():
             for row in prompts.clean:
                 view.logits(row[None])
     else:
-        Experiment(view, prompts).score(work)
+        Experiment(view, prompts).score(work.split()[0])
     return Measured(work, tokens, n, time.perf_counter() - start, peak_resident_bytes())
 
 

@@ -110,7 +110,7 @@ def made_circuit(
             )
             for split in ("discovery", "discovery", "held_out", "held_out")
         ),
-        examples=tuple(_example(rng, nodes, text) for _ in range(2)),
+        examples=tuple(_example(rng, nodes, text, len(places or ())) for _ in range(2)),
         **{} if spans is None else _told_apart(rng, spans, nodes),
     )
     return circuit.model_copy(update={"edges": with_roles(layout, nodes, edges)})
@@ -295,11 +295,10 @@ def _sizes(rng: random.Random, n_edges: int, faithfulness: float) -> tuple[evide
     return tuple(points)
 
 
-def _example(rng: random.Random, nodes: tuple[records.CircuitNode, ...], text: Any) -> evidence.Example:
+def _example(rng: random.Random, nodes: tuple[records.CircuitNode, ...], text: Any, places: int) -> evidence.Example:
     clean = tuple(text(token) for token in TOKENS)
     corrupt = tuple(text(token) for token in (*TOKENS[:10], " Anna", " gave"))
     heads = list(dict.fromkeys(node.sender for node in nodes if node.kind == "head"))[:40]
-    places = any(node.span for node in nodes)
 
     def rows() -> tuple[tuple[float, ...], ...]:
         drawn = [[rng.random() ** 4 for _ in range(row + 1)] for row in range(len(TOKENS))]
@@ -309,7 +308,7 @@ def _example(rng: random.Random, nodes: tuple[records.CircuitNode, ...], text: A
     return evidence.Example(
         clean=clean,
         corrupt=corrupt,
-        spans=_PLACES_OF_TOKENS if places else (),
+        spans=tuple(min(at, places - 1) for at in _PLACES_OF_TOKENS) if places else (),
         read_at=len(TOKENS) - 1,
         answers=(text(" Mary"),),
         wrong_answers=(text(" John"),),

@@ -21,6 +21,7 @@ from acdc_engine.graph.files import checksum_of, explain_faults, find_circuit, j
 from acdc_engine.graph.nodes import (
     EdgeLike,
     check_circuit,
+    check_examples,
     check_paths,
     edges_named,
     nodes_of_edges,
@@ -145,6 +146,7 @@ class Circuit(Shown, Acting, Record):
             raise CircuitFileError(f"version: files of version 2 have spans, and this one, of {self.version}, {there}.")
         check_circuit(layout, self.nodes, self.edges)
         check_paths(layout, self.nodes, self.attention)
+        check_examples(layout, self.examples)
         return self
 
     @property

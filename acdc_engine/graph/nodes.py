@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from acdc_engine.graph.circuit import Circuit
+    from acdc_engine.graph.evidence_records import Example
 
 EdgeLike = CircuitEdge | str | tuple[str, str]
 """An edge, its name (`a5.h3->a7.h1<v>`) or its two ends."""
@@ -228,6 +229,25 @@ def check_paths(layout: Graph, nodes: Iterable[CircuitNode], paths: Iterable[Att
         if (path.node, path.source) in seen:
             raise CircuitFileError(f"{where}: this is listed twice.")
         seen.add((path.node, path.source))
+
+
+def check_examples(layout: Graph, examples: Iterable[Example]) -> None:
+    """Refuses examples whose tokens are not each at one of the places.
+
+    Raises:
+        CircuitFileError: With the first that are not.
+    """
+    for place, example in enumerate(examples):
+        found, tokens = example.spans, len(example.clean)
+        strange = [at for at in found if not 0 <= at < layout.n_spans]
+        if len(found) != (0 if layout.spans is None else tokens):
+            rule = "the circuit tells none apart" if layout.spans is None else "every token has one"
+            raise CircuitFileError(f"examples.{place}.spans: {rule}, and {len(found)} are given for {tokens} tokens.")
+        if strange:
+            raise CircuitFileError(
+                f"examples.{place}.spans: there is no place {strange[0]}; the {layout.n_spans} of the circuit are "
+                "counted from 0."
+            )
 
 
 def _check_nodes(layout: Graph, nodes: Iterable[CircuitNode]) -> dict[str, str | None]:

@@ -205,6 +205,8 @@ def with_path(**other: str) -> Callable[[Any], None]:
         (with_path(head="a1.h9"), r"attention\.\d+: a1\.h9@\S+ looks at \S+, and a1\.h9@\S+ is not among the nodes"),
         (with_path(source="S"), "looks at S, which is none of the places: .*, end"),
         (with_path(source="end"), "looks at end, which is nowhere before"),
+        (lambda file: file["examples"][0]["spans"].pop(), "every token has one, and 9 are given for 10 tokens"),
+        (lambda file: file["examples"][0]["spans"].__setitem__(0, 99), r"examples\.0\.spans: there is no place 99"),
         (with_path(), r"attention\.\d+: .* looks at \S+: this is listed twice"),
     ],
 )
