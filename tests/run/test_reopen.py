@@ -64,7 +64,7 @@ def test_the_model_is_the_one_the_file_names(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("acdc_engine.run.reopen.load_model", load)
     reopen(saved(tmp_path), device="cpu")
     options = {"device": "cpu", "dtype": "float32", "ungroup_kv": False, "revision": None}
-    options |= {"memory": None, "device_map": None}
+    options |= {"memory": None, "device_map": None, "adapter": None}
     assert asked == [(NAME, options)]
 
 
