@@ -26,7 +26,7 @@ _Dtype = Annotated[
 @command(
     "run",
     model=True,
-    settings=("device", "memory", "device_map"),
+    settings=("device", "memory", "device_map", "adapter"),
     examples=[
         'run runs/demo --prompt "Ann and Tom met. Tom gave a book to" --corrupt "Ann and Tom met. Bob gave a book to"',
         'run runs/demo --prompt "Ann and Tom met. Tom gave a book to" --generate 20',
@@ -87,7 +87,7 @@ def run_(
 @command(
     "steer",
     model=True,
-    settings=("device", "memory", "device_map", "batch_size"),
+    settings=("device", "memory", "device_map", "adapter", "batch_size"),
     examples=[
         "steer runs/demo --node a23.h3 --scale -2..4",
         'steer runs/demo --role "name mover" --scale 0..3 --out dose.json --picture dose.png',

@@ -32,6 +32,7 @@ def run_beside(
     dtype: str | None = None,
     memory: str | None = None,
     device_map: str | None = None,
+    adapter: str | None = None,
     progress: bool | Reporter = False,
 ) -> Voices:
     """Asks a model, its circuit and the model without it for the next tokens, and lets each go on.
@@ -48,6 +49,7 @@ def run_beside(
         dtype: Number format of the weights; None for the file's.
         memory: As for `load_model`.
         device_map: As for `load_model`.
+        adapter: As for `load_model`.
         progress: Show progress on stderr, or on a reporter of one's own.
 
     Raises:
@@ -61,7 +63,7 @@ def run_beside(
     check_edges(path, found)
     chosen = ablation or (found.ablation or "patch" if corrupt is not None else "mean")
     with report.stage("Loading the model"):
-        view = load_model_of(path, found, model, device, dtype, memory, device_map)
+        view = load_model_of(path, found, model, device, dtype, memory, device_map, adapter)
         with_model(path, found, view, False, remarks)
     inside = InModel.of(found, view, chosen, None if chosen == "patch" else corrupt)
     if found.spans is not None:

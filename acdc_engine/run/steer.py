@@ -36,6 +36,7 @@ def steer(
     batch_size: int = 16,
     memory: str | None = None,
     device_map: str | None = None,
+    adapter: str | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     progress: bool | Reporter = False,
@@ -59,6 +60,7 @@ def steer(
         batch_size: Prompts per run.
         memory: As for `load_model`.
         device_map: As for `load_model`.
+        adapter: As for `load_model`.
         out: JSON file to write; None to write nothing.
         overwrite: Replace a file of that name.
         progress: Show progress on stderr, or on a reporter of one's own.
@@ -77,7 +79,7 @@ def steer(
     report, names = reporter_of(progress), _nodes(opened(circuit)[0], nodes, role)
     there = reopen(
         circuit, model=model, task=task, n_held_out=n_held_out, seed=seed, device=device, dtype=dtype,
-        batch_size=batch_size, memory=memory, device_map=device_map, report=report,
+        batch_size=batch_size, memory=memory, device_map=device_map, adapter=adapter, report=report,
     )  # fmt: skip
     lab = there.lab
     check_nodes(lab.view, names)

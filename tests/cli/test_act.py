@@ -10,6 +10,7 @@ from acdc_engine.act.running import InModel
 from acdc_engine.graph.folding_records import Folding
 from acdc_engine.graph.steering_records import Steering
 from acdc_engine.graph.voice_records import Voices
+from acdc_engine.model.view import TransformerView
 from acdc_engine.show.results import line_of
 from tests.cli.conftest import acdc, refused, use_tiny, words
 from tests.fake_tokenizer import FakeTokenizer
@@ -74,6 +75,21 @@ def test_doses_table_file_and_picture(circuit: Path, tmp_path: Path) -> None:
     added = Steering.model_validate(json.loads(acdc(*asked, "--add", "-1..1", "--json", "-q").stdout))
     assert added.how == "add" and added.norm is not None and added.norm > 0
     assert "already" in refused(*asked, "--out", out)
+
+
+def test_adapters_are_loaded_with_the_model(circuit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[object]()
+    (tmp_path / "adapter_config.json").write_text("{}")
+
+    def load(*given: object, **how: object) -> TransformerView:
+        asked.append(how["adapter"])
+        return VIEW
+
+    monkeypatch.setattr("acdc_engine.run.reopen.load_model", load)
+    words("run", circuit, "--prompt", CLEAN, "--adapter", tmp_path)
+    words("steer", circuit, "--node", "m0", "--doses", 2, "--adapter", tmp_path)
+    words("run", circuit, "--prompt", CLEAN)
+    assert asked == [str(tmp_path), str(tmp_path), None]
 
 
 def test_what_cannot_be_steered(circuit: Path) -> None:
