@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from acdc_engine.errors import MethodError, ModelError
+from acdc_engine.errors import DeviceError, MethodError, ModelError
 from acdc_engine.graph.connectivity import CleanBase, clean
 from acdc_engine.model.bridge import view_of
-from acdc_engine.model.pair import against, changed_senders
+from acdc_engine.model.devices import Room
+from acdc_engine.model.pair import against, beside, changed_senders
 from acdc_engine.model.view import TransformerView
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.evaluator import Variants
@@ -125,6 +126,15 @@ def test_mask_scores_are_gradients_of_the_exact_run_and_add_up() -> None:
         assert abs(float(one[u, r]) - (values[0] - values[1]) / 2e-4) < 1e-4
 
 
+def test_both_models_have_room_on_the_device() -> None:
+    one, other = tuned_view("llama"), view("llama")
+    assert beside(one, other) is one, "on a CPU pieces are small in any case"
+    one = replace(one, memory=40 * one.weights_bytes)
+    assert beside(one, other).room == Room.on(one.device, one.weights_bytes, 39 * one.weights_bytes)
+    with pytest.raises(DeviceError, match=r"The weights take"):
+        beside(replace(one, memory=2 * one.weights_bytes), other)
+
+
 def test_models_that_cannot_be_compared() -> None:
     with pytest.raises(ModelError, match=r"differ in architecture .*Give a model and what tuning made of it"):
         against(view("gpt2"), view("llama"))
@@ -136,6 +146,8 @@ def test_models_that_cannot_be_compared() -> None:
         against(view("llama"), view_of(hf_model("llama"), "llama"))
     with pytest.raises(MethodError, match=r"Under base ablation .* and none is given: acdc diff"):
         CircuitEvaluator(view("llama"), PROMPTS, "base")
+    with pytest.raises(MethodError, match=r"for ablation 'base' alone, not 'patch'"):
+        CircuitEvaluator(pair_of("llama"), PROMPTS, "patch")
     from acdc_engine.model.small_model import WordTokenizer
 
     words = [
