@@ -62,6 +62,8 @@ def test_models_and_settings_that_do_not_fit() -> None:
     one: Any = load_model("induction-2l", device="cpu")
     with pytest.raises(MethodError, match=r"only one is given: name the other with --tuned or --adapter"):
         diff("induction_2l", one)
+    with pytest.raises(MethodError, match=r"base takes two models: .* Use --ablation patch, mean or zero"):
+        diff("induction_2l", one, one, ablation="base")
     with pytest.raises(MethodError, match=r"takes no setting 'strategy'\. It takes adapter"):
         diff("induction_2l", one, one, strategy="acdc")
     with pytest.raises(ModelError, match=r"are the same, so there is nothing to compare"):
@@ -72,7 +74,10 @@ def test_models_and_settings_that_do_not_fit() -> None:
         diff("induction_2l", one, with_head(1, 0, 0.5), n=4)
 
 
-def test_a_change_that_the_metric_does_not_see() -> None:
-    """One that is rounding: nothing carries it, and it is said."""
-    found = diff("induction_2l", "induction-2l", with_head(1, 0, 1 + 1e-7), n=10, n_held_out=10)
+def test_a_change_that_the_metric_does_not_see(tmp_path: Path) -> None:
+    """One that is rounding: nothing carries it, and it is said; no file of an earlier comparison stays beside it."""
+    (tmp_path / "change.json").write_text("{}")
+    how: dict[str, Any] = {"n": 10, "n_held_out": 10, "out": tmp_path, "overwrite": True}
+    found = diff("induction_2l", "induction-2l", with_head(1, 0, 1 + 1e-7), **how)
+    assert {file.name for file in tmp_path.iterdir()} == {"diff.json", "base.json", "tuned.json"}
     assert found.carried.edges == () and "tuning changed nothing that the metric sees" in str(found.carried.reason)
