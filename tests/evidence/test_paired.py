@@ -36,6 +36,16 @@ def test_against_scipy_item_by_item() -> None:
     assert {one.name: one.status for one in found.shown if one.status} == {"e9": "lost", "e3": "kept", "e11": "gained"}
 
 
+def test_what_is_kept_of_very_many_that_differ() -> None:
+    """All that a picture of a small model colours; of more those with the largest differences, and the circuits'."""
+    draw, none = torch.Generator().manual_seed(0), torch.zeros(500, dtype=torch.bool)
+    base = 0.01 * torch.randn(16, 500, generator=draw)
+    tuned, last = base + torch.linspace(2, 1, 500) + 0.01 * torch.randn(16, 500, generator=draw), none.clone()
+    last[499] = True
+    found = paired_effects([f"e{place}" for place in range(500)], base, tuned, none, last)
+    assert found.n_changed == 500 and len(found.shown) == 401 and found.shown[-1].name == "e499"
+
+
 def test_where_nothing_differs_nothing_is_found() -> None:
     draw, none = torch.Generator().manual_seed(0), torch.zeros(500, dtype=torch.bool)
     some = torch.randn(2, 16, 500, generator=draw)
