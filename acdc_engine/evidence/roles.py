@@ -1,7 +1,7 @@
 """What the heads of a circuit do, by where they look (here) and what they move (`movers`), with what nodes write.
 
-Measured on held-out prompts and on random tokens. Definitions, sources, limits and thresholds are in docs/roles.md. Where
-heads look: Elhage et al. 2021, *A Mathematical Framework for Transformer Circuits*; Olsson et al. 2022, arXiv 2209.11895.
+Measured on held-out prompts and on random tokens. Definitions, limits and thresholds are in docs/roles.md. Where heads
+look: Elhage et al. 2021, *A Mathematical Framework for Transformer Circuits*; Olsson et al. 2022, arXiv 2209.11895.
 """
 
 from collections import defaultdict
