@@ -14,8 +14,8 @@ from acdc_engine.evidence import Stages, silent
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.records import AttentionPath
-from acdc_engine.model.twins import Record
 from acdc_engine.model.view import TransformerView
+from acdc_engine.patch.ablations import recorded
 from acdc_engine.patch.attention_paths import HeadPath
 from acdc_engine.patch.judge import Judge
 from acdc_engine.patch.places import are_of
@@ -113,8 +113,7 @@ def _weights(
         by_layer.setdefault(layer_of[head].layer, []).append(head - layer_of[head].writes.start)
     for batch in (part.to(view.device) for part in prompts.to("cpu").batches(batch_size, view.fitting)):
         assert batch.span_at is not None, "the circuit tells places apart"
-        record = Record(view.embed(getattr(batch, which)))
-        view.run(record.embed, record, keep_inputs=True)
+        record = recorded(view, getattr(batch, which), keep_inputs=True)
         of_span = are_of(batch.span_at, n_spans)
         there = of_span.sum(1)  # tokens `[batch, spans]`
         counts += (there > 0).sum(0).cpu()

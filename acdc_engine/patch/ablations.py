@@ -89,12 +89,14 @@ def _base(view: TransformerView, prompts: PromptSet, batch_size: int) -> Referen
 
 
 @torch.no_grad()
-def recorded(view: TransformerView, tokens: Int[Tensor, "batch pos"], past: Record | None = None) -> Record:
+def recorded(
+    view: TransformerView, tokens: Int[Tensor, "batch pos"], past: Record | None = None, keep_inputs: bool = False
+) -> Record:
     """The senders' values of a run on some tokens; from where its `past` ends, where it has one."""
     record = Record(view.embed(tokens), past=past)
     if record.start:
         record.embed = record.embed[:, record.start :].clone()  # a part would hold the whole
-    view.run(record.embed, record)
+    view.run(record.embed, record, keep_inputs)
     return record
 
 

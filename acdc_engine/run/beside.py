@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from jaxtyping import Float
 from torch import Tensor
@@ -17,6 +17,7 @@ from acdc_engine.prompts.tokens import of_answers, one_token
 from acdc_engine.run.prepare import tokenizer_of
 from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.reopen import check_edges, load_model_of, with_model
+from acdc_engine.run.settings import Loading
 
 
 def run_beside(
@@ -28,12 +29,8 @@ def run_beside(
     top: int = 5,
     ablation: str | None = None,
     model: Any = None,
-    device: str = "auto",
-    dtype: str | None = None,
-    memory: str | None = None,
-    device_map: str | None = None,
-    adapter: str | None = None,
     progress: bool | Reporter = False,
+    **loading: Unpack[Loading],
 ) -> Voices:
     """Asks a model, its circuit and the model without it for the next tokens, and lets each go on.
 
@@ -45,12 +42,8 @@ def run_beside(
         top: How many next tokens are told.
         ablation: "patch", "mean", "zero"; None for the circuit's with a corrupt prompt, and "mean" without.
         model: As for `load_model`; None for the one that the file names.
-        device: As for `load_model`.
-        dtype: Number format of the weights; None for the file's.
-        memory: As for `load_model`.
-        device_map: As for `load_model`.
-        adapter: As for `load_model`.
         progress: Show progress on stderr, or on a reporter of one's own.
+        **loading: `device`, `dtype` (None for the file's), `memory`, `device_map` and `adapter`, as for `load_model`.
 
     Raises:
         AcdcError: A circuit of another model, prompts of different lengths, or as `Circuit.run`; before anything runs.
@@ -63,7 +56,7 @@ def run_beside(
     check_edges(path, found)
     chosen = ablation or (found.ablation or "patch" if corrupt is not None else "mean")
     with report.stage("Loading the model"):
-        view = load_model_of(path, found, model, device, dtype, memory, device_map, adapter)
+        view = load_model_of(path, found, model, **loading)
         with_model(path, found, view, False, remarks)
     inside = InModel.of(found, view, chosen, None if chosen == "patch" else corrupt)
     if found.spans is not None:

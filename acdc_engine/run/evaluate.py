@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from acdc_engine.errors import MethodError, MetricError
 from acdc_engine.evidence.hypotheses import EDGES_UP_TO
@@ -15,6 +15,7 @@ from acdc_engine.graph.nodes import with_roles
 from acdc_engine.graph.records import OF_EDGES
 from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.reopen import Reopened, reopen
+from acdc_engine.run.settings import Loading
 from acdc_engine.score.edge_scores import EdgeScores, per_example_fits
 from acdc_engine.score.methods import METHODS
 from acdc_engine.search.selection import Selection
@@ -33,14 +34,10 @@ def evaluate(
     tests: bool = True,
     out: str | Path | None = None,
     overwrite: bool = False,
-    device: str = "auto",
-    dtype: str | None = None,
     batch_size: int = 16,
-    memory: str | None = None,
-    device_map: str | None = None,
-    adapter: str | None = None,
     drop_misfits: bool = False,
     progress: bool | Reporter = False,
+    **loading: Unpack[Loading],
 ) -> Circuit:
     """Judges any circuit: of this engine, written by hand, edited, or of another tool.
 
@@ -65,15 +62,11 @@ def evaluate(
         out: Circuit file to write, first with the figures per edge only, in the end also with figures at other sizes,
             roles, direct effects and examples; None to write nothing, and to leave those out.
         overwrite: Replace a file of that name.
-        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
-        dtype: Number format of the weights; None for the file's, or float32.
         batch_size: Prompts per run.
-        memory: As for `load_model`.
-        device_map: As for `load_model`.
-        adapter: As for `load_model`.
         drop_misfits: Leave out pairs of `task` that do not fit the model, instead of refusing it.
         progress: Show progress, and remarks on the file, on stderr, or on a reporter of one's own
             (`acdc_engine.run.progress`). Without it remarks are Python warnings.
+        **loading: `device`, `dtype` (None for the file's), `memory`, `device_map` and `adapter`, as for `load_model`.
 
     Returns:
         The circuit with its figures, and with the prompts, model, metric and ablation they are about.
@@ -95,13 +88,9 @@ def evaluate(
         n_held_out=n_held_out,
         seed=seed,
         drop_misfits=drop_misfits,
-        device=device,
-        dtype=dtype,
         batch_size=batch_size,
-        memory=memory,
-        device_map=device_map,
-        adapter=adapter,
         report=report,
+        **loading,
     )
     opened = _only_measured(opened)
 

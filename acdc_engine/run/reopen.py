@@ -7,7 +7,7 @@ of it before the first circuit is run.
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from jaxtyping import Bool
 from torch import Tensor
@@ -39,7 +39,7 @@ from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.provenance import prompt_sets_of, prompts_hash, records_of, without
 from acdc_engine.run.prepare import prompts_of, task_record
 from acdc_engine.run.progress import Reporter, reporter_of
-from acdc_engine.run.settings import Settings
+from acdc_engine.run.settings import Loading, Settings
 
 
 @dataclass(frozen=True)
@@ -72,13 +72,9 @@ def reopen(
     seed: int | None = None,
     drop_misfits: bool = False,
     strict: bool = False,
-    device: str = "auto",
-    dtype: str | None = None,
     batch_size: int = 16,
-    memory: str | None = None,
-    device_map: str | None = None,
-    adapter: str | None = None,
     report: Reporter | None = None,
+    **loading: Unpack[Loading],
 ) -> Reopened:
     """Opens a circuit file together with its model, and with its prompts or those of a task.
 
@@ -91,18 +87,8 @@ def reopen(
         AcdcError: Of the kind that fits, for a task, model, metric or device that does not exist or does not fit.
     """
     report, remarks = report or Reporter(), list[str]()
-    wanted = Settings(
-        n=n,
-        n_validation=0,
-        n_held_out=n_held_out,
-        seed=seed or 0,
-        drop_misfits=drop_misfits,
-        device=device,
-        batch_size=batch_size,
-        memory=memory,
-        device_map=device_map,
-        adapter=adapter,
-    )
+    given = {"n": n, "n_validation": 0, "n_held_out": n_held_out, "seed": seed or 0, "drop_misfits": drop_misfits}
+    wanted = Settings.of({**given, "batch_size": batch_size, **loading, "dtype": loading.get("dtype") or "float32"})
     path = Path("the circuit") if isinstance(circuit, Circuit) else find_circuit(circuit)
     file = circuit if isinstance(circuit, Circuit) else _read(path, model, strict)
     if file is not None:
@@ -123,7 +109,7 @@ def reopen(
     if not strict and known is not None:
         check_enough_prompts(known)
     with report.stage("Loading the model"):
-        view = load_model_of(path, file, model, device, dtype, memory, device_map, adapter)
+        view = load_model_of(path, file, model, **loading)
         claimed = file or import_circuit(path, model=view.model_record())
         judged = with_model(path, claimed, view, strict, remarks)
     if card is not None:
@@ -304,16 +290,11 @@ def load_model_of(
     path: Path,
     circuit: Circuit | None,
     model: Any,
-    device: str,
-    dtype: str | None,
-    memory: str | None,
-    device_map: str | None,
-    adapter: str | None = None,
+    **loading: Unpack[Loading],
 ) -> TransformerView:
     """Loads the model that is given, or else the one that the circuit names, in the number format of the circuit."""
     made_in = None if circuit is None or circuit.environment is None else circuit.environment.dtype
-    how: dict[str, Any] = {"device": device, "dtype": dtype or made_in or "float32"}
-    how |= {"memory": memory, "device_map": device_map, "adapter": adapter}
+    how: dict[str, Any] = {**loading, "dtype": loading.get("dtype") or made_in or "float32"}
     if circuit is None:
         return load_model(model, **how)
     how["ungroup_kv"] = circuit.model.ungrouped_kv

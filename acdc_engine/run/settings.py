@@ -91,6 +91,16 @@ class DiscoverSettings(CurveSettings, total=False):
     n_random: int
 
 
+class Loading(TypedDict, total=False):
+    """How the model of a circuit is loaded: as for `load_model`; `dtype` None for the number format of the file."""
+
+    device: str
+    dtype: str | None
+    memory: str | None
+    device_map: str | None
+    adapter: str | None
+
+
 def _setting(group: str, default: Any, help: str, least: int | None = None, **more: Any) -> Any:
     """A setting: where help lists it, its default, its words, and the least number it may be.
 

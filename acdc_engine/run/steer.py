@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from acdc_engine.graph.files import check_target
 from acdc_engine.graph.steering_records import Steering
 from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.reopen import reopen
+from acdc_engine.run.settings import Loading
 
 DOSES = 13
 """Factors of a range, its ends included."""
@@ -31,15 +32,11 @@ def steer(
     n_held_out: int | None = None,
     seed: int | None = None,
     model: Any = None,
-    device: str = "auto",
-    dtype: str | None = None,
     batch_size: int = 16,
-    memory: str | None = None,
-    device_map: str | None = None,
-    adapter: str | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     progress: bool | Reporter = False,
+    **loading: Unpack[Loading],
 ) -> Steering:
     """Changes what nodes write by more and more, in the whole model, and measures its answers on held-out prompts.
 
@@ -55,15 +52,11 @@ def steer(
         n_held_out: With `task`: how many.
         seed: With `task`: of its prompts.
         model: As for `load_model`; None for the one that the file names.
-        device: As for `load_model`.
-        dtype: Number format of the weights; None for the file's.
         batch_size: Prompts per run.
-        memory: As for `load_model`.
-        device_map: As for `load_model`.
-        adapter: As for `load_model`.
         out: JSON file to write; None to write nothing.
         overwrite: Replace a file of that name.
         progress: Show progress on stderr, or on a reporter of one's own.
+        **loading: `device`, `dtype` (None for the file's), `memory`, `device_map` and `adapter`, as for `load_model`.
 
     Raises:
         AcdcError: Nodes or roles that do not exist, no range or two; or as `evaluate`; before anything is measured.
@@ -77,10 +70,8 @@ def steer(
             f"A range goes from a smaller factor to a larger one, in 2 doses or more, not {ends} in {n_doses}."
         )
     report, names = reporter_of(progress), _nodes(opened(circuit)[0], nodes, role)
-    there = reopen(
-        circuit, model=model, task=task, n_held_out=n_held_out, seed=seed, device=device, dtype=dtype,
-        batch_size=batch_size, memory=memory, device_map=device_map, adapter=adapter, report=report,
-    )  # fmt: skip
+    prompts: dict[str, Any] = {"task": task, "n_held_out": n_held_out, "seed": seed}
+    there = reopen(circuit, model=model, **prompts, batch_size=batch_size, report=report, **loading)
     lab = there.lab
     check_nodes(lab.view, names)
     held_out = lab.held_out

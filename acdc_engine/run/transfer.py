@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from jaxtyping import Bool, Float
@@ -38,7 +38,7 @@ from acdc_engine.run.compare import plain_name
 from acdc_engine.run.prepare import limits_of, tokenizer_of
 from acdc_engine.run.progress import Reporter, Stage, reporter_of
 from acdc_engine.run.reopen import check_edges, load_model_of, with_model
-from acdc_engine.run.settings import Settings
+from acdc_engine.run.settings import Loading, Settings
 
 _LOGITS_BYTES = 256 * 2**20
 """Room for the logits of circuits that are run together."""
@@ -71,14 +71,10 @@ def transfer(
     n_random: int = 0,
     out: str | Path | None = None,
     overwrite: bool = False,
-    device: str = "auto",
-    dtype: str | None = None,
     batch_size: int = 16,
-    memory: str | None = None,
-    device_map: str | None = None,
-    adapter: str | None = None,
     drop_misfits: bool = False,
     progress: bool | Reporter = False,
+    **loading: Unpack[Loading],
 ) -> Transfer:
     """Judges every circuit on every task under every ablation.
 
@@ -96,14 +92,10 @@ def transfer(
         n_random: Random circuits of each circuit's size, in every column; 0 for none.
         out: JSON file to write, anew after every column; None to write nothing.
         overwrite: Replace a file of that name.
-        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
-        dtype: Number format of the weights; None for that of the first file, or float32.
         batch_size: Prompts per run.
-        memory: As for `load_model`.
-        device_map: As for `load_model`.
-        adapter: As for `load_model`.
         drop_misfits: Leave out pairs that do not fit the model, instead of refusing their tasks.
         progress: Show progress on stderr, or on a reporter of one's own (`acdc_engine.run.progress`).
+        **loading: `device`, `dtype` (None: the first file's), `memory`, `device_map`, `adapter`, as for `load_model`.
 
     Returns:
         The matrix. A task that the metric cannot tell from its corruption has a reason in the place of figures.
@@ -114,17 +106,8 @@ def transfer(
         KeyboardInterrupt: The columns finished by then are in the file.
     """
     started, target = time.perf_counter(), None if out is None else check_target(out, overwrite=overwrite)
-    wanted = Settings(
-        n=n,
-        seed=seed,
-        n_random=n_random,
-        device=device,
-        batch_size=batch_size,
-        memory=memory,
-        device_map=device_map,
-        adapter=adapter,
-        drop_misfits=drop_misfits,
-    )
+    given = {"n": n, "seed": seed, "drop_misfits": drop_misfits, "n_random": n_random, "batch_size": batch_size}
+    wanted = Settings.of({**given, **loading, "dtype": loading.get("dtype") or "float32"})
     check_enough_prompts(n)
     report, remarks = reporter_of(progress), list[str]()
     with report.stage("Reading circuits and tasks"):
@@ -132,7 +115,7 @@ def transfer(
         under = _ablations(ablations, rows)
         cards = _cards(tasks, rows)
     with report.stage("Loading the model"):
-        view = load_model_of(rows[0].path, rows[0].circuit, model, device, dtype, memory, device_map, adapter)
+        view = load_model_of(rows[0].path, rows[0].circuit, model, **loading)
         for row in rows:
             _remark(row, view, remarks)
     with report.stage("Prompts", len(cards)) as stage:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from acdc_engine.evidence.figures import figures_of
 from acdc_engine.evidence.single_edges import EdgeEvidence, edge_evidence
@@ -17,6 +17,7 @@ from acdc_engine.patch.judge import Target
 from acdc_engine.provenance import prompts_hash
 from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.reopen import Reopened, reopen
+from acdc_engine.run.settings import Loading
 from acdc_engine.search.selection import Selection
 
 _TOLERANCE = 1e-3
@@ -46,15 +47,11 @@ def verify(
     *,
     model: Any = None,
     metric: MetricLike | None = None,
-    device: str = "auto",
-    dtype: str | None = None,
     batch_size: int = 16,
-    memory: str | None = None,
-    device_map: str | None = None,
-    adapter: str | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     progress: bool | Reporter = False,
+    **loading: Unpack[Loading],
 ) -> Verification:
     """Recomputes what a circuit file claims.
 
@@ -69,15 +66,11 @@ def verify(
         circuit: A circuit, its file, the folder of its run, or the name of one that comes with the engine.
         model: As for `load_model`; None for the one that the file names.
         metric: The function that the circuit was measured by, where that is one of its author's own.
-        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
-        dtype: Number format of the weights; None for the file's.
         batch_size: Prompts per run.
-        memory: As for `load_model`.
-        device_map: As for `load_model`.
-        adapter: As for `load_model`.
         out: JSON file to write all claims to; None to write nothing.
         overwrite: Replace a file of that name.
         progress: Show progress on stderr, or on a reporter of one's own (`acdc_engine.run.progress`).
+        **loading: `device`, `dtype` (None for the file's), `memory`, `device_map` and `adapter`, as for `load_model`.
 
     Returns:
         Every claim with what was found.
@@ -89,19 +82,8 @@ def verify(
     target = None if out is None else check_target(out, overwrite=overwrite)
     report = reporter_of(progress)
     given = circuit if isinstance(circuit, Circuit) else find_circuit(circuit)
-    opened = reopen(
-        given,
-        model=model,
-        metric=metric,
-        strict=True,
-        device=device,
-        dtype=dtype,
-        batch_size=batch_size,
-        memory=memory,
-        device_map=device_map,
-        adapter=adapter,
-        report=report,
-    )
+    how = {"model": model, "metric": metric, "batch_size": batch_size, "report": report}
+    opened = reopen(given, strict=True, **how, **loading)
     tolerance = _TOLERANCE if opened.lab.view.dtype.itemsize >= 4 else _HALF_TOLERANCE
     checksum = None if isinstance(given, Circuit) else _checksum(given)
     claims = list(_file_claims(checksum, opened))

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from acdc_engine.evidence.roles import _answer_direction, _sender_effects, measure_roles
+from acdc_engine.evidence.direct_effect import answer_direction, sender_effects
+from acdc_engine.evidence.roles import measure_roles
 from acdc_engine.model.bridge import view_of
 from acdc_engine.model.twins import Record
 from acdc_engine.model.view import TransformerView
@@ -42,7 +43,7 @@ def biases(model: TransformerView, prompts: PromptSet, record: Record, differenc
 
     `difference` `[batch, d_vocab]` says which logits are compared, with which weight.
     """
-    direction = _answer_direction(model, record, prompts)
+    direction = answer_direction(model, record, prompts)
     total = torch.zeros(len(prompts), dtype=torch.float64)
     for layer in model.layers:
         if layer.attention.b_o is not None:
@@ -67,7 +68,7 @@ def test_all_senders_add_up_to_the_logit_difference(name: str, wrong: bool) -> N
     else:
         difference -= 1 / model.d_vocab
     record = record_of(model, prompts.clean)
-    ours = _sender_effects(model, record, prompts, model.graph.senders).sum(1)
+    ours = sender_effects(model, record, prompts, model.graph.senders).sum(1)
     wanted = (logits_before_the_cap(model, prompts) * difference).sum(1)
     assert torch.allclose(ours + biases(model, prompts, record, difference), wanted, rtol=1e-6, atol=1e-6)
 
@@ -94,7 +95,7 @@ def test_by_hand() -> None:
 def test_heads_and_mlps_by_hand() -> None:
     """a0.h0 writes (2, 0), a0.h1 (0, 6), m0 (4, 16), input (0, 2); the answer's logit is x + y, the other zero."""
     model, prompts = shared_values()
-    found = _sender_effects(model, record_of(model, prompts.clean), prompts, ["input", "a0.h0", "a0.h1", "m0"])
+    found = sender_effects(model, record_of(model, prompts.clean), prompts, ["input", "a0.h0", "a0.h1", "m0"])
     assert found[0].tolist() == pytest.approx([2, 2, 6, 20])
 
 
@@ -103,6 +104,6 @@ def test_filled_up_answers_do_not_count() -> None:
     rows = [[0, 1], [0, 1]]
     both = PromptSet.from_tokens(rows, rows, [[0], [0, 1]], [[2], [2]])
     assert NO_ANSWER in both.answers[0].tolist()
-    found = _sender_effects(model, record_of(model, both.clean), both, ["a0.h0"])
+    found = sender_effects(model, record_of(model, both.clean), both, ["a0.h0"])
     assert found[:, 0].tolist() == pytest.approx([3, 2])
     assert len(prompts) == 1

@@ -6,15 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from acdc_engine.evidence.roles import (
-    THRESHOLDS,
-    _answer_positions,
-    _changes,
-    _copied,
-    _inhibition,
-    _moved,
-    measure_roles,
-)
+from acdc_engine.evidence.movers import answer_positions, changes_of, copied, inhibition, moved
+from acdc_engine.evidence.roles import THRESHOLDS, measure_roles
 from acdc_engine.model.layers import Norm, project
 from acdc_engine.model.twins import Record
 from acdc_engine.model.view import TransformerView
@@ -33,7 +26,7 @@ def wide_model(size: int = 120) -> TransformerView:
 
 
 def up_and_down(model: TransformerView, write: Sequence[float], token: int) -> tuple[bool, bool]:
-    raised, lowered = _copied(model, torch.tensor([write]), torch.tensor([token]))
+    raised, lowered = copied(model, torch.tensor([write]), torch.tensor([token]))
     return bool(raised), bool(lowered)
 
 
@@ -60,9 +53,9 @@ def test_blocks_of_the_vocabulary_change_nothing(monkeypatch: pytest.MonkeyPatch
     model = view("llama_grouped")
     writes = torch.randn(50, 32, generator=torch.Generator().manual_seed(0))
     tokens = torch.arange(50)
-    whole = _copied(model, writes, tokens)
-    monkeypatch.setattr("acdc_engine.evidence.roles._BLOCK_NUMBERS", 50 * 7)
-    assert all(map(torch.equal, _copied(model, writes, tokens), whole))
+    whole = copied(model, writes, tokens)
+    monkeypatch.setattr("acdc_engine.evidence.movers._BLOCK_NUMBERS", 50 * 7)
+    assert all(map(torch.equal, copied(model, writes, tokens), whole))
     assert model.final_norm.weight is not None
     logits = (writes * model.final_norm.weight) @ model.unembed_weight.T
     assert torch.equal(whole[0], (logits.argsort(-1, descending=True)[:, :3] == tokens[:, None]).any(1))
@@ -86,8 +79,8 @@ def test_the_final_norm_counts() -> None:
 def test_a_head_moves_the_values_of_its_group() -> None:
     model = view("llama_grouped")
     v = torch.randn(3, 2, 8, generator=torch.Generator().manual_seed(0))
-    assert torch.allclose(_moved(model, 1, 3, v), v[:, 1] @ model.layers[1].attention.w_o[3])
-    assert torch.allclose(_moved(model, 1, 1, v), v[:, 0] @ model.layers[1].attention.w_o[1])
+    assert torch.allclose(moved(model, 1, 3, v), v[:, 1] @ model.layers[1].attention.w_o[3])
+    assert torch.allclose(moved(model, 1, 1, v), v[:, 0] @ model.layers[1].attention.w_o[1])
 
 
 def test_places_of_the_answers() -> None:
@@ -95,10 +88,10 @@ def test_places_of_the_answers() -> None:
     prompts = PromptSet.from_tokens(
         [[5, 6, 5, 0], [6, 7]], [[5, 6, 5, 0], [6, 7]], [[5, 0], [9]], [[6], [6]], read_at=[1, 1]
     )
-    right, wrong = _answer_positions(prompts, causal=True)
+    right, wrong = answer_positions(prompts, causal=True)
     assert right.tolist() == [[True, False, False, False], [False] * 4]
     assert wrong.tolist() == [[False, True, False, False], [True, False, False, False]]
-    right, _ = _answer_positions(prompts, causal=False)
+    right, _ = answer_positions(prompts, causal=False)
     assert right.tolist() == [[True, False, True, True], [False] * 4]
 
 
@@ -199,14 +192,14 @@ def test_inhibition_batch_by_batch_is_that_of_all_prompts_at_once(name: str) -> 
     movers, means = [(1, 0), (1, 3)], []
     for size in (1, 4, 6):
         batches = [
-            (batch, _changes(model, batch, *records(model, batch), ALL_HEADS)) for batch in prompts.batches(size)
+            (batch, changes_of(model, batch, *records(model, batch), ALL_HEADS)) for batch in prompts.batches(size)
         ]
-        found = _inhibition(model, ALL_HEADS, movers, batches)
+        found = inhibition(model, ALL_HEADS, movers, batches)
         assert list(found) == [(0, head) for head in range(4)]  # no mover behind the others
         means.append(list(found.values()))
     assert means[0] == pytest.approx(means[2], abs=1e-6) and means[1] == pytest.approx(means[2], abs=1e-6)
     ((batch, change),) = batches
-    right, wrong = _answer_positions(batch, causal=True)
+    right, wrong = answer_positions(batch, causal=True)
     rows, at, attention = torch.arange(6), prompts.read_at, model.layers[1].attention
     block = records(model, batch)[0].of(model.graph, "attention", 1)
     assert block.x is not None
@@ -248,7 +241,7 @@ def test_what_is_kept_until_the_movers_are_known_does_not_grow_with_the_prompts_
     """Keys at all positions of 64 prompts of 512 tokens would be 16 GiB in a model of 7B."""
     for pos in (9, 18):
         batch = random_prompts(4, pos)
-        kept = _changes(view("gpt2"), batch, *records(view("gpt2"), batch), ALL_HEADS)
+        kept = changes_of(view("gpt2"), batch, *records(view("gpt2"), batch), ALL_HEADS)
         assert sum(change.untyped_storage().nbytes() for change in kept.values()) == 2 * 4 * 32 * 4  # layers to bytes
 
 

@@ -64,8 +64,24 @@ def test_the_model_is_the_one_the_file_names(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("acdc_engine.run.reopen.load_model", load)
     reopen(saved(tmp_path), device="cpu")
     options = {"device": "cpu", "dtype": "float32", "ungroup_kv": False, "revision": None}
-    options |= {"memory": None, "device_map": None, "adapter": None}
     assert asked == [(NAME, options)]
+
+
+def test_how_it_is_loaded_is_looked_at_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def load(name: str, **options: Any) -> Any:
+        asked.append(options)
+        return tiny_view(NAME)
+
+    monkeypatch.setattr("acdc_engine.run.reopen.load_model", load)
+    reopen(saved(tmp_path), device="cpu", memory="1GB", dtype="float64")
+    assert asked == [{"device": "cpu", "memory": "1GB", "dtype": "float64", "ungroup_kv": False, "revision": None}]
+    with pytest.raises(MethodError, match=r"There is no setting 'devise'\. Did you mean 'device'"):
+        reopen(saved(tmp_path), devise="cpu")  # type: ignore[call-arg]
+    with pytest.raises(AcdcError, match="float31"):
+        reopen(saved(tmp_path), dtype="float31")
+    assert len(asked) == 1
 
 
 def test_a_model_that_cannot_be_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
