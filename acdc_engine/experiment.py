@@ -177,15 +177,20 @@ class Experiment:
         return Judge(evaluator, self.objective_metric, self.each_template)
 
     @cached_property
-    def held_out_judge(self) -> Judge:
-        """Judges circuits on the held-out prompts by the metric.
+    def held_out_evaluator(self) -> Evaluator:
+        """Runs circuits on the held-out prompts.
 
         Raises:
             MethodError: There are none.
         """
         if self.held_out is None:
             raise MethodError("There are no held-out prompts: give some, as in Experiment(view, prompts, held_out).")
-        return Judge(self._evaluator(self.view, self.held_out, self.ablation, self.batch_size), self.metric)
+        return self._evaluator(self.view, self.held_out, self.ablation, self.batch_size)
+
+    @cached_property
+    def held_out_judge(self) -> Judge:
+        """Judges circuits on the held-out prompts by the metric. Raises MethodError where there are none."""
+        return Judge(self.held_out_evaluator, self.metric)
 
     @cached_property
     def objective_metric(self) -> Metric:
@@ -195,8 +200,8 @@ class Experiment:
     @property
     def exact_evaluations(self) -> int:
         """Circuits run so far."""
-        made = [self.evaluator] if "evaluator" in vars(self) else []
-        made += [vars(self)[name].evaluator for name in ("validation_judge", "held_out_judge") if name in vars(self)]
+        made: list[Evaluator] = [vars(self)[one] for one in ("evaluator", "held_out_evaluator") if one in vars(self)]
+        made += [self.validation_judge.evaluator] if "validation_judge" in vars(self) else []
         return self.elsewhere + sum(one.exact_evaluations for one in made)
 
     def check(self, force: bool = False) -> Behaviour:

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from acdc_engine.evidence.hypotheses import holm
 from acdc_engine.evidence.single_edges import resample_weights
-from acdc_engine.graph.diff_records import DiffEffect, DiffEffects, Status
+from acdc_engine.graph.diff_records import ALPHA, DiffEffect, DiffEffects, Status
 from acdc_engine.graph.evidence_records import Interval
 
-_LEVEL, _ALPHA, _RESAMPLES = 0.95, 0.05, 9999
-_MOST = 40
+_LEVEL, _RESAMPLES = 0.95, 9999
+_MOST = 400
 """Changed edges or nodes that are shown beside those of the circuits."""
 
 
@@ -44,14 +44,14 @@ def paired_effects(
     p_values = holm((2 * stats.t.sf(t.numpy(), n - 1)).tolist())
     p = torch.tensor(p_values, dtype=torch.float64)
     order = mean.abs().argsort(descending=True, stable=True)
-    changed = (p <= _ALPHA)[order]
+    changed = (p <= ALPHA)[order]
     shown = order[(changed & (changed.cumsum(0) <= _MOST)) | (in_base | in_tuned)[order]]
     draws = resample_weights(n, _RESAMPLES, seed).double() @ differences[:, shown]
     ends = torch.tensor([(1 - _LEVEL) / 2, (1 + _LEVEL) / 2], dtype=torch.float64)
     low, high = np.quantile(draws.numpy(), ends.numpy(), axis=0)
     return DiffEffects(
         n_tested=len(names),
-        n_changed=int((p <= _ALPHA).sum()),
+        n_changed=int((p <= ALPHA).sum()),
         shown=tuple(
             DiffEffect(
                 name=names[place],

@@ -43,13 +43,12 @@ def is_clean(graph: Graph, mask: Bool[Tensor, "senders receivers"]) -> bool:
 def reachable(graph: Graph, mask: Bool[Tensor, "*batch senders receivers"]) -> Bool[Tensor, "*batch nodes"]:
     """Marks the nodes that the origins reach through kept edges, at all spans; usually that is `input` alone."""
     n_spans, begins = graph.n_spans, torch.from_numpy(graph.origins).to(mask.device)
-    reached = mask.new_zeros(*mask.shape[:-1], n_spans)
-    reached[..., graph.INPUT, :] = begins[graph.INPUT]
+    reached = begins[:, None].expand(*mask.shape[:-1], n_spans).clone()
     for block in graph.blocks:
         kept = mask[..., : block.before, block.reads].unflatten(-1, (-1, n_spans))
         entered = (kept & reached[..., : block.before, None, :]).any(-3).flatten(-2)
         found = (entered[..., :, None] & _feeds(graph, block, mask)).any(-2)
-        reached[..., block.writes, :] = found.unflatten(-1, (-1, n_spans)) | begins[block.writes, None]
+        reached[..., block.writes, :] |= found.unflatten(-1, (-1, n_spans))
     return reached.flatten(-2)
 
 
@@ -115,8 +114,8 @@ class CleanBase:
         for block in graph.blocks:
             feeds, writes = graph.feeds(block), graph.nodes(block.writes)
             self._n_entries[writes] = (self._n_into[block.reads] > 0).astype(np.int64) @ feeds
-            self._n_entries[writes] += graph.origins[block.writes].repeat(graph.n_spans)  # one that is never lost
             self._n_exits[block.reads] = feeds @ (self._n_out[writes] > 0).astype(np.int64)
+        self._n_entries += graph.origins.repeat(graph.n_spans)  # one that is never lost
 
     def without(self, edges: Iterable[int]) -> Candidate:
         """The clean candidate that lacks some edges of the base: they go, and what then lies on no path.

@@ -17,6 +17,9 @@ Which = Literal["base", "tuned"]
 Status = Literal["kept", "gained", "lost"]
 """In the circuits of both models, of the tuned one alone, of the base model alone."""
 
+ALPHA = 0.05
+"""Effects differ where p is no more, after correction."""
+
 
 class DiffModel(Record):
     """One of the two models, by itself on the held-out prompts."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from acdc_engine.errors import ModelError
 from acdc_engine.graph.blocks import Block, Graph
-from acdc_engine.model.devices import tensors_in
+from acdc_engine.model.devices import accelerator_bytes, tensors_in
 from acdc_engine.model.layers import Layer
 from acdc_engine.model.twins import TWINS, Twin
 from acdc_engine.model.view import TransformerView
@@ -69,7 +69,23 @@ def against(tuned: TransformerView, base: TransformerView) -> TransformerView:
     check_pair(tuned, base)
     graph = Graph(tuned.shape, origins=changed_senders(tuned, base))
     kinds: Mapping[str, Callable[[Layer, Block], Twin]] = {**TWINS, "attention": partial(_against, base)}
-    return replace(tuned, base=base, own_graph=graph, kinds=kinds)
+    view = replace(tuned, base=base, own_graph=graph, kinds=kinds)
+    vars(view)["_hash"] = tuned.weights_hash()  # a pass over all weights, which are the same
+    return view
+
+
+def beside(view: TransformerView, other: TransformerView) -> TransformerView:
+    """A view that leaves room for the weights of another model on its device.
+
+    Raises:
+        DeviceError: There is none for a run, beside both.
+    """
+    whole = accelerator_bytes(view.device) if view.memory is None else view.memory
+    if whole is None:
+        return view
+    left = replace(view, memory=whole - other.weights_bytes)
+    _ = left.room  # says where that is not enough
+    return left
 
 
 def changed_senders(tuned: TransformerView, base: TransformerView) -> NDArray[np.bool_]:

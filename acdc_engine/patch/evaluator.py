@@ -203,6 +203,11 @@ class CircuitEvaluator:
         """See the class."""
         self.ablation = ablation
         ABLATIONS.parameters_of(ablation)  # refuses what does not exist
+        if view.base is not None and ablation != "base":
+            raise MethodError(
+                f"The view that against(tuned, base) gives is for ablation 'base' alone, not {ablation!r}: removed "
+                "heads are written out by the base model's weights there. Take the view of one model."
+            )
         if not len(prompts):
             raise PromptError("There are no prompts to run circuits on.")
         view.check_lengths(prompts.lengths, prompts.spans)

@@ -22,8 +22,9 @@ from acdc_engine.graph.evidence_records import Interval
 from acdc_engine.graph.files import check_target
 from acdc_engine.graph.style import texts_of
 from acdc_engine.model.load import load_model
-from acdc_engine.model.pair import against
-from acdc_engine.patch.evaluator import CircuitEvaluator, Variants
+from acdc_engine.model.pair import against, beside
+from acdc_engine.model.view import TransformerView
+from acdc_engine.patch.evaluator import Variants
 from acdc_engine.patch.judge import Judge
 from acdc_engine.patch.mask_scores import mask_scores
 from acdc_engine.prompts.find import find_task
@@ -82,55 +83,30 @@ def diff(
             before any circuit is run.
     """
     started, report = time.perf_counter(), reporter_of(progress)
-    if odd := sorted(set(settings) - set(DIFF_SETTINGS)):
-        raise MethodError(
-            f"A comparison of two models takes no setting {odd[0]!r}. It takes {', '.join(DIFF_SETTINGS)}."
-        )
-    chosen = Settings.of({**settings, "n_validation": 0})
-    if tuned is None and chosen.adapter is None:
-        raise MethodError("Two models are compared, and only one is given: name the other with --tuned or --adapter.")
-    for count in (chosen.n, chosen.n_held_out):
-        if count is not None:
-            check_enough_prompts(count)
+    chosen = _checked(settings, tuned)
     folder = None if out is None else _folder(Path(out), overwrite)
     card = find_task(task)
     metric = metric_for(card, chosen)
     with report.stage("Loading both models"):
-        how: dict[str, Any] = {"device": chosen.device, "dtype": chosen.dtype, "memory": chosen.memory}
-        after = load_model(base if tuned is None else tuned, adapter=chosen.adapter, **how)
-        before = load_model(base, **how)
-        pair = against(after, before)
+        before, after, pair = _models(base, tuned, chosen)
     with report.stage("Prompts"):
         card, prompts = prompts_of(card, before, chosen)
-    remarks = [*prompts.notes]
     done = before.work.operations + pair.work.operations
-    labs = {
-        name: Experiment(
-            view,
-            prompts.discovery,
-            prompts.held_out,
-            metric=metric,
-            ablation=ablation,
-            each_template=each,
-            name=card.name,
-            seed=chosen.seed,
-            batch_size=chosen.batch_size,
-        )
-        for name, view, ablation, each in (
-            ("base", before, chosen.ablation, None),
-            ("tuned", after, chosen.ablation, None),
-            ("change", pair, "base", False),
-        )
-    }
+
+    def lab(view: TransformerView, ablation: str, each_template: bool | None = None) -> Experiment:
+        parts = prompts.discovery, prompts.held_out
+        how: dict[str, Any] = {"seed": chosen.seed, "batch_size": chosen.batch_size, "name": card.name}
+        return Experiment(view, *parts, metric=metric, ablation=ablation, each_template=each_template, **how)
+
+    first, second = lab(before, chosen.ablation), lab(after, chosen.ablation)
     with report.stage("Running both models"):
-        alone = _judge_of("base", labs["base"]).evaluator.clean_logits()
-        _ = _judge_of("tuned", labs["tuned"])
-    carried, change = _carried(labs["change"], alone, chosen, report)
-    sides = [_side("base", labs["base"], chosen, report), _side("tuned", labs["tuned"], chosen, report)]
+        alone = _judge_of("base", first).evaluator.clean_logits()
+        _ = _judge_of("tuned", second)
+    carried, change = _carried(lab(pair, "base", each_template=False), alone, chosen, report)
+    sides = [_side("base", first, chosen, report), _side("tuned", second, chosen, report)]
     with report.stage("Effects in both models"):
         edges, nodes = _effects(sides, chosen.seed)
-    if edges is None:
-        remarks.append("The scores of single prompts take too much memory: effects are not compared.")
+    unknown = () if edges else ("The scores of single prompts take too much memory: effects are not compared.",)
     with report.stage("Each circuit in the other model"):
         judged = tuple(_judged(sides))
     work = before.work.operations + pair.work.operations - done
@@ -147,17 +123,53 @@ def diff(
         edges=edges,
         nodes=nodes,
         carried=carried,
-        remarks=tuple(remarks),
+        remarks=(*prompts.notes, *unknown),
         seconds=time.perf_counter() - started,
         forward_passes=work / plain_operations(before, prompts.discovery, chosen.batch_size),
         environment=environment(pair),
     )
     if folder is not None:
-        found.save(folder / DIFF, overwrite=True)
-        for name, circuit in zip(FILES, (*(side.circuit for side in sides), change), strict=True):
-            if circuit is not None:
-                circuit.save(folder / name, overwrite=True)
+        _save(folder, found, (*(side.circuit for side in sides), change))
     return found
+
+
+def _checked(settings: dict[str, Any], tuned: Any) -> Settings:
+    """What is wrong whatever the models are is said before any is loaded."""
+    if odd := sorted(set(settings) - set(DIFF_SETTINGS)):
+        raise MethodError(
+            f"A comparison of two models takes no setting {odd[0]!r}. It takes {', '.join(DIFF_SETTINGS)}."
+        )
+    chosen = Settings.of({**settings, "n_validation": 0})
+    if tuned is None and chosen.adapter is None:
+        raise MethodError("Two models are compared, and only one is given: name the other with --tuned or --adapter.")
+    if chosen.ablation == "base":
+        raise MethodError(
+            "The ablation is that of each model's own circuit, and base takes two models: the circuit of the change is "
+            "found under it in any case. Use --ablation patch, mean or zero."
+        )
+    for count in (chosen.n, chosen.n_held_out):
+        if count is not None:
+            check_enough_prompts(count)
+    return chosen
+
+
+def _models(base: Any, tuned: Any, chosen: Settings) -> tuple[TransformerView, TransformerView, TransformerView]:
+    """The base model, the tuned one, and that set against the base; each leaves room for the other on the device."""
+    how: dict[str, Any] = {"device": chosen.device, "dtype": chosen.dtype, "memory": chosen.memory}
+    after = load_model(base if tuned is None else tuned, adapter=chosen.adapter, **how)
+    before = load_model(base, **how)
+    before, after = beside(before, after), beside(after, before)
+    return before, after, against(after, before)
+
+
+def _save(folder: Path, found: Diff, circuits: Sequence[Circuit | None]) -> None:
+    """Writes all files; of an earlier comparison no circuit stays."""
+    found.save(folder / DIFF, overwrite=True)
+    for name, circuit in zip(FILES, circuits, strict=True):
+        if circuit is None:
+            (folder / name).unlink(missing_ok=True)
+        else:
+            circuit.save(folder / name, overwrite=True)
 
 
 def _folder(folder: Path, overwrite: bool) -> Path:
@@ -224,7 +236,9 @@ def _judged(sides: Sequence[_Side]) -> list[DiffCell]:
     for of in sides:
         for into in sides:
             if of.circuit is not None:
-                figures = figures_of(into.lab.held_out_judge, of.circuit.mask(), into.lab.seed)
+                known = of.circuit.evaluation if into is of else None
+                judge = into.lab.held_out_judge
+                figures = known.held_out if known else figures_of(judge, of.circuit.mask(), into.lab.seed)
                 cells.append(
                     DiffCell(
                         circuit=of.which,
@@ -243,8 +257,7 @@ def _carried(
     """Which edges carry what tuning added, and that circuit with its evidence; `alone` are the base model's logits."""
     graph = lab.graph
     with report.stage("The change"):
-        assert lab.held_out is not None, "a task gives both"
-        evaluator = CircuitEvaluator(lab.view, lab.held_out, "base", lab.batch_size)
+        evaluator = lab.held_out_evaluator
         prompts, logits = evaluator.prompts, evaluator.clean_logits()
         ends = [float(lab.metric(one, prompts, logits).mean()) for one in (alone, evaluator.ablated_logits(), logits)]
         about: dict[str, Any] = dict(zip(("metric_base", "metric_none", "metric_tuned"), ends, strict=True))
@@ -275,7 +288,8 @@ def _carried(
             circuit = lab.judged(found, n_random=0)
     except SearchError as error:
         return Carried(**about, reason=str(error)), None
-    figures, sign = figures_of(lab.held_out_judge, found.mask, lab.seed), 1.0 if lab.judge.range > 0 else -1.0
+    assert circuit.evaluation is not None, "of held-out prompts"
+    figures, sign = circuit.evaluation.held_out, 1.0 if lab.judge.range > 0 else -1.0
     with report.stage("Undoing the change"):
         undone, interval, random = _undone(lab.held_out_judge, found.mask, chosen.n_random, lab.seed)
     entered = {node for place in found.mask.any(0).nonzero().flatten().tolist() for node in graph.fed(place)}

@@ -90,7 +90,10 @@ def _carried(carried: Carried, most: int | None) -> Section:
     return Section(
         "What carries the change",
         texts=texts,
-        hints=["Score: predicted, in the metric. Without it: how much less of the change is carried, run exactly."],
+        hints=[
+            "Score: predicted, in the metric; positive where it carries what tuning did, up or down. Without it: how "
+            "much less of the change is carried, run exactly."
+        ],
         table=table_of(columns, rows),
         left=len(carried.edges) - len(shown),
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.diff_records import Diff
+from acdc_engine.graph.diff_records import ALPHA, Diff
 from acdc_engine.show.diff import diff_remarks, diff_sections
 from acdc_engine.show.page import render
 from acdc_engine.show.pictures import svg_text
@@ -37,10 +37,17 @@ def _pictures(found: Diff, change: Circuit | None) -> Iterator[dict[str, object]
     if found.nodes is not None:
         about = "Nodes whose effects differ in the two models, and edges of their circuits, by layer"
         note = "Coloured: nodes whose effects differ at 5 %, corrected for all; input and layer 0 may be stronger."
+        if (left := found.nodes.n_changed - sum(one.p <= ALPHA for one in found.nodes.shown)) > 0:
+            note += f" {left:,} more, whose effects differ less, are left white."
         yield _picture(diff_figure(found), about, note)
     if change is not None and len(change.edges) <= _MOST_DRAWN:
         about = "The circuit of the change as a graph, logits at the top"
-        note = "The circuit of the change. Blue edges raise the metric in the tuned model, orange ones lower it."
+        raised = found.carried.metric_tuned > found.carried.metric_none
+        moved, colour = ("raised", "blue") if raised else ("lowered", "orange")
+        note = (
+            "The circuit of the change. Blue edges raise the metric in the tuned model, orange ones lower it. Tuning "
+            f"{moved} it: {colour} edges carry that, the others work against it."
+        )
         yield _picture(figure_of(change), about, note)
 
 

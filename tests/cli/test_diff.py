@@ -9,6 +9,7 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.diff_records import Diff
 from acdc_engine.model.small_model import read_small_model, write_small_model
 from acdc_engine.shipped import graphs_folder
+from acdc_engine.show.diff_page import diff_html
 from acdc_engine.show.notebook import html_of
 from tests.cli.conftest import acdc, flat, refused
 
@@ -40,6 +41,12 @@ def test_a_comparison_is_printed_kept_and_drawn(tuned: Path, tmp_path: Path) -> 
     }
     assert Circuit.load(out / "tuned.json").model.name == "<b>tuned"
     page = (out / "diff.html").read_text()
+    assert "Tuning lowered it: orange edges carry that" in page and "more, whose effects" not in page
+    assert found.nodes is not None
+    larger = found.nodes.model_copy(update={"n_changed": found.nodes.n_changed + 3})
+    assert "3 more, whose effects differ less, are left white" in diff_html(
+        found.model_copy(update={"nodes": larger}), None
+    )
     assert page.count('src="data:image/svg+xml') == 2 and "a1.h2-&gt;logits" in page and "<b>tuned" not in page
     assert "<b>tuned" not in html_of(found) and "carry the change" in repr(found)
     assert "diff.json" in refused(*command) and "exist" in refused(*command)

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from acdc_engine.errors import MethodError, ModelError
+from acdc_engine.errors import DeviceError, MethodError, ModelError
 from acdc_engine.graph.connectivity import CleanBase, clean
 from acdc_engine.model.bridge import view_of
-from acdc_engine.model.pair import against, changed_senders
+from acdc_engine.model.devices import Room
+from acdc_engine.model.pair import against, beside, changed_senders
 from acdc_engine.model.view import TransformerView
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.evaluator import Variants
@@ -85,10 +86,10 @@ def test_paths_begin_where_weights_differ() -> None:
     names = [graph.senders[place] for place in graph.origins.nonzero()[0]]
     assert names == [f"a{layer}.h{head}" for layer in (0, 1) for head in range(4)]
     kept = torch.zeros_like(graph.exists)
-    for edge in ("input->m0", "m0->logits", "a0.h1->m0", "a1.h0->logits", "input->logits"):
+    for edge in ("input->m0", "m0->logits", "a0.h1->m0", "m0->a1.h0<q>", "a1.h0->logits", "input->logits"):
         kept[graph.parse_edge(edge)] = True
     cleaned = clean(graph, kept)
-    assert int(cleaned.sum()) == 3 and not cleaned[graph.INPUT].any()
+    assert int(cleaned.sum()) == 4 and not cleaned[graph.INPUT].any()
     flat = [sender * graph.n_receivers + receiver for sender, receiver in cleaned.nonzero().tolist()]
     for edge in flat:
         lost = CleanBase(graph, cleaned).without([edge]).remove
@@ -99,12 +100,29 @@ def test_paths_begin_where_weights_differ() -> None:
         assert torch.equal(left.view_as(kept), clean(graph, one.view_as(kept)))
 
 
-def test_one_head_changed_is_one_origin() -> None:
-    model: Any = hf_model("llama")
+@pytest.mark.parametrize(
+    ("name", "part", "rows", "origins"),
+    [
+        ("llama", "layers.1.self_attn.q_proj.weight", slice(8, 16), "a1.h1"),  # heads are of width 8
+        ("gpt2", "h.1.attn.c_attn.bias", slice(8, 16), "a1.h1"),
+        ("llama_grouped", "layers.1.self_attn.v_proj.weight", slice(8, 16), "a1.h2 a1.h3"),
+        ("olmo2", "layers.1.self_attn.o_proj.weight", (slice(None), slice(8, 16)), "a1.h0 a1.h1 a1.h2 a1.h3"),
+        ("gpt2", "h.1.ln_1.weight", slice(None), "a1.h0 a1.h1 a1.h2 a1.h3"),
+        ("gpt2", "h.0.attn.c_proj.bias", slice(None), "m0 a1.h0 a1.h1 a1.h2 a1.h3 m1"),
+        ("gpt_neox", "layers.0.attention.dense.bias", slice(None), "a1.h0 a1.h1 a1.h2 a1.h3 m1"),
+        ("gpt2", "h.1.ln_2.weight", slice(None), "m1"),
+        ("llama", "embed_tokens.weight", slice(None), "input"),
+    ],
+)
+def test_what_is_changed_by_itself(name: str, part: str, rows: Any, origins: str) -> None:
+    """A head, the heads of a group, all of a layer whose norms couple them, what an output bias lies before."""
+    model: Any = hf_model(name)
     with torch.no_grad():
-        model.model.layers[1].self_attn.q_proj.weight[8:16] *= 1.5  # head 1 of 4, of width 8
-    changed = changed_senders(view_of(model, "llama"), view("llama"))
-    assert [view("llama").graph.senders[place] for place in changed.nonzero()[0]] == ["a1.h1"]
+        dict(model.named_parameters())[next(key for key, _ in model.named_parameters() if key.endswith(part))][
+            rows
+        ] += 0.1
+    changed = changed_senders(view_of(model, name), view(name))
+    assert [view(name).graph.senders[place] for place in changed.nonzero()[0]] == origins.split()
 
 
 def test_mask_scores_are_gradients_of_the_exact_run_and_add_up() -> None:
@@ -125,6 +143,15 @@ def test_mask_scores_are_gradients_of_the_exact_run_and_add_up() -> None:
         assert abs(float(one[u, r]) - (values[0] - values[1]) / 2e-4) < 1e-4
 
 
+def test_both_models_have_room_on_the_device() -> None:
+    one, other = tuned_view("llama"), view("llama")
+    assert beside(one, other) is one, "on a CPU pieces are small in any case"
+    one = replace(one, memory=40 * one.weights_bytes)
+    assert beside(one, other).room == Room.on(one.device, one.weights_bytes, 39 * one.weights_bytes)
+    with pytest.raises(DeviceError, match=r"The weights take"):
+        beside(replace(one, memory=2 * one.weights_bytes), other)
+
+
 def test_models_that_cannot_be_compared() -> None:
     with pytest.raises(ModelError, match=r"differ in architecture .*Give a model and what tuning made of it"):
         against(view("gpt2"), view("llama"))
@@ -136,6 +163,8 @@ def test_models_that_cannot_be_compared() -> None:
         against(view("llama"), view_of(hf_model("llama"), "llama"))
     with pytest.raises(MethodError, match=r"Under base ablation .* and none is given: acdc diff"):
         CircuitEvaluator(view("llama"), PROMPTS, "base")
+    with pytest.raises(MethodError, match=r"for ablation 'base' alone, not 'patch'"):
+        CircuitEvaluator(pair_of("llama"), PROMPTS, "patch")
     from acdc_engine.model.small_model import WordTokenizer
 
     words = [

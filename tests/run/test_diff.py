@@ -9,12 +9,16 @@ import pytest
 import torch
 
 from acdc_engine.errors import CircuitFileError, MethodError, ModelError
+from acdc_engine.experiment import Experiment
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.diff_records import Diff
 from acdc_engine.model import TransformerView, load_model
 from acdc_engine.model.small_model import read_small_model, small_view
+from acdc_engine.prompts.find import find_task
 from acdc_engine.run.diff import diff
 from acdc_engine.run.evaluate import evaluate
+from acdc_engine.run.prepare import prompts_of
+from acdc_engine.run.settings import Settings
 from acdc_engine.shipped import graphs_folder
 
 
@@ -62,6 +66,8 @@ def test_models_and_settings_that_do_not_fit() -> None:
     one: Any = load_model("induction-2l", device="cpu")
     with pytest.raises(MethodError, match=r"only one is given: name the other with --tuned or --adapter"):
         diff("induction_2l", one)
+    with pytest.raises(MethodError, match=r"base takes two models: .* Use --ablation patch, mean or zero"):
+        diff("induction_2l", one, one, ablation="base")
     with pytest.raises(MethodError, match=r"takes no setting 'strategy'\. It takes adapter"):
         diff("induction_2l", one, one, strategy="acdc")
     with pytest.raises(ModelError, match=r"are the same, so there is nothing to compare"):
@@ -72,7 +78,43 @@ def test_models_and_settings_that_do_not_fit() -> None:
         diff("induction_2l", one, with_head(1, 0, 0.5), n=4)
 
 
-def test_a_change_that_the_metric_does_not_see() -> None:
-    """One that is rounding: nothing carries it, and it is said."""
-    found = diff("induction_2l", "induction-2l", with_head(1, 0, 1 + 1e-7), n=10, n_held_out=10)
+def test_a_change_that_the_metric_does_not_see(tmp_path: Path) -> None:
+    """One that is rounding: nothing carries it, and it is said; no file of an earlier comparison stays beside it."""
+    (tmp_path / "change.json").write_text("{}")
+    how: dict[str, Any] = {"n": 10, "n_held_out": 10, "out": tmp_path, "overwrite": True}
+    found = diff("induction_2l", "induction-2l", with_head(1, 0, 1 + 1e-7), **how)
+    assert {file.name for file in tmp_path.iterdir()} == {"diff.json", "base.json", "tuned.json"}
     assert found.carried.edges == () and "tuning changed nothing that the metric sees" in str(found.carried.reason)
+
+
+def test_figures_are_those_of_each_model_by_itself(tmp_path: Path) -> None:
+    """Where the circuits differ: none of the two models is taken for the other, in any figure."""
+    base, tuned = load_model("induction-2l", device="cpu"), with_head(*known_head(1), 0.0, noise=1e-3)
+    found = diff("induction_2l", base, tuned, n=16, n_held_out=16, n_random=2, out=tmp_path)
+    _, prompts = prompts_of(find_task("induction_2l"), base, Settings(n=16, n_held_out=16, n_validation=0))
+    labs = {
+        name: Experiment(view, prompts.discovery, prompts.held_out) for name, view in (("base", base), ("tuned", tuned))
+    }
+    scores = {name: lab.score("eap-ig").mean for name, lab in labs.items()}
+    circuits = {name: Circuit.load(tmp_path / f"{name}.json") for name in labs}
+    assert len(found.judged) == 4 and found.edges is not None and found.nodes is not None
+    for cell in found.judged:
+        alone = labs[cell.model].faithfulness(circuits[cell.circuit], held_out=True)
+        assert cell.faithfulness == pytest.approx(alone, abs=1e-4)
+    in_base, in_tuned = ({edge.name for edge in circuits[name].edges} for name in labs)
+    assert in_base - in_tuned and in_base & in_tuned
+    for edge in found.edges.shown:
+        place = base.graph.parse_edge(edge.name)
+        assert (edge.base, edge.tuned) == pytest.approx([float(scores[name][place]) for name in labs], abs=1e-4)
+        kept = {(True, True): "kept", (False, True): "gained", (True, False): "lost", (False, False): None}
+        assert edge.status == kept[edge.name in in_base, edge.name in in_tuned]
+    for node in found.nodes.shown:
+        row = base.graph.sender_index(node.name)
+        assert (node.base, node.tuned) == pytest.approx([float(one[row].sum()) for one in scores.values()], abs=1e-4)
+        ends = [any(edge.sender == node.name for edge in circuits[name].edges) for name in labs]
+        assert node.status == kept[ends[0], ends[1]]
+    carried, interval = found.carried, found.carried.undone_interval
+    assert interval is not None and interval.low <= (carried.undone or 0.0) <= interval.high
+    assert carried.metric_base == pytest.approx(found.base.metric_clean, rel=1e-6)
+    assert carried.metric_tuned == pytest.approx(found.tuned.metric_clean, rel=1e-5)
+    assert 0 < abs(carried.metric_none - carried.metric_base) < 0.1, "the unembedding has moved a little"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from acdc_engine.graph.diff_records import Diff
+from acdc_engine.graph.diff_records import ALPHA, Diff
 from acdc_engine.show.pictures import drawn
 
 if TYPE_CHECKING:
@@ -16,14 +16,13 @@ if TYPE_CHECKING:
 # Of Okabe and Ito's palette.
 _LESS, _SAME, _MORE = "#D55E00", "#FFFFFF", "#0072B2"
 _STATUS = {"kept": "#9AA0A6", "gained": _MORE, "lost": _LESS}
-_ALPHA = 0.05
 
 
 def diff_figure(found: Diff) -> Figure:
     """Every node whose effect differs, layer by layer; and edges by the layer that they come from.
 
     Blue nodes support the behaviour more in the tuned model, orange ones less; those of the circuit of the change are
-    framed. Nodes without colour do not differ, as far as the prompts tell.
+    framed. Nodes without colour do not differ, as far as the prompts tell, or are not among those that the file keeps.
     """
     from matplotlib.figure import Figure
 
@@ -52,7 +51,7 @@ def _draw_nodes(axes: Axes, found: Diff, n_layers: int, n_heads: int) -> None:
 
     values = np.zeros((n_layers + 1, n_heads + 1))
     for one in () if found.nodes is None else found.nodes.shown:
-        if one.p <= _ALPHA:
+        if one.p <= ALPHA:
             values[_place(one.name, n_heads)] = one.difference
     # The input's difference is that of the whole metric, and often the first layer's: all others would be pale beside.
     most = float(np.abs(values[2:]).max(initial=0.0)) or float(np.abs(values).max()) or 1.0
