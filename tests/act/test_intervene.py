@@ -78,6 +78,14 @@ def test_padding_on_either_side_and_patches_of_each_prompt() -> None:
         found = under(model, both, tokens, attention_mask=mask, position_ids=ids)
         for row, end in enumerate(ends):
             assert relative(found[row, end], alone[row]) < 2e-5
+        with torch.no_grad(), intervene(model, both):  # the mask in its place, and the model inside
+            assert torch.equal(model(tokens, mask, ids).logits, found)
+            assert torch.equal(model.lm_head(model.model(tokens, mask, ids)[0]), found)
+        swapped: Edit = Patch(node="a0.h1", prompts=tuple(reversed(others)))
+        with pytest.raises(AcdcError, match="one of 3 would stand in for one of 5"), intervene(model, [swapped]):
+            model(tokens, mask)
+    with pytest.raises(AcdcError, match="2 prompts are patched into a batch of 3"), intervene(model, both):
+        model(torch.ones(3, 5, dtype=torch.long))
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama_grouped", "mixtral"])
@@ -117,7 +125,7 @@ def test_nothing_is_left_behind() -> None:
     with pytest.raises(AcdcError), intervene(model, [*edits, KnockOut(node="m7")]):
         pass
     wrong: Any = Patch(node="a0.h0", prompts=((1, 2, 3),))
-    with pytest.raises(AcdcError, match="those patched in have 3, those run have 6"), intervene(model, [wrong]):
+    with pytest.raises(AcdcError, match="one of 3 would stand in for one of 6"), intervene(model, [wrong]):
         model(PROMPTS.clean)
     assert hooks_of(model) == 0 and torch.equal(model(PROMPTS.clean).logits, plain)
     assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
