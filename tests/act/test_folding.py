@@ -105,8 +105,11 @@ def test_a_folder_that_transformers_loads(others: bool, tmp_path: Path, monkeypa
     assert not (tmp_path / "other").exists()
 
 
-def test_nodes_that_do_not_exist_and_small_models() -> None:
+def test_nodes_that_do_not_exist_no_prompts_and_small_models() -> None:
     with pytest.raises(AcdcError, match="No sender 'm9'"):
         fold(hf_model("gpt2"), ["m9"])
+    for rows in ([], [[3]]):
+        with pytest.raises(AcdcError, match="the first of each left out, and there are none"):
+            fold(hf_model("gpt2"), ["m0"], "mean", rows)
     with pytest.raises(AcdcError, match="is a small model, which is no model of transformers"):
         load_hf_model("induction-2l")
