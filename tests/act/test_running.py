@@ -34,6 +34,7 @@ def circuit_of(name: str, **more: Any) -> Circuit:
 @pytest.mark.parametrize("name", CORE)
 def test_logits_are_the_slow_twins(name: str) -> None:
     v, circuit = view(name), circuit_of(name)
+    assert torch.equal(circuit.run(v, PROMPTS.clean[0], ablation="zero"), circuit.run(v, CLEAN[0], ablation="zero"))
     for ablation, corrupt in (("patch", CORRUPT), ("zero", None), ("mean", CORRUPT)):
         ours = circuit.run(v, CLEAN, corrupt, ablation=ablation)
         assert relative(ours, slow_logits(v, PROMPTS, circuit.mask(), ablation)) < 2e-5

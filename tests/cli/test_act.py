@@ -94,6 +94,7 @@ def test_adapters_are_loaded_with_the_model(circuit: Path, tmp_path: Path, monke
 
 def test_what_cannot_be_steered(circuit: Path) -> None:
     assert "No sender 'a1.h9'" in refused("steer", circuit, "--node", "a1.h9")
+    assert "No sender 'a1.h9'" in refused("steer", circuit, "--node", "a1.h9", "--model", "/no/model")  # before loading
     assert "Say which nodes to change" in refused("steer", circuit)
     message = refused("steer", circuit, "--role", "name mover")
     assert "No node of the circuit has the role 'name mover': none of its nodes has one" in message
