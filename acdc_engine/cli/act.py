@@ -39,7 +39,7 @@ def run_(
         str | None,
         options.in_prompts(
             help="What removed edges carry: patch (--corrupt), mean or zero.",
-            show_default="the circuit's with --corrupt, mean without",
+            show_default="the circuit's; mean for patch without --corrupt",
         ),
     ] = None,
     model: options.CircuitModel = None,
@@ -204,7 +204,7 @@ def ablate_(
         how = {"others": others, "heads": heads, "mean": mean}
         found = run(circuit, out_folder, **how, model=model, dtype=dtype, progress=progress())
     written = f"Written to {out_folder}"
-    print_result(found.model_dump_json(indent=1) if as_json else None, folding_sections(found), [], written)
+    print_result(found.model_dump_json(indent=1) if as_json else None, folding_sections(found), found.remarks, written)
 
 
 def _range(option: str, text: str | None) -> tuple[float, float] | None:

@@ -43,7 +43,7 @@ def run_beside(
         corrupt: What removed edges carry is taken from there, token by token, under "patch" ablation.
         new_tokens: How many tokens each goes on with; 0 for none.
         top: How many next tokens are told.
-        ablation: "patch", "mean", "zero"; None for the circuit's with a corrupt prompt, and "mean" without.
+        ablation: "patch", "mean", "zero"; None for the circuit's, and "mean" for "patch" without a corrupt prompt.
         model: As for `load_model`; None for the one that the file names.
         device: As for `load_model`.
         dtype: Number format of the weights; None for the file's.
@@ -61,7 +61,8 @@ def run_beside(
     found, file = opened(circuit)
     path = file or Path("the circuit")
     check_edges(path, found)
-    chosen = ablation or (found.ablation or "patch" if corrupt is not None else "mean")
+    own = found.ablation or "patch"
+    chosen = ablation or ("mean" if own == "patch" and corrupt is None else own)
     with report.stage("Loading the model"):
         view = load_model_of(path, found, model, device, dtype, memory, device_map, adapter)
         with_model(path, found, view, False, remarks)
