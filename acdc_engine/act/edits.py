@@ -65,7 +65,7 @@ class Add(_OfNode):
 
 
 Edit = KnockOut | Mean | Patch | Scale | Add
-"""A change of what one node writes; several of one node are made in the order given."""
+"""A change of what one node writes; several of one node are made in the order given, but `Add` of a head comes last."""
 
 
 def edited_nodes(graph: Graph, edits: Iterable[Edit]) -> tuple[Edit, ...]:

@@ -35,7 +35,7 @@ def intervene(model: Any, edits: Iterable[Edit]) -> Iterator[None]:
     Args:
         model: A loaded causal language model of transformers; it is changed in place while the block lasts.
         edits: What is to be changed, as records of `acdc_engine.act.edits`; `circuit.knockout()` and `circuit.only()`
-            give some. Several of one node follow each other.
+            give some. Several of one node follow each other; what is added to a head comes last.
 
     Yields:
         Nothing.
