@@ -205,7 +205,7 @@ def _behind(changes: Sequence[tuple[slice, _Change]]) -> Callable[..., Any]:
 def _changed(x: Tensor, changes: Sequence[tuple[slice, _Change]]) -> Tensor:
     x = x.clone()  # what the model holds stays as it is, for gradients and other hooks
     for part, change in changes:
-        x[..., part] = change(x[..., part].clone())
+        x[..., part] = change(x[..., part])
     return x
 
 
