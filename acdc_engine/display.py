@@ -84,7 +84,7 @@ class Acting:
             CircuitFileError: The model has another graph.
             PromptError: Corrupt prompts that are missing or of another length, or a prompt the model cannot take.
         """
-        found: Tensor = _by["run"](self, model, prompts, corrupt, ablation=ablation)
+        found: Tensor = _by["run"](self, model, prompts, corrupt, ablation)
         return found
 
     def generate(
@@ -115,9 +115,7 @@ class Acting:
         Raises:
             AcdcError: As `run`.
         """
-        found: list[int] = _by["generate"](
-            self, model, prompt, max_new_tokens, corrupt, ablation=ablation, on_token=on_token
-        )
+        found: list[int] = _by["generate"](self, model, prompt, max_new_tokens, corrupt, ablation, on_token)
         return found
 
     def knockout(self, mean: Iterable[Sequence[int]] | None = None) -> tuple[Any, ...]:

@@ -39,10 +39,9 @@ def held_out(view: TransformerView, task: str, n: int) -> tuple[PromptSet, str]:
     return made.held_out, card.metric
 
 
-def knocked_out(view: TransformerView, prompts: PromptSet, metric: str, heads: Sequence[str]) -> tuple[Dose, Dose]:
-    """The model without some heads, and as it is."""
-    off, own = doses(view, prompts, get_metric(metric), heads, "scale", [0.0, 1.0])
-    return off, own
+def scaled(view: TransformerView, prompts: PromptSet, metric: str, heads: Sequence[str], *factors: float) -> list[Dose]:
+    """The model with what some heads write multiplied: 0 is without them, 1 as it is."""
+    return doses(view, prompts, get_metric(metric), heads, "scale", factors)
 
 
 def rows_of(
@@ -52,8 +51,8 @@ def rows_of(
     figures, rows = list[dict[str, Any]](), list[tuple[str, ...]]()
     for task in tasks:
         prompts, metric = held_out(view, task, n)
-        off, own = knocked_out(view, prompts, metric, heads)
-        others = [knocked_out(view, prompts, metric, random_heads(view, heads, seed))[0] for seed in range(draws)]
+        off, own = scaled(view, prompts, metric, heads, 0.0, 1.0)
+        others = [scaled(view, prompts, metric, random_heads(view, heads, seed), 0.0)[0] for seed in range(draws)]
         figures.append(
             {
                 "task": task,

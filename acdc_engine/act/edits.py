@@ -65,7 +65,7 @@ class Add(_OfNode):
 
 
 Edit = KnockOut | Mean | Patch | Scale | Add
-"""A change of what one node writes; several of one node are made in the order given."""
+"""A change of what one node writes; several of one node are made in the order given, but `Add` of a head comes last."""
 
 
 def edited_nodes(graph: Graph, edits: Iterable[Edit]) -> tuple[Edit, ...]:
@@ -77,15 +77,19 @@ def edited_nodes(graph: Graph, edits: Iterable[Edit]) -> tuple[Edit, ...]:
     found = tuple(edits)
     if not found:
         raise GraphError("There are no edits: give one or more, such as Scale(node='a5.h3', factor=0).")
-    for edit in found:
-        if edit.node == "input":
-            raise GraphError("What the input writes is the prompt: run another prompt instead of editing it.")
-        if edit.node not in graph.senders:
-            try:
-                graph.sender_index(edit.node)
-            except GraphError as error:
-                raise GraphError(f"{error}{did_you_mean(edit.node, graph.senders)}") from None
+    check_nodes(graph, [edit.node for edit in found])
     return found
+
+
+def check_nodes(graph: Graph, nodes: Iterable[str]) -> None:
+    """Refuses, with a GraphError, nodes that do not exist in a graph or cannot be edited."""
+    for name in nodes:
+        if name == "input":
+            raise GraphError("What the input writes is the prompt: run another prompt instead of editing it.")
+        try:
+            graph.sender_index(name)
+        except GraphError as error:
+            raise GraphError(f"{error}{did_you_mean(name, graph.senders)}") from None
 
 
 def knockout(circuit: Circuit, mean: Iterable[Sequence[int]] | None = None) -> tuple[Edit, ...]:

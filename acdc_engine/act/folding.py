@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from acdc_engine.act.edits import KnockOut, edited_nodes
 from acdc_engine.act.intervene import site, values_on
-from acdc_engine.errors import UnsupportedModelError
+from acdc_engine.errors import PromptError, UnsupportedModelError
 from acdc_engine.model.hook_points import HookPoints, hook_points
 
 _MIXED = "a norm behind the attention mixes what the layer's heads write"
@@ -38,6 +38,7 @@ def fold(
     Raises:
         ModelError: It is no such model, or is compiled, quantized or adapted.
         GraphError: A node that does not exist.
+        PromptError: There are no tokens that a mean could be taken over.
         UnsupportedModelError: None of them could be taken out: the model is as it was.
     """
     points = hook_points(model)
@@ -77,6 +78,8 @@ def _means(
     points: HookPoints, nodes: Sequence[str], prompts: Sequence[Sequence[int]]
 ) -> dict[str, Float[Tensor, "width"]]:
     """What nodes have at their modules, mean over all tokens but each prompt's first."""
+    if not any(len(row) > 1 for row in prompts):
+        raise PromptError("Means are over the tokens of prompts, the first of each left out, and there are none.")
     found = {name: list[Tensor]() for name in nodes}
     for row in prompts:
         for name, values in values_on(points, row, nodes).items():

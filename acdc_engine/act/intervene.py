@@ -7,6 +7,7 @@ an MLP gives out. Everything that the model can do goes on working: its cache, p
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import torch
@@ -34,7 +35,7 @@ def intervene(model: Any, edits: Iterable[Edit]) -> Iterator[None]:
     Args:
         model: A loaded causal language model of transformers; it is changed in place while the block lasts.
         edits: What is to be changed, as records of `acdc_engine.act.edits`; `circuit.knockout()` and `circuit.only()`
-            give some. Several of one node follow each other.
+            give some. Several of one node follow each other; what is added to a head comes last.
 
     Yields:
         Nothing.
@@ -50,12 +51,12 @@ def intervene(model: Any, edits: Iterable[Edit]) -> Iterator[None]:
     points = hook_points(model)
     found = edited_nodes(points.graph, edits)
     _check(points, found)
-    places = _Places([len(row) for edit in found if isinstance(edit, Patch) for row in edit.prompts])
+    places = _Places([list(map(len, edit.prompts)) for edit in found if isinstance(edit, Patch)])
     inputs, outputs = _changes(points, found, places)
     with ExitStack() as handles:
         if any(isinstance(edit, Mean | Patch) for edit in found):
-            handle = model.register_forward_pre_hook(places.look, with_kwargs=True)
-            handles.callback(handle.remove)
+            inside = points.model.base_model  # called by itself, too
+            handles.callback(inside.register_forward_pre_hook(places.look, with_kwargs=True).remove)  # type: ignore
         for path, changes in inputs.items():
             handles.callback(points.module(path).register_forward_pre_hook(_before(changes)).remove)
         for path, changes in outputs.items():
@@ -99,10 +100,6 @@ class _Values:
     def at(self, positions: Int[Tensor, "batch some"], now: Float[Tensor, "batch some width"]) -> Tensor:
         """The values at positions of a batch, which may hold each prompt several times (beams, samples)."""
         times = len(now) // len(self.rows)
-        if times * len(self.rows) != len(now):
-            raise PromptError(
-                f"{len(self.rows)} prompts are patched into a batch of {len(now)}: give one for all, or one for each."
-            )
         rows, lengths = (each.to(now.device).repeat_interleave(times, 0) for each in (self.rows, self.lengths))
         places = positions.clamp(0, rows.shape[1] - 1)[..., None].expand(-1, -1, rows.shape[2])
         inside = ((positions >= 0) & (positions < lengths[:, None]))[..., None]
@@ -112,16 +109,17 @@ class _Values:
 class _Places:
     """Which positions of its prompts the model is at, as it says itself when it is called."""
 
-    def __init__(self, patched: Sequence[int]) -> None:
-        """With the lengths of the prompts that are patched in."""
+    def __init__(self, patched: Sequence[Sequence[int]]) -> None:
+        """With the lengths of the prompts of every patch."""
         self.now: Tensor = torch.zeros(1, 1, dtype=torch.long)
         self._patched = patched
 
     def look(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """A hook in front of the model."""
-        given = args[0] if args else kwargs.get("input_ids")
-        given = kwargs["inputs_embeds"] if given is None else given
-        past, mask = kwargs.get("past_key_values"), kwargs.get("attention_mask")
+        told = signature(module.forward).bind_partial(*args, **kwargs).arguments
+        given = told.get("input_ids")
+        given = told["inputs_embeds"] if given is None else given
+        past, mask = told.get("past_key_values"), told.get("attention_mask")
         (batch, n), before = given.shape[:2], 0 if past is None else int(past.get_seq_length())
         if mask is None:
             mask = given.new_ones((batch, before + n), dtype=torch.long)
@@ -129,16 +127,23 @@ class _Places:
             raise PromptError("Means and patches need an attention mask [batch, positions], to tell padding by.")
         there = mask.to(given.device) != 0
         self.now = torch.arange(before, before + n, device=given.device) - there.int().argmax(1)[:, None]
-        if not before:
-            self._check_lengths(there)
+        for lengths in self._patched:
+            _check_patch(lengths, there, begins=not before)
 
-    def _check_lengths(self, there: Bool[Tensor, "batch positions"]) -> None:
-        lengths = set(there.sum(1).tolist())
-        if self._patched and lengths != set(self._patched):
-            asked, run = (", ".join(map(str, sorted(some))) for some in (set(self._patched), lengths))
+
+def _check_patch(patched: Sequence[int], there: Bool[Tensor, "batch positions"], begins: bool) -> None:
+    """Refuses prompts, which may each be run several times, of other lengths than those that are patched into them."""
+    times, over = divmod(len(there), len(patched))
+    if over or not times:
+        raise PromptError(
+            f"{len(patched)} prompts are patched into a batch of {len(there)}: give one for all, or one for each."
+        )
+    run = there.sum(1).tolist() if begins else ()
+    for place, length in enumerate(run):
+        if length != patched[place // times]:
             raise PromptError(
-                f"A patch stands in for a prompt of as many tokens: those patched in have {asked}, those run have "
-                f"{run}."
+                "A patch stands in for a prompt of as many tokens, and one of "
+                f"{patched[place // times]} would stand in for one of {length}."
             )
 
 
@@ -200,7 +205,7 @@ def _behind(changes: Sequence[tuple[slice, _Change]]) -> Callable[..., Any]:
 def _changed(x: Tensor, changes: Sequence[tuple[slice, _Change]]) -> Tensor:
     x = x.clone()  # what the model holds stays as it is, for gradients and other hooks
     for part, change in changes:
-        x[..., part] = change(x[..., part].clone())
+        x[..., part] = change(x[..., part])
     return x
 
 
@@ -215,9 +220,10 @@ def _recorded(points: HookPoints, edits: Sequence[Edit]) -> dict[int, _Values]:
     found = {}
     for place, edit in wanted.items():
         each = [kept[edit.node, row] for row in edit.prompts]
-        lengths, rows = torch.tensor([len(one) for one in each]), nn.utils.rnn.pad_sequence(each, batch_first=True)
+        rows = nn.utils.rnn.pad_sequence(each, batch_first=True)
+        lengths = torch.tensor([len(one) for one in each], device=rows.device)
         if isinstance(edit, Mean):
-            there = (torch.arange(rows.shape[1])[None] < lengths[:, None]).to(rows).sum(0)
+            there = (torch.arange(rows.shape[1], device=rows.device)[None] < lengths[:, None]).sum(0)
             mean = rows.float().sum(0) / there[:, None].float()
             behind = mean[1:].mean(0) if len(mean) > 1 else mean[0]
             found[place] = _Values(mean[None].to(rows.dtype), torch.tensor([len(mean)]), behind.to(rows.dtype))

@@ -16,7 +16,7 @@ from acdc_engine.model.view import TransformerView
 from acdc_engine.patch.ablations import ABLATIONS, Reference
 from acdc_engine.patch.evaluator import CircuitEvaluator
 from acdc_engine.prompts.prompt_set import PromptSet
-from acdc_engine.prompts.tokens import adds_bos, show_tokens, token_ids
+from acdc_engine.prompts.tokens import show_tokens, text_ids
 
 Mask = Bool[Tensor, "senders receivers"]
 
@@ -76,7 +76,8 @@ class InModel:
         Raises:
             PromptError: None, an empty one, one that is too long, or a token that the model does not have.
         """
-        given = [prompts] if isinstance(prompts, str) else list(prompts)
+        given = prompts.tolist() if hasattr(prompts, "tolist") else prompts  # tensors and arrays
+        given = [given] if isinstance(given, str) else list(given)
         given = [given] if given and isinstance(given[0], int) else given
         found = [self._row(one) for one in given]
         if not found:
@@ -104,8 +105,7 @@ class InModel:
                 f"Model {self.view.name!r} came without a tokenizer: give prompts as token ids, or load it with "
                 "load_model(hf_model, tokenizer=...)."
             )
-        front = [tokenizer.bos_token_id] if adds_bos(tokenizer) else []
-        return [*front, *token_ids(tokenizer, prompt)]
+        return text_ids(tokenizer, prompt)
 
     def pairs(self, rows: Sequence[Sequence[int]], corrupt: Any) -> list[list[int]]:
         """What stands in for prompts under patch ablation; themselves where nothing is taken from others.
@@ -217,7 +217,7 @@ class InModel:
 
 
 def run(
-    circuit: Circuit, model: Any, prompts: Any, corrupt: Any = None, *, ablation: str | None = None
+    circuit: Circuit, model: Any, prompts: Any, corrupt: Any, ablation: str | None
 ) -> Float[Tensor, "prompts d_vocab"]:
     """See `Circuit.run`."""
     inside = InModel.of(circuit, model, ablation, corrupt)
@@ -229,11 +229,10 @@ def generate(
     circuit: Circuit,
     model: Any,
     prompt: Any,
-    max_new_tokens: int = 20,
-    corrupt: Any = None,
-    *,
-    ablation: str | None = None,
-    on_token: Callable[[int], None] = lambda token: None,
+    most: int,
+    corrupt: Any,
+    ablation: str | None,
+    on_token: Callable[[int], None],
 ) -> list[int]:
     """See `Circuit.generate`."""
     inside = InModel.of(circuit, model, ablation, corrupt)
@@ -241,4 +240,4 @@ def generate(
     if len(rows) != 1:
         raise PromptError(f"It goes on from one prompt at a time, and {len(rows)} are given.")
     (other,) = inside.pairs(rows, corrupt)
-    return inside.goes_on(rows[0], other, inside.mask, max_new_tokens, on_token)
+    return inside.goes_on(rows[0], other, inside.mask, most, on_token)

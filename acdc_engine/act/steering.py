@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from acdc_engine.act.edited_run import Change, EditedRuns
-from acdc_engine.errors import GraphError, did_you_mean
+from acdc_engine.act.edits import check_nodes
 from acdc_engine.evidence.figures import right_ranks
 from acdc_engine.evidence.resampling import ratio_interval
 from acdc_engine.graph.steering_records import Dose
@@ -21,7 +21,7 @@ from acdc_engine.model.view import TransformerView
 from acdc_engine.patch.ablations import recorded
 from acdc_engine.prompts.metrics import Metric
 from acdc_engine.prompts.prompt_set import PromptSet
-from acdc_engine.prompts.tokens import adds_bos, token_ids
+from acdc_engine.prompts.tokens import text_ids
 
 How = Literal["scale", "add"]
 Directions = Mapping[str, Float[Tensor, "d_model"]]
@@ -39,17 +39,6 @@ NEUTRAL = (
 """Sentences about nothing that a task is about, on which a model should stay as it was."""
 
 
-def check_nodes(view: TransformerView, nodes: Sequence[str]) -> None:
-    """Refuses, with a GraphError, nodes that cannot be changed."""
-    for name in nodes:
-        if name == "input":
-            raise GraphError("What the input writes is the prompt: run another prompt instead of changing it.")
-        try:
-            view.graph.sender_index(name)
-        except GraphError as error:
-            raise GraphError(f"{error}{did_you_mean(name, view.graph.senders)}") from None
-
-
 @torch.no_grad()
 def directions(
     view: TransformerView, prompts: PromptSet, nodes: Sequence[str], batch_size: int = 16
@@ -59,7 +48,7 @@ def directions(
     Raises:
         GraphError: A node that does not exist.
     """
-    check_nodes(view, nodes)
+    check_nodes(view.graph, nodes)
     sums = {name: torch.zeros(view.d_model, device=view.device) for name in nodes}
     for batch in prompts.to("cpu").batches(batch_size, view.fitting):
         part = batch.to(view.device)
@@ -107,7 +96,7 @@ def doses(
     Raises:
         GraphError: A node that does not exist.
     """
-    check_nodes(view, nodes)
+    check_nodes(view.graph, nodes)
     batches = [part.to(view.device) for part in prompts.to("cpu").batches(batch_size, view.fitting)]
     order = torch.tensor([row for rows in prompts.batch_rows(batch_size, view.fitting) for row in rows]).argsort()
     runs = [EditedRuns(view, batch.clean, nodes) for batch in batches]
@@ -170,5 +159,4 @@ def neutral_rows(view: TransformerView) -> list[list[int]]:
     tokenizer = view.tokenizer
     if tokenizer is None or not view.same_words or not hasattr(tokenizer, "eos_token_id"):
         return []
-    front = [tokenizer.bos_token_id] if adds_bos(tokenizer) else []
-    return [[*front, *token_ids(tokenizer, sentence)] for sentence in NEUTRAL]
+    return [text_ids(tokenizer, sentence) for sentence in NEUTRAL]

@@ -9,18 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from acdc_engine.cli import options
-from acdc_engine.cli.command import AsJson, command, print_result, progress, stage, stoppable
-
-_Model = Annotated[
-    str | None,
-    options.in_model(
-        help="The model, or where it is: a Hugging Face name or a local directory.",
-        show_default="the one the file names",
-    ),
-]
-_Dtype = Annotated[
-    str | None, options.in_model(help="float32, bfloat16, float16 or float64.", show_default="the file's, or float32")
-]
+from acdc_engine.cli.command import AsJson, check_picture, command, draw, kept, print_result, progress, stage, stoppable
 
 
 @command(
@@ -50,11 +39,11 @@ def run_(
         str | None,
         options.in_prompts(
             help="What removed edges carry: patch (--corrupt), mean or zero.",
-            show_default="the circuit's with --corrupt, mean without",
+            show_default="the circuit's; mean for patch without --corrupt",
         ),
     ] = None,
-    model: _Model = None,
-    dtype: _Dtype = None,
+    model: options.CircuitModel = None,
+    dtype: options.CircuitDtype = None,
     as_json: AsJson = False,
     **settings: Any,
 ) -> None:
@@ -134,13 +123,13 @@ def steer_(
     seed: Annotated[
         int | None, options.in_prompts(help="Seed of the prompts of --task.", show_default="the file's")
     ] = None,
-    model: _Model = None,
-    dtype: _Dtype = None,
+    model: options.CircuitModel = None,
+    dtype: options.CircuitDtype = None,
     out_file: Annotated[Path | None, options.in_run("--out", help="JSON file to write.", show_default=False)] = None,
     picture: Annotated[
         Path | None, options.in_run(help="Picture to draw: the name ends in .png, .svg or .pdf.", show_default=False)
     ] = None,
-    overwrite: Annotated[bool, options.in_run("--overwrite", help="Replace these files.")] = False,
+    overwrite: options.ReplaceFiles = False,
     as_json: AsJson = False,
     **settings: Any,
 ) -> None:
@@ -150,12 +139,7 @@ def steer_(
     its interval, how often the right answer comes first, and how far neutral
     text is disturbed (KL).
     """
-    from acdc_engine.graph.files import check_target
-    from acdc_engine.show.pictures import picture_format, write_figure
-
-    if picture is not None:
-        picture_format(picture)
-        check_target(picture, overwrite=overwrite)
+    check_picture(picture, overwrite)
     ends = _range("--scale", scale or ("-2..4" if add is None else None)), _range("--add", add)
     with stage("Starting"):
         from acdc_engine.run.steer import steer as run
@@ -180,11 +164,8 @@ def steer_(
             progress=progress(),
             **settings,
         )
-    if picture is not None:
-        with stage("Drawing"):
-            write_figure(steering_figure(found), picture, overwrite=overwrite)
-    files = " and ".join(str(path) for path in (out_file, picture) if path is not None)
-    written = f"Written to {files}" if files else "To keep this, add:  --out FILE  --picture FILE"
+    draw(picture, overwrite, lambda: steering_figure(found))
+    written = kept(out_file, picture)
     print_result(found.model_dump_json(indent=1) if as_json else None, steering_sections(found), found.remarks, written)
 
 
@@ -206,8 +187,8 @@ def ablate_(
             "--mean", help="They write their mean over the file's corrupt prompts, where there is a bias to hold it."
         ),
     ] = False,
-    model: _Model = None,
-    dtype: _Dtype = None,
+    model: options.CircuitModel = None,
+    dtype: options.CircuitDtype = None,
     as_json: AsJson = False,
 ) -> None:
     """Writes a model without the circuit's heads and MLPs: a folder that transformers loads as it is.
@@ -223,7 +204,7 @@ def ablate_(
         how = {"others": others, "heads": heads, "mean": mean}
         found = run(circuit, out_folder, **how, model=model, dtype=dtype, progress=progress())
     written = f"Written to {out_folder}"
-    print_result(found.model_dump_json(indent=1) if as_json else None, folding_sections(found), [], written)
+    print_result(found.model_dump_json(indent=1) if as_json else None, folding_sections(found), found.remarks, written)
 
 
 def _range(option: str, text: str | None) -> tuple[float, float] | None:

@@ -27,6 +27,8 @@ from acdc_engine.errors import AcdcWarning
 from acdc_engine.run.settings import GROUPS, read_run_file
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from acdc_engine.registers import Broken
     from acdc_engine.run.progress import Reporter
     from acdc_engine.show.sections import Section
@@ -279,6 +281,31 @@ def print_result(as_json: str | None, sections: Iterable["Section"], notes: Sequ
         print_notes(notes)
     if written and not (as_json is not None and _Told.quiet):
         (out if as_json is None else err).print(f"\n{written}", soft_wrap=True, markup=False)
+
+
+def check_picture(picture: Path | None, overwrite: bool) -> None:
+    """Refuses a picture that could not be written, before anything is computed."""
+    from acdc_engine.graph.files import check_target
+    from acdc_engine.show.pictures import picture_format
+
+    if picture is not None:
+        picture_format(picture)
+        check_target(picture, overwrite=overwrite)
+
+
+def draw(picture: Path | None, overwrite: bool, figure: Callable[[], "Figure"]) -> None:
+    """Draws the picture, where one was asked for."""
+    from acdc_engine.show.pictures import write_figure
+
+    if picture is not None:
+        with stage("Drawing"):
+            write_figure(figure(), picture, overwrite=overwrite)
+
+
+def kept(out_file: Path | None, picture: Path | None) -> str:
+    """Where a result is now, or how it could be kept."""
+    files = " and ".join(str(path) for path in (out_file, picture) if path is not None)
+    return f"Written to {files}" if files else "To keep this, add:  --out FILE  --picture FILE"
 
 
 def _use_threads(asked: int | None) -> None:

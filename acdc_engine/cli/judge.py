@@ -14,7 +14,10 @@ from acdc_engine.cli import options
 from acdc_engine.cli.command import (
     AsJson,
     Exit,
+    check_picture,
     command,
+    draw,
+    kept,
     print_result,
     progress,
     stage,
@@ -25,17 +28,6 @@ from acdc_engine.run.settings import DIFF_SETTINGS
 if TYPE_CHECKING:
     from acdc_engine.graph.diff_records import Diff
 
-_Model = Annotated[
-    str | None,
-    options.in_model(
-        help="The model, or where it is: a Hugging Face name or a local directory.",
-        show_default="the one the file names",
-    ),
-]
-_Dtype = Annotated[
-    str | None, options.in_model(help="float32, bfloat16, float16 or float64.", show_default="the file's, or float32")
-]
-
 
 @command(
     model=True,
@@ -44,8 +36,8 @@ _Dtype = Annotated[
 )
 def verify(
     circuit: options.AnyCircuit,
-    model: _Model = None,
-    dtype: _Dtype = None,
+    model: options.CircuitModel = None,
+    dtype: options.CircuitDtype = None,
     as_json: AsJson = False,
     **settings: Any,
 ) -> None:
@@ -73,8 +65,8 @@ def verify(
 )
 def evaluate(
     circuit: options.AnyCircuit,
-    model: _Model = None,
-    dtype: _Dtype = None,
+    model: options.CircuitModel = None,
+    dtype: options.CircuitDtype = None,
     task: Annotated[
         str | None,
         options.in_prompts(
@@ -175,22 +167,15 @@ def compare(
     both tell the same places in the prompt apart, at places. Needs no model.
     Without scores of all edges the found circuit is one point.
     """
-    from acdc_engine.graph.files import check_target
-    from acdc_engine.show.pictures import picture_format, write_figure
-
     with stage("Starting"):
         from acdc_engine.run.compare import compare as run
         from acdc_engine.show.pictures.charts import comparison_figure
         from acdc_engine.show.results import comparison_sections
 
-    if picture is not None:
-        picture_format(picture)
-        check_target(picture, overwrite=overwrite)
+    check_picture(picture, overwrite)
     with stage("Comparing"):
         compared = run(found, known, other_model=other_model)
-    if picture is not None:
-        with stage("Drawing"):
-            write_figure(comparison_figure(compared), picture, overwrite=overwrite)
+    draw(picture, overwrite, lambda: comparison_figure(compared))
     sections = comparison_sections(compared, None if show_all else 10, rest=": --all")
     written = "" if picture is None else f"Drawn to {picture}"
     print_result(compared.model_dump_json(indent=1) if as_json else None, sections, compared.remarks, written)
@@ -225,8 +210,8 @@ def transfer(
         ),
     ] = 1,
     random: Annotated[int, options.in_run(help="Random circuits of each circuit's size to compare with.")] = 0,
-    model: _Model = None,
-    dtype: _Dtype = None,
+    model: options.CircuitModel = None,
+    dtype: options.CircuitDtype = None,
     out_file: Annotated[
         Path | None, options.in_run("--out", help="JSON file to write, anew after every column.", show_default=False)
     ] = None,
@@ -234,7 +219,7 @@ def transfer(
         Path | None,
         options.in_run(help="Heat maps to draw: the name ends in .png, .svg or .pdf.", show_default=False),
     ] = None,
-    overwrite: Annotated[bool, options.in_run("--overwrite", help="Replace these files.")] = False,
+    overwrite: options.ReplaceFiles = False,
     as_json: AsJson = False,
     **settings: Any,
 ) -> None:
@@ -244,12 +229,7 @@ def transfer(
     model's, on new prompts of every task that no circuit's search has seen;
     and the model on each task. Ctrl-C leaves what is finished in --out.
     """
-    from acdc_engine.graph.files import check_target
-    from acdc_engine.show.pictures import picture_format, write_figure
-
-    if picture is not None:
-        picture_format(picture)
-        check_target(picture, overwrite=overwrite)
+    check_picture(picture, overwrite)
     with stage("Starting"):
         from acdc_engine.run.transfer import transfer as run
         from acdc_engine.show.pictures.matrix import transfer_figure
@@ -273,11 +253,8 @@ def transfer(
             progress=progress(),
             **settings,
         )
-    if picture is not None:
-        with stage("Drawing"):
-            write_figure(transfer_figure(found), picture, overwrite=overwrite)
-    files = " and ".join(str(path) for path in (out_file, picture) if path is not None)
-    written = f"Written to {files}" if files else "To keep this, add:  --out FILE  --picture FILE"
+    draw(picture, overwrite, lambda: transfer_figure(found))
+    written = kept(out_file, picture)
     print_result(
         found.model_dump_json(indent=1) if as_json else None, transfer_sections(found), transfer_remarks(found), written
     )
@@ -302,7 +279,7 @@ def diff(
         Path | None,
         options.in_run("--out", help="Folder for diff.json, diff.html and circuit files.", show_default=False),
     ] = None,
-    overwrite: Annotated[bool, options.in_run("--overwrite", help="Replace these files.")] = False,
+    overwrite: options.ReplaceFiles = False,
     as_json: AsJson = False,
     **settings: Any,
 ) -> None:

@@ -131,4 +131,15 @@ Model = Annotated[
         help="smollm2-135m (no hub needed), any Hugging Face name (gpt2, ...) or a local directory.",
     ),
 ]
+CircuitModel = Annotated[
+    str | None,
+    in_model(
+        help="The model, or where it is: a Hugging Face name or a local directory.",
+        show_default="the one the file names",
+    ),
+]
+CircuitDtype = Annotated[
+    str | None, in_model(help="float32, bfloat16, float16 or float64.", show_default="the file's, or float32")
+]
+ReplaceFiles = Annotated[bool, in_run("--overwrite", help="Replace these files.")]
 ReplaceFile = Annotated[bool, typer.Option("--overwrite", help="Replace that file.", rich_help_panel=RUN)]

@@ -23,3 +23,5 @@ class Folding(Shown, Record):
     """The nodes that were taken out."""
     left: dict[str, str] = Field(default_factory=dict)
     """The nodes that were to be taken out and are still as they were, with the reason."""
+    remarks: tuple[str, ...] = ()
+    """What a reader should know."""

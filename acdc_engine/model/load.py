@@ -189,7 +189,7 @@ def _adapted(hf_model: Any, name: str, adapter: Path) -> tuple[Any, str]:
         return with_adapter(hf_model, name, adapter).eval(), f"{name}+{adapter.resolve().name}"
 
 
-def load_hf_model(model: str | Path = DEFAULT_MODEL, *, dtype: str = "float32") -> tuple[Any, Any]:
+def load_hf_model(model: str | Path, *, dtype: str, revision: str | None = None) -> tuple[Any, Any]:
     """Loads the Hugging Face model itself, on the CPU, and its tokenizer; for what is to become a model again.
 
     Raises:
@@ -199,7 +199,7 @@ def load_hf_model(model: str | Path = DEFAULT_MODEL, *, dtype: str = "float32") 
         raise ModelError(f"{model} is a small model, which is no model of transformers.")
     number_format = pick_dtype(dtype)
     source, name = _resolve(model)
-    with _reading(source, name) as where:
+    with _reading(source, name, revision) as where:
         return _read(source, name, number_format, where, None).eval(), _read_tokenizer(source, name, where)
 
 

@@ -34,6 +34,11 @@ def token_ids(tokenizer: Tokenizer, text: str) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
+def text_ids(tokenizer: Any, text: str) -> list[int]:
+    """Returns the token ids of a text by itself: behind a beginning-of-sequence token where `adds_bos` says so."""
+    return [*([tokenizer.bos_token_id] if adds_bos(tokenizer) else []), *token_ids(tokenizer, text)]
+
+
 def continuation(tokenizer: Tokenizer, before: str, text: str) -> list[int] | None:
     """Returns the tokens `text` adds when it follows `before`, or None if it changes how `before` itself is split.
 

@@ -56,7 +56,7 @@ def ablate(
         raise RunFolderError(f"{target} exists already. Choose another name, or remove it.")
     if not target.absolute().parent.is_dir():
         raise RunFolderError(f"{target} cannot be written: there is no folder {target.absolute().parent}.")
-    found, file = opened(circuit)
+    (found, file), remarks = opened(circuit), list[str]()
     path = file or Path("the circuit")
     check_edges(path, found)
     rows = [record.corrupt for record in found.prompts if record.split == "discovery"]
@@ -64,16 +64,18 @@ def ablate(
         raise PromptError(f"{path} holds no prompts that means could be taken over: leave --mean out.")
     made_in = None if found.environment is None else found.environment.dtype
     with report.stage("Loading the model"):
-        name = found.model.name if model is None else model
-        hf_model, tokenizer = load_hf_model(name, dtype=dtype or made_in or "float32")
-        view = view_of(hf_model, str(name), tokenizer, None, found.model.ungrouped_kv)
-        with_model(path, found, view, False, [])
+        name, revision = (found.model.name, found.model.revision) if model is None else (model, None)
+        hf_model, tokenizer = load_hf_model(name, dtype=dtype or made_in or "float32", revision=revision)
+        view = view_of(hf_model, str(name), tokenizer, revision, found.model.ungrouped_kv)
+        with_model(path, found, view, False, remarks)
     nodes = [edit.node for edit in (only(found) if others else knockout(found))]
     nodes = [name for name in nodes if name.startswith("a") or not heads]
     how: Literal["zero", "mean"] = "mean" if mean else "zero"
     with report.stage("Folding"):
         folded, left = fold(hf_model, nodes, how, rows)
-    result = Folding(model=view.name, task=found.behaviour_name, how=how, folded=folded, left=left)
+    result = Folding(
+        model=view.name, task=found.behaviour_name, how=how, folded=folded, left=left, remarks=tuple(remarks)
+    )
     with report.stage("Writing"):
         _write(target, hf_model, tokenizer, result)
     return result

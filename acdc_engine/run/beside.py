@@ -40,7 +40,7 @@ def run_beside(
         corrupt: What removed edges carry is taken from there, token by token, under "patch" ablation.
         new_tokens: How many tokens each goes on with; 0 for none.
         top: How many next tokens are told.
-        ablation: "patch", "mean", "zero"; None for the circuit's with a corrupt prompt, and "mean" without.
+        ablation: "patch", "mean", "zero"; None for the circuit's, and "mean" for "patch" without a corrupt prompt.
         model: As for `load_model`; None for the one that the file names.
         progress: Show progress on stderr, or on a reporter of one's own.
         **loading: `device`, `dtype` (None for the file's), `memory`, `device_map` and `adapter`, as for `load_model`.
@@ -54,7 +54,8 @@ def run_beside(
     found, file = opened(circuit)
     path = file or Path("the circuit")
     check_edges(path, found)
-    chosen = ablation or (found.ablation or "patch" if corrupt is not None else "mean")
+    own = found.ablation or "patch"
+    chosen = ablation or ("mean" if own == "patch" and corrupt is None else own)
     with report.stage("Loading the model"):
         view = load_model_of(path, found, model, **loading)
         with_model(path, found, view, False, remarks)

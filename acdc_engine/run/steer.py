@@ -6,7 +6,8 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from acdc_engine.act.steering import check_nodes, directions, doses
+from acdc_engine.act.edits import check_nodes
+from acdc_engine.act.steering import How, directions, doses
 from acdc_engine.errors import GraphError, MethodError
 from acdc_engine.formats.register import opened
 from acdc_engine.graph.circuit import Circuit
@@ -64,7 +65,8 @@ def steer(
     target = None if out is None else check_target(out, overwrite=overwrite)
     if (scale is None) == (add is None):
         raise MethodError("Either what nodes write is multiplied (scale) or something is added to it (add): give one.")
-    how, ends = ("scale", scale) if scale is not None else ("add", add)
+    how: How = "scale" if scale is not None else "add"
+    ends = scale or add
     if ends is None or not ends[0] < ends[1] or n_doses < 2:
         raise MethodError(
             f"A range goes from a smaller factor to a larger one, in 2 doses or more, not {ends} in {n_doses}."
@@ -73,13 +75,12 @@ def steer(
     prompts: dict[str, Any] = {"task": task, "n_held_out": n_held_out, "seed": seed}
     there = reopen(circuit, model=model, **prompts, batch_size=batch_size, report=report, **loading)
     lab = there.lab
-    check_nodes(lab.view, names)
     held_out = lab.held_out
     assert held_out is not None, "a reopened circuit has them"
     added = directions(lab.view, lab.prompts, names, batch_size) if how == "add" else None
     with report.stage("Doses", n_doses) as stage:
         found = doses(
-            lab.view, held_out, lab.metric, names, "scale" if scale is not None else "add",
+            lab.view, held_out, lab.metric, names, how,
             [float(factor) for factor in np.linspace(*ends, n_doses).round(6)],
             added=added, seed=lab.seed, batch_size=batch_size, told=stage.advance,
         )  # fmt: skip
@@ -88,7 +89,7 @@ def steer(
         model=lab.view.name,
         task=there.circuit.behaviour_name,
         nodes=tuple(names),
-        how="scale" if scale is not None else "add",
+        how=how,
         metric=lab.metric.name,
         n_prompts=len(held_out),
         norm=length,
@@ -104,11 +105,11 @@ def _nodes(circuit: Circuit, nodes: Sequence[str], role: str | None) -> list[str
     """The nodes asked for, by name or by role."""
     if bool(nodes) == (role is not None):
         raise GraphError("Say which nodes to change: by name (a23.h3), or all of one role (name mover).")
-    if role is None:
-        return list(dict.fromkeys(nodes))
-    found = list(dict.fromkeys(node.sender for node in circuit.nodes if node.role == role))
+    named = nodes if role is None else [node.sender for node in circuit.nodes if node.role == role]
+    found = list(dict.fromkeys(named))
     if not found:
         known = sorted({node.role for node in circuit.nodes if node.role is not None})
         have = f"its nodes have {', '.join(known)}" if known else "none of its nodes has one"
         raise GraphError(f"No node of the circuit has the role {role!r}: {have}.")
+    check_nodes(circuit.graph(), found)
     return found

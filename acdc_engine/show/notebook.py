@@ -94,7 +94,7 @@ def _parts(thing: object) -> tuple[list[Section], Markup, Sequence[str]]:
     if isinstance(thing, Voices):
         return voices_sections(thing), Markup(), thing.remarks
     if isinstance(thing, Folding):
-        return folding_sections(thing), Markup(), ()
+        return folding_sections(thing), Markup(), thing.remarks
     if isinstance(thing, Steering):
         drawn = picture_html(steering_figure(thing), "metric, top-1 and KL on neutral text against the dose")
         return steering_sections(thing), drawn, thing.remarks

@@ -84,11 +84,18 @@ class KeptTokenizer(FakeTokenizer):
 
 @pytest.mark.parametrize("others", [False, True])
 def test_a_folder_that_transformers_loads(others: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    circuit, model = circuit_of("llama_grouped"), hf_model("llama_grouped")
-    monkeypatch.setattr(module, "load_hf_model", lambda name, dtype: (copy.deepcopy(model), KeptTokenizer()))
+    circuit, model, asked = circuit_of("llama_grouped"), hf_model("llama_grouped"), dict[str, Any]()
+    circuit = circuit.model_copy(update={"model": circuit.model.model_copy(update={"revision": "4f2e"})})
+
+    def load(name: str, **how: Any) -> Any:
+        asked.update(how)
+        return copy.deepcopy(model), KeptTokenizer()
+
+    monkeypatch.setattr(module, "load_hf_model", load)
     found = ablate(circuit, tmp_path / "made", others=others, heads=not others)
     edits = circuit.only() if others else [edit for edit in circuit.knockout() if edit.node.startswith("a")]
     assert found.folded == tuple(edit.node for edit in edits) and not found.left
+    assert asked == {"dtype": "float32", "revision": "4f2e"} and not found.remarks
     kept: Any = hf.AutoModelForCausalLM.from_pretrained(tmp_path / "made")
     with torch.no_grad(), intervene(model, edits):
         assert relative(kept(PROMPTS.clean).logits, model(PROMPTS.clean).logits) < 1e-5
@@ -105,8 +112,11 @@ def test_a_folder_that_transformers_loads(others: bool, tmp_path: Path, monkeypa
     assert not (tmp_path / "other").exists()
 
 
-def test_nodes_that_do_not_exist_and_small_models() -> None:
+def test_nodes_that_do_not_exist_no_prompts_and_small_models() -> None:
     with pytest.raises(AcdcError, match="No sender 'm9'"):
         fold(hf_model("gpt2"), ["m9"])
+    for rows in ([], [[3]]):
+        with pytest.raises(AcdcError, match="the first of each left out, and there are none"):
+            fold(hf_model("gpt2"), ["m0"], "mean", rows)
     with pytest.raises(AcdcError, match="is a small model, which is no model of transformers"):
-        load_hf_model("induction-2l")
+        load_hf_model("induction-2l", dtype="float32")

@@ -11,6 +11,7 @@ from acdc_engine.act.edited_run import EditedRuns
 from acdc_engine.act.edits import Add, Edit, KnockOut, Mean, Patch, Scale
 from acdc_engine.errors import AcdcError
 from acdc_engine.patch import CircuitEvaluator
+from acdc_engine.patch.ablations import ABLATIONS
 from tests.tiny_models import CONFIGS, CORE, hf_model, random_prompts, relative, view
 
 MIXED = ("gemma2", "gemma3", "olmo2", "olmo3")
@@ -45,6 +46,10 @@ def test_what_the_engine_says_when_all_edges_of_some_nodes_are_removed(name: str
         theirs = under(model, edits, PROMPTS.clean)[:, -1]
         assert relative(theirs, ours) < 2e-5, ablation
         assert relative(theirs, model(PROMPTS.clean).logits[:, -1]) > 1e-3, ablation
+    longer = random_prompts(2, 9, seed=4)  # than the prompts that means are over
+    reference = ABLATIONS.bound("mean")(v, PROMPTS, 16)
+    ours = CircuitEvaluator(v, longer, "mean", reference=reference).logits(mask[None])[0]
+    assert relative(under(model, made["mean"], longer.clean)[:, -1], ours) < 2e-5
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -78,6 +83,14 @@ def test_padding_on_either_side_and_patches_of_each_prompt() -> None:
         found = under(model, both, tokens, attention_mask=mask, position_ids=ids)
         for row, end in enumerate(ends):
             assert relative(found[row, end], alone[row]) < 2e-5
+        with torch.no_grad(), intervene(model, both):  # the mask in its place, and the model inside
+            assert torch.equal(model(tokens, mask, ids).logits, found)
+            assert torch.equal(model.lm_head(model.model(tokens, mask, ids)[0]), found)
+        swapped: Edit = Patch(node="a0.h1", prompts=tuple(reversed(others)))
+        with pytest.raises(AcdcError, match="one of 3 would stand in for one of 5"), intervene(model, [swapped]):
+            model(tokens, mask)
+    with pytest.raises(AcdcError, match="2 prompts are patched into a batch of 3"), intervene(model, both):
+        model(torch.ones(3, 5, dtype=torch.long))
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama_grouped", "mixtral"])
@@ -97,6 +110,10 @@ def test_cache_and_sampling_go_on_as_without_a_cache(name: str) -> None:
         torch.manual_seed(5)
         patched = model.generate(tokens, output_logits=True, return_dict_in_generate=True, **how)
     assert relative(patched.logits[0][0], under(model, edits, tokens)[0, -1]) < 2e-5
+    with torch.no_grad(), intervene(model, edits):
+        past = model(tokens, use_cache=True).past_key_values
+    behind = under(model, edits[1:], patched.sequences[::3, 6:7], past_key_values=past)[:, -1]  # nothing patched there
+    assert relative(patched.logits[1][::3], behind) < 2e-5
 
 
 def hooks_of(model: Any) -> int:
@@ -117,13 +134,16 @@ def test_nothing_is_left_behind() -> None:
     with pytest.raises(AcdcError), intervene(model, [*edits, KnockOut(node="m7")]):
         pass
     wrong: Any = Patch(node="a0.h0", prompts=((1, 2, 3),))
-    with pytest.raises(AcdcError, match="those patched in have 3, those run have 6"), intervene(model, [wrong]):
+    with pytest.raises(AcdcError, match="one of 3 would stand in for one of 6"), intervene(model, [wrong]):
         model(PROMPTS.clean)
     assert hooks_of(model) == 0 and torch.equal(model(PROMPTS.clean).logits, plain)
     assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
     model(PROMPTS.clean).logits.sum().backward()
+    seen = list[Tensor]()
+    model.transformer.h[1].mlp.register_forward_hook(lambda module, args, output: seen.append(output))
     with intervene(model, edits):
         model(PROMPTS.clean).logits.sum().backward()
+    assert seen[-1].any()  # what another hook holds of m1 stays as it was
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,8 @@ PROMPTS = random_prompts(3, 6)
 CLEAN, CORRUPT = PROMPTS.clean.tolist(), PROMPTS.corrupt.tolist()
 
 
-def circuit_of(name: str, **more: Any) -> Circuit:
-    v = view(name)
+def circuit_of(name: str, *, ungroup_kv: bool = False, **more: Any) -> Circuit:
+    v = view(name, ungroup_kv)
     edges = edges_of_mask(v.graph, clean(v.graph, random_mask(v.graph, 0.4, 7)))
     return Circuit(model=v.model_record(), edges=edges, nodes=nodes_of_edges(v.graph, edges), **more)
 
@@ -34,6 +34,7 @@ def circuit_of(name: str, **more: Any) -> Circuit:
 @pytest.mark.parametrize("name", CORE)
 def test_logits_are_the_slow_twins(name: str) -> None:
     v, circuit = view(name), circuit_of(name)
+    assert torch.equal(circuit.run(v, PROMPTS.clean[0], ablation="zero"), circuit.run(v, CLEAN[0], ablation="zero"))
     for ablation, corrupt in (("patch", CORRUPT), ("zero", None), ("mean", CORRUPT)):
         ours = circuit.run(v, CLEAN, corrupt, ablation=ablation)
         assert relative(ours, slow_logits(v, PROMPTS, circuit.mask(), ablation)) < 2e-5
@@ -52,6 +53,10 @@ def test_going_on_is_running_again_with_the_corrupt_prompt_continued_alike(name:
         assert int(slow_logits(v, at, circuit.mask(), ablation)[0].argmax()) == token
         row, other = [*row, token], [*other, token]
     assert len(new) == 5 and told == new
+    tokenizer = FakeTokenizer()
+    tokenizer.eos_token_id = new[2]  # type: ignore[attr-defined]
+    ended = circuit.generate(replace(v, tokenizer=tokenizer), CLEAN[0], 5, given)
+    assert ended == new[: new.index(new[2]) + 1]
 
 
 def test_the_model_itself_goes_on_as_hugging_face_does() -> None:
@@ -66,7 +71,7 @@ def test_the_model_itself_goes_on_as_hugging_face_does() -> None:
 def test_means_of_the_file_and_of_other_prompts() -> None:
     """Behind the prompts that they are of, means are those over all positions but the first."""
     v, more = view("gpt2"), random_prompts(4, 5, seed=3)
-    circuit = circuit_of("gpt2", ablation="mean", prompts=records_of(more, more))
+    circuit = circuit_of("gpt2", ablation="mean", prompts=records_of(more, random_prompts(4, 5, seed=4)))
     mean = ABLATIONS.bound("mean")(v, more, 16)
     record = mean(random_prompts(1, 5))
     longer = mean(random_prompts(1, 8))
@@ -126,6 +131,9 @@ def test_other_lengths_and_other_models() -> None:
     circuit, v = circuit_of("llama", ablation="patch"), replace(view("llama"), tokenizer=FakeTokenizer())
     with pytest.raises(AcdcError, match="these have 3 and 4 tokens: 'Ann' ' met' ' Bob' / 'Ann' ' met' ' Bob' ' Cem'"):
         circuit.run(v, "Ann met Bob", "Ann met Bob Cem")
+    v_own, own = view("llama_grouped", ungroup_kv=True), circuit_of("llama_grouped", ungroup_kv=True)
+    loaded = own.run(hf_model("llama_grouped"), CLEAN, ablation="zero")  # as the circuit has it
+    assert torch.equal(loaded, own.run(v_own, CLEAN, ablation="zero"))
     for other in ("phi", "llama_grouped"):
         with pytest.raises(
             AcdcError, match=r"The circuit is of llama \(2 layers, 4 heads.*is another model \(2 .*own\."

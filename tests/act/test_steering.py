@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from acdc_engine.act.steering import directions, doses
+from acdc_engine.act.steering import directions, doses, neutral_rows
 from acdc_engine.errors import AcdcError
+from acdc_engine.evidence.resampling import ratio_interval
 from acdc_engine.prompts.metrics import get_metric
 from tests.fake_tokenizer import FakeTokenizer
 from tests.patch.slow_twin import slow_run
@@ -40,26 +41,39 @@ def test_directions_are_means_of_differences_where_prompts_are_read(name: str) -
 
 
 @pytest.mark.parametrize("how", ["scale", "add"])
-def test_responses(how: Any) -> None:
-    """Against removed and doubled nodes: by masks under zero ablation, and by hand."""
+def test_responses(how: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it by hand, prompt by prompt; few fit into memory at once, so that they run by length."""
     v = replace(view("llama_grouped"), tokenizer=TextTokenizer())
-    added = directions(v, PROMPTS, NODES)
-    rest = 1.0 if how == "scale" else 0.0
+    monkeypatch.setattr(type(v), "fitting", lambda self, tokens: 3)
+    best = v.logits(PROMPTS.clean)[torch.arange(11), PROMPTS.read_at].argmax(-1, keepdim=True)
+    answers = torch.where(torch.arange(11)[:, None] < 6, best, PROMPTS.answers)  # what the model says, on some prompts
+    prompts, added = PROMPTS.counted_in(answers, PROMPTS.wrong_answers), directions(v, PROMPTS, NODES)
+    rest, told = 1.0 if how == "scale" else 0.0, list[int]()
     factors = [rest - 1.5, rest, rest + 2]
-    told = list[int]()
-    found = doses(v, PROMPTS, METRIC, NODES, how, factors, added=added, batch_size=4, told=lambda: told.append(1))
+    more: Any = {"added": added, "seed": 3, "batch_size": 4, "told": lambda: told.append(1)}
+    found = doses(v, prompts, METRIC, NODES, how, factors, **more)
     assert [dose.factor for dose in found] == factors and len(told) == 3
-    clean = METRIC(v.logits(PROMPTS.clean)[torch.arange(11), PROMPTS.read_at], PROMPTS)
+    clean = METRIC(v.logits(prompts.clean)[torch.arange(11), prompts.read_at], prompts)
     assert found[1].metric == pytest.approx(float(clean.mean()), abs=1e-4)
-    assert found[1].kl_neutral == pytest.approx(0, abs=1e-5)
+    assert found[1].kl_neutral == pytest.approx(0, abs=1e-5) and found[1].most_likely == pytest.approx(6 / 11)
     assert all(dose.kl_neutral is not None and dose.kl_neutral > 1e-3 for dose in (found[0], found[2]))
     for dose in found:
-        assert dose.interval is not None and dose.interval.low <= dose.metric <= dose.interval.high
-        values = []
-        for row, length in enumerate(PROMPTS.lengths.tolist()):  # node after node
-            logits = _by_hand(v, PROMPTS.clean[row : row + 1, :length], how, dose.factor, added)
-            values.append(METRIC(logits[:, -1], PROMPTS.select([row])))
+        values, first, apart = list[torch.Tensor](), list[bool](), list[torch.Tensor]()
+        for row, length in enumerate(prompts.lengths.tolist()):  # node after node
+            logits = _by_hand(v, prompts.clean[row : row + 1, :length], how, dose.factor, added)[:, -1]
+            values.append(METRIC(logits, prompts.select([row])))
+            first.append(int(logits.argmax()) == int(answers[row]))
+        for sentence in neutral_rows(v):
+            each = (_by_hand(v, torch.tensor([sentence]), how, at, added)[0] for at in (rest, dose.factor))
+            own, other = (logits.log_softmax(-1) for logits in each)
+            apart.append((own.exp() * (own - other)).sum(-1))
+        interval = ratio_interval(torch.cat(values), torch.ones(11), torch.zeros(11), 3)
+        assert interval is not None and dose.interval is not None
         assert dose.metric == pytest.approx(float(torch.cat(values).mean()), abs=1e-4)
+        assert dose.interval.low == pytest.approx(interval.low, abs=1e-4)
+        assert dose.interval.high == pytest.approx(interval.high, abs=1e-4)
+        assert dose.most_likely == pytest.approx(sum(first) / 11)
+        assert dose.kl_neutral == pytest.approx(float(torch.cat(apart).mean()), abs=1e-5)
 
 
 @torch.no_grad()

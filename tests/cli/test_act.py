@@ -1,9 +1,11 @@
 """`acdc run` and its companions: what is printed and written, and what is refused before anything runs."""
 
+import copy
 import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from acdc_engine import Circuit
 from acdc_engine.act.running import InModel
@@ -49,10 +51,12 @@ def test_side_by_side(circuit: Path) -> None:
     assert line_of(found).startswith(f"<Voices of {NAME}: model ") and "<table" in found._repr_html_()
 
 
-def test_without_a_corrupt_prompt_means_are_taken_over_those_of_the_file(circuit: Path) -> None:
+def test_without_a_corrupt_prompt_means_are_taken_over_those_of_the_file(circuit: Path, tmp_path: Path) -> None:
     text = words("run", circuit, "--prompt", CLEAN)
     assert "mean ablation" in text and "means over the corrupt prompts in the circuit's file: --corrupt" in text
     assert "How each goes on" not in text
+    zero = saved(tmp_path, ablation="zero")
+    assert "zero ablation" in words("run", zero, "--prompt", CLEAN)
 
 
 def test_what_cannot_be_run(circuit: Path) -> None:
@@ -94,6 +98,7 @@ def test_adapters_are_loaded_with_the_model(circuit: Path, tmp_path: Path, monke
 
 def test_what_cannot_be_steered(circuit: Path) -> None:
     assert "No sender 'a1.h9'" in refused("steer", circuit, "--node", "a1.h9")
+    assert "No sender 'a1.h9'" in refused("steer", circuit, "--node", "a1.h9", "--model", "/no/model")  # before loading
     assert "Say which nodes to change" in refused("steer", circuit)
     message = refused("steer", circuit, "--role", "name mover")
     assert "No node of the circuit has the role 'name mover': none of its nodes has one" in message
@@ -104,13 +109,18 @@ def test_what_cannot_be_steered(circuit: Path) -> None:
 
 
 def test_a_model_to_keep(circuit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = hf_model(NAME)
+
     class Words(FakeTokenizer):
         def save_pretrained(self, folder: Path) -> None:
             """It has nothing to save."""
 
-    monkeypatch.setattr("acdc_engine.run.ablate.load_hf_model", lambda *a, **k: (hf_model(NAME), Words()))
+    monkeypatch.setattr("acdc_engine.run.ablate.load_hf_model", lambda *a, **k: (copy.deepcopy(model), Words()))
     text = words("ablate", circuit, "--out", tmp_path / "made")
     assert "which now write nothing" in text and f"Written to {tmp_path / 'made'}" in text and "Not:" not in text
+    with torch.no_grad():
+        model.get_output_embeddings().weight[0, 0] += 1
+    assert "but other weights" in words("ablate", circuit, "--out", tmp_path / "other")
     assert "has no bias" in refused("ablate", circuit, "--out", tmp_path / "mean", "--mean")
     found = Folding.model_validate_json((tmp_path / "made" / "acdc_ablated.json").read_text())
     assert line_of(found) == f"<Folding of {NAME}: {len(found.folded)} nodes out, 0 still in>"
