@@ -98,6 +98,11 @@ class LeftOutRecord(Record):
     reasons: dict[str, int]
     """How many for each reason; a pair counts once."""
 
+    def __str__(self) -> str:
+        """As a sentence."""
+        why = "; ".join(f"{kind} ({count})" for kind, count in self.reasons.items())
+        return f"{self.count} of the {self.of} pairs do not fit the model and are left out: {why}."
+
 
 class TaskRecord(Record):
     """The behaviour, and the prompts that showed it."""

@@ -6,11 +6,12 @@ clean run. `path.py` and `gim.py` have others.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic_core import to_jsonable_python
 
+from acdc_engine import ranks
 from acdc_engine.errors import MethodError, MetricError, PromptError
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.metrics import Metric
@@ -168,3 +169,32 @@ def score_edges(
     view.check_lengths(prompts.lengths, prompts.spans)
     check_metric(metric, method)
     return METHODS[method.name].value(view, prompts, metric, method.parameters, **options)
+
+
+def shared_scores(
+    score: Callable[[PromptSet, Callable[[int], None] | None], EdgeScores],
+    prompts: PromptSet,
+    progress: Callable[[int], None] | None = None,
+) -> EdgeScores:
+    """What a method gives for all prompts; where several processes share them each scores its own, and all get all.
+
+    Args:
+        score: Scores some prompts; is told whom to call with the number of prompts done.
+        prompts: All of them.
+        progress: Called likewise, as if all ranks were as far as this one.
+    """
+    n, size = len(prompts), ranks.size()
+    if size == 1:
+        return score(prompts, progress)
+    rows, done = ranks.shared_rows(n), 0
+
+    def told(count: int) -> None:
+        nonlocal done
+        before, done = done, min(n, done + count * size)
+        if progress is not None:
+            progress(done - before)
+
+    found = ranks.together(lambda: score(prompts.select(rows), told))
+    rms = None if found.rms is None else (ranks.summed(found.rms.square() * len(rows)) / n).sqrt()
+    each = None if found.per_example is None else ranks.put_together(found.per_example, n)
+    return replace(found, mean=ranks.summed(found.mean * len(rows)) / n, rms=rms, per_example=each)
