@@ -14,8 +14,9 @@ from torch import Tensor
 from acdc_engine.errors import AcdcError, MethodError, PromptError, TaskError, TooFewPairsError
 from acdc_engine.evidence.figures import Shortcoming, chance_of, right_ranks, shortcomings
 from acdc_engine.graph.records import LeftOutRecord
+from acdc_engine.model.find import DEFAULT_MODEL
 from acdc_engine.model.layers import read_positions
-from acdc_engine.model.load import DEFAULT_MODEL, load_model, load_tokenizer
+from acdc_engine.model.load import load_model, load_tokenizer
 from acdc_engine.model.refusals import check_finite
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.build import DEFAULT_SIZES

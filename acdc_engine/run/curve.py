@@ -32,7 +32,7 @@ from acdc_engine.graph.result_records import (
     RandomPoint,
     RandomSeries,
 )
-from acdc_engine.model.load import DEFAULT_MODEL
+from acdc_engine.model.find import DEFAULT_MODEL
 from acdc_engine.prompts.card import TaskCard, as_hashed
 from acdc_engine.prompts.find import find_task
 from acdc_engine.prompts.prompt_set import PromptSet

@@ -13,7 +13,7 @@ from acdc_engine.experiment import Experiment
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import CIRCUIT, SO_FAR
 from acdc_engine.graph.records import SIGN_CONVENTION, TaskRecord, Unfinished
-from acdc_engine.model.load import DEFAULT_MODEL
+from acdc_engine.model.find import DEFAULT_MODEL
 from acdc_engine.patch.judge import Target
 from acdc_engine.patch.memory import Facts, Recorded, Trace, remembering
 from acdc_engine.prompts.find import find_task

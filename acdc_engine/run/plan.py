@@ -13,7 +13,8 @@ import torch
 
 from acdc_engine.errors import ModelError
 from acdc_engine.model.devices import Room, parse_bytes, pick_device, pick_dtype, running_bytes
-from acdc_engine.model.load import DEFAULT_MODEL, load_tokenizer, read_config
+from acdc_engine.model.find import DEFAULT_MODEL
+from acdc_engine.model.load import load_tokenizer, read_config
 from acdc_engine.model.sketch import sketch_of
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.build import Splits

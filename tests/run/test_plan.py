@@ -10,9 +10,9 @@ import torch
 
 from acdc_engine.errors import DeviceError, ModelError
 from acdc_engine.model.devices import Room, scoring_bytes
+from acdc_engine.model.find import smollm2_folder
 from acdc_engine.model.load import read_config
 from acdc_engine.model.sketch import sketch_of
-from acdc_engine.model.smollm2 import smollm2_folder
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.run.discover import discover
