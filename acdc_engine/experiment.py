@@ -44,8 +44,7 @@ from acdc_engine.score import EdgeScores, get_method, score_edges
 from acdc_engine.score.edge_scores import per_example_fits
 from acdc_engine.score.methods import shared_scores
 from acdc_engine.search import RANKS, Choice, Found, Report, Search, find_circuit, minimal, nobody, singles
-from acdc_engine.search.selection import Selection
-from acdc_engine.search.strategies import Progress
+from acdc_engine.search.strategies import Progress, Selection
 
 if TYPE_CHECKING:
     from acdc_engine.evidence.figures import Behaviour

@@ -14,7 +14,8 @@ from torch import Tensor
 from acdc_engine import Circuit, discover, ranks
 from acdc_engine.errors import AcdcError, RanksError, ScoreError
 from acdc_engine.patch.attention_paths import HeadPath
-from acdc_engine.patch.evaluator import CircuitEvaluator, Variants
+from acdc_engine.patch.circuit_evaluator import CircuitEvaluator
+from acdc_engine.patch.evaluator import Variants
 from acdc_engine.patch.shared import shared_evaluator
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.score import EdgeScores, get_method, score_edges

@@ -17,7 +17,7 @@ from acdc_engine.run.settings import Settings
 from acdc_engine.score import EdgeScores
 from acdc_engine.search import Found, Search
 from acdc_engine.search.alternatives import Attempt, alternative, overlap_of
-from acdc_engine.search.selection import Selection
+from acdc_engine.search.strategies import Selection
 
 
 class Alternation:

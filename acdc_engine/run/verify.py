@@ -18,7 +18,7 @@ from acdc_engine.provenance import prompts_hash
 from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.reopen import Reopened, reopen
 from acdc_engine.run.settings import Loading
-from acdc_engine.search.selection import Selection
+from acdc_engine.search.strategies import Selection
 
 _TOLERANCE = 1e-3
 """How far a number may be off, see `Claim.deviation`. Machines, thread counts and batches differ in rounding."""
