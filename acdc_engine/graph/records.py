@@ -76,6 +76,10 @@ class ModelRecord(Record):
     ungrouped_kv: bool = False
     """The graph has one k and v receiver per query head although the model's heads share them."""
 
+    def differing(self, other: ModelRecord) -> list[str]:
+        """Which of `MODEL_SIZES` differ from those of another model."""
+        return [key for key in MODEL_SIZES if getattr(self, key) != getattr(other, key)]
+
     @model_validator(mode="after")
     def _fits_into_memory(self) -> ModelRecord:
         """A file of one line must not ask for gigabytes."""

@@ -27,20 +27,8 @@ _KINDS: dict[type, tuple[str, type]] = {int: ("an integer", Integral), float: ("
 MODEL, PRUNING, PROMPTS, RUN = GROUPS = ("Model", "Scoring and pruning", "Prompts", "Run")
 """Where help lists settings, in this order."""
 DIFF_SETTINGS = (
-    *(
-        "adapter",
-        "device",
-        "dtype",
-        "memory",
-        "prepend_bos",
-        "method",
-        "steps",
-        "faithfulness",
-        "ablation",
-        "metric",
-        "n",
-    ),
-    *("n_held_out", "drop_misfits", "seed", "n_random", "batch_size"),
+    *("adapter", "device", "dtype", "memory", "prepend_bos", "method", "steps", "faithfulness", "ablation", "metric"),
+    *("n", "n_held_out", "drop_misfits", "seed", "n_random", "batch_size"),
 )
 """Settings that a comparison of two models takes."""
 _MORE = {"task": (str, ""), "model": (str, ""), "threads": (int, 0)}
