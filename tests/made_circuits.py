@@ -155,8 +155,8 @@ def _causal(nodes: tuple[records.CircuitNode, ...], text: Callable[[str], str]) 
         interval = evidence.Interval(level=0.95, low=kept - 0.1, high=kept + 0.1, method="BCa", resamples=9999)
         random = tuple(RandomHeads(kept=value, most_likely=value / 2) for value in (0.3, 0.9))
         about: dict[str, Any] = {"task": text(name), "metric": text("logit_diff"), "n_prompts": 32, "model": 4.0}
-        likely = {"most_likely": 0.9, "most_likely_without": 0.1}
-        return CausalTask(**about, **likely, without=4 * kept, kept=kept, interval=interval, random=random)
+        about |= {"most_likely": 0.9, "most_likely_without": 0.1}
+        return CausalTask(**about, without=4 * kept, kept=kept, interval=interval, random=random)
 
     values = (-1.0, 2.0, 4.0, 5.0, 4.5)
     doses = tuple(Dose(factor=at / 2, metric=value, kl_neutral=abs(at - 2) / 8) for at, value in enumerate(values))

@@ -33,21 +33,20 @@ def causal_section(circuit: Circuit) -> Section | None:
     pairs["turned up and down"] = _doses(found)
     columns = (
         Column("task", "text"),
-        Column("metric", "name", wide=True),
         *("model", "without"),
         Column("kept", strong=True),
         Column("interval", "name"),
-        Column("kept without random heads", "name", short="random heads"),
+        Column("random heads", "name"),
         "as low",
-        Column("top-1: model, without", "name", short="top-1"),
-        Column("top-1 without random heads", "name", wide=True),
+        Column("top-1", "name"),
+        Column("random top-1", "name", wide=True),
     )
     note = (
         "The whole model, in which some heads write nothing; random ones are as many heads outside the circuit, of the "
         "same layers where there are enough. Kept: share of the task's metric that is left; 100% as in the model, 0% "
-        "where neither answer is preferred (of metrics without wrong answers, as on the corrupt prompts), less where "
-        "the wrong one is. As low: draws of random heads without which no more is kept. Top-1: prompts on which a "
-        "right answer is the most likely token."
+        "where neither answer is preferred (of metrics but logit_diff and prob_diff, as on the corrupt prompts), "
+        "less where the wrong one is; random heads: without each of their draws; as low: draws without which no more "
+        "is kept. Top-1: prompts on which a right answer is the most likely token, in the model and without the heads."
     )
     table = table_of(columns, map(_row, (found.own, *found.others)), own=0, tight=True)
     return Section(
@@ -130,7 +129,6 @@ def _row(task: CausalTask) -> tuple[Cell | str, ...]:
     top = "" if task.most_likely is None else f"{task.most_likely:.0%}, {task.most_likely_without or 0:.0%}"
     return (
         plain(task.task, NAME),
-        plain(task.metric, NAME),
         *(model, without),
         "" if task.kept is None else _share(task.kept),
         _shares(task.interval),

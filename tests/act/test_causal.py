@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,15 +14,17 @@ from acdc_engine.act.causal import DRAWS, FACTORS, Asked, causal_check, heads_of
 from acdc_engine.act.steering import neutral_rows
 from acdc_engine.errors import MethodError, TaskError
 from acdc_engine.evidence.resampling import ratio_interval
+from acdc_engine.experiment import Experiment
 from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.causal_records import CausalTask
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import CIRCUIT, SO_FAR
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.run import causal as module
-from acdc_engine.run.causal import USUAL, Others
-from acdc_engine.run.discover import discover
+from acdc_engine.run.causal import USUAL, Others, with_causal
+from acdc_engine.run.discover import Run, discover
 from acdc_engine.run.evaluate import evaluate
+from acdc_engine.run.progress import Reporter
 from acdc_engine.show.causal import causal_section
 from tests.act.test_steering import TextTokenizer
 from tests.made_circuits import made_circuit
@@ -165,6 +168,16 @@ def test_a_run_carries_it_and_without_it_files_keep_their_bytes(
     assert again.causal == found.causal
 
 
+def test_a_circuit_that_turns_out_to_have_no_heads_is_a_note() -> None:
+    bare, noted = Circuit.from_edges(judged(), ["input->m0", "m0->logits"]), list[str]()
+    lab = Experiment(tiny_view(NAME), OTHER, OWN)
+    report = SimpleNamespace(note=noted.append, stage=Reporter().stage)
+    run: Any = SimpleNamespace(others=([], []), lab=lab, report=report, _save=lambda *_: None)
+    assert Run._causal(run, bare) is bare and "it has none" in noted[0]
+    with pytest.raises(MethodError, match="on held-out prompts, and there are none"):
+        with_causal(Experiment(tiny_view(NAME), OTHER), judged())
+
+
 def test_words() -> None:
     made = made_circuit(40)
     section = causal_section(made)
@@ -179,18 +192,8 @@ def test_words() -> None:
     assert section.pairs["neutral text"] == "KL from the model 0.250 nats; without random heads 0.100 to 0.400"
     assert section.pairs["turned up and down"].endswith("5.000 at 1.5, 4.500 at 2: it does not rise from 1.5 to 2")
     assert [[cell.text for cell in row] for row in section.table.rows][:2] == [
-        ["ioi", "logit_diff", "4.00", "-1.00", "-25%", "-35% to -15%", "30% to 90%", "0/2", "90%, 10%", "15% to 45%"],
-        [
-            "sva_simple",
-            "logit_diff",
-            *("4.00", "3.80"),
-            "95%",
-            "85% to 105%",
-            "30% to 90%",
-            "2/2",
-            "90%, 10%",
-            "15% to 45%",
-        ],
+        ["ioi", "4.00", "-1.00", "-25%", "-35% to -15%", "30% to 90%", "0/2", "90%, 10%", "15% to 45%"],
+        ["sva_simple", "4.00", "3.80", "95%", "85% to 105%", "30% to 90%", "2/2", "90%, 10%", "15% to 45%"],
     ]
     rising = made.causal.model_copy(update={"doses": made.causal.doses[:4], "others": (), "unasked": ()})
     section = causal_section(made.model_copy(update={"causal": rising}))
@@ -222,6 +225,6 @@ def test_bad_input_is_refused_before_anything_long(tmp_path: Path, monkeypatch: 
         evaluate(saved(tmp_path), other_tasks="ioi")
     monkeypatch.setattr("acdc_engine.run.evaluate._with_edges", lambda *_: pytest.fail("edges were run"))
     bare = Circuit.from_edges(judged(), ["input->m0", "m0->logits"])
-    bare = bare.model_copy(update={"metric": judged().metric, "prompts": judged().prompts, "task": judged().task})
+    bare = bare.model_copy(update={name: getattr(judged(), name) for name in ("metric", "prompts", "task", "ablation")})
     with pytest.raises(MethodError, match=r"knocks out the circuit's heads, and it has none: .* Leave --causal out\.$"):
         evaluate(bare, model=tiny_view(NAME), causal=True)

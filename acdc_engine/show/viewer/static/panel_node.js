@@ -61,10 +61,11 @@
 
   /* Metric against what a head's write is multiplied by; all heads on one scale. */
   function doseCurve(node, view) {
-    if (!known(node.doses)) return null;
+    const title = "Turned up and down", all = view.data.nodes.flatMap((other) => other.doses?.values ?? []);
+    if (node.kind !== "head" || all.length === 0) return null;
+    if (!known(node.doses)) return part(title, note("Not measured: only the strongest heads were turned by themselves."));
     const { metric, n_prompts, factors, values } = node.doses;
-    return part("Turned up and down", acdc.doses(node.doses, view.data.nodes.flatMap((other) => other.doses?.values ?? [])),
-      note(strange(metric, 40), ` in the whole model when this head writes so many times what it would, ${node.span === null ? "" : "wherever it is, "}mean over ${n_prompts} held-out prompts: ` +
+    return part(title, acdc.doses(node.doses, all), note(strange(metric, 40), ` in the whole model when this head writes so many times what it would, ${node.span === null ? "" : "wherever it is, "}mean over ${n_prompts} held-out prompts: ` +
         `${number(values[factors.indexOf(0)])} without it. Dashed: the model as it is. All heads that were turned are on this scale.`));
   }
 
