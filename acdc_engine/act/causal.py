@@ -49,8 +49,8 @@ def heads_of(circuit: Circuit) -> tuple[str, ...]:
     found = tuple(dict.fromkeys(node.sender for node in circuit.nodes if node.kind == "head"))
     if not found:
         raise MethodError(
-            "The causal check knocks out the circuit's heads, and it has none: without MLPs alone a model says nothing "
-            "at all, on any task. Leave --causal out."
+            "The causal check knocks out the circuit's heads, and it has none. MLPs stay, since without them a model "
+            "says nothing at all, on any task. Leave --causal out."
         )
     return found
 

@@ -55,17 +55,21 @@ class Others:
             )
         return cls(tuple(cards), False)
 
-    def prompts(self, view: TransformerView, seed: int) -> tuple[list[Asked], list[str]]:
+    def prompts(self, view: TransformerView, seed: int, drop_misfits: bool) -> tuple[list[Asked], list[str]]:
         """The tasks with their prompts; and the names of usual ones that do not fit the model.
+
+        With `drop_misfits` prompts that do not fit are left out, instead of the task.
 
         Raises:
             PromptError: A task that was named does not fit the model, or has too few prompts.
             ModelError: The model has no tokenizer, and tasks were named.
         """
         asked, unasked = list[Asked](), list[str]()
+        asked_for = Settings(n_validation=0, seed=seed, drop_misfits=drop_misfits)
         for card in self.cards:
             try:
-                made = prompts_of(card, view, Settings(n_validation=0, seed=seed))[1].discovery
+                made = prompts_of(card, view, asked_for)[1].discovery
+                view.check_lengths(made.lengths)
                 if len(made) < MIN_PROMPTS:
                     raise PromptError(
                         f"Task {card.name!r} has {len(made)} prompts for this model, and intervals need {MIN_PROMPTS}: "

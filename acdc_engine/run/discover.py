@@ -93,7 +93,7 @@ def discover(
     run = Run(lab, record, chosen, folder, trace, deadline, report, command_of(task, model, chosen))
     if others is not None:
         with report.stage("Prompts of other tasks"):
-            run.others = others.prompts(lab.view, chosen.seed)
+            run.others = others.prompts(lab.view, chosen.seed, chosen.drop_misfits)
     again = run_file_text(task, model, chosen, torch.get_num_threads()) if isinstance(model, str | Path) else None
     return run.whole(started, again)
 

@@ -109,7 +109,7 @@ def evaluate(
 
     for text in opened.remarks:
         remark(text)
-    checked = _causal_check(opened, other_tasks, report) if causal else None
+    checked = _causal_check(opened, other_tasks, drop_misfits, report) if causal else None
     judged, scores = _with_edges(opened, report, remark)
     if target is not None:  # what took one run per edge is not lost when the rest is interrupted
         judged.model_copy(update={"evaluation": None}).save(target, overwrite=overwrite)
@@ -123,7 +123,9 @@ def evaluate(
     return judged
 
 
-def _causal_check(opened: Reopened, other_tasks: str | None, report: Reporter) -> Callable[[Circuit], Circuit]:
+def _causal_check(
+    opened: Reopened, other_tasks: str | None, drop_misfits: bool, report: Reporter
+) -> Callable[[Circuit], Circuit]:
     """What adds the causal check to the circuit, once all that it asks is there."""
     from acdc_engine.act.causal import heads_of
     from acdc_engine.run.causal import Others, with_causal
@@ -132,7 +134,7 @@ def _causal_check(opened: Reopened, other_tasks: str | None, report: Reporter) -
     heads_of(opened.circuit)  # refuses to have none
     others = Others.of(other_tasks, opened.circuit.behaviour_name)
     with report.stage("Prompts of other tasks"):
-        asked, unasked = others.prompts(lab.view, lab.seed)
+        asked, unasked = others.prompts(lab.view, lab.seed, drop_misfits)
     return partial(with_causal, lab, others=asked, unasked=unasked, progress=report.stage)
 
 

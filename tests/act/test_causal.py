@@ -204,14 +204,14 @@ def test_words() -> None:
 def test_which_tasks_are_asked(tmp_path: Path) -> None:
     assert [card.name for card in Others.of(None, "my own").cards] == list(USUAL)
     assert [card.name for card in Others.of(None, "ioi_swapped").cards] == list(USUAL[1:])
-    asked, unasked = Others.of(None, "my own").prompts(tiny_view(), 0)
+    asked, unasked = Others.of(None, "my own").prompts(tiny_view(), 0, False)
     assert not asked and unasked == list(USUAL), "they do not line up with 61 words"
     with pytest.raises(TaskError, match=r"'ioi' is the circuit's own: ioi,greater_than\.$"):
         Others.of("ioi,greater_than", "ioi")
     with pytest.raises(TaskError, match="and one is named twice"):
         Others.of("ioi,ioi", "mine")
     with pytest.raises(Exception, match=r"(?s)ioi.*Or leave the task out: --other-tasks names those to ask"):
-        Others.of("ioi", "mine").prompts(tiny_view(), 0)
+        Others.of("ioi", "mine").prompts(tiny_view(), 0, False)
 
 
 def test_bad_input_is_refused_before_anything_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,5 +226,7 @@ def test_bad_input_is_refused_before_anything_long(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("acdc_engine.run.evaluate._with_edges", lambda *_: pytest.fail("edges were run"))
     bare = Circuit.from_edges(judged(), ["input->m0", "m0->logits"])
     bare = bare.model_copy(update={name: getattr(judged(), name) for name in ("metric", "prompts", "task", "ablation")})
-    with pytest.raises(MethodError, match=r"knocks out the circuit's heads, and it has none: .* Leave --causal out\.$"):
+    with pytest.raises(
+        MethodError, match=r"knocks out the circuit's heads, and it has none\. .* Leave --causal out\.$"
+    ):
         evaluate(bare, model=tiny_view(NAME), causal=True)
