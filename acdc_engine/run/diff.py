@@ -35,7 +35,7 @@ from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.settings import DIFF_SETTINGS, Settings
 from acdc_engine.score import EdgeScores
 from acdc_engine.score.edge_scores import per_example_fits
-from acdc_engine.search.selection import Selection
+from acdc_engine.search.strategies import Selection
 
 DIFF, FILES = "diff.json", ("base.json", "tuned.json", "change.json")
 """What a folder holds: the comparison, and the circuits of the base model, of the tuned one, and of the change."""

@@ -81,5 +81,4 @@ def _draw_edges(axes: Axes, found: Diff, n_layers: int) -> None:
     axes.set_title("edges of the circuits,\nby the layer they leave", fontsize=7)
     axes.tick_params(labelsize=6)
     axes.legend(fontsize=6, frameon=False, loc="best")
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    axes.spines[["top", "right"]].set_visible(False)
