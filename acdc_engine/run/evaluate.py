@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from acdc_engine.errors import MethodError, MetricError
 from acdc_engine.evidence.hypotheses import EDGES_UP_TO
@@ -20,6 +20,9 @@ from acdc_engine.run.settings import Loading, Settings
 from acdc_engine.score.edge_scores import EdgeScores, per_example_fits
 from acdc_engine.score.methods import METHODS
 from acdc_engine.search.strategies import Selection
+
+if TYPE_CHECKING:
+    from acdc_engine.run.causal import Others
 
 
 def evaluate(
@@ -85,6 +88,7 @@ def evaluate(
     if n_random < 0:
         raise MethodError(f"{n_random} random circuits were asked for; 0 leaves them out.")
     Settings.of({"causal": causal, "other_tasks": other_tasks})  # refuses one without the other
+    others = _other_tasks(other_tasks) if causal else None
     report = reporter_of(progress)
     opened = reopen(
         circuit,
@@ -109,32 +113,41 @@ def evaluate(
 
     for text in opened.remarks:
         remark(text)
-    checked = _causal_check(opened, other_tasks, drop_misfits, report) if causal else None
+    checked = None if others is None else _causal_check(opened, others, drop_misfits, report)
     judged, scores = _with_edges(opened, report, remark)
     if target is not None:  # what took one run per edge is not lost when the rest is interrupted
         judged.model_copy(update={"evaluation": None}).save(target, overwrite=overwrite)
     lab = opened.lab
     judged = lab.with_figures(judged, opened.mask, n_random=n_random, tests=tests, progress=report.stage)
-    if checked is not None:
-        judged = checked(judged)
     if target is not None:
         judged = lab.described(judged, scores, progress=report.stage)
         judged.save(target, overwrite=True)
+    if checked is not None:
+        judged = checked(judged)
+        if target is not None:
+            judged.save(target, overwrite=True)
     return judged
 
 
+def _other_tasks(asked: str | None) -> "Others":
+    """The other tasks of the causal check."""
+    from acdc_engine.run.causal import Others
+
+    return Others.of(asked)
+
+
 def _causal_check(
-    opened: Reopened, other_tasks: str | None, drop_misfits: bool, report: Reporter
+    opened: Reopened, others: "Others", drop_misfits: bool, report: Reporter
 ) -> Callable[[Circuit], Circuit]:
     """What adds the causal check to the circuit, once all that it asks is there."""
     from acdc_engine.act.causal import heads_of
-    from acdc_engine.run.causal import Others, with_causal
+    from acdc_engine.run.causal import with_causal
 
     lab = opened.lab
     heads_of(opened.circuit)  # refuses to have none
-    others = Others.of(other_tasks, opened.circuit.behaviour_name)
+    others = others.beside(opened.circuit.behaviour_name)
     with report.stage("Prompts of other tasks"):
-        asked, unasked = others.prompts(lab.view, lab.seed, drop_misfits)
+        asked, unasked = others.prompts(lab.view, Settings(seed=lab.seed, drop_misfits=drop_misfits))
     return partial(with_causal, lab, others=asked, unasked=unasked, progress=report.stage)
 
 

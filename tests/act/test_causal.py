@@ -1,6 +1,7 @@
 """The causal check: every figure by hand, prompt by prompt and node by node; random heads; a run that carries it."""
 
 import json
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -11,20 +12,24 @@ import pytest
 import torch
 
 from acdc_engine.act.causal import DRAWS, FACTORS, Asked, causal_check, heads_of, random_heads, strongest_heads
-from acdc_engine.act.steering import neutral_rows
-from acdc_engine.errors import MethodError, TaskError
+from acdc_engine.act.steering import Neutral, neutral_rows
+from acdc_engine.errors import CircuitFileError, MethodError, TaskError
 from acdc_engine.evidence.resampling import ratio_interval
 from acdc_engine.experiment import Experiment
 from acdc_engine.graph.blocks import Graph, GraphShape
-from acdc_engine.graph.causal_records import CausalTask
+from acdc_engine.graph.causal_records import Causal, CausalTask, HeadDoses, RandomHeads
 from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.evidence_records import Interval
 from acdc_engine.graph.files import CIRCUIT, SO_FAR
+from acdc_engine.prompts.find import find_task
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.run import causal as module
 from acdc_engine.run.causal import USUAL, Others, with_causal
 from acdc_engine.run.discover import Run, discover
 from acdc_engine.run.evaluate import evaluate
+from acdc_engine.run.prepare import prompts_of
 from acdc_engine.run.progress import Reporter
+from acdc_engine.run.settings import Settings
 from acdc_engine.show.causal import causal_section
 from tests.act.test_steering import TextTokenizer
 from tests.made_circuits import made_circuit
@@ -120,6 +125,29 @@ def test_every_figure_by_hand(metric: str) -> None:
         assert kl == pytest.approx(float(torch.cat(apart).mean()), abs=1e-5)
 
 
+def test_neutral_text_that_the_model_does_not_take_is_left_out() -> None:
+    v = replace(view(NAME), tokenizer=TextTokenizer())
+    assert sorted({len(row) for row in neutral_rows(v)})[0] > 13 and len(neutral_rows(v)) == 8
+    some = neutral_rows(replace(v, max_positions=16))
+    assert 0 < len(some) < 8 and max(map(len, some)) <= 16
+    found = causal_check(replace(v, max_positions=8), circuit(), Asked("mine", OWN, get_metric("logit_diff")))
+    assert found.doses[0].kl_neutral is None and found.kl_random == ()
+
+
+def test_answers_that_are_no_numbers_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not as a KL of 0, nor by the file when the run is over; a run goes on without the check."""
+    v = replace(view(NAME), tokenizer=TextTokenizer())
+    with pytest.raises(MethodError, match=r"^Where these nodes .* not all answers of 'llama_grouped' are finite"):
+        Neutral(v, HEADS).kl({"a0.h1": lambda x: x * float("nan")})
+    monkeypatch.setattr("acdc_engine.act.causal._times", lambda heads, _: {h: lambda x: x + torch.inf for h in heads})
+    noted, saved_as = list[str](), list[str]()
+    report = SimpleNamespace(note=noted.append, stage=Reporter().stage)
+    run: Any = SimpleNamespace(others=([], []), lab=Experiment(v, OTHER, OWN), report=report)
+    run._save = lambda _, name: saved_as.append(name)
+    assert Run._causal(run, circuit()).causal is None and saved_as == [SO_FAR]
+    assert re.fullmatch(r"The causal check is left out: .* float32 do not reach far enough\. Try .*", noted[0])
+
+
 def test_heads_are_the_circuits_and_those_beside_them(monkeypatch: pytest.MonkeyPatch) -> None:
     assert heads_of(circuit()) == HEADS == strongest_heads(circuit())
     monkeypatch.setattr("acdc_engine.act.causal.MOST_HEADS", 2)
@@ -201,17 +229,61 @@ def test_words() -> None:
     assert "elsewhere" not in section.pairs and causal_section(made.model_copy(update={"causal": None})) is None
 
 
+def test_words_where_there_is_little_to_say() -> None:
+    """Tasks without an interval, a task that keeps all of its metric though less than by random heads, an own task that
+    the model does not do."""
+    made = made_circuit(40)
+    whole = made.causal
+    assert whole is not None
+    own, (good, bad) = whole.own, whole.others
+    none = {"kept": None, "interval": None}
+    around = Interval(level=0.95, low=0.99, high=1.01, method="BCa", resamples=9999)
+    kept = good.model_copy(update={"kept": 1.0, "interval": around, "random": (RandomHeads(kept=1.02),)})
+
+    def told(own: CausalTask, *others: CausalTask) -> Any:
+        causal = whole.model_copy(update={"own": own, "others": others, "unasked": ()})
+        section = causal_section(made.model_copy(update={"causal": causal}))
+        assert section is not None
+        return section.pairs
+
+    unable = bad.model_copy(update=none)
+    assert told(own, kept, unable)["elsewhere"] == (
+        "1 of 1 other task surely keep more; without an interval, so that nothing is sure: greater_than"
+    )
+    pairs = told(own.model_copy(update={**none, "model": -0.5}), good, bad)
+    assert pairs["here"] == (
+        "logit_diff is -0.500 in the model and -1.000 without them; the model does too badly on these prompts for a "
+        "share that is kept"
+    )
+    assert pairs["elsewhere"] == (
+        "none can be set against the circuit's own task, whose share has no interval; hurt more than by any draw of "
+        "random heads: greater_than"
+    )
+
+
+def test_a_file_whose_doses_do_not_fit_is_refused() -> None:
+    made = made_circuit(40).causal
+    assert made is not None
+    for update in ({"doses": made.doses[1:]}, {"by_head": (HeadDoses(head="a0.h0", metric=(1.0,)),)}):
+        with pytest.raises(CircuitFileError, match=r"^causal: the first of the doses has factor 0, and every head"):
+            Causal(**{**dict(made), **update})
+
+
 def test_which_tasks_are_asked(tmp_path: Path) -> None:
-    assert [card.name for card in Others.of(None, "my own").cards] == list(USUAL)
-    assert [card.name for card in Others.of(None, "ioi_swapped").cards] == list(USUAL[1:])
-    asked, unasked = Others.of(None, "my own").prompts(tiny_view(), 0, False)
+    assert [card.name for card in Others.of(None).beside("my own").cards] == list(USUAL)
+    assert [card.name for card in Others.of(None).beside("ioi_swapped").cards] == list(USUAL[1:])
+    settings, mine = Settings(seed=3, prepend_bos=True), write_card(tmp_path)
+    asked, unasked = Others.of(None).prompts(tiny_view(), settings)
     assert not asked and unasked == list(USUAL), "they do not line up with 61 words"
-    with pytest.raises(TaskError, match=r"'ioi' is the circuit's own: ioi,greater_than\.$"):
-        Others.of("ioi,greater_than", "ioi")
-    with pytest.raises(TaskError, match="and one is named twice"):
-        Others.of("ioi,ioi", "mine")
+    (own,), _ = Others.of(str(mine)).prompts(tiny_view(), settings)
+    same = prompts_of(find_task(mine), tiny_view(), Settings(seed=3, n_validation=0, prepend_bos=True))[1].discovery
+    assert torch.equal(own.prompts.clean, same.clean[:32]) and bool((own.prompts.clean[:, 0] == 1).all())
+    with pytest.raises(TaskError, match=r"such as the circuit was not found for, and 'ioi' is its own\.$"):
+        Others.of("ioi,greater_than").beside("ioi")
+    with pytest.raises(TaskError, match=r"and one is named twice: ioi,ioi\.$"):
+        Others.of("ioi,ioi")
     with pytest.raises(Exception, match=r"(?s)ioi.*Or leave the task out: --other-tasks names those to ask"):
-        Others.of("ioi", "mine").prompts(tiny_view(), 0, False)
+        Others.of("ioi").prompts(tiny_view(), Settings())
 
 
 def test_bad_input_is_refused_before_anything_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,6 +295,10 @@ def test_bad_input_is_refused_before_anything_long(tmp_path: Path, monkeypatch: 
         discover(card, tiny_view(), **QUICK, other_tasks="ioi")
     with pytest.raises(MethodError, match=r"^Other tasks are asked by the causal check: add --causal"):
         evaluate(saved(tmp_path), other_tasks="ioi")
+    with monkeypatch.context() as patched:
+        patched.setattr("acdc_engine.run.evaluate.reopen", lambda *_, **__: pytest.fail("the model was loaded"))
+        with pytest.raises(TaskError, match=r"There is no task 'ioj'\."):
+            evaluate(saved(tmp_path), causal=True, other_tasks="ioj")
     monkeypatch.setattr("acdc_engine.run.evaluate._with_edges", lambda *_: pytest.fail("edges were run"))
     bare = Circuit.from_edges(judged(), ["input->m0", "m0->logits"])
     bare = bare.model_copy(update={name: getattr(judged(), name) for name in ("metric", "prompts", "task", "ablation")})
