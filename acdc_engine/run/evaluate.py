@@ -5,8 +5,9 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
+from acdc_engine.act.causal import heads_of
 from acdc_engine.errors import MethodError, MetricError
 from acdc_engine.evidence.hypotheses import EDGES_UP_TO
 from acdc_engine.experiment import MetricLike
@@ -14,15 +15,13 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import check_target
 from acdc_engine.graph.nodes import with_roles
 from acdc_engine.graph.records import OF_EDGES
+from acdc_engine.run.causal import Others, with_causal
 from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.reopen import Reopened, reopen
 from acdc_engine.run.settings import Loading, Settings
 from acdc_engine.score.edge_scores import EdgeScores, per_example_fits
 from acdc_engine.score.methods import METHODS
 from acdc_engine.search.strategies import Selection
-
-if TYPE_CHECKING:
-    from acdc_engine.run.causal import Others
 
 
 def evaluate(
@@ -88,7 +87,7 @@ def evaluate(
     if n_random < 0:
         raise MethodError(f"{n_random} random circuits were asked for; 0 leaves them out.")
     Settings.of({"causal": causal, "other_tasks": other_tasks})  # refuses one without the other
-    others = _other_tasks(other_tasks) if causal else None
+    others = Others.of(other_tasks) if causal else None
     report = reporter_of(progress)
     opened = reopen(
         circuit,
@@ -129,20 +128,10 @@ def evaluate(
     return judged
 
 
-def _other_tasks(asked: str | None) -> "Others":
-    """The other tasks of the causal check."""
-    from acdc_engine.run.causal import Others
-
-    return Others.of(asked)
-
-
 def _causal_check(
-    opened: Reopened, others: "Others", drop_misfits: bool, report: Reporter
+    opened: Reopened, others: Others, drop_misfits: bool, report: Reporter
 ) -> Callable[[Circuit], Circuit]:
     """What adds the causal check to the circuit, once all that it asks is there."""
-    from acdc_engine.act.causal import heads_of
-    from acdc_engine.run.causal import with_causal
-
     lab = opened.lab
     heads_of(opened.circuit)  # refuses to have none
     others = others.beside(opened.circuit.behaviour_name)

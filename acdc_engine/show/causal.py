@@ -81,7 +81,7 @@ def _here(found: Causal) -> str:
     sure = "" if own.interval is None else f" ({own.interval.level:.0%} interval {_shares(own.interval)})"
     low = f"no more without {as_low(own)} of" if as_low(own) else "more without each of"
     draws = f"; {low} the draws of random heads" if own.random else ""
-    return f"{_share(own.kept)} of the metric is kept{sure}{draws}"
+    return f"{_share(own.kept)} of the metric is kept on {own.n_prompts} held-out prompts{sure}{draws}"
 
 
 def _elsewhere(found: Causal) -> str:
@@ -90,8 +90,8 @@ def _elsewhere(found: Causal) -> str:
     sure = [(one, one.interval) for one in found.others if one.interval is not None]
     if sure and own is not None:
         alike = [one for one, interval in sure if interval.low <= own.high]
-        text = f"{len(sure) - len(alike)} of {counted(len(sure), 'other task')} surely keep more"
-        told.append(text + (f"; not {_named(alike)}" if alike else ""))
+        text = f"surely more is kept on {len(sure) - len(alike)} of {counted(len(sure), 'other task')}"
+        told.append(text + (f", not on {_named(alike)}" if alike else ""))
     elif sure:
         told.append("none can be set against the circuit's own task, whose share has no interval")
     if hurt := [one for one, interval in sure if interval.high < 1 and one.random and not as_low(one)]:

@@ -162,6 +162,9 @@ def test_heads_are_the_circuits_and_those_beside_them(monkeypatch: pytest.Monkey
         assert (
             layers["a0"] >= 1 and layers["a3"] == 1 and layers["a0"] + layers["a2"] == 5
         )  # a1 has none: its neighbours
+    assert random_heads(graph, heads, 1)[0] != draws, "by the seed"
+    half = [name for name in graph.senders if name.startswith(("a0", "a1"))]
+    assert random_heads(graph, half, 0)[0] == [tuple(name for name in graph.senders if name[:2] in ("a2", "a3"))]
     assert random_heads(graph, [name for name in graph.senders if name.startswith(("a0", "a1", "a2"))], 0) == ([], 0)
 
 
@@ -211,10 +214,11 @@ def test_words() -> None:
     section = causal_section(made)
     assert made.causal is not None and section is not None and section.table is not None
     assert section.pairs["here"] == (
-        "-25% of the metric is kept (95% interval -35% to -15%); more without each of the draws of random heads"
+        "-25% of the metric is kept on 32 held-out prompts (95% interval -35% to -15%); more without each of the "
+        "draws of random heads"
     )
     assert section.pairs["elsewhere"] == (
-        "1 of 2 other tasks surely keep more; not greater_than; hurt more than by any draw of random heads: "
+        "surely more is kept on 1 of 2 other tasks, not on greater_than; hurt more than by any draw of random heads: "
         "greater_than; not asked, since they do not fit the model: capital_country"
     )
     assert section.pairs["neutral text"] == "KL from the model 0.250 nats; without random heads 0.100 to 0.400"
@@ -248,7 +252,7 @@ def test_words_where_there_is_little_to_say() -> None:
 
     unable = bad.model_copy(update=none)
     assert told(own, kept, unable)["elsewhere"] == (
-        "1 of 1 other task surely keep more; without an interval, so that nothing is sure: greater_than"
+        "surely more is kept on 1 of 1 other task; without an interval, so that nothing is sure: greater_than"
     )
     pairs = told(own.model_copy(update={**none, "model": -0.5}), good, bad)
     assert pairs["here"] == (
