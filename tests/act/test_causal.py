@@ -3,6 +3,8 @@
 import json
 import re
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +15,7 @@ import torch
 
 from acdc_engine.act.causal import DRAWS, FACTORS, Asked, causal_check, heads_of, random_heads, strongest_heads
 from acdc_engine.act.steering import Neutral, neutral_rows
-from acdc_engine.errors import CircuitFileError, MethodError, TaskError
+from acdc_engine.errors import CircuitFileError, MethodError, PromptError, TaskError
 from acdc_engine.evidence.resampling import ratio_interval
 from acdc_engine.experiment import Experiment
 from acdc_engine.graph.blocks import Graph, GraphShape
@@ -21,14 +23,17 @@ from acdc_engine.graph.causal_records import Causal, CausalTask, HeadDoses, Rand
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Interval
 from acdc_engine.graph.files import CIRCUIT, SO_FAR
+from acdc_engine.graph.records import MetricRecord
+from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.find import find_task
-from acdc_engine.prompts.metrics import get_metric
+from acdc_engine.prompts.metrics import as_metric, get_metric
 from acdc_engine.run import causal as module
 from acdc_engine.run.causal import USUAL, Others, with_causal
 from acdc_engine.run.discover import Run, discover
-from acdc_engine.run.evaluate import evaluate
+from acdc_engine.run.evaluate import _only_measured, evaluate
 from acdc_engine.run.prepare import prompts_of
 from acdc_engine.run.progress import Reporter
+from acdc_engine.run.reopen import Reopened
 from acdc_engine.run.settings import Settings
 from acdc_engine.show.causal import causal_section
 from tests.act.test_steering import TextTokenizer
@@ -40,6 +45,9 @@ from tests.tiny_task import tiny_view, write_card
 
 OWN, OTHER = random_prompts(12, 6, ragged=True), random_prompts(11, 5, seed=4)
 HEADS = ("a0.h1", "a1.h0", "a1.h3")
+
+
+TOP = as_metric(lambda logits, prompts: (logits.argmax(-1)[:, None] == prompts.answers).any(1).float())
 
 
 def circuit() -> Circuit:
@@ -86,8 +94,10 @@ def check_task(v: Any, asked: Asked, found: CausalTask, draws: Any) -> None:
     span = model.mean() - nothing.mean()
     assert (found.task, found.metric, found.n_prompts) == (asked.name, asked.metric.name, len(asked.prompts))
     assert (found.model, found.without) == pytest.approx((float(model.mean()), float(without.mean())), abs=1e-4)
+    firsts = [float(answers(v, asked._replace(metric=TOP), of).mean()) for of in ((), HEADS, *draws)]
+    assert [found.most_likely, found.most_likely_without, *(one.most_likely for one in found.random)] == firsts
     if span <= 0:
-        assert found.kept is None and found.interval is None
+        assert found.kept is None and found.interval is None and {one.kept for one in found.random} == {None}
         return
     assert found.kept == pytest.approx(float((without.mean() - nothing.mean()) / span), abs=1e-3)
     interval = ratio_interval(without, model, nothing, 3)
@@ -104,13 +114,25 @@ def test_every_figure_by_hand(metric: str) -> None:
     best, worst = (v.logits(OWN.clean)[torch.arange(12), OWN.read_at].topk(2).indices[:, i : i + 1] for i in (0, 1))
     own = Asked("mine", OWN.counted_in(best, worst), get_metric(metric))
     other = Asked("other", OTHER, get_metric("prob_diff"))
-    before = v.work.operations
-    found = causal_check(v, circuit(), own, [other], seed=3, batch_size=5)
+    bad = Asked("bad", OWN.counted_in(worst, best), get_metric("logit_diff"))
+    before, counted = v.work.operations, dict[str, int | None]()
+
+    @contextmanager
+    def progress(title: str, total: int | None) -> Iterator[Any]:
+        counted[title], done = total, list[int]()
+        yield SimpleNamespace(advance=done.append)
+        assert sum(done) == total
+
+    more: Any = {"unasked": ["more"], "seed": 3, "batch_size": 5, "progress": progress}
+    found = causal_check(v, circuit(), own, [other, bad], **more)
+    assert list(counted) == ["Causal check"] and found.unasked == ("more",) and found.seed == 3
     assert v.work.operations > before + 20 * v.plain_operations(len(OWN), 4) / 2, "its cost is counted"
     draws, in_layer = random_heads(v.graph, HEADS, 3)
     assert found.heads == HEADS and found.in_layer == in_layer == 3 and 2 < len(draws) <= DRAWS
     check_task(v, own, found.own, draws)
     check_task(v, other, found.others[0], draws)
+    check_task(v, bad, found.others[1], draws)
+    assert found.others[1].kept is None, "there is nothing to keep"
     assert found.own.interval is not None and found.own.most_likely == 1.0 and found.own.most_likely_without != 1.0
     for at, factor in enumerate(FACTORS):
         assert found.doses[at].factor == factor
@@ -177,7 +199,9 @@ def test_a_run_carries_it_and_without_it_files_keep_their_bytes(
     """Interrupted in it, the circuit is there with its other evidence, and the same command goes on."""
     card, where, v = write_card(tmp_path), tmp_path / "run", tiny_view()
     other = tmp_path / "other.toml"
-    other.write_text(card.read_text().replace('"tiny"', '"second"').replace("Then", "So"))
+    other.write_text(
+        card.read_text().replace('"tiny"', '"second"').replace("Then", "So").replace("logit_diff", "prob_diff")
+    )
 
     def interrupted(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt
@@ -192,11 +216,20 @@ def test_a_run_carries_it_and_without_it_files_keep_their_bytes(
     found = discover(card, v, out=where, **asked)
     assert found.causal is not None and found.cost is not None and Circuit.load(where) == found
     assert [found.causal.own.task, *(one.task for one in found.causal.others)] == ["tiny", "second"]
+    assert [one.metric for one in (found.causal.own, *found.causal.others)] == ["logit_diff", "prob_diff"]
     assert found.causal.own.n_prompts == 12 and found.causal.unasked == ()
     assert next(stage for stage in found.cost.stages if stage.name == "Causal check").forward_passes > 10
     assert "causal" in json.loads((where / CIRCUIT).read_text()) and "causal" not in json.loads(left.to_json())
     again = evaluate(where, model=v, causal=True, other_tasks=str(other), n_random=0, tests=False)
     assert again.causal == found.causal
+
+
+def test_what_was_measured_on_other_prompts_goes() -> None:
+    made = made_circuit(40)
+    other = made.model_copy(update={"metric": MetricRecord(name="nll", sign=1)})
+    lab, mask = Experiment(tiny_view(NAME), OTHER), made.mask()
+    for now, there in ((made, made.causal), (other, None)):
+        assert _only_measured(Reopened(now, made, lab, mask, ())).circuit.causal == there
 
 
 def test_a_circuit_that_turns_out_to_have_no_heads_is_a_note() -> None:
@@ -207,6 +240,16 @@ def test_a_circuit_that_turns_out_to_have_no_heads_is_a_note() -> None:
     assert Run._causal(run, bare) is bare and "it has none" in noted[0]
     with pytest.raises(MethodError, match="on held-out prompts, and there are none"):
         with_causal(Experiment(tiny_view(NAME), OTHER), judged())
+
+
+def test_what_a_run_asks_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "causal_check", lambda *given, **more: (given, more))
+    lab = Experiment(tiny_view(NAME), OTHER, random_prompts(40), metric="prob_diff", seed=5, batch_size=3)
+    given: Any = with_causal(lab, judged(), [], unasked=["more"]).causal
+    (v, _, own, others), more = given
+    assert (v, own.name, own.metric.name, others) == (lab.view, "my own", "prob_diff", [])
+    assert torch.equal(own.prompts.clean, random_prompts(40).clean[:32])
+    assert {**more, "progress": None} == {"unasked": ["more"], "seed": 5, "batch_size": 3, "progress": None}
 
 
 def test_words() -> None:
@@ -273,7 +316,10 @@ def test_a_file_whose_doses_do_not_fit_is_refused() -> None:
             Causal(**{**dict(made), **update})
 
 
-def test_which_tasks_are_asked(tmp_path: Path) -> None:
+def test_which_tasks_are_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unequal(*_: Any) -> None:
+        raise PromptError("unequal")
+
     assert [card.name for card in Others.of(None).beside("my own").cards] == list(USUAL)
     assert [card.name for card in Others.of(None).beside("ioi_swapped").cards] == list(USUAL[1:])
     settings, mine = Settings(seed=3, prepend_bos=True), write_card(tmp_path)
@@ -282,6 +328,15 @@ def test_which_tasks_are_asked(tmp_path: Path) -> None:
     (own,), _ = Others.of(str(mine)).prompts(tiny_view(), settings)
     same = prompts_of(find_task(mine), tiny_view(), Settings(seed=3, n_validation=0, prepend_bos=True))[1].discovery
     assert torch.equal(own.prompts.clean, same.clean[:32]) and bool((own.prompts.clean[:, 0] == 1).all())
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "PROMPTS", 9)
+        assert len(Others.of(str(mine)).prompts(tiny_view(), settings)[0][0].prompts) == 9
+        patched.setattr(module, "MIN_PROMPTS", 33)
+        with pytest.raises(PromptError, match="'tiny' has 32 prompts for this model, and intervals need 33: add words"):
+            Others.of(str(mine)).prompts(tiny_view(), settings)
+        patched.setattr(TransformerView, "check_lengths", unequal)
+        with pytest.raises(PromptError, match=r"^unequal\nOr leave the task out: --other-tasks"):
+            Others.of(str(mine)).prompts(tiny_view(), settings)
     with pytest.raises(TaskError, match=r"such as the circuit was not found for, and 'ioi' is its own\.$"):
         Others.of("ioi,greater_than").beside("ioi")
     with pytest.raises(TaskError, match=r"and one is named twice: ioi,ioi\.$"):
