@@ -310,10 +310,11 @@ def diff(
 def _write_diff_page(found: "Diff", folder: Path) -> None:
     from acdc_engine.graph.circuit import Circuit
     from acdc_engine.graph.files import write_text
+    from acdc_engine.run.diff import PAGE
     from acdc_engine.show.diff_page import diff_html
 
     change = Circuit.load(folder / "change.json") if found.carried.edges else None
-    write_text(folder / "diff.html", diff_html(found, change), overwrite=True)
+    write_text(folder / PAGE, diff_html(found, change), overwrite=True)
 
 
 def _listed(text: str | None) -> list[str]:

@@ -189,18 +189,27 @@ def _adapted(hf_model: Any, name: str, adapter: Path) -> tuple[Any, str]:
         return with_adapter(hf_model, name, adapter).eval(), f"{name}+{adapter.resolve().name}"
 
 
-def load_hf_model(model: str | Path, *, dtype: str, revision: str | None = None) -> tuple[Any, Any]:
-    """Loads the Hugging Face model itself, on the CPU, and its tokenizer; for what is to become a model again.
+def load_hf_model(
+    model: str | Path, *, dtype: str, revision: str | None = None, adapter: str | Path | None = None
+) -> tuple[Any, Any, str]:
+    """Loads the Hugging Face model itself, on the CPU, its tokenizer and name; for what is to become a model again.
 
     Raises:
-        ModelError: It cannot be found, reached or read, or is a small model, which is none of transformers'.
+        ModelError: It cannot be found, reached or read, or is a small model, which is none of transformers'; or the
+            adapter is none, does not fit the model, or cannot be merged.
     """
     if _small_model_folder(model) is not None:
         raise ModelError(f"{model} is a small model, which is no model of transformers.")
-    number_format = pick_dtype(dtype)
+    number_format, fitted = pick_dtype(dtype), None if adapter is None else _adapting(model, adapter, None)
     source, name = _resolve(model)
     with _reading(source, name, revision) as where:
-        return _read(source, name, number_format, where, None).eval(), _read_tokenizer(source, name, where)
+        hf_model, tokenizer = (
+            _read(source, name, number_format, where, None).eval(),
+            _read_tokenizer(source, name, where),
+        )
+    if fitted is not None:
+        hf_model, name = _adapted(hf_model, name, fitted)
+    return hf_model, tokenizer, name
 
 
 def load_tokenizer(model: str | Path = DEFAULT_MODEL) -> Any:

@@ -37,8 +37,9 @@ from acdc_engine.score import EdgeScores
 from acdc_engine.score.edge_scores import per_example_fits
 from acdc_engine.search.selection import Selection
 
-DIFF, FILES = "diff.json", ("base.json", "tuned.json", "change.json")
-"""What a folder holds: the comparison, and the circuits of the base model, of the tuned one, and of the change."""
+DIFF, PAGE, FILES = "diff.json", "diff.html", ("base.json", "tuned.json", "change.json")
+"""What a folder holds: the comparison, its page (of the command), and circuits: of the base model, of the tuned one, of
+the change."""
 
 
 @dataclass
@@ -73,7 +74,7 @@ def diff(
         base: The model as it was, as for `load_model`.
         tuned: The model as it has become; None for the base model with an `adapter`.
         out: Folder to write: diff.json, and circuit files of both models and of the change; None to write nothing.
-        overwrite: Replace these files.
+        overwrite: Replace these files, and a page diff.html of an earlier comparison, which goes.
         progress: Show progress on stderr, or on a reporter of one's own (`acdc_engine.run.progress`).
         **settings: Those of `Settings` that `DIFF_SETTINGS` names. `adapter` is merged into the tuned model, and
             `n_random` is how many random sets of edges the undoing of the change is compared with.
@@ -163,7 +164,8 @@ def _models(base: Any, tuned: Any, chosen: Settings) -> tuple[TransformerView, T
 
 
 def _save(folder: Path, found: Diff, circuits: Sequence[Circuit | None]) -> None:
-    """Writes all files; of an earlier comparison no circuit stays."""
+    """Writes all files; of an earlier comparison neither page nor circuit stays."""
+    (folder / PAGE).unlink(missing_ok=True)
     found.save(folder / DIFF, overwrite=True)
     for name, circuit in zip(FILES, circuits, strict=True):
         if circuit is None:
@@ -174,7 +176,7 @@ def _save(folder: Path, found: Diff, circuits: Sequence[Circuit | None]) -> None
 
 def _folder(folder: Path, overwrite: bool) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (DIFF, *FILES):
+    for name in (DIFF, PAGE, *FILES):
         check_target(folder / name, overwrite=overwrite)
     return folder
 

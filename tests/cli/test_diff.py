@@ -49,7 +49,11 @@ def test_a_comparison_is_printed_kept_and_drawn(tuned: Path, tmp_path: Path) -> 
     )
     assert page.count('src="data:image/svg+xml') == 2 and "a1.h2-&gt;logits" in page and "<b>tuned" not in page
     assert "<b>tuned" not in html_of(found) and "carry the change" in repr(found)
-    assert "diff.json" in refused(*command) and "exist" in refused(*command)
+    for file in ("diff.json", "diff.html", "base.json", "tuned.json", "change.json"):  # each by itself
+        (kept := tmp_path / file).mkdir()
+        (kept / file).write_text("mine")
+        alone = ["diff", "induction_2l", "--base", "induction-2l", "--tuned", str(tuned), "--out", str(kept), *QUICK]
+        assert f"{file} exists already" in refused(*alone) and (kept / file).read_text() == "mine"
     assert "is a circuit of what tuning changed" in refused("evaluate", out / "change.json")
 
 

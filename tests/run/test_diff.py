@@ -80,7 +80,8 @@ def test_models_and_settings_that_do_not_fit() -> None:
 
 def test_a_change_that_the_metric_does_not_see(tmp_path: Path) -> None:
     """One that is rounding: nothing carries it, and it is said; no file of an earlier comparison stays beside it."""
-    (tmp_path / "change.json").write_text("{}")
+    for name in ("change.json", "diff.html"):
+        (tmp_path / name).write_text("{}")
     how: dict[str, Any] = {"n": 10, "n_held_out": 10, "out": tmp_path, "overwrite": True}
     found = diff("induction_2l", "induction-2l", with_head(1, 0, 1 + 1e-7), **how)
     assert {file.name for file in tmp_path.iterdir()} == {"diff.json", "base.json", "tuned.json"}
