@@ -81,7 +81,7 @@ def load_model(
     """
     limit = None if memory is None else parse_bytes(memory)
     place = None if device_map is None else _placing(model, device_map, device, dtype, memory)
-    fitted = None if adapter is None else _adapting(model, adapter, device_map)
+    fitted = None if adapter is None else adapting(model, adapter, device_map)
     view = _loaded(model, device, dtype, ungroup_kv, tokenizer, revision, place, fitted)
     if limit is not None:
         view = replace(view, memory=limit)
@@ -92,8 +92,12 @@ def load_model(
 _Place = Callable[[str, Any], dict[str, str]]  # from a model's name and configuration to the devices of its parts
 
 
-def _adapting(model: Any, adapter: str | Path, device_map: "DeviceMap | None") -> Path:
-    """Looks at an adapter before anything is loaded; what the model has to do with it is known later."""
+def adapting(model: Any, adapter: str | Path, device_map: "DeviceMap | None" = None) -> Path:
+    """Looks at an adapter before anything is loaded; what the model has to do with it is known later.
+
+    Raises:
+        ModelError: It is none, peft is not installed, or the model is of a kind that takes none.
+    """
     from acdc_engine.model.adapters import check_adapter, is_adapted
 
     why = ""
@@ -200,7 +204,7 @@ def load_hf_model(
     """
     if _small_model_folder(model) is not None:
         raise ModelError(f"{model} is a small model, which is no model of transformers.")
-    number_format, fitted = pick_dtype(dtype), None if adapter is None else _adapting(model, adapter, None)
+    number_format, fitted = pick_dtype(dtype), None if adapter is None else adapting(model, adapter)
     source, name = _resolve(model)
     with _reading(source, name, revision) as where:
         hf_model, tokenizer = (

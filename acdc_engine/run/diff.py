@@ -2,22 +2,21 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from acdc_engine.errors import BehaviourError, MethodError, SearchError
-from acdc_engine.evidence.figures import behaviour_of, figures_of
+from acdc_engine.evidence.figures import figures_of
 from acdc_engine.evidence.paired import paired_effects
 from acdc_engine.evidence.resampling import check_enough_prompts, ratio_interval
 from acdc_engine.experiment import Experiment
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.graph.diff_records import Carried, CarriedEdge, Diff, DiffCell, DiffEffects, DiffModel, Which
+from acdc_engine.graph.diff_records import Carried, CarriedEdge, Diff, DiffCell, DiffEffects, Which
 from acdc_engine.graph.evidence_records import Interval
 from acdc_engine.graph.files import check_target
 from acdc_engine.graph.style import texts_of
@@ -30,27 +29,16 @@ from acdc_engine.patch.mask_scores import mask_scores
 from acdc_engine.prompts.find import find_task
 from acdc_engine.provenance import environment
 from acdc_engine.run.meter import plain_operations
+from acdc_engine.run.one_model import OneModel, judge_of, one_model, searched
 from acdc_engine.run.prepare import metric_for, prompts_of
 from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.settings import DIFF_SETTINGS, Settings
 from acdc_engine.score import EdgeScores
 from acdc_engine.score.edge_scores import per_example_fits
-from acdc_engine.search.selection import Selection
 
 DIFF, PAGE, FILES = "diff.json", "diff.html", ("base.json", "tuned.json", "change.json")
 """What a folder holds: the comparison, its page (of the command), and circuits: of the base model, of the tuned one, of
 the change."""
-
-
-@dataclass
-class _Side:
-    """One of the two models: its experiment, its scores, and its circuit or why there is none."""
-
-    which: Which
-    lab: Experiment
-    scores: EdgeScores
-    record: DiffModel
-    circuit: Circuit | None
 
 
 def diff(
@@ -101,10 +89,14 @@ def diff(
 
     first, second = lab(before, chosen.ablation), lab(after, chosen.ablation)
     with report.stage("Running both models"):
-        alone = _judge_of("base", first).evaluator.clean_logits()
-        _ = _judge_of("tuned", second)
+        alone = judge_of("base", first).evaluator.clean_logits()
+        _ = judge_of("tuned", second)
     carried, change = _carried(lab(pair, "base", each_template=False), alone, chosen, report)
-    sides = [_side("base", first, chosen, report), _side("tuned", second, chosen, report)]
+    fits = per_example_fits(first.graph, len(first.prompts))
+    sides = [
+        one_model("base", first, chosen, report, per_example=fits),
+        one_model("tuned", second, chosen, report, per_example=fits),
+    ]
     with report.stage("Effects in both models"):
         edges, nodes = _effects(sides, chosen.seed)
     unknown = () if edges else ("The scores of single prompts take too much memory: effects are not compared.",)
@@ -181,44 +173,7 @@ def _folder(folder: Path, overwrite: bool) -> Path:
     return folder
 
 
-def _judge_of(which: Which, lab: Experiment) -> Judge:
-    """On the held-out prompts; says of which model it is that they say nothing of."""
-    try:
-        return lab.held_out_judge
-    except BehaviourError as error:
-        raise BehaviourError(f"The {which} model: {error}") from error
-
-
-def _side(which: Which, lab: Experiment, chosen: Settings, report: Reporter) -> _Side:
-    """A model by itself: its behaviour, its scores, its circuit."""
-    how: dict[str, Any] = {} if chosen.steps is None else {"steps": chosen.steps}
-    with report.stage(f"Scoring all edges, {which} model", len(lab.prompts)) as stage:
-        fits = per_example_fits(lab.graph, len(lab.prompts))
-        scores = lab.score(chosen.method, per_example=fits, progress=stage.advance, **how)
-    about: dict[str, Any] = {"model": lab.view.model_record()}
-    behaviour, problems = behaviour_of(_judge_of(which, lab))
-    about |= {"metric_clean": behaviour.metric_clean, "metric_corrupt": behaviour.metric_ablated}
-    about |= {"accuracy": behaviour.accuracy, "doubt": problems[0].text if problems else None}
-    circuit, reason = None, None
-    try:
-        with report.stage(f"Circuit of the {which} model") as stage:
-            found = _searched(lab, scores, chosen.faithfulness, stage.say)
-            circuit = lab.judged(found, n_random=0)
-    except (BehaviourError, SearchError) as error:
-        reason = str(error)
-    size = None if circuit is None else len(circuit.edges)
-    return _Side(which, lab, scores, DiffModel(**about, edges=size, reason=reason), circuit)
-
-
-def _searched(lab: Experiment, scores: EdgeScores, target: float, say: Any) -> Selection:
-    """A minimal circuit; edges that move the metric the way the whole does come first."""
-    sign = 1.0 if lab.judge.range > 0 else -1.0
-    oriented = replace(scores, mean=scores.mean * sign)
-    found = lab.search(oriented, target, report=lambda what, one, met: say(f"{one.size:,} edges, {what}"))
-    return replace(lab.with_effects(lab.minimal(found)), scores=scores)
-
-
-def _effects(sides: Sequence[_Side], seed: int) -> tuple[DiffEffects | None, DiffEffects | None]:
+def _effects(sides: Sequence[OneModel], seed: int) -> tuple[DiffEffects | None, DiffEffects | None]:
     """All edges, and all nodes: a node's effect is that of all its outgoing edges, to first order."""
     base, tuned = (side.scores.per_example for side in sides)
     if base is None or tuned is None:
@@ -233,18 +188,18 @@ def _effects(sides: Sequence[_Side], seed: int) -> tuple[DiffEffects | None, Dif
     return edges, paired_effects(list(graph.senders), base.sum(2), tuned.sum(2), first, second, seed)
 
 
-def _judged(sides: Sequence[_Side]) -> list[DiffCell]:
-    cells = list[DiffCell]()
-    for of in sides:
-        for into in sides:
+def _judged(sides: Sequence[OneModel]) -> list[DiffCell]:
+    cells, named = list[DiffCell](), list(zip(get_args(Which), sides, strict=True))
+    for name, of in named:
+        for model, into in named:
             if of.circuit is not None:
                 known = of.circuit.evaluation if into is of else None
                 judge = into.lab.held_out_judge
                 figures = known.held_out if known else figures_of(judge, of.circuit.mask(), into.lab.seed)
                 cells.append(
                     DiffCell(
-                        circuit=of.which,
-                        model=into.which,
+                        circuit=name,
+                        model=model,
                         faithfulness=figures.faithfulness,
                         faithfulness_interval=figures.faithfulness_interval,
                         kl_recovered=figures.kl_recovered,
@@ -286,7 +241,7 @@ def _carried(
         scores = lab.score(scored)
     try:
         with report.stage("Circuit of the change") as stage:
-            found = _searched(lab, scores, chosen.faithfulness, stage.say)
+            found = searched(lab, scores, chosen.faithfulness, stage.say)
             circuit = lab.judged(found, n_random=0)
     except SearchError as error:
         return Carried(**about, reason=str(error)), None
