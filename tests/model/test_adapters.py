@@ -12,6 +12,7 @@ from acdc_engine import intervene
 from acdc_engine.errors import ModelError
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.model import load_model
+from acdc_engine.model.alike import OneOfMany, alike
 from acdc_engine.run.ablate import ablate
 from tests.model.test_load import tiny_tokenizer
 from tests.tiny_models import VOCAB, hf_model, relative_distance
@@ -70,6 +71,23 @@ def test_a_model_without_nodes_has_its_adapter_merged(tmp_path: Path) -> None:
         ablate(circuit, tmp_path / "other", model=tmp_path / "base", adapter=tmp_path / "base")
     with pytest.raises(ModelError, match=r"'base\+lora'.* BASE\+NAME is --model BASE with the adapter NAME"):
         ablate(circuit, tmp_path / "other")
+
+
+def test_models_are_looked_at_by_their_files_alone(tmp_path: Path) -> None:
+    """An adapter's folder is the first model with it; other shapes are refused without reading weights."""
+    for name, model in (("base", hf_model("llama")), ("same", hf_model("llama")), ("other", hf_model("llama_grouped"))):
+        model.save_pretrained(tmp_path / name)
+        tiny_tokenizer().save_pretrained(tmp_path / name)
+        (tmp_path / name / "model.safetensors").unlink()
+    adapted().save_pretrained(tmp_path / "lora")
+    found = alike([tmp_path / "base", tmp_path / "lora", str(tmp_path / "same")])
+    assert [one.name for one in found] == ["base", "lora", "same"]
+    assert found[1] == OneOfMany(tmp_path / "base", tmp_path / "lora", "lora") and found[2].adapter is None
+    with pytest.raises(ModelError, match=r"'base' and 'other' differ in n_kv_heads 4 and 2\. Give a model and"):
+        alike([tmp_path / "base", tmp_path / "other"])
+    with pytest.raises(ModelError, match=r"differ in .*architecture LlamaForCausalLM and GPT2LMHeadModel"):
+        alike([tmp_path / "base", hf_model("gpt2")])
+    assert len(alike([hf_model("llama"), hf_model("llama")])) == 2
 
 
 def test_adapters_that_cannot_be_used(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ _PAIRED = tuple(product((_BLUE, _ORANGE), (_FULL, _DASHED)))
 """Looks of lines: a colour for each; or one for two, full and dashed."""
 _LOW, _HIGH = -1.5, 2.5
 """Faithfulness beyond these ends would press the rest into one line: it is drawn at them."""
-_Values = Sequence[float | None]
+_Values = Sequence[float | int | None]
 
 
 def checkpoints_figure(found: Checkpoints) -> Figure:
