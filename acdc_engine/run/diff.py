@@ -1,7 +1,7 @@
 """Two models on one task: what tuning changed, and which edges carry it. `acdc diff`."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,13 +10,15 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from acdc_engine.errors import BehaviourError, MethodError, SearchError
+from acdc_engine.evidence.describe import called
 from acdc_engine.evidence.figures import figures_of
 from acdc_engine.evidence.paired import paired_effects
 from acdc_engine.evidence.resampling import check_enough_prompts, ratio_interval
+from acdc_engine.evidence.roles import Roles, measure_roles, role_of
 from acdc_engine.experiment import Experiment
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.graph.diff_records import Carried, CarriedEdge, Diff, DiffCell, DiffEffects, Which
+from acdc_engine.graph.diff_records import Carried, CarriedEdge, Diff, DiffCell, DiffEffects, DiffRole, Status, Which
 from acdc_engine.graph.evidence_records import Interval
 from acdc_engine.graph.files import check_target
 from acdc_engine.graph.style import texts_of
@@ -99,6 +101,8 @@ def diff(
     ]
     with report.stage("Effects in both models"):
         edges, nodes = _effects(sides, chosen.seed)
+    with report.stage("Roles in both models", None) as stage:
+        roles = _roles(sides, stage.advance)
     unknown = () if edges else ("The scores of single prompts take too much memory: effects are not compared.",)
     with report.stage("Each circuit in the other model"):
         judged = tuple(_judged(sides))
@@ -115,6 +119,7 @@ def diff(
         judged=judged,
         edges=edges,
         nodes=nodes,
+        roles=roles,
         carried=carried,
         remarks=(*prompts.notes, *unknown),
         seconds=time.perf_counter() - started,
@@ -186,6 +191,28 @@ def _effects(sides: Sequence[OneModel], seed: int) -> tuple[DiffEffects | None, 
     edges = paired_effects(names, base.flatten(1)[:, there], tuned.flatten(1)[:, there], first, second, seed)
     first, second = (mask.any(1) for mask in masks)
     return edges, paired_effects(list(graph.senders), base.sum(2), tuned.sum(2), first, second, seed)
+
+
+def _roles(sides: Sequence[OneModel], progress: Callable[[int], None]) -> tuple[DiffRole, ...]:
+    """What the nodes of both circuits do in either model; each circuit holds what its own do in its own."""
+    names = [{node.name for node in one.circuit.nodes} if one.circuit else set[str]() for one in sides]
+    nodes = [name for name in sides[0].lab.graph.senders if name in names[0] | names[1]]
+    measured = list[Roles]()
+    for one in sides if nodes else ():
+        lab = one.lab
+        assert lab.held_out is not None, "a task gives both"
+        how: dict[str, Any] = {"seed": lab.seed, "batch_size": lab.batch_size, "progress": progress}
+        measured.append(measure_roles(lab.view, nodes, lab.held_out, **how))
+        one.circuit = None if one.circuit is None else called(one.circuit, measured[-1])
+    found = list[DiffRole]()
+    for name in nodes:
+        status: Status = "kept" if name in names[0] & names[1] else "gained" if name in names[1] else "lost"
+        base, tuned = (role_of(one.scores.get(name, ())) for one in measured)
+        direct = [one.direct[name].clean if name in one.direct else None for one in measured]
+        found.append(
+            DiffRole(name=name, status=status, base=base, tuned=tuned, base_direct=direct[0], tuned_direct=direct[1])
+        )
+    return tuple(found)
 
 
 def _judged(sides: Sequence[OneModel]) -> list[DiffCell]:
