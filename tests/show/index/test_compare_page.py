@@ -191,6 +191,13 @@ def test_edges_by_layer_role_and_place_with_their_changes(page: Page, a: str, b:
         }
         assert {row[0]: [int(cell.replace("\u2013", "0")) for cell in row[1:]] for row in found} == counted
     assert set(CHANGES) <= {*changes.values()}, "or nothing is told apart here"
+    plain = [{edge.name: edge for edge in RUNS[side].plain().edges} for side in (a, b)]
+    values = [(plain[0][name], plain[1][name]) for name in plain[0].keys() & plain[1].keys()]
+    if RUNS[a].spans is None:
+        dark = {edge.name for edge, now in values if change(edge.effect or 0.0, now.effect or 0.0)}
+    else:
+        dark = {edge.name for edge, now in values if change(edge.score or 0.0, now.score or 0.0)}
+    assert lines(page, "a", ".changed") == drawn(RUNS[a].plain(), dark)
     rows = {row[0]: row[1] for row in listed(page, "changed")}
     assert rows == {name: f"both, {kind} in B" for name, kind in changes.items() if kind}
     both, either = len(changes), len(one | other)

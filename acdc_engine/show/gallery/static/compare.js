@@ -94,13 +94,19 @@
     byId("placed").hidden = !names;
     [sideA, sideB] = at ? [runA.at, runB.at] : [runA, runB];
     compared = at ? two.union(shapes[runA.shape], sideA, sideB, names) : edges;
-    const unit = (run) => `${run.measure} ${run.facts.find(([label]) => label === "Metric")[1]}`;
-    const comparable = sideA.measure && sideA.measure === sideB.measure && unit(runA) === unit(runB);
-    for (const edge of compared) edge.change = two.change(edge, comparable);
+    grade(edges, runA, runB);
+    if (at) grade(compared, sideA, sideB);
     rows = MOST;
     facts();
     counts();
     table();
+  }
+
+  // Which edges of both have another strength; of none where the two are not on one scale.
+  function grade(those, a, b) {
+    const metric = (run) => run.facts.find(([label]) => label === "Metric")[1];
+    const comparable = a.measure && a.measure === b.measure && metric(runA) === metric(runB);
+    for (const edge of those) edge.change = two.change(edge, comparable);
   }
 
   function percent(value) { return value === null ? "undefined, both are empty" : value.toFixed(3); }
