@@ -40,7 +40,6 @@ from acdc_engine.patch.judge import Judge, Target, judges_each
 from acdc_engine.patch.memory import remembering
 from acdc_engine.prompts.metrics import Metric, MetricFunction, aimed_at, as_metric, check_objective
 from acdc_engine.prompts.prompt_set import PromptSet, with_common_spans
-from acdc_engine.provenance import environment, prompts_hash, records_of
 from acdc_engine.score import EdgeScores, get_method, score_edges
 from acdc_engine.score.edge_scores import per_example_fits
 from acdc_engine.search import RANKS, Choice, Found, Report, Search, find_circuit, minimal, nobody, singles
@@ -50,7 +49,7 @@ from acdc_engine.search.strategies import Progress
 if TYPE_CHECKING:
     from acdc_engine.evidence.figures import Behaviour
 
-# Evidence is imported where it is asked for: scoring and searching need none of it.
+# Evidence and provenance are imported where they are asked for: scoring and searching need none of them.
 MetricLike = str | Metric | MetricFunction
 """A metric by its name, or a function of logits `[prompts, d_vocab]` and prompts that gives one number for each."""
 
@@ -414,6 +413,8 @@ class Experiment:
 
     def bare(self, found: Selection, edges: tuple[CircuitEdge, ...] | None = None) -> Circuit:
         """The circuit with where it comes from, and nothing measured but scores."""
+        from acdc_engine.provenance import environment, prompts_hash, records_of
+
         scores, attribution = found.scores, None
         if scores is not None:
             attribution = AttributionRecord(method=scores.method, settings=dict(scores.settings))

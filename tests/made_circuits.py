@@ -8,6 +8,7 @@ from acdc_engine.graph import evidence_records as evidence
 from acdc_engine.graph import records, repeat_records
 from acdc_engine.graph.alternative_records import Alternative, Alternatives, CircuitFigures
 from acdc_engine.graph.blocks import Graph, GraphShape
+from acdc_engine.graph.causal_records import Causal, CausalTask, Dose, HeadDoses, RandomHeads
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.nodes import nodes_of_edges, with_roles
 from acdc_engine.graph.spans import Spans
@@ -102,6 +103,7 @@ def made_circuit(
         sizes=_sizes(rng, n_edges, held_out.faithfulness),
         repeats=_repeats(edges, held_out, text),
         alternatives=_alternatives(edges),
+        causal=_causal(nodes, text),
         nodes=nodes,
         edges=edges,
         prompts=tuple(
@@ -143,6 +145,32 @@ def _alternatives(edges: tuple[records.CircuitEdge, ...]) -> Alternatives:
     joined = CircuitFigures(n_edges=len(edges), **figures)
     made: dict[str, Any] = {"asked": 2, "overlap": 0.3, "searches": 5, "evaluations": 412, "closest": 0.72}
     return Alternatives(found=(found,), union=joined, intersection=joined, **made)
+
+
+def _causal(nodes: tuple[records.CircuitNode, ...], text: Callable[[str], str]) -> Causal:
+    """Two other tasks, one of which loses as much as the circuit's own."""
+    heads = tuple(dict.fromkeys(node.sender for node in nodes if node.kind == "head")) or ("a0.h0",)
+
+    def task(name: str, kept: float) -> CausalTask:
+        interval = evidence.Interval(level=0.95, low=kept - 0.1, high=kept + 0.1, method="BCa", resamples=9999)
+        random = tuple(RandomHeads(kept=value, most_likely=value / 2) for value in (0.3, 0.9))
+        about: dict[str, Any] = {"task": text(name), "metric": text("logit_diff"), "n_prompts": 32, "model": 4.0}
+        about |= {"most_likely": 0.9, "most_likely_without": 0.1}
+        return CausalTask(**about, without=4 * kept, kept=kept, interval=interval, random=random)
+
+    values = (-1.0, 2.0, 4.0, 5.0, 4.5)
+    doses = tuple(Dose(factor=at / 2, metric=value, kl_neutral=abs(at - 2) / 8) for at, value in enumerate(values))
+    return Causal(
+        heads=heads,
+        in_layer=len(heads) - 1,
+        own=task("ioi", -0.25),
+        others=(task("sva_simple", 0.95), task("greater_than", -0.1)),
+        unasked=("capital_country",),
+        doses=doses,
+        kl_random=(0.1, 0.4),
+        by_head=tuple(HeadDoses(head=head, metric=tuple(value / 2 for value in values)) for head in heads[:2]),
+        seed=0,
+    )
 
 
 def _names(rng: random.Random, layout: Graph, n_edges: int) -> set[str]:

@@ -34,12 +34,16 @@ class EditedRuns:
         self._view, self._rotations = view, view.rotations(tokens.shape[1])
         self._senders = {name: view.graph.sender_index(name) for name in nodes}
         self._embed = view.embed(tokens)
-        stream, first = Stream(self._embed), min(self._senders.values(), default=view.graph.n_senders)
-        self._start = 0
-        while self._start < len(view.twins) and view.twins[self._start].block.writes.stop <= first:
-            self._step(self._start, stream, {})
+        self._start, self._before = 0, Stream(self._embed)
+        self.go_to(self._senders)
+
+    @torch.no_grad()
+    def go_to(self, nodes: Iterable[str]) -> None:
+        """Runs what lies before the first of these nodes; those before it are not edited any more."""
+        first = min((self._senders[name] for name in nodes), default=self._view.graph.n_senders)
+        while self._start < len(self._view.twins) and self._view.twins[self._start].block.writes.stop <= first:
+            self._step(self._start, self._before, {})
             self._start += 1
-        self._before = stream
 
     @torch.no_grad()
     def final(self, changes: Mapping[str, Change]) -> Residual:
@@ -53,6 +57,7 @@ class EditedRuns:
     def _step(self, place: int, stream: Stream, changes: Mapping[int, Change]) -> None:
         twin, record = self._view.twins[place], Record(self._embed)
         block = twin.block
+        twin.count(self._view.work, *self._embed.shape[:2])
         write = twin.run(stream.before(block), self._rotations[block.layer], record, False)
         if own := [sender for sender in range(block.writes.start, block.writes.stop) if sender in changes]:
             values = record.blocks[0].values

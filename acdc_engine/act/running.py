@@ -46,11 +46,7 @@ class InModel:
             MethodError: There is no such ablation, or prompts are given that it takes nothing from.
             PromptError: The prompts of means cannot be run.
         """
-        ablation = ablation or circuit.ablation or "patch"
-        ABLATIONS.parameters_of(ablation)
-        if ablation == "zero" and corrupt is not None:
-            raise MethodError("Zero ablation takes nothing from other prompts: leave the corrupt ones out.")
-        view = model
+        ablation, view = chosen_ablation(circuit, ablation, corrupt is not None), model
         if not isinstance(model, TransformerView):
             view = load_model(model, ungroup_kv=circuit.model.ungrouped_kv)
         found = InModel(view, circuit.plain(), ablation)
@@ -214,6 +210,19 @@ class InModel:
     def _shown(self, row: Sequence[int]) -> str:
         tokenizer = self.view.tokenizer
         return str(list(row)) if tokenizer is None else show_tokens(tokenizer, row)
+
+
+def chosen_ablation(circuit: Circuit, ablation: str | None, corrupt: bool) -> str:
+    """The ablation that was asked for, or the circuit's; `corrupt` says whether there are corrupt prompts.
+
+    Raises:
+        MethodError: There is no such ablation, or prompts are given that it takes nothing from.
+    """
+    chosen = ablation or circuit.ablation or "patch"
+    ABLATIONS.parameters_of(chosen)
+    if chosen == "zero" and corrupt:
+        raise MethodError("Zero ablation takes nothing from other prompts: leave the corrupt ones out.")
+    return chosen
 
 
 def run(

@@ -4,7 +4,7 @@ A direction is what a node writes more on the clean prompts than on the corrupt 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ from acdc_engine.act.edited_run import Change, EditedRuns
 from acdc_engine.act.edits import check_nodes
 from acdc_engine.evidence.figures import right_ranks
 from acdc_engine.evidence.resampling import ratio_interval
-from acdc_engine.graph.steering_records import Dose
+from acdc_engine.graph.causal_records import Dose
 from acdc_engine.model.layers import read_positions
 from acdc_engine.model.view import TransformerView
 from acdc_engine.patch.ablations import recorded
@@ -97,34 +97,87 @@ def doses(
         GraphError: A node that does not exist.
     """
     check_nodes(view.graph, nodes)
-    batches = [part.to(view.device) for part in prompts.to("cpu").batches(batch_size, view.fitting)]
-    order = torch.tensor([row for rows in prompts.batch_rows(batch_size, view.fitting) for row in rows]).argsort()
-    runs = [EditedRuns(view, batch.clean, nodes) for batch in batches]
-    there, neutral = prompts.to(view.device), _Neutral(view, nodes)
-    clean, found = None, list[Dose]()
-    for factor in [None, *factors]:  # first the model itself, which KL is from
-        changes = {} if factor is None else {name: _change(name, how, factor, added) for name in nodes}
-        parts = [
-            view.unembed(read_positions(run.final(changes), batch.read_at))
-            for run, batch in zip(runs, batches, strict=True)
-        ]
-        logits = torch.cat(parts)[order.to(view.device)].float()
-        if clean is None or factor is None:
-            clean = logits
-            continue
-        values = metric(logits, there, clean).float().cpu()
-        right = (right_ranks(logits, there) == 1).float().mean() if prompts.answers.shape[1] else None
-        found.append(
-            Dose(
-                factor=factor,
-                metric=float(values.mean()),
-                interval=ratio_interval(values, torch.ones_like(values), torch.zeros_like(values), seed),
-                most_likely=None if right is None else float(right),
-                kl_neutral=neutral.kl(changes),
-            )
-        )
+    there, neutral, found = Responses(view, prompts, metric, nodes, batch_size), Neutral(view, nodes), list[Dose]()
+    for factor in factors:
+        changes = {name: _change(name, how, factor, added) for name in nodes}
+        found.append(dose_of(factor, there.to(changes), neutral.kl(changes), seed))
         told()
     return found
+
+
+class Response(NamedTuple):
+    """What a model answers."""
+
+    values: Float[Tensor, "prompts"]  # the metric, on the CPU
+    most_likely: float | None  # share of the prompts on which a right answer comes first; None without right answers
+
+    @property
+    def mean(self) -> float:
+        """The mean metric."""
+        return float(self.values.mean())
+
+
+def dose_of(factor: float, response: Response, kl: float | None, seed: int) -> Dose:
+    """A response as a record, with the interval of its mean."""
+    values = response.values
+    interval = ratio_interval(values, torch.ones_like(values), torch.zeros_like(values), seed)
+    first = response.most_likely
+    return Dose(factor=factor, metric=response.mean, interval=interval, most_likely=first, kl_neutral=kl)
+
+
+class Responses:
+    """What a model answers to the clean sides of some prompts while some of its nodes write otherwise.
+
+    Args:
+        view: The model.
+        prompts: The prompts.
+        metric: Higher for more of the behaviour.
+        nodes: Those that may be changed.
+        batch_size: Prompts per run.
+
+    Attributes:
+        model: The response of the model as it is.
+    """
+
+    def __init__(
+        self, view: TransformerView, prompts: PromptSet, metric: Metric, nodes: Sequence[str], batch_size: int = 16
+    ) -> None:
+        """See the class."""
+        self._view, self._prompts, self._metric = view, prompts.to(view.device), metric
+        self._batches = [part.to(view.device) for part in prompts.to("cpu").batches(batch_size, view.fitting)]
+        rows = [row for part in prompts.batch_rows(batch_size, view.fitting) for row in part]
+        self._order = torch.tensor(rows, device=view.device).argsort()
+        self._runs = [EditedRuns(view, batch.clean, nodes) for batch in self._batches]
+        self._clean = self._logits({})
+        self.model = self._response(self._clean)
+
+    def to(self, changes: Mapping[str, Change]) -> Response:
+        """The response to changes of what nodes write."""
+        return self._response(self._logits(changes))
+
+    @torch.no_grad()
+    def corrupt(self) -> Response:
+        """The response of the model as it is to the corrupt sides."""
+        parts = [read_positions(self._view.run(self._view.embed(b.corrupt)), b.read_at) for b in self._batches]
+        return self._response(torch.cat([self._view.unembed(part) for part in parts])[self._order].float())
+
+    def go_to(self, nodes: Sequence[str]) -> None:
+        """Only these of the nodes, and those behind them, are changed from now on: see `EditedRuns.go_to`."""
+        for run in self._runs:
+            run.go_to(nodes)
+
+    def _logits(self, changes: Mapping[str, Change]) -> Float[Tensor, "prompts d_vocab"]:
+        finals = (
+            read_positions(run.final(changes), batch.read_at)
+            for run, batch in zip(self._runs, self._batches, strict=True)
+        )
+        return torch.cat([self._view.unembed(final) for final in finals])[self._order].float()
+
+    def _response(self, logits: Float[Tensor, "prompts d_vocab"]) -> Response:
+        prompts = self._prompts
+        values = self._metric(logits, prompts, self._clean).float().cpu()
+        first = (right_ranks(logits, prompts) == 1).float().mean() if prompts.answers.shape[1] else None
+        return Response(values, None if first is None else float(first))
 
 
 def _change(name: str, how: How, factor: float, added: Directions | None) -> Change:
@@ -134,7 +187,7 @@ def _change(name: str, how: How, factor: float, added: Directions | None) -> Cha
     return lambda x: x + factor * added[name].to(x)
 
 
-class _Neutral:
+class Neutral:
     """Neutral text in a model, if that has a tokenizer for it."""
 
     def __init__(self, view: TransformerView, nodes: Sequence[str]) -> None:
@@ -144,7 +197,7 @@ class _Neutral:
             self._runs.append((runs, self._log_probabilities(runs, {})))
 
     def kl(self, changes: Mapping[str, Change]) -> float | None:
-        """KL(model || changed model), mean over all tokens, nats."""
+        """KL(model || changed model), mean over all tokens, nats; None without text."""
         if not self._runs:
             return None
         each = [(clean.exp() * (clean - self._log_probabilities(runs, changes))).sum(-1) for runs, clean in self._runs]

@@ -56,7 +56,7 @@ def verify(
 
 @command(
     model=True,
-    settings=("device", "memory", "device_map", "adapter", "batch_size", "drop_misfits"),
+    settings=("device", "memory", "device_map", "adapter", "batch_size", "drop_misfits", "causal", "other_tasks"),
     examples=["evaluate runs/demo --task ioi --seed 1", "evaluate mine.json --out judged.json"],
 )
 def evaluate(

@@ -39,11 +39,14 @@ def plan(task: options.Task, model: options.Model = "smollm2-135m", as_json: AsJ
         "libraries": found.libraries,
         "weights": found.weights,
         "what circuits need of all prompts": found.kept,
+        "(more of it in the host's memory)": found.on_host,
         f"scoring {found.batch} prompts": found.scoring,
         f"or running circuits on {found.batch}": found.circuits,
         "at most, together": found.memory,
     }
     for what, size in rows.items():
+        if what.startswith("(") and not size:
+            continue
         table.add_row(what, f"{size / 1e9:.2f}", end_section=what.startswith("or running"))
     discovery, validation, held_out = found.prompts
     out.print(

@@ -28,7 +28,7 @@ from acdc_engine.prompts.metrics import accuracy, get_metric, mean_over
 from acdc_engine.prompts.prompt_set import NO_ANSWER, PromptSet
 
 _SIGNIFICANCE = 0.05
-_TWO_SIGNED = ("logit_diff", "prob_diff")
+TWO_SIGNED = ("logit_diff", "prob_diff")
 """Metrics whose sign says which answer wins."""
 
 
@@ -252,7 +252,7 @@ def figures_of(judge: Judge, mask: Mask, seed: int = 0) -> Figures:
     prompts = evaluator.prompts
     found, clean = prompt_values(judge, mask), evaluator.clean_logits()
     values = found.metric
-    if judge.metric.name in _TWO_SIGNED:
+    if judge.metric.name in TWO_SIGNED:
         agree = values.sign() == judge.clean.sign()
     else:
         agree = found.logits.argmax(-1) == clean.argmax(-1)

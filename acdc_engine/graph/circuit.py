@@ -16,6 +16,7 @@ from acdc_engine.display import Acting, Shown
 from acdc_engine.errors import AcdcError, CircuitFileError, GraphError, PromptError
 from acdc_engine.graph.alternative_records import Alternatives
 from acdc_engine.graph.blocks import Graph, GraphShape
+from acdc_engine.graph.causal_records import Causal
 from acdc_engine.graph.evidence_records import Certificate, Evaluation, Example, PromptRecord, SizePoint
 from acdc_engine.graph.files import checksum_of, explain_faults, find_circuit, json_text, read_content, write_text
 from acdc_engine.graph.nodes import (
@@ -71,6 +72,7 @@ class Circuit(Shown, Acting, Record):
         "sizes",
         "repeats",
         "alternatives",
+        "causal",
         "attention",
         "examples",
     )
@@ -116,6 +118,9 @@ class Circuit(Shown, Acting, Record):
     """What the same search finds on halves of the discovery prompts. Left out of the file where it was not repeated."""
     alternatives: Alternatives | None = None
     """Other circuits that meet the same target. Left out of the file where they were not searched for."""
+    causal: Causal | None = None
+    """What the whole model does without the circuit's heads, here and on other tasks. Left out of the file where that
+    was not measured."""
     spans: SpansRecord | None = None
     """The places in the prompt that the circuit tells apart. Left out of the file where it does not."""
     nodes: tuple[CircuitNode, ...]

@@ -6,24 +6,9 @@ from typing import Literal
 from pydantic import Field
 
 from acdc_engine.display import Shown
-from acdc_engine.graph.evidence_records import Interval
+from acdc_engine.graph.causal_records import Dose
 from acdc_engine.graph.files import write_text
 from acdc_engine.graph.records import Record
-
-
-class Dose(Record):
-    """The model with what some nodes write changed by so much."""
-
-    factor: float
-    """What is multiplied, or how many times the direction is added."""
-    metric: float
-    """Mean over the prompts."""
-    interval: Interval | None = None
-    """95 % bootstrap interval of that mean; null with fewer than 10 prompts."""
-    most_likely: float | None = None
-    """Share of prompts on which a right answer is the most likely token. Null without right answers."""
-    kl_neutral: float | None = Field(default=None, ge=0)
-    """KL(model || changed model) on neutral text, mean over its tokens, nats. Null without a tokenizer."""
 
 
 class Steering(Shown, Record):

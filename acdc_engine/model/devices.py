@@ -67,11 +67,14 @@ class Room:
         circuits: What the circuits of one patched run hold; one runs whatever it takes.
         block: What the senders write for one block of tokens, as it is contracted with gradients. On a CPU a block that
             stays in the cache is half again as fast as one that does not; a GPU wants large products.
+        kept: What circuits need of one set of prompts for as long as a run goes; more of it goes to the host's memory.
+            None on a CPU, which is the host.
     """
 
     scoring: int
     circuits: int
     block: int
+    kept: int | None = None
 
     @staticmethod
     def on(device: torch.device, weights: int, memory: int | None = None) -> Room:
@@ -96,8 +99,14 @@ class Room:
                 f"a run takes: it needs {weights / 0.9e9:.2f} GB at least. Use --memory with more than that, --dtype "
                 "bfloat16, or a device with more memory."
             )
-        on_cpu = device.type == "cpu"
-        return Room(left // 2, left // (16 if on_cpu else 4), 24 * 2**20 if on_cpu else min(2 * _GIB, left // 16))
+        if device.type == "cpu":
+            return Room(left // 2, left // 16, 24 * 2**20)
+        # A quarter for what is kept, of discovery, validation and held-out prompts.
+        return Room(left // 2, left // 4, min(2 * _GIB, left // 16), left // 12)
+
+    def keeps(self, bytes_wanted: int) -> int:
+        """How many of the bytes that circuits need of a set of prompts stay on the device."""
+        return bytes_wanted if self.kept is None else min(self.kept, bytes_wanted)
 
 
 def accelerator_bytes(device: torch.device) -> int | None:
@@ -226,16 +235,21 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
             yield from tensors_in(getattr(value, part.name))
 
 
-def moved(value: Any, device: torch.device) -> Any:
-    """Tensors, and what tuples and dataclasses hold of them, on a device; what is there already is not copied."""
+def mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Tensors, and what tuples, lists and dataclasses hold of them, each changed; always in the same order."""
     if isinstance(value, Tensor):
-        return value.to(device)
-    if isinstance(value, tuple):
-        return tuple(moved(item, device) for item in value)
+        return change(value)
+    if isinstance(value, (tuple, list)):
+        return type(value)(mapped(item, change) for item in value)
     if is_dataclass(value) and not isinstance(value, type):
-        parts = {part.name: moved(getattr(value, part.name), device) for part in fields(value) if part.init}
+        parts = {part.name: mapped(getattr(value, part.name), change) for part in fields(value) if part.init}
         return replace(value, **parts)
     return value
+
+
+def moved(value: Any, device: torch.device) -> Any:
+    """The same on a device; what is there already is not copied."""
+    return mapped(value, lambda tensor: tensor.to(device))
 
 
 def storage_of(tensor: Tensor) -> int:

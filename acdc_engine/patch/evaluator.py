@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from acdc_engine.prompts.prompt_set import PromptSet
 if TYPE_CHECKING:
     from acdc_engine.patch.attention_paths import HeadPath, Watches
 
+T = TypeVar("T")
 _MOST_MASKS = 64
 """Masks planned for one batch."""
 
@@ -224,8 +225,16 @@ class CircuitEvaluator:
             whole = self.prompts if part_of is None else part_of.to(view.device)
             removed = reference or ABLATIONS.bound(ablation)(view, whole, batch_size)
             batches = [prompts.select(rows).to(view.device) for rows in self._rows]
-            self._ready = [self._prepare(batch, removed(batch)) for batch in batches]
-        self._near: tuple[Bool[Tensor, "senders receivers"], list[Bank]] | None = None
+            self._ready = self._kept(self._prepare(batch, removed(batch)) for batch in batches)
+        self._near: tuple[Bool[Tensor, "senders receivers"], Sequence[Bank]] | None = None
+
+    def _kept(self, things: Iterable[T]) -> Sequence[T]:
+        """One for each batch, on the device or, of an accelerator, in the host's memory."""
+        if self.view.room.kept is None:
+            return [*things]
+        from acdc_engine.patch.kept import Kept
+
+        return Kept(things, self.view.room.kept)
 
     def _prepare(self, batch: PromptSet, removed: Record) -> _Ready:
         """The clean run goes on from the past of the removed senders' values, where that is the same (`Reference`)."""
@@ -338,7 +347,7 @@ class CircuitEvaluator:
             raise MethodError("There are no circuits to run.")
         self.exact_evaluations += len(circuits)
         near, variants = isinstance(circuits, Variants), self._variants(circuits)
-        known: list[Bank | None] = [*self._banks_of(variants.base)] if near else [None] * len(self._ready)
+        known: Sequence[Bank | None] = self._banks_of(variants.base) if near else [None] * len(self._ready)
         groups, rows = self._alike(variants, near), list[Tensor]()
         for ready, bank in zip(self._ready, known, strict=True):
             taken = partial(self._taken, ready, bank, partial(take, ready), n_logits)
@@ -363,18 +372,20 @@ class CircuitEvaluator:
         whole = torch.cat(parts, dim)
         return whole if self._order is None else whole.index_select(dim, self._order)
 
-    def _banks_of(self, mask: Bool[Tensor, "senders receivers"]) -> list[Bank]:
+    def _banks_of(self, mask: Bool[Tensor, "senders receivers"]) -> Sequence[Bank]:
         """What a run of a mask leaves, for masks that differ from it in few edges; run once and kept."""
         if self._near is None or not (self._near[0] is mask or torch.equal(self._near[0], mask)):
-            self._near, found = None, list[Bank]()
-            for ready in self._ready:
+            self._near = None
+            masks = Masks.near(mask.numpy(), Variants.of(mask, mask[None]).candidates)
+            plan = make_plan(self.graph, self.view.twins, masks)
+
+            def left_by(ready: _Ready) -> Bank:
                 self._before_run()
-                masks = Masks.near(mask.numpy(), Variants.of(mask, mask[None]).candidates)
-                plan = make_plan(self.graph, self.view.twins, masks)
                 run = PatchedRun(self.view, ready.baseline, plan, masks, ready.input)
                 run.final()
-                found.append(ready.input.joined(run.own))
-            self._near = mask, found
+                return ready.input.joined(run.own)
+
+            self._near = mask, self._kept(left_by(ready) for ready in self._ready)
         return self._near[1]
 
     def _alike(self, variants: Variants, near: bool) -> list[list[int]]:

@@ -8,7 +8,7 @@ from typing import Any, Unpack
 from jaxtyping import Float
 from torch import Tensor
 
-from acdc_engine.act.running import InModel, Mask
+from acdc_engine.act.running import InModel, Mask, chosen_ablation
 from acdc_engine.errors import MethodError
 from acdc_engine.formats.register import opened
 from acdc_engine.graph.circuit import Circuit
@@ -54,8 +54,9 @@ def run_beside(
     found, file = opened(circuit)
     path = file or Path("the circuit")
     check_edges(path, found)
-    own = found.ablation or "patch"
-    chosen = ablation or ("mean" if own == "patch" and corrupt is None else own)
+    chosen = chosen_ablation(found, ablation, corrupt is not None)
+    if ablation is None and chosen == "patch" and corrupt is None:
+        chosen = "mean"
     with report.stage("Loading the model"):
         view = load_model_of(path, found, model, **loading)
         with_model(path, found, view, False, remarks)

@@ -4,11 +4,12 @@ import time
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import torch
 
 from acdc_engine import ranks
+from acdc_engine.errors import MethodError
 from acdc_engine.experiment import Experiment
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import CIRCUIT, SO_FAR
@@ -26,6 +27,10 @@ from acdc_engine.run.steps import Deadline, OutOfTime, Steps
 from acdc_engine.score import EdgeScores
 from acdc_engine.search import Found
 from acdc_engine.search.selection import Selection
+
+if TYPE_CHECKING:
+    from acdc_engine.act.causal import Asked
+    from acdc_engine.run.causal import Others
 
 
 @shows_settings
@@ -59,9 +64,10 @@ def discover(
             judge the result), drop_misfits (leave out what does not fit), where ("none"; "spans" or "tokens" for edges
             at places in the prompt), seed, metric (None: the task's), prepend_bos, force (go on although the model does
             not show the behaviour).
-            *Running:* repeats (searches on halves of the prompts), n_random (random circuits to compare with),
-            batch_size, device, dtype, memory (for everything there, such as "20GB"), device_map (for a model that is
-            larger than one device), adapter (folder of one of peft's), ungroup_kv (one k and v per query head).
+            *Running:* repeats (searches on halves of the prompts), n_random (random circuits to compare with), causal
+            (knock the circuit's heads out, here and on other_tasks), batch_size, device, dtype, memory (for everything
+            there, such as "20GB"), device_map (for a model that is larger than one device), adapter (folder of one of
+            peft's), ungroup_kv (one k and v per query head).
 
     Returns:
         The circuit, judged on discovery and held-out prompts, with other sizes, roles and examples.
@@ -77,6 +83,7 @@ def discover(
     started = time.perf_counter()
     with report.stage("Reading the task"):
         card = find_task(task)
+        others = _others(card.name, chosen)
         folder = ranks.together(lambda: _folder_of(out, overwrite, asked_facts(card, chosen, model)))
         metric_for(card, chosen)
         look_before_loading(card, model, chosen)
@@ -84,6 +91,9 @@ def discover(
     evaluator = partial(remembering, trace=trace, before_run=deadline.check)
     lab, record = prepare(card, model, chosen, report, evaluator)
     run = Run(lab, record, chosen, folder, trace, deadline, report, command_of(task, model, chosen))
+    if others is not None:
+        with report.stage("Prompts of other tasks"):
+            run.others = others.prompts(lab.view, chosen.seed, chosen.drop_misfits)
     again = run_file_text(task, model, chosen, torch.get_num_threads()) if isinstance(model, str | Path) else None
     return run.whole(started, again)
 
@@ -103,6 +113,15 @@ def unfinished_run(
 def _folder_of(out: str | Path | None, overwrite: bool, asked: Facts) -> RunFolder | None:
     """The folder of a run; none where nothing is to be written, and on other ranks than 0."""
     return None if out is None or ranks.rank() else RunFolder(out, overwrite, asked)
+
+
+def _others(own: str, settings: Settings) -> "Others | None":
+    """The other tasks of the causal check, where one was asked for."""
+    if not settings.causal:
+        return None
+    from acdc_engine.run.causal import Others
+
+    return Others.of(settings.other_tasks, own)
 
 
 class Run:
@@ -127,6 +146,7 @@ class Run:
         self.lab, self.task, self.settings, self.folder = lab.on(self.pool.select(self.rows)), task, settings, folder
         self.trace, self.deadline, self.report, self.command = trace, deadline, report, command
         self.aim: Target | None = None  # the narrower band that the search keeps to, if any
+        self.others: tuple[list[Asked], list[str]] | None = None  # of the causal check, if any
 
     def whole(self, started: float, run_file: str | None) -> Circuit:
         """Everything after the prompts are there; goes on with what the folder holds of the same run."""
@@ -173,7 +193,7 @@ class Run:
                 unit = forward_seconds(lab.view, lab.prompts, batch_size)
                 # About what everything behind the search costs, in plain forward passes over the discovery prompts.
                 share = len(held_out) / len(lab.prompts)
-                self.deadline.keep((20 + share * (40 + self.settings.n_random)) * unit)
+                self.deadline.keep((20 + share * (40 + self.settings.n_random) + self._causal_passes()) * unit)
         if self.settings.repeats:
             from acdc_engine.evidence.repeats import check_room
 
@@ -211,11 +231,35 @@ class Run:
         circuit = self._of_task(circuit, steps.unfinished)
         self._save(self._with_cost(circuit), SO_FAR)  # with its evidence, whatever becomes of the rest
         circuit = self._with_cost(self.lab.described(circuit, scores, progress=self.report.stage))
+        circuit = self._causal(circuit)
         if self.settings.repeats and steps.unfinished is None:
             circuit = self._repeated(circuit, found)
         circuit = self._alternatives(circuit, found, scores)
         self._save(circuit, CIRCUIT)
         return circuit
+
+    def _causal_passes(self) -> float:
+        """About what the causal check costs, in plain forward passes over the discovery prompts."""
+        if self.others is None:
+            return 0.0
+        from acdc_engine.run.causal import PROMPTS, passes
+
+        return passes(len(self.others[0])) * PROMPTS / len(self.lab.prompts)
+
+    def _causal(self, circuit: Circuit) -> Circuit:
+        """The circuit with its causal check, where one was asked for."""
+        if self.others is None:
+            return circuit
+        from acdc_engine.run.causal import with_causal
+
+        self._save(circuit, SO_FAR)
+        others, unasked = self.others
+        try:
+            checked = with_causal(self.lab, circuit, others, unasked=unasked, progress=self.report.stage)
+        except MethodError as error:  # it has no heads
+            self.report.note(str(error))
+            return circuit
+        return self._with_cost(checked)
 
     def _repeated(self, circuit: Circuit, found: Selection) -> Circuit:
         """Searches again on halves of the prompts; stopped, what was repeated by then counts."""

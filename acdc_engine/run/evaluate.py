@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -15,7 +16,7 @@ from acdc_engine.graph.nodes import with_roles
 from acdc_engine.graph.records import OF_EDGES
 from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.reopen import Reopened, reopen
-from acdc_engine.run.settings import Loading
+from acdc_engine.run.settings import Loading, Settings
 from acdc_engine.score.edge_scores import EdgeScores, per_example_fits
 from acdc_engine.score.methods import METHODS
 from acdc_engine.search.selection import Selection
@@ -36,6 +37,8 @@ def evaluate(
     overwrite: bool = False,
     batch_size: int = 16,
     drop_misfits: bool = False,
+    causal: bool = False,
+    other_tasks: str | None = None,
     progress: bool | Reporter = False,
     **loading: Unpack[Loading],
 ) -> Circuit:
@@ -64,6 +67,9 @@ def evaluate(
         overwrite: Replace a file of that name.
         batch_size: Prompts per run.
         drop_misfits: Leave out pairs of `task` that do not fit the model, instead of refusing it.
+        causal: Also knock the circuit's heads out of the whole model, here and on other tasks, beside random heads: see
+            `acdc_engine.act.causal.causal_check`.
+        other_tasks: With `causal`: those, with commas between them; None for the usual ones that fit the model.
         progress: Show progress, and remarks on the file, on stderr, or on a reporter of one's own
             (`acdc_engine.run.progress`). Without it remarks are Python warnings.
         **loading: `device`, `dtype` (None for the file's), `memory`, `device_map` and `adapter`, as for `load_model`.
@@ -78,6 +84,7 @@ def evaluate(
     target = None if out is None else check_target(out, overwrite=overwrite)
     if n_random < 0:
         raise MethodError(f"{n_random} random circuits were asked for; 0 leaves them out.")
+    Settings.of({"causal": causal, "other_tasks": other_tasks})  # refuses one without the other
     report = reporter_of(progress)
     opened = reopen(
         circuit,
@@ -102,15 +109,33 @@ def evaluate(
 
     for text in opened.remarks:
         remark(text)
+    checked = _causal_check(opened, other_tasks, drop_misfits, report) if causal else None
     judged, scores = _with_edges(opened, report, remark)
     if target is not None:  # what took one run per edge is not lost when the rest is interrupted
         judged.model_copy(update={"evaluation": None}).save(target, overwrite=overwrite)
     lab = opened.lab
     judged = lab.with_figures(judged, opened.mask, n_random=n_random, tests=tests, progress=report.stage)
+    if checked is not None:
+        judged = checked(judged)
     if target is not None:
         judged = lab.described(judged, scores, progress=report.stage)
         judged.save(target, overwrite=True)
     return judged
+
+
+def _causal_check(
+    opened: Reopened, other_tasks: str | None, drop_misfits: bool, report: Reporter
+) -> Callable[[Circuit], Circuit]:
+    """What adds the causal check to the circuit, once all that it asks is there."""
+    from acdc_engine.act.causal import heads_of
+    from acdc_engine.run.causal import Others, with_causal
+
+    lab = opened.lab
+    heads_of(opened.circuit)  # refuses to have none
+    others = Others.of(other_tasks, opened.circuit.behaviour_name)
+    with report.stage("Prompts of other tasks"):
+        asked, unasked = others.prompts(lab.view, lab.seed, drop_misfits)
+    return partial(with_causal, lab, others=asked, unasked=unasked, progress=report.stage)
 
 
 def _with_edges(opened: Reopened, report: Reporter, remark: Callable[[str], None]) -> tuple[Circuit, EdgeScores | None]:
@@ -172,7 +197,7 @@ def _only_measured(opened: Reopened) -> Reopened:
     search = now.search  # the band that validation prompts asked for, and what they corrected, was about others
     if search is not None:
         search = search.model_copy(update={"aim": None, "corrections": (), "validated": ()})
-    unknown = ("certificate", "evaluation", "cost", "command", "repeats", "alternatives")
+    unknown = ("certificate", "evaluation", "cost", "command", "repeats", "alternatives", "causal")
     nothing = {**dict.fromkeys(unknown), "sizes": (), "attention": (), "examples": ()}
     update = {"nodes": nodes, "edges": with_roles(now.graph(), nodes, edges), "search": search, **nothing}
     return replace(opened, circuit=now.model_copy(update=update))

@@ -20,14 +20,14 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import CIRCUIT, SCORES, SO_FAR, TRACE, write_text, write_with
 from acdc_engine.patch.memory import Facts, Recorded, Trace, differences, fingerprint_of, read_trace, unfinished_facts
 from acdc_engine.prompts.card import TaskCard
-from acdc_engine.provenance import environment, prompts_hash
 from acdc_engine.run.settings import RUN_FILE, Settings, registers
 from acdc_engine.score import EdgeScores
 
 _MACHINE = ("hardware", "processor", "threads", "acdc-engine", "torch", "transformers")
 """Facts of machine and libraries. Sums are rounded by them, so they move the last bits of everything."""
-_ABOUT_ENDS = ("force", "minutes", "repeats")
-"""Settings that decide whether a run starts and when it is stopped, not what it finds: with more repeats it goes on."""
+_ABOUT_ENDS = ("force", "minutes", "repeats", "causal", "other_tasks")
+"""Settings that decide whether a run starts, when it is stopped and what follows, not what it finds: with more repeats
+it goes on."""
 _REPORT = "report.html"
 _LOCK = ".trace.lock"
 """Held by the process that writes into the folder; the system lets go of it however that process ends."""
@@ -310,6 +310,8 @@ def asked_facts(card: TaskCard, settings: Settings, model: Any) -> dict[str, Jso
 
 def loaded_facts(lab: Experiment) -> dict[str, JsonValue]:
     """The facts that the loaded model, its prompts and this machine add. Takes a pass over all weights, for a hash."""
+    from acdc_engine.provenance import environment, prompts_hash
+
     here = environment(lab.view)
     return {
         "model": lab.view.name,

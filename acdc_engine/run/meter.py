@@ -157,14 +157,18 @@ def memory_note(view: TransformerView, *splits: PromptSet, batch_size: int) -> s
     Raises:
         DeviceError: More than what everything may take was asked for.
     """
-    batches = [batch for split in splits for batch in split.batches(batch_size, view.fitting)]
-    widest = max((batch.clean.shape for batch in batches), key=lambda one: one.numel() * view.token_bytes(one[1]))
+    batches = [[*split.batches(batch_size, view.fitting)] for split in splits]
+    shapes = [batch.clean.shape for split in batches for batch in split]
+    widest = max(shapes, key=lambda one: one.numel() * view.token_bytes(one[1]))
     each = view.token_bytes(widest[1])
-    batch, kept = widest.numel() * each, sum(kept_bytes(view, one) for one in batches)
+    needed = [sum(kept_bytes(view, batch) for batch in split) for split in batches]
+    batch, kept = widest.numel() * each, sum(map(view.room.keeps, needed))
     told = (
         f"scoring takes about {batch / 2**30:.1f} GiB for a batch of {widest[0]} x {widest[1]:,} tokens "
         f"({each / 2**20:.1f} MiB each), and running circuits keeps about {kept / 2**30:.1f} GiB of all prompts"
     )
+    if on_host := sum(needed) - kept:
+        told += f" and {on_host / 2**30:.1f} GiB of them in the host's memory"
     less = "Fewer or shorter prompts take less (--n, --n-held-out, --n-validation)."
     if view.memory is not None and view.weights_bytes + kept + batch > view.memory:
         raise DeviceError(

@@ -52,7 +52,8 @@ class RunPlan:
         batch: Prompts that run at once.
         libraries: Bytes of the process before any model; 0 on an accelerator, whose own count this is.
         weights: Bytes of the model.
-        kept: Bytes that circuits need of all prompts, for as long as the run goes.
+        kept: Bytes that circuits need of all prompts, for as long as the run goes, on the device.
+        on_host: As much again in the host's memory, where an accelerator has no room for it.
         scoring: Bytes of scoring one batch.
         circuits: Bytes of running circuits on one batch.
         forward_operations: Of a plain forward pass over the discovery prompts.
@@ -70,6 +71,7 @@ class RunPlan:
     libraries: int
     weights: int
     kept: int
+    on_host: int
     scoring: int
     circuits: int
     forward_operations: int
@@ -126,6 +128,8 @@ def _counted(
     if per_example_fits(graph, len(splits.discovery)):
         apart = 3 * len(splits.discovery) * graph.exists.numel() * 4
     operations = view.plain_operations(len(splits.discovery), tokens)
+    needed = [kept_bytes(view, one) for one in sets]
+    kept = sum(map(room.keeps, needed))
     passes, rate = _passes(len(set(splits.discovery.templates))), _rate(device, view.dtype)
     return RunPlan(
         model=view.name,
@@ -136,7 +140,8 @@ def _counted(
         batch=batch,
         libraries=_BASE if device.type == "cpu" else 0,
         weights=sketch.weights_bytes,
-        kept=sum(kept_bytes(view, one) for one in sets),
+        kept=kept,
+        on_host=sum(needed) - kept,
         scoring=max(at_once * each, contraction_bytes(view, at_once, room, device)) + apart,
         circuits=at_once * running_bytes(view) + room.circuits,
         forward_operations=operations,

@@ -16,7 +16,6 @@ from acdc_engine.prompts.build import Splits, split_prompts
 from acdc_engine.prompts.card import TaskCard, settled
 from acdc_engine.prompts.check import Limits
 from acdc_engine.prompts.metrics import Metric, aimed_at, check_objective, get_metric
-from acdc_engine.provenance import prompts_hash
 from acdc_engine.run.progress import Reporter
 from acdc_engine.run.settings import Settings
 from acdc_engine.score import check_metric, get_method
@@ -24,6 +23,8 @@ from acdc_engine.score import check_metric, get_method
 
 def task_record(card: TaskCard, prompts: Splits, seed: int) -> TaskRecord:
     """What a circuit file says of a task and the prompts that were made from it."""
+    from acdc_engine.provenance import prompts_hash
+
     return TaskRecord(
         name=card.name,
         card_hash=card.fingerprint(),

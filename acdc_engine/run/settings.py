@@ -88,6 +88,8 @@ class DiscoverSettings(CurveSettings, total=False):
     repeats: int
     alternatives: int
     overlap: float
+    causal: bool
+    other_tasks: str | None
     n_random: int
 
 
@@ -228,6 +230,17 @@ class Settings:
         "what 90 % of the searches agree on is the core. 0 for none.",
         0,
     )
+    causal: bool = _run(
+        False,
+        "Knock the circuit's heads out of the whole model and see what becomes of the task, of others and of neutral "
+        "text, beside random heads; and turn them up and down.",
+    )
+    other_tasks: str | None = _run(
+        None,
+        "With --causal: the other tasks, by name or as the path of a card, with commas between them.",
+        shown="ioi, capital_country, sva_simple, gendered_pronoun and greater_than, as far as they are of another kind "
+        "and fit the model",
+    )
     n_random: int = _run(
         20,
         "Random circuits of the same size to compare with on the held-out prompts; 0 for none.",
@@ -319,6 +332,8 @@ class Settings:
                 "target: ask for them with iterative, or with top-k or greedy without a size."
             )
         check_overlap(self.overlap)
+        if self.other_tasks is not None and not self.causal:
+            raise MethodError("Other tasks are asked by the causal check: add --causal, or leave --other-tasks out.")
         check_where(self.where)
         Target(self.faithfulness)
         ABLATIONS.parameters_of(self.ablation)

@@ -257,6 +257,8 @@ def _unchecked(circuit: Circuit) -> Iterator[str]:
     for name, label in labels.items():
         if any(getattr(edge, name) is not None for edge in edges):
             yield label
+    if circuit.causal is not None:
+        yield "the causal check"
     if evaluation is None:
         return
     parts: dict[str, object] = {

@@ -11,6 +11,7 @@ from acdc_engine.graph.records import SIGN_CONVENTION, CircuitEdge, CircuitNode
 from acdc_engine.graph.style import by_strength, column_style, measure_of, strength_of, style_of
 from acdc_engine.show.alternatives import alternatives
 from acdc_engine.show.attention import attention_section
+from acdc_engine.show.causal import causal_section
 from acdc_engine.show.remarks import warning
 from acdc_engine.show.repeats import repeats_section
 from acdc_engine.show.sections import Cell, Column, Section, Table, signed, table_of
@@ -31,8 +32,8 @@ def summary(of: Circuit | Evaluation) -> list[Section]:
     told = [] if others is None else [others]
     told += [Section(warning=against)] if against else []
     told += [Section("What speaks for it and against it", pairs=evidence)] if evidence else []
-    repeated = repeats_section(of) if isinstance(of, Circuit) else None
-    told += [repeated] if repeated else []
+    more = (causal_section(of), repeats_section(of)) if isinstance(of, Circuit) else ()
+    told += [section for section in more if section]
     return [*origin, *figures(of), *told]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from acdc_engine.graph.steering_records import Dose, Steering
+from acdc_engine.graph.causal_records import Dose
+from acdc_engine.graph.steering_records import Steering
 from acdc_engine.show.sections import Section, table_of
 from acdc_engine.show.visible import plain
 

@@ -59,11 +59,15 @@ def test_without_a_corrupt_prompt_means_are_taken_over_those_of_the_file(circuit
     assert "zero ablation" in words("run", zero, "--prompt", CLEAN)
 
 
-def test_what_cannot_be_run(circuit: Path) -> None:
+def test_what_cannot_be_run(circuit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     message = refused("run", circuit, "--prompt", CLEAN, "--corrupt", f"{CORRUPT} it")
     assert "these have 8 and 9 tokens: 'Then' ' Ann'" in message and "Change words for others of as many" in message
     assert "give one for each prompt" in refused("run", circuit, "--prompt", CLEAN, "--ablation", "patch")
     assert "at least 1 next token" in refused("run", circuit, "--prompt", CLEAN, "--top", 0)
+    use_tiny(monkeypatch, None, lambda: pytest.fail("what is refused by name needs no model"))
+    assert "Unknown ablation 'nope'" in refused("run", circuit, "--prompt", CLEAN, "--ablation", "nope")
+    message = refused("run", circuit, "--prompt", CLEAN, "--corrupt", CORRUPT, "--ablation", "zero")
+    assert "Zero ablation takes nothing from other prompts" in message
 
 
 def test_doses_table_file_and_picture(circuit: Path, tmp_path: Path) -> None:

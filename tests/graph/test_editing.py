@@ -28,7 +28,7 @@ AFTER_AN_EDIT = {
         },
         "changes": {"nodes", "edges", "examples", "source", "checksum"},
         "goes": {"search", "rule", "made_by", "evaluation", "certificate", "cost", "command", "sizes", "repeats",
-            "alternatives", "attention"
+            "alternatives", "causal", "attention"
         }
     },
     CircuitEdge: {

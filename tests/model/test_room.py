@@ -23,8 +23,8 @@ GIB = 2**30
 def test_a_cpu_has_fixed_room_and_an_accelerator_what_the_weights_leave(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Room.on(torch.device("cpu"), 10 * GIB) == Room(4 * GIB, GIB // 4, 24 * 2**20)
     monkeypatch.setattr(devices, "accelerator_bytes", lambda device: 80 * GIB)
-    assert Room.on(torch.device("cuda"), 16 * GIB) == Room(32 * GIB, 16 * GIB, 2 * GIB)
-    assert Room.on(torch.device("cuda"), 64 * GIB) == Room(8 * GIB, 4 * GIB, GIB)
+    assert Room.on(torch.device("cuda"), 16 * GIB) == Room(32 * GIB, 16 * GIB, 2 * GIB, 64 * GIB // 12)
+    assert Room.on(torch.device("cuda"), 64 * GIB) == Room(8 * GIB, 4 * GIB, GIB, 16 * GIB // 12)
 
 
 def test_memory_that_is_asked_for_is_divided() -> None:

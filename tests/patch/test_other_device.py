@@ -22,6 +22,7 @@ from acdc_engine.model.view import TransformerView
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.attention_paths import HeadPath
 from acdc_engine.patch.evaluator import Variants
+from acdc_engine.patch.kept import Kept, _storages
 from acdc_engine.score import get_method, score_edges
 from tests.patch.test_near import neighbours
 from tests.tiny_models import METRIC, hf_model, random_mask, random_prompts, relative, view
@@ -159,6 +160,32 @@ def test_circuits_on_another_device(name: str) -> None:
             found = [ask(there).cpu() for ask in asked]
         for ours, theirs in zip(found, wanted, strict=True):
             assert relative(ours, theirs) < 1e-4
+
+
+def of_some_room(v: TransformerView, bytes_kept: int) -> TransformerView:
+    """The same, with no more room for what circuits need of all prompts."""
+    other = replace(v)
+    vars(other)["room"] = replace(v.room, kept=bytes_kept)
+    return other
+
+
+@pytest.mark.parametrize(("name", "ablation"), [("gpt2", "mean"), ("gemma3", "patch")])
+def test_what_a_device_has_no_room_for_waits_in_the_host_s_memory(name: str, ablation: str) -> None:
+    prompts, asked = random_prompts(4, ragged=True), questions(name)
+    here = CircuitEvaluator(view(name), prompts, ablation, batch_size=1)
+    wanted = [ask(here) for ask in asked]
+    whole = CircuitEvaluator(of_some_room(view(name), 2**40), prompts, ablation, batch_size=1)._ready
+    assert isinstance(whole, Kept) and whole.on_host == 0
+    with Elsewhere():
+        for v in (view_there(name), view_spread(name, 1)):
+            for room, least in ((0, 4), (sum(_storages(whole[0]).values()), 1)):
+                there = CircuitEvaluator(of_some_room(v, room), prompts, ablation, batch_size=1)
+                ready = there._ready
+                assert isinstance(ready, Kept) and least <= ready.on_host <= 4 - (room > 0)
+                last = ready._things[-1][0].baseline
+                assert not isinstance(last.embed, There) and not isinstance(last.grounds[1].x, There)
+                for ask, theirs in zip(asked, wanted, strict=True):
+                    assert relative(ask(there).cpu(), theirs) < 1e-4
 
 
 @pytest.mark.parametrize(("name", "ablation"), [("gemma3", "patch"), ("olmo2", "mean")])

@@ -29,13 +29,14 @@ def training(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The induction model before, while and after it learns: it says nothing, and then attention writes ever more."""
     folder, made = tmp_path_factory.mktemp("training"), dict[str, Path]()
     for place, share in enumerate((0.0, 0.3, 0.6, 1.0)):
+        name = f"step-{place}"
         model, weights = read_small_model(graphs_folder() / "induction-2l")
         draw = torch.Generator().manual_seed(place)
         for key, w in weights.items():
             weights[key] = w + 0.15 * (1 - share) * w.std() * torch.randn(w.shape, generator=draw)
             if key.endswith("w_o") or (key == "unembed" and not share):
                 weights[key] *= share
-        made[name] = folder / (name := f"step-{place}")
+        made[name] = folder / name
         write_small_model(made[name], model.model_copy(update={"name": name}), weights)
     return made
 
@@ -43,7 +44,7 @@ def training(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the models that are measured and not taken up."""
-    names, real = list[str](), module.one_model
+    names, real = list[str](), module.one_model  # type: ignore[attr-defined]
 
     def one_model(name: str, *given: Any, **named: Any) -> Any:
         names.append(name)
@@ -58,9 +59,8 @@ def test_figures_are_those_of_each_model_by_itself(training: dict[str, Path], tm
     found = checkpoints("induction_2l", models, out=tmp_path, **QUICK)
     assert found.complete and Checkpoints.model_validate_json((tmp_path / RESULT).read_text()) == found
     blind, *others = found.models
-    assert (
-        blind.metric_clean == blind.metric_corrupt and blind.edges is blind.file is blind.last is blind.in_last is None
-    )
+    assert blind.metric_clean == blind.metric_corrupt
+    assert all(value is None for value in (blind.edges, blind.file, blind.last, blind.in_last))
     assert "corrupt metric equals the clean one" in str(blind.reason) and others[0].before is None
     views = [load_model(path, device="cpu") for path in models]
     _, prompts = prompts_of(find_task("induction_2l"), views[0], Settings(n=12, n_held_out=10, n_validation=0))

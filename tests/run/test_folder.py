@@ -259,9 +259,10 @@ def test_every_setting_counts_but_those_about_starting_and_stopping(tmp_path: Pa
     card = find_task(write_card(tmp_path))
     asked = asked_facts(card, Settings(), "gpt2")
     names = {field.name for field in dataclasses.fields(Settings)}
-    assert set(asked) == names - {"force", "minutes", "repeats", "where"} | {"task", "task card", "model"}
+    ends = {"force", "minutes", "repeats", "causal", "other_tasks"}
+    assert set(asked) == names - {*ends, "where"} | {"task", "task card", "model"}
     assert asked_facts(card, Settings(where="spans"), "gpt2") == asked | {"where": "spans"}, "none: as before places"
-    assert asked_facts(card, Settings(force=True), "gpt2") == asked
+    assert asked_facts(card, Settings(force=True, causal=True), "gpt2") == asked
     assert asked_facts(card, Settings(seed=1), "gpt2") != asked
     assert "model" not in asked_facts(card, Settings(), object()), "what it holds is known when it is loaded"
     other = card.model_copy(update={"words": {"names": card.words["names"].model_copy(update={"words": ("Ann",)})}})

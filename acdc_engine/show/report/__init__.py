@@ -20,6 +20,7 @@ from acdc_engine.graph.result_records import Comparison
 from acdc_engine.graph.style import measure_of
 from acdc_engine.show.alternatives import alternatives, beside
 from acdc_engine.show.attention import attention_section
+from acdc_engine.show.causal import causal_section
 from acdc_engine.show.figures import classes, edges, figures, sizes
 from acdc_engine.show.page import render
 from acdc_engine.show.pictures import svg_text
@@ -89,6 +90,7 @@ def report_html(
         figures=figures(circuit, _MOST_TEMPLATES),
         evidence=evidence_of(circuit),
         necessity=_necessity(circuit),
+        causal=causal_section(circuit),
         repeated=repeats_section(circuit),
         alternatives=alternatives(circuit),
         beside=[

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from acdc_engine.errors import CircuitFileError
+from acdc_engine.graph.causal_records import Causal
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.nodes import all_nodes, edge_counts, targets_of
 from acdc_engine.graph.records import MODEL_SIZES, CircuitEdge
@@ -21,7 +22,7 @@ from acdc_engine.show.pictures.layered import (
     lines_of,
     route,
 )
-from acdc_engine.show.viewer.records import Status, ViewEdge, ViewLine, ViewNode, ViewOverlay
+from acdc_engine.show.viewer.records import Status, ViewDoses, ViewEdge, ViewLine, ViewNode, ViewOverlay
 
 MOST_LINES = 5_000
 """More are not shown: the weakest edges are left out, and the page says how many."""
@@ -96,8 +97,11 @@ def overlay_of(circuit: Circuit, known: Circuit | None, drawn: Drawn, name: str)
     return ViewOverlay(known=name, found=counts["found"] // 2, missed=counts["missed"], extra=counts["extra"])
 
 
-def nodes_of(circuit: Circuit, known: Circuit | None, drawn: Drawn, places: Mapping[str, Point]) -> Iterator[ViewNode]:
-    """The nodes that are drawn, at their places."""
+def nodes_of(
+    circuit: Circuit, known: Circuit | None, drawn: Drawn, places: Mapping[str, Point], causal: Causal | None
+) -> Iterator[ViewNode]:
+    """The nodes that are drawn, at their places, with the doses of a causal check."""
+    doses = {} if causal is None else _doses(causal)
     own = {node.name for node in circuit.nodes}
     classes = {} if known is None else {node.name: node.role for node in known.nodes}
     into, out_of = edge_counts(circuit)
@@ -114,10 +118,18 @@ def nodes_of(circuit: Circuit, known: Circuit | None, drawn: Drawn, places: Mapp
             known_role=classes.get(node.name),
             role_scores=node.role_scores if node.name in own else (),
             direct=node.direct_effect if node.name in own else None,
+            doses=doses.get(node.sender) if node.name in own else None,
             status=drawn.status.get(node.name),
             edges_in=into[node.name],
             edges_out=out_of[node.name],
         )
+
+
+def _doses(causal: Causal) -> dict[str, ViewDoses]:
+    """Dose and response of each head that was turned up and down by itself."""
+    own, factors = causal.own, tuple(dose.factor for dose in causal.doses)
+    about = {"metric": own.metric, "n_prompts": own.n_prompts, "factors": factors}
+    return {one.head: ViewDoses.model_validate({**about, "values": one.metric}) for one in causal.by_head}
 
 
 def edges_of(

@@ -43,7 +43,7 @@ def places_of(circuit: Circuit, known: Circuit | None, appears: Mapping[str, int
         overlay=overlay_of(circuit, known, drawn, known_name),
         columns=tuple(_columns(circuit, grid, scale.across)),
         rows=tuple(_rows(grid, scale.up)),
-        nodes=tuple(nodes_of(circuit, known, drawn, nodes)),
+        nodes=tuple(nodes_of(circuit, known, drawn, nodes, circuit.causal)),
         edges=tuple(edges_of(circuit, known or circuit, drawn, lines, appears)),
         dots=(*_dots(drawn.whole, dots), *starmap(_ring, looked_at.items())),
         attention=tuple(_attention(drawn.whole, grid)),

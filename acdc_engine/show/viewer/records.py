@@ -15,6 +15,19 @@ Status = Literal["found", "missed", "extra"]
 """Beside a known circuit: in both, in the known one only, in this one only."""
 
 
+class ViewDoses(Record):
+    """A head turned up and down by itself in the whole model, at all places of the prompt."""
+
+    metric: str
+    """Name of the metric of the circuit's task."""
+    n_prompts: int = Field(ge=1)
+    """Held-out prompts."""
+    factors: tuple[float, ...]
+    """What the head writes is multiplied by; 1 is the model as it is."""
+    values: tuple[float, ...]
+    """Mean metric under each of them."""
+
+
 class ViewNode(Record):
     """A node and its place."""
 
@@ -38,6 +51,8 @@ class ViewNode(Record):
     """Of heads, measured."""
     direct: DirectEffect | None
     """What it writes to the answer directly."""
+    doses: ViewDoses | None
+    """Of heads: dose and response. Null where it was not measured."""
     status: Status | None
     """Beside a known circuit; null without one."""
     edges_in: int = Field(ge=0)

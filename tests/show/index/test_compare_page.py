@@ -198,8 +198,8 @@ def test_edges_by_layer_role_and_place_with_their_changes(page: Page, a: str, b:
     else:
         dark = {edge.name for edge, now in values if change(edge.score or 0.0, now.score or 0.0)}
     assert lines(page, "a", ".changed") == drawn(RUNS[a].plain(), dark)
-    rows = {row[0]: row[1] for row in listed(page, "changed")}
-    assert rows == {name: f"both, {kind} in B" for name, kind in changes.items() if kind}
+    changed = {row[0]: row[1] for row in listed(page, "changed")}
+    assert changed == {name: f"both, {kind} in B" for name, kind in changes.items() if kind}
     both, either = len(changes), len(one | other)
     assert f"{both} in both, {len(other) - both} only in B; Jaccard {both / either:.3f}." in page.inner_text("#summary")
 

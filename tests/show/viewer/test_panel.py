@@ -181,3 +181,27 @@ def bare(circuit: Circuit) -> Circuit:
     edges = [type(edge)(sender=edge.sender, receiver=edge.receiver) for edge in circuit.edges]
     empty = {"examples": (), "sizes": (), "evaluation": None, "metric": None, "task": None, "command": None}
     return circuit.model_copy(update={"nodes": tuple(nodes), "edges": tuple(edges), **empty})
+
+
+def test_dose_and_response_of_the_heads_that_were_turned(page: Page) -> None:
+    """On one scale: that of all of them."""
+    causal = CIRCUIT.causal
+    assert causal is not None and len(causal.heads) > 2
+    select(page, causal.by_head[0].head)
+    part = section(page, "Turned up and down")
+    values = causal.by_head[0].metric
+    expect(part.locator("svg")).to_have_attribute(
+        "aria-label", re.compile(rf"^logit_diff: {MINUS}0\.500 at 0, 1\.00 at")
+    )
+    expect(part.locator("circle")).to_have_count(len(values))
+    expect(part.locator(".note")).to_contain_text(f"mean over 32 held-out prompts: {MINUS}0.500 without it")
+    zero, points = part.locator(".zero"), part.locator("circle").all()
+    middle, *heights = (
+        float(one.get_attribute(name) or "nan") for one, name in [(zero, "y1"), *((p, "cy") for p in points)]
+    )
+    assert [value > 0 for value in values] == [height < middle for height in heights]
+    assert heights[3] == min(heights) and heights[0] == max(heights)
+    select(page, causal.heads[2])
+    expect(section(page, "Turned up and down")).to_contain_text("Not measured: only the strongest heads")
+    select(page, "logits")
+    expect(section(page, "Turned up and down")).to_have_count(0)

@@ -12,7 +12,7 @@
   const linesOf = (edges) => edges.flatMap(({ lines, ...edge }) =>
     lines.map((line) => ({ ...edge, ...line, id: edge.name.includes("@") ? edge.name : lineId({ ...edge, ...line }) })));
 
-  const UNKNOWN = { role: null, known_role: null, role_scores: [], direct: null, status: null };
+  const UNKNOWN = { role: null, known_role: null, role_scores: [], direct: null, doses: null, status: null };
 
   function boxOf(node) {
     const wide = node.span === null && ["input", "logits"].includes(node.kind);

@@ -59,6 +59,16 @@
         `the mean of all), in logits, mean over ${direct.n_prompts} held-out prompts. Positive: for the right one.`));
   }
 
+  /* Metric against what a head's write is multiplied by; all heads on one scale. */
+  function doseCurve(node, view) {
+    const title = "Turned up and down", all = view.data.nodes.flatMap((other) => other.doses?.values ?? []);
+    if (node.kind !== "head" || all.length === 0) return null;
+    if (!known(node.doses)) return part(title, note("Not measured: only the strongest heads were turned by themselves."));
+    const { metric, n_prompts, factors, values } = node.doses;
+    return part(title, acdc.doses(node.doses, all), note(strange(metric, 40), ` in the whole model when this head writes so many times what it would, ${node.span === null ? "" : "wherever it is, "}mean over ${n_prompts} held-out prompts: ` +
+        `${number(values[factors.indexOf(0)])} without it. Dashed: the model as it is. All heads that were turned are on this scale.`));
+  }
+
   function edgeList(title, node, edges, all, other, view, strongest) {
     if (all === 0 && edges.length === 0) return null;
     const drawn = (lines) => {
@@ -139,7 +149,7 @@
     const edges = known(view.data.measure) ? "Strongest edges" : "Edges";
     const measured = node.status === "missed" ? [note("This circuit does not have it.")]
       : !measurable(node, view.data) ? []
-      : [roleScores(node), directEffect(node, view), attention(node, view)];
+      : [roleScores(node), directEffect(node, view), doseCurve(node, view), attention(node, view)];
     const has = node.status === "missed" || node.edges_in + node.edges_out > 0;
     const lists = has && into.length + out.length === 0 ? [note("Its edges are not drawn in this page: there are too many.")] : [
       edgeList(`${edges} in`, node, into, node.edges_in, "source", view, strongest),

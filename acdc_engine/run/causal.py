@@ -1,0 +1,119 @@
+"""The causal check in a run: which other tasks are asked, on which prompts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from acdc_engine.act.causal import DRAWS, FACTORS, MOST_HEADS, Asked, causal_check
+from acdc_engine.errors import MethodError, ModelError, PromptError, TaskError
+from acdc_engine.evidence import Stages, silent
+from acdc_engine.evidence.resampling import MIN_PROMPTS
+from acdc_engine.experiment import Experiment
+from acdc_engine.graph.circuit import Circuit
+from acdc_engine.model.view import TransformerView
+from acdc_engine.prompts.card import TaskCard
+from acdc_engine.prompts.find import find_task
+from acdc_engine.prompts.metrics import get_metric
+from acdc_engine.run.prepare import prompts_of
+from acdc_engine.run.settings import Settings
+
+USUAL = ("ioi", "capital_country", "sva_simple", "gendered_pronoun", "greater_than")
+"""Tasks that are asked by default: known of small models, and different in what they take."""
+PROMPTS = 32
+"""Prompts of each task, at most."""
+
+
+@dataclass(frozen=True)
+class Others:
+    """The other tasks of a causal check.
+
+    Attributes:
+        cards: They.
+        usual: Whether they are those asked by default; then such as do not fit the model are left out.
+    """
+
+    cards: tuple[TaskCard, ...]
+    usual: bool
+
+    @classmethod
+    def of(cls, asked: str | None, own: str | None) -> "Others":
+        """Those named, with commas between them; None for the usual ones that are not of the own task's family.
+
+        Tasks are of one family if their names begin with the same word, as ioi and ioi_swapped.
+
+        Raises:
+            TaskError: There is no such task, or it is the circuit's own.
+        """
+        if asked is None:
+            family = (own or "").partition("_")[0]
+            return cls(tuple(find_task(name) for name in USUAL if name.partition("_")[0] != family), True)
+        cards = [find_task(name.strip()) for name in asked.split(",")]
+        names = [card.name for card in cards]
+        if own in names or len(set(names)) < len(names):
+            whose = f"{own!r} is the circuit's own" if own in names else "one is named twice"
+            raise TaskError(
+                f"--other-tasks are different ones that the circuit was not found for, and {whose}: {asked}."
+            )
+        return cls(tuple(cards), False)
+
+    def prompts(self, view: TransformerView, seed: int, drop_misfits: bool) -> tuple[list[Asked], list[str]]:
+        """The tasks with their prompts; and the names of usual ones that do not fit the model.
+
+        With `drop_misfits` prompts that do not fit are left out, instead of the task.
+
+        Raises:
+            PromptError: A task that was named does not fit the model, or has too few prompts.
+            ModelError: The model has no tokenizer, and tasks were named.
+        """
+        asked, unasked = list[Asked](), list[str]()
+        asked_for = Settings(n_validation=0, seed=seed, drop_misfits=drop_misfits)
+        for card in self.cards:
+            try:
+                made = prompts_of(card, view, asked_for)[1].discovery
+                view.check_lengths(made.lengths)
+                if len(made) < MIN_PROMPTS:
+                    raise PromptError(
+                        f"Task {card.name!r} has {len(made)} prompts for this model, and intervals need {MIN_PROMPTS}: "
+                        "add words or templates to its card."
+                    )
+            except (PromptError, ModelError) as error:
+                if not self.usual:
+                    raise type(error)(f"{error}\nOr leave the task out: --other-tasks names those to ask.") from error
+                unasked.append(card.name)
+                continue
+            asked.append(Asked(card.name, made.select(range(min(PROMPTS, len(made)))), get_metric(card.metric)))
+        return asked, unasked
+
+
+def passes(n_others: int) -> int:
+    """Runs over a task's prompts that a causal check makes, at most."""
+    return len(FACTORS) * (1 + MOST_HEADS) + DRAWS + n_others * (2 + DRAWS)
+
+
+def with_causal(
+    lab: Experiment,
+    circuit: Circuit,
+    others: Sequence[Asked] = (),
+    *,
+    unasked: Sequence[str] = (),
+    progress: Stages = silent,
+) -> Circuit:
+    """The circuit with its causal check, on the experiment's held-out prompts; see `causal_check`.
+
+    Raises:
+        MethodError: The circuit has no heads, or the experiment no held-out prompts.
+    """
+    if lab.held_out is None:
+        raise MethodError("The causal check asks the circuit's task on held-out prompts, and there are none.")
+    prompts = lab.held_out.select(range(min(PROMPTS, len(lab.held_out))))
+    own = Asked(circuit.behaviour_name or lab.name, prompts, lab.metric)
+    found = causal_check(
+        lab.view,
+        circuit,
+        own,
+        others,
+        unasked=unasked,
+        seed=lab.seed,
+        batch_size=lab.batch_size,
+        progress=progress,
+    )
+    return circuit.model_copy(update={"causal": found})

@@ -1,0 +1,232 @@
+"""The causal check: every figure by hand, prompt by prompt and node by node; random heads; a run that carries it."""
+
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from acdc_engine.act.causal import DRAWS, FACTORS, Asked, causal_check, heads_of, random_heads, strongest_heads
+from acdc_engine.act.steering import neutral_rows
+from acdc_engine.errors import MethodError, TaskError
+from acdc_engine.evidence.resampling import ratio_interval
+from acdc_engine.experiment import Experiment
+from acdc_engine.graph.blocks import Graph, GraphShape
+from acdc_engine.graph.causal_records import CausalTask
+from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.files import CIRCUIT, SO_FAR
+from acdc_engine.prompts.metrics import get_metric
+from acdc_engine.run import causal as module
+from acdc_engine.run.causal import USUAL, Others, with_causal
+from acdc_engine.run.discover import Run, discover
+from acdc_engine.run.evaluate import evaluate
+from acdc_engine.run.progress import Reporter
+from acdc_engine.show.causal import causal_section
+from tests.act.test_steering import TextTokenizer
+from tests.made_circuits import made_circuit
+from tests.run.circuit_files import NAME, saved
+from tests.run.circuit_files import circuit as judged
+from tests.tiny_models import random_prompts, view
+from tests.tiny_task import tiny_view, write_card
+
+OWN, OTHER = random_prompts(12, 6, ragged=True), random_prompts(11, 5, seed=4)
+HEADS = ("a0.h1", "a1.h0", "a1.h3")
+
+
+def circuit() -> Circuit:
+    """a1.h3's edge is the weakest."""
+    paths = ["input->a0.h1<q>", "a0.h1->a1.h0<q>", "a1.h0->logits", "input->a1.h3<q>", "a1.h3->m1", "m1->logits"]
+    made = Circuit.from_edges(view(NAME).model_record(), paths)
+    scores = {"a0.h1": 0.5, "a1.h0": -0.7, "a1.h3": 0.1}
+    return made.model_copy(
+        update={"edges": tuple(e.model_copy(update={"score": scores.get(e.sender, 2.0)}) for e in made.edges)}
+    )
+
+
+@torch.no_grad()
+def slow(v: Any, tokens: torch.Tensor, heads: Any, factor: float) -> torch.Tensor:
+    """A run written out, layer by layer, in which some heads write so many times what they would."""
+    stream, rotations = v.embed(tokens), v.rotations(tokens.shape[1])
+    for twin in v.twins:
+        write, layer = twin.run(stream, rotations[twin.block.layer], None, False), twin.layer
+        if twin.block.kind == "attention":
+            q, k, values = twin._project_all(stream)
+            mixed = layer.attention.mix(q, k, values, rotations[twin.block.layer])
+            for head in range(v.shape.n_heads):
+                if f"a{twin.block.layer}.h{head}" in heads:
+                    write = write + (factor - 1) * (mixed[:, :, head] @ layer.attention.w_o[head])
+        stream = stream + write
+    logits: torch.Tensor = v.unembed(stream)
+    return logits
+
+
+def answers(v: Any, asked: Asked, heads: Any = (), factor: float = 0.0, corrupt: bool = False) -> torch.Tensor:
+    """The metric of every prompt, each run by itself."""
+    found, prompts = list[torch.Tensor](), asked.prompts
+    for row, length in enumerate(prompts.lengths.tolist()):
+        side = prompts.corrupt if corrupt else prompts.clean
+        logits = slow(v, side[row : row + 1, :length], heads, factor)[:, -1]
+        clean = slow(v, prompts.clean[row : row + 1, :length], (), 1.0)[:, -1]
+        found.append(asked.metric(logits, prompts.select([row]), clean))
+    return torch.cat(found)
+
+
+def check_task(v: Any, asked: Asked, found: CausalTask, draws: Any) -> None:
+    model, without = answers(v, asked), answers(v, asked, HEADS)
+    nothing = answers(v, asked, corrupt=True) if asked.metric.name == "nll" else torch.zeros_like(model)
+    span = model.mean() - nothing.mean()
+    assert (found.task, found.metric, found.n_prompts) == (asked.name, asked.metric.name, len(asked.prompts))
+    assert (found.model, found.without) == pytest.approx((float(model.mean()), float(without.mean())), abs=1e-4)
+    if span <= 0:
+        assert found.kept is None and found.interval is None
+        return
+    assert found.kept == pytest.approx(float((without.mean() - nothing.mean()) / span), abs=1e-3)
+    interval = ratio_interval(without, model, nothing, 3)
+    assert (interval is None) == (found.interval is None)
+    if interval is not None and found.interval is not None:
+        assert found.interval.low == pytest.approx(interval.low, abs=1e-2, rel=1e-2)
+    drawn = [float((answers(v, asked, draw).mean() - nothing.mean()) / span) for draw in draws]
+    assert [one.kept for one in found.random] == pytest.approx(drawn, abs=1e-3)
+
+
+@pytest.mark.parametrize("metric", ["logit_diff", "nll"])
+def test_every_figure_by_hand(metric: str) -> None:
+    v = replace(view(NAME), tokenizer=TextTokenizer())
+    best, worst = (v.logits(OWN.clean)[torch.arange(12), OWN.read_at].topk(2).indices[:, i : i + 1] for i in (0, 1))
+    own = Asked("mine", OWN.counted_in(best, worst), get_metric(metric))
+    other = Asked("other", OTHER, get_metric("prob_diff"))
+    before = v.work.operations
+    found = causal_check(v, circuit(), own, [other], seed=3, batch_size=5)
+    assert v.work.operations > before + 20 * v.plain_operations(len(OWN), 4) / 2, "its cost is counted"
+    draws, in_layer = random_heads(v.graph, HEADS, 3)
+    assert found.heads == HEADS and found.in_layer == in_layer == 3 and 2 < len(draws) <= DRAWS
+    check_task(v, own, found.own, draws)
+    check_task(v, other, found.others[0], draws)
+    assert found.own.interval is not None and found.own.most_likely == 1.0 and found.own.most_likely_without != 1.0
+    for at, factor in enumerate(FACTORS):
+        assert found.doses[at].factor == factor
+        assert found.doses[at].metric == pytest.approx(float(answers(v, own, HEADS, factor).mean()), abs=1e-4)
+        for one in found.by_head:
+            assert one.metric[at] == pytest.approx(float(answers(v, own, [one.head], factor).mean()), abs=1e-4)
+    for heads, kl in ((HEADS, found.doses[0].kl_neutral), (draws[1], found.kl_random[1])):
+        apart = list[torch.Tensor]()
+        for sentence in neutral_rows(v):
+            plain, changed = (slow(v, torch.tensor([sentence]), of, 0.0)[0].log_softmax(-1) for of in ((), heads))
+            apart.append((plain.exp() * (plain - changed)).sum(-1))
+        assert kl == pytest.approx(float(torch.cat(apart).mean()), abs=1e-5)
+
+
+def test_heads_are_the_circuits_and_those_beside_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert heads_of(circuit()) == HEADS == strongest_heads(circuit())
+    monkeypatch.setattr("acdc_engine.act.causal.MOST_HEADS", 2)
+    assert strongest_heads(circuit()) == ("a0.h1", "a1.h0")
+    graph = Graph(GraphShape(4, 4, 4))
+    heads = ["a0.h0", "a1.h0", "a1.h1", "a1.h2", "a1.h3", "a3.h1"]
+    draws, in_layer = random_heads(graph, heads, 0)
+    assert in_layer == 2 and len(draws) == len(set(draws)) > 3
+    for draw in draws:
+        layers = Counter(name[:2] for name in draw)
+        assert len(set(draw)) == 6 and not set(draw) & set(heads) and list(draw) == sorted(draw)
+        assert (
+            layers["a0"] >= 1 and layers["a3"] == 1 and layers["a0"] + layers["a2"] == 5
+        )  # a1 has none: its neighbours
+    assert random_heads(graph, [name for name in graph.senders if name.startswith(("a0", "a1", "a2"))], 0) == ([], 0)
+
+
+QUICK: dict[str, Any] = {"n": 6, "n_held_out": 12, "n_random": 0, "n_validation": 0, "faithfulness": 0.6, "force": True}
+
+
+def test_a_run_carries_it_and_without_it_files_keep_their_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted in it, the circuit is there with its other evidence, and the same command goes on."""
+    card, where, v = write_card(tmp_path), tmp_path / "run", tiny_view()
+    other = tmp_path / "other.toml"
+    other.write_text(card.read_text().replace('"tiny"', '"second"').replace("Then", "So"))
+
+    def interrupted(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    asked = {**QUICK, "causal": True, "other_tasks": str(other)}
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "causal_check", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            discover(card, v, out=where, **asked)
+    left = Circuit.load(where / SO_FAR)
+    assert left.evaluation is not None and left.sizes and left.causal is None
+    found = discover(card, v, out=where, **asked)
+    assert found.causal is not None and found.cost is not None and Circuit.load(where) == found
+    assert [found.causal.own.task, *(one.task for one in found.causal.others)] == ["tiny", "second"]
+    assert found.causal.own.n_prompts == 12 and found.causal.unasked == ()
+    assert next(stage for stage in found.cost.stages if stage.name == "Causal check").forward_passes > 10
+    assert "causal" in json.loads((where / CIRCUIT).read_text()) and "causal" not in json.loads(left.to_json())
+    again = evaluate(where, model=v, causal=True, other_tasks=str(other), n_random=0, tests=False)
+    assert again.causal == found.causal
+
+
+def test_a_circuit_that_turns_out_to_have_no_heads_is_a_note() -> None:
+    bare, noted = Circuit.from_edges(judged(), ["input->m0", "m0->logits"]), list[str]()
+    lab = Experiment(tiny_view(NAME), OTHER, OWN)
+    report = SimpleNamespace(note=noted.append, stage=Reporter().stage)
+    run: Any = SimpleNamespace(others=([], []), lab=lab, report=report, _save=lambda *_: None)
+    assert Run._causal(run, bare) is bare and "it has none" in noted[0]
+    with pytest.raises(MethodError, match="on held-out prompts, and there are none"):
+        with_causal(Experiment(tiny_view(NAME), OTHER), judged())
+
+
+def test_words() -> None:
+    made = made_circuit(40)
+    section = causal_section(made)
+    assert made.causal is not None and section is not None and section.table is not None
+    assert section.pairs["here"] == (
+        "-25% of the metric is kept (95% interval -35% to -15%); more without each of the draws of random heads"
+    )
+    assert section.pairs["elsewhere"] == (
+        "1 of 2 other tasks surely keep more; not greater_than; hurt more than by any draw of random heads: "
+        "greater_than; not asked, since they do not fit the model: capital_country"
+    )
+    assert section.pairs["neutral text"] == "KL from the model 0.250 nats; without random heads 0.100 to 0.400"
+    assert section.pairs["turned up and down"].endswith("5.000 at 1.5, 4.500 at 2: it does not rise from 1.5 to 2")
+    assert [[cell.text for cell in row] for row in section.table.rows][:2] == [
+        ["ioi", "4.00", "-1.00", "-25%", "-35% to -15%", "30% to 90%", "0/2", "90%, 10%", "15% to 45%"],
+        ["sva_simple", "4.00", "3.80", "95%", "85% to 105%", "30% to 90%", "2/2", "90%, 10%", "15% to 45%"],
+    ]
+    rising = made.causal.model_copy(update={"doses": made.causal.doses[:4], "others": (), "unasked": ()})
+    section = causal_section(made.model_copy(update={"causal": rising}))
+    assert section is not None and section.pairs["turned up and down"].endswith(": it rises all the way")
+    assert "elsewhere" not in section.pairs and causal_section(made.model_copy(update={"causal": None})) is None
+
+
+def test_which_tasks_are_asked(tmp_path: Path) -> None:
+    assert [card.name for card in Others.of(None, "my own").cards] == list(USUAL)
+    assert [card.name for card in Others.of(None, "ioi_swapped").cards] == list(USUAL[1:])
+    asked, unasked = Others.of(None, "my own").prompts(tiny_view(), 0, False)
+    assert not asked and unasked == list(USUAL), "they do not line up with 61 words"
+    with pytest.raises(TaskError, match=r"'ioi' is the circuit's own: ioi,greater_than\.$"):
+        Others.of("ioi,greater_than", "ioi")
+    with pytest.raises(TaskError, match="and one is named twice"):
+        Others.of("ioi,ioi", "mine")
+    with pytest.raises(Exception, match=r"(?s)ioi.*Or leave the task out: --other-tasks names those to ask"):
+        Others.of("ioi", "mine").prompts(tiny_view(), 0, False)
+
+
+def test_bad_input_is_refused_before_anything_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = write_card(tmp_path)
+    monkeypatch.setattr("acdc_engine.run.discover.prepare", lambda *_: pytest.fail("the model was loaded"))
+    with pytest.raises(TaskError, match=r"There is no task 'ioj'\."):
+        discover(card, tiny_view(), **QUICK, causal=True, other_tasks="ioj")
+    with pytest.raises(MethodError, match=r"^Other tasks are asked by the causal check: add --causal"):
+        discover(card, tiny_view(), **QUICK, other_tasks="ioi")
+    with pytest.raises(MethodError, match=r"^Other tasks are asked by the causal check: add --causal"):
+        evaluate(saved(tmp_path), other_tasks="ioi")
+    monkeypatch.setattr("acdc_engine.run.evaluate._with_edges", lambda *_: pytest.fail("edges were run"))
+    bare = Circuit.from_edges(judged(), ["input->m0", "m0->logits"])
+    bare = bare.model_copy(update={name: getattr(judged(), name) for name in ("metric", "prompts", "task", "ablation")})
+    with pytest.raises(
+        MethodError, match=r"knocks out the circuit's heads, and it has none\. .* Leave --causal out\.$"
+    ):
+        evaluate(bare, model=tiny_view(NAME), causal=True)
