@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from acdc_engine.errors import ModelError
-from acdc_engine.model.adapters import CONFIG
+from acdc_engine.model.adapters import CONFIG, is_adapted
 from acdc_engine.model.load import adapting, load_tokenizer, read_config
 from acdc_engine.model.pair import check_sizes, check_words, sizes_of
 from acdc_engine.model.view import TransformerView
@@ -84,13 +84,17 @@ def _sizes(model: Any) -> Mapping[str, Any]:
         return sizes_of(load_model(model, device="cpu"))
     if isinstance(model, TransformerView):
         return sizes_of(model)
+    model = model.get_base_model() if is_adapted(model) else model
     config = read_config(model)[0] if isinstance(model, str | Path) else getattr(model, "config", None)
     if config is None or not hasattr(config, "get_text_config"):
         return {}  # loading it says what it is
+    classes = (
+        (getattr(config, "architectures", None) or ()) if isinstance(model, str | Path) else (type(model).__name__,)
+    )
     text = config.get_text_config()
     sizes = {name: getattr(text, key, None) for name, key in _KEYS.items()}
     sizes["n_kv_heads"] = getattr(text, "num_key_value_heads", None) or sizes["n_heads"]
-    sizes["architecture"] = next(iter(getattr(config, "architectures", None) or ()), None)
+    sizes["architecture"] = next(iter(classes), None)
     return {name: value for name, value in sizes.items() if value is not None}
 
 

@@ -32,7 +32,8 @@ def short_name(one: Checkpoint) -> str:
 
 def checkpoints_remarks(found: Checkpoints) -> list[str]:
     """What a reader should know."""
-    notes = [f"{one.model.name} does not show the behaviour. {one.doubt}" for one in found.models if one.doubt]
+    doubtful = [one for one in found.models if one.doubt]
+    notes = [f"{', '.join(map(short_name, doubtful))}: without the behaviour. {doubtful[0].doubt}"] if doubtful else []
     notes += [f"{one.model.name} has no circuit: {one.reason}" for one in found.models if one.reason]
     return [plain(note, 400) for note in (*notes, *found.remarks)]
 

@@ -20,6 +20,7 @@ from acdc_engine.show.transfer import ends_of, two
 from acdc_engine.show.visible import plain
 
 _NAME = 40
+_CHANGES = ("stronger", "weaker", "other sign")
 _BEGINS = 8
 """Nodes that are named in a sentence."""
 _ROWS = 15
@@ -138,13 +139,15 @@ def _strongest(carried: Carried) -> list[CarriedEdge]:
 
 
 def _roles(found: Diff, most: int | None) -> Section:
-    """What nodes of the circuits do in both models: first those that do something else now, then those that came."""
-    order = {"gained": 0, "lost": 1, "kept": 2}
-    rows = sorted(found.roles, key=lambda one: (one.base == one.tuned, order[one.status]))
-    rows = [one for one in rows if one.base or one.tuned or one.status != "kept"]
+    """What nodes of the circuits do in both models: first those of another role, then those that write otherwise."""
+
+    def moved(one: DiffRole) -> float:
+        return abs((one.tuned_direct or 0.0) - (one.base_direct or 0.0))
+
+    rows = sorted(found.roles, key=lambda one: (one.base == one.tuned, -moved(one)))
     turned = sum(one.base != one.tuned for one in found.roles)
     shown = rows if most is None else rows[:most]
-    counts = [sum(one.status == status for one in found.roles) for status in order]
+    counts = [sum(one.status == status for one in found.roles) for status in ("gained", "lost", "kept")]
     columns = (Column("node", "name"), *(Column(name, "text") for name in ("circuits", "role in base", "in tuned")))
     return Section(
         "What the nodes of the circuits do",
@@ -176,23 +179,28 @@ def _circuits(found: Diff, effects: DiffEffects) -> Iterator[Section]:
             kinds.setdefault(kind, []).append(one)
     by_layer = [("input" if layer < 0 else f"{layer}", *_counted(layers[layer])) for layer in sorted(layers)]
     by_role = [(kind, *_counted(kinds[kind])) for kind in sorted(kinds, key=lambda kind: -len(kinds[kind]))]
-    hint = "Stronger, weaker: kept edges whose effects differ at 5 %, corrected for all edges; the rest is as it was."
-    for what, rows, hints in (("layer", by_layer, []), ("role", by_role, [hint])):
-        table = table_of((what, "kept", "stronger", "weaker", "gained", "lost"), rows)
-        yield Section(f"Edges of the circuits, by the {what} of the node they leave", hints=hints, table=table)
+    hints = [
+        "Stronger, weaker, other sign: of those kept, where effects differ at 5 %, corrected for all edges.",
+        "Role: in the tuned model; of edges that are lost in the base model.",
+    ]
+    for what, rows, told in (("layer", by_layer, hints[:1]), ("role", by_role, hints[1:])):
+        table = table_of((what, "kept", *_CHANGES, "gained", "lost"), rows)
+        yield Section(f"Edges of the circuits, by the {what} of the node they leave", hints=told, table=table)
 
 
 def change_of(one: DiffEffect) -> str:
-    """What became of an edge of the circuits: kept, stronger, weaker, gained or lost."""
+    """What became of an edge of the circuits: kept, stronger, weaker, of another sign, gained or lost."""
     if one.status != "kept" or one.p > ALPHA:
         return one.status or ""
+    if one.base * one.tuned < 0:
+        return "other sign"
     return "stronger" if abs(one.tuned) > abs(one.base) else "weaker"
 
 
 def _counted(edges: list[DiffEffect]) -> list[str]:
     changes = [change_of(one) for one in edges]
     kept = sum(one.status == "kept" for one in edges)
-    return [f"{kept:,}", *(f"{changes.count(name):,}" for name in ("stronger", "weaker", "gained", "lost"))]
+    return [f"{kept:,}", *(f"{changes.count(name):,}" for name in (*_CHANGES, "gained", "lost"))]
 
 
 def _effects(title: str, effects: DiffEffects, most: int | None) -> Section:

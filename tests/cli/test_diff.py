@@ -35,6 +35,8 @@ def test_a_comparison_is_printed_kept_and_drawn(tuned: Path, tmp_path: Path) -> 
     text = flat(told.output)
     for part in ("The two models", "Each circuit in each model", "1 node has other weights", "from a1.h2 on."):
         assert part in text, part
+    assert "What the nodes of the circuits do" in text and "a0.h2 kept previous token previous token" in text
+    assert "by the layer of the node they leave layer kept stronger weaker other sign gained lost" in text
     assert "Nodes whose effects differ" in text and "Edges whose effects differ" in text
     found = Diff.model_validate_json((out / "diff.json").read_text())
     assert [edge.name for edge in found.carried.edges] == ["a1.h2->logits"]
@@ -92,7 +94,11 @@ def test_checkpoints_in_a_row(tuned: Path, tmp_path: Path) -> None:
 
 def test_json_alone_and_models_that_do_not_fit(tuned: Path, tmp_path: Path) -> None:
     both = ["--base", "induction-2l", "--tuned", str(tuned)]
-    assert json.loads(acdc("diff", "induction_2l", *both, *QUICK, "--json", "-q").stdout)["task"] == "induction_2l"
+    drawn = ["--picture", str(tmp_path / "map.svg")]
+    assert (
+        json.loads(acdc("diff", "induction_2l", *both, *QUICK, *drawn, "--json", "-q").stdout)["task"] == "induction_2l"
+    )
+    assert "edges of the circuits" in (tmp_path / "map.svg").read_text()
     for more, message in (
         (["--base", "induction-2l"], "only one is given: name the other with --tuned or --adapter"),
         (["--base", "induction-2l", "--tuned", "induction-2l"], "are the same, so there is nothing to compare"),

@@ -87,7 +87,7 @@ def test_models_are_looked_at_by_their_files_alone(tmp_path: Path) -> None:
         alike([tmp_path / "base", tmp_path / "other"])
     with pytest.raises(ModelError, match=r"differ in .*architecture LlamaForCausalLM and GPT2LMHeadModel"):
         alike([tmp_path / "base", hf_model("gpt2")])
-    assert len(alike([hf_model("llama"), hf_model("llama")])) == 2
+    assert len(alike([tmp_path / "base", hf_model("llama"), adapted()])) == 3
 
 
 def test_adapters_that_cannot_be_used(tmp_path: Path) -> None:

@@ -149,11 +149,16 @@ def check_roles(found: Diff, circuits: dict[str, Circuit]) -> None:
 def check_counts(found: Diff, in_base: set[str], in_tuned: set[str]) -> None:
     tables = {part.table.columns[0].name: part.table.rows for part in diff_sections(found, None) if part.table}
     told = {row[0].text: [int(cell.text) for cell in row[1:]] for row in tables["layer"]}
-    strength = (
-        {one.name: abs(one.tuned) - abs(one.base) for one in found.edges.shown if one.p <= 0.05} if found.edges else {}
-    )
+    assert found.edges is not None
+    strength = {one.name: abs(one.tuned) - abs(one.base) for one in found.edges.shown if one.p <= 0.05}
     both = in_base & in_tuned
-    sets = (both, {e for e in both if strength.get(e, 0) > 0}, {e for e in both if strength.get(e, 0) < 0})
+    turned = {one.name for one in found.edges.shown if one.base * one.tuned < 0 and one.name in strength} & both
+    sets = (
+        both,
+        {e for e in both - turned if strength.get(e, 0) > 0},
+        {e for e in both - turned if strength.get(e, 0) < 0},
+        turned,
+    )
     for layer, numbers in told.items():
         start = "input" if layer == "input" else f"a{layer}."
         assert numbers == [
@@ -165,4 +170,4 @@ def check_counts(found: Diff, in_base: set[str], in_tuned: set[str]) -> None:
         sum(column) for column in zip(*told.values(), strict=True)
     ]
     lost = {one.name for one in found.roles if one.base == "induction" and one.status == "lost"}
-    assert by_role["induction"][4] >= sum(edge.partition("->")[0] in lost for edge in in_base - in_tuned) > 0
+    assert by_role["induction"][5] >= sum(edge.partition("->")[0] in lost for edge in in_base - in_tuned) > 0

@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 
 # Of Okabe and Ito's palette.
 _LESS, _SAME, _MORE = "#D55E00", "#FFFFFF", "#0072B2"
-_STATUS = {"kept": "#C4C8CC", "stronger": "#56B4E9", "weaker": "#F0B27A", "gained": _MORE, "lost": _LESS}
+_STATUS = {
+    "kept": "#C4C8CC",
+    "stronger": "#56B4E9",
+    "weaker": "#E69F00",
+    "other sign": "#CC79A7",
+    "gained": _MORE,
+    "lost": _LESS,
+}
 
 
 def diff_figure(found: Diff) -> Figure:
