@@ -36,7 +36,7 @@ def test_a_comparison_is_printed_kept_and_drawn(tuned: Path, tmp_path: Path) -> 
     for part in ("The two models", "Each circuit in each model", "1 node has other weights", "from a1.h2 on."):
         assert part in text, part
     assert "What the nodes of the circuits do" in text and "a0.h2 kept previous token previous token" in text
-    assert "by the layer of the node they leave layer kept stronger weaker other sign gained lost" in text
+    assert "layer kept stronger weaker other sign gained lost input" in text and "by the role of the node" in text
     assert "Nodes whose effects differ" in text and "Edges whose effects differ" in text
     found = Diff.model_validate_json((out / "diff.json").read_text())
     assert [edge.name for edge in found.carried.edges] == ["a1.h2->logits"]
