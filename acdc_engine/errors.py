@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TypeVar
+
+_Name = TypeVar("_Name", bound=str)
 
 
 class AcdcError(Exception):
@@ -95,6 +98,14 @@ def nearest(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     hint = did_you_mean(name, names)
     return f"{hint} Known: {', '.join(names)}." if names else hint
+
+
+def one_of(name: str, known: Iterable[_Name], what: str, error: type[AcdcError]) -> _Name:
+    """The name, if it is one of those known; else the error, called unknown and with the nearest."""
+    for one in known:
+        if one == name:
+            return one
+    raise error(f"Unknown {what} {name!r}.{nearest(name, known)}")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

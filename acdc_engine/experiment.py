@@ -17,7 +17,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from acdc_engine import ranks
 from acdc_engine.errors import MethodError, ScoreError
 from acdc_engine.evidence import Mask, Stages, silent
 from acdc_engine.graph.blocks import Graph
@@ -42,9 +41,9 @@ from acdc_engine.prompts.metrics import Metric, MetricFunction, aimed_at, as_met
 from acdc_engine.prompts.prompt_set import PromptSet, with_common_spans
 from acdc_engine.score import EdgeScores, get_method, score_edges
 from acdc_engine.score.edge_scores import per_example_fits
+from acdc_engine.score.methods import shared_scores
 from acdc_engine.search import RANKS, Choice, Found, Report, Search, find_circuit, minimal, nobody, singles
-from acdc_engine.search.selection import Selection
-from acdc_engine.search.strategies import Progress
+from acdc_engine.search.strategies import Progress, Selection
 
 if TYPE_CHECKING:
     from acdc_engine.evidence.figures import Behaviour
@@ -246,12 +245,7 @@ class Experiment:
         def score(prompts: PromptSet, told: Callable[[int], None] | None) -> EdgeScores:
             return score_edges(self.view, prompts, self.objective_metric, chosen, progress=told, **how)
 
-        if ranks.size() == 1:
-            found = score(self.prompts, progress)
-        else:
-            from acdc_engine.score.shared import shared_scores
-
-            found = shared_scores(score, self.prompts, progress)
+        found = shared_scores(score, self.prompts, progress)
         return self._checked(chosen.name, found, {} if chosen.alphas else chosen.given)
 
     def _checked(self, method: str, scores: Any, parameters: Mapping[str, Any]) -> EdgeScores:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.model import TransformerView, load_model
-from acdc_engine.model.smollm2 import smollm2_folder
+from acdc_engine.model.find import smollm2_folder
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.find import find_task

@@ -30,7 +30,7 @@ from acdc_engine.run.settings import Settings
 from acdc_engine.shipped import graphs_folder
 from acdc_engine.show.diff import diff_remarks, diff_sections
 from acdc_engine.show.sections import text_of
-from acdc_engine.show.transfer import two
+from acdc_engine.show.words import two
 from benchmarks.diff_lora import CHANGED, KEPT, train
 from benchmarks.report import RESULTS, Table, Threads, describe_machine, give
 

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 import typer
 from torch import Tensor
 
+from acdc_engine.model.find import smollm2_folder
 from acdc_engine.model.load import load_model, quiet
-from acdc_engine.model.smollm2 import smollm2_folder
 from acdc_engine.prompts.find import find_task
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.run.prepare import prompts_of

@@ -14,7 +14,8 @@ import torch
 import transformers
 
 from acdc_engine.graph.connectivity import CleanBase
-from acdc_engine.patch.evaluator import CircuitEvaluator, Variants
+from acdc_engine.patch.circuit_evaluator import CircuitEvaluator
+from acdc_engine.patch.evaluator import Variants
 from acdc_engine.patch.memory import RememberingEvaluator
 from acdc_engine.patch.patched_run import PatchedRun
 from acdc_engine.patch.plan import make_plan

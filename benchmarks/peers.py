@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from acdc_engine.model.smollm2 import smollm2_folder
+from acdc_engine.model.find import smollm2_folder
 from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.find import find_task
 from acdc_engine.prompts.prompt_set import PromptSet

@@ -24,7 +24,7 @@ from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.build import Splits, split_prompts
 from acdc_engine.prompts.find import find_task
 from acdc_engine.run.progress import Reporter, reporter_of
-from acdc_engine.search.selection import Selection
+from acdc_engine.search.strategies import Selection
 from benchmarks.report import Out, Table, Threads, describe_machine, errors_in_words, give
 from benchmarks.tasks import MODEL
 from benchmarks.trust import templates_of

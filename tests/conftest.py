@@ -17,7 +17,7 @@ import torch  # noqa: E402
 from playwright.sync_api import Browser  # noqa: E402
 
 from acdc_engine.errors import ModelError  # noqa: E402
-from acdc_engine.model.smollm2 import smollm2_folder  # noqa: E402
+from acdc_engine.model.find import smollm2_folder  # noqa: E402
 from tests.browser import chromium  # noqa: E402
 
 if "OMP_NUM_THREADS" not in os.environ:  # which torch reads by itself

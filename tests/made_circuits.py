@@ -5,11 +5,11 @@ from collections.abc import Callable
 from typing import Any
 
 from acdc_engine.graph import evidence_records as evidence
-from acdc_engine.graph import records, repeat_records
-from acdc_engine.graph.alternative_records import Alternative, Alternatives, CircuitFigures
+from acdc_engine.graph import further_records, records
 from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.causal_records import Causal, CausalTask, Dose, HeadDoses, RandomHeads
 from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.further_records import Alternative, Alternatives, CircuitFigures
 from acdc_engine.graph.nodes import nodes_of_edges, with_roles
 from acdc_engine.graph.spans import Spans
 
@@ -232,16 +232,16 @@ def _edge(rng: random.Random, name: str) -> records.CircuitEdge:
     )
 
 
-def _repeats(edges: tuple[records.CircuitEdge, ...], figures: evidence.Figures, text: Any) -> repeat_records.Repeats:
+def _repeats(edges: tuple[records.CircuitEdge, ...], figures: evidence.Figures, text: Any) -> further_records.Repeats:
     names = tuple(edge.name for edge in edges if edge.inclusion and edge.inclusion >= 0.9)
-    return repeat_records.Repeats(
+    return further_records.Repeats(
         asked=10,
         n_prompts=16,
         sizes=tuple(len(edges) + more for more in range(-5, 5)),
         edge_overlap=0.71,
         node_overlap=0.86,
-        core=repeat_records.Core(edges=names, nodes=5, figures=figures),
-        other_edges=(repeat_records.Included(name=text("m0->logits"), inclusion=0.6),),
+        core=further_records.Core(edges=names, nodes=5, figures=figures),
+        other_edges=(further_records.Included(name=text("m0->logits"), inclusion=0.6),),
     )
 
 

@@ -14,11 +14,12 @@ from torch import Tensor
 from acdc_engine import Circuit, discover, ranks
 from acdc_engine.errors import AcdcError, RanksError, ScoreError
 from acdc_engine.patch.attention_paths import HeadPath
-from acdc_engine.patch.evaluator import CircuitEvaluator, Variants
+from acdc_engine.patch.circuit_evaluator import CircuitEvaluator
+from acdc_engine.patch.evaluator import Variants
 from acdc_engine.patch.shared import shared_evaluator
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.score import EdgeScores, get_method, score_edges
-from acdc_engine.score.shared import shared_scores
+from acdc_engine.score.methods import shared_scores
 from tests.tiny_models import random_prompts, random_scores, view
 from tests.tiny_task import CARD, SECOND, tiny_view
 

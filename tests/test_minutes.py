@@ -11,7 +11,7 @@ from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.graph.files import CIRCUIT, TRACE
-from acdc_engine.patch.memory import read_trace
+from acdc_engine.patch.trace import read_trace
 from acdc_engine.run.discover import discover
 from acdc_engine.run.steps import Deadline, OutOfTime
 from acdc_engine.show.remarks import remarks

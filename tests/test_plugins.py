@@ -14,7 +14,7 @@ from acdc_engine import Report, discover, verify
 from acdc_engine.errors import AcdcError, MetricError
 from acdc_engine.formats.register import export
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.patch.memory import differences, read_trace
+from acdc_engine.patch.trace import differences, read_trace
 from acdc_engine.prompts.find import find_task
 from acdc_engine.prompts.generators import register_shipped
 from acdc_engine.prompts.metrics import METRICS

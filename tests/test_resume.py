@@ -206,7 +206,7 @@ torch.set_num_threads(1)  # no pool of threads that a fork would lose
 from acdc_engine import experiment
 from acdc_engine.evidence import single_edges
 from acdc_engine.run import discover, folder
-from acdc_engine.patch.memory import Trace
+from acdc_engine.patch.trace import Trace
 from tests.tiny_task import tiny_view
 
 card, runs = Path(sys.argv[1]), Path(sys.argv[2])

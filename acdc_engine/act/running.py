@@ -14,7 +14,7 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.model.load import load_model
 from acdc_engine.model.view import TransformerView
 from acdc_engine.patch.ablations import ABLATIONS, Reference
-from acdc_engine.patch.evaluator import CircuitEvaluator
+from acdc_engine.patch.circuit_evaluator import CircuitEvaluator
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.prompts.tokens import show_tokens, text_ids
 

@@ -203,9 +203,11 @@ def new(
 
 
 def _as_json(found: "TaskCheck | Unfit") -> dict[str, object]:
+    from pydantic_core import to_jsonable_python
+
     from acdc_engine.run.check_task import TaskCheck
 
-    return {**asdict(found), "does_it": isinstance(found, TaskCheck) and found.does_it}
+    return {**to_jsonable_python(found), "does_it": isinstance(found, TaskCheck) and found.does_it}
 
 
 def _pair(pair: "Example") -> dict[str, object]:

@@ -18,8 +18,8 @@ from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.graph.evidence_records import Figures
+from acdc_engine.graph.further_records import Core, Included, Repeats
 from acdc_engine.graph.records import CircuitEdge, CircuitNode
-from acdc_engine.graph.repeat_records import Core, Included, Repeats
 from acdc_engine.graph.style import CORE
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.score import EdgeScores

@@ -14,11 +14,11 @@ from pydantic import Field, ValidationError, model_validator
 
 from acdc_engine.display import Acting, Shown
 from acdc_engine.errors import AcdcError, CircuitFileError, GraphError, PromptError
-from acdc_engine.graph.alternative_records import Alternatives
 from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.causal_records import Causal
 from acdc_engine.graph.evidence_records import Certificate, Evaluation, Example, PromptRecord, SizePoint
 from acdc_engine.graph.files import checksum_of, explain_faults, find_circuit, json_text, read_content, write_text
+from acdc_engine.graph.further_records import Alternatives, Repeats
 from acdc_engine.graph.nodes import (
     EdgeLike,
     check_circuit,
@@ -47,7 +47,6 @@ from acdc_engine.graph.records import (
     SpansRecord,
     TaskRecord,
 )
-from acdc_engine.graph.repeat_records import Repeats
 from acdc_engine.graph.spans import Spans
 
 if TYPE_CHECKING:

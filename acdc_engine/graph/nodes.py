@@ -98,21 +98,18 @@ def edges_of_mask(
     graph: Graph,
     mask: Bool[Tensor, "senders receivers"],
     scores: Float[Tensor, "senders receivers"] | None = None,
-    effects: Float[Tensor, "senders receivers"] | None = None,
 ) -> tuple[CircuitEdge, ...]:
-    """Lists the kept edges of a mask, in the graph's order, with scores and exact effects. NaN: not measured.
+    """Lists the kept edges of a mask, in the graph's order, with scores.
 
     Raises:
         GraphError: The mask keeps an edge that does not exist.
     """
     kept = mask.cpu()
     score = [None] * int(kept.sum()) if scores is None else scores.cpu()[kept].tolist()
-    effect = [None] * len(score) if effects is None else effects.cpu()[kept].tolist()
     edges = []
-    for (sender, receiver), value, exact in zip(kept.nonzero().tolist(), score, effect, strict=True):
+    for (sender, receiver), value in zip(kept.nonzero().tolist(), score, strict=True):
         graph.edge_name(sender, receiver)  # raises where there is no such edge
-        known = None if exact != exact else exact
-        edges.append(_edge(graph, sender, receiver, score=value, effect=known))
+        edges.append(_edge(graph, sender, receiver, score=value))
     return tuple(edges)
 
 

@@ -76,6 +76,10 @@ class ModelRecord(Record):
     ungrouped_kv: bool = False
     """The graph has one k and v receiver per query head although the model's heads share them."""
 
+    def differing(self, other: ModelRecord) -> list[str]:
+        """Which of `MODEL_SIZES` differ from those of another model."""
+        return [key for key in MODEL_SIZES if getattr(self, key) != getattr(other, key)]
+
     @model_validator(mode="after")
     def _fits_into_memory(self) -> ModelRecord:
         """A file of one line must not ask for gigabytes."""
@@ -97,6 +101,11 @@ class LeftOutRecord(Record):
     """Of how many that were looked at."""
     reasons: dict[str, int]
     """How many for each reason; a pair counts once."""
+
+    def __str__(self) -> str:
+        """As a sentence."""
+        why = "; ".join(f"{kind} ({count})" for kind, count in self.reasons.items())
+        return f"{self.count} of the {self.of} pairs do not fit the model and are left out: {why}."
 
 
 class TaskRecord(Record):

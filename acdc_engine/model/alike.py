@@ -7,10 +7,10 @@ from typing import Any
 
 from acdc_engine.errors import ModelError
 from acdc_engine.model.adapters import CONFIG, is_adapted
-from acdc_engine.model.load import adapting, load_tokenizer, read_config
+from acdc_engine.model.find import small_model_folder
+from acdc_engine.model.load import adapting, load_model, load_tokenizer, read_config
 from acdc_engine.model.pair import check_sizes, check_words, sizes_of
 from acdc_engine.model.view import TransformerView
-from acdc_engine.shipped import MANIFEST, small_models
 
 _KEYS = {
     "n_layers": "num_hidden_layers",
@@ -73,14 +73,8 @@ def _key(model: str | Path) -> str:
     return str(path.resolve()) if path.exists() else str(model)
 
 
-def _small(model: Any) -> bool:
-    return isinstance(model, str | Path) and (str(model) in small_models() or (Path(model) / MANIFEST).is_file())
-
-
 def _sizes(model: Any) -> Mapping[str, Any]:
-    if _small(model):  # nothing to save
-        from acdc_engine.model.load import load_model
-
+    if isinstance(model, str | Path) and small_model_folder(model) is not None:  # nothing to save
         return sizes_of(load_model(model, device="cpu"))
     if isinstance(model, TransformerView):
         return sizes_of(model)

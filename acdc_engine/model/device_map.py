@@ -6,7 +6,6 @@ on the main device, with all that the engine keeps; `acdc_engine.model.placed` h
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +107,7 @@ def placed(
             f"A device map spreads the model of one process over all devices, and this run has {ranks.size()} "
             "processes. Start one process, or leave out --device-map."
         )
-    model = _Skeleton.of(config, name, dtype)
+    model = _Skeleton(config, name, dtype)
     asked = read_device_map(given)
     main = _numbered(pick_device(device))
     if isinstance(asked, str):
@@ -121,9 +120,8 @@ def placed(
     return {**dict.fromkeys(model.rest, str(main)), **layers}
 
 
-@dataclass(frozen=True)
 class _Skeleton:
-    """A model without its weights.
+    """A model without its weights, made from a configuration on torch's meta device.
 
     Attributes:
         name: What messages call it; `size` says how large it is.
@@ -134,45 +132,28 @@ class _Skeleton:
         other_bytes: Of what is in no layer.
     """
 
-    name: str
-    size: str
-    names: frozenset[str]
-    stack: str
-    head: str
-    layers: list[int]
-    weights: list[list[str]]
-    rest: list[str]
-    other_bytes: int
-
-    @staticmethod
-    def of(config: Any, name: str, dtype: torch.dtype) -> "_Skeleton":
-        """Made from a configuration, on torch's meta device."""
+    def __init__(self, config: Any, name: str, dtype: torch.dtype) -> None:
         from transformers import AutoModelForCausalLM
 
         with torch.device("meta"):
             model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="eager")
         wanted, modules = int(config.get_text_config().num_hidden_layers), dict(model.named_modules())
-        found = (path for path, one in modules.items() if isinstance(one, nn.ModuleList) and len(one) == wanted)
-        stack = next(found, None)
-        if stack is None:
+        stacks = [path for path, one in modules.items() if isinstance(one, nn.ModuleList) and len(one) == wanted]
+        if not stacks:
             raise DeviceError(
                 f"Model {name!r} ({type(model).__name__}) has no list of {wanted} layers that a device map could "
                 "spread. Leave out --device-map."
             )
-        layers = list(modules[stack].children())
-        sizes, whole = [_bytes(layer) for layer in layers], _bytes(model)
-        head = model.get_output_embeddings()
-        return _Skeleton(
-            name,
-            f"{whole / 1e9:.2f} GB as {str(dtype).removeprefix('torch.')}",
-            frozenset([*modules, *(weight for weight, _ in _tensors(model))]),
-            stack,
-            next((path for path, one in modules.items() if one is head), ""),
-            sizes,
-            [[f"{stack}.{place}.{weight}" for weight, _ in _tensors(one)] for place, one in enumerate(layers)],
-            _beside(model, stack),
-            whole - sum(sizes),
-        )
+        self.name, self.stack, layers = name, stacks[0], list(modules[stacks[0]].children())
+        self.names = {*modules, *(weight for weight, _ in _tensors(model))}
+        head, whole = model.get_output_embeddings(), _bytes(model)
+        self.head = next((path for path, one in modules.items() if one is head), "")
+        self.size = f"{whole / 1e9:.2f} GB as {str(dtype).removeprefix('torch.')}"
+        self.layers, self.rest = list(map(_bytes, layers)), _beside(model, self.stack)
+        self.weights = [
+            [f"{self.stack}.{place}.{weight}" for weight, _ in _tensors(one)] for place, one in enumerate(layers)
+        ]
+        self.other_bytes = whole - sum(self.layers)
 
 
 def _tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

@@ -15,28 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from acdc_engine.errors import AcdcError, DeviceError, ModelError, nearest
+from acdc_engine.errors import AcdcError, DeviceError, ModelError
 from acdc_engine.model.devices import parse_bytes, pick_device, pick_dtype
+from acdc_engine.model.find import DEFAULT_MODEL, first_line, gguf_file, resolved, small_model_folder, unreadable
 from acdc_engine.model.refusals import refuse_config, refuse_unseen
 from acdc_engine.model.view import TransformerView
-from acdc_engine.shipped import MANIFEST, graphs_folder, small_models
 
 if TYPE_CHECKING:
     from acdc_engine.model.device_map import DeviceMap
-
-DEFAULT_MODEL = "smollm2-135m"
-_WELL_KNOWN = (
-    DEFAULT_MODEL,
-    "gpt2",
-    "gpt2-medium",
-    "EleutherAI/pythia-160m",
-    "EleutherAI/pythia-1.4b",
-    "Qwen/Qwen3-0.6B",
-    "google/gemma-3-270m",
-    "meta-llama/Llama-3.2-1B",
-)
-"""Names offered when an unknown one is asked for; any other Hugging Face name works too."""
-_WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 
 
 def load_model(
@@ -103,7 +89,7 @@ def adapting(model: Any, adapter: str | Path, device_map: "DeviceMap | None" = N
     why = ""
     if isinstance(model, TransformerView):
         why = "a view, whose weights are taken out already"
-    elif isinstance(model, str | Path) and _small_model_folder(model) is not None:
+    elif isinstance(model, str | Path) and small_model_folder(model) is not None:
         why = "a small model, which peft does not know"
     elif is_adapted(model):
         why = "a PeftModel, which has adapters already"
@@ -122,7 +108,7 @@ def _placing(model: Any, device_map: "DeviceMap", device: str, dtype: str, memor
 
     why = "is loaded already, and stays where it is"
     if isinstance(model, str | Path):
-        why = "" if _small_model_folder(model) is None else "is a small model, which lies on one device"
+        why = "" if small_model_folder(model) is None else "is a small model, which lies on one device"
     if why:
         name = model if isinstance(model, str | Path) else f"of type {type(model).__name__}"
         raise DeviceError(f"The model {name} {why}: a device map is for models that are read here. Leave it out.")
@@ -169,11 +155,11 @@ def _loaded(
             model, name = _adapted(copy.deepcopy(model), name, adapter)
         return view_of(model, name, tokenizer, revision, ungroup_kv)
     target, number_format = pick_device(device), pick_dtype(dtype)
-    if (small := _small_model_folder(model)) is not None:
+    if (small := small_model_folder(model)) is not None:
         from acdc_engine.model.small_model import read_small_model, small_view
 
         return small_view(*read_small_model(small), device=target, dtype=number_format, tokenizer=tokenizer)
-    source, name = _resolve(model)
+    source, name = resolved(model)
     with _reading(source, name, revision) as where:
         hf_model = _read(source, name, number_format, where, place)
         tokenizer = _read_tokenizer(source, name, where) if tokenizer is None else tokenizer
@@ -202,10 +188,10 @@ def load_hf_model(
         ModelError: It cannot be found, reached or read, or is a small model, which is none of transformers'; or the
             adapter is none, does not fit the model, or cannot be merged.
     """
-    if _small_model_folder(model) is not None:
+    if small_model_folder(model) is not None:
         raise ModelError(f"{model} is a small model, which is no model of transformers.")
     number_format, fitted = pick_dtype(dtype), None if adapter is None else adapting(model, adapter)
-    source, name = _resolve(model)
+    source, name = resolved(model)
     with _reading(source, name, revision) as where:
         hf_model, tokenizer = (
             _read(source, name, number_format, where, None).eval(),
@@ -222,18 +208,18 @@ def load_tokenizer(model: str | Path = DEFAULT_MODEL) -> Any:
     Raises:
         ModelError: The model cannot be found or reached, or has no tokenizer.
     """
-    if (small := _small_model_folder(model)) is not None:
+    if (small := small_model_folder(model)) is not None:
         from acdc_engine.model.small_model import WordTokenizer, read_small_model
 
         return WordTokenizer.of(read_small_model(small)[0])
     from transformers import AutoConfig
 
-    if (packed := _gguf_file(Path(model).expanduser())) is not None:
+    if (packed := gguf_file(Path(model).expanduser())) is not None:
         from acdc_engine.model.gguf import packed_tokenizer
 
         with quiet():
             return _working_tokenizer(lambda: packed_tokenizer(packed), str(packed), packed.stem)
-    source, name = _resolve(model)
+    source, name = resolved(model)
     with _reading(source, name) as where:
         AutoConfig.from_pretrained(source, **where)  # says whether there is such a model at all
         return _read_tokenizer(source, name, where)
@@ -247,16 +233,16 @@ def read_config(model: str | Path = DEFAULT_MODEL) -> tuple[Any, str]:
     """
     from transformers import AutoConfig
 
-    if _small_model_folder(model) is not None:
+    if small_model_folder(model) is not None:
         raise ModelError(f"{model} is a small model: its runs take seconds, and there is nothing to plan.")
     path = Path(model).expanduser()
-    if (packed := _gguf_file(path)) is not None:
+    if (packed := gguf_file(path)) is not None:
         from acdc_engine.model.gguf import packed_config
 
         with quiet():
             return packed_config(packed), packed.stem
     alone = path.suffix == ".json" and path.is_file()
-    source, name = (str(path.parent), path.resolve().parent.name) if alone else _resolve(model)
+    source, name = (str(path.parent), path.resolve().parent.name) if alone else resolved(model)
     with _reading(source, name) as where:
         return AutoConfig.from_pretrained(path if alone else source, **where), name
 
@@ -311,7 +297,7 @@ def _reading(source: str, name: str, revision: str | None = None) -> Iterator[di
         except AcdcError:
             raise
         except Exception as error:  # damaged files end in errors of many libraries' own types
-            raise _unreadable(source, name, error, reachable) from error
+            raise unreadable(source, name, error, reachable) from error
 
 
 def _read(source: str, name: str, dtype: torch.dtype, where: dict[str, Any], place: _Place | None) -> Any:
@@ -345,80 +331,8 @@ def _move(hf_model: Any, name: str, target: torch.device) -> None:
             remedy = "Free memory there, use --dtype bfloat16 (half the size), --device cpu or a smaller model."
         raise ModelError(
             f"Model {name!r} ({size:.1f} GiB as {str(hf_model.dtype).removeprefix('torch.')}) {what} device "
-            f"{str(target)!r}: {_first_line(error).rstrip('.')}. {remedy}"
+            f"{str(target)!r}: {first_line(error).rstrip('.')}. {remedy}"
         ) from error
-
-
-def _small_model_folder(model: str | Path) -> Path | None:
-    """The folder of a small model, by the name of a shipped one or as a path; None for any other model."""
-    if isinstance(model, str) and model in small_models():
-        return graphs_folder() / model
-    folder = Path(model).expanduser()
-    return folder if (folder / MANIFEST).is_file() else None
-
-
-def _resolve(model: str | Path) -> tuple[str, str]:
-    """Returns where to read a model from, and what to call it."""
-    if str(model) == DEFAULT_MODEL:
-        from acdc_engine.model.smollm2 import smollm2_folder
-
-        return str(smollm2_folder()), DEFAULT_MODEL
-    folder = Path(model).expanduser()
-    if (packed := _gguf_file(folder)) is not None:
-        from acdc_engine.model.gguf import unpacked
-
-        return str(unpacked(packed, packed.stem)), packed.stem
-    _refuse_other_files(folder)
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise ModelError(
-                f"Folder {folder} holds no config.json: it is not a Hugging Face model directory. Nor is it that of a "
-                f"small model: there is no {MANIFEST} either."
-            )
-        return str(folder), folder.name
-    if (
-        isinstance(model, Path)
-        or str(model).startswith((".", "/", "~"))
-        or str(model).count("/") > 1
-        or folder.suffix.lower() == ".gguf"
-    ):
-        raise ModelError(
-            f"There is no model at {folder}. Give a folder that holds a config.json and weights, or a GGUF file."
-        )
-    return str(model), str(model)
-
-
-def _gguf_file(path: Path) -> Path | None:
-    """The GGUF file that a path is, or that lies in its folder without other weights; None where there is none.
-
-    Raises:
-        ModelError: Several of them.
-    """
-    if path.suffix.lower() == ".gguf" and path.is_file():
-        return path
-    packed = sorted(one for one in path.glob("*") if one.suffix.lower() == ".gguf")
-    if not packed or any(path.glob("*.safetensors")) or any(path.glob("*.bin")):
-        return None
-    if len(packed) > 1:
-        raise ModelError(
-            f"Folder {path} holds {len(packed)} GGUF files: give the one that is meant, such as {packed[0]}."
-        )
-    return packed[0]
-
-
-def _refuse_other_files(path: Path) -> None:
-    if path.is_file() and path.suffix.lower() in _WEIGHTS:
-        raise ModelError(
-            f"{path} is a file of weights, which do not say which model they belong to. Give its folder, if the "
-            "config.json and the tokenizer lie there too; or load it into its transformers class and give load_model "
-            "that object, or the folder that its save_pretrained writes. Models of other programs, such as "
-            "transformer_lens, can become small models (docs/models.md)."
-        )
-    if (path / "adapter_config.json").is_file():
-        raise ModelError(
-            f"Folder {path} holds a peft adapter, not a whole model. Give the model that it was trained on, and the "
-            f"adapter beside it: --model BASE --adapter {path}, in Python load_model(BASE, adapter={str(path)!r})."
-        )
 
 
 def _read_tokenizer(source: str, name: str, where: dict[str, Any]) -> Any:
@@ -437,32 +351,9 @@ def _working_tokenizer(read: Callable[[], Any], source: str, name: str) -> Any:
     except ModelError:
         raise
     except Exception as error:
-        cause, reason = error, _first_line(error)
+        cause, reason = error, first_line(error)
     raise ModelError(
         f"Model {name!r} has weights, but no tokenizer that can be read in {source} ({reason}). Task cards need one: "
         "save the model's tokenizer there (tokenizer.save_pretrained), or load the model from Python with "
         "load_model(..., tokenizer=...)."
     ) from cause
-
-
-def _unreadable(source: str, name: str, error: Exception, reachable: bool) -> ModelError:
-    if "trust_remote_code" in str(error):
-        return ModelError(
-            f"Model {name!r} needs Python code that comes with its weights, and such code is not run here. If you "
-            "trust it, load the model yourself with transformers (trust_remote_code=True) and pass it to load_model."
-        )
-    if Path(source).is_dir():
-        return ModelError(f"The model in {source} cannot be read: {_first_line(error)}")
-    known = (*_WELL_KNOWN, *small_models())
-    silent = "the Hugging Face hub cannot be reached, and its cache on this machine does not hold it"
-    why = "and the Hugging Face hub did not deliver it" if reachable else silent
-    return ModelError(
-        f"Model {name!r} cannot be loaded: it is no local directory, {why} ({_first_line(error)}). Check the name and "
-        f"the network, download it elsewhere and give its directory, or use --model {DEFAULT_MODEL}, which needs no "
-        f"hub.{'' if name in known else nearest(name, known)}"
-    )
-
-
-def _first_line(error: Exception) -> str:
-    """The first line of what an error says; its type where it says nothing."""
-    return str(error).strip().splitlines()[0].strip() if str(error).strip() else type(error).__name__

@@ -1,6 +1,5 @@
 """A model's view from its configuration alone: shapes without weights, for what a run would take."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,21 +14,8 @@ _PARALLEL = ("phi", "cohere", "cohere2")
 """Model types whose attention and MLP read the same residual stream, where the configuration does not say it."""
 
 
-@dataclass(frozen=True)
-class Sketch:
-    """A view of zeros that take no room, and what the weights would take.
-
-    Attributes:
-        view: Runs, and gives nothing of value.
-        weights_bytes: Of the model.
-    """
-
-    view: TransformerView
-    weights_bytes: int
-
-
-def sketch_of(config: Any, name: str, dtype: torch.dtype, ungroup_kv: bool = False) -> Sketch:
-    """Makes the sketch of a model.
+def sketch_of(config: Any, name: str, dtype: torch.dtype, ungroup_kv: bool = False) -> tuple[TransformerView, int]:
+    """A view of zeros that take no room, which runs and gives nothing of value; and the bytes that weights would take.
 
     Sizes are those of the weights that transformers would make. What the configuration does not tell (which norms, what
     attention computes exactly) is that of a Llama: it matters little for them.
@@ -77,7 +63,7 @@ def sketch_of(config: Any, name: str, dtype: torch.dtype, ungroup_kv: bool = Fal
         rotary=None if learned else rotary,
         max_positions=getattr(text, "max_position_embeddings", None),
     )
-    return Sketch(view, weights)
+    return view, weights
 
 
 def _nothing(dtype: torch.dtype, *shape: int) -> Tensor:

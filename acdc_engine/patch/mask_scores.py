@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 
 from acdc_engine.model.view import TransformerView
-from acdc_engine.patch.evaluator import CircuitEvaluator
+from acdc_engine.patch.circuit_evaluator import CircuitEvaluator
 from acdc_engine.prompts.metrics import Metric
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.score import EdgeScores

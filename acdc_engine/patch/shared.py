@@ -10,7 +10,8 @@ from torch import Tensor
 from acdc_engine import ranks
 from acdc_engine.model.view import TransformerView
 from acdc_engine.patch.attention_paths import HeadPath
-from acdc_engine.patch.evaluator import CircuitEvaluator, Circuits, Evaluator, Groups
+from acdc_engine.patch.circuit_evaluator import CircuitEvaluator
+from acdc_engine.patch.evaluator import Circuits, Evaluator, Groups
 from acdc_engine.prompts.metrics import Metric
 from acdc_engine.prompts.prompt_set import PromptSet
 

@@ -10,8 +10,9 @@ from itertools import accumulate, islice, pairwise, zip_longest
 from typing import Any
 
 from acdc_engine.errors import PromptError, TooFewPairsError
+from acdc_engine.graph.records import LeftOutRecord
 from acdc_engine.prompts.card import TaskCard, settled
-from acdc_engine.prompts.check import LeftOut, Limits, Rules, check, encode, refuse_misfits
+from acdc_engine.prompts.check import Limits, Rules, check, encode, refuse_misfits
 from acdc_engine.prompts.drafts import drafts, written
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.prompts.template import Draft
@@ -59,7 +60,7 @@ class Splits:
     discovery: PromptSet
     held_out: PromptSet
     validation: PromptSet | None = None
-    left_out: LeftOut | None = None
+    left_out: LeftOutRecord | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -150,9 +151,10 @@ class _Source:
             yield draft
 
     @property
-    def left_out(self) -> LeftOut | None:
+    def left_out(self) -> LeftOutRecord | None:
         reasons = self._reasons
-        return LeftOut(reasons.total(), self._looked_at, dict(reasons.most_common())) if reasons else None
+        kinds, of = dict(reasons.most_common()), self._looked_at
+        return LeftOutRecord(count=reasons.total(), of=of, reasons=kinds) if reasons else None
 
     def _fit(self, rows: Sequence[Any]) -> list[Draft]:
         """The pairs without problems; each of the others counts under its first."""

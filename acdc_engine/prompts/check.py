@@ -56,23 +56,6 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class LeftOut:
-    """How many pairs, of those looked at, do not fit and are left out, as the user asked.
-
-    Each counts under the kind of its first problem.
-    """
-
-    count: int
-    of: int
-    reasons: dict[str, int]
-
-    def __str__(self) -> str:
-        """As a sentence."""
-        why = "; ".join(f"{kind} ({count})" for kind, count in self.reasons.items())
-        return f"{self.count} of the {self.of} pairs do not fit the model and are left out: {why}."
-
-
-@dataclass(frozen=True)
 class Checked:
     """A pair as token ids, a beginning-of-sequence token included, and what is wrong with it.
 

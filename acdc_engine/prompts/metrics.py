@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from acdc_engine.errors import MethodError, MetricError, nearest
+from acdc_engine.errors import MethodError, MetricError, one_of
 from acdc_engine.graph.records import Objective
 from acdc_engine.prompts.prompt_set import NO_ANSWER, PromptSet
 from acdc_engine.registers import Register
@@ -243,10 +243,7 @@ def check_objective(name: str) -> Objective:
     Raises:
         MethodError: It is not.
     """
-    for known in OBJECTIVES:
-        if name == known:
-            return known
-    raise MethodError(f"Unknown objective {name!r}.{nearest(name, OBJECTIVES)}")
+    return one_of(name, OBJECTIVES, "objective", MethodError)
 
 
 def aimed_at(metric: Metric, objective: Objective) -> Metric:

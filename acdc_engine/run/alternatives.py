@@ -8,8 +8,8 @@ from torch import Tensor
 
 from acdc_engine.evidence.figures import figures_of
 from acdc_engine.experiment import Experiment
-from acdc_engine.graph.alternative_records import Alternative, Alternatives, CircuitFigures
 from acdc_engine.graph.connectivity import clean
+from acdc_engine.graph.further_records import Alternative, Alternatives, CircuitFigures
 from acdc_engine.graph.nodes import edges_of_mask
 from acdc_engine.patch.judge import Target
 from acdc_engine.run.progress import Reporter, Stage
@@ -17,7 +17,7 @@ from acdc_engine.run.settings import Settings
 from acdc_engine.score import EdgeScores
 from acdc_engine.search import Found, Search
 from acdc_engine.search.alternatives import Attempt, alternative, overlap_of
-from acdc_engine.search.selection import Selection
+from acdc_engine.search.strategies import Selection
 
 
 class Alternation:

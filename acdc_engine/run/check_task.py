@@ -13,13 +13,15 @@ from torch import Tensor
 
 from acdc_engine.errors import AcdcError, MethodError, PromptError, TaskError, TooFewPairsError
 from acdc_engine.evidence.figures import Shortcoming, chance_of, right_ranks, shortcomings
+from acdc_engine.graph.records import LeftOutRecord
+from acdc_engine.model.find import DEFAULT_MODEL
 from acdc_engine.model.layers import read_positions
-from acdc_engine.model.load import DEFAULT_MODEL, load_model, load_tokenizer
+from acdc_engine.model.load import load_model, load_tokenizer
 from acdc_engine.model.refusals import check_finite
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.build import DEFAULT_SIZES
 from acdc_engine.prompts.card import TaskCard, settled
-from acdc_engine.prompts.check import Example, LeftOut, Rules, check, encode, examples
+from acdc_engine.prompts.check import Example, Rules, check, encode, examples
 from acdc_engine.prompts.drafts import count_pairs, sample_pairs, template_names
 from acdc_engine.prompts.find import find_task, known_tasks
 from acdc_engine.prompts.metrics import accuracy, as_metric
@@ -89,7 +91,7 @@ class TaskCheck:
     sizes: tuple[int, int] | None = None
     notes: tuple[str, ...] = ()
     command: str | None = None
-    left_out: LeftOut | None = None
+    left_out: LeftOutRecord | None = None
     seconds: float = 0.0
 
     @property

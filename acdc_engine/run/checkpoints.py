@@ -27,7 +27,7 @@ from acdc_engine.model.alike import OneOfMany, alike
 from acdc_engine.model.load import load_model
 from acdc_engine.model.pair import check_sizes, sizes_of
 from acdc_engine.model.view import TransformerView
-from acdc_engine.patch.memory import differences
+from acdc_engine.patch.trace import differences
 from acdc_engine.prompts.card import TaskCard
 from acdc_engine.prompts.find import find_task
 from acdc_engine.prompts.metrics import Metric

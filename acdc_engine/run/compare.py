@@ -15,7 +15,7 @@ from acdc_engine.formats.eap import is_eap, scores_from_eap
 from acdc_engine.formats.register import Source, import_circuit, opened
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import SCORES, find_circuit, known_graphs, name_of
-from acdc_engine.graph.records import MODEL_SIZES, ModelRecord
+from acdc_engine.graph.records import ModelRecord
 from acdc_engine.graph.result_records import Comparison, Rank
 
 
@@ -102,7 +102,7 @@ def _truth(path: Path, known: Circuit | str | Path, found: Circuit | Path) -> Ci
 
 def _check_models(path: Path, ours: Circuit, truth_path: Path, truth: Circuit, other_model: bool) -> None:
     """Refuses circuits of different models; the message has both."""
-    found, known, wrong = ours.model, truth.model, _sizes(ours, truth)
+    found, known, wrong = ours.model, truth.model, ours.model.differing(truth.model)
     which = f"{path} is a circuit of {found.name}, {truth_path} one of {known.name}"
     if wrong:
         sizes = "; ".join(f"{key} {getattr(found, key)} and {getattr(known, key)}" for key in wrong)
@@ -259,7 +259,8 @@ def known_beside(path: Path | None, circuit: Circuit) -> Path | None:
     for place in known_graphs().values():
         if circuit.task.name in (place.stem.removesuffix("_places"), place.parent.name.replace("-", "_")):
             known = _load(place)
-            if known.edges and plain_name(circuit.model) == plain_name(known.model) and not _sizes(circuit, known):
+            alike = plain_name(circuit.model) == plain_name(known.model) and not circuit.model.differing(known.model)
+            if known.edges and alike:
                 found[place] = known
     if not found:
         return None
@@ -289,11 +290,6 @@ def against_known(path: Path, circuit: Circuit, known: str | None = None) -> tup
 
 _load = cache(Circuit.load)
 """A known circuit, read once for all circuits that are set against it."""
-
-
-def _sizes(one: Circuit, other: Circuit) -> list[str]:
-    """The sizes in which their models differ."""
-    return [key for key in MODEL_SIZES if getattr(one.model, key) != getattr(other.model, key)]
 
 
 def plain_name(model: ModelRecord) -> str:

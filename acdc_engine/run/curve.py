@@ -32,7 +32,7 @@ from acdc_engine.graph.result_records import (
     RandomPoint,
     RandomSeries,
 )
-from acdc_engine.model.load import DEFAULT_MODEL
+from acdc_engine.model.find import DEFAULT_MODEL
 from acdc_engine.prompts.card import TaskCard, as_hashed
 from acdc_engine.prompts.find import find_task
 from acdc_engine.prompts.prompt_set import PromptSet
@@ -43,7 +43,7 @@ from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.settings import CurveSettings, Settings
 from acdc_engine.score import get_method
 from acdc_engine.search.order import best_first, check_rank, first_edges, greedy_from_logits
-from acdc_engine.search.selection import Selection
+from acdc_engine.search.strategies import Selection
 
 _FILE = "curve.json"
 _STEPPED = ("eap-ig", "eap-ig-path")  # methods that take steps

@@ -14,9 +14,10 @@ from acdc_engine.experiment import Experiment
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import CIRCUIT, SO_FAR
 from acdc_engine.graph.records import SIGN_CONVENTION, TaskRecord, Unfinished
-from acdc_engine.model.load import DEFAULT_MODEL
+from acdc_engine.model.find import DEFAULT_MODEL
 from acdc_engine.patch.judge import Target
-from acdc_engine.patch.memory import Facts, Recorded, Trace, remembering
+from acdc_engine.patch.memory import remembering
+from acdc_engine.patch.trace import Facts, Recorded, Trace
 from acdc_engine.prompts.find import find_task
 from acdc_engine.run.folder import RunFolder, asked_facts, loaded_facts, newest_unfinished
 from acdc_engine.run.meter import Meter, forward_seconds, memory_note
@@ -26,7 +27,7 @@ from acdc_engine.run.settings import DiscoverSettings, Settings, command_of, run
 from acdc_engine.run.steps import Deadline, OutOfTime, Steps
 from acdc_engine.score import EdgeScores
 from acdc_engine.search import Found
-from acdc_engine.search.selection import Selection
+from acdc_engine.search.strategies import Selection
 
 if TYPE_CHECKING:
     from acdc_engine.act.causal import Asked

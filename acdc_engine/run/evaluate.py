@@ -19,7 +19,7 @@ from acdc_engine.run.reopen import Reopened, reopen
 from acdc_engine.run.settings import Loading, Settings
 from acdc_engine.score.edge_scores import EdgeScores, per_example_fits
 from acdc_engine.score.methods import METHODS
-from acdc_engine.search.selection import Selection
+from acdc_engine.search.strategies import Selection
 
 
 def evaluate(

@@ -18,7 +18,7 @@ from acdc_engine.errors import CircuitFileError, RunFolderError
 from acdc_engine.experiment import Experiment
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import CIRCUIT, SCORES, SO_FAR, TRACE, write_text, write_with
-from acdc_engine.patch.memory import Facts, Recorded, Trace, differences, fingerprint_of, read_trace, unfinished_facts
+from acdc_engine.patch.trace import Facts, Recorded, Trace, differences, fingerprint_of, read_trace, unfinished_facts
 from acdc_engine.prompts.card import TaskCard
 from acdc_engine.run.settings import RUN_FILE, Settings, registers
 from acdc_engine.score import EdgeScores

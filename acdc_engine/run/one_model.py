@@ -13,7 +13,7 @@ from acdc_engine.patch.judge import Judge
 from acdc_engine.run.progress import Reporter
 from acdc_engine.run.settings import Settings
 from acdc_engine.score import EdgeScores
-from acdc_engine.search.selection import Selection
+from acdc_engine.search.strategies import Selection
 
 
 @dataclass

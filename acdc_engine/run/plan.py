@@ -12,15 +12,11 @@ from typing import Any
 import torch
 
 from acdc_engine.errors import ModelError
-from acdc_engine.model.devices import (
-    Room,
-    parse_bytes,
-    pick_device,
-    pick_dtype,
-    running_bytes,
-)
-from acdc_engine.model.load import DEFAULT_MODEL, load_tokenizer, read_config
-from acdc_engine.model.sketch import Sketch, sketch_of
+from acdc_engine.model.devices import Room, parse_bytes, pick_device, pick_dtype, running_bytes
+from acdc_engine.model.find import DEFAULT_MODEL
+from acdc_engine.model.load import load_tokenizer, read_config
+from acdc_engine.model.sketch import sketch_of
+from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.build import Splits
 from acdc_engine.prompts.card import TaskCard
 from acdc_engine.prompts.find import find_task
@@ -108,17 +104,22 @@ def plan(task: Any, model: Any = DEFAULT_MODEL, **settings: Any) -> RunPlan:
     if chosen.where != "none":
         notes.append(_FEWER_PASSES)
     splits = splits_of(card, tokenizer, chosen)
-    sketch = sketch_of(config, name, pick_dtype(chosen.dtype), chosen.ungroup_kv)
+    view, weights = sketch_of(config, name, pick_dtype(chosen.dtype), chosen.ungroup_kv)
     device = pick_device(chosen.device)
     memory = None if chosen.memory is None else parse_bytes(chosen.memory)
-    room = Room.on(device, sketch.weights_bytes, memory)
-    return _counted(sketch, splits, chosen, device, room, tuple(notes))
+    return _counted(view, weights, splits, chosen, device, Room.on(device, weights, memory), tuple(notes))
 
 
 def _counted(
-    sketch: Sketch, splits: Splits, chosen: Settings, device: torch.device, room: Room, notes: tuple[str, ...]
+    view: TransformerView,
+    weights: int,
+    splits: Splits,
+    chosen: Settings,
+    device: torch.device,
+    room: Room,
+    notes: tuple[str, ...],
 ) -> RunPlan:
-    view, graph = sketch.view, sketch.view.graph.at(splits.discovery.spans)
+    graph = view.graph.at(splits.discovery.spans)
     sets = [splits.discovery, splits.held_out, *([] if splits.validation is None else [splits.validation])]
     tokens = max(int(one.lengths.max()) for one in sets)
     each = view.token_bytes(tokens)
@@ -139,7 +140,7 @@ def _counted(
         tokens=tokens,
         batch=batch,
         libraries=_BASE if device.type == "cpu" else 0,
-        weights=sketch.weights_bytes,
+        weights=weights,
         kept=kept,
         on_host=sum(needed) - kept,
         scoring=max(at_once * each, contraction_bytes(view, at_once, room, device)) + apart,

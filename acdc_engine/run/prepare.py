@@ -1,13 +1,12 @@
 """From a task card, a model and settings to an experiment: what `discover`, `curve` and `tasks check` begin with."""
 
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from acdc_engine.errors import ModelError
 from acdc_engine.experiment import Experiment
-from acdc_engine.graph.records import LeftOutRecord, TaskRecord
+from acdc_engine.graph.records import TaskRecord
 from acdc_engine.model.load import load_model, load_tokenizer
 from acdc_engine.model.view import TransformerView
 from acdc_engine.patch.evaluator import Evaluator
@@ -33,7 +32,7 @@ def task_record(card: TaskCard, prompts: Splits, seed: int) -> TaskRecord:
         n_validation=0 if prompts.validation is None else len(prompts.validation),
         n_held_out=len(prompts.held_out),
         seed=seed,
-        left_out=LeftOutRecord(**asdict(prompts.left_out)) if prompts.left_out else None,
+        left_out=prompts.left_out,
     )
 
 

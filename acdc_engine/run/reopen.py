@@ -42,6 +42,9 @@ from acdc_engine.run.prepare import prompts_of, task_record
 from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.settings import Loading, Settings
 
+_Sets = tuple[PromptSet | None, PromptSet | None, PromptSet | None]
+"""Discovery, held-out and validation prompts."""
+
 
 @dataclass(frozen=True)
 class Reopened:
@@ -94,19 +97,16 @@ def reopen(
     file = circuit if isinstance(circuit, Circuit) else _read(path, model, strict)
     if file is not None:
         check_edges(path, file)
-    card, prompts, held_out, validation = None, None, None, None
-    if task is not None:
-        card = find_task(task)
-        wanted = _as_in_file(wanted, file, seed)
-    elif n is not None or n_held_out is not None or drop_misfits:
+    if task is None and (n is not None or n_held_out is not None or drop_misfits):
         raise MethodError(
             "--n, --n-held-out and --drop-misfits are about prompts made from a task card: name it with --task. "
             "Without it the circuit is judged on the prompts it was found with."
         )
-    else:
-        prompts, held_out, validation = _stored(path, file, strict, remarks)
+    card = None if task is None else find_task(task)
+    wanted = wanted if card is None else _as_in_file(wanted, file, seed)
+    sets = (None, None, None) if card is not None else _stored(path, file, strict, remarks)
     chosen = _metric(path, file, card, metric, remarks)
-    known = wanted.n_held_out if held_out is None else len(held_out)
+    known = wanted.n_held_out if sets[1] is None else len(sets[1])
     if not strict and known is not None:
         check_enough_prompts(known)
     with report.stage("Loading the model"):
@@ -114,7 +114,8 @@ def reopen(
         claimed = file or import_circuit(path, model=view.model_record())
         judged = with_model(path, claimed, view, strict, remarks)
     if card is not None:
-        judged, prompts, held_out = _on_task(judged, card, view, wanted, remarks)
+        judged, sets = _on_task(judged, card, view, wanted, remarks)
+    prompts, held_out, validation = sets
     assert prompts is not None, "they are the file's or the task's"
     if claimed.ablation is None:
         remarks.append("the file does not say what edges outside the circuit carry: patch ablation is used")
@@ -226,9 +227,7 @@ def _as_in_file(wanted: Settings, circuit: Circuit | None, seed: int | None) -> 
     )
 
 
-def _stored(
-    path: Path, circuit: Circuit | None, strict: bool, remarks: list[str]
-) -> tuple[PromptSet, PromptSet | None, PromptSet | None]:
+def _stored(path: Path, circuit: Circuit | None, strict: bool, remarks: list[str]) -> _Sets:
     """The prompts that the file holds."""
     if circuit is None or not circuit.prompts:
         raise CircuitFileError(
@@ -359,7 +358,7 @@ def with_model(path: Path, circuit: Circuit, view: TransformerView, strict: bool
 
 def _on_task(
     circuit: Circuit, card: TaskCard, view: TransformerView, wanted: Settings, remarks: list[str]
-) -> tuple[Circuit, PromptSet, PromptSet]:
+) -> tuple[Circuit, _Sets]:
     """The circuit with the records of new prompts, and the prompts."""
     if circuit.prompts:
         remarks.append(
@@ -373,7 +372,7 @@ def _on_task(
     check_enough_prompts(len(made.held_out))
     prompts, held_out = (_at(one, spans, circuit, card) for one in (made.discovery, made.held_out))
     records, task = records_of(prompts, held_out), task_record(card, made, wanted.seed)
-    return circuit.model_copy(update={"prompts": records, "task": task}), prompts, held_out
+    return circuit.model_copy(update={"prompts": records, "task": task}), (prompts, held_out, None)
 
 
 def _at(prompts: PromptSet, spans: Spans | None, circuit: Circuit, card: TaskCard) -> PromptSet:

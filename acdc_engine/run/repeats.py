@@ -23,7 +23,7 @@ from acdc_engine.evidence.repeats import (
 from acdc_engine.experiment import Experiment
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.search import Choice, Report, nobody
-from acdc_engine.search.selection import Selection
+from acdc_engine.search.strategies import Selection
 
 
 def repeated(lab: Experiment, found: Selection, count: int, report: Report = nobody) -> Iterator[Selection | None]:

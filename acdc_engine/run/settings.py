@@ -27,22 +27,16 @@ _KINDS: dict[type, tuple[str, type]] = {int: ("an integer", Integral), float: ("
 MODEL, PRUNING, PROMPTS, RUN = GROUPS = ("Model", "Scoring and pruning", "Prompts", "Run")
 """Where help lists settings, in this order."""
 DIFF_SETTINGS = (
-    *(
-        "adapter",
-        "device",
-        "dtype",
-        "memory",
-        "prepend_bos",
-        "method",
-        "steps",
-        "faithfulness",
-        "ablation",
-        "metric",
-        "n",
-    ),
-    *("n_held_out", "drop_misfits", "seed", "n_random", "batch_size"),
+    *("adapter", "device", "dtype", "memory", "prepend_bos", "method", "steps", "faithfulness", "ablation", "metric"),
+    *("n", "n_held_out", "drop_misfits", "seed", "n_random", "batch_size"),
 )
 """Settings that a comparison of two models takes."""
+_ABOUT_TARGETS = {
+    "each_template": "each_template is about the target",
+    "repeats": "--repeats asks how often a search for the target finds the same",
+    "alternatives": "--alternatives asks for circuits that meet the same target",
+}
+"""Settings that no strategy without a target takes, and why."""
 _MORE = {"task": (str, ""), "model": (str, ""), "threads": (int, 0)}
 """What `run.toml` holds beside the settings: kind, and a value that is never used."""
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -314,23 +308,7 @@ class Settings:
             raise MethodError(f"minutes must be a number above 0, not {self.minutes}.")
         check_objective(self.objective)
         get_method(self.method, self.steps)
-        choice = self.choice
-        if not choice.aims and self.each_template:
-            raise MethodError(
-                f"Strategy {self.strategy!r} aims at no target here, and each_template is about the target: it is for "
-                "iterative, and for top-k and greedy without a size."
-            )
-        if self.n_validation and not (choice.aims and choice.parameters.minimal):
-            raise MethodError(
-                "Validation prompts correct a search for a target, and are for iterative: n_validation "
-                f"must be 0 for {self.strategy!r}, not {self.n_validation}."
-            )
-        self._check_repeats()
-        if not self.choice.aims and self.alternatives:
-            raise MethodError(
-                f"Strategy {self.strategy!r} aims at no target here, and alternatives are circuits that meet the same "
-                "target: ask for them with iterative, or with top-k or greedy without a size."
-            )
+        self._check_aims()
         check_overlap(self.overlap)
         if self.other_tasks is not None and not self.causal:
             raise MethodError("Other tasks are asked by the causal check: add --causal, or leave --other-tasks out.")
@@ -352,20 +330,25 @@ class Settings:
 
             check_adapter(self.adapter)
 
-    def _check_repeats(self) -> None:
-        """Whether there is something to repeat, as far as that is known before any prompt is made."""
-        from acdc_engine.evidence.repeats import check_halves
-
-        if not self.repeats:
-            return
+    def _check_aims(self) -> None:
+        """Whether there is a target for what is about one, and something to repeat, as far as no prompts are needed."""
+        choice = self.choice
+        for name, why in _ABOUT_TARGETS.items():
+            if getattr(self, name) and not choice.aims:
+                raise MethodError(
+                    f"Strategy {self.strategy!r} aims at no target here, and {why}: it is for iterative, and for top-k "
+                    "and greedy without a size."
+                )
+        if self.n_validation and not (choice.aims and choice.parameters.minimal):
+            raise MethodError(
+                "Validation prompts correct a search for a target, and are for iterative: n_validation "
+                f"must be 0 for {self.strategy!r}, not {self.n_validation}."
+            )
         if self.repeats == 1:
             raise MethodError("One repeat has nothing to be compared with: --repeats must be 0, or 2 and more.")
-        if not self.choice.aims:
-            raise MethodError(
-                f"Strategy {self.strategy!r} aims at no target here, and --repeats asks how often a search for the "
-                "target finds the same: it is for iterative, and for top-k and greedy without a size."
-            )
-        if self.n is not None:
+        if self.repeats and self.n is not None:
+            from acdc_engine.evidence.repeats import check_halves
+
             check_halves(self.n)
 
     @property

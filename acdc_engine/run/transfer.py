@@ -190,7 +190,7 @@ def _check_one_model(rows: Sequence[_Row], named: bool) -> None:
     if len(kinds) == 1:
         return
     first = rows[0].circuit.model
-    differ = [key for key in MODEL_SIZES if any(getattr(r.circuit.model, key) != getattr(first, key) for r in rows)]
+    differ = list(dict.fromkeys(key for row in rows for key in first.differing(row.circuit.model)))
     told = "; ".join(
         f"{', '.join(row.name for row in of_one)}: {of_one[0].circuit.model.name}"
         + "".join(f", {key} {getattr(of_one[0].circuit.model, key)}" for key in differ)

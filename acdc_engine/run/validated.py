@@ -16,7 +16,7 @@ from acdc_engine.score import EdgeScores
 from acdc_engine.score.edge_scores import joined
 from acdc_engine.search import Found
 from acdc_engine.search.margin import ROUNDS, corrections, more_rows, narrow, settled, worth_it
-from acdc_engine.search.selection import Selection
+from acdc_engine.search.strategies import Selection
 
 if TYPE_CHECKING:
     from acdc_engine.run.discover import Run

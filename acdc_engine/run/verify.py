@@ -11,14 +11,15 @@ from acdc_engine.formats.register import Source
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Certificate
 from acdc_engine.graph.files import check_target, find_circuit, write_text
-from acdc_engine.graph.records import Record, SearchRecord
+from acdc_engine.graph.records import Record
 from acdc_engine.graph.result_records import Claim, Verification
 from acdc_engine.patch.judge import Target
 from acdc_engine.provenance import prompts_hash
 from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.reopen import Reopened, reopen
 from acdc_engine.run.settings import Loading
-from acdc_engine.search.selection import Selection
+from acdc_engine.search.strategies import Selection
+from acdc_engine.show.words import aim_of
 
 _TOLERANCE = 1e-3
 """How far a number may be off, see `Claim.deviation`. Machines, thread counts and batches differ in rounding."""
@@ -168,7 +169,7 @@ def _figure_claims(opened: Reopened, tolerance: float) -> Iterator[Claim]:
     search, lab = opened.claimed.search, opened.lab
     if search is not None and search.kept is not None and lab.validation is not None:
         value = lab.validation_judge.faithfulness(opened.mask[None])[0]
-        yield _number(f"validation: {_label(search)}", search.kept.value, value, 1.0, tolerance)
+        yield _number(f"validation: {aim_of(search)}", search.kept.value, value, 1.0, tolerance)
 
 
 def _numbers(
@@ -206,7 +207,7 @@ def _certificate_claims(
     opened: Reopened, certificate: Certificate, evidence: EdgeEvidence, tolerance: float
 ) -> Iterator[Claim]:
     """Objective, band, value, and whether no single edge can go."""
-    search, label = opened.claimed.search, _label(certificate)
+    search, label = opened.claimed.search, aim_of(certificate)
     if search is not None:
         yield _exact("certificate: objective", certificate.objective, search.objective)
         if search.target_faithfulness is not None:
@@ -297,8 +298,3 @@ def _band(certificate: Certificate) -> str:
 
 def _short(digest: str) -> str:
     return "+".join(part[:8] for part in digest.split("+"))
-
-
-def _label(aim: SearchRecord | Certificate) -> str:
-    """What a target is about."""
-    return {"kl": "KL recovered", "prompts": "recovered prompt by prompt"}.get(aim.objective, "faithfulness")

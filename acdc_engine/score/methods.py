@@ -1,22 +1,33 @@
 """Scoring methods by name. A method is a function that gives every edge a score; packages may add their own.
 
-Those of this file share one formula (see `attribution_patching`) and differ in the points at which gradients are taken.
+All but two share one formula (see `attribution_patching`) and differ in the points at which gradients are taken.
 A point `alpha` is a run whose input embedding is `corrupt + alpha * (clean - corrupt)`: 0 is the corrupt run, 1 the
-clean run. `path.py` and `gim.py` have others.
+clean run. `path_attribution` goes with the senders; `gim.py` has other gradients.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic_core import to_jsonable_python
+from torch import Tensor
 
+from acdc_engine import ranks
 from acdc_engine.errors import MethodError, MetricError, PromptError
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.metrics import Metric
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.registers import Register, parameter
-from acdc_engine.score.edge_scores import EdgeScores, attribution_patching
+from acdc_engine.score.contract import ReceiverGradients, contract
+from acdc_engine.score.edge_scores import (
+    EdgeScores,
+    Runs,
+    attribution_patching,
+    check_ends,
+    difference,
+    in_batches,
+    no_scores,
+)
 
 _STEPS = 5
 METHODS: Register[Callable[..., EdgeScores]] = Register("scoring method", "acdc_engine.methods", MethodError)
@@ -87,6 +98,51 @@ for _name, _help, _parameters in (
     ("clean-corrupted", "mean of the gradients of the clean and the corrupt run (Hanna et al. 2024)", _Ends),
 ):
     _at_points(_name, _help, _parameters)
+
+
+@METHODS.add(
+    "eap-ig-path",
+    "EAP-IG along the path of the senders: scores into the logits add up to the change of the metric",
+    parameters=Steps,
+)
+def path_attribution(
+    view: TransformerView, prompts: PromptSet, metric: Metric, parameters: Steps, **options: Any
+) -> EdgeScores:
+    """Scores every edge u -> v by gradients along the path on which u's write goes from corrupt to clean.
+
+        score(u -> v) = mean over examples of  sum over k < m of (u((k + 1) / m) - u(k / m)) . g_v((k + 1/2) / m)
+
+    `u(alpha)` is what u writes, and `g_v(alpha)` the gradient at v's own input, in the run whose input embedding is
+    `corrupt + alpha (clean - corrupt)`. EAP-IG (Hanna et al. 2024, arXiv 2403.17806, eq. 3) takes the same gradients,
+    and the whole difference `u(1) - u(0)` with each of them, as if u went straight; only `input` does. The sum here is
+    the midpoint rule for the path integral (Sundararajan et al. 2017, arXiv 1703.01365) along the curve that the
+    senders really take, so scores into the logits add up to m(clean) - m(corrupt) as m grows. For `input` both agree.
+
+    Cost: m + 1 forward passes, m forward and backward, and the matrix products of `attribution_patching` m times.
+
+    Args:
+        view: The model.
+        prompts: Aligned clean and corrupt prompts.
+        metric: Oriented so that higher means more of the behaviour.
+        parameters: The number of steps, m.
+        options: As in `in_batches`, which says what is raised.
+    """
+    points = parameters.points
+
+    def sums(batch: PromptSet, apart: bool) -> Tensor:
+        runs, out = Runs(view, batch, metric), no_scores(view, batch, apart)
+        clean, before = runs.plain(1.0), runs.plain(0.0)
+        check_ends(view, clean, before)
+        receivers = ReceiverGradients(view, *runs.shape, 1)
+        for step, point in enumerate(points, 1):
+            after = clean if step == len(points) else runs.plain(step / len(points))
+            runs.differentiated(point, receivers)
+            contract(view, difference(after, before), receivers, out, runs.places)
+            receivers.clear()
+            before = after
+        return out
+
+    return in_batches(view, prompts, sums, "eap-ig-path", {"alphas": list(points)}, **options)
 
 
 @dataclass(frozen=True)
@@ -168,3 +224,32 @@ def score_edges(
     view.check_lengths(prompts.lengths, prompts.spans)
     check_metric(metric, method)
     return METHODS[method.name].value(view, prompts, metric, method.parameters, **options)
+
+
+def shared_scores(
+    score: Callable[[PromptSet, Callable[[int], None] | None], EdgeScores],
+    prompts: PromptSet,
+    progress: Callable[[int], None] | None = None,
+) -> EdgeScores:
+    """What a method gives for all prompts; where several processes share them each scores its own, and all get all.
+
+    Args:
+        score: Scores some prompts; is told whom to call with the number of prompts done.
+        prompts: All of them.
+        progress: Called likewise, as if all ranks were as far as this one.
+    """
+    n, size = len(prompts), ranks.size()
+    if size == 1:
+        return score(prompts, progress)
+    rows, done = ranks.shared_rows(n), 0
+
+    def told(count: int) -> None:
+        nonlocal done
+        before, done = done, min(n, done + count * size)
+        if progress is not None:
+            progress(done - before)
+
+    found = ranks.together(lambda: score(prompts.select(rows), told))
+    rms = None if found.rms is None else (ranks.summed(found.rms.square() * len(rows)) / n).sqrt()
+    each = None if found.per_example is None else ranks.put_together(found.per_example, n)
+    return replace(found, mean=ranks.summed(found.mean * len(rows)) / n, rms=rms, per_example=each)

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from acdc_engine.errors import MethodError, nearest
+from acdc_engine.errors import MethodError, one_of
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.registers import parameter
@@ -30,10 +30,7 @@ def check_rank(name: str) -> Rank:
     Raises:
         MethodError: For an unknown name.
     """
-    for known in RANKS:
-        if name == known:
-            return known
-    raise MethodError(f"Unknown rank {name!r}.{nearest(name, RANKS)}")
+    return one_of(name, RANKS, "rank", MethodError)
 
 
 def strengths(

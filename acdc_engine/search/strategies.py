@@ -1,9 +1,11 @@
-"""Search strategies by name, what each of them takes, and running one of them."""
+"""Search strategies by name, what each of them takes, running one of them, and what it has found."""
+
+from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -14,6 +16,11 @@ from acdc_engine.errors import MethodError, SearchError
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.patch.judge import Judge, Target, farthest
 from acdc_engine.registers import Register
+
+if TYPE_CHECKING:
+    from acdc_engine.graph.records import SearchRecord
+    from acdc_engine.score import EdgeScores
+    from acdc_engine.search.minimal import Minimal
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,46 @@ class Found:
     def size(self) -> int:
         """Number of edges."""
         return int(self.mask.sum())
+
+
+@dataclass(frozen=True, repr=False)
+class Selection(Found):
+    """Edges of a graph that were chosen, with what led to them.
+
+    Attributes:
+        scores: Of all edges, by which they were chosen.
+        search: How they were chosen; None for edges that somebody names.
+        tested: The exact tests of single edges by the objective, once they were made.
+        by_metric: The same by the metric.
+    """
+
+    scores: EdgeScores | None = None
+    search: SearchRecord | None = None
+    tested: Minimal | None = None
+    by_metric: Minimal | None = None
+
+    @property
+    def target(self) -> Target | None:
+        """The band that the edges keep to; None where their number or a threshold was given."""
+        asked = None if self.search is None else self.search.aim or self.search.target_faithfulness
+        return None if asked is None else Target(asked)
+
+    @property
+    def asked(self) -> Target | None:
+        """The target itself; None as for `target`."""
+        asked = None if self.search is None else self.search.target_faithfulness
+        return None if asked is None else Target(asked)
+
+    @property
+    def first_target(self) -> Target | None:
+        """The band that the search kept to before validation prompts corrected it, and would on other prompts."""
+        if self.search is None or not self.search.corrections or self.asked is None:
+            return self.target
+        return self.asked.inner_half
+
+    def __repr__(self) -> str:
+        """One line: a mask has thousands of places."""
+        return f"<{self.size:,} edges, objective {self.faithfulness:.3f}>"
 
 
 Report = Callable[[str, Found, bool], None]
@@ -127,7 +174,7 @@ class Choice:
     parameters: SearchParameters = field(default_factory=SearchParameters)
 
     @classmethod
-    def of(cls, strategy: str = "iterative", *, objective: str = "faithfulness", **given: Any) -> "Choice":
+    def of(cls, strategy: str = "iterative", *, objective: str = "faithfulness", **given: Any) -> Choice:
         """Chooses a strategy.
 
         Args:

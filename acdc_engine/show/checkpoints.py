@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from acdc_engine.graph.checkpoint_records import Checkpoint, Checkpoints, Shared
-from acdc_engine.graph.evidence_records import Interval
 from acdc_engine.graph.style import texts_of
 from acdc_engine.show.sections import Column, Section, table_of
-from acdc_engine.show.transfer import ends_of, two
 from acdc_engine.show.visible import plain
+from acdc_engine.show.words import two, with_ends
 
 _NAME, _SHORT = 40, 20
 _MODEL = Column("model", "name")
@@ -54,7 +53,7 @@ def _row(one: Checkpoint) -> list[str]:
         *texts_of(one.metric_clean, one.metric_corrupt),
         "" if one.accuracy is None else f"{one.accuracy:.0%}",
         *("-" if count is None else f"{count:,}" for count in (one.edges, one.nodes)),
-        _value(one.faithfulness, one.faithfulness_interval),
+        with_ends(one.faithfulness, one.faithfulness_interval),
         "" if one.worst is None else two(one.worst),
     ]
 
@@ -66,7 +65,7 @@ def _overlap(found: Checkpoints) -> Section:
             short_name(one),
             *_shared(one.before, place > 0),
             *_shared(one.last, one is not found.models[-1]),
-            _value(one.in_last, one.in_last_interval),
+            with_ends(one.in_last, one.in_last_interval),
         )
         for place, one in enumerate(found.models)
     ]
@@ -81,9 +80,4 @@ def _shared(known: Shared | None, there: bool) -> tuple[str, str]:
     """Of edges and of nodes; nothing where there is no circuit to be compared with, or it is this one."""
     if known is None or not there:
         return ("-", "-") if there else ("", "")
-    edges, nodes = ("-" if value is None else two(value) for value in (known.edges, known.nodes))
-    return edges, nodes
-
-
-def _value(value: float | None, interval: Interval | None) -> str:
-    return "-" if value is None else f"{two(value)} {ends_of(interval)}".rstrip()
+    return two(known.edges), two(known.nodes)

@@ -16,8 +16,8 @@ from acdc_engine.graph.diff_records import (
 )
 from acdc_engine.graph.style import texts_of
 from acdc_engine.show.sections import Cell, Column, Section, signed, table_of
-from acdc_engine.show.transfer import ends_of, two
 from acdc_engine.show.visible import plain
+from acdc_engine.show.words import ends_of, range_of, two, with_ends
 
 _NAME = 40
 _CHANGES = ("stronger", "weaker", "other sign")
@@ -82,7 +82,7 @@ def _judged(found: Diff) -> Section:
     rows = [
         (
             f"{cell.circuit} circuit in the {cell.model} model",
-            f"{two(cell.faithfulness)} {ends_of(cell.faithfulness_interval)}".rstrip(),
+            with_ends(cell.faithfulness, cell.faithfulness_interval),
             two(cell.kl_recovered),
         )
         for cell in found.judged
@@ -118,20 +118,15 @@ def _carried(carried: Carried, most: int | None) -> Section:
 def _shares(carried: Carried) -> str:
     names, random = ", ".join(carried.begins[:_BEGINS]), carried.undone_random
     more = f" and {len(carried.begins) - _BEGINS} more" if len(carried.begins) > _BEGINS else ""
-    kept = f"{_share(carried.faithfulness)} {ends_of(carried.faithfulness_interval)}".rstrip()
-    gone = f"{_share(carried.undone)} {ends_of(carried.undone_interval)}".rstrip()
+    kept = with_ends(carried.faithfulness, carried.faithfulness_interval)
+    gone = with_ends(carried.undone, carried.undone_interval)
     text = (
         f"{len(carried.edges):,} edges carry {kept} of it by themselves, from {names}{more} on. Where just "
         f"these edges carry what the base model writes, {gone} of the change is undone"
     )
     if not random:
         return f"{text}."
-    spread = f"{two(min(random))} to {two(max(random))}"
-    return f"{text}; by as many random edges {two(sum(random) / len(random))} ({spread})."
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else two(value)
+    return f"{text}; by as many random edges {two(sum(random) / len(random))} ({range_of(random)})."
 
 
 def _strongest(carried: Carried) -> list[CarriedEdge]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from acdc_engine.graph.checkpoint_records import Checkpoints
 from acdc_engine.graph.circuit import Circuit
@@ -12,14 +10,11 @@ from acdc_engine.graph.diff_records import ALPHA, Diff
 from acdc_engine.show.checkpoints import checkpoints_remarks, checkpoints_sections
 from acdc_engine.show.diff import diff_remarks, diff_sections
 from acdc_engine.show.page import render
-from acdc_engine.show.pictures import svg_text
+from acdc_engine.show.pictures import on_page
 from acdc_engine.show.pictures.checkpoints import checkpoints_figure
 from acdc_engine.show.pictures.difference import diff_figure
 from acdc_engine.show.pictures.draw import figure_of
 from acdc_engine.show.visible import plain
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _MOST_DRAWN, _ROWS, _NAME = 250, 60, 60
 
@@ -47,7 +42,7 @@ def checkpoints_html(found: Checkpoints) -> str:
         title=f"{plain(found.task, _NAME)} from {first} to {last}",
         remarks=checkpoints_remarks(found),
         sections=checkpoints_sections(found),
-        pictures=[_picture(checkpoints_figure(found), about, "Values are in the tables; a gap: no circuit.")],
+        pictures=[on_page(checkpoints_figure(found), about, "Values are in the tables; a gap: no circuit.")],
     )
 
 
@@ -57,7 +52,7 @@ def _pictures(found: Diff, change: Circuit | None) -> Iterator[dict[str, object]
         note = "Coloured: nodes whose effects differ at 5 %, corrected for all; input and layer 0 may be stronger."
         if (left := found.nodes.n_changed - sum(one.p <= ALPHA for one in found.nodes.shown)) > 0:
             note += f" {left:,} more, whose effects differ less, are left white."
-        yield _picture(diff_figure(found), about, note)
+        yield on_page(diff_figure(found), about, note)
     if change is not None and len(change.edges) <= _MOST_DRAWN:
         about = "The circuit of the change as a graph, logits at the top"
         raised = found.carried.metric_tuned > found.carried.metric_none
@@ -66,14 +61,4 @@ def _pictures(found: Diff, change: Circuit | None) -> Iterator[dict[str, object]
             "The circuit of the change. Blue edges raise the metric in the tuned model, orange ones lower it. Tuning "
             f"{moved} it: {colour} edges carry that, the others work against it."
         )
-        yield _picture(figure_of(change), about, note)
-
-
-def _picture(figure: Figure, alt: str, note: str) -> dict[str, object]:
-    data = base64.b64encode(svg_text(figure).encode()).decode()
-    return {
-        "uri": f"data:image/svg+xml;base64,{data}",
-        "alt": alt,
-        "width": round(96 * figure.get_figwidth()),
-        "note": note,
-    }
+        yield on_page(figure_of(change), about, note)

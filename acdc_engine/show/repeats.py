@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Figures
-from acdc_engine.graph.repeat_records import Core, Included, Repeats
+from acdc_engine.graph.further_records import Core, Included, Repeats
 from acdc_engine.graph.style import in_core
 from acdc_engine.show.sections import Column, Section, Table, table_of, three
 from acdc_engine.show.visible import plain

@@ -32,6 +32,7 @@ from acdc_engine.graph.voice_records import Voices
 from acdc_engine.show.figures import ROLE, roles
 from acdc_engine.show.sections import Cell, Column, Section, signed, table_of, three
 from acdc_engine.show.visible import plain
+from acdc_engine.show.words import range_of, two, with_ends
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -263,21 +264,14 @@ def _points(curve: Curve) -> Section:
 
 
 def _point(point: CurvePoint) -> str:
-    interval = point.faithfulness_interval
-    ends = "" if interval is None else f"\n[{_two(interval.low)}, {_two(interval.high)}]"
-    return f"{_two(point.faithfulness)}{ends}\n{point.edges:,}, KL {_two(point.kl_recovered)}"
+    faithfulness = with_ends(point.faithfulness, point.faithfulness_interval, "\n")
+    return f"{faithfulness}\n{point.edges:,}, KL {two(point.kl_recovered)}"
 
 
 def _random(point: RandomPoint) -> str:
-    several = len(point.faithfulness) > 1
-    ends = f"\n{_two(min(point.faithfulness))} to {_two(max(point.faithfulness))}" if several else ""
+    ends = f"\n{range_of(point.faithfulness)}" if len(point.faithfulness) > 1 else ""
     kl = sum(point.kl_recovered) / len(point.kl_recovered)
-    return f"{_two(point.mean)}{ends}\n{point.edges:,}, KL {_two(kl)}"
-
-
-def _two(value: float) -> str:
-    """Two decimals, and no minus before a zero."""
-    return f"{round(value, 2) + 0.0:.2f}"
+    return f"{two(point.mean)}{ends}\n{point.edges:,}, KL {two(kl)}"
 
 
 def _known(curve: Curve) -> list[Section]:

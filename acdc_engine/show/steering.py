@@ -6,6 +6,7 @@ from acdc_engine.graph.causal_records import Dose
 from acdc_engine.graph.steering_records import Steering
 from acdc_engine.show.sections import Section, table_of
 from acdc_engine.show.visible import plain
+from acdc_engine.show.words import ends_of
 
 _LONGEST = 400
 
@@ -45,12 +46,11 @@ def steering_sections(found: Steering) -> list[Section]:
 
 
 def _row(dose: Dose) -> tuple[str, ...]:
-    interval = "" if dose.interval is None else f"[{dose.interval.low:.2f}, {dose.interval.high:.2f}]"
     share = "" if dose.most_likely is None else f"{dose.most_likely:.0%}"
     return (
         f"{dose.factor:g}",
         f"{dose.metric:.3f}",
-        interval,
+        ends_of(dose.interval),
         share,
         "" if dose.kl_neutral is None else f"{dose.kl_neutral:.3f}",
     )

@@ -8,6 +8,7 @@ from acdc_engine.graph.evidence_records import Interval
 from acdc_engine.graph.transfer_records import Transfer, TransferCell, TransferCircuit, TransferColumn
 from acdc_engine.show.sections import Column, Section, table_of
 from acdc_engine.show.visible import plain
+from acdc_engine.show.words import range_of, two, with_ends
 
 Value = tuple[float, Interval | None]
 """A figure and how far it can be trusted."""
@@ -21,16 +22,6 @@ FIGURES: dict[str, Callable[[TransferCell], Value]] = {
 _ABREAST = 3
 """Tasks beside each other, so that a matrix fits 80 columns."""
 _NAME, _SOURCE = 24, 400
-
-
-def two(value: float) -> str:
-    """Two decimals, and no minus before a zero."""
-    return f"{round(value, 2) + 0.0:.2f}"
-
-
-def ends_of(interval: Interval | None) -> str:
-    """The ends of an interval; empty without one."""
-    return "" if interval is None else f"[{two(interval.low)}, {two(interval.high)}]"
 
 
 def transfer_sections(found: Transfer) -> list[Section]:
@@ -51,24 +42,17 @@ def _model(found: Transfer) -> Section:
     rows = []
     for task, columns in by_task.items():
         one, ablated = columns[0], {column.ablation: column.metric_ablated for column in columns}
-        metric = [("-" if (v := ablated.get(name)) is None else two(v)) for name in found.ablations]
-        clean = "-" if one.metric_clean is None else two(one.metric_clean)
+        metrics = [two(value) for value in (one.metric_clean, *map(ablated.get, found.ablations))]
         shares = ["" if share is None else f"{share:.0%}" for share in (one.accuracy, one.most_likely)]
-        rows.append((plain(task, _NAME), f"{one.n_prompts}", one.metric, clean, *metric, *shares))
-    headings: tuple[Column | str, ...] = (
-        "task",
-        "prompts",
-        Column("metric", "text"),
-        "clean",
-        *found.ablations,
-        "right",
-        "top-1",
-    )
+        rows.append((plain(task, _NAME), f"{one.n_prompts}", one.metric, *metrics, *shares))
+    headings: tuple[Column | str, ...] = ("task", "prompts", Column("metric", "text"), "clean", *found.ablations)
     hints = [
         "Clean: the metric of the model; under each ablation that of the model with nothing kept.",
         "Right: a right answer before all wrong ones; top-1: the most likely of all tokens.",
     ]
-    return Section("The model on these tasks", hints=hints, table=table_of(headings, rows, tight=True))
+    return Section(
+        "The model on these tasks", hints=hints, table=table_of((*headings, "right", "top-1"), rows, tight=True)
+    )
 
 
 def matrix(found: Transfer, ablation: str, title: str) -> list[list[Value | None]]:
@@ -107,19 +91,18 @@ def _rows(found: Transfer, ablation: str, title: str) -> Iterator[tuple[str, lis
 
 def cell_text(value: Value | None) -> str:
     """A figure and its interval, a line each; a dash for none."""
-    return "-" if value is None else f"{two(value[0])}\n{ends_of(value[1])}".rstrip()
+    return "-" if value is None else with_ends(*value, "\n")
 
 
-def label(circuit: TransferCircuit, most: int = _NAME) -> str:
+def label(circuit: TransferCircuit) -> str:
     """A circuit's name and size; and its task, where the name does not say that."""
-    name, task = plain(circuit.name, most), circuit.task
-    own = "" if task is None or task in circuit.name else f"{plain(task, most)}, "
+    name, task = plain(circuit.name, _NAME), circuit.task
+    own = "" if task is None or task in circuit.name else f"{plain(task, _NAME)}, "
     return f"{name}\n  {own}{circuit.edges:,} edges"
 
 
 def _random(cell: TransferCell) -> str:
-    ends = f"{two(min(cell.random))} to {two(max(cell.random))}"
-    return f"{two(sum(cell.random) / len(cell.random))}\n{ends}"
+    return f"{two(sum(cell.random) / len(cell.random))}\n{range_of(cell.random)}"
 
 
 def _broken(task: str) -> str:

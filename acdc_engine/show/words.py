@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from acdc_engine.display import meaning_of
 from acdc_engine.graph.circuit import Circuit
@@ -134,6 +134,26 @@ def cost_of(cost: Cost, *, stages: bool = False) -> str:
 def between(interval: Interval | None) -> str:
     """An interval's ends; empty without one."""
     return "" if interval is None else f"{interval.low:.3f} to {interval.high:.3f}"
+
+
+def two(value: float | None) -> str:
+    """Two decimals, and no minus before a zero; a dash where there is no number."""
+    return "-" if value is None else f"{round(value, 2) + 0.0:.2f}"
+
+
+def ends_of(interval: Interval | None) -> str:
+    """The ends of an interval in brackets, with two decimals; empty without one."""
+    return "" if interval is None else f"[{two(interval.low)}, {two(interval.high)}]"
+
+
+def with_ends(value: float | None, interval: Interval | None, apart: str = " ") -> str:
+    """A figure and the ends of its interval, where it has one."""
+    return f"{two(value)}{apart}{ends_of(interval)}".rstrip()
+
+
+def range_of(values: Sequence[float]) -> str:
+    """The lowest and the highest of some figures."""
+    return f"{two(min(values))} to {two(max(values))}"
 
 
 def _target(search: SearchRecord, target: float, n_validation: int) -> str:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from acdc_engine.errors import SearchError
 from acdc_engine.graph.transfer_records import Transfer
 from acdc_engine.run.progress import Reporter
-from acdc_engine.show.transfer import two
+from acdc_engine.show.words import two
 from benchmarks import transfer
 from tests.run.circuit_files import NAME, circuit, saved
 from tests.tiny_task import tiny_view, write_card

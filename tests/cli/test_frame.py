@@ -25,7 +25,7 @@ from acdc_engine.cli.command import Exit
 from acdc_engine.errors import MethodError
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.model.devices import pick_dtype
-from acdc_engine.model.load import _WELL_KNOWN
+from acdc_engine.model.find import _WELL_KNOWN
 from acdc_engine.patch.ablations import ABLATIONS
 from acdc_engine.prompts.find import list_tasks
 from acdc_engine.prompts.metrics import OBJECTIVES, get_metric

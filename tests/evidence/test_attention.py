@@ -10,7 +10,7 @@ from acdc_engine.experiment import Experiment
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.prompts.prompt_set import PromptSet
-from acdc_engine.search.selection import Selection
+from acdc_engine.search.strategies import Selection
 from tests.patch.slow_twin import slow_run
 from tests.patch.test_spans import placed
 from tests.tiny_models import METRIC, random_mask, random_prompts, view

@@ -9,7 +9,7 @@ from acdc_engine.evidence.necessity import indispensable
 from acdc_engine.experiment import Experiment
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.records import SearchRecord
-from acdc_engine.patch.evaluator import CircuitEvaluator
+from acdc_engine.patch.circuit_evaluator import CircuitEvaluator
 from acdc_engine.patch.judge import Judge
 from acdc_engine.prompts.metrics import get_metric
 from tests.micro_models import doubled, mask_of

@@ -30,14 +30,13 @@ def edges(*names: str) -> tuple[CircuitEdge, ...]:
 def test_edges_of_mask_round_trip(any_circuit: st.SearchStrategy[Circuit], data: st.DataObject) -> None:
     circuit = data.draw(any_circuit)
     graph = circuit.graph()
-    scores, effects = torch.randn(2, *graph.exists.shape)
-    effects[effects < 0] = torch.nan
-    again = edges_of_mask(graph, circuit.mask(), scores, effects)
+    scores = torch.randn(graph.exists.shape)
+    again = edges_of_mask(graph, circuit.mask(), scores)
     assert {(edge.sender, edge.receiver) for edge in again} == {(e.sender, e.receiver) for e in circuit.edges}
     for edge in again:
         at = graph.sender_index(edge.sender), graph.receiver_index(edge.receiver)
-        assert edge.score == scores[at] and edge.effect == (None if effects[at].isnan() else effects[at])
-    assert all(edge.score is edge.effect is None for edge in edges_of_mask(graph, circuit.mask()))
+        assert edge.score == scores[at] and edge.effect is None
+    assert all(edge.score is None for edge in edges_of_mask(graph, circuit.mask()))
 
 
 def test_edges_of_mask_refuses_edges_that_do_not_exist(small_circuit: Circuit) -> None:

@@ -242,7 +242,7 @@ def test_only_local_loads_are_silent(saved: Path, monkeypatch: pytest.MonkeyPatc
     load_model(saved)
     assert capsys.readouterr().err == ""
     monkeypatch.setattr("acdc_engine.model.load._hub_answers", lambda: True)
-    monkeypatch.setattr("acdc_engine.model.load._resolve", lambda model: ("some/model", "some/model"))
+    monkeypatch.setattr("acdc_engine.model.load.resolved", lambda model: ("some/model", "some/model"))
     with pytest.raises(ModelError, match="some/model"):  # the weights are not there; the configuration was
         monkeypatch.setattr(hf.AutoModelForCausalLM, "from_pretrained", lambda *a, **k: 1 / 0)
         load_model("some/model")

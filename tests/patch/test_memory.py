@@ -16,16 +16,8 @@ from acdc_engine.graph.connectivity import Candidate, clean
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.evaluator import Circuits, Evaluator, Variants
 from acdc_engine.patch.judge import Judge
-from acdc_engine.patch.memory import (
-    Facts,
-    Packed,
-    RememberingEvaluator,
-    Trace,
-    _edges_hash,
-    fingerprint_of,
-    read_trace,
-    unfinished_facts,
-)
+from acdc_engine.patch.memory import RememberingEvaluator, _edges_hash
+from acdc_engine.patch.trace import Facts, Packed, Trace, fingerprint_of, read_trace, unfinished_facts
 from acdc_engine.prompts.metrics import Metric, as_metric, get_metric
 from acdc_engine.search import Found, singles
 from tests.tiny_models import METRIC, random_mask, random_prompts, view

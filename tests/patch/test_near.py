@@ -10,7 +10,7 @@ from torch import Tensor
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.connectivity import Candidate, clean
 from acdc_engine.model.view import TransformerView
-from acdc_engine.patch import CircuitEvaluator, evaluator
+from acdc_engine.patch import CircuitEvaluator, circuit_evaluator
 from acdc_engine.patch.ablations import ABLATIONS
 from acdc_engine.patch.evaluator import Variants
 from acdc_engine.patch.plan import make_plan
@@ -114,7 +114,7 @@ def test_groups_of_any_size_give_the_same(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(vars(v), "room", dataclasses.replace(v.room, circuits=1))
     assert relative(CircuitEvaluator(v, prompts).logits(Variants.of(base, masks)), whole) < 2e-5
     monkeypatch.undo()
-    monkeypatch.setattr(evaluator, "_MOST_MASKS", 3)
+    monkeypatch.setattr(circuit_evaluator, "_MOST_MASKS", 3)
     assert relative(CircuitEvaluator(v, prompts).logits(Variants.of(base, masks)), whole) < 2e-5
 
 

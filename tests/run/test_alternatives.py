@@ -132,7 +132,10 @@ def test_what_a_stopped_search_had_come_to_counts(monkeypatch: pytest.MonkeyPatc
     [
         ({"alternatives": -1}, r"alternatives must be at least 0, not -1\."),
         ({"overlap": 1.0}, r"overlap must be at least 0 and less than 1, not 1\.0"),
-        ({"alternatives": 1, "strategy": "top-k", "size": 40}, "'top-k' aims at no target here, and alternatives are"),
+        (
+            {"alternatives": 1, "strategy": "top-k", "size": 40},
+            "'top-k' aims at no target here, and --alternatives asks",
+        ),
         ({"alternatives": 1, "strategy": "acdc", "threshold": 0.1}, "'acdc' aims at no target here"),
     ],
 )

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from acdc_engine.errors import RunFolderError
 from acdc_engine.experiment import Experiment
 from acdc_engine.graph.files import SCORES, TRACE
-from acdc_engine.patch.memory import Facts, Packed, differences, fingerprint_of
+from acdc_engine.patch.trace import Facts, Packed, differences, fingerprint_of
 from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.find import find_task
 from acdc_engine.run.folder import _LOCK, _ROOM, RunFolder, _in_use, asked_facts, loaded_facts, newest_unfinished

@@ -10,9 +10,9 @@ import torch
 
 from acdc_engine.errors import DeviceError, ModelError
 from acdc_engine.model.devices import Room, scoring_bytes
+from acdc_engine.model.find import smollm2_folder
 from acdc_engine.model.load import read_config
 from acdc_engine.model.sketch import sketch_of
-from acdc_engine.model.smollm2 import smollm2_folder
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.run.discover import discover
@@ -31,13 +31,13 @@ FEW: dict[str, Any] = {"n": 8, "n_validation": 16, "n_held_out": 8, "device": "c
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_sketch_has_the_shape_of_the_model(name: str) -> None:
-    real, sketch = view(name), sketch_of(hf_model(name).config, name, torch.float32)
-    assert sketch.view.graph.senders == real.graph.senders
-    assert sketch.view.graph.receivers == real.graph.receivers
-    assert sketch.view.graph.n_edges == real.graph.n_edges
-    assert sketch.weights_bytes == sum(weight.nbytes for weight in hf_model(name).parameters())
-    assert scoring_bytes(sketch.view, 16) == pytest.approx(scoring_bytes(real, 16), rel=0.3)
-    assert sum(weight.untyped_storage().nbytes() for weight in [sketch.view.unembed_weight]) == 4, "no room is taken"
+    real, (sketch, weights) = view(name), sketch_of(hf_model(name).config, name, torch.float32)
+    assert sketch.graph.senders == real.graph.senders
+    assert sketch.graph.receivers == real.graph.receivers
+    assert sketch.graph.n_edges == real.graph.n_edges
+    assert weights == sum(weight.nbytes for weight in hf_model(name).parameters())
+    assert scoring_bytes(sketch, 16) == pytest.approx(scoring_bytes(real, 16), rel=0.3)
+    assert sum(weight.untyped_storage().nbytes() for weight in [sketch.unembed_weight]) == 4, "no room is taken"
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama_grouped", "gemma3"])
@@ -92,11 +92,11 @@ def test_scoring_on_a_gpu_took_what_is_planned() -> None:
     tokens, gpu = settings["prompts"] * settings["tokens"], torch.device("cuda")
     assert record["shapes"]["costs"]
     for cost in record["shapes"]["costs"]:
-        sketch = sketch_of(FULL_SIZE[cost["model"]], cost["model"], getattr(torch, settings["dtype"]))
+        sketch, weights = sketch_of(FULL_SIZE[cost["model"]], cost["model"], getattr(torch, settings["dtype"]))
         points = {"eap": 1, "eap-ig": settings["points"]}[cost["method"]]
-        kept = tokens * scoring_bytes(sketch.view, settings["tokens"], points)
-        products = contraction_bytes(sketch.view, tokens, Room.on(gpu, sketch.weights_bytes, memory), gpu)
-        assert sketch.weights_bytes + max(kept, products) == pytest.approx(cost["peak_bytes"], rel=0.15)
+        kept = tokens * scoring_bytes(sketch, settings["tokens"], points)
+        products = contraction_bytes(sketch, tokens, Room.on(gpu, weights, memory), gpu)
+        assert weights + max(kept, products) == pytest.approx(cost["peak_bytes"], rel=0.15)
 
 
 def test_a_configuration_will_do(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 
 from acdc_engine import Circuit, discover, ranks
 from acdc_engine.errors import RanksError
-from acdc_engine.patch.memory import read_trace
+from acdc_engine.patch.trace import read_trace
 from tests.rank_job import RUN
 from tests.tiny_task import CARD, SECOND, tiny_view
 

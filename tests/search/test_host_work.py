@@ -5,7 +5,7 @@ import pytest
 from torch import Tensor
 
 from acdc_engine.graph import connectivity
-from acdc_engine.patch import CircuitEvaluator, evaluator, memory
+from acdc_engine.patch import CircuitEvaluator, circuit_evaluator, memory
 from acdc_engine.patch.evaluator import Circuits, Variants
 from acdc_engine.patch.judge import Judge, Target
 from acdc_engine.patch.memory import RememberingEvaluator
@@ -41,8 +41,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> tuple[Judge, Found, Asked]:
         pytest.fail("a whole mask was cleaned or written out")
 
     monkeypatch.setattr(connectivity, "clean", never)
-    monkeypatch.setattr(evaluator, "clean", never)
-    monkeypatch.setattr(evaluator.CircuitEvaluator, "_defined", never)
+    monkeypatch.setattr(circuit_evaluator, "clean", never)
+    monkeypatch.setattr(CircuitEvaluator, "_defined", never)
     return judge, Found(mask, 1.0), inner
 
 

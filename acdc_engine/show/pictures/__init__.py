@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import textwrap
 from functools import cache
@@ -60,6 +61,12 @@ def svg_text(figure: Figure) -> str:
     with matplotlib.rc_context(_SETTINGS):
         figure.savefig(written, format="svg", metadata=_METADATA["svg"])
     return written.getvalue()
+
+
+def on_page(figure: Figure, alt: str, note: str = "") -> dict[str, object]:
+    """An image of a page: its data URI, what it shows, what it leaves out, and its natural width in pixels of CSS."""
+    data, width = base64.b64encode(svg_text(figure).encode()).decode(), round(96 * figure.get_figwidth())
+    return {"uri": f"data:image/svg+xml;base64,{data}", "alt": alt, "note": note, "width": width}
 
 
 def drawn(text: str, most: int) -> str:

@@ -91,5 +91,4 @@ def _draw_edges(axes: Axes, found: Diff, n_layers: int) -> None:
     axes.tick_params(labelsize=6)
     if left.any():
         axes.legend(fontsize=6, frameon=False, loc="best")
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    axes.spines[["top", "right"]].set_visible(False)

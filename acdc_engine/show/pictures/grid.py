@@ -9,7 +9,7 @@ because of what is told there and in the corrupt prompts is not, and reads nothi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -160,7 +160,7 @@ def grid_figure(circuit: Circuit, heading: str, note: str, width: float | None) 
     top: dict[str, Any] = {"ha": "center", "va": "top", "parse_math": False}
     figure.text(0.5, 1 - 0.05 / height, "\n".join(lines), fontsize=_TITLE, linespacing=1.15, **top)
     figure.text(0.5, 1 - (above - _SMALL * 1.6 / 72) / height, note, fontsize=_SMALL, color="#444444", **top)
-    _draw_legend(figure, list(roles.items()), height, abreast, bool(grid.rings))
+    _draw_legend(figure, roles, height, abreast, bool(grid.rings))
     return figure, names
 
 
@@ -308,37 +308,21 @@ def _draw_nodes(axes: Axes, circuit: Circuit, grid: Grid, points: float) -> None
         axes.text(x, y, node.sender, fontsize=points, ha="center", va="center", zorder=7)
 
 
-def _draw_legend(figure: Figure, roles: list[tuple[str, object]], height: float, abreast: int, rings: bool) -> None:
+def _draw_legend(figure: Figure, roles: Iterable[str], height: float, abreast: int, rings: bool) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
+    dot: dict[str, Any] = {"color": _ATTENTION, "marker": "o"}
     handles: list[Patch | Line2D] = [
         Line2D([], [], color=colour_of(1.0), lw=1.6, label="supports"),
         Line2D([], [], color=colour_of(-1.0), lw=1.6, label="works against"),
-        Line2D([], [], color=_ATTENTION, marker="o", mfc=_ATTENTION, ms=3.5, lw=1.0, label="value a head reads"),
-        Line2D([], [], color=_ATTENTION, marker="o", mfc="#fff", ms=3.5, lw=1.0, ls=(0, (2.5, 1.5)), label="key"),
-        *(
-            [
-                Line2D(
-                    [],
-                    [],
-                    color=_ATTENTION,
-                    marker="o",
-                    mfc="#fff",
-                    ms=2,
-                    lw=1.4,
-                    ls=_DOTTED,
-                    label="looks more than corrupt",
-                )
-            ]
-            if rings
-            else []
-        ),
-        *(
-            Patch(facecolor=fill_of(name).light, edgecolor="#555555", lw=0.6, label=drawn(name, 22))
-            for name, _ in roles
-        ),
+        Line2D([], [], mfc=_ATTENTION, ms=3.5, lw=1.0, label="value a head reads", **dot),
+        Line2D([], [], mfc="#fff", ms=3.5, lw=1.0, ls=(0, (2.5, 1.5)), label="key", **dot),
     ]
+    if rings:
+        handles.append(Line2D([], [], mfc="#fff", ms=2, lw=1.4, ls=_DOTTED, label="looks more than corrupt", **dot))
+    box: dict[str, Any] = {"edgecolor": "#555555", "lw": 0.6}
+    handles += [Patch(facecolor=fill_of(name).light, label=drawn(name, 22), **box) for name in roles]
     figure.legend(
         handles=handles,
         loc="lower center",

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from acdc_engine.graph.transfer_records import Transfer
 from acdc_engine.show.pictures import LETTER, drawn
-from acdc_engine.show.transfer import FIGURES, Value, ends_of, matrix, two
+from acdc_engine.show.transfer import FIGURES, Value, matrix
+from acdc_engine.show.words import ends_of, two
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

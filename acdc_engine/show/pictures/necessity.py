@@ -41,8 +41,7 @@ def necessity_figure(circuit: Circuit, found: Indispensable) -> Figure:
     axes.set_xlabel(f"{'KL recovered' if found.objective == 'kl' else 'faithfulness'}, discovery prompts")
     axes.grid(axis="y", color="#EEEEEE", linewidth=0.8)
     axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     return figure
 

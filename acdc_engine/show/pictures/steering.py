@@ -28,8 +28,7 @@ def steering_figure(found: Steering) -> Figure:
         axes.axvline(at_rest(found), color=_GREY, linewidth=0.9, linestyle=(0, (3, 2)))
         axes.grid(axis="y", color="#EEEEEE", linewidth=0.8)
         axes.set_axisbelow(True)
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(False)
+        axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlabel(drawn(what_is_done(found), 70), parse_math=False, fontsize=8.5)
     title = f"{found.task or 'circuit'} in {found.model}, {found.n_prompts} held-out prompts; dashed: the model"
     figure.suptitle(drawn(title, 90), fontsize=9, parse_math=False)

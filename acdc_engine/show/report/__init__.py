@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import zip_longest
-from typing import TYPE_CHECKING
 
 from acdc_engine.display import meaning_of
 from acdc_engine.errors import CircuitFileError
@@ -23,7 +21,7 @@ from acdc_engine.show.attention import attention_section
 from acdc_engine.show.causal import causal_section
 from acdc_engine.show.figures import classes, edges, figures, sizes
 from acdc_engine.show.page import render
-from acdc_engine.show.pictures import svg_text
+from acdc_engine.show.pictures import on_page
 from acdc_engine.show.pictures.charts import sizes_figure
 from acdc_engine.show.pictures.draw import figure_of
 from acdc_engine.show.pictures.layered import strongest
@@ -34,9 +32,6 @@ from acdc_engine.show.results import comparison_sections
 from acdc_engine.show.viewer import viewer_html
 from acdc_engine.show.visible import plain, visible_token
 from acdc_engine.show.words import LONGEST, NAME, aim_of, between, cost_of, counted, evidence_of, facts, size_of
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _LONGEST_NAME = 120
 _MOST_NODES = 120
@@ -94,7 +89,7 @@ def report_html(
         repeated=repeats_section(circuit),
         alternatives=alternatives(circuit),
         beside=[
-            _picture(figure_of(one, title=name, width=_BESIDE, top=_MOST_BESIDE), f"{name}: {size_of(one)}.", "")
+            on_page(figure_of(one, title=name, width=_BESIDE, top=_MOST_BESIDE), f"{name}: {size_of(one)}.")
             for name, one in beside(circuit)
         ],
         spreads=[text for what in _WITHIN if (text := _spread(circuit, what))],
@@ -207,15 +202,15 @@ def _drawn(circuit: Circuit) -> dict[str, object] | None:
     )
     if len(shown.edges) > _MOST_DRAWN and any(node.role for node in shown.nodes):
         note = f"Drawn by role: {len(shown.edges):,} edges, added up. Each of them is in the viewer."
-        return _picture(figure_of(shown, title="", by="role"), alt, note)
-    return _picture(figure_of(shown, title=""), alt, note)
+        return on_page(figure_of(shown, title="", by="role"), alt, note)
+    return on_page(figure_of(shown, title=""), alt, note)
 
 
 def _sizes(circuit: Circuit) -> dict[str, object] | None:
     """Faithfulness against size; None where it was not measured."""
     if not circuit.sizes:
         return None
-    return _picture(sizes_figure(circuit), "Faithfulness against number of edges; the table below has the numbers.", "")
+    return on_page(sizes_figure(circuit), "Faithfulness against number of edges; the table below has the numbers.")
 
 
 def _necessity(circuit: Circuit) -> dict[str, object] | None:
@@ -226,14 +221,7 @@ def _necessity(circuit: Circuit) -> dict[str, object] | None:
     alt = (
         "For each edge tried, what is left without it of the whole model and of the circuit; the file has the numbers."
     )
-    return _picture(necessity_figure(circuit, alone), alt, "")
-
-
-def _picture(figure: Figure, alt: str, note: str) -> dict[str, object]:
-    """An image: its data URI, what it shows, what it leaves out, and its natural width in pixels of CSS."""
-    data = base64.b64encode(svg_text(figure).encode()).decode()
-    width = round(96 * figure.get_figwidth())
-    return {"uri": f"data:image/svg+xml;base64,{data}", "alt": alt, "note": note, "width": width}
+    return on_page(necessity_figure(circuit, alone), alt)
 
 
 def _example(example: Example) -> dict[str, object]:
