@@ -164,19 +164,20 @@ def _role(one: DiffRole) -> list[Cell | str]:
 
 def _circuits(found: Diff, effects: DiffEffects) -> Iterator[Section]:
     """Edges of the two circuits by the layer and by the role of the node that they leave."""
-    roles = {one.name: (one.base if one.status == "lost" else one.tuned) for one in found.roles}
+    roles = {one.name: one for one in found.roles}
     layers, kinds = dict[int, list[DiffEffect]](), dict[str, list[DiffEffect]]()
     for one in effects.shown:
         if one.status is not None:
             sender = one.name.partition("->")[0]
             layers.setdefault(-1 if sender == "input" else int(sender[1:].partition(".")[0]), []).append(one)
-            kind = {"i": "input", "m": "MLP"}.get(sender[0]) or roles.get(sender) or "head without a role"
+            role = None if sender not in roles else roles[sender].base if one.status == "lost" else roles[sender].tuned
+            kind = {"i": "input", "m": "MLP"}.get(sender[0]) or role or "head without a role"
             kinds.setdefault(kind, []).append(one)
     by_layer = [("input" if layer < 0 else f"{layer}", *_counted(layers[layer])) for layer in sorted(layers)]
     by_role = [(kind, *_counted(kinds[kind])) for kind in sorted(kinds, key=lambda kind: -len(kinds[kind]))]
     hints = [
         "Stronger, weaker, other sign: of those kept, where effects differ at 5 %, corrected for all edges.",
-        "Role: in the tuned model; of edges that are lost in the base model.",
+        "Role: in the tuned model; of the nodes that lost edges leave, in the base model.",
     ]
     for what, rows, told in (("layer", by_layer, hints[:1]), ("role", by_role, hints[1:])):
         table = table_of((what, "kept", *_CHANGES, "gained", "lost"), rows)

@@ -86,8 +86,14 @@ def test_checkpoints_in_a_row(tuned: Path, tmp_path: Path) -> None:
     shown = json.loads(acdc(*command, "--json", "-q").stdout)
     assert [one["edges"] for one in shown["models"]] == [one.edges for one in found.models], "found again"
     assert "takes no setting 'n_random'" in refused(*command, "--random", "3")
-    for arguments in (["--models", "a", "b", "--base", "c"], ["a", "--base", "c"], []):
-        assert "Usage" in acdc("diff", "induction_2l", *arguments).output
+    for arguments, message in (
+        (["--models", "a", "b", "--base", "c"], "behind --models, or with --base and --tuned, not both"),
+        (["--models", "a", "b", "--tuned", "c"], "behind --models, or with --base and --tuned, not both"),
+        (["a", "--base", "c"], "Name the model as it was with --base, or several models behind --models"),
+        ([], "Name the model as it was with --base, or several models behind --models"),
+    ):
+        assert message in flat(acdc("diff", "induction_2l", *arguments).output.replace("\u2502", ""))
+    assert "takes two models or more, in order, and one is given" in refused("diff", "induction_2l", "--models", "a")
     no_circuit = found.models[0].model_copy(update={"edges": None, "reason": "none met the target"})
     assert "<b>tuned" not in checkpoints_html(found.model_copy(update={"models": (no_circuit, *found.models[1:])}))
 

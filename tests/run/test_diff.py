@@ -169,5 +169,6 @@ def check_counts(found: Diff, in_base: set[str], in_tuned: set[str]) -> None:
     assert [sum(column) for column in zip(*by_role.values(), strict=True)] == [
         sum(column) for column in zip(*told.values(), strict=True)
     ]
-    lost = {one.name for one in found.roles if one.base == "induction" and one.status == "lost"}
-    assert by_role["induction"][5] >= sum(edge.partition("->")[0] in lost for edge in in_base - in_tuned) > 0
+    before, now = ({one.name: getattr(one, which) for one in found.roles} for which in ("base", "tuned"))
+    for roles, edges, column in ((before, in_base - in_tuned, 5), (now, in_tuned - in_base, 4), (now, both, 0)):
+        assert by_role["induction"][column] == sum(roles[edge.partition("->")[0]] == "induction" for edge in edges)
