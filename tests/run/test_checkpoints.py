@@ -1,5 +1,6 @@
 """`checkpoints`: figures against loops, one model in memory at a time, going on, and what cannot be compared."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -114,31 +115,34 @@ def test_what_is_done_is_taken_up(training: dict[str, Path], tmp_path: Path, mea
     whole = without_times(checkpoints("induction_2l", models, out=tmp_path / "whole", **QUICK))
     again: dict[str, Any] = {**QUICK, "out": tmp_path / "again"}
 
-    def stopped(circuit: Circuit, path: Path, **how: Any) -> None:
-        if path.name == "step-2.json":
-            raise KeyboardInterrupt
-        real(circuit, path, **how)
+    def stopped_at(name: str, models: list[Path]) -> Checkpoints:
+        """What is left where the process ends before a circuit is written."""
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Circuit, "save", stopped)
-        checkpoints("induction_2l", models, **again)
-    left = Checkpoints.model_validate_json((again["out"] / RESULT).read_text())
-    assert (
-        not left.complete and len(left.models) == 3 and {"step-1.json"} < {file.name for file in again["out"].iterdir()}
-    )
-    measured.clear()
-    assert without_times(checkpoints("induction_2l", models[:3], **again)).complete
-    assert measured == ["step-2"], "its circuit was not written"
-    measured.clear()
-    more = checkpoints("induction_2l", models, **again)
-    assert without_times(more) == whole and measured == ["step-3"]
-    measured.clear()
-    assert without_times(checkpoints("induction_2l", models, **again)) == whole
+        def save(circuit: Circuit, path: Path, **how: Any) -> None:
+            if path.name == name:
+                raise KeyboardInterrupt
+            real(circuit, path, **how)
+
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Circuit, "save", save)
+            checkpoints("induction_2l", models, **again)
+        return Checkpoints.model_validate_json((again["out"] / RESULT).read_text())
+
+    def measures(models: list[Path]) -> tuple[Checkpoints, list[str]]:
+        measured.clear()
+        return without_times(checkpoints("induction_2l", models, **again)), list(measured)
+
+    left = stopped_at("step-2.json", models)
+    assert not left.complete and len(left.models) == 3 and (again["out"] / "step-1.json").exists()
+    assert measures(models[:3])[1] == ["step-2"], "its circuit was not written"
+    assert measures(models) == (whole, ["step-3"]) and measures(models) == (whole, [])
     turned = [models[3], *models[:3]]
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Circuit, "save", stopped)
-        checkpoints("induction_2l", turned, **again)
-    assert checkpoints("induction_2l", turned, **again).models[0].model.name == "step-3" and not measured
+    assert len(stopped_at("step-3.json", turned).models) == 4, "those that are still to come are not lost"
+    found, measured_again = measures(turned)
+    assert found.models[0].model.name == "step-3" and not measured_again
+    shutil.copy(again["out"] / "step-1.json", again["out"] / "step-2.json")
+    assert measures(models) == (whole, ["step-2"]), "the circuit of other weights is none of its own"
+    measured.clear()
     with pytest.raises(
         RunFolderError, match=r"other settings \(n: 12 there and 10 here\)\. Choose another --out, or add"
     ):
