@@ -18,13 +18,7 @@ _by: dict[str, Callable[..., Any]] = {}
 def install(
     line_of: Callable[[object], str], html_of: Callable[[object], str], meaning_of: Callable[[str, str], str]
 ) -> None:
-    """Says what shows results.
-
-    Args:
-        line_of: Says in one line what a result is.
-        html_of: Renders it for a notebook.
-        meaning_of: See `meaning_of`.
-    """
+    """Says what shows results: in one line, as HTML in a notebook; and what says the meaning of names."""
     _by.update(line=line_of, html=html_of, meaning=meaning_of)
 
 

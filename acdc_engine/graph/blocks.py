@@ -9,7 +9,6 @@ The error of a name that does not fit says which part of it is wrong (`wrong_nam
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -368,25 +367,10 @@ class Graph:
         return sender, receiver
 
     def _require_edge(self, sender: int, receiver: int) -> None:
-        if self.joins[sender, receiver]:
-            return
-        source, target = self.senders[sender], self.receivers[receiver].partition("@")[0]
-        if self.at(None).joins[sender, receiver // self.n_spans]:
-            raise GraphError(
-                f"No edge {source}->{self.receivers[receiver]}: nothing that is read at "
-                f"{self.spans.names[self.end] if self.spans else ''} looks back at what {target} leads to there."
-            )
-        node, layer = target.partition("<")[0], re.match(r"[am](\d+)", target)
-        beside = layer is not None and source.startswith(f"a{layer[1]}.")
-        if self.node(sender, receiver) in self.fed(receiver):
-            reason = f"{node} does not read what it writes itself"
-        elif beside and self.receiver_kind(receiver) == "mlp":
-            reason = f"{source} and {node} run in parallel, neither reads the other"
-        elif beside:
-            reason = f"{source} and {node} are in the same layer, heads of a layer do not read each other"
-        else:
-            reason = f"{source} comes after {node}, an edge runs from earlier to later"
-        raise GraphError(f"No edge {source}->{target}: {reason}.")
+        if not self.joins[sender, receiver]:
+            from acdc_engine.graph.wrong_names import why_no_edge
+
+            raise GraphError(f"No edge {why_no_edge(self, sender, receiver)}.")
 
 
 def _transformer(shape: GraphShape) -> Iterator[Block]:

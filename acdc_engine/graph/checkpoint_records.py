@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, JsonValue
 
-from acdc_engine.display import Shown
 from acdc_engine.graph.diff_records import DiffModel
 from acdc_engine.graph.evidence_records import Interval
-from acdc_engine.graph.files import write_text
+from acdc_engine.graph.files import Result
 from acdc_engine.graph.records import Environment, Record
 
 
@@ -49,7 +47,7 @@ class Checkpoint(DiffModel):
     """For its behaviour and its circuit."""
 
 
-class Checkpoints(Shown, Record):
+class Checkpoints(Result):
     """What `acdc diff --models` finds."""
 
     format: Literal["acdc-engine/checkpoints"] = "acdc-engine/checkpoints"
@@ -70,11 +68,3 @@ class Checkpoints(Shown, Record):
     """What a reader should know."""
     environment: Environment
     """Where it was run."""
-
-    def save(self, path: Path, *, overwrite: bool = False) -> None:
-        """Writes the file, complete or not at all.
-
-        Raises:
-            CircuitFileError: The file exists, or cannot be written.
-        """
-        write_text(path, self.model_dump_json(indent=1) + "\n", overwrite=overwrite)

@@ -22,11 +22,8 @@ from acdc_engine.graph.blocks import Block, Graph
 def clean(graph: Graph, mask: Bool[Tensor, "*batch senders receivers"]) -> Bool[Tensor, "*batch senders receivers"]:
     """Keeps only the edges on a path from `input` to `logits` through kept edges; from any of `graph.origins`.
 
-    What goes cannot change the output: its sender is as in the corrupt run, or nobody reads its receiver.
-
-    Args:
-        graph: The graph that the mask is laid out by.
-        mask: Kept edges, any number of masks, any device. Edges that do not exist are dropped.
+    What goes cannot change the output: its sender is as in the corrupt run, or nobody reads its receiver. Edges that do
+    not exist are dropped. Any number of masks, any device.
 
     Returns:
         A new mask, empty where no path is left. Idempotent.
@@ -94,10 +91,6 @@ class CleanBase:
     """A clean mask, prepared for candidates that lack a few of its edges.
 
     What goes with an edge is followed node by node, so that a candidate costs what it takes away and not the graph.
-
-    Args:
-        graph: The graph.
-        mask: A clean mask.
     """
 
     def __init__(self, graph: Graph, mask: Bool[Tensor, "senders receivers"]) -> None:
@@ -118,11 +111,7 @@ class CleanBase:
         self._n_entries += graph.origins.repeat(graph.n_spans)  # one that is never lost
 
     def without(self, edges: Iterable[int]) -> Candidate:
-        """The clean candidate that lacks some edges of the base: they go, and what then lies on no path.
-
-        Args:
-            edges: Flat ids.
-        """
+        """The clean candidate that lacks some edges of the base, flat ids: they go, and what then lies on no path."""
         width, gone, lost = self.graph.n_receivers, set[int](), Counter[tuple[str, int]]()
         waiting = [int(edge) for edge in edges]
 

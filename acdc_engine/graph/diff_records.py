@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from acdc_engine.display import Shown
 from acdc_engine.graph.evidence_records import Interval
-from acdc_engine.graph.files import write_text
+from acdc_engine.graph.files import Result
 from acdc_engine.graph.records import Environment, ModelRecord, Record, RoleName
 
 Which = Literal["base", "tuned"]
@@ -133,7 +131,7 @@ class Carried(Record):
     """Why there is no circuit. Null where there is one."""
 
 
-class Diff(Shown, Record):
+class Diff(Result):
     """What `acdc diff` finds."""
 
     format: Literal["acdc-engine/diff"] = "acdc-engine/diff"
@@ -163,11 +161,3 @@ class Diff(Shown, Record):
     """All that was computed, in plain forward passes over the discovery prompts."""
     environment: Environment
     """Where it was run."""
-
-    def save(self, path: Path, *, overwrite: bool = False) -> None:
-        """Writes the file, complete or not at all.
-
-        Raises:
-            CircuitFileError: The file exists, or cannot be written.
-        """
-        write_text(path, self.model_dump_json(indent=1) + "\n", overwrite=overwrite)

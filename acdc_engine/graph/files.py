@@ -14,11 +14,12 @@ import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import ValidationError
 
 from acdc_engine import ranks
+from acdc_engine.display import Shown
 from acdc_engine.errors import AcdcWarning, CircuitFileError, did_you_mean, nearest
 from acdc_engine.graph.records import Record
 from acdc_engine.shipped import graphs_folder
@@ -95,6 +96,20 @@ def write_with(path: Path, write: Callable[[Path], object], *, overwrite: bool =
         if temporary is not None:
             with contextlib.suppress(FileNotFoundError):
                 temporary.unlink()
+
+
+class Result(Shown, Record):
+    """What a command gives that is no circuit: notebooks show it, and files hold it as JSON."""
+
+    _indent: ClassVar[int] = 1
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Writes the file, complete or not at all.
+
+        Raises:
+            CircuitFileError: The file exists, or cannot be written.
+        """
+        write_text(Path(path), self.model_dump_json(indent=self._indent) + "\n", overwrite=overwrite)
 
 
 def known_graphs() -> dict[str, Path]:

@@ -4,11 +4,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from acdc_engine.display import Shown
-from acdc_engine.graph.records import Record
+from acdc_engine.graph.files import Result
 
 
-class Folding(Shown, Record):
+class Folding(Result):
     """A model with some nodes folded away."""
 
     format: Literal["acdc-engine/ablated"] = "acdc-engine/ablated"

@@ -6,14 +6,12 @@ a circuit, find the edges and nodes of a known circuit.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from acdc_engine.display import Shown
 from acdc_engine.graph.evidence_records import Interval
-from acdc_engine.graph.files import write_text
+from acdc_engine.graph.files import Result
 from acdc_engine.graph.records import Environment, MetricRecord, ModelRecord, Record, TaskRecord
 
 Scope = Literal["edges", "nodes"]
@@ -133,10 +131,11 @@ class KnownCircuit(Record):
     """Whether they are the prompts of the curves."""
 
 
-class Curve(Shown, Record):
+class Curve(Result):
     """What `acdc curve` finds. Edges are scored on discovery prompts, every figure is of held-out prompts."""
 
     _left_out: ClassVar[tuple[str, ...]] = ("places",)
+    _indent: ClassVar[int] = 2
 
     format: Literal["acdc-engine/curve"] = "acdc-engine/curve"
     version: int = Field(default=1, ge=1, le=1)
@@ -165,14 +164,6 @@ class Curve(Shown, Record):
     """Wall-clock time, with loading."""
     environment: Environment
     """Where it was run."""
-
-    def save(self, path: Path) -> None:
-        """Writes the file, complete or not at all; one of that name is replaced.
-
-        Raises:
-            CircuitFileError: It cannot be written.
-        """
-        write_text(path, self.model_dump_json(indent=2) + "\n", overwrite=True)
 
 
 class Counted(Record):
@@ -288,7 +279,7 @@ class EditEdge(Record):
     """In the known circuit."""
 
 
-class Comparison(Shown, Record):
+class Comparison(Result):
     """What `acdc compare` finds."""
 
     format: Literal["acdc-engine/comparison"] = "acdc-engine/comparison"
@@ -334,14 +325,6 @@ class Comparison(Shown, Record):
             return ""
         return f"different tasks: {self.found_task} and {self.known_task}"
 
-    def save(self, path: Path, *, overwrite: bool = False) -> None:
-        """Writes the file, complete or not at all.
-
-        Raises:
-            CircuitFileError: The file exists, or cannot be written.
-        """
-        write_text(path, self.model_dump_json(indent=1) + "\n", overwrite=overwrite)
-
 
 class Claim(Record):
     """One thing a circuit file claims, and what was found."""
@@ -361,8 +344,10 @@ class Claim(Record):
     faithfulness, |m(clean) - m(corrupt)| in units of the metric). Null where no number was compared."""
 
 
-class Verification(Shown, Record):
+class Verification(Result):
     """All claims of a circuit file."""
+
+    _indent: ClassVar[int] = 2
 
     path: str
     """The file, or "the circuit" where it was given as an object."""

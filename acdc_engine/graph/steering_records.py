@@ -1,17 +1,14 @@
 """Dose and response: the result of `acdc steer`."""
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from acdc_engine.display import Shown
 from acdc_engine.graph.causal_records import Dose
-from acdc_engine.graph.files import write_text
-from acdc_engine.graph.records import Record
+from acdc_engine.graph.files import Result
 
 
-class Steering(Shown, Record):
+class Steering(Result):
     """What `acdc steer` finds: dose and response."""
 
     format: Literal["acdc-engine/steering"] = "acdc-engine/steering"
@@ -34,11 +31,3 @@ class Steering(Shown, Record):
     """From the smallest factor to the largest."""
     remarks: tuple[str, ...] = ()
     """What a reader should know."""
-
-    def save(self, path: Path, *, overwrite: bool = False) -> None:
-        """Writes the file, complete or not at all.
-
-        Raises:
-            CircuitFileError: The file exists, or cannot be written.
-        """
-        write_text(path, self.model_dump_json(indent=1) + "\n", overwrite=overwrite)

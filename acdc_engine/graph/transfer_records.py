@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from acdc_engine.display import Shown
 from acdc_engine.graph.evidence_records import Interval
-from acdc_engine.graph.files import write_text
+from acdc_engine.graph.files import Result
 from acdc_engine.graph.records import Environment, ModelRecord, Record
 
 
@@ -75,7 +73,7 @@ class TransferColumn(Record):
     """One per circuit, in their order; none where there is a `reason`."""
 
 
-class Transfer(Shown, Record):
+class Transfer(Result):
     """What `acdc transfer` finds."""
 
     format: Literal["acdc-engine/transfer"] = "acdc-engine/transfer"
@@ -112,11 +110,3 @@ class Transfer(Shown, Record):
             if (column.task, column.ablation) == (task, ablation) and column.cells:
                 return column.cells[circuit]
         return None
-
-    def save(self, path: Path, *, overwrite: bool = False) -> None:
-        """Writes the file, complete or not at all.
-
-        Raises:
-            CircuitFileError: The file exists, or cannot be written.
-        """
-        write_text(path, self.model_dump_json(indent=1) + "\n", overwrite=overwrite)

@@ -1,4 +1,4 @@
-"""Why a graph has no sender, receiver or place of some name: which part of it does not fit.
+"""Why a graph has no sender, receiver, place or edge of some name: which part of it does not fit.
 
 There are too many names to list. Read only when a name is wrong.
 """
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from acdc_engine.errors import did_you_mean
 
 if TYPE_CHECKING:
-    from acdc_engine.graph.blocks import GraphShape
+    from acdc_engine.graph.blocks import Graph, GraphShape
     from acdc_engine.graph.spans import Spans
 
 # Nine digits: Python refuses to make a number of more than 4,300.
@@ -55,6 +55,25 @@ def why_no_receiver(name: str, shape: GraphShape, spans: Spans | None) -> str:
         letters = "kv" if part == "kv" else "q" if shape.grouped else "qkv"
         return "say which input, " + " or ".join(f"a{layer}.{part}{index}<{one}>" for one in letters)
     return f"head {index} shares its {letter}, write a{layer}.kv{index // shape.group_size}<{letter}>"
+
+
+def why_no_edge(graph: Graph, sender: int, receiver: int) -> str:
+    """The name of an edge that a graph does not have, and why."""
+    source, target = graph.senders[sender], graph.receivers[receiver].partition("@")[0]
+    if graph.spans is not None and graph.at(None).joins[sender, receiver // graph.n_spans]:
+        return (
+            f"{source}->{graph.receivers[receiver]}: nothing that is read at {graph.spans.names[graph.end]} looks back "
+            f"at what {target} leads to there"
+        )
+    node, layer = target.partition("<")[0], re.match(r"[am](\d+)", target)
+    beside = layer is not None and source.startswith(f"a{layer[1]}.")
+    if graph.node(sender, receiver) in graph.fed(receiver):
+        return f"{source}->{target}: {node} does not read what it writes itself"
+    if beside and graph.receiver_kind(receiver) == "mlp":
+        return f"{source}->{target}: {source} and {node} run in parallel, neither reads the other"
+    if beside:
+        return f"{source}->{target}: {source} and {node} are in the same layer, heads of a layer do not read each other"
+    return f"{source}->{target}: {source} comes after {node}, an edge runs from earlier to later"
 
 
 def _why_no_place(name: str, spans: Spans | None) -> str:

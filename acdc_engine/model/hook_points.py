@@ -57,11 +57,8 @@ class HookPoints:
 def hook_points(model: Any) -> HookPoints:
     """Finds them; the model is left as it is, and nothing is run.
 
-    Args:
-        model: A Hugging Face causal language model.
-
     Raises:
-        ModelError: It is none.
+        ModelError: It is no Hugging Face causal language model.
         UnsupportedModelError: It is compiled, quantized, has adapters, or is of an architecture that is not known.
     """
     from transformers import PreTrainedModel

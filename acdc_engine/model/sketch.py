@@ -20,12 +20,6 @@ def sketch_of(config: Any, name: str, dtype: torch.dtype, ungroup_kv: bool = Fal
     Sizes are those of the weights that transformers would make. What the configuration does not tell (which norms, what
     attention computes exactly) is that of a Llama: it matters little for them.
 
-    Args:
-        config: Of a Hugging Face causal language model.
-        name: What messages call the model.
-        dtype: Number format of the weights.
-        ungroup_kv: As for `load_model`.
-
     Raises:
         UnsupportedModelError: A configuration that the engine refuses.
     """

@@ -176,10 +176,6 @@ class TransformerView:
     def check_lengths(self, lengths: Int[Tensor, "prompts"], spans: Spans | None = None) -> None:
         """Refuses prompts of unequal length that cannot share a batch: what one computes would depend on the others.
 
-        Args:
-            lengths: Tokens per prompt, padding not counted.
-            spans: The places in the prompts, where they are told apart.
-
         Raises:
             PromptError: The attention is not causal and the prompts are not all of one length, or their spans are such
                 as look back alone; or their rotary tables differ with their length (longrope, dynamic).

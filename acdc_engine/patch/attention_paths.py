@@ -43,10 +43,6 @@ Watches = Callable[[Block, _Targets, _Sources], Watch]
 class Gains:
     """Adds up what each path of some heads gains, to first order: the gradient at z times the path. `Watches`.
 
-    Args:
-        heads: The senders.
-        n_spans: How many spans there are.
-
     Attributes:
         sums: Sum over the prompts seen, float32 `[heads, targets, sources]`.
     """

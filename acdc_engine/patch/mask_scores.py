@@ -33,15 +33,6 @@ def mask_scores(
     with midpoints as alphas. As steps grow, the scores add up to m(all) - m(none), over all edges. Cost: `steps`
     patched runs with gradients, every receiver with its own input.
 
-    Args:
-        view: The model.
-        prompts: What it is run on.
-        metric: Higher for more of the behaviour.
-        ablation: What removed edges carry.
-        steps: Number of alphas.
-        batch_size: Prompts per run.
-        progress: Called with the number of alphas done, one by one.
-
     Returns:
         Means over prompts; and root mean squares over prompts and alphas.
     """

@@ -26,11 +26,7 @@ _LANES = np.array([[0x9E3779B97F4A7C15], [0xD1B54A32D192ED03]], np.uint64)
 
 
 def _edges_hash(edges: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """Hash of a set of edges, as two numbers: the sum of those of its edges, so that a few more or less cost little.
-
-    Args:
-        edges: Flat ids, each once, in any order.
-    """
+    """Hash of a set of edges, as two numbers: the sum of those of its edges, so that a few more or less cost little."""
     x = (edges.astype(np.uint64) + np.uint64(1)) * _LANES  # then the finaliser of splitmix64
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

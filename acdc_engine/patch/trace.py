@@ -135,9 +135,6 @@ class Recorded:
 def read_trace(path: Path) -> Recorded | None:
     """Reads a trace back.
 
-    Args:
-        path: The file.
-
     Returns:
         What it holds; None where it has no whole first line. A trace that does not begin as one of this version is
         taken for that of a completed run: nothing can go on from it.

@@ -323,12 +323,8 @@ def load_card(path: Path) -> TaskCard:
 def parse_card(data: dict[str, Any], where: str) -> TaskCard:
     """Turns the content of a TOML file into a card.
 
-    Args:
-        data: The content.
-        where: What to call it in an error's text.
-
     Raises:
-        TaskError: Lists every problem with the path of its key.
+        TaskError: Lists every problem with the path of its key; calls the content `where`.
     """
     try:
         return TaskCard.model_validate(data)

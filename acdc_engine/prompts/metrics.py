@@ -257,9 +257,6 @@ class PromptByPrompt(Metric):
     """Minus the squared distance of another metric from its value on the clean run, prompt by prompt: 0 is best.
 
     The mean of the other metric over prompts can be met by errors that cancel; that of this one cannot.
-
-    Args:
-        of: The other metric.
     """
 
     needs_answers = False

@@ -9,7 +9,6 @@ from acdc_engine.act.folding import fold
 from acdc_engine.errors import PromptError, RunFolderError
 from acdc_engine.formats.register import opened
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.files import write_text
 from acdc_engine.graph.folding_records import Folding
 from acdc_engine.model.bridge import view_of
 from acdc_engine.model.load import load_hf_model, quiet
@@ -94,7 +93,7 @@ def _write(target: Path, hf_model: Any, tokenizer: Any, result: Folding) -> None
             with quiet():
                 hf_model.save_pretrained(made)
                 tokenizer.save_pretrained(made)
-            write_text(made / ABLATED, result.model_dump_json(indent=1) + "\n", overwrite=False)
+            result.save(made / ABLATED)
             made.rename(target)
     except OSError as error:
         raise RunFolderError(f"{target} cannot be written: {error.strerror or error}.") from error

@@ -155,7 +155,7 @@ def _write(curve: Curve, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunFolderError(f"Cannot write to {path.parent}: {error.strerror}. Choose another --out.") from error
-    curve.save(path)
+    curve.save(path, overwrite=True)
 
 
 def _looked_at(

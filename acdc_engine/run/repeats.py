@@ -36,12 +36,6 @@ def repeated(lab: Experiment, found: Selection, count: int, report: Report = nob
 
     Cost: so many searches on half of the prompts, without their scores, which are there.
 
-    Args:
-        lab: The experiment.
-        found: What its search has found; see `Experiment.search` and `minimal`.
-        count: Repeats.
-        report: Called for every circuit that was run.
-
     Yields:
         The circuit of each half, as soon as it is found; None where none meets the target.
 

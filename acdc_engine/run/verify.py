@@ -10,7 +10,7 @@ from acdc_engine.experiment import MetricLike
 from acdc_engine.formats.register import Source
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Certificate
-from acdc_engine.graph.files import check_target, find_circuit, write_text
+from acdc_engine.graph.files import check_target, find_circuit
 from acdc_engine.graph.records import Record
 from acdc_engine.graph.result_records import Claim, Verification
 from acdc_engine.patch.judge import Target
@@ -100,7 +100,7 @@ def verify(
         remarks=opened.remarks,
     )
     if target is not None:
-        write_text(target, result.model_dump_json(indent=2) + "\n", overwrite=overwrite)
+        result.save(target, overwrite=overwrite)
     return result
 
 

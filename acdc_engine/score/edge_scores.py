@@ -92,13 +92,8 @@ def attribution_patching(
     product per layer for every few of them. Memory: the activations one backward pass needs, what those few points
     leave behind, and one block of tokens written out: the same for any number of alphas.
 
-    Args:
-        view: The model.
-        prompts: Aligned clean and corrupt prompts.
-        metric: Oriented so that higher means more of the behaviour.
-        alphas: The points at which gradients are taken, from 0 (corrupt) to 1 (clean).
-        name: Of the method.
-        options: As in `in_batches`, which says what is raised.
+    Alphas are the points at which gradients are taken, from 0 (corrupt) to 1 (clean); options are those of
+    `in_batches`, which says what is raised.
     """
 
     def sums(batch: PromptSet, apart: bool) -> Tensor:

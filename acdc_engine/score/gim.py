@@ -47,12 +47,7 @@ def gim(view: TransformerView, prompts: PromptSet, metric: Metric, parameters: G
     - products of two things that depend on the input (query and key, weights and values, an MLP's gate and what it
       lets through) give each factor half of its derivative, so that they are not counted twice.
 
-    Args:
-        view: The model.
-        prompts: Aligned clean and corrupt prompts.
-        metric: Oriented so that higher means more of the behaviour.
-        parameters: The temperature.
-        options: As in `in_batches`, which says what is raised.
+    Options are those of `in_batches`, which says what is raised.
     """
     shared = linearised(view, parameters.temperature)
     found = attribution_patching(shared, prompts, metric, parameters.points, "gim", **options)

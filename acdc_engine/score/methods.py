@@ -120,12 +120,7 @@ def path_attribution(
 
     Cost: m + 1 forward passes, m forward and backward, and the matrix products of `attribution_patching` m times.
 
-    Args:
-        view: The model.
-        prompts: Aligned clean and corrupt prompts.
-        metric: Oriented so that higher means more of the behaviour.
-        parameters: The number of steps, m.
-        options: As in `in_batches`, which says what is raised.
+    Options are those of `in_batches`, which says what is raised.
     """
     points = parameters.points
 

@@ -125,14 +125,7 @@ def _tried(
 
 
 class _Dropping:
-    """A circuit that edges are dropped from, and what the removal of each is known to do to each group of prompts.
-
-    Args:
-        judge: Runs the circuits.
-        found: The circuit.
-        target: The band to stay in.
-        report: Called for every smaller circuit.
-    """
+    """A circuit that edges are dropped from, and what the removal of each is known to do to each group of prompts."""
 
     def __init__(self, judge: Judge, found: Found, target: Target, report: Report) -> None:
         self.judge, self.found, self._target, self._report = judge, found, target, report
