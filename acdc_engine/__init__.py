@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from acdc_engine.model.load import load_model
     from acdc_engine.pages import Report, Viewer
     from acdc_engine.prompts.prompt_set import PromptSet
+    from acdc_engine.run.checkpoints import checkpoints
     from acdc_engine.run.compare import compare
     from acdc_engine.run.curve import curve
     from acdc_engine.run.diff import diff
@@ -40,6 +41,7 @@ __all__ = [
     "Report",
     "Viewer",
     "__version__",
+    "checkpoints",
     "compare",
     "curve",
     "diff",
@@ -58,6 +60,7 @@ _HOMES = {
     "PromptSet": "acdc_engine.prompts.prompt_set",
     "Report": "acdc_engine.pages",
     "Viewer": "acdc_engine.pages",
+    "checkpoints": "acdc_engine.run.checkpoints",
     "compare": "acdc_engine.run.compare",
     "curve": "acdc_engine.run.curve",
     "diff": "acdc_engine.run.diff",

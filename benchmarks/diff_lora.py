@@ -2,13 +2,18 @@
 
 `benchmarks.diff` asks where that change sits. Made anew by every run, in minutes on a CPU; nothing of it is kept in the
 checkout. The adapter is one of the layers in the second half: `q_proj`, `v_proj` and `o_proj`.
+
+`python -m benchmarks.diff_lora lora --keep 2 --keep 10` leaves it in `lora`, and as it was after some steps in `lora-2`
+and `lora-10`, for `acdc diff ioi --models smollm2-135m lora-2 lora-10 lora`.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
+import typer
 from torch import Tensor
 
 from acdc_engine.model.find import smollm2_folder
@@ -16,16 +21,19 @@ from acdc_engine.model.load import load_model, quiet
 from acdc_engine.prompts.find import find_task
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.run.prepare import prompts_of
-from acdc_engine.run.progress import Reporter
+from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.settings import Settings
+from benchmarks.report import Threads
 
 CHANGED = "ioi"
 KEPT = ("gendered_pronoun", "capital_country", "greater_than")
 _SEED = 7_000  # of prompts that no run of the engine is given
 
 
-def train(folder: Path, report: Reporter, steps: int = 40, batch: int = 12, rank: int = 2) -> list[float]:
-    """Trains the adapter and saves it in a folder.
+def train(
+    folder: Path, report: Reporter, steps: int = 40, batch: int = 12, rank: int = 2, keep: Sequence[int] = ()
+) -> list[float]:
+    """Trains the adapter and saves it in a folder; after some steps, `keep`, also in folders `FOLDER-STEP`.
 
     Every step sees prompts of the task, whose target is the wrong answer, and half as
     many of the tasks that are to stay, on which the KL divergence from the model as it was is the loss.
@@ -58,6 +66,8 @@ def train(folder: Path, report: Reporter, steps: int = 40, batch: int = 12, rank
             loss.backward()
             optimizer.step()
             losses.append(float(loss))
+            if step + 1 in keep:
+                model.save_pretrained(folder.with_name(f"{folder.name}-{step + 1}"))
             stage.say(f"loss {losses[-1]:.3f}")
             stage.advance()
     model.save_pretrained(folder)
@@ -82,3 +92,21 @@ def _kept_loss(model: Any, view: Any, prompts: PromptSet) -> Tensor:
 
 def _at_reads(logits: Tensor, prompts: PromptSet) -> Tensor:
     return logits[torch.arange(len(prompts)), prompts.read_at]
+
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def main(
+    folder: Annotated[Path, typer.Argument(help="Where the adapter goes.")],
+    keep: Annotated[list[int] | None, typer.Option(help="Steps after which it is kept as well.")] = None,
+    threads: Threads = 2,
+) -> None:
+    """Trains the adapter of `benchmarks.diff`."""
+    torch.set_num_threads(threads)
+    train(folder, reporter_of(True), keep=keep or ())
+
+
+if __name__ == "__main__":
+    app()

@@ -42,7 +42,7 @@ def random_lab(shape: str) -> Experiment:
     layers, heads, groups = SHAPES[shape]
     config = hf.LlamaConfig(
         vocab_size=VOCAB,
-        hidden_size=2 * heads,
+        hidden_size=heads,
         intermediate_size=32,
         head_dim=2,
         num_hidden_layers=layers,

@@ -9,10 +9,10 @@ from io import TextIOWrapper
 from rich.text import Text
 
 # Each of these adds its commands to the application; help lists them in this order.
-from acdc_engine.cli import find, plan, look, judge, act, formats, tasks
+from acdc_engine.cli import find, plan, look, judge, diff, act, formats, tasks
 from acdc_engine.cli.command import Exit, app, err, out, stop_at_sigterm
 
-__all__ = ["act", "app", "err", "find", "formats", "judge", "look", "main", "out", "plan", "tasks"]
+__all__ = ["act", "app", "diff", "err", "find", "formats", "judge", "look", "main", "out", "plan", "tasks"]
 
 
 def main() -> None:

@@ -170,7 +170,10 @@ def steer_(
 
 
 @command(
-    "ablate", model=True, examples=["ablate runs/demo --heads --out without", "ablate runs/demo --others --out only"]
+    "ablate",
+    model=True,
+    settings=("adapter",),
+    examples=["ablate runs/demo --heads --out without", "ablate runs/demo --others --out only"],
 )
 def ablate_(
     circuit: options.AnyCircuit,
@@ -190,6 +193,7 @@ def ablate_(
     model: options.CircuitModel = None,
     dtype: options.CircuitDtype = None,
     as_json: AsJson = False,
+    **settings: Any,
 ) -> None:
     """Writes a model without the circuit's heads and MLPs: a folder that transformers loads as it is.
 
@@ -201,7 +205,7 @@ def ablate_(
         from acdc_engine.show.folding import folding_sections
 
     with stoppable(lambda: "Nothing was written."):
-        how = {"others": others, "heads": heads, "mean": mean}
+        how: dict[str, Any] = {"others": others, "heads": heads, "mean": mean, **settings}
         found = run(circuit, out_folder, **how, model=model, dtype=dtype, progress=progress())
     written = f"Written to {out_folder}"
     print_result(found.model_dump_json(indent=1) if as_json else None, folding_sections(found), found.remarks, written)

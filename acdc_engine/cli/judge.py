@@ -1,13 +1,13 @@
 """Judging circuits: `acdc verify` and `evaluate` open a file again with its model, `compare` sets two side by side.
 
-`acdc transfer` judges many on one another's tasks, `acdc diff` compares two models on one task.
+`acdc transfer` judges many on one another's tasks.
 """
 
 import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -24,10 +24,6 @@ from acdc_engine.cli.command import (
     stage,
     stoppable,
 )
-from acdc_engine.run.settings import DIFF_SETTINGS
-
-if TYPE_CHECKING:
-    from acdc_engine.graph.diff_records import Diff
 
 
 @command(
@@ -257,53 +253,6 @@ def transfer(
     )
 
 
-@command(
-    model=True,
-    settings=DIFF_SETTINGS,
-    examples=[
-        "diff ioi --base smollm2-135m --adapter my-lora",
-        "diff my_task.toml --base gpt2 --tuned my-gpt2 --out runs/change",
-    ],
-)
-def diff(
-    task: options.Task,
-    base: Annotated[str, options.in_model(help="The model as it was, as --model of acdc discover.")],
-    tuned: Annotated[
-        str | None,
-        options.in_model(help="The model as it has become, likewise.", show_default="the base with --adapter"),
-    ] = None,
-    out_folder: Annotated[
-        Path | None,
-        options.in_run("--out", help="Folder for diff.json, diff.html and circuit files.", show_default=False),
-    ] = None,
-    overwrite: options.ReplaceFiles = False,
-    as_json: AsJson = False,
-    **settings: Any,
-) -> None:
-    """Compares a model with what tuning made of it: which edges carry the change of a behaviour.
-
-    Both models run on the same prompts, and a circuit of each is searched with
-    the same settings and judged in the other. Effects of all edges and nodes
-    are compared, corrected for their number. Then edges of the tuned model are
-    set back to what the base model writes: a minimal circuit of the change, and
-    how much of it is undone where just these edges are set back. --out keeps
-    a page, diff.html, and base.json, tuned.json and change.json, which acdc
-    view and draw show.
-    """
-    with stage("Starting"):
-        from acdc_engine.run.diff import diff as run
-        from acdc_engine.show.diff import diff_remarks, diff_sections
-
-    with stoppable(lambda: "Nothing was written."):
-        found = run(task, base, tuned, out=out_folder, overwrite=overwrite, progress=progress(), **settings)
-    if out_folder is not None:
-        with stage("Drawing"):
-            _write_diff_page(found, out_folder)
-    written = f"Written to {out_folder}" if out_folder else "To keep this and the circuits, add:  --out FOLDER"
-    as_text = found.model_dump_json(indent=1) if as_json else None
-    print_result(as_text, diff_sections(found), diff_remarks(found), written)
-
-
 def _left_in(file: Path | None) -> Callable[[], str]:
     """What to say of the file that a command writes on its way, when it is stopped."""
 
@@ -312,15 +261,6 @@ def _left_in(file: Path | None) -> Callable[[], str]:
 
     before = changed()
     return lambda: "Nothing was written." if changed() == before else f"{file} has what was finished."
-
-
-def _write_diff_page(found: "Diff", folder: Path) -> None:
-    from acdc_engine.graph.circuit import Circuit
-    from acdc_engine.graph.files import write_text
-    from acdc_engine.show.diff_page import diff_html
-
-    change = Circuit.load(folder / "change.json") if found.carried.edges else None
-    write_text(folder / "diff.html", diff_html(found, change), overwrite=True)
 
 
 def _listed(text: str | None) -> list[str]:

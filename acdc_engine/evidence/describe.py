@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from acdc_engine.evidence import Stages, silent
-from acdc_engine.evidence.roles import measure_roles, role_of
+from acdc_engine.evidence.roles import Roles, measure_roles, role_of
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Example, HeadPattern, NextToken, Rows
 from acdc_engine.graph.nodes import targets_of, with_roles
@@ -62,6 +62,11 @@ def describe(
     shown = held_out if len(prompts) >= _EXAMPLES else discovery
     with progress("Examples", None):
         examples = _examples_of(view, circuit, shown.evaluator)
+    return called(circuit, roles).model_copy(update={"attention": attention, "examples": examples})
+
+
+def called(circuit: Circuit, roles: Roles) -> Circuit:
+    """The circuit with what was measured of its nodes, at them and at their edges. Roles that it had are kept."""
     nodes = []
     for node in circuit.nodes:
         scores = roles.scores.get(node.name, ())
@@ -69,9 +74,7 @@ def describe(
         update = {"role": role, "role_scores": scores, "direct_effect": roles.direct.get(node.name)}
         nodes.append(node.model_copy(update=update))
     edges = with_roles(circuit.graph(), tuple(nodes), circuit.edges)
-    return circuit.model_copy(
-        update={"nodes": tuple(nodes), "edges": edges, "attention": attention, "examples": examples}
-    )
+    return circuit.model_copy(update={"nodes": tuple(nodes), "edges": edges})
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from acdc_engine.graph.evidence_records import Interval
 from acdc_engine.graph.files import Result
-from acdc_engine.graph.records import Environment, ModelRecord, Record
+from acdc_engine.graph.records import Environment, ModelRecord, Record, RoleName
 
 Which = Literal["base", "tuned"]
 """One of the two models."""
@@ -78,6 +78,22 @@ class DiffEffects(Record):
     """The changed ones with the largest differences, and all that a circuit has; largest difference first."""
 
 
+class DiffRole(Record):
+    """What a node of either circuit does in the two models."""
+
+    name: str
+    status: Status
+    base: RoleName | None = None
+    """The role it is called by in the base model; null where no score reaches its threshold."""
+    tuned: RoleName | None = None
+    """Likewise in the tuned one."""
+    base_direct: float | None = None
+    """Its direct effect on the answer in the base model: mean over the held-out clean prompts, in logits. Null where
+    the task has no right answers."""
+    tuned_direct: float | None = None
+    """Likewise in the tuned one."""
+
+
 class CarriedEdge(Record):
     """An edge that carries a part of the change."""
 
@@ -134,6 +150,8 @@ class Diff(Result):
     edges: DiffEffects | None = None
     """Null where scores of single prompts took too much memory."""
     nodes: DiffEffects | None = None
+    roles: tuple[DiffRole, ...] = ()
+    """Of all nodes of the two circuits but logits, in the model's order. Empty where neither model has a circuit."""
     carried: Carried
     remarks: tuple[str, ...] = ()
     """What a reader should know."""

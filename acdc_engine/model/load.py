@@ -67,7 +67,7 @@ def load_model(
     """
     limit = None if memory is None else parse_bytes(memory)
     place = None if device_map is None else _placing(model, device_map, device, dtype, memory)
-    fitted = None if adapter is None else _adapting(model, adapter, device_map)
+    fitted = None if adapter is None else adapting(model, adapter, device_map)
     view = _loaded(model, device, dtype, ungroup_kv, tokenizer, revision, place, fitted)
     if limit is not None:
         view = replace(view, memory=limit)
@@ -78,8 +78,12 @@ def load_model(
 _Place = Callable[[str, Any], dict[str, str]]  # from a model's name and configuration to the devices of its parts
 
 
-def _adapting(model: Any, adapter: str | Path, device_map: "DeviceMap | None") -> Path:
-    """Looks at an adapter before anything is loaded; what the model has to do with it is known later."""
+def adapting(model: Any, adapter: str | Path, device_map: "DeviceMap | None" = None) -> Path:
+    """Looks at an adapter before anything is loaded; what the model has to do with it is known later.
+
+    Raises:
+        ModelError: It is none, peft is not installed, or the model is of a kind that takes none.
+    """
     from acdc_engine.model.adapters import check_adapter, is_adapted
 
     why = ""
@@ -175,18 +179,27 @@ def _adapted(hf_model: Any, name: str, adapter: Path) -> tuple[Any, str]:
         return with_adapter(hf_model, name, adapter).eval(), f"{name}+{adapter.resolve().name}"
 
 
-def load_hf_model(model: str | Path, *, dtype: str, revision: str | None = None) -> tuple[Any, Any]:
-    """Loads the Hugging Face model itself, on the CPU, and its tokenizer; for what is to become a model again.
+def load_hf_model(
+    model: str | Path, *, dtype: str, revision: str | None = None, adapter: str | Path | None = None
+) -> tuple[Any, Any, str]:
+    """Loads the Hugging Face model itself, on the CPU, its tokenizer and name; for what is to become a model again.
 
     Raises:
-        ModelError: It cannot be found, reached or read, or is a small model, which is none of transformers'.
+        ModelError: It cannot be found, reached or read, or is a small model, which is none of transformers'; or the
+            adapter is none, does not fit the model, or cannot be merged.
     """
     if small_model_folder(model) is not None:
         raise ModelError(f"{model} is a small model, which is no model of transformers.")
-    number_format = pick_dtype(dtype)
+    number_format, fitted = pick_dtype(dtype), None if adapter is None else adapting(model, adapter)
     source, name = resolved(model)
     with _reading(source, name, revision) as where:
-        return _read(source, name, number_format, where, None).eval(), _read_tokenizer(source, name, where)
+        hf_model, tokenizer = (
+            _read(source, name, number_format, where, None).eval(),
+            _read_tokenizer(source, name, where),
+        )
+    if fitted is not None:
+        hf_model, name = _adapted(hf_model, name, fitted)
+    return hf_model, tokenizer, name
 
 
 def load_tokenizer(model: str | Path = DEFAULT_MODEL) -> Any:

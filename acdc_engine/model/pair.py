@@ -31,32 +31,46 @@ def check_pair(tuned: TransformerView, base: TransformerView) -> None:
     Raises:
         ModelError: They differ in shape, number format, device, tokenizer or settings; or not at all.
     """
-    differ = [
-        f"{name} {getattr(base, name)} and {getattr(tuned, name)}" for name in _SIZES if _differ(tuned, base, name)
-    ]
-    sizes = vars(base.shape)
-    differ += [
-        f"{name} {value} and {vars(tuned.shape)[name]}"
-        for name, value in sizes.items()
-        if value != vars(tuned.shape)[name]
-    ]
     names = f"{base.name!r} and {tuned.name!r}"
-    if differ:
-        raise ModelError(
-            f"Two models can be compared that differ in their weights alone, and {names} differ in {'; '.join(differ)}"
-            ". Give a model and what tuning made of it."
-        )
+    check_sizes(sizes_of(base), sizes_of(tuned), names)
     if any(layer.device != one.device for one in (base, tuned) for layer in one.layers):
         raise ModelError(f"Two models can be compared on one device, and {names} are spread over several.")
-    if not _same_words(tuned.tokenizer, base.tokenizer):
-        raise ModelError(
-            f"Two models can be compared on the same tokens, and the tokenizers of {names} are different: they split "
-            "texts otherwise, or give tokens other numbers. Give a tuned model with the tokenizer of its base."
-        )
+    check_words(base.tokenizer, tuned.tokenizer, names)
     if tuned.weights_hash() == base.weights_hash():
         raise ModelError(
             f"The weights of {names} are the same, so there is nothing to compare. Give a model and what tuning made "
             "of it; an adapter that was never trained changes nothing."
+        )
+
+
+def sizes_of(view: TransformerView) -> dict[str, Any]:
+    """What must be the same of two models for one to be set beside the other, by name."""
+    return {name: getattr(view, name) for name in _SIZES} | vars(view.shape)
+
+
+def check_sizes(base: Mapping[str, Any], tuned: Mapping[str, Any], names: str) -> None:
+    """Refuses two models of which sizes are known and differ; `names` are theirs, joined by "and".
+
+    Raises:
+        ModelError: Which differ.
+    """
+    if differ := [f"{name} {base[name]} and {tuned[name]}" for name in base if base[name] != tuned.get(name)]:
+        raise ModelError(
+            f"Two models can be compared that differ in their weights alone, and {names} differ in {'; '.join(differ)}"
+            ". Give a model and what tuning made of it."
+        )
+
+
+def check_words(base: Any, tuned: Any, names: str) -> None:
+    """Refuses two tokenizers that do not give the same tokens; None is one that is not known.
+
+    Raises:
+        ModelError: They do not, as far as their vocabularies and a sentence say.
+    """
+    if not _same_words(tuned, base):
+        raise ModelError(
+            f"Two models can be compared on the same tokens, and the tokenizers of {names} are different: they split "
+            "texts otherwise, or give tokens other numbers. Give a tuned model with the tokenizer of its base."
         )
 
 
@@ -134,10 +148,6 @@ def _head(layer: Layer, head: int, share: int) -> tuple[Any, ...]:
 def _equal(now: Any, before: Any) -> bool:
     pairs: Iterator[Any] = zip(tensors_in(now), tensors_in(before), strict=True)
     return all(torch.equal(a, b) for a, b in pairs)
-
-
-def _differ(tuned: TransformerView, base: TransformerView, name: str) -> bool:
-    return bool(getattr(tuned, name) != getattr(base, name))
 
 
 def _same_words(tuned: Any, base: Any) -> bool:

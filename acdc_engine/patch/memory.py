@@ -88,12 +88,13 @@ class RememberingEvaluator:
         """See `Evaluator`."""
         self._recall()
         about, (circuit,) = self._about(metric, groups), self._hashes(mask[None])
-        if about + circuit not in self._gradients:
-            packed = Packed.of(self._inner.edge_gradients(mask, metric, groups)[None])
-            self._gradients[about + circuit] = packed
-            if self._trace is not None:
-                self._trace.answer("gradients", about, [circuit], packed)
-        return self._gradients[about + circuit].tensor()[0]
+        if (known := self._gradients.get(about + circuit)) is not None:
+            return known.tensor()[0]
+        answer = self._inner.edge_gradients(mask, metric, groups)
+        packed = self._gradients[about + circuit] = Packed.of(answer[None])
+        if self._trace is not None:
+            self._trace.answer("gradients", about, [circuit], packed)
+        return answer
 
     def _recall(self) -> None:
         """Takes in what an earlier process has left, once the trace is open."""

@@ -285,7 +285,7 @@ class Weights:
     ) -> None:
         """Sorts the changes of all masks by receiver, and looks up where senders stand in the banks."""
         self._graph, self._n_masks, self._pack, self._holds = graph, len(masks), pack, holds
-        self._usual = np.ascontiguousarray(masks.usual.T)
+        self._usual = masks.usual.T
         ids = np.concatenate(masks.changes)
         owners = np.repeat(np.arange(len(masks)), [len(one) for one in masks.changes])
         senders, receivers = np.divmod(ids, len(self._usual))

@@ -13,7 +13,7 @@ from acdc_engine.graph.folding_records import Folding
 from acdc_engine.model.bridge import view_of
 from acdc_engine.model.load import load_hf_model, quiet
 from acdc_engine.run.progress import Reporter, reporter_of
-from acdc_engine.run.reopen import check_edges, with_model
+from acdc_engine.run.reopen import check_edges, from_file, with_model
 
 ABLATED = "acdc_ablated.json"
 """In the folder, beside what transformers reads."""
@@ -28,6 +28,7 @@ def ablate(
     mean: bool = False,
     model: str | Path | None = None,
     dtype: str | None = None,
+    adapter: str | Path | None = None,
     progress: bool | Reporter = False,
 ) -> Folding:
     """Writes a Hugging Face folder with the circuit's heads and MLPs taken out of the weights; transformers loads it.
@@ -41,6 +42,7 @@ def ablate(
             a bias can hold it.
         model: Name or folder of the model; None for the one that the file names.
         dtype: Number format of the weights; None for that of the file, or float32.
+        adapter: Folder of an adapter of peft, which is merged into the model first.
         progress: Show progress on stderr, or on a reporter of one's own.
 
     Returns:
@@ -63,9 +65,12 @@ def ablate(
         raise PromptError(f"{path} holds no prompts that means could be taken over: leave --mean out.")
     made_in = None if found.environment is None else found.environment.dtype
     with report.stage("Loading the model"):
-        name, revision = (found.model.name, found.model.revision) if model is None else (model, None)
-        hf_model, tokenizer = load_hf_model(name, dtype=dtype or made_in or "float32", revision=revision)
-        view = view_of(hf_model, str(name), tokenizer, revision, found.model.ungrouped_kv)
+        given, revision = (found.model.name, found.model.revision) if model is None else (model, None)
+        with from_file(path, model):
+            hf_model, tokenizer, name = load_hf_model(
+                given, dtype=dtype or made_in or "float32", revision=revision, adapter=adapter
+            )
+        view = view_of(hf_model, name, tokenizer, revision, found.model.ungrouped_kv)
         with_model(path, found, view, False, remarks)
     nodes = [edit.node for edit in (only(found) if others else knockout(found))]
     nodes = [name for name in nodes if name.startswith("a") or not heads]

@@ -1,23 +1,24 @@
 """Two models on one task: what tuning changed, and which edges carry it. `acdc diff`."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from acdc_engine.errors import BehaviourError, MethodError, SearchError
-from acdc_engine.evidence.figures import behaviour_of, figures_of
+from acdc_engine.evidence.describe import called
+from acdc_engine.evidence.figures import figures_of
 from acdc_engine.evidence.paired import paired_effects
 from acdc_engine.evidence.resampling import check_enough_prompts, ratio_interval
+from acdc_engine.evidence.roles import Roles, measure_roles, role_of
 from acdc_engine.experiment import Experiment
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import clean
-from acdc_engine.graph.diff_records import Carried, CarriedEdge, Diff, DiffCell, DiffEffects, DiffModel, Which
+from acdc_engine.graph.diff_records import Carried, CarriedEdge, Diff, DiffCell, DiffEffects, DiffRole, Status, Which
 from acdc_engine.graph.evidence_records import Interval
 from acdc_engine.graph.files import check_target
 from acdc_engine.graph.style import texts_of
@@ -30,26 +31,16 @@ from acdc_engine.patch.mask_scores import mask_scores
 from acdc_engine.prompts.find import find_task
 from acdc_engine.provenance import environment
 from acdc_engine.run.meter import plain_operations
+from acdc_engine.run.one_model import OneModel, judge_of, one_model, searched
 from acdc_engine.run.prepare import metric_for, prompts_of
 from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.settings import DIFF_SETTINGS, Settings
 from acdc_engine.score import EdgeScores
 from acdc_engine.score.edge_scores import per_example_fits
-from acdc_engine.search.strategies import Selection
 
-DIFF, FILES = "diff.json", ("base.json", "tuned.json", "change.json")
-"""What a folder holds: the comparison, and the circuits of the base model, of the tuned one, and of the change."""
-
-
-@dataclass
-class _Side:
-    """One of the two models: its experiment, its scores, and its circuit or why there is none."""
-
-    which: Which
-    lab: Experiment
-    scores: EdgeScores
-    record: DiffModel
-    circuit: Circuit | None
+DIFF, PAGE, FILES = "diff.json", "diff.html", ("base.json", "tuned.json", "change.json")
+"""What a folder holds: the comparison, its page (of the command), and circuits: of the base model, of the tuned one, of
+the change."""
 
 
 def diff(
@@ -73,7 +64,7 @@ def diff(
         base: The model as it was, as for `load_model`.
         tuned: The model as it has become; None for the base model with an `adapter`.
         out: Folder to write: diff.json, and circuit files of both models and of the change; None to write nothing.
-        overwrite: Replace these files.
+        overwrite: Replace these files, and a page diff.html of an earlier comparison, which goes.
         progress: Show progress on stderr, or on a reporter of one's own (`acdc_engine.run.progress`).
         **settings: Those of `Settings` that `DIFF_SETTINGS` names. `adapter` is merged into the tuned model, and
             `n_random` is how many random sets of edges the undoing of the change is compared with.
@@ -100,12 +91,18 @@ def diff(
 
     first, second = lab(before, chosen.ablation), lab(after, chosen.ablation)
     with report.stage("Running both models"):
-        alone = _judge_of("base", first).evaluator.clean_logits()
-        _ = _judge_of("tuned", second)
+        alone = judge_of("base", first).evaluator.clean_logits()
+        _ = judge_of("tuned", second)
     carried, change = _carried(lab(pair, "base", each_template=False), alone, chosen, report)
-    sides = [_side("base", first, chosen, report), _side("tuned", second, chosen, report)]
+    fits = per_example_fits(first.graph, len(first.prompts))
+    sides = [
+        one_model("base", first, chosen, report, per_example=fits),
+        one_model("tuned", second, chosen, report, per_example=fits),
+    ]
     with report.stage("Effects in both models"):
         edges, nodes = _effects(sides, chosen.seed)
+    with report.stage("Roles in both models", None) as stage:
+        roles = _roles(sides, stage.advance)
     unknown = () if edges else ("The scores of single prompts take too much memory: effects are not compared.",)
     with report.stage("Each circuit in the other model"):
         judged = tuple(_judged(sides))
@@ -122,6 +119,7 @@ def diff(
         judged=judged,
         edges=edges,
         nodes=nodes,
+        roles=roles,
         carried=carried,
         remarks=(*prompts.notes, *unknown),
         seconds=time.perf_counter() - started,
@@ -163,7 +161,8 @@ def _models(base: Any, tuned: Any, chosen: Settings) -> tuple[TransformerView, T
 
 
 def _save(folder: Path, found: Diff, circuits: Sequence[Circuit | None]) -> None:
-    """Writes all files; of an earlier comparison no circuit stays."""
+    """Writes all files; of an earlier comparison neither page nor circuit stays."""
+    (folder / PAGE).unlink(missing_ok=True)
     found.save(folder / DIFF, overwrite=True)
     for name, circuit in zip(FILES, circuits, strict=True):
         if circuit is None:
@@ -174,49 +173,12 @@ def _save(folder: Path, found: Diff, circuits: Sequence[Circuit | None]) -> None
 
 def _folder(folder: Path, overwrite: bool) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (DIFF, *FILES):
+    for name in (DIFF, PAGE, *FILES):
         check_target(folder / name, overwrite=overwrite)
     return folder
 
 
-def _judge_of(which: Which, lab: Experiment) -> Judge:
-    """On the held-out prompts; says of which model it is that they say nothing of."""
-    try:
-        return lab.held_out_judge
-    except BehaviourError as error:
-        raise BehaviourError(f"The {which} model: {error}") from error
-
-
-def _side(which: Which, lab: Experiment, chosen: Settings, report: Reporter) -> _Side:
-    """A model by itself: its behaviour, its scores, its circuit."""
-    how: dict[str, Any] = {} if chosen.steps is None else {"steps": chosen.steps}
-    with report.stage(f"Scoring all edges, {which} model", len(lab.prompts)) as stage:
-        fits = per_example_fits(lab.graph, len(lab.prompts))
-        scores = lab.score(chosen.method, per_example=fits, progress=stage.advance, **how)
-    about: dict[str, Any] = {"model": lab.view.model_record()}
-    behaviour, problems = behaviour_of(_judge_of(which, lab))
-    about |= {"metric_clean": behaviour.metric_clean, "metric_corrupt": behaviour.metric_ablated}
-    about |= {"accuracy": behaviour.accuracy, "doubt": problems[0].text if problems else None}
-    circuit, reason = None, None
-    try:
-        with report.stage(f"Circuit of the {which} model") as stage:
-            found = _searched(lab, scores, chosen.faithfulness, stage.say)
-            circuit = lab.judged(found, n_random=0)
-    except (BehaviourError, SearchError) as error:
-        reason = str(error)
-    size = None if circuit is None else len(circuit.edges)
-    return _Side(which, lab, scores, DiffModel(**about, edges=size, reason=reason), circuit)
-
-
-def _searched(lab: Experiment, scores: EdgeScores, target: float, say: Any) -> Selection:
-    """A minimal circuit; edges that move the metric the way the whole does come first."""
-    sign = 1.0 if lab.judge.range > 0 else -1.0
-    oriented = replace(scores, mean=scores.mean * sign)
-    found = lab.search(oriented, target, report=lambda what, one, met: say(f"{one.size:,} edges, {what}"))
-    return replace(lab.with_effects(lab.minimal(found)), scores=scores)
-
-
-def _effects(sides: Sequence[_Side], seed: int) -> tuple[DiffEffects | None, DiffEffects | None]:
+def _effects(sides: Sequence[OneModel], seed: int) -> tuple[DiffEffects | None, DiffEffects | None]:
     """All edges, and all nodes: a node's effect is that of all its outgoing edges, to first order."""
     base, tuned = (side.scores.per_example for side in sides)
     if base is None or tuned is None:
@@ -231,18 +193,40 @@ def _effects(sides: Sequence[_Side], seed: int) -> tuple[DiffEffects | None, Dif
     return edges, paired_effects(list(graph.senders), base.sum(2), tuned.sum(2), first, second, seed)
 
 
-def _judged(sides: Sequence[_Side]) -> list[DiffCell]:
-    cells = list[DiffCell]()
-    for of in sides:
-        for into in sides:
+def _roles(sides: Sequence[OneModel], progress: Callable[[int], None]) -> tuple[DiffRole, ...]:
+    """What the nodes of both circuits do in either model; each circuit holds what its own do in its own."""
+    names = [{node.name for node in one.circuit.nodes} if one.circuit else set[str]() for one in sides]
+    nodes = [name for name in sides[0].lab.graph.senders if name in names[0] | names[1]]
+    measured = list[Roles]()
+    for one in sides if nodes else ():
+        lab = one.lab
+        assert lab.held_out is not None, "a task gives both"
+        how: dict[str, Any] = {"seed": lab.seed, "batch_size": lab.batch_size, "progress": progress}
+        measured.append(measure_roles(lab.view, nodes, lab.held_out, **how))
+        one.circuit = None if one.circuit is None else called(one.circuit, measured[-1])
+    found = list[DiffRole]()
+    for name in nodes:
+        status: Status = "kept" if name in names[0] & names[1] else "gained" if name in names[1] else "lost"
+        base, tuned = (role_of(one.scores.get(name, ())) for one in measured)
+        direct = [one.direct[name].clean if name in one.direct else None for one in measured]
+        found.append(
+            DiffRole(name=name, status=status, base=base, tuned=tuned, base_direct=direct[0], tuned_direct=direct[1])
+        )
+    return tuple(found)
+
+
+def _judged(sides: Sequence[OneModel]) -> list[DiffCell]:
+    cells, named = list[DiffCell](), list(zip(get_args(Which), sides, strict=True))
+    for name, of in named:
+        for model, into in named:
             if of.circuit is not None:
                 known = of.circuit.evaluation if into is of else None
                 judge = into.lab.held_out_judge
                 figures = known.held_out if known else figures_of(judge, of.circuit.mask(), into.lab.seed)
                 cells.append(
                     DiffCell(
-                        circuit=of.which,
-                        model=into.which,
+                        circuit=name,
+                        model=model,
                         faithfulness=figures.faithfulness,
                         faithfulness_interval=figures.faithfulness_interval,
                         kl_recovered=figures.kl_recovered,
@@ -284,7 +268,7 @@ def _carried(
         scores = lab.score(scored)
     try:
         with report.stage("Circuit of the change") as stage:
-            found = _searched(lab, scores, chosen.faithfulness, stage.say)
+            found = searched(lab, scores, chosen.faithfulness, stage.say)
             circuit = lab.judged(found, n_random=0)
     except SearchError as error:
         return Carried(**about, reason=str(error)), None

@@ -4,7 +4,8 @@ Whatever can be wrong is looked for in this order: in the arguments and the file
 of it before the first circuit is run.
 """
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -299,9 +300,18 @@ def load_model_of(
     how["ungroup_kv"] = circuit.model.ungrouped_kv
     if model is not None:
         return load_model(model, **how)
-    try:
+    with from_file(path):
         return load_model(circuit.model.name, **how, revision=circuit.model.revision)
+
+
+@contextmanager
+def from_file(path: Path, given: Any = None) -> Iterator[None]:
+    """Where a model cannot be loaded and none was given, says that its name is the one in a circuit's file."""
+    try:
+        yield
     except ModelError as error:
+        if given is not None:
+            raise
         raise ModelError(
             f"{error} The name is the one in {path}: if the model came from a folder or an object, say where it is "
             "with --model; BASE+NAME is --model BASE with the adapter NAME, --adapter FOLDER."

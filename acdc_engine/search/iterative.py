@@ -206,7 +206,8 @@ class _Rounds:
             variance = (rms.square() - promise.square()).clamp(min=0.0)
             promise = promise - (variance / len(self.search.judge.clean)).sqrt()
         promise = promise.masked_fill(mask, 0.0).flatten()
-        return promise.topk(min(_least_two(mask, share), int((promise > 0).sum()))).indices
+        best = promise.topk(min(_least_two(mask, share), len(promise)))
+        return best.indices[best.values > 0]
 
     def _with(self, mask: Bool[Tensor, "senders receivers"], more: Int[Tensor, "edges"]) -> Found | None:
         """The circuit with some more edges; None where there are none to add."""
@@ -228,10 +229,12 @@ class _Rounds:
         while level < len(_SHARES):
             counts = {max(1, int(current.size * share)) for share in _SHARES[level : level + _BATCH]} - tried
             tried |= counts
-            masks = (m for n in sorted(counts) for m in self._without_weakest(current, inside, n))
-            distinct = {mask.numpy().tobytes(): mask for mask in masks}.values()
-            for mask in sorted(distinct, key=lambda mask: int(mask.sum())):
-                found = self.search.run(mask, what)
+            smaller = list[Found]()
+            for one in (Found(mask) for n in sorted(counts) for mask in self._without_weakest(current, inside, n)):
+                if one.size and not any(one.size == other.size and one.mask.equal(other.mask) for other in smaller):
+                    smaller.append(one)
+            for one in sorted(smaller, key=lambda one: one.size):
+                found = self.search.run(one.mask, what)
                 if good(found):
                     return found, level
             level += _BATCH
@@ -240,25 +243,24 @@ class _Rounds:
     def _without_weakest(
         self, found: Found, inside: Float[Tensor, "means_and_rms senders receivers"], count: int
     ) -> list[Bool[Tensor, "senders receivers"]]:
-        """The circuit without its `count` weakest edges, by each rank; empty circuits are left out."""
+        """The circuit without its `count` weakest edges, by each rank."""
         mask, edges = found.mask, found.mask.flatten().nonzero().flatten()
         dropped = []
         if self.several:
             dropped.append(without_least(found, edges, inside[:-1], count))
         for rank in self.ranks:
-            strength = strengths(inside, rank)
+            strength = strengths(inside.flatten(1)[:, edges], rank)
             if rank == "rms":
                 # Near the metric's maximum one gradient sees little; the scores along the path from the corrupt run see
                 # the rest. Their product ranks better than either (docs/method.md).
-                strength = strength * strengths(self.search.scores, rank)
-            dropped.append(edges[strength[mask].argsort(stable=True)[:count]])
-        rests = (
+                strength = strength * strengths(self.search.scores.flatten(1)[:, edges], rank)
+            dropped.append(edges[strength.argsort(stable=True)[:count]])
+        return [
             clean(self.search.graph, (mask.flatten().index_fill(0, weakest, False)).view_as(mask))
             for weakest in dropped
-        )
-        return [rest for rest in rests if rest.any()]
+        ]
 
 
 def _least_two(mask: Bool[Tensor, "senders receivers"], share: float) -> int:
     """That share of a circuit's edges, two at least."""
-    return max(2, int(int(mask.sum()) * share))
+    return max(2, int(Found(mask).size * share))

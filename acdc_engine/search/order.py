@@ -33,13 +33,11 @@ def check_rank(name: str) -> Rank:
     return one_of(name, RANKS, "rank", MethodError)
 
 
-def strengths(
-    scores: Float[Tensor, "means_and_rms senders receivers"], rank: Rank
-) -> Float[Tensor, "senders receivers"]:
+def strengths(scores: Float[Tensor, "means_and_rms *edges"], rank: Rank) -> Float[Tensor, "*edges"]:
     """What edges are ranked by.
 
     Args:
-        scores: Mean over each group of prompts, and last the root mean square over all.
+        scores: Of all edges or of some: mean over each group of prompts, and last the root mean square over all.
         rank: "absolute" for |mean|, the largest of all groups'; "signed" for the mean (which puts edges that work
             against the metric last); "rms" for the root mean square (an edge that helps one prompt and hurts another is
             strong all the same).

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from acdc_engine.graph.diff_records import Carried, CarriedEdge, Diff, DiffEffect, DiffEffects, DiffModel
+from collections.abc import Iterator
+
+from acdc_engine.graph.diff_records import (
+    ALPHA,
+    Carried,
+    CarriedEdge,
+    Diff,
+    DiffEffect,
+    DiffEffects,
+    DiffModel,
+    DiffRole,
+)
 from acdc_engine.graph.style import texts_of
 from acdc_engine.show.sections import Cell, Column, Section, signed, table_of
 from acdc_engine.show.visible import plain
 from acdc_engine.show.words import ends_of, range_of, two, with_ends
 
 _NAME = 40
+_CHANGES = ("stronger", "weaker", "other sign")
 _BEGINS = 8
 """Nodes that are named in a sentence."""
 _ROWS = 15
@@ -21,6 +33,10 @@ def diff_sections(found: Diff, most: int | None = _ROWS) -> list[Section]:
     if found.judged:
         sections.append(_judged(found))
     sections.append(_carried(found.carried, most))
+    if found.roles:
+        sections.append(_roles(found, most))
+    if found.edges is not None and any(one.status for one in found.edges.shown):
+        sections += _circuits(found, found.edges)
     for title, effects in (("Nodes", found.nodes), ("Edges", found.edges)):
         if effects is not None:
             sections.append(_effects(title, effects, most))
@@ -115,6 +131,72 @@ def _shares(carried: Carried) -> str:
 
 def _strongest(carried: Carried) -> list[CarriedEdge]:
     return sorted(carried.edges, key=lambda edge: -abs(edge.effect if edge.effect is not None else edge.score or 0.0))
+
+
+def _roles(found: Diff, most: int | None) -> Section:
+    """What nodes of the circuits do in both models: first those of another role, then those that write otherwise."""
+
+    def moved(one: DiffRole) -> float:
+        return abs((one.tuned_direct or 0.0) - (one.base_direct or 0.0))
+
+    rows = sorted(found.roles, key=lambda one: (one.base == one.tuned, -moved(one)))
+    turned = sum(one.base != one.tuned for one in found.roles)
+    shown = rows if most is None else rows[:most]
+    counts = [sum(one.status == status for one in found.roles) for status in ("gained", "lost", "kept")]
+    columns = (Column("node", "name"), *(Column(name, "text") for name in ("circuits", "role in base", "in tuned")))
+    return Section(
+        "What the nodes of the circuits do",
+        texts=[
+            f"{counts[0]:,} nodes are gained, {counts[1]:,} lost, {counts[2]:,} kept. {turned:,} "
+            f"{'has' if turned == 1 else 'have'} another role in the tuned model."
+        ],
+        hints=["Writes: its direct effect on the answer, in logits. Nodes that no circuit has are not measured."],
+        table=table_of((*columns, "writes in base", "in tuned"), map(_role, shown), tight=True),
+        left=len(rows) - len(shown),
+        rest=": diff.json",
+    )
+
+
+def _role(one: DiffRole) -> list[Cell | str]:
+    direct = [signed(value, ".2f") for value in (one.base_direct, one.tuned_direct)]
+    return [one.name, one.status, one.base or "-", one.tuned or "-", *direct]
+
+
+def _circuits(found: Diff, effects: DiffEffects) -> Iterator[Section]:
+    """Edges of the two circuits by the layer and by the role of the node that they leave."""
+    roles = {one.name: one for one in found.roles}
+    layers, kinds = dict[int, list[DiffEffect]](), dict[str, list[DiffEffect]]()
+    for one in effects.shown:
+        if one.status is not None:
+            sender = one.name.partition("->")[0]
+            layers.setdefault(-1 if sender == "input" else int(sender[1:].partition(".")[0]), []).append(one)
+            role = None if sender not in roles else roles[sender].base if one.status == "lost" else roles[sender].tuned
+            kind = {"i": "input", "m": "MLP"}.get(sender[0]) or role or "head without a role"
+            kinds.setdefault(kind, []).append(one)
+    by_layer = [("input" if layer < 0 else f"{layer}", *_counted(layers[layer])) for layer in sorted(layers)]
+    by_role = [(kind, *_counted(kinds[kind])) for kind in sorted(kinds, key=lambda kind: -len(kinds[kind]))]
+    hints = [
+        "Stronger, weaker, other sign: of those kept, where effects differ at 5 %, corrected for all edges.",
+        "Role: in the tuned model; of the nodes that lost edges leave, in the base model.",
+    ]
+    for what, rows, told in (("layer", by_layer, hints[:1]), ("role", by_role, hints[1:])):
+        table = table_of((what, "kept", *_CHANGES, "gained", "lost"), rows)
+        yield Section(f"Edges of the circuits, by the {what} of the node they leave", hints=told, table=table)
+
+
+def change_of(one: DiffEffect) -> str:
+    """What became of an edge of the circuits: kept, stronger, weaker, of another sign, gained or lost."""
+    if one.status != "kept" or one.p > ALPHA:
+        return one.status or ""
+    if one.base * one.tuned < 0:
+        return "other sign"
+    return "stronger" if abs(one.tuned) > abs(one.base) else "weaker"
+
+
+def _counted(edges: list[DiffEffect]) -> list[str]:
+    changes = [change_of(one) for one in edges]
+    kept = sum(one.status == "kept" for one in edges)
+    return [f"{kept:,}", *(f"{changes.count(name):,}" for name in (*_CHANGES, "gained", "lost"))]
 
 
 def _effects(title: str, effects: DiffEffects, most: int | None) -> Section:

@@ -1,14 +1,17 @@
-"""The page of a comparison of two models: one HTML file with all its words, a map of the model, the change drawn."""
+"""The pages of `acdc diff`, one HTML file each: two models, a map and the change drawn; or checkpoints as curves."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from acdc_engine.graph.checkpoint_records import Checkpoints
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.diff_records import ALPHA, Diff
+from acdc_engine.show.checkpoints import checkpoints_remarks, checkpoints_sections
 from acdc_engine.show.diff import diff_remarks, diff_sections
 from acdc_engine.show.page import render
 from acdc_engine.show.pictures import on_page
+from acdc_engine.show.pictures.checkpoints import checkpoints_figure
 from acdc_engine.show.pictures.difference import diff_figure
 from acdc_engine.show.pictures.draw import figure_of
 from acdc_engine.show.visible import plain
@@ -21,10 +24,25 @@ def diff_html(found: Diff, change: Circuit | None) -> str:
     tuned, base = (plain(one.model.name, _NAME) for one in (found.tuned, found.base))
     return render(
         "report/diff.html.j2",
+        kicker="Two models",
         title=f"{tuned} against {base}: {plain(found.task, _NAME)}",
         remarks=diff_remarks(found),
         sections=diff_sections(found, _ROWS),
         pictures=list(_pictures(found, change)),
+    )
+
+
+def checkpoints_html(found: Checkpoints) -> str:
+    """Renders the page of a comparison across checkpoints."""
+    first, last = (plain(one.model.name, _NAME) for one in (found.models[0], found.models[-1]))
+    about = "Behaviour, size, faithfulness and overlap of the circuits, model by model"
+    return render(
+        "report/diff.html.j2",
+        kicker="Checkpoints",
+        title=f"{plain(found.task, _NAME)} from {first} to {last}",
+        remarks=checkpoints_remarks(found),
+        sections=checkpoints_sections(found),
+        pictures=[on_page(checkpoints_figure(found), about, "Values are in the tables; a gap: no circuit.")],
     )
 
 

@@ -314,9 +314,7 @@ def _entry_of(slug: str, name: str, circuit: Circuit, *, unfinished: bool = Fals
     drawn = first_lines(circuit, by_strength(circuit), _MOST_LINES)
     facts = {label: cells[key].text for key, label in _COLUMNS.items() if key not in ("name", "seconds")}
     at = cells["edges"].note  # how many places
-    facts["Edges"] += (
-        f" {at}, of {circuit.graph().n_edges:,}; compared without places" if at else f" of {circuit.graph().n_edges:,}"
-    )
+    facts["Edges"] += f" {at}, of {circuit.graph().n_edges:,}" if at else f" of {circuit.graph().n_edges:,}"
     facts["Faithfulness"] += f" ({cells['faithfulness'].note})" if cells["faithfulness"].note else ""
     facts |= {
         "Nodes": f"{len(circuit.nodes):,}",
@@ -384,18 +382,32 @@ def _compact(circuit: Circuit) -> dict[str, Any]:
     """A circuit as small as it can be in a page, so that any two of a hundred can be compared without a server.
 
     An edge is the number `sender * receivers + receiver` by the indices of `Graph`; a circuit is its edges in
-    ascending order, each written as the distance from the one before, and beside them their strengths.
+    ascending order, each written as the distance from the one before, and beside them their strengths. The same at
+    places, `at`, where the circuit has any: there an edge's number is that times the places, plus its place's in the
+    order of their names. Edges into the logits are where these are read.
     """
-    circuit = circuit.plain()
-    layout, measure = circuit.graph(), measure_of(circuit)
+    whole, circuit = circuit, circuit.plain()
+    layout = circuit.graph()
+    found = {"shape": circuit.shape(), **_numbered(circuit, layout)}
+    if whole.spans is not None:
+        names = sorted(whole.spans.names)
+        found["at"] = {"names": names, "read": whole.spans.read, **_numbered(whole, layout, names)}
+    return found
+
+
+def _numbered(circuit: Circuit, layout: Graph, places: Sequence[str] = ("",)) -> dict[str, Any]:
+    measure, read = measure_of(circuit), "" if circuit.spans is None else circuit.spans.read
     numbered = sorted(
-        (layout.sender_index(edge.sender) * layout.n_receivers + layout.receiver_index(edge.into), edge)
+        (
+            (layout.sender_index(edge.sender) * layout.n_receivers + layout.receiver_index(edge.receiver)) * len(places)
+            + places.index(edge.span or read),
+            edge,
+        )
         for edge in circuit.edges
     )
     numbers = [0, *(number for number, _ in numbered)]
     strengths = [strength_of(edge, measure) for _, edge in numbered]
     return {
-        "shape": circuit.shape(),
         "measure": measure,
         "edges": [here - before for before, here in pairwise(numbers)],
         "strengths": [None if value is None else float(f"{value:.4g}") for value in strengths],

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from acdc_engine.errors import CircuitFileError
+from acdc_engine.graph.checkpoint_records import Checkpoints
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.diff_records import Diff
 from acdc_engine.graph.evidence_records import Evaluation
@@ -23,11 +24,13 @@ from acdc_engine.graph.result_records import Comparison, Curve, Verification
 from acdc_engine.graph.steering_records import Steering
 from acdc_engine.graph.transfer_records import Transfer
 from acdc_engine.graph.voice_records import Voices
+from acdc_engine.show.checkpoints import checkpoints_remarks, checkpoints_sections
 from acdc_engine.show.diff import diff_remarks, diff_sections
 from acdc_engine.show.figures import edges, summary
 from acdc_engine.show.folding import folding_sections
 from acdc_engine.show.page import environment
 from acdc_engine.show.pictures.charts import comparison_figure, curve_figure
+from acdc_engine.show.pictures.checkpoints import checkpoints_figure
 from acdc_engine.show.pictures.difference import diff_figure
 from acdc_engine.show.pictures.draw import figure_of
 from acdc_engine.show.pictures.marks import MANY
@@ -88,6 +91,9 @@ def _parts(thing: object) -> tuple[list[Section], Markup, Sequence[str]]:
     if isinstance(thing, Transfer):
         drawn = picture_html(transfer_figure(thing), "circuits by tasks as heat maps")
         return transfer_sections(thing), drawn, transfer_remarks(thing)
+    if isinstance(thing, Checkpoints):
+        drawn = picture_html(checkpoints_figure(thing), "behaviour, size, faithfulness and overlap, model by model")
+        return checkpoints_sections(thing), drawn, checkpoints_remarks(thing)
     if isinstance(thing, Diff):
         drawn = Markup() if thing.nodes is None else picture_html(diff_figure(thing), "nodes whose effects differ")
         return diff_sections(thing), drawn, diff_remarks(thing)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from acdc_engine.graph.checkpoint_records import Checkpoints
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.diff_records import Diff
 from acdc_engine.graph.evidence_records import Evaluation
@@ -86,6 +87,9 @@ def line_of(thing: object) -> str:
         left = "" if thing.complete else ", unfinished"
         size = f"{len(thing.circuits)} circuits, {len(thing.columns)} columns"
         return f"<Transfer in {plain(thing.model.name, _LONGEST)}: {size}{left}>"
+    if isinstance(thing, Checkpoints):
+        sizes = ", ".join("-" if one.edges is None else f"{one.edges:,}" for one in thing.models)
+        return f"<Checkpoints on {plain(thing.task, _LONGEST)}: {len(thing.models)} models, edges {sizes}>"
     if isinstance(thing, Diff):
         carried = f"{len(thing.carried.edges)} edges carry the change" if thing.carried.edges else "no circuit of it"
         models = f"{plain(thing.base.model.name, _LONGEST)} and {plain(thing.tuned.model.name, _LONGEST)}"

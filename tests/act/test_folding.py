@@ -89,13 +89,13 @@ def test_a_folder_that_transformers_loads(others: bool, tmp_path: Path, monkeypa
 
     def load(name: str, **how: Any) -> Any:
         asked.update(how)
-        return copy.deepcopy(model), KeptTokenizer()
+        return copy.deepcopy(model), KeptTokenizer(), name
 
     monkeypatch.setattr(module, "load_hf_model", load)
     found = ablate(circuit, tmp_path / "made", others=others, heads=not others)
     edits = circuit.only() if others else [edit for edit in circuit.knockout() if edit.node.startswith("a")]
     assert found.folded == tuple(edit.node for edit in edits) and not found.left
-    assert asked == {"dtype": "float32", "revision": "4f2e"} and not found.remarks
+    assert asked == {"dtype": "float32", "revision": "4f2e", "adapter": None} and not found.remarks
     kept: Any = hf.AutoModelForCausalLM.from_pretrained(tmp_path / "made")
     with torch.no_grad(), intervene(model, edits):
         assert relative(kept(PROMPTS.clean).logits, model(PROMPTS.clean).logits) < 1e-5

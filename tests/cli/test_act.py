@@ -119,7 +119,7 @@ def test_a_model_to_keep(circuit: Path, tmp_path: Path, monkeypatch: pytest.Monk
         def save_pretrained(self, folder: Path) -> None:
             """It has nothing to save."""
 
-    monkeypatch.setattr("acdc_engine.run.ablate.load_hf_model", lambda *a, **k: (copy.deepcopy(model), Words()))
+    monkeypatch.setattr("acdc_engine.run.ablate.load_hf_model", lambda *a, **k: (copy.deepcopy(model), Words(), NAME))
     text = words("ablate", circuit, "--out", tmp_path / "made")
     assert "which now write nothing" in text and f"Written to {tmp_path / 'made'}" in text and "Not:" not in text
     with torch.no_grad():

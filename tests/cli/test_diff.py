@@ -5,13 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from acdc_engine.graph.checkpoint_records import Checkpoints
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.diff_records import Diff
 from acdc_engine.model.small_model import read_small_model, write_small_model
 from acdc_engine.shipped import graphs_folder
-from acdc_engine.show.diff_page import diff_html
+from acdc_engine.show.diff_page import checkpoints_html, diff_html
 from acdc_engine.show.notebook import html_of
-from tests.cli.conftest import acdc, flat, refused
+from acdc_engine.show.results import line_of
+from tests.cli.conftest import acdc, flat, refused, words
 
 QUICK = ["--n", "10", "--n-held-out", "10", "--device", "cpu"]
 
@@ -31,8 +33,10 @@ def test_a_comparison_is_printed_kept_and_drawn(tuned: Path, tmp_path: Path) -> 
     command = ["diff", "induction_2l", "--base", "induction-2l", "--tuned", str(tuned), "--out", str(out), *QUICK]
     told = acdc(*command)
     text = flat(told.output)
-    for words in ("The two models", "Each circuit in each model", "1 node has other weights", "from a1.h2 on."):
-        assert words in text, words
+    for part in ("The two models", "Each circuit in each model", "1 node has other weights", "from a1.h2 on."):
+        assert part in text, part
+    assert "What the nodes of the circuits do" in text and "a0.h2 kept previous token previous token" in text
+    assert "layer kept stronger weaker other sign gained lost input" in text and "by the role of the node" in text
     assert "Nodes whose effects differ" in text and "Edges whose effects differ" in text
     found = Diff.model_validate_json((out / "diff.json").read_text())
     assert [edge.name for edge in found.carried.edges] == ["a1.h2->logits"]
@@ -49,16 +53,61 @@ def test_a_comparison_is_printed_kept_and_drawn(tuned: Path, tmp_path: Path) -> 
     )
     assert page.count('src="data:image/svg+xml') == 2 and "a1.h2-&gt;logits" in page and "<b>tuned" not in page
     assert "<b>tuned" not in html_of(found) and "carry the change" in repr(found)
-    assert "diff.json" in refused(*command) and "exist" in refused(*command)
+    for file in ("diff.json", "diff.html", "base.json", "tuned.json", "change.json"):  # each by itself
+        (kept := tmp_path / file).mkdir()
+        (kept / file).write_text("mine")
+        alone = ["diff", "induction_2l", "--base", "induction-2l", "--tuned", str(tuned), "--out", str(kept), *QUICK]
+        assert f"{file} exists already" in refused(*alone) and (kept / file).read_text() == "mine"
     assert "is a circuit of what tuning changed" in refused("evaluate", out / "change.json")
+
+
+def test_checkpoints_in_a_row(tuned: Path, tmp_path: Path) -> None:
+    out, picture = tmp_path / "out", tmp_path / "curve.svg"
+    command = ["diff", "induction_2l", "--models", "induction-2l", str(tuned), *QUICK, "--out", str(out)]
+    text = words(*command, "--picture", picture)
+    for part in ("The models and their circuits", "What the circuits share", "in the last model [95 %]", "<b>tuned"):
+        assert part in text, part
+    found = Checkpoints.model_validate_json((out / "checkpoints.json").read_text())
+    assert {file.name for file in out.iterdir()} == {
+        *("checkpoints.json", "checkpoints.html"),
+        *(str(one.file) for one in found.models),
+    }
+    page = (out / "checkpoints.html").read_text()
+    assert page.count('src="data:image/svg+xml') == 1 and "in the last model" in page and "<b>tuned" not in page
+    assert "what circuits share (Jaccard)" in picture.read_text()
+    assert (
+        line_of(found)
+        == f"<Checkpoints on induction_2l: 2 models, edges {found.models[0].edges}, {found.models[1].edges}>"
+    )
+    assert "<b>tuned" not in html_of(found)
+    for file in out.iterdir():
+        if file.name != "checkpoints.json":
+            file.unlink()
+    shown = json.loads(acdc(*command, "--json", "-q").stdout)
+    assert [one["edges"] for one in shown["models"]] == [one.edges for one in found.models], "found again"
+    assert "takes no setting 'n_random'" in refused(*command, "--random", "3")
+    for arguments, message in (
+        (["--models", "a", "b", "--base", "c"], "behind --models, or with --base and --tuned, not both"),
+        (["--models", "a", "b", "--tuned", "c"], "behind --models, or with --base and --tuned, not both"),
+        (["a", "--base", "c"], "Name the model as it was with --base, or several models behind --models"),
+        ([], "Name the model as it was with --base, or several models behind --models"),
+    ):
+        assert message in flat(acdc("diff", "induction_2l", *arguments).output.replace("\u2502", ""))
+    assert "takes two models or more, in order, and one is given" in refused("diff", "induction_2l", "--models", "a")
+    no_circuit = found.models[0].model_copy(update={"edges": None, "reason": "none met the target"})
+    assert "<b>tuned" not in checkpoints_html(found.model_copy(update={"models": (no_circuit, *found.models[1:])}))
 
 
 def test_json_alone_and_models_that_do_not_fit(tuned: Path, tmp_path: Path) -> None:
     both = ["--base", "induction-2l", "--tuned", str(tuned)]
-    assert json.loads(acdc("diff", "induction_2l", *both, *QUICK, "--json", "-q").stdout)["task"] == "induction_2l"
-    for more, words in (
+    drawn = ["--picture", str(tmp_path / "map.svg")]
+    assert (
+        json.loads(acdc("diff", "induction_2l", *both, *QUICK, *drawn, "--json", "-q").stdout)["task"] == "induction_2l"
+    )
+    assert "edges of the circuits" in (tmp_path / "map.svg").read_text()
+    for more, message in (
         (["--base", "induction-2l"], "only one is given: name the other with --tuned or --adapter"),
         (["--base", "induction-2l", "--tuned", "induction-2l"], "are the same, so there is nothing to compare"),
         (["--base", "induction-2l", "--adapter", str(tmp_path)], "There is no adapter in"),
     ):
-        assert words in refused("diff", "induction_2l", *more, *QUICK)
+        assert message in refused("diff", "induction_2l", *more, *QUICK)

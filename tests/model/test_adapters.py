@@ -6,9 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 
+from acdc_engine import intervene
 from acdc_engine.errors import ModelError
+from acdc_engine.graph.circuit import Circuit
 from acdc_engine.model import load_model
+from acdc_engine.model.alike import OneOfMany, alike
+from acdc_engine.run.ablate import ablate
 from tests.model.test_load import tiny_tokenizer
 from tests.tiny_models import VOCAB, hf_model, relative_distance
 
@@ -46,6 +51,43 @@ def test_objects_and_folders_compute_what_peft_does_and_stay_as_they_are(tmp_pat
     assert views[2].name == "base+lora" and len({view.weights_hash() for view in views}) == 1
     assert torch.equal(logits_of(plain), before) and torch.equal(logits_of(model), wanted)
     assert all(torch.equal(value, parameters[name]) for name, value in model.state_dict().items())
+
+
+def test_a_model_without_nodes_has_its_adapter_merged(tmp_path: Path) -> None:
+    model = adapted()
+    model.save_pretrained(tmp_path / "lora")
+    hf_model("llama").save_pretrained(tmp_path / "base")
+    tiny_tokenizer().save_pretrained(tmp_path / "base")
+    view = load_model(tmp_path / "base", adapter=tmp_path / "lora")
+    circuit = Circuit.from_edges(view, ["input->a0.h1<v>", "a0.h1->logits"])
+    given: dict[str, Any] = {"model": tmp_path / "base", "adapter": tmp_path / "lora"}
+    found = ablate(circuit, tmp_path / "made", **given)
+    assert found.model == "base+lora" and found.folded == ("a0.h1",) and not found.remarks
+    kept: Any = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "made")
+    with intervene(model.merge_and_unload(), circuit.knockout()):
+        wanted = logits_of(model)
+    assert relative_distance(logits_of(kept), wanted) < 1e-5 < relative_distance(logits_of(hf_model("llama")), wanted)
+    with pytest.raises(ModelError, match=r"There is no adapter in .*base"):
+        ablate(circuit, tmp_path / "other", model=tmp_path / "base", adapter=tmp_path / "base")
+    with pytest.raises(ModelError, match=r"'base\+lora'.* BASE\+NAME is --model BASE with the adapter NAME"):
+        ablate(circuit, tmp_path / "other")
+
+
+def test_models_are_looked_at_by_their_files_alone(tmp_path: Path) -> None:
+    """An adapter's folder is the first model with it; other shapes are refused without reading weights."""
+    for name, model in (("base", hf_model("llama")), ("same", hf_model("llama")), ("other", hf_model("llama_grouped"))):
+        model.save_pretrained(tmp_path / name)
+        tiny_tokenizer().save_pretrained(tmp_path / name)
+        (tmp_path / name / "model.safetensors").unlink()
+    adapted().save_pretrained(tmp_path / "lora")
+    found = alike([tmp_path / "base", tmp_path / "lora", str(tmp_path / "same")])
+    assert [one.name for one in found] == ["base", "lora", "same"]
+    assert found[1] == OneOfMany(tmp_path / "base", tmp_path / "lora", "lora") and found[2].adapter is None
+    with pytest.raises(ModelError, match=r"'base' and 'other' differ in n_kv_heads 4 and 2\. Give a model and"):
+        alike([tmp_path / "base", tmp_path / "other"])
+    with pytest.raises(ModelError, match=r"differ in .*architecture LlamaForCausalLM and GPT2LMHeadModel"):
+        alike([tmp_path / "base", hf_model("gpt2")])
+    assert len(alike([tmp_path / "base", hf_model("llama"), adapted()])) == 3
 
 
 def test_adapters_that_cannot_be_used(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from acdc_engine.run.evaluate import evaluate
 from acdc_engine.run.prepare import prompts_of
 from acdc_engine.run.settings import Settings
 from acdc_engine.shipped import graphs_folder
+from acdc_engine.show.diff import diff_sections
 
 
 def with_head(layer: int, head: int, factor: float, noise: float = 0.0) -> TransformerView:
@@ -80,7 +81,8 @@ def test_models_and_settings_that_do_not_fit() -> None:
 
 def test_a_change_that_the_metric_does_not_see(tmp_path: Path) -> None:
     """One that is rounding: nothing carries it, and it is said; no file of an earlier comparison stays beside it."""
-    (tmp_path / "change.json").write_text("{}")
+    for name in ("change.json", "diff.html"):
+        (tmp_path / name).write_text("{}")
     how: dict[str, Any] = {"n": 10, "n_held_out": 10, "out": tmp_path, "overwrite": True}
     found = diff("induction_2l", "induction-2l", with_head(1, 0, 1 + 1e-7), **how)
     assert {file.name for file in tmp_path.iterdir()} == {"diff.json", "base.json", "tuned.json"}
@@ -113,8 +115,60 @@ def test_figures_are_those_of_each_model_by_itself(tmp_path: Path) -> None:
         assert (node.base, node.tuned) == pytest.approx([float(one[row].sum()) for one in scores.values()], abs=1e-4)
         ends = [any(edge.sender == node.name for edge in circuits[name].edges) for name in labs]
         assert node.status == kept[ends[0], ends[1]]
+    check_roles(found, circuits)
+    check_counts(found, in_base, in_tuned)
     carried, interval = found.carried, found.carried.undone_interval
     assert interval is not None and interval.low <= (carried.undone or 0.0) <= interval.high
     assert carried.metric_base == pytest.approx(found.base.metric_clean, rel=1e-6)
     assert carried.metric_tuned == pytest.approx(found.tuned.metric_clean, rel=1e-5)
     assert 0 < abs(carried.metric_none - carried.metric_base) < 0.1, "the unembedding has moved a little"
+
+
+def check_roles(found: Diff, circuits: dict[str, Circuit]) -> None:
+    """Those of the known circuit, before and after; each circuit's file has those of its own nodes in its own model."""
+    known = Circuit.load(graphs_folder() / "induction-2l" / "induction.json")
+    called = {node.name: node.role for node in known.nodes if node.kind == "head"}
+    assert called.items() <= {one.name: one.base for one in found.roles}.items()
+    nodes = {
+        name: {node.name: node for node in circuit.nodes if node.kind != "logits"} for name, circuit in circuits.items()
+    }
+    assert [one.name for one in found.roles] == sorted(
+        nodes["base"] | nodes["tuned"], key=lambda name: (name != "input", name)
+    )
+    for one in found.roles:
+        there = one.name in nodes["base"], one.name in nodes["tuned"]
+        assert one.status == {(True, True): "kept", (False, True): "gained", (True, False): "lost"}[there]
+        for which, role, direct in (("base", one.base, one.base_direct), ("tuned", one.tuned, one.tuned_direct)):
+            if node := nodes[which].get(one.name):
+                assert node.role == role and node.direct_effect is not None and node.direct_effect.clean == direct
+    gone = next(one for one in found.roles if one.name == "a{}.h{}".format(*known_head(1)))
+    assert gone.status == "lost" and abs(gone.tuned_direct or 0) < 1e-3 < (gone.base_direct or 0)
+    assert gone.base == gone.tuned == "induction", "it looks there still, and writes nothing"
+
+
+def check_counts(found: Diff, in_base: set[str], in_tuned: set[str]) -> None:
+    tables = {part.table.columns[0].name: part.table.rows for part in diff_sections(found, None) if part.table}
+    told = {row[0].text: [int(cell.text) for cell in row[1:]] for row in tables["layer"]}
+    assert found.edges is not None
+    strength = {one.name: abs(one.tuned) - abs(one.base) for one in found.edges.shown if one.p <= 0.05}
+    both = in_base & in_tuned
+    turned = {one.name for one in found.edges.shown if one.base * one.tuned < 0 and one.name in strength} & both
+    sets = (
+        both,
+        {e for e in both - turned if strength.get(e, 0) > 0},
+        {e for e in both - turned if strength.get(e, 0) < 0},
+        turned,
+    )
+    for layer, numbers in told.items():
+        start = "input" if layer == "input" else f"a{layer}."
+        assert numbers == [
+            sum(e.startswith(start) for e in one) for one in (*sets, in_tuned - in_base, in_base - in_tuned)
+        ]
+    assert sum(numbers[0] for numbers in told.values()) == len(both)
+    by_role = {row[0].text: [int(cell.text) for cell in row[1:]] for row in tables["role"]}
+    assert [sum(column) for column in zip(*by_role.values(), strict=True)] == [
+        sum(column) for column in zip(*told.values(), strict=True)
+    ]
+    before, now = ({one.name: getattr(one, which) for one in found.roles} for which in ("base", "tuned"))
+    for roles, edges, column in ((before, in_base - in_tuned, 5), (now, in_tuned - in_base, 4), (now, both, 0)):
+        assert by_role["induction"][column] == sum(roles[edge.partition("->")[0]] == "induction" for edge in edges)

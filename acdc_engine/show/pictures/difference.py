@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from acdc_engine.graph.diff_records import ALPHA, Diff
+from acdc_engine.show.diff import change_of
 from acdc_engine.show.pictures import drawn
 
 if TYPE_CHECKING:
@@ -15,7 +16,14 @@ if TYPE_CHECKING:
 
 # Of Okabe and Ito's palette.
 _LESS, _SAME, _MORE = "#D55E00", "#FFFFFF", "#0072B2"
-_STATUS = {"kept": "#9AA0A6", "gained": _MORE, "lost": _LESS}
+_STATUS = {
+    "kept": "#C4C8CC",
+    "stronger": "#56B4E9",
+    "weaker": "#E69F00",
+    "other sign": "#CC79A7",
+    "gained": _MORE,
+    "lost": _LESS,
+}
 
 
 def diff_figure(found: Diff) -> Figure:
@@ -74,11 +82,13 @@ def _draw_edges(axes: Axes, found: Diff, n_layers: int) -> None:
     for status, colour in _STATUS.items():
         counts = np.zeros(n_layers + 1)
         for one in () if found.edges is None else found.edges.shown:
-            if one.status == status:
+            if change_of(one) == status:
                 counts[_place(one.name.partition("->")[0], 0)[0]] += 1
-        axes.barh(range(n_layers + 1), counts, left=left, color=colour, label=f"{status} ({int(counts.sum())})")
+        if counts.any():
+            axes.barh(range(n_layers + 1), counts, left=left, color=colour, label=f"{status} ({int(counts.sum())})")
         left += counts
     axes.set_title("edges of the circuits,\nby the layer they leave", fontsize=7)
     axes.tick_params(labelsize=6)
-    axes.legend(fontsize=6, frameon=False, loc="best")
+    if left.any():
+        axes.legend(fontsize=6, frameon=False, loc="best")
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,5 +1,6 @@
 """Two circuits side by side in a browser, held against what Python says of them."""
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from playwright.sync_api import Browser, Page
 
 from acdc_engine.graph.blocks import GraphShape
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.nodes import targets_of
+from acdc_engine.graph.nodes import nodes_of_edges, targets_of, with_roles
+from acdc_engine.graph.records import SpansRecord
 from acdc_engine.show.index import write_gallery
 from tests.browser import opened
 from tests.made_circuits import GPT2, HOSTILE, SMOLLM2, made_circuit
@@ -26,6 +28,34 @@ RUNS = {
     "void": bare({}),
     "parallel": bare({"input->logits": 1.0}, GraphShape(2, 4, 2, parallel=True)),
 }
+PLACES = ("B.2", "gave a", "end")
+
+
+def turned(circuit: Circuit, seed: int) -> Circuit:
+    """Some edges are gone, some count for more, for less, or against it; and places are in another order."""
+    rng = random.Random(seed)
+    edges = tuple(
+        edge.model_copy(update={"effect": (edge.effect or 0.1) * rng.choice([1.0, 1.2, 2.5, 0.3, -1.0])})
+        for edge in circuit.edges
+        if rng.random() < 0.7
+    )
+    nodes = nodes_of_edges(circuit.graph(), edges)
+    roles = {node.name: node.role for node in circuit.nodes}
+    named = tuple(node.model_copy(update={"role": roles.get(node.name)}) for node in nodes)
+    edges = with_roles(circuit.graph(), named, edges)
+    update: dict[str, Any] = {"edges": edges, "nodes": named, "attention": (), "checksum": None}
+    if circuit.spans is not None:
+        names = circuit.spans.names[::-1]
+        leads = tuple(row[::-1] for row in circuit.spans.leads[::-1])
+        update["spans"] = SpansRecord(names=names, leads=leads, end=names.index(circuit.spans.read))
+    return circuit.model_copy(update=update)
+
+
+RUNS["base"] = lean(70, 4, SMOLLM2)
+RUNS["tuned"] = turned(RUNS["base"], 1)
+RUNS["placed"] = made_circuit(70, 4, SMOLLM2, places=PLACES).model_copy(update={"examples": ()})
+RUNS["placed-tuned"] = turned(RUNS["placed"], 2)
+RUNS["placed-else"] = made_circuit(30, 5, SMOLLM2, places=("A", *PLACES[1:])).model_copy(update={"examples": ()})
 HOSTILE_NAME = "<img src=x onerror=alert(1)>"
 
 
@@ -107,7 +137,7 @@ def test_edges_are_those_that_python_finds(page: Page) -> None:
 def check_edges(page: Page, a: str, b: str) -> None:
     in_a, in_b = names(RUNS[a]), names(RUNS[b])
     show(page, a, b)
-    told = {row[0]: row[1] for row in listed(page, "all")}
+    told = {row[0]: row[1].partition(",")[0] for row in listed(page, "all")}
     expected = dict.fromkeys(in_a - in_b, "only in A") | dict.fromkeys(in_b - in_a, "only in B")
     assert told == expected | dict.fromkeys(in_a & in_b, "both")
     assert {row[0] for row in listed(page)} == in_a ^ in_b
@@ -124,6 +154,84 @@ def check_edges(page: Page, a: str, b: str) -> None:
     assert f"{edges} {jaccard:.3f}." in said
     assert f"Nodes: {len(nodes[0] - nodes[1])} only in A, {both} in both" in said
     assert f"Jaccard {both / either:.3f}." in said.split("Nodes")[1]
+
+
+@pytest.mark.parametrize(("a", "b"), [("base", "tuned"), ("placed", "placed-tuned"), ("placed-tuned", "placed")])
+def test_edges_by_layer_role_and_place_with_their_changes(page: Page, a: str, b: str) -> None:
+    """Against loops; at places by their names, in whatever order either run has them."""
+    show(page, a, b)
+    one, other = ({edge.name: edge for edge in RUNS[side].edges} for side in (a, b))
+    changes = {name: change(one[name].effect or 0.0, other[name].effect or 0.0) for name in one.keys() & other.keys()}
+    roles = [{node.name: node.role for node in RUNS[side].nodes} for side in (b, a)]
+    groups: dict[str, dict[str, list[str]]] = {"layer": {}, "role": {}, "place": {}}
+    for name, edge in (one | other).items():
+        kind = "MLP" if edge.sender[0] == "m" else roles[0].get(edge.out_of) or roles[1].get(edge.out_of)
+        read = RUNS[a].spans
+        told = {
+            "layer": edge.sender if edge.sender == "input" else edge.sender[1:].partition(".")[0],
+            "role": kind or ("input" if edge.sender == "input" else "no role"),
+            "place": "" if read is None else edge.span or read.read,
+        }
+        for table, row in told.items():
+            groups[table].setdefault(row, []).append(name)
+    for table, rows in groups.items():
+        if "" in rows:
+            assert not page.is_visible(f"#by-{table}")
+            continue
+        cells = "rows => rows.map(row => [...row.cells].map(c => c.textContent))"
+        found = page.locator(f"#by-{table} tbody tr").evaluate_all(cells)
+        counted = {
+            row: [
+                sum(name not in other for name in those),
+                sum(name in changes for name in those),
+                *(sum(changes.get(name) == kind for name in those) for kind in CHANGES),
+                sum(name not in one for name in those),
+            ]
+            for row, those in rows.items()
+        }
+        assert {row[0]: [int(cell.replace("\u2013", "0")) for cell in row[1:]] for row in found} == counted
+    assert set(CHANGES) <= {*changes.values()}, "or nothing is told apart here"
+    plain = [{edge.name: edge for edge in RUNS[side].plain().edges} for side in (a, b)]
+    values = [(plain[0][name], plain[1][name]) for name in plain[0].keys() & plain[1].keys()]
+    if RUNS[a].spans is None:
+        dark = {edge.name for edge, now in values if change(edge.effect or 0.0, now.effect or 0.0)}
+    else:
+        dark = {edge.name for edge, now in values if change(edge.score or 0.0, now.score or 0.0)}
+    assert lines(page, "a", ".changed") == drawn(RUNS[a].plain(), dark)
+    changed = {row[0]: row[1] for row in listed(page, "changed")}
+    assert changed == {name: f"both, {kind} in B" for name, kind in changes.items() if kind}
+    both, either = len(changes), len(one | other)
+    assert f"{both} in both, {len(other) - both} only in B; Jaccard {both / either:.3f}." in page.inner_text("#summary")
+
+
+CHANGES = ("stronger", "weaker", "other sign")
+
+
+def change(a: float, b: float) -> str:
+    if abs(a - b) <= max(abs(a), abs(b)) / 2:
+        return ""
+    return "other sign" if a * b < 0 else "stronger" if abs(b) > abs(a) else "weaker"
+
+
+def test_places_can_be_left_out_and_must_be_the_same(page: Page) -> None:
+    show(page, "placed", "placed-tuned")
+    edges = page.inner_text("#summary")
+    assert edges.startswith("Edges at places: ") and page.inner_text("#remarks") == "The pictures are without places."
+    page.locator("#edges tbody button").first.click()
+    assert "@" in page.inner_text("#hovered") or "logits" in page.inner_text("#hovered")
+    assert len(lines(page, "a", ".lit")) == 1
+    page.uncheck("#at")
+    assert page.url.endswith("#a=placed&b=placed-tuned&places=no") and "@" not in page.inner_text("#edges")
+    assert page.inner_text("#summary") != edges and not page.is_visible("#by-place")
+    both = names(RUNS["placed"].plain()) & names(RUNS["placed-tuned"].plain())
+    assert f", {len(both)} in both, " in page.inner_text("#summary")
+    page.reload()
+    assert not page.is_checked("#at") and "at places" not in page.inner_text("#summary")
+    show(page, "placed", "base")
+    assert "Only A tells places in the prompt apart: the two are compared without." in page.inner_text("#remarks")
+    show(page, "placed", "placed-else")
+    assert "(only A has B.2; only B has A): the two are compared without." in page.inner_text("#remarks")
+    assert not page.is_visible("#at")
 
 
 def test_the_table_by_hand(page: Page) -> None:

@@ -6,13 +6,18 @@
   const { shapes, runs } = JSON.parse(byId("circuits").textContent);
   const heading = document.title;
   const bySlug = new Map(runs.map((run) => [run.slug, run]));
-  const WHERE = { a: "only in A", b: "only in B", both: "both" };
+  const WHERE = { a: "only in A", b: "only in B", both: "both", stronger: "both, stronger in B", weaker: "both, weaker in B",
+    turned: "both, other sign in B" };
+  const CHANGES = ["stronger", "weaker", "turned"];
   const MOST = 300; // rows; more on request
   const SIDE = 2400; // pixels of a picture on paper, the longer way
   const KINDS = ["a", "both", "b"];
   const keys = [...document.querySelectorAll("#edges th")].map((head) => head.dataset.key);
   const lists = [...byId("listed").options].map((option) => option.value);
-  let pictures = [], edges = [], runA, runB, rows = MOST, order = { key: "largest", dir: "desc" }, marked = null;
+  // `edges` are those of the pictures, without places; `compared` those of the words and tables, `sideA` and `sideB` the
+  // runs there: at places where both tell the same apart.
+  let pictures = [], edges = [], compared = [], runA, runB, sideA, sideB;
+  let rows = MOST, order = { key: "largest", dir: "desc" }, marked = null;
 
   function make(name, text, className = "") {
     const made = document.createElement(name);
@@ -38,6 +43,7 @@
     byId("listed").value = lists.includes(asked.get("list")) ? asked.get("list") : lists[0];
     const hidden = (asked.get("hide") || "").split(".");
     for (const kind of KINDS) byId(`draw-${kind}`).checked = !hidden.includes(kind);
+    byId("at").checked = asked.get("places") !== "no";
     show(first, bySlug.get(asked.get("b")) || alike, unknown);
   }
 
@@ -49,6 +55,7 @@
     if (byId("listed").value !== lists[0]) kept.set("list", byId("listed").value);
     const hidden = KINDS.filter((kind) => !byId(`draw-${kind}`).checked);
     if (hidden.length) kept.set("hide", hidden.join("."));
+    if (!byId("at").checked) kept.set("places", "no");
     history.replaceState(null, "", `#${kept}`);
   }
 
@@ -76,21 +83,40 @@
     byId("compared").hidden = Boolean(two.refusal(shapes, a, b));
     if (byId("compared").hidden) return;
     edges = two.union(shapes[a.shape], a, b);
-    rows = MOST;
     marked = null;
-    facts();
-    table();
+    level();
     draw();
+  }
+
+  // At places or without, and whatever says so.
+  function level() {
+    const names = two.places(runA, runB), at = names && byId("at").checked;
+    byId("placed").hidden = !names;
+    [sideA, sideB] = at ? [runA.at, runB.at] : [runA, runB];
+    compared = at ? two.union(shapes[runA.shape], sideA, sideB, names) : edges;
+    grade(edges, runA, runB);
+    if (at) grade(compared, sideA, sideB);
+    rows = MOST;
+    facts();
+    counts();
+    table();
+  }
+
+  // Which edges of both have another strength; of none where the two are not on one scale.
+  function grade(those, a, b) {
+    const metric = (run) => run.facts.find(([label]) => label === "Metric")[1];
+    const comparable = a.measure && a.measure === b.measure && metric(runA) === metric(runB);
+    for (const edge of those) edge.change = two.change(edge, comparable);
   }
 
   function percent(value) { return value === null ? "undefined, both are empty" : value.toFixed(3); }
 
   function facts() {
-    const count = (where) => edges.filter((edge) => edge.where === where).length;
-    const nodes = two.counts(runA.nodes, runB.nodes), both = count("both");
+    const count = (where) => compared.filter((edge) => edge.where === where).length;
+    const nodes = two.counts(sideA.nodes, sideB.nodes), both = count("both"), at = sideA === runA ? "" : " at places";
     byId("summary").textContent =
-      `Edges: ${count("a")} only in A, ${both} in both, ${count("b")} only in B; Jaccard ${percent(two.jaccard(both, edges.length))}. ` +
-      `Nodes: ${nodes.a} only in A, ${nodes.both} in both, ${nodes.b} only in B; Jaccard ${percent(nodes.jaccard)}.`;
+      `Edges${at}: ${count("a")} only in A, ${both} in both, ${count("b")} only in B; Jaccard ${percent(two.jaccard(both, compared.length))}. ` +
+      `Nodes${at}: ${nodes.a} only in A, ${nodes.both} in both, ${nodes.b} only in B; Jaccard ${percent(nodes.jaccard)}.`;
     const told = runA.facts.map(([label, text], place) => [label, text, runB.facts[place][1]]);
     byId("facts").tBodies[0].replaceChildren(...told.map(([label, inA, inB]) => {
       const row = make("tr", "", inA === inB ? "" : "unlike"), head = make("th", label);
@@ -108,6 +134,8 @@
       if (run.edges.length > picture.MOST)
         said.push(`Of the ${run.edges.length} edges of ${side} the strongest ${picture.MOST} are drawn. The table has all.`);
     if (runA === runB) said.push("A and B are the same run.");
+    if (two.unplaced(runA, runB)) said.push(two.unplaced(runA, runB));
+    else if (sideA !== runA) said.push("The pictures are without places.");
     const [taskA, taskB] = told.get("Task");
     if (taskA && taskB && taskA !== taskB)
       said.push(`Different tasks, ${taskA} and ${taskB}: what they share is what the model uses for both; other edges need not be mistakes of either.`);
@@ -118,6 +146,33 @@
       said.push(`A gives the ${runA.measure} of edges, B the ${runB.measure}: the two are not on one scale.`);
     else if (runA.measure && runB.measure && unlike("Metric")) said.push("The metrics differ: strengths of edges are not on one scale.");
     return said;
+  }
+
+  // Edges by what they leave: its layer, its role, its place.
+  function counts() {
+    const head = (edge) => (edge.where !== "a" && sideB.roles[edge.out]) || (edge.where !== "b" && sideA.roles[edge.out]);
+    const kinds = {
+      layer: (edge) => (/^[am](\d+)/.exec(edge.sender) || [null, "input"])[1],
+      role: (edge) => (/^m\d/.test(edge.sender) ? "MLP" : head(edge) || (edge.sender === "input" ? "input" : "no role")),
+      place: (edge) => edge.at,
+    };
+    for (const [kind, of] of Object.entries(kinds)) {
+      const groups = new Map();
+      for (const edge of compared) groups.set(of(edge), [...(groups.get(of(edge)) || []), edge]);
+      const listed = [...groups];
+      if (kind !== "layer") listed.sort(([, one], [, other]) => other.length - one.length);
+      byId(`by-${kind}`).hidden = groups.has("") || !groups.size;
+      byId(`by-${kind}`).querySelector("tbody").replaceChildren(...listed.map(([name, those]) => counted(name, those)));
+    }
+  }
+
+  function counted(name, those) {
+    const row = make("tr", ""), head = make("th", name, "strange");
+    head.scope = "row";
+    const number = (right) => make("td", String(those.filter(right).length || "\u2013"), "number");
+    row.append(head, number((edge) => edge.where === "a"), number((edge) => edge.where === "both"),
+      ...CHANGES.map((change) => number((edge) => edge.change === change)), number((edge) => edge.where === "b"));
+    return row;
   }
 
   function draw() {
@@ -154,14 +209,15 @@
   }
 
   function mark(edge) {
+    const there = edge && edges.find((drawn) => drawn.code === edge.code);
     for (const drawn of pictures) {
       drawn.elements(".lit").removeClass("lit");
-      if (edge) drawn.edges(`[place = ${edge.place}]`).addClass("lit");
+      if (edge) drawn.edges(`[place = ${there.place}]`).addClass("lit");
     }
     if (!edge) return;
-    const measure = (run) => run.measure || "strength";
-    const inA = edge.where === "b" ? "not in A" : `${measure(runA)} in A ${number(edge.a)}`;
-    const inB = edge.where === "a" ? "not in B" : `${measure(runB)} in B ${number(edge.b)}`;
+    const measure = (run) => run.measure || "strength", [a, b] = edge.at ? [sideA, sideB] : [runA, runB];
+    const inA = edge.where === "b" ? "not in A" : `${measure(a)} in A ${number(edge.a)}`;
+    const inB = edge.where === "a" ? "not in B" : `${measure(b)} in B ${number(edge.b)}`;
     byId("hovered").textContent = `${edge.name}: ${inA}, ${inB}.`;
   }
 
@@ -175,7 +231,8 @@
 
   function sorted() {
     const listed = byId("listed").value, turn = order.dir === "asc" ? 1 : -1;
-    const chosen = edges.filter((edge) => listed === "all" || (edge.where === "both") === (listed === "shared"));
+    const chosen = compared.filter((edge) => listed === "all" ||
+      (listed === "changed" ? CHANGES.includes(edge.change) : (edge.where === "both") === (listed === "shared")));
     const value = (edge) => edge[order.key] ?? null;
     return chosen.sort((x, y) => {
       const one = value(x), other = value(y);
@@ -194,7 +251,7 @@
       mark(marked);
     });
     cell.append(button);
-    made.append(cell, make("td", WHERE[edge.where], edge.where === "both" ? "" : `only-${edge.where}`),
+    made.append(cell, make("td", WHERE[edge.change], edge.where === "both" ? "" : `only-${edge.where}`),
       make("td", number(edge.a), "number"), make("td", number(edge.b), "number"),
       make("td", edge.largest === null ? "" : number(edge.largest).slice(1), "number"));
     if (edge === marked) made.setAttribute("aria-current", "true");
@@ -204,12 +261,13 @@
   function table() {
     const listed = sorted(), shown = listed.slice(0, rows);
     byId("edges").tBodies[0].replaceChildren(...shown.map(row));
-    const none = { differing: ": both have the same.", shared: ": they have none in common." }[byId("listed").value] || "";
+    const none = { differing: ": both have the same.", shared: ": they have none in common.",
+      changed: ": none." }[byId("listed").value] || "";
     const part = shown.length < listed.length ? `, the first ${shown.length} below` : listed.length ? "" : none;
     byId("count").textContent = `${listed.length} edge${listed.length === 1 ? "" : "s"}${part}`;
     byId("more").hidden = shown.length === listed.length;
     byId("more").textContent = `Show all ${listed.length}`;
-    const labels = { a: `A: ${runA.measure || "strength"}`, b: `B: ${runB.measure || "strength"}`, largest: "Largest, without sign" };
+    const labels = { a: `A: ${sideA.measure || "strength"}`, b: `B: ${sideB.measure || "strength"}`, largest: "Largest, without sign" };
     for (const head of document.querySelectorAll("#edges th")) {
       const here = head.dataset.key === order.key;
       head.setAttribute("aria-sort", here ? (order.dir === "asc" ? "ascending" : "descending") : "none");
@@ -263,6 +321,7 @@
   }
   byId("swap").addEventListener("click", () => choose(runB, runA));
   for (const id of ["draw-a", "draw-both", "draw-b"]) byId(id).addEventListener("change", () => { write(); filter(); });
+  byId("at").addEventListener("change", () => { marked = null; mark(null); write(); level(); });
   byId("closer").addEventListener("click", () => zoom(1.25));
   byId("farther").addEventListener("click", () => zoom(0.8));
   byId("whole").addEventListener("click", fit);

@@ -42,7 +42,7 @@ const picture = (() => {
       return two.targets(shape, edge.receiver, here).map((target) => ({
         data: { id: `${edge.place} ${target}`, place: edge.place, source: edge.sender, target, width,
           ...(own.length > BENT ? {} : { bend: bend(shape, edge.sender, target, kind) }) },
-        classes: edge.where === "both" ? "both" : `only-${side}`,
+        classes: edge.where !== "both" ? `only-${side}` : edge.change === "both" ? "both" : "both changed",
       }));
     });
     return [...labels, ...drawn, ...lines];
@@ -68,6 +68,7 @@ const picture = (() => {
       { selector: "edge", style: edge },
       { selector: "edge[bend]", style: bent },
       { selector: "edge.both", style: { "line-color": colour("both"), opacity: 0.6 } },
+      { selector: "edge.changed", style: { "line-color": colour("ink"), opacity: 0.8 } },
       { selector: "edge.only-a", style: { "line-color": colour("only-a"), "line-style": "dashed", "line-dash-pattern": [9, 5] } },
       { selector: "edge.only-b", style: { "line-color": colour("only-b"), "line-style": "dashed", "line-dash-pattern": [2.5, 3.5] } },
       { selector: ".away", style: { display: "none" } },

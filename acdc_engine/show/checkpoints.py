@@ -1,0 +1,83 @@
+"""A model at several points of its training, as sections: what it does, its circuit, what circuits share."""
+
+from __future__ import annotations
+
+from acdc_engine.graph.checkpoint_records import Checkpoint, Checkpoints, Shared
+from acdc_engine.graph.style import texts_of
+from acdc_engine.show.sections import Column, Section, table_of
+from acdc_engine.show.visible import plain
+from acdc_engine.show.words import two, with_ends
+
+_NAME, _SHORT = 40, 20
+_MODEL = Column("model", "name")
+
+
+def checkpoints_sections(found: Checkpoints) -> list[Section]:
+    """What was compared; each model with its circuit; what the circuits share, and how they hold in the last model."""
+    counts = f"{found.n_discovery} to search with, {found.n_held_out} held out, seed {found.seed}"
+    seconds = sum(one.seconds for one in found.models)
+    pairs = {
+        "Task": f"{plain(found.task, _NAME)}, {found.metric}",
+        "Prompts": f"{counts}; the same for all models",
+        "Time": f"{seconds:,.0f} s",
+    }
+    return [Section(pairs=pairs), _models(found), _overlap(found)]
+
+
+def short_name(one: Checkpoint) -> str:
+    """What to call a model among its like: the adapter's folder, or the model's own, without what is around it."""
+    return plain(one.model.name.rpartition("+")[2].rpartition("/")[2] or one.model.name, _SHORT)
+
+
+def checkpoints_remarks(found: Checkpoints) -> list[str]:
+    """What a reader should know."""
+    doubtful = [one for one in found.models if one.doubt]
+    notes = [f"{', '.join(map(short_name, doubtful))}: without the behaviour. {doubtful[0].doubt}"] if doubtful else []
+    notes += [f"{one.model.name} has no circuit: {one.reason}" for one in found.models if one.reason]
+    return [plain(note, 400) for note in (*notes, *found.remarks)]
+
+
+def _models(found: Checkpoints) -> Section:
+    headings = (_MODEL, "clean", "corrupt", "right", "edges", "nodes", "faithful [95 %]", "worst")
+    hints = [
+        "Clean and corrupt: the metric on held-out prompts. Right: a right answer before all wrong ones.",
+        "Faithful: its circuit in this model, on held-out prompts. Worst: in the template farthest from 1.",
+    ]
+    table = table_of(headings, map(_row, found.models), tight=True)
+    return Section("The models and their circuits", hints=hints, table=table)
+
+
+def _row(one: Checkpoint) -> list[str]:
+    return [
+        short_name(one),
+        *texts_of(one.metric_clean, one.metric_corrupt),
+        "" if one.accuracy is None else f"{one.accuracy:.0%}",
+        *("-" if count is None else f"{count:,}" for count in (one.edges, one.nodes)),
+        with_ends(one.faithfulness, one.faithfulness_interval),
+        "" if one.worst is None else two(one.worst),
+    ]
+
+
+def _overlap(found: Checkpoints) -> Section:
+    headings = (_MODEL, "before: edges", "nodes", "last: edges", "nodes", "in the last model [95 %]")
+    rows = [
+        (
+            short_name(one),
+            *_shared(one.before, place > 0),
+            *_shared(one.last, one is not found.models[-1]),
+            with_ends(one.in_last, one.in_last_interval),
+        )
+        for place, one in enumerate(found.models)
+    ]
+    hints = [
+        "Jaccard index with the circuit of the model before and of the last one: 1 is the same, 0 nothing in common.",
+        "In the last model: faithfulness of this model's circuit there.",
+    ]
+    return Section("What the circuits share", hints=hints, table=table_of(headings, rows, tight=True))
+
+
+def _shared(known: Shared | None, there: bool) -> tuple[str, str]:
+    """Of edges and of nodes; nothing where there is no circuit to be compared with, or it is this one."""
+    if known is None or not there:
+        return ("-", "-") if there else ("", "")
+    return two(known.edges), two(known.nodes)
