@@ -111,7 +111,7 @@ def test_ctrl_c_in_the_causal_check_leaves_all_else(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr("acdc_engine.run.causal.causal_check", interrupted)
     about = {name: getattr(circuit(), name) for name in ("metric", "prompts", "task", "ablation")}
-    small = Circuit.from_edges(circuit(), ["input->a0.h1<v>", "a0.h1->logits"]).model_copy(update=about)
+    small = Circuit.from_edges(circuit(), ["input->a0.h1<q>", "a0.h1->logits"]).model_copy(update=about)
     target, asked = tmp_path / "judged.json", ["--random", "0", "--no-tests", "--causal"]
     found = acdc("evaluate", saved(tmp_path, small), *asked, "--out", target)
     assert found.exit_code == 130 and f"Interrupted. {target} has what was finished." in flat(found.stderr)
