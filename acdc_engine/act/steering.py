@@ -3,6 +3,7 @@
 A direction is what a node writes more on the clean prompts than on the corrupt ones, at the position that is read.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from acdc_engine.act.edited_run import Change, EditedRuns
 from acdc_engine.act.edits import check_nodes
+from acdc_engine.errors import MethodError
 from acdc_engine.evidence.figures import right_ranks
 from acdc_engine.evidence.resampling import ratio_interval
 from acdc_engine.graph.causal_records import Dose
@@ -95,6 +97,7 @@ def doses(
 
     Raises:
         GraphError: A node that does not exist.
+        MethodError: As `Responses`.
     """
     check_nodes(view.graph, nodes)
     there, neutral, found = Responses(view, prompts, metric, nodes, batch_size), Neutral(view, nodes), list[Dose]()
@@ -137,6 +140,9 @@ class Responses:
 
     Attributes:
         model: The response of the model as it is.
+
+    Raises:
+        MethodError: A response that is not finite, such as a float16 model's whose nodes write twice as much.
     """
 
     def __init__(
@@ -175,7 +181,7 @@ class Responses:
 
     def _response(self, logits: Float[Tensor, "prompts d_vocab"]) -> Response:
         prompts = self._prompts
-        values = self._metric(logits, prompts, self._clean).float().cpu()
+        values = _finite(self._metric(logits, prompts, self._clean).float().cpu(), self._view)
         first = (right_ranks(logits, prompts) == 1).float().mean() if prompts.answers.shape[1] else None
         return Response(values, None if first is None else float(first))
 
@@ -201,15 +207,27 @@ class Neutral:
         if not self._runs:
             return None
         each = [(clean.exp() * (clean - self._log_probabilities(runs, changes))).sum(-1) for runs, clean in self._runs]
-        return max(0.0, float(torch.cat(each).mean()))
+        return max(0.0, float(_finite(torch.cat(each), self._view).mean()))
 
     def _log_probabilities(self, runs: EditedRuns, changes: Mapping[str, Change]) -> Float[Tensor, "pos d_vocab"]:
         return F.log_softmax(self._view.unembed(runs.final(changes)[0]).float(), -1)
 
 
+def _finite(values: Tensor, view: TransformerView) -> Tensor:
+    """The same, or a MethodError."""
+    if not bool(values.isfinite().all()):
+        raise MethodError(
+            f"Where these nodes write otherwise, not all answers of {view.name!r} are finite: numbers of "
+            f"{str(view.dtype).removeprefix('torch.')} do not reach far enough. Try --dtype float32 or smaller factors."
+        )
+    return values
+
+
 def neutral_rows(view: TransformerView) -> list[list[int]]:
-    """The neutral sentences as token ids; none for a model that does not read text."""
+    """The neutral sentences as token ids, as far as the model takes them; none for one that does not read text."""
     tokenizer = view.tokenizer
     if tokenizer is None or not view.same_words or not hasattr(tokenizer, "eos_token_id"):
         return []
-    return [text_ids(tokenizer, sentence) for sentence in NEUTRAL]
+    rows = (text_ids(tokenizer, sentence) for sentence in NEUTRAL)
+    longest = view.max_positions or math.inf
+    return [row for row in rows if 0 < len(row) <= longest and max(row) < view.d_vocab_in]

@@ -5,6 +5,7 @@
 
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -108,7 +109,7 @@ def evaluate(
     with stage("Starting"):
         from acdc_engine.run.evaluate import evaluate as run
 
-    with stoppable(lambda: "Nothing was written."):
+    with stoppable(_left_in(out_file)):
         judged = run(
             circuit,
             model=model,
@@ -230,11 +231,7 @@ def transfer(
         from acdc_engine.run.transfer import transfer as run
         from acdc_engine.show.pictures.matrix import transfer_figure
         from acdc_engine.show.transfer import transfer_remarks, transfer_sections
-
-    def left() -> str:
-        return f"{out_file} has what was finished." if out_file and out_file.exists() else "Nothing was written."
-
-    with stoppable(left):
+    with stoppable(_left_in(out_file)):
         found = run(
             circuits,
             tasks=_listed(tasks),
@@ -254,6 +251,16 @@ def transfer(
     print_result(
         found.model_dump_json(indent=1) if as_json else None, transfer_sections(found), transfer_remarks(found), written
     )
+
+
+def _left_in(file: Path | None) -> Callable[[], str]:
+    """What to say of the file that a command writes on its way, when it is stopped."""
+
+    def changed() -> int | None:
+        return None if file is None or not file.exists() else file.stat().st_mtime_ns
+
+    before = changed()
+    return lambda: "Nothing was written." if changed() == before else f"{file} has what was finished."
 
 
 def _listed(text: str | None) -> list[str]:

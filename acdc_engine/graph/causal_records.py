@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from acdc_engine.errors import CircuitFileError
 from acdc_engine.graph.evidence_records import Interval
 from acdc_engine.graph.records import Record
 
@@ -20,7 +21,8 @@ class Dose(Record):
     most_likely: float | None = None
     """Share of prompts on which a right answer is the most likely token. Null without right answers."""
     kl_neutral: float | None = Field(default=None, ge=0)
-    """KL(model || changed model) on neutral text, mean over its tokens, nats. Null without a tokenizer."""
+    """KL(model || changed model) on neutral text, mean over its tokens, nats. Null without a tokenizer, and where the
+    text does not fit the model."""
 
 
 class RandomHeads(Record):
@@ -50,7 +52,8 @@ class CausalTask(Record):
     the wrong one is. Of metrics whose sign does not say which answer wins, 0 is the mean on the corrupt prompts. Null
     where the model does no better than 0."""
     interval: Interval | None = None
-    """95 % bootstrap interval of that share; null with fewer than 10 prompts."""
+    """95 % bootstrap interval of that share; null with fewer than 10 prompts, and where too many resamples have no
+    share."""
     most_likely: float | None = None
     """Share of prompts on which a right answer is the model's most likely token. Null without right answers."""
     most_likely_without: float | None = None
@@ -85,8 +88,16 @@ class Causal(Record):
     doses: tuple[Dose, ...] = Field(min_length=1)
     """All heads together, turned up and down: the circuit's own task under each of the factors. The first is 0."""
     kl_random: tuple[float, ...] = ()
-    """KL(model || model without random heads) on neutral text, of each draw. Empty without a tokenizer."""
+    """KL(model || model without random heads) on neutral text, of each draw. Empty where `kl_neutral` is null."""
     by_head: tuple[HeadDoses, ...] = ()
     """The strongest heads, each by itself, under the same factors; in the order of the model."""
     seed: int
     """Of the draws and of the other tasks' prompts."""
+
+    @model_validator(mode="after")
+    def _doses_fit(self) -> Causal:
+        if self.doses[0].factor != 0 or any(len(one.metric) != len(self.doses) for one in self.by_head):
+            raise CircuitFileError(
+                "causal: the first of the doses has factor 0, and every head a number for each of them."
+            )
+        return self

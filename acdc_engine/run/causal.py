@@ -35,37 +35,45 @@ class Others:
     usual: bool
 
     @classmethod
-    def of(cls, asked: str | None, own: str | None) -> "Others":
-        """Those named, with commas between them; None for the usual ones that are not of the own task's family.
+    def of(cls, asked: str | None) -> "Others":
+        """Those named, with commas between them; None for the usual ones.
+
+        Raises:
+            TaskError: There is no such task, or one is named twice.
+        """
+        cards = tuple(find_task(name.strip()) for name in (USUAL if asked is None else asked.split(",")))
+        if len({card.name for card in cards}) < len(cards):
+            raise TaskError(f"--other-tasks are different ones, and one is named twice: {asked}.")
+        return cls(cards, asked is None)
+
+    def beside(self, own: str | None) -> "Others":
+        """Those that can stand beside a circuit's own task: of the usual ones such as are not of its family.
 
         Tasks are of one family if their names begin with the same word, as ioi and ioi_swapped.
 
         Raises:
-            TaskError: There is no such task, or it is the circuit's own.
+            TaskError: The circuit's own task was named.
         """
-        if asked is None:
+        if self.usual:
             family = (own or "").partition("_")[0]
-            return cls(tuple(find_task(name) for name in USUAL if name.partition("_")[0] != family), True)
-        cards = [find_task(name.strip()) for name in asked.split(",")]
-        names = [card.name for card in cards]
-        if own in names or len(set(names)) < len(names):
-            whose = f"{own!r} is the circuit's own" if own in names else "one is named twice"
-            raise TaskError(
-                f"--other-tasks are different ones that the circuit was not found for, and {whose}: {asked}."
-            )
-        return cls(tuple(cards), False)
+            return Others(tuple(card for card in self.cards if card.name.partition("_")[0] != family), True)
+        if own in [card.name for card in self.cards]:
+            raise TaskError(f"--other-tasks are such as the circuit was not found for, and {own!r} is its own.")
+        return self
 
-    def prompts(self, view: TransformerView, seed: int, drop_misfits: bool) -> tuple[list[Asked], list[str]]:
+    def prompts(self, view: TransformerView, settings: Settings) -> tuple[list[Asked], list[str]]:
         """The tasks with their prompts; and the names of usual ones that do not fit the model.
 
-        With `drop_misfits` prompts that do not fit are left out, instead of the task.
+        Of the settings `seed`, `prepend_bos` and `drop_misfits` count; with the last, prompts that do not fit are left
+        out instead of the task.
 
         Raises:
             PromptError: A task that was named does not fit the model, or has too few prompts.
             ModelError: The model has no tokenizer, and tasks were named.
         """
         asked, unasked = list[Asked](), list[str]()
-        asked_for = Settings(n_validation=0, seed=seed, drop_misfits=drop_misfits)
+        same = {name: getattr(settings, name) for name in ("seed", "prepend_bos", "drop_misfits")}
+        asked_for = Settings(n_validation=0, **same)
         for card in self.cards:
             try:
                 made = prompts_of(card, view, asked_for)[1].discovery

@@ -94,7 +94,7 @@ def discover(
     run = Run(lab, record, chosen, folder, trace, deadline, report, command_of(task, model, chosen))
     if others is not None:
         with report.stage("Prompts of other tasks"):
-            run.others = others.prompts(lab.view, chosen.seed, chosen.drop_misfits)
+            run.others = others.prompts(lab.view, chosen)
     again = run_file_text(task, model, chosen, torch.get_num_threads()) if isinstance(model, str | Path) else None
     return run.whole(started, again)
 
@@ -122,7 +122,7 @@ def _others(own: str, settings: Settings) -> "Others | None":
         return None
     from acdc_engine.run.causal import Others
 
-    return Others.of(settings.other_tasks, own)
+    return Others.of(settings.other_tasks).beside(own)
 
 
 class Run:
@@ -257,8 +257,8 @@ class Run:
         others, unasked = self.others
         try:
             checked = with_causal(self.lab, circuit, others, unasked=unasked, progress=self.report.stage)
-        except MethodError as error:  # it has no heads
-            self.report.note(str(error))
+        except MethodError as error:  # it has no heads, or without them answers are no numbers
+            self.report.note(f"The causal check is left out: {error}")
             return circuit
         return self._with_cost(checked)
 

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
+from acdc_engine.act.causal import heads_of
 from acdc_engine.errors import MethodError, MetricError
 from acdc_engine.evidence.hypotheses import EDGES_UP_TO
 from acdc_engine.experiment import MetricLike
@@ -14,6 +15,7 @@ from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import check_target
 from acdc_engine.graph.nodes import with_roles
 from acdc_engine.graph.records import OF_EDGES
+from acdc_engine.run.causal import Others, with_causal
 from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.reopen import Reopened, reopen
 from acdc_engine.run.settings import Loading, Settings
@@ -85,6 +87,7 @@ def evaluate(
     if n_random < 0:
         raise MethodError(f"{n_random} random circuits were asked for; 0 leaves them out.")
     Settings.of({"causal": causal, "other_tasks": other_tasks})  # refuses one without the other
+    others = Others.of(other_tasks) if causal else None
     report = reporter_of(progress)
     opened = reopen(
         circuit,
@@ -109,32 +112,31 @@ def evaluate(
 
     for text in opened.remarks:
         remark(text)
-    checked = _causal_check(opened, other_tasks, drop_misfits, report) if causal else None
+    checked = None if others is None else _causal_check(opened, others, drop_misfits, report)
     judged, scores = _with_edges(opened, report, remark)
     if target is not None:  # what took one run per edge is not lost when the rest is interrupted
         judged.model_copy(update={"evaluation": None}).save(target, overwrite=overwrite)
     lab = opened.lab
     judged = lab.with_figures(judged, opened.mask, n_random=n_random, tests=tests, progress=report.stage)
-    if checked is not None:
-        judged = checked(judged)
     if target is not None:
         judged = lab.described(judged, scores, progress=report.stage)
         judged.save(target, overwrite=True)
+    if checked is not None:
+        judged = checked(judged)
+        if target is not None:
+            judged.save(target, overwrite=True)
     return judged
 
 
 def _causal_check(
-    opened: Reopened, other_tasks: str | None, drop_misfits: bool, report: Reporter
+    opened: Reopened, others: Others, drop_misfits: bool, report: Reporter
 ) -> Callable[[Circuit], Circuit]:
     """What adds the causal check to the circuit, once all that it asks is there."""
-    from acdc_engine.act.causal import heads_of
-    from acdc_engine.run.causal import Others, with_causal
-
     lab = opened.lab
     heads_of(opened.circuit)  # refuses to have none
-    others = Others.of(other_tasks, opened.circuit.behaviour_name)
+    others = others.beside(opened.circuit.behaviour_name)
     with report.stage("Prompts of other tasks"):
-        asked, unasked = others.prompts(lab.view, lab.seed, drop_misfits)
+        asked, unasked = others.prompts(lab.view, Settings(seed=lab.seed, drop_misfits=drop_misfits))
     return partial(with_causal, lab, others=asked, unasked=unasked, progress=report.stage)
 
 

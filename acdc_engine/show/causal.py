@@ -76,25 +76,31 @@ def _knocked_out(found: Causal) -> str:
 def _here(found: Causal) -> str:
     own = found.own
     if own.kept is None:
-        return f"{plain(own.metric, NAME)} is {own.model:.3f} in the model and {own.without:.3f} without them"
+        values = f"{plain(own.metric, NAME)} is {own.model:.3f} in the model and {own.without:.3f} without them"
+        return f"{values}; the model does too badly on these prompts for a share that is kept"
     sure = "" if own.interval is None else f" ({own.interval.level:.0%} interval {_shares(own.interval)})"
     low = f"no more without {as_low(own)} of" if as_low(own) else "more without each of"
     draws = f"; {low} the draws of random heads" if own.random else ""
-    return f"{_share(own.kept)} of the metric is kept{sure}{draws}"
+    return f"{_share(own.kept)} of the metric is kept on {own.n_prompts} held-out prompts{sure}{draws}"
 
 
 def _elsewhere(found: Causal) -> str:
     """Which other tasks keep more than the circuit's own, and which lose more than by random heads all the same."""
     own, told = found.own.interval, list[str]()
-    if found.others and own is not None:
-        alike = [one for one in found.others if one.interval is None or one.interval.low <= own.high]
-        text = f"{len(found.others) - len(alike)} of {counted(len(found.others), 'other task')} surely keep more"
-        told.append(text + (f"; not {_named(alike)}" if alike else ""))
-        if hurt := [one for one in found.others if one.random and one.kept is not None and not as_low(one)]:
-            told.append(f"hurt more than by any draw of random heads: {_named(hurt)}")
+    sure = [(one, one.interval) for one in found.others if one.interval is not None]
+    if sure and own is not None:
+        alike = [one for one, interval in sure if interval.low <= own.high]
+        text = f"surely more is kept on {len(sure) - len(alike)} of {counted(len(sure), 'other task')}"
+        told.append(text + (f", not on {_named(alike)}" if alike else ""))
+    elif sure:
+        told.append("none can be set against the circuit's own task, whose share has no interval")
+    if hurt := [one for one, interval in sure if interval.high < 1 and one.random and not as_low(one)]:
+        told.append(f"hurt more than by any draw of random heads: {_named(hurt)}")
+    if unsure := [one for one in found.others if one.interval is None]:
+        told.append(f"without an interval, so that nothing is sure: {_named(unsure)}")
     if found.unasked:
         told.append(f"not asked, since they do not fit the model: {', '.join(found.unasked)}")
-    return "; ".join(told) or "too few prompts to say"
+    return "; ".join(told)
 
 
 def _named(tasks: Sequence[CausalTask]) -> str:

@@ -1,7 +1,10 @@
 """The causal check: every figure by hand, prompt by prompt and node by node; random heads; a run that carries it."""
 
 import json
+import re
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,20 +14,27 @@ import pytest
 import torch
 
 from acdc_engine.act.causal import DRAWS, FACTORS, Asked, causal_check, heads_of, random_heads, strongest_heads
-from acdc_engine.act.steering import neutral_rows
-from acdc_engine.errors import MethodError, TaskError
+from acdc_engine.act.steering import Neutral, neutral_rows
+from acdc_engine.errors import CircuitFileError, MethodError, PromptError, TaskError
 from acdc_engine.evidence.resampling import ratio_interval
 from acdc_engine.experiment import Experiment
 from acdc_engine.graph.blocks import Graph, GraphShape
-from acdc_engine.graph.causal_records import CausalTask
+from acdc_engine.graph.causal_records import Causal, CausalTask, HeadDoses, RandomHeads
 from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.evidence_records import Interval
 from acdc_engine.graph.files import CIRCUIT, SO_FAR
-from acdc_engine.prompts.metrics import get_metric
+from acdc_engine.graph.records import MetricRecord
+from acdc_engine.model.view import TransformerView
+from acdc_engine.prompts.find import find_task
+from acdc_engine.prompts.metrics import as_metric, get_metric
 from acdc_engine.run import causal as module
 from acdc_engine.run.causal import USUAL, Others, with_causal
 from acdc_engine.run.discover import Run, discover
-from acdc_engine.run.evaluate import evaluate
+from acdc_engine.run.evaluate import _only_measured, evaluate
+from acdc_engine.run.prepare import prompts_of
 from acdc_engine.run.progress import Reporter
+from acdc_engine.run.reopen import Reopened
+from acdc_engine.run.settings import Settings
 from acdc_engine.show.causal import causal_section
 from tests.act.test_steering import TextTokenizer
 from tests.made_circuits import made_circuit
@@ -35,6 +45,9 @@ from tests.tiny_task import tiny_view, write_card
 
 OWN, OTHER = random_prompts(12, 6, ragged=True), random_prompts(11, 5, seed=4)
 HEADS = ("a0.h1", "a1.h0", "a1.h3")
+
+
+TOP = as_metric(lambda logits, prompts: (logits.argmax(-1)[:, None] == prompts.answers).any(1).float())
 
 
 def circuit() -> Circuit:
@@ -81,8 +94,10 @@ def check_task(v: Any, asked: Asked, found: CausalTask, draws: Any) -> None:
     span = model.mean() - nothing.mean()
     assert (found.task, found.metric, found.n_prompts) == (asked.name, asked.metric.name, len(asked.prompts))
     assert (found.model, found.without) == pytest.approx((float(model.mean()), float(without.mean())), abs=1e-4)
+    firsts = [float(answers(v, asked._replace(metric=TOP), of).mean()) for of in ((), HEADS, *draws)]
+    assert [found.most_likely, found.most_likely_without, *(one.most_likely for one in found.random)] == firsts
     if span <= 0:
-        assert found.kept is None and found.interval is None
+        assert found.kept is None and found.interval is None and {one.kept for one in found.random} == {None}
         return
     assert found.kept == pytest.approx(float((without.mean() - nothing.mean()) / span), abs=1e-3)
     interval = ratio_interval(without, model, nothing, 3)
@@ -99,13 +114,25 @@ def test_every_figure_by_hand(metric: str) -> None:
     best, worst = (v.logits(OWN.clean)[torch.arange(12), OWN.read_at].topk(2).indices[:, i : i + 1] for i in (0, 1))
     own = Asked("mine", OWN.counted_in(best, worst), get_metric(metric))
     other = Asked("other", OTHER, get_metric("prob_diff"))
-    before = v.work.operations
-    found = causal_check(v, circuit(), own, [other], seed=3, batch_size=5)
+    bad = Asked("bad", OWN.counted_in(worst, best), get_metric("logit_diff"))
+    before, counted = v.work.operations, dict[str, int | None]()
+
+    @contextmanager
+    def progress(title: str, total: int | None) -> Iterator[Any]:
+        counted[title], done = total, list[int]()
+        yield SimpleNamespace(advance=done.append)
+        assert sum(done) == total
+
+    more: Any = {"unasked": ["more"], "seed": 3, "batch_size": 5, "progress": progress}
+    found = causal_check(v, circuit(), own, [other, bad], **more)
+    assert list(counted) == ["Causal check"] and found.unasked == ("more",) and found.seed == 3
     assert v.work.operations > before + 20 * v.plain_operations(len(OWN), 4) / 2, "its cost is counted"
     draws, in_layer = random_heads(v.graph, HEADS, 3)
     assert found.heads == HEADS and found.in_layer == in_layer == 3 and 2 < len(draws) <= DRAWS
     check_task(v, own, found.own, draws)
     check_task(v, other, found.others[0], draws)
+    check_task(v, bad, found.others[1], draws)
+    assert found.others[1].kept is None, "there is nothing to keep"
     assert found.own.interval is not None and found.own.most_likely == 1.0 and found.own.most_likely_without != 1.0
     for at, factor in enumerate(FACTORS):
         assert found.doses[at].factor == factor
@@ -118,6 +145,29 @@ def test_every_figure_by_hand(metric: str) -> None:
             plain, changed = (slow(v, torch.tensor([sentence]), of, 0.0)[0].log_softmax(-1) for of in ((), heads))
             apart.append((plain.exp() * (plain - changed)).sum(-1))
         assert kl == pytest.approx(float(torch.cat(apart).mean()), abs=1e-5)
+
+
+def test_neutral_text_that_the_model_does_not_take_is_left_out() -> None:
+    v = replace(view(NAME), tokenizer=TextTokenizer())
+    assert sorted({len(row) for row in neutral_rows(v)})[0] > 13 and len(neutral_rows(v)) == 8
+    some = neutral_rows(replace(v, max_positions=16))
+    assert 0 < len(some) < 8 and max(map(len, some)) <= 16
+    found = causal_check(replace(v, max_positions=8), circuit(), Asked("mine", OWN, get_metric("logit_diff")))
+    assert found.doses[0].kl_neutral is None and found.kl_random == ()
+
+
+def test_answers_that_are_no_numbers_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not as a KL of 0, nor by the file when the run is over; a run goes on without the check."""
+    v = replace(view(NAME), tokenizer=TextTokenizer())
+    with pytest.raises(MethodError, match=r"^Where these nodes .* not all answers of 'llama_grouped' are finite"):
+        Neutral(v, HEADS).kl({"a0.h1": lambda x: x * float("nan")})
+    monkeypatch.setattr("acdc_engine.act.causal._times", lambda heads, _: {h: lambda x: x + torch.inf for h in heads})
+    noted, saved_as = list[str](), list[str]()
+    report = SimpleNamespace(note=noted.append, stage=Reporter().stage)
+    run: Any = SimpleNamespace(others=([], []), lab=Experiment(v, OTHER, OWN), report=report)
+    run._save = lambda _, name: saved_as.append(name)
+    assert Run._causal(run, circuit()).causal is None and saved_as == [SO_FAR]
+    assert re.fullmatch(r"The causal check is left out: .* float32 do not reach far enough\. Try .*", noted[0])
 
 
 def test_heads_are_the_circuits_and_those_beside_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,6 +184,9 @@ def test_heads_are_the_circuits_and_those_beside_them(monkeypatch: pytest.Monkey
         assert (
             layers["a0"] >= 1 and layers["a3"] == 1 and layers["a0"] + layers["a2"] == 5
         )  # a1 has none: its neighbours
+    assert random_heads(graph, heads, 1)[0] != draws, "by the seed"
+    half = [name for name in graph.senders if name.startswith(("a0", "a1"))]
+    assert random_heads(graph, half, 0)[0] == [tuple(name for name in graph.senders if name[:2] in ("a2", "a3"))]
     assert random_heads(graph, [name for name in graph.senders if name.startswith(("a0", "a1", "a2"))], 0) == ([], 0)
 
 
@@ -146,7 +199,9 @@ def test_a_run_carries_it_and_without_it_files_keep_their_bytes(
     """Interrupted in it, the circuit is there with its other evidence, and the same command goes on."""
     card, where, v = write_card(tmp_path), tmp_path / "run", tiny_view()
     other = tmp_path / "other.toml"
-    other.write_text(card.read_text().replace('"tiny"', '"second"').replace("Then", "So"))
+    other.write_text(
+        card.read_text().replace('"tiny"', '"second"').replace("Then", "So").replace("logit_diff", "prob_diff")
+    )
 
     def interrupted(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt
@@ -161,11 +216,20 @@ def test_a_run_carries_it_and_without_it_files_keep_their_bytes(
     found = discover(card, v, out=where, **asked)
     assert found.causal is not None and found.cost is not None and Circuit.load(where) == found
     assert [found.causal.own.task, *(one.task for one in found.causal.others)] == ["tiny", "second"]
+    assert [one.metric for one in (found.causal.own, *found.causal.others)] == ["logit_diff", "prob_diff"]
     assert found.causal.own.n_prompts == 12 and found.causal.unasked == ()
     assert next(stage for stage in found.cost.stages if stage.name == "Causal check").forward_passes > 10
     assert "causal" in json.loads((where / CIRCUIT).read_text()) and "causal" not in json.loads(left.to_json())
     again = evaluate(where, model=v, causal=True, other_tasks=str(other), n_random=0, tests=False)
     assert again.causal == found.causal
+
+
+def test_what_was_measured_on_other_prompts_goes() -> None:
+    made = made_circuit(40)
+    other = made.model_copy(update={"metric": MetricRecord(name="nll", sign=1)})
+    lab, mask = Experiment(tiny_view(NAME), OTHER), made.mask()
+    for now, there in ((made, made.causal), (other, None)):
+        assert _only_measured(Reopened(now, made, lab, mask, ())).circuit.causal == there
 
 
 def test_a_circuit_that_turns_out_to_have_no_heads_is_a_note() -> None:
@@ -178,15 +242,26 @@ def test_a_circuit_that_turns_out_to_have_no_heads_is_a_note() -> None:
         with_causal(Experiment(tiny_view(NAME), OTHER), judged())
 
 
+def test_what_a_run_asks_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "causal_check", lambda *given, **more: (given, more))
+    lab = Experiment(tiny_view(NAME), OTHER, random_prompts(40), metric="prob_diff", seed=5, batch_size=3)
+    given: Any = with_causal(lab, judged(), [], unasked=["more"]).causal
+    (v, _, own, others), more = given
+    assert (v, own.name, own.metric.name, others) == (lab.view, "my own", "prob_diff", [])
+    assert torch.equal(own.prompts.clean, random_prompts(40).clean[:32])
+    assert {**more, "progress": None} == {"unasked": ["more"], "seed": 5, "batch_size": 3, "progress": None}
+
+
 def test_words() -> None:
     made = made_circuit(40)
     section = causal_section(made)
     assert made.causal is not None and section is not None and section.table is not None
     assert section.pairs["here"] == (
-        "-25% of the metric is kept (95% interval -35% to -15%); more without each of the draws of random heads"
+        "-25% of the metric is kept on 32 held-out prompts (95% interval -35% to -15%); more without each of the "
+        "draws of random heads"
     )
     assert section.pairs["elsewhere"] == (
-        "1 of 2 other tasks surely keep more; not greater_than; hurt more than by any draw of random heads: "
+        "surely more is kept on 1 of 2 other tasks, not on greater_than; hurt more than by any draw of random heads: "
         "greater_than; not asked, since they do not fit the model: capital_country"
     )
     assert section.pairs["neutral text"] == "KL from the model 0.250 nats; without random heads 0.100 to 0.400"
@@ -201,17 +276,73 @@ def test_words() -> None:
     assert "elsewhere" not in section.pairs and causal_section(made.model_copy(update={"causal": None})) is None
 
 
-def test_which_tasks_are_asked(tmp_path: Path) -> None:
-    assert [card.name for card in Others.of(None, "my own").cards] == list(USUAL)
-    assert [card.name for card in Others.of(None, "ioi_swapped").cards] == list(USUAL[1:])
-    asked, unasked = Others.of(None, "my own").prompts(tiny_view(), 0, False)
+def test_words_where_there_is_little_to_say() -> None:
+    """Tasks without an interval, a task that keeps all of its metric though less than by random heads, an own task that
+    the model does not do."""
+    made = made_circuit(40)
+    whole = made.causal
+    assert whole is not None
+    own, (good, bad) = whole.own, whole.others
+    none = {"kept": None, "interval": None}
+    around = Interval(level=0.95, low=0.99, high=1.01, method="BCa", resamples=9999)
+    kept = good.model_copy(update={"kept": 1.0, "interval": around, "random": (RandomHeads(kept=1.02),)})
+
+    def told(own: CausalTask, *others: CausalTask) -> Any:
+        causal = whole.model_copy(update={"own": own, "others": others, "unasked": ()})
+        section = causal_section(made.model_copy(update={"causal": causal}))
+        assert section is not None
+        return section.pairs
+
+    unable = bad.model_copy(update=none)
+    assert told(own, kept, unable)["elsewhere"] == (
+        "surely more is kept on 1 of 1 other task; without an interval, so that nothing is sure: greater_than"
+    )
+    pairs = told(own.model_copy(update={**none, "model": -0.5}), good, bad)
+    assert pairs["here"] == (
+        "logit_diff is -0.500 in the model and -1.000 without them; the model does too badly on these prompts for a "
+        "share that is kept"
+    )
+    assert pairs["elsewhere"] == (
+        "none can be set against the circuit's own task, whose share has no interval; hurt more than by any draw of "
+        "random heads: greater_than"
+    )
+
+
+def test_a_file_whose_doses_do_not_fit_is_refused() -> None:
+    made = made_circuit(40).causal
+    assert made is not None
+    for update in ({"doses": made.doses[1:]}, {"by_head": (HeadDoses(head="a0.h0", metric=(1.0,)),)}):
+        with pytest.raises(CircuitFileError, match=r"^causal: the first of the doses has factor 0, and every head"):
+            Causal(**{**dict(made), **update})
+
+
+def test_which_tasks_are_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unequal(*_: Any) -> None:
+        raise PromptError("unequal")
+
+    assert [card.name for card in Others.of(None).beside("my own").cards] == list(USUAL)
+    assert [card.name for card in Others.of(None).beside("ioi_swapped").cards] == list(USUAL[1:])
+    settings, mine = Settings(seed=3, prepend_bos=True), write_card(tmp_path)
+    asked, unasked = Others.of(None).prompts(tiny_view(), settings)
     assert not asked and unasked == list(USUAL), "they do not line up with 61 words"
-    with pytest.raises(TaskError, match=r"'ioi' is the circuit's own: ioi,greater_than\.$"):
-        Others.of("ioi,greater_than", "ioi")
-    with pytest.raises(TaskError, match="and one is named twice"):
-        Others.of("ioi,ioi", "mine")
+    (own,), _ = Others.of(str(mine)).prompts(tiny_view(), settings)
+    same = prompts_of(find_task(mine), tiny_view(), Settings(seed=3, n_validation=0, prepend_bos=True))[1].discovery
+    assert torch.equal(own.prompts.clean, same.clean[:32]) and bool((own.prompts.clean[:, 0] == 1).all())
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "PROMPTS", 9)
+        assert len(Others.of(str(mine)).prompts(tiny_view(), settings)[0][0].prompts) == 9
+        patched.setattr(module, "MIN_PROMPTS", 33)
+        with pytest.raises(PromptError, match="'tiny' has 32 prompts for this model, and intervals need 33: add words"):
+            Others.of(str(mine)).prompts(tiny_view(), settings)
+        patched.setattr(TransformerView, "check_lengths", unequal)
+        with pytest.raises(PromptError, match=r"^unequal\nOr leave the task out: --other-tasks"):
+            Others.of(str(mine)).prompts(tiny_view(), settings)
+    with pytest.raises(TaskError, match=r"such as the circuit was not found for, and 'ioi' is its own\.$"):
+        Others.of("ioi,greater_than").beside("ioi")
+    with pytest.raises(TaskError, match=r"and one is named twice: ioi,ioi\.$"):
+        Others.of("ioi,ioi")
     with pytest.raises(Exception, match=r"(?s)ioi.*Or leave the task out: --other-tasks names those to ask"):
-        Others.of("ioi", "mine").prompts(tiny_view(), 0, False)
+        Others.of("ioi").prompts(tiny_view(), Settings())
 
 
 def test_bad_input_is_refused_before_anything_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,6 +354,10 @@ def test_bad_input_is_refused_before_anything_long(tmp_path: Path, monkeypatch: 
         discover(card, tiny_view(), **QUICK, other_tasks="ioi")
     with pytest.raises(MethodError, match=r"^Other tasks are asked by the causal check: add --causal"):
         evaluate(saved(tmp_path), other_tasks="ioi")
+    with monkeypatch.context() as patched:
+        patched.setattr("acdc_engine.run.evaluate.reopen", lambda *_, **__: pytest.fail("the model was loaded"))
+        with pytest.raises(TaskError, match=r"There is no task 'ioj'\."):
+            evaluate(saved(tmp_path), causal=True, other_tasks="ioj")
     monkeypatch.setattr("acdc_engine.run.evaluate._with_edges", lambda *_: pytest.fail("edges were run"))
     bare = Circuit.from_edges(judged(), ["input->m0", "m0->logits"])
     bare = bare.model_copy(update={name: getattr(judged(), name) for name in ("metric", "prompts", "task", "ablation")})

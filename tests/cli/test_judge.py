@@ -105,6 +105,20 @@ def test_ctrl_c(command: str, step: str, tmp_path: Path, monkeypatch: pytest.Mon
     assert found.exit_code == 130 and "Interrupted. Nothing was written." in found.stderr
 
 
+def test_ctrl_c_in_the_causal_check_leaves_all_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("acdc_engine.run.causal.causal_check", interrupted)
+    about = {name: getattr(circuit(), name) for name in ("metric", "prompts", "task", "ablation")}
+    small = Circuit.from_edges(circuit(), ["input->a0.h1<q>", "a0.h1->logits"]).model_copy(update=about)
+    target, asked = tmp_path / "judged.json", ["--random", "0", "--no-tests", "--causal"]
+    found = acdc("evaluate", saved(tmp_path, small), *asked, "--out", target)
+    assert found.exit_code == 130 and f"Interrupted. {target} has what was finished." in flat(found.stderr)
+    left = Circuit.load(target)
+    assert left.evaluation is not None and left.sizes and left.causal is None
+
+
 def test_two_known_circuits_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The two greater-than circuits share their rule and the heads 5.5, 6.9, 7.10, 8.11 and 9.1."""
     monkeypatch.setattr(cli.out, "width", 100)
