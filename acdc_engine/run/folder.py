@@ -99,7 +99,8 @@ class RunFolder:
             raise self._another(others)
         raise RunFolderError(
             f"{self.path} exists and holds a run. Choose another --out, or add --overwrite to replace the run. (Its "
-            f"report alone: acdc report {self.path} --overwrite.)"
+            f"report alone: acdc report {self.path} --overwrite; further evidence, such as --causal: acdc evaluate "
+            f"{self.path} --out FILE.)"
         )
 
     def _another(self, others: dict[str, str]) -> RunFolderError:
