@@ -104,7 +104,7 @@ def test_much_memory_is_said_beforehand() -> None:
 def test_what_lies_before_the_corruption_is_let_go(name: str) -> None:
     """A part of a tensor would hold all of it. The first five of eight tokens are the same here."""
     prompts = PromptSet.from_tokens([[1, 2, 3, 4, 5, 6, 7, 8]] * 4, [[1, 2, 3, 4, 5, 9, 7, 8]] * 4)
-    grounds = CircuitEvaluator(view(name), prompts)._ready[0].baseline.grounds
+    grounds = next(iter(CircuitEvaluator(view(name), prompts)._ready)).baseline.grounds
     kept = [part for one in grounds for part in (one.x, one.values, one.z, one.total) if part is not None]
     assert kept and all(part.shape[-2] == 3 for part in kept)
     assert all(part.untyped_storage().nbytes() == part.numel() * part.element_size() for part in kept)

@@ -45,7 +45,7 @@ def test_what_circuits_need_of_the_prompts_is_what_is_kept(name: str) -> None:
     """The first five of eight tokens are the same in clean and corrupt prompts."""
     prompts = PromptSet.from_tokens([[1, 2, 3, 4, 5, 6, 7, 8]] * 4, [[1, 2, 3, 4, 5, 9, 7, 8]] * 4)
     evaluator = CircuitEvaluator(view(name), prompts)
-    grounds, total = evaluator._ready[0].baseline.grounds, 2 * 4 * view(name).d_vocab * 4
+    grounds, total = next(iter(evaluator._ready)).baseline.grounds, 2 * 4 * view(name).d_vocab * 4
     for one in grounds:
         total += sum(part.nbytes for part in (one.x, one.values, one.raw) if part is not None)
     assert kept_bytes(view(name), prompts) == total
