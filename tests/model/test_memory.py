@@ -98,6 +98,12 @@ def test_much_memory_is_said_beforehand() -> None:
     assert note is not None
     assert "x 90,000 tokens" in note
     assert "--n-held-out" in note
+    small = replace(v)
+    vars(small)["room"] = replace(v.room, kept=2**20)
+    many, few = memory_note(v, long, prompts, batch_size=1), memory_note(small, long, prompts, batch_size=1)
+    assert many is not None and few is not None and "host" not in many
+    all_of_them = many.partition("running circuits keeps about ")[2].partition(" of all prompts")[0]
+    assert f"keeps about 0.0 GiB of all prompts and {all_of_them} of them in the host's memory. Fewer" in few
 
 
 @pytest.mark.parametrize("name", ["gpt2", "gemma3"])
