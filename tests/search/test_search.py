@@ -1,5 +1,8 @@
 """Searches on tiny models: what they return meets the target, is clean, and is no larger than the obvious twin's."""
 
+import weakref
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -48,6 +51,19 @@ def test_what_is_found_meets_the_target_and_is_clean(name: str, strategy: str) -
     (again,) = search.judge.faithfulness(found.mask[None])
     assert again == pytest.approx(found.faithfulness, abs=1e-5) and search.target.met(again)
     assert found.size == min(run.size for _, run, met in seen if met), "the smallest that was seen"
+
+
+def test_circuits_that_were_tried_are_let_go(unchecked: None) -> None:
+    """A mask of a large graph takes megabytes."""
+    search, _ = search_on("llama_grouped", 0.8)
+    tried, alive = list[weakref.ref[Found]](), list[int]()
+
+    def report(what: str, found: Found, met: bool) -> None:
+        tried.append(weakref.ref(found))
+        alive.append(sum(one() is not None for one in tried))
+
+    find_circuit(replace(search, report=report), Choice.of("iterative"))
+    assert len(tried) > 20 and max(alive) < 10
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama_grouped"])
