@@ -102,7 +102,7 @@ class Room:
             )
         if device.type == "cpu":
             return Room(left // 2, left // 16, 24 * 2**20)
-        # A quarter for what is kept, of discovery, validation and held-out prompts.
+        # A quarter for what is kept, of discovery, validation and held-out prompts; as much for runs near a circuit.
         return Room(left // 2, left // 4, min(2 * _GIB, left // 16), left // 12)
 
     def keeps(self, bytes_wanted: int) -> int:
