@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, is_dataclass, replace
 from math import prod
+from operator import is_
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -101,7 +102,7 @@ class Room:
             )
         if device.type == "cpu":
             return Room(left // 2, left // 16, 24 * 2**20)
-        # A quarter for what is kept, of discovery, validation and held-out prompts.
+        # A quarter for what is kept, of discovery, validation and held-out prompts; as much for runs near a circuit.
         return Room(left // 2, left // 4, min(2 * _GIB, left // 16), left // 12)
 
     def keeps(self, bytes_wanted: int) -> int:
@@ -236,14 +237,19 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
 
 
 def mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """Tensors, and what tuples, lists and dataclasses hold of them, each changed; always in the same order."""
+    """Tensors, and what tuples, lists and dataclasses hold of them, each changed; always in the same order.
+
+    What holds nothing that changes is the same object: prompts are not looked at again.
+    """
     if isinstance(value, Tensor):
         return change(value)
     if isinstance(value, (tuple, list)):
-        return type(value)(mapped(item, change) for item in value)
+        items = [mapped(item, change) for item in value]
+        return value if all(map(is_, items, value)) else type(value)(items)
     if is_dataclass(value) and not isinstance(value, type):
         parts = {part.name: mapped(getattr(value, part.name), change) for part in fields(value) if part.init}
-        return replace(value, **parts)
+        changed = {name: part for name, part in parts.items() if part is not getattr(value, name)}
+        return replace(value, **changed) if changed else value
     return value
 
 

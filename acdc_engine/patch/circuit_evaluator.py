@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -117,10 +118,13 @@ class CircuitEvaluator:
             removed = reference or ABLATIONS.bound(ablation)(view, whole, batch_size)
             batches = [prompts.select(rows).to(view.device) for rows in self._rows]
             self._ready = self._kept(self._prepare(batch, removed(batch)) for batch in batches)
-        self._near: tuple[Bool[Tensor, "senders receivers"], Sequence[Bank]] | None = None
+        self._near: tuple[Bool[Tensor, "senders receivers"], Iterable[Bank]] | None = None
 
-    def _kept(self, things: Iterable[T]) -> Sequence[T]:
-        """One for each batch, on the device or, of an accelerator, in the host's memory."""
+    def _kept(self, things: Iterable[T]) -> Iterable[T]:
+        """One for each batch, on the device or, of an accelerator, in the host's memory; then one is there at a time.
+
+        `map` goes through them below, because a loop would hold on to one while the next comes.
+        """
         if self.view.room.kept is None:
             return [*things]
         from acdc_engine.patch.kept import Kept
@@ -144,12 +148,12 @@ class CircuitEvaluator:
 
     def clean_logits(self) -> Float[Tensor, "prompts d_vocab"]:
         """See `Evaluator`; so the others."""
-        return self._in_order([ready.clean_logits for ready in self._ready], 0)
+        return self._in_order([*map(attrgetter("clean_logits"), self._ready)], 0)
 
     def ablated_logits(self) -> Float[Tensor, "prompts d_vocab"]:
         """See `Evaluator`."""
         with torch.no_grad():
-            return self._in_order([self.view.unembed(ready.baseline.final) for ready in self._ready], 0)
+            return self._in_order([*map(lambda ready: self.view.unembed(ready.baseline.final), self._ready)], 0)
 
     def logits(self, circuits: Circuits) -> Float[Tensor, "circuits prompts d_vocab"]:
         """See `Evaluator`."""
@@ -186,17 +190,20 @@ class CircuitEvaluator:
     ) -> Float[Tensor, "paths prompts"]:
         """See `Evaluator`. Those of a head are run together, from the head on."""
         self.exact_evaluations += len(paths)
-        circuit, by_head, rows = self._defined(mask[None])[0], dict[int, list[int]](), list[Tensor]()
+        circuit, by_head = self._defined(mask[None])[0], dict[int, list[int]]()
         for place, path in enumerate(paths):
             by_head.setdefault(path.head, []).append(place)
         (unchanged,) = Variants.of(circuit, circuit[None]).candidates
         n_logits = 0 if metric.answers_only else self.view.d_vocab
-        for ready, bank in zip(self._ready, self._banks_of(circuit), strict=True):
+
+        def of_batch(ready: _Ready, bank: Bank) -> Tensor:
             taken, parts = partial(self._taken, ready, bank, ready.measure(self.view, metric), n_logits), list[Tensor]()
             for places in by_head.values():
                 same = Variants(circuit, (unchanged,) * len(places))
                 parts += taken(same, [paths[place] for place in places])
-            rows.append(torch.cat(parts))
+            return torch.cat(parts)
+
+        rows = [*map(of_batch, self._ready, self._banks_of(circuit))]
         order = torch.tensor([place for places in by_head.values() for place in places]).argsort()
         return self._in_order(rows, 1)[order.to(self.view.device)]
 
@@ -212,20 +219,22 @@ class CircuitEvaluator:
         Returns:
             The metric of every prompt; sums over each group of its gradients, and over all prompts of their squares.
         """
-        check_gradients(self.view, self._ready[0].baseline.final)
         nothing = np.empty(0, np.int64)
         masks = Masks(weights.numpy(force=True), (nothing,), nothing)
         plan = make_plan(self.graph, self.view.twins, masks, all_positions=True)
         shape = 2 if groups is None else len(groups) + 1, *weights.shape
-        values, sums = list[Tensor](), torch.zeros(shape, dtype=torch.float32, device=self.view.device)
-        for ready, rows in zip(self._ready, self._rows, strict=True):
+        sums = torch.zeros(shape, dtype=torch.float32, device=self.view.device)
+
+        def of_batch(ready: _Ready, rows: list[int]) -> Tensor:
+            check_gradients(self.view, ready.baseline.final)
             self._before_run()
             run = PatchedRun(self.view, ready.baseline, plan, masks, ready.input, watches)
             some = None if groups is None else groups[:, rows].to(self.view.device, torch.float32)
             found, gradients = run.edge_gradients(ready.measure(self.view, metric), some)
-            values.append(found)
-            sums += gradients
-        return self._in_order(values, 0), sums
+            sums.add_(gradients)
+            return found
+
+        return self._in_order([*map(of_batch, self._ready, self._rows)], 0), sums
 
     @torch.no_grad()
     def _each(self, circuits: Circuits, take: Callable[[_Ready, Tensor], Tensor], n_logits: int) -> Tensor:
@@ -238,11 +247,14 @@ class CircuitEvaluator:
             raise MethodError("There are no circuits to run.")
         self.exact_evaluations += len(circuits)
         near, variants = isinstance(circuits, Variants), self._variants(circuits)
-        known: Sequence[Bank | None] = self._banks_of(variants.base) if near else [None] * len(self._ready)
-        groups, rows = self._alike(variants, near), list[Tensor]()
-        for ready, bank in zip(self._ready, known, strict=True):
+        known: Iterable[Bank | None] = self._banks_of(variants.base) if near else [None] * len(self._rows)
+        groups = self._alike(variants, near)
+
+        def of_batch(ready: _Ready, bank: Bank | None) -> Tensor:
             taken = partial(self._taken, ready, bank, partial(take, ready), n_logits)
-            rows.append(torch.cat([part for group in groups for part in taken(variants[group])]))
+            return torch.cat([part for group in groups for part in taken(variants[group])])
+
+        rows = [*map(of_batch, self._ready, known)]
         return self._in_order(rows, 1)[torch.from_numpy(np.concatenate(groups).argsort()).to(self.view.device)]
 
     def _variants(self, circuits: Circuits) -> Variants:
@@ -263,7 +275,7 @@ class CircuitEvaluator:
         whole = torch.cat(parts, dim)
         return whole if self._order is None else whole.index_select(dim, self._order)
 
-    def _banks_of(self, mask: Bool[Tensor, "senders receivers"]) -> Sequence[Bank]:
+    def _banks_of(self, mask: Bool[Tensor, "senders receivers"]) -> Iterable[Bank]:
         """What a run of a mask leaves, for masks that differ from it in few edges; run once and kept."""
         if self._near is None or not (self._near[0] is mask or torch.equal(self._near[0], mask)):
             self._near = None
@@ -276,7 +288,7 @@ class CircuitEvaluator:
                 run.final()
                 return ready.input.joined(run.own)
 
-            self._near = mask, self._kept(left_by(ready) for ready in self._ready)
+            self._near = mask, self._kept(map(left_by, self._ready))
         return self._near[1]
 
     def _alike(self, variants: Variants, near: bool) -> list[list[int]]:

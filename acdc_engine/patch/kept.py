@@ -3,8 +3,9 @@
 Batches stay on the device as long as there is room; the others go to the host, and come back one at a time.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar, overload
+from collections.abc import Iterable, Iterator
+from itertools import starmap
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,10 +13,15 @@ from torch import Tensor
 from acdc_engine.model.devices import mapped, storage_of
 
 T = TypeVar("T")
+_Home = tuple[torch.device, torch.Size] | None
+"""Where a tensor was made, and its shape; None where it stays there."""
 
 
-class Kept(Sequence[T]):
-    """Things that hold tensors, such as a batch with its baseline, one after the other.
+class Kept(Generic[T]):
+    """Things that hold tensors, such as a batch with its baseline, to be gone through one after the other.
+
+    What has gone to the host comes back as it is asked for; let go of one (a loop's variable holds on to it) before the
+    next, or both are on the device.
 
     Args:
         things: Made one by one, so that no more is on the device at once than is kept there and one besides.
@@ -27,7 +33,7 @@ class Kept(Sequence[T]):
 
     def __init__(self, things: Iterable[T], room: int) -> None:
         """See the class."""
-        self._things, self.on_host = list[tuple[T, list[torch.device | None]]](), 0
+        self._things, self.on_host = list[tuple[T, list[_Home]]](), 0
         taken, known = 0, set[int]()
         for thing in things:
             own = {storage: size for storage, size in _storages(thing).items() if storage not in known}
@@ -38,23 +44,11 @@ class Kept(Sequence[T]):
             else:
                 self._things.append(_on_host(thing, known))
                 self.on_host += 1
+            del thing  # before the next is made
 
-    def __len__(self) -> int:
-        """How many things."""
-        return len(self._things)
-
-    @overload
-    def __getitem__(self, place: int) -> T: ...
-
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[T]: ...
-
-    def __getitem__(self, place: int | slice) -> T | Sequence[T]:
-        """One of them, with all of its tensors where they were made."""
-        if isinstance(place, slice):
-            return [self[one] for one in range(len(self))[place]]
-        thing, homes = self._things[place]
-        return _back(thing, iter(homes)) if homes else thing
+    def __iter__(self) -> Iterator[T]:
+        """All of them, each with all of its tensors where they were made."""
+        return starmap(_back, self._things)
 
 
 def _storages(thing: object) -> dict[int, int]:
@@ -69,25 +63,31 @@ def _storages(thing: object) -> dict[int, int]:
     return found
 
 
-def _on_host(thing: T, known: set[int]) -> tuple[T, list[torch.device | None]]:
-    """Its tensors in the host's memory but for those that others share, and where each was (None for these)."""
-    homes = list[torch.device | None]()
+def _on_host(thing: T, known: set[int]) -> tuple[T, list[_Home]]:
+    """Its tensors in the host's memory, what is repeated in them once; where each was, and of which shape.
+
+    Those stay that others share, and whole numbers, such as tokens: they take little, and prompts that do not move are
+    not looked at again, which would wait for the device.
+    """
+    homes = list[_Home]()
 
     def away(tensor: Tensor) -> Tensor:
-        stays = storage_of(tensor) in known
-        homes.append(None if stays else tensor.device)
+        stays = storage_of(tensor) in known or not tensor.is_floating_point()
+        homes.append(None if stays else (tensor.device, tensor.shape))
         if stays:
             return tensor
-        there = tensor.cpu()
+        there = tensor[tuple(slice(None if step else 1) for step in tensor.stride())].cpu()
         return there.pin_memory() if tensor.device.type == "cuda" else there  # copies back do not wait
 
     return mapped(thing, away), homes
 
 
-def _back(thing: T, homes: Iterator[torch.device | None]) -> T:
-    def back(tensor: Tensor) -> Tensor:
-        home = next(homes)
-        return tensor if home is None else tensor.to(home, non_blocking=True)
+def _back(thing: T, homes: list[_Home]) -> T:
+    left = iter(homes)
 
-    found: T = mapped(thing, back)
+    def back(tensor: Tensor) -> Tensor:
+        home = next(left)
+        return tensor if home is None else tensor.to(home[0], non_blocking=True).expand(home[1])
+
+    found: T = mapped(thing, back) if homes else thing
     return found

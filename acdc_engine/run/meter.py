@@ -175,4 +175,4 @@ def memory_note(view: TransformerView, *splits: PromptSet, batch_size: int) -> s
             f"Memory: of {view.memory / 2**30:.1f} GiB the weights take {view.weights_bytes / 2**30:.1f} GiB; {told}. "
             f"{less}"
         )
-    return None if batch + kept <= _MUCH else f"Memory: {told}. {less}"
+    return None if batch + sum(needed) <= _MUCH else f"Memory: {told}. {less}"

@@ -221,10 +221,10 @@ def find_circuit(search: Search, choice: Choice) -> Found:
         SearchError: No circuit smaller than the whole graph meets the target.
         MethodError: The parameters leave no circuit.
     """
-    tried: list[Found] = []
+    tried: list[tuple[float, int]] = []  # not the circuits: a mask of a large graph takes megabytes
 
     def remember(what: str, found: Found, met: bool) -> None:
-        tried.append(found)
+        tried.append((found.faithfulness, found.size))
         search.report(what, found, met)
 
     found = SEARCHES[choice.strategy].value(replace(search, report=remember), choice.parameters)
@@ -233,15 +233,15 @@ def find_circuit(search: Search, choice: Choice) -> Found:
     return found
 
 
-def _how_far(graph: Graph, tried: list[Found], target: Target) -> str:
-    """Says how near the search came, and which way it missed."""
-    smaller = [found for found in tried if 0 < found.size < graph.n_edges]
+def _how_far(graph: Graph, tried: list[tuple[float, int]], target: Target) -> str:
+    """Says how near the search came, and which way it missed, by faithfulness and edges of all that it tried."""
+    smaller = [(faithfulness, size) for faithfulness, size in tried if 0 < size < graph.n_edges]
     if not smaller:
         return f"No circuit smaller than the whole graph was found for the target {target}. Lower --faithfulness."
-    closest = min(smaller, key=lambda found: abs(found.faithfulness - 1))
-    way = "falls short" if closest.faithfulness < 1 else "overshoots: edges that work against the behaviour are missing"
+    faithfulness, size = min(smaller, key=lambda one: abs(one[0] - 1))
+    way = "falls short" if faithfulness < 1 else "overshoots: edges that work against the behaviour are missing"
     return (
         f"No circuit smaller than the whole graph meets the target {target}. The closest of {len(smaller)} circuits "
-        f"run has {closest.size:,} of {graph.n_edges:,} edges and faithfulness {closest.faithfulness:.3f}: it {way}. "
+        f"run has {size:,} of {graph.n_edges:,} edges and faithfulness {faithfulness:.3f}: it {way}. "
         "Lower --faithfulness, or score with another --method or more prompts (--n)."
     )

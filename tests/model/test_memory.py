@@ -98,13 +98,19 @@ def test_much_memory_is_said_beforehand() -> None:
     assert note is not None
     assert "x 90,000 tokens" in note
     assert "--n-held-out" in note
+    small = replace(v)
+    vars(small)["room"] = replace(v.room, kept=2**20)
+    many, few = memory_note(v, long, prompts, batch_size=1), memory_note(small, long, prompts, batch_size=1)
+    assert many is not None and few is not None and "host" not in many
+    all_of_them = many.partition("running circuits keeps about ")[2].partition(" of all prompts")[0]
+    assert f"keeps about 0.0 GiB of all prompts and {all_of_them} of them in the host's memory. Fewer" in few
 
 
 @pytest.mark.parametrize("name", ["gpt2", "gemma3"])
 def test_what_lies_before_the_corruption_is_let_go(name: str) -> None:
     """A part of a tensor would hold all of it. The first five of eight tokens are the same here."""
     prompts = PromptSet.from_tokens([[1, 2, 3, 4, 5, 6, 7, 8]] * 4, [[1, 2, 3, 4, 5, 9, 7, 8]] * 4)
-    grounds = CircuitEvaluator(view(name), prompts)._ready[0].baseline.grounds
+    grounds = next(iter(CircuitEvaluator(view(name), prompts)._ready)).baseline.grounds
     kept = [part for one in grounds for part in (one.x, one.values, one.z, one.total) if part is not None]
     assert kept and all(part.shape[-2] == 3 for part in kept)
     assert all(part.untyped_storage().nbytes() == part.numel() * part.element_size() for part in kept)

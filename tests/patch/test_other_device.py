@@ -4,6 +4,7 @@ A pretended device: tensors are wrapped and say that they are elsewhere; every o
 same with what is inside, and wraps the result.
 """
 
+import weakref
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
@@ -19,7 +20,7 @@ from acdc_engine.graph.connectivity import clean
 from acdc_engine.model.bridge import view_of
 from acdc_engine.model.devices import Room
 from acdc_engine.model.view import TransformerView
-from acdc_engine.patch import CircuitEvaluator
+from acdc_engine.patch import CircuitEvaluator, kept
 from acdc_engine.patch.attention_paths import HeadPath
 from acdc_engine.patch.evaluator import Variants
 from acdc_engine.patch.kept import Kept, _storages
@@ -176,9 +177,10 @@ def test_what_a_device_has_no_room_for_waits_in_the_host_s_memory(name: str, abl
     wanted = [ask(here) for ask in asked]
     whole = CircuitEvaluator(of_some_room(view(name), 2**40), prompts, ablation, batch_size=1)._ready
     assert isinstance(whole, Kept) and whole.on_host == 0
+    first = sum(_storages(next(iter(whole))).values())
     with Elsewhere():
         for v in (view_there(name), view_spread(name, 1)):
-            for room, least in ((0, 4), (sum(_storages(whole[0]).values()), 1)):
+            for room, least in ((0, 4), (first, 1)):
                 there = CircuitEvaluator(of_some_room(v, room), prompts, ablation, batch_size=1)
                 ready = there._ready
                 assert isinstance(ready, Kept) and least <= ready.on_host <= 4 - (room > 0)
@@ -186,6 +188,42 @@ def test_what_a_device_has_no_room_for_waits_in_the_host_s_memory(name: str, abl
                 assert not isinstance(last.embed, There) and not isinstance(last.grounds[1].x, There)
                 for ask, theirs in zip(asked, wanted, strict=True):
                     assert relative(ask(there).cpu(), theirs) < 1e-4
+
+
+def test_of_what_waits_one_batch_is_on_the_device_at_a_time(monkeypatch: pytest.MonkeyPatch, unchecked: None) -> None:
+    """And with it one bank; prompts do not move, and what an ablation repeats is not written out."""
+    prompts, asked, alive = random_prompts(4), questions("gpt2"), list[weakref.ref[Any]]()
+
+    def watched(made: Callable[..., Any]) -> Callable[..., Any]:
+        def one(*given: Any) -> Any:
+            there = [type(other) for ref in alive if (other := ref()) is not None]
+            alive.append(weakref.ref(found := made(*given)))
+            assert type(found) not in there
+            return found
+
+        return one
+
+    whole = CircuitEvaluator(of_some_room(view("gpt2"), 2**40), prompts, "zero", batch_size=4)._ready
+    monkeypatch.setattr(CircuitEvaluator, "_prepare", watched(CircuitEvaluator._prepare))
+    monkeypatch.setattr(kept, "_back", watched(kept._back))
+    with Elsewhere():
+        there = CircuitEvaluator(of_some_room(view_there("gpt2"), 0), prompts, "zero", batch_size=2)
+        for ask in asked:
+            ask(there)
+        found = CircuitEvaluator(of_some_room(view_there("gpt2"), 0), prompts, "zero", batch_size=4)._ready
+        assert isinstance(found, Kept) and isinstance(whole, Kept) and found.on_host == 1
+        (ready, _), wanted = found._things[0], whole._things[0][0]
+        assert isinstance(ready.batch.clean, There) and next(iter(found)).batch is ready.batch
+        assert sum(_storages(ready.baseline.grounds).values()) <= sum(_storages(wanted.baseline.grounds).values())
+
+
+def test_what_several_share_is_counted_once_and_stays_with_the_first_of_them() -> None:
+    shared, own, words = torch.ones(1, 8).expand(3, 8), [torch.full((4,), float(n)) for n in range(4)], ("a", ("b",))
+    found = Kept(((shared[1:], one, words) for one in own), 8 * 4 + 2 * 16)
+    away = [[home is not None for home in homes] for _, homes in found._things]
+    assert found.on_host == 2 and away == [[], [], [False, True], [False, True]]
+    for back, one in zip(found, own, strict=True):
+        assert torch.equal(back[0], shared[1:]) and torch.equal(back[1], one) and back[2] is words
 
 
 @pytest.mark.parametrize(("name", "ablation"), [("gemma3", "patch"), ("olmo2", "mean")])

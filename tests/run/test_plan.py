@@ -9,12 +9,14 @@ import pytest
 import torch
 
 from acdc_engine.errors import DeviceError, ModelError
+from acdc_engine.model import devices
 from acdc_engine.model.devices import Room, scoring_bytes
 from acdc_engine.model.find import smollm2_folder
 from acdc_engine.model.load import read_config
 from acdc_engine.model.sketch import sketch_of
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.prompts.prompt_set import PromptSet
+from acdc_engine.run import plan as planning
 from acdc_engine.run.discover import discover
 from acdc_engine.run.meter import kept_bytes
 from acdc_engine.run.plan import plan
@@ -45,7 +47,7 @@ def test_what_circuits_need_of_the_prompts_is_what_is_kept(name: str) -> None:
     """The first five of eight tokens are the same in clean and corrupt prompts."""
     prompts = PromptSet.from_tokens([[1, 2, 3, 4, 5, 6, 7, 8]] * 4, [[1, 2, 3, 4, 5, 9, 7, 8]] * 4)
     evaluator = CircuitEvaluator(view(name), prompts)
-    grounds, total = evaluator._ready[0].baseline.grounds, 2 * 4 * view(name).d_vocab * 4
+    grounds, total = next(iter(evaluator._ready)).baseline.grounds, 2 * 4 * view(name).d_vocab * 4
     for one in grounds:
         total += sum(part.nbytes for part in (one.x, one.values, one.raw) if part is not None)
     assert kept_bytes(view(name), prompts) == total
@@ -69,6 +71,23 @@ def test_a_plan_with_places_counts_edges_and_scores_at_each() -> None:
     assert places.scoring - whole.scoring == 3 * 8 * 4 * n_senders * 10 * (n_receivers - 1)
     assert (places.kept, places.circuits, places.batch) == (whole.kept, whole.circuits, whole.batch)
     assert places.notes and "with places ioi took 33" in places.notes[0] and not whole.notes
+
+
+def test_a_plan_for_a_gpu_says_what_waits_in_the_host_s_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pretended one, of 8 GiB: of each set of prompts a twelfth of what the weights leave stays there."""
+    monkeypatch.setattr(devices, "accelerator_bytes", lambda device: 8 * 2**30)
+    monkeypatch.setattr(planning, "pick_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(planning, "_rate", lambda device, dtype: 1e12)
+    few = plan("ioi", dtype="bfloat16", n_validation=128)
+    found = plan("ioi", dtype="bfloat16", n_validation=128, n=4000)
+    share = (8 * 2**30 - found.weights) // 12
+    assert few.on_host == 0 and few.libraries == found.libraries == 0 and found.kept - few.kept < share
+    needed = 4000 * few.kept / 256
+    assert found.on_host == pytest.approx(needed - share, rel=0.01)
+    assert found.kept == pytest.approx(share + 192 * few.kept / 256, rel=0.01)
+    asked = "plan", "ioi", "--dtype", "bfloat16", "--n-validation", "128", "--n"
+    text, short = (flat(acdc(*asked, n).stdout) for n in (4000, 64))
+    assert f"(more of it in the host's memory) {found.on_host / GB:.2f}" in text and "host" not in short
 
 
 def test_scoring_takes_what_was_planned() -> None:

@@ -1,20 +1,26 @@
 """Searches on tiny models: what they return meets the target, is clean, and is no larger than the obvious twin's."""
 
+import itertools
+import weakref
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
 from acdc_engine.errors import MethodError, SearchError
 from acdc_engine.graph.blocks import Graph
-from acdc_engine.graph.connectivity import is_clean
+from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.connectivity import clean, is_clean
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.judge import Judge, Target
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.run.settings import Settings
 from acdc_engine.score import get_method, score_edges
 from acdc_engine.search import SEARCHES, Choice, Found, Search, find_circuit
-from acdc_engine.search.order import best_first, first_edges, smallest_of_order
-from tests.tiny_models import METRIC, random_prompts, random_scores, view
+from acdc_engine.search.iterative import _SHARES, _Rounds
+from acdc_engine.search.order import Rank, best_first, first_edges, smallest_of_order, strengths
+from tests.tiny_models import METRIC, random_mask, random_prompts, random_scores, view
 
 Seen = list[tuple[str, Found, bool]]
 """What a search reported."""
@@ -48,6 +54,57 @@ def test_what_is_found_meets_the_target_and_is_clean(name: str, strategy: str) -
     (again,) = search.judge.faithfulness(found.mask[None])
     assert again == pytest.approx(found.faithfulness, abs=1e-5) and search.target.met(again)
     assert found.size == min(run.size for _, run, met in seen if met), "the smallest that was seen"
+
+
+def test_circuits_that_were_tried_are_let_go(unchecked: None) -> None:
+    """A mask of a large graph takes megabytes."""
+    search, _ = search_on("llama_grouped", 0.8)
+    tried, alive = list[weakref.ref[Found]](), list[int]()
+
+    def report(what: str, found: Found, met: bool) -> None:
+        tried.append(weakref.ref(found))
+        alive.append(sum(one() is not None for one in tried))
+
+    find_circuit(replace(search, report=report), Choice.of("iterative"))
+    assert len(tried) > 20 and max(alive) < 10
+
+
+@pytest.mark.parametrize("share", [0.6, 0.3, 0.0])
+@pytest.mark.parametrize("ranks", [("signed", "absolute"), ("rms",)])
+def test_a_round_tries_what_the_obvious_twin_tries(
+    ranks: tuple[Rank, ...], share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In its order; of a circuit of one path nothing is left, and nothing run."""
+    (search, _), seen, wanted, done = search_on("llama_grouped"), list[Tensor](), list[Tensor](), set[int]()
+    path = Circuit.from_edges(view("llama_grouped"), ["input->a0.h1<q>", "a0.h1->logits"]).mask()
+    graph, inside = search.graph, torch.randn(2, *search.scores.shape[1:], generator=torch.Generator().manual_seed(1))
+    mask = clean(graph, random_mask(graph, share, seed=3)) if share else path
+    size, edges = int(mask.sum()), mask.flatten().nonzero().flatten().tolist()
+    monkeypatch.setattr(search.judge, "contributions", lambda mask: inside)
+    rounds = _Rounds(replace(search, report=lambda what, found, met: seen.append(found.mask)), ranks)
+    assert rounds._round(Found(mask), 0, lambda found: False) is None
+    for level in range(0, len(_SHARES), 2):
+        some, counts = dict[bytes, Tensor](), {max(1, int(size * one)) for one in _SHARES[level : level + 2]} - done
+        done |= counts
+        for count, rank in itertools.product(sorted(counts), ranks):
+            values = strengths(inside, rank) * (strengths(search.scores, rank) if rank == "rms" else 1.0)
+            rest = mask.clone()
+            rest.view(-1)[sorted(edges, key=values.flatten().tolist().__getitem__)[:count]] = False
+            rest = clean(graph, rest)
+            some[rest.numpy().tobytes()] = rest
+        wanted += sorted((one for one in some.values() if one.any()), key=lambda one: int(one.sum()))
+    assert len(seen) == len(wanted) and all(map(torch.equal, seen, wanted)) and bool(wanted) == bool(share)
+
+
+def test_only_what_promises_something_is_added_however_much_is_asked_for() -> None:
+    search, _ = search_on("llama_grouped")
+    mask, inside = clean(search.graph, random_mask(search.graph, 0.5, seed=3)), -torch.ones(2, *search.scores.shape[1:])
+    missing = (search.graph.exists & ~mask).flatten().nonzero().flatten()[[5, 40, 7]]
+    inside[0].view(-1)[missing] = torch.tensor([3.0, 2.0, 1.0])
+    inside[0][mask] = 9.0
+    rounds = _Rounds(search, ("signed", "absolute"))
+    assert rounds._promising(mask, inside, 0.9).tolist() == missing.tolist()
+    assert rounds._promising(mask, inside, 0.0).tolist() == missing[:2].tolist(), "two at least"
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama_grouped"])
