@@ -49,6 +49,10 @@ def joined() -> Iterator[None]:
     import torch
     import torch.distributed as dist
 
+    # Its functions have the group there is as a default. One that they take hold of outlives `destroy_process_group`,
+    # and its threads abort the process now and then as Python ends: it is read before there is a group.
+    import torch.distributed.nn.functional
+
     here = int(os.environ.get("LOCAL_RANK", "0"))
     if torch.cuda.is_available():
         torch.cuda.set_device(here % torch.cuda.device_count())
