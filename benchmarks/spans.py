@@ -95,10 +95,14 @@ def measured(task: str, way: str, lab: Experiment, found: Selection, cost: tuple
     )
 
 
-def ways_of(task: str, view: TransformerView, n: int, held_out: int, reporter: Reporter) -> list[Way]:
+def ways_of(
+    task: str, view: TransformerView, n: int, held_out: int, each_template: bool, reporter: Reporter
+) -> list[Way]:
     """All three searches of one task."""
     splits, placed = (prompts_of(task, view, n, held_out, where) for where in ("none", "spans"))
-    plain, spans = (Experiment(view, one.discovery, one.held_out) for one in (splits, placed))
+    plain, spans = (
+        Experiment(view, one.discovery, one.held_out, each_template=each_template) for one in (splits, placed)
+    )
     n_spans = spans.graph.n_spans
     before = view.work.operations
     with torch.no_grad():
@@ -126,6 +130,7 @@ def main(
     tasks: Annotated[str, typer.Option(help="Which tasks, with commas between them.")] = TASKS,
     n: Annotated[int, typer.Option("--n", min=8, help="Discovery prompts.")] = 32,
     held_out: Annotated[int, typer.Option(min=10, help="Held-out prompts.")] = 128,
+    each_template: Annotated[bool, typer.Option(help="Ask the target of every template, not of their mean.")] = True,
     threads: Threads = 2,
     out: Out = None,
 ) -> None:
@@ -137,7 +142,7 @@ def main(
             view = load_model(MODEL, device="cpu")
         rows = list[Way]()
         for task in tasks.split(","):
-            rows += ways_of(task, view, n, held_out, reporter)
+            rows += ways_of(task, view, n, held_out, each_template, reporter)
             print(*(asdict(row) for row in rows[-3:]), sep="\n", flush=True)
     table = Table(
         f"Circuits with places, {held_out} held-out prompts",
@@ -175,7 +180,7 @@ def main(
         "pairs: edges at their places; of a circuit without places at every one of them. Passes are of the search, "
         "with scores and the tests of single edges.",
     )
-    settings = {"model": MODEL, "prompts": n, "held_out": held_out, "threads": threads}
+    settings = {"model": MODEL, "prompts": n, "held_out": held_out, "each_template": each_template, "threads": threads}
     give(out, "spans", {"machine": describe_machine(), "settings": settings, "circuits": [*map(asdict, rows)]}, [table])
 
 
