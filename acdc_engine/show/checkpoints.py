@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from acdc_engine.graph.checkpoint_records import Checkpoint, Checkpoints, Shared
 from acdc_engine.graph.style import texts_of
 from acdc_engine.show.sections import Column, Section, table_of
-from acdc_engine.show.visible import plain
+from acdc_engine.show.visible import both_ends, plain
 from acdc_engine.show.words import two, with_ends
 
-_NAME, _SHORT, _END = 40, 20, 11
+_NAME, _SHORT = 40, 18
 _MODEL = Column("model", "name")
 
 
@@ -32,10 +32,9 @@ def names_of(models: Sequence[Checkpoint]) -> list[str]:
     The end of a long one says which step it is, and stays.
     """
     names = [one.model.name.rpartition("+")[2].rpartition("/")[2] or one.model.name for one in models]
-    short = [name if len(name) <= _SHORT else f"{name[: _SHORT - _END - 1]}\u2026{name[-_END:]}" for name in names]
-    return [
-        plain(name if short.count(name) == 1 else f"{place}: {name}", 2 * _SHORT) for place, name in enumerate(short, 1)
-    ]
+    short = [both_ends(name, _SHORT) for name in names]
+    numbered = (f"{place}: {both_ends(name, _SHORT - 4)}" for place, name in enumerate(names, 1))
+    return [plain(one if short.count(one) == 1 else other) for one, other in zip(short, numbered, strict=True)]
 
 
 def checkpoints_remarks(found: Checkpoints) -> list[str]:
@@ -71,7 +70,7 @@ def _row(one: Checkpoint) -> list[str]:
 
 
 def _overlap(found: Checkpoints) -> Section:
-    headings = (_MODEL, "before: edges", "nodes", "last: edges", "nodes", "in the last model [95 %]")
+    headings = (_MODEL, "before: edges", "nodes", "last: edges", "nodes", "in the last [95 %]")
     rows = [
         (
             name,
@@ -83,7 +82,7 @@ def _overlap(found: Checkpoints) -> Section:
     ]
     hints = [
         "Jaccard index with the circuit of the model before and of the last one: 1 is the same, 0 nothing in common.",
-        "In the last model: faithfulness of this model's circuit there.",
+        "In the last: faithfulness of this model's circuit in the last model.",
     ]
     return Section("What the circuits share", hints=hints, table=table_of(headings, rows, tight=True))
 

@@ -147,7 +147,7 @@ def _roles(found: Diff, most: int | None) -> Section:
     return Section(
         "What the nodes of the circuits do",
         texts=[
-            f"{counts[0]:,} nodes are gained, {counts[1]:,} lost, {counts[2]:,} kept. {turned:,} "
+            f"Nodes: {counts[0]:,} gained, {counts[1]:,} lost, {counts[2]:,} kept. {turned:,} "
             f"{'has' if turned == 1 else 'have'} another role in the tuned model."
         ],
         hints=["Writes: its direct effect on the answer, in logits. Nodes that no circuit has are not measured."],

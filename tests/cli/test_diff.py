@@ -67,7 +67,7 @@ def test_checkpoints_in_a_row(tuned: Path, tmp_path: Path) -> None:
     out, picture = tmp_path / "out", tmp_path / "curve.svg"
     command = ["diff", "induction_2l", "--models", "induction-2l", str(tuned), *QUICK, "--out", str(out)]
     text = words(*command, "--picture", picture)
-    for part in ("The models and their circuits", "What the circuits share", "in the last model [95 %]", "<b>tuned"):
+    for part in ("The models and their circuits", "What the circuits share", "in the last [95 %]", "<b>tuned"):
         assert part in text, part
     found = Checkpoints.model_validate_json((out / "checkpoints.json").read_text())
     assert {file.name for file in out.iterdir()} == {

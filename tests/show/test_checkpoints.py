@@ -15,6 +15,7 @@ from acdc_engine.show.checkpoints import checkpoints_remarks, checkpoints_sectio
 from acdc_engine.show.diff_page import checkpoints_html
 from acdc_engine.show.notebook import html_of
 from acdc_engine.show.pictures.checkpoints import checkpoints_figure
+from tests.show.conftest import lines_of
 from tests.show.index.runs import tiny_model
 
 pytest.importorskip("matplotlib")
@@ -90,7 +91,7 @@ def test_tables_and_page_have_every_figure_in_its_place() -> None:
     headings = [column.name for column in models.table.columns]
     assert headings == ["model", "clean", "corrupt", "right", "edges", "nodes", "faithful [95 %]", "worst"]
     headings = [column.name for column in shares.table.columns]
-    assert headings == ["model", "before: edges", "nodes", "last: edges", "nodes", "in the last model [95 %]"]
+    assert headings == ["model", "before: edges", "nodes", "last: edges", "nodes", "in the last [95 %]"]
     cells = re.findall(r"<t[dh](?: [^>]*)?>([^<]*)</t[dh]>", checkpoints_html(FOUND))
     assert [cell for cell in cells if cell] == [
         text for part in (models, shares) if part.table
@@ -158,5 +159,13 @@ def test_remarks_are_of_one_model_each() -> None:
 
 def test_names_tell_models_apart() -> None:
     long = ["llama-3.2-1b-instruct-step-1000", "llama-3.2-1b-instruct-step-2000"]
-    names = names_of([one(name) for name in ("a/final", "hub/b+final", *long, "plus+", "\N{RIGHT-TO-LEFT OVERRIDE}x")])
-    assert names == ["1: final", "2: final", "llama-3.…t-step-1000", "llama-3.…t-step-2000", "plus+", "\\u202ex"]
+    found = [one(name) for name in ("a/final", "hub/b+final", *long, "plus+", "\N{RIGHT-TO-LEFT OVERRIDE}x")]
+    names = names_of(found)
+    assert names == ["1: final", "2: final", "llama-3.…step-1000", "llama-3.…step-2000", "plus+", "\\u202ex"]
+    alike = [one(f"{place}-of-{'x' * 30}-of-the-same-end", **FIRST.model_dump(exclude={"model"})) for place in "ab"]
+    assert names_of(alike) == ["a-of-xxx…-same-end", "b-of-xxx…-same-end"]
+    alike = [one(f"same-{place}-{'x' * 30}", **LAST.model_dump(exclude={"model"})) for place in "ab"] * 6
+    assert names_of(alike)[10] == "11: same-a…xxxxxxx"
+    shown = lines_of(checkpoints_sections(row(*alike)))
+    assert sum(line.startswith("11: same-a…xxxxxxx ") for line in shown) == 2, "at 80 columns nothing is cut"
+    assert "before: edges nodes last: edges nodes in the last [95 %]" in "\n".join(shown)
