@@ -184,8 +184,10 @@ class _Series:
         with self.report.stage("Each circuit in the last model", len(self.found)) as stage:
             try:
                 judge = lab.held_out_judge
-            except BehaviourError as error:
-                self.remarks.append(f"No circuit is judged in the last model, {lab.view.name}. {error}")
+            except BehaviourError:
+                self.remarks.append(
+                    f"No circuit is judged in the last model, {lab.view.name}, where the metric cannot fall."
+                )
                 judge = None
             for place, circuit in enumerate(self.circuits):
                 update: dict[str, Any] = {"last": shared(circuit, self.circuits[-1])}

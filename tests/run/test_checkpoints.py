@@ -284,7 +284,7 @@ def test_what_is_said_of_the_last_model_names_it(training: dict[str, Path], whol
     found = checkpoints("induction_2l", [training["step-3"], training["step-0"]], **QUICK)
     said = checkpoints_remarks(found)
     assert said[0].startswith("step-0 has no circuit. The corrupt metric equals") and len(said) == 2
-    assert said[1].startswith("No circuit is judged in the last model, step-0. The corrupt metric equals")
+    assert said[1] == "No circuit is judged in the last model, step-0, where the metric cannot fall."
     assert found.models[0].in_last is None and found.models[0].last is None and found.models[0].edges
     none = checkpoints("induction_2l", [training["step-0"], other], **QUICK)
     assert all(one.reason and not one.edges for one in none.models) and "step-0" in checkpoints_html(none)
