@@ -71,7 +71,8 @@ def diff(
     With --models: how the circuit grows and changes from one to the next, what
     each shares with the one before and with the last, and how faithful it is in
     the last model. With --out Ctrl-C loses no model that is done: the same
-    command goes on, also with more models.
+    command goes on, also with more models. --overwrite replaces a result of
+    other settings.
     """
     check_picture(picture, overwrite)
     if across:
@@ -107,14 +108,17 @@ def _across(
     """`acdc diff --models`."""
     with stage("Starting"):
         from acdc_engine.graph.files import write_text
-        from acdc_engine.run.checkpoints import PAGE, RESULT, SETTINGS
+        from acdc_engine.run.checkpoint_folder import PAGE, RESULT
+        from acdc_engine.run.checkpoints import SETTINGS
         from acdc_engine.run.checkpoints import checkpoints as run
         from acdc_engine.show.checkpoints import checkpoints_remarks, checkpoints_sections
         from acdc_engine.show.diff_page import checkpoints_html
         from acdc_engine.show.pictures.checkpoints import checkpoints_figure
 
+    before = _content(out_folder and out_folder / RESULT)
+
     def left() -> str:
-        if out_folder is None or not (out_folder / RESULT).exists():
+        if out_folder is None or _content(out_folder / RESULT) == before:
             return "Nothing was written."
         return f"{out_folder} has the models that were finished. The same command goes on."
 
@@ -122,12 +126,16 @@ def _across(
     given = {name: value for name, value in settings.items() if name not in usual or value != usual[name]}
     with stoppable(left):
         found = run(task, models, out=out_folder, overwrite=overwrite, progress=progress(), **given)
-    draw(picture, overwrite, lambda: checkpoints_figure(found))
-    if out_folder is not None:
-        with stage("Drawing"):
-            write_text(out_folder / PAGE, checkpoints_html(found), overwrite=True)
+        if out_folder is not None:
+            with stage("Drawing"):
+                write_text(out_folder / PAGE, checkpoints_html(found), overwrite=True)
+        draw(picture, overwrite, lambda: checkpoints_figure(found))
     as_text = found.model_dump_json(indent=1) if as_json else None
     print_result(as_text, checkpoints_sections(found), checkpoints_remarks(found), _kept_in(out_folder, picture))
+
+
+def _content(path: Path | None) -> bytes | None:
+    return path.read_bytes() if path is not None and path.is_file() else None
 
 
 def _kept_in(folder: Path | None, picture: Path | None) -> str:

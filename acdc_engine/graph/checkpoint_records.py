@@ -6,10 +6,9 @@ from typing import Literal
 
 from pydantic import Field, JsonValue
 
-from acdc_engine.graph.diff_records import DiffModel
+from acdc_engine.graph.diff_records import DiffModel, ModelsResult
 from acdc_engine.graph.evidence_records import Interval
-from acdc_engine.graph.files import Result
-from acdc_engine.graph.records import Environment, Record
+from acdc_engine.graph.records import Record
 
 
 class Shared(Record):
@@ -23,7 +22,7 @@ class Shared(Record):
 class Checkpoint(DiffModel):
     """One of the models, and its circuit."""
 
-    file: str | None = None
+    file: str | None = Field(default=None, pattern=r"^[^/\\]+\.json$")
     """The circuit's, beside this one. Null where there is none."""
     nodes: int | None = None
     """Heads and MLPs of its circuit. Null where there is none; so all that follows, but `seconds`."""
@@ -47,24 +46,15 @@ class Checkpoint(DiffModel):
     """For its behaviour and its circuit."""
 
 
-class Checkpoints(Result):
+class Checkpoints(ModelsResult):
     """What `acdc diff --models` finds."""
 
     format: Literal["acdc-engine/checkpoints"] = "acdc-engine/checkpoints"
-    version: int = Field(default=1, ge=1, le=1)
-    task: str
-    metric: str
-    ablation: str
-    n_discovery: int = Field(ge=1)
-    n_held_out: int = Field(ge=1)
-    seed: int
     models: tuple[Checkpoint, ...] = Field(min_length=1)
     """In the order in which they were given."""
     complete: bool = False
-    """False where the run was interrupted: models are missing or out of order, and so is what their circuits share."""
+    """False where the run was interrupted: models are missing, and what circuits share with that of the last one."""
+    others: tuple[Checkpoint, ...] = ()
+    """Known from an earlier run of the same settings and not in this row: named again, they are not measured again."""
     facts: dict[str, JsonValue]
     """What was asked for, and with which versions: the same command goes on with what is here, another does not."""
-    remarks: tuple[str, ...] = ()
-    """What a reader should know."""
-    environment: Environment
-    """Where it was run."""

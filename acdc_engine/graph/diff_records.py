@@ -30,7 +30,7 @@ class DiffModel(Record):
     accuracy: float | None = None
     """Share of the clean prompts that it answers rightly: right answers first. Null without answers."""
     doubt: str | None = None
-    """Why a circuit for it would mean little: it does not show the behaviour. Null where it does."""
+    """Why a circuit for it would mean little, such as that it does not show the behaviour. Null where nothing does."""
     edges: int | None = None
     """Of its circuit. Null where there is none."""
     reason: str | None = None
@@ -131,10 +131,10 @@ class Carried(Record):
     """Why there is no circuit. Null where there is one."""
 
 
-class Diff(Result):
-    """What `acdc diff` finds."""
+class ModelsResult(Result):
+    """Several models on one task, with the same prompts for all."""
 
-    format: Literal["acdc-engine/diff"] = "acdc-engine/diff"
+    format: str
     version: int = Field(default=1, ge=1, le=1)
     task: str
     metric: str
@@ -143,6 +143,16 @@ class Diff(Result):
     n_discovery: int = Field(ge=1)
     n_held_out: int = Field(ge=1)
     seed: int
+    remarks: tuple[str, ...] = ()
+    """What a reader should know."""
+    environment: Environment
+    """Where it was run."""
+
+
+class Diff(ModelsResult):
+    """What `acdc diff` finds."""
+
+    format: Literal["acdc-engine/diff"] = "acdc-engine/diff"
     base: DiffModel
     tuned: DiffModel
     judged: tuple[DiffCell, ...] = ()
@@ -153,11 +163,7 @@ class Diff(Result):
     roles: tuple[DiffRole, ...] = ()
     """Of all nodes of the two circuits but logits, in the model's order. Empty where neither model has a circuit."""
     carried: Carried
-    remarks: tuple[str, ...] = ()
-    """What a reader should know."""
     seconds: float = Field(ge=0)
     """Wall-clock time, with loading."""
     forward_passes: float = Field(ge=0)
     """All that was computed, in plain forward passes over the discovery prompts."""
-    environment: Environment
-    """Where it was run."""

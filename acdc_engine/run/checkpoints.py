@@ -4,7 +4,6 @@ Only one model is in memory at a time. With a folder, what is known of a model i
 command takes it up again.
 """
 
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,36 +12,32 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import JsonValue, ValidationError
+from pydantic import JsonValue
 
-from acdc_engine.errors import BehaviourError, MethodError, RunFolderError
+from acdc_engine.errors import BehaviourError, MethodError
 from acdc_engine.evidence.comparison import overlaps
 from acdc_engine.evidence.figures import figures_of
 from acdc_engine.evidence.resampling import check_enough_prompts
 from acdc_engine.experiment import Experiment
 from acdc_engine.graph.checkpoint_records import Checkpoint, Checkpoints, Shared
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.files import check_target
 from acdc_engine.model.alike import OneOfMany, alike
 from acdc_engine.model.load import load_model
 from acdc_engine.model.pair import check_sizes, sizes_of
 from acdc_engine.model.view import TransformerView
-from acdc_engine.patch.trace import differences
 from acdc_engine.prompts.card import TaskCard
 from acdc_engine.prompts.find import find_task
-from acdc_engine.prompts.metrics import Metric
+from acdc_engine.prompts.metrics import Metric, accuracy
 from acdc_engine.provenance import environment
-from acdc_engine.run.folder import asked_facts, check_place
+from acdc_engine.run.checkpoint_folder import CheckpointFolder, Known
+from acdc_engine.run.folder import asked_facts
 from acdc_engine.run.one_model import one_model
 from acdc_engine.run.prepare import look_before_loading, metric_for, prompts_of
 from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.settings import DIFF_SETTINGS, Settings
 
-RESULT, PAGE = "checkpoints.json", "checkpoints.html"
-"""What a folder holds beside the circuits: the result, and its page (of the command)."""
 SETTINGS = tuple(name for name in DIFF_SETTINGS if name not in ("adapter", "n_random"))
 _VERSIONS = ("acdc-engine", "torch", "transformers")
-_Known = tuple[Checkpoint, Circuit | None]
 
 
 def checkpoints(
@@ -63,8 +58,8 @@ def checkpoints(
         task: Name or path of a task card.
         models: In order, as for `load_model`; the folder of an adapter stands for the first model with it merged in.
         out: Folder to write: checkpoints.json and a circuit file of each model, each when it is found. What is there of
-            the same settings and weights is taken up again. None to write nothing.
-        overwrite: Replace these files, and begin anew.
+            the same settings and weights is taken up again, and what of it is not named stays. None to write nothing.
+        overwrite: Replace a comparison of other settings there, and files of others that have names of these.
         progress: Show progress on stderr, or on a reporter of one's own (`acdc_engine.run.progress`).
         **settings: Those of `Settings` that `SETTINGS` names.
 
@@ -78,22 +73,22 @@ def checkpoints(
     with report.stage("Looking at the models"):
         asked = alike(models)
         look_before_loading(card, models[0], chosen)
-    folder = None if out is None else _Folder.at(Path(out), [one.name for one in asked], facts, overwrite)
+    folder = None if out is None else CheckpointFolder.at(Path(out), [one.name for one in asked], facts, overwrite)
     series, lab = _Series(card, metric, chosen, report), None
-    for place, one in enumerate(asked):
+    for one in asked:
         lab = None  # its model goes before the next one comes
         lab = series.load(one)
-        known = None if folder is None else folder.known.get(str(lab.view.weights_hash()))
-        file = None if folder is None else folder.files[place]
-        series.add(*(known or series.measured(one.name, lab)), file)
+        known = None if folder is None else folder.known_of(lab.view.model_record())
+        record, circuit = known or series.measured(one.name, lab)
+        if folder is not None and circuit is not None:
+            record = record.model_copy(update={"file": folder.file_of(record, one.name, series.found)})
+        series.add(record, circuit)
         if folder is not None:
-            folder.save(series.result(lab, facts), series.circuits[-1])
+            folder.save(series.result(lab, facts), circuit)
     assert lab is not None, "there are two at least"
     series.judge_in_last(lab)
     found = series.result(lab, facts).model_copy(update={"complete": True})
-    if folder is not None:
-        folder.save(found)
-    return found
+    return found if folder is None else folder.save(found)
 
 
 def _checked(models: Sequence[Any], settings: dict[str, Any]) -> Settings:
@@ -148,19 +143,18 @@ class _Series:
         card, prompts = prompts_of(self.card, view, chosen)
         if not self.found:
             self.remarks += prompts.notes
-        same = [one.model.name for one in self.found if one.model.weights_hash == view.weights_hash()]
-        self.remarks += [f"{view.name} has the weights of {other}." for other in same]
         how = {"seed": chosen.seed, "batch_size": chosen.batch_size, "name": card.name}
         parts = prompts.discovery, prompts.held_out
         return Experiment(view, *parts, metric=self.metric, ablation=chosen.ablation, **how)
 
-    def measured(self, name: str, lab: Experiment) -> _Known:
+    def measured(self, name: str, lab: Experiment) -> Known:
         """A model's behaviour and its circuit."""
         started = time.perf_counter()
         try:
-            one = one_model(name, lab, self.chosen, self.report)
+            _ = lab.held_out_judge
         except BehaviourError as error:
             return _without(lab, str(error), started), None
+        one = one_model(name, lab, self.chosen, self.report)
         about = one.record.model_dump() | {"seconds": time.perf_counter() - started}
         if one.circuit is None:
             return Checkpoint(**about), None
@@ -179,11 +173,10 @@ class _Series:
         )
         return kept, one.circuit
 
-    def add(self, record: Checkpoint, circuit: Circuit | None, file: str | None) -> None:
+    def add(self, record: Checkpoint, circuit: Circuit | None) -> None:
         """Takes what is known of the next model, and sets its circuit against that of the one before."""
         before = shared(circuit, self.circuits[-1]) if self.circuits else None
-        update = {"file": None if circuit is None else file, "before": before}
-        self.found.append(record.model_copy(update={**update, "last": None, "in_last": None, "in_last_interval": None}))
+        self.found.append(record.model_copy(update={"before": before}))
         self.circuits.append(circuit)
 
     def judge_in_last(self, lab: Experiment) -> None:
@@ -191,8 +184,10 @@ class _Series:
         with self.report.stage("Each circuit in the last model", len(self.found)) as stage:
             try:
                 judge = lab.held_out_judge
-            except BehaviourError as error:
-                self.remarks.append(f"No circuit is judged in the last model. {error}")
+            except BehaviourError:
+                self.remarks.append(
+                    f"No circuit is judged in the last model, {lab.view.name}, where the metric cannot fall."
+                )
                 judge = None
             for place, circuit in enumerate(self.circuits):
                 update: dict[str, Any] = {"last": shared(circuit, self.circuits[-1])}
@@ -229,87 +224,13 @@ def shared(one: Circuit | None, other: Circuit | None) -> Shared | None:
 def _without(lab: Experiment, reason: str, started: float) -> Checkpoint:
     """A model in which the metric is the same on clean and corrupt prompts: there is nothing to find."""
     evaluator = lab.held_out_evaluator
-    logits = evaluator.clean_logits()
-    clean, corrupt = (
-        float(lab.metric(one, evaluator.prompts, logits).mean()) for one in (logits, evaluator.ablated_logits())
-    )
+    prompts, logits = evaluator.prompts, evaluator.clean_logits()
+    clean, corrupt = (float(lab.metric(one, prompts, logits).mean()) for one in (logits, evaluator.ablated_logits()))
     return Checkpoint(
         model=lab.view.model_record(),
         metric_clean=clean,
         metric_corrupt=corrupt,
+        accuracy=float(accuracy(logits, prompts).float().mean()) if prompts.answers.shape[1] else None,
         reason=reason,
         seconds=time.perf_counter() - started,
     )
-
-
-@dataclass(frozen=True)
-class _Folder:
-    """Where the result and the circuits lie, and what an earlier run of the same settings has left, by weights."""
-
-    path: Path
-    files: tuple[str, ...]
-    known: dict[str, _Known]
-
-    @classmethod
-    def at(cls, path: Path, names: Sequence[str], facts: dict[str, JsonValue], overwrite: bool) -> "_Folder":
-        """Looks into the folder, and makes it.
-
-        Raises:
-            RunFolderError: It holds a result of other settings, or one that cannot be read.
-            CircuitFileError: It holds another file of a name that is written.
-        """
-        check_place(path)
-        files = _file_names(names)
-        earlier = None if overwrite else _earlier(path, facts)
-        ours = () if earlier is None else (RESULT, PAGE, *(one.file for one in earlier.models))
-        path.mkdir(parents=True, exist_ok=True)
-        for name in (RESULT, PAGE, *files):
-            check_target(path / name, overwrite=overwrite or name in ours)
-        known = dict[str, _Known]()
-        for one in () if earlier is None else earlier.models:
-            circuit = Circuit.load(path / one.file) if one.file and (path / one.file).is_file() else None
-            if one.file is None or (
-                circuit is not None and circuit.model == one.model
-            ):  # not killed before it was written
-                known[str(one.model.weights_hash)] = one, circuit
-        return cls(path, files, known)
-
-    def save(self, found: Checkpoints, circuit: Circuit | None = None) -> None:
-        """Writes the result, and the circuit of the model that came last; a page of an earlier one goes.
-
-        What was known of models that are still to come stays in an unfinished result.
-        """
-        (self.path / PAGE).unlink(missing_ok=True)
-        done = {one.model.weights_hash for one in found.models}
-        rest = () if found.complete else tuple(one for key, (one, _) in self.known.items() if key not in done)
-        found.model_copy(update={"models": (*found.models, *rest)}).save(self.path / RESULT, overwrite=True)
-        if circuit is not None:
-            circuit.save(self.path / self.files[len(found.models) - 1], overwrite=True)
-
-
-def _earlier(folder: Path, facts: dict[str, JsonValue]) -> Checkpoints | None:
-    """What lies in the folder of the same settings."""
-    path = folder / RESULT
-    if not path.exists():
-        return None
-    instead = "Choose another --out, or add --overwrite to replace it."
-    try:
-        found = Checkpoints.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise RunFolderError(
-            f"{path} is there and cannot be read as a result of acdc diff --models. {instead}"
-        ) from error
-    if others := differences(found.facts, facts):
-        told = "; ".join(f"{name}: {what}" for name, what in others.items())
-        raise RunFolderError(f"{folder} holds a comparison of other settings ({told}). {instead}")
-    return found
-
-
-def _file_names(names: Sequence[str]) -> tuple[str, ...]:
-    """A name for each model's circuit file, all different."""
-    made = [RESULT]
-    for name in names:
-        plain = re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "model"
-        numbered = (f"{plain}{more}.json" for more in ("", *(f"-{n}" for n in range(2, len(names) + 3))))
-        made.append(next(one for one in numbered if one not in made))
-    return tuple(made[1:])

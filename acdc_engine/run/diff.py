@@ -30,6 +30,7 @@ from acdc_engine.patch.judge import Judge
 from acdc_engine.patch.mask_scores import mask_scores
 from acdc_engine.prompts.find import find_task
 from acdc_engine.provenance import environment
+from acdc_engine.run.folder import check_place
 from acdc_engine.run.meter import plain_operations
 from acdc_engine.run.one_model import OneModel, judge_of, one_model, searched
 from acdc_engine.run.prepare import metric_for, prompts_of
@@ -162,6 +163,7 @@ def _models(base: Any, tuned: Any, chosen: Settings) -> tuple[TransformerView, T
 
 def _save(folder: Path, found: Diff, circuits: Sequence[Circuit | None]) -> None:
     """Writes all files; of an earlier comparison neither page nor circuit stays."""
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / PAGE).unlink(missing_ok=True)
     found.save(folder / DIFF, overwrite=True)
     for name, circuit in zip(FILES, circuits, strict=True):
@@ -172,8 +174,9 @@ def _save(folder: Path, found: Diff, circuits: Sequence[Circuit | None]) -> None
 
 
 def _folder(folder: Path, overwrite: bool) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in (DIFF, PAGE, *FILES):
+    """Looks into the folder, which is made when there is something to write."""
+    check_place(folder)
+    for name in (DIFF, PAGE, *FILES) if folder.is_dir() else ():
         check_target(folder / name, overwrite=overwrite)
     return folder
 

@@ -46,8 +46,8 @@ def diff_sections(found: Diff, most: int | None = _ROWS) -> list[Section]:
 def diff_remarks(found: Diff) -> list[str]:
     """What a reader should know."""
     sides = (("base", found.base), ("tuned", found.tuned))
-    notes = [f"the {which} model does not show the behaviour. {one.doubt}" for which, one in sides if one.doubt]
-    notes += [f"the {which} model has no circuit: {one.reason}" for which, one in sides if one.reason]
+    notes = [f"A circuit of the {which} model would mean little. {one.doubt}" for which, one in sides if one.doubt]
+    notes += [f"The {which} model has no circuit. {one.reason}" for which, one in sides if one.reason]
     return [plain(note, 400) for note in (*notes, *found.remarks)]
 
 
@@ -147,7 +147,7 @@ def _roles(found: Diff, most: int | None) -> Section:
     return Section(
         "What the nodes of the circuits do",
         texts=[
-            f"{counts[0]:,} nodes are gained, {counts[1]:,} lost, {counts[2]:,} kept. {turned:,} "
+            f"Nodes: {counts[0]:,} gained, {counts[1]:,} lost, {counts[2]:,} kept. {turned:,} "
             f"{'has' if turned == 1 else 'have'} another role in the tuned model."
         ],
         hints=["Writes: its direct effect on the answer, in logits. Nodes that no circuit has are not measured."],

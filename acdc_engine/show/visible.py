@@ -32,6 +32,11 @@ def plain(text: str, most: int = _MOST) -> str:
     return shown if len(text) <= most else f"{shown}... ({len(text) - most:,} more characters)"
 
 
+def both_ends(text: str, most: int) -> str:
+    """At most so many characters of a name, whose end tells it from others as its beginning does."""
+    return text if len(text) <= most else f"{text[: (most - 1) // 2]}\u2026{text[-(most // 2) :]}"
+
+
 def visible_token(token: str, most: int = 24) -> str:
     """A token as one word that keeps to its column, at most so many characters.
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,6 +10,7 @@ from acdc_engine.graph.checkpoint_records import Checkpoints
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.diff_records import Diff
 from acdc_engine.model.small_model import read_small_model, write_small_model
+from acdc_engine.run import checkpoints as run
 from acdc_engine.shipped import graphs_folder
 from acdc_engine.show.diff_page import checkpoints_html, diff_html
 from acdc_engine.show.notebook import html_of
@@ -65,7 +67,7 @@ def test_checkpoints_in_a_row(tuned: Path, tmp_path: Path) -> None:
     out, picture = tmp_path / "out", tmp_path / "curve.svg"
     command = ["diff", "induction_2l", "--models", "induction-2l", str(tuned), *QUICK, "--out", str(out)]
     text = words(*command, "--picture", picture)
-    for part in ("The models and their circuits", "What the circuits share", "in the last model [95 %]", "<b>tuned"):
+    for part in ("The models and their circuits", "What the circuits share", "in the last [95 %]", "<b>tuned"):
         assert part in text, part
     found = Checkpoints.model_validate_json((out / "checkpoints.json").read_text())
     assert {file.name for file in out.iterdir()} == {
@@ -96,6 +98,45 @@ def test_checkpoints_in_a_row(tuned: Path, tmp_path: Path) -> None:
     assert "takes two models or more, in order, and one is given" in refused("diff", "induction_2l", "--models", "a")
     no_circuit = found.models[0].model_copy(update={"edges": None, "reason": "none met the target"})
     assert "<b>tuned" not in checkpoints_html(found.model_copy(update={"models": (no_circuit, *found.models[1:])}))
+
+
+def test_what_is_said_at_ctrl_c_is_true(tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether something was written, and that the same command, with or without --overwrite, goes on with it."""
+    out, real, left = tmp_path / "out", run.one_model, [0]  # type: ignore[attr-defined]
+
+    def one_model(*given: Any, **named: Any) -> Any:
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        return real(*given, **named)
+
+    monkeypatch.setattr(run, "one_model", one_model)
+    command = ["diff", "induction_2l", "--models", "induction-2l", tuned, *QUICK]
+
+    def stopped(after: int, *more: object) -> str:
+        left[0] = after
+        ran = acdc(*command, *more)
+        assert ran.exit_code == 130 and not left[0]
+        return ran.stderr.splitlines()[-1]
+
+    nothing, kept = "Interrupted. Nothing was written.", f"Interrupted. {out} has the models that were finished."
+    assert stopped(1) == nothing
+    assert stopped(0, "--out", out) == nothing and not list(out.iterdir())
+    assert stopped(1, "--out", out, "--seed", "1") == f"{kept} The same command goes on."
+    before = {file.name: file.read_bytes() for file in out.iterdir()}
+    assert stopped(0, "--out", out, "--seed", "1", "--overwrite") == f"{kept} The same command goes on."
+    assert stopped(0, "--out", out, "--overwrite") == nothing, "what is of other settings is there still"
+    assert before.keys() == {file.name for file in out.iterdir()} == {"checkpoints.json", "induction-2l.json"}
+    assert stopped(1, "--out", out, "--overwrite") == f"{kept} The same command goes on."
+    with monkeypatch.context() as patch:
+        patch.setattr("acdc_engine.show.diff_page.checkpoints_html", lambda found: stop_now())
+        assert stopped(1, "--out", out, "--overwrite") == f"{kept} The same command goes on."
+    left[0] = 0
+    assert acdc(*command, "--out", out).exit_code == 0 and (out / "checkpoints.html").exists(), "all was found"
+
+
+def stop_now() -> str:
+    raise KeyboardInterrupt
 
 
 def test_json_alone_and_models_that_do_not_fit(tuned: Path, tmp_path: Path) -> None:

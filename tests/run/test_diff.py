@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from acdc_engine.errors import CircuitFileError, MethodError, ModelError
+from acdc_engine.errors import CircuitFileError, MethodError, ModelError, RunFolderError
 from acdc_engine.experiment import Experiment
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.diff_records import Diff
@@ -63,8 +63,11 @@ def test_it_finds_exactly_the_head_that_was_changed(layer: int, tmp_path: Path) 
     assert [edge.name for edge in change.edges] == [e.name for e in changed.edges] and change.ablation == "base"
 
 
-def test_models_and_settings_that_do_not_fit() -> None:
+def test_models_and_settings_that_do_not_fit(tmp_path: Path) -> None:
     one: Any = load_model("induction-2l", device="cpu")
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(RunFolderError, match=r"file is a file; --out names a folder"):
+        diff("induction_2l", one, with_head(1, 0, 0.5), out=tmp_path / "file")
     with pytest.raises(MethodError, match=r"only one is given: name the other with --tuned or --adapter"):
         diff("induction_2l", one)
     with pytest.raises(MethodError, match=r"base takes two models: .* Use --ablation patch, mean or zero"):
@@ -74,7 +77,8 @@ def test_models_and_settings_that_do_not_fit() -> None:
     with pytest.raises(ModelError, match=r"are the same, so there is nothing to compare"):
         diff("induction_2l", one, replace(one))
     with pytest.raises(ModelError, match=r"Two models can be compared that differ in their weights alone"):
-        diff("induction_2l", one, "tracr-reverse")
+        diff("induction_2l", one, "tracr-reverse", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists(), "or an empty folder is left"
     with pytest.raises(MethodError, match=r"4 prompts are too few for an interval"):
         diff("induction_2l", one, with_head(1, 0, 0.5), n=4)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from acdc_engine.graph.checkpoint_records import Checkpoints
 from acdc_engine.graph.evidence_records import Interval
-from acdc_engine.show.checkpoints import short_name
+from acdc_engine.show.checkpoints import names_of
 from acdc_engine.show.pictures import drawn
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def checkpoints_figure(found: Checkpoints) -> Figure:
         jaccard[f"nodes, with {with_}"] = [part and part.nodes for part in parts]
     _lines(overlap, "what circuits share (Jaccard)", jaccard, _PAIRED)
     overlap.set_ylim(-0.04, 1.04)
-    names = [short_name(one) for one in models]
+    names = [drawn(name, 30) for name in names_of(models)]
     for axes in (faithful, overlap):
         axes.set_xticks(range(len(names)), names, rotation=30, ha="right", parse_math=False)
     title = f"{found.task}, {found.n_held_out} held-out prompts"
@@ -77,7 +77,8 @@ def _lines(axes: Axes, title: str, lines: Mapping[str, _Values], looks: Sequence
     axes.grid(axis="y", color="#EEEEEE", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=7)
-    axes.legend(fontsize=6.5, frameon=False, loc="best")
+    if lines:
+        axes.legend(fontsize=6.5, frameon=False, loc="best")
     axes.spines[["top", "right"]].set_visible(False)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from acdc_engine.graph.diff_records import ALPHA, Diff
 from acdc_engine.show.diff import change_of
 from acdc_engine.show.pictures import drawn
+from acdc_engine.show.visible import both_ends
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,7 +41,7 @@ def diff_figure(found: Diff) -> Figure:
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(max(2.0, 0.3 * (n_heads + 1)), 2.0))
     _draw_nodes(left, found, n_layers, n_heads)
     _draw_edges(right, found, n_layers)
-    names = f"{drawn(found.base.model.name, 30)} and {drawn(found.tuned.model.name, 30)}"
+    names = " and ".join(drawn(both_ends(one.model.name, 30), 30) for one in (found.base, found.tuned))
     figure.suptitle(f"{names}: {drawn(found.task, 30)}", fontsize=9, parse_math=False)
     return figure
 

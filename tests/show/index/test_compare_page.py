@@ -51,6 +51,7 @@ def turned(circuit: Circuit, seed: int) -> Circuit:
     return circuit.model_copy(update=update)
 
 
+RUNS["zeroed"] = bare({"input->m0": 3.0, "m0->a1.kv1<k>": 0.5}).model_copy(update={"ablation": "zero"})
 RUNS["base"] = lean(70, 4, SMOLLM2)
 RUNS["tuned"] = turned(RUNS["base"], 1)
 RUNS["placed"] = made_circuit(70, 4, SMOLLM2, places=PLACES).model_copy(update={"examples": ()})
@@ -302,7 +303,7 @@ def test_unlike_models_are_refused_in_words(page: Page) -> None:
     groups = page.locator("#b optgroup").evaluate_all(
         "groups => groups.map(group => [group.label, [...group.children].map(option => option.value)])"
     )
-    small = ["empty", "like", "tiny", "unknown", "void"]
+    small = ["empty", "like", "tiny", "unknown", "void", "zeroed"]
     assert ["2 layers of 4 heads (2 key/value groups)", small] in groups and len(groups) == 3
     show(page, "tiny", "parallel")
     assert "MLPs parallel to attention" in page.inner_text("#refused")
@@ -323,6 +324,9 @@ def test_what_makes_numbers_unlike_is_said(page: Page) -> None:
     show(page, "tiny", "unknown")
     assert "B has no strengths of edges: its lines are thin." in page.inner_text("#remarks")
     assert ["m0->logits", "only in B", "", "unknown", ""] in listed(page)
+    show(page, "like", "zeroed")
+    assert "The ablations differ, what edges outside carry: strengths" in page.inner_text("#remarks")
+    assert {row[1] for row in listed(page, "shared")} == {"both"}, "of which none is called stronger"
     show(page, "tiny", "tiny")
     assert "A and B are the same run." in page.inner_text("#remarks")
     assert listed(page) == [] and page.inner_text("#count") == "0 edges: both have the same."

@@ -104,8 +104,9 @@
 
   // Which edges of both have another strength; of none where the two are not on one scale.
   function grade(those, a, b) {
-    const metric = (run) => run.facts.find(([label]) => label === "Metric")[1];
-    const comparable = a.measure && a.measure === b.measure && metric(runA) === metric(runB);
+    const fact = (run, name) => run.facts.find(([label]) => label === name)[1];
+    const alike = ["Metric", "Ablation"].every((name) => fact(runA, name) === fact(runB, name));
+    const comparable = alike && a.measure && a.measure === b.measure;
     for (const edge of those) edge.change = two.change(edge, comparable);
   }
 
@@ -145,6 +146,8 @@
     if (runA.measure && runB.measure && runA.measure !== runB.measure)
       said.push(`A gives the ${runA.measure} of edges, B the ${runB.measure}: the two are not on one scale.`);
     else if (runA.measure && runB.measure && unlike("Metric")) said.push("The metrics differ: strengths of edges are not on one scale.");
+    else if (runA.measure && runB.measure && unlike("Ablation"))
+      said.push("The ablations differ, what edges outside carry: strengths of edges are not on one scale.");
     return said;
   }
 
