@@ -55,7 +55,7 @@ def run_(
     """
     with stage("Starting"):
         from acdc_engine.run.beside import run_beside
-        from acdc_engine.show.voices import voices_sections
+        from acdc_engine.show.acting import voices_sections
 
     with stoppable(lambda: "Nothing was written."):
         found = run_beside(
@@ -143,8 +143,8 @@ def steer_(
     ends = _range("--scale", scale or ("-2..4" if add is None else None)), _range("--add", add)
     with stage("Starting"):
         from acdc_engine.run.steer import steer as run
+        from acdc_engine.show.acting import steering_sections
         from acdc_engine.show.pictures.steering import steering_figure
-        from acdc_engine.show.steering import steering_sections
 
     with stoppable(lambda: "Nothing was written."):
         found = run(
@@ -202,7 +202,7 @@ def ablate_(
     """
     with stage("Starting"):
         from acdc_engine.run.ablate import ablate as run
-        from acdc_engine.show.folding import folding_sections
+        from acdc_engine.show.acting import folding_sections
 
     with stoppable(lambda: "Nothing was written."):
         how: dict[str, Any] = {"others": others, "heads": heads, "mean": mean, **settings}

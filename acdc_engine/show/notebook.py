@@ -15,19 +15,17 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from acdc_engine.errors import CircuitFileError
+from acdc_engine.graph.act_records import Folding, Steering, Voices
 from acdc_engine.graph.checkpoint_records import Checkpoints
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.diff_records import Diff
 from acdc_engine.graph.evidence_records import Evaluation
-from acdc_engine.graph.folding_records import Folding
 from acdc_engine.graph.result_records import Comparison, Curve, Verification
-from acdc_engine.graph.steering_records import Steering
 from acdc_engine.graph.transfer_records import Transfer
-from acdc_engine.graph.voice_records import Voices
+from acdc_engine.show.acting import folding_sections, steering_sections, voices_sections
 from acdc_engine.show.checkpoints import checkpoints_remarks, checkpoints_sections
 from acdc_engine.show.diff import diff_remarks, diff_sections
 from acdc_engine.show.figures import edges, summary
-from acdc_engine.show.folding import folding_sections
 from acdc_engine.show.page import environment
 from acdc_engine.show.pictures.charts import comparison_figure, curve_figure
 from acdc_engine.show.pictures.checkpoints import checkpoints_figure
@@ -46,10 +44,8 @@ from acdc_engine.show.results import (
     verification_sections,
 )
 from acdc_engine.show.sections import Section
-from acdc_engine.show.steering import steering_sections
 from acdc_engine.show.transfer import transfer_remarks, transfer_sections
 from acdc_engine.show.visible import plain
-from acdc_engine.show.voices import voices_sections
 from acdc_engine.show.words import LONGEST
 
 if TYPE_CHECKING:

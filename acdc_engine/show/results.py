@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from acdc_engine.graph.act_records import Folding, Steering, Voices
 from acdc_engine.graph.checkpoint_records import Checkpoints
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.diff_records import Diff
 from acdc_engine.graph.evidence_records import Evaluation
-from acdc_engine.graph.folding_records import Folding
 from acdc_engine.graph.records import ModelRecord
 from acdc_engine.graph.result_records import (
     ClassResult,
@@ -25,10 +25,8 @@ from acdc_engine.graph.result_records import (
     Ranking,
     Verification,
 )
-from acdc_engine.graph.steering_records import Steering
 from acdc_engine.graph.style import column_style
 from acdc_engine.graph.transfer_records import Transfer
-from acdc_engine.graph.voice_records import Voices
 from acdc_engine.show.figures import ROLE, roles
 from acdc_engine.show.sections import Cell, Column, Section, signed, table_of, three
 from acdc_engine.show.visible import plain
