@@ -8,7 +8,7 @@ from acdc_engine.cli.command import AsJson, command, out, print_json, print_note
 
 _ASKED = (
     *("n", "n_validation", "n_held_out", "seed", "prepend_bos", "drop_misfits", "where", "batch_size"),
-    *("device", "dtype", "memory", "ungroup_kv"),
+    *("device", "dtype", "memory", "ungroup_kv", "causal", "other_tasks"),
 )
 
 

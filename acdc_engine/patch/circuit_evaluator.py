@@ -129,7 +129,7 @@ class CircuitEvaluator:
             return [*things]
         from acdc_engine.patch.kept import Kept
 
-        return Kept(things, self.view.room.kept)
+        return Kept(things, self.view.room.kept, self.view.device)
 
     def _prepare(self, batch: PromptSet, removed: Record) -> _Ready:
         """The clean run goes on from the past of the removed senders' values, where that is the same (`Reference`)."""

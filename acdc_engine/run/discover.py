@@ -88,6 +88,8 @@ def discover(
         folder = ranks.together(lambda: _folder_of(out, overwrite, asked_facts(card, chosen, model)))
         metric_for(card, chosen)
         look_before_loading(card, model, chosen)
+        if others is not None:
+            others.look_before_loading(model, chosen)
     trace = folder.trace if folder is not None else Trace(Path("rank 0 has it")) if ranks.rank() else None
     evaluator = partial(remembering, trace=trace, before_run=deadline.check)
     lab, record = prepare(card, model, chosen, report, evaluator)
@@ -243,9 +245,9 @@ class Run:
         """About what the causal check costs, in plain forward passes over the discovery prompts."""
         if self.others is None:
             return 0.0
-        from acdc_engine.run.causal import PROMPTS, passes
+        from acdc_engine.run.causal import causal_passes
 
-        return passes(len(self.others[0])) * PROMPTS / len(self.lab.prompts)
+        return causal_passes(len(self.others[0]), len(self.lab.prompts))
 
     def _causal(self, circuit: Circuit) -> Circuit:
         """The circuit with its causal check, where one was asked for."""
