@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from acdc_engine.display import counted
 from acdc_engine.errors import CircuitFileError, MethodError, RunFolderError
 from acdc_engine.evidence.figures import prompt_values
 from acdc_engine.evidence.random_circuits import random_circuits
@@ -261,7 +262,7 @@ class _Sizes:
                 point = CurvePoint(requested_fraction=fraction, requested_edges=asked, edges=int(mask.sum()), **verdict)
                 points.append(point)
                 stage.advance()
-                stage.say(f"{point.edges:,} edges: f {point.faithfulness:.3f}")
+                stage.say(f"{counted(point.edges, 'edge')}: f {point.faithfulness:.3f}")
         return CurveSeries(
             method=plan.method,
             alphas=get_method(plan.method, plan.steps).alphas,

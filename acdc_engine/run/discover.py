@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import torch
 
 from acdc_engine import ranks
+from acdc_engine.display import counted
 from acdc_engine.errors import MethodError
 from acdc_engine.experiment import Experiment
 from acdc_engine.graph.circuit import Circuit
@@ -275,7 +276,7 @@ class Run:
         with self.report.stage("Repeating the search", asked) as stage:
 
             def told(what: str, one: Found, met: bool) -> None:
-                stage.say("; ".join(word for word in (f"{one.size:,} edges", what, self.deadline.left()) if word))
+                stage.say("; ".join(word for word in (counted(one.size, "edge"), what, self.deadline.left()) if word))
 
             try:
                 for one in repeated(self.lab, found, asked, told):

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from acdc_engine.display import counted
 from acdc_engine.errors import BehaviourError, SearchError
 from acdc_engine.evidence.figures import behaviour_of
 from acdc_engine.experiment import Experiment
@@ -61,5 +62,5 @@ def searched(lab: Experiment, scores: EdgeScores, target: float, say: Callable[[
     """A minimal circuit; edges that move the metric the way the whole does come first."""
     sign = 1.0 if lab.judge.range > 0 else -1.0
     oriented = replace(scores, mean=scores.mean * sign)
-    found = lab.search(oriented, target, report=lambda what, one, met: say(f"{one.size:,} edges, {what}"))
+    found = lab.search(oriented, target, report=lambda what, one, met: say(f"{counted(one.size, 'edge')}, {what}"))
     return replace(lab.with_effects(lab.minimal(found)), scores=scores)

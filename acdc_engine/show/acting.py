@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from acdc_engine.display import counted
 from acdc_engine.graph.act_records import Folding, Steering, Voices
 from acdc_engine.graph.causal_records import Dose
 from acdc_engine.graph.evidence_records import NextToken
@@ -17,7 +18,7 @@ _NAMES = {"model": "the model", "circuit": "the circuit alone", "without": "the 
 def voices_sections(found: Voices) -> list[Section]:
     """The next tokens of each, side by side, and what each goes on with."""
     pairs = {
-        "Model": f"{found.model}; the circuit has {found.edges:,} edges",
+        "Model": f"{found.model}; the circuit has {counted(found.edges, 'edge')}",
         "Removed edges": f"{found.ablation} ablation",
         "Prompt": found.prompt,
         **({} if found.corrupt is None else {"Corrupt": found.corrupt}),
@@ -95,7 +96,8 @@ def folding_sections(found: Folding) -> list[Section]:
         by_reason.setdefault(reason, []).append(name)
     pairs = {
         "Model": found.model,
-        "Taken out": f"{len(found.folded)} nodes, which now write {now}: {', '.join(found.folded)}",
+        "Taken out": f"{counted(len(found.folded), 'node')}, which now write{'s' * (len(found.folded) == 1)} {now}: "
+        + ", ".join(found.folded),
         **{f"Not: {reason}": ", ".join(names) for reason, names in by_reason.items()},
     }
     return [Section(pairs={name: plain(text, _OF_MANY) for name, text in pairs.items()})]
