@@ -177,8 +177,7 @@ def _all_series(
     for method, same in groupby(plans, lambda plan: plan.method):
         first, *_ = of_method = list(same)
         with report.stage(f"Scoring edges, {method}", len(lab.prompts)) as stage:
-            steps = {} if first.steps is None else {"steps": first.steps}
-            scores = lab.score(method, per_example=False, progress=stage.advance, **steps).both
+            scores = lab.score(method, steps=first.steps, per_example=False, progress=stage.advance).both
         yield from (sizing.series(plan, scores) for plan in of_method)
 
 

@@ -332,10 +332,8 @@ class Run:
 
     def scored(self, lab: Experiment) -> EdgeScores:
         """Scores all edges by the method that was asked for."""
-        settings = self.settings
         with self.report.stage("Scoring all edges", len(lab.prompts)) as stage:
-            how: dict[str, Any] = {} if settings.steps is None else {"steps": settings.steps}
-            return lab.score(settings.method, progress=stage.advance, **how)
+            return lab.score(self.settings.method, steps=self.settings.steps, progress=stage.advance)
 
     def pruned(self, scores: EdgeScores, steps: Steps, start: Found | None = None) -> Selection:
         """Prunes, for a narrower band than the target's where there is one; out of time it is the best so far."""

@@ -41,10 +41,9 @@ def one_model(name: str, lab: Experiment, chosen: Settings, report: Reporter, *,
     Raises:
         BehaviourError: Its metric is the same on the corrupt held-out prompts.
     """
-    how: dict[str, Any] = {} if chosen.steps is None else {"steps": chosen.steps}
     behaviour, problems = behaviour_of(judge_of(name, lab))
     with report.stage(f"Scoring all edges, {name} model", len(lab.prompts)) as stage:
-        scores = lab.score(chosen.method, per_example=per_example, progress=stage.advance, **how)
+        scores = lab.score(chosen.method, steps=chosen.steps, per_example=per_example, progress=stage.advance)
     about: dict[str, Any] = {"model": lab.view.model_record()}
     about |= {"metric_clean": behaviour.metric_clean, "metric_corrupt": behaviour.metric_ablated}
     about |= {"accuracy": behaviour.accuracy, "doubt": problems[0].text if problems else None}
