@@ -93,7 +93,6 @@ class CircuitEvaluator:
         part_of: PromptSet | None = None,
         reference: Reference | None = None,
     ) -> None:
-        """See the class."""
         self.ablation = ablation
         ABLATIONS.parameters_of(ablation)  # refuses what does not exist
         if view.base is not None and ablation != "base":

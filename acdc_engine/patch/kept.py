@@ -33,7 +33,6 @@ class Kept(Generic[T]):
     """
 
     def __init__(self, things: Iterable[T], room: int, device: torch.device) -> None:
-        """See the class."""
         self._things, self.on_host = list[tuple[T, list[_Home]]](), 0
         taken, known = 0, set[int]()
         for thing in things:

@@ -87,14 +87,14 @@ def test_a_plan_for_a_gpu_says_what_waits_in_the_host_s_memory(monkeypatch: pyte
     monkeypatch.setattr(planning, "pick_device", lambda name: torch.device("cuda"))
     monkeypatch.setattr(planning, "_rate", lambda device, dtype: 1e12)
     less, few = (plan("ioi", dtype="bfloat16", n_validation=n) for n in (64, 128))
-    found = plan("ioi", dtype="bfloat16", n_validation=128, n=4000)
+    found = plan("ioi", dtype="bfloat16", n_validation=128, n=800)
     share, each = (8 * 2**30 - found.weights) // 12, (few.kept - less.kept) / 64
     near = few.kept / 64 - 4 * each  # of a discovery prompt, beside what is kept of every prompt
     assert few.on_host == 0 and few.libraries == found.libraries == 0
-    assert found.on_host == pytest.approx(4000 * (each + near) - 2 * share, rel=0.01)
+    assert found.on_host == pytest.approx(800 * (each + near) - 2 * share, rel=0.01)
     assert found.kept == pytest.approx(2 * share + 192 * each, rel=0.01)
     asked = "plan", "ioi", "--dtype", "bfloat16", "--n-validation", "128", "--n"
-    text, short = (flat(acdc(*asked, n).stdout) for n in (4000, 64))
+    text, short = (flat(acdc(*asked, n).stdout) for n in (800, 64))
     assert f"(more of it in the host's memory) {found.on_host / GB:.2f}" in text and "host" not in short
 
 

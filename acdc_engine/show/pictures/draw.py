@@ -8,12 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from acdc_engine.display import counted
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.style import (
-    Measure,
-    colour_of,
-    fill_of,
-    measure_of,
-)
+from acdc_engine.graph.style import Measure, colour_of, fill_of, measure_of
 from acdc_engine.show.pictures import drawn, picture_format, wrapped, write_figure
 from acdc_engine.show.pictures.layered import strongest
 from acdc_engine.show.pictures.marks import layered_figure
