@@ -160,8 +160,10 @@ def test_memory_decides_how_many_prompts_run_at_once() -> None:
 
 
 def test_the_command() -> None:
-    result = acdc("plan", "ioi", "--dtype", "bfloat16", "--n", "8", "--n-validation", "16", "--n-held-out", "8")
+    asked = "plan", "ioi", "--dtype", "bfloat16", "--n", "8", "--n-validation", "16", "--n-held-out", "8", "--causal"
+    result = acdc(*asked)
     assert result.exit_code == 0, result.output
     text = flat(result.output)
     assert "smollm2-135m: 70,651 edges, on cpu. 8 discovery, 16 validation and 8 held-out prompts" in text
-    assert "weights 0.27" in text and "at most, together" in text and "About 50 to 105 forward passes" in text
+    assert "weights 0.27" in text and "at most, together" in text and "About 502 to 557 forward passes" in text
+    assert "tasks took, and the causal check at most: " in text
