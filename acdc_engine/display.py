@@ -27,6 +27,11 @@ def install_acts(**acts: Callable[..., Any]) -> None:
     _by.update(acts)
 
 
+def counted(number: int, thing: str) -> str:
+    """Such as `1 layer` and `2 layers`."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
 def meaning_of(kind: str, name: str) -> str:
     """What a name stands for, in its register's words; empty for one that is not known here.
 

@@ -100,7 +100,6 @@ class Experiment:
         batch_size: int = 16,
         evaluator: Callable[[TransformerView, PromptSet, str, int], Evaluator] = remembering,
     ) -> None:
-        """See the class."""
         for given, kind, maker in (
             (view, TransformerView, "load_model"),
             (prompts, PromptSet, "PromptSet.from_tokens"),

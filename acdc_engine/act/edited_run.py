@@ -30,7 +30,6 @@ class EditedRuns:
 
     @torch.no_grad()
     def __init__(self, view: TransformerView, tokens: Int[Tensor, "batch pos"], nodes: Iterable[str]) -> None:
-        """See the class."""
         self._view, self._rotations = view, view.rotations(tokens.shape[1])
         self._senders = {name: view.graph.sender_index(name) for name in nodes}
         self._embed = view.embed(tokens)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from acdc_engine.act.edits import KnockOut, edited_nodes
 from acdc_engine.act.intervene import site, values_on
 from acdc_engine.errors import PromptError, UnsupportedModelError
+from acdc_engine.graph.nodes import layer_of
 from acdc_engine.model.hook_points import HookPoints, hook_points
 
 _MIXED = "a norm behind the attention mixes what the layer's heads write"
@@ -65,7 +66,7 @@ def _why_not(points: HookPoints, node: str, how: str) -> str:
     if how == "zero":
         return ""
     if node.startswith("m"):
-        layer = int(node[1:])
+        layer = layer_of(node)
         if not points.widenings:
             return "its experts have no bias in common"
         if not points.widenings[layer].startswith(path):
@@ -98,7 +99,7 @@ def _fold_head(points: HookPoints, node: str, mean: Tensor | None) -> None:
 
 def _fold_mlp(points: HookPoints, node: str, mean: Tensor | None) -> bool:
     """Whether the MLP then writes nothing, or its mean; otherwise it is as it was."""
-    layer, path = int(node[1:]), site(points, node)[0]
+    layer, path = layer_of(node), site(points, node)[0]
     last = _last_weights(points, layer)
     if not last:
         return False

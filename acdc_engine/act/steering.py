@@ -148,7 +148,6 @@ class Responses:
     def __init__(
         self, view: TransformerView, prompts: PromptSet, metric: Metric, nodes: Sequence[str], batch_size: int = 16
     ) -> None:
-        """See the class."""
         self._view, self._prompts, self._metric = view, prompts.to(view.device), metric
         self._batches = [part.to(view.device) for part in prompts.to("cpu").batches(batch_size, view.fitting)]
         rows = [row for part in prompts.batch_rows(batch_size, view.fitting) for row in part]

@@ -14,7 +14,7 @@ from acdc_engine.cli.command import AsJson, check_picture, command, draw, kept, 
 
 @command(
     "run",
-    model=True,
+    of_circuit=True,
     settings=("device", "memory", "device_map", "adapter"),
     examples=[
         'run runs/demo --prompt "Ann and Tom met. Tom gave a book to" --corrupt "Ann and Tom met. Bob gave a book to"',
@@ -42,8 +42,6 @@ def run_(
             show_default="the circuit's; mean for patch without --corrupt",
         ),
     ] = None,
-    model: options.CircuitModel = None,
-    dtype: options.CircuitDtype = None,
     as_json: AsJson = False,
     **settings: Any,
 ) -> None:
@@ -55,7 +53,7 @@ def run_(
     """
     with stage("Starting"):
         from acdc_engine.run.beside import run_beside
-        from acdc_engine.show.voices import voices_sections
+        from acdc_engine.show.acting import voices_sections
 
     with stoppable(lambda: "Nothing was written."):
         found = run_beside(
@@ -65,8 +63,6 @@ def run_(
             new_tokens=generate,
             top=top,
             ablation=ablation,
-            model=model,
-            dtype=dtype,
             progress=progress(),
             **settings,
         )
@@ -75,7 +71,7 @@ def run_(
 
 @command(
     "steer",
-    model=True,
+    of_circuit=True,
     settings=("device", "memory", "device_map", "adapter", "batch_size"),
     examples=[
         "steer runs/demo --node a23.h3 --scale -2..4",
@@ -123,12 +119,8 @@ def steer_(
     seed: Annotated[
         int | None, options.in_prompts(help="Seed of the prompts of --task.", show_default="the file's")
     ] = None,
-    model: options.CircuitModel = None,
-    dtype: options.CircuitDtype = None,
     out_file: Annotated[Path | None, options.in_run("--out", help="JSON file to write.", show_default=False)] = None,
-    picture: Annotated[
-        Path | None, options.in_run(help="Picture to draw: the name ends in .png, .svg or .pdf.", show_default=False)
-    ] = None,
+    picture: options.PictureFile = None,
     overwrite: options.ReplaceFiles = False,
     as_json: AsJson = False,
     **settings: Any,
@@ -143,8 +135,8 @@ def steer_(
     ends = _range("--scale", scale or ("-2..4" if add is None else None)), _range("--add", add)
     with stage("Starting"):
         from acdc_engine.run.steer import steer as run
+        from acdc_engine.show.acting import steering_sections
         from acdc_engine.show.pictures.steering import steering_figure
-        from acdc_engine.show.steering import steering_sections
 
     with stoppable(lambda: "Nothing was written."):
         found = run(
@@ -157,8 +149,6 @@ def steer_(
             task=task,
             n_held_out=n_held_out,
             seed=seed,
-            model=model,
-            dtype=dtype,
             out=out_file,
             overwrite=overwrite,
             progress=progress(),
@@ -171,7 +161,7 @@ def steer_(
 
 @command(
     "ablate",
-    model=True,
+    of_circuit=True,
     settings=("adapter",),
     examples=["ablate runs/demo --heads --out without", "ablate runs/demo --others --out only"],
 )
@@ -190,8 +180,6 @@ def ablate_(
             "--mean", help="They write their mean over the file's corrupt prompts, where there is a bias to hold it."
         ),
     ] = False,
-    model: options.CircuitModel = None,
-    dtype: options.CircuitDtype = None,
     as_json: AsJson = False,
     **settings: Any,
 ) -> None:
@@ -202,11 +190,11 @@ def ablate_(
     """
     with stage("Starting"):
         from acdc_engine.run.ablate import ablate as run
-        from acdc_engine.show.folding import folding_sections
+        from acdc_engine.show.acting import folding_sections
 
     with stoppable(lambda: "Nothing was written."):
         how: dict[str, Any] = {"others": others, "heads": heads, "mean": mean, **settings}
-        found = run(circuit, out_folder, **how, model=model, dtype=dtype, progress=progress())
+        found = run(circuit, out_folder, **how, progress=progress())
     written = f"Written to {out_folder}"
     print_result(found.model_dump_json(indent=1) if as_json else None, folding_sections(found), found.remarks, written)
 

@@ -170,17 +170,21 @@ def command(
     group: typer.Typer = app,
     examples: Sequence[str] = (),
     model: bool = False,
+    of_circuit: bool = False,
     config: bool = False,
     settings: Sequence[str] = (),
 ) -> Callable[[_Function], _Function]:
     """Adds a command: a function, with the options that every command has.
 
-    One with a `model` takes --threads, one with `config` --config. The function has `settings` as `**settings`.
+    One with a `model` takes --threads, one with the model `of_circuit` also --model and --dtype, by default the file's;
+    one with `config` --config. The function is given these and `settings` as `**settings`, but not threads and config.
     `examples` are commands to copy, without `acdc`, which stand below its help.
     """
-    more = options.settings(*settings)
+    more = dict[str, tuple[Any, Any]]()
+    more |= {"model": (options.CircuitModel, None), "dtype": (options.CircuitDtype, None)} if of_circuit else {}
+    more |= options.settings(*settings)
     more |= {"config": (_Config, None)} if config else {}
-    more |= {"threads": (_Threads, None)} if model else {}
+    more |= {"threads": (_Threads, None)} if model or of_circuit else {}
     more |= {"quiet": (_Quiet, False), "verbose": (_Verbose, False)}
 
     epilog = "\n\n".join(["Examples:", *(f"  acdc {example}" for example in examples)]) if examples else None

@@ -7,17 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from acdc_engine import ranks
 from acdc_engine.cli import options
-from acdc_engine.cli.command import (
-    AsJson,
-    command,
-    err,
-    out,
-    print_broken,
-    print_result,
-    progress,
-    stage,
-    stoppable,
-)
+from acdc_engine.cli.command import AsJson, command, err, out, print_broken, print_result, progress, stage, stoppable
 from acdc_engine.cli.look import write_report
 from acdc_engine.run.settings import Settings, choices_of, registers
 

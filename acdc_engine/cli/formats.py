@@ -7,6 +7,7 @@ import typer
 
 from acdc_engine.cli import options
 from acdc_engine.cli.command import command, out, print_broken, print_notes, progress, stage
+from acdc_engine.display import counted
 
 if TYPE_CHECKING:
     from acdc_engine.graph.circuit import Circuit
@@ -128,5 +129,7 @@ def import_file(
 def _print_written(circuit: "Circuit", path: Path) -> None:
     size = path.stat().st_size
     out.print(f"Written to {path}", soft_wrap=True, markup=False)
-    counts = f"{len(circuit.edges):,} edges between {len(circuit.nodes):,} nodes of {circuit.model.name}"
+    counts = (
+        f"{counted(len(circuit.edges), 'edge')} between {counted(len(circuit.nodes), 'node')} of {circuit.model.name}"
+    )
     out.print(f"{counts}; {size / 1000:,.0f} KB.", markup=False, highlight=False)

@@ -27,14 +27,12 @@ from acdc_engine.cli.command import (
 
 
 @command(
-    model=True,
+    of_circuit=True,
     settings=("device", "memory", "device_map", "adapter", "batch_size"),
     examples=["verify runs/demo", "verify runs/demo --json"],
 )
 def verify(
     circuit: options.AnyCircuit,
-    model: options.CircuitModel = None,
-    dtype: options.CircuitDtype = None,
     as_json: AsJson = False,
     **settings: Any,
 ) -> None:
@@ -48,7 +46,7 @@ def verify(
         from acdc_engine.show.results import verification_remarks, verification_sections
 
     with stoppable(lambda: "Nothing was written."):
-        found = run(circuit, model=model, dtype=dtype, progress=progress(), **settings)
+        found = run(circuit, progress=progress(), **settings)
     sections = verification_sections(found, rest=": --json")
     print_result(found.model_dump_json(indent=2) if as_json else None, sections, verification_remarks(found))
     if not found.holds:
@@ -56,14 +54,12 @@ def verify(
 
 
 @command(
-    model=True,
+    of_circuit=True,
     settings=("device", "memory", "device_map", "adapter", "batch_size", "drop_misfits", "causal", "other_tasks"),
     examples=["evaluate runs/demo --task ioi --seed 1", "evaluate mine.json --out judged.json"],
 )
 def evaluate(
     circuit: options.AnyCircuit,
-    model: options.CircuitModel = None,
-    dtype: options.CircuitDtype = None,
     task: Annotated[
         str | None,
         options.in_prompts(
@@ -112,7 +108,6 @@ def evaluate(
     with stoppable(_left_in(out_file)):
         judged = run(
             circuit,
-            model=model,
             task=task,
             n=n,
             n_held_out=n_held_out,
@@ -121,7 +116,6 @@ def evaluate(
             tests=not no_tests,
             out=out_file,
             overwrite=overwrite,
-            dtype=dtype,
             progress=progress(),
             **settings,
         )
@@ -179,7 +173,7 @@ def compare(
 
 
 @command(
-    model=True,
+    of_circuit=True,
     settings=("device", "memory", "device_map", "adapter", "batch_size", "drop_misfits"),
     examples=["transfer runs/ioi runs/sva", "transfer runs/* --tasks ioi,ioi_swapped --ablations patch,mean,zero"],
 )
@@ -207,8 +201,6 @@ def transfer(
         ),
     ] = 1,
     random: Annotated[int, options.in_run(help="Random circuits of each circuit's size to compare with.")] = 0,
-    model: options.CircuitModel = None,
-    dtype: options.CircuitDtype = None,
     out_file: Annotated[
         Path | None, options.in_run("--out", help="JSON file to write, anew after every column.", show_default=False)
     ] = None,
@@ -236,13 +228,11 @@ def transfer(
             circuits,
             tasks=_listed(tasks),
             ablations=_listed(ablations),
-            model=model,
             n=n,
             seed=seed,
             n_random=random,
             out=out_file,
             overwrite=overwrite,
-            dtype=dtype,
             progress=progress(),
             **settings,
         )

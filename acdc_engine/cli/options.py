@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from acdc_engine.run.settings import MODEL, PROMPTS, PRUNING, RUN, Settings, choices_of, option_of
-from acdc_engine.shipped import graphs_folder, tasks_folder
+from acdc_engine.shipped import small_models, tasks_folder
 
 _HUB = (
     "smollm2-135m",
@@ -53,10 +53,6 @@ def _files(incomplete: str) -> list[str]:
 
 def _tasks() -> Iterable[str]:
     return (path.parent.name for path in sorted(tasks_folder().glob("*/task.toml")))
-
-
-def _models() -> Iterable[str]:
-    return (*_HUB, *(path.parent.name for path in sorted(graphs_folder().glob("*/model.json"))))
 
 
 def _circuits() -> Iterable[str]:
@@ -127,7 +123,7 @@ Task = Annotated[
 Model = Annotated[
     str,
     in_model(
-        autocompletion=among(_models, files=True),
+        autocompletion=among(lambda: (*_HUB, *small_models()), files=True),
         help="smollm2-135m (no hub needed), any Hugging Face name (gpt2, ...) or a local directory.",
     ),
 ]
@@ -140,6 +136,9 @@ CircuitModel = Annotated[
 ]
 CircuitDtype = Annotated[
     str | None, in_model(help="float32, bfloat16, float16 or float64.", show_default="the file's, or float32")
+]
+PictureFile = Annotated[
+    Path | None, in_run("--picture", help="Picture to draw: the name ends in .png, .svg or .pdf.", show_default=False)
 ]
 ReplaceFiles = Annotated[bool, in_run("--overwrite", help="Replace these files.")]
 ReplaceFile = Annotated[bool, typer.Option("--overwrite", help="Replace that file.", rich_help_panel=RUN)]

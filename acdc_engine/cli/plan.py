@@ -8,7 +8,7 @@ from acdc_engine.cli.command import AsJson, command, out, print_json, print_note
 
 _ASKED = (
     *("n", "n_validation", "n_held_out", "seed", "prepend_bos", "drop_misfits", "where", "batch_size"),
-    *("device", "dtype", "memory", "ungroup_kv"),
+    *("device", "dtype", "memory", "ungroup_kv", "causal", "other_tasks"),
 )
 
 
@@ -55,10 +55,11 @@ def plan(task: options.Task, model: options.Model = "smollm2-135m", as_json: AsJ
         markup=False,
     )
     out.print(table)
-    fewest, most = found.passes
+    (fewest, most), check = found.passes, ", and the causal check at most" if settings["causal"] else ""
     out.print(
-        f"\nAbout {fewest} to {most} forward passes over the discovery prompts, as default runs of such tasks took: "
-        f"{duration(60 * found.minutes[0])} to {duration(60 * found.minutes[1])} at the speed of this machine.",
+        f"\nAbout {fewest} to {most} forward passes over the discovery prompts, as default runs of such tasks "
+        f"took{check}: {duration(60 * found.minutes[0])} to {duration(60 * found.minutes[1])} at the speed of "
+        "this machine.",
         markup=False,
     )
     print_notes(found.notes)

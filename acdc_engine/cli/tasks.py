@@ -129,7 +129,8 @@ def show(
 
         found = task_examples(task, model, n=n, **settings)
     if as_json:
-        print_json({"task": found.card.name, "model": model, "pairs": list(map(_pair, found.pairs))})
+        pairs = [{name: one for name, one in asdict(pair).items() if name != "spans" or one} for pair in found.pairs]
+        print_json({"task": found.card.name, "model": model, "pairs": pairs})
         return
     out.print(*_examples(found, model), sep="\n")
 
@@ -208,10 +209,6 @@ def _as_json(found: "TaskCheck | Unfit") -> dict[str, object]:
     from acdc_engine.run.check_task import TaskCheck
 
     return {**to_jsonable_python(found), "does_it": isinstance(found, TaskCheck) and found.does_it}
-
-
-def _pair(pair: "Example") -> dict[str, object]:
-    return {name: value for name, value in asdict(pair).items() if name != "spans" or value}
 
 
 def _examples(found: "TaskExamples", model: str) -> Iterator[RenderableType]:

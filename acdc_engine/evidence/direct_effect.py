@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from acdc_engine.graph.nodes import layer_of
 from acdc_engine.model.layers import read_positions
 from acdc_engine.model.twins import Record
 from acdc_engine.model.view import TransformerView
@@ -57,7 +58,7 @@ def _write_at(
     if name == "input":
         return read_positions(record.embed, read_at)
     if name.startswith("m"):
-        return read_positions(record.of(view.graph, "mlp", int(name[1:])).values[0], read_at)
+        return read_positions(record.of(view.graph, "mlp", layer_of(name)).values[0], read_at)
     layer, head = place_of(view, name)
     z = record.of(view.graph, "attention", layer).values[head]
     return read_positions(z, read_at) @ view.at_hand(layer).effective_w_o[head]
@@ -73,5 +74,5 @@ def _mean_rows(weight: Float[Tensor, "d_vocab d_model"], ids: Int[Tensor, "batch
 
 def place_of(view: TransformerView, name: str) -> tuple[int, int]:
     """Layer and number of a head by its name."""
-    layer = int(name[1:].split(".")[0])
+    layer = layer_of(name)
     return layer, view.graph.sender_index(name) - view.graph.heads(layer).start

@@ -115,7 +115,9 @@ def measure_roles(
     Cost and memory: docs/roles.md. `nodes` are names (of input, heads, MLPs), with places where the prompts, held-out
     ones, have spans; `seed` is that of the random tokens, and `progress` is told of every batch's prompts.
     """
-    spans, end = {name: _span(prompts, name) for name in nodes}, None if prompts.spans is None else prompts.spans.end
+    known, end, spans = prompts.spans, None, dict[str, int | None].fromkeys(nodes)
+    if known is not None:
+        end, spans = known.end, {name: known.names.index(name.partition("@")[2]) for name in nodes}
     places = {name: place_of(view, name.partition("@")[0]) for name in nodes if name.startswith("a")}
     heads: dict[int, list[int]] = {}
     for layer, head in sorted(set(places.values())):
@@ -179,11 +181,6 @@ def _scores(means: _Means, layer: int, row: int, span: int | None) -> list[RoleS
 
 def _score(role: RoleName, value: float, prompts: _Prompts) -> RoleScore:
     return RoleScore(role=role, value=value, threshold=THRESHOLDS[role], prompts=prompts)
-
-
-def _span(prompts: PromptSet, node: str) -> int | None:
-    """The span of a node by its name; None where prompts have none."""
-    return None if prompts.spans is None else prompts.spans.names.index(node.partition("@")[2])
 
 
 def _tokens_of(batch: PromptSet, spans: Iterable[int | None]) -> TokensOf:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from acdc_engine.display import counted
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.formats.foreign import array, arrays_there, circuit_here, index_of, their_layout, torch_content
 from acdc_engine.formats.register import FORMATS, Format, Source, needs_model
@@ -79,7 +80,7 @@ class _PruneScores(Format):
         circuit = circuit_here(path, "prune scores of auto-circuit", theirs, kept, scores, model)
         cleaned = circuit.cleaned()
         if loose := len(circuit.edges) - len(cleaned.edges):
-            source = f"{circuit.source}; left out: {loose:,} edges on no path from input to logits"
+            source = f"{circuit.source}; left out: {counted(loose, 'edge')} on no path from input to logits"
             cleaned = cleaned.model_copy(update={"source": source})
         if not cleaned.edges:
             raise CircuitFileError(

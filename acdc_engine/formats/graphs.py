@@ -19,6 +19,7 @@ from xml.etree import ElementTree
 
 from pydantic import AliasChoices, BaseModel, Field, ValidationError
 
+from acdc_engine.display import counted
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.formats.register import FORMATS, Format, Source, needs_model
 from acdc_engine.formats.tables import Rows, circuit_of, has_places
@@ -315,11 +316,12 @@ class _Dot(Format):
     def text(self, circuit: Circuit) -> str:
         graph = attributed(circuit)
         task = "" if circuit.behaviour_name is None else f", {circuit.behaviour_name}"
+        n_edges = counted(len(circuit.edges), "edge")
         lines = [
             "digraph circuit {",
             f"  // {SIGN_CONVENTION}",
             "  rankdir=BT;",
-            f"  label={_quoted(f'{circuit.model.name}{task}: {len(circuit.edges)} edges')};",
+            f"  label={_quoted(f'{circuit.model.name}{task}: {n_edges}')};",
             '  node [fontname="Helvetica", fontsize=11, style="filled,rounded", fillcolor=white];',
             '  edge [arrowsize=0.6, fontname="Helvetica", fontsize=8];',
             *_dot_ranks(graph),

@@ -25,6 +25,7 @@ from acdc_engine.graph.nodes import (
     check_examples,
     check_paths,
     edges_named,
+    layer_of,
     nodes_of_edges,
     role_fed,
     targets_of,
@@ -230,7 +231,7 @@ class Circuit(Shown, Acting, Record):
             kind, heads = targets_of(layout, edge.into)
             target = heads[0] if len(heads) == 1 else _shared(edge)
             if target not in graph:
-                first, layer = layout.sender_index(heads[0].partition("@")[0]), int(target[1:].partition(".")[0])
+                first, layer = layout.sender_index(heads[0].partition("@")[0]), layer_of(target)
                 there = [head for head in heads if head in roles]
                 graph.add_node(target, kind="kv", position=first, layer=layer, heads=" ".join(there))
                 for reads in there if shared else ():

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
+from acdc_engine.display import counted
 from acdc_engine.errors import GraphError, did_you_mean
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
@@ -56,7 +57,9 @@ def without_spans(circuit: Circuit) -> Circuit:
     nodes = tuple(node.model_copy(update=_of_all(at[node.name])) for node in nodes_of_edges(bare.graph(), found))
     unknown = {name: type(circuit).model_fields[name].default for name in _OF_THE_WHOLE}
     prompts = tuple(record.model_copy(update={"spans": ()}) for record in circuit.prompts)
-    source = "; ".join(filter(None, (circuit.source, f"without places: {len(circuit.edges):,} edges with them")))
+    source = "; ".join(
+        filter(None, (circuit.source, f"without places: {counted(len(circuit.edges), 'edge')} with them"))
+    )
     examples = tuple(one.model_copy(update={"spans": (), "next_circuit": ()}) for one in circuit.examples)
     task = circuit.task and circuit.task.model_copy(update={"prompts_hash": None})  # which counts their spans
     edges = with_roles(bare.graph(), nodes, found)

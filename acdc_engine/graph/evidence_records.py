@@ -272,6 +272,10 @@ Rows = tuple[tuple[float, ...], ...]
 class NextToken(Record):
     """A next token that the model, or the circuit, thinks likely."""
 
+    _left_out: ClassVar[tuple[str, ...]] = ("token",)
+
+    token: int | None = None
+    """Its id. Left out of a circuit's file."""
     text: str
     """The token."""
     probability: float = Field(ge=0, le=1)

@@ -46,6 +46,11 @@ def all_nodes(layout: Graph) -> Iterator[Node]:
     yield Node(layout.receivers[layout.logits], "logits", None, spans[layout.end])
 
 
+def layer_of(name: str) -> int:
+    """Layer of a node or receiver by its name, with a place or not; -1 for the input and the logits."""
+    return -1 if name.startswith(("input", "logits")) else int(name.partition("@")[0][1:].partition(".")[0])
+
+
 def targets_of(layout: Graph, receiver: str) -> tuple[str, tuple[str, ...]]:
     """Kind of a receiver (`q`, `k`, `v`, `mlp` or `logits`) and the nodes it feeds: several for a key/value group."""
     index = layout.receiver_index(receiver)

@@ -105,6 +105,10 @@ class Room:
         # A quarter for what is kept, of discovery, validation and held-out prompts; as much for runs near a circuit.
         return Room(left // 2, left // 4, min(2 * _GIB, left // 16), left // 12)
 
+    def prompts(self, bytes_each: int) -> int:
+        """How many prompts may run at once that take so much each as they are scored; at least one."""
+        return max(1, self.scoring // bytes_each)
+
     def keeps(self, bytes_wanted: int) -> int:
         """How many of the bytes that circuits need of a set of prompts stay on the device."""
         return bytes_wanted if self.kept is None else min(self.kept, bytes_wanted)

@@ -98,7 +98,7 @@ class TransformerView:
 
     def fitting(self, pos: int) -> int:
         """How many prompts of `pos` tokens may run at once; at least one."""
-        return max(1, self.room.scoring // (pos * self.token_bytes(pos)))
+        return self.room.prompts(pos * self.token_bytes(pos))
 
     @cached_property
     def token_bytes(self) -> Callable[[int], int]:

@@ -6,7 +6,7 @@ An ablation makes one from a model and prompts; packages may add their own.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
@@ -79,13 +79,23 @@ def _zero(view: TransformerView, prompts: PromptSet, batch_size: int) -> Referen
 
 @ABLATIONS.add("base", "what the sender writes in the base model of two that are compared, on the same prompt")
 def _base(view: TransformerView, prompts: PromptSet, batch_size: int) -> Reference:
-    base = view.base
-    if base is None:
+    base = base_of(view)
+    return lambda batch: recorded(base, batch.clean)
+
+
+def base_of(model: Any) -> TransformerView:
+    """The base model of a view that `against` gives.
+
+    Raises:
+        MethodError: It is not such a view.
+    """
+    base = getattr(model, "base", None)
+    if not isinstance(base, TransformerView):
         raise MethodError(
             "Under base ablation removed edges carry what another model writes, and none is given: acdc diff compares "
             "two models, in Python against(tuned, base) gives such a view."
         )
-    return lambda batch: recorded(base, batch.clean)
+    return base
 
 
 @torch.no_grad()

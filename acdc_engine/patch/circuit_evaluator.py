@@ -93,7 +93,6 @@ class CircuitEvaluator:
         part_of: PromptSet | None = None,
         reference: Reference | None = None,
     ) -> None:
-        """See the class."""
         self.ablation = ablation
         ABLATIONS.parameters_of(ablation)  # refuses what does not exist
         if view.base is not None and ablation != "base":
@@ -129,7 +128,7 @@ class CircuitEvaluator:
             return [*things]
         from acdc_engine.patch.kept import Kept
 
-        return Kept(things, self.view.room.kept)
+        return Kept(things, self.view.room.kept, self.view.device)
 
     def _prepare(self, batch: PromptSet, removed: Record) -> _Ready:
         """The clean run goes on from the past of the removed senders' values, where that is the same (`Reference`)."""

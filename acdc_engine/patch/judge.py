@@ -118,7 +118,6 @@ class Judge:
     def __init__(
         self, evaluator: Evaluator, metric: Metric, each_template: bool = False, corrections: Sequence[float] = ()
     ) -> None:
-        """See the class."""
         self.evaluator, self.metric = evaluator, metric
         self.graph: Graph = evaluator.graph
         self.prompts: PromptSet = evaluator.prompts

@@ -26,23 +26,23 @@ class Kept(Generic[T]):
     Args:
         things: Made one by one, so that no more is on the device at once than is kept there and one besides.
         room: Bytes that may stay on the device.
+        device: It; tensors on devices of other kinds (layers on the CPU) take nothing of it, and stay where they are.
 
     Attributes:
         on_host: How many of the things are in the host's memory.
     """
 
-    def __init__(self, things: Iterable[T], room: int) -> None:
-        """See the class."""
+    def __init__(self, things: Iterable[T], room: int, device: torch.device) -> None:
         self._things, self.on_host = list[tuple[T, list[_Home]]](), 0
         taken, known = 0, set[int]()
         for thing in things:
-            own = {storage: size for storage, size in _storages(thing).items() if storage not in known}
+            own = {storage: size for storage, size in _storages(thing, device).items() if storage not in known}
             if taken + sum(own.values()) <= room:
                 taken += sum(own.values())
                 known |= own.keys()
                 self._things.append((thing, []))
             else:
-                self._things.append(_on_host(thing, known))
+                self._things.append(_on_host(thing, known, device))
                 self.on_host += 1
             del thing  # before the next is made
 
@@ -51,19 +51,20 @@ class Kept(Generic[T]):
         return starmap(_back, self._things)
 
 
-def _storages(thing: object) -> dict[int, int]:
-    """Bytes of each piece of memory behind its tensors."""
+def _storages(thing: object, device: torch.device) -> dict[int, int]:
+    """Bytes of each piece of memory behind its tensors on devices of that kind."""
     found = dict[int, int]()
 
     def note(tensor: Tensor) -> Tensor:
-        found[storage_of(tensor)] = tensor.untyped_storage().nbytes()
+        if tensor.device.type == device.type:
+            found[storage_of(tensor)] = tensor.untyped_storage().nbytes()
         return tensor
 
     mapped(thing, note)
     return found
 
 
-def _on_host(thing: T, known: set[int]) -> tuple[T, list[_Home]]:
+def _on_host(thing: T, known: set[int], device: torch.device) -> tuple[T, list[_Home]]:
     """Its tensors in the host's memory, what is repeated in them once; where each was, and of which shape.
 
     Those stay that others share, and whole numbers, such as tokens: they take little, and prompts that do not move are
@@ -72,7 +73,7 @@ def _on_host(thing: T, known: set[int]) -> tuple[T, list[_Home]]:
     homes = list[_Home]()
 
     def away(tensor: Tensor) -> Tensor:
-        stays = storage_of(tensor) in known or not tensor.is_floating_point()
+        stays = tensor.device.type != device.type or storage_of(tensor) in known or not tensor.is_floating_point()
         homes.append(None if stays else (tensor.device, tensor.shape))
         if stays:
             return tensor

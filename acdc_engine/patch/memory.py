@@ -47,7 +47,6 @@ class RememberingEvaluator:
     """
 
     def __init__(self, inner: Evaluator, trace: Trace | None = None) -> None:
-        """See the class."""
         self.graph, self.prompts, self.about = inner.graph, inner.prompts, inner.about
         self.clean_logits, self.ablated_logits, self.logits = inner.clean_logits, inner.ablated_logits, inner.logits
         self.path_gradients, self.path_values = inner.path_gradients, inner.path_values

@@ -28,7 +28,6 @@ class SharedEvaluator:
     """
 
     def __init__(self, inner: Evaluator, prompts: PromptSet) -> None:
-        """See the class."""
         self.graph, self.prompts, self.about = inner.graph, prompts.to("cpu"), inner.about
         self._inner, self._n = inner, len(prompts)
         self._mine = ranks.shared_rows(self._n)

@@ -264,7 +264,6 @@ class PromptByPrompt(Metric):
     zero_gradient_at_clean = True
 
     def __init__(self, of: Metric) -> None:
-        """See the class."""
         self.name, self._of = "prompts", of
 
     def _values(self, logits: Logits, prompts: PromptSet, clean: Logits | None) -> Values:

@@ -8,8 +8,8 @@ from acdc_engine.act.edits import knockout, only
 from acdc_engine.act.folding import fold
 from acdc_engine.errors import PromptError, RunFolderError
 from acdc_engine.formats.register import opened
+from acdc_engine.graph.act_records import Folding
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.folding_records import Folding
 from acdc_engine.model.bridge import view_of
 from acdc_engine.model.load import load_hf_model, quiet
 from acdc_engine.run.progress import Reporter, reporter_of

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from acdc_engine.display import counted
 from acdc_engine.evidence.figures import figures_of
 from acdc_engine.experiment import Experiment
 from acdc_engine.graph.connectivity import clean
@@ -102,7 +103,7 @@ class Alternation:
 
     def _saying(self, stage: Stage) -> Callable[[str, Found, bool], None]:
         def say(what: str, found: Found, met: bool) -> None:
-            stage.say(f"{found.size:,} edges, {found.faithfulness:.2f}; {what}")
+            stage.say(f"{counted(found.size, 'edge')}, {found.faithfulness:.2f}; {what}")
             smaller = met and (self._best is None or found.size < self._best.size)
             if smaller and all(overlap_of(found.mask, one) <= self.settings.overlap for one in self.masks):
                 self._best = found

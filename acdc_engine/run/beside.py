@@ -11,8 +11,9 @@ from torch import Tensor
 from acdc_engine.act.running import InModel, Mask, chosen_ablation
 from acdc_engine.errors import MethodError
 from acdc_engine.formats.register import opened
+from acdc_engine.graph.act_records import Voice, Voices
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.voice_records import NextToken, Voice, Voices
+from acdc_engine.graph.evidence_records import NextToken
 from acdc_engine.prompts.tokens import of_answers, one_token
 from acdc_engine.run.prepare import tokenizer_of
 from acdc_engine.run.progress import Reporter, reporter_of

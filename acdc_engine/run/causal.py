@@ -1,7 +1,9 @@
 """The causal check in a run: which other tasks are asked, on which prompts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from acdc_engine.act.causal import DRAWS, FACTORS, MOST_HEADS, Asked, causal_check
 from acdc_engine.errors import MethodError, ModelError, PromptError, TaskError
@@ -13,7 +15,8 @@ from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.card import TaskCard
 from acdc_engine.prompts.find import find_task
 from acdc_engine.prompts.metrics import get_metric
-from acdc_engine.run.prepare import prompts_of
+from acdc_engine.prompts.prompt_set import PromptSet
+from acdc_engine.run.prepare import prompts_of, splits_of, tokenizer_alone
 from acdc_engine.run.settings import Settings
 
 USUAL = ("ioi", "capital_country", "sva_simple", "gendered_pronoun", "greater_than")
@@ -61,6 +64,17 @@ class Others:
             raise TaskError(f"--other-tasks are such as the circuit was not found for, and {own!r} is its own.")
         return self
 
+    def look_before_loading(self, model: Any, settings: Settings) -> None:
+        """Makes the prompts of the tasks that were named with the model's tokenizer alone; of the usual ones none.
+
+        Raises:
+            PromptError: As `prompts`, as far as that can be known without the model.
+        """
+        tokenizer = None if self.usual else tokenizer_alone(model)
+        for card in self.cards if tokenizer is not None else ():
+            with self._named():
+                _check_enough(card, splits_of(card, tokenizer, _as_asked(settings)).discovery)
+
     def prompts(self, view: TransformerView, settings: Settings) -> tuple[list[Asked], list[str]]:
         """The tasks with their prompts; and the names of usual ones that do not fit the model.
 
@@ -72,29 +86,47 @@ class Others:
             ModelError: The model has no tokenizer, and tasks were named.
         """
         asked, unasked = list[Asked](), list[str]()
-        same = {name: getattr(settings, name) for name in ("seed", "prepend_bos", "drop_misfits")}
-        asked_for = Settings(n_validation=0, **same)
         for card in self.cards:
             try:
-                made = prompts_of(card, view, asked_for)[1].discovery
-                view.check_lengths(made.lengths)
-                if len(made) < MIN_PROMPTS:
-                    raise PromptError(
-                        f"Task {card.name!r} has {len(made)} prompts for this model, and intervals need {MIN_PROMPTS}: "
-                        "add words or templates to its card."
-                    )
-            except (PromptError, ModelError) as error:
+                with self._named():
+                    made = prompts_of(card, view, _as_asked(settings))[1].discovery
+                    view.check_lengths(made.lengths)
+                    _check_enough(card, made)
+            except (PromptError, ModelError):
                 if not self.usual:
-                    raise type(error)(f"{error}\nOr leave the task out: --other-tasks names those to ask.") from error
+                    raise
                 unasked.append(card.name)
                 continue
             asked.append(Asked(card.name, made.select(range(min(PROMPTS, len(made)))), get_metric(card.metric)))
         return asked, unasked
 
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Where a task that was named does not fit, says how to do without it."""
+        try:
+            yield
+        except (PromptError, ModelError) as error:
+            raise type(error)(f"{error}\nOr leave the task out: --other-tasks names those to ask.") from error
 
-def passes(n_others: int) -> int:
-    """Runs over a task's prompts that a causal check makes, at most."""
-    return len(FACTORS) * (1 + MOST_HEADS) + DRAWS + n_others * (2 + DRAWS)
+
+def _as_asked(settings: Settings) -> Settings:
+    """What prompts of other tasks are made by."""
+    same = {name: getattr(settings, name) for name in ("seed", "prepend_bos", "drop_misfits")}
+    return Settings(n_validation=0, **same)
+
+
+def _check_enough(card: TaskCard, prompts: PromptSet) -> None:
+    """Refuses, with a PromptError, a task with fewer prompts than intervals need."""
+    if len(prompts) < MIN_PROMPTS:
+        raise PromptError(
+            f"Task {card.name!r} has {len(prompts)} prompts for this model, and intervals need {MIN_PROMPTS}: add "
+            "words or templates to its card."
+        )
+
+
+def causal_passes(n_others: int, n_discovery: int) -> float:
+    """What a causal check with so many other tasks takes at most, in forward passes over so many discovery prompts."""
+    return (len(FACTORS) * (1 + MOST_HEADS) + DRAWS + n_others * (2 + DRAWS)) * PROMPTS / n_discovery
 
 
 def with_causal(

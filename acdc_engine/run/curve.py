@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from acdc_engine.display import counted
 from acdc_engine.errors import CircuitFileError, MethodError, RunFolderError
 from acdc_engine.evidence.figures import prompt_values
 from acdc_engine.evidence.random_circuits import random_circuits
@@ -176,8 +177,7 @@ def _all_series(
     for method, same in groupby(plans, lambda plan: plan.method):
         first, *_ = of_method = list(same)
         with report.stage(f"Scoring edges, {method}", len(lab.prompts)) as stage:
-            steps = {} if first.steps is None else {"steps": first.steps}
-            scores = lab.score(method, per_example=False, progress=stage.advance, **steps).both
+            scores = lab.score(method, steps=first.steps, per_example=False, progress=stage.advance).both
         yield from (sizing.series(plan, scores) for plan in of_method)
 
 
@@ -261,7 +261,7 @@ class _Sizes:
                 point = CurvePoint(requested_fraction=fraction, requested_edges=asked, edges=int(mask.sum()), **verdict)
                 points.append(point)
                 stage.advance()
-                stage.say(f"{point.edges:,} edges: f {point.faithfulness:.3f}")
+                stage.say(f"{counted(point.edges, 'edge')}: f {point.faithfulness:.3f}")
         return CurveSeries(
             method=plan.method,
             alphas=get_method(plan.method, plan.steps).alphas,

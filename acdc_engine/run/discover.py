@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import torch
 
 from acdc_engine import ranks
+from acdc_engine.display import counted
 from acdc_engine.errors import MethodError
 from acdc_engine.experiment import Experiment
 from acdc_engine.graph.circuit import Circuit
@@ -88,6 +89,8 @@ def discover(
         folder = ranks.together(lambda: _folder_of(out, overwrite, asked_facts(card, chosen, model)))
         metric_for(card, chosen)
         look_before_loading(card, model, chosen)
+        if others is not None:
+            others.look_before_loading(model, chosen)
     trace = folder.trace if folder is not None else Trace(Path("rank 0 has it")) if ranks.rank() else None
     evaluator = partial(remembering, trace=trace, before_run=deadline.check)
     lab, record = prepare(card, model, chosen, report, evaluator)
@@ -243,9 +246,9 @@ class Run:
         """About what the causal check costs, in plain forward passes over the discovery prompts."""
         if self.others is None:
             return 0.0
-        from acdc_engine.run.causal import PROMPTS, passes
+        from acdc_engine.run.causal import causal_passes
 
-        return passes(len(self.others[0])) * PROMPTS / len(self.lab.prompts)
+        return causal_passes(len(self.others[0]), len(self.lab.prompts))
 
     def _causal(self, circuit: Circuit) -> Circuit:
         """The circuit with its causal check, where one was asked for."""
@@ -273,7 +276,7 @@ class Run:
         with self.report.stage("Repeating the search", asked) as stage:
 
             def told(what: str, one: Found, met: bool) -> None:
-                stage.say("; ".join(word for word in (f"{one.size:,} edges", what, self.deadline.left()) if word))
+                stage.say("; ".join(word for word in (counted(one.size, "edge"), what, self.deadline.left()) if word))
 
             try:
                 for one in repeated(self.lab, found, asked, told):
@@ -329,10 +332,8 @@ class Run:
 
     def scored(self, lab: Experiment) -> EdgeScores:
         """Scores all edges by the method that was asked for."""
-        settings = self.settings
         with self.report.stage("Scoring all edges", len(lab.prompts)) as stage:
-            how: dict[str, Any] = {} if settings.steps is None else {"steps": settings.steps}
-            return lab.score(settings.method, progress=stage.advance, **how)
+            return lab.score(self.settings.method, steps=self.settings.steps, progress=stage.advance)
 
     def pruned(self, scores: EdgeScores, steps: Steps, start: Found | None = None) -> Selection:
         """Prunes, for a narrower band than the target's where there is one; out of time it is the best so far."""

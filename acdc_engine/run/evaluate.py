@@ -68,7 +68,8 @@ def evaluate(
             roles, direct effects and examples; None to write nothing, and to leave those out.
         overwrite: Replace a file of that name.
         batch_size: Prompts per run.
-        drop_misfits: Leave out pairs of `task` that do not fit the model, instead of refusing it.
+        drop_misfits: Leave out pairs of `task`, and with `causal` of the other tasks, that do not fit the model,
+            instead of refusing it.
         causal: Also knock the circuit's heads out of the whole model, here and on other tasks, beside random heads: see
             `acdc_engine.act.causal.causal_check`.
         other_tasks: With `causal`: those, with commas between them; None for the usual ones that fit the model.
@@ -88,6 +89,13 @@ def evaluate(
         raise MethodError(f"{n_random} random circuits were asked for; 0 leaves them out.")
     Settings.of({"causal": causal, "other_tasks": other_tasks})  # refuses one without the other
     others = Others.of(other_tasks) if causal else None
+    prompts_by = Settings(seed=seed or 0, drop_misfits=drop_misfits)
+
+    def look(file: Circuit, which: Any) -> None:
+        if others is not None:
+            heads_of(file)  # refuses to have none
+            others.look_before_loading(which, prompts_by)
+
     report = reporter_of(progress)
     opened = reopen(
         circuit,
@@ -97,9 +105,10 @@ def evaluate(
         n=n,
         n_held_out=n_held_out,
         seed=seed,
-        drop_misfits=drop_misfits,
+        drop_misfits=drop_misfits and (task is not None or others is None),  # other tasks may be meant alone
         batch_size=batch_size,
         report=report,
+        look=look,
         **loading,
     )
     opened = _only_measured(opened)
@@ -112,7 +121,7 @@ def evaluate(
 
     for text in opened.remarks:
         remark(text)
-    checked = None if others is None else _causal_check(opened, others, drop_misfits, report)
+    checked = None if others is None else _causal_check(opened, others, prompts_by, report)
     judged, scores = _with_edges(opened, report, remark)
     if target is not None:  # what took one run per edge is not lost when the rest is interrupted
         judged.model_copy(update={"evaluation": None}).save(target, overwrite=overwrite)
@@ -129,14 +138,14 @@ def evaluate(
 
 
 def _causal_check(
-    opened: Reopened, others: Others, drop_misfits: bool, report: Reporter
+    opened: Reopened, others: Others, prompts_by: Settings, report: Reporter
 ) -> Callable[[Circuit], Circuit]:
     """What adds the causal check to the circuit, once all that it asks is there."""
     lab = opened.lab
     heads_of(opened.circuit)  # refuses to have none
     others = others.beside(opened.circuit.behaviour_name)
     with report.stage("Prompts of other tasks"):
-        asked, unasked = others.prompts(lab.view, Settings(seed=lab.seed, drop_misfits=drop_misfits))
+        asked, unasked = others.prompts(lab.view, prompts_by)
     return partial(with_causal, lab, others=asked, unasked=unasked, progress=report.stage)
 
 

@@ -1,7 +1,7 @@
 """What a run takes: operations in plain forward passes, seconds, memory."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +10,11 @@ import torch
 
 from acdc_engine.errors import DeviceError
 from acdc_engine.graph.records import Cost, StageCost
+from acdc_engine.model.devices import Room, running_bytes
 from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.run.progress import Reporter, Stage
+from acdc_engine.score.contract import contraction_bytes
 
 _MUCH = 4 * 2**30
 """Bytes beyond which memory is spoken of."""
@@ -151,28 +153,74 @@ def kept_bytes(view: TransformerView, prompts: PromptSet) -> int:
     return total
 
 
+def near_bytes(view: TransformerView, prompts: PromptSet) -> int:
+    """Bytes of what a run of the whole model leaves of some prompts, for runs without single edges.
+
+    A sender's change at every position behind the corruption where a later block looks back at it, and at all reading
+    positions.
+    """
+    start = view.first_change(prompts.clean, prompts.corrupt, prompts.read_at)
+    blocks = [twin.block for twin in view.twins]
+    everywhere = max((block.before for block in blocks if block.spreads.any()), default=0)
+    each = everywhere * (prompts.clean.shape[1] - start) + view.graph.n_senders
+    return len(prompts) * each * view.d_model * view.unembed_weight.element_size()
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Bytes that a run under patch ablation takes, beside the model's weights.
+
+    Attributes:
+        widest: Prompts and tokens of the batch that takes most.
+        scoring: Of scoring it.
+        circuits: Of running circuits on it.
+        kept: What circuits need of all prompts, for as long as the run goes, on the device.
+        on_host: As much again in the host's memory, where an accelerator has no room for it.
+    """
+
+    widest: tuple[int, int]
+    scoring: int
+    circuits: int
+    kept: int
+    on_host: int
+
+    @staticmethod
+    def of(
+        view: TransformerView, splits: Sequence[PromptSet], batch_size: int, room: Room, device: torch.device
+    ) -> "Needs":
+        """Of a run on some splits, the discovery prompts first, on a device with some room."""
+        batches = [
+            [*split.batches(batch_size, lambda pos: room.prompts(pos * view.token_bytes(pos)))] for split in splits
+        ]
+        needed = [sum(kept_bytes(view, batch) for batch in split) for split in batches]
+        needed.append(sum(near_bytes(view, batch) for batch in batches[0]))
+        kept, worst = sum(map(room.keeps, needed)), (-1, 0, (0, 0))
+        for batch in (batch for split in batches for batch in split):
+            n, pos = batch.clean.shape
+            tokens = n * (pos - view.first_change(batch.clean, batch.corrupt, batch.read_at))
+            scoring = max(tokens * view.token_bytes(pos), contraction_bytes(view, tokens, room, device))
+            worst = max(worst, (scoring, tokens, (n, pos)))
+        scoring, tokens, widest = worst
+        return Needs(widest, scoring, tokens * running_bytes(view) + room.circuits, kept, sum(needed) - kept)
+
+
 def memory_note(view: TransformerView, *splits: PromptSet, batch_size: int) -> str | None:
-    """What runs will take under patch ablation, where it is much: said before anything long.
+    """What runs on discovery and other prompts will take, where it is much: said before anything long.
 
     Raises:
         DeviceError: More than what everything may take was asked for.
     """
-    batches = [[*split.batches(batch_size, view.fitting)] for split in splits]
-    shapes = [batch.clean.shape for split in batches for batch in split]
-    widest = max(shapes, key=lambda one: one.numel() * view.token_bytes(one[1]))
-    each = view.token_bytes(widest[1])
-    needed = [sum(kept_bytes(view, batch) for batch in split) for split in batches]
-    batch, kept = widest.numel() * each, sum(map(view.room.keeps, needed))
+    found = Needs.of(view, splits, batch_size, view.room, view.device)
     told = (
-        f"scoring takes about {batch / 2**30:.1f} GiB for a batch of {widest[0]} x {widest[1]:,} tokens "
-        f"({each / 2**20:.1f} MiB each), and running circuits keeps about {kept / 2**30:.1f} GiB of all prompts"
+        f"scoring takes about {found.scoring / 2**30:.1f} GiB for a batch of {found.widest[0]} x {found.widest[1]:,} "
+        f"tokens, and running circuits keeps about {found.kept / 2**30:.1f} GiB of all prompts"
     )
-    if on_host := sum(needed) - kept:
-        told += f" and {on_host / 2**30:.1f} GiB of them in the host's memory"
+    if found.on_host:
+        told += f" and {found.on_host / 2**30:.1f} GiB of them in the host's memory"
     less = "Fewer or shorter prompts take less (--n, --n-held-out, --n-validation)."
-    if view.memory is not None and view.weights_bytes + kept + batch > view.memory:
+    if view.memory is not None and view.weights_bytes + found.kept + found.scoring > view.memory:
         raise DeviceError(
             f"Memory: of {view.memory / 2**30:.1f} GiB the weights take {view.weights_bytes / 2**30:.1f} GiB; {told}. "
             f"{less}"
         )
-    return None if batch + sum(needed) <= _MUCH else f"Memory: {told}. {less}"
+    return None if found.scoring + found.kept + found.on_host <= _MUCH else f"Memory: {told}. {less}"

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from acdc_engine.display import counted
 from acdc_engine.errors import BehaviourError, SearchError
 from acdc_engine.evidence.figures import behaviour_of
 from acdc_engine.experiment import Experiment
@@ -40,10 +41,9 @@ def one_model(name: str, lab: Experiment, chosen: Settings, report: Reporter, *,
     Raises:
         BehaviourError: Its metric is the same on the corrupt held-out prompts.
     """
-    how: dict[str, Any] = {} if chosen.steps is None else {"steps": chosen.steps}
     behaviour, problems = behaviour_of(judge_of(name, lab))
     with report.stage(f"Scoring all edges, {name} model", len(lab.prompts)) as stage:
-        scores = lab.score(chosen.method, per_example=per_example, progress=stage.advance, **how)
+        scores = lab.score(chosen.method, steps=chosen.steps, per_example=per_example, progress=stage.advance)
     about: dict[str, Any] = {"model": lab.view.model_record()}
     about |= {"metric_clean": behaviour.metric_clean, "metric_corrupt": behaviour.metric_ablated}
     about |= {"accuracy": behaviour.accuracy, "doubt": problems[0].text if problems else None}
@@ -61,5 +61,5 @@ def searched(lab: Experiment, scores: EdgeScores, target: float, say: Callable[[
     """A minimal circuit; edges that move the metric the way the whole does come first."""
     sign = 1.0 if lab.judge.range > 0 else -1.0
     oriented = replace(scores, mean=scores.mean * sign)
-    found = lab.search(oriented, target, report=lambda what, one, met: say(f"{one.size:,} edges, {what}"))
+    found = lab.search(oriented, target, report=lambda what, one, met: say(f"{counted(one.size, 'edge')}, {what}"))
     return replace(lab.with_effects(lab.minimal(found)), scores=scores)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from acdc_engine.errors import ModelError
-from acdc_engine.model.devices import Room, parse_bytes, pick_device, pick_dtype, running_bytes
+from acdc_engine.model.devices import Room, parse_bytes, pick_device, pick_dtype
 from acdc_engine.model.find import DEFAULT_MODEL
 from acdc_engine.model.load import load_tokenizer, read_config
 from acdc_engine.model.sketch import sketch_of
@@ -20,10 +20,11 @@ from acdc_engine.model.view import TransformerView
 from acdc_engine.prompts.build import Splits
 from acdc_engine.prompts.card import TaskCard
 from acdc_engine.prompts.find import find_task
-from acdc_engine.run.meter import kept_bytes
+from acdc_engine.prompts.prompt_set import PromptSet
+from acdc_engine.run.causal import Others, causal_passes
+from acdc_engine.run.meter import Needs, plain_operations
 from acdc_engine.run.prepare import splits_of
 from acdc_engine.run.settings import Settings
-from acdc_engine.score.contract import contraction_bytes
 from acdc_engine.score.edge_scores import per_example_fits
 
 PASSES = {1: (70, 130), 2: (50, 105), 4: (250, 310)}
@@ -53,7 +54,7 @@ class RunPlan:
         scoring: Bytes of scoring one batch.
         circuits: Bytes of running circuits on one batch.
         forward_operations: Of a plain forward pass over the discovery prompts.
-        passes: As many of them as such runs took, from the fewest to the most.
+        passes: As many of them as such runs took, from the fewest to the most; with those of a causal check, if any.
         minutes: That, at the rate at which the device multiplies.
         notes: What was assumed.
     """
@@ -107,7 +108,8 @@ def plan(task: Any, model: Any = DEFAULT_MODEL, **settings: Any) -> RunPlan:
     view, weights = sketch_of(config, name, pick_dtype(chosen.dtype), chosen.ungroup_kv)
     device = pick_device(chosen.device)
     memory = None if chosen.memory is None else parse_bytes(chosen.memory)
-    return _counted(view, weights, splits, chosen, device, Room.on(device, weights, memory), tuple(notes))
+    n_others = len(Others.of(chosen.other_tasks).beside(card.name).cards) if chosen.causal else None
+    return _counted(view, weights, splits, chosen, device, Room.on(device, weights, memory), n_others, tuple(notes))
 
 
 def _counted(
@@ -117,34 +119,28 @@ def _counted(
     chosen: Settings,
     device: torch.device,
     room: Room,
+    n_others: int | None,
     notes: tuple[str, ...],
 ) -> RunPlan:
     graph = view.graph.at(splits.discovery.spans)
     sets = [splits.discovery, splits.held_out, *([] if splits.validation is None else [splits.validation])]
-    tokens = max(int(one.lengths.max()) for one in sets)
-    each = view.token_bytes(tokens)
-    batch = min(chosen.batch_size, max(1, room.scoring // (tokens * each)))
-    at_once = batch * (tokens - min(view.first_change(one.clean, one.corrupt, one.read_at) for one in sets))
-    apart = 0
-    if per_example_fits(graph, len(splits.discovery)):
-        apart = 3 * len(splits.discovery) * graph.exists.numel() * 4
-    operations = view.plain_operations(len(splits.discovery), tokens)
-    needed = [kept_bytes(view, one) for one in sets]
-    kept = sum(map(room.keeps, needed))
-    passes, rate = _passes(len(set(splits.discovery.templates))), _rate(device, view.dtype)
+    needs, n = Needs.of(view, sets, chosen.batch_size, room, device), len(splits.discovery)
+    apart = 3 * n * graph.exists.numel() * 4 if per_example_fits(graph, n) else 0
+    operations = plain_operations(view, splits.discovery, chosen.batch_size)
+    passes, rate = _passes(splits.discovery, n_others), _rate(device, view.dtype)
     return RunPlan(
         model=view.name,
         device=str(device),
         n_edges=graph.n_edges,
         prompts=tuple(len(one) for one in (splits.discovery, splits.validation or (), splits.held_out)),
-        tokens=tokens,
-        batch=batch,
+        tokens=max(int(one.lengths.max()) for one in sets),
+        batch=needs.widest[0],
         libraries=_BASE if device.type == "cpu" else 0,
         weights=weights,
-        kept=kept,
-        on_host=sum(needed) - kept,
-        scoring=max(at_once * each, contraction_bytes(view, at_once, room, device)) + apart,
-        circuits=at_once * running_bytes(view) + room.circuits,
+        kept=needs.kept,
+        on_host=needs.on_host,
+        scoring=needs.scoring + apart,
+        circuits=needs.circuits,
         forward_operations=operations,
         passes=passes,
         minutes=(passes[0] * operations / rate / 60, passes[1] * operations / rate / 60),
@@ -152,8 +148,11 @@ def _counted(
     )
 
 
-def _passes(templates: int) -> tuple[int, int]:
-    return PASSES[max(known for known in PASSES if known <= max(templates, 1))]
+def _passes(prompts: PromptSet, n_others: int | None) -> tuple[int, int]:
+    """Of a default run, and of a causal check with so many other tasks where there is one."""
+    low, high = PASSES[max(known for known in PASSES if known <= max(len(set(prompts.templates)), 1))]
+    more = 0 if n_others is None else round(causal_passes(n_others, len(prompts)))
+    return low + more, high + more
 
 
 def _rate(device: torch.device, dtype: torch.dtype) -> float:

@@ -9,6 +9,7 @@ from acdc_engine.experiment import Experiment
 from acdc_engine.graph.records import TaskRecord
 from acdc_engine.model.load import load_model, load_tokenizer
 from acdc_engine.model.view import TransformerView
+from acdc_engine.patch.ablations import base_of
 from acdc_engine.patch.evaluator import Evaluator
 from acdc_engine.patch.memory import remembering
 from acdc_engine.prompts.build import Splits, split_prompts
@@ -50,18 +51,25 @@ def metric_for(card: TaskCard, settings: Settings) -> Metric:
 def look_before_loading(card: TaskCard, model: Any, settings: Settings) -> None:
     """Makes the prompts with the model's tokenizer alone, so that what is wrong with them is found out at once.
 
-    Nothing is done for a model that is loaded already, or whose tokenizer cannot be had by itself.
-
     Raises:
+        MethodError: `base` ablation of a model that has no base model.
         PromptError: As `split_prompts`.
     """
+    if settings.ablation == "base":
+        base_of(model)
+    tokenizer = tokenizer_alone(model)
+    if tokenizer is not None:
+        splits_of(card, tokenizer, settings)
+
+
+def tokenizer_alone(model: Any) -> Any:
+    """The tokenizer of a model that is not loaded; None of one that is, or whose tokenizer cannot be had by itself."""
     if not isinstance(model, str | Path):
-        return
+        return None
     try:
-        tokenizer = load_tokenizer(model)
+        return load_tokenizer(model)
     except ModelError:  # loading the model says why
-        return
-    _split(settled(card, tokenizer, settings.prepend_bos), tokenizer, settings, None)
+        return None
 
 
 def prepare(

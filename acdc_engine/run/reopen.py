@@ -4,7 +4,7 @@ Whatever can be wrong is looked for in this order: in the arguments and the file
 of it before the first circuit is run.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -78,12 +78,14 @@ def reopen(
     strict: bool = False,
     batch_size: int = 16,
     report: Reporter | None = None,
+    look: Callable[[Circuit, Any], None] = lambda file, model: None,
     **loading: Unpack[Loading],
 ) -> Reopened:
     """Opens a circuit file together with its model, and with its prompts or those of a task.
 
     Arguments are as for `evaluate`. Under `strict` the circuit is judged with its own weights or not at all; without,
-    there must be as many held-out prompts as an interval needs.
+    there must be as many held-out prompts as an interval needs. `look` is called with the circuit of the file and the
+    model, or its name, before that is loaded; not with files that the model is needed to read.
 
     Raises:
         CircuitFileError: The file cannot be read, is empty, has edges on no path from input to logits, belongs to
@@ -109,6 +111,8 @@ def reopen(
     known = wanted.n_held_out if sets[1] is None else len(sets[1])
     if not strict and known is not None:
         check_enough_prompts(known)
+    if file is not None:
+        look(file, file.model.name if model is None else model)
     with report.stage("Loading the model"):
         view = load_model_of(path, file, model, **loading)
         claimed = file or import_circuit(path, model=view.model_record())

@@ -10,9 +10,9 @@ from acdc_engine.act.edits import check_nodes
 from acdc_engine.act.steering import How, directions, doses
 from acdc_engine.errors import GraphError, MethodError
 from acdc_engine.formats.register import opened
+from acdc_engine.graph.act_records import Steering
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import check_target
-from acdc_engine.graph.steering_records import Steering
 from acdc_engine.run.progress import Reporter, reporter_of
 from acdc_engine.run.reopen import reopen
 from acdc_engine.run.settings import Loading

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Literal
 
+from acdc_engine.display import counted
 from acdc_engine.experiment import Experiment
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import clean
@@ -123,7 +124,7 @@ class Steps:
             self._folder.trace.step(what, found.size, found.faithfulness, met)
 
     def _words(self, found: Found) -> str:
-        return f"{found.size:,} edges, {self.called} {found.faithfulness:.2f}"
+        return f"{counted(found.size, 'edge')}, {self.called} {found.faithfulness:.2f}"
 
     def _better(self, found: Found, met: bool) -> bool:
         target = self._aim

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from pydantic_core import to_jsonable_python
 from torch import Tensor
 
+from acdc_engine.display import counted
 from acdc_engine.errors import MethodError, SearchError
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.patch.judge import Judge, Target, farthest
@@ -83,7 +84,7 @@ class Selection(Found):
 
     def __repr__(self) -> str:
         """One line: a mask has thousands of places."""
-        return f"<{self.size:,} edges, objective {self.faithfulness:.3f}>"
+        return f"<{counted(self.size, 'edge')}, objective {self.faithfulness:.3f}>"
 
 
 Report = Callable[[str, Found, bool], None]

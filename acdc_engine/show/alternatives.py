@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from acdc_engine.display import counted
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.further_records import Alternatives, CircuitFigures
 from acdc_engine.graph.nodes import nodes_of_edges, with_roles
 from acdc_engine.show.sections import Column, Section, table_of
-from acdc_engine.show.words import aim_of, counted
+from acdc_engine.show.words import aim_of
 
 
 def alternatives(circuit: Circuit) -> Section | None:

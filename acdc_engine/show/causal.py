@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+from acdc_engine.display import counted
 from acdc_engine.graph.causal_records import Causal, CausalTask
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Interval
 from acdc_engine.graph.style import texts_of
 from acdc_engine.show.sections import Cell, Column, Section, table_of
 from acdc_engine.show.visible import plain
-from acdc_engine.show.words import LONGEST, NAME, counted
+from acdc_engine.show.words import LONGEST, NAME
 
 _MOST_NAMED = 12
 

@@ -14,6 +14,7 @@ from acdc_engine.graph.diff_records import (
     DiffModel,
     DiffRole,
 )
+from acdc_engine.graph.nodes import layer_of
 from acdc_engine.graph.style import texts_of
 from acdc_engine.show.sections import Cell, Column, Section, signed, table_of
 from acdc_engine.show.visible import plain
@@ -169,7 +170,7 @@ def _circuits(found: Diff, effects: DiffEffects) -> Iterator[Section]:
     for one in effects.shown:
         if one.status is not None:
             sender = one.name.partition("->")[0]
-            layers.setdefault(-1 if sender == "input" else int(sender[1:].partition(".")[0]), []).append(one)
+            layers.setdefault(layer_of(sender), []).append(one)
             role = None if sender not in roles else roles[sender].base if one.status == "lost" else roles[sender].tuned
             kind = {"i": "input", "m": "MLP"}.get(sender[0]) or role or "head without a role"
             kinds.setdefault(kind, []).append(one)

@@ -15,19 +15,18 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from acdc_engine.errors import CircuitFileError
+from acdc_engine.graph.act_records import Folding, Steering, Voices
 from acdc_engine.graph.checkpoint_records import Checkpoints
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.diff_records import Diff
 from acdc_engine.graph.evidence_records import Evaluation
-from acdc_engine.graph.folding_records import Folding
+from acdc_engine.graph.nodes import layer_of
 from acdc_engine.graph.result_records import Comparison, Curve, Verification
-from acdc_engine.graph.steering_records import Steering
 from acdc_engine.graph.transfer_records import Transfer
-from acdc_engine.graph.voice_records import Voices
+from acdc_engine.show.acting import folding_sections, steering_sections, voices_sections
 from acdc_engine.show.checkpoints import checkpoints_remarks, checkpoints_sections
 from acdc_engine.show.diff import diff_remarks, diff_sections
 from acdc_engine.show.figures import edges, summary
-from acdc_engine.show.folding import folding_sections
 from acdc_engine.show.page import environment
 from acdc_engine.show.pictures.charts import comparison_figure, curve_figure
 from acdc_engine.show.pictures.checkpoints import checkpoints_figure
@@ -46,10 +45,8 @@ from acdc_engine.show.results import (
     verification_sections,
 )
 from acdc_engine.show.sections import Section
-from acdc_engine.show.steering import steering_sections
 from acdc_engine.show.transfer import transfer_remarks, transfer_sections
 from acdc_engine.show.visible import plain
-from acdc_engine.show.voices import voices_sections
 from acdc_engine.show.words import LONGEST
 
 if TYPE_CHECKING:
@@ -140,7 +137,7 @@ def _heatmap(scores: Scores) -> Figure:
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
 
-    rows, columns = [_layer(name) for name in scores.senders], [_layer(name) for name in scores.receivers]
+    rows, columns = list(map(layer_of, scores.senders)), list(map(layer_of, scores.receivers))
     last = max(columns) + 1
     receivers = [last if column < 0 else column for column in columns]  # the logits last
     total = scores.mean.new_zeros(last + 1, last + 1)
@@ -161,8 +158,3 @@ def _heatmap(scores: Scores) -> Figure:
     figure.colorbar(image, ax=axes, shrink=0.8).ax.tick_params(labelsize=7)
     axes.set_title("sum of |score| between layers", fontsize=9)
     return figure
-
-
-def _layer(name: str) -> int:
-    """Layer of a sender or receiver; -1 for the input and the logits."""
-    return -1 if name in ("input", "logits") else int(name[1:].split(".")[0])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from acdc_engine.display import counted
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Figures
 from acdc_engine.graph.further_records import Core, Included, Repeats
 from acdc_engine.graph.style import in_core
 from acdc_engine.show.sections import Column, Section, Table, table_of, three
 from acdc_engine.show.visible import plain
-from acdc_engine.show.words import NAME, aim_of, between, counted, farthest_first
+from acdc_engine.show.words import NAME, aim_of, between, farthest_first
 
 _MOST_OTHERS = 5
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from acdc_engine.display import counted
+from acdc_engine.graph.act_records import Folding, Steering, Voices
 from acdc_engine.graph.checkpoint_records import Checkpoints
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.diff_records import Diff
 from acdc_engine.graph.evidence_records import Evaluation
-from acdc_engine.graph.folding_records import Folding
 from acdc_engine.graph.records import ModelRecord
 from acdc_engine.graph.result_records import (
     ClassResult,
@@ -25,10 +26,8 @@ from acdc_engine.graph.result_records import (
     Ranking,
     Verification,
 )
-from acdc_engine.graph.steering_records import Steering
 from acdc_engine.graph.style import column_style
 from acdc_engine.graph.transfer_records import Transfer
-from acdc_engine.graph.voice_records import Voices
 from acdc_engine.show.figures import ROLE, roles
 from acdc_engine.show.sections import Cell, Column, Section, signed, table_of, three
 from acdc_engine.show.visible import plain
@@ -62,7 +61,7 @@ def line_of(thing: object) -> str:
         judged = thing.evaluation
         found = "" if judged is None else f", faithfulness {judged.held_out.faithfulness:.3f}"
         where = _where(thing.behaviour_name, thing.model)
-        return f"<Circuit {where}: {len(thing.edges)} edges, {len(thing.nodes)} nodes{found}>"
+        return f"<Circuit {where}: {counted(len(thing.edges), 'edge')}, {counted(len(thing.nodes), 'node')}{found}>"
     if isinstance(thing, Evaluation):
         of = thing.held_out
         values = f"faithfulness {of.faithfulness:.3f}, KL recovered {of.kl_recovered:.3f}"
@@ -85,7 +84,7 @@ def line_of(thing: object) -> str:
         return f"<Verification of {plain(thing.path, _LONGEST)}: {verdict}>"
     if isinstance(thing, Transfer):
         left = "" if thing.complete else ", unfinished"
-        size = f"{len(thing.circuits)} circuits, {len(thing.columns)} columns"
+        size = f"{counted(len(thing.circuits), 'circuit')}, {counted(len(thing.columns), 'column')}"
         return f"<Transfer in {plain(thing.model.name, _LONGEST)}: {size}{left}>"
     if isinstance(thing, Checkpoints):
         sizes = ", ".join("-" if one.edges is None else f"{one.edges:,}" for one in thing.models)
@@ -98,9 +97,10 @@ def line_of(thing: object) -> str:
         says = ", ".join(f"{voice.name} {plain(voice.next[0].text, _LONGEST)!r}" for voice in thing.voices)
         return f"<Voices of {plain(thing.model, _LONGEST)}: {says}>"
     if isinstance(thing, Folding):
-        return f"<Folding of {plain(thing.model, _LONGEST)}: {len(thing.folded)} nodes out, {len(thing.left)} still in>"
+        out = counted(len(thing.folded), "node")
+        return f"<Folding of {plain(thing.model, _LONGEST)}: {out} out, {len(thing.left)} still in>"
     if isinstance(thing, Steering):
-        ends = f"{len(thing.doses)} doses, {thing.doses[0].factor:g} to {thing.doses[-1].factor:g}"
+        ends = f"{counted(len(thing.doses), 'dose')}, {thing.doses[0].factor:g} to {thing.doses[-1].factor:g}"
         return f"<Steering of {plain(', '.join(thing.nodes), _LONGEST)} in {plain(thing.model, _LONGEST)}: {ends}>"
     if isinstance(thing, Scores):
         n_senders, n_receivers = thing.mean.shape
@@ -275,7 +275,9 @@ def _random(point: RandomPoint) -> str:
 
 
 def _known(curve: Curve) -> list[Section]:
-    said = [f"{c.name}: f {c.faithfulness:.2f}, {c.edges:,} edges, KL {c.kl_recovered:.2f}" for c in curve.circuits]
+    said = [
+        f"{c.name}: f {c.faithfulness:.2f}, {counted(c.edges, 'edge')}, KL {c.kl_recovered:.2f}" for c in curve.circuits
+    ]
     return [Section(texts=[plain(text, _SOURCE) for text in said])] if said else []
 
 
@@ -300,7 +302,7 @@ def verification_sections(found: Verification, rest: str = "") -> list[Section]:
     rows = [_claim(c.what, c.claimed, c.found, c.holds) for c in found.claims if c.edge is None]
     for kind in dict.fromkeys(claim.what for claim in of_edges):
         these = [claim.holds for claim in of_edges if claim.what == kind]
-        rows.append(_claim(f"each edge: {kind}", f"{len(these):,} edges", f"{sum(these):,} as claimed", all(these)))
+        rows.append(_claim(f"each edge: {kind}", counted(len(these), "edge"), f"{sum(these):,} as claimed", all(these)))
     headings = (Column(name, "text") for name in ("claim", "file", "recomputed", ""))
     claims = Section(pairs={"File": plain(found.path, _SOURCE)}, table=table_of(tuple(headings), rows))
     within = f"largest deviation {found.largest_deviation:.2g}, of {found.tolerance:g} allowed"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from acdc_engine.display import counted
 from acdc_engine.graph.evidence_records import Interval
 from acdc_engine.graph.transfer_records import Transfer, TransferCell, TransferCircuit, TransferColumn
 from acdc_engine.show.sections import Column, Section, table_of
@@ -98,7 +99,7 @@ def label(circuit: TransferCircuit) -> str:
     """A circuit's name and size; and its task, where the name does not say that."""
     name, task = plain(circuit.name, _NAME), circuit.task
     own = "" if task is None or task in circuit.name else f"{plain(task, _NAME)}, "
-    return f"{name}\n  {own}{circuit.edges:,} edges"
+    return f"{name}\n  {own}{counted(circuit.edges, 'edge')}"
 
 
 def _random(cell: TransferCell) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from acdc_engine.display import meaning_of
+from acdc_engine.display import counted, meaning_of
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import (
     Certificate,
@@ -100,15 +100,10 @@ def size_of(circuit: Circuit) -> str:
     if circuit.spans is not None:
         places = {edge.span for edge in circuit.edges}
         return (
-            f"{n_edges} of {layout.n_edges:,} edges at places, {len(circuit.nodes):,} nodes at "
+            f"{n_edges} of {layout.n_edges:,} edges at places, {counted(len(circuit.nodes), 'node')} at "
             f"{len(places)} of {layout.n_spans} places"
         )
     return f"{n_edges} of {layout.n_edges:,} edges, {len(circuit.nodes):,} of {layout.n_senders + 1:,} nodes"
-
-
-def counted(number: int, thing: str) -> str:
-    """Such as `1 layer` and `2 layers`."""
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def _settings(settings: Mapping[str, object]) -> str:
@@ -127,7 +122,7 @@ def cost_of(cost: Cost, *, stages: bool = False) -> str:
     return (
         f"{cost.seconds:,.0f} s{processors}, {cost.forward_passes:,.0f} forward passes' worth of "
         f"{'everything' if cost.stages else 'time'}, {cost.peak_memory_bytes / 2**30:.1f} GiB at most, "
-        f"{cost.exact_evaluations:,} circuits run exactly{listed}"
+        f"{counted(cost.exact_evaluations, 'circuit')} run exactly{listed}"
     )
 
 
@@ -194,7 +189,7 @@ def evidence_of(of: Circuit | Evaluation) -> dict[str, str]:
     rows: dict[str, str] = {}
     alike, evaluation = "of the same size", of.evaluation if isinstance(of, Circuit) else of
     if isinstance(of, Circuit):
-        alike = f"with {len(of.edges):,} edges each"
+        alike = f"with {counted(len(of.edges), 'edge')} each"
         if of.certificate is not None:
             corrected = of.search is not None and bool(of.search.corrections)
             rows["certificate"] = _certificate(of.certificate, corrected)

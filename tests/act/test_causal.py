@@ -365,3 +365,19 @@ def test_bad_input_is_refused_before_anything_long(tmp_path: Path, monkeypatch: 
         MethodError, match=r"knocks out the circuit's heads, and it has none\. .* Leave --causal out\.$"
     ):
         evaluate(bare, model=tiny_view(NAME), causal=True)
+
+
+def test_named_tasks_that_do_not_fit_are_told_before_the_model_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("acdc_engine.run.discover.prepare", lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("acdc_engine.run.reopen.load_model_of", lambda *_, **__: pytest.fail("the model was loaded"))
+    other, folder = str(write_card(tmp_path)), tmp_path / "file"
+    folder.mkdir()
+    asked: dict[str, Any] = {"causal": True, "other_tasks": other}
+    with pytest.raises(PromptError, match=r"(?s)'Cem' is not a single token.*\nOr leave the task out: --other-tasks"):
+        discover("ioi", n=8, n_validation=8, n_held_out=8, **asked)
+    with pytest.raises(PromptError, match=r"(?s)'Cem' is not a single token.*\nOr leave the task out: --other-tasks"):
+        evaluate(saved(folder), model="smollm2-135m", drop_misfits=True, **asked)
+    with pytest.raises(MethodError, match=r"^Under base ablation .* acdc diff compares two models"):
+        discover("ioi", ablation="base")

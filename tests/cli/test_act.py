@@ -9,9 +9,7 @@ import torch
 
 from acdc_engine import Circuit
 from acdc_engine.act.running import InModel
-from acdc_engine.graph.folding_records import Folding
-from acdc_engine.graph.steering_records import Steering
-from acdc_engine.graph.voice_records import Voices
+from acdc_engine.graph.act_records import Folding, Steering, Voices
 from acdc_engine.model.view import TransformerView
 from acdc_engine.show.results import line_of
 from tests.cli.conftest import acdc, refused, use_tiny, words

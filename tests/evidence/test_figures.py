@@ -8,14 +8,7 @@ import pytest
 import torch
 
 from acdc_engine.errors import BehaviourError, MethodError, MetricError
-from acdc_engine.evidence.figures import (
-    chance_of,
-    check_behaviour,
-    evaluate,
-    figures_of,
-    joint_necessity,
-    shortcomings,
-)
+from acdc_engine.evidence.figures import chance_of, check_behaviour, evaluate, figures_of, joint_necessity, shortcomings
 from acdc_engine.evidence.hypotheses import run_tests
 from acdc_engine.evidence.random_circuits import random_circuits
 from acdc_engine.patch import CircuitEvaluator

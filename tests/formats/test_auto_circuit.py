@@ -102,7 +102,7 @@ def test_loose_edges_are_left_out(tmp_path: Path) -> None:
     torch.save(scores, tmp_path / "c.pt")
     circuit = import_circuit(tmp_path / "c.pt", fmt="auto-circuit", model=TINY)
     assert scores_of(circuit) == {"input->a0.h1<v>": 0.5, "a0.h1->m1": -0.25, "m1->logits": 2.0}
-    assert circuit.source == ("c.pt, prune scores of auto-circuit; left out: 1 edges on no path from input to logits")
+    assert circuit.source == ("c.pt, prune scores of auto-circuit; left out: 1 edge on no path from input to logits")
 
 
 def test_heads_of_one_group_are_joined(tmp_path: Path) -> None:

@@ -10,16 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acdc_engine.graph.records import CircuitEdge, RoleName
-from acdc_engine.graph.style import (
-    OTHER_FILL,
-    ROLE_FILLS,
-    fill_of,
-    in_core,
-    legend_of,
-    opacity_of,
-    style_of,
-    texts_of,
-)
+from acdc_engine.graph.style import OTHER_FILL, ROLE_FILLS, fill_of, in_core, legend_of, opacity_of, style_of, texts_of
 
 INK = ("#222222", "#e8ebee")
 """Of names in boxes, in light and dark."""

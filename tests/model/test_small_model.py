@@ -12,13 +12,7 @@ from torch import Tensor
 from acdc_engine.errors import ModelError, PromptError
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.model import load_model
-from acdc_engine.model.small_model import (
-    SmallModel,
-    WordTokenizer,
-    read_small_model,
-    small_view,
-    write_small_model,
-)
+from acdc_engine.model.small_model import SmallModel, WordTokenizer, read_small_model, small_view, write_small_model
 from acdc_engine.model.view import TransformerView
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.evaluator import Variants

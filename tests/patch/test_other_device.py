@@ -177,7 +177,7 @@ def test_what_a_device_has_no_room_for_waits_in_the_host_s_memory(name: str, abl
     wanted = [ask(here) for ask in asked]
     whole = CircuitEvaluator(of_some_room(view(name), 2**40), prompts, ablation, batch_size=1)._ready
     assert isinstance(whole, Kept) and whole.on_host == 0
-    first = sum(_storages(next(iter(whole))).values())
+    first = sum(_storages(next(iter(whole)), torch.device("cpu")).values())
     with Elsewhere():
         for v in (view_there(name), view_spread(name, 1)):
             for room, least in ((0, 4), (first, 1)):
@@ -214,16 +214,27 @@ def test_of_what_waits_one_batch_is_on_the_device_at_a_time(monkeypatch: pytest.
         assert isinstance(found, Kept) and isinstance(whole, Kept) and found.on_host == 1
         (ready, _), wanted = found._things[0], whole._things[0][0]
         assert isinstance(ready.batch.clean, There) and next(iter(found)).batch is ready.batch
-        assert sum(_storages(ready.baseline.grounds).values()) <= sum(_storages(wanted.baseline.grounds).values())
+        here = torch.device("cpu")
+        ours, theirs = (_storages(one.baseline.grounds, here).values() for one in (ready, wanted))
+        assert 0 < sum(ours) <= sum(theirs)
 
 
 def test_what_several_share_is_counted_once_and_stays_with_the_first_of_them() -> None:
     shared, own, words = torch.ones(1, 8).expand(3, 8), [torch.full((4,), float(n)) for n in range(4)], ("a", ("b",))
-    found = Kept(((shared[1:], one, words) for one in own), 8 * 4 + 2 * 16)
+    found = Kept(((shared[1:], one, words) for one in own), 8 * 4 + 2 * 16, torch.device("cpu"))
     away = [[home is not None for home in homes] for _, homes in found._things]
     assert found.on_host == 2 and away == [[], [], [False, True], [False, True]]
     for back, one in zip(found, own, strict=True):
         assert torch.equal(back[0], shared[1:]) and torch.equal(back[1], one) and back[2] is words
+
+
+@pytest.mark.parametrize(("device", "stay"), [("cpu", [False, True]), ("meta", [True, False])])
+def test_what_lies_on_another_device_takes_no_room_and_stays(device: str, stay: list[bool]) -> None:
+    """As what layers on the CPU keep, beside a GPU."""
+    with Elsewhere():
+        things = [(torch.ones(4), There(torch.ones(4))) for _ in range(3)]
+        found = Kept(things, 2 * 16, torch.device(device))
+    assert found.on_host == 1 and [home is None for home in found._things[2][1]] == stay
 
 
 @pytest.mark.parametrize(("name", "ablation"), [("gemma3", "patch"), ("olmo2", "mean")])

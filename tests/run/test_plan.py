@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from acdc_engine.errors import DeviceError, ModelError
+from acdc_engine.errors import DeviceError, MethodError, ModelError
 from acdc_engine.model import devices
 from acdc_engine.model.devices import Room, scoring_bytes
 from acdc_engine.model.find import smollm2_folder
@@ -18,7 +18,7 @@ from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.run import plan as planning
 from acdc_engine.run.discover import discover
-from acdc_engine.run.meter import kept_bytes
+from acdc_engine.run.meter import kept_bytes, near_bytes
 from acdc_engine.run.plan import plan
 from acdc_engine.score.contract import contraction_bytes
 from benchmarks.fresh_python import peak_of
@@ -46,11 +46,13 @@ def test_a_sketch_has_the_shape_of_the_model(name: str) -> None:
 def test_what_circuits_need_of_the_prompts_is_what_is_kept(name: str) -> None:
     """The first five of eight tokens are the same in clean and corrupt prompts."""
     prompts = PromptSet.from_tokens([[1, 2, 3, 4, 5, 6, 7, 8]] * 4, [[1, 2, 3, 4, 5, 9, 7, 8]] * 4)
-    evaluator = CircuitEvaluator(view(name), prompts)
+    evaluator, graph = CircuitEvaluator(view(name), prompts), view(name).graph
     grounds, total = next(iter(evaluator._ready)).baseline.grounds, 2 * 4 * view(name).d_vocab * 4
     for one in grounds:
         total += sum(part.nbytes for part in (one.x, one.values, one.raw) if part is not None)
     assert kept_bytes(view(name), prompts) == total
+    (whole,) = evaluator._banks_of(graph.exists)
+    assert near_bytes(view(name), prompts) == whole.values.nbytes + whole.at_reads.nbytes
 
 
 def test_the_plan_of_the_demo() -> None:
@@ -60,6 +62,11 @@ def test_the_plan_of_the_demo() -> None:
     assert found.memory == found.libraries + found.weights + found.kept + max(found.scoring, found.circuits)
     fewer = plan("ioi", **FEW, dtype="bfloat16")
     assert fewer.kept < found.kept / 20 and fewer.weights == found.weights // 2
+    causal = plan("ioi", causal=True, other_tasks="ioi_swapped,greater_than")
+    more = (5 * (1 + 10) + 10 + 2 * (2 + 10)) * 32 / 64  # doses of all and of each head, draws, others; of 64 prompts
+    assert [a - b for a, b in zip(causal.passes, found.passes, strict=True)] == [round(more)] * 2
+    with pytest.raises(MethodError, match="Other tasks are asked by the causal check: add --causal"):
+        plan("ioi", other_tasks="greater_than")
     assert found.passes[0] < found.passes[1] and 0 < found.minutes[0] < found.minutes[1]
 
 
@@ -74,19 +81,20 @@ def test_a_plan_with_places_counts_edges_and_scores_at_each() -> None:
 
 
 def test_a_plan_for_a_gpu_says_what_waits_in_the_host_s_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pretended one, of 8 GiB: of each set of prompts a twelfth of what the weights leave stays there."""
+    """A pretended one, of 8 GiB: of each set of prompts, and of a run near which others are, a twelfth of what the
+    weights leave stays there."""
     monkeypatch.setattr(devices, "accelerator_bytes", lambda device: 8 * 2**30)
     monkeypatch.setattr(planning, "pick_device", lambda name: torch.device("cuda"))
     monkeypatch.setattr(planning, "_rate", lambda device, dtype: 1e12)
-    few = plan("ioi", dtype="bfloat16", n_validation=128)
-    found = plan("ioi", dtype="bfloat16", n_validation=128, n=4000)
-    share = (8 * 2**30 - found.weights) // 12
-    assert few.on_host == 0 and few.libraries == found.libraries == 0 and found.kept - few.kept < share
-    needed = 4000 * few.kept / 256
-    assert found.on_host == pytest.approx(needed - share, rel=0.01)
-    assert found.kept == pytest.approx(share + 192 * few.kept / 256, rel=0.01)
+    less, few = (plan("ioi", dtype="bfloat16", n_validation=n) for n in (64, 128))
+    found = plan("ioi", dtype="bfloat16", n_validation=128, n=800)
+    share, each = (8 * 2**30 - found.weights) // 12, (few.kept - less.kept) / 64
+    near = few.kept / 64 - 4 * each  # of a discovery prompt, beside what is kept of every prompt
+    assert few.on_host == 0 and few.libraries == found.libraries == 0
+    assert found.on_host == pytest.approx(800 * (each + near) - 2 * share, rel=0.01)
+    assert found.kept == pytest.approx(2 * share + 192 * each, rel=0.01)
     asked = "plan", "ioi", "--dtype", "bfloat16", "--n-validation", "128", "--n"
-    text, short = (flat(acdc(*asked, n).stdout) for n in (4000, 64))
+    text, short = (flat(acdc(*asked, n).stdout) for n in (800, 64))
     assert f"(more of it in the host's memory) {found.on_host / GB:.2f}" in text and "host" not in short
 
 
@@ -147,13 +155,15 @@ def test_memory_that_is_not_enough_is_refused_before_anything_is_run(tmp_path: P
 
 
 def test_memory_decides_how_many_prompts_run_at_once() -> None:
-    assert plan("ioi", **FEW, batch_size=64).batch == 64
-    assert plan("ioi", **FEW, batch_size=64, memory="620MB").batch < 64
+    assert plan("ioi", **FEW, batch_size=64).batch == 16, "the validation prompts"
+    assert plan("ioi", **FEW, batch_size=64, memory="620MB").batch < 16
 
 
 def test_the_command() -> None:
-    result = acdc("plan", "ioi", "--dtype", "bfloat16", "--n", "8", "--n-validation", "16", "--n-held-out", "8")
+    asked = "plan", "ioi", "--dtype", "bfloat16", "--n", "8", "--n-validation", "16", "--n-held-out", "8", "--causal"
+    result = acdc(*asked)
     assert result.exit_code == 0, result.output
     text = flat(result.output)
     assert "smollm2-135m: 70,651 edges, on cpu. 8 discovery, 16 validation and 8 held-out prompts" in text
-    assert "weights 0.27" in text and "at most, together" in text and "About 50 to 105 forward passes" in text
+    assert "weights 0.27" in text and "at most, together" in text and "About 502 to 557 forward passes" in text
+    assert "tasks took, and the causal check at most: " in text

@@ -11,14 +11,7 @@ from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Evaluation, Figures, HypothesisTest
 from acdc_engine.graph.nodes import nodes_of_edges
-from acdc_engine.graph.records import (
-    AttributionRecord,
-    CircuitEdge,
-    Cost,
-    MetricRecord,
-    SearchRecord,
-    TaskRecord,
-)
+from acdc_engine.graph.records import AttributionRecord, CircuitEdge, Cost, MetricRecord, SearchRecord, TaskRecord
 from acdc_engine.show.sections import Section, text_of
 from tests.show.index.runs import tiny_model
 

@@ -38,7 +38,7 @@ def test_a_verification_that_fails() -> None:
         "prompts 32 32 holds",
         "faithfulness 0.906 0.806 WRONG",
         "each edge: effect 2 edges 1 as claimed WRONG",
-        "each edge: needed 1 edges 1 as claimed holds",
+        "each edge: needed 1 edge 1 as claimed holds",
         "2 of 5 claims do not hold; largest deviation 0.25, of 0.001 allowed:",
         "effect, a0.h1->m1: the file says 0.5, found 0.25",
     ):

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from acdc_engine.display import counted
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import SizePoint
 from acdc_engine.graph.result_records import Comparison, Curve, CurveSeries, Overlap, Ranking, Scope
@@ -70,7 +71,7 @@ def _beyond(curve: Curve) -> list[str]:
     for name, edges, values in _lines(curve):
         value, count = max(zip(values, edges, strict=True), key=lambda point: abs(point[0]), default=(1.0, 0))
         if not low <= value <= high:
-            found.append(f"{name} leaves the picture: f {value:.3g} at {count:,} edges.")
+            found.append(f"{name} leaves the picture: f {value:.3g} at {counted(count, 'edge')}.")
     return found
 
 
@@ -104,7 +105,7 @@ def sizes_figure(circuit: Circuit) -> Figure:
         _draw_sizes(axes, [*own, *more], _MORE, "the circuit and the best other edges")
     for p in own:
         look: dict[str, Any] = {"color": "black", "marker": "*", "markersize": 12, "linestyle": "none", "zorder": 6}
-        label = f"this circuit: {p.edges:,} edges, {p.faithfulness:.2f}"
+        label = f"this circuit: {counted(p.edges, 'edge')}, {p.faithfulness:.2f}"
         axes.plot([p.edges], [_inside(p.faithfulness)], label=label, **look)
     _set_sizes_axes(axes, circuit)
     figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
@@ -174,7 +175,7 @@ def _draw_circuits(axes: Axes, curve: Curve) -> None:
             markersize=11 if place % len(_STARS) == 0 else 7,
             linestyle="none",
             zorder=6,
-            label=f"{circuit.name}{found}: {circuit.edges:,} edges, f {circuit.faithfulness:.2f}",
+            label=f"{circuit.name}{found}: {counted(circuit.edges, 'edge')}, f {circuit.faithfulness:.2f}",
         )
 
 

@@ -5,14 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from acdc_engine.display import counted
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.style import (
-    Measure,
-    colour_of,
-    fill_of,
-    measure_of,
-)
+from acdc_engine.graph.style import Measure, colour_of, fill_of, measure_of
 from acdc_engine.show.pictures import drawn, picture_format, wrapped, write_figure
 from acdc_engine.show.pictures.layered import strongest
 from acdc_engine.show.pictures.marks import layered_figure
@@ -128,7 +124,8 @@ def _figure(
 
 def _title(circuit: Circuit) -> str:
     task = "" if circuit.behaviour_name is None else f"{drawn(circuit.behaviour_name, 60)} in "
-    title = f"{task}{drawn(circuit.model.name, 60)}: {len(circuit.edges):,} edges, {len(circuit.nodes):,} nodes"
+    sizes = f"{counted(len(circuit.edges), 'edge')}, {counted(len(circuit.nodes), 'node')}"
+    title = f"{task}{drawn(circuit.model.name, 60)}: {sizes}"
     if circuit.evaluation is not None:
         title += f"\nheld-out faithfulness {circuit.evaluation.held_out.faithfulness:.2f}"
     return title
@@ -178,7 +175,9 @@ def _notes(circuit: Circuit, groups: Grouped, *, mlps: bool) -> list[str]:
         edges = {edge for bundle in groups.bundles if MLPS in (bundle.source, bundle.target) for edge in bundle.edges}
         n = len(groups.groups[MLPS].members)
         which = "MLP" if n == 1 else "MLPs"
-        notes.append(f"Heads only: {n} {which} with {len(edges):,} edges, and the paths through them, are not drawn.")
+        notes.append(
+            f"Heads only: {n} {which} with {counted(len(edges), 'edge')}, and the paths through them, are not drawn."
+        )
     boxed = [bundle for bundle in groups.bundles if bundle.source == bundle.target and (mlps or bundle.source != MLPS)]
     if boxed:
         notes.append(f"{sum(len(bundle.edges) for bundle in boxed):,} edges lie within boxes.")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.nodes import targets_of
+from acdc_engine.graph.nodes import layer_of, targets_of
 from acdc_engine.graph.records import AttentionPath, CircuitEdge
 from acdc_engine.graph.style import (
     by_strength,
@@ -83,7 +83,7 @@ def place_on_grid(circuit: Circuit) -> Grid:
     read: dict[tuple[str, int], list[str]] = {}
     for edge in circuit.edges:
         if edge.receiver.endswith(("<k>", "<v>")):
-            row = row_of[int(edge.receiver[1:].partition(".")[0])]
+            row = row_of[layer_of(edge.receiver)]
             cell = read.setdefault((edge.span or "", row), [])
             if edge.into not in cell:
                 cell.append(edge.into)
@@ -116,7 +116,7 @@ def turned_to(circuit: Circuit) -> list[tuple[AttentionPath, int, str]]:
     for path in circuit.attention:
         turned = path.weight - path.weight_corrupt >= _TURNED
         if turned and path.node in there and (path.node, path.source) not in kept:
-            found.append((path, int(path.head[1:].partition(".")[0]), path.source))
+            found.append((path, layer_of(path.head), path.source))
     return found
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from acdc_engine.graph.steering_records import Steering
+from acdc_engine.graph.act_records import Steering
+from acdc_engine.show.acting import at_rest, what_is_done
 from acdc_engine.show.pictures import drawn
-from acdc_engine.show.steering import at_rest, what_is_done
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from itertools import zip_longest
 
-from acdc_engine.display import meaning_of
+from acdc_engine.display import counted, meaning_of
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import Evaluation, Example, NextToken
@@ -31,7 +31,7 @@ from acdc_engine.show.repeats import repeats_section
 from acdc_engine.show.results import comparison_sections
 from acdc_engine.show.viewer import viewer_html
 from acdc_engine.show.visible import plain, visible_token
-from acdc_engine.show.words import LONGEST, NAME, aim_of, between, cost_of, counted, evidence_of, facts, size_of
+from acdc_engine.show.words import LONGEST, NAME, aim_of, between, cost_of, evidence_of, facts, size_of
 
 _LONGEST_NAME = 120
 _MOST_NODES = 120
@@ -197,11 +197,10 @@ def _drawn(circuit: Circuit) -> dict[str, object] | None:
                 f"the strongest {len(shown.edges):,} of {len(circuit.edges):,} edges that lie on paths of such edges"
             )
             note = f"Drawn are {drawn} from input to logits. All are in the viewer."
-    alt = (
-        f"The circuit, input at the bottom, logits at the top: {len(shown.nodes):,} nodes, {len(shown.edges):,} edges."
-    )
+    sizes = f"{counted(len(shown.nodes), 'node')}, {counted(len(shown.edges), 'edge')}"
+    alt = f"The circuit, input at the bottom, logits at the top: {sizes}."
     if len(shown.edges) > _MOST_DRAWN and any(node.role for node in shown.nodes):
-        note = f"Drawn by role: {len(shown.edges):,} edges, added up. Each of them is in the viewer."
+        note = f"Drawn by role: {counted(len(shown.edges), 'edge')}, added up. Each of them is in the viewer."
         return on_page(figure_of(shown, title="", by="role"), alt, note)
     return on_page(figure_of(shown, title=""), alt, note)
 

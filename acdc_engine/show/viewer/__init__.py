@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from markupsafe import Markup
 
+from acdc_engine.display import counted
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.style import OTHER_FILL, ROLE_FILLS, measure_of
 from acdc_engine.show.page import render
@@ -26,7 +27,7 @@ from acdc_engine.show.viewer.drawn import (
 from acdc_engine.show.viewer.places import places_of
 from acdc_engine.show.viewer.records import ViewBox, ViewData, ViewRoles, ViewWay
 from acdc_engine.show.viewer.sizes import measured, slider
-from acdc_engine.show.words import between, counted, edges_in_words, evidence_of, facts
+from acdc_engine.show.words import between, edges_in_words, evidence_of, facts
 
 __all__ = ["check_same_model", "view_data", "viewer_html"]
 _SCRIPTS = (

@@ -8,7 +8,7 @@ from itertools import starmap
 from typing import NamedTuple
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.nodes import targets_of
+from acdc_engine.graph.nodes import layer_of, targets_of
 from acdc_engine.graph.records import CircuitEdge
 from acdc_engine.graph.style import measure_of
 from acdc_engine.show.pictures.grid import BOX, Grid, place_on_grid, turned_to, words_at
@@ -81,14 +81,14 @@ def _dots(circuit: Circuit, dots: Mapping[str, Point]) -> Iterator[ViewDot]:
     into = Counter(edge.into for edge in circuit.edges)
     for name, place in dots.items():
         receiver, _, span = name.partition("@")
-        layer, (x, y) = int(receiver[1:].partition(".")[0]), pixels(place)
+        layer, (x, y) = layer_of(name), pixels(place)
         facts = {"id": name, "kind": receiver[-2], "layer": layer, "span": span, "x": x, "y": y, "edges_in": into[name]}
         yield ViewDot.model_validate(facts)
 
 
 def _ring(name: str, place: Point) -> ViewDot:
-    (layer, _, span), (x, y) = name[1:].partition("@"), pixels(place)
-    return ViewDot(id=name, kind="ring", layer=int(layer), span=span, x=x, y=y, edges_in=0)
+    span, (x, y) = name.partition("@")[2], pixels(place)
+    return ViewDot(id=name, kind="ring", layer=layer_of(name), span=span, x=x, y=y, edges_in=0)
 
 
 def _attention(circuit: Circuit, grid: Grid) -> Iterator[ViewAttention]:

@@ -79,7 +79,8 @@ def test_the_verdict_has_the_remarks(circuit: Circuit) -> None:
     assert not remarks(circuit) and "No reservations." in report_html(circuit)
     worse = judged_as(circuit, faithfulness=0.5)
     (remark,) = remarks(worse)
-    assert remark[0].upper() + remark[1:] in report_html(worse) and "No reservations." not in report_html(worse)
+    page = report_html(worse)
+    assert remark[0].upper() + remark[1:] in page and "No reservations." not in page
 
 
 def test_example_prompts_with_what_differs(page: str) -> None:
@@ -181,11 +182,12 @@ def test_what_was_not_held_against_it_is_said(circuit: Circuit) -> None:
 
 def test_names_are_explained_in_the_words_of_their_registers(circuit: Circuit) -> None:
     """A name of another tool stands alone."""
-    asked = section(report_html(circuit), "asked")
+    page = report_html(circuit)
     for help in (METRICS["logit_diff"].help, METHODS["eap-ig"].help, SEARCHES["iterative"].help):
-        assert f": {help} " in asked
+        assert f": {help} " in section(page, "asked")
     assert circuit.metric is not None
     other = circuit.model_copy(update={"metric": circuit.metric.model_copy(update={"name": "mine"})})
-    assert "mine, higher supports the behaviour Scores" in section(report_html(other), "asked")
-    assert "effect: how much mine falls when" in section(report_html(other), "edges")
-    assert "effect: how much logit_diff (logits) falls when" in section(report_html(circuit), "edges")
+    theirs = report_html(other)
+    assert "mine, higher supports the behaviour Scores" in section(theirs, "asked")
+    assert "effect: how much mine falls when" in section(theirs, "edges")
+    assert "effect: how much logit_diff (logits) falls when" in section(page, "edges")
