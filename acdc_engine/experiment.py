@@ -23,6 +23,7 @@ from acdc_engine.graph.blocks import Graph
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import clean
 from acdc_engine.graph.evidence_records import Certificate
+from acdc_engine.graph.further_records import Inner
 from acdc_engine.graph.nodes import EdgeLike, edges_named, edges_of_mask, nodes_of_edges
 from acdc_engine.graph.records import (
     AttributionRecord,
@@ -118,6 +119,8 @@ class Experiment:
         self.each_template = judges_each(prompts, each_template)
         self.corrections: tuple[float, ...] = ()
         self.elsewhere = 0  # circuits run on other discovery prompts
+        self.inner: Inner | None = None
+        self.kept: Mask | None = None  # its edges
 
     @property
     def graph(self) -> Graph:
@@ -143,6 +146,22 @@ class Experiment:
         other = copy(self)
         other.corrections = tuple(corrections)
         vars(other).pop("objective", None)
+        return other
+
+    def around(self, circuit: Circuit | Inner) -> Experiment:
+        """The same, where circuits go around a smaller one: no search, and no minimality pass, drops one of its edges.
+
+        Raises:
+            GraphError: It has an edge that does not exist here.
+            MethodError: Some of its edges lie on no path from input to logits.
+        """
+        other = copy(self)
+        other.inner = Inner.of(circuit) if isinstance(circuit, Circuit) else circuit
+        other.kept = self.selection(other.inner.edges).mask
+        if loose := len(other.inner.edges) - int(other.kept.sum()):
+            raise MethodError(
+                f"{loose} edges of the inner circuit lie on no path from input to logits. Clean it first: cleaned()."
+            )
         return other
 
     @cached_property
@@ -302,7 +321,7 @@ class Experiment:
             choice = Choice.of(choice, objective=self.aim, **parameters)
         band = Target(target if aim is None else aim)
         others = None if self.validation is None else self.validation_judge
-        search = Search(self.objective, scores.both, band, report, note, progress, start, others)
+        search = Search(self.objective, scores.both, band, report, note, progress, start, others, self.kept)
         return self.chosen(find_circuit(search, choice), scores, choice, target, aim)
 
     def chosen(
@@ -333,13 +352,15 @@ class Experiment:
         """
         if found.target is None:
             raise MethodError("Only edges chosen for a target can be made minimal: there is nothing else to keep to.")
-        tested = minimal(self.objective, found, found.target, report, progress)
+        tested = minimal(self.objective, found, found.target, report, progress, self.kept)
+        if self.kept is not None:  # its table says nothing of their edges; what it says of others is remembered
+            tested = singles(self.objective, tested.found, found.target, progress, self.kept)
         left = tested.found
         return replace(found, mask=left.mask, faithfulness=left.faithfulness, tested=tested, by_metric=None)
 
     def test_edges(self, found: Selection, progress: Progress = nobody) -> Selection:
         """Runs the circuit without each of its edges, and drops none."""
-        tested = singles(self.objective, found, found.target, progress)
+        tested = singles(self.objective, found, found.target, progress, self.kept)
         return replace(found, tested=tested, by_metric=None)
 
     def with_effects(self, found: Selection, progress: Progress = nobody) -> Selection:
@@ -427,6 +448,7 @@ class Experiment:
             ablation=self.ablation,
             attribution=attribution,
             search=found.search,
+            inner=self.inner,
             environment=environment(self.view),
             version=1 if self.prompts.spans is None else 2,
             spans=SpansRecord.of(self.prompts.spans),
@@ -451,7 +473,13 @@ class Experiment:
         evidence = None
         if found.tested is not None:
             evidence = edge_evidence(
-                found.tested, found.by_metric, self.objective, found.target, asked=found.asked, seed=self.seed
+                found.tested,
+                found.by_metric,
+                self.objective,
+                found.target,
+                asked=found.asked,
+                seed=self.seed,
+                inner_edges=0 if self.inner is None else len(self.inner.edges),
             )
         stability, scores = None, found.scores
         if scores is not None and scores.per_example is not None:
@@ -470,7 +498,7 @@ class Experiment:
 
         Where its edges were tested singly, they are also taken out of the whole model, see `indispensable`.
         """
-        from acdc_engine.evidence.figures import evaluate
+        from acdc_engine.evidence.figures import evaluate, figures_of
         from acdc_engine.evidence.necessity import indispensable
 
         if self.held_out is None:
@@ -481,7 +509,10 @@ class Experiment:
         if any(edge.without is not None for edge in circuit.edges):
             alone = indispensable(self.corrected(()).objective, circuit, progress)
             found = found.model_copy(update={"indispensable": alone})
-        return circuit.model_copy(update={"evaluation": found})
+        inner = circuit.inner
+        if inner is not None and self.kept is not None:
+            inner = inner.model_copy(update={"figures": figures_of(self.held_out_judge, self.kept, self.seed)})
+        return circuit.model_copy(update={"evaluation": found, "inner": inner})
 
     def described(self, circuit: Circuit, scores: EdgeScores | None, *, progress: Stages = silent) -> Circuit:
         """The circuit with what stands around it: other sizes, what its nodes do, examples."""

@@ -39,6 +39,7 @@ def _list_choices() -> None:
         "discover ioi",
         "discover my_task.toml --model gpt2 --out runs/mine",
         "discover ioi --objective kl --faithfulness 0.96",
+        "discover ioi --objective kl --around runs/ioi-20260101-120000",
         "discover ioi --strategy acdc --threshold 0.03 --candidates 2000",
     ],
 )

@@ -56,6 +56,7 @@ def edge_evidence(
     *,
     asked: Target | None = None,
     seed: int = 0,
+    inner_edges: int = 0,
 ) -> EdgeEvidence:
     """Turns the exact tests of single edges, in the objective, into figures.
 
@@ -67,6 +68,7 @@ def edge_evidence(
         asked: The band of the necessity: the target, where the search kept to a narrower band; None for the same. Few
             resamples lie in a band that is narrower than f strays.
         seed: Of the bootstrap.
+        inner_edges: Edges that count as needed because they are those of an inner circuit.
     """
     value = objective.faithfulness_of(tested.whole)
     without = tuple(objective.faithfulness_of(row) for row in tested.without)
@@ -85,6 +87,7 @@ def edge_evidence(
             each_template=len(objective.groups) > 1,
             value=value,
             minimal=target.met(value) and bool(tested.needed.all()),
+            inner_edges=inner_edges,
         )
     effects = (math.nan,) * len(without)
     if by_metric is not None:

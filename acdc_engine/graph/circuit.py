@@ -18,11 +18,12 @@ from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.causal_records import Causal
 from acdc_engine.graph.evidence_records import Certificate, Evaluation, Example, PromptRecord, SizePoint
 from acdc_engine.graph.files import checksum_of, explain_faults, find_circuit, json_text, read_content, write_text
-from acdc_engine.graph.further_records import Alternatives, Repeats
+from acdc_engine.graph.further_records import Alternatives, Inner, Repeats
 from acdc_engine.graph.nodes import (
     EdgeLike,
     check_circuit,
     check_examples,
+    check_inner,
     check_paths,
     edges_named,
     layer_of,
@@ -70,6 +71,7 @@ class Circuit(Shown, Acting, Record):
         "behaviour",
         "command",
         "sizes",
+        "inner",
         "repeats",
         "alternatives",
         "causal",
@@ -114,6 +116,8 @@ class Circuit(Shown, Acting, Record):
     """The command that finds it again. Left out of the file where it is not known."""
     sizes: tuple[SizePoint, ...] = ()
     """Faithfulness at sizes around the circuit's own, smallest first. Left out of the file where not measured."""
+    inner: Inner | None = None
+    """The smaller circuit that the search went around. Left out of the file where there is none."""
     repeats: Repeats | None = None
     """What the same search finds on halves of the discovery prompts. Left out of the file where it was not repeated."""
     alternatives: Alternatives | None = None
@@ -152,6 +156,8 @@ class Circuit(Shown, Acting, Record):
         check_circuit(layout, self.nodes, self.edges)
         check_paths(layout, self.nodes, self.attention)
         check_examples(layout, self.examples)
+        if self.inner is not None:
+            check_inner(self.edges, self.inner.edges)
         return self
 
     @property

@@ -16,7 +16,7 @@ from acdc_engine.graph.style import by_strength, measure_of
 
 _OF_THE_WHOLE = (
     *("search", "rule", "made_by", "evaluation", "certificate", "cost", "command", "sizes", "repeats", "alternatives"),
-    *("causal", "attention"),
+    *("inner", "causal", "attention"),
 )
 """Fields of a circuit that say something of exactly these edges: an edited circuit has none of them."""
 

@@ -91,7 +91,7 @@ class Indispensable(Record):
 class Certificate(Record):
     """What was shown exactly on the discovery prompts: the circuit is 1-minimal, no single edge can go."""
 
-    _left_out: ClassVar[tuple[str, ...]] = ("each_template",)
+    _left_out: ClassVar[tuple[str, ...]] = ("each_template", "inner_edges")
 
     objective: Objective
     """What the target is about."""
@@ -105,7 +105,11 @@ class Certificate(Record):
     value: float
     """The objective of the circuit."""
     minimal: bool
-    """Whether the circuit lies in the band and without any single edge (see `without` there) it does not."""
+    """Whether the circuit lies in the band and without any single edge (see `without` there) it does not; with
+    `inner_edges`, without any single one of the others."""
+    inner_edges: int = Field(default=0, ge=0)
+    """Edges of the inner circuit, which the search tried to drop none of: some may be superfluous. Left out of the file
+    where there is no inner circuit."""
 
 
 class AnswerFigures(Record):

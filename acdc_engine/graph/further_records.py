@@ -1,11 +1,17 @@
-"""What a circuit file says of further searches: the same one on halves of the prompts, and those for other circuits."""
+"""What a circuit file says of further searches: the one before it, the same one on halves, those for other circuits."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
 from acdc_engine.graph.evidence_records import Figures
-from acdc_engine.graph.records import CircuitEdge, Record
+from acdc_engine.graph.files import checksum_of
+from acdc_engine.graph.records import CircuitEdge, Objective, Record
+
+if TYPE_CHECKING:
+    from acdc_engine.graph.circuit import Circuit
 
 
 class Included(Record):
@@ -17,16 +23,52 @@ class Included(Record):
     """Share of the repeats whose circuit has it."""
 
 
-class Core(Record):
-    """The edges of at least 90 % of the repeats, less those that then lie on no path from input to logits."""
+class Part(Record):
+    """Some edges, as a circuit by themselves."""
 
     edges: tuple[str, ...]
-    """Their names. An edge may be among them that the circuit does not have."""
+    """Their names."""
     nodes: int = Field(ge=0)
     """Heads and MLPs that they join."""
     figures: Figures | None = None
-    """How well the core does the task, on the held-out prompts. Null for a core without edges, and where that was not
+    """How well they do the task by themselves, on the held-out prompts. Null for no edges, and where that was not
     measured."""
+
+
+class Core(Part):
+    """The edges of at least 90 % of the repeats, less those that then lie on no path from input to logits.
+
+    An edge may be among them that the circuit does not have.
+    """
+
+
+class Inner(Part):
+    """A smaller circuit of the same task that the search went around: it tried to drop none of its edges."""
+
+    _left_out: ClassVar[tuple[str, ...]] = ("source",)
+
+    source: str | None = None
+    """The file, folder of a run or name that it was read from, as it was given. Left out of the file where it was an
+    object."""
+    checksum: str
+    """Of its own file."""
+    objective: Objective | None = None
+    """What its own search's target was about. Null where no search found it."""
+    target_faithfulness: float | None = None
+    """That target. Null where its search had none."""
+
+    @classmethod
+    def of(cls, circuit: Circuit, source: str | None = None) -> Inner:
+        """A circuit, as the one inside another; without figures, which are those on the other's held-out prompts."""
+        search = circuit.search
+        return cls(
+            edges=tuple(edge.name for edge in circuit.edges),
+            nodes=sum(node.kind in ("head", "mlp") for node in circuit.nodes),
+            source=source,
+            checksum=checksum_of(circuit.model_dump(mode="json")),
+            objective=None if search is None else search.objective,
+            target_faithfulness=None if search is None else search.target_faithfulness,
+        )
 
 
 class Repeats(Record):

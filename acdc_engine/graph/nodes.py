@@ -252,6 +252,14 @@ def check_examples(layout: Graph, examples: Iterable[Example]) -> None:
             )
 
 
+def check_inner(edges: Iterable[CircuitEdge], inner: Iterable[str]) -> None:
+    """Refuses, with a CircuitFileError, an inner circuit with edges that the circuit itself does not have."""
+    if lost := sorted({*inner} - {edge.name for edge in edges}):
+        raise CircuitFileError(
+            f"inner.edges: {lost[0]} is no edge of the circuit, which has all edges of the one inside it."
+        )
+
+
 def _check_nodes(layout: Graph, nodes: Iterable[CircuitNode]) -> dict[str, str | None]:
     """The roles of the nodes."""
     known = {node.name: node for node in all_nodes(layout)}

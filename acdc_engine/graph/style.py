@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -140,6 +140,18 @@ def in_core(edge: CircuitEdge) -> bool | None:
     return None if edge.inclusion is None else edge.inclusion >= CORE - 1e-6
 
 
-def opacity_of(edge: CircuitEdge, usual: float) -> float:
-    """How opaque its line is: where the search was repeated, edges outside the core are faint."""
-    return usual * (_FAINT if in_core(edge) is False else 1.0)
+def faint_edges(circuit: Circuit) -> frozenset[str]:
+    """Names of the edges whose lines are faint: outside the inner circuit; or the core, where there were repeats."""
+    if circuit.inner is not None:
+        return frozenset(edge.name for edge in circuit.edges).difference(circuit.inner.edges)
+    return frozenset(edge.name for edge in circuit.edges if in_core(edge) is False)
+
+
+def faint_words(circuit: Circuit) -> str:
+    """What it means that an edge is faint."""
+    return f"in under {CORE:.0%} of repeats" if circuit.inner is None else "outside the inner circuit"
+
+
+def opacity_of(edge: CircuitEdge, usual: float, faint: Collection[str]) -> float:
+    """How opaque its line is, among those of which some are `faint_edges`."""
+    return usual * (_FAINT if edge.name in faint else 1.0)

@@ -24,7 +24,7 @@ from acdc_engine.errors import RunFolderError
 
 Facts = Mapping[str, JsonValue]
 """What fixes the numbers of a run, by name: two runs of the same facts are the same run."""
-_HASHES = ("task card", "weights", "prompts")
+_HASHES = ("task card", "weights", "prompts", "around")
 _VERSION = 2
 
 

@@ -60,6 +60,7 @@ _FIXED = {
     "repeats": "its circuits have given sizes and come of no search",
     "alternatives": "its circuits have given sizes and aim at no target",
     "overlap": "there are no alternatives",
+    "around": "its circuits are the first edges of an order",
     "causal": "its circuits come without evidence of their own",
     "other_tasks": "there is no causal check",
     "n_validation": "its circuits have given sizes and aim at no target",

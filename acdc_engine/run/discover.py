@@ -32,6 +32,8 @@ from acdc_engine.search.strategies import Selection
 
 if TYPE_CHECKING:
     from acdc_engine.act.causal import Asked
+    from acdc_engine.prompts.card import TaskCard
+    from acdc_engine.run.around import InnerFile
     from acdc_engine.run.causal import Others
 
 
@@ -60,8 +62,8 @@ def discover(
             *Pruning:* strategy ("iterative", "top-k", "greedy", "threshold", "acdc"), objective ("faithfulness", "kl"),
             faithfulness (the target, 0.9), size (edges), threshold, candidates, rank ("absolute", "signed", "rms"),
             each_template (None: the target holds in each one), alternatives (further circuits to search for, 0) and
-            overlap (what they may share, 0.3), ablation ("patch", "mean", "zero"), edge_tests (test every edge
-            singly), minutes (end the search in time).
+            overlap (what they may share, 0.3), around (a circuit found before, to search around), ablation ("patch",
+            "mean", "zero"), edge_tests (test every edge singly), minutes (end the search in time).
             *Prompts:* n (which the search sees), n_validation (512, which say when it may end), n_held_out (64, which
             judge the result), drop_misfits (leave out what does not fit), where ("none"; "spans" or "tokens" for edges
             at places in the prompt), seed, metric (None: the task's), prepend_bos, force (go on although the model does
@@ -86,6 +88,7 @@ def discover(
     with report.stage("Reading the task"):
         card = find_task(task)
         others = _others(card.name, chosen)
+        inner = _inner(card, chosen)
         folder = ranks.together(lambda: _folder_of(out, overwrite, asked_facts(card, chosen, model)))
         metric_for(card, chosen)
         look_before_loading(card, model, chosen)
@@ -94,6 +97,8 @@ def discover(
     trace = folder.trace if folder is not None else Trace(Path("rank 0 has it")) if ranks.rank() else None
     evaluator = partial(remembering, trace=trace, before_run=deadline.check)
     lab, record = prepare(card, model, chosen, report, evaluator)
+    if inner is not None:
+        lab = inner.placed(lab, record)
     run = Run(lab, record, chosen, folder, trace, deadline, report, command_of(task, model, chosen))
     if others is not None:
         with report.stage("Prompts of other tasks"):
@@ -117,6 +122,15 @@ def unfinished_run(
 def _folder_of(out: str | Path | None, overwrite: bool, asked: Facts) -> RunFolder | None:
     """The folder of a run; none where nothing is to be written, and on other ranks than 0."""
     return None if out is None or ranks.rank() else RunFolder(out, overwrite, asked)
+
+
+def _inner(card: "TaskCard", settings: Settings) -> "InnerFile | None":
+    """The circuit to search around, where one was given."""
+    if settings.around is None:
+        return None
+    from acdc_engine.run.around import InnerFile
+
+    return InnerFile.read(settings.around, card, settings)
 
 
 def _others(own: str, settings: Settings) -> "Others | None":
@@ -219,6 +233,10 @@ class Run:
             check_kept(scores)
         target = Target(self.settings.faithfulness) if self.settings.choice.aims else None
         self.aim = target.inner_half if validates and target is not None else None
+        if self.lab.kept is not None:
+            from acdc_engine.run.around import look_inside
+
+            look_inside(self.lab, self.aim or target, self.report)
         so_far = partial(self._so_far, scores)
         steps = Steps(self.lab, self.aim or target, self.folder, self.deadline, so_far)
         found = self.tested(self.pruned(scores, steps), steps)

@@ -210,5 +210,7 @@ def _only_measured(opened: Reopened) -> Reopened:
         search = search.model_copy(update={"aim": None, "corrections": (), "validated": ()})
     unknown = ("certificate", "evaluation", "cost", "command", "repeats", "alternatives", "causal")
     nothing = {**dict.fromkeys(unknown), "sizes": (), "attention": (), "examples": ()}
-    update = {"nodes": nodes, "edges": with_roles(now.graph(), nodes, edges), "search": search, **nothing}
+    inner = now.inner and now.inner.model_copy(update={"figures": None})
+    found = {"nodes": nodes, "edges": with_roles(now.graph(), nodes, edges), "search": search, "inner": inner}
+    update = {**found, **nothing}
     return replace(opened, circuit=now.model_copy(update=update))

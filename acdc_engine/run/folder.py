@@ -17,7 +17,17 @@ from pydantic import JsonValue
 from acdc_engine.errors import CircuitFileError, RunFolderError
 from acdc_engine.experiment import Experiment
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.files import CIRCUIT, SCORES, SO_FAR, TRACE, write_text, write_with
+from acdc_engine.graph.files import (
+    CIRCUIT,
+    SCORES,
+    SO_FAR,
+    TRACE,
+    checksum_of,
+    find_circuit,
+    read_content,
+    write_text,
+    write_with,
+)
 from acdc_engine.patch.trace import Facts, Recorded, Trace, differences, fingerprint_of, read_trace, unfinished_facts
 from acdc_engine.prompts.card import TaskCard
 from acdc_engine.run.settings import RUN_FILE, Settings, registers
@@ -302,6 +312,8 @@ def asked_facts(card: TaskCard, settings: Settings, model: Any) -> dict[str, Jso
     chosen = {name: value for name, value in asdict(settings).items() if name not in _ABOUT_ENDS}
     if chosen["where"] == "none":  # runs of before there were places go on
         del chosen["where"]
+    if settings.around is not None:  # the circuit counts, wherever its file is
+        chosen["around"] = checksum_of(read_content(find_circuit(settings.around)))
     plain = json.loads(json.dumps(chosen, default=lambda number: number.item()))  # numbers may be numpy's
     names: dict[str, Any] = {**chosen, "metric": settings.metric or card.metric}
     entries = {name: register[names[name]] for name, register in registers().items()}

@@ -134,6 +134,8 @@ def reopen(
         seed=seed or 0,
         batch_size=batch_size,
     )
+    if claimed.inner is not None:
+        lab = lab.around(claimed.inner)
     own_metric = claimed.metric is not None and claimed.metric.name == chosen.name
     if card is None and own_metric and claimed.search is not None:
         lab = lab.corrected(claimed.search.corrections)

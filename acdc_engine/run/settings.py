@@ -37,6 +37,11 @@ _ABOUT_TARGETS = {
     "alternatives": "--alternatives asks for circuits that meet the same target",
 }
 """Settings that no strategy without a target takes, and why."""
+_NOT_AROUND = {
+    "repeats": "--repeats asks which edges the prompts decide, and those of the inner circuit stay whatever they say",
+    "alternatives": "--alternatives asks for circuits of other edges, and those of the inner circuit stay",
+}
+"""Settings that do not go with an inner circuit, and why."""
 _MORE = {"task": (str, ""), "model": (str, ""), "threads": (int, 0)}
 """What `run.toml` holds beside the settings: kind, and a value that is never used."""
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -82,6 +87,7 @@ class DiscoverSettings(CurveSettings, total=False):
     repeats: int
     alternatives: int
     overlap: float
+    around: str | None
     causal: bool
     other_tasks: str | None
     n_random: int
@@ -177,6 +183,13 @@ class Settings:
         0.3,
         "Largest share of the edges of an alternative, or of the other circuit if that is smaller, that it may have in "
         "common with each circuit found before.",
+    )
+    around: str | None = _pruning(
+        None,
+        "A circuit of the same task, model, ablation and places, found before (run folder or file), to search around: "
+        "none of its edges is dropped, and both are shown, nested. With --objective kl: the circuit that makes the "
+        "choice inside one that keeps the distribution.",
+        shown="none",
     )
     ablation: str = _pruning(
         "patch",
@@ -332,6 +345,8 @@ class Settings:
 
     def _check_aims(self) -> None:
         """Whether there is a target for what is about one, and something to repeat, as far as no prompts are needed."""
+        from acdc_engine.search.strategies import check_keeps
+
         choice = self.choice
         for name, why in _ABOUT_TARGETS.items():
             if getattr(self, name) and not choice.aims:
@@ -339,6 +354,11 @@ class Settings:
                     f"Strategy {self.strategy!r} aims at no target here, and {why}: it is for iterative, and for top-k "
                     "and greedy without a size."
                 )
+        if self.around is not None:
+            check_keeps(choice)
+        for name, why in _NOT_AROUND.items():
+            if getattr(self, name) and self.around is not None:
+                raise MethodError(f"--around and --{name} do not go together: {why}.")
         if self.n_validation and not (choice.aims and choice.parameters.minimal):
             raise MethodError(
                 "Validation prompts correct a search for a target, and are for iterative: n_validation "

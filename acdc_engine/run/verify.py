@@ -9,7 +9,7 @@ from acdc_engine.evidence.single_edges import EdgeEvidence, edge_evidence
 from acdc_engine.experiment import MetricLike
 from acdc_engine.formats.register import Source
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.evidence_records import Certificate
+from acdc_engine.graph.evidence_records import Certificate, Figures
 from acdc_engine.graph.files import check_target, find_circuit
 from acdc_engine.graph.records import Record
 from acdc_engine.graph.result_records import Claim, Verification
@@ -154,22 +154,30 @@ def _figure_claims(opened: Reopened, tolerance: float) -> Iterator[Claim]:
         ("held-out", evaluation.held_out, opened.lab.held_out_judge),
     ):
         found = figures_of(judge, opened.mask)
-        yield _exact(f"{split}: prompts", claimed.n_prompts, found.n_prompts)
-        yield from _numbers(f"{split}: ", claimed, found, abs(judge.range), tolerance)
-        for run, name in (("clean", "model"), ("corrupt", "ablated"), ("circuit", "circuit")):
-            theirs, ours = getattr(claimed, f"answers_{run}"), getattr(found, f"answers_{run}")
-            if ours and theirs:
-                largest = max(abs(ours.right_logit), abs(ours.wrong_logit or 0)) or 1.0  # zero ablation: all are 0
-                yield from _numbers(f"{split}: ", theirs, ours, largest, tolerance, f", {name}")
-        there = {template.name: template for template in found.templates}
-        for template in claimed.templates:
-            own, where = there.get(template.name), f"{split}, {template.name}: "
-            yield _exact(f"{where}prompts", template.n_prompts, 0 if own is None else own.n_prompts)
-            yield from _numbers(where, template, own, 1.0, tolerance)
-    search, lab = opened.claimed.search, opened.lab
+        yield from _of_prompts(split, claimed, found, abs(judge.range), tolerance)
+    search, lab, inner = opened.claimed.search, opened.lab, opened.claimed.inner
+    if inner is not None and inner.figures is not None and lab.kept is not None:
+        found = figures_of(lab.held_out_judge, lab.kept)
+        yield from _of_prompts("inner circuit", inner.figures, found, abs(lab.held_out_judge.range), tolerance)
     if search is not None and search.kept is not None and lab.validation is not None:
         value = lab.validation_judge.faithfulness(opened.mask[None])[0]
         yield _number(f"validation: {aim_of(search)}", search.kept.value, value, 1.0, tolerance)
+
+
+def _of_prompts(of: str, claimed: Figures, found: Figures, unit: float, tolerance: float) -> Iterator[Claim]:
+    """The figures of one circuit on one set of prompts, of its answers and templates too."""
+    yield _exact(f"{of}: prompts", claimed.n_prompts, found.n_prompts)
+    yield from _numbers(f"{of}: ", claimed, found, unit, tolerance)
+    for run, name in (("clean", "model"), ("corrupt", "ablated"), ("circuit", "circuit")):
+        theirs, ours = getattr(claimed, f"answers_{run}"), getattr(found, f"answers_{run}")
+        if ours and theirs:
+            largest = max(abs(ours.right_logit), abs(ours.wrong_logit or 0)) or 1.0  # zero ablation: all are 0
+            yield from _numbers(f"{of}: ", theirs, ours, largest, tolerance, f", {name}")
+    there = {template.name: template for template in found.templates}
+    for template in claimed.templates:
+        own, where = there.get(template.name), f"{of}, {template.name}: "
+        yield _exact(f"{where}prompts", template.n_prompts, 0 if own is None else own.n_prompts)
+        yield from _numbers(where, template, own, 1.0, tolerance)
 
 
 def _numbers(
@@ -197,7 +205,10 @@ def _edge_claims(opened: Reopened, evidence: EdgeEvidence, tolerance: float) -> 
     if certificate is None or not certificate.minimal:
         return
     room, claimed = _room(certificate, tolerance), f"outside {_band(certificate)}"
+    free = _free(opened)
     for name, place in places.items():
+        if place not in free:
+            continue
         value = evidence.without[place]
         holds = not _inside(value, certificate, -room)
         yield Claim(what="needed for target", edge=name, claimed=claimed, found=f"{value:.6g}", holds=holds)
@@ -219,13 +230,17 @@ def _certificate_claims(
                 or (certificate.objective != "faithfulness" and certificate.high >= 1)
             )
             yield Claim(what="certificate: band", claimed=_band(certificate), found=found, holds=same)
+    inner = opened.claimed.inner
+    if inner is not None or certificate.inner_edges:
+        n_inner = 0 if inner is None else len(inner.edges)
+        yield _exact("certificate: edges of the inner circuit", certificate.inner_edges, n_inner)
     several = len(opened.lab.objective.groups) > 1
     if several or certificate.each_template:
         yield _exact("certificate: of each template", certificate.each_template, several)
     yield _number(f"certificate: {label}", certificate.value, evidence.value, 1.0, tolerance)
     # A number within the tolerance of an end may lie on either side of it on another machine.
     room = _room(certificate, tolerance) * (1 if certificate.minimal else -1)
-    superfluous = sum(_inside(value, certificate, -room) for value in evidence.without)
+    superfluous = sum(_inside(evidence.without[place], certificate, -room) for place in _free(opened))
     inside = _inside(evidence.value, certificate, room)
     minimal = inside and not superfluous
     why = "yes" if minimal else "no: "
@@ -233,6 +248,12 @@ def _certificate_claims(
         why += f"{superfluous} edges could go" if inside else f"{evidence.value:.6g} is outside {_band(certificate)}"
     claimed = "yes" if certificate.minimal else "no"
     yield Claim(what="certificate: no edge can go", claimed=claimed, found=why, holds=minimal == certificate.minimal)
+
+
+def _free(opened: Reopened) -> set[int]:
+    """Places of the edges, in the mask's order, that a certificate is about: all but those of the inner circuit."""
+    mask, kept = opened.mask, opened.lab.kept
+    return set(range(int(mask.sum()))) if kept is None else set((~kept[mask]).nonzero().flatten().tolist())
 
 
 def _unclaimed(checksum: str | None, circuit: Circuit) -> Iterator[str]:

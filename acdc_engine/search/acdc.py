@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice, pairwise, takewhile
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ _MOST = 64
 
 @dataclass(frozen=True)
 class _Parameters(SearchParameters):
+    keeps: ClassVar[bool] = True
     aims = False
 
     threshold: float | None = parameter(
@@ -50,7 +52,7 @@ def _acdc(search: Search, parameters: _Parameters) -> Found:
     threshold = check_threshold("acdc", parameters.threshold)
     if parameters.candidates is not None:
         order = best_first(graph, search.scores, search.judge.ranks[-1])
-        start = first_edges(graph, order, parameters.candidates)
+        start = first_edges(graph, order, parameters.candidates, search.kept)
         if not start.any():
             raise MethodError(
                 f"The best {parameters.candidates} edges by score do not connect the input to the logits. Ask for more "
@@ -145,9 +147,10 @@ class _Sweep:
     def __init__(self, search: Search, mask: Bool[Tensor, "senders receivers"], threshold: float) -> None:
         self._graph, self._judge, self._threshold = search.graph, search.judge, threshold
         self.mask, self.current = mask, self._judge.values(Variants(mask, (Candidate(np.empty(0, np.int64)),)))[0]
+        visited, receivers = search.free(mask).nonzero().T.numpy()
+        latest_first = np.lexsort((-visited, -receivers))
+        self.order: list[int] = (visited * self._graph.n_receivers + receivers)[latest_first].tolist()
         senders, receivers = mask.nonzero().T.numpy()
-        latest_first = np.lexsort((-senders, -receivers))
-        self.order: list[int] = (senders * self._graph.n_receivers + receivers)[latest_first].tolist()
         nodes = senders * self._graph.n_spans + self._graph.span_of[receivers]
         self._readers = np.bincount(nodes, minlength=self._graph.n_nodes).tolist()
         self.place, self.tally = 0, Tally()

@@ -83,17 +83,17 @@ def balanced_start(search: Search, order: Tensor) -> Found | None:
         None where that leads nowhere either.
     """
     below, length = 0, min(FIRST, len(order))
-    found = search.run(first_edges(search.graph, order, length), "first edges")
+    found = search.run(first_edges(search.graph, order, length, search.kept), "first edges")
     while not above(search, found) and length < len(order):
         below, length = length, min(2 * length, len(order))
-        found = search.run(first_edges(search.graph, order, length), "first edges")
+        found = search.run(first_edges(search.graph, order, length, search.kept), "first edges")
     while length - below > max(1, length // 16):
         middle = (length + below) // 2
-        shorter = search.run(first_edges(search.graph, order, middle), "bisection")
+        shorter = search.run(first_edges(search.graph, order, middle, search.kept), "bisection")
         below, length, found = (below, middle, shorter) if above(search, shorter) else (middle, length, found)
     for times in _MORE:
         if times * length <= len(order):
-            wider = first_edges(search.graph, order, times * length)
+            wider = first_edges(search.graph, order, times * length, search.kept)
             start = found if times == 1 else search.run(wider, "more first edges")
             if (reached := balanced(search, start)) is not None:
                 return reached
@@ -116,7 +116,7 @@ def balanced(search: Search, found: Found, budget: float = BUDGET) -> Found | No
                 return None
             budget, missing = BUDGET, missing[-1:]
         inside = search.judge.contributions(found.mask)[:-1]
-        known = ((inside != 0).any(0) & search.graph.exists & ~vain).flatten().nonzero().flatten()
+        known = search.free((inside != 0).any(0) & search.graph.exists & ~vain).flatten().nonzero().flatten()
         toggled = torch.where(found.mask, -inside, inside).flatten(1)[:, known]
         moves = best_moves(toggled, _beyond(search, found), max(4, int(budget * found.size)))
         best = _tried(search, found, known[moves], _GOOD * missing[-1]) or found

@@ -36,6 +36,7 @@ _WORTH = 0.05
 @dataclass(frozen=True)
 class _Parameters(SearchParameters):
     minimal: ClassVar[bool] = True
+    keeps: ClassVar[bool] = True
 
 
 @SEARCHES.add(
@@ -136,7 +137,7 @@ class _Rounds:
         lifted = balanced(self.search, found, _LIFTED_BY)
         graph, order = self.search.graph, best_first(self.search.graph, self.search.scores, self.ranks[0])
         for times in _MORE if lifted is None else ():
-            first = first_edges(graph, order, times * found.size)
+            first = first_edges(graph, order, times * found.size, self.search.kept)
             more = self.search.run(clean(graph, found.mask | first), "with the first edges")
             if (lifted := balanced(self.search, more)) is not None:
                 break
@@ -154,7 +155,7 @@ class _Rounds:
         graph, judge, least = self.search.graph, self.search.judge, _GROWN_FROM * self.search.target.faithfulness
         order = best_first(graph, self.search.scores, "rms")
         length = FIRST
-        while int((mask := first_edges(graph, order, length)).sum()) < smallest.size:
+        while int((mask := first_edges(graph, order, length, self.search.kept)).sum()) < smallest.size:
             length *= 2
             if mask.any() and judge.faithfulness(mask[None])[0] >= least:
                 grown = self._grown(mask, smallest.size)
@@ -225,12 +226,15 @@ class _Rounds:
         Of the circuits that two shares leave the smallest is run first, and the first that is good is taken.
         """
         inside, what = self.search.judge.contributions(current.mask), f"round {next(self.numbers)}"
+        edges = self.search.free(current.mask).flatten().nonzero().flatten()
         tried: set[int] = set()
-        while level < len(_SHARES):
-            counts = {max(1, int(current.size * share)) for share in _SHARES[level : level + _BATCH]} - tried
+        while level < len(_SHARES) and len(edges):
+            counts = {max(1, int(len(edges) * share)) for share in _SHARES[level : level + _BATCH]} - tried
             tried |= counts
             smaller = list[Found]()
-            for one in (Found(mask) for n in sorted(counts) for mask in self._without_weakest(current, inside, n)):
+            for one in (
+                Found(mask) for n in sorted(counts) for mask in self._without_weakest(current, edges, inside, n)
+            ):
                 if one.size and not any(one.size == other.size and one.mask.equal(other.mask) for other in smaller):
                     smaller.append(one)
             for one in sorted(smaller, key=lambda one: one.size):
@@ -241,11 +245,14 @@ class _Rounds:
         return None
 
     def _without_weakest(
-        self, found: Found, inside: Float[Tensor, "means_and_rms senders receivers"], count: int
+        self,
+        found: Found,
+        edges: Int[Tensor, "edges"],
+        inside: Float[Tensor, "means_and_rms senders receivers"],
+        count: int,
     ) -> list[Bool[Tensor, "senders receivers"]]:
-        """The circuit without its `count` weakest edges, by each rank."""
-        mask, edges = found.mask, found.mask.flatten().nonzero().flatten()
-        dropped = []
+        """The circuit without the `count` weakest of some of its edges, by each rank."""
+        mask, dropped = found.mask, []
         if self.several:
             dropped.append(without_least(found, edges, inside[:-1], count))
         for rank in self.ranks:

@@ -35,7 +35,7 @@ class Minimal:
         found: The circuit.
         without: Metric of every prompt without that one edge `[edges, prompts]`.
         whole: Metric of every prompt under the circuit itself `[prompts]`.
-        needed: Whether the target is missed without the edge.
+        needed: Whether the target is missed without the edge, or it is one that is kept anyway.
     """
 
     found: Found
@@ -45,7 +45,12 @@ class Minimal:
 
 
 def minimal(
-    judge: Judge, found: Found, target: Target, report: Report = nobody, progress: Progress = nobody
+    judge: Judge,
+    found: Found,
+    target: Target,
+    report: Report = nobody,
+    progress: Progress = nobody,
+    kept: Bool[Tensor, "senders receivers"] | None = None,
 ) -> Minimal:
     """Drops edges until none can go on its own.
 
@@ -72,11 +77,12 @@ def minimal(
         target: The band to stay in.
         report: Called for every circuit that was kept.
         progress: Called with edges tried and edges to try in the present round.
+        kept: Edges of the circuit that are not tried, a clean circuit by themselves; None for none.
 
     Returns:
-        The 1-minimal circuit with its certificate.
+        The 1-minimal circuit with its certificate; with edges that are kept its table is that of the others.
     """
-    circuit = _Dropping(judge, found, target, report)
+    circuit = _Dropping(judge, found, target, report, kept)
     circuit.estimate()
     while circuit.drop(circuit.near()) > _WORTH * circuit.found.size:
         circuit.estimate()
@@ -87,14 +93,20 @@ def minimal(
         free = circuit.note(some, whole, rows)
         if circuit.drop(circuit.near(some)) or circuit.drop(free):
             some = circuit.near(within=_AGAIN)
-        elif len(some) < found.size:
+        elif len(some) < len(circuit.edges):
             some = circuit.edges
         else:
             # Rounding may let an edge go in one batch and not in another; what one test says is enough to end.
             return Minimal(found, rows, whole, ~torch.from_numpy(np.isin(some, free)))
 
 
-def singles(judge: Judge, found: Found, target: Target | None, progress: Progress = nobody) -> Minimal:
+def singles(
+    judge: Judge,
+    found: Found,
+    target: Target | None,
+    progress: Progress = nobody,
+    kept: Bool[Tensor, "senders receivers"] | None = None,
+) -> Minimal:
     """Runs a circuit without each single edge, one after the other.
 
     Args:
@@ -102,10 +114,12 @@ def singles(judge: Judge, found: Found, target: Target | None, progress: Progres
         found: The circuit.
         target: The band; None where the circuit does not claim any: then every edge counts as needed.
         progress: Called with edges tried and edges to try.
+        kept: Edges that count as needed, whatever the target is without them; None for none.
     """
     whole, rows = _tried(judge, found, np.flatnonzero(found.mask.numpy()), progress)
     met = [target is not None and target.met(judge.faithfulness_of(row)) for row in rows]
-    return Minimal(found, rows, whole, ~torch.tensor(met, dtype=torch.bool))
+    needed = ~torch.tensor(met, dtype=torch.bool)
+    return Minimal(found, rows, whole, needed if kept is None else needed | kept[found.mask])
 
 
 def _tried(
@@ -127,15 +141,18 @@ def _tried(
 class _Dropping:
     """A circuit that edges are dropped from, and what the removal of each is known to do to each group of prompts."""
 
-    def __init__(self, judge: Judge, found: Found, target: Target, report: Report) -> None:
+    def __init__(
+        self, judge: Judge, found: Found, target: Target, report: Report, kept: Bool[Tensor, "senders receivers"] | None
+    ) -> None:
         self.judge, self.found, self._target, self._report = judge, found, target, report
+        self._kept = np.empty(0, np.int64) if kept is None else np.flatnonzero(kept.numpy())
         self._known = self.edges
         self._changes = np.zeros((len(self._known), len(judge.groups)))
 
     @property
     def edges(self) -> NDArray[np.int64]:
-        """Flat ids of the circuit's edges, ascending."""
-        return np.flatnonzero(self.found.mask.numpy())
+        """Flat ids of the circuit's edges that may go, ascending."""
+        return np.setdiff1d(np.flatnonzero(self.found.mask.numpy()), self._kept, assume_unique=True)
 
     def estimate(self) -> None:
         """Looks at the gradient."""
@@ -147,7 +164,8 @@ class _Dropping:
     ) -> NDArray[np.int64]:
         """Takes note of what was tried; returns the edges without which the target holds."""
         without = [self.judge.by_group_of(row) for row in rows]
-        self._changes[self._places(edges)] = np.array(without) - np.array(self.judge.by_group_of(whole))
+        found = np.array(without).reshape(len(edges), len(self.judge.groups))  # of no edges, too
+        self._changes[self._places(edges)] = found - np.array(self.judge.by_group_of(whole))
         return edges[[self._target.met(farthest(one)) for one in without]]
 
     def near(self, edges: NDArray[np.int64] | None = None, within: float = _NEAR) -> NDArray[np.int64]:

@@ -6,7 +6,7 @@ A strategy keeps a given number of them, those above a threshold, or as few as m
 import heapq
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -82,32 +82,39 @@ def greedy_from_logits(graph: Graph, scores: Float[Tensor, "2 senders receivers"
     return torch.tensor(order)
 
 
-def first_edges(graph: Graph, order: Int[Tensor, "edges"], count: int) -> Bool[Tensor, "senders receivers"]:
-    """The clean circuit made by the first `count` edges of an order."""
-    mask = torch.zeros_like(graph.exists)
+def first_edges(
+    graph: Graph, order: Int[Tensor, "edges"], count: int, kept: Bool[Tensor, "senders receivers"] | None = None
+) -> Bool[Tensor, "senders receivers"]:
+    """The clean circuit made by the first `count` edges of an order, and by those that are kept anyway."""
+    mask = torch.zeros_like(graph.exists) if kept is None else kept.clone()
     mask.view(-1)[order[:count]] = True
     return clean(graph, mask)
 
 
-def of_size(graph: Graph, order: Int[Tensor, "edges"], size: int) -> Bool[Tensor, "senders receivers"]:
-    """The largest clean circuit with at most `size` edges that a prefix of the order makes.
+def of_size(
+    graph: Graph, order: Int[Tensor, "edges"], size: int, kept: Bool[Tensor, "senders receivers"] | None = None
+) -> Bool[Tensor, "senders receivers"]:
+    """The largest clean circuit with at most `size` edges that a prefix of the order makes, with those that are kept.
 
     Cleaning removes edges that lie on no path, so prefixes longer than `size` are looked at: the size asked for is
     the size of the circuit, not of the request. Cleaned prefixes grow with the prefix, which allows bisection.
 
     Raises:
-        MethodError: The size is below one or no non-empty circuit is that small.
+        MethodError: The size is below one, leaves no room beside the edges that are kept, or no non-empty circuit is
+            that small.
     """
     if size < 1:
         raise MethodError(f"A circuit needs at least one edge, not {size}.")
+    if kept is not None:
+        check_room(size, int(kept.sum()))
     low, high = 0, len(order)
     while low < high:
         middle = (low + high + 1) // 2
-        if int(first_edges(graph, order, middle).sum()) <= size:
+        if int(first_edges(graph, order, middle, kept).sum()) <= size:
             low = middle
         else:
             high = middle - 1
-    mask = first_edges(graph, order, low)
+    mask = first_edges(graph, order, low, kept)
     if not mask.any():
         smallest = int(first_edges(graph, order, low + 1).sum())
         raise MethodError(
@@ -115,6 +122,15 @@ def of_size(graph: Graph, order: Int[Tensor, "edges"], size: int) -> Bool[Tensor
             f"{smallest}. Ask for a size of at least {smallest}."
         )
     return mask
+
+
+def check_room(size: int, kept: int) -> None:
+    """Refuses, with a MethodError, a size that an inner circuit fills by itself."""
+    if size <= kept:
+        raise MethodError(
+            f"The inner circuit has {kept:,} edges by itself, so one around it has more, not {size:,}: ask for a "
+            "larger --size."
+        )
 
 
 def smallest_of_order(search: Search, order: Int[Tensor, "edges"], up_to: int | None = None) -> Found:
@@ -143,7 +159,7 @@ def smallest_of_order(search: Search, order: Int[Tensor, "edges"], up_to: int | 
 
 def _run_prefix(search: Search, order: Tensor, what: str, length: int) -> tuple[Found, int]:
     """Runs a prefix; the side on which it misses the band: -1 below, 1 above, 0 inside."""
-    found = search.run(first_edges(search.graph, order, length), what)
+    found = search.run(first_edges(search.graph, order, length, search.kept), what)
     if search.met(found):
         return found, 0
     return found, -1 if found.faithfulness < search.target.faithfulness else 1
@@ -167,6 +183,7 @@ _RANK_HELP = "edges are ranked by absolute or signed score, or by rms, the root 
 
 @dataclass(frozen=True)
 class _Prefix(SearchParameters):
+    keeps: ClassVar[bool] = True
     rank: str = parameter("absolute", _RANK_HELP)
     size: int | None = parameter(None, "number of edges; without, as few as reach the target")
 
@@ -199,6 +216,7 @@ def _greedy(search: Search, parameters: _Prefix) -> Found:
 
 @dataclass(frozen=True)
 class _Threshold(SearchParameters):
+    keeps: ClassVar[bool] = True
     aims = False
     rank: str = parameter("absolute", _RANK_HELP)
     threshold: float | None = parameter(None, "smallest strength of a kept edge")
@@ -227,7 +245,8 @@ def check_threshold(strategy: str, threshold: float | None) -> float:
 def _threshold(search: Search, parameters: _Threshold) -> Found:
     graph, strength = search.graph, strengths(search.scores, check_rank(parameters.rank))
     threshold = check_threshold("threshold", parameters.threshold)
-    mask = clean(graph, (strength >= threshold) & graph.exists)
+    mask = (strength >= threshold) & graph.exists
+    mask = clean(graph, mask if search.kept is None else mask | search.kept)
     if not mask.any():
         raise MethodError(
             f"Threshold {threshold:g} leaves no path from the input to the logits. The strongest edge has "
@@ -239,4 +258,4 @@ def _threshold(search: Search, parameters: _Threshold) -> Found:
 def _of_order(search: Search, order: Int[Tensor, "edges"], size: int | None, what: str) -> Found:
     if size is None:
         return smallest_of_order(search, order)
-    return search.run(of_size(search.graph, order, size), what)
+    return search.run(of_size(search.graph, order, size, search.kept), what)

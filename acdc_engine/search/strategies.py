@@ -111,6 +111,7 @@ class Search:
         start: A circuit to go on from, for searches that can; None to start with the scores.
         validation: Judges circuits on prompts that the search does not see, for searches that ask whether a smaller
             circuit is as good there; None for none.
+        kept: The edges of an inner circuit, clean, which no circuit that is run may lack; None for none.
     """
 
     judge: Judge
@@ -121,6 +122,7 @@ class Search:
     progress: Progress = nobody
     start: Found | None = None
     validation: Judge | None = None
+    kept: Bool[Tensor, "senders receivers"] | None = None
 
     @property
     def graph(self) -> Graph:
@@ -133,6 +135,10 @@ class Search:
         found = Found(mask, farthest(by_group), by_group)
         self.report(what, found, self.met(found))
         return found
+
+    def free(self, mask: Bool[Tensor, "senders receivers"]) -> Bool[Tensor, "senders receivers"]:
+        """Those of some edges that may be dropped."""
+        return mask if self.kept is None else mask & ~self.kept
 
     def as_good_elsewhere(self, smaller: Found, than: Found) -> bool:
         """Whether a smaller circuit lies no farther from the target on the validation prompts; so without any."""
@@ -152,9 +158,11 @@ class SearchParameters:
 
     Attributes:
         minimal: Whether its circuit is made 1-minimal by exact tests in the end.
+        keeps: Whether it can keep the edges of an inner circuit (`Search.kept`).
     """
 
     minimal: ClassVar[bool] = False
+    keeps: ClassVar[bool] = False
 
     @property
     def aims(self) -> bool:
@@ -220,8 +228,10 @@ def find_circuit(search: Search, choice: Choice) -> Found:
 
     Raises:
         SearchError: No circuit smaller than the whole graph meets the target.
-        MethodError: The parameters leave no circuit.
+        MethodError: The parameters leave no circuit, or the strategy cannot keep the edges of an inner one.
     """
+    if search.kept is not None:
+        check_keeps(choice)
     tried: list[tuple[float, int]] = []  # not the circuits: a mask of a large graph takes megabytes
 
     def remember(what: str, found: Found, met: bool) -> None:
@@ -232,6 +242,17 @@ def find_circuit(search: Search, choice: Choice) -> Found:
     if choice.aims and found.size == search.graph.n_edges:
         raise SearchError(_how_far(search.graph, tried, search.target))
     return found
+
+
+def check_keeps(choice: Choice) -> None:
+    """Refuses a strategy that may drop edges of an inner circuit, with a MethodError that says which do not."""
+    if not choice.parameters.keeps:
+        kinds = {entry.name: entry.parameters for entry in SEARCHES}
+        able = [name for name, kind in kinds.items() if issubclass(kind, SearchParameters) and kind.keeps]
+        raise MethodError(
+            f"--around asks that no edge of the inner circuit is dropped, and strategy {choice.strategy!r} does not "
+            f"promise that; {', '.join(able)} do."
+        )
 
 
 def _how_far(graph: Graph, tried: list[tuple[float, int]], target: Target) -> str:

@@ -12,6 +12,7 @@ from acdc_engine.graph.style import by_strength, column_style, measure_of, stren
 from acdc_engine.show.alternatives import alternatives
 from acdc_engine.show.attention import attention_section
 from acdc_engine.show.causal import causal_section
+from acdc_engine.show.inner import inner_section
 from acdc_engine.show.remarks import warning
 from acdc_engine.show.repeats import repeats_section
 from acdc_engine.show.sections import Cell, Column, Section, Table, signed, table_of
@@ -46,6 +47,8 @@ def whole(circuit: Circuit, most: int | None = 40) -> list[Section]:
 def figures(of: Circuit | Evaluation, templates: int = 6) -> list[Section]:
     """The figures on both splits, by template where there are several (the farthest from the model), and the answers.
 
+    Those of an inner circuit stand beside the circuit's own.
+
     A circuit says what its metric and its search's objective are; one that has not been judged has no figures.
     """
     circuit, evaluation = (of, of.evaluation) if isinstance(of, Circuit) else (None, of)
@@ -56,6 +59,8 @@ def figures(of: Circuit | Evaluation, templates: int = 6) -> list[Section]:
         found.append(_templates(evaluation, aim_of(circuit.search if circuit else None), templates))
     if (answers := _answers(evaluation, circuit)) is not None:
         found.append(answers)
+    if circuit is not None and (inner := inner_section(circuit)) is not None:
+        found.append(inner)
     return found
 
 
@@ -293,11 +298,13 @@ def edges(circuit: Circuit, most: int | None = 40, rest: str = "") -> Section:
     measure, ordered = measure_of(circuit), by_strength(circuit)
     names = ("effect", "score", "without", "stability", "necessity", "inclusion")
     styles = {name: column_style(getattr(edge, name) for edge in ordered) for name in names}
+    inner = () if circuit.inner is None else frozenset(circuit.inner.edges)
     shown = ordered if most is None else ordered[:most]
     rows: list[Sequence[Cell | str]] = [
         (
             f"{edge.sender} -> {edge.into}",
             *(_figure(edge, name, styles[name]) for name in names),
+            "yes" if edge.name in inner else "",
             roles(edge.sender, edge.into, edge.sender_role, edge.receiver_role),
         )
         for edge in shown
@@ -307,11 +314,12 @@ def edges(circuit: Circuit, most: int | None = 40, rest: str = "") -> Section:
         "stability": "share of resampled prompts whose scores select it",
         "necessity": "share of resampled prompts that miss the target without it",
         "inclusion": "share of the repeated searches that find it",
+        "inner": "whether it is one of the inner circuit's, which all stay",
     }
     order = f", strongest {measure} first ({SIGN_CONVENTION})" if measure else ""
     narrow = {"stability": "stabi-\nlity", "necessity": "neces-\nsity", "inclusion": "inclu-\nsion"}
     figured = [Column(name, short=narrow.get(name)) for name in names]
-    table = table_of((Column("edge", "name"), *figured, Column("roles", "text")), rows)
+    table = table_of((Column("edge", "name"), *figured, Column("inner", "name"), Column("roles", "text")), rows)
     columns = {column.name for column in table.columns}
     hints = [f"{name}: {meaning}" for name, meaning in meanings.items() if name in columns]
     return Section(f"Edges{order}", hints=hints, table=table, left=len(ordered) - len(shown), rest=rest)

@@ -14,6 +14,7 @@ from acdc_engine.graph.evidence_records import (
     RandomCircuits,
     TemplateFigures,
 )
+from acdc_engine.graph.further_records import Inner
 from acdc_engine.graph.records import Cost, SearchRecord, Unfinished
 from acdc_engine.show.visible import plain
 
@@ -28,7 +29,8 @@ _ABLATIONS = {
     "base": "edges outside the circuit carry what the base model writes on the same prompt; corrupt means that alone",
 }
 """Here and not from their register, which needs torch: `acdc show` answers at once."""
-_AIMS = {"faithfulness": "faithfulness", "kl": "KL recovered", "prompts": "recovered prompt by prompt"}
+AIMS = {"faithfulness": "faithfulness", "kl": "KL recovered", "prompts": "recovered prompt by prompt"}
+"""What targets are about, in words."""
 ROUNDING = 1e-6
 """Room at the ends of a band, as in `Target.met`."""
 _LOW = 0.9  # of the band where no target was asked for
@@ -71,6 +73,8 @@ def facts(circuit: Circuit, *, explained: bool = False) -> dict[str, str]:
         rows["Search"] = search.strategy + _settings(search.settings) + stopped
         if search.target_faithfulness is not None:
             rows["Target"] = _target(search, search.target_faithfulness, 0 if task is None else task.n_validation)
+    if circuit.inner is not None:
+        rows["Around"] = _inner(circuit.inner)
     if ablation is not None:
         rows["Ablation"] = ablation + (f": {_ABLATIONS[ablation]}" if ablation in _ABLATIONS else "")
     rows |= {"Source": circuit.source, "Rule": circuit.rule, "Made by": circuit.made_by}
@@ -162,16 +166,27 @@ def _target(search: SearchRecord, target: float, n_validation: int) -> str:
     return f"{text}{aim}, to hold on {n_validation:,} validation prompts too, where it is {search.kept.value:.3f}"
 
 
+def _inner(inner: Inner) -> str:
+    """Which circuit the search went around."""
+    whence = "" if inner.source is None else f" of {inner.source}"
+    target = ""
+    if inner.objective is not None and inner.target_faithfulness is not None:
+        target = f", searched for {AIMS[inner.objective]} {inner.target_faithfulness:g}"
+    return (
+        f"the {counted(len(inner.edges), 'edge')}{whence}{target} (checksum {inner.checksum[:8]}): it has all of them"
+    )
+
+
 def aim_of(search: SearchRecord | Certificate | None) -> str:
     """What a target is about, in words."""
-    return "faithfulness" if search is None else _AIMS[search.objective]
+    return "faithfulness" if search is None else AIMS[search.objective]
 
 
 def value_of(figures: Figures | TemplateFigures, aim: str) -> float | None:
     """The figure that a target is about; None where it is not defined."""
-    if aim == _AIMS["prompts"]:
+    if aim == AIMS["prompts"]:
         return figures.prompts_recovered
-    return figures.kl_recovered if aim == _AIMS["kl"] else figures.faithfulness
+    return figures.kl_recovered if aim == AIMS["kl"] else figures.faithfulness
 
 
 def farthest_first(figures: Figures, aim: str) -> list[TemplateFigures]:
@@ -246,6 +261,12 @@ def _certificate(found: Certificate, corrected: bool) -> str:
     notes = ["corrected by validation prompts"] * corrected + ["of the template farthest from 1"] * found.each_template
     if notes:
         value += f" ({', '.join(notes)})"
+    inner = found.inner_edges
+    if found.minimal and inner:
+        return (
+            f"1-minimal around the inner circuit: {value} lies in {band}, and without any one edge beyond its "
+            f"{inner:,} it does not; these were not tried for removal"
+        )
     if found.minimal:
         return f"1-minimal, no edge can go: {value} lies in {band}, and without any one edge it does not"
     return f"not 1-minimal: {value}; it leaves {band}, or stays in it without some edge"

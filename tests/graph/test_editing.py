@@ -13,6 +13,7 @@ from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.connectivity import is_clean
 from acdc_engine.graph.editing import Wiring
+from acdc_engine.graph.further_records import Inner
 from acdc_engine.graph.records import COLUMNS, AttentionPath, CircuitEdge, CircuitNode, ModelRecord, RoleName, RoleScore
 from tests.made_circuits import SMOLLM2, made_circuit
 from tests.tiny_task import tiny_view
@@ -28,7 +29,7 @@ AFTER_AN_EDIT = {
         },
         "changes": {"nodes", "edges", "examples", "source", "checksum"},
         "goes": {"search", "rule", "made_by", "evaluation", "certificate", "cost", "command", "sizes", "repeats",
-            "alternatives", "causal", "attention"
+            "alternatives", "inner", "causal", "attention"
         }
     },
     CircuitEdge: {
@@ -58,7 +59,9 @@ def test_every_field_is_decided(kind: Any) -> None:
 
 def test_what_holds_of_a_subset() -> None:
     paths = (AttentionPath(head="a0.h0", target="end", source="B", weight=0.5, weight_corrupt=0.25, score=1.0),)
-    full = MADE.model_copy(update={"rule": "a rule", "made_by": "a script", "source": "a paper", "attention": paths})
+    inner = Inner(edges=(MADE.edges[0].name,), nodes=1, checksum="0" * 64)
+    texts = {"rule": "a rule", "made_by": "a script", "source": "a paper"}
+    full = MADE.model_copy(update={**texts, "attention": paths, "inner": inner})
     part = full.subset(30)
     for name in AFTER_AN_EDIT[Circuit]["stays"]:
         assert getattr(part, name) == getattr(full, name), name

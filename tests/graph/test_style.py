@@ -9,8 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from acdc_engine.graph.further_records import Inner
 from acdc_engine.graph.records import CircuitEdge, RoleName
-from acdc_engine.graph.style import OTHER_FILL, ROLE_FILLS, fill_of, in_core, legend_of, opacity_of, style_of, texts_of
+from acdc_engine.graph.style import (
+    OTHER_FILL,
+    ROLE_FILLS,
+    faint_edges,
+    faint_words,
+    fill_of,
+    in_core,
+    legend_of,
+    opacity_of,
+    style_of,
+    texts_of,
+)
+from tests.made_circuits import made_circuit
 
 INK = ("#222222", "#e8ebee")
 """Of names in boxes, in light and dark."""
@@ -119,7 +132,22 @@ def test_a_legend_has_a_fixed_order_and_others_last() -> None:
 
 def test_edges_outside_the_core_are_faint_where_the_search_was_repeated() -> None:
     edge = CircuitEdge(sender="input", receiver="m0")
-    assert in_core(edge) is None and opacity_of(edge, 0.8) == 0.8
+    assert in_core(edge) is None
     rates = {rate: edge.model_copy(update={"inclusion": rate}) for rate in (0.875, 0.9, 1.0)}
     assert [in_core(one) for one in rates.values()] == [False, True, True]
-    assert opacity_of(rates[0.875], 0.8) < opacity_of(rates[0.9], 0.8) == 0.8
+    made = made_circuit(12)
+    in_all, seldom = (made.edges[0].model_copy(update={"inclusion": 1.0}), made.edges[1])
+    seldom = seldom.model_copy(update={"inclusion": 0.5})
+    circuit = made.model_copy(update={"edges": (in_all, seldom)})
+    faint = faint_edges(circuit)
+    assert faint == {seldom.name} and faint_words(circuit) == "in under 90% of repeats"
+    assert opacity_of(seldom, 0.8, faint) < opacity_of(in_all, 0.8, faint) == 0.8
+
+
+def test_edges_outside_the_inner_circuit_are_faint() -> None:
+    circuit = made_circuit(12)
+    strong = tuple(edge.name for edge in circuit.edges[:3])
+    inner = Inner(edges=strong, nodes=2, checksum="0" * 64)
+    nested = circuit.model_copy(update={"inner": inner})
+    assert faint_edges(nested) == {edge.name for edge in circuit.edges[3:]}
+    assert faint_words(nested) == "outside the inner circuit"

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.records import CircuitEdge
 from acdc_engine.graph.style import (
-    CORE,
     Measure,
     by_strength,
     colour_of,
+    faint_edges,
+    faint_words,
     fill_of,
-    in_core,
     legend_of,
     measure_of,
     opacity_of,
@@ -177,7 +177,7 @@ def _arrow_width(share: float, thickness: float, *, many: bool) -> float:
 def _draw_arrows(axes: Axes, circuit: Circuit, ways: Sequence[_Way], thickness: float) -> None:
     from matplotlib.patches import FancyArrowPatch
 
-    measure, relative = measure_of(circuit), relative_strengths(circuit)
+    measure, relative, faint = measure_of(circuit), relative_strengths(circuit), faint_edges(circuit)
     for way in ways:
         weight = relative[way.edge] ** 0.5
         head = (2.0 + weight) * thickness**0.5, (1.0 + 0.6 * weight) * thickness**0.5
@@ -188,7 +188,7 @@ def _draw_arrows(axes: Axes, circuit: Circuit, ways: Sequence[_Way], thickness: 
                 linestyle=_DASHES[way.kind],
                 linewidth=_arrow_width(relative[way.edge], thickness, many=False),
                 color=colour_of(strength_of(way.edge, measure)),
-                alpha=opacity_of(way.edge, 0.35 + 0.55 * weight),
+                alpha=opacity_of(way.edge, 0.35 + 0.55 * weight, faint),
                 capstyle="butt",
                 zorder=2 + weight,
             )
@@ -200,11 +200,11 @@ def _draw_lines(axes: Axes, circuit: Circuit, ways: Sequence[_Way], thickness: f
     from matplotlib.collections import PathCollection
     from matplotlib.colors import to_rgba
 
-    measure, relative = measure_of(circuit), relative_strengths(circuit)
+    measure, relative, faint = measure_of(circuit), relative_strengths(circuit), faint_edges(circuit)
     colours, widths = [], []
     for way in ways:
         share = relative[way.edge] if measure else 0.01
-        opacity = opacity_of(way.edge, 0.2 + 0.6 * share**0.5)
+        opacity = opacity_of(way.edge, 0.2 + 0.6 * share**0.5, faint)
         colours.append(to_rgba(colour_of(strength_of(way.edge, measure)), opacity))
         widths.append(_arrow_width(share, thickness, many=True))
     curves, dashes = [way.curve for way in ways], [_DASHES[way.kind] for way in ways]
@@ -322,10 +322,8 @@ def _legend(circuit: Circuit, page: _Page) -> list[Artist]:
         handles.insert(0, Line2D([], [], color=colour_of(1.0), linewidth=2.5, label="supports the behaviour"))
         handles.insert(1, Line2D([], [], color=colour_of(-1.0), linewidth=2.5, label="works against it"))
         handles += _scale(circuit, measure, page)
-    if any(in_core(edge) is False for edge in circuit.edges):
-        handles.append(
-            Line2D([], [], color="#444444", alpha=0.3, linewidth=2.5, label=f"in under {CORE:.0%} of repeats")
-        )
+    if faint_edges(circuit):
+        handles.append(Line2D([], [], color="#444444", alpha=0.3, linewidth=2.5, label=faint_words(circuit)))
     if _is_many(circuit):
         handles.append(Line2D([], [], color="none", label="all edges run upwards"))
     roles = {drawn(role, 22): fill.light for role, fill in legend_of(node.role for node in circuit.nodes).items()}

@@ -319,10 +319,11 @@ def _reading(circuit: Circuit) -> Iterator[str]:
         yield (f"Signs: {SIGN_CONVENTION} (blue); negative: it works against it (vermilion).")
     if circuit.evaluation is not None:
         yield from _reading_figures(circuit.evaluation)
+    beyond = "" if circuit.inner is None else " beyond the inner circuit's, which were not tried,"
     if circuit.certificate is not None and circuit.certificate.minimal:
         yield (
-            "Certificate: 1-minimal says that the circuit meets the target on the discovery prompts and without any "
-            "one of its edges does not. There may be smaller circuits, and others of the same size."
+            f"Certificate: 1-minimal says that the circuit meets the target on the discovery prompts and without any "
+            f"one of its edges{beyond} does not. There may be smaller circuits, and others of the same size."
         )
     if any(edge.stability is not None for edge in circuit.edges):
         yield (

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from acdc_engine.display import counted
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.style import OTHER_FILL, ROLE_FILLS, measure_of
+from acdc_engine.graph.style import OTHER_FILL, ROLE_FILLS, faint_words, measure_of
 from acdc_engine.show.page import render
 from acdc_engine.show.pictures.layered import place_nodes
 from acdc_engine.show.pictures.roles import MLPS, grouped, place_roles
@@ -120,6 +120,7 @@ def view_data(circuit: Circuit, known: Circuit | None = None, *, known_name: str
         about=tuple(_about(whole)),
         hand_written=whole.hand_written,
         measure=measure_of(circuit),
+        faint=faint_words(whole),
         n_edges=len(circuit.edges),
         hidden_edges=hidden[0],
         hidden_missed=hidden[1],
@@ -158,6 +159,9 @@ def _about(circuit: Circuit) -> Iterator[tuple[str, str]]:
             sure = "" if interval is None else f" ({interval.level:.0%} interval {between(interval)})"
             yield label, f"{value:.3f}{sure}"
         yield "Agreement", f"{of.agreement:.1%} of the {of.n_prompts:,} held-out prompts judged as the model does"
+    if circuit.inner is not None and circuit.inner.figures is not None:
+        of = circuit.inner.figures
+        yield "Inner circuit", f"held-out faithfulness {of.faithfulness:.3f}, KL recovered {of.kl_recovered:.3f}"
     for label, text in evidence_of(circuit).items():
         yield label[0].upper() + label[1:], text
     if circuit.command is not None:

@@ -11,7 +11,7 @@ from acdc_engine.graph.causal_records import Causal
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.nodes import all_nodes, edge_counts, targets_of
 from acdc_engine.graph.records import MODEL_SIZES, CircuitEdge
-from acdc_engine.graph.style import by_strength, measure_of, strength_of
+from acdc_engine.graph.style import by_strength, faint_edges, measure_of, strength_of
 from acdc_engine.show.pictures.layered import (
     BOX_HEIGHT,
     BOX_WIDTH,
@@ -145,6 +145,7 @@ def edges_of(
         appears: The first size of the slider that has an edge, by name; missed ones are in all.
     """
     measure, graph = measure_of(circuit), circuit.graph()
+    faint = faint_edges(circuit)
     rank = {edge.name: place for place, edge in enumerate(by_strength(circuit), 1)} if measure else {}
     for edges, part in ((drawn.own, circuit), (drawn.missed, known)):
         for edge in edges:
@@ -158,6 +159,7 @@ def edges_of(
                 "lines": lines[edge.name],
                 "strength": strength_of(own, measure),
                 "place": rank.get(edge.name) if own is edge else None,
+                "faint": own is edge and edge.name in faint,
                 "appears": appears.get(edge.name, 0),
             }
             yield ViewEdge.model_validate({name: getattr(own, name) for name in _NUMBERS} | facts)

@@ -93,6 +93,8 @@ class ViewEdge(Record):
     """Share of resamples in which the target is missed without it."""
     inclusion: float | None
     """Share of the repeats of the search that have it."""
+    faint: bool
+    """Drawn faint: outside the inner circuit, or outside the core of the repeats."""
     strength: float | None
     """Its effect or score, whichever ranks this circuit's edges."""
     place: int | None
@@ -292,6 +294,8 @@ class ViewData(Record):
     """No search found it and it has not been judged."""
     measure: Measure | None
     """What edges are ranked by."""
+    faint: str
+    """What it means that an edge is faint."""
     n_edges: int = Field(ge=0)
     """Edges of the circuit, hidden ones included."""
     hidden_edges: int = Field(ge=0)

@@ -37,7 +37,7 @@
     const kinds = new Map(dots.map((dot) => [dot.id, dot.kind]));
     const looks = attention.map((look) => ({ ...look, name: `${look.source}->${look.target}`, id: `${look.source}->${look.target}`,
       receiver: look.target, kind: "attention", reads: kinds.get(look.source), strength: null, place: null,
-      inclusion: null, status: null, appears: 0, bends: [] }));
+      inclusion: null, faint: false, status: null, appears: 0, bends: [] }));
     const points = dots.map((dot) => ({ ...dot, ...UNKNOWN, dot: true, label: "", edges_out: 0, width: acdc.BOX[dot.kind] ?? acdc.BOX.dot, height: acdc.BOX[dot.kind] ?? acdc.BOX.dot }));
     return { ...data, ...facts, grid: { columns, rows }, nodes: [...nodes.map(boxOf), ...points], edges: [...linesOf(edges), ...looks] };
   };

@@ -44,7 +44,7 @@
         ? [line("effect not known", "line unknown")]
         : [line("supports the behaviour", "line positive"), line("works against it", "line negative"), line(`width: |${data.measure}|`, "none")];
       const kinds = [line("into a query", "line q"), line("into a key", "line k"), line("into a value, MLP or logits", "line v")];
-      const faint = data.edges.some(acdc.isFaint) ? [line("faint: found in under 90% of the repeats of the search", "none")] : [];
+      const faint = data.edges.some((edge) => edge.faint) ? [line(`faint: ${data.faint}`, "none")] : [];
       parts.push(part("Edges", [...signs, ...kinds, ...faint]));
     }
     if (data.grid !== null) {

@@ -45,7 +45,7 @@
     const [start, end] = endsOf(edge, nodes.get(edge.source), nodes.get(edge.target), border);
     const points = [start, ...edge.bends, end];
     if (edge.kind === "attention") return { ...seenLine(edge, points), ...lookOf(edge) };
-    const share = acdc.isFaint(edge) ? FAINT : 1;
+    const share = edge.faint ? FAINT : 1;
     return {
       ...seenLine(edge, points),
       sign: edge.strength === null ? "unknown" : edge.strength >= 0 ? "positive" : "negative",

@@ -8,9 +8,6 @@
   /** Missed and extra edges up to which they are dashed and dotted even so: it tells them apart without colours. */
   acdc.MOST_DASHED = 1500;
 
-  /** Outside the core: fewer than 90 % of the repeats of the search have it. @param {object} edge Of ViewData. */
-  acdc.isFaint = (edge) => edge.inclusion !== null && edge.inclusion < 0.9 - 1e-6;
-
   /** Long texts of strangers are cut: the panel has the whole. @param {string} text @param {number} most */
   acdc.cut = (text, most) => (text.length <= most ? text : `${text.slice(0, most - 1)}…`);
 
