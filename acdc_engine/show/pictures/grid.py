@@ -20,9 +20,12 @@ from acdc_engine.graph.records import AttentionPath, CircuitEdge
 from acdc_engine.graph.style import (
     by_strength,
     colour_of,
+    faint_edges,
+    faint_words,
     fill_of,
     legend_of,
     measure_of,
+    opacity_of,
     relative_strengths,
     strength_of,
 )
@@ -142,7 +145,8 @@ def grid_figure(circuit: Circuit, heading: str, note: str, width: float | None) 
     roles = legend_of(node.role for node in circuit.nodes)
     above = 0.1 + (len(lines) * _TITLE * 1.3 + (_SMALL * 1.6 if note else 0)) / 72
     abreast = max(2, min(4, int(across / 1.6)))
-    below = _BELOW + (_SMALL * 1.8 / 72) * math.ceil((len(roles) + 4 + bool(grid.rings)) / abreast)
+    less = faint_words(circuit) if faint_edges(circuit) else None
+    below = _BELOW + (_SMALL * 1.8 / 72) * math.ceil((len(roles) + 4 + bool(grid.rings) + bool(less)) / abreast)
     middle = grid.height * _ROW * max(0.5, min(scale, 1.2))
     height = above + middle + below
     figure = Figure(figsize=(across, height))
@@ -160,7 +164,7 @@ def grid_figure(circuit: Circuit, heading: str, note: str, width: float | None) 
     top: dict[str, Any] = {"ha": "center", "va": "top", "parse_math": False}
     figure.text(0.5, 1 - 0.05 / height, "\n".join(lines), fontsize=_TITLE, linespacing=1.15, **top)
     figure.text(0.5, 1 - (above - _SMALL * 1.6 / 72) / height, note, fontsize=_SMALL, color="#444444", **top)
-    _draw_legend(figure, roles, height, abreast, bool(grid.rings))
+    _draw_legend(figure, roles, height, abreast, bool(grid.rings), less)
     return figure, names
 
 
@@ -213,11 +217,13 @@ def words_at(circuit: Circuit) -> dict[str, str]:
 def _draw_stream(axes: Axes, circuit: Circuit, grid: Grid, thickness: float) -> None:
     """Edges of the residual stream, each in its column, the strongest on top."""
     measure, shares, layout = measure_of(circuit), relative_strengths(circuit), circuit.graph()
+    faint = faint_edges(circuit)
     for lane, edge in enumerate(reversed(by_strength(circuit))):
         for end in _ends(layout, edge, grid):
             share = shares[edge] ** 0.5
             width = (0.5 + 1.9 * share) * thickness
-            look: dict[str, Any] = {"lw": width, "alpha": 0.4 + 0.5 * share, "zorder": 3 + share}
+            opacity = opacity_of(edge, 0.4 + 0.5 * share, faint)
+            look: dict[str, Any] = {"lw": width, "alpha": opacity, "zorder": 3 + share}
             _arrow(axes, grid.nodes[edge.out_of], end, colour_of(strength_of(edge, measure)), lane, look)
 
 
@@ -308,7 +314,10 @@ def _draw_nodes(axes: Axes, circuit: Circuit, grid: Grid, points: float) -> None
         axes.text(x, y, node.sender, fontsize=points, ha="center", va="center", zorder=7)
 
 
-def _draw_legend(figure: Figure, roles: Iterable[str], height: float, abreast: int, rings: bool) -> None:
+def _draw_legend(
+    figure: Figure, roles: Iterable[str], height: float, abreast: int, rings: bool, less: str | None
+) -> None:
+    """What is drawn; `less` is what it means that a line is faint."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -321,6 +330,8 @@ def _draw_legend(figure: Figure, roles: Iterable[str], height: float, abreast: i
     ]
     if rings:
         handles.append(Line2D([], [], mfc="#fff", ms=2, lw=1.4, ls=_DOTTED, label="looks more than corrupt", **dot))
+    if less:
+        handles.append(Line2D([], [], color="#444444", alpha=0.3, lw=1.6, label=less))
     box: dict[str, Any] = {"edgecolor": "#555555", "lw": 0.6}
     handles += [Patch(facecolor=fill_of(name).light, label=drawn(name, 22), **box) for name in roles]
     figure.legend(

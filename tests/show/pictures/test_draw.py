@@ -17,6 +17,10 @@ from matplotlib.text import Text
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.further_records import Inner
+from acdc_engine.graph.nodes import targets_of
+from acdc_engine.graph.records import CircuitEdge
+from acdc_engine.graph.style import faint_edges, opacity_of, relative_strengths
 from acdc_engine.show.pictures.draw import draw, figure_of
 from acdc_engine.show.pictures.grid import place_on_grid, turned_to
 from acdc_engine.show.pictures.layered import BOX_HEIGHT, BOX_WIDTH, place_nodes, route, strongest
@@ -149,6 +153,38 @@ def test_a_grid_lays_its_graph_out_a_few_times_not_for_every_edge(monkeypatch: p
     monkeypatch.setattr(Circuit, "graph", counted)
     figure_of(circuit)
     assert 0 < len(made) < 10
+
+
+@pytest.mark.parametrize("top", [None, 20])
+def test_edges_at_places_outside_the_inner_circuit_are_faint(top: int | None) -> None:
+    """As faint as the layered picture draws them; the strongest edges still know which are inside."""
+    plain = made_circuit(60, 2, GPT2, places=PLACES).model_copy(update={"repeats": None})
+    edges = tuple(edge.model_copy(update={"inclusion": None}) for edge in plain.edges)
+    usual = plain.model_copy(update={"edges": edges})
+    shown = usual if top is None else strongest(usual, top)
+    inside = tuple(edge.name for edge in edges[:4])
+    nested = usual.model_copy(update={"inner": Inner(edges=inside, nodes=2, checksum="0" * 64)})
+
+    def opacities(circuit: Circuit) -> list[float]:
+        patches = figure_of(circuit, top=top).axes[0].patches
+        return sorted(float(patch.get_alpha() or 0) for patch in patches if isinstance(patch, FancyArrowPatch))
+
+    expected = [
+        opacity_of(edge, 0.4 + 0.5 * share**0.5, faint_edges(nested))
+        for edge, share in relative_strengths(shown).items()
+        for _ in targets(shown, edge)
+    ]
+    assert opacities(nested) == pytest.approx(sorted(expected)) and sum(opacities(nested)) < sum(opacities(usual))
+    legend = [text.get_text() for text in figure_of(nested, top=top).legends[0].get_texts()]
+    assert "outside the inner circuit" in legend
+
+
+def targets(circuit: Circuit, edge: CircuitEdge) -> list[str]:
+    """Where the arrows of an edge end: one dot for a key or a value, the heads that are drawn for a query."""
+    if edge.receiver.endswith(("<k>", "<v>")):
+        return [edge.into]
+    drawn = {node.name for node in circuit.nodes}
+    return [name for name in targets_of(circuit.graph(), edge.into)[1] if name in drawn]
 
 
 def test_widths_in_inches(found: Circuit, tmp_path: Path) -> None:
