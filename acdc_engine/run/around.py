@@ -6,6 +6,7 @@ choice between two answers, inside those that keep the whole distribution over t
 
 from dataclasses import dataclass
 
+from acdc_engine.display import counted
 from acdc_engine.errors import MethodError
 from acdc_engine.experiment import Experiment
 from acdc_engine.graph.circuit import Circuit
@@ -110,7 +111,7 @@ def look_inside(lab: Experiment, target: Target | None, report: Reporter) -> Non
     assert lab.kept is not None and lab.inner is not None, "there is one"
     value = farthest(lab.objective.by_group(lab.kept[None])[0])
     called = f"{AIMS[lab.aim]} {value:.3f} on the discovery prompts{' (farthest template)' * lab.each_template}"
-    what = f"The inner circuit has {len(lab.inner.edges):,} edges, and {called}"
+    what = f"The inner circuit has {counted(len(lab.inner.edges), 'edge')}, and {called}"
     if target is not None and target.met(value):
         raise MethodError(
             f"{what}: that meets the target {target} already, and nothing around it would be smaller. Ask for a higher "

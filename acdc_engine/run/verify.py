@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Unpack
 
+from acdc_engine.display import counted
 from acdc_engine.evidence.figures import figures_of
 from acdc_engine.evidence.single_edges import EdgeEvidence, edge_evidence
 from acdc_engine.experiment import MetricLike
@@ -245,7 +246,11 @@ def _certificate_claims(
     minimal = inside and not superfluous
     why = "yes" if minimal else "no: "
     if not minimal:
-        why += f"{superfluous} edges could go" if inside else f"{evidence.value:.6g} is outside {_band(certificate)}"
+        why += (
+            f"{counted(superfluous, 'edge')} could go"
+            if inside
+            else f"{evidence.value:.6g} is outside {_band(certificate)}"
+        )
     claimed = "yes" if certificate.minimal else "no"
     yield Claim(what="certificate: no edge can go", claimed=claimed, found=why, holds=minimal == certificate.minimal)
 

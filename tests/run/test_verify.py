@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from acdc_engine.display import counted
 from acdc_engine.errors import CircuitFileError
 from acdc_engine.evidence.figures import figures_of
 from acdc_engine.graph.evidence_records import Evaluation
@@ -108,7 +109,7 @@ def test_an_edge_too_many_makes_the_certificate_false(tmp_path: Path) -> None:
     found = check(path)
     last = next(claim for claim in found.claims if claim.what == "certificate: no edge can go")
     could_go = [claim for claim in found.failing if claim.what == "needed for target"]
-    assert not last.holds and last.claimed == "yes" and last.found == f"no: {len(could_go)} edges could go"
+    assert not last.holds and last.claimed == "yes" and last.found == f"no: {counted(len(could_go), 'edge')} could go"
     assert (
         could_go[0].claimed == f"outside [{TARGET:g}, {2 - TARGET:g}]"
         and TARGET < float(could_go[0].found) < 2 - TARGET
