@@ -43,7 +43,7 @@ from acdc_engine.prompts.prompt_set import PromptSet, with_common_spans
 from acdc_engine.score import EdgeScores, get_method, score_edges
 from acdc_engine.score.edge_scores import per_example_fits
 from acdc_engine.score.methods import shared_scores
-from acdc_engine.search import RANKS, Choice, Found, Report, Search, find_circuit, minimal, nobody, singles
+from acdc_engine.search import RANKS, Choice, Found, Report, Search, find_circuit, minimal, nobody, singles, with_kept
 from acdc_engine.search.strategies import Progress, Selection
 
 if TYPE_CHECKING:
@@ -353,8 +353,8 @@ class Experiment:
         if found.target is None:
             raise MethodError("Only edges chosen for a target can be made minimal: there is nothing else to keep to.")
         tested = minimal(self.objective, found, found.target, report, progress, self.kept)
-        if self.kept is not None:  # its table says nothing of their edges; what it says of others is remembered
-            tested = singles(self.objective, tested.found, found.target, progress, self.kept)
+        if self.kept is not None:
+            tested = with_kept(self.objective, tested, self.kept, progress)
         left = tested.found
         return replace(found, mask=left.mask, faithfulness=left.faithfulness, tested=tested, by_metric=None)
 

@@ -25,9 +25,7 @@ if "OMP_NUM_THREADS" not in os.environ:  # which torch reads by itself
 # Whether a test fails depends on the code alone: not on chance, nor on times, which on a shared machine say nothing.
 # pytest --hypothesis-profile=explore looks for what the same few examples of each test cannot show.
 _FOUND = DirectoryBasedExampleDatabase(".hypothesis/examples")  # tried first the next time
-settings.register_profile(
-    "acdc", deadline=None, derandomize=True, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
-)
+settings.register_profile("acdc", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile(
     "explore", settings.get_profile("acdc"), derandomize=False, max_examples=2000, database=_FOUND
 )

@@ -48,3 +48,10 @@ def write_card(folder: Path) -> Path:
     path = folder / "tiny.toml"
     path.write_text(CARD)
     return path
+
+
+def write_two(folder: Path) -> Path:
+    """The same with two templates, as a file in a folder."""
+    path = folder / "tiny.toml"
+    path.write_text(CARD + SECOND)
+    return path

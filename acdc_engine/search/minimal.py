@@ -122,6 +122,19 @@ def singles(
     return Minimal(found, rows, whole, needed if kept is None else needed | kept[found.mask])
 
 
+def with_kept(
+    judge: Judge, tested: Minimal, kept: Bool[Tensor, "senders receivers"], progress: Progress = nobody
+) -> Minimal:
+    """The table of `minimal` with the edges that it did not try: each is run without, and counts as needed."""
+    inside = kept[tested.found.mask]
+    _, rows = _tried(judge, tested.found, np.flatnonzero(kept.numpy()), progress)
+    without = rows.new_empty(len(inside), rows.shape[1])
+    without[inside], without[~inside] = rows, tested.without
+    needed = torch.ones(len(inside), dtype=torch.bool)
+    needed[~inside] = tested.needed
+    return Minimal(tested.found, without, tested.whole, needed)
+
+
 def _tried(
     judge: Judge, found: Found, edges: NDArray[np.int64], progress: Progress
 ) -> tuple[Float[Tensor, "prompts"], Float[Tensor, "edges prompts"]]:

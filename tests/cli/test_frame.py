@@ -115,7 +115,8 @@ def test_every_report_prints_one_json_object_and_nothing_else(tiny: str) -> None
 
 def test_quiet_says_nothing_on_stderr_and_verbose_a_line_for_every_step(tiny: str) -> None:
     command = ["discover", tiny, *DISCOVER, "--out"]
-    assert acdc(*command, "quiet", "-q", "--json").stderr == ""
+    assert acdc(*command, "quiet", "-q").stderr == ""
+    assert acdc(*command, "json", "-q", "--json").stderr == ""
     loud = acdc(*command, "loud", "-v").stderr.splitlines()
     steps = [line for line in loud if line.startswith("Pruning: ")]
     assert len(steps) > 10 and any("; best " in line and "; round 2; " in line for line in steps)
@@ -183,7 +184,8 @@ def test_any_command_that_is_stopped_says_so(
 
 
 SLEEPER = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a process behind a shell's & would ignore
 sys.path.insert(0, {checkout!r})
 from acdc_engine import cli
 from acdc_engine.patch.judge import Judge
@@ -206,15 +208,16 @@ cli.main()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are another thing there")
-def test_a_process_that_is_stopped_leaves_the_best_circuit_so_far(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("sent", "status"), [("SIGINT", Exit.INTERRUPTED), ("SIGTERM", Exit.TERMINATED)])
+def test_a_process_that_is_stopped_leaves_the_best_circuit_so_far(sent: str, status: Exit, tmp_path: Path) -> None:
     code = SLEEPER.format(checkout=str(CHECKOUT), card=str(write_card(tmp_path)))
     process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     while not (tmp_path / "ready").exists():
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(getattr(signal, sent))
     _, told = process.communicate()
-    assert process.returncode == Exit.TERMINATED and "Traceback" not in told
+    assert process.returncode == status and "Traceback" not in told
     assert "Interrupted. In run: circuit-so-far.json, run.toml, scores.safetensors, trace.jsonl." in told
     left = Circuit.load(tmp_path / "run" / "circuit-so-far.json")
     assert left.edges and left.search is not None and left.search.unfinished is not None

@@ -78,7 +78,7 @@ def test_without_checksum_it_is_hand_written(saved: Path, small_circuit: Circuit
 
 def test_cut_anywhere_it_is_cut_short(saved: Path) -> None:
     text = saved.read_text().rstrip()
-    for length in (*range(1, len(text), 7), len(text) - 1):
+    for length in range(1, len(text)):
         saved.write_text(text[:length])
         assert f"{saved} is cut short: " in error_of(saved), text[:length]
 

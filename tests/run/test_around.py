@@ -25,7 +25,7 @@ from acdc_engine.show.viewer import view_data
 from acdc_engine.show.words import evidence_of, facts
 from tests.test_minutes import Counted, counted, stopped_at  # noqa: F401 a fixture
 from tests.test_resume import same_but_for_times, trace_but_for_times
-from tests.tiny_task import CARD, SECOND, tiny_view
+from tests.tiny_task import CARD, SECOND, tiny_view, write_two
 
 QUICK: dict[str, Any] = {"n": 16, "n_held_out": 12, "n_validation": 0, "n_random": 0, "force": True}
 WIDE: dict[str, Any] = {**QUICK, "objective": "kl", "faithfulness": 0.8}
@@ -33,9 +33,7 @@ WIDE: dict[str, Any] = {**QUICK, "objective": "kl", "faithfulness": 0.8}
 
 @pytest.fixture(scope="module")
 def card(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("card") / "tiny.toml"
-    path.write_text(CARD + SECOND)
-    return path
+    return write_two(tmp_path_factory.mktemp("card"))
 
 
 @pytest.fixture(scope="module")

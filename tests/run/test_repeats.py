@@ -22,7 +22,7 @@ from acdc_engine.show.repeats import repeats_section
 from acdc_engine.show.words import facts
 from tests.test_minutes import Counted, counted, short_reports, stopped_at  # noqa: F401 fixtures
 from tests.test_resume import same_but_for_times, trace_but_for_times
-from tests.tiny_task import CARD, SECOND, tiny_view
+from tests.tiny_task import tiny_view, write_two
 
 QUICK: dict[str, Any] = {
     **{"n": 16, "n_held_out": 10, "faithfulness": 0.5, "n_random": 0, "force": True},
@@ -32,9 +32,7 @@ QUICK: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def card(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("card") / "tiny.toml"
-    path.write_text(CARD + SECOND)
-    return path
+    return write_two(tmp_path_factory.mktemp("card"))
 
 
 @pytest.fixture(scope="module")

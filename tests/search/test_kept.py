@@ -14,7 +14,7 @@ from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.evaluator import Variants
 from acdc_engine.patch.judge import Target
 from acdc_engine.search.balance import balanced
-from acdc_engine.search.minimal import minimal, singles
+from acdc_engine.search.minimal import minimal, singles, with_kept
 from acdc_engine.search.order import best_first, first_edges, of_size
 from acdc_engine.search.strategies import Choice, Found, Search, SearchParameters
 from tests.search.test_minimal import one_by_one
@@ -112,6 +112,19 @@ def test_where_nothing_else_is_needed_they_are_all_that_is_left() -> None:
     assert again.mask.equal(small.mask) and again.tested is not None and again.tested.needed.all()
     alone = minimal(inside.objective, small, Target(0.8), kept=small.mask)
     assert alone.found.mask.equal(small.mask) and len(alone.without) == 0
+
+
+def test_their_rows_alone_are_run_for_the_table() -> None:
+    lab, kept = around(lab_of())
+    found = lab.search(lab.score("eap-ig"), 0.8)
+    assert found.target is not None
+    left = minimal(lab.objective, found, found.target, kept=kept)
+    before = lab.exact_evaluations
+    table = with_kept(lab.objective, left, kept)
+    assert lab.exact_evaluations - before == int(kept.sum()), "no other edge again"
+    every = singles(lab.objective, left.found, found.target, kept=kept)
+    torch.testing.assert_close(table.without, every.without, rtol=1e-4, atol=1e-5)
+    assert table.needed.equal(every.needed) and table.whole.equal(left.whole)
 
 
 def test_edges_that_stay_count_as_needed() -> None:
