@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from acdc_engine.display import counted
 from acdc_engine.errors import CircuitFileError, GraphError
 from acdc_engine.formats.register import Source
 from acdc_engine.graph.blocks import Graph, GraphShape
@@ -119,7 +120,7 @@ def circuit_here(
         gained += not places[place].issuperset(column for column, head in heads if head in inside)
         score = None if np.isnan(known[place]) else float(known[place])
         edges.append(CircuitEdge(sender=ours.senders[sender], receiver=ours.receivers[receiver], score=score))
-    note = f"; {gained} edges into shared keys or values, kept there for some heads only, now reach all of a group"
+    note = f"; kept there for some heads of a group, now for all: {counted(gained, 'edge')} into shared keys or values"
     source = f"{path.name}, {what}" + (note if gained else "")
     return Circuit(model=model, source=source, nodes=nodes_of_edges(ours, edges), edges=tuple(edges))
 

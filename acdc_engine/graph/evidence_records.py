@@ -88,6 +88,10 @@ class Indispensable(Record):
         return tuple(name for name, value in self.without.items() if value < self.low - 1e-6)
 
 
+LARGEST = 5_000
+"""Edges of the largest circuit that a run makes 1-minimal: each of them takes a run of its own."""
+
+
 class Certificate(Record):
     """What was shown exactly on the discovery prompts: the circuit is 1-minimal, no single edge can go."""
 

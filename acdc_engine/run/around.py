@@ -20,7 +20,7 @@ from acdc_engine.run.progress import Reporter
 from acdc_engine.run.reopen import check_edges
 from acdc_engine.run.settings import Settings
 from acdc_engine.search.order import check_room
-from acdc_engine.show.words import AIMS
+from acdc_engine.show.words import AIMS, when_of
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ class InnerFile:
             raise found._other(places[circuit.spans is not None], f"{places[settings.where != 'none']} (--where)")
         return found
 
-    def placed(self, lab: Experiment, task: TaskRecord) -> Experiment:
-        """The experiment around this circuit, before anything is run in it.
+    def placed(self, lab: Experiment, task: TaskRecord, report: Reporter) -> Experiment:
+        """The experiment around this circuit, before anything is run in it; a note where its search was stopped.
 
         Raises:
             MethodError: The circuit is one of another model, of prompts that begin otherwise, or of other places; or
@@ -87,6 +87,11 @@ class InnerFile:
             raise MethodError(
                 f"--around {self.given}: its search saw {both} of the {len(held_out)} held-out prompts of this run, "
                 f"which flatters it; take its --seed{'' if own is None else f' {own.seed}'} and numbers of prompts."
+            )
+        if self.circuit.search is not None and self.circuit.search.unfinished is not None:
+            report.note(
+                f"The search for the inner circuit was {when_of(self.circuit.search.unfinished)}: it may have edges "
+                "that can go, and all of them stay. The command that made it goes on."
             )
         return lab.around(Inner.of(self.circuit, self.given))
 

@@ -13,6 +13,7 @@ from acdc_engine.display import counted
 from acdc_engine.errors import MethodError
 from acdc_engine.experiment import Experiment
 from acdc_engine.graph.circuit import Circuit
+from acdc_engine.graph.evidence_records import LARGEST
 from acdc_engine.graph.files import CIRCUIT, SO_FAR
 from acdc_engine.graph.records import SIGN_CONVENTION, TaskRecord, Unfinished
 from acdc_engine.model.find import DEFAULT_MODEL
@@ -98,7 +99,7 @@ def discover(
     evaluator = partial(remembering, trace=trace, before_run=deadline.check)
     lab, record = prepare(card, model, chosen, report, evaluator)
     if inner is not None:
-        lab = inner.placed(lab, record)
+        lab = inner.placed(lab, record, report)
     run = Run(lab, record, chosen, folder, trace, deadline, report, command_of(task, model, chosen))
     if others is not None:
         with report.stage("Prompts of other tasks"):
@@ -376,7 +377,8 @@ class Run:
 
         lab, choice = self.lab, self.settings.choice
         drops = choice.parameters.minimal and choice.aims
-        if steps.unfinished or not self.settings.edge_tests or (found.size > EDGES_UP_TO and not drops):
+        too_many = found.size > (LARGEST if drops else EDGES_UP_TO)
+        if steps.unfinished or not self.settings.edge_tests or too_many:
             return found
         tested = None
         with self.report.stage("Testing every edge", found.size) as stage, steps.watched(stage, of_edges=True):

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from acdc_engine.display import counted
 from acdc_engine.errors import SearchError
 from acdc_engine.experiment import Experiment
 from acdc_engine.graph.records import Validated, nearest
@@ -41,9 +42,9 @@ def validated(run: "Run", found: Selection, steps: Steps) -> Selection:
             break
         rows = more_rows(run.pool, len(run.rows)) or run.rows
         run.report.note(
-            f"On {len(values)} validation prompts the {steps.called} of these {found.size:,} edges is {value:.3f} "
-            f"+- {error:.3f}{' in one template' * run.lab.each_template}, not well inside {target}: the search "
-            f"goes on with {len(rows)} discovery prompts and that correction."
+            f"On {len(values)} validation prompts the {steps.called} of the circuit, {counted(found.size, 'edge')}, is "
+            f"{value:.3f} +- {error:.3f}{' in one template' * run.lab.each_template}, not well inside {target}: the "
+            f"search goes on with {len(rows)} discovery prompts and that correction."
         )
         further = _further(run, found, steps, rows, by_group)
         if further is None or torch.equal(further.mask, found.mask):

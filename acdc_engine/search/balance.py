@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from acdc_engine.graph.connectivity import clean
+from acdc_engine.graph.evidence_records import LARGEST
 from acdc_engine.search.order import FIRST, first_edges
 from acdc_engine.search.strategies import Found, Search
 
@@ -77,7 +78,8 @@ def balanced_start(search: Search, order: Tensor) -> Found | None:
     """The first edges of an order with which every group reaches the band, and then moves until none is beyond it.
 
     Where the moves lead nowhere, they are tried with twice as many edges, and so on: they are moves between nodes that
-    the circuit has, and of few nodes there are few.
+    the circuit has, and of few nodes there are few. More than `LARGEST` edges are not balanced where there are
+    validation prompts: see `iterative`.
 
     Returns:
         None where that leads nowhere either.
@@ -91,6 +93,8 @@ def balanced_start(search: Search, order: Tensor) -> Found | None:
         middle = (length + below) // 2
         shorter = search.run(first_edges(search.graph, order, middle, search.kept), "bisection")
         below, length, found = (below, middle, shorter) if above(search, shorter) else (middle, length, found)
+    if search.validation is not None and found.size > LARGEST:
+        return found
     for times in _MORE:
         if times * length <= len(order):
             wider = first_edges(search.graph, order, times * length, search.kept)

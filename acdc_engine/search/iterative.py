@@ -2,13 +2,15 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from acdc_engine.graph.connectivity import clean
+from acdc_engine.graph.evidence_records import LARGEST
+from acdc_engine.patch.judge import Judge
 from acdc_engine.search.balance import above, balanced, balanced_start, with_more, without_least
 from acdc_engine.search.order import FIRST, Rank, best_first, first_edges, smallest_of_order, strengths
 from acdc_engine.search.strategies import SEARCHES, Found, Search, SearchParameters
@@ -61,6 +63,11 @@ def iterative(search: Search, parameters: SearchParameters) -> Found:
        saves more than 5 % of the edges, and while the smaller circuit lies no farther from the target on validation
        prompts, where there are any.
 
+    Where 1 comes to more than `LARGEST` edges, the behaviour is spread over the graph, and which of so many could go
+    is a matter of the prompts that are searched on. Where there are validation prompts, the circuit is then the
+    shortest prefix by |score| (under KL rms) that meets the target there, and nothing is pruned, unless that is the
+    whole graph.
+
     Ranks are |score| and signed score. Where the metric is highest at the clean run (KL), the sign of a contribution
     says little and means cancel: there the root mean square over prompts ranks, inside the circuit multiplied by that
     of the scores.
@@ -87,6 +94,10 @@ def iterative(search: Search, parameters: SearchParameters) -> Found:
     start = rounds.start()
     if "rms" in rounds.ranks:
         start = rounds.grow(start) or start
+    if search.validation is not None and start.size > LARGEST:
+        spread = rounds.spread(start, search.validation)
+        if spread is not None:
+            return spread
     best = rounds.shrink(start, search.met)
     while (smaller := rounds.kick(best)) is not None and search.as_good_elsewhere(smaller, best):
         worth = best.size - smaller.size > _WORTH * best.size
@@ -122,6 +133,21 @@ class _Rounds:
                 best = found
         assert best is not None, "there is at least one rank"
         return best
+
+    def spread(self, start: Found, validation: Judge) -> Found | None:
+        """The shortest prefix that meets the target on validation prompts; None where only the whole graph does."""
+        search, graph = self.search, self.search.graph
+        order = best_first(graph, search.scores, self.ranks[-1])  # by how much edges do, for or against
+        found = smallest_of_order(replace(search, judge=validation), order, first=start.size)
+        if found.size == graph.n_edges:
+            return None
+        search.note(
+            f"It takes {start.size:,} of the strongest edges to meet {search.target}: the behaviour is spread over the "
+            f"graph, and which of so many could go depends on the prompts. So the circuit is as many as meet it on the "
+            f"validation prompts, {found.size:,}, and single edges are not tested. Prompts have smaller circuits if "
+            "their corruption changes fewer tokens."
+        )
+        return search.run(found.mask, "the first edges, on the discovery prompts")
 
     def whole(self) -> Found:
         """The whole graph, which is the model: it says that nothing was found."""

@@ -133,19 +133,21 @@ def check_room(size: int, kept: int) -> None:
         )
 
 
-def smallest_of_order(search: Search, order: Int[Tensor, "edges"], up_to: int | None = None) -> Found:
+def smallest_of_order(
+    search: Search, order: Int[Tensor, "edges"], up_to: int | None = None, first: int = FIRST
+) -> Found:
     """Finds the smallest prefix of an order (flat ids, best first) whose clean circuit meets the target.
 
-    Prefixes of doubling length are run from short to long. The first interval in which the faithfulness enters the band
-    or jumps across it is bisected to 3 % of its length; where that finds no circuit in the band, the search goes on.
-    Faithfulness is not monotone in size, so this is the smallest circuit *seen*: O(log E) exact evaluations. The whole
-    graph (faithfulness 1) always ends the search.
+    Prefixes of doubling length, the shortest of `first` edges, are run from short to long. The first interval in which
+    the faithfulness enters the band or jumps across it is bisected to 3 % of its length; where that finds no circuit in
+    the band, the search goes on. Faithfulness is not monotone in size, so this is the smallest circuit *seen*:
+    O(log E) exact evaluations. The whole graph (faithfulness 1) always ends the search.
 
     Returns:
         The smallest circuit seen that meets the target; the whole graph when no other does; when giving up, at
         circuits of `up_to` edges, the last one run, which does not meet it.
     """
-    below, upper, side_below = 0, min(FIRST, len(order)), -1
+    below, upper, side_below = 0, min(first, len(order)), -1
     while True:
         run, side = _run_prefix(search, order, "first edges", upper)
         if side != side_below:

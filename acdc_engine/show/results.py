@@ -90,7 +90,8 @@ def line_of(thing: object) -> str:
         sizes = ", ".join("-" if one.edges is None else f"{one.edges:,}" for one in thing.models)
         return f"<Checkpoints on {plain(thing.task, _LONGEST)}: {len(thing.models)} models, edges {sizes}>"
     if isinstance(thing, Diff):
-        carried = f"{len(thing.carried.edges)} edges carry the change" if thing.carried.edges else "no circuit of it"
+        n = len(thing.carried.edges)
+        carried = f"{counted(n, 'edge')} carr{'ies' if n == 1 else 'y'} the change" if n else "no circuit of it"
         models = f"{plain(thing.base.model.name, _LONGEST)} and {plain(thing.tuned.model.name, _LONGEST)}"
         return f"<Diff of {models} on {plain(thing.task, _LONGEST)}: {carried}>"
     if isinstance(thing, Voices):

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from acdc_engine.display import counted, meaning_of
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.evidence_records import (
+    LARGEST,
     Certificate,
     Evaluation,
     Figures,
@@ -281,6 +282,8 @@ def _untested(circuit: Circuit) -> str | None:
         return "not tested (--no-edge-tests): no effects, no certificate"
     if search.unfinished is not None and search.unfinished.stage != "repeats":
         return "not all tested when the time was over: no effects, no certificate"
+    if search.target_faithfulness is not None and len(circuit.edges) > LARGEST:
+        return "not tested, there are too many: no effects, no certificate"
     return None
 
 

@@ -1,21 +1,25 @@
 """A run around a circuit that was found before: what the file says of both, refusals, resume, and what shows them."""
 
 import json
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from acdc_engine.errors import CircuitFileError, MethodError, RunFolderError
 from acdc_engine.experiment import Experiment
 from acdc_engine.graph.circuit import Circuit
 from acdc_engine.graph.files import CIRCUIT, TRACE
+from acdc_engine.graph.records import Unfinished
 from acdc_engine.graph.style import faint_edges
 from acdc_engine.prompts.build import build_splits
 from acdc_engine.prompts.find import find_task
 from acdc_engine.run.discover import discover
 from acdc_engine.run.evaluate import evaluate
 from acdc_engine.run.folder import asked_facts
+from acdc_engine.run.progress import LineReporter
 from acdc_engine.run.settings import Settings
 from acdc_engine.run.verify import verify
 from acdc_engine.show.figures import edges as edges_section
@@ -237,6 +241,17 @@ def test_stopped_it_goes_on_around_the_same_circuit_and_no_other(
         assert trace_but_for_times(folder / TRACE) == trace_but_for_times(large / TRACE)
     same = asked_facts(find_task(card), Settings.of(asked), "m")
     assert same == asked_facts(find_task(card), Settings.of({**asked, "around": str(moved)}), "m")
+
+
+def test_around_a_circuit_whose_search_was_stopped_there_is_a_note(card: Path, small: Path, tmp_path: Path) -> None:
+    found = Circuit.load(small)
+    assert found.search is not None
+    stopped = found.search.model_copy(update={"unfinished": Unfinished(stage="edge tests", minutes=3)})
+    found.model_copy(update={"search": stopped}).save(tmp_path / "stopped.json")
+    said = StringIO()
+    for inner in (small, tmp_path / "stopped.json"):
+        discover(card, tiny_view(), **{**WIDE, "around": str(inner)}, progress=LineReporter(Console(file=said)))
+        assert ("The search for the inner circuit was stopped after 3 minutes" in said.getvalue()) == (inner != small)
 
 
 def test_with_places_around_a_circuit_of_the_same_places(card: Path, tmp_path: Path) -> None:
