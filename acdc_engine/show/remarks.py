@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from acdc_engine.graph.circuit import Circuit
-from acdc_engine.graph.evidence_records import Evaluation, Figures, RandomCircuits
+from acdc_engine.graph.evidence_records import LARGEST, Evaluation, Figures, RandomCircuits
 from acdc_engine.graph.records import SearchRecord, Unfinished, Validated
 from acdc_engine.graph.result_records import Curve, CurveSeries
 from acdc_engine.graph.style import style_of, texts_of
@@ -75,6 +75,12 @@ def remarks(circuit: Circuit) -> list[str]:
     unseen, target = evaluation.held_out, None if search is None else search.target_faithfulness
     out = [] if search is None or search.unfinished is None else [_stopped(circuit, search, search.unfinished)]
     if search is not None and target is not None:
+        if search.kept is not None and len(circuit.edges) > LARGEST:
+            out.append(
+                "the behaviour is spread over the graph: the circuit is as many of the strongest edges as meet the "
+                "target on the validation prompts, none was tested by itself, and many may not be needed. Circuits are "
+                "smaller where the corruption changes fewer tokens."
+            )
         if search.kept is not None and not _within(search.kept.value, target):
             out.append(_not_validated(search, search.kept, target))
         out += _missed(evaluation, search, target, searched_here=circuit.cost is not None)

@@ -15,6 +15,7 @@ from acdc_engine.prompts.prompt_set import PromptSet
 from acdc_engine.score import get_method, score_edges
 from acdc_engine.search import Choice, Found, Search, find_circuit
 from acdc_engine.search.order import best_first, first_edges, smallest_of_order
+from acdc_engine.show.remarks import remarks
 from acdc_engine.show.words import evidence_of
 from tests.tiny_models import METRIC, random_prompts, view
 from tests.tiny_task import CARD, SECOND, tiny_view
@@ -28,7 +29,7 @@ def largest(monkeypatch: pytest.MonkeyPatch) -> Largest:
     """Sets from how many edges on a behaviour counts as spread."""
 
     def set_to(count: int) -> None:
-        for module in ("search.iterative", "search.balance", "run.discover", "show.words"):
+        for module in ("search.iterative", "search.balance", "run.discover", "show.words", "show.remarks"):
             monkeypatch.setattr(f"acdc_engine.{module}.LARGEST", count)
 
     return set_to
@@ -87,6 +88,7 @@ def test_a_run_says_that_its_edges_were_not_tested(tmp_path: Path, largest: Larg
     assert tried.n_discovery == 32 and tried.edges == len(circuit.edges)
     assert circuit.certificate is None and all(edge.effect is None for edge in circuit.edges)
     assert evidence_of(circuit)["single edges"] == "not tested, there are too many: no effects, no certificate"
+    assert [text for text in remarks(circuit) if text.startswith("the behaviour is spread over the graph: the circuit")]
     assert Circuit.load(tmp_path / "run/circuit.json") == circuit
     assert verify(tmp_path / "run", model=tiny_view()).holds
 
@@ -97,7 +99,10 @@ def test_without_validation_prompts_the_circuit_is_not_tested_either(tmp_path: P
     circuit = discover(
         tmp_path / "two.toml", tiny_view(), n=16, n_held_out=5, n_validation=0, faithfulness=0.8, force=True, n_random=0
     )
-    assert circuit.certificate is None and evidence_of(circuit)["single edges"].startswith("not tested, there are too")
+    assert circuit.certificate is None and evidence_of(circuit)["single edges"].startswith(
+        "not tested, there are too many"
+    )
+    assert not [text for text in remarks(circuit) if "spread" in text], "it was pruned"
 
 
 class Never(Judge):
