@@ -26,7 +26,7 @@ from benchmarks.report import RESULTS, Table, Threads, describe_machine, errors_
 from benchmarks.tasks import MODEL
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "trust.md"
-TASKS = "ioi,greater_than,gendered_pronoun,sva_relative_clause,capital_country"
+TASKS = "ioi,greater_than,docstring,gendered_pronoun,sva_relative_clause,capital_country"
 WAYS: dict[str, dict[str, Any]] = {
     "mean": {"each_template": False, "n_validation": 0, "n": 32},
     "default": {},
@@ -35,6 +35,9 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 """A target for the mean over 32 discovery prompts alone, the default, and other objectives; only the default is run for
 every seed."""
+LONG: dict[str, dict[str, Any]] = {"docstring": {"n_validation": 256, "n_held_out": 128}}
+"""Tasks of which only the default is run, with other numbers of prompts: these have 41 tokens, and of their one template
+there are as many as of each of ioi's."""
 COLUMNS = (
     "task",
     "seed",
@@ -73,14 +76,14 @@ def made(
     for seed in seeds:
         for task in tasks:
             for way in ways:
-                if way != "default" and seed != seeds[0]:
+                if way != "default" and (seed != seeds[0] or task in LONG):
                     continue
                 folder, why = runs / f"{task}-{seed}-{way}", None
                 if not (folder / CIRCUIT).exists():
                     reporter.note(f"{task}, seed {seed}, {way}:")
-                    how = {"seed": seed, "n_held_out": n_held_out, "out": folder, "progress": reporter, **WAYS[way]}
+                    how = {"seed": seed, "n_held_out": n_held_out, **WAYS[way], **LONG.get(task, {})}
                     try:
-                        discover(task, view, **how)
+                        discover(task, view, out=folder, progress=reporter, **how)
                     except AcdcError as error:
                         why = " ".join(str(error).split())
                 yield way, folder, why
