@@ -35,9 +35,9 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 """A target for the mean over 32 discovery prompts alone, the default, and other objectives; only the default is run for
 every seed."""
-LONG: dict[str, dict[str, Any]] = {"docstring": {"n_validation": 256, "n_held_out": 128}}
-"""Tasks of which only the default is run, with other numbers of prompts: they have 41 tokens, and of their one template
-there are as many as of each of ioi's."""
+LONG: dict[str, dict[str, Any]] = {"docstring": {"n_validation": 256, "n_held_out": 128, "n_random": 5}}
+"""Tasks of which only the default is run, with other numbers: prompts of 41 tokens and one template, of which there are
+as many as of each of ioi's, and circuits of so many edges that random ones take long."""
 COLUMNS = (
     "task",
     "seed",
