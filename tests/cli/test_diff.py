@@ -54,7 +54,7 @@ def test_a_comparison_is_printed_kept_and_drawn(tuned: Path, tmp_path: Path) -> 
         found.model_copy(update={"nodes": larger}), None
     )
     assert page.count('src="data:image/svg+xml') == 2 and "a1.h2-&gt;logits" in page and "<b>tuned" not in page
-    assert "<b>tuned" not in html_of(found) and "carry the change" in repr(found)
+    assert "<b>tuned" not in html_of(found) and "1 edge carries the change" in repr(found)
     for file in ("diff.json", "diff.html", "base.json", "tuned.json", "change.json"):  # each by itself
         (kept := tmp_path / file).mkdir()
         (kept / file).write_text("mine")

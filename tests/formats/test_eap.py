@@ -127,8 +127,8 @@ def test_an_edge_of_one_head_becomes_its_groups_and_scores_what_all_its_heads_sc
         "a1.h3->logits": 1.0,
     }
     assert circuit.source == (
-        "circuit.json, JSON of EAP-IG or MIB; 1 edges into shared keys or values, kept there for some heads only, now "
-        "reach all of a group"
+        "circuit.json, JSON of EAP-IG or MIB; kept there for some heads of a group, now for all: 1 edge into "
+        "shared keys or values"
     )
     assert circuit.model == GROUPED and circuit.task is None
     alone = import_circuit(path, model=GROUPED.model_copy(update={"ungrouped_kv": True}))
