@@ -142,10 +142,10 @@ class _Rounds:
         if found.size == graph.n_edges:
             return None
         search.note(
-            f"It takes {start.size:,} of the strongest edges to meet {search.target}: the behaviour is spread over the "
-            f"graph, and which of so many could go depends on the prompts. So the circuit is as many as meet it on the "
-            f"validation prompts, {found.size:,}, and single edges are not tested. Prompts have smaller circuits if "
-            "their corruption changes fewer tokens."
+            f"It takes {start.size:,} of the strongest edges to meet {search.target} on the discovery prompts: the "
+            "behaviour is spread over the graph, and which of so many could go depends on the prompts. So the circuit "
+            f"is as many as meet it on the validation prompts, {found.size:,}, and single edges are not tested. "
+            "Prompts have smaller circuits if their corruption changes fewer tokens."
         )
         return search.run(found.mask, "the first edges, on the discovery prompts")
 

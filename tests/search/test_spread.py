@@ -69,7 +69,7 @@ def test_the_first_edges_that_meet_the_target_on_validation_prompts(
     assert found.size <= there.size * 1.1, "as few as a search from the shortest prefix on finds, or nearly"
     assert not [what for what in seen if what.startswith(("round", "balanced", "added"))], "nothing is pruned"
     (note,) = notes
-    assert "of the strongest edges to meet [0.8, 1.2]: the behaviour is spread over the graph" in note
+    assert "of the strongest edges to meet [0.8, 1.2] on the discovery prompts: the behaviour is spread" in note
 
     seen.clear()
     find_circuit(replace(search, validation=None), Choice.of())
