@@ -65,8 +65,8 @@ def iterative(search: Search, parameters: SearchParameters) -> Found:
 
     Where 1 comes to more than `LARGEST` edges, the behaviour is spread over the graph, and which of so many could go
     is a matter of the prompts that are searched on. Where there are validation prompts, the circuit is then the
-    shortest prefix by |score| (under KL rms) that meets the target there, and nothing is pruned, unless that is the
-    whole graph.
+    shortest prefix by |score| (under KL rms) that meets the target there, and nothing is pruned. Where that is the
+    whole graph, the search goes on as without them.
 
     Ranks are |score| and signed score. Where the metric is highest at the clean run (KL), the sign of a contribution
     says little and means cancel: there the root mean square over prompts ranks, inside the circuit multiplied by that
@@ -96,8 +96,7 @@ def iterative(search: Search, parameters: SearchParameters) -> Found:
         start = rounds.grow(start) or start
     if search.validation is not None and start.size > LARGEST:
         spread = rounds.spread(start, search.validation)
-        if spread is not None:
-            return spread
+        return spread or iterative(replace(search, validation=None), parameters)
     best = rounds.shrink(start, search.met)
     while (smaller := rounds.kick(best)) is not None and search.as_good_elsewhere(smaller, best):
         worth = best.size - smaller.size > _WORTH * best.size

@@ -75,14 +75,14 @@ def remarks(circuit: Circuit) -> list[str]:
     unseen, target = evaluation.held_out, None if search is None else search.target_faithfulness
     out = [] if search is None or search.unfinished is None else [_stopped(circuit, search, search.unfinished)]
     if search is not None and target is not None:
-        if search.kept is not None and len(circuit.edges) > LARGEST:
+        if search.kept is not None and not _within(search.kept.value, target):
+            out.append(_not_validated(search, search.kept, target))
+        elif search.kept is not None and len(circuit.edges) > LARGEST:
             out.append(
                 "the behaviour is spread over the graph: the circuit is as many of the strongest edges as meet the "
                 "target on the validation prompts, none was tested by itself, and many may not be needed. Circuits are "
                 "smaller where the corruption changes fewer tokens."
             )
-        if search.kept is not None and not _within(search.kept.value, target):
-            out.append(_not_validated(search, search.kept, target))
         out += _missed(evaluation, search, target, searched_here=circuit.cost is not None)
     near = _FAITHFUL[0] <= unseen.faithfulness <= _FAITHFUL[1]
     if target is None and not near:
