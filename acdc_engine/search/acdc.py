@@ -20,6 +20,8 @@ from acdc_engine.search.strategies import SEARCHES, Found, Search, SearchParamet
 
 _MOST = 64
 """Candidates tried at once, at most."""
+_REBASE = 256
+"""Edges gone until evaluations start from a new run of the circuit, which costs as much as several of them."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,8 @@ def acdc(search: Search, start: Bool[Tensor, "senders receivers"], threshold: fl
     the first that fails are accepted, the rest is thrown away, and the sweep goes on behind the edge that stays. Blocks
     grow by one edge while everything is accepted and begin again with one otherwise: 5 to 20 % of the evaluations are
     thrown away, where doubling throws away a third. Evaluations start at the block of the receivers, from a run of the
-    circuit at the beginning of that block. The result is that of one test at a time, up to rounding at the threshold.
+    circuit as it was 256 edges ago at most: what lies behind that block is run anew anyway. The result is that of one
+    test at a time, up to rounding at the threshold.
 
     Cost: one exact evaluation per tested edge and those thrown away; each from the receiver's block on, over nodes that
     are still in the circuit.
@@ -155,9 +158,7 @@ class _Sweep:
         self._readers = np.bincount(nodes, minlength=self._graph.n_nodes).tolist()
         self.place, self.tally = 0, Tally()
         self._length = 8
-        self._base, self._gone, self._of_block = mask, list[int](), -1
-        blocks = enumerate(self._graph.blocks)
-        self._block_of = {read: place for place, one in blocks for read in range(one.reads.start, one.reads.stop)}
+        self._base, self._gone = mask, list[int]()
 
     def ahead(self) -> list[tuple[int, int]]:
         """The next block of candidates: places of edges that need a test, and how many before each need none."""
@@ -179,7 +180,8 @@ class _Sweep:
             Whether any was removed.
         """
         places = [place for place, _ in ahead]
-        self._rebase(self.order[places[0]] % self._graph.n_receivers)
+        if len(self._gone) > _REBASE:
+            self._base, self._gone = self.mask, []
         gone = np.array(self._gone + self.order[self.place : places[-1] + 1])
         first = len(self._gone) - self.place + 1
         rows = self._judge.values(Variants(self._base, tuple(Candidate(gone[: first + place]) for place in places)))
@@ -227,9 +229,3 @@ class _Sweep:
 
     def _node(self, edge: int) -> int:
         return self._graph.node(*divmod(edge, self._graph.n_receivers))
-
-    def _rebase(self, receiver: int) -> None:
-        """Evaluations start from the circuit as it was when the receiver's block was reached."""
-        block = self._block_of.get(receiver, len(self._graph.blocks))
-        if block != self._of_block:
-            self._base, self._gone, self._of_block = self.mask, [], block

@@ -18,11 +18,13 @@ BATCH = 32
 """Circuits run at once when every edge is tried on its own."""
 _REBASE = 16
 """Edges by which a circuit may differ from the one that evaluations start from."""
-_PATIENCE = 3
-"""Edges tried in a row that cannot go, until every edge is tried on its own."""
-_NEAR, _AGAIN = 2.0, 1.25
-"""Half-widths of the band in which a circuit must lie without an edge for that edge to be one that might go; and for it
-to be tried once more."""
+_PATIENCE, _OF_THEM = 3, 1 / 50
+"""Edges tried in a row that cannot go, until edges are tried on their own; of many edges this share of them."""
+_NEAR, _ESTIMATED, _KNOWN = 2.0, 1.5, 1.05
+"""Half-widths of the band in which a circuit must lie without an edge: for it to be removed with others; to be tried by
+itself, by what the gradient says of it; and likewise, by what it did when it was tried before."""
+_FEW, _SHARE = 64, 1 / 8
+"""Edges tried before what they say is made use of; of many edges this share of them."""
 _WORTH = 0.05
 """Share of the edges that a look at the gradient must let go to be taken again."""
 
@@ -55,21 +57,23 @@ def minimal(
     """Drops edges until none can go on its own.
 
     1. What the removal of each edge does to every template is estimated by the gradient at the circuit. The edges that
-       might go by that are put in the order in which their removals together stay nearest to 1, and as many as stay in
-       the target are removed. This is done again as long as it removes more than 5 %.
-    2. Edges that might go are tried, each on its own, which says what its removal does at this circuit, and removed as
-       in 1, as long as any can.
-    3. All that are left are tried on their own, and where one can go it goes on with 2. Where none can it ends: the
-       circuit is 1-minimal, and the last tries are the certificate.
+       might be removed together are put in the order in which their removals together stay nearest to 1, and as many as
+       stay in the target are removed. This is done again as long as it removes more than 5 %.
+    2. Of the edges that might go by themselves some are tried, each on its own, those that leave the circuit nearest to
+       1 first. What each does takes the place of its estimate, and where one can go, edges are removed as in 1. This is
+       done until all that might go have been tried at the very circuit.
+    3. The others are tried at it, too, and where one can go it goes on with 2. Where none can it ends: the circuit is
+       1-minimal, and the tries at it are the certificate.
 
-    Edges that might go are those without which, alone, the circuit lies in a band twice as wide as the target's; to be
-    tried once more, in one a quarter wider.
+    Edges might be removed together where the circuit without one of them, alone, lies in a band twice as wide as the
+    target's; might go by themselves where it lies in one half as wide again or, if they have been tried before, in one
+    wider by a twentieth.
 
     Every removal that is kept was run exactly, with what it disconnects. Other circuits of fewer edges may exist: no
     *single* edge can go from this one.
 
-    Cost: mostly one exact evaluation per edge each time that all are tried, seldom more than twice. Those evaluations
-    share what lies before the receivers that they change.
+    Cost: one exact evaluation per edge that is left, about as many again for what goes and what is tried in vain.
+    Evaluations without single edges share what lies before the receivers that they change.
 
     Args:
         judge: Runs circuits on the discovery prompts.
@@ -86,18 +90,11 @@ def minimal(
     circuit.estimate()
     while circuit.drop(circuit.near()) > _WORTH * circuit.found.size:
         circuit.estimate()
-    some = circuit.near()
-    while True:
-        some = some if len(some) else circuit.edges
-        found, (whole, rows) = circuit.found, _tried(judge, circuit.found, some, progress)
-        free = circuit.note(some, whole, rows)
-        if circuit.drop(circuit.near(some)) or circuit.drop(free):
-            some = circuit.near(within=_AGAIN)
-        elif len(some) < len(circuit.edges):
-            some = circuit.edges
-        else:
-            # Rounding may let an edge go in one batch and not in another; what one test says is enough to end.
-            return Minimal(found, rows, whole, ~torch.from_numpy(np.isin(some, free)))
+    while len(some := circuit.promising()) or len(some := circuit.untried()):
+        free = circuit.note(some, _tried(judge, circuit.found, some, progress))
+        if len(free) and not circuit.drop(circuit.near()):
+            circuit.drop(free)
+    return circuit.table()
 
 
 def singles(
@@ -116,7 +113,7 @@ def singles(
         progress: Called with edges tried and edges to try.
         kept: Edges that count as needed, whatever the target is without them; None for none.
     """
-    whole, rows = _tried(judge, found, np.flatnonzero(found.mask.numpy()), progress)
+    whole, rows = _whole(judge, found), _tried(judge, found, np.flatnonzero(found.mask.numpy()), progress)
     met = [target is not None and target.met(judge.faithfulness_of(row)) for row in rows]
     needed = ~torch.tensor(met, dtype=torch.bool)
     return Minimal(found, rows, whole, needed if kept is None else needed | kept[found.mask])
@@ -127,7 +124,7 @@ def with_kept(
 ) -> Minimal:
     """The table of `minimal` with the edges that it did not try: each is run without, and counts as needed."""
     inside = kept[tested.found.mask]
-    _, rows = _tried(judge, tested.found, np.flatnonzero(kept.numpy()), progress)
+    rows = _tried(judge, tested.found, np.flatnonzero(kept.numpy()), progress)
     without = rows.new_empty(len(inside), rows.shape[1])
     without[inside], without[~inside] = rows, tested.without
     needed = torch.ones(len(inside), dtype=torch.bool)
@@ -135,20 +132,22 @@ def with_kept(
     return Minimal(tested.found, without, tested.whole, needed)
 
 
-def _tried(
-    judge: Judge, found: Found, edges: NDArray[np.int64], progress: Progress
-) -> tuple[Float[Tensor, "prompts"], Float[Tensor, "edges prompts"]]:
-    """The metric of every prompt under a circuit, and without each of some of its edges, alone."""
+def _whole(judge: Judge, found: Found) -> Float[Tensor, "prompts"]:
+    """The metric of every prompt under a circuit."""
+    return judge.values(Variants(found.mask, (Candidate(np.empty(0, np.int64)),)))[0]
+
+
+def _tried(judge: Judge, found: Found, edges: NDArray[np.int64], progress: Progress) -> Float[Tensor, "edges prompts"]:
+    """The metric of every prompt under a circuit without each of some of its edges, alone."""
     base = CleanBase(judge.graph, found.mask)
     by_receiver = (edges % judge.graph.n_receivers).argsort(kind="stable")
     rows = torch.empty(len(edges), len(judge.clean), dtype=torch.float32)
-    whole = judge.values(Variants(found.mask, (Candidate(np.empty(0, np.int64)),)))[0]
     for start in range(0, len(edges), BATCH):
         some = by_receiver[start : start + BATCH]
         candidates = tuple(base.without([edge]) for edge in edges[some].tolist())
         rows[torch.from_numpy(some)] = judge.values(Variants(found.mask, candidates))
         progress(start + len(some), len(edges))
-    return whole, rows
+    return rows
 
 
 class _Dropping:
@@ -161,6 +160,11 @@ class _Dropping:
         self._kept = np.empty(0, np.int64) if kept is None else np.flatnonzero(kept.numpy())
         self._known = self.edges
         self._changes = np.zeros((len(self._known), len(judge.groups)))
+        self._within = np.full(len(self._known), _ESTIMATED)
+        # What was tried at the very circuit, and what came of it.
+        self._here, self._free = np.zeros(len(self._known), np.bool_), np.zeros(len(self._known), np.bool_)
+        self._whole: Tensor | None = None
+        self._rows = torch.empty(len(self._known), len(judge.clean))
 
     @property
     def edges(self) -> NDArray[np.int64]:
@@ -172,20 +176,41 @@ class _Dropping:
         inside = self.judge.contributions(self.found.mask)[:-1].flatten(1).numpy()
         self._changes[self._places(self.edges)] = -inside[:, self.edges].T
 
-    def note(
-        self, edges: NDArray[np.int64], whole: Float[Tensor, "prompts"], rows: Float[Tensor, "edges prompts"]
-    ) -> NDArray[np.int64]:
-        """Takes note of what was tried; returns the edges without which the target holds."""
-        without = [self.judge.by_group_of(row) for row in rows]
-        found = np.array(without).reshape(len(edges), len(self.judge.groups))  # of no edges, too
-        self._changes[self._places(edges)] = found - np.array(self.judge.by_group_of(whole))
-        return edges[[self._target.met(farthest(one)) for one in without]]
+    def promising(self) -> NDArray[np.int64]:
+        """Some edges that might go and were not tried at this circuit: those that leave it nearest to 1."""
+        some, left = self.untried(), self._left()
+        places = self._places(some)
+        off = np.abs(left + self._changes[places]).max(1)
+        might = np.flatnonzero(off <= self._within[places] * (1.0 - self._target.faithfulness))
+        few = max(_FEW, int(_SHARE * len(self.edges)))
+        return np.sort(some[might[off[might].argsort(kind="stable")[:few]]])
 
-    def near(self, edges: NDArray[np.int64] | None = None, within: float = _NEAR) -> NDArray[np.int64]:
-        """Those of some edges, or of all, that might go."""
-        some = self.edges if edges is None else edges
+    def untried(self) -> NDArray[np.int64]:
+        """Edges that were not tried at this circuit."""
+        return self.edges[~self._here[self._places(self.edges)]]
+
+    def note(self, edges: NDArray[np.int64], rows: Float[Tensor, "edges prompts"]) -> NDArray[np.int64]:
+        """Takes note of what was tried; returns the edges without which the target holds."""
+        places, without = self._places(edges), [self.judge.by_group_of(row) for row in rows]
+        self._changes[places] = np.array(without) - 1.0 - self._left()
+        self._within[places], self._here[places] = _KNOWN, True
+        self._free[places] = [self._target.met(farthest(one)) for one in without]
+        self._rows[torch.from_numpy(places)] = rows
+        return edges[self._free[places]]
+
+    def table(self) -> Minimal:
+        """What was tried at this circuit, which is all of it.
+
+        Rounding may let an edge go in one batch and not in another; what one test says is enough to end.
+        """
+        places = torch.from_numpy(self._places(self.edges))
+        return Minimal(self.found, self._rows[places], self.whole(), ~torch.from_numpy(self._free)[places])
+
+    def near(self) -> NDArray[np.int64]:
+        """Edges that might go together with others."""
+        some = self.edges
         without = self._left() + self._changes[self._places(some)]
-        near: NDArray[np.bool_] = np.abs(without).max(1) <= within * (1.0 - self._target.faithfulness)
+        near: NDArray[np.bool_] = np.abs(without).max(1) <= _NEAR * (1.0 - self._target.faithfulness)
         return some[near]
 
     def drop(self, edges: NDArray[np.int64]) -> int:
@@ -197,12 +222,19 @@ class _Dropping:
         fits = [self._target.met(farthest(one)) for one in (1.0 + left + changes[order].cumsum(0)).tolist()]
         block = max((place + 1 for place, fit in enumerate(fits) if fit), default=1)
         self.found = _in_blocks(self.judge, self.found, self._target, self._report, edges[order], block)
+        if self.found.size < size:
+            self._whole, self._here[:] = None, False
         return size - self.found.size
+
+    def whole(self) -> Float[Tensor, "prompts"]:
+        """The metric of every prompt under the circuit itself."""
+        if self._whole is None:
+            self._whole = _whole(self.judge, self.found)
+        return self._whole
 
     def _left(self) -> NDArray[np.float64]:
         """How far each group lies above 1."""
-        nothing = Candidate(np.empty(0, np.int64))
-        return np.array(self.judge.by_group(Variants(self.found.mask, (nothing,)))[0]) - 1.0
+        return np.array(self.judge.by_group_of(self.whole())) - 1.0
 
     def _places(self, edges: NDArray[np.int64]) -> NDArray[np.int64]:
         return np.searchsorted(self._known, edges)
@@ -245,7 +277,8 @@ def _in_blocks(
 ) -> Found:
     """Removes some edges, in their order, in blocks that grow and shrink with success, while that does not fail."""
     place, in_vain, grows, left = 0, 0, True, _Shrinking(judge, found)
-    while place < len(order) and in_vain < _PATIENCE:
+    patience = max(_PATIENCE, int(_OF_THEM * len(order)))
+    while place < len(order) and in_vain < patience:
         block = min(max(1, block), len(order) - place)
         candidate = left.without(order[place : place + block])
         (faithfulness,) = left.faithfulness([candidate])

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from acdc_engine.graph.blocks import Graph, GraphShape
 from acdc_engine.graph.connectivity import clean, is_clean
 from acdc_engine.patch import CircuitEvaluator
 from acdc_engine.patch.evaluator import Circuits, Variants
@@ -95,3 +96,31 @@ def test_few_evaluations_where_most_can_go(gradient_knows: bool) -> None:
     left: Minimal = minimal(judge, Found(graph.exists.clone(), 1.0), Target(0.9))
     assert sorted(map(tuple, left.found.mask.nonzero().tolist())) == sorted(path)
     assert judge.evaluations < (20 if gradient_knows else 1.1 * graph.n_edges)
+
+
+def test_few_evaluations_where_edges_stand_in_for_each_other() -> None:
+    """Of every six edges one can go, whichever it is. All tried again after each few that go: 80 evaluations an edge.
+
+    The gradient sees nothing of it, and an edge's own test becomes wrong when another of the six goes.
+    """
+    graph = Graph(GraphShape(4, 6, 6))
+    edges = graph.exists.flatten().nonzero().flatten()
+    groups = edges[: len(edges) // 6 * 6].view(-1, 6)
+
+    class Sixes(Judge):
+        def __init__(self) -> None:
+            self.graph, self.clean, self.ablated, self.range = graph, torch.ones(1), torch.zeros(1), 1.0
+            self.groups, self.corrections, self.evaluations = torch.ones(1, 1, dtype=torch.bool), (0.0,), 0
+
+        def values(self, circuits: Circuits) -> Tensor:
+            assert isinstance(circuits, Variants)
+            self.evaluations += len(circuits)
+            missing = ~circuits.masks().flatten(1)
+            return 1.0 - 0.5 * (missing[:, groups].sum(-1) > 1).any(-1, keepdim=True).float()
+
+        def contributions(self, mask: Tensor) -> Tensor:
+            return torch.zeros(2, *mask.shape)
+
+    judge = Sixes()
+    left = minimal(judge, Found(graph.exists.clone(), 1.0), Target(0.9))
+    assert left.needed.all() and judge.evaluations < 3 * graph.n_edges
