@@ -72,7 +72,7 @@ def minimal(
     Every removal that is kept was run exactly, with what it disconnects. Other circuits of fewer edges may exist: no
     *single* edge can go from this one.
 
-    Cost: one exact evaluation per edge that is left, about as many again for what goes and what is tried in vain.
+    Cost: one to two and a half exact evaluations per edge of the circuit that it begins with, as measured on six.
     Evaluations without single edges share what lies before the receivers that they change.
 
     Args:

@@ -1,5 +1,7 @@
 """The minimality pass: what it returns meets the target, and every single edge was tried on its own."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -12,7 +14,7 @@ from acdc_engine.patch.judge import Judge, Target
 from acdc_engine.prompts.metrics import get_metric
 from acdc_engine.score import get_method, score_edges
 from acdc_engine.search.minimal import Minimal, minimal, singles
-from acdc_engine.search.order import Rank, best_first, smallest_of_order
+from acdc_engine.search.order import best_first, smallest_of_order
 from acdc_engine.search.strategies import Found, Search
 from tests.tiny_models import random_prompts, random_scores, view
 
@@ -67,34 +69,34 @@ def test_the_table_equals_one_by_one(ablation: str) -> None:
     assert singles(judge, found, None).needed.all(), "no target, no claim"
 
 
+class Scripted(Judge):
+    """A judge whose faithfulness is a function of masks; counts what it is asked."""
+
+    def __init__(self, graph: Graph, f: Callable[[Tensor], Tensor], gradient: Callable[[Tensor], Tensor]) -> None:
+        self.graph, self.clean, self.ablated, self.range = graph, torch.ones(1), torch.zeros(1), 1.0
+        self.groups, self.corrections, self.evaluations = torch.ones(1, 1, dtype=torch.bool), (0.0,), 0
+        self._f, self._gradient = f, gradient
+
+    def values(self, circuits: Circuits) -> Tensor:
+        assert isinstance(circuits, Variants)
+        self.evaluations += len(circuits)
+        return self._f(circuits.masks().flatten(1)).float()[:, None]
+
+    def contributions(self, mask: Tensor) -> Tensor:
+        return self._gradient(mask)
+
+
 @pytest.mark.parametrize("gradient_knows", [True, False])
 def test_few_evaluations_where_most_can_go(gradient_knows: bool) -> None:
     """Faithfulness depends on one path; everything else goes at once, after one try each where the gradient errs."""
     graph = view("llama").graph
-    path = [graph.parse_edge(name) for name in ("input->a0.h0<v>", "a0.h0->m1", "m1->logits")]
-
-    class OnePath(Judge):
-        def __init__(self) -> None:
-            self.graph, self.clean, self.ablated, self.range = graph, torch.ones(1), torch.zeros(1), 1.0
-            self.groups, self.corrections, self.evaluations = torch.ones(1, 1, dtype=torch.bool), (0.0,), 0
-
-        def values(self, circuits: Circuits) -> Tensor:
-            assert isinstance(circuits, Variants)
-            self.evaluations += len(circuits)
-            return torch.tensor([[float(all(mask[edge] for edge in path))] for mask in circuits.masks()])
-
-        @property
-        def ranks(self) -> tuple[Rank, ...]:
-            return ("absolute",)
-
-        def contributions(self, mask: Tensor) -> Tensor:
-            if not gradient_knows:
-                return random_scores(graph, 1)
-            return torch.zeros(2, *mask.shape).index_put((torch.tensor(0), *torch.tensor(path).T), torch.tensor(1.0))
-
-    judge = OnePath()
+    path = torch.tensor([graph.parse_edge(name) for name in ("input->a0.h0<v>", "a0.h0->m1", "m1->logits")])
+    only = torch.zeros(2, *graph.exists.shape).index_put((torch.tensor(0), *path.T), torch.tensor(1.0))
+    flat = only[0].flatten().nonzero().flatten()
+    gradient = only if gradient_knows else random_scores(graph, 1)
+    judge = Scripted(graph, lambda masks: masks[:, flat].all(-1), lambda _: gradient)
     left: Minimal = minimal(judge, Found(graph.exists.clone(), 1.0), Target(0.9))
-    assert sorted(map(tuple, left.found.mask.nonzero().tolist())) == sorted(path)
+    assert left.found.mask.nonzero().tolist() == only[0].nonzero().tolist()
     assert judge.evaluations < (20 if gradient_knows else 1.1 * graph.n_edges)
 
 
@@ -105,22 +107,11 @@ def test_few_evaluations_where_edges_stand_in_for_each_other() -> None:
     """
     graph = Graph(GraphShape(4, 6, 6))
     edges = graph.exists.flatten().nonzero().flatten()
-    groups = edges[: len(edges) // 6 * 6].view(-1, 6)
-
-    class Sixes(Judge):
-        def __init__(self) -> None:
-            self.graph, self.clean, self.ablated, self.range = graph, torch.ones(1), torch.zeros(1), 1.0
-            self.groups, self.corrections, self.evaluations = torch.ones(1, 1, dtype=torch.bool), (0.0,), 0
-
-        def values(self, circuits: Circuits) -> Tensor:
-            assert isinstance(circuits, Variants)
-            self.evaluations += len(circuits)
-            missing = ~circuits.masks().flatten(1)
-            return 1.0 - 0.5 * (missing[:, groups].sum(-1) > 1).any(-1, keepdim=True).float()
-
-        def contributions(self, mask: Tensor) -> Tensor:
-            return torch.zeros(2, *mask.shape)
-
-    judge = Sixes()
+    sixes = edges[: len(edges) // 6 * 6].view(-1, 6)
+    judge = Scripted(
+        graph,
+        lambda masks: 1.0 - 0.5 * ((~masks[:, sixes]).sum(-1) > 1).any(-1).float(),
+        lambda mask: torch.zeros(2, *mask.shape),
+    )
     left = minimal(judge, Found(graph.exists.clone(), 1.0), Target(0.9))
     assert left.needed.all() and judge.evaluations < 3 * graph.n_edges
